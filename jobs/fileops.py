@@ -1,0 +1,89 @@
+"""The few file operations that results and state depend on, behind one small interface.
+
+Tests replace FileOps to stop the world before and after each operation. All of them work on NFS and Lustre; none of them
+is flock.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+__all__ = ["FileOps", "write_atomically", "write_if_absent"]
+
+
+class FileOps:
+    """Durable operations on real files. Each method is one step that a crash may precede or follow."""
+
+    def create(self, path: Path) -> int:
+        """Create a file that must not exist, its folder included, and open it for writing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def write(self, fd: int, data: bytes) -> None:
+        """Write all of `data`."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    def fsync(self, fd: int) -> None:
+        """Make the file's bytes survive a power loss."""
+        os.fsync(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Replace `target` by `source` in one step."""
+        source.replace(target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give `source` the second name `target`. Raises FileExistsError if `target` exists."""
+        os.link(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def fsync_dir(self, path: Path) -> None:
+        """Make the folder's names survive a power loss, where the file system can."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        except OSError:  # some network file systems refuse it on folders, and order names by themselves
+            pass
+        finally:
+            os.close(fd)
+
+
+def _write_beside(ops: FileOps, path: Path, data: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    fd = ops.create(temporary)
+    try:
+        ops.write(fd, data)
+        ops.fsync(fd)
+    finally:
+        os.close(fd)
+    return temporary
+
+
+def write_atomically(ops: FileOps, path: Path, data: bytes) -> None:
+    """Replace the file's content: a reader, and a crash, see the old bytes or the new ones."""
+    temporary = _write_beside(ops, path, data)
+    try:
+        ops.rename(temporary, path)
+    except OSError:
+        ops.unlink(temporary)
+        raise
+    ops.fsync_dir(path.parent)
+
+
+def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
+    """Create the file whole, unless it exists; of several writers exactly one gets True."""
+    temporary = _write_beside(ops, path, data)
+    try:
+        ops.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        ops.unlink(temporary)
+    ops.fsync_dir(path.parent)
+    return True

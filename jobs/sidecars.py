@@ -1,0 +1,74 @@
+"""Transcripts and metadata beside a clip: `.json` (WebDataset, Emilia), `.txt` and `.lab`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+__all__ = ["SIDECAR_EXTENSIONS", "Annotations", "read_sidecars"]
+
+SIDECAR_EXTENSIONS = ("json", "txt", "lab")  # in the order in which they may give the text
+
+FAULTS_KEY = "sidecar_errors"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What the sidecars say of a clip, ready for its record."""
+
+    text: str | None = None
+    language: str | None = None
+    metadata: dict[str, Any] | None = None
+    faults: int = field(default=0)
+
+
+def decode_text(data: bytes) -> str:
+    """Text in UTF-8, UTF-8 with a byte order mark, or GB18030. Raises UnicodeDecodeError on anything else."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("gb18030")
+
+
+def read_sidecars(files: dict[str, tuple[str, bytes]]) -> Annotations:
+    """Merge sidecars, given as extension -> (member name, content).
+
+    The text of a `.json` wins over `.txt`, and that over `.lab`. A sidecar that cannot be read costs nothing but itself:
+    `metadata` names it under `sidecar_errors`.
+    """
+    text: str | None = None
+    language: str | None = None
+    metadata: dict[str, Any] = {}
+    faults: list[str] = []
+    for extension in SIDECAR_EXTENSIONS:
+        if extension not in files:
+            continue
+        name, data = files[extension]
+        try:
+            if extension == "json":
+                metadata = _json_object(data)
+                text = _take_string(metadata, "text")
+                language = _take_string(metadata, "language")
+            elif text is None:
+                text = decode_text(data).strip()
+        except UnicodeDecodeError:
+            faults.append(f"{name}: neither UTF-8 nor GB18030 text")
+        except (msgspec.DecodeError, RecursionError) as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        metadata[FAULTS_KEY] = faults
+    return Annotations(text, language, metadata or None, len(faults))
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    found = msgspec.json.decode(decode_text(data).encode())
+    if not isinstance(found, dict):
+        raise msgspec.DecodeError(f"expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+def _take_string(metadata: dict[str, Any], key: str) -> str | None:
+    """Remove and return a string value; anything else stays where it is."""
+    return metadata.pop(key) if isinstance(metadata.get(key), str) else None

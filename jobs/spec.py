@@ -1,0 +1,192 @@
+"""The spec of a run: everything that decides which bytes come out, its fingerprint, and the file that freezes it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from audio_tokenizers.base import BackendInfo, Options, Scalar
+from audio_tokenizers.errors import UsageError
+from audio_tokenizers.registry import complete_options, get_factory
+from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
+from jobs.fileops import FileOps, write_if_absent
+
+__all__ = [
+    "Preset",
+    "TokenizeSpec",
+    "freeze_spec",
+    "load_preset",
+    "make_spec",
+    "parse_settings",
+    "read_spec",
+    "spec_path",
+]
+
+DECODERS = ("soundfile", "av", "soxr")
+NOT_HASHED = ("device", "options", "fingerprint")
+PRESET_FOLDER = Path(__file__).parent
+
+
+class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run tokenizes with. `fingerprint` is the hash of all but NOT_HASHED."""
+
+    backend: str
+    device: str
+    """`cpu` or `cuda`: the class of device, not its number. Where it decides tokens, the recipe has it too."""
+    sample_rate: int
+    hop_length: int
+    codebooks: int
+    codebook_size: int
+    mono: str
+    min_samples: int
+    max_tokens_per_fragment: int
+    num_tokens_overlap: int
+    max_duration: float | None
+    extensions: tuple[str, ...]
+    recipe: dict[str, Scalar]
+    options: dict[str, Scalar]
+    """How to load the backend. What of it decides tokens is in `recipe`; a model may move to another folder."""
+    fingerprint: str = ""
+
+
+class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Defaults of `--backend NAME`, from jobs/NAME.yaml. The command line wins."""
+
+    backend: str
+    options: dict[str, Scalar] = {}
+    max_tokens_per_fragment: int | None = None
+    num_tokens_overlap: int | None = None
+    max_duration: float | None = None
+    extensions: tuple[str, ...] | None = None
+
+
+def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
+    """The preset `name`; a backend without a preset file has the backend's own defaults."""
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        return Preset(get_factory(name).name)
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Preset)
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise UsageError(f"{path}: not a preset: {error}") from None
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:
+    """`["tf32=true"]` -> `{"tf32": True}`; values are YAML scalars."""
+    found: dict[str, Scalar] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        value = yaml.safe_load(text) if equals else None
+        if not equals or not key.strip() or not isinstance(value, str | int | float | bool | None):
+            raise UsageError(f"--set {setting!r}: expected option=value")
+        found[key.strip()] = value
+    return found
+
+
+def make_spec(
+    name: str,
+    *,
+    device: str,
+    options: Options | None = None,
+    max_tokens_per_fragment: int | None = None,
+    num_tokens_overlap: int | None = None,
+    max_duration: float | None = None,
+    extensions: Sequence[str] = (),
+) -> TokenizeSpec:
+    """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
+    preset = load_preset(name)
+    factory = get_factory(preset.backend)
+    complete = complete_options(factory, {**preset.options, **(options or {})})
+    info = factory.describe(complete, device)
+    length = _first(max_tokens_per_fragment, preset.max_tokens_per_fragment, info.max_tokens_per_fragment)
+    overlap = _first(num_tokens_overlap, preset.num_tokens_overlap, info.num_tokens_overlap)
+    _check_fragments(length, overlap, info)
+    max_duration = max_duration if max_duration is not None else preset.max_duration
+    if max_duration is not None and max_duration <= 0:
+        raise UsageError(f"--max-duration {max_duration:g}: expected seconds above 0")
+    spec = TokenizeSpec(
+        backend=factory.name,
+        device=device.partition(":")[0],
+        sample_rate=info.sample_rate,
+        hop_length=info.hop_length,
+        codebooks=info.codebooks,
+        codebook_size=info.codebook_size,
+        mono=info.mono,
+        min_samples=info.min_samples,
+        max_tokens_per_fragment=length,
+        num_tokens_overlap=overlap,
+        max_duration=max_duration,
+        extensions=normalise_extensions(extensions or preset.extensions or AUDIO_EXTENSIONS),
+        recipe={
+            **info.recipe,
+            "resampler": RESAMPLER,
+            **{package: importlib.metadata.version(package) for package in DECODERS},
+        },
+        options=complete,
+    )
+    return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def _check_fragments(length: int, overlap: int, info: BackendInfo) -> None:
+    if overlap < 0 or length <= 2 * overlap or length * info.hop_length < info.min_samples:
+        raise UsageError(
+            f"--max-tokens-per-fragment {length} with --num-tokens-overlap {overlap}: expected more than twice the overlap, "
+            f"and at least {-(-info.min_samples // info.hop_length)} for {info.name}"
+        )
+
+
+def _fingerprint(spec: TokenizeSpec) -> str:
+    decisive = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in NOT_HASHED}
+    return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()[:16]
+
+
+def spec_path(output_dir: Path) -> Path:
+    """Where a run directory keeps its frozen spec."""
+    return output_dir / ".run" / "spec.yaml"
+
+
+def read_spec(output_dir: Path) -> TokenizeSpec | None:
+    """The run's frozen spec, or None if there is none yet."""
+    path = spec_path(output_dir)
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), TokenizeSpec, strict=False)
+    except FileNotFoundError:
+        return None
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise UsageError(f"{path}: not a spec of this version of tar2tokens: {error}") from None
+
+
+def freeze_spec(output_dir: Path, spec: TokenizeSpec, ops: FileOps | None = None) -> None:
+    """Make `spec` the run's, or check that it is. Raises UsageError that shows the difference if it is not."""
+    text = yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
+    if write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode()):
+        return
+    frozen = read_spec(output_dir)
+    if frozen is None or frozen.fingerprint == spec.fingerprint:
+        return
+    differences = "\n".join(_differences(msgspec.to_builtins(frozen), msgspec.to_builtins(spec)))
+    raise UsageError(
+        f"{output_dir} holds tokens of another recipe; two recipes are two data sets, so use another --output-dir:\n"
+        f"{differences}"
+    )
+
+
+def _differences(frozen: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    diff = difflib.unified_diff(_flat(frozen), _flat(asked), "this directory", "this command", lineterm="", n=0)
+    return [line for line in diff if not line.startswith("@@")]
+
+
+def _flat(spec: dict[str, Any]) -> list[str]:
+    found = {key: value for key, value in spec.items() if key not in (*NOT_HASHED, "recipe")}
+    return [f"{key}: {value}" for key, value in {**found, **spec["recipe"]}.items()]

@@ -1,0 +1,77 @@
+"""Collects a clip's codes fragment by fragment and gives them back as JSON, in memory that does not grow with the clip."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+
+from audio_tokenizers.base import Codes
+from jobs.records import codes_to_json
+
+__all__ = ["TokenSink"]
+
+TOKENS_IN_MEMORY = 1 << 22
+COPY_BYTES = 1 << 20
+
+
+class TokenSink:
+    """Codes of one clip. Up to TOKENS_IN_MEMORY of them stay arrays; beyond that each codebook goes to a temporary file."""
+
+    def __init__(self, codebooks: int, tokens_in_memory: int = TOKENS_IN_MEMORY) -> None:
+        self._arrays: list[Codes] = []
+        self._held = 0
+        self._tokens_in_memory = tokens_in_memory
+        self._files: list[IO[bytes]] = []
+        self._codebooks = codebooks
+        self.frames = 0
+
+    def __enter__(self) -> TokenSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def add(self, codes: Codes) -> None:
+        """Append codes [codebooks, frames]."""
+        self._arrays.append(codes)
+        self._held += codes.size
+        self.frames += codes.shape[1]
+        if self._held > self._tokens_in_memory:
+            self._spill()
+
+    def _spill(self) -> None:
+        if not self._arrays:
+            return
+        if not self._files:
+            self._files = [tempfile.TemporaryFile() for _ in range(self._codebooks)]  # noqa: SIM115 (close() ends them)
+        codes = np.concatenate(self._arrays, axis=1)
+        for file, row in zip(self._files, codes, strict=True):
+            if file.tell() and row.size:
+                file.write(b",")
+            file.write(codes_to_json(row)[1:-1])
+        self._arrays.clear()
+        self._held = 0
+
+    def json_parts(self) -> Iterator[bytes]:
+        """The JSON text of all codes [codebooks, frames], in pieces."""
+        if not self._files:
+            yield codes_to_json(self._arrays[0] if len(self._arrays) == 1 else np.concatenate(self._arrays, axis=1))
+            return
+        self._spill()
+        for k, file in enumerate(self._files):
+            yield b"],[" if k else b"[["
+            file.seek(0)
+            while piece := file.read(COPY_BYTES):
+                yield piece
+        yield b"]]"
+
+    def close(self) -> None:
+        """Drop everything."""
+        for file in self._files:
+            file.close()
+        self._files = []
+        self._arrays = []

@@ -1,0 +1,316 @@
+"""One tar, from its clips to its committed file: decode -> fragments -> batches -> records in tar order."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from audio_tokenizers.base import Backend, Codes, Waveform
+from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError
+from jobs.audio import FragmentCutter, decode, resample
+from jobs.batcher import Batcher
+from jobs.ledger import Ledger, is_disk_trouble
+from jobs.outputs import InputIdentity, TarPaths
+from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, split_at_tokens
+from jobs.spec import TokenizeSpec
+from jobs.tar_format import TarDamage
+from jobs.tar_reader import Clip, TarReader
+from jobs.token_sink import TokenSink
+
+__all__ = ["Outcome", "TarResult", "tokenize_tar"]
+
+Outcome = Literal["committed", "yielded", "damaged"]
+OnProgress = Callable[[Record, int], None]
+"""Called after each line with its record and the bytes of the tar used so far."""
+
+NO_TOKENS = msgspec.Raw(b"[]")
+
+
+@dataclass(frozen=True, slots=True)
+class TarResult:
+    """How an attempt at a tar ended, other than by an exception."""
+
+    outcome: Outcome
+    manifest: Manifest
+
+
+class _PartialMismatchError(Exception):
+    """The partial's lines do not name this tar's clips."""
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A clip on its way to a line."""
+
+    clip: Clip
+    sink: TokenSink
+    samples: int = 0
+    fragments_out: int = 0
+    """Fragments that the batcher still holds."""
+    early: dict[int, Codes] = field(default_factory=dict)
+    """Codes that came before those of an earlier fragment."""
+    next_fragment: int = 0
+    cut: bool = False
+    """All fragments have been handed to the batcher."""
+    error: ClipError | None = None
+    kept_line: bytes | None = None
+    """The line from before --retry-errors."""
+
+    @property
+    def finished(self) -> bool:
+        return self.kept_line is not None or self.error is not None or (self.cut and self.fragments_out == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    pending: _Pending
+    fragment: int
+    drop_head: int
+    drop_tail: int
+
+
+def tokenize_tar(
+    tar: Path,
+    paths: TarPaths,
+    spec: TokenizeSpec,
+    backend: Backend,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_progress: OnProgress = lambda _record, _bytes: None,
+    retry_errors: bool = False,
+    allow_missing_end: bool = False,
+    take: Callable[..., Ledger] = Ledger.take,
+) -> TarResult:
+    """Tokenize one tar from where its partial ends, and commit it if the tar ends properly.
+
+    Raises ClaimLostError, UsageError (another recipe), InfrastructureError (the machine is in trouble; the partial stays
+    good) and OSError where the tar cannot be opened.
+    """
+    for first_try in (True, False):
+        identity = InputIdentity.of(tar)
+        ledger = take(paths, identity, spec.fingerprint, spec.codebook_size, retry_errors=retry_errors and first_try)
+        try:
+            return _attempt(tar, ledger, spec, backend, stop, on_progress, allow_missing_end=allow_missing_end)
+        except _PartialMismatchError:
+            ledger.start_over()
+        except Tar2TokensError:
+            ledger.abandon()
+            raise
+        except MemoryError as error:
+            _leave(ledger)
+            raise InfrastructureError(f"{tar}: out of memory; the partial stays good") from error
+        except OSError as error:
+            _leave(ledger)
+            if is_disk_trouble(error):
+                raise InfrastructureError(f"{tar}: {error}; the partial stays good") from error
+            raise
+        except BaseException:
+            _leave(ledger)
+            raise
+    raise InfrastructureError(f"{tar}: its clips change from one reading to the next")
+
+
+def _leave(ledger: Ledger) -> None:
+    """Keep what can be kept when the attempt ends in an exception."""
+    try:
+        ledger.release()
+    except (OSError, Tar2TokensError):
+        ledger.abandon()
+
+
+def _attempt(
+    tar: Path,
+    ledger: Ledger,
+    spec: TokenizeSpec,
+    backend: Backend,
+    stop: Callable[[], bool],
+    on_progress: OnProgress,
+    *,
+    allow_missing_end: bool,
+) -> TarResult:
+    damage: TarDamage | None = None
+    try:
+        reader = TarReader(tar, spec.extensions, skip_clips=len(ledger.done), allow_missing_end=allow_missing_end)
+    except TarDamage as broken_from_the_start:
+        return TarResult("damaged", ledger.release(**_verdict(broken_from_the_start)))
+    with reader:
+        pipeline = _Pipeline(str(tar), ledger, spec, backend, lambda record: on_progress(record, reader.bytes_consumed))
+        clips = 0
+        try:
+            for clip in reader:
+                clips += 1
+                if clip.index < len(ledger.done):
+                    if ledger.done[clip.index] != clip.name:
+                        raise _PartialMismatchError
+                    continue
+                pipeline.feed(clip)
+                if stop():
+                    pipeline.flush()
+                    return TarResult("yielded", ledger.release())
+        except TarDamage as found:
+            damage = found
+        if clips < len(ledger.done) and damage is None:
+            raise _PartialMismatchError
+        pipeline.flush()
+        findings = {
+            "ignored_members": dict(sorted(reader.ignored.items())),
+            "orphan_sidecars": reader.orphan_sidecars,
+            "sidecar_faults": reader.sidecar_faults,
+        }
+    if damage is not None:
+        return TarResult("damaged", ledger.release(**_verdict(damage), **findings))
+    return TarResult("committed", ledger.commit(**findings))
+
+
+def _verdict(damage: TarDamage) -> dict[str, object]:
+    return {"verdict": damage.verdict, "verdict_detail": str(damage), "verdict_offset": damage.offset}
+
+
+class _Pipeline:
+    """Clips in, lines out, in the order of the clips whatever the order of the batches."""
+
+    def __init__(
+        self,
+        tar_file: str,
+        ledger: Ledger,
+        spec: TokenizeSpec,
+        backend: Backend,
+        on_record: Callable[[Record], None],
+    ) -> None:
+        self._tar_file = tar_file
+        self._ledger = ledger
+        self._spec = spec
+        self._info = backend.info
+        self._on_record = on_record
+        self._queue: deque[_Pending] = deque()
+        self._cutter = FragmentCutter(
+            spec.max_tokens_per_fragment, spec.num_tokens_overlap, spec.hop_length, spec.min_samples
+        )
+        encode = _guarded(backend)
+        self._batcher: Batcher[_Ticket] = Batcher(encode, self._info.batching, self._info.max_batch)
+
+    def feed(self, clip: Clip) -> None:
+        """Take the next clip, and write what is finished."""
+        pending = _Pending(clip, TokenSink(self._spec.codebooks))
+        self._queue.append(pending)
+        pending.kept_line = self._ledger.reusable_line(clip.index, clip.name)
+        if pending.kept_line is None:
+            try:
+                self._cut(pending)
+            except ClipError as error:
+                pending.error = error
+        if clip.audio is not None:
+            clip.audio.close()
+        self._write_finished()
+
+    def flush(self) -> None:
+        """Encode and write all that waits."""
+        self._receive(self._batcher.flush())
+        self._write_finished()
+
+    def _cut(self, pending: _Pending) -> None:
+        if pending.clip.audio is None:
+            raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
+        blocks = decode(pending.clip.audio, mono=self._info.mono, max_seconds=self._spec.max_duration)
+        for number, fragment in enumerate(self._cutter.cut(_counted(resample(blocks, self._spec.sample_rate), pending))):
+            wave = fragment.wave
+            if len(wave) < self._spec.min_samples:
+                message = f"{len(wave)} samples at {self._spec.sample_rate} Hz, expected at least {self._spec.min_samples}"
+                raise ClipError("too_short", message)
+            pending.fragments_out += 1
+            ticket = _Ticket(pending, number, fragment.drop_head, fragment.drop_tail)
+            self._receive(self._batcher.add(ticket, wave))
+            if pending.error is not None:
+                return
+        pending.cut = True
+
+    def _receive(self, results: Sequence[tuple[_Ticket, Codes | ClipError]]) -> None:
+        for ticket, codes in results:
+            pending = ticket.pending
+            pending.fragments_out -= 1
+            if pending.error is not None:
+                continue
+            if isinstance(codes, ClipError):
+                pending.error = codes
+                continue
+            self._check(codes)
+            pending.early[ticket.fragment] = codes[:, ticket.drop_head : codes.shape[1] - ticket.drop_tail]
+            while (ready := pending.early.pop(pending.next_fragment, None)) is not None:
+                pending.sink.add(ready)
+                pending.next_fragment += 1
+
+    def _check(self, codes: Codes) -> None:
+        fits = codes.ndim == 2 and codes.shape[0] == self._spec.codebooks and codes.shape[1] > 0
+        if not fits or int(codes.min()) < 0 or int(codes.max()) >= self._spec.codebook_size:
+            raise InfrastructureError(
+                f"backend {self._spec.backend} gave codes of shape {list(codes.shape)} or out of range: expected "
+                f"[{self._spec.codebooks}, frames] in 0..{self._spec.codebook_size - 1}; this is a bug in the backend"
+            )
+
+    def _write_finished(self) -> None:
+        while self._queue and self._queue[0].finished:
+            pending = self._queue.popleft()
+            with pending.sink:
+                self._on_record(self._write(pending))
+
+    def _write(self, pending: _Pending) -> Record:
+        record: Record
+        if pending.kept_line is not None:
+            record = decode_record(pending.kept_line)
+            self._ledger.append(record, (pending.kept_line,))
+            return record
+        name = pending.clip.name
+        if pending.error is not None:
+            record = ErrorRecord(
+                tar_file=self._tar_file, audio_file=name, error=str(pending.error), error_kind=pending.error.kind
+            )
+            self._ledger.append(record, (encode_record(record),))
+            return record
+        said = pending.clip.annotations
+        record = TokenRecord(
+            tar_file=self._tar_file,
+            audio_file=name,
+            num_samples=pending.samples,
+            sample_rate=self._spec.sample_rate,
+            tokens=NO_TOKENS,
+            token_shape=(self._spec.codebooks, pending.sink.frames),
+            text=said.text,
+            language=said.language,
+            metadata=said.metadata,
+        )
+        head, tail = split_at_tokens(record)
+        self._ledger.append(record, itertools.chain((head,), pending.sink.json_parts(), (tail,)))
+        return record
+
+
+def _counted(blocks: Iterator[Waveform], pending: _Pending) -> Iterator[Waveform]:
+    for block in blocks:
+        pending.samples += len(block)
+        yield block
+
+
+DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError"}
+DEVICE_WORDS = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "out of memory", "can't allocate memory")
+
+
+def _guarded(backend: Backend) -> Callable[[Sequence[Waveform]], list[Codes]]:
+    """`backend.encode`, with every exception sorted into the clip's fault or the machine's."""
+
+    def encode(waves: Sequence[Waveform]) -> list[Codes]:
+        try:
+            return backend.encode(waves)
+        except (Tar2TokensError, MemoryError, OSError, ImportError):
+            raise
+        except Exception as error:
+            known = {cls.__name__ for cls in type(error).__mro__} & DEVICE_ERRORS
+            if known or any(word in str(error) for word in DEVICE_WORDS):
+                raise InfrastructureError(f"the device failed: {type(error).__name__}: {error}") from error
+            raise ClipError("backend", f"{type(error).__name__}: {error}") from error
+
+    return encode

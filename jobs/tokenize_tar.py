@@ -1,0 +1,82 @@
+"""python -m jobs.tokenize_tar: one tar, here and now, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audio_tokenizers.errors import UsageError
+from jobs.commands import Verbose, run_command, setup_logging
+from jobs.devices import choose_device
+from jobs.outputs import TarPaths, TarTask
+from jobs.reporting import ProgressFile
+from jobs.spec import freeze_spec, make_spec, parse_settings
+from jobs.worker import StopFlag, Wishes, run_tars
+
+
+def tokenize_tar(
+    input_tar: Annotated[Path, typer.Option(help="the tar to tokenize")],
+    output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
+    backend: Annotated[str, typer.Option(help="preset or backend")] = "mulaw",
+    model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    gpu_id: Annotated[int, typer.Option(help="which GPU, counted among the visible ones")] = 0,
+    max_tokens_per_fragment: Annotated[int | None, typer.Option(help="longest fragment, in frames")] = None,
+    num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
+    max_duration: Annotated[float | None, typer.Option(help="longer clips become errors, in seconds")] = None,
+    extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="forget the tar's output and begin again")] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="try the clips again that have error records")
+    ] = False,
+    allow_missing_end: Annotated[
+        bool, typer.Option("--allow-missing-end", help="accept a tar that lacks only its end marker")
+    ] = False,
+    log_file: Annotated[Path | None, typer.Option(help="log to this file too")] = None,
+    verbose: Verbose = False,
+) -> int:
+    """Tokenize one tar, resuming where its partial ends."""
+    setup_logging(verbose=verbose, log_file=log_file)
+    if force and (skip_existing or retry_errors):
+        raise UsageError("--force starts from nothing: it goes with neither --skip-existing nor --retry-errors")
+    tar = input_tar.absolute()
+    if not tar.is_file():
+        raise UsageError(f"--input-tar {input_tar}: there is no such file")
+    options = parse_settings(settings or [])
+    if model_path is not None:
+        options["model_path"] = model_path
+    device = choose_device(device, gpu_id)
+    spec = make_spec(
+        backend,
+        device=device,
+        options=options,
+        max_tokens_per_fragment=max_tokens_per_fragment,
+        num_tokens_overlap=num_tokens_overlap,
+        max_duration=max_duration,
+        extensions=extensions or (),
+    )
+    freeze_spec(output_dir, spec)
+    reports = ProgressFile(None)
+    stop = StopFlag()
+    task = TarTask(str(tar), TarPaths.stem(tar), tar.stat().st_size)
+    with stop.on_signals():
+        run_tars(
+            [task],
+            spec,
+            output_dir,
+            device=device,
+            stop=stop,
+            reports=reports,
+            wishes=Wishes(retry_errors=retry_errors, force=force, allow_missing_end=allow_missing_end),
+        )
+    return 1 if reports.progress.problems else 0
+
+
+if __name__ == "__main__":
+    run_command(tokenize_tar)

@@ -1,0 +1,90 @@
+"""Reads a committed file as a stranger would: every line by its type, every token in range, counts and hash as promised."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault
+from jobs.spec import TokenizeSpec
+
+__all__ = ["Validation", "changed_input", "validate_file"]
+
+FRAMES_SLACK = 2
+"""Codecs differ by about a frame in how many they make of a clip's samples; more means that audio is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a committed file holds, and the first thing that is wrong with it."""
+
+    clips: int
+    fault: str | None
+
+
+def validate_file(path: Path, manifest: Manifest, spec: TokenizeSpec) -> Validation:
+    """Check a committed file against its manifest and its run's spec. Raises OSError if it cannot be read."""
+    tally = Tally()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for line in file:
+            digest.update(line)
+            fault = _line_fault(line, spec, tally)
+            if fault is not None:
+                return Validation(tally.clips, f"line {tally.clips + 1}: {fault}")
+    return Validation(tally.clips, _totals_fault(tally, digest.hexdigest(), manifest, spec))
+
+
+def _line_fault(line: bytes, spec: TokenizeSpec, tally: Tally) -> str | None:
+    if not line.endswith(b"\n"):
+        return "it has no newline: the file is cut short"
+    try:
+        record = decode_record(memoryview(line)[:-1])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"not a record: {error}"
+    if isinstance(record, TokenRecord):
+        fault = _tokens_fault(record, spec)
+        if fault is not None:
+            return f"{record.audio_file}: {fault}"
+    elif not record.error:
+        return f"{record.audio_file}: an error without words"
+    tally.add(record)
+    return None
+
+
+def _tokens_fault(record: TokenRecord, spec: TokenizeSpec) -> str | None:
+    codebooks, frames = record.token_shape
+    if codebooks != spec.codebooks or frames < 1:
+        return f"token_shape is {list(record.token_shape)}, expected [{spec.codebooks}, frames]"
+    if record.sample_rate != spec.sample_rate:
+        return f"sample_rate is {record.sample_rate}, expected {spec.sample_rate}"
+    if abs(frames * spec.hop_length - record.num_samples) > FRAMES_SLACK * spec.hop_length:
+        return f"{record.num_samples} samples became {frames} frames, expected about one per {spec.hop_length}"
+    return token_fault(record.tokens, record.token_shape, spec.codebook_size)
+
+
+def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeSpec) -> str | None:
+    if manifest.fingerprint != spec.fingerprint:
+        return f"made with the recipe {manifest.fingerprint}, the run has {spec.fingerprint}"
+    if (tally.clips, tally.errors) != (manifest.clips, manifest.errors):
+        return (
+            f"it has {tally.clips} clips with errors {tally.errors or 'none'}, its manifest says {manifest.clips} with "
+            f"{manifest.errors or 'none'}"
+        )
+    if sha256 != manifest.output_sha256:
+        return f"its sha256 is {sha256[:16]}..., its manifest says {manifest.output_sha256[:16]}..."
+    return None
+
+
+def changed_input(tar: Path, manifest: Manifest) -> str | None:
+    """Whether the tar is another one than the manifest speaks of. A tar that is gone is no fault of its tokens."""
+    try:
+        status = tar.stat()
+    except OSError:
+        return None
+    if (status.st_size, status.st_mtime_ns) == (manifest.input_bytes, manifest.input_mtime_ns):
+        return None
+    return f"{tar} has changed since: it had {manifest.input_bytes:,} bytes then, and has {status.st_size:,} now"

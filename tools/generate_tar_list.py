@@ -1,0 +1,79 @@
+"""python -m tools.generate_tar_list: the tars of a folder, one per line, for --list."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audio_tokenizers.errors import UsageError
+from jobs.commands import Verbose, run_command, setup_logging
+from jobs.fileops import FileOps, write_atomically
+from jobs.outputs import TAR_SUFFIXES, TarPaths
+
+__all__ = ["find_tars", "generate_tar_list"]
+
+
+def find_tars(
+    folder: Path, pattern: str | None, prefix: str = "", start: int | None = None, end: int | None = None
+) -> list[Path]:
+    """Tars below `folder`, sorted, numbers by value.
+
+    `pattern` is a glob such as `*.tar` or `**/*.tar`; without one, every tar directly in the folder. `start` and `end`
+    (both included) are compared with the last number in a tar's name; with either, tars without a number are left out.
+    """
+    if pattern is None:
+        found = [path for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]
+    else:
+        found = list(folder.glob(pattern))
+    kept = [path for path in found if path.is_file() and path.name.startswith(prefix) and not path.name.startswith("._")]
+    if start is not None or end is not None:
+        kept = [path for path in kept if _in_range(_number(path), start, end)]
+    return sorted(kept, key=_natural_order)
+
+
+def _number(path: Path) -> int | None:
+    digits = re.findall(r"\d+", TarPaths.stem(path))
+    return int(digits[-1]) if digits else None
+
+
+def _in_range(number: int | None, start: int | None, end: int | None) -> bool:
+    return number is not None and (start is None or number >= start) and (end is None or number <= end)
+
+
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    """`2.tar` before `10.tar`."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def generate_tar_list(
+    input_dir: Annotated[Path, typer.Option(help="folder with tars")],
+    output_file: Annotated[Path, typer.Option(help="the list to write")],
+    pattern: Annotated[
+        str | None, typer.Option(help="glob below the folder, for example '**/*.tar'; default: its tars")
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="only names that start so")] = "",
+    start: Annotated[int | None, typer.Option(help="only tars whose number is at least this")] = None,
+    end: Annotated[int | None, typer.Option(help="only tars whose number is at most this")] = None,
+    verbose: Verbose = False,
+) -> int:
+    """List the tars of a folder."""
+    setup_logging(verbose=verbose)
+    if not input_dir.is_dir():
+        raise UsageError(f"--input-dir {input_dir}: there is no such folder")
+    tars = find_tars(input_dir, pattern, prefix, start, end)
+    if not tars:
+        sought = pattern or ", ".join("*" + suffix for suffix in TAR_SUFFIXES)
+        raise UsageError(f"--input-dir {input_dir}: no file matches ({sought}, prefix {prefix!r}, numbers {start} to {end})")
+    lines = "".join(f"{os.path.normpath(tar.absolute())}\n" for tar in tars)
+    write_atomically(FileOps(), output_file, lines.encode("utf-8", "surrogateescape"))
+    print(f"{len(tars)} tars in {output_file}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(generate_tar_list)
