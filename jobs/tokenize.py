@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import itertools
+import platform
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +21,7 @@ from jobs.batcher import Batcher
 from jobs.ledger import Ledger, is_disk_trouble
 from jobs.outputs import InputIdentity, TarPaths
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, split_at_tokens
-from jobs.spec import TokenizeSpec
+from jobs.spec import DECODERS, TokenizeSpec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
 from jobs.token_sink import TokenSink
@@ -162,10 +165,23 @@ def _attempt(
             "ignored_members": dict(sorted(reader.ignored.items())),
             "orphan_sidecars": reader.orphan_sidecars,
             "sidecar_faults": reader.sidecar_faults,
+            "versions": _versions(),
         }
     if damage is not None:
         return TarResult("damaged", ledger.release(**_verdict(damage), **findings))
     return TarResult("committed", ledger.commit(**findings))
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Versions of what took part, for the manifest; those that decide tokens are in the recipe too."""
+    found = {"python": platform.python_version()}
+    for package in ("tar2tokens", "numpy", *DECODERS):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that nobody has installed
+            found[package] = "not installed"
+    return found
 
 
 def _verdict(damage: TarDamage) -> dict[str, object]:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault
+from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
 from jobs.spec import TokenizeSpec
 
 __all__ = ["Validation", "changed_input", "validate_file"]
 
+READ_BYTES = 1 << 20
+HELD_BYTES = 1 << 16
 FRAMES_SLACK = 2
 """Codecs differ by about a frame in how many they make of a clip's samples; more means that audio is missing."""
 
@@ -29,33 +31,67 @@ def validate_file(path: Path, manifest: Manifest, spec: TokenizeSpec) -> Validat
     """Check a committed file against its manifest and its run's spec. Raises OSError if it cannot be read."""
     tally = Tally()
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for line in file:
+    held = _HeldTokens(spec.codebook_size)
+    with path.open("rb", buffering=READ_BYTES) as file:
+        for number, line in enumerate(file, 1):
             digest.update(line)
-            fault = _line_fault(line, spec, tally)
-            if fault is not None:
-                return Validation(tally.clips, f"line {tally.clips + 1}: {fault}")
-    return Validation(tally.clips, _totals_fault(tally, digest.hexdigest(), manifest, spec))
+            fault = _line_fault(line, number, spec, tally, held)
+            if fault is not None or held.bytes >= HELD_BYTES:
+                earlier = held.fault()  # of a line before this one
+                if earlier or fault:
+                    return Validation(tally.clips, earlier or f"line {number}: {fault}")
+    fault = held.fault() or _totals_fault(tally, digest.hexdigest(), manifest, spec)
+    return Validation(tally.clips, fault)
 
 
-def _line_fault(line: bytes, spec: TokenizeSpec, tally: Tally) -> str | None:
+class _HeldTokens:
+    """Tokens of lines that are otherwise right, kept until there are enough to check at once."""
+
+    def __init__(self, codebook_size: int) -> None:
+        self._codebook_size = codebook_size
+        self._lines: list[tuple[int, str]] = []
+        self._texts: list[bytes] = []
+        self._shapes: list[tuple[int, int]] = []
+        self.bytes = 0
+
+    def add(self, number: int, record: TokenRecord) -> None:
+        self._lines.append((number, record.audio_file))
+        self._texts.append(bytes(record.tokens))
+        self._shapes.append(record.token_shape)
+        self.bytes += len(self._texts[-1])
+
+    def fault(self) -> str | None:
+        """The first fault among the tokens held, which are then dropped."""
+        found = None
+        if not tokens_are_valid(self._texts, self._shapes, self._codebook_size):
+            for (number, name), text, shape in zip(self._lines, self._texts, self._shapes, strict=True):
+                wrong = token_fault(text, shape, self._codebook_size)
+                if wrong is not None:
+                    found = f"line {number}: {name}: {wrong}"
+                    break
+        self._lines, self._texts, self._shapes, self.bytes = [], [], [], 0
+        return found
+
+
+def _line_fault(line: bytes, number: int, spec: TokenizeSpec, tally: Tally, held: _HeldTokens) -> str | None:
     if not line.endswith(b"\n"):
         return "it has no newline: the file is cut short"
     try:
-        record = decode_record(memoryview(line)[:-1])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        record = decode_record(line)
+    except msgspec.DecodeError as error:
         return f"not a record: {error}"
     if isinstance(record, TokenRecord):
-        fault = _tokens_fault(record, spec)
+        fault = _shape_fault(record, spec)
         if fault is not None:
             return f"{record.audio_file}: {fault}"
+        held.add(number, record)
     elif not record.error:
         return f"{record.audio_file}: an error without words"
     tally.add(record)
     return None
 
 
-def _tokens_fault(record: TokenRecord, spec: TokenizeSpec) -> str | None:
+def _shape_fault(record: TokenRecord, spec: TokenizeSpec) -> str | None:
     codebooks, frames = record.token_shape
     if codebooks != spec.codebooks or frames < 1:
         return f"token_shape is {list(record.token_shape)}, expected [{spec.codebooks}, frames]"
@@ -63,7 +99,7 @@ def _tokens_fault(record: TokenRecord, spec: TokenizeSpec) -> str | None:
         return f"sample_rate is {record.sample_rate}, expected {spec.sample_rate}"
     if abs(frames * spec.hop_length - record.num_samples) > FRAMES_SLACK * spec.hop_length:
         return f"{record.num_samples} samples became {frames} frames, expected about one per {spec.hop_length}"
-    return token_fault(record.tokens, record.token_shape, spec.codebook_size)
+    return None
 
 
 def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeSpec) -> str | None:
@@ -87,4 +123,6 @@ def changed_input(tar: Path, manifest: Manifest) -> str | None:
         return None
     if (status.st_size, status.st_mtime_ns) == (manifest.input_bytes, manifest.input_mtime_ns):
         return None
+    if status.st_size == manifest.input_bytes:
+        return f"{tar} has changed since: it has as many bytes, and was written to at another time"
     return f"{tar} has changed since: it had {manifest.input_bytes:,} bytes then, and has {status.st_size:,} now"

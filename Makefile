@@ -1,0 +1,57 @@
+# make demo   speech -> tars -> tokens, on this machine, in .venv
+# make test   every test that needs no GPU;  make test-gpu  those that do
+# make lint   ruff and mypy;  make bench  the figures of benchmarks/README.md
+
+PYTHON ?= python3
+PIP_FLAGS ?= --quiet --disable-pip-version-check
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install $(PIP_FLAGS) --constraint requirements/constraints.txt
+
+.PHONY: demo test test-gpu lint format bench clean
+
+demo: $(VENV)/base.done
+	rm -rf demo
+	$(BIN)/python examples/pack_speech.py demo/tars
+	$(BIN)/python -m tools.generate_tar_list --input-dir demo/tars --output-file demo/tars.txt
+	$(BIN)/python -m hpc.submit --list demo/tars.txt --backend mulaw --output-dir demo/tokens
+	$(BIN)/python -m tools.check_progress --output-dir demo/tokens --check-validity --verbose --remaining-output demo/remaining_tar_files.txt
+	@echo && echo "The first record of demo/tokens/speech-000.jsonl, its tokens shortened:"
+	@head -n 1 demo/tokens/speech-000.jsonl | sed -E 's/("tokens":\[\[([0-9]+,){8})[^]]*/\1.../'
+
+test: $(VENV)/test.done
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-gpu: $(VENV)/test.done
+	$(BIN)/python -m pytest -m gpu --require-gpu $(PYTEST_FLAGS)
+
+lint: $(VENV)/test.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/test.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/test.done
+	$(BIN)/python -m benchmarks.run_all
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } || { rm -rf $(VENV); \
+		echo "error: $(PYTHON) has neither venv nor virtualenv: install python3-venv, or set PYTHON to one that has" >&2; exit 2; }
+
+$(VENV)/base.done: setup.cfg requirements/constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	touch $@
+
+# torchaudio: PyPI's wheels load CUDA libraries, which a CPU torch lacks; without them it is all Python, which is enough.
+# boson-multimodal pins an old transformers that its code does not need, hence --no-deps.
+$(VENV)/test.done: $(VENV)/base.done requirements/boson.txt
+	$(PIP) --editable '.[all,dev]'
+	$(PIP) --no-deps --requirement requirements/boson.txt
+	$(BIN)/python requirements/cpu_torchaudio.py
+	touch $@

@@ -1,0 +1,22 @@
+"""All benchmarks, one after another, each in a process of its own. python -m benchmarks.run_all"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+BENCHMARKS = ("feeding", "workers", "validity", "long_audio", "higgs_overhead", "higgs_batching")
+
+
+def main() -> int:
+    failed = []
+    for name in BENCHMARKS:
+        print(f"-- benchmarks.{name}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
+            failed.append(name)
+    print(f"below goal: {', '.join(failed) or 'none'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.tiny_higgs import build_hubert_cache, build_original_layout, build_transformers_layout, speech_like
+
+from audio_tokenizers.base import BackendInfo, Batching
+from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
+from audio_tokenizers.higgs import FACTORY, Higgs
+
+REFERENCE = Path(__file__).parents[1] / "support" / "boson_reference.py"
+SHORT = np.linspace(632, 1591, 225).astype(int) + 960 * (np.arange(225) % 3)
+"""Residues all over the hop, at most five apart, in clips of 1 to 4 frames."""
+EDGES = [632, 633, 960, 1078, 1079, 1080, 1590, 1591, 1592, 1593, 1919, 1920, 1921]
+LONG = [48000, 48000 + 118, 48000 + 119, 48000 + 631, 48000 + 632, 96001]
+LENGTHS = sorted({*map(int, SHORT), *EDGES, *LONG})
+TOO_SHORT = [1, 100, 119, 320, 480, 630, 631]
+
+
+def options(directory: Path, *, tf32: bool = False) -> dict[str, str | bool]:
+    return {"model_path": str(directory), "tf32": tf32}
+
+
+def clip(samples: int) -> np.ndarray:
+    """Another piece of one recording for each length."""
+    return RECORDING[samples % 4801 :][:samples]
+
+
+RECORDING = speech_like(101000)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    return build_original_layout(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture(scope="module")
+def transformers_layout(tmp_path_factory) -> Path:
+    return build_transformers_layout(tmp_path_factory.mktemp("transformers"))
+
+
+@pytest.fixture(scope="module")
+def backend(original) -> Higgs:
+    return FACTORY.load(options(original), "cpu")
+
+
+@pytest.fixture(scope="module")
+def parity(tmp_path_factory):
+    """(boson's codes, ours) by number of samples, from one model.pth on disk; boson runs beside us, in its own process."""
+    import torch
+
+    base = tmp_path_factory.mktemp("parity")
+    model = build_original_layout(base / "model", full_width=True)
+    np.savez(base / "waves.npz", **{str(samples): clip(samples) for samples in TOO_SHORT + LENGTHS})
+    # One thread each: two on a small machine would wait for one another more than they compute.
+    settings = {"HF_HOME": str(build_hubert_cache(base / "hf")), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(REFERENCE), str(model), str(base / "waves.npz"), str(base / "codes.npz")]
+    with (base / "log").open("w") as log:
+        boson = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            backend = FACTORY.load(options(model), "cpu")
+            ours = {samples: backend.encode([clip(samples)])[0] for samples in LENGTHS}
+            status = boson.wait(timeout=240)
+        finally:
+            torch.set_num_threads(threads)
+            boson.kill()
+            boson.wait()
+    advice = "is it installed? pip install --no-deps -r requirements/boson.txt"
+    assert status == 0, f"boson-multimodal failed ({advice}):\n{(base / 'log').read_text()[-3000:]}"
+    with np.load(base / "codes.npz") as codes:
+        theirs = {int(name): codes[name] for name in codes.files}
+    yield theirs, ours
+    shutil.rmtree(base)
+
+
+def test_tokens_equal_those_of_boson_at_every_length_class(parity):
+    """On the same file, each token is the one of boson's own code, wherever a length falls in the hop of 960."""
+    theirs, ours = parity
+    assert len(LENGTHS) >= 240
+    differing = [n for n in LENGTHS if not np.array_equal(theirs[n], ours[n])]
+    assert not differing, f"{len(differing)} of {len(LENGTHS)} lengths, first {differing[:10]}"
+    assert [ours[n].shape for n in LENGTHS] == [(8, (n + 841) // 960) for n in LENGTHS]
+    # Codes that hardly vary would agree by chance.
+    assert all(len(np.unique(row)) > 100 for row in np.concatenate(list(ours.values()), axis=1))
+
+
+def test_the_shortest_clip_is_the_shortest_that_boson_takes(parity, backend):
+    """632 samples: boson raises for fewer, so a shorter clip is an error of its own kind and never a token."""
+    theirs, _ = parity
+    assert backend.info.min_samples == 632
+    assert [theirs[n].shape[1] for n in (*TOO_SHORT, 632)] == [0] * len(TOO_SHORT) + [1]
+    assert backend.encode([clip(632)])[0].shape == (8, 1)
+    with pytest.raises(ClipError, match="631 samples") as caught:
+        backend.encode([clip(631)])
+    assert caught.value.kind == "too_short"
+
+
+def test_both_layouts_are_described_from_their_own_files(original, transformers_layout):
+    """What the pipeline plans with is the same for both layouts of the published sizes."""
+    for directory in (original, transformers_layout):
+        info = FACTORY.describe(options(directory), "cpu")
+        assert isinstance(info, BackendInfo)
+        assert (info.sample_rate, info.hop_length, info.frame_rate) == (24000, 960, 25)
+        assert (info.codebooks, info.codebook_size, info.mono, info.min_samples) == (8, 1024, "mean", 632)
+        assert (info.max_tokens_per_fragment, info.num_tokens_overlap) == (750, 25)
+        assert (info.batching, info.max_batch) == (Batching.SINGLE, 1)
+
+
+def test_tokens_are_small_integers_and_vary(transformers_layout):
+    """int16 [codebooks, frames] below the codebook size, from the transformers layout too."""
+    codes = FACTORY.load(options(transformers_layout), "cpu").encode([clip(96000)])[0]
+    assert codes.shape == (8, 100)
+    assert codes.dtype == np.int16
+    assert codes.min() >= 0
+    assert codes.max() < 1024
+    assert all(len(np.unique(row)) > 10 for row in codes)
+
+
+@pytest.mark.parametrize("shard_size", ["1GB", "1MB"])
+def test_the_transformers_layout_gives_the_tokens_of_the_original(original, backend, tmp_path, shard_size):
+    """One set of weights gives one set of tokens, whichever layout it is kept in, in one file or in shards."""
+    import torch
+    from transformers import HiggsAudioV2TokenizerModel
+
+    config = copy.deepcopy(backend._model.config)
+    config.acoustic_model_config.decoder_hidden_size = 64
+    model = HiggsAudioV2TokenizerModel(config)
+    positional = "semantic_model.encoder.pos_conv_embed.conv"
+    state = {k: v for k, v in backend._model.state_dict().items() if k != f"{positional}.weight"}
+    file = torch.load(original / "model.pth", weights_only=True)
+    state |= {k: v for k, v in file.items() if k.startswith(f"{positional}.parametrizations")}
+    lacking = model.load_state_dict(state, strict=False)
+    assert not lacking.unexpected_keys
+    assert {key.split(".")[0] for key in lacking.missing_keys} == {"acoustic_decoder", "decoder_semantic", "fc1", "fc2"}
+    model.eval().save_pretrained(tmp_path, max_shard_size=shard_size)
+    assert (tmp_path / "model.safetensors").exists() == (shard_size == "1GB")
+    converted = FACTORY.load(options(tmp_path), "cpu")
+    for samples in (632, 1079, 24000, 24119, 24631):
+        assert np.array_equal(converted.encode([clip(samples)])[0], backend.encode([clip(samples)])[0])
+    # Where no branch needs the shift, transformers' own encode is a second witness.
+    with torch.inference_mode():
+        witness = model.encode(torch.from_numpy(clip(24000))[None, None]).audio_codes[0].numpy()
+    assert np.array_equal(witness, backend.encode([clip(24000)])[0])
+
+
+def test_tokens_do_not_depend_on_what_was_encoded_before(original, backend):
+    """A clip has the same tokens first, later, and in another process's backend: the order of a tar is no matter."""
+    first = backend.encode([clip(24119)])[0]
+    backend.encode([clip(5000)])
+    assert np.array_equal(backend.encode([clip(24119)])[0], first)
+    assert np.array_equal(FACTORY.load(options(original), "cpu").encode([clip(24119)])[0], first)
+
+
+def test_a_local_directory_never_touches_the_network(original, monkeypatch, tmp_path):
+    """Nodes have no network: neither the checkpoint nor boson's second repository, hubert_base, is looked for."""
+    import huggingface_hub.constants
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert FACTORY.load(options(original), "cpu").encode([clip(960)])[0].shape == (8, 1)
+    assert not (tmp_path / "empty").exists()
+
+
+def test_describing_imports_no_torch(original, transformers_layout):
+    """`--help` and planning on a login node must not pay for torch, nor need it to be importable."""
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'torchaudio', 'transformers', 'safetensors'): sys.modules[name] = None\n"
+        "from audio_tokenizers.higgs import FACTORY\n"
+        "heavy = {'huggingface_hub', 'librosa', 'scipy'} & set(sys.modules)\n"
+        "for path in sys.argv[1:]: print(FACTORY.describe({'model_path': path, 'tf32': False}, 'cuda:3').name, *heavy)\n"
+    )
+    command = [sys.executable, "-c", script, str(original), str(transformers_layout)]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    assert (done.stdout, done.returncode) == ("higgs\nhiggs\n", 0), done.stderr
+
+
+def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(original, tmp_path):
+    """Runs are compared by it: a copy elsewhere continues a run; other weights, config, rounding or device do not."""
+    recipe = FACTORY.describe(options(original), "cpu").recipe
+    moved = shutil.copytree(original, tmp_path / "moved")
+    assert FACTORY.describe(options(moved), "cpu").recipe == recipe
+    config = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps(dict(reversed(config.items()))))
+    assert FACTORY.describe(options(moved), "cpu").recipe == recipe
+    (moved / "config.json").write_text(json.dumps(config | {"normalize": True}))
+    other = build_original_layout(tmp_path / "other", seed=1)
+    changed = {
+        "config_sha256": FACTORY.describe(options(moved), "cpu").recipe,
+        "weights_sha256": FACTORY.describe(options(other), "cpu").recipe,
+        "tf32": FACTORY.describe(options(original, tf32=True), "cpu").recipe,
+        "device": FACTORY.describe(options(original), "cuda:1").recipe,
+    }
+    for key, value in changed.items():
+        assert {k for k in recipe if recipe[k] != value[k]} == {key}
+    assert recipe == FACTORY.load(options(original), "cpu").info.recipe
+    assert (recipe["dtype"], recipe["attention"], recipe["shift_padding"]) == ("float32", "sdpa", 320)
+    assert {"torch", "torchaudio", "transformers"} < set(recipe)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_arithmetic_flags_are_those_of_the_recipe(original, tf32):
+    """The flags belong to the process and cuDNN's TF32 is on by default: each call sets them anew."""
+    import torch
+
+    backend = FACTORY.load(options(original, tf32=tf32), "cpu")
+    flags = torch.backends.cudnn
+    before = (flags.allow_tf32, flags.benchmark, flags.deterministic, torch.backends.cuda.matmul.allow_tf32)
+    try:
+        flags.allow_tf32, flags.benchmark, flags.deterministic = not tf32, True, False
+        backend.encode([clip(960)])
+        assert (flags.allow_tf32, flags.benchmark, flags.deterministic) == (tf32, False, True)
+        assert torch.backends.cuda.matmul.allow_tf32 is tf32
+    finally:
+        flags.allow_tf32, flags.benchmark, flags.deterministic, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("kind", ["torch", "python"])
+def test_running_out_of_memory_is_the_machines_fault_and_survived(original, monkeypatch, kind):
+    """It must never become a record of the clip, and a smaller clip in the same process must still work."""
+    import torch
+
+    backend = FACTORY.load(options(original), "cpu")
+
+    def exhaust(*_args: object) -> None:
+        if kind == "python":
+            raise MemoryError
+        torch.empty(1 << 60)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend._model.acoustic_encoder, "forward", exhaust)
+        with pytest.raises(InfrastructureError, match=r"out of memory on cpu.*--max-tokens-per-fragment") as caught:
+            backend.encode([clip(24000)])
+    # A chained error would keep the activations in its frames alive.
+    assert caught.value.__context__ is None
+    assert backend.encode([clip(960)])[0].shape == (8, 1)
+
+
+def test_a_mistake_in_the_code_is_not_blamed_on_the_machine(original, monkeypatch):
+    """An unforeseen error keeps its type and traceback."""
+    backend = FACTORY.load(options(original), "cpu")
+
+    def fail(*_args: object) -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(backend._model.acoustic_encoder, "forward", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        backend.encode([clip(960)])
+
+
+def test_a_device_that_is_not_there_is_named(original, monkeypatch):
+    """A job without its GPU says so before it reads the weights, and a wrong number says how many there are."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InfrastructureError, match=r"'cuda'.*no CUDA device"):
+        FACTORY.load(options(original), "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InfrastructureError, match=r"'cuda:2'.*2 CUDA device"):
+        FACTORY.load(options(original), "cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("change", "device", "message"),
+    [
+        ({}, "tpu", "device 'tpu'"),
+        ({}, "cuda:x", "device 'cuda:x'"),
+        ({"tf32": "yes"}, "cpu", "tf32"),
+        ({"model_path": 3}, "cpu", "model_path"),
+        ({"model_path": ""}, "cpu", "model_path"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused(original, change, device, message):
+    """A slip in an option is one message, not a traceback from inside torch."""
+    with pytest.raises(UsageError, match=message):
+        FACTORY.describe(options(original) | change, device)
+
+
+def test_a_missing_package_says_what_to_install(original, monkeypatch):
+    """The base installation has no torch; the message names the extra."""
+    import importlib.metadata
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    with pytest.raises(UsageError, match=r"tar2tokens\[higgs\]"):
+        FACTORY.describe(options(original), "cpu")

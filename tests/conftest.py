@@ -1,0 +1,22 @@
+"""Rules for all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--require-gpu`: fail rather than skip where there is no CUDA device."""
+    parser.addoption("--require-gpu", action="store_true", help="tests marked gpu must run")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` need a CUDA device; `make test-gpu` runs them, and fails without one."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked or config.getoption("--require-gpu"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device: make test-gpu"))

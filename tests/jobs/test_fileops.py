@@ -1,0 +1,66 @@
+"""jobs/fileops.py: whole files or none."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from support.crashing import CrashingOps, SimulatedCrash
+
+from jobs.fileops import FileOps, write_atomically, write_if_absent
+
+
+def test_an_atomic_write_is_old_or_new_at_every_crash(tmp_path: Path) -> None:
+    """A crash at any step leaves the old bytes or the new ones, never a mix."""
+    for after in (False, True):
+        for crash_at in range(6):
+            path = tmp_path / f"{after}-{crash_at}"
+            path.write_bytes(b"old")
+            try:
+                write_atomically(CrashingOps(crash_at, after=after), path, b"new!")
+            except SimulatedCrash:
+                assert path.read_bytes() in (b"old", b"new!")
+            else:
+                assert path.read_bytes() == b"new!"
+
+
+def test_of_many_writers_exactly_one_creates(tmp_path: Path) -> None:
+    """write_if_absent is the first one's, whole, and says so to it alone; nothing is left over."""
+    path = tmp_path / "claim"
+    won: list[int] = []
+
+    def write(number: int) -> None:
+        if write_if_absent(FileOps(), path, str(number).encode() * 1000):
+            won.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert path.read_bytes() == str(won[0]).encode() * 1000
+    assert [p.name for p in tmp_path.iterdir()] == ["claim"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    """An error on the way removes the temporary file and keeps the old one."""
+
+    class NoRename(FileOps):
+        def rename(self, source: Path, target: Path) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(PermissionError):
+        write_atomically(NoRename(), path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_create_refuses_what_exists(tmp_path: Path) -> None:
+    """A fresh file is fresh."""
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        FileOps().create(tmp_path / "a")

@@ -1,0 +1,148 @@
+"""Runs for tests: commands in process and as processes, a speech corpus, and a backend of another package."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from jobs.claims import read_claim
+from jobs.commands import run_command
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+BACKEND = '''
+"""mu-law with a pause, and faults on demand, registered by an entry point as another package would."""
+import errno, os, time
+from audio_tokenizers.mulaw import MuLawFactory, MuLaw
+
+class Slow(MuLaw):
+    def __init__(self, info, options):
+        super().__init__(info)
+        self.options = options
+    def encode(self, waves):
+        time.sleep(self.options["pause"])
+        if self.options["fault"] == "disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().encode(waves)
+
+class Factory(MuLawFactory):
+    name = "slow"
+    options = {"pause": (0.0, "seconds per call"), "fault": ("none", "none, load or disk")}
+    def load(self, options, device):
+        if options["fault"] == "load":
+            raise ValueError("a bug in the backend")
+        return Slow(self.describe(options, device), options)
+
+FACTORY = Factory()
+'''
+
+
+def call(function: Callable[..., int], *args: object) -> int:
+    """Run a command in this process, as its command line would; returns its exit code."""
+    before = sys.argv
+    sys.argv = ["command", *map(str, args)]
+    try:
+        run_command(function)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    finally:
+        sys.argv = before
+
+
+@functools.cache
+def _packer() -> Callable[[Path], None]:
+    spec = importlib.util.spec_from_file_location("pack_speech", ROOT / "examples" / "pack_speech.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def speech_list(folder: Path) -> Path:
+    """Pack the speech examples into two tars in `folder`; returns a list of them."""
+    _packer()(folder)
+    return write_list(folder / "tars.txt", sorted(folder.glob("speech-*")))
+
+
+def write_list(path: Path, tars: list[Path]) -> Path:
+    """A list of tars."""
+    path.write_text("".join(f"{tar}\n" for tar in tars), encoding="utf-8")
+    return path
+
+
+def slow_backend(folder: Path) -> dict[str, str]:
+    """Install the backend `slow` into `folder`; returns the environment in which it is found."""
+    info = folder / "slow_codec-1.0.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (folder / "slow_codec.py").write_text(BACKEND)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-codec\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[tar2tokens.backends]\nslow = slow_codec:FACTORY\n")
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def start(module: str, *args: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start a command as a terminal would: in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, args)],
+        cwd=cwd,
+        env=env or {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
+def lines_of(output: Path) -> int:
+    """Lines in all partials of a run."""
+    return sum(path.read_bytes().count(b"\n") for path in output.glob("*.partial"))
+
+
+def worker_pids(output: Path) -> list[int]:
+    """Processes that hold a claim now."""
+    claims = [read_claim(path) for path in (output / ".run" / "claims").glob("*.json")]
+    return [claim.pid for claim in claims if claim is not None]
+
+
+def group_members(group: int) -> list[str]:
+    """Command lines of the processes of a process group that have not ended."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] not in "ZX":
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def committed_bytes(output: Path) -> dict[str, bytes]:
+    """Name -> content of the committed files of a run."""
+    return {path.name: path.read_bytes() for path in output.rglob("*.jsonl")}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Path -> content of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def read_json(text: str) -> dict[str, object]:
+    """A JSON object."""
+    return msgspec.json.decode(text, type=dict)

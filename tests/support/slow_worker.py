@@ -1,0 +1,36 @@
+"""A worker process for tests to kill: mu-law with a pause per clip, over a list of tars.
+
+python slow_worker.py OUTPUT_DIR PAUSE_SECONDS TAR...
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from audio_tokenizers import mulaw
+from jobs.outputs import TarPaths, TarTask
+from jobs.reporting import ProgressFile
+from jobs.spec import make_spec
+from jobs.worker import StopFlag, run_tars
+
+
+def main(output: Path, pause: float, tars: list[Path]) -> None:
+    """Tokenize slowly, until killed or done."""
+    quick = mulaw.MuLaw.encode
+
+    def encode(self, waves):  # type: ignore[no-untyped-def]
+        time.sleep(pause)
+        return quick(self, waves)
+
+    mulaw.MuLaw.encode = encode  # type: ignore[method-assign]
+    tasks = [TarTask(str(tar), TarPaths.stem(tar), tar.stat().st_size) for tar in tars]
+    stop = StopFlag()
+    with stop.on_signals():
+        reports = ProgressFile(None)
+        run_tars(tasks, make_spec("mulaw", device="cpu"), output, device="cpu", stop=stop, reports=reports)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]), [Path(tar) for tar in sys.argv[3:]])

@@ -1,0 +1,67 @@
+"""A tar of a few short clips, one of them bad, and what it takes to tokenize it in process."""
+
+from __future__ import annotations
+
+import functools
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from jobs.fileops import FileOps
+from jobs.ledger import Ledger
+from jobs.outputs import TarPaths
+from jobs.spec import TokenizeSpec, make_spec
+from jobs.tokenize import TarResult, tokenize_tar
+
+CLIPS = 5
+BAD_CLIP = 2
+
+
+def wav(samples: int, rate: int = 8000, seed: int = 0) -> bytes:
+    """A WAV file of noise."""
+    file = io.BytesIO()
+    wave = np.random.default_rng(seed).uniform(-1, 1, samples).astype(np.float32)
+    soundfile.write(file, wave, rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    """A plain tar with these members, in this order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def small_tar(path: Path, clips: int = CLIPS, samples: int = 40) -> Path:
+    """`clips` clips with transcripts; the one numbered BAD_CLIP is no audio."""
+    members: dict[str, bytes] = {}
+    for number in range(clips):
+        members[f"{number:03}.wav"] = b"not audio" if number == BAD_CLIP else wav(samples + number, seed=number)
+        members[f"{number:03}.txt"] = f"clip {number}, é 語".encode()
+    return write_tar(path, members)
+
+
+@functools.cache
+def mulaw_spec(**settings: Any) -> TokenizeSpec:
+    """The spec of the mulaw backend."""
+    return make_spec("mulaw", device="cpu", **settings)
+
+
+def tokenize(
+    tar: Path, output: Path, ops: FileOps | None = None, *, spec: TokenizeSpec | None = None, **settings: Any
+) -> TarResult:
+    """One attempt at a tar, here, with the mulaw backend unless `backend` is given."""
+    from audio_tokenizers.mulaw import FACTORY
+
+    seconds = iter(range(10**9))
+    take = functools.partial(Ledger.take, ops=ops or FileOps(), clock=lambda: float(next(seconds)))
+    backend = settings.pop("backend", None) or FACTORY.load({}, "cpu")
+    return tokenize_tar(tar, TarPaths(output, TarPaths.stem(tar)), spec or mulaw_spec(), backend, take=take, **settings)

@@ -1,0 +1,226 @@
+"""Higgs audio v2 tokenizer: 8 codebooks of 1024 at 25 frames per second from 24 kHz, DAC and HuBERT fused.
+
+The reference is boson-multimodal's HiggsAudioTokenizer.encode (github.com/boson-ai/higgs-audio). The network here is
+the port in transformers, loaded from the original layout or from transformers' own. The forward pass is written out,
+because the port's differs where the two branches disagree in frames: it pads by 480 samples, boson by 320.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audio_tokenizers.base import BackendInfo, Batching, Codes, Options, Scalar, Waveform
+from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
+from audio_tokenizers.higgs_files import (
+    HUBERT_PAD,
+    Checkpoint,
+    acoustic_frames,
+    open_checkpoint,
+    shortest_clip,
+    weights_sha256,
+)
+from audio_tokenizers.higgs_weights import ATTENTION, load_encoder
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FACTORY", "Higgs", "HiggsFactory"]
+
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+PACKAGES = ("torch", "torchaudio", "transformers")
+
+
+class Higgs:
+    """The loaded codec on one device."""
+
+    def __init__(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> None:
+        self.info = info
+        self._checkpoint = checkpoint
+        self._device = device
+        _require_device(device)
+        try:
+            self._model = load_encoder(checkpoint, device)
+        except (MemoryError, RuntimeError) as error:
+            raise _machine_trouble(error, device) from None
+
+    def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
+        """One int16 array [codebooks, frames] per waveform; all waveforms of one call have the same length."""
+        samples = waves[0].shape[0]
+        if samples < self.info.min_samples:
+            raise ClipError("too_short", f"{samples} samples, the Higgs tokenizer needs {self.info.min_samples}")
+        try:
+            return self._encode(np.stack(waves))
+        except (MemoryError, RuntimeError) as error:
+            trouble = _machine_trouble(error, self._device)
+        # Only here, past the except block, are the traceback and the activations in its frames gone.
+        _release_memory(self._device)
+        raise trouble
+
+    def _encode(self, waves: np.ndarray[Any, np.dtype[np.float32]]) -> list[Codes]:
+        """float32 [batch, samples] -> int16 [codebooks, frames] per item."""
+        import torch
+
+        self._fix_arithmetic()
+        with torch.inference_mode():
+            batch = torch.from_numpy(waves).to(self._device).unsqueeze(1)
+            codes = self._codes(batch).to(torch.int16).cpu().numpy()
+        return list(codes)
+
+    def _fix_arithmetic(self) -> None:
+        """Set what the recipe promises, on each call: the flags belong to the process, and others may turn them."""
+        import torch
+
+        tf32 = bool(self.info.recipe["tf32"])
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        # A benchmark picks kernels by their speed on the day.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+
+    def _codes(self, batch: torch.Tensor) -> torch.Tensor:
+        """float32 [batch, 1, samples] -> int64 [batch, codebooks, frames]."""
+        import torch
+
+        model, checkpoint = self._model, self._checkpoint
+        semantic = model.encoder_semantic(self._semantic_features(batch))
+        # Where boson's branches disagree, for 513 of 960 lengths, it shifts the clip for the acoustic one. The frames
+        # are counted instead of computed, which saves boson's first pass; a rest of disagreement is cut, as there.
+        if acoustic_frames(batch.shape[2], checkpoint.strides) != semantic.shape[2]:
+            batch = torch.nn.functional.pad(batch, (checkpoint.shift_padding, checkpoint.shift_padding))
+        acoustic = model.acoustic_encoder(batch)
+        frames = min(acoustic.shape[2], semantic.shape[2])
+        embedding = torch.cat([acoustic[:, :, :frames], semantic[:, :, :frames]], dim=1)
+        del acoustic, semantic
+        embedding = model.fc(embedding.transpose(1, 2)).transpose(1, 2)
+        codes: torch.Tensor = model.quantizer.encode(embedding)
+        return codes.transpose(0, 1)
+
+    def _semantic_features(self, batch: torch.Tensor) -> torch.Tensor:
+        """float32 [batch, 1, samples] -> float32 [batch, width, frames]: the mean of all HuBERT layers."""
+        import torch
+        import torchaudio
+
+        checkpoint = self._checkpoint
+        # torchaudio's default filter, on the model's device, is part of the codec: the weights were trained behind it.
+        heard = torchaudio.functional.resample(batch, checkpoint.sample_rate, checkpoint.semantic_sample_rate)
+        heard = torch.nn.functional.pad(heard[:, 0, :], (HUBERT_PAD, HUBERT_PAD))
+        layers = self._model.semantic_model(heard, output_hidden_states=True).hidden_states
+        features = torch.stack(layers, dim=1).mean(dim=1)
+        return features[:, :: checkpoint.semantic_stride, :].transpose(1, 2)
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    if not device.startswith("cuda"):
+        return
+    if not torch.cuda.is_available():
+        raise InfrastructureError(
+            f"device {device!r}: torch {torch.__version__} sees no CUDA device: is it a CUDA build, and has this job a GPU?"
+        )
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise InfrastructureError(f"device {device!r}: torch sees {count} CUDA device(s), numbered from 0")
+
+
+def _machine_trouble(error: MemoryError | RuntimeError, device: str) -> InfrastructureError:
+    """What to report if the machine is at fault; raises `error` again if it is not."""
+    import torch
+
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(r"allocate memory|ALLOC_FAILED", text):
+        return InfrastructureError(
+            f"out of memory on {device}: take a smaller --max-tokens-per-fragment, or more memory ({text})"
+        )
+    if device.startswith("cuda") and re.search(r"cuda|cudnn|cublas|nvrtc", text, re.IGNORECASE):
+        return InfrastructureError(f"CUDA failed on {device}; if it does again on this node, exclude the node ({text})")
+    raise error
+
+
+def _release_memory(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda"):
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            # After an illegal access each call fails; the error that is on its way says so better.
+            return
+
+
+class HiggsFactory:
+    """Describes and loads Higgs."""
+
+    name = "higgs"
+    summary = "Higgs audio v2 tokenizer: 8 codebooks at 25 frames per second from 24 kHz"
+    options: Mapping[str, tuple[Scalar, str]] = {
+        "model_path": (
+            "bosonai/higgs-audio-v2-tokenizer",
+            "directory of the weights, original or transformers layout, or hub id",
+        ),
+        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+    }
+
+    def describe(self, options: Options, device: str) -> BackendInfo:
+        """Reads config.json and hashes the weights; may download them if model_path is a hub id."""
+        return self._describe(options, device)[0]
+
+    def load(self, options: Options, device: str) -> Higgs:
+        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        info, checkpoint = self._describe(options, device)
+        return Higgs(info, checkpoint, device)
+
+    def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
+        model_path, tf32 = options["model_path"], options["tf32"]
+        if not isinstance(model_path, str) or not model_path:
+            raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
+        if not isinstance(tf32, bool):
+            raise UsageError(f"tf32: expected true or false, found {tf32!r}")
+        if not DEVICE.fullmatch(device):
+            raise UsageError(f"device {device!r}: expected cpu, cuda or cuda:N")
+        checkpoint = open_checkpoint(model_path)
+        config = json.dumps(checkpoint.config, sort_keys=True).encode()
+        info = BackendInfo(
+            name=self.name,
+            sample_rate=checkpoint.sample_rate,
+            hop_length=checkpoint.hop_length,
+            codebooks=checkpoint.codebooks,
+            codebook_size=checkpoint.codebook_size,
+            mono="mean",
+            min_samples=shortest_clip(checkpoint),
+            max_tokens_per_fragment=750,
+            num_tokens_overlap=25,
+            # Not EQUAL_LENGTH: on a CPU batches gave the same tokens but no speed (benchmarks/higgs_batching.py: 1.33 down
+            # to 0.57 times, the more audio the slower), and on a GPU nobody has shown that they give the same tokens: a
+            # product of another shape may take another kernel, and round otherwise.
+            batching=Batching.SINGLE,
+            max_batch=1,
+            recipe={
+                "weights_sha256": weights_sha256(checkpoint),
+                "config_sha256": hashlib.sha256(config).hexdigest(),
+                "dtype": "float32",
+                "attention": ATTENTION,
+                "shift_padding": checkpoint.shift_padding,
+                "tf32": tf32,
+                "device": device.partition(":")[0],
+                **{package: _version(package) for package in PACKAGES},
+            },
+        )
+        return info, checkpoint
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UsageError(f"the higgs backend needs {package}: pip install 'tar2tokens[higgs]'") from None
+
+
+FACTORY = HiggsFactory()
