@@ -40,9 +40,13 @@ bench: $(VENV)/test.done
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+# Debian splits off what venv needs to bring pip; where it is missing, a pip outside can stand in.
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } || { rm -rf $(VENV); \
-		echo "error: $(PYTHON) has neither venv nor virtualenv: install python3-venv, or set PYTHON to one that has" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } \
+		|| { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $@ install pip; } \
+		|| { rm -rf $(VENV); echo "error: $(PYTHON) has neither venv, virtualenv nor pip: install python3-venv," \
+			"or set PYTHON to one that has" >&2; exit 2; }
 
 $(VENV)/base.done: setup.cfg requirements/constraints.txt | $(BIN)/python
 	$(PIP) --editable .

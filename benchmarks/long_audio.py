@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import soundfile
+
 from benchmarks.common import speech
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,7 +90,8 @@ def main(hours: list[float]) -> int:
                 if found["errors"] or round(found["hours"], 2) != h:
                     raise SystemExit(f"{backend}, {h:g} h: {found}")
                 peaks[h] = found
-                print(f"{backend}, {h:g} h of MP3: peak {found['above']:.0f} MB above the {found['base']:.0f} MB after loading")
+                above, base = found["above"], found["base"]
+                print(f"{backend}, {h:g} h of MP3: peak {above:.0f} MB above the {base:.0f} MB after loading")
             shortest, longest = (peaks[h]["above"] + peaks[h]["base"] for h in (hours[0], hours[-1]))
             ok = longest <= MOST_GROWTH * shortest and peaks[hours[-1]]["above"] <= MOST_MB
             print(f"{backend}: peak RSS {longest / shortest:.2f} of that of {hours[0]:g} h {'ok' if ok else 'BELOW GOAL'}")

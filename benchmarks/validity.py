@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+
 from benchmarks.common import report
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths

@@ -7,11 +7,11 @@ Resampling in blocks gives the same samples, bit for bit, as in one piece (soxr;
 from __future__ import annotations
 
 import io
+import itertools
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
@@ -19,14 +19,26 @@ import soxr
 
 from audio_tokenizers.base import MonoRule, Waveform
 from audio_tokenizers.errors import ClipError
+from jobs.audio_headers import mp3_states_its_length, refuse_cut_file
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 __all__ = ["Fragment", "FragmentCutter", "decode", "resample"]
 
 BLOCK_FRAMES = 1 << 18
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 UNKNOWN_FRAMES = 1 << 62
-STREAMED_SIZES = (0, 0x7FFFF000)
-"""A WAV written to a pipe states 0, or at least 0x7FFFF000, as its size; its data go on to the end of the file."""
+"""libsndfile's count for a FLAC that was streamed, which it cannot read in blocks."""
+MICROSECONDS = 1_000_000
+MUCH_MEMORY = 256 << 20
+PYAV_OPTIONS = {"err_detect": "explode", "protocol_whitelist": "none"}
+"""Report damage; and open no file or address that a member names, as a playlist would."""
+STATES_DURATION = ("mov,", "matroska,")
+"""PyAV's names of containers whose duration is stated; that of others is a guess from the bit rate."""
+DURATION_SLACK_SECONDS, DURATION_SLACK_FRAMES = 0.1, 4096
+"""Stated durations are rounded, and count an encoder's padding or do not."""
 
 
 def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None) -> Iterator[tuple[Waveform, int]]:
@@ -38,7 +50,7 @@ def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None)
     if file.seek(0, io.SEEK_END) == 0:
         raise ClipError("empty", "the file is empty (0 bytes)")
     file.seek(0)
-    _refuse_cut_wav(file)
+    refuse_cut_file(file)
     frames = 0
     for block, rate in _open(file):
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
@@ -48,7 +60,9 @@ def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None)
             raise ClipError("too_long", f"longer than {max_seconds:g} s")
         wave = _to_mono(block, mono)
         # A finite sum of squares proves all samples finite; an infinite one may only be large.
-        if not np.isfinite(np.dot(wave, wave)) and not np.isfinite(wave).all():
+        with np.errstate(over="ignore"):
+            suspicious = not np.isfinite(np.dot(wave, wave))
+        if suspicious and not np.isfinite(wave).all():
             raise ClipError("not_finite", "samples are NaN or infinite")
         yield wave, rate
     if frames == 0:
@@ -68,16 +82,20 @@ def _to_mono(block: np.ndarray[Any, np.dtype[np.float32]], mono: MonoRule) -> Wa
 
 def _open(file: IO[bytes]) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
     """Blocks of float32 [samples, channels], with the sample rate."""
+    mp3_length_known = mp3_states_its_length(file)  # before libsndfile opens it: both may share one file position
     descriptor = _descriptor(file)
     try:
         sound = soundfile.SoundFile(file if descriptor is None else descriptor, closefd=False)
     except (soundfile.LibsndfileError, TypeError, ValueError) as error:
         file.seek(0)
         yield from _open_with_pyav(file, getattr(error, "error_string", str(error)))
-        return
     else:
         with sound:
-            yield from _read_soundfile(sound)
+            if sound.frames < UNKNOWN_FRAMES and (mp3_length_known or sound.format != "MP3"):
+                yield from _read_soundfile(sound)
+                return
+        file.seek(0)
+        yield from _open_with_pyav(file, "its length is not stated.")
     finally:
         if descriptor is not None:
             os.close(descriptor)
@@ -89,7 +107,9 @@ def _descriptor(file: IO[bytes]) -> int | None:
     It is for a real file; and for MP3, which libsndfile reads in pieces so small that a copy is 1.3 times as fast.
     """
     if not isinstance(file, io.BytesIO):
-        return os.dup(file.fileno())
+        descriptor = os.dup(file.fileno())
+        os.lseek(descriptor, 0, os.SEEK_SET)  # `file` has read ahead, and libsndfile begins where the descriptor stands
+        return descriptor
     head = file.read(3)
     file.seek(0)
     looks_like_mp3 = head == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
@@ -106,7 +126,7 @@ def _descriptor(file: IO[bytes]) -> int | None:
 
 def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
     promised = sound.frames
-    size = BLOCK_FRAMES if promised >= UNKNOWN_FRAMES else min(BLOCK_FRAMES, promised + 1)
+    size = min(BLOCK_FRAMES, promised + 1)
     frames = 0
     while True:
         buffer = np.empty((size, sound.channels), np.float32)
@@ -118,7 +138,7 @@ def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any
         yield block, sound.samplerate
         if len(block) < size:
             break
-    if frames < promised < UNKNOWN_FRAMES:
+    if frames < promised:
         raise ClipError("decode", f"cut short: its header promises {promised} samples, only {frames} could be decoded")
 
 
@@ -126,42 +146,44 @@ def _open_with_pyav(file: IO[bytes], refusal: str) -> Iterator[tuple[np.ndarray[
     import av
 
     try:
-        with av.open(file, mode="r", options={"err_detect": "explode"}) as container:
+        with av.open(file, mode="r", options=PYAV_OPTIONS) as container:
             if not container.streams.audio:
                 raise ClipError("decode", "a container without an audio stream")
             stream = container.streams.audio[0]
-            rate, channels = stream.rate, stream.channels
-            planar = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
-            for frame in container.decode(stream):
-                if (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
+            packed: av.AudioResampler | None = None
+            frames = rate = channels = 0
+            for frame in itertools.chain(container.decode(stream), (None,)):
+                if packed is None and frame is not None:  # only here is the rate certain: AAC's header may state half of it
+                    rate, channels = frame.sample_rate, frame.layout.nb_channels
+                    packed = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
+                if frame is not None and (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
                     raise ClipError("decode", "the sample rate or the number of channels changes within the file")
-                for piece in planar.resample(frame):
-                    yield piece.to_ndarray().T.astype(np.float32, copy=False), rate
-            for piece in planar.resample(None):
-                yield piece.to_ndarray().T.astype(np.float32, copy=False), rate
+                for piece in packed.resample(frame) if packed is not None else ():
+                    frames += piece.samples
+                    samples: Any = piece.to_ndarray()  # one plane of all channels: PyAV crashes on more than 8 planes
+                    yield samples.reshape(-1, channels), rate
+            promised = _stated_seconds(container, stream)
+            slack = DURATION_SLACK_SECONDS + DURATION_SLACK_FRAMES / max(rate, 1)
+            if rate and promised is not None and frames / rate < promised - slack:
+                message = f"cut short: its header promises {promised:.2f} s, only {frames / rate:.2f} s could be decoded"
+                raise ClipError("decode", message)
     except av.error.MemoryError:
-        raise MemoryError from None
-    except (av.error.FFmpegError, ValueError) as error:
+        bytearray(MUCH_MEMORY)  # raises MemoryError if the machine is short of it; else it is the header that lies
+        raise ClipError("decode", "damaged: its headers ask for more memory than any audio needs") from None
+    except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
         found = getattr(error, "strerror", None) or str(error)
         raise ClipError("decode", f"not decodable: soundfile: {refusal} PyAV: {found}") from None
 
 
-def _refuse_cut_wav(file: IO[bytes]) -> None:
-    """Libsndfile shortens a WAV whose data chunk ends early without a word; that is lost audio, so it is an error."""
-    if file.read(4) == b"RIFF" and len(head := file.read(8)) == 8 and head[4:] == b"WAVE":
-        end = file.seek(0, io.SEEK_END)
-        position = 12
-        while position + 8 <= end:
-            file.seek(position)
-            kind, size = struct.unpack("<4sI", file.read(8))
-            position += 8
-            if kind == b"data":
-                if position + size > end and STREAMED_SIZES[0] < size < STREAMED_SIZES[1]:
-                    message = f"cut short: its header promises {size} bytes of samples, the file has {end - position}"
-                    raise ClipError("decode", message)
-                break
-            position += size + size % 2
-    file.seek(0)
+def _stated_seconds(container: InputContainer, stream: AudioStream) -> float | None:
+    """How long the container says that the stream is, where it says so at all."""
+    if not container.format.name.startswith(STATES_DURATION):
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is None or len(container.streams) > 1:
+        return None
+    return float(container.duration) / MICROSECONDS
 
 
 def resample(blocks: Iterator[tuple[Waveform, int]], sample_rate: int) -> Iterator[Waveform]:

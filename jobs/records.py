@@ -98,7 +98,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     output_sha256: str = ""
     attempt: str = ""
     ignored_members: dict[str, int] = {}
-    """Members that are no clips, by reason: directory, link, appledouble, other."""
+    """Members that are no clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
     orphan_sidecars: int = 0
     """Sidecar files with no audio of the same key beside them."""
     sidecar_faults: int = 0
@@ -189,9 +189,8 @@ def tokens_are_valid(texts: Sequence[bytes], shapes: Sequence[tuple[int, int]], 
         if codebooks < 1 or frames < 1 or len(text) <= 2 * codebooks * frames:
             return False
     joined = b"".join(texts)
-    if joined.translate(None, _DIGITS) != b"".join(map(_punctuation, shapes)):
-        return False
-    if joined[:1].isdigit() or joined[-1:].isdigit():  # the array operations look between the first and the last
+    outside = joined[:1].isdigit() or joined[-1:].isdigit()  # the array operations look between the first and the last
+    if outside or joined.translate(None, _DIGITS) != b"".join(map(_punctuation, shapes)):
         return False
     digits = np.frombuffer(joined, np.uint8) - ord("0")  # uint8: what is no digit is 10 or more
     is_digit = digits < 10

@@ -7,10 +7,13 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["SIDECAR_EXTENSIONS", "Annotations", "read_sidecars"]
+__all__ = ["LARGEST_SIDECAR", "SIDECAR_EXTENSIONS", "Annotations", "read_sidecars"]
 
 SIDECAR_EXTENSIONS = ("json", "txt", "lab")  # in the order in which they may give the text
 
+LARGEST_SIDECAR = 16 << 20
+DEEPEST_JSON = 100
+"""Far below where a JSON library of any language gives up, at whatever depth of calls it stands."""
 FAULTS_KEY = "sidecar_errors"
 
 
@@ -46,6 +49,9 @@ def read_sidecars(files: dict[str, tuple[str, bytes]]) -> Annotations:
         if extension not in files:
             continue
         name, data = files[extension]
+        if len(data) > LARGEST_SIDECAR:
+            faults.append(f"{name}: larger than {LARGEST_SIDECAR:,} bytes")
+            continue
         try:
             if extension == "json":
                 metadata = _json_object(data)
@@ -55,7 +61,9 @@ def read_sidecars(files: dict[str, tuple[str, bytes]]) -> Annotations:
                 text = decode_text(data).strip()
         except UnicodeDecodeError:
             faults.append(f"{name}: neither UTF-8 nor GB18030 text")
-        except (msgspec.DecodeError, RecursionError) as error:
+        except RecursionError:
+            faults.append(f"{name}: nested more than {DEEPEST_JSON} deep")
+        except msgspec.DecodeError as error:
             faults.append(f"{name}: {error}")
     if faults:
         metadata[FAULTS_KEY] = faults
@@ -66,7 +74,17 @@ def _json_object(data: bytes) -> dict[str, Any]:
     found = msgspec.json.decode(decode_text(data).encode())
     if not isinstance(found, dict):
         raise msgspec.DecodeError(f"expected a JSON object, found {type(found).__name__}")
-    return found
+    layer: list[Any] = [found]
+    for _ in range(DEEPEST_JSON):
+        layer = [value for holder in layer for value in _values(holder)]
+        if not layer:
+            return found
+    raise RecursionError
+
+
+def _values(holder: dict[str, Any] | list[Any]) -> list[Any]:
+    values = holder.values() if isinstance(holder, dict) else holder
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 def _take_string(metadata: dict[str, Any], key: str) -> str | None:

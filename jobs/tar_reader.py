@@ -17,14 +17,15 @@ from types import TracebackType
 from typing import IO
 
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from jobs.sidecars import SIDECAR_EXTENSIONS, Annotations, read_sidecars
+from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars
 from jobs.tar_format import Member, TarDamage, TarStream
 
 __all__ = ["Clip", "TarReader"]
 
-AUDIO_IN_MEMORY = 32 << 20
+AUDIO_IN_MEMORY = 8 << 20
 """A larger member goes through a temporary file, so that memory does not grow with a clip's length."""
-LARGEST_SIDECAR = 16 << 20
+CLIPS_IN_GROUP = 64
+"""A larger group is given out in parts: in a folder of `spk.0001.wav`, `spk.0002.wav`, ... all have the key `spk`."""
 COPY_BYTES = 1 << 20
 
 
@@ -51,9 +52,34 @@ class _Group:
     """(suffix, clip), in tar order."""
     sidecars: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     """suffix -> (member name, content)"""
+    used: set[str] = field(default_factory=set)
+    """Suffixes of the sidecars that a clip has had."""
+    suffixes: set[str] = field(default_factory=set)
+    last_stem: str = ""
+    bytes_in_memory: int = 0
 
-    def holds(self, suffix: str) -> bool:
-        return suffix in self.sidecars or any(suffix == other for other, _ in self.clips)
+    def sidecars_of(self, suffix: str) -> dict[str, tuple[str, bytes]]:
+        """Extension -> sidecar. `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`."""
+        stem = suffix.rpartition(".")[0]
+        found: dict[str, tuple[str, bytes]] = {}
+        for extension in SIDECAR_EXTENSIONS:
+            for candidate in (f"{stem}.{extension}" if stem else extension, extension):
+                if candidate in self.sidecars:
+                    found[extension] = self.sidecars[candidate]
+                    self.used.add(candidate)
+                    break
+        return found
+
+    def rest(self) -> _Group:
+        """The group that goes on after this part: the same key, and the sidecars that its clips share."""
+        shared = {suffix: sidecar for suffix, sidecar in self.sidecars.items() if "." not in suffix}
+        return _Group(self.key, sidecars=shared, used=self.used & shared.keys(), suffixes=self.suffixes)
+
+    def close(self) -> None:
+        """Drop the clips that nobody has taken."""
+        for _, clip in self.clips:
+            if clip.audio is not None:
+                clip.audio.close()
 
 
 class TarReader:
@@ -95,62 +121,80 @@ class TarReader:
         group = _Group("")
         try:
             for member in self._stream:
-                if member.kind not in ("file", "sparse"):
-                    self.ignored[member.kind] += 1
+                place = self._place(member)
+                if place is None:
                     continue
-                name = member.name.decode("utf-8", "backslashreplace")
-                folder, slash, base = name.rpartition("/")
-                if base.startswith("._"):
-                    self.ignored["appledouble"] += 1
-                    continue
-                stem, _, suffix = base.partition(".")
-                suffix = suffix.lower()
-                extension = suffix.rpartition(".")[2]
-                if extension not in self._extensions and extension not in SIDECAR_EXTENSIONS:
-                    self.ignored["other"] += 1
-                    continue
-                key = folder + slash + stem
-                if key != group.key or group.holds(suffix):
-                    yield from self._finish(group)
+                name, key, suffix = place
+                stem, _, extension = suffix.rpartition(".")
+                if key != group.key or suffix in group.suffixes:
+                    yield from self._give_out(group)
                     group = _Group(key)
+                elif len(group.clips) >= CLIPS_IN_GROUP and stem != group.last_stem:
+                    yield from self._give_out(group, last_part=False)
+                    group = group.rest()
+                group.suffixes.add(suffix)
+                group.last_stem = stem
                 if extension in self._extensions:
-                    group.clips.append((suffix, self._clip(name, member)))
+                    group.clips.append((suffix, self._clip(name, member, group)))
+                elif member.kind == "sparse":
+                    self.ignored["sparse_sidecar"] += 1
                 else:
                     group.sidecars[suffix] = (name, self._stream.read(min(member.size, LARGEST_SIDECAR + 1)))
-        except TarDamage as damage:
-            if damage.verdict != "no_end_marker" or not self._allow_missing_end:
+        except BaseException as error:
+            missing_end = isinstance(error, TarDamage) and error.verdict == "no_end_marker"
+            if not (missing_end and self._allow_missing_end):
+                group.close()
                 raise
-        yield from self._finish(group)
+        yield from self._give_out(group)
 
-    def _clip(self, name: str, member: Member) -> Clip:
+    def _place(self, member: Member) -> tuple[str, str, str] | None:
+        """(name, key, suffix in lower case) of an audio file or sidecar; None for anything else, which is counted."""
+        if member.kind not in ("file", "sparse"):
+            self.ignored[member.kind] += 1
+            return None
+        name = member.name.decode("utf-8", "backslashreplace")
+        folder, slash, base = name.rpartition("/")
+        stem, _, suffix = base.partition(".")
+        suffix = suffix.lower()
+        extension = suffix.rpartition(".")[2]
+        if base.startswith("._"):
+            self.ignored["appledouble"] += 1
+        elif extension not in self._extensions and extension not in SIDECAR_EXTENSIONS:
+            self.ignored["other"] += 1
+        else:
+            return name, folder + slash + stem, suffix
+        return None
+
+    def _clip(self, name: str, member: Member, group: _Group) -> Clip:
         index = self._next_index
         self._next_index += 1
         sparse = member.kind == "sparse"
         wanted = index >= self._skip_clips and not sparse
-        return Clip(index, name, self._audio(member.size) if wanted else None, sparse)
+        return Clip(index, name, self._audio(member.size, group) if wanted else None, sparse)
 
-    def _audio(self, size: int) -> IO[bytes]:
-        if size <= AUDIO_IN_MEMORY:
+    def _audio(self, size: int, group: _Group) -> IO[bytes]:
+        if group.bytes_in_memory + size <= AUDIO_IN_MEMORY:
+            group.bytes_in_memory += size
             return io.BytesIO(self._stream.read(size))
         file = tempfile.TemporaryFile()  # noqa: SIM115 (whoever takes the clip closes it)
-        while piece := self._stream.read(COPY_BYTES):
-            file.write(piece)
-        file.seek(0)
+        try:
+            while piece := self._stream.read(COPY_BYTES):
+                file.write(piece)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
         return file
 
-    def _finish(self, group: _Group) -> Iterator[Clip]:
-        used: set[str] = set()
-        for suffix, clip in group.clips:
-            stem = suffix.rpartition(".")[0]
-            files: dict[str, tuple[str, bytes]] = {}
-            for extension in SIDECAR_EXTENSIONS:
-                # `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`.
-                for candidate in (f"{stem}.{extension}" if stem else extension, extension):
-                    if candidate in group.sidecars:
-                        files[extension] = group.sidecars[candidate]
-                        used.add(candidate)
-                        break
-            clip.annotations = read_sidecars(files) if files else Annotations()
-            self.sidecar_faults += clip.annotations.faults
-            yield clip
-        self.orphan_sidecars += len(group.sidecars.keys() - used)
+    def _give_out(self, group: _Group, *, last_part: bool = True) -> Iterator[Clip]:
+        try:
+            while group.clips:
+                suffix, clip = group.clips[0]
+                clip.annotations = read_sidecars(group.sidecars_of(suffix))
+                self.sidecar_faults += clip.annotations.faults
+                del group.clips[0]
+                yield clip
+        finally:
+            group.close()
+        orphans = group.sidecars.keys() - group.used
+        self.orphan_sidecars += len(orphans if last_part else [suffix for suffix in orphans if "." in suffix])

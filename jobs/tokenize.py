@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -142,8 +143,8 @@ def _attempt(
         reader = TarReader(tar, spec.extensions, skip_clips=len(ledger.done), allow_missing_end=allow_missing_end)
     except TarDamage as broken_from_the_start:
         return TarResult("damaged", ledger.release(**_verdict(broken_from_the_start)))
-    with reader:
-        pipeline = _Pipeline(str(tar), ledger, spec, backend, lambda record: on_progress(record, reader.bytes_consumed))
+    pipeline = _Pipeline(str(tar), ledger, spec, backend, lambda record: on_progress(record, reader.bytes_consumed))
+    with reader, contextlib.closing(pipeline):
         clips = 0
         try:
             for clip in reader:
@@ -216,14 +217,20 @@ class _Pipeline:
         pending = _Pending(clip, TokenSink(self._spec.codebooks))
         self._queue.append(pending)
         pending.kept_line = self._ledger.reusable_line(clip.index, clip.name)
-        if pending.kept_line is None:
-            try:
+        try:
+            if pending.kept_line is None:
                 self._cut(pending)
-            except ClipError as error:
-                pending.error = error
-        if clip.audio is not None:
-            clip.audio.close()
+        except ClipError as error:
+            pending.error = error
+        finally:
+            if clip.audio is not None:
+                clip.audio.close()
         self._write_finished()
+
+    def close(self) -> None:
+        """Drop the clips that have no line yet."""
+        for pending in self._queue:
+            pending.sink.close()
 
     def flush(self) -> None:
         """Encode and write all that waits."""
@@ -320,7 +327,7 @@ def _guarded(backend: Backend) -> Callable[[Sequence[Waveform]], list[Codes]]:
 
     def encode(waves: Sequence[Waveform]) -> list[Codes]:
         try:
-            return backend.encode(waves)
+            codes = backend.encode(waves)
         except (Tar2TokensError, MemoryError, OSError, ImportError):
             raise
         except Exception as error:
@@ -328,5 +335,8 @@ def _guarded(backend: Backend) -> Callable[[Sequence[Waveform]], list[Codes]]:
             if known or any(word in str(error) for word in DEVICE_WORDS):
                 raise InfrastructureError(f"the device failed: {type(error).__name__}: {error}") from error
             raise ClipError("backend", f"{type(error).__name__}: {error}") from error
+        if len(codes) != len(waves):
+            raise InfrastructureError(f"the backend gave {len(codes)} results for {len(waves)} waveforms: a bug in it")
+        return codes
 
     return encode

@@ -53,7 +53,7 @@ def test_order_and_symmetry() -> None:
 
 
 def test_backend() -> None:
-    """The backend gives one codebook, one code per sample, each wave by itself, and describes itself the same when loaded."""
+    """The backend gives one codebook, one code per sample, each wave by itself, and describes itself alike when loaded."""
     info = FACTORY.describe({}, "cuda:3")
     backend = FACTORY.load({}, "cpu")
     assert backend.info == info

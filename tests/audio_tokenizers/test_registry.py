@@ -1,4 +1,4 @@
-"""audio_tokenizers/registry.py: backends by name, those of other packages too; and the import layout that must not change."""
+"""audio_tokenizers/registry.py: backends by name, other packages' too; and the import layout that must not change."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_two_packages_with_one_name(install: Callable[..., None]) -> None:
     assert get_factory("mulaw") is FACTORY
     install(EntryPoint("mulaw", "another.package:FACTORY", ENTRY_POINT_GROUP))
     for _ in range(2):
-        with pytest.raises(UsageError, match="two packages register the backend 'mulaw'.*another.package"):
+        with pytest.raises(UsageError, match=r"two packages register the backend 'mulaw'.*another.package"):
             backend_names()
 
 
@@ -108,7 +108,8 @@ def test_hugging_face_tokenizers_are_not_shadowed() -> None:
 def test_listing_backends_imports_no_torch() -> None:
     """Names and descriptions cost no heavy import."""
     code = (
-        "import jobs, sys; from audio_tokenizers.registry import *; backend_names(); get_factory('mulaw').describe({}, 'cpu')\n"
+        "import jobs, sys; from audio_tokenizers.registry import *\n"
+        "backend_names(); get_factory('mulaw').describe({}, 'cpu')\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

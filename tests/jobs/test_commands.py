@@ -1,0 +1,172 @@
+"""jobs/commands.py: how a command ends, whatever happens in it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import pytest
+import typer
+from support.runs import ROOT, call
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.commands import setup_logging, writing_to
+
+log = logging.getLogger("tar2tokens")
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Leave the log as it was found."""
+    level = log.level
+    setup_logging(verbose=False)
+    yield
+    setup_logging(verbose=False)
+    log.setLevel(level)
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def command() -> int:
+        """A command that fails."""
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (UsageError("no such list"), 2, "error: no such list"),
+        (InfrastructureError("disk gone"), 1, "error: disk gone"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/runs/x"), 1, "error: /runs/x: No space left on device"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1, "error: No space left on device"),
+        (OSError("odd"), 1, "error: odd"),
+        (MemoryError(), 1, "error: out of memory"),
+    ],
+)
+def test_errors_are_one_message(capsys: pytest.CaptureFixture[str], error: Exception, code: int, words: str) -> None:
+    """Each expected kind of error is one line on stderr and its exit code, and nothing on stdout."""
+    assert call(raising(error)) == code
+    assert capsys.readouterr() == ("", words + "\n")
+
+
+def test_verbose_adds_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --verbose the traceback comes before the message, and the exit code stays."""
+    setup_logging(verbose=True)
+    assert call(raising(UsageError("no such list"))) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("Traceback")
+    assert message.endswith("error: no such list\n")
+
+
+def test_bugs_are_not_hidden() -> None:
+    """What nobody expected is no tidy message: it must be seen."""
+    with pytest.raises(ZeroDivisionError):
+        call(raising(ZeroDivisionError()))
+
+
+def test_interrupts_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C is 130 without words; what a command returns is its exit code."""
+    assert call(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "")
+
+    def three() -> int:
+        return 3
+
+    assert call(three) == 3
+
+
+def test_bad_usage_is_told_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unknown, missing and impossible options exit 2 with words, whichever release of typer reads them."""
+
+    def command(number: Annotated[int, typer.Option(min=1)]) -> int:
+        return number
+
+    for arguments in ([], ["--number", "x"], ["--number", "0"], ["--nope"], ["--number", "1", "more"]):
+        assert call(command, *arguments) == 2
+        message = capsys.readouterr().err
+        assert "Error" in message
+        assert "Traceback" not in message
+    assert call(command, "--number", 5) == 5
+    assert call(command, "--help") == 0
+
+
+def python(code: str) -> subprocess.Popen[str]:
+    """Run code in a process of its own."""
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_reader_that_stops_reading() -> None:
+    """`| head` ends a command as SIGPIPE would, without a word on stderr."""
+    code = (
+        "from jobs.commands import run_command\n"
+        "def command() -> int:\n    print('x' * 1000000)\n    return 0\n"
+        "run_command(command)"
+    )
+    process = python(code)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+class TestLogging:
+    def test_log_file_gets_all_and_the_screen_what_it_wants(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A quiet screen shows warnings; the file has all lines, in a folder that is made for it."""
+        setup_logging(verbose=False, quiet=True, log_file=tmp_path / "logs" / "x.log")
+        log.info("told")
+        log.debug("not told")
+        log.warning("told twice")
+        assert capsys.readouterr().err.count("\n") == 1
+        log.warning("odd \udce9 name")
+        lines = (tmp_path / "logs" / "x.log").read_text().splitlines()
+        assert [line.partition(" ")[2] for line in lines] == ["INFO told", "WARNING told twice", "WARNING odd \\udce9 name"]
+
+    def test_log_file_that_cannot_be_opened(self, tmp_path: Path) -> None:
+        """A --log-file that is a folder is bad usage, with the reason."""
+        with pytest.raises(UsageError, match=r"--log-file .*: cannot be written: Is a directory"):
+            setup_logging(verbose=False, log_file=tmp_path)
+
+    def test_log_file_on_a_full_disk_stops_nothing(self) -> None:
+        """Lines that the disk does not take are lost, and are no tracebacks on the screen."""
+        done = python(
+            "import logging\nfrom pathlib import Path\nfrom jobs.commands import run_command, setup_logging\n"
+            "def command() -> int:\n"
+            "    setup_logging(verbose=False, log_file=Path('/dev/full'))\n"
+            "    logging.getLogger('tar2tokens').info('on we go')\n"
+            "    return 0\n"
+            "run_command(command)"
+        )
+        _, err = done.communicate(timeout=30)
+        assert done.returncode == 0
+        assert "on we go" in err
+        assert "Traceback" not in err
+
+
+class TestWritingTo:
+    def test_reasons(self) -> None:
+        """What keeps a run directory from being written is told with its name and what to do."""
+
+        def fail(error: OSError) -> NoReturn:
+            with writing_to(Path("tokens")):
+                raise error
+
+        with pytest.raises(InfrastructureError, match=r"tokens: cannot be written: /x: Read-only file system; make room"):
+            fail(OSError(errno.EROFS, os.strerror(errno.EROFS), "/x"))
+        for error in (NotADirectoryError(), FileExistsError()):
+            with pytest.raises(UsageError, match="expected a folder, found a file"):
+                fail(error)
+
+    def test_other_errors_pass(self) -> None:
+        """An error that has words already keeps them."""
+        with pytest.raises(UsageError, match="mine"), writing_to(Path("tokens")):
+            raise UsageError("mine")

@@ -1,0 +1,81 @@
+"""jobs/devices.py: which GPUs there are, without torch, and what --device makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from audio_tokenizers.errors import UsageError
+from jobs import devices
+from jobs.devices import available_cores, choose_device, visible_gpus
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("", []),
+        ("0,1", ["0", "1"]),
+        (" 3 , GPU-abc ", ["3", "GPU-abc"]),
+        ("-1", []),
+        ("0,-1,2", ["0"]),
+        ("NoDevFiles", []),
+        ("MIG-1,MIG-2", ["MIG-1", "MIG-2"]),
+    ],
+)
+def test_environment_decides(monkeypatch: pytest.MonkeyPatch, listed: str, expected: list[str]) -> None:
+    """CUDA_VISIBLE_DEVICES is read as CUDA reads it: names in order, up to the first that is none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus() == expected
+
+
+def test_driver_is_asked_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variable all GPUs of the driver count; without a driver there are none."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "DRIVER_FOLDER", tmp_path / "gpus")
+    assert visible_gpus() == []
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    (tmp_path / "gpus" / "0000:02:00.0").mkdir()
+    assert visible_gpus() == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu_id", "listed", "expected"),
+    [
+        ("auto", 0, "", "cpu"),
+        ("auto", 0, "5,6", "cuda:0"),
+        ("auto", 1, "5,6", "cuda:1"),
+        ("cuda", 1, "5,6", "cuda:1"),
+        ("cpu", 1, "5,6", "cpu"),
+    ],
+)
+def test_choice(monkeypatch: pytest.MonkeyPatch, asked: str, gpu_id: int, listed: str, expected: str) -> None:
+    """With auto a run takes a GPU if there is one; numbers count among the visible ones."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert choose_device(asked, gpu_id) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu_id", "listed", "words"),
+    [
+        ("gpu", 0, "", "expected auto, cpu or cuda"),
+        ("cuda:1", 0, "0,1", "expected auto, cpu or cuda"),
+        ("cuda", 0, "", "found none (CUDA_VISIBLE_DEVICES is '')"),
+        ("auto", 1, "", "expected a GPU, found none"),
+        ("auto", 2, "0,1", "this process sees 2 GPUs"),
+        ("cuda", -1, "0,1", "this process sees 2 GPUs"),
+    ],
+)
+def test_what_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch, asked: str, gpu_id: int, listed: str, words: str
+) -> None:
+    """Who asks for a GPU gets that GPU or a message, never silently another device."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    with pytest.raises(UsageError) as caught:
+        choose_device(asked, gpu_id)
+    assert words in str(caught.value)
+
+
+def test_cores() -> None:
+    """At least one core, and no more than this process may use."""
+    assert available_cores() >= 1

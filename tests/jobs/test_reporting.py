@@ -1,0 +1,115 @@
+"""jobs/reporting.py: counts in a file, on a line and on a bar."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jobs.reporting import Pace, Progress, ProgressFile, clock_time, describe_rate, eta_seconds
+
+
+class Clock:
+    """A clock that stands until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """The log."""
+    monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+    caplog.set_level(logging.DEBUG, "tar2tokens")
+    return caplog
+
+
+def test_words() -> None:
+    """Rates, times and the time that is left, as people read them."""
+    assert describe_rate(4500, 36) == "1.25 audio-h at 125 audio-h/h"
+    assert describe_rate(0, 0) == "0.00 audio-h at 0 audio-h/h"
+    assert clock_time(3723.4) == "1:02:03"
+    assert clock_time(None) == "?"
+    assert eta_seconds(50, 100, 200, 10) == 20
+    assert eta_seconds(100, 100, 200, 10) is None
+    assert eta_seconds(0, 300, 200, 10) == 0
+
+
+def test_pace_does_not_count_what_an_earlier_attempt_did() -> None:
+    """The rate begins where this attempt began; a resumed tar does not look fast."""
+    pace = Pace(1000, started=0.0)
+    assert "ETA ?" in pace.words(Progress(), 1.0)
+    assert "ETA ?" in pace.words(Progress(clips=1, bytes_done=900), 10.0)
+    assert "ETA 0:00:20" in pace.words(Progress(clips=2, bytes_done=950), 20.0)
+
+
+def test_file_is_written_twice_a_second_and_at_the_end(tmp_path: Path) -> None:
+    """Many clips cost few writes; what is published last is in the file."""
+    clock = Clock()
+    reports = ProgressFile(tmp_path / "p.json", clock=clock)
+    for step in (0.1, 0.5, 0.1, 0.1):
+        clock.now += step
+        reports.progress.clips += 1
+        reports.publish()
+    assert msgspec.json.decode((tmp_path / "p.json").read_bytes(), type=Progress).clips == 2
+    reports.publish(now=True)
+    assert msgspec.json.decode((tmp_path / "p.json").read_bytes(), type=Progress).clips == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+
+
+def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path, lines: pytest.LogCaptureFixture) -> None:
+    """Counts are a courtesy: losing them is a debug line."""
+    ProgressFile(tmp_path / "none" / "p.json").publish(now=True)
+    assert [record.levelname for record in lines.records] == ["DEBUG"]
+
+
+def test_plain_lines(lines: pytest.LogCaptureFixture) -> None:
+    """Without a terminal a line comes every half a minute, with audio-hours per hour and an ETA."""
+    clock = Clock()
+    reports = ProgressFile(None, total_bytes=1000, clock=clock)
+    reports.progress.clips = 1
+    reports.publish()
+    assert not lines.records
+    for used in (400, 600):
+        clock.now += 31
+        reports.progress.bytes_done = used
+        reports.progress.audio_seconds += 62
+        reports.publish()
+        reports.publish()
+    assert [record.getMessage() for record in lines.records] == [
+        "1 clips, 0 errors, 0.02 audio-h at 2 audio-h/h, ETA ?",
+        "1 clips, 0 errors, 0.03 audio-h at 2 audio-h/h, ETA 0:02:04",
+    ]
+
+
+def test_bar_on_a_terminal(
+    lines: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal a bar with rate and ETA stands for the lines."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    clock = Clock()
+    reports = ProgressFile(None, total_bytes=2_000_000, clock=clock)
+    with reports.on_terminal("000001"):
+        reports.progress.clips = 7
+        reports.progress.bytes_done = 500_000
+        clock.now += 60
+        reports.publish()
+    bar = capsys.readouterr().err
+    assert "000001:  25%" in bar
+    assert "7 clips, 0 errors" in bar
+    assert "ETA" in bar
+    assert not lines.records
+
+
+def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a log file there is no bar."""
+    reports = ProgressFile(None, total_bytes=10)
+    with reports.on_terminal("x"):
+        reports.publish(now=True)
+    assert capsys.readouterr().err == ""

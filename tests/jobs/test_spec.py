@@ -1,0 +1,332 @@
+"""jobs/spec.py: what decides bytes is in the fingerprint, what does not is not, and a run has one spec for good."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from support.runs import tree
+
+from audio_tokenizers import registry
+from audio_tokenizers.base import BackendInfo, Batching, Options, Scalar
+from audio_tokenizers.errors import UsageError
+from jobs import spec as module
+from jobs.fileops import FileOps
+from jobs.spec import check_spec, freeze_spec, load_preset, make_spec, parse_settings, read_spec, spec_path
+
+
+class Codec:
+    """A factory of which every property can be set."""
+
+    name = "codec"
+    summary = "for tests"
+    options: Mapping[str, tuple[Scalar, str]] = {"model_path": ("hub/id", ""), "tf32": (False, "")}
+
+    def __init__(self) -> None:
+        self.info: dict[str, Any] = {}
+
+    def describe(self, options: Options, device: str) -> BackendInfo:
+        values: dict[str, Any] = {
+            "name": self.name,
+            "sample_rate": 24000,
+            "hop_length": 960,
+            "codebooks": 8,
+            "codebook_size": 1024,
+            "mono": "mean",
+            "min_samples": 960,
+            "max_tokens_per_fragment": 750,
+            "num_tokens_overlap": 25,
+            "batching": Batching.SINGLE,
+            "max_batch": 1,
+            "recipe": {"weights": "sha", "tf32": options["tf32"], "kernel": device.partition(":")[0]},
+        }
+        return BackendInfo(**{**values, **self.info})
+
+    def load(self, options: Options, device: str) -> None:
+        raise AssertionError("planning loads nothing")
+
+
+@pytest.fixture
+def codec(monkeypatch: pytest.MonkeyPatch) -> Codec:
+    """The backend `codec`, registered, and presets in a folder of the test."""
+    factory = Codec()
+    point = importlib.metadata.EntryPoint("codec", "tests:none", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "_entry_points", lambda: {"codec": point})
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda _self: factory)
+    return factory
+
+
+class TestFingerprint:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"sample_rate": 16000},
+            {"hop_length": 480},
+            {"codebooks": 4},
+            {"codebook_size": 512},
+            {"mono": "first"},
+            {"min_samples": 400},
+            {"max_tokens_per_fragment": 751},
+            {"num_tokens_overlap": 26},
+            {"recipe": {"weights": "other"}},
+        ],
+    )
+    def test_all_that_a_backend_says_of_its_tokens(self, codec: Codec, change: dict[str, Any]) -> None:
+        """Whatever of a backend decides tokens changes the fingerprint."""
+        before = make_spec("codec", device="cpu").fingerprint
+        codec.info = change
+        assert make_spec("codec", device="cpu").fingerprint != before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"max_tokens_per_fragment": 500},
+            {"num_tokens_overlap": 10},
+            {"max_duration": 60.0},
+            {"extensions": (".mp3",)},
+            {"options": {"tf32": True}},
+            {"device": "cuda"},
+        ],
+    )
+    def test_all_that_a_command_says_of_its_tokens(self, codec: Codec, change: dict[str, Any]) -> None:
+        """Fragments, limits, which members are clips, options that are in the recipe, and a device that the recipe names."""
+        before = make_spec("codec", device="cpu").fingerprint
+        assert make_spec("codec", **{"device": "cpu", **change}).fingerprint != before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"options": {"model_path": "/elsewhere"}},
+            {"device": "cuda:3"},
+            {"extensions": ("FLAC", ".mp3")},
+            {"max_tokens_per_fragment": 750},
+        ],
+    )
+    def test_what_decides_no_token(self, codec: Codec, change: dict[str, Any]) -> None:
+        """Weights may move, a device has another number, an option may be spelled or given otherwise."""
+        base = {"device": "cuda:0", "extensions": ("mp3", "flac")}
+        assert make_spec("codec", **{**base, **change}).fingerprint == make_spec("codec", **base).fingerprint
+
+    @pytest.mark.parametrize("package", ["soundfile", "av", "soxr"])
+    def test_decoders_decide(self, codec: Codec, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+        """Another release of a decoder or of the resampler may give other samples: it is another recipe."""
+        before = make_spec("codec", device="cpu").fingerprint
+        real = importlib.metadata.version
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "0" if name == package else real(name))
+        assert make_spec("codec", device="cpu").fingerprint != before
+
+    def test_batching_does_not(self, codec: Codec) -> None:
+        """Batches that a backend declares exact give the same tokens, so their size is free."""
+        before = make_spec("codec", device="cpu").fingerprint
+        codec.info = {"batching": Batching.ANY, "max_batch": 64}
+        assert make_spec("codec", device="cpu").fingerprint == before
+
+
+class TestPresets:
+    def preset(self, folder: Path, text: str) -> None:
+        (folder / "nice.yaml").write_text(text)
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(load_preset, "__defaults__", (tmp_path,))
+        return tmp_path
+
+    def test_preset_over_backend_and_command_line_over_both(self, folder: Path) -> None:
+        """A preset gives the defaults of a name; what the command line says wins."""
+        self.preset(
+            folder,
+            "backend: codec\noptions: {tf32: true, model_path: /a}\nmax_tokens_per_fragment: 100\nnum_tokens_overlap: 5\n"
+            "max_duration: 30\nextensions: [mp3]\n",
+        )
+        spec = make_spec("nice", device="cpu")
+        assert (spec.backend, spec.options) == ("codec", {"model_path": "/a", "tf32": True})
+        assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (100, 5)
+        assert (spec.max_duration, spec.extensions) == (30.0, ("mp3",))
+        given = make_spec(
+            "nice",
+            device="cpu",
+            options={"tf32": False},
+            max_tokens_per_fragment=200,
+            num_tokens_overlap=0,
+            max_duration=9.0,
+            extensions=["wav"],
+        )
+        assert given.options == {"model_path": "/a", "tf32": False}
+        assert (given.max_tokens_per_fragment, given.num_tokens_overlap) == (200, 0)
+        assert (given.max_duration, given.extensions) == (9.0, ("wav",))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "backend: [codec]\n",
+            "backend: codec\nspeed: 9\n",
+            "options: {}\n",
+            "{",
+            "backend: codec\noptions: {a: [1]}\n",
+        ],
+    )
+    def test_broken_preset_is_named(self, folder: Path, text: str) -> None:
+        """A preset with a typing error is refused with its file name, and not half used."""
+        self.preset(folder, text)
+        with pytest.raises(UsageError, match=r"nice.yaml: not a preset"):
+            make_spec("nice", device="cpu")
+
+    def test_presets_of_this_repository_load(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every jobs/*.yaml is a preset of a backend that exists, with options that it has."""
+        found = sorted(module.PRESET_FOLDER.glob("*.yaml"))
+        assert found
+        for path in found:
+            preset = load_preset(path.stem)
+            registry.complete_options(registry.get_factory(preset.backend), preset.options)
+
+
+class TestSettings:
+    def test_values_are_scalars_of_yaml(self) -> None:
+        """Numbers, booleans, null and text, with spaces and further equal signs."""
+        found = parse_settings(["a=1", "b = true", "c=x=y z", "d=", "e=1.5", "f='07'", "g=null", "model_path=/a b/c"])
+        expected = {"a": 1, "b": True, "c": "x=y z", "d": None, "e": 1.5, "f": "07", "g": None, "model_path": "/a b/c"}
+        assert found == expected
+
+    @pytest.mark.parametrize("setting", ["a", "=1", "", " =1", "a=[1]", "a={b: 1}", "a=[", "a='", "a=2020-01-01", "a=!x y"])
+    def test_anything_else_is_refused(self, setting: str) -> None:
+        """What is no option=value is bad usage, and never a traceback of the parser."""
+        with pytest.raises(UsageError, match="expected option=value") as caught:
+            parse_settings([setting])
+        assert repr(setting) in str(caught.value)
+
+    def test_unknown_option(self, codec: Codec) -> None:
+        """An option that the backend does not have is refused, with the nearest that it has."""
+        with pytest.raises(UsageError, match=r"has no option 'tf23'.*did you mean 'tf32'"):
+            make_spec("codec", device="cpu", options={"tf23": True})
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ({"max_tokens_per_fragment": 50}, "more than twice the overlap"),
+            ({"num_tokens_overlap": -1}, "--num-tokens-overlap -1"),
+            ({"max_tokens_per_fragment": 0, "num_tokens_overlap": 0}, "--max-tokens-per-fragment 0"),
+            ({"max_duration": 0.0}, "expected seconds above 0"),
+            ({"max_duration": -1.0}, "expected seconds above 0"),
+        ],
+    )
+    def test_impossible_fragments(self, codec: Codec, values: dict[str, Any], words: str) -> None:
+        """Fragments that cannot work, and durations that nothing has, are refused before a run begins."""
+        with pytest.raises(UsageError, match=words):
+            make_spec("codec", device="cpu", **values)
+
+    def test_duration_that_is_no_number(self, codec: Codec) -> None:
+        """`nan` compares as nothing does, so as a limit it would silently be none."""
+        with pytest.raises(UsageError, match="--max-duration nan"):
+            make_spec("codec", device="cpu", max_duration=math.nan)
+
+
+def freeze_one(arguments: tuple[Path, float | None]) -> str:
+    output, max_duration = arguments
+    spec = make_spec("mulaw", device="cpu", max_duration=max_duration)
+    try:
+        freeze_spec(output, spec)
+    except UsageError as error:
+        return str(error)
+    return spec.fingerprint
+
+
+class TestFreezing:
+    def test_twice_is_once(self, tmp_path: Path) -> None:
+        """The same recipe again is accepted and writes nothing, so that a finished run may lie on a read-only disk."""
+        spec = make_spec("mulaw", device="cpu")
+        freeze_spec(tmp_path, spec)
+        before = tree(tmp_path)
+        assert list(before) == [".run/spec.yaml"]
+
+        class ReadOnly(FileOps):
+            def create(self, path: Path) -> int:
+                raise AssertionError(path)
+
+        freeze_spec(tmp_path, spec, ReadOnly())
+        assert tree(tmp_path) == before
+        assert read_spec(tmp_path) == spec
+
+    def test_moved_weights_are_the_same_recipe(self, tmp_path: Path, codec: Codec) -> None:
+        """Options that decide no token may differ from one command to the next."""
+        freeze_spec(tmp_path, make_spec("codec", device="cuda:0"))
+        freeze_spec(tmp_path, make_spec("codec", device="cuda:1", options={"model_path": "/moved"}))
+
+    def test_other_recipe_is_refused_with_the_lines_that_differ(self, tmp_path: Path, codec: Codec) -> None:
+        """The message has what this directory has and what was asked, and nothing that is equal."""
+        freeze_spec(tmp_path, make_spec("codec", device="cpu"))
+        before = tree(tmp_path)
+        asked = make_spec("codec", device="cpu", options={"tf32": True, "model_path": "/x"}, max_duration=3.5)
+        for refuse in (freeze_spec, check_spec):
+            with pytest.raises(UsageError) as caught:
+                refuse(tmp_path, asked)
+            lines = str(caught.value).splitlines()
+            assert str(tmp_path) in lines[0]
+            assert "--output-dir" in lines[0]
+            changes = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+            assert changes == ["-max_duration: None", "+max_duration: 3.5", "-tf32: False", "+tf32: True"]
+        assert tree(tmp_path) == before
+
+    def test_nothing_frozen_yet(self, tmp_path: Path) -> None:
+        """A directory without a run takes any spec, and checking does not make one."""
+        check_spec(tmp_path / "none", make_spec("mulaw", device="cpu"))
+        assert read_spec(tmp_path / "none") is None
+        assert not (tmp_path / "none").exists()
+
+    def test_processes_at_once(self, tmp_path: Path) -> None:
+        """Of several recipes frozen at the same time one wins, whole; the others are told the difference."""
+        for attempt in range(3):
+            output = tmp_path / str(attempt)
+            durations: list[float | None] = [None, 5.0, None, 5.0]
+            with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as pool:
+                ends = list(pool.map(freeze_one, [(output, duration) for duration in durations]))
+            frozen = read_spec(output)
+            assert frozen is not None
+            for duration, end in zip(durations, ends, strict=True):
+                if duration == frozen.max_duration:
+                    assert end == frozen.fingerprint
+                else:
+                    assert "holds tokens of another recipe" in end
+            assert list(tree(output)) == [".run/spec.yaml"]
+
+    @pytest.mark.parametrize("content", [b"", b"[]", b"backend: x\n", b"{", b"\xff\xfe", b"a: !!python/object:x {}\n"])
+    def test_file_that_is_no_spec(self, tmp_path: Path, content: bytes) -> None:
+        """A damaged spec is refused by name: guessing would mix recipes."""
+        spec_path(tmp_path).parent.mkdir()
+        spec_path(tmp_path).write_bytes(content)
+        with pytest.raises(UsageError, match=r"spec.yaml: not a spec of this version"):
+            read_spec(tmp_path)
+
+    def test_edited_spec_is_found_out(self, tmp_path: Path) -> None:
+        """Values that were changed by hand do not fit the fingerprint, and are not worked with."""
+        freeze_spec(tmp_path, make_spec("mulaw", device="cpu"))
+        text = spec_path(tmp_path).read_text()
+        spec_path(tmp_path).write_text(text.replace("max_duration: null", "max_duration: 5.0"))
+        with pytest.raises(UsageError, match="it has been edited"):
+            read_spec(tmp_path)
+
+    scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+    names = st.text(st.characters(min_codepoint=32, max_codepoint=0x24F, blacklist_characters="\x7f\x85"), max_size=12)
+
+    @given(st.dictionaries(names, scalars | names, max_size=5), st.none() | st.floats(0.1, 1e6))
+    def test_any_recipe_round_trips(
+        self, tmp_path_factory: pytest.TempPathFactory, recipe: dict[str, Scalar], max_duration: float | None
+    ) -> None:
+        """Version numbers, hashes and texts that look like other YAML values come back as what they were."""
+        base = make_spec("mulaw", device="cpu", max_duration=max_duration)
+        spec = msgspec.structs.replace(base, recipe={**base.recipe, **recipe, "version": "1.10", "hash": "1e5", "on": "yes"})
+        spec = msgspec.structs.replace(spec, fingerprint=module._fingerprint(spec))
+        output = tmp_path_factory.mktemp("spec")
+        freeze_spec(output, spec)
+        assert read_spec(output) == spec
+        assert yaml.safe_load(spec_path(output).read_text(encoding="utf-8"))["fingerprint"] == spec.fingerprint

@@ -1,0 +1,350 @@
+"""jobs/tar_reader.py: which members are clips, which sidecars are theirs, and what a damaged tar gives out."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.tars import end_blocks, member, tar_bytes
+
+from jobs import sidecars, tar_reader
+from jobs.tar_format import TarDamage
+from jobs.tar_reader import Clip, TarReader
+
+Files = list[tuple[str, bytes]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "x.tar"
+
+
+def take(reader: TarReader) -> Iterator[tuple[Clip, bytes | None]]:
+    """Clips with their bytes, closed as the pipeline closes them."""
+    for clip in reader:
+        data = clip.audio.read() if clip.audio else None
+        if clip.audio:
+            clip.audio.close()
+        yield clip, data
+
+
+def clips(path: Path, files: Files | bytes, **settings: object) -> list[Clip]:
+    path.write_bytes(files if isinstance(files, bytes) else tar_bytes(files, tarfile.GNU_FORMAT))
+    with TarReader(path, **settings) as reader:  # type: ignore[arg-type]
+        return [clip for clip, _ in take(reader)]
+
+
+def texts(path: Path, files: Files) -> dict[str, str | None]:
+    return {clip.name: clip.annotations.text for clip in clips(path, files)}
+
+
+def test_clips_come_whole_and_in_order(path: Path) -> None:
+    """Each audio member is a clip, with its bytes, name and place."""
+    path.write_bytes(tar_bytes([("a/1.wav", b"one"), ("a/1.txt", b"t"), ("a/2.flac", b""), ("b/1.mp3", b"three" * 1000)]))
+    with TarReader(path) as reader:
+        found = [(clip.index, clip.name, data) for clip, data in take(reader)]
+        assert reader.bytes_consumed == path.stat().st_size
+    assert found == [(0, "a/1.wav", b"one"), (1, "a/2.flac", b""), (2, "b/1.mp3", b"three" * 1000)]
+
+
+@pytest.mark.parametrize("order", [("1.txt", "1.wav"), ("1.wav", "1.txt")])
+def test_sidecar_before_or_after(order: tuple[str, str], path: Path) -> None:
+    """A sidecar may stand before or after its audio."""
+    assert texts(path, [(name, b"words") for name in order]) == {"1.wav": "words"}
+
+
+def test_all_sidecars_of_a_clip(path: Path) -> None:
+    """json, txt and lab of one key are merged; a folder is part of the key."""
+    found = clips(
+        path, [("a/1.json", b'{"language": "en", "id": 7}'), ("a/1.wav", b""), ("a/1.txt", b"t"), ("b/1.lab", b"not mine")]
+    )
+    assert (found[0].annotations.text, found[0].annotations.language, found[0].annotations.metadata) == (
+        "t",
+        "en",
+        {"id": 7},
+    )
+
+
+def test_key_ends_at_the_first_dot(path: Path) -> None:
+    """As in WebDataset: `1.mic1.wav` and `1.mic2.wav` share `1.txt`, and folders with dots do not matter."""
+    files = [("v1.0/1.mic1.wav", b""), ("v1.0/1.mic2.wav", b""), ("v1.0/1.txt", b"shared"), ("v1.0/2.wav", b"")]
+    assert texts(path, files) == {"v1.0/1.mic1.wav": "shared", "v1.0/1.mic2.wav": "shared", "v1.0/2.wav": None}
+
+
+def test_stems_with_dots_have_their_own_sidecars(path: Path) -> None:
+    """`1.5_a.wav` has `1.5_a.txt` rather than another's, though both have the key `1`."""
+    files = [
+        ("1.5_a.wav", b""),
+        ("1.5_a.txt", b"a"),
+        ("1.5_b.wav", b""),
+        ("1.5_b.txt", b"b"),
+        ("1.json", b'{"language": "de"}'),
+    ]
+    assert texts(path, files) == {"1.5_a.wav": "a", "1.5_b.wav": "b"}
+    assert [clip.annotations.language for clip in clips(path, files)] == ["de", "de"]
+
+
+def test_two_formats_of_one_clip(path: Path) -> None:
+    """`1.wav` and `1.flac` are two clips with the same transcript."""
+    assert texts(path, [("1.flac", b""), ("1.txt", b"t"), ("1.wav", b"")]) == {"1.flac": "t", "1.wav": "t"}
+
+
+def test_duplicate_names_are_separate_clips(path: Path) -> None:
+    """A name that comes again begins a new group with its own sidecars, at once or later."""
+    files = [("1.wav", b"x"), ("1.txt", b"first"), ("1.wav", b"y"), ("1.txt", b"second"), ("2.wav", b""), ("1.wav", b"z")]
+    found = clips(path, files)
+    assert [(c.index, c.name, c.annotations.text) for c in found] == [
+        (0, "1.wav", "first"),
+        (1, "1.wav", "second"),
+        (2, "2.wav", None),
+        (3, "1.wav", None),
+    ]
+
+
+def test_a_long_group_is_given_out_in_parts(path: Path) -> None:
+    """Names like `spk.0001.wav` all have the key `spk`: they stream, with their own and shared sidecars, none lost."""
+    files: Files = [("spk.json", b'{"language": "fr"}'), ("spk.txt", b"shared")]
+    for n in range(300):
+        files.append((f"spk.{n:04}.wav", b"%d" % n))
+        if n % 2:
+            files.append((f"spk.{n:04}.txt", b"own %d" % n))
+    files.append(("spk.orphan.txt", b""))
+    path.write_bytes(tar_bytes(files))
+    with TarReader(path) as reader:
+        stream = take(reader)
+        first, _ = next(stream)
+        assert reader.bytes_consumed < path.stat().st_size // 2
+        found = [first, *(clip for clip, _ in stream)]
+        assert reader.orphan_sidecars == 1
+    assert [clip.name for clip in found] == [f"spk.{n:04}.wav" for n in range(300)]
+    assert [clip.annotations.text for clip in found] == [f"own {n}" if n % 2 else "shared" for n in range(300)]
+    assert {clip.annotations.language for clip in found} == {"fr"}
+
+
+def test_what_is_no_clip_is_counted(path: Path) -> None:
+    """AppleDouble files, directories, links, devices and other files are no clips; each kind is counted."""
+    data = b"".join(
+        [
+            member(b"d/", kind=b"5"),
+            member(b"d/._a.wav", b"\0\5\x16\7"),
+            member(b"._b.json", b"{}"),
+            member(b"d/a.wav", b"x"),
+            member(b"d/soft.wav", kind=b"2"),
+            member(b"d/hard.wav", kind=b"1"),
+            member(b"d/pipe.wav", kind=b"6"),
+            member(b"README", b"read me"),
+            member(b"d/a.png", b"\x89PNG"),
+            end_blocks(),
+        ]
+    )
+    path.write_bytes(data)
+    with TarReader(path) as reader:
+        assert [clip.name for clip, _ in take(reader)] == ["d/a.wav"]
+        assert reader.ignored == {"directory": 1, "appledouble": 2, "link": 2, "other": 3}
+        assert (reader.orphan_sidecars, reader.sidecar_faults) == (0, 0)
+
+
+def test_extensions(path: Path) -> None:
+    """Extensions count in any case; of those that were not asked for, no clip is made."""
+    files = [("a.WAV", b""), ("a.TXT", b"t"), ("b.Mp3", b""), ("c.flac.part", b""), ("wav", b""), ("d.", b"")]
+    assert texts(path, files) == {"a.WAV": "t", "b.Mp3": None}
+    assert [clip.name for clip in clips(path, files, extensions=("mp3",))] == ["b.Mp3"]
+    assert [clip.name for clip in clips(path, [("a.xyz", b"")], extensions=("xyz",))] == ["a.xyz"]
+
+
+def test_names_that_are_not_utf8(path: Path) -> None:
+    r"""Bytes that are not UTF-8 survive as \xNN, and sidecars still match."""
+    found = clips(
+        path, member(b"caf\xe9.wav", b"") + member(b"caf\xe9.txt", b"noir") + member("语.wav".encode()) + end_blocks()
+    )
+    assert [(clip.name, clip.annotations.text) for clip in found] == [("caf\\xe9.wav", "noir"), ("语.wav", None)]
+
+
+def test_orphans_and_faults_are_counted(path: Path) -> None:
+    """Sidecars that belong to no clip, and those that cannot be read, are counted."""
+    files = [("0.txt", b""), ("1.wav", b""), ("1.json", b"broken"), ("1.other.txt", b""), ("2.json", b"{}"), ("2.txt", b"")]
+    path.write_bytes(tar_bytes(files))
+    with TarReader(path) as reader:
+        (clip,) = (clip for clip, _ in take(reader))
+        assert (reader.orphan_sidecars, reader.sidecar_faults) == (4, 1)
+    assert clip.annotations.metadata is not None
+    assert "1.json" in clip.annotations.metadata["sidecar_errors"][0]
+
+
+def test_skip_clips(path: Path) -> None:
+    """Clips that were done before come with their names and no bytes; counts are those of the whole tar."""
+    path.write_bytes(tar_bytes([("a.wav", b"a"), ("a.json", b"bad"), ("b.wav", b"b"), ("c.wav", b"c")]))
+    with TarReader(path, skip_clips=2) as reader:
+        assert [(clip.name, data) for clip, data in take(reader)] == [("a.wav", None), ("b.wav", None), ("c.wav", b"c")]
+        assert reader.sidecar_faults == 1
+
+
+def test_large_members_go_through_a_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member over the limit is not held in memory, nor are many small ones of one group; the bytes are the same."""
+    monkeypatch.setattr(tar_reader, "AUDIO_IN_MEMORY", 1000)
+    monkeypatch.setattr(tar_reader, "COPY_BYTES", 300)
+    files = [
+        ("a.wav", b"0" * 1000),
+        ("b.wav", b"1" * 1001),
+        ("c.1.wav", b"2" * 600),
+        ("c.2.wav", b"3" * 600),
+        ("d.wav", b"4"),
+    ]
+    path.write_bytes(tar_bytes(files))
+    with TarReader(path) as reader:
+        kinds = []
+        found = []
+        for clip in reader:
+            assert clip.audio is not None
+            kinds.append(type(clip.audio).__name__)
+            found.append((clip.name, clip.audio.read()))
+            clip.audio.close()
+    assert found == files
+    assert [kind == "BytesIO" for kind in kinds] == [True, False, True, False, True]
+
+
+def test_nothing_stays_open_when_reading_ends_early(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut inside a large member, damage after it, and a caller who stops, leave no temporary file open."""
+    monkeypatch.setattr(tar_reader, "AUDIO_IN_MEMORY", 10)
+    data = tar_bytes([("a.1.wav", b"1" * 2000), ("a.2.wav", b"2" * 2000), ("b.wav", b"3" * 2000)])
+    for broken in (data[:4000], data[:5120], data[:-1024], data[:5120] + b"x" * 512):
+        path.write_bytes(broken)
+        with TarReader(path) as reader, pytest.raises(TarDamage):
+            list(take(reader))
+    path.write_bytes(data)
+    with TarReader(path) as reader:
+        for clip, _ in take(reader):
+            assert clip.name == "a.1.wav"
+            break
+
+
+def test_sparse_members(path: Path) -> None:
+    """A sparse clip comes without bytes, so that it becomes a named error; a sparse transcript is not taken for text."""
+    tail = bytes(137) + b"\0" + b"00000000003\0"
+    data = b"".join(
+        [
+            member(b"a.wav", b"abc", b"S", more=tail),
+            member(b"a.txt", b"abc", b"S", more=tail),
+            member(b"b.wav", b"good"),
+            end_blocks(),
+        ]
+    )
+    path.write_bytes(data)
+    with TarReader(path) as reader:
+        found = [(clip.name, clip.sparse, clip.annotations.text, body) for clip, body in take(reader)]
+        assert reader.ignored == {"sparse_sidecar": 1}
+    assert found == [("a.wav", True, None, None), ("b.wav", False, None, b"good")]
+
+
+def test_a_sidecar_over_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transcript too large to be one is not read as a part of itself."""
+    monkeypatch.setattr(tar_reader, "LARGEST_SIDECAR", 100)
+    monkeypatch.setattr(sidecars, "LARGEST_SIDECAR", 100)
+    found = clips(path, [("a.wav", b""), ("a.txt", b"x" * 101), ("b.wav", b""), ("b.txt", b"y" * 100)])
+    assert [clip.annotations.text for clip in found] == [None, "y" * 100]
+    assert found[0].annotations.faults == 1
+
+
+FILES: Files = [("a.wav", b"A" * 600), ("a.txt", b"a"), ("b.wav", b"B" * 600), ("b.json", b"{}"), ("c.wav", b"C" * 600)]
+
+
+def damaged() -> dict[str, tuple[bytes, str, list[str]]]:
+    """Name -> (bytes, verdict, the clips that can be given out)."""
+    data = tar_bytes(FILES)
+    body = len(data) - 1024  # members: a.wav 0, a.txt 1536, b.wav 2560, b.json 4096, c.wav 5120
+    zeroed = bytearray(data)
+    zeroed[4096:4608] = bytes(512)
+    flipped = bytearray(data)
+    flipped[4096] ^= 1
+    packed = gzip.compress(data)
+    return {
+        "empty": (b"", "empty_file", []),
+        "text": (b"hello " * 200, "not_a_tar", []),
+        "cut in data": (data[:3500], "cut", ["a.wav"]),
+        "cut in a header": (data[:4300], "cut", ["a.wav"]),
+        "cut between members": (data[:4096], "no_end_marker", ["a.wav"]),
+        "header zeroed": (bytes(zeroed), "data_after_end", ["a.wav"]),
+        "header flipped": (bytes(flipped), "bad_header", ["a.wav"]),
+        "no end": (data[:body], "no_end_marker", ["a.wav", "b.wav"]),
+        "garbage after the end": (data + b"x" * 100, "data_after_end", ["a.wav", "b.wav"]),
+        "gzip cut": (packed[:-4], "bad_compression", ["a.wav", "b.wav"]),
+        "gzip crc": (packed[:-8] + bytes(8), "bad_compression", ["a.wav", "b.wav"]),
+    }
+
+
+@pytest.mark.parametrize("how", damaged())
+def test_damage_gives_out_whole_groups_only(how: str, path: Path) -> None:
+    """At damage of any kind, clips whose group is known to be whole come out, the last group does not, and it raises."""
+    data, verdict, names = damaged()[how]
+    path.write_bytes(data)
+    found: list[str] = []
+    with pytest.raises(TarDamage) as caught, TarReader(path) as reader:
+        found.extend(clip.name for clip, _ in take(reader))
+    assert (caught.value.verdict, found) == (verdict, names)
+
+
+def test_allow_missing_end(path: Path) -> None:
+    """The switch accepts a tar that lacks its end marker, last group included, and no other damage."""
+    data = tar_bytes(FILES)
+    everything = ["a.wav", "b.wav", "c.wav"]
+    for end in (len(data) - 1024, len(data) - 512):
+        assert [clip.name for clip in clips(path, data[:end], allow_missing_end=True)] == everything
+    for how, (broken, verdict, _) in damaged().items():
+        if verdict != "no_end_marker":
+            with pytest.raises(TarDamage):
+                clips(path, broken, allow_missing_end=True)
+        else:
+            assert clips(path, broken, allow_missing_end=True), how
+    for too_short in (bytes(100), gzip.compress(b"")):
+        with pytest.raises(TarDamage):
+            clips(path, too_short, allow_missing_end=True)
+
+
+def test_last_group_is_readable_when_a_missing_end_is_allowed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last clip's bytes can still be read then, from memory and from a file."""
+    for limit in (10, 10_000):
+        monkeypatch.setattr(tar_reader, "AUDIO_IN_MEMORY", limit)
+        path.write_bytes(tar_bytes(FILES)[:-1024])
+        with TarReader(path, allow_missing_end=True) as reader:
+            assert [data for _, data in take(reader)] == [b"A" * 600, b"B" * 600, b"C" * 600]
+
+
+def test_tar_without_clips(path: Path) -> None:
+    """A proper tar without clips ends normally."""
+    assert clips(path, [("README", b"x"), ("a.txt", b"t")]) == []
+    assert clips(path, end_blocks()) == []
+
+
+names = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["", "d/", "d.e/"]),
+        st.sampled_from(["a", "b", "._a", ""]),
+        st.sampled_from(["", ".1", ".x.y"]),
+        st.sampled_from([".wav", ".WAV", ".flac", ".txt", ".json", ".lab", ".png"]),
+    ),
+)
+
+
+@given(st.lists(names, max_size=30), st.integers(1, 4))
+def test_no_audio_member_is_lost(tmp_path_factory: pytest.TempPathFactory, files: list[str], most: int) -> None:
+    """Whatever the names and however they stand, every audio member is one clip, in tar order, and no sidecar is lost."""
+    path = tmp_path_factory.getbasetemp() / "any.tar"
+    contents = [(name, b"{}" if name.endswith("json") else b"%d" % n) for n, name in enumerate(files)]
+    path.write_bytes(tar_bytes(contents))
+    with pytest.MonkeyPatch.context() as patch, TarReader(path) as reader:
+        patch.setattr(tar_reader, "CLIPS_IN_GROUP", most)
+        found = [(clip.name, data) for clip, data in take(reader)]
+        orphans = reader.orphan_sidecars
+    audio = [
+        (n, d) for n, d in contents if n.lower().endswith(("wav", "flac")) and not n.rpartition("/")[2].startswith("._")
+    ]
+    beside = [n for n, _ in contents if n.endswith(("txt", "json", "lab")) and not n.rpartition("/")[2].startswith("._")]
+    assert found == audio
+    assert orphans <= len(beside)
+    assert audio or orphans == len(beside)

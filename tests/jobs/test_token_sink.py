@@ -1,0 +1,73 @@
+"""jobs/token_sink.py: the same JSON whether codes stay in memory or go to files."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs import token_sink
+from jobs.records import codes_to_json
+from jobs.token_sink import TokenSink
+
+
+@given(
+    codebooks=st.integers(1, 9),
+    frames=st.integers(1, 200),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+    in_memory=st.integers(0, 2000),
+    dtype=st.sampled_from([np.uint8, np.uint16, np.int32, np.int64]),
+)
+def test_the_same_text_however_it_comes(codebooks: int, frames: int, cuts: list[int], in_memory: int, dtype: type) -> None:
+    """Any split, any limit and any type of integer give the text of the whole array."""
+    codes = np.random.default_rng(frames).integers(0, 256, (codebooks, frames)).astype(dtype)
+    edges = sorted({0, frames, *(cut % frames for cut in cuts)})
+    with TokenSink(codebooks, in_memory) as sink:
+        for begin, end in pairwise(edges):
+            sink.add(codes[:, begin:end])
+        assert sink.frames == frames
+        text = b"".join(sink.json_parts())
+    assert text == codes_to_json(codes)
+    assert json.loads(text) == codes.tolist()
+
+
+def test_a_spill_with_nothing_since() -> None:
+    """Codes that were all spilled by the last `add` are given back whole."""
+    codes = np.arange(12).reshape(2, 6)
+    with TokenSink(2, 5) as sink:
+        sink.add(codes)
+        assert b"".join(sink.json_parts()) == b"[[0,1,2,3,4,5],[6,7,8,9,10,11]]"
+
+
+def test_pieces_without_frames() -> None:
+    """A fragment that gives up all its frames to its neighbours changes nothing, before, between or after spills."""
+    none = np.zeros((2, 0), np.int64)
+    for in_memory in (0, 3, 100):
+        with TokenSink(2, in_memory) as sink:
+            for codes in (none, np.array([[1, 2], [3, 4]]), none, np.array([[5], [6]]), none):
+                sink.add(codes)
+            assert b"".join(sink.json_parts()) == b"[[1,2,5],[3,4,6]]"
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit, neither the codes held nor the pieces given back grow with the clip."""
+    monkeypatch.setattr(token_sink, "COPY_BYTES", 1000)
+    with TokenSink(1, 500) as sink:
+        for _ in range(50):
+            sink.add(np.full((1, 300), 7))
+            assert sink._held <= 500
+        pieces = list(sink.json_parts())
+    assert max(len(piece) for piece in pieces) <= 1000
+    assert json.loads(b"".join(pieces)) == [[7] * 15_000]
+
+
+def test_closing_twice_is_harmless() -> None:
+    """A sink that spilled closes its files once, and may be closed again."""
+    sink = TokenSink(2, 0)
+    sink.add(np.ones((2, 3), np.int64))
+    sink.close()
+    sink.close()

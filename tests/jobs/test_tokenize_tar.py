@@ -1,0 +1,231 @@
+"""jobs/tokenize_tar.py: one tar, here and now, with the flags of the older tool."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.runs import call, committed_bytes, lines_of, slow_backend, start, tree, wait_for
+from support.small_run import BAD_CLIP, CLIPS, small_tar, wav, write_tar
+
+from audio_tokenizers import mulaw
+from jobs.outputs import TarPaths, read_manifest
+from jobs.records import ErrorRecord, decode_record
+from jobs.tokenize_tar import tokenize_tar
+
+MULAW = ("--backend", "mulaw", "--device", "cpu")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory without a GPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The message of a command that is refused as bad usage."""
+    assert call(tokenize_tar, *arguments) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
+
+
+class TestOneTar:
+    def test_tar_becomes_a_committed_file(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """One tar, one file, one log line with clips, hours and errors; a second run finds it committed."""
+        small_tar(here / "my data" / "000001.tar")
+        arguments = ("--input-tar", "my data/000001.tar", "--output-dir", "out", *MULAW)
+        assert call(tokenize_tar, *arguments) == 0
+        message = capsys.readouterr().err
+        assert f"000001: committed: {CLIPS} clips" in message
+        assert f"{BAD_CLIP:03}.wav: decode:" in message
+        records = [decode_record(line) for line in (here / "out" / "000001.jsonl").read_bytes().splitlines()]
+        assert [record.tar_file for record in records] == [str(here / "my data" / "000001.tar")] * CLIPS
+        before = tree(here)
+        for flags in ([], ["--skip-existing"]):
+            assert call(tokenize_tar, *arguments, *flags) == 0
+            assert "already committed" in capsys.readouterr().err
+        assert tree(here) == before
+
+    def test_limits_of_the_older_tool(self, here: Path) -> None:
+        """--max-duration makes longer clips errors; --extensions says what a clip is; fragments change no mu-law token."""
+        members = {"a.wav": wav(8000), "b.wav": wav(800), "c.flac": wav(80)}
+        write_tar(here / "1.tar", members)
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, "--output-dir", "plain", "--extensions", ".wav") == 0
+        limits = (
+            "--max-duration",
+            0.5,
+            "--extensions",
+            ".WAV",
+            "--max-tokens-per-fragment",
+            100,
+            "--num-tokens-overlap",
+            10,
+        )
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, "--output-dir", "limited", *limits) == 0
+        plain = (here / "plain" / "1.jsonl").read_bytes().splitlines()
+        limited = (here / "limited" / "1.jsonl").read_bytes().splitlines()
+        assert len(plain) == len(limited) == 2
+        first = decode_record(limited[0])
+        assert isinstance(first, ErrorRecord)
+        assert first.error_kind == "too_long"
+        assert plain[1] == limited[1]
+
+    def test_force_begins_again(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """--force makes a committed file anew, with the same bytes."""
+        small_tar(here / "1.tar")
+        arguments = ("--input-tar", "1.tar", *MULAW)
+        assert call(tokenize_tar, *arguments) == 0
+        before = committed_bytes(here)
+        attempt = read_manifest(TarPaths(here / "tokens", "1").manifest)
+        assert call(tokenize_tar, *arguments, "--force") == 0
+        again = read_manifest(TarPaths(here / "tokens", "1").manifest)
+        assert committed_bytes(here) == before
+        assert attempt is not None
+        assert again is not None
+        assert attempt.attempt != again.attempt
+
+    def test_retry_errors(self, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """--retry-errors tries again what failed, and only that."""
+        small_tar(here / "1.tar")
+        calls: list[int] = []
+        quick = mulaw.MuLaw.encode
+
+        def broken(self: mulaw.MuLaw, waves: list[object]) -> object:
+            calls.append(len(waves))
+            if len(calls) == 1:
+                raise ValueError("once")
+            return quick(self, waves)
+
+        monkeypatch.setattr(mulaw.MuLaw, "encode", broken)
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW) == 0
+        manifest = read_manifest(TarPaths(here / "tokens", "1").manifest)
+        assert manifest is not None
+        assert manifest.errors == {"backend": 1, "decode": 1}
+        calls[:] = [0]
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, "--retry-errors") == 0
+        manifest = read_manifest(TarPaths(here / "tokens", "1").manifest)
+        assert manifest is not None
+        assert manifest.errors == {"decode": 1}
+        assert len(calls) == 2
+
+    def test_log_file(self, here: Path) -> None:
+        """--log-file has the lines of the screen."""
+        small_tar(here / "1.tar")
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, "--log-file", "logs/x.log") == 0
+        assert "1: committed:" in (here / "logs" / "x.log").read_text()
+
+
+class TestBadInput:
+    @pytest.fixture(autouse=True)
+    def tar(self, here: Path) -> Path:
+        return small_tar(here / "1.tar")
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--input-tar", "none.tar"], "expected a tar, found nothing"),
+            (["--input-tar", "."], "expected a tar, found a folder"),
+            (["--input-tar", "/dev/null"], "expected a tar, found something else"),
+            (["--input-tar", "1.tar", "--force", "--skip-existing"], "--force starts from nothing"),
+            (["--input-tar", "1.tar", "--force", "--retry-errors"], "--force starts from nothing"),
+            (["--input-tar", "1.tar", "--set", "speed=1"], "has no option 'speed'"),
+            (["--input-tar", "1.tar", "--set", "speed=["], "expected option=value"),
+            (["--input-tar", "1.tar", "--model-path", "x"], "has no option 'model_path'"),
+            (["--input-tar", "1.tar", "--gpu-id", "1", "--device", "auto"], "expected a GPU, found none"),
+            (["--input-tar", "1.tar", "--backend", "higs"], "did you mean 'higgs'?"),
+            (["--input-tar", "1.tar", "--max-duration", "-1"], "expected seconds above 0"),
+            (["--input-tar", "1.tar", "--log-file", "."], "cannot be written"),
+            ([], "--input-tar"),
+        ],
+    )
+    def test_bad_usage(self, here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+        """Each way to ask for what is not there: exit code 2, one message, nothing written."""
+        before = tree(here)
+        assert words in refused(capsys, *MULAW, *arguments)
+        assert tree(here) == before
+
+    def test_broken_tars(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tar that is empty, foreign or cut exits 1 with file, verdict and advice; whole clips are kept."""
+        whole = (here / "1.tar").read_bytes()
+        for data, verdict, advice in (
+            (b"", "empty_file", "copy it again"),
+            (b"text" * 500, "not_a_tar", "check the list"),
+            (whole[:2600], "cut", "copy it again from its source"),
+        ):
+            (here / f"{verdict}.tar").write_bytes(data)
+            assert call(tokenize_tar, "--input-tar", f"{verdict}.tar", *MULAW) == 1
+            message = capsys.readouterr().err
+            assert f"{here / verdict}.tar: {verdict}: " in message
+            assert advice in message
+            assert "Traceback" not in message
+            assert not (here / "tokens" / f"{verdict}.jsonl").exists()
+        assert (here / "tokens" / "cut.jsonl.partial").read_bytes().count(b"\n") == 1
+
+    def test_missing_end_can_be_accepted(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tar that lacks only its end marker says which flag accepts it, and the flag does."""
+        tar = here / "open.tar"
+        tar.write_bytes((here / "1.tar").read_bytes().rstrip(b"\0"))
+        size = -(-tar.stat().st_size // 512) * 512
+        os.truncate(tar, size)
+        assert call(tokenize_tar, "--input-tar", "open.tar", *MULAW) == 1
+        assert "--allow-missing-end" in capsys.readouterr().err
+        assert call(tokenize_tar, "--input-tar", "open.tar", *MULAW, "--allow-missing-end") == 0
+
+    def test_namesake_is_not_written_over(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """The output of another tar of this stem is neither taken for this one's nor destroyed, not even by --force."""
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW) == 0
+        other = small_tar(here / "other" / "1.tar", clips=2)
+        before = tree(here)
+        for flags in ([], ["--force"]):
+            message = refused(capsys, "--input-tar", other, *MULAW, *flags)
+            assert f"{here / '1.tar'} and {other}" in message
+            assert tree(here) == before
+        (here / "1.tar").unlink()
+        assert "--force replaces its tokens" in refused(capsys, "--input-tar", other, *MULAW)
+        assert call(tokenize_tar, "--input-tar", other, *MULAW, "--force") == 0
+        assert (here / "tokens" / "1.jsonl").read_bytes().count(b"\n") == 2
+
+    def test_moved_tar_is_the_same_tar(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tar that lies elsewhere now, with size and time as they were, has its tokens already."""
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW) == 0
+        (here / "moved").mkdir()
+        shutil.move(here / "1.tar", here / "moved" / "1.tar")
+        assert call(tokenize_tar, "--input-tar", "moved/1.tar", *MULAW) == 0
+        assert "already committed" in capsys.readouterr().err
+
+    def test_other_recipe(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A directory of another recipe is refused with the difference, --force or not."""
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW) == 0
+        before = tree(here)
+        assert "+max_duration: 9.0" in refused(capsys, "--input-tar", "1.tar", *MULAW, "--max-duration", 9, "--force")
+        assert tree(here) == before
+
+
+def test_interruption(tmp_path: Path) -> None:
+    """SIGTERM: the clip in hand is finished, the exit code is 128 + signal, and the same command goes on from there."""
+    env = slow_backend(tmp_path / "site")
+    tar = write_tar(tmp_path / "1.tar", {f"{number:02}.wav": wav(40, seed=number) for number in range(12)})
+    arguments = ("--input-tar", tar, "--backend", "slow", "--set", "pause=0.1")
+    process = start("jobs.tokenize_tar", *arguments, cwd=tmp_path, env=env)
+    wait_for(lambda: lines_of(tmp_path / "tokens") >= 2)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 143
+    assert "interrupted: run the same command again to go on" in err
+    partial = (tmp_path / "tokens" / "1.jsonl.partial").read_bytes()
+    assert partial.endswith(b"\n")
+    assert partial.count(b"\n") < 12
+    process = start("jobs.tokenize_tar", *arguments[:-1], "pause=0", cwd=tmp_path, env=env)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert (tmp_path / "tokens" / "1.jsonl").read_bytes().startswith(partial)
+    assert list((tmp_path / "tokens" / ".run" / "claims").iterdir()) == []

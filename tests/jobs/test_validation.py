@@ -1,0 +1,97 @@
+"""jobs/validation.py: what `write, read, validate` promises, on files that are right and on every damaged byte."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
+
+from jobs.outputs import TarPaths, read_manifest
+from jobs.records import Manifest
+from jobs.validation import changed_input, validate_file
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A committed file and its manifest."""
+    folder = tmp_path_factory.mktemp("committed")
+    tokenize(small_tar(folder / "a.tar", clips=CLIPS), folder)
+    paths = TarPaths(folder, "a")
+    manifest = read_manifest(paths.manifest)
+    assert manifest is not None
+    return paths.committed, manifest
+
+
+def test_right_file(committed: tuple[Path, Manifest]) -> None:
+    """What was committed is valid, error records and all."""
+    found = validate_file(*committed, mulaw_spec())
+    assert (found.clips, found.fault) == (CLIPS, None)
+
+
+def test_empty_file_of_a_tar_without_clips(tmp_path: Path, committed: tuple[Path, Manifest]) -> None:
+    """No clips, no lines: valid if the manifest says so."""
+    (tmp_path / "x.jsonl").touch()
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    manifest = msgspec.structs.replace(committed[1], clips=0, errors={}, output_sha256=empty)
+    assert validate_file(tmp_path / "x.jsonl", manifest, mulaw_spec()).fault is None
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_any_damaged_byte_is_found(
+    tmp_path_factory: pytest.TempPathFactory, committed: tuple[Path, Manifest], data: st.DataObject
+) -> None:
+    """Change, drop or add any byte, or cut anywhere: never valid, never an exception."""
+    right = committed[0].read_bytes()
+    place = data.draw(st.integers(0, len(right) - 1))
+    new = data.draw(st.binary(min_size=0, max_size=3))
+    length = data.draw(st.integers(0, 3) | st.just(len(right)))
+    damaged = right[:place] + new + right[place + length :]
+    path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
+    path.write_bytes(damaged)
+    fault = validate_file(path, committed[1], mulaw_spec()).fault
+    assert (fault is None) == (damaged == right)
+
+
+def test_error_without_words(tmp_path: Path, committed: tuple[Path, Manifest]) -> None:
+    """An error record has to say something."""
+    line = b'{"tar_file":"a","audio_file":"b","error":"","error_kind":"decode"}\n'
+    (tmp_path / "x.jsonl").write_bytes(line)
+    assert validate_file(tmp_path / "x.jsonl", committed[1], mulaw_spec()).fault == "line 1: b: an error without words"
+
+
+def test_first_fault_has_its_line(tmp_path: Path, committed: tuple[Path, Manifest]) -> None:
+    """Tokens are checked many lines at a time, and still the first wrong line is the one that is named."""
+    lines = committed[0].read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b'"tokens":[[', b'"tokens":[[999,', 1)
+    lines[3] = b"no record\n"
+    (tmp_path / "x.jsonl").write_bytes(b"".join(lines))
+    fault = validate_file(tmp_path / "x.jsonl", committed[1], mulaw_spec()).fault
+    assert fault is not None
+    assert fault.startswith("line 2: 001.wav:")
+
+
+def test_changed_input(tmp_path: Path, committed: tuple[Path, Manifest]) -> None:
+    """Size and time of the tar are compared; one that is gone, or cannot be seen from here, is no fault."""
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"12345")
+    status = tar.stat()
+    manifest = msgspec.structs.replace(committed[1], input_bytes=5, input_mtime_ns=status.st_mtime_ns)
+    assert changed_input(tar, manifest) is None
+    os.utime(tar, (1, 1))
+    assert "written to at another time" in str(changed_input(tar, manifest))
+    tar.write_bytes(b"1234")
+    assert "it had 5 bytes then, and has 4 now" in str(changed_input(tar, manifest))
+    tar.unlink()
+    assert changed_input(tar, manifest) is None
+
+
+def test_unreadable_file_raises(tmp_path: Path, committed: tuple[Path, Manifest]) -> None:
+    """That a file cannot be read is no statement about its content."""
+    with pytest.raises(OSError, match="none"):
+        validate_file(tmp_path / "none", committed[1], mulaw_spec())
