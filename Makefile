@@ -3,6 +3,7 @@
 # make lint   ruff and mypy;  make bench  the figures of benchmarks/README.md
 
 PYTHON ?= python3
+PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 VENV := .venv
 BIN := $(VENV)/bin

@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 from tqdm import tqdm
 
-from hpc.cluster import LocalWorkers, progress_file
+from hpc.cluster import Failure, LocalWorkers, progress_file
 from hpc.plan import Plan
-from jobs.reporting import Progress, clock_time, describe_rate, eta_seconds
+from jobs.reporting import BAR_FORMAT, Pace, Progress
 
-__all__ = ["add_up", "follow"]
+__all__ = ["Interruption", "Outcome", "add_up", "follow"]
 
 POLL_SECONDS = 0.2
 LINE_SECONDS = 10.0
+LOG_LINES = 5
+NAMES_SHOWN = 5
+FULL_DISK_BYTES = 1 << 20
 
 
-def add_up(parts: list[Progress]) -> Progress:
+class Interruption:
+    """SIGINT or SIGTERM, remembered. Nothing else happens in the handlers, so that they may interrupt anything."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        """Whether there was one."""
+        return self.signal is not None
+
+    def _set(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = number
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen within this block, which is to hold the workers' lives from before the first one's start."""
+        before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a submission ended."""
+
+    exit_code: int
+    """0; 1 if something went wrong; 128 + signal if interrupted."""
+    total: Progress
+    wall_seconds: float
+
+
+def add_up(parts: Sequence[Progress]) -> Progress:
     """The sum of all workers' counts."""
     return Progress(
         clips=sum(part.clips for part in parts),
@@ -46,64 +85,78 @@ def read_progress(submission: Path, slots: int) -> list[Progress]:
     return found
 
 
-def follow(workers: LocalWorkers, submission: Path, plan: Plan) -> int:
-    """Show progress until every worker has ended. Returns the exit code: 0, 1 if a tar is not done, 130 if interrupted."""
-    interrupted: list[int] = []
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        interrupted.append(number)
-        tqdm.write(f"{signal.Signals(number).name}: workers finish the clip in hand", file=sys.stderr)
-        workers.ask_to_stop()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        total = _watch(workers, submission, plan)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for name, problem in total.problems:
-        print(f"error: {name + ': ' if name else ''}{problem}", file=sys.stderr)
-    deaths = workers.failures()
-    for slot, log_file in deaths:
-        print(f"error: worker {slot} died; the end of its log {log_file}:\n{_tail(log_file)}", file=sys.stderr)
-    if interrupted:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
-        return 128 + interrupted[0]
-    return 1 if total.problems or deaths else 0
-
-
-def _watch(workers: LocalWorkers, submission: Path, plan: Plan) -> Progress:
-    tars = sum(len(slot) for slot in plan.slots)
+def follow(workers: LocalWorkers, submission: Path, plan: Plan, interruption: Interruption) -> Outcome:
+    """Show progress until every worker has ended, and then what went wrong."""
     started = time.monotonic()
-    spoken = started
-    bytes_before: int | None = None
+    try:
+        total = _watch(workers, submission, plan, interruption)
+    except BaseException:  # such as a terminal that has gone: nobody is left to follow them
+        workers.stop_all()
+        raise
+    failures = workers.failures()
+    if interruption():  # whoever had not begun could do nothing but die of it
+        failures = [failure for failure in failures if progress_file(submission, failure.slot).exists()]
+    for words in [*describe_problems(total.problems), *map(_describe_failure, failures)]:
+        print(f"error: {words}", file=sys.stderr)
+    if failures and shutil.disk_usage(submission).free < FULL_DISK_BYTES:
+        print(f"error: the disk of {submission} is full: make room", file=sys.stderr)
+    exit_code = 1 if total.problems or failures else 0
+    if interruption.signal is not None:
+        exit_code = 128 + interruption.signal
+    return Outcome(exit_code, total, time.monotonic() - started)
+
+
+def _watch(workers: LocalWorkers, submission: Path, plan: Plan, interruption: Interruption) -> Progress:
+    tars = sum(len(slot) for slot in plan.slots)
+    spoken = time.monotonic()
+    pace = Pace(plan.bytes, spoken)
+    told = False
     with tqdm(
-        total=plan.bytes, unit="B", unit_scale=True, desc="tars", disable=not sys.stderr.isatty(), dynamic_ncols=True
+        total=plan.bytes,
+        unit="B",
+        unit_scale=True,
+        desc="tars",
+        disable=not sys.stderr.isatty(),
+        dynamic_ncols=True,
+        bar_format=BAR_FORMAT,
     ) as bar:
         while True:
-            running = workers.running()
+            running = workers.running()  # before the counts: what the last one wrote is then among them
+            if interruption.signal is not None and running:
+                workers.ask_to_stop()
+                if not told:
+                    name = signal.Signals(interruption.signal).name
+                    bar.write(f"{name}: {running} workers finish the clip in hand", file=sys.stderr)
+                told = True
             total = add_up(read_progress(submission, len(plan.slots)))
-            wall = time.monotonic() - started
-            if bytes_before is None and total.clips:
-                bytes_before = total.bytes_done  # a resumed tar begins at where its partial ends
-            words = f"{total.tars_done}/{tars} tars, {total.clips} clips, {total.errors} errors, "
-            words += describe_rate(total.audio_seconds, wall)
+            words = f"{total.tars_done}/{tars} tars, {pace.words(total, time.monotonic())}"
             bar.n = min(total.bytes_done, plan.bytes)
             bar.set_postfix_str(words, refresh=True)
             if not running:
-                break
+                return total
             if bar.disable and time.monotonic() - spoken >= LINE_SECONDS:
                 spoken = time.monotonic()
-                left = eta_seconds(bytes_before or 0, total.bytes_done, plan.bytes, wall)
-                print(f"{words}, ETA {clock_time(left)}", file=sys.stderr, flush=True)
+                print(words, file=sys.stderr, flush=True)
             time.sleep(POLL_SECONDS)
-    print(words)
-    return total
 
 
-def _tail(path: str, lines: int = 5) -> str:
+def describe_problems(problems: Sequence[tuple[str, str]]) -> list[str]:
+    """One text per problem, with the tars that have it: what is wrong with the backend is wrong with every tar."""
+    tars: dict[str, list[str]] = {}
+    for name, words in problems:
+        tars.setdefault(words, []).append(name)
+    found = []
+    for words, names in tars.items():
+        shown = ", ".join(name for name in names[:NAMES_SHOWN] if name)
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        found.append(f"{shown}{more}: {words}" if shown else words)
+    return found
+
+
+def _describe_failure(failure: Failure) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        lines = failure.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
     except OSError:
-        return "  (no log)"
-    return "\n".join("  " + line for line in text.splitlines()[-lines:])
+        lines = []
+    end = "; the end of it:\n" + "\n".join(f"  {line}" for line in lines) if lines else " (empty)"
+    return f"worker {failure.slot} {failure.words}; its log is {failure.log_file}{end}"

@@ -60,8 +60,13 @@ def _unfinished(tar: str, paths: TarPaths, manifest: Manifest | None) -> TarStat
     problem = None
     if manifest is not None and manifest.verdict not in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS):
         problem = f"{manifest.verdict}: {manifest.verdict_detail}"
-    elif not Path(tar).exists():
-        problem = "there is no such tar"
+    else:
+        try:
+            Path(tar).stat()
+        except FileNotFoundError:
+            problem = "there is no such tar"
+        except OSError as error:
+            problem = f"the tar cannot be read: {error.strerror}"
     try:
         clips = _count_lines(paths.partial)
     except FileNotFoundError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +13,16 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from hpc.tar_list import name_tars
-from jobs.fileops import FileOps, write_atomically
+from jobs.claims import Claim, held_by_other, read_claim
+from jobs.fileops import FileOps, write_atomically, write_if_absent
 from jobs.outputs import TarPaths, TarTask
 from jobs.spec import spec_path
 
-__all__ = ["Run"]
+__all__ = ["ListedTar", "Run", "as_task"]
+
+LOCK_PAUSE_SECONDS = 0.02
+LOCK_PATIENCE_SECONDS = 10.0
+"""The lock is held for the time of writing one file."""
 
 
 class ListedTar(msgspec.Struct, frozen=True):
@@ -68,11 +76,13 @@ class Run:
     def listed(self) -> list[ListedTar]:
         """The run's tars so far, in the order in which they came."""
         try:
-            lines = self.list_file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        except FileNotFoundError:
+            text = self.list_file.read_bytes().decode()
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except UnicodeDecodeError:
+            raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines in UTF-8, found something else") from None
         found = []
-        for line in lines:
+        for line in text.split("\n")[:-1]:  # not splitlines: a name may hold what Unicode takes for the end of a line
             tar, tab, name = line.partition("\t")
             if not tab:
                 raise UsageError(f"{self.list_file}: expected TAR<tab>NAME, found {line!r}")
@@ -81,15 +91,39 @@ class Run:
 
     def add_to_list(self, tars: Sequence[str], *, keep_dirs: bool, dry_run: bool = False) -> list[ListedTar]:
         """Add tars to the run's list, and return those given, named. Raises UsageError where two would share a name."""
+        known = self._with_new(tars, keep_dirs=keep_dirs)
+        if not dry_run and len(known) > len(self.listed()):
+            with self._list_lock():  # or else two commands that add tars at once would each write a list without the other's
+                known = self._with_new(tars, keep_dirs=keep_dirs)
+                text = "".join(f"{tar.tar}\t{tar.name}\n" for tar in known.values())
+                write_atomically(FileOps(), self.list_file, text.encode())
+        return [known[tar] for tar in tars]
+
+    def _with_new(self, tars: Sequence[str], *, keep_dirs: bool) -> dict[str, ListedTar]:
         known = {tar.tar: tar for tar in self.listed()}
         taken = {tar.name: tar.tar for tar in known.values()}
         new = [tar for tar in tars if tar not in known]
-        for tar, name in name_tars(new, keep_dirs=keep_dirs, taken=taken).items():
-            known[tar] = ListedTar(tar, name)
-        if new and not dry_run:
-            text = "".join(f"{tar.tar}\t{tar.name}\n" for tar in known.values())
-            write_atomically(FileOps(), self.list_file, text.encode("utf-8", "surrogateescape"))
-        return [known[tar] for tar in tars]
+        names = name_tars(new, keep_dirs=keep_dirs, taken=taken)
+        return known | {tar: ListedTar(tar, name) for tar, name in names.items()}
+
+    @contextmanager
+    def _list_lock(self) -> Iterator[None]:
+        """Hold the list alone; a lock that a dead process left, or that nobody gives back, is taken over."""
+        ops, path = FileOps(), self.folder / "tars.lock"
+        mine = Claim.of_this_process(uuid.uuid4().hex)
+        patience = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while not write_if_absent(ops, path, msgspec.json.encode(mine)):
+            holder = read_claim(path)
+            gone = holder is not None and holder.host == mine.host and not held_by_other(holder, mine)
+            if gone or time.monotonic() > patience:
+                write_atomically(ops, path, msgspec.json.encode(mine))
+                break
+            time.sleep(LOCK_PAUSE_SECONDS)
+        try:
+            yield
+        finally:
+            if read_claim(path) == mine:
+                ops.unlink(path)
 
 
 def as_task(tar: ListedTar) -> TarTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,23 +10,24 @@ import msgspec
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from hpc.cluster import Placement, place_workers, start_local
-from hpc.monitor import follow
+from hpc.cluster import Placement, check_path, place_workers, start_local
+from hpc.monitor import Interruption, follow
 from hpc.plan import Plan, make_plan
 from hpc.progress import TarState, scan
-from hpc.run import Run, as_task
+from hpc.run import ListedTar, Run, as_task
 from hpc.tar_list import read_tar_list
-from jobs.commands import Verbose, run_command, setup_logging
+from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.devices import available_cores, choose_device, visible_gpus
 from jobs.fileops import FileOps, write_if_absent
-from jobs.spec import TokenizeSpec, freeze_spec, make_spec, parse_settings
+from jobs.reporting import clock_time, describe_rate
+from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings
 
 __all__ = ["submit"]
 
 
 def submit(
     tar_list: Annotated[Path, typer.Option("--list", "--tar-list", help="file with a tar per line")],
-    backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")] = "mulaw",
+    backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
     model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
     cluster: Annotated[str, typer.Option(help="local: this machine")] = "local",
@@ -33,7 +35,7 @@ def submit(
     procs_per_gpu: Annotated[int, typer.Option(min=1, help="worker processes that share a GPU")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     from_index: Annotated[int, typer.Option(min=0, help="first tar of the list, from 0")] = 0,
-    to_index: Annotated[int | None, typer.Option(help="the tar after the last one")] = None,
+    to_index: Annotated[int | None, typer.Option(min=0, help="the tar after the last one")] = None,
     keep_dirs: Annotated[bool, typer.Option("--keep-dirs", help="keep the tars' folders in the output names")] = False,
     settings: Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")] = None,
     max_tokens_per_fragment: Annotated[int | None, typer.Option(help="longest fragment, in frames")] = None,
@@ -65,24 +67,28 @@ def submit(
         extensions=extensions or (),
     )
     run = Run(output_dir.absolute())
-    if not dry_run:
-        freeze_spec(run.output_dir, spec)
-    listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=dry_run)
+    check_path(run.output_dir)
+    with writing_to(run.output_dir):
+        check_spec(run.output_dir, spec)
+        listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)  # a list that is refused leaves no trace
+        if not dry_run:
+            freeze_spec(run.output_dir, spec)
+            listed = run.add_to_list(tars, keep_dirs=keep_dirs)
     states = list(scan(run, listed))
     todo = [tar for tar, state in zip(listed, states, strict=True) if _needs_work(state, retry_errors=retry_errors)]
     gpus = visible_gpus() if device != "cpu" else []
-    placements = place_workers(gpus, workers, procs_per_gpu, available_cores())
+    placements = place_workers(gpus, workers, procs_per_gpu, available_cores(), len(todo))
     plan = make_plan(
         [as_task(tar) for tar in todo],
         len(placements),
-        spec.fingerprint,
+        spec,
         retry_errors=retry_errors,
         allow_missing_end=allow_missing_end,
     )
     print(_summary(run, spec, states, plan, device))
     if dry_run or not todo:
         return 0
-    return _run_here(run, plan, placements[: len(plan.slots)])
+    return _run_here(run, plan, placements, listed)
 
 
 def _needs_work(state: TarState, *, retry_errors: bool) -> bool:
@@ -108,13 +114,25 @@ def _summary(run: Run, spec: TokenizeSpec, states: list[TarState], plan: Plan, d
     return "\n".join(lines)
 
 
-def _run_here(run: Run, plan: Plan, placements: list[Placement]) -> int:
-    submission = run.next_submission()
-    plan_file = submission / "plan.json"
-    if not write_if_absent(FileOps(), plan_file, msgspec.json.format(msgspec.json.encode(plan))):
-        raise InfrastructureError(f"{plan_file} exists already: another command took this submission")
-    workers = start_local(run.output_dir, submission, plan_file, placements)
-    return follow(workers, submission, plan)
+def _run_here(run: Run, plan: Plan, placements: list[Placement], listed: list[ListedTar]) -> int:
+    interruption = Interruption()
+    with interruption.listening():
+        with writing_to(run.output_dir):
+            submission = run.next_submission()
+            plan_file = submission / "plan.json"
+            if not write_if_absent(FileOps(), plan_file, msgspec.json.format(msgspec.json.encode(plan))):
+                raise InfrastructureError(f"{plan_file} exists already: another command took this submission")
+            workers = start_local(run.output_dir, submission, plan_file, placements, interruption)
+        outcome = follow(workers, submission, plan, interruption)
+    committed = sum(state.state == "committed" for state in scan(run, listed))
+    total = outcome.total
+    print(
+        f"{committed} of {len(listed)} tars committed; this time {total.clips} clips, {total.errors} errors, "
+        f"{describe_rate(total.audio_seconds, outcome.wall_seconds)}, in {clock_time(outcome.wall_seconds)}"
+    )
+    if committed < len(listed) and not total.problems:
+        print("not done: run the same command again to go on", file=sys.stderr)
+    return outcome.exit_code or int(committed < len(listed))
 
 
 if __name__ == "__main__":

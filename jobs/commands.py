@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import logging
+import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
-import click
 import typer
 
-from audio_tokenizers.errors import Tar2TokensError, UsageError
+from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 
-__all__ = ["Verbose", "run_command", "setup_logging"]
+__all__ = ["Verbose", "run_command", "setup_logging", "writing_to"]
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="say more, and show tracebacks")]
+
+BROKEN_PIPE_EXIT = 141  # what a shell reports of a command that SIGPIPE ended
 
 log = logging.getLogger("tar2tokens")
 
@@ -28,9 +34,11 @@ def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = 
     if log_file is not None:
         try:
             log_file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+            handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
             raise UsageError(f"--log-file {log_file}: cannot be written: {error.strerror}") from None
+    for handler in log.handlers:
+        handler.close()
     log.handlers[:] = handlers
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
@@ -38,21 +46,58 @@ def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = 
     log.propagate = False
 
 
-def run_command(function: Callable[..., Any]) -> NoReturn:
-    """Run `function` as a command line. It returns its exit code; errors exit with one message on stderr."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(function)
+@contextmanager
+def writing_to(output_dir: Path) -> Iterator[None]:
+    """Say of an OSError in this block that the run directory cannot be written, and what to do."""
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except (Tar2TokensError, OSError, MemoryError) as error:
-        if log.isEnabledFor(logging.DEBUG):
-            raise
-        message = str(error) if not isinstance(error, MemoryError) else "out of memory"
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, Tar2TokensError) else 1)
-    sys.exit(code if isinstance(code, int) else 0)
+        yield
+    except (NotADirectoryError, FileExistsError):
+        raise UsageError(f"--output-dir {output_dir}: expected a folder, found a file on the way to it") from None
+    except OSError as error:
+        raise InfrastructureError(
+            f"--output-dir {output_dir}: cannot be written: {_words(error)}; make room or get write access and run the same "
+            "command again, or choose another folder: what is there stays good"
+        ) from error
+
+
+def run_command(function: Callable[..., int]) -> NoReturn:
+    """Run `function` as a command line. It returns its exit code; errors exit with one message on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a narrow locale must not turn a mark or a name into a crash
+    logging.raiseExceptions = False  # a log file on a full disk loses lines; it must not add a traceback to each
+
+    @functools.wraps(function)
+    def command(*args: object, **kwargs: object) -> NoReturn:
+        # Here and not around app(): which exception classes stand for bad usage differs between releases of typer.
+        try:
+            code = function(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:  # such as `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = BROKEN_PIPE_EXIT
+        except KeyboardInterrupt:
+            code = 130
+        except (Tar2TokensError, OSError, MemoryError) as error:
+            code = _report(error)
+        sys.exit(code)
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    app()
+    raise AssertionError("a command ends in sys.exit")
+
+
+def _report(error: Tar2TokensError | OSError | MemoryError) -> int:
+    if log.isEnabledFor(logging.DEBUG):
+        traceback.print_exc()
+    print(f"error: {_words(error)}", file=sys.stderr)
+    return error.exit_code if isinstance(error, Tar2TokensError) else 1
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

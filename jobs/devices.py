@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -10,13 +11,15 @@ from audio_tokenizers.errors import UsageError
 __all__ = ["available_cores", "choose_device", "visible_gpus"]
 
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
+NO_MORE = ("", "-1", "NoDevFiles")
 
 
 def visible_gpus() -> list[str]:
     """Names for CUDA_VISIBLE_DEVICES, one per GPU: those it already lists, else all that the driver has."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
-        return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+        names = (name.strip() for name in listed.split(","))
+        return list(itertools.takewhile(lambda name: name not in NO_MORE, names))  # CUDA too ends at the first that is none
     try:
         return [str(number) for number in range(len(list(DRIVER_FOLDER.iterdir())))]
     except OSError:
@@ -25,13 +28,17 @@ def visible_gpus() -> list[str]:
 
 def choose_device(asked: str, gpu_id: int = 0) -> str:
     """`auto`, `cpu` or `cuda` -> `cpu` or `cuda:N`, N counted among the visible GPUs."""
-    gpus = visible_gpus()
-    if asked == "cpu" or (asked == "auto" and not gpus):
-        return "cpu"
-    if asked not in ("auto", "cuda"):
+    if asked not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {asked!r}: expected auto, cpu or cuda")
+    gpus = visible_gpus()
+    if asked == "cpu" or (asked == "auto" and not gpus and gpu_id == 0):
+        return "cpu"
+    if not gpus:
+        found = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = f"no NVIDIA driver in {DRIVER_FOLDER}" if found is None else f"CUDA_VISIBLE_DEVICES is {found!r}"
+        raise UsageError(f"--device {asked}: expected a GPU, found none ({why}); --device cpu does without")
     if not 0 <= gpu_id < len(gpus):
-        raise UsageError(f"--gpu-id {gpu_id}: this process sees {len(gpus)} GPUs")
+        raise UsageError(f"--gpu-id {gpu_id}: this process sees {len(gpus)} GPUs, numbered from 0")
     return f"cuda:{gpu_id}"
 
 

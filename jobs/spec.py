@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.metadata
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from jobs.fileops import FileOps, write_if_absent
 __all__ = [
     "Preset",
     "TokenizeSpec",
+    "check_spec",
     "freeze_spec",
     "load_preset",
     "make_spec",
@@ -83,9 +85,12 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
-        value = yaml.safe_load(text) if equals else None
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {setting!r}: expected option=value, quoted as in YAML where it needs to be") from None
         if not equals or not key.strip() or not isinstance(value, str | int | float | bool | None):
-            raise UsageError(f"--set {setting!r}: expected option=value")
+            raise UsageError(f"--set {setting!r}: expected option=value, the value a text, a number, true, false or null")
         found[key.strip()] = value
     return found
 
@@ -109,7 +114,7 @@ def make_spec(
     overlap = _first(num_tokens_overlap, preset.num_tokens_overlap, info.num_tokens_overlap)
     _check_fragments(length, overlap, info)
     max_duration = max_duration if max_duration is not None else preset.max_duration
-    if max_duration is not None and max_duration <= 0:
+    if max_duration is not None and not 0 < max_duration < math.inf:  # nan too
         raise UsageError(f"--max-duration {max_duration:g}: expected seconds above 0")
     spec = TokenizeSpec(
         backend=factory.name,
@@ -160,18 +165,30 @@ def read_spec(output_dir: Path) -> TokenizeSpec | None:
     """The run's frozen spec, or None if there is none yet."""
     path = spec_path(output_dir)
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), TokenizeSpec, strict=False)
-    except FileNotFoundError:
+        spec = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), TokenizeSpec)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a spec of this version of tar2tokens: {error}") from None
+    if spec.fingerprint != _fingerprint(spec):
+        raise UsageError(
+            f"{path}: its fingerprint is {spec.fingerprint}, its values give {_fingerprint(spec)}: it has been edited, and "
+            "its tokens would mix two recipes; restore it, or use another --output-dir"
+        )
+    return spec
 
 
 def freeze_spec(output_dir: Path, spec: TokenizeSpec, ops: FileOps | None = None) -> None:
     """Make `spec` the run's, or check that it is. Raises UsageError that shows the difference if it is not."""
-    text = yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
-    if write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode()):
-        return
+    check_spec(output_dir, spec)
+    if not spec_path(output_dir).exists():  # so that a finished run may lie on a read-only disk
+        text = yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
+        if not write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode()):
+            check_spec(output_dir, spec)  # another command was faster
+
+
+def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:
+    """Raise UsageError that shows the difference if the run has another spec; a run without one may have any."""
     frozen = read_spec(output_dir)
     if frozen is None or frozen.fingerprint == spec.fingerprint:
         return

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from audio_tokenizers.errors import UsageError
-from jobs.commands import Verbose, run_command, setup_logging
+from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.devices import choose_device
-from jobs.outputs import TarPaths, TarTask
+from jobs.outputs import InputIdentity, TarPaths, TarTask, read_manifest
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings
 from jobs.worker import StopFlag, Wishes, run_tars
@@ -18,8 +19,8 @@ from jobs.worker import StopFlag, Wishes, run_tars
 
 def tokenize_tar(
     input_tar: Annotated[Path, typer.Option(help="the tar to tokenize")],
+    backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
-    backend: Annotated[str, typer.Option(help="preset or backend")] = "mulaw",
     model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -47,7 +48,8 @@ def tokenize_tar(
         raise UsageError("--force starts from nothing: it goes with neither --skip-existing nor --retry-errors")
     tar = input_tar.absolute()
     if not tar.is_file():
-        raise UsageError(f"--input-tar {input_tar}: there is no such file")
+        found = "a folder" if tar.is_dir() else "something else" if tar.exists() else "nothing"
+        raise UsageError(f"--input-tar {input_tar}: expected a tar, found {found} there")
     options = parse_settings(settings or [])
     if model_path is not None:
         options["model_path"] = model_path
@@ -61,11 +63,14 @@ def tokenize_tar(
         max_duration=max_duration,
         extensions=extensions or (),
     )
-    freeze_spec(output_dir, spec)
-    reports = ProgressFile(None)
+    identity = InputIdentity.of(tar)
+    task = TarTask(str(tar), TarPaths.stem(tar), identity.size)
+    _refuse_namesake(TarPaths(output_dir, task.name), identity, force=force)
+    with writing_to(output_dir):
+        freeze_spec(output_dir, spec)
+    reports = ProgressFile(None, total_bytes=task.bytes)
     stop = StopFlag()
-    task = TarTask(str(tar), TarPaths.stem(tar), tar.stat().st_size)
-    with stop.on_signals():
+    with stop.on_signals(), reports.on_terminal(task.name):
         run_tars(
             [task],
             spec,
@@ -75,7 +80,24 @@ def tokenize_tar(
             reports=reports,
             wishes=Wishes(retry_errors=retry_errors, force=force, allow_missing_end=allow_missing_end),
         )
+    if stop.signal is not None:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return 128 + stop.signal
     return 1 if reports.progress.problems else 0
+
+
+def _refuse_namesake(paths: TarPaths, identity: InputIdentity, *, force: bool) -> None:
+    """Raise UsageError if the output belongs to another tar of the same name. A tar that has moved is the same one."""
+    manifest = read_manifest(paths.manifest)
+    if manifest is None or manifest.tar_file == identity.tar_file or identity.matches(manifest):
+        return
+    gone = not Path(manifest.tar_file).exists()
+    if not (gone and force):
+        way_out = "--force replaces its tokens" if gone else "use another --output-dir, or hpc.submit with --keep-dirs"
+        raise UsageError(
+            f"two tars would both become {paths.committed}: {manifest.tar_file}{' (gone)' if gone else ''} and "
+            f"{identity.tar_file}; {way_out}"
+        )
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,8 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.is_set = False
+        self.signal: int | None = None
+        """The first signal that came."""
 
     def __call__(self) -> bool:
         """Whether to stop."""
@@ -38,7 +41,10 @@ class StopFlag:
 
     def _set(self, number: int, _frame: FrameType | None) -> None:
         self.is_set = True
-        log.warning("%s: finishing the clip in hand", signal.Signals(number).name)
+        if self.signal is None:
+            self.signal = number
+            with suppress(OSError):  # not the log: a handler that interrupts a write to a stream must not write to it
+                os.write(2, f"{signal.Signals(number).name}: finishing the clip in hand\n".encode())
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -142,7 +148,7 @@ class _Worker:
             log.info("%s: %s", task.name, done)
             return None
         if self._backend is None:
-            self._backend = load_backend(self._spec, self._device)
+            self._backend = self._load()
         result = tokenize_tar(
             Path(task.tar),
             paths,
@@ -154,6 +160,12 @@ class _Worker:
             allow_missing_end=self._wishes.allow_missing_end,
         )
         return _tell(task, result)
+
+    def _load(self) -> Backend:
+        try:
+            return load_backend(self._spec, self._device)
+        except UsageError as error:  # what is wrong with the backend here is wrong for every tar
+            raise InfrastructureError(str(error)) from error
 
     def leave(self, task: TarTask) -> None:
         """Count the tar's bytes as used, however it ended."""

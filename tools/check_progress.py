@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +17,10 @@ import msgspec
 import typer
 from tqdm import tqdm
 
-from audio_tokenizers.errors import UsageError
+from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.progress import State, TarState, scan
 from hpc.run import ListedTar, Run
-from hpc.tar_list import name_tars, read_tar_list
+from hpc.tar_list import read_tar_list
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.fileops import FileOps, write_atomically
@@ -30,6 +32,7 @@ __all__ = ["Report", "check_progress", "make_report"]
 
 MARKS: dict[State, str] = {"committed": "✓", "partial": "◐", "not_started": "○", "invalid": "✗"}
 RULE = "=" * 80
+INVALID_LIST = "invalid_tar_files.txt"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,22 +98,45 @@ def _fault(check: _Check) -> str | None:
     try:
         found = validate_file(check.committed, check.manifest, check.spec).fault
     except OSError as error:
-        found = f"cannot be read: {error.strerror}"
-    return found or changed_input(Path(check.tar), check.manifest)
+        return f"{check.committed}: cannot be read: {error.strerror}"
+    found = found or changed_input(Path(check.tar), check.manifest)
+    return found and f"{check.committed}: {found}: move it away to have it made again"
 
 
-def _validate(run: Run, states: Sequence[TarState], spec: TokenizeSpec) -> list[TarState]:
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # or each process would print a traceback of its own
+
+
+def _validate(run: Run, states: list[TarState]) -> list[TarState]:
     """The states, with committed files that are not what they promise turned into invalid ones."""
     committed = [state for state in states if state.state == "committed"]
+    if not committed:
+        return states
+    spec = read_spec(run.output_dir)
+    if spec is None:
+        raise UsageError(f"{run.spec_file}: there is no such file, so nothing says what valid tokens are: restore it")
     checks = [_Check(s.tar, run.paths(s.name).committed, s.manifest, spec) for s in committed if s.manifest is not None]
-    workers = min(available_cores(), len(checks)) or 1
-    # spawn: a fork of a process that has threads may hang
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = list(tqdm(pool.map(_fault, checks), total=len(checks), unit="tar", disable=not sys.stderr.isatty()))
+    found = _in_parallel(checks, min(available_cores(), len(checks)))
     faults = {state.name: fault for state, fault in zip(committed, found, strict=True) if fault is not None}
     return [
         replace(state, state="invalid", problem=faults[state.name]) if state.name in faults else state for state in states
     ]
+
+
+def _in_parallel(checks: Sequence[_Check], workers: int) -> list[str | None]:
+    if workers <= 1:
+        return list(_with_bar(map(_fault, checks), len(checks)))
+    # spawn: a fork of a process that has threads may hang
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent) as pool:
+            return list(_with_bar(pool.map(_fault, checks), len(checks)))
+    except BrokenProcessPool:
+        raise InfrastructureError("--check-validity: one of its processes was killed: is there enough memory?") from None
+
+
+def _with_bar(found: Iterable[str | None], total: int) -> Iterable[str | None]:
+    return tqdm(found, total=total, unit="tar", desc="checking", disable=not sys.stderr.isatty())
 
 
 def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
@@ -149,7 +175,7 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         if number:
             lines.append(f"Note:                  {number:,} {words}")
     if report.checked:
-        lines.append(f"Validity:              every line of {report.completed + report.invalid} files checked")
+        lines.append(f"Validity:              {report.completed} files valid in every line, {report.invalid} invalid")
     return "\n".join(lines)
 
 
@@ -168,16 +194,13 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}%" if whole else "0.0%"
 
 
-def _tars_of(run: Run, tar_list: Path | None) -> list[ListedTar]:
-    listed = run.listed()
+def _tars_of(run: Run, tar_list: Path | None, *, keep_dirs: bool) -> list[ListedTar]:
     if tar_list is None:
+        listed = run.listed()
         if not listed:
             raise UsageError(f"{run.output_dir}: no run here yet: give its list with --tar-list, or another --output-dir")
         return listed
-    known = {tar.tar: tar for tar in listed}
-    wanted = read_tar_list(tar_list)
-    names = name_tars([tar for tar in wanted if tar not in known], keep_dirs=False, taken={})
-    return [known.get(tar) or ListedTar(tar, names[tar]) for tar in wanted]
+    return run.add_to_list(read_tar_list(tar_list), keep_dirs=keep_dirs, dry_run=True)
 
 
 def check_progress(
@@ -193,42 +216,64 @@ def check_progress(
     ),
     completed_output: Annotated[Path | None, typer.Option(help="where to list the tars that are done")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON, and nothing else")] = False,
+    keep_dirs: Annotated[
+        bool, typer.Option("--keep-dirs", help="name tars that the run does not have yet as hpc.submit --keep-dirs would")
+    ] = False,
     verbose: Verbose = False,
 ) -> int:
     """Say how far a run is. Exits 0 with a true report, 1 if there are invalid files, 2 if asked for what is not there."""
     setup_logging(verbose=verbose)
     run = Run(output_dir.absolute())
-    tars = _tars_of(run, tar_list)
-    states = list(scan(run, tars))
-    spec = read_spec(run.output_dir)
-    if check_validity and spec is not None:
-        states = _validate(run, states, spec)
+    lists = {"Remaining": remaining_output, "Invalid": remaining_output.with_name(INVALID_LIST)}
+    if completed_output is not None:
+        lists["Completed"] = completed_output
+    _check_targets(run, tar_list, list(lists.values()))
+    states = list(scan(run, _tars_of(run, tar_list, keep_dirs=keep_dirs)))
+    if check_validity:
+        states = _validate(run, states)
     report = make_report(run.output_dir, states, checked=check_validity)
+    failure: OSError | None = None
+    written: list[str] = []
+    try:  # before the report, which may be piped into something that stops reading
+        written = _write_lists(states, lists)
+    except OSError as error:
+        failure = error
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(report)).decode())
     else:
-        print(render(report, states, verbose=verbose))
-    _write_lists(states, remaining_output, completed_output, quiet=as_json)
+        print("\n".join([render(report, states, verbose=verbose), *written]))
+    if failure is not None:
+        raise InfrastructureError(f"the lists could not be written: {failure.strerror}: see --remaining-output") from failure
     return 1 if report.invalid else 0
 
 
-def _write_lists(states: Sequence[TarState], remaining: Path, completed: Path | None, *, quiet: bool) -> None:
-    """Lists for the next command; one that would be empty is removed, so that no old list is taken for today's."""
-    invalid = remaining.with_name("invalid_tar_files.txt")
-    lists = [
-        (remaining, "Remaining", [s.tar for s in states if s.state != "committed"]),
-        (invalid, "Invalid", [s.tar for s in states if s.state == "invalid"]),
-    ]
-    if completed is not None:
-        lists.append((completed, "Completed", [s.tar for s in states if s.state == "committed"]))
-    for path, what, tars in lists:
-        if tars:
-            text = "".join(f"{tar}\n" for tar in tars)
-            write_atomically(FileOps(), path, text.encode("utf-8", "surrogateescape"))
-            if not quiet:
-                print(f"{what} tar files: {path}")
+def _check_targets(run: Run, tar_list: Path | None, targets: Sequence[Path]) -> None:
+    """Raise UsageError if a list would be written, or removed, over something that is not such a list."""
+    sources = [run.list_file, *([tar_list] if tar_list is not None else [])]
+    for number, target in enumerate(targets):
+        if target.resolve() in [path.resolve() for path in (*sources, *targets[:number])]:
+            raise UsageError(
+                f"{target}: this list is in use already: give --remaining-output or --completed-output another name"
+            )
+
+
+def _write_lists(states: Sequence[TarState], lists: Mapping[str, Path]) -> list[str]:
+    """Lists for the next command, and words for each; one that would be empty is removed, so that nobody takes an old one
+    for today's.
+    """
+    tars = {
+        "Remaining": [state.tar for state in states if state.state != "committed"],
+        "Invalid": [state.tar for state in states if state.state == "invalid"],
+        "Completed": [state.tar for state in states if state.state == "committed"],
+    }
+    words = []
+    for what, path in lists.items():
+        if tars[what]:
+            write_atomically(FileOps(), path, "".join(f"{tar}\n" for tar in tars[what]).encode())
+            words.append(f"{what} tar files: {path}")
         else:
             path.unlink(missing_ok=True)
+    return words
 
 
 if __name__ == "__main__":

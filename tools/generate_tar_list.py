@@ -28,7 +28,12 @@ def find_tars(
     if pattern is None:
         found = [path for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]
     else:
-        found = list(folder.glob(pattern))
+        try:
+            found = list(set(folder.glob(pattern)))  # `**` may come by a file twice
+        except (ValueError, NotImplementedError):
+            raise UsageError(
+                f"--pattern {pattern!r}: expected a glob below the folder, such as '*.tar' or '**/*.tar'"
+            ) from None
     kept = [path for path in found if path.is_file() and path.name.startswith(prefix) and not path.name.startswith("._")]
     if start is not None or end is not None:
         kept = [path for path in kept if _in_range(_number(path), start, end)]
@@ -36,7 +41,7 @@ def find_tars(
 
 
 def _number(path: Path) -> int | None:
-    digits = re.findall(r"\d+", TarPaths.stem(path))
+    digits = re.findall(r"[0-9]+", TarPaths.stem(path))
     return int(digits[-1]) if digits else None
 
 
@@ -44,10 +49,22 @@ def _in_range(number: int | None, start: int | None, end: int | None) -> bool:
     return number is not None and (start is None or number >= start) and (end is None or number <= end)
 
 
-def _natural_order(path: Path) -> list[tuple[int, str]]:
-    """`2.tar` before `10.tar`."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+def _natural_order(path: Path) -> tuple[list[int | str], str]:
+    """`2.tar` before `10.tar`; `01.tar` before `1.tar`, always."""
+    parts = re.split(r"([0-9]+)", str(path))
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], str(path)
+
+
+def _line(tar: Path) -> bytes:
+    """The tar's line in a list. Raises UsageError if a list cannot hold its name."""
+    name = os.path.normpath(tar.absolute())
+    try:
+        line = name.encode()
+    except UnicodeEncodeError:
+        line = b"\n"
+    if name != name.strip() or any(character in line for character in b"\t\r\n"):
+        raise UsageError(f"{name!r}: a list takes names in UTF-8, without tabs, line ends and spaces at the end: rename it")
+    return line + b"\n"
 
 
 def generate_tar_list(
@@ -69,8 +86,7 @@ def generate_tar_list(
     if not tars:
         sought = pattern or ", ".join("*" + suffix for suffix in TAR_SUFFIXES)
         raise UsageError(f"--input-dir {input_dir}: no file matches ({sought}, prefix {prefix!r}, numbers {start} to {end})")
-    lines = "".join(f"{os.path.normpath(tar.absolute())}\n" for tar in tars)
-    write_atomically(FileOps(), output_file, lines.encode("utf-8", "surrogateescape"))
+    write_atomically(FileOps(), output_file, b"".join(_line(tar) for tar in tars))
     print(f"{len(tars)} tars in {output_file}")
     return 0
 

@@ -1,0 +1,101 @@
+"""hpc/progress.py: what the files say of a tar, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.small_run import CLIPS, small_tar, tokenize
+
+from hpc.progress import scan, state_of
+from hpc.run import ListedTar, Run
+from jobs.outputs import TarPaths, read_manifest
+
+
+@pytest.fixture
+def committed(tmp_path: Path) -> tuple[Path, TarPaths]:
+    """A tar and its committed output."""
+    tar = small_tar(tmp_path / "a.tar")
+    tokenize(tar, tmp_path / "tokens")
+    return tar, TarPaths(tmp_path / "tokens", "a")
+
+
+def test_committed(committed: tuple[Path, TarPaths]) -> None:
+    """A committed file with its manifest is done; its clips are the manifest's."""
+    state = state_of(str(committed[0]), committed[1])
+    assert (state.state, state.clips, state.problem) == ("committed", CLIPS, None)
+    assert state.manifest is not None
+    assert state.manifest.errors == {"decode": 1}
+
+
+def test_committed_stays_so_without_its_tar(committed: tuple[Path, TarPaths]) -> None:
+    """Tokens outlive the tar that they were made from."""
+    committed[0].unlink()
+    assert state_of(str(committed[0]), committed[1]).state == "committed"
+
+
+def test_partial_counts_whole_lines(tmp_path: Path) -> None:
+    """A partial's clips are its whole lines; a line cut by a crash is none."""
+    tar = small_tar(tmp_path / "a.tar")
+    tokenize(tar, tmp_path, stop=lambda: True)
+    paths = TarPaths(tmp_path, "a")
+    assert (state_of(str(tar), paths).state, state_of(str(tar), paths).clips) == ("partial", 1)
+    with paths.partial.open("ab") as file:
+        file.write(b'{"tar_file": "cut')
+    assert state_of(str(tar), paths).clips == 1
+
+
+def test_not_started(tmp_path: Path) -> None:
+    """No file: not started; a tar that is missing, or cannot be reached, is told besides."""
+    tar = small_tar(tmp_path / "a.tar")
+    assert state_of(str(tar), TarPaths(tmp_path, "a")).problem is None
+    missing = state_of(str(tmp_path / "b.tar"), TarPaths(tmp_path, "b"))
+    assert (missing.state, missing.problem) == ("not_started", "there is no such tar")
+    odd = state_of(str(tmp_path / ("x" * 300)), TarPaths(tmp_path, "c"))
+    assert odd.problem == f"the tar cannot be read: {os.strerror(errno.ENAMETOOLONG)}"
+
+
+def test_broken_tar_keeps_its_reason(tmp_path: Path) -> None:
+    """A tar that ended wrongly is a partial with the verdict of its last attempt."""
+    tar = small_tar(tmp_path / "a.tar")
+    tar.write_bytes(tar.read_bytes()[:1300])
+    tokenize(tar, tmp_path)
+    state = state_of(str(tar), TarPaths(tmp_path, "a"))
+    assert state.state == "partial"
+    assert state.problem is not None
+    assert state.problem.startswith("cut: ")
+
+
+@pytest.mark.parametrize("change", ["no manifest", "unfinished manifest", "longer", "manifest of garbage"])
+def test_files_that_are_not_ours_are_invalid(committed: tuple[Path, TarPaths], change: str) -> None:
+    """A committed file that its manifest does not vouch for is invalid, with the reason."""
+    tar, paths = committed
+    manifest = read_manifest(paths.manifest)
+    words = {
+        "no manifest": "no manifest",
+        "unfinished manifest": "unfinished attempt",
+        "longer": "its manifest says",
+        "manifest of garbage": "expected a manifest",
+    }[change]
+    if change == "no manifest":
+        paths.manifest.unlink()
+    elif change == "unfinished manifest":
+        paths.manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, verdict="in_progress")))
+    elif change == "longer":
+        paths.committed.write_bytes(paths.committed.read_bytes() + b"\n")
+    else:
+        paths.manifest.write_bytes(b"[]")
+    state = state_of(str(tar), paths)
+    assert state.state == "invalid"
+    assert state.problem is not None
+    assert words in state.problem
+
+
+def test_scan_keeps_the_order(tmp_path: Path) -> None:
+    """States come in the order of the list, however many threads look."""
+    names = [f"{number:03}" for number in range(40)]
+    states = scan(Run(tmp_path), [ListedTar(f"/d/{name}.tar", name) for name in names])
+    assert [state.name for state in states] == names

@@ -1,0 +1,113 @@
+"""hpc/run.py: the list that grows, and the folders of submissions."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.runs import tree
+
+from audio_tokenizers.errors import UsageError
+from hpc import run as run_module
+from hpc.run import ListedTar, Run, as_task
+from jobs.claims import Claim
+
+
+def test_list_grows_and_names_stay(tmp_path: Path) -> None:
+    """Tars are added behind those that are there; what is given comes back in the order given, with its names."""
+    run = Run(tmp_path / "tokens")
+    assert run.listed() == []
+    first = run.add_to_list(["/d/a/1.tar", "/d/a/2.tar"], keep_dirs=True)
+    again = run.add_to_list(["/d/b/1.tar", "/d/a/2.tar"], keep_dirs=True)
+    assert again == [ListedTar("/d/b/1.tar", "b/1"), ListedTar("/d/a/2.tar", "2")]
+    assert run.listed() == [*first, again[0]]
+    assert run.list_file.read_text() == "/d/a/1.tar\t1\n/d/a/2.tar\t2\n/d/b/1.tar\tb/1\n"
+    assert [path.name for path in run.folder.iterdir()] == ["tars.txt"]
+
+
+def test_collision_leaves_the_list_as_it_was(tmp_path: Path) -> None:
+    """A list that is refused adds none of its tars."""
+    run = Run(tmp_path)
+    run.add_to_list(["/d/a/1.tar"], keep_dirs=False)
+    before = tree(tmp_path)
+    with pytest.raises(UsageError, match="two tars"):
+        run.add_to_list(["/d/new.tar", "/d/b/1.tar"], keep_dirs=False)
+    assert tree(tmp_path) == before
+
+
+def test_dry_run_names_without_writing(tmp_path: Path) -> None:
+    """A dry run answers with the names that a real one would give, and writes nothing."""
+    run = Run(tmp_path / "tokens")
+    assert run.add_to_list(["/d/1.tar"], keep_dirs=False, dry_run=True) == [ListedTar("/d/1.tar", "1")]
+    assert not run.output_dir.exists()
+
+
+def test_known_tars_need_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that adds nothing touches nothing."""
+    run = Run(tmp_path)
+    run.add_to_list(["/d/1.tar"], keep_dirs=False)
+    monkeypatch.setattr(run_module, "write_atomically", lambda *_: pytest.fail("it wrote"))
+    monkeypatch.setattr(run_module, "write_if_absent", lambda *_: pytest.fail("it wrote"))
+    assert run.add_to_list(["/d/1.tar"], keep_dirs=False) == [ListedTar("/d/1.tar", "1")]
+
+
+def test_odd_names_round_trip(tmp_path: Path) -> None:
+    """Spaces, quotes and characters that Unicode takes for line ends come back as they went in."""
+    tars = ["/d/a b.tar", "/d/'\".tar", "/d/c\u2028d\x0b\x85\x1c.tar", "/d/e\r.tar"]
+    run = Run(tmp_path)
+    run.add_to_list(tars, keep_dirs=False)
+    assert [tar.tar for tar in run.listed()] == tars
+
+
+@pytest.mark.parametrize("content", [b"/d/1.tar\n", b"/d/1.tar\t1\n\n", b"/d/\xff.tar\t1\n"])
+def test_damaged_list_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    """A list that is not ours is not guessed at."""
+    run = Run(tmp_path)
+    run.folder.mkdir()
+    run.list_file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"tars.txt: expected TAR<tab>NAME"):
+        run.listed()
+
+
+def add_one(arguments: tuple[Path, int]) -> None:
+    output, number = arguments
+    for part in range(5):
+        Run(output).add_to_list([f"/d/{number}-{part}.tar"], keep_dirs=False)
+
+
+def test_commands_at_once_lose_no_tar(tmp_path: Path) -> None:
+    """Commands that add tars at the same time end with all of them in the list, each once."""
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as pool:
+        list(pool.map(add_one, [(tmp_path, number) for number in range(4)]))
+    found = [tar.name for tar in Run(tmp_path).listed()]
+    assert sorted(found) == sorted(f"{number}-{part}" for number in range(4) for part in range(5))
+    assert not (tmp_path / ".run" / "tars.lock").exists()
+
+
+def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that a killed command left, here or on another host, stops nobody for good."""
+    run = Run(tmp_path)
+    run.folder.mkdir()
+    monkeypatch.setattr(run_module, "LOCK_PATIENCE_SECONDS", 0.05)
+    here = Claim.of_this_process("x")
+    for number, left in enumerate([Claim("x", here.host, 2**22 + 1, "1"), Claim("x", "elsewhere", 1, "1")]):
+        (run.folder / "tars.lock").write_bytes(msgspec.json.encode(left))
+        run.add_to_list([f"/d/{number}.tar"], keep_dirs=False)
+        assert not (run.folder / "tars.lock").exists()
+    assert len(run.listed()) == 2
+
+
+def test_submissions_are_numbered_and_never_shared(tmp_path: Path) -> None:
+    """Each submission has a folder of its own, so that no plan is ever written over."""
+    run = Run(tmp_path)
+    assert [run.next_submission().name for _ in range(3)] == ["0001", "0002", "0003"]
+
+
+def test_missing_tar_counts_no_bytes(tmp_path: Path) -> None:
+    """A tar that is not there can be planned; its worker will say what is wrong."""
+    (tmp_path / "1.tar").write_bytes(b"12345")
+    assert as_task(ListedTar(str(tmp_path / "1.tar"), "1")).bytes == 5
+    assert as_task(ListedTar(str(tmp_path / "2.tar"), "2")).bytes == 0

@@ -1,0 +1,161 @@
+"""hpc/tar_list.py: what people write in lists, and the names of outputs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audio_tokenizers.errors import UsageError
+from hpc.tar_list import name_tars, read_tar_list
+
+
+class TestReading:
+    @pytest.fixture(autouse=True)
+    def here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+    def test_blanks_comments_line_ends_and_marks(self, tmp_path: Path) -> None:
+        """CRLF, old Mac line ends, a BOM, indents, blank lines and comments are no part of a name; spaces within are."""
+        data = "\ufeff# tars\r\n\r\n  /d/one two.tar \r\n\t\r\n/d/b.tar\n#/d/no.tar\n/d/#c é.tar\r/d/d.tar"
+        (tmp_path / "list.txt").write_bytes(data.encode())
+        assert read_tar_list(Path("list.txt")) == ["/d/one two.tar", "/d/b.tar", "/d/#c é.tar", "/d/d.tar"]
+
+    def test_relative_paths(self, tmp_path: Path) -> None:
+        """A relative path is one of the current directory, or else of the list's own folder; else it stays the former."""
+        (tmp_path / "lists").mkdir()
+        for place in ("here.tar", "both.tar", "lists/both.tar", "lists/beside.tar"):
+            (tmp_path / place).touch()
+        (tmp_path / "lists/l.txt").write_text("here.tar\nboth.tar\nbeside.tar\n./x/../nowhere.tar\n")
+        expected = [tmp_path / name for name in ("here.tar", "both.tar", "lists/beside.tar", "nowhere.tar")]
+        assert read_tar_list(Path("lists/l.txt")) == [str(path) for path in expected]
+
+    def test_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`~/` is the home directory; a tilde elsewhere, as in `~x.tar`, is a part of the name."""
+        monkeypatch.setenv("HOME", "/home/me")
+        (tmp_path / "l.txt").write_text("~/a.tar\n~x.tar\n")
+        assert read_tar_list(Path("l.txt")) == ["/home/me/a.tar", str(tmp_path / "~x.tar")]
+
+    def test_duplicates_are_taken_once_and_told(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two spellings of one tar are one tar, in its first place, and a line says so."""
+        monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+        (tmp_path / "l.txt").write_text("/d/b.tar\n/d/a.tar\n/d/./b.tar\n/d/b.tar\n")
+        assert read_tar_list(Path("l.txt")) == ["/d/b.tar", "/d/a.tar"]
+        assert "names 2 of its tars more than once" in caplog.text
+
+    def test_own_list_of_a_run_is_a_list_too(self, tmp_path: Path) -> None:
+        """tars.txt has the output's name after a tab, which is no part of the tar."""
+        (tmp_path / "l.txt").write_text("/d/a.tar\ta\n/d/b c.tar\tb c\n")
+        assert read_tar_list(Path("l.txt")) == ["/d/a.tar", "/d/b c.tar"]
+
+    def test_names_that_unicode_would_cut(self, tmp_path: Path) -> None:
+        """A line or paragraph separator within a name does not end the line."""
+        (tmp_path / "l.txt").write_text("/d/a\u2028b.tar\n/d/c\x0bd\x85e.tar\n", encoding="utf-8")
+        assert read_tar_list(Path("l.txt")) == ["/d/a\u2028b.tar", "/d/c\x0bd\x85e.tar"]
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            (b"", "expected a tar per line, found none"),
+            (b"# a\n\n", "expected a tar per line, found none"),
+            ("/d/a.tar\n".encode("utf-16"), "found binary data"),
+            (b"/d/a.tar\n/d/\xe9.tar\n", "line 2 is not UTF-8"),
+        ],
+    )
+    def test_lists_that_are_none(self, tmp_path: Path, data: bytes, words: str) -> None:
+        """Whatever is no list is refused with its name and what was found."""
+        (tmp_path / "l.txt").write_bytes(data)
+        with pytest.raises(UsageError, match=words) as caught:
+            read_tar_list(Path("l.txt"))
+        assert "l.txt" in str(caught.value)
+
+    def test_folder_and_missing_list(self, tmp_path: Path) -> None:
+        """A folder, or nothing, in place of the list is said to be so."""
+        with pytest.raises(UsageError, match="Is a directory"):
+            read_tar_list(tmp_path)
+        with pytest.raises(UsageError, match="there is no such file"):
+            read_tar_list(tmp_path / "none")
+
+    def test_line_too_long_for_a_path(self, tmp_path: Path) -> None:
+        """A text that is no list, with lines longer than a name may be, raises nothing strange."""
+        (tmp_path / "l.txt").write_text("x" * 5000 + "\n")
+        assert len(read_tar_list(Path("l.txt"))) == 1
+
+    @given(
+        st.lists(
+            st.text(st.characters(blacklist_characters="\0\t\r\n", blacklist_categories=["Cs"]), min_size=1), min_size=1
+        )
+    )
+    def test_any_name_survives(self, tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
+        """Any absolute path that a list can hold is read as it was written."""
+        tars = list(dict.fromkeys(f"/data/{part.replace('/', '_')}.tar" for part in parts))
+        path = tmp_path_factory.mktemp("any") / "l.txt"
+        path.write_text("# list\n" + "".join(f"{tar}\n" for tar in tars), encoding="utf-8")
+        assert read_tar_list(path) == tars
+
+
+class TestNames:
+    def test_stems(self) -> None:
+        """An output is named for its tar without the suffix, double ones included."""
+        names = name_tars(["/d/1.tar", "/d/2.tar.gz", "/e/3.x.tgz", "/e/4.TAR"], keep_dirs=False, taken={})
+        assert list(names.values()) == ["1", "2", "3.x", "4"]
+
+    def test_one_stem_names_both_tars(self) -> None:
+        """Two tars with one stem, in one command or over two, are refused with both names and --keep-dirs."""
+        with pytest.raises(UsageError, match=r"both become 1.jsonl: /a/1.tar and /b/1.tar; use --keep-dirs"):
+            name_tars(["/a/1.tar", "/b/1.tar"], keep_dirs=False, taken={})
+        with pytest.raises(UsageError, match=r"/a/1.tar and /b/1.tar; use --keep-dirs"):
+            name_tars(["/b/1.tar"], keep_dirs=False, taken={"1": "/a/1.tar"})
+
+    def test_keep_dirs(self) -> None:
+        """Folders below the one that all tars share become folders of the run."""
+        names = name_tars(["/d/a/1.tar", "/d/b/c/1.tar", "/d/2.tar"], keep_dirs=True, taken={})
+        assert list(names.values()) == ["a/1", "b/c/1", "2"]
+
+    def test_names_are_stable_when_the_list_grows(self) -> None:
+        """A tar keeps the name that it has, and a new one that would take it gets more of its path, never a dead end."""
+        first = name_tars(["/d/a/1.tar", "/d/a/2.tar"], keep_dirs=True, taken={})
+        assert list(first.values()) == ["1", "2"]
+        taken = {name: tar for tar, name in first.items()}
+        second = name_tars(["/d/1.tar", "/d/b/1.tar"], keep_dirs=True, taken=taken)
+        assert second == {"/d/1.tar": "d/1", "/d/b/1.tar": "b/1"}
+
+    def test_suffix_alone_is_no_difference(self) -> None:
+        """`1.tar` and `1.tar.gz` of one folder have no two names, with or without folders."""
+        for keep_dirs in (False, True):
+            with pytest.raises(UsageError, match="differ in nothing but the suffix: rename one"):
+                name_tars(["/d/1.tar", "/d/1.tar.gz"], keep_dirs=keep_dirs, taken={})
+
+    def test_names_that_a_list_cannot_hold(self) -> None:
+        """Tabs and newlines separate a run's own list, so they are refused."""
+        with pytest.raises(UsageError, match="tabs or newlines"):
+            name_tars(["/d/a\tb.tar"], keep_dirs=False, taken={})
+
+    paths = st.lists(
+        st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts) + ".tar"),
+        unique=True,
+    )
+
+    @given(paths, st.integers(0, 10))
+    def test_every_tar_gets_a_name_of_its_own(self, tars: list[str], cut: int) -> None:
+        """With --keep-dirs no list is refused, and however a list grows, no two tars ever share a name."""
+        names = name_tars(tars, keep_dirs=True, taken={})
+        assert len(set(names.values())) == len(tars)
+        assert all(tar.endswith(f"/{name}.tar") for tar, name in names.items())
+        first = name_tars(tars[:cut], keep_dirs=True, taken={})
+        try:
+            second = name_tars(tars[cut:], keep_dirs=True, taken={name: tar for tar, name in first.items()})
+        except UsageError:  # d/d/a.tar was first, and has taken the last name that d/a.tar could have
+            return
+        assert len({*first.values(), *second.values()}) == len(tars)
+
+    def test_names_that_run_out(self) -> None:
+        """Where no part of its path is left to tell a tar from one that is known, the advice is one that helps."""
+        taken = {"d/a": "/d/d/a.tar", "a": "/d/b/a.tar"}
+        with pytest.raises(UsageError, match="rename one, or use another --output-dir"):
+            name_tars(["/d/a.tar"], keep_dirs=True, taken=taken)

@@ -1,0 +1,387 @@
+"""tools/check_progress.py: the truth about a run, in words, in JSON and as lists for the next command."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.runs import ROOT, call, read_json, start, tree, write_list
+from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize, write_tar
+
+from hpc.run import Run
+from jobs.outputs import TarPaths, read_manifest
+from jobs.records import Manifest
+from jobs.spec import freeze_spec
+from tools import check_progress as module
+from tools.check_progress import check_progress
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory, and checks in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "available_cores", lambda: 1)
+    return tmp_path
+
+
+@pytest.fixture
+def run(here: Path) -> Run:
+    """A run of three tars: one committed, one begun, one not started."""
+    tars = [small_tar(here / "data" / f"00000{number}.tar") for number in (1, 2, 3)]
+    run = Run(here / "tokens")
+    freeze_spec(run.output_dir, mulaw_spec())
+    run.add_to_list([str(tar) for tar in tars], keep_dirs=False)
+    tokenize(tars[0], run.output_dir)
+    looks = iter(range(99))
+    tokenize(tars[1], run.output_dir, stop=lambda: next(looks) == 1)
+    return run
+
+
+def report_of(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> tuple[dict[str, object], str]:
+    """The report as JSON and in words."""
+    assert call(check_progress, *arguments, "--json") == code
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert call(check_progress, *arguments) == code
+    return read_json(out), capsys.readouterr().out
+
+
+class TestReport:
+    def test_marks_and_summary(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """The marks and the summary that users of the older tool know, with clips, named errors and audio hours."""
+        assert call(check_progress, "--verbose") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "Checking progress for 3 tar files..."
+        assert lines[1] == f"Output directory: {run.output_dir}"
+        assert f"[1/3] ✓ 000001.tar ({CLIPS} clips)" in lines
+        assert "[2/3] ◐ 000002.tar (partial: 2 clips processed)" in lines
+        assert "[3/3] ○ 000003.tar (not started)" in lines
+        start_of_summary = lines.index("PROGRESS SUMMARY")
+        assert lines[start_of_summary - 1] == lines[start_of_summary + 1] == "=" * 80
+        assert lines[start_of_summary + 2 : start_of_summary + 5] == [
+            "Total tar files:       3",
+            "Completed:             1 (33.3%)",
+            "Remaining:             2 (66.7%)",
+        ]
+        assert "Clips:                 7" in lines
+        assert "Audio:                 0.00 hours" in lines
+        assert "Clips with errors:     1 (decode 1)" in lines
+
+    def test_json_is_all_of_stdout_and_says_the_same(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """--json prints one object and nothing else, with the numbers of the text."""
+        found, text = report_of(capsys)
+        numbers = {key: found[key] for key in ("total_tars", "completed", "partial", "not_started", "invalid", "clips")}
+        assert numbers == {"total_tars": 3, "completed": 1, "partial": 1, "not_started": 1, "invalid": 0, "clips": 7}
+        assert found["errors"] == {"decode": 1}
+        assert found["audio_hours"] == pytest.approx((40 + 41 + 43 + 44) / 8000 / 3600, abs=1e-6)
+        assert found["problems"] == {}
+        for words in ("partial:             1", "not started:         1", "invalid:             0"):
+            assert words in text
+
+    def test_problems_are_shown_without_verbose(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tar that needs a person is named, with its reason, in a report that else has only sums."""
+        tar = write_tar(run.output_dir.parent / "data" / "4.tar", {"a.wav": b"x" * 900})
+        tar.write_bytes(tar.read_bytes()[:600])
+        run.add_to_list([str(tar), "/none/5.tar"], keep_dirs=False)
+        tokenize(tar, run.output_dir)
+        found, text = report_of(capsys)
+        assert "[5/5] ○ 5.tar (not started): there is no such tar" in text
+        assert "◐ 4.tar (partial: 0 clips processed): cut: " in text
+        assert "000002" not in text
+        assert set(found["problems"]) == {"4", "5"}
+
+    def test_notes(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """Tars without clips and sidecars without audio are counted: both often mean a wrong --extensions."""
+        tar = write_tar(run.output_dir.parent / "empty.tar", {"a.txt": b"words"})
+        tokenize(tar, run.output_dir)
+        run.add_to_list([str(tar)], keep_dirs=False)
+        found, text = report_of(capsys)
+        assert (found["tars_without_clips"], found["orphan_sidecars"]) == (1, 1)
+        assert "1 tars without any clip" in text
+
+    def test_a_narrow_locale_does_not_matter(self, run: Run) -> None:
+        """Where the terminal has no ✓, the report is still a report."""
+        env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+        process = start("tools.check_progress", "--verbose", cwd=run.output_dir.parent, env=env)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (0, "")
+        assert "\\u2713 000001.tar" in out
+
+
+class TestLists:
+    def test_remaining_and_completed(self, run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """The lists are tars for the next command; those that would be empty are removed, so that none is out of date."""
+        (here / "invalid_tar_files.txt").write_text("stale\n")
+        assert call(check_progress, "--completed-output", "done.txt") == 0
+        out = capsys.readouterr().out
+        tars = [tar.tar for tar in run.listed()]
+        assert (here / "remaining_tar_files.txt").read_text() == f"{tars[1]}\n{tars[2]}\n"
+        assert (here / "done.txt").read_text() == f"{tars[0]}\n"
+        assert not (here / "invalid_tar_files.txt").exists()
+        assert "Remaining tar files: remaining_tar_files.txt" in out
+        assert "Completed tar files: done.txt" in out
+        for tar in tars[1:]:
+            tokenize(Path(tar), run.output_dir)
+        assert call(check_progress, "--remaining-output", "remaining_tar_files.txt") == 0
+        assert not (here / "remaining_tar_files.txt").exists()
+        assert "Remaining tar files" not in capsys.readouterr().out
+
+    def test_twice_is_once(self, run: Run, here: Path) -> None:
+        """The command changes nothing but its lists, and those not from one time to the next."""
+        call(check_progress)
+        before = tree(here)
+        assert call(check_progress, "--check-validity") == 0
+        assert tree(here) == before
+
+    @pytest.mark.parametrize("option", ["--remaining-output", "--completed-output"])
+    def test_input_is_never_written_over(
+        self, run: Run, here: Path, capsys: pytest.CaptureFixture[str], option: str
+    ) -> None:
+        """A list that is being checked is no place for another list, however it is spelled; nor is the run's own."""
+        mine = write_list(here / "mine.txt", [Path(run.listed()[0].tar)])
+        for target in (f"./{mine.name}", run.list_file):
+            before = tree(here)
+            assert call(check_progress, "--tar-list", mine, option, target) == 2
+            assert "in use already" in capsys.readouterr().err
+            assert tree(here) == before
+        assert call(check_progress, "--completed-output", "remaining_tar_files.txt") == 2
+
+    def test_report_survives_lists_that_cannot_be_written(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """In a folder that takes no files the report is printed all the same; the exit code says that not all was done."""
+        assert call(check_progress, "--remaining-output", "/proc/none/list.txt") == 1
+        out, err = capsys.readouterr()
+        assert "PROGRESS SUMMARY" in out
+        assert "error: the lists could not be written" in err
+        assert "--remaining-output" in err
+
+
+class TestUsage:
+    def test_no_run(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where there is no run the message says what to give; exit code 2, and nothing is written."""
+        assert call(check_progress, "--output-dir", "none") == 2
+        message = capsys.readouterr().err
+        assert "no run here yet" in message
+        assert "--tar-list" in message
+        assert list(here.iterdir()) == []
+
+    def test_file_in_place_of_a_run(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A file is no run either."""
+        (here / "tokens").write_text("x")
+        assert call(check_progress) == 2
+        assert "no run here yet" in capsys.readouterr().err
+
+    def test_list_before_the_first_submission(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """With a list, a run that has not begun is truly at 0 %."""
+        listed = write_list(here / "l.txt", [small_tar(here / "1.tar")])
+        assert call(check_progress, "--tar-list", listed, "--check-validity") == 0
+        assert "Completed:             0 (0.0%)" in capsys.readouterr().out
+
+    def test_list_narrows_the_report(self, run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Only the tars of --tar-list (or --list) are counted, those included that the run does not have yet."""
+        listed = write_list(here / "l.txt", [Path(run.listed()[0].tar), small_tar(here / "new.tar")])
+        found, _ = report_of(capsys, "--list", listed)
+        assert (found["total_tars"], found["completed"], found["not_started"]) == (2, 1, 1)
+
+    def test_namesake_is_not_taken_for_done(self, run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tar of another folder with the name of a committed one is not committed."""
+        listed = write_list(here / "l.txt", [small_tar(here / "other" / "000001.tar")])
+        assert call(check_progress, "--tar-list", listed) == 2
+        assert "--keep-dirs" in capsys.readouterr().err
+        found, _ = report_of(capsys, "--tar-list", listed, "--keep-dirs")
+        assert (found["completed"], found["not_started"]) == (0, 1)
+
+    def test_bad_list(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """A list that is not there exits 2."""
+        assert call(check_progress, "--tar-list", "none.txt") == 2
+        assert "there is no such file" in capsys.readouterr().err
+
+    def test_validity_needs_the_spec(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """Without the run's spec nothing says what is valid, and nothing is called valid."""
+        run.spec_file.unlink()
+        assert call(check_progress, "--check-validity") == 2
+        assert "spec.yaml: there is no such file" in capsys.readouterr().err
+
+
+def rewrite(paths: TarPaths, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Change the lines of a committed file."""
+    paths.committed.write_bytes(b"".join(change(paths.committed.read_bytes().splitlines(keepends=True))))
+
+
+def vouch(paths: TarPaths, **values: object) -> None:
+    """Have the manifest promise what the file now is, but for `values`: only reading the lines can tell."""
+    data = paths.committed.read_bytes()
+    promise = {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest(), **values}
+    manifest = read_manifest(paths.manifest)
+    assert manifest is not None
+    paths.manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, **promise)))
+
+
+def edit(paths: TarPaths, old: bytes, new: bytes) -> None:
+    """Replace the first `old` in the first line, which has it, and promise the result."""
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        assert old in lines[0]
+        return [lines[0].replace(old, new, 1), *lines[1:]]
+
+    rewrite(paths, change)
+    vouch(paths)
+
+
+def first_token(paths: TarPaths) -> bytes:
+    return paths.committed.read_bytes().partition(b'"tokens":[[')[2].partition(b",")[0]
+
+
+def change_digit(paths: TarPaths) -> None:
+    data = bytearray(paths.committed.read_bytes())
+    place = data.index(b'"tokens":[[') + len(b'"tokens":[[')
+    data[place] = ord("1") if data[place] != ord("1") else ord("2")
+    paths.committed.write_bytes(bytes(data))
+
+
+CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
+    "token out of range": (
+        lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[256,"),
+        "expected 1 lists of 40 integers in 0..255, found 1 lists of [40] in 0..256",
+    ),
+    "huge token": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[99999,"), "found 1 lists of [40] in 0..99999"),
+    "negative token": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[-1,"), "found 1 lists of [40] in -1..255"),
+    "token lost": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[["), "found 1 lists of [39]"),
+    "wrong codebooks": (lambda p: edit(p, b'"token_shape":[1,', b'"token_shape":[8,'), "token_shape is [8, 40]"),
+    "no frames": (lambda p: edit(p, b'"token_shape":[1,40]', b'"token_shape":[1,0]'), "token_shape is [1, 0]"),
+    "wrong sample count": (lambda p: edit(p, b'"num_samples":40', b'"num_samples":48'), "48 samples became 40 frames"),
+    "absurd shape": (
+        lambda p: (
+            edit(p, b'"token_shape":[1,40]', b'"token_shape":[1,4000000000000]'),
+            edit(p, b'"num_samples":40', b'"num_samples":4000000000000'),
+        ),
+        "expected 1 lists of 4000000000000 integers",
+    ),
+    "wrong rate": (lambda p: edit(p, b'"sample_rate":8000', b'"sample_rate":16000'), "sample_rate is 16000, expected 8000"),
+    "not JSON": (lambda p: edit(p, b"{", b"<"), "line 1: not a record"),
+    "endless nesting": (
+        lambda p: edit(p, b"{", b'{"metadata":' + b'{"a":' * 9000 + b"1" + b"}" * 9000 + b","),
+        "line 1: not a record",
+    ),
+    "unknown field": (lambda p: edit(p, b"{", b'{"more":1,'), "line 1: not a record"),
+    "unknown error kind": (
+        lambda p: (rewrite(p, lambda lines: [line.replace(b'"decode"', b'"weird"') for line in lines]), vouch(p)),
+        "line 3: not a record",
+    ),
+    "missing line": (
+        lambda p: (rewrite(p, lambda lines: lines[1:]), vouch(p)),
+        f"it has {CLIPS - 1} clips",
+    ),
+    "missing line, size tells": (lambda p: rewrite(p, lambda lines: lines[1:]), "its manifest says"),
+    "duplicate line": (
+        lambda p: (rewrite(p, lambda lines: [lines[0], *lines]), vouch(p)),
+        f"it has {CLIPS + 1} clips",
+    ),
+    "error line lost, another twice": (
+        lambda p: (rewrite(p, lambda lines: [*lines[:2], lines[1], *lines[3:]]), vouch(p)),
+        "with errors none, its manifest says 5 with {'decode': 1}",
+    ),
+    "lines in another order": (
+        lambda p: rewrite(p, lambda lines: [lines[1], lines[0], *lines[2:]]),
+        "its sha256 is",
+    ),
+    "cut tail": (
+        lambda p: (p.committed.write_bytes(p.committed.read_bytes()[:-9]), vouch(p)),
+        "it has no newline: the file is cut short",
+    ),
+    "empty": (lambda p: (p.committed.write_bytes(b""), vouch(p)), "it has 0 clips"),
+    "changed digit": (change_digit, "its sha256 is"),
+    "foreign recipe": (lambda p: vouch(p, fingerprint="0" * 16), "made with the recipe 0000000000000000"),
+    "missing manifest": (lambda p: p.manifest.unlink(), "no manifest, so this run did not commit it"),
+}
+
+
+class TestValidity:
+    @pytest.mark.parametrize("name", CORRUPTIONS)
+    def test_corruption_is_found(self, run: Run, here: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+        """Each way in which a committed file can be wrong: ✗, the reason, exit code 1, and the tar in the lists."""
+        corrupt, words = CORRUPTIONS[name]
+        corrupt(run.paths("000001"))
+        found, text = report_of(capsys, "--check-validity", code=1)
+        assert (found["invalid"], found["completed"], found["checked"]) == (1, 0, True)
+        line = next(line for line in text.splitlines() if "✗ 000001.tar" in line)
+        assert words in line, line
+        assert "000001.jsonl" in line
+        assert "move it away to have it made again" in line
+        assert found["problems"]["000001"] in line
+        assert (here / "invalid_tar_files.txt").read_text() == f"{run.listed()[0].tar}\n"
+        assert run.listed()[0].tar in (here / "remaining_tar_files.txt").read_text().splitlines()
+        assert "Invalid tar files: invalid_tar_files.txt" in text
+
+    def test_changed_input(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tar that is another one than its tokens were made from makes them invalid; one that is gone does not."""
+        tar = Path(run.listed()[0].tar)
+        os.utime(tar, (1, 1))
+        _, text = report_of(capsys, "--check-validity", code=1)
+        assert "has changed since: it has as many bytes, and was written to at another time" in text
+        size = tar.stat().st_size
+        tar.write_bytes(tar.read_bytes() + bytes(1024))
+        _, text = report_of(capsys, "--check-validity", code=1)
+        assert f"has changed since: it had {size:,} bytes then, and has {size + 1024:,} now" in text
+        tar.unlink()
+        report_of(capsys, "--check-validity")
+
+    def test_unreadable_file(self, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that the disk gives no more is invalid, and does not end the report."""
+
+        def fail(*_: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(module, "validate_file", fail)
+        _, text = report_of(capsys, "--check-validity", code=1)
+        assert "000001.jsonl: cannot be read: Input/output error" in text
+
+    def test_good_files_in_parallel(
+        self, run: Run, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Processes of their own find what one process finds."""
+        monkeypatch.setattr(module, "available_cores", lambda: 2)
+        tokenize(Path(run.listed()[1].tar), run.output_dir)
+        found, text = report_of(capsys, "--check-validity")
+        assert found["completed"] == 2
+        assert "2 files valid in every line, 0 invalid" in text
+        change_digit(run.paths("000002"))
+        assert call(check_progress, "--check-validity") == 1
+        assert (here / "invalid_tar_files.txt").read_text() == f"{run.listed()[1].tar}\n"
+        run.paths("000002").committed.unlink()
+        tokenize(Path(run.listed()[1].tar), run.output_dir)
+        assert call(check_progress, "--check-validity") == 0
+        assert not (here / "invalid_tar_files.txt").exists()
+
+    def test_moving_the_file_away_mends_it(self, run: Run) -> None:
+        """What the message advises works: the file is made again, and is valid."""
+        change_digit(run.paths("000001"))
+        assert call(check_progress, "--check-validity") == 1
+        run.paths("000001").committed.rename(run.output_dir / "away")
+        tokenize(Path(run.listed()[0].tar), run.output_dir)
+        assert call(check_progress, "--check-validity") == 0
+
+
+def test_killed_check_is_one_message(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checking process that dies, for want of memory perhaps, is told in words."""
+    monkeypatch.setattr(module, "available_cores", lambda: 2)
+    tokenize(Path(run.listed()[1].tar), run.output_dir)
+    monkeypatch.setattr(module, "_leave_interrupts_to_parent", os.abort)
+    assert call(check_progress, "--check-validity") == 1
+    assert "one of its processes was killed" in capsys.readouterr().err
+
+
+def test_manifest_type() -> None:
+    """Older manifests lack fields that newer ones have, and still count."""
+    old = {"tar_file": "/d/1.tar", "input_bytes": 1, "input_mtime_ns": 1, "fingerprint": "x", "verdict": "complete"}
+    assert (
+        module.make_report(
+            Path("tokens"),
+            [module.TarState("/d/1.tar", "1", "committed", 0, msgspec.convert(old, Manifest), None)],
+            checked=False,
+        ).tars_without_clips
+        == 1
+    )

@@ -1,0 +1,105 @@
+"""tools/generate_tar_list.py: the tars of a folder, in an order that people expect."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.runs import call, tree
+
+from hpc.tar_list import read_tar_list
+from tools.generate_tar_list import find_tars, generate_tar_list
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Tars with and without numbers, and what else lies beside them."""
+    names = ("10.tar", "9.tar", "09.tar", "train-2.tar.gz", "train-11.TAR", "x².tar", "notes.txt", "._9.tar", "a/5.tar")
+    for name in names:
+        path = tmp_path / "my tars" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "my tars" / "folder.tar").mkdir()
+    return tmp_path / "my tars"
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_default_takes_every_kind_of_tar_in_order_of_value(folder: Path) -> None:
+    """All suffixes in any case, numbers by value, no folders, no AppleDouble files, no other files."""
+    assert names(find_tars(folder, None)) == ["09.tar", "9.tar", "10.tar", "train-2.tar.gz", "train-11.TAR", "x².tar"]
+
+
+def test_pattern_goes_below_the_folder(folder: Path) -> None:
+    """A glob may descend, and gives each file once."""
+    assert names(find_tars(folder, "**/*.tar")) == ["09.tar", "9.tar", "10.tar", "5.tar", "x².tar"]
+    assert names(find_tars(folder, "*.txt")) == ["notes.txt"]
+
+
+def test_prefix_and_range(folder: Path) -> None:
+    """--prefix is the start of the name; --start and --end are included, and leave out tars without a number."""
+    assert names(find_tars(folder, None, prefix="train-")) == ["train-2.tar.gz", "train-11.TAR"]
+    assert names(find_tars(folder, None, start=9, end=10)) == ["09.tar", "9.tar", "10.tar"]
+    assert names(find_tars(folder, None, start=10)) == ["10.tar", "train-11.TAR"]
+    assert names(find_tars(folder, None, end=2)) == ["train-2.tar.gz"]
+    assert find_tars(folder, None, start=0, end=0) == []
+
+
+def test_list_is_what_submit_reads(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list has absolute paths, whatever the folder was called, and reads back as the same tars."""
+    monkeypatch.chdir(folder)
+    arguments = ("--input-dir", "../my tars", "--output-file", "lists/l.txt")
+    assert call(generate_tar_list, *arguments) == 0
+    assert capsys.readouterr().out == "6 tars in lists/l.txt\n"
+    assert read_tar_list(folder / "lists/l.txt") == [str(path) for path in find_tars(folder, None)]
+    before = tree(folder)
+    assert call(generate_tar_list, *arguments) == 0
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--input-dir", "none"], "there is no such folder"),
+        (["--input-dir", ".", "--prefix", "nope"], "no file matches"),
+        (["--input-dir", ".", "--pattern", "/abs/*"], "expected a glob below the folder"),
+        (["--input-dir", ".", "--pattern", ""], "expected a glob below the folder"),
+        (["--input-dir", ".", "--start", "x"], "--start"),
+        ([], "--input-dir"),
+    ],
+)
+def test_bad_usage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    """What cannot be meant exits 2 with one message, and an old list is left as it was."""
+    monkeypatch.chdir(folder)
+    (folder / "l.txt").write_text("old")
+    assert call(generate_tar_list, *arguments, "--output-file", "l.txt") == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+    assert (folder / "l.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", [b"a\nb.tar", b"a\tb.tar", b"caf\xe9.tar", b"a.tar "])
+def test_names_that_a_list_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: bytes) -> None:
+    """A name that would be read back as another one is refused while it can still be changed."""
+    (tmp_path / os.fsdecode(name)).touch()
+    output = tmp_path / "l.txt"
+    assert call(generate_tar_list, "--input-dir", tmp_path, "--output-file", output, "--pattern", "*.tar*") == 2
+    assert "rename it" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_list_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output that is a folder is one message with its name, not a traceback."""
+    assert call(generate_tar_list, "--input-dir", folder, "--output-file", folder) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert "my tars" in message
