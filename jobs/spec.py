@@ -109,6 +109,9 @@ def make_spec(
     preset = load_preset(name)
     factory = get_factory(preset.backend)
     complete = complete_options(factory, {**preset.options, **(options or {})})
+    path = complete.get("model_path")
+    if isinstance(path, str) and Path(path).exists():  # workers, and who resumes the run, may stand in another folder
+        complete["model_path"] = str(Path(path).absolute())
     info = factory.describe(complete, device)
     length = _first(max_tokens_per_fragment, preset.max_tokens_per_fragment, info.max_tokens_per_fragment)
     overlap = _first(num_tokens_overlap, preset.num_tokens_overlap, info.num_tokens_overlap)

@@ -210,6 +210,17 @@ class TestSettings:
         with pytest.raises(UsageError, match=r"has no option 'tf23'.*did you mean 'tf32'"):
             make_spec("codec", device="cpu", options={"tf23": True})
 
+    def test_local_weights_are_named_from_the_root(
+        self, codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker may stand in another folder than the command did; what is not there is left alone: a hub id."""
+        (tmp_path / "model").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert make_spec("codec", device="cpu", options={"model_path": "model"}).options["model_path"] == str(
+            tmp_path / "model"
+        )
+        assert make_spec("codec", device="cpu", options={"model_path": "hub/id"}).options["model_path"] == "hub/id"
+
     @pytest.mark.parametrize(
         ("values", "words"),
         [

@@ -174,7 +174,7 @@ def _hub_directory(repo_id: str) -> Path:
     raise ModelFilesError(
         f"{repo_id} is not in the local Hugging Face cache, and could not be downloaded ({reason}): run `hf download "
         f"{repo_id}` where there is network, or put config.json and model.pth (or model.safetensors) into a "
-        "directory and give it as --set model_path=DIRECTORY"
+        "directory and give it as --model-path DIRECTORY"
     )
 
 
@@ -183,7 +183,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         found = ", ".join(sorted(entry.name for entry in path.parent.iterdir())[:5]) or "nothing"
-        raise ModelFilesError(f"{path}: missing; the directory holds {found}") from None
+        raise ModelFilesError(
+            f"{path}: missing; expected config.json with model.pth or model.safetensors, found {found}"
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelFilesError(f"{path}: expected JSON, found something else or a cut file ({error})") from None
     if not isinstance(value, dict):
