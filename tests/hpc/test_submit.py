@@ -6,6 +6,7 @@ import ast
 import errno
 import gzip
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -33,14 +34,6 @@ from hpc.submit import submit
 from jobs.fileops import FileOps
 
 MULAW = ("--backend", "mulaw", "--device", "cpu")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    return tmp_path
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -307,8 +300,8 @@ def test_signal_ends_cleanly_and_a_rerun_completes(
     same command then commits the bytes of an undisturbed run.
     """
     case = Interrupted(tmp_path)
-    process = case.start(0.1)
-    wait_for(lambda: lines_of(case.output) >= 3)
+    process = case.start(0.3)
+    wait_for(lambda: sum(b"\n" in path.read_bytes() for path in case.output.glob("[!.]*.partial")) == 2)
     if whole_group:
         os.killpg(process.pid, number)
     else:
@@ -407,14 +400,15 @@ class TestImports:
         assert done.returncode == 0, done.stderr
 
     def test_help_is_quick(self, here: Path) -> None:
-        """`--help` answers in under half a second, on the best of five tries."""
+        """`--help` takes under half a second of a processor, on the best of five tries: other tests run beside this one."""
         best = 60.0
         for _ in range(5):
-            began = time.monotonic()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = subprocess.run(
                 [sys.executable, "-m", "hpc.submit", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
             )
-            best = min(best, time.monotonic() - began)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            best = min(best, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
             assert "--list,--tar-list" in done.stdout.replace(" ", "").replace("|", ",")
             if best < 0.5:
                 break

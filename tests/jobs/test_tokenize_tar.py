@@ -20,14 +20,6 @@ from jobs.tokenize_tar import tokenize_tar
 MULAW = ("--backend", "mulaw", "--device", "cpu")
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory without a GPU."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    return tmp_path
-
-
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The message of a command that is refused as bad usage."""
     assert call(tokenize_tar, *arguments) == 2

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import functools
-import io
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
 from jobs.spec import TokenizeSpec, make_spec
 from jobs.tokenize import TarResult, tokenize_tar
+from support.tars import audio_file, tar_bytes
 
 CLIPS = 5
 BAD_CLIP = 2
 
 
 def wav(samples: int, rate: int = 8000, seed: int = 0) -> bytes:
-    """A WAV file of noise."""
-    file = io.BytesIO()
-    wave = np.random.default_rng(seed).uniform(-1, 1, samples).astype(np.float32)
-    soundfile.write(file, wave, rate, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    """A WAV file of loud noise."""
+    return audio_file(np.random.default_rng(seed).uniform(-1, 1, samples).astype(np.float32), rate, subtype="PCM_16")
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
     """A plain tar with these members, in this order."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
+    path.write_bytes(tar_bytes(members.items()))
     return path
 
 
