@@ -24,7 +24,7 @@ test: $(VENV)/test.done
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-gpu: $(VENV)/test.done
-	$(BIN)/python -m pytest -m gpu --require-gpu $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m gpu --require-gpu
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .

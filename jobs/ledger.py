@@ -112,8 +112,8 @@ class Ledger:
     ) -> Ledger:
         """Claim a tar and take its partial over, repaired.
 
-        Raises ClaimLostError if a living worker on this machine holds the claim, UsageError if what is there was made
-        with another recipe.
+        Raises ClaimLostError if a living worker on this machine holds the claim or the tar is committed, UsageError if
+        what is there was made with another recipe.
         """
         ledger = cls(paths, identity, fingerprint, codebook_size, ops=ops or FileOps(), clock=clock)
         manifest = read_manifest(paths.manifest)
@@ -124,6 +124,8 @@ class Ledger:
             )
         ledger._claim()
         try:
+            if paths.committed.exists() and not retry_errors:
+                raise ClaimLostError(f"{paths.name}: another worker has committed it")
             if manifest is None or not identity.matches(manifest):
                 ledger._forget()
                 manifest = None

@@ -149,16 +149,22 @@ class _Worker:
             return None
         if self._backend is None:
             self._backend = self._load()
-        result = tokenize_tar(
-            Path(task.tar),
-            paths,
-            self._spec,
-            self._backend,
-            stop=self._stop,
-            on_progress=self._count,
-            retry_errors=self._wishes.retry_errors,
-            allow_missing_end=self._wishes.allow_missing_end,
-        )
+        try:
+            result = tokenize_tar(
+                Path(task.tar),
+                paths,
+                self._spec,
+                self._backend,
+                stop=self._stop,
+                on_progress=self._count,
+                retry_errors=self._wishes.retry_errors,
+                allow_missing_end=self._wishes.allow_missing_end,
+            )
+        except ClaimLostError as lost:
+            if nothing_to_do(paths, retry_errors=False) is None:
+                raise
+            log.info("%s", lost)  # to a worker that has committed it
+            return None
         return _tell(task, result)
 
     def _load(self) -> Backend:

@@ -126,6 +126,19 @@ def test_two_finished_writers_commit_one_file(paths: TarPaths) -> None:
     assert paths.committed.read_bytes() == before
 
 
+def test_what_is_committed_is_not_begun_again(paths: TarPaths) -> None:
+    """A worker that was about to begin when another committed leaves the file alone, unless it is to retry errors."""
+    ledger = take(paths)
+    append(ledger, "a.wav")
+    ledger.commit()
+    with pytest.raises(ClaimLostError, match="has committed it"):
+        take(paths)
+    assert read_claim(paths.claim) is None
+    assert paths.committed.exists()
+    take(paths, retry_errors=True).release()
+    assert not paths.committed.exists()
+
+
 def test_lines_are_durable_within_two_seconds(paths: TarPaths) -> None:
     """Fsync goes by time: not once per line, and not only at the end."""
     clock, ops = Clock(), CountingOps()
@@ -229,9 +242,7 @@ def test_of_many_threads_that_claim_one_commits(paths: TarPaths) -> None:
         thread.join()
     assert not [error for error in errors if not isinstance(error, FileNotFoundError)]
     if not paths.committed.exists():
-        ledger = take(paths)
-        append(ledger, *(f"{n}.wav" for n in range(len(ledger.done), 20)))
-        ledger.commit()
+        work()
     assert paths.committed.read_bytes().count(b"\n") == 20
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -123,6 +124,22 @@ def test_finished_work_is_not_done_again(tmp_path: Path) -> None:
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert manifest.st_mtime_ns == (tmp_path / "out" / ".run" / "manifests" / "a.json").stat().st_mtime_ns
     assert reports.progress.tars_done == 1
+
+
+def test_a_tar_that_another_worker_commits_meanwhile_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that loses a tar to one that finished it has no problem to report."""
+    from jobs import worker as module
+
+    tar = small_tar(tmp_path / "a.tar")
+
+    def overtaken(*arguments: Any, **settings: Any) -> Any:
+        monkeypatch.undo()
+        work([tar], tmp_path / "out")
+        return module.tokenize_tar(*arguments, **settings)
+
+    monkeypatch.setattr(module, "tokenize_tar", overtaken)
+    reports = work([tar], tmp_path / "out")
+    assert (reports.progress.problems, reports.progress.tars_done) == ([], 1)
 
 
 def test_a_foreign_committed_file_is_never_overwritten(tmp_path: Path) -> None:
