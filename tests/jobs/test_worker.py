@@ -85,7 +85,7 @@ def test_a_signal_ends_the_worker_after_the_clip_in_hand(number: signal.Signals,
     while lines_so_far(tmp_path / "out") < 3:
         time.sleep(0.01)
     worker.send_signal(number)
-    assert worker.wait(timeout=10) == 0
+    assert worker.wait(timeout=60) == 0
     manifest = read_manifest(TarPaths(tmp_path / "out", "a").manifest)
     assert manifest is not None
     assert 3 <= manifest.clips == lines_so_far(tmp_path / "out") < 200
