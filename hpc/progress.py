@@ -48,7 +48,7 @@ def state_of(tar: str, paths: TarPaths) -> TarState:
     except UsageError as error:
         return TarState(tar, paths.name, "invalid", 0, None, str(error))
     try:
-        problem = committed_fault(paths, manifest)
+        problem = committed_fault(paths, Path(tar), manifest)
     except FileNotFoundError:
         return _unfinished(tar, paths, manifest)
     if problem is not None:

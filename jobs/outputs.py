@@ -94,10 +94,12 @@ def read_manifest(path: Path) -> Manifest | None:
         raise UsageError(f"{path}: expected a manifest, found something else ({error}): delete it to start over") from None
 
 
-def committed_fault(paths: TarPaths, manifest: Manifest | None) -> str | None:
+def committed_fault(paths: TarPaths, tar: Path, manifest: Manifest | None) -> str | None:
     """Why a committed file cannot be trusted, or None. Raises FileNotFoundError if there is none.
 
-    A manifest is written before its file is committed, so a file without a fitting one is not ours, or was changed.
+    A manifest is written before its file is committed, so a file without a fitting one is not ours, or was changed. Tokens
+    of a tar that has another size by now are another tar's. Its time alone says nothing: copies do not keep it. A tar that
+    is gone is no fault of its tokens.
     """
     size = paths.committed.stat().st_size
     if manifest is None:
@@ -106,6 +108,15 @@ def committed_fault(paths: TarPaths, manifest: Manifest | None) -> str | None:
         found = "its manifest speaks of an unfinished attempt"
     elif size != manifest.output_bytes:
         found = f"it has {size:,} bytes, its manifest says {manifest.output_bytes:,}"
+    elif (tar_size := _size(tar)) not in (None, manifest.input_bytes):
+        found = f"{tar} has changed since: it had {manifest.input_bytes:,} bytes then, and has {tar_size:,} now"
     else:
         return None
     return f"{paths.committed}: {found}: move it away to have it made again"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

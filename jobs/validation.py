@@ -11,7 +11,7 @@ import msgspec
 from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
 from jobs.spec import TokenizeSpec
 
-__all__ = ["Validation", "changed_input", "validate_file"]
+__all__ = ["Validation", "validate_file"]
 
 READ_BYTES = 1 << 20
 HELD_BYTES = 1 << 16
@@ -113,16 +113,3 @@ def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeS
     if sha256 != manifest.output_sha256:
         return f"its sha256 is {sha256[:16]}..., its manifest says {manifest.output_sha256[:16]}..."
     return None
-
-
-def changed_input(tar: Path, manifest: Manifest) -> str | None:
-    """Whether the tar is another one than the manifest speaks of. A tar that is gone is no fault of its tokens."""
-    try:
-        status = tar.stat()
-    except OSError:
-        return None
-    if (status.st_size, status.st_mtime_ns) == (manifest.input_bytes, manifest.input_mtime_ns):
-        return None
-    if status.st_size == manifest.input_bytes:
-        return f"{tar} has changed since: it has as many bytes, and was written to at another time"
-    return f"{tar} has changed since: it had {manifest.input_bytes:,} bytes then, and has {status.st_size:,} now"

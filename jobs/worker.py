@@ -143,7 +143,7 @@ class _Worker:
         paths = TarPaths(self._output_dir, task.name)
         if self._wishes.force:
             Ledger.erase(paths, FileOps())
-        done = nothing_to_do(paths, retry_errors=self._wishes.retry_errors)
+        done = nothing_to_do(paths, Path(task.tar), retry_errors=self._wishes.retry_errors)
         if done is not None:
             log.info("%s: %s", task.name, done)
             return None
@@ -161,7 +161,7 @@ class _Worker:
                 allow_missing_end=self._wishes.allow_missing_end,
             )
         except ClaimLostError as lost:
-            if nothing_to_do(paths, retry_errors=False) is None:
+            if nothing_to_do(paths, Path(task.tar), retry_errors=False) is None:
                 raise
             log.info("%s", lost)  # to a worker that has committed it
             return None
@@ -191,11 +191,11 @@ class _Worker:
         self._reports.publish()
 
 
-def nothing_to_do(paths: TarPaths, *, retry_errors: bool) -> str | None:
+def nothing_to_do(paths: TarPaths, tar: Path, *, retry_errors: bool) -> str | None:
     """Why a tar needs no work, or None. Raises UsageError where a file that is not ours stands in the way."""
     manifest = read_manifest(paths.manifest)
     try:
-        fault = committed_fault(paths, manifest)
+        fault = committed_fault(paths, tar, manifest)
     except FileNotFoundError:
         return None
     if fault is not None:

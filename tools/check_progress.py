@@ -26,7 +26,7 @@ from jobs.devices import available_cores
 from jobs.fileops import FileOps, write_atomically
 from jobs.records import Manifest
 from jobs.spec import TokenizeSpec, read_spec
-from jobs.validation import changed_input, validate_file
+from jobs.validation import validate_file
 
 __all__ = ["Report", "check_progress", "make_report"]
 
@@ -88,7 +88,6 @@ def make_report(output_dir: Path, states: Sequence[TarState], *, checked: bool) 
 class _Check:
     """One file to validate, in another process."""
 
-    tar: str
     committed: Path
     manifest: Manifest
     spec: TokenizeSpec
@@ -99,7 +98,6 @@ def _fault(check: _Check) -> str | None:
         found = validate_file(check.committed, check.manifest, check.spec).fault
     except OSError as error:
         return f"{check.committed}: cannot be read: {error.strerror}"
-    found = found or changed_input(Path(check.tar), check.manifest)
     return found and f"{check.committed}: {found}: move it away to have it made again"
 
 
@@ -115,7 +113,7 @@ def _validate(run: Run, states: list[TarState]) -> list[TarState]:
     spec = read_spec(run.output_dir)
     if spec is None:
         raise UsageError(f"{run.spec_file}: there is no such file, so nothing says what valid tokens are: restore it")
-    checks = [_Check(s.tar, run.paths(s.name).committed, s.manifest, spec) for s in committed if s.manifest is not None]
+    checks = [_Check(run.paths(s.name).committed, s.manifest, spec) for s in committed if s.manifest is not None]
     found = _in_parallel(checks, min(available_cores(), len(checks)))
     faults = {state.name: fault for state, fault in zip(committed, found, strict=True) if fault is not None}
     return [

@@ -34,13 +34,17 @@ def test_a_committed_file_is_ours_only_with_a_fitting_manifest(tmp_path: Path) -
     tokenize(tar, tmp_path / "out")
     paths = TarPaths(tmp_path / "out", "a")
     manifest = read_manifest(paths.manifest)
-    assert committed_fault(paths, manifest) is None
+    assert committed_fault(paths, tar, manifest) is None
+    moved = tar.with_name("b.tar")
+    assert committed_fault(paths, moved, manifest) is None
+    moved.write_bytes(tar.read_bytes() + bytes(512))
+    assert "has changed since" in str(committed_fault(paths, moved, manifest))
     with paths.committed.open("ab") as file:
         file.write(b"x")
-    assert "bytes, its manifest says" in str(committed_fault(paths, manifest))
-    assert "no manifest" in str(committed_fault(paths, None))
+    assert "bytes, its manifest says" in str(committed_fault(paths, tar, manifest))
+    assert "no manifest" in str(committed_fault(paths, tar, None))
     tokenize(tar, tmp_path / "other", stop=lambda: True)
     unfinished = read_manifest(TarPaths(tmp_path / "other", "a").manifest)
-    assert "unfinished" in str(committed_fault(paths, unfinished))
+    assert "unfinished" in str(committed_fault(paths, tar, unfinished))
     with pytest.raises(FileNotFoundError):
-        committed_fault(TarPaths(tmp_path / "out", "b"), None)
+        committed_fault(TarPaths(tmp_path / "out", "b"), tar, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 
 from jobs.outputs import TarPaths, read_manifest
 from jobs.records import Manifest
-from jobs.validation import changed_input, validate_file
+from jobs.validation import validate_file
 
 
 @pytest.fixture(scope="module")
@@ -74,21 +73,6 @@ def test_first_fault_has_its_line(tmp_path: Path, committed: tuple[Path, Manifes
     fault = validate_file(tmp_path / "x.jsonl", committed[1], mulaw_spec()).fault
     assert fault is not None
     assert fault.startswith("line 2: 001.wav:")
-
-
-def test_changed_input(tmp_path: Path, committed: tuple[Path, Manifest]) -> None:
-    """Size and time of the tar are compared; one that is gone, or cannot be seen from here, is no fault."""
-    tar = tmp_path / "a.tar"
-    tar.write_bytes(b"12345")
-    status = tar.stat()
-    manifest = msgspec.structs.replace(committed[1], input_bytes=5, input_mtime_ns=status.st_mtime_ns)
-    assert changed_input(tar, manifest) is None
-    os.utime(tar, (1, 1))
-    assert "written to at another time" in str(changed_input(tar, manifest))
-    tar.write_bytes(b"1234")
-    assert "it had 5 bytes then, and has 4 now" in str(changed_input(tar, manifest))
-    tar.unlink()
-    assert changed_input(tar, manifest) is None
 
 
 def test_unreadable_file_raises(tmp_path: Path, committed: tuple[Path, Manifest]) -> None:

@@ -317,14 +317,13 @@ class TestValidity:
         assert "Invalid tar files: invalid_tar_files.txt" in text
 
     def test_changed_input(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-        """A tar that is another one than its tokens were made from makes them invalid; one that is gone does not."""
+        """A tar that is another one than its tokens were made from makes them invalid; one that was copied, or is gone, not."""
         tar = Path(run.listed()[0].tar)
         os.utime(tar, (1, 1))
-        _, text = report_of(capsys, "--check-validity", code=1)
-        assert "has changed since: it has as many bytes, and was written to at another time" in text
+        report_of(capsys, "--check-validity")
         size = tar.stat().st_size
         tar.write_bytes(tar.read_bytes() + bytes(1024))
-        _, text = report_of(capsys, "--check-validity", code=1)
+        _, text = report_of(capsys, code=1)
         assert f"has changed since: it had {size:,} bytes then, and has {size + 1024:,} now" in text
         tar.unlink()
         report_of(capsys, "--check-validity")
