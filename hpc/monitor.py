@@ -32,14 +32,15 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.count = 0
 
     def __call__(self) -> bool:
         """Whether there was one."""
         return self.signal is not None
 
     def _set(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is None:
-            self.signal = number
+        self.signal = self.signal or number
+        self.count += 1
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -94,7 +95,9 @@ def follow(workers: LocalWorkers, submission: Path, plan: Plan, interruption: In
         workers.stop_all()
         raise
     failures = workers.failures()
-    if interruption():  # whoever had not begun could do nothing but die of it
+    if interruption.count > 1:
+        failures = []  # we killed them
+    elif interruption():  # whoever had not begun could do nothing but die of it
         failures = [failure for failure in failures if progress_file(submission, failure.slot).exists()]
     for words in [*describe_problems(total.problems), *map(_describe_failure, failures)]:
         print(f"error: {words}", file=sys.stderr)
@@ -124,9 +127,12 @@ def _watch(workers: LocalWorkers, submission: Path, plan: Plan, interruption: In
             running = workers.running()  # before the counts: what the last one wrote is then among them
             if interruption.signal is not None and running:
                 workers.ask_to_stop()
+                if interruption.count > 1:  # a clip may never end, on a GPU that hangs
+                    workers.kill()
                 if not told:
                     name = signal.Signals(interruption.signal).name
-                    bar.write(f"{name}: {running} workers finish the clip in hand", file=sys.stderr)
+                    words = f"{name}: {running} workers finish the clip in hand; a second one ends them at once"
+                    bar.write(words, file=sys.stderr)
                 told = True
             total = add_up(read_progress(submission, len(plan.slots)))
             words = f"{total.tars_done}/{tars} tars, {pace.words(total, time.monotonic())}"

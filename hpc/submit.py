@@ -44,7 +44,7 @@ def submit(
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
     allow_missing_end: Annotated[
-        bool, typer.Option("--allow-missing-end", help="accept tars that lack only their end marker")
+        bool, typer.Option("--allow-missing-end", help="accept tars with no end marker, or a very long one")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and change nothing")] = False,
     verbose: Verbose = False,

@@ -21,13 +21,19 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import DecompressionParameter, ZstdError, ZstdFile
 
-__all__ = ["Member", "MemberKind", "TarDamage", "TarStream", "Verdict"]
+__all__ = ["ACCEPTABLE", "Member", "MemberKind", "TarDamage", "TarStream", "Verdict"]
 
-Verdict = Literal["empty_file", "not_a_tar", "cut", "bad_header", "data_after_end", "bad_compression", "no_end_marker"]
+Verdict = Literal[
+    "empty_file", "not_a_tar", "cut", "bad_header", "data_after_end", "bad_compression", "no_end_marker", "zero_tail"
+]
+ACCEPTABLE: tuple[Verdict, ...] = ("no_end_marker", "zero_tail")
+"""What may be a whole tar all the same, if somebody says so."""
 MemberKind = Literal["file", "directory", "link", "sparse", "other"]
 
 BLOCK = 512
 END_BLOCKS = 2
+LONGEST_END = 2 << 20
+"""Writers fill their last record with zeros; records are 10 KiB unless told otherwise, and never this large."""
 READ_BYTES = 1 << 20
 LARGEST_EXTENDED_HEADER = 16 << 20
 LARGEST_ZSTD_WINDOW_LOG = 31
@@ -218,6 +224,12 @@ class TarStream:
                 f"the file ends at byte {self.offset:,}, after a whole member, but without the zero blocks that end a tar"
             )
             raise TarDamage("no_end_marker", self.offset, message)
+        if self.offset - end > LONGEST_END:
+            message = (
+                f"{self.offset - end:,} bytes of zero follow the last member, from byte {end:,} on: so looks a copy that "
+                "was given its size at the start and never finished"
+            )
+            raise TarDamage("zero_tail", end, message)
 
     def _parse(self, header: bytes, offset: int) -> tuple[int, bytes]:
         """(size, type flag) of a header block whose checksum is right."""

@@ -18,7 +18,7 @@ from typing import IO
 
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars
-from jobs.tar_format import Member, TarDamage, TarStream
+from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
 
 __all__ = ["Clip", "TarReader"]
 
@@ -141,8 +141,8 @@ class TarReader:
                 else:
                     group.sidecars[suffix] = (name, self._stream.read(min(member.size, LARGEST_SIDECAR + 1)))
         except BaseException as error:
-            missing_end = isinstance(error, TarDamage) and error.verdict == "no_end_marker"
-            if not (missing_end and self._allow_missing_end):
+            acceptable = isinstance(error, TarDamage) and error.verdict in ACCEPTABLE
+            if not (acceptable and self._allow_missing_end):
                 group.close()
                 raise
         yield from self._give_out(group)

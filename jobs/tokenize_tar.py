@@ -37,7 +37,7 @@ def tokenize_tar(
         bool, typer.Option("--retry-errors", help="try the clips again that have error records")
     ] = False,
     allow_missing_end: Annotated[
-        bool, typer.Option("--allow-missing-end", help="accept a tar that lacks only its end marker")
+        bool, typer.Option("--allow-missing-end", help="accept a tar with no end marker, or a very long one")
     ] = False,
     log_file: Annotated[Path | None, typer.Option(help="log to this file too")] = None,
     verbose: Verbose = False,

@@ -20,6 +20,7 @@ from jobs.outputs import TarPaths, TarTask, committed_fault, read_manifest
 from jobs.records import ErrorRecord, Manifest, Record
 from jobs.reporting import ProgressFile
 from jobs.spec import TokenizeSpec
+from jobs.tar_format import ACCEPTABLE
 from jobs.tokenize import TarResult, tokenize_tar
 
 __all__ = ["StopFlag", "Wishes", "load_backend", "run_tars"]
@@ -224,11 +225,12 @@ def _tell(task: TarTask, result: TarResult) -> str | None:
 
 def broken_tar(manifest: Manifest) -> str:
     """One message for a tar that does not end properly."""
-    advice = {
-        "no_end_marker": "if it is known to be whole, accept it with --allow-missing-end",
-        "not_a_tar": "check the list",
-        "empty_file": "copy it again",
-    }.get(manifest.verdict, "copy it again from its source")
+    if manifest.verdict in ACCEPTABLE:
+        advice = "if it is known to be whole, accept it with --allow-missing-end"
+    elif manifest.verdict == "not_a_tar":
+        advice = "check the list"
+    else:
+        advice = "copy it again from its source"
     return (
         f"{manifest.tar_file}: {manifest.verdict}: {manifest.verdict_detail}. {manifest.clips} clips before that are kept "
         f"in the partial; {advice}"

@@ -320,6 +320,24 @@ def test_signal_ends_cleanly_and_a_rerun_completes(
     assert_second_run_completes(case, undisturbed)
 
 
+def test_second_interrupt_ends_workers_at_once(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    """A clip that never ends does not hold the command: the second Ctrl-C kills, and a rerun completes all the same."""
+    case = Interrupted(tmp_path)
+    process = case.start(600)
+    wait_for(lambda: len(worker_pids(case.output)) == 2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, err
+    assert "a second one ends them at once" in err
+    assert "Traceback" not in err
+    assert "was killed" not in err
+    wait_for(lambda: group_members(process.pid) == [])
+    assert_second_run_completes(case, undisturbed)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_before_workers_listen_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
     """Whatever moment of the start a signal hits, no worker goes on without its command."""

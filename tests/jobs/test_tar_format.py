@@ -26,7 +26,7 @@ else:
 
 THREE = [("a.wav", b"A" * 700), ("b.txt", b"text"), ("c.wav", b"C" * 512)]
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
-DAMAGE = {"empty_file", "not_a_tar", "cut", "bad_header", "data_after_end", "bad_compression", "no_end_marker"}
+DAMAGE = {"empty_file", "not_a_tar", "cut", "bad_header", "data_after_end", "bad_compression", "no_end_marker", "zero_tail"}
 
 
 def read_all(path: Path) -> tuple[list[tuple[Member, bytes]], TarDamage | None]:
@@ -314,6 +314,7 @@ def test_damage_that_tarfile_overlooks(tmp_path: Path) -> None:
     expect(data[: -2 * BLOCK], tmp_path, "no_end_marker", len(data) - 2 * BLOCK, 3)
     expect(data[:-BLOCK], tmp_path, "no_end_marker", len(data) - BLOCK, 3)
     assert read_bytes(data + bytes(100_000), tmp_path)[1] is None
+    assert "never finished" in expect(data + bytes(3 << 20), tmp_path, "zero_tail", len(data) - 2 * BLOCK, 3)
     pending = member(b"x", pax_record(b"path", b"never"), b"x")
     expect(data[: -2 * BLOCK] + pending + end_blocks(), tmp_path, "cut", len(data) - 2 * BLOCK + len(pending))
 

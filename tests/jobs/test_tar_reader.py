@@ -271,6 +271,7 @@ def damaged() -> dict[str, tuple[bytes, str, list[str]]]:
         "header zeroed": (bytes(zeroed), "data_after_end", ["a.wav"]),
         "header flipped": (bytes(flipped), "bad_header", ["a.wav"]),
         "no end": (data[:body], "no_end_marker", ["a.wav", "b.wav"]),
+        "zeros to the size of a copy under way": (data[:body] + bytes(3 << 20), "zero_tail", ["a.wav", "b.wav"]),
         "garbage after the end": (data + b"x" * 100, "data_after_end", ["a.wav", "b.wav"]),
         "gzip cut": (packed[:-4], "bad_compression", ["a.wav", "b.wav"]),
         "gzip crc": (packed[:-8] + bytes(8), "bad_compression", ["a.wav", "b.wav"]),
@@ -289,13 +290,13 @@ def test_damage_gives_out_whole_groups_only(how: str, path: Path) -> None:
 
 
 def test_allow_missing_end(path: Path) -> None:
-    """The switch accepts a tar that lacks its end marker, last group included, and no other damage."""
+    """The switch accepts a tar without an end marker, or with a very long one, last group included, and no other damage."""
     data = tar_bytes(FILES)
     everything = ["a.wav", "b.wav", "c.wav"]
-    for end in (len(data) - 1024, len(data) - 512):
-        assert [clip.name for clip in clips(path, data[:end], allow_missing_end=True)] == everything
+    for whole in (data[:-1024], data[:-512], data + bytes(3 << 20)):
+        assert [clip.name for clip in clips(path, whole, allow_missing_end=True)] == everything
     for how, (broken, verdict, _) in damaged().items():
-        if verdict != "no_end_marker":
+        if verdict not in ("no_end_marker", "zero_tail"):
             with pytest.raises(TarDamage):
                 clips(path, broken, allow_missing_end=True)
         else:

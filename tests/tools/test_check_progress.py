@@ -317,7 +317,7 @@ class TestValidity:
         assert "Invalid tar files: invalid_tar_files.txt" in text
 
     def test_changed_input(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-        """A tar that is another one than its tokens were made from makes them invalid; one that was copied, or is gone, not."""
+        """A tar that is another one than its tokens were made from makes them invalid; a copy or none does not."""
         tar = Path(run.listed()[0].tar)
         os.utime(tar, (1, 1))
         report_of(capsys, "--check-validity")
