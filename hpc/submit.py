@@ -99,8 +99,9 @@ def _needs_work(state: TarState, *, retry_errors: bool) -> bool:
 def _summary(run: Run, spec: TokenizeSpec, states: list[TarState], plan: Plan, device: str) -> str:
     count = {name: sum(state.state == name for state in states) for name in ("committed", "partial", "invalid")}
     todo = sum(len(slot) for slot in plan.slots)
+    codes = f"{spec.codebooks} x {spec.codebook_size} codes at {spec.sample_rate / spec.hop_length:g}/s"
     lines = [
-        f"{run.output_dir}: {spec.backend} on {device.partition(':')[0]}, recipe {spec.fingerprint}",
+        f"{run.output_dir}: {spec.backend} on {device.partition(':')[0]}, {codes}, recipe {spec.fingerprint}",
         f"{len(states)} tars: {count['committed']} committed, {count['partial']} begun, {count['invalid']} invalid",
     ]
     if todo:

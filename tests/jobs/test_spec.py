@@ -29,7 +29,6 @@ class Codec:
     """A factory of which every property can be set."""
 
     name = "codec"
-    summary = "for tests"
     options: Mapping[str, tuple[Scalar, str]] = {"model_path": ("hub/id", ""), "tf32": (False, "")}
 
     def __init__(self) -> None:

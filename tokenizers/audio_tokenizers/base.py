@@ -88,10 +88,6 @@ class BackendFactory(Protocol):
         """The word for `--backend`."""
 
     @property
-    def summary(self) -> str:
-        """One line for `--help` and error messages."""
-
-    @property
     def options(self) -> Mapping[str, tuple[Scalar, str]]:
         """Option name -> (default, help); what `--set` takes, and nothing else."""
 

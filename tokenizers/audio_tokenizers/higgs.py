@@ -159,7 +159,6 @@ class HiggsFactory:
     """Describes and loads Higgs."""
 
     name = "higgs"
-    summary = "Higgs audio v2 tokenizer: 8 codebooks at 25 frames per second from 24 kHz"
     options: Mapping[str, tuple[Scalar, str]] = {
         "model_path": (
             "bosonai/higgs-audio-v2-tokenizer",

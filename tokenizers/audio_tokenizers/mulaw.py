@@ -50,7 +50,6 @@ class MuLawFactory:
     """Describes and makes MuLaw."""
 
     name = "mulaw"
-    summary = "8-bit mu-law at 8 kHz, no weights: demo and smoke test"
     options: Mapping[str, tuple[Scalar, str]] = {}
 
     def describe(self, options: Options, device: str) -> BackendInfo:
