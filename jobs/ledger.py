@@ -9,7 +9,8 @@ Why two writers on one tar are harmless. A worker that takes over first replaces
 lines to a fresh file and renames that over the partial, so a zombie goes on writing into a file that has no name. A
 commit first makes its lines durable and only then looks whether the claim is still its own. So whoever loses the claim
 before that look gives up; and whoever takes over after it copies lines that are already complete, and renaming either
-file commits the same bytes.
+file commits the same bytes. A worker that is overtaken while it copies looks at the claim once more before its rename;
+should it fall asleep in between, and put its short copy in place late, the commit sees that this is not the file it wrote.
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ class Ledger:
                     self.tally.add(record)
                     self._put(line + b"\n")
             self._ops.fsync(self._fd)
-            self._ops.rename(fresh, self.paths.partial)
+            self._check_mine()  # copying takes a while
+            self._rename(fresh, self.paths.partial)
         except BaseException:
             self._ops.unlink(fresh)
             raise
@@ -236,10 +238,8 @@ class Ledger:
         self._check_mine()
         self._write_manifest(manifest)
         self._check_mine()
-        try:
-            self._ops.rename(self.paths.partial, self.paths.committed)
-        except FileNotFoundError:
-            raise ClaimLostError(f"{self.paths.name}: another worker has committed it") from None
+        self._check_in_place()
+        self._rename(self.paths.partial, self.paths.committed)
         self._ops.fsync_dir(self.paths.committed.parent)
         self._ops.unlink(self.paths.previous)
         self._end()
@@ -286,6 +286,19 @@ class Ledger:
         holder = read_claim(self.paths.claim)
         if holder is None or holder.attempt != self._attempt:
             raise ClaimLostError(f"{self.paths.name}: another worker has taken it over; this one stops")
+
+    def _check_in_place(self) -> None:
+        """The partial must still be the file that this worker has written, and not an overtaken worker's late copy."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._fd), self.paths.partial.stat()):
+                return
+        raise ClaimLostError(f"{self.paths.name}: another worker has put its own partial in place; this one stops")
+
+    def _rename(self, source: Path, target: Path) -> None:
+        try:
+            self._ops.rename(source, target)
+        except FileNotFoundError:  # committed, or swept up
+            raise ClaimLostError(f"{self.paths.name}: another worker has taken it over; this one stops") from None
 
     def _common(self) -> dict[str, object]:
         return {
