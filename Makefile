@@ -9,19 +9,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install $(PIP_FLAGS) --constraint requirements/constraints.txt
 
-.PHONY: demo test test-gpu lint format bench clean
+.PHONY: demo test slurm test-gpu lint format bench clean
 
 demo: $(VENV)/base.done
 	rm -rf demo
 	$(BIN)/python examples/pack_speech.py demo/tars
 	$(BIN)/python -m tools.generate_tar_list --input-dir demo/tars --output-file demo/tars.txt
-	$(BIN)/python -m hpc.submit --list demo/tars.txt --backend mulaw --output-dir demo/tokens
+	$(BIN)/python -m hpc.submit --list demo/tars.txt --backend mulaw --cluster local --output-dir demo/tokens
 	$(BIN)/python -m tools.check_progress --output-dir demo/tokens --check-validity --verbose --remaining-output demo/remaining_tar_files.txt
 	@echo && echo "The first record of demo/tokens/speech-000.jsonl, its tokens shortened:"
 	@head -n 1 demo/tokens/speech-000.jsonl | sed -E 's/("tokens":\[\[([0-9]+,){8})[^]]*/\1.../'
 
-test: $(VENV)/test.done
+test: $(VENV)/test.done slurm
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# tests/slurm starts real Slurm clusters of its own. Where their programs are missing and we may, install them.
+slurm:
+	@requirements/slurm.sh
 
 test-gpu: $(VENV)/test.done
 	$(BIN)/python -m pytest -m gpu --require-gpu
