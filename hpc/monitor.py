@@ -1,30 +1,40 @@
-"""Follows the workers of a submission on this machine: live progress, a clean stop, and what went wrong."""
+"""What a person sees of a run: the live table, a plain line where there is no terminal, and the words at the end."""
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
-from tqdm import tqdm
 
-from hpc.cluster import Failure, LocalWorkers, progress_file
-from hpc.plan import Plan
-from jobs.reporting import BAR_FORMAT, Pace, Progress
+from hpc.controller import Round
+from hpc.failures import Failure, log_tail
+from jobs.reporting import clock_time, counted, eta_seconds
 
-__all__ = ["Interruption", "Outcome", "add_up", "follow"]
+if TYPE_CHECKING:  # rich takes its time to import, which a command without a terminal need not
+    from rich.live import Live
+    from rich.table import Table
 
-POLL_SECONDS = 0.2
+__all__ = [
+    "Interruption",
+    "Screen",
+    "Snapshot",
+    "Speed",
+    "describe_failures",
+    "describe_log",
+    "describe_running",
+    "describe_tasks",
+    "take_snapshot",
+]
+
 LINE_SECONDS = 10.0
-LOG_LINES = 5
 NAMES_SHOWN = 5
-FULL_DISK_BYTES = 1 << 20
+NODES_SHOWN = 8
 
 
 class Interruption:
@@ -53,116 +63,172 @@ class Interruption:
                 signal.signal(number, handler)
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """How a submission ended."""
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A run at one moment, in figures."""
 
-    exit_code: int
-    """0; 1 if something went wrong; 128 + signal if interrupted."""
-    total: Progress
-    wall_seconds: float
+    tars: int
+    done: int
+    quarantined: int
+    clips: int
+    """Lines of committed files and partials."""
+    errors: int
+    """Clips with an error record, in committed files and as far as running tasks tell."""
+    audio_seconds: float
+    """Audio of committed files, and what running tasks have added."""
+    bytes_done: int
+    bytes_total: int
+    """Of the tars that are not in quarantine."""
+    running: dict[str, int]
+    """Node -> tasks."""
+    pending: int
+    submitted: int
+    """Arrays that this round has submitted; their tasks are not among those seen yet."""
+    waiting: int
+    """Tars for which Slurm has taken no job yet."""
+    reasons: dict[str, int]
+    """Why tasks have not begun, in Slurm's words."""
+    unknown: int
+    """Submissions of which nobody can tell now."""
+    excluded: tuple[str, ...]
 
 
-def add_up(parts: Sequence[Progress]) -> Progress:
-    """The sum of all workers' counts."""
-    return Progress(
-        clips=sum(part.clips for part in parts),
-        errors=sum(part.errors for part in parts),
-        audio_seconds=sum(part.audio_seconds for part in parts),
-        tars_done=sum(part.tars_done for part in parts),
-        bytes_done=sum(part.bytes_done for part in parts),
-        problems=[problem for part in parts for problem in part.problems],
-        finished=all(part.finished for part in parts),
+def take_snapshot(seen: Round) -> Snapshot:
+    """Pure: count."""
+    manifests = [tar.manifest for tar in seen.states if tar.state == "committed" and tar.manifest is not None]
+    live = [report for reports in seen.reports.values() for report in reports.values() if not report.finished]
+    tasks = [task for job in seen.running.values() for task in job.tasks.values()]
+    done_bytes = sum(manifest.input_bytes for manifest in manifests)
+    return Snapshot(
+        tars=len(seen.states),
+        done=len(manifests),
+        quarantined=len(seen.decision.quarantine),
+        clips=sum(tar.clips for tar in seen.states),
+        errors=sum(sum(manifest.errors.values()) for manifest in manifests),
+        audio_seconds=max(seen.audio_seconds, sum(manifest.audio_seconds for manifest in manifests)),
+        bytes_done=done_bytes + sum(report.tar_bytes for report in live),
+        bytes_total=done_bytes + seen.bytes_left,
+        running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
+        pending=sum(task.state == "PENDING" for task in tasks),
+        submitted=len(seen.submitted.submissions),
+        waiting=seen.submitted.waiting,
+        reasons=dict(Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason)),
+        unknown=len(seen.unknown),
+        excluded=tuple(sorted(seen.decision.exclude)),
     )
 
 
-def read_progress(submission: Path, slots: int) -> list[Progress]:
-    """What each worker has published so far."""
+class Speed:
+    """Audio-hours per hour and the time that is left, as seen since this object was made."""
+
+    def __init__(self, first: Snapshot, moment: float) -> None:
+        self._first = first
+        self._started = moment
+
+    def words(self, now: Snapshot, moment: float) -> str:
+        """`1.25 audio-h at 310 audio-h/h, ETA 0:12:00`; the rate is that of this watch, the hours are the run's."""
+        wall = moment - self._started
+        rate = (now.audio_seconds - self._first.audio_seconds) / wall if wall > 0 else 0.0
+        left = eta_seconds(self._first.bytes_done, now.bytes_done, now.bytes_total, wall)
+        return f"{now.audio_seconds / 3600:,.2f} audio-h at {rate:.0f} audio-h/h, ETA {clock_time(left)}"
+
+
+def describe_tasks(running: Mapping[str, int], pending: int, reasons: Collection[str]) -> list[str]:
+    """`12 tasks run on n1 (4), n2 (8)`, and `3 pending (Resources)` if there are any."""
+    shown = ", ".join(f"{node} ({tasks})" for node, tasks in list(running.items())[:NODES_SHOWN])
+    more = f" and {len(running) - NODES_SHOWN} more nodes" if len(running) > NODES_SHOWN else ""
+    words = [f"{sum(running.values())} tasks run on {shown}{more}" if running else "no task runs"]
+    if pending:
+        words.append(f"{pending} pending ({', '.join(reasons) or 'no reason given yet'})")
+    return words
+
+
+def describe_running(now: Snapshot) -> str:
+    """`12 tasks run on n1 (4), n2 (8); 3 pending (Resources)`."""
+    words = describe_tasks(now.running, now.pending, now.reasons)
+    if now.submitted:
+        words.append(f"{counted(now.submitted, 'array')} submitted just now")
+    if now.waiting:
+        words.append(f"{now.waiting} tars wait until Slurm takes more jobs")
+    if now.unknown:
+        words.append(f"{now.unknown} submissions of which nobody can tell now")
+    return "; ".join(words)
+
+
+def line(now: Snapshot, speed: str) -> str:
+    """A round in one line."""
+    quarantine = f", {now.quarantined} in quarantine" if now.quarantined else ""
+    return (
+        f"{now.done}/{now.tars} tars, {now.clips} clips, {now.errors} errors{quarantine}, {speed}; {describe_running(now)}"
+    )
+
+
+def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
+    """A round as a table for rich."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column()
+    share = f" ({100 * now.bytes_done / now.bytes_total:.1f} % of the bytes)" if now.bytes_total else ""
+    rows = [
+        ("tars", f"{now.done} of {now.tars} done{share}"),
+        ("clips", f"{now.clips:,}, {now.errors:,} of the committed ones with errors"),
+        ("running", describe_running(now)),
+        ("speed", speed),
+    ]
+    if now.quarantined:
+        rows.append(("quarantine", f"{now.quarantined} tars: python -m tools.failures says why"))
+    if now.excluded:
+        rows.append(("avoided", ", ".join(now.excluded)))
+    rows += [("note", note) for note in notes]
+    for name, words in rows:
+        grid.add_row(name, Text(words))  # Text: a name may hold what rich would take for markup
+    return grid
+
+
+class Screen:
+    """Shows rounds: a live table on a terminal, else a line now and then."""
+
+    def __init__(self, moment: float) -> None:
+        self._spoken = moment
+        self._live: Live | None = None
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Have the terminal within this block."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as self._live:
+            yield
+        self._live = None
+
+    def show(self, now: Snapshot, speed: Speed, moment: float, notes: Sequence[str]) -> None:
+        """Show one round."""
+        if self._live is not None:
+            self._live.update(table(now, speed.words(now, moment), notes), refresh=True)
+        elif moment - self._spoken >= LINE_SECONDS:
+            self._spoken = moment
+            print(line(now, speed.words(now, moment)), file=sys.stderr, flush=True)
+
+
+def describe_failures(failures: Sequence[Failure]) -> list[str]:
+    """One text per reason, with the tars that have it: what is wrong with the backend is wrong with every tar."""
     found = []
-    for slot in range(slots):
-        progress = Progress()
-        with suppress(OSError, msgspec.DecodeError):
-            progress = msgspec.json.decode(progress_file(submission, slot).read_bytes(), type=Progress)
-        found.append(progress)
+    for failure in failures:
+        shown = ", ".join(failure.tars[:NAMES_SHOWN])
+        more = f" and {len(failure.tars) - NAMES_SHOWN} more" if len(failure.tars) > NAMES_SHOWN else ""
+        found.append(f"{shown}{more}: {failure.reason}" if shown else failure.reason)
     return found
 
 
-def follow(workers: LocalWorkers, submission: Path, plan: Plan, interruption: Interruption) -> Outcome:
-    """Show progress until every worker has ended, and then what went wrong."""
-    started = time.monotonic()
-    try:
-        total = _watch(workers, submission, plan, interruption)
-    except BaseException:  # such as a terminal that has gone: nobody is left to follow them
-        workers.stop_all()
-        raise
-    failures = workers.failures()
-    if interruption.count > 1:
-        failures = []  # we killed them
-    elif interruption():  # whoever had not begun could do nothing but die of it
-        failures = [failure for failure in failures if progress_file(submission, failure.slot).exists()]
-    for words in [*describe_problems(total.problems), *map(_describe_failure, failures)]:
-        print(f"error: {words}", file=sys.stderr)
-    if failures and shutil.disk_usage(submission).free < FULL_DISK_BYTES:
-        print(f"error: the disk of {submission} is full: make room", file=sys.stderr)
-    exit_code = 1 if total.problems or failures else 0
-    if interruption.signal is not None:
-        exit_code = 128 + interruption.signal
-    return Outcome(exit_code, total, time.monotonic() - started)
-
-
-def _watch(workers: LocalWorkers, submission: Path, plan: Plan, interruption: Interruption) -> Progress:
-    tars = sum(len(slot) for slot in plan.slots)
-    spoken = time.monotonic()
-    pace = Pace(plan.bytes, spoken)
-    told = False
-    with tqdm(
-        total=plan.bytes,
-        unit="B",
-        unit_scale=True,
-        desc="tars",
-        disable=not sys.stderr.isatty(),
-        dynamic_ncols=True,
-        bar_format=BAR_FORMAT,
-    ) as bar:
-        while True:
-            running = workers.running()  # before the counts: what the last one wrote is then among them
-            if interruption.signal is not None and running:
-                workers.ask_to_stop()
-                if interruption.count > 1:  # a clip may never end, on a GPU that hangs
-                    workers.kill()
-                if not told:
-                    name = signal.Signals(interruption.signal).name
-                    words = f"{name}: {running} workers finish the clip in hand; a second one ends them at once"
-                    bar.write(words, file=sys.stderr)
-                told = True
-            total = add_up(read_progress(submission, len(plan.slots)))
-            words = f"{total.tars_done}/{tars} tars, {pace.words(total, time.monotonic())}"
-            bar.n = min(total.bytes_done, plan.bytes)
-            bar.set_postfix_str(words, refresh=True)
-            if not running:
-                return total
-            if bar.disable and time.monotonic() - spoken >= LINE_SECONDS:
-                spoken = time.monotonic()
-                print(words, file=sys.stderr, flush=True)
-            time.sleep(POLL_SECONDS)
-
-
-def describe_problems(problems: Sequence[tuple[str, str]]) -> list[str]:
-    """One text per problem, with the tars that have it: what is wrong with the backend is wrong with every tar."""
-    tars: dict[str, list[str]] = {}
-    for name, words in problems:
-        tars.setdefault(words, []).append(name)
-    found = []
-    for words, names in tars.items():
-        shown = ", ".join(name for name in names[:NAMES_SHOWN] if name)
-        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        found.append(f"{shown}{more}: {words}" if shown else words)
-    return found
-
-
-def _describe_failure(failure: Failure) -> str:
-    try:
-        lines = failure.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-    except OSError:
-        lines = []
-    end = "; the end of it:\n" + "\n".join(f"  {line}" for line in lines) if lines else " (empty)"
-    return f"worker {failure.slot} {failure.words}; its log is {failure.log_file}{end}"
+def describe_log(failure: Failure) -> str:
+    """The end of a failure's log, indented."""
+    tail = log_tail(failure.log_file, about=failure.problem)
+    if not tail:
+        return ""
+    return f"the end of {failure.log_file}:\n" + "\n".join(f"  {words}" for words in tail)

@@ -1,9 +1,9 @@
-"""Pure: which worker gets which tars."""
+"""Pure: which task gets which tars."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -11,51 +11,131 @@ from audio_tokenizers.base import Scalar
 from jobs.outputs import TarTask
 from jobs.spec import TokenizeSpec
 
-__all__ = ["Plan", "balance", "make_plan"]
+__all__ = ["Plan", "balance", "chunk", "make_plan", "slots_for", "stop_margin_s", "task_name"]
+
+FILL = 0.8
+"""How much of a time limit `--tars-per-gpu auto` fills: tars differ, and loading takes its time."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+def task_name(submission: int, slot: int) -> str:
+    """How claims name a task: `0003/12`."""
+    return f"{submission:04}/{slot}"
+
+
+def stop_margin_s(time_limit_s: float) -> float:
+    """How long before the end of its time a worker begins no further clip: a tenth of it, 5 s to 2 min."""
+    return min(120.0, max(5.0, 0.1 * time_limit_s))
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One submission's work. Written once, never changed: a task can never read another round's list."""
 
     fingerprint: str
+    submission: int
     slots: tuple[tuple[TarTask, ...], ...]
-    """One entry per worker."""
+    """One entry per worker process, largest first."""
+    processes: int = 1
+    """Slots that one array task serves."""
+    time_limit_s: float | None = None
+    device: str = "cpu"
     options: dict[str, Scalar] = {}
     """How this submission loads the backend: its weights may have moved since the run's spec was frozen."""
-    retry_errors: bool = False
     allow_missing_end: bool = False
+    alive: dict[int, tuple[int, ...]] = {}
+    """Submission -> slots of the tasks that may have been alive when this plan was made. Claims of earlier tasks that are
+    not among them are void.
+    """
 
     @property
     def bytes(self) -> int:
         """Size of all tars."""
         return sum(task.bytes for slot in self.slots for task in slot)
 
+    @property
+    def elements(self) -> int:
+        """Array tasks that it takes."""
+        return -(-len(self.slots) // self.processes)
 
-def balance(tasks: Sequence[TarTask], workers: int) -> tuple[tuple[TarTask, ...], ...]:
-    """Spread tars over at most `workers` slots so that the largest slot is small.
+    def slots_of(self, element: int) -> range:
+        """The slots of one array task."""
+        return range(element * self.processes, min((element + 1) * self.processes, len(self.slots)))
+
+    def knows_gone(self, task: str) -> bool:
+        """Whether the task that a claim names had ended for sure when this plan was made."""
+        submission, slash, slot = task.partition("/")
+        if not (slash and submission.isdigit() and slot.isdigit()):
+            return False
+        return int(submission) < self.submission and int(slot) not in self.alive.get(int(submission), ())
+
+
+def balance(tasks: Sequence[TarTask], slots: int) -> tuple[tuple[TarTask, ...], ...]:
+    """Spread tars over at most `slots` slots so that the largest slot is small; largest slot first.
 
     Longest processing time first (Graham 1969): each tar, largest first, goes to the slot with the fewest bytes, which is
     within 4/3 of the best. Ties go to the slot with fewer tars (those whose size is not known count 0 bytes) and keep the
     list's order, and a slot works in the list's order too.
     """
     order = {task.name: position for position, task in enumerate(tasks)}
-    heap = [(0, 0, number) for number in range(min(workers, len(tasks)))]
-    slots: list[list[TarTask]] = [[] for _ in heap]
+    heap = [(0, 0, number) for number in range(min(slots, len(tasks)))]
+    spread: list[list[TarTask]] = [[] for _ in heap]
     for task in sorted(tasks, key=lambda task: (-task.bytes, order[task.name])):
         load, count, number = heapq.heappop(heap)
-        slots[number].append(task)
+        spread[number].append(task)
         heapq.heappush(heap, (load + task.bytes, count + 1, number))
-    return tuple(tuple(sorted(slot, key=lambda task: order[task.name])) for slot in slots)
+    spread.sort(key=lambda slot: -sum(task.bytes for task in slot))  # so that what takes longest starts first
+    return tuple(tuple(sorted(slot, key=lambda task: order[task.name])) for slot in spread)
+
+
+def slots_for(
+    tasks: Sequence[TarTask],
+    tars_per_gpu: int | str,
+    procs_per_gpu: int,
+    time_limit_s: float,
+    bytes_per_second: float | None,
+) -> int:
+    """How many slots `--tars-per-gpu` asks for.
+
+    `auto` gives each as many bytes as a worker gets through in FILL of the time limit, at the rate of the manifests so
+    far; without a rate yet, one tar each.
+    """
+    if isinstance(tars_per_gpu, int):
+        return -(-len(tasks) * procs_per_gpu // tars_per_gpu) if tars_per_gpu > 1 else len(tasks)
+    if not bytes_per_second:
+        return len(tasks)
+    capacity = FILL * time_limit_s * bytes_per_second
+    return min(len(tasks), max(1, -(-sum(task.bytes for task in tasks) // max(1, int(capacity)))))
+
+
+def chunk(
+    slots: Sequence[tuple[TarTask, ...]], processes: int, max_array: int, room: int | None = None
+) -> list[tuple[tuple[TarTask, ...], ...]]:
+    """Cut slots into arrays of at most `max_array` elements, and no more than `room` elements in all."""
+    step = processes * max_array
+    limit = len(slots) if room is None else min(len(slots), room * processes)
+    return [tuple(slots[start : min(start + step, limit)]) for start in range(0, limit, step)]
 
 
 def make_plan(
-    tasks: Sequence[TarTask],
-    workers: int,
+    slots: Sequence[tuple[TarTask, ...]],
     spec: TokenizeSpec,
     *,
-    retry_errors: bool = False,
+    submission: int,
+    processes: int = 1,
+    time_limit_s: float | None = None,
+    device: str = "cpu",
+    options: Mapping[str, Scalar] | None = None,
     allow_missing_end: bool = False,
+    alive: Mapping[int, Collection[int]] | None = None,
 ) -> Plan:
-    """The plan for one submission on `workers` workers."""
-    slots = balance(tasks, workers)
-    return Plan(spec.fingerprint, slots, spec.options, retry_errors=retry_errors, allow_missing_end=allow_missing_end)
+    """The plan for one submission."""
+    return Plan(
+        fingerprint=spec.fingerprint,
+        submission=submission,
+        slots=tuple(slots),
+        processes=processes,
+        time_limit_s=time_limit_s,
+        device=device,
+        options=dict(spec.options if options is None else options),
+        allow_missing_end=allow_missing_end,
+        alive={number: tuple(sorted(slots)) for number, slots in (alive or {}).items()},
+    )

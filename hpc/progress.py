@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import Literal
 
 from audio_tokenizers.errors import UsageError
 from hpc.run import ListedTar, Run
-from jobs.outputs import TarPaths, committed_fault, read_manifest
+from jobs.lines import count_lines
+from jobs.outputs import TarPaths
 from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS, Manifest
 
 __all__ = ["State", "TarState", "scan", "state_of"]
@@ -18,7 +21,9 @@ __all__ = ["State", "TarState", "scan", "state_of"]
 State = Literal["committed", "partial", "not_started", "invalid"]
 
 SCAN_THREADS = 8
-COUNT_BYTES = 1 << 20
+CHUNK_TARS = 128
+WAITING_SECONDS = 0.0005
+"""Per tar. Looking at files in memory takes a tenth of it, even on a busy machine; questions over a network take more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,52 +36,70 @@ class TarState:
     clips: int
     """Lines in the committed file or in the partial."""
     manifest: Manifest | None
+    """Of the committed file; where there is none, of the latest attempt."""
     problem: str | None
     """Why it is invalid, or why the tar itself is broken or missing."""
 
 
 def scan(run: Run, tars: Iterable[ListedTar]) -> Iterator[TarState]:
-    """The state of each tar, in order. Threads, since on a shared file system the wait is for the network."""
+    """The state of each tar, in order.
+
+    In this thread while the answers come at once, since threads would only take turns; in several from the first
+    chunk that had to be waited for.
+    """
+
+    def look(chunk: list[ListedTar]) -> list[TarState]:
+        return [state_of(tar.tar, TarPaths(run.output_dir, tar.name)) for tar in chunk]
+
+    chunks = _chunks(tars)
+    for chunk in chunks:
+        started = time.perf_counter()
+        states = look(chunk)
+        waited = time.perf_counter() - started > WAITING_SECONDS * CHUNK_TARS
+        yield from states
+        if waited:
+            break
     with ThreadPoolExecutor(SCAN_THREADS) as pool:
-        yield from pool.map(lambda tar: state_of(tar.tar, run.paths(tar.name)), tars)
+        for states in pool.map(look, chunks):
+            yield from states
+
+
+def _chunks(tars: Iterable[ListedTar]) -> Iterator[list[ListedTar]]:
+    rest = iter(tars)
+    while chunk := list(islice(rest, CHUNK_TARS)):
+        yield chunk
 
 
 def state_of(tar: str, paths: TarPaths) -> TarState:
     """The state of one tar, from its files alone."""
     try:
-        manifest = read_manifest(paths.manifest)
+        manifest, problem = paths.read_committed(tar)
+    except FileNotFoundError:
+        return _unfinished(tar, paths)
     except UsageError as error:
         return TarState(tar, paths.name, "invalid", 0, None, str(error))
-    try:
-        problem = committed_fault(paths, Path(tar), manifest)
-    except FileNotFoundError:
-        return _unfinished(tar, paths, manifest)
-    if problem is not None:
+    if problem is not None or manifest is None:
         return TarState(tar, paths.name, "invalid", 0, manifest, problem)
-    return TarState(tar, paths.name, "committed", manifest.clips if manifest else 0, manifest, None)
+    return TarState(tar, paths.name, "committed", manifest.clips, manifest, None)
 
 
-def _unfinished(tar: str, paths: TarPaths, manifest: Manifest | None) -> TarState:
+def _unfinished(tar: str, paths: TarPaths) -> TarState:
+    try:
+        manifest = paths.read_unfinished()
+    except UsageError as error:
+        return TarState(tar, paths.name, "invalid", 0, None, str(error))
     problem = None
     if manifest is not None and manifest.verdict not in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS):
         problem = f"{manifest.verdict}: {manifest.verdict_detail}"
     else:
         try:
-            Path(tar).stat()
+            os.stat(tar)  # noqa: PTH116 (text: once per tar)
         except FileNotFoundError:
             problem = "there is no such tar"
         except OSError as error:
             problem = f"the tar cannot be read: {error.strerror}"
     try:
-        clips = _count_lines(paths.partial)
+        clips = count_lines(paths.partial)
     except FileNotFoundError:
         return TarState(tar, paths.name, "not_started", 0, manifest, problem)
     return TarState(tar, paths.name, "partial", clips, manifest, problem)
-
-
-def _count_lines(path: Path) -> int:
-    lines = 0
-    with path.open("rb") as file:
-        while piece := file.read(COUNT_BYTES):
-            lines += piece.count(b"\n")
-    return lines

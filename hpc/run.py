@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from hpc.launch import Launch
+from hpc.lock import locked
+from hpc.submissions import Submission, read_submissions
 from hpc.tar_list import name_tars
-from jobs.claims import Claim, held_by_other, read_claim
-from jobs.fileops import FileOps, write_atomically, write_if_absent
+from jobs.fileops import FileOps, write_atomically
 from jobs.outputs import TarPaths, TarTask
 from jobs.spec import spec_path
 
-__all__ = ["ListedTar", "Run", "as_task"]
+__all__ = ["ListedTar", "Run", "RunState", "as_task"]
 
-LOCK_PAUSE_SECONDS = 0.02
-LOCK_PATIENCE_SECONDS = 10.0
-"""The lock is held for the time of writing one file."""
+STATE_FILE = "run.json"
 
 
 class ListedTar(msgspec.Struct, frozen=True):
@@ -30,6 +27,20 @@ class ListedTar(msgspec.Struct, frozen=True):
 
     tar: str
     name: str
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the latest commands of people have said of the run. The controller only reads it."""
+
+    run_id: str = ""
+    """Random; part of the names of its jobs."""
+    launch: Launch | None = None
+    amnesty: int = 0
+    """What happened in submissions up to this one counts against nobody any more."""
+    retry: dict[str, str] = {}
+    """Tar -> the attempt that made its committed file, whose clips with errors are to be tried again."""
+    cancelled: bool = False
+    """hpc.cancel was the last word: nothing is submitted until hpc.submit."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +68,49 @@ class Run:
         """Where one tar's output lives."""
         return TarPaths(self.output_dir, name)
 
-    def submission(self, number: int) -> Path:
-        """The folder of one submission: plan.json, logs, progress."""
-        return self.folder / "submissions" / f"{number:04}"
+    @property
+    def submissions_folder(self) -> Path:
+        """One folder per submission, numbered from 0001."""
+        return self.folder / "submissions"
 
-    def next_submission(self) -> Path:
+    @property
+    def claims_folder(self) -> Path:
+        """One file per tar being worked on."""
+        return self.folder / "claims"
+
+    @property
+    def history_file(self) -> Path:
+        """What the controller decided, and why, one JSON object per line. For people: nothing reads it back."""
+        return self.folder / "history.jsonl"
+
+    def new_submission(self) -> Submission:
         """Make the folder of a new submission."""
-        number = 1
+        number = max([known.number for known in self.submissions()], default=0) + 1
         while True:
-            folder = self.submission(number)
+            folder = self.submissions_folder / f"{number:04}"
             try:
                 folder.mkdir(parents=True)
             except FileExistsError:
                 number += 1
             else:
-                return folder
+                return Submission(folder)
+
+    def submissions(self) -> list[Submission]:
+        """All submissions, oldest first."""
+        return read_submissions(self.submissions_folder)
+
+    def read_state(self) -> RunState:
+        """What commands have said of the run as a whole."""
+        try:
+            return msgspec.json.decode((self.folder / STATE_FILE).read_bytes(), type=RunState)
+        except FileNotFoundError:
+            return RunState()
+        except msgspec.DecodeError as error:
+            raise UsageError(f"{self.folder / STATE_FILE}: not a file of this version of tar2tokens: {error}") from None
+
+    def write_state(self, state: RunState) -> None:
+        """Keep what a command says of the run as a whole."""
+        write_atomically(FileOps(), self.folder / STATE_FILE, msgspec.json.format(msgspec.json.encode(state)))
 
     def listed(self) -> list[ListedTar]:
         """The run's tars so far, in the order in which they came."""
@@ -93,7 +132,9 @@ class Run:
         """Add tars to the run's list, and return those given, named. Raises UsageError where two would share a name."""
         known = self._with_new(tars, keep_dirs=keep_dirs)
         if not dry_run and len(known) > len(self.listed()):
-            with self._list_lock():  # or else two commands that add tars at once would each write a list without the other's
+            with locked(
+                self.folder / "tars.lock"
+            ):  # or else two commands that add tars at once would each write a list without the other's
                 known = self._with_new(tars, keep_dirs=keep_dirs)
                 text = "".join(f"{tar.tar}\t{tar.name}\n" for tar in known.values())
                 write_atomically(FileOps(), self.list_file, text.encode())
@@ -105,25 +146,6 @@ class Run:
         new = [tar for tar in tars if tar not in known]
         names = name_tars(new, keep_dirs=keep_dirs, taken=taken)
         return known | {tar: ListedTar(tar, name) for tar, name in names.items()}
-
-    @contextmanager
-    def _list_lock(self) -> Iterator[None]:
-        """Hold the list alone; a lock that a dead process left, or that nobody gives back, is taken over."""
-        ops, path = FileOps(), self.folder / "tars.lock"
-        mine = Claim.of_this_process(uuid.uuid4().hex)
-        patience = time.monotonic() + LOCK_PATIENCE_SECONDS
-        while not write_if_absent(ops, path, msgspec.json.encode(mine)):
-            holder = read_claim(path)
-            gone = holder is not None and holder.host == mine.host and not held_by_other(holder, mine)
-            if gone or time.monotonic() > patience:
-                write_atomically(ops, path, msgspec.json.encode(mine))
-                break
-            time.sleep(LOCK_PAUSE_SECONDS)
-        try:
-            yield
-        finally:
-            if read_claim(path) == mine:
-                ops.unlink(path)
 
 
 def as_task(tar: ListedTar) -> TarTask:

@@ -1,25 +1,39 @@
-"""python -m hpc.submit: list + backend -> run -> plan -> workers, on this machine."""
+"""python -m hpc.submit: list + backend -> run -> plan -> tasks, on Slurm or on this machine."""
 
 from __future__ import annotations
 
-import sys
+import os
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from audio_tokenizers.errors import InfrastructureError, UsageError
-from hpc.cluster import Placement, check_path, place_workers, start_local
-from hpc.monitor import Interruption, follow
-from hpc.plan import Plan, make_plan
+from audio_tokenizers.errors import UsageError
+from hpc.cluster import batch_text, check_path
+from hpc.launch import (
+    Launch,
+    Site,
+    check_cluster,
+    check_tars_per_gpu,
+    kept_environment,
+    make_launch,
+    overlay,
+    parse_slurm_settings,
+    personal_defaults,
+    site_defaults,
+)
 from hpc.progress import TarState, scan
-from hpc.run import ListedTar, Run, as_task
+from hpc.resume import one_round
+from hpc.run import ListedTar, Run, RunState, as_task
+from hpc.submissions import Job, Submission
+from hpc.submitter import Submitter
 from hpc.tar_list import read_tar_list
+from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
-from jobs.devices import available_cores, choose_device, visible_gpus
-from jobs.fileops import FileOps, write_if_absent
-from jobs.reporting import clock_time, describe_rate
+from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings
 
 __all__ = ["submit"]
@@ -30,9 +44,27 @@ def submit(
     backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
     model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
-    cluster: Annotated[str, typer.Option(help="local: this machine")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="worker processes; default one per GPU or core")] = None,
-    procs_per_gpu: Annotated[int, typer.Option(min=1, help="worker processes that share a GPU")] = 1,
+    cluster: Annotated[
+        str | None, typer.Option(help="auto: Slurm where there is sbatch; slurm; local: this machine")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="local: worker processes; default one per GPU or core")] = None,
+    gpus_per_node: Annotated[
+        str | None, typer.Option(help="Slurm: GPUs of one array task; 1 on shared nodes, 4 or a100:4 for whole ones")
+    ] = None,
+    procs_per_gpu: Annotated[int | None, typer.Option(min=1, help="worker processes that share a GPU")] = None,
+    tars_per_gpu: Annotated[str | None, typer.Option(help="Slurm: tars planned for one GPU, or auto")] = None,
+    max_running: Annotated[int | None, typer.Option(min=1, help="Slurm: array tasks that may run at once")] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Slurm: time limit of a task, as sbatch takes it; default 2:00:00")
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="Slurm")] = None,
+    account: Annotated[str | None, typer.Option(help="Slurm")] = None,
+    qos: Annotated[str | None, typer.Option(help="Slurm")] = None,
+    constraint: Annotated[str | None, typer.Option(help="Slurm")] = None,
+    cpus_per_gpu: Annotated[int | None, typer.Option(min=1, help="Slurm")] = None,
+    mem_per_gpu: Annotated[str | None, typer.Option(help="Slurm, for example 40G")] = None,
+    setup: Annotated[list[str] | None, typer.Option(help="Slurm: a shell line before the tasks: 'module load cuda'")] = None,
+    slurm: Annotated[list[str] | None, typer.Option(help="a further sbatch option, key=value")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     from_index: Annotated[int, typer.Option(min=0, help="first tar of the list, from 0")] = 0,
     to_index: Annotated[int | None, typer.Option(min=0, help="the tar after the last one")] = None,
@@ -51,23 +83,45 @@ def submit(
 ) -> int:
     """Tokenize every tar of a list. Run it again at any time: it goes on where the files say it stopped."""
     setup_logging(verbose=verbose, quiet=True)
-    if cluster != "local":
-        raise UsageError(f"--cluster {cluster!r}: this version runs on this machine only: --cluster local")
     tars = read_tar_list(tar_list)[from_index:to_index]
     if not tars:
         raise UsageError(f"--from-index {from_index} --to-index {to_index}: no tar of {tar_list} is in this range")
-    device = choose_device(device)
+    asked = Site(
+        cluster=check_cluster(cluster),
+        partition=partition,
+        account=account,
+        qos=qos,
+        constraint=constraint,
+        time=time,
+        gpus_per_node=gpus_per_node,
+        procs_per_gpu=procs_per_gpu,
+        tars_per_gpu=check_tars_per_gpu(tars_per_gpu),
+        cpus_per_gpu=cpus_per_gpu,
+        mem_per_gpu=mem_per_gpu,
+        max_running=max_running,
+        setup=tuple(setup or ()),
+        slurm=parse_slurm_settings(slurm or ()),
+    )
+    launch = make_launch(
+        overlay(overlay(personal_defaults(os.environ), site_defaults()), asked),
+        device=device,
+        workers=workers,
+        allow_missing_end=allow_missing_end,
+        environment=kept_environment(os.environ),
+    )
     spec = make_spec(
         backend,
-        device=device,
+        device=launch.device,
         options={**parse_settings(settings or []), **({"model_path": model_path} if model_path is not None else {})},
         max_tokens_per_fragment=max_tokens_per_fragment,
         num_tokens_overlap=num_tokens_overlap,
         max_duration=max_duration,
         extensions=extensions or (),
     )
+    launch = msgspec.structs.replace(launch, options=spec.options)
     run = Run(output_dir.absolute())
-    check_path(run.output_dir)
+    if launch.cluster == "slurm":
+        check_path(run.output_dir)
     with writing_to(run.output_dir):
         check_spec(run.output_dir, spec)
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)  # a list that is refused leaves no trace
@@ -76,19 +130,12 @@ def submit(
             listed = run.add_to_list(tars, keep_dirs=keep_dirs)
     states = list(scan(run, listed))
     todo = [tar for tar, state in zip(listed, states, strict=True) if _needs_work(state, retry_errors=retry_errors)]
-    gpus = visible_gpus() if device != "cpu" else []
-    placements = place_workers(gpus, workers, procs_per_gpu, available_cores(), len(todo))
-    plan = make_plan(
-        [as_task(tar) for tar in todo],
-        len(placements),
-        spec,
-        retry_errors=retry_errors,
-        allow_missing_end=allow_missing_end,
-    )
-    print(_summary(run, spec, states, plan, device))
+    print(_summary(run, spec, states, todo, launch, show_script=dry_run))
     if dry_run or not todo:
         return 0
-    return _run_here(run, plan, placements, listed)
+    with writing_to(run.output_dir):
+        run.write_state(_new_state(run, launch, states, retry_errors=retry_errors))
+    return watch(run, launch) if launch.cluster == "local" else _submit_to_slurm(run)
 
 
 def _needs_work(state: TarState, *, retry_errors: bool) -> bool:
@@ -96,44 +143,64 @@ def _needs_work(state: TarState, *, retry_errors: bool) -> bool:
     return state.state != "committed" or (retry_errors and has_errors)
 
 
-def _summary(run: Run, spec: TokenizeSpec, states: list[TarState], plan: Plan, device: str) -> str:
+def _new_state(run: Run, launch: Launch, states: Sequence[TarState], *, retry_errors: bool) -> RunState:
+    """What the controller is to know. A person who submits lets everything in again, whatever counted against it."""
+    before = run.read_state()
+    retry = {
+        tar.name: tar.manifest.attempt
+        for tar in states
+        if retry_errors and tar.state == "committed" and tar.manifest is not None and tar.manifest.errors
+    }
+    return RunState(
+        run_id=before.run_id or uuid.uuid4().hex[:8],
+        launch=launch,
+        amnesty=max([submission.number for submission in run.submissions()], default=0),
+        retry={**before.retry, **retry},
+    )
+
+
+def _summary(
+    run: Run,
+    spec: TokenizeSpec,
+    states: Sequence[TarState],
+    todo: Sequence[ListedTar],
+    launch: Launch,
+    *,
+    show_script: bool,
+) -> str:
     count = {name: sum(state.state == name for state in states) for name in ("committed", "partial", "invalid")}
-    todo = sum(len(slot) for slot in plan.slots)
     codes = f"{spec.codebooks} x {spec.codebook_size} codes at {spec.sample_rate / spec.hop_length:g}/s"
     lines = [
-        f"{run.output_dir}: {spec.backend} on {device.partition(':')[0]}, {codes}, recipe {spec.fingerprint}",
+        f"{run.output_dir}: {spec.backend} on {launch.device}, {codes}, recipe {spec.fingerprint}",
         f"{len(states)} tars: {count['committed']} committed, {count['partial']} begun, {count['invalid']} invalid",
     ]
-    if todo:
-        loads = [sum(task.bytes for task in slot) for slot in plan.slots]
-        lines.append(
-            f"{todo} tars ({plan.bytes / 1e6:,.1f} MB) for {len(plan.slots)} workers, "
-            f"{min(loads) / 1e6:,.1f} to {max(loads) / 1e6:,.1f} MB each"
-        )
-    else:
-        lines.append("nothing to do")
+    if not todo:
+        return "\n".join([*lines, "nothing to do"])
+    submitter = Submitter(run, cluster_of(launch), launch, host="", clock=float)
+    slots = submitter.plan_slots([as_task(tar) for tar in todo], states)
+    loads = [sum(task.bytes for task in slot) for slot in slots]
+    lines.append(
+        f"{len(todo)} tars ({sum(loads) / 1e6:,.1f} MB) for {len(slots)} workers, "
+        f"{min(loads) / 1e6:,.1f} to {max(loads) / 1e6:,.1f} MB each"
+    )
+    if launch.cluster == "slurm":
+        elements = -(-len(slots) // launch.processes)
+        gpus = counted(launch.gpus_per_node, "GPU") if launch.gpus_per_node else "no GPU"
+        each = f"{gpus} and {counted(launch.processes, 'worker')}"
+        lines.append(f"on Slurm: {counted(elements, 'array task')} of {launch.time_limit_min} min, each with {each}")
+        if show_script:
+            job = Job(name="tar2tokens-dry-run", elements=elements, parallel=elements, host="", intended_at=0.0)
+            lines += ["", batch_text(Submission(run.submissions_folder / "0000"), launch, job)]
     return "\n".join(lines)
 
 
-def _run_here(run: Run, plan: Plan, placements: list[Placement], listed: list[ListedTar]) -> int:
-    interruption = Interruption()
-    with interruption.listening():
-        with writing_to(run.output_dir):
-            submission = run.next_submission()
-            plan_file = submission / "plan.json"
-            if not write_if_absent(FileOps(), plan_file, msgspec.json.format(msgspec.json.encode(plan))):
-                raise InfrastructureError(f"{plan_file} exists already: another command took this submission")
-            workers = start_local(run.output_dir, submission, plan_file, placements, interruption)
-        outcome = follow(workers, submission, plan, interruption)
-    committed = sum(state.state == "committed" for state in scan(run, listed))
-    total = outcome.total
-    print(
-        f"{committed} of {len(listed)} tars committed; this time {total.clips} clips, {total.errors} errors, "
-        f"{describe_rate(total.audio_seconds, outcome.wall_seconds)}, in {clock_time(outcome.wall_seconds)}"
-    )
-    if committed < len(listed) and not total.problems:
-        print("not done: run the same command again to go on", file=sys.stderr)
-    return outcome.exit_code or int(committed < len(listed))
+def _submit_to_slurm(run: Run) -> int:
+    """One round; the rest is hpc.resume's."""
+    code = one_round(run)
+    if code == EXIT_CODES["running"]:
+        print(f"next: python -m hpc.resume --output-dir {run.output_dir}   (or --once from cron, or --chain)")
+        return 0
+    return code
 
 
 if __name__ == "__main__":

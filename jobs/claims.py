@@ -1,17 +1,44 @@
 """The proof that one worker owns one tar now: a small file, made whole or not at all, never a lock of the kernel's.
 
-A claim stops nobody from being correct: the ledger is safe with two writers. It stops them from wasting time.
+A claim stops nobody from being correct: the ledger is safe with two writers. It stops them from wasting time. Its holder
+touches it every SIGN_OF_LIFE_SECONDS, so that a worker on another host, which can ask neither that process nor, perhaps,
+Slurm, takes it over once it has been silent for STALE_SECONDS.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import socket
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["Claim", "held_by_other", "read_claim"]
+from audio_tokenizers.errors import ClaimLostError
+from jobs.fileops import FileOps, write_atomically, write_if_absent
+
+__all__ = [
+    "STALE_SECONDS",
+    "Claim",
+    "Heartbeat",
+    "Hold",
+    "held_by_other",
+    "nobody_knows",
+    "read_claim",
+    "read_claims",
+    "seconds_silent",
+]
+
+SIGN_OF_LIFE_SECONDS = 60.0
+STALE_SECONDS = 600.0
+"""Long beside what a network file system may hide: attributes are cached for a minute, clocks of hosts differ by seconds."""
+CLAIM_SUFFIX = ".json"
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -22,11 +49,23 @@ class Claim(msgspec.Struct, frozen=True):
     pid: int
     started: str
     """What /proc says of when the process started: a process id alone may have been given to another since."""
+    task: str = ""
+    """Which array task it is, as SUBMISSION/SLOT; empty for a worker that a person started."""
+    pid_namespace: str = ""
+    """What /proc calls the namespace that `pid` counts in: in a container it is another than its host's."""
 
     @classmethod
-    def of_this_process(cls, attempt: str) -> Claim:
+    def of_this_process(cls, attempt: str, task: str = "") -> Claim:
         """A claim for the calling process."""
-        return cls(attempt, socket.gethostname(), os.getpid(), process_start(os.getpid()))
+        host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        return cls(attempt, host, os.getpid(), process_start(os.getpid()), task, _pid_namespace())
+
+
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def process_start(pid: int) -> str:
@@ -39,24 +78,67 @@ def process_start(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
+NOBODY = Claim("", "", 0, "")
+"""What a file that is no claim says."""
+
+
 def read_claim(path: Path) -> Claim | None:
     """The claim, or None if nobody has one."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Claim)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError:
-        return Claim("", "", 0, "")  # not written by us: held by nobody
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return NOBODY
 
 
-def held_by_other(holder: Claim, mine: Claim) -> bool:
-    """Whether `holder` is another living process of this machine.
+def read_claims(folder: Path) -> dict[str, Claim]:
+    """Name of the tar -> its claim, for every claim below `folder`, which need not exist. Names may hold folders."""
+    found = {}
+    for path in _claim_files(str(folder)):
+        claim = read_claim(Path(path))
+        if claim is not None and claim != NOBODY:
+            found[path[len(str(folder)) + 1 : -len(CLAIM_SUFFIX)]] = claim
+    return found
 
-    A claim from another machine is taken over: whoever planned this tar for us knows that its task is gone, or is
-    content with two workers on it.
+
+def _claim_files(folder: str) -> Iterator[str]:
+    """Paths below `folder` that end as claims do; those of temporary files end otherwise."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _claim_files(entry.path)
+            elif entry.name.endswith(CLAIM_SUFFIX):
+                yield entry.path
+
+
+def nobody_knows(_task: str) -> bool:
+    """Of no task is it known that it has ended."""
+    return False
+
+
+def held_by_other(
+    holder: Claim,
+    mine: Claim,
+    *,
+    gone: Callable[[str], bool] = nobody_knows,
+    silence: Callable[[], float] = lambda: 0.0,
+) -> bool:
+    """Whether `holder` is to be left alone by `mine`: it is another process, and not known to be gone.
+
+    `gone` says whether a task is known to have ended; not knowing is not the same. `silence` gives the seconds since the
+    holder's last sign of life; it is asked only where nothing better is known.
     """
-    if holder.host != mine.host or (holder.pid, holder.started) == (mine.pid, mine.started):
+    if holder == NOBODY:
         return False
+    if (holder.host, holder.pid_namespace) == (mine.host, mine.pid_namespace):
+        return (holder.pid, holder.started) != (mine.pid, mine.started) and _lives(holder)
+    if holder.task and gone(holder.task):
+        return False
+    return silence() <= STALE_SECONDS
+
+
+def _lives(holder: Claim) -> bool:
     if not Path("/proc/self/stat").exists():
         return _answers(holder.pid)
     return holder.started != "" and process_start(holder.pid) == holder.started
@@ -70,3 +152,90 @@ def _answers(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def seconds_silent(ops: FileOps, path: Path) -> float:
+    """Seconds since a claim was last touched; infinite if it is gone.
+
+    By the clock of the file system: a file made now says what time it is there. This host's clock is never asked.
+    """
+    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    fd = ops.create(probe)
+    try:
+        ops.write(fd, b"?")  # where a server keeps time, it is the write that makes it look
+        now = os.fstat(fd).st_mtime
+    finally:
+        os.close(fd)
+        ops.unlink(probe)
+    try:
+        with path.open("rb") as claim:  # opened: a network file system asks its server then, and not its cache
+            return max(0.0, now - os.fstat(claim.fileno()).st_mtime)
+    except FileNotFoundError:
+        return math.inf
+
+
+class Heartbeat:
+    """Touches a claim every SIGN_OF_LIFE_SECONDS from a thread of its own, until `stop` or until nobody has this object."""
+
+    def __init__(self, path: Path, mine: Claim, *, seconds: float = SIGN_OF_LIFE_SECONDS) -> None:
+        ended = threading.Event()
+        self.stop = ended.set
+        """End the thread, without waiting for it: it may hang in a file system that does not answer."""
+        weakref.finalize(self, ended.set)
+        threading.Thread(target=keep_fresh, args=(path, mine, ended.wait, seconds), name="heartbeat", daemon=True).start()
+
+
+def keep_fresh(path: Path, mine: Claim, ended: Callable[[float], bool], seconds: float) -> None:
+    """Touch a claim every `seconds` until `ended`, which waits for so long, or until it is another's.
+
+    A touch that fails is as good as one that is missed: the next may succeed.
+    """
+    while not ended(seconds):
+        with suppress(OSError):
+            if read_claim(path) != mine:
+                return
+            os.utime(path)
+
+
+class Hold:
+    """A claim that this process holds. `take` gets one; its holder ends it with `give_back` or `let_go`."""
+
+    def __init__(self, ops: FileOps, path: Path, mine: Claim, overtaken: Claim | None) -> None:
+        self.mine = mine
+        self.overtaken = overtaken
+        """Whose claim it was before, if it was not given back."""
+        self._ops = ops
+        self._path = path
+        self._heartbeat = Heartbeat(path, mine)
+
+    @classmethod
+    def take(cls, ops: FileOps, path: Path, mine: Claim, *, name: str, gone: Callable[[str], bool]) -> Hold:
+        """Make the claim, or take it over in one step. Raises ClaimLostError where another holds it."""
+        while not write_if_absent(ops, path, msgspec.json.encode(mine)):
+            holder = read_claim(path)
+            if holder is None:  # given back a moment ago
+                continue
+            silence = functools.partial(seconds_silent, ops, path)
+            if not held_by_other(holder, mine, gone=gone, silence=silence):
+                write_atomically(ops, path, msgspec.json.encode(mine))
+                return cls(ops, path, mine, holder)
+            if (seconds := silence()) < math.inf:
+                raise ClaimLostError(_words(name, holder, seconds, path))
+        return cls(ops, path, mine, None)
+
+    def give_back(self) -> None:
+        """Remove the claim."""
+        self.let_go()
+        self._ops.unlink(self._path)
+
+    def let_go(self) -> None:
+        """Give no more signs of life, and leave the file: it is another's, or cannot be removed."""
+        self._heartbeat.stop()
+
+
+def _words(name: str, holder: Claim, silence: float, path: Path) -> str:
+    task = f" (task {holder.task})" if holder.task else ""
+    return (
+        f"{name}: process {holder.pid} on {holder.host}{task} is working on it, its last sign of life came {silence:.0f} s "
+        f"ago: left alone; if that process is known to be gone, delete {path}"
+    )

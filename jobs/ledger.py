@@ -1,16 +1,19 @@
 """The partial: append, repair, take over, commit. Every durable write of a result is here.
 
-    NAME.jsonl.partial      whole lines, in tar order; resumable at the next clip
-    NAME.jsonl              committed by one rename
-    NAME.jsonl.previous     a file whose error records are being retried: its good lines are used again
-    .run/manifests/NAME.json, .run/claims/NAME.json
+    .NAME.jsonl.partial.ATTEMPT   what one attempt writes, under a name that nobody else uses
+    NAME.jsonl.partial            a second name of the latest attempt's file: whole lines, resumable at the next clip
+    NAME.jsonl                    committed by one rename of the private name
+    NAME.jsonl.previous           a file whose error records are being retried: its good lines are used again
+    .run/attempts/NAME.json       what is known of the partial        .run/manifests/NAME.json   of the committed file
+    .run/claims/NAME.json         who works on it
 
-Why two writers on one tar are harmless. A worker that takes over first replaces the claim, then copies the partial's good
-lines to a fresh file and renames that over the partial, so a zombie goes on writing into a file that has no name. A
-commit first makes its lines durable and only then looks whether the claim is still its own. So whoever loses the claim
-before that look gives up; and whoever takes over after it copies lines that are already complete, and renaming either
-file commits the same bytes. A worker that is overtaken while it copies looks at the claim once more before its rename;
-should it fall asleep in between, and put its short copy in place late, the commit sees that this is not the file it wrote.
+Why two writers are harmless, whatever either of them believes to see: an attempt writes only into a file that it made
+itself, and commits that file, under its private name, when it has written every line of the tar. So any commit, however
+late, puts a complete file in place, with the bytes that any other attempt would have committed. A manifest is written
+right before a commit and at no other time, so it says the same of either file. What else a late worker may replace or
+remove (the partial, the attempt, the claim) costs lines that are made again, never a wrong one. Who takes a tar over removes
+the private names of those before: their commit then finds nothing to rename, and they know that they were overtaken. The
+looks at the claim only tell them sooner.
 """
 
 from __future__ import annotations
@@ -21,51 +24,23 @@ import itertools
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from audio_tokenizers.errors import ClaimLostError, UsageError
-from jobs.claims import Claim, held_by_other, read_claim
-from jobs.fileops import FileOps, write_atomically, write_if_absent
-from jobs.outputs import InputIdentity, TarPaths, read_manifest
-from jobs.records import (
-    VERDICT_COMPLETE,
-    ErrorRecord,
-    Manifest,
-    Record,
-    Tally,
-    TokenRecord,
-    decode_record,
-    token_fault,
-)
+from jobs.claims import Claim, Hold, nobody_knows, read_claim
+from jobs.fileops import FileOps, write_atomically
+from jobs.lines import ReusableLines, good_lines
+from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, read_manifest
+from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally
 
 __all__ = ["Ledger", "is_disk_trouble"]
 
 SYNC_SECONDS = 2.0
 WRITE_BYTES = 4 << 20
-
-
-def whole_lines(path: Path) -> Iterator[bytes]:
-    """The file's lines that end in a newline, without it."""
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield line[:-1]
-
-
-def good_prefix(lines: Iterable[bytes], codebook_size: int) -> Iterator[tuple[bytes, Record]]:
-    """The longest prefix of lines that are valid records."""
-    for line in lines:
-        try:
-            record = decode_record(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return
-        if isinstance(record, TokenRecord) and token_fault(record.tokens, record.token_shape, codebook_size):
-            return
-        yield line, record
 
 
 class Ledger:
@@ -78,6 +53,7 @@ class Ledger:
         fingerprint: str,
         codebook_size: int,
         *,
+        hold: Hold,
         ops: FileOps,
         clock: Callable[[], float],
     ) -> None:
@@ -92,12 +68,16 @@ class Ledger:
         self._clock = clock
         self._started = clock()
         self._synced = self._started
-        self._attempt = uuid.uuid4().hex[:12]
+        self._hold = hold
+        self._attempt = hold.mine.attempt
+        self._private = paths.private_partial(self._attempt)
         self._sha = hashlib.sha256()
         self._bytes = 0
         self._fd = -1
         self._wall_before = 0.0
-        self._reusable: dict[int, tuple[str, int, int]] = {}  # index -> (clip name, offset, length) in `previous`
+        self._replaces_foreign = False
+        """What is committed now was made from another tar."""
+        self._reusable: ReusableLines | None = None
 
     @classmethod
     def take(
@@ -108,100 +88,104 @@ class Ledger:
         codebook_size: int,
         *,
         retry_errors: bool = False,
+        task: str = "",
+        gone: Callable[[str], bool] = nobody_knows,
         ops: FileOps | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Ledger:
-        """Claim a tar and take its partial over, repaired.
+        """Claim a tar for `task`, and take its partial over, repaired. `gone` says whether a task is known to have ended.
 
-        Raises ClaimLostError if a living worker on this machine holds the claim or the tar is committed, UsageError if
+        Raises ClaimLostError if another holds the claim (jobs/claims.py says when) or the tar is committed, UsageError if
         what is there was made with another recipe.
         """
-        ledger = cls(paths, identity, fingerprint, codebook_size, ops=ops or FileOps(), clock=clock)
-        manifest = read_manifest(paths.manifest)
-        if manifest is not None and manifest.fingerprint != fingerprint:
-            raise UsageError(
-                f"{paths.manifest}: made with the recipe {manifest.fingerprint}, this run has {fingerprint}: "
-                "two recipes are two data sets, use another --output-dir"
-            )
-        ledger._claim()
+        ops = ops or FileOps()
+        hold = Hold.take(ops, paths.claim, Claim.of_this_process(_new_attempt(), task), name=paths.name, gone=gone)
+        ledger = cls(paths, identity, fingerprint, codebook_size, hold=hold, ops=ops, clock=clock)
         try:
-            if paths.committed.exists() and not retry_errors:
-                raise ClaimLostError(f"{paths.name}: another worker has committed it")
-            if manifest is None or not identity.matches(manifest):
-                ledger._forget()
-                manifest = None
-            elif retry_errors:
-                ledger._set_aside()
-            ledger._wall_before = manifest.wall_seconds if manifest else 0.0
-            ledger._write_manifest(msgspec.convert(ledger._common(), Manifest))
-            ledger._take_over()
-            ledger._index_previous()
+            ledger._begin(retry_errors=retry_errors)
         except BaseException:
             ledger.abandon()
             raise
         return ledger
 
-    def _claim(self) -> None:
-        mine = Claim.of_this_process(self._attempt)
-        while not write_if_absent(self._ops, self.paths.claim, msgspec.json.encode(mine)):
-            holder = read_claim(self.paths.claim)
-            if holder is None:  # released a moment ago
-                continue
-            if held_by_other(holder, mine):
-                message = f"{self.paths.name}: process {holder.pid} on {holder.host} is working on it: left alone"
-                raise ClaimLostError(message)
-            write_atomically(self._ops, self.paths.claim, msgspec.json.encode(mine))
-            return
+    def _begin(self, *, retry_errors: bool) -> None:
+        committed = self._is_committed()
+        if committed and not retry_errors:
+            self._sweep_up()
+            self.tidy(self.paths, self._ops)
+            raise ClaimLostError(f"{self.paths.name}: another worker has committed it")
+        known = self._what_is_known(committed=committed)
+        if known is None or not self._identity.matches(known):
+            self._forget()
+            self._replaces_foreign = committed
+            known = None
+        elif retry_errors:
+            self._set_aside(committed=committed)
+        self._wall_before = known.wall_seconds if known else 0.0
+        self._take_over()
+        # Not before: a partial of another tar must not be found beside an attempt at this one.
+        self._write_manifest(self.paths.attempt, msgspec.convert(self._common(), Manifest))
+        self._reusable = ReusableLines(self.paths.previous, self._codebook_size)
+
+    def _what_is_known(self, *, committed: bool) -> Manifest | None:
+        """Which tar and recipe the lines are of that this attempt begins with."""
+        manifest, attempt = read_manifest(self.paths.manifest), read_manifest(self.paths.attempt)
+        for path, found in ((self.paths.manifest, manifest), (self.paths.attempt, attempt)):
+            if found is not None and found.fingerprint != self._fingerprint:
+                raise UsageError(
+                    f"{path}: made with the recipe {found.fingerprint}, this run has {self._fingerprint}: "
+                    "two recipes are two data sets, use another --output-dir"
+                )
+        return manifest if committed else attempt or manifest
 
     def _forget(self) -> None:
         """Lines that cannot be shown to come from this tar and recipe are worth nothing."""
         self._ops.unlink(self.paths.partial)
         self._ops.unlink(self.paths.previous)
 
-    def _set_aside(self) -> None:
+    def _set_aside(self, *, committed: bool) -> None:
         """Make the lines so far a source of good lines, and begin a new partial."""
-        for source in (self.paths.committed, self.paths.partial):
-            if source.exists() and not (source == self.paths.partial and self.paths.previous.exists()):
-                self._ops.rename(source, self.paths.previous)
-                self._ops.fsync_dir(source.parent)
+        if committed:
+            self._forget()  # older than the committed file, or a second name of it
+            self._ops.fsync_dir(self.paths.committed.parent)
+            self._rename(self.paths.committed, self.paths.previous)
+        elif self.paths.partial.exists() and not self.paths.previous.exists():
+            self._rename(self.paths.partial, self.paths.previous)
+        else:
+            return
+        self._ops.fsync_dir(self.paths.previous.parent)
 
     def _take_over(self) -> None:
-        fresh = self.paths.partial.with_name(f".{self.paths.partial.name}.{self._attempt}")
-        self._fd = self._ops.create(fresh)
-        try:
-            with suppress(FileNotFoundError):
-                for line, record in good_prefix(whole_lines(self.paths.partial), self._codebook_size):
-                    self.done.append(record.audio_file)
-                    self.tally.add(record)
-                    self._put(line + b"\n")
-            self._ops.fsync(self._fd)
-            self._check_mine()  # copying takes a while
-            self._rename(fresh, self.paths.partial)
-        except BaseException:
-            self._ops.unlink(fresh)
-            raise
+        self._fd = self._ops.create(self._private)
+        with suppress(FileNotFoundError), self.paths.partial.open("rb") as file:
+            for line, record in good_lines(file, self._codebook_size):
+                self.done.append(record.audio_file)
+                self.tally.add(record)
+                self._put(line + b"\n")
+        self._ops.fsync(self._fd)
+        self._check_mine()  # copying takes a while
+        self._publish()
         self._ops.fsync_dir(self.paths.partial.parent)
-        # A worker that was killed in this very step left its copy behind.
-        for litter in self.paths.partial.parent.glob(f".{_escape(self.paths.partial.name)}.????????????"):
-            self._ops.unlink(litter)
+        self._check_mine()  # or else a worker that slept here would sweep its successor's away
+        self._sweep_up()
 
-    def _index_previous(self) -> None:
-        if not self.paths.previous.exists():
-            return
-        offset = 0
-        for index, (line, record) in enumerate(good_prefix(whole_lines(self.paths.previous), self._codebook_size)):
-            if not isinstance(record, ErrorRecord):
-                self._reusable[index] = (record.audio_file, offset, len(line))
-            offset += len(line) + 1
+    def _publish(self) -> None:
+        """Make the private file the partial, in one step, and keep its private name."""
+        second = self.paths.private_partial(_new_attempt())
+        self._in_place(self._ops.link, self._private, second)
+        self._rename(second, self.paths.partial)
+
+    def _sweep_up(self) -> None:
+        """Remove the private names of the attempts before, dead or overtaken."""
+        before = set(self.paths.private_partials())
+        if self._hold.overtaken is not None:  # a list of a folder may be seconds old
+            before.add(self.paths.private_partial(self._hold.overtaken.attempt))
+        for path in before - {self._private}:
+            self._ops.unlink(path)
 
     def reusable_line(self, index: int, clip_name: str) -> bytes | None:
         """The clip's line from before --retry-errors, if it had tokens."""
-        name, offset, length = self._reusable.get(index, ("", 0, 0))
-        if not length or name != clip_name:
-            return None
-        with self.paths.previous.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
+        return self._reusable.line(index, clip_name) if self._reusable is not None else None
 
     def append(self, record: Record, parts: Iterable[bytes]) -> None:
         """Append one line, given as bytes without the newline; fsync when SYNC_SECONDS have passed."""
@@ -236,12 +220,17 @@ class Ledger:
         self.sync()
         manifest = self._summary(verdict=VERDICT_COMPLETE, **findings)
         self._check_mine()
-        self._write_manifest(manifest)
+        if self._replaces_foreign:
+            self._ops.unlink(self.paths.committed)  # or a crash would leave it beside the manifest of the new one
+            self._ops.fsync_dir(self.paths.committed.parent)
+        self._write_manifest(self.paths.manifest, manifest)
         self._check_mine()
-        self._check_in_place()
-        self._rename(self.paths.partial, self.paths.committed)
+        self._rename(self._private, self.paths.committed)
         self._ops.fsync_dir(self.paths.committed.parent)
         self._ops.unlink(self.paths.previous)
+        self._ops.unlink(self.paths.attempt)
+        if self._is_published():
+            self._ops.unlink(self.paths.partial)
         self._end()
         return manifest
 
@@ -250,7 +239,8 @@ class Ledger:
         self.sync()
         manifest = self._summary(**findings)
         self._check_mine()
-        self._write_manifest(manifest)
+        self._write_manifest(self.paths.attempt, manifest)
+        self._ops.unlink(self._private)
         self._end()
         return manifest
 
@@ -258,46 +248,67 @@ class Ledger:
         """The partial turned out to be another tar's: end the attempt and leave nothing of it."""
         self._check_mine()
         self._forget()
+        self._ops.unlink(self._private)
         self._end()
 
     @staticmethod
     def erase(paths: TarPaths, ops: FileOps) -> None:
         """Forget all that is known of a tar (--force)."""
-        for path in (paths.committed, paths.partial, paths.previous, paths.manifest):
+        for path in (paths.committed, paths.partial, paths.previous, paths.attempt, paths.manifest):
             ops.unlink(path)
+
+    @staticmethod
+    def tidy(paths: TarPaths, ops: FileOps) -> None:
+        """Remove what a worker that was killed right after its commit left: the partial as a second name of the result."""
+        with suppress(FileNotFoundError):
+            if paths.partial.samefile(paths.committed):
+                for path in (paths.previous, paths.attempt, paths.partial):
+                    ops.unlink(path)
 
     def abandon(self) -> None:
         """End the attempt when nothing can be written any more, or the claim is lost."""
-        with suppress(OSError, ClaimLostError):
-            self._check_mine()
-            self._ops.unlink(self.paths.claim)
-        self._close()
+        try:
+            with suppress(OSError):
+                self._ops.unlink(self._private)
+            with suppress(OSError, ClaimLostError):
+                self._check_mine()
+                self._hold.give_back()
+        finally:
+            self._close()
 
     def _end(self) -> None:
-        self._ops.unlink(self.paths.claim)
+        self._hold.give_back()
         self._close()
 
     def _close(self) -> None:
+        self._hold.let_go()
+        if self._reusable is not None:
+            self._reusable.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _is_committed(self) -> bool:
+        return self.paths.committed.exists()
 
     def _check_mine(self) -> None:
         holder = read_claim(self.paths.claim)
         if holder is None or holder.attempt != self._attempt:
             raise ClaimLostError(f"{self.paths.name}: another worker has taken it over; this one stops")
 
-    def _check_in_place(self) -> None:
-        """The partial must still be the file that this worker has written, and not an overtaken worker's late copy."""
+    def _is_published(self) -> bool:
+        """Whether the partial is this attempt's file, and not another's."""
         with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(self._fd), self.paths.partial.stat()):
-                return
-        raise ClaimLostError(f"{self.paths.name}: another worker has put its own partial in place; this one stops")
+            return os.path.samestat(os.fstat(self._fd), self.paths.partial.stat())
+        return False
 
     def _rename(self, source: Path, target: Path) -> None:
+        self._in_place(self._ops.rename, source, target)
+
+    def _in_place(self, operation: Callable[[Path, Path], None], source: Path, target: Path) -> None:
         try:
-            self._ops.rename(source, target)
-        except FileNotFoundError:  # committed, or swept up
+            operation(source, target)
+        except FileNotFoundError:  # swept up, or renamed by another
             raise ClaimLostError(f"{self.paths.name}: another worker has taken it over; this one stops") from None
 
     def _common(self) -> dict[str, object]:
@@ -324,12 +335,12 @@ class Ledger:
         }
         return msgspec.convert(values, Manifest)
 
-    def _write_manifest(self, manifest: Manifest) -> None:
-        write_atomically(self._ops, self.paths.manifest, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    def _write_manifest(self, path: Path, manifest: Manifest) -> None:
+        write_atomically(self._ops, path, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
 
-def _escape(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+def _new_attempt() -> str:
+    return uuid.uuid4().hex[:ATTEMPT_DIGITS]
 
 
 def is_disk_trouble(error: OSError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from jobs.records import VERDICT_COMPLETE, Manifest
 __all__ = ["InputIdentity", "TarPaths", "TarTask", "committed_fault", "read_manifest"]
 
 PARTIAL_SUFFIX = ".partial"
+ATTEMPT_DIGITS = 12
+READ_BYTES = 1 << 16
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.zstd", ".tzst")
+
+_manifest_decoder = msgspec.json.Decoder(Manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +31,72 @@ class TarPaths:
     @property
     def committed(self) -> Path:
         """Complete by construction."""
-        return self.output_dir / f"{self.name}.jsonl"
+        return Path(self._committed)
 
     @property
     def partial(self) -> Path:
         """Resumable at the next clip."""
-        return self.output_dir / f"{self.name}.jsonl{PARTIAL_SUFFIX}"
+        return Path(self._committed + PARTIAL_SUFFIX)
+
+    def private_partial(self, attempt: str) -> Path:
+        """The partial under the name that only this attempt uses. `attempt` is ATTEMPT_DIGITS characters."""
+        partial = self.partial
+        return partial.with_name(f".{partial.name}.{attempt}")
+
+    def private_partials(self) -> list[Path]:
+        """The private names that there are, of whatever attempt."""
+        partial = self.partial
+        return list(partial.parent.glob(f".{_escape(partial.name)}.{'?' * ATTEMPT_DIGITS}"))
 
     @property
     def previous(self) -> Path:
         """What --retry-errors takes good lines from."""
-        return self.output_dir / f"{self.name}.jsonl.previous"
+        return Path(f"{self._committed}.previous")
 
     @property
     def manifest(self) -> Path:
-        """What is known of the output."""
-        return self.output_dir / ".run" / "manifests" / f"{self.name}.json"
+        """What vouches for the committed file: written right before it, and at no other time."""
+        return Path(self._manifest)
+
+    @property
+    def attempt(self) -> Path:
+        """What is known of a partial: a manifest too, until the commit."""
+        return Path(self._attempt)
 
     @property
     def claim(self) -> Path:
         """Who works on it."""
         return self.output_dir / ".run" / "claims" / f"{self.name}.json"
+
+    # Text, since a scan of a run asks for these once per tar, and a Path costs as much as the question.
+    @property
+    def _committed(self) -> str:
+        return f"{self.output_dir}/{self.name}.jsonl"
+
+    @property
+    def _manifest(self) -> str:
+        return f"{self.output_dir}/.run/manifests/{self.name}.json"
+
+    @property
+    def _attempt(self) -> str:
+        return f"{self.output_dir}/.run/attempts/{self.name}.json"
+
+    def read_unfinished(self) -> Manifest | None:
+        """What is known of a tar that has no committed file: of its partial, or of a file that was committed once.
+
+        Raises UsageError if a manifest is something else.
+        """
+        return read_manifest(self._attempt) or read_manifest(self._manifest)
+
+    def read_committed(self, tar: str) -> tuple[Manifest | None, str | None]:
+        """The committed file's manifest, and why the file cannot be trusted, if so.
+
+        Raises FileNotFoundError if there is no committed file, UsageError if its manifest is something else. The file is
+        looked at before its manifest, which is the older: a commit in between is not taken for a fault.
+        """
+        size = os.stat(self._committed).st_size  # noqa: PTH116 (text, see above)
+        manifest = read_manifest(self._manifest)
+        return manifest, _fault(self._committed, size, tar, manifest)
 
     @staticmethod
     def stem(tar: Path) -> str:
@@ -63,6 +113,12 @@ class TarTask(msgspec.Struct, frozen=True):
     tar: str
     name: str
     bytes: int
+    crash_clips: tuple[int, ...] = ()
+    """Clips, counted from 0, that become records of kind `crash`: they are not decoded again."""
+    one_at_a_time: bool = False
+    """Write each clip's line before the next one is touched: a worker has died here, and its successor is to show where."""
+    retry_errors: bool = False
+    """Try its clips again that have error records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +140,21 @@ class InputIdentity:
         return (self.size, self.mtime_ns) == (manifest.input_bytes, manifest.input_mtime_ns)
 
 
-def read_manifest(path: Path) -> Manifest | None:
+def read_manifest(path: Path | str) -> Manifest | None:
     """The manifest, or None if there is none. Raises UsageError if the file is something else."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
+    try:
+        data = b""
+        while piece := os.read(fd, READ_BYTES):
+            data += piece
+    finally:
+        os.close(fd)
+    try:
+        return _manifest_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: expected a manifest, found something else ({error}): delete it to start over") from None
 
 
@@ -101,7 +165,10 @@ def committed_fault(paths: TarPaths, tar: Path, manifest: Manifest | None) -> st
     of a tar that has another size by now are another tar's. Its time alone says nothing: copies do not keep it. A tar that
     is gone is no fault of its tokens.
     """
-    size = paths.committed.stat().st_size
+    return _fault(str(paths.committed), paths.committed.stat().st_size, str(tar), manifest)
+
+
+def _fault(committed: str, size: int, tar: str, manifest: Manifest | None) -> str | None:
     if manifest is None:
         found = "it has no manifest, so this run did not commit it"
     elif manifest.verdict != VERDICT_COMPLETE:
@@ -112,11 +179,15 @@ def committed_fault(paths: TarPaths, tar: Path, manifest: Manifest | None) -> st
         found = f"{tar} has changed since: it had {manifest.input_bytes:,} bytes then, and has {tar_size:,} now"
     else:
         return None
-    return f"{paths.committed}: {found}: move it away to have it made again"
+    return f"{committed}: {found}: move it away to have it made again"
 
 
-def _size(path: Path) -> int | None:
+def _size(path: str) -> int | None:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 (text: once per tar of a scan)
     except OSError:
         return None
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -9,10 +9,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-__all__ = ["BAR_FORMAT", "Pace", "Progress", "ProgressFile", "clock_time", "describe_rate", "eta_seconds"]
+__all__ = [
+    "BAR_FORMAT",
+    "UNENDED",
+    "Ending",
+    "Pace",
+    "Progress",
+    "ProgressFile",
+    "Try",
+    "clock_time",
+    "counted",
+    "describe_rate",
+    "eta_seconds",
+    "read_progress",
+    "write_progress",
+]
 
 WRITE_SECONDS = 0.5
 LOG_SECONDS = 30.0
@@ -21,6 +36,28 @@ BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 """For tqdm, without its own rate and ETA: it would count what an earlier attempt has done as done now."""
 
 log = logging.getLogger("tar2tokens")
+
+
+Ending = Literal["loading", "working", "committed", "yielded", "damaged", "left_alone", "failed", "machine", "died"]
+"""How a try at a tar ended: `failed` is trouble with the tar's files, `machine` with everything else, `died` a process that
+crashed. `loading` and `working` are no ends: whoever still says so was stopped from outside, such as by a node that died.
+"""
+
+UNENDED = ("loading", "working")
+
+
+class Try(msgspec.Struct):
+    """One worker's try at one tar."""
+
+    name: str
+    outcome: Ending = "loading"
+    gained: int = 0
+    """Lines that this try added."""
+    clip: int | None = None
+    """The clip in hand when the worker died, counted from 0."""
+    problem: str = ""
+    crash_clips: tuple[int, ...] = ()
+    """Clips that this try was told not to touch."""
 
 
 class Progress(msgspec.Struct):
@@ -32,10 +69,18 @@ class Progress(msgspec.Struct):
     tars_done: int = 0
     bytes_done: int = 0
     """Of the tars' sizes on disk, what has been used; resumed and finished tars count whole."""
+    tar_bytes: int = 0
+    """The same of the tar in hand alone."""
     problems: list[tuple[str, str]] = []
     """(tar name, why it has no committed file)"""
     finished: bool = False
     """The worker came to its end by itself."""
+    tries: list[Try] = []
+    """Every tar that it took, in order. The controller judges tars, clips and nodes by these."""
+    node: str = ""
+    gpu: str | None = None
+    started: float = 0.0
+    """Seconds since the epoch, by the node's clock: for people."""
 
 
 class Pace:
@@ -57,11 +102,20 @@ class Pace:
 
 
 class ProgressFile:
-    """Publishes a Progress at most twice a second. A lost write costs nothing."""
+    """Publishes a Progress every `write_seconds` at most. A write that fails costs nothing but news."""
 
-    def __init__(self, path: Path | None, *, total_bytes: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.progress = Progress()
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        total_bytes: int = 0,
+        progress: Progress | None = None,
+        write_seconds: float = WRITE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.progress = progress or Progress()
         self._path = path
+        self._write_seconds = write_seconds
         self._clock = clock
         self._total_bytes = total_bytes
         self._written = self._logged = self._drawn = clock()
@@ -78,15 +132,10 @@ class ProgressFile:
         elif moment - self._logged >= LOG_SECONDS:
             self._logged = moment
             log.info("%s", self._pace.words(self.progress, moment))
-        if self._path is None or (moment - self._written < WRITE_SECONDS and not now):
+        if self._path is None or (moment - self._written < self._write_seconds and not now):
             return
         self._written = moment
-        temporary = self._path.with_name(self._path.name + ".new")
-        try:
-            temporary.write_bytes(msgspec.json.encode(self.progress))
-            os.replace(temporary, self._path)  # noqa: PTH105 (one call, no second Path object on this hot path)
-        except OSError as error:
-            log.debug("progress not written: %s", error)
+        write_progress(self._path, self.progress)
 
     @contextmanager
     def on_terminal(self, name: str) -> Iterator[None]:
@@ -111,6 +160,25 @@ class ProgressFile:
                 self._draw = None
 
 
+def write_progress(path: Path, progress: Progress) -> None:
+    """Publish. A reader sees the old report or the new one; nothing depends on a write that fails."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(msgspec.json.encode(progress))
+        os.replace(temporary, path)  # noqa: PTH105 (one call, no second Path object on this hot path)
+    except OSError as error:
+        log.debug("progress not written: %s", error)
+
+
+def read_progress(path: Path) -> Progress | None:
+    """What a worker has published, or None if it has not yet, or what is there is unreadable."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Progress)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
 def describe_rate(audio_seconds: float, wall_seconds: float) -> str:
     """`1.25 audio-h at 310 audio-h/h`."""
     rate = audio_seconds / wall_seconds if wall_seconds > 0 else 0.0
@@ -123,6 +191,11 @@ def eta_seconds(bytes_before: int, bytes_done: int, bytes_total: int, wall_secon
     if used <= 0 or wall_seconds <= 0:
         return None
     return max(bytes_total - bytes_done, 0) * wall_seconds / used
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 tar`, `2,000 tars`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def clock_time(seconds: float | None) -> str:

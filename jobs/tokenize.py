@@ -8,7 +8,7 @@ import importlib.metadata
 import itertools
 import platform
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,8 @@ OnProgress = Callable[[Record, int], None]
 """Called after each line with its record and the bytes of the tar used so far."""
 
 NO_TOKENS = msgspec.Raw(b"[]")
+CRASH_WORDS = "workers died with this clip in hand; their logs say how, and --retry-errors tries it again"
+"""The same whatever the signals were: a committed file must not depend on luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,14 @@ def tokenize_tar(
     on_progress: OnProgress = lambda _record, _bytes: None,
     retry_errors: bool = False,
     allow_missing_end: bool = False,
+    crash_clips: Collection[int] = (),
+    one_at_a_time: bool = False,
     take: Callable[..., Ledger] = Ledger.take,
 ) -> TarResult:
     """Tokenize one tar from where its partial ends, and commit it if the tar ends properly.
+
+    The clips numbered `crash_clips` (from 0) have killed workers: each becomes a record of kind `crash`, unread. With
+    `one_at_a_time` no clip waits for others to fill a batch: should this process die, its lines say which clip it was.
 
     Raises ClaimLostError, UsageError (another recipe), InfrastructureError (the machine is in trouble; the partial stays
     good) and OSError where the tar cannot be opened.
@@ -100,7 +107,17 @@ def tokenize_tar(
         identity = InputIdentity.of(tar)
         ledger = take(paths, identity, spec.fingerprint, spec.codebook_size, retry_errors=retry_errors and first_try)
         try:
-            return _attempt(tar, ledger, spec, backend, stop, on_progress, allow_missing_end=allow_missing_end)
+            return _attempt(
+                tar,
+                ledger,
+                spec,
+                backend,
+                stop,
+                on_progress,
+                crash_clips,
+                one_at_a_time=one_at_a_time,
+                allow_missing_end=allow_missing_end,
+            )
         except _PartialMismatchError:
             ledger.start_over()
         except Tar2TokensError:
@@ -135,7 +152,9 @@ def _attempt(
     backend: Backend,
     stop: Callable[[], bool],
     on_progress: OnProgress,
+    crash_clips: Collection[int],
     *,
+    one_at_a_time: bool,
     allow_missing_end: bool,
 ) -> TarResult:
     damage: TarDamage | None = None
@@ -143,7 +162,9 @@ def _attempt(
         reader = TarReader(tar, spec.extensions, skip_clips=len(ledger.done), allow_missing_end=allow_missing_end)
     except TarDamage as broken_from_the_start:
         return TarResult("damaged", ledger.release(**_verdict(broken_from_the_start)))
-    pipeline = _Pipeline(str(tar), ledger, spec, backend, lambda record: on_progress(record, reader.bytes_consumed))
+    pipeline = _Pipeline(
+        str(tar), ledger, spec, backend, crash_clips, lambda record: on_progress(record, reader.bytes_consumed)
+    )
     with reader, contextlib.closing(pipeline):
         clips = 0
         try:
@@ -152,8 +173,10 @@ def _attempt(
                 if clip.index < len(ledger.done):
                     if ledger.done[clip.index] != clip.name:
                         raise _PartialMismatchError
-                    continue
-                pipeline.feed(clip)
+                else:
+                    pipeline.feed(clip)
+                    if one_at_a_time:
+                        pipeline.flush()
                 if stop():
                     pipeline.flush()
                     return TarResult("yielded", ledger.release())
@@ -198,12 +221,14 @@ class _Pipeline:
         ledger: Ledger,
         spec: TokenizeSpec,
         backend: Backend,
+        crash_clips: Collection[int],
         on_record: Callable[[Record], None],
     ) -> None:
         self._tar_file = tar_file
         self._ledger = ledger
         self._spec = spec
         self._info = backend.info
+        self._crash_clips = crash_clips
         self._on_record = on_record
         self._queue: deque[_Pending] = deque()
         self._cutter = FragmentCutter(
@@ -218,6 +243,8 @@ class _Pipeline:
         self._queue.append(pending)
         pending.kept_line = self._ledger.reusable_line(clip.index, clip.name)
         try:
+            if clip.index in self._crash_clips:
+                raise ClipError("crash", CRASH_WORDS)
             if pending.kept_line is None:
                 self._cut(pending)
         except ClipError as error:

@@ -11,7 +11,7 @@ import typer
 from audio_tokenizers.errors import UsageError
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.devices import choose_device
-from jobs.outputs import InputIdentity, TarPaths, TarTask, read_manifest
+from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings
 from jobs.worker import StopFlag, Wishes, run_tars
@@ -83,12 +83,13 @@ def tokenize_tar(
     if stop.signal is not None:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         return 128 + stop.signal
-    return 1 if reports.progress.problems else 0
+    left_alone = any(attempt.outcome == "left_alone" for attempt in reports.progress.tries)
+    return 1 if reports.progress.problems or left_alone else 0
 
 
 def _refuse_namesake(paths: TarPaths, identity: InputIdentity, *, force: bool) -> None:
     """Raise UsageError if the output belongs to another tar of the same name. A tar that has moved is the same one."""
-    manifest = read_manifest(paths.manifest)
+    manifest = paths.read_unfinished()
     if manifest is None or manifest.tar_file == identity.tar_file or identity.matches(manifest):
         return
     gone = not Path(manifest.tar_file).exists()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,32 +18,36 @@ from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageEr
 from audio_tokenizers.registry import get_factory
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths, TarTask, committed_fault, read_manifest
+from jobs.outputs import TarPaths, TarTask
 from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import ProgressFile
+from jobs.reporting import ProgressFile, Try
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import ACCEPTABLE
 from jobs.tokenize import TarResult, tokenize_tar
 
-__all__ = ["StopFlag", "Wishes", "load_backend", "run_tars"]
+__all__ = ["STOP_SIGNALS", "Crew", "StopFlag", "Wishes", "load_backend", "run_tars"]
 
 log = logging.getLogger("tar2tokens")
 
 
-class StopFlag:
-    """Set by SIGINT or SIGTERM: finish the clip in hand, flush and leave."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+"""A person, whoever takes the machine away, and Slurm some time before a job's end."""
 
-    def __init__(self) -> None:
-        self.is_set = False
+
+class StopFlag:
+    """Set by a signal or by a deadline: finish the clip in hand, flush and leave."""
+
+    def __init__(self, deadline: float | None = None, clock: Callable[[], float] = time.time) -> None:
         self.signal: int | None = None
         """The first signal that came."""
+        self._deadline = deadline
+        self._clock = clock
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self.is_set
+        return self.signal is not None or (self._deadline is not None and self._clock() >= self._deadline)
 
     def _set(self, number: int, _frame: FrameType | None) -> None:
-        self.is_set = True
         if self.signal is None:
             self.signal = number
             with suppress(OSError):  # not the log: a handler that interrupts a write to a stream must not write to it
@@ -50,12 +56,11 @@ class StopFlag:
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Listen to the signals within this block."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self._set) for number in numbers]
+        before = {number: signal.signal(number, self._set) for number in STOP_SIGNALS}
         try:
             yield
         finally:
-            for number, handler in zip(numbers, before, strict=True):
+            for number, handler in before.items():
                 signal.signal(number, handler)
 
 
@@ -84,6 +89,17 @@ class Wishes:
     """Accept a tar that lacks only its end marker."""
 
 
+@dataclass(frozen=True)
+class Crew:
+    """What a worker knows of the others: who it is among them, and what is left to help with after its own tars."""
+
+    task: str = ""
+    """Its name in claims; empty for a worker that a person started."""
+    gone: Callable[[str], bool] = lambda _task: False
+    """Whether a task is known to have ended."""
+    others_tars: Sequence[TarTask] = ()
+
+
 def run_tars(
     tasks: Sequence[TarTask],
     spec: TokenizeSpec,
@@ -93,34 +109,26 @@ def run_tars(
     stop: StopFlag,
     reports: ProgressFile,
     wishes: Wishes = Wishes(),
+    crew: Crew = Crew(),
 ) -> None:
-    """Tokenize tars one after another; what goes wrong with one is in `reports` and does not stop the next.
+    """Tokenize tars one after another, then those of others that nobody has claimed; what goes wrong with one is in
+    `reports` and does not stop the next.
 
     The backend is loaded when the first tar needs it. Raises InfrastructureError, which ends the worker: the next tar
     would meet the same machine.
     """
-    worker = _Worker(spec, output_dir, device, stop, reports, wishes)
-    progress = reports.progress
+    worker = _Worker(spec, output_dir, device, stop, reports, wishes, crew)
     for task in tasks:
         if stop():
             break
-        try:
-            problem = worker.work_on(task)
-        except (ClaimLostError, UsageError) as error:
-            problem = str(error)
-        except InfrastructureError as error:
-            progress.problems.append((task.name, str(error)))
-            reports.publish(now=True)
-            raise
-        except OSError as error:
-            problem = f"{error.filename or task.tar}: {error.strerror or error}"
-        if problem is not None:
-            progress.problems.append((task.name, problem))
-            log.error("%s: %s", task.name, problem)
-        elif not stop():
-            progress.tars_done += 1
-        worker.leave(task)
-    progress.finished = True
+        worker.work_on(task)
+    for task in crew.others_tars:
+        if stop():
+            break
+        paths = TarPaths(output_dir, task.name)
+        if not (paths.committed.exists() or paths.claim.exists()):
+            worker.work_on(task)
+    reports.progress.finished = True
     reports.publish(now=True)
 
 
@@ -128,7 +136,14 @@ class _Worker:
     """The backend, once loaded, and the counts."""
 
     def __init__(
-        self, spec: TokenizeSpec, output_dir: Path, device: str, stop: StopFlag, reports: ProgressFile, wishes: Wishes
+        self,
+        spec: TokenizeSpec,
+        output_dir: Path,
+        device: str,
+        stop: StopFlag,
+        reports: ProgressFile,
+        wishes: Wishes,
+        crew: Crew,
     ) -> None:
         self._spec = spec
         self._output_dir = output_dir
@@ -136,20 +151,58 @@ class _Worker:
         self._stop = stop
         self._reports = reports
         self._wishes = wishes
+        self._crew = crew
         self._backend: Backend | None = None
-        self._bytes_before = 0
+        self._bytes_before = reports.progress.bytes_done
 
-    def work_on(self, task: TarTask) -> str | None:
-        """Bring one tar as far as it goes; return what is wrong with it, if anything."""
+    def work_on(self, task: TarTask) -> None:
+        """Bring one tar as far as it goes, and report how that ended. Raises InfrastructureError."""
+        attempt = Try(task.name, crash_clips=task.crash_clips)
+        progress = self._reports.progress
+        progress.tries.append(attempt)
+        try:
+            self._try(task, attempt)
+        except ClaimLostError as error:
+            attempt.outcome, attempt.problem = "left_alone", str(error)
+            log.warning("%s", error)
+        except InfrastructureError as error:
+            attempt.outcome, attempt.problem = "machine", str(error)
+            progress.problems.append((task.name, attempt.problem))
+            self._reports.publish(now=True)
+            raise
+        except (UsageError, OSError) as error:
+            attempt.outcome, attempt.problem = "failed", _words(error, task)
+        except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
+            attempt.outcome, attempt.problem = "machine", f"{type(error).__name__}: {error}"
+            progress.problems.append((task.name, attempt.problem))
+            self._reports.publish(now=True)
+            raise
+        if attempt.outcome in ("failed", "damaged"):
+            progress.problems.append((task.name, attempt.problem))
+            log.error("%s: %s", task.name, attempt.problem)
+        elif attempt.outcome == "committed":
+            progress.tars_done += 1
+        progress.tar_bytes = 0
+        self._bytes_before += task.bytes
+        progress.bytes_done = self._bytes_before
+        self._reports.publish(now=True)
+
+    def _try(self, task: TarTask, attempt: Try) -> None:
         paths = TarPaths(self._output_dir, task.name)
         if self._wishes.force:
             Ledger.erase(paths, FileOps())
-        done = nothing_to_do(paths, Path(task.tar), retry_errors=self._wishes.retry_errors)
+        retry_errors = self._wishes.retry_errors or task.retry_errors
+        done = nothing_to_do(paths, Path(task.tar), retry_errors=retry_errors)
         if done is not None:
+            attempt.outcome = "committed"
             log.info("%s: %s", task.name, done)
-            return None
+            return
         if self._backend is None:
+            self._reports.publish(now=True)
             self._backend = self._load()
+        attempt.outcome = "working"
+        self._reports.publish(now=True)  # should this process die, whoever looks knows what it was at
+
         try:
             result = tokenize_tar(
                 Path(task.tar),
@@ -157,16 +210,21 @@ class _Worker:
                 self._spec,
                 self._backend,
                 stop=self._stop,
-                on_progress=self._count,
-                retry_errors=self._wishes.retry_errors,
+                on_progress=lambda record, used: self._count(attempt, record, used),
+                retry_errors=retry_errors,
                 allow_missing_end=self._wishes.allow_missing_end,
+                crash_clips=task.crash_clips,
+                one_at_a_time=task.one_at_a_time,
+                take=functools.partial(Ledger.take, task=self._crew.task, gone=self._crew.gone),
             )
         except ClaimLostError as lost:
             if nothing_to_do(paths, Path(task.tar), retry_errors=False) is None:
                 raise
+            attempt.outcome = "committed"
             log.info("%s", lost)  # to a worker that has committed it
-            return None
-        return _tell(task, result)
+            return
+        attempt.outcome = result.outcome
+        attempt.problem = _tell(task, result) or ""
 
     def _load(self) -> Backend:
         try:
@@ -174,36 +232,39 @@ class _Worker:
         except UsageError as error:  # what is wrong with the backend here is wrong for every tar
             raise InfrastructureError(str(error)) from error
 
-    def leave(self, task: TarTask) -> None:
-        """Count the tar's bytes as used, however it ended."""
-        self._bytes_before += task.bytes
-        self._reports.progress.bytes_done = self._bytes_before
-        self._reports.publish(now=True)
-
-    def _count(self, record: Record, used: int) -> None:
+    def _count(self, attempt: Try, record: Record, used: int) -> None:
         progress = self._reports.progress
         progress.clips += 1
+        attempt.gained += 1
         if isinstance(record, ErrorRecord):
             progress.errors += 1
             log.info("%s: %s: %s", record.audio_file, record.error_kind, record.error)
         else:
             progress.audio_seconds += record.num_samples / record.sample_rate
+        progress.tar_bytes = used
         progress.bytes_done = self._bytes_before + used
-        self._reports.publish()
+        # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.
+        self._reports.publish(now=attempt.gained == len(attempt.crash_clips) + 1)
+
+
+def _words(error: Exception, task: TarTask) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or task.tar}: {error.strerror or error}"
+    return str(error)
 
 
 def nothing_to_do(paths: TarPaths, tar: Path, *, retry_errors: bool) -> str | None:
     """Why a tar needs no work, or None. Raises UsageError where a file that is not ours stands in the way."""
-    manifest = read_manifest(paths.manifest)
     try:
-        fault = committed_fault(paths, tar, manifest)
+        manifest, fault = paths.read_committed(str(tar))
     except FileNotFoundError:
         return None
     if fault is not None:
         raise UsageError(fault)
-    if not retry_errors:
-        return "already committed"
-    return None if manifest is not None and manifest.errors else "already committed, no errors to retry"
+    if retry_errors and manifest is not None and manifest.errors:
+        return None
+    Ledger.tidy(paths, FileOps())  # whoever committed it may have died a moment later
+    return "already committed, no errors to retry" if retry_errors else "already committed"
 
 
 def _tell(task: TarTask, result: TarResult) -> str | None:

@@ -47,7 +47,8 @@ def test_real_speech_becomes_valid_tokens(backend: str, speech: Path, tmp_path: 
         build(tmp_path / "model")
         model = ["--model-path", str(tmp_path / "model")]
     tokens = str(tmp_path / "my tokens")
-    submitted = run("hpc.submit", "--list", "tars.txt", "--backend", name, *model, "--output-dir", tokens, folder=speech)
+    arguments = ("--list", "tars.txt", "--backend", name, *model, "--cluster", "local")
+    submitted = run("hpc.submit", *arguments, "--output-dir", tokens, folder=speech)
     assert submitted.returncode == 0, submitted.stderr
     checked = run("tools.check_progress", "--output-dir", tokens, "--check-validity", "--json", folder=speech)
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -65,6 +66,6 @@ def test_real_speech_becomes_valid_tokens(backend: str, speech: Path, tmp_path: 
         assert line["token_shape"][0] == codebooks
         assert abs(line["token_shape"][1] - line["num_samples"] / line["sample_rate"] * rate) < 2
         assert len({token for row in line["tokens"] for token in row}) > 20
-    again = run("hpc.submit", "--list", "tars.txt", "--backend", name, *model, "--output-dir", tokens, folder=speech)
+    again = run("hpc.submit", *arguments, "--output-dir", tokens, folder=speech)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 import sys
@@ -11,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -18,9 +20,12 @@ import typer
 from tqdm import tqdm
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
 from hpc.run import ListedTar, Run
+from hpc.standing import Running, Worker, ask, judge_files
 from hpc.tar_list import read_tar_list
+from hpc.watch import cluster_of
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.fileops import FileOps, write_atomically
@@ -33,6 +38,9 @@ __all__ = ["Report", "check_progress", "make_report"]
 MARKS: dict[State, str] = {"committed": "✓", "partial": "◐", "not_started": "○", "invalid": "✗"}
 RULE = "=" * 80
 INVALID_LIST = "invalid_tar_files.txt"
+SLURM_SECONDS = 10.0
+"""How long a person waits for what Slurm would add to what the files say."""
+WORKING_SHOWN = 40
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,11 +63,25 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     sidecar_faults: int
     problems: dict[str, str]
     """Output name -> why it is not committed or not valid."""
+    quarantined: dict[str, str] = {}
+    """Output name -> why the controller has given it up."""
+    working: dict[str, Worker] = {}
+    """Output name -> who works on it, of those that are not committed."""
+    running: Running | None = None
+    """Tasks of the run, where hpc.submit has begun it and something is left to do."""
     checked: bool
     """Whether every line was read (--check-validity)."""
 
 
-def make_report(output_dir: Path, states: Sequence[TarState], *, checked: bool) -> Report:
+def make_report(
+    output_dir: Path,
+    states: Sequence[TarState],
+    *,
+    checked: bool,
+    quarantined: Mapping[str, str] = MappingProxyType({}),
+    working: Mapping[str, Worker] = MappingProxyType({}),
+    running: Running | None = None,
+) -> Report:
     """Pure: count states."""
     count = Counter(state.state for state in states)
     committed = [state.manifest for state in states if state.state == "committed" and state.manifest is not None]
@@ -80,6 +102,9 @@ def make_report(output_dir: Path, states: Sequence[TarState], *, checked: bool) 
         orphan_sidecars=sum(manifest.orphan_sidecars for manifest in committed),
         sidecar_faults=sum(manifest.sidecar_faults for manifest in committed),
         problems={state.name: state.problem for state in states if state.problem is not None},
+        quarantined=dict(quarantined),
+        working={s.name: working[s.name] for s in states if s.state != "committed" and s.name in working},
+        running=running,
         checked=checked,
     )
 
@@ -140,12 +165,7 @@ def _with_bar(found: Iterable[str | None], total: int) -> Iterable[str | None]:
 def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
     """The report in words."""
     lines = [f"Checking progress for {report.total_tars} tar files...", f"Output directory: {report.output_dir}", ""]
-    width = len(str(len(states)))
-    for number, state in enumerate(states, 1):
-        if verbose or state.problem is not None:
-            lines.append(f"[{number:>{width}}/{len(states)}] {MARKS[state.state]} {Path(state.tar).name}{_remark(state)}")
-    if verbose or report.problems:
-        lines.append("")
+    lines += _tar_lines(report, states, verbose=verbose)
     total = report.total_tars
     remaining = total - report.completed
     lines += [
@@ -160,6 +180,10 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         lines.append(f"  partial:             {report.partial}")
         lines.append(f"  not started:         {report.not_started}")
         lines.append(f"  invalid:             {report.invalid}")
+    if report.quarantined:
+        lines.append(f"In quarantine:         {len(report.quarantined)} (python -m tools.failures says why)")
+    if report.running is not None:
+        lines.append(f"Running:               {_describe_running(report.running)}")
     lines.append(f"Clips:                 {report.clips:,}")
     lines.append(f"Audio:                 {report.audio_hours:,.2f} hours")
     if report.errors:
@@ -175,6 +199,26 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
     if report.checked:
         lines.append(f"Validity:              {report.completed} files valid in every line, {report.invalid} invalid")
     return "\n".join(lines)
+
+
+def _tar_lines(report: Report, states: Sequence[TarState], *, verbose: bool) -> list[str]:
+    """A line per tar that needs a person or that somebody works on; with `verbose`, of every tar."""
+    shown = report.problems.keys() | (report.working.keys() if len(report.working) <= WORKING_SHOWN else set())
+    width = len(str(len(states)))
+    lines = []
+    for number, state in enumerate(states, 1):
+        if verbose or state.name in shown:
+            at = f": {report.working[state.name]}" if state.name in report.working else ""
+            mark = MARKS[state.state]
+            lines.append(f"[{number:>{width}}/{len(states)}] {mark} {Path(state.tar).name}{_remark(state)}{at}")
+    return [*lines, ""] if lines else []
+
+
+def _describe_running(found: Running) -> str:
+    if not found.known:
+        return "not known now"
+    words = describe_tasks(found.running, found.pending, found.reasons)
+    return "; ".join([*words, *([f"{found.unknown} submissions not known now"] if found.unknown else [])])
 
 
 def _remark(state: TarState) -> str:
@@ -221,6 +265,8 @@ def check_progress(
 ) -> int:
     """Say how far a run is. Exits 0 with a true report, 1 if there are invalid files, 2 if asked for what is not there."""
     setup_logging(verbose=verbose)
+    if not verbose:  # that squeue does not answer is said in the report
+        logging.getLogger("tar2tokens").setLevel(logging.ERROR)
     run = Run(output_dir.absolute())
     lists = {"Remaining": remaining_output, "Invalid": remaining_output.with_name(INVALID_LIST)}
     if completed_output is not None:
@@ -229,7 +275,7 @@ def check_progress(
     states = list(scan(run, _tars_of(run, tar_list, keep_dirs=keep_dirs)))
     if check_validity:
         states = _validate(run, states)
-    report = make_report(run.output_dir, states, checked=check_validity)
+    report = _look(run, states, checked=check_validity)
     failure: OSError | None = None
     written: list[str] = []
     try:  # before the report, which may be piped into something that stops reading
@@ -243,6 +289,16 @@ def check_progress(
     if failure is not None:
         raise InfrastructureError(f"the lists could not be written: {failure.strerror}: see --remaining-output") from failure
     return 1 if report.invalid else 0
+
+
+def _look(run: Run, states: Sequence[TarState], *, checked: bool) -> Report:
+    """The report, with what there is to say of tasks; a run that is done, or that nobody has launched, has none."""
+    launch = run.read_state().launch
+    if launch is None or all(state.state == "committed" for state in states):
+        return make_report(run.output_dir, states, checked=checked)
+    running, working = ask(run, cluster_of(launch, patience_s=SLURM_SECONDS))
+    quarantined = judge_files(run, states).quarantine
+    return make_report(run.output_dir, states, checked=checked, quarantined=quarantined, working=working, running=running)
 
 
 def _check_targets(run: Run, tar_list: Path | None, targets: Sequence[Path]) -> None:

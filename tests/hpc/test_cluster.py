@@ -1,189 +1,362 @@
-"""hpc/cluster.py: where workers go, what a slot's process does, and how ends are told apart."""
+"""hpc/cluster.py: what sbatch gets, and what is made of what Slurm's commands say; here they are small scripts."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import signal
+import re
+import sys
+import time
+from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 
-import msgspec
 import pytest
-from support.runs import committed_bytes
-from support.small_run import mulaw_spec, small_tar
+from support.slurm_commands import SlurmCommands
 
-from audio_tokenizers.errors import UsageError
-from hpc import cluster
-from hpc.cluster import Failure, LocalWorkers, Placement, check_path, place_workers, progress_file, run_slot, start_local
-from hpc.plan import make_plan
-from jobs.outputs import TarTask
-from jobs.reporting import Progress
-from jobs.spec import freeze_spec
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from hpc.cluster import (
+    JobSeen,
+    SlurmCluster,
+    SubmitLimitError,
+    SubmitUncertainError,
+    TaskSeen,
+    batch_text,
+    check_path,
+    task_environment,
+)
+from hpc.launch import Launch
+from hpc.submissions import Job, Submission
 
-
-class TestPlaces:
-    def test_one_worker_per_gpu(self) -> None:
-        """Each GPU gets a worker, and the workers share the cores."""
-        assert place_workers(["0", "1"], None, 1, 16, tars=9) == [Placement("0", 8), Placement("1", 8)]
-
-    def test_workers_share_gpus_evenly(self) -> None:
-        """--procs-per-gpu fills each GPU once before any twice, so that --workers below that leaves none idle."""
-        assert [place.gpu for place in place_workers(["0", "1"], None, 2, 8, tars=9)] == ["0", "1", "0", "1"]
-        assert [place.gpu for place in place_workers(["0", "1"], 2, 2, 8, tars=9)] == ["0", "1"]
-
-    def test_cpus(self) -> None:
-        """Without GPUs there is a worker per core, or as many as asked for, even more than cores."""
-        assert place_workers([], None, 1, 4, tars=9) == [Placement(None, 1)] * 4
-        assert place_workers([], 8, 1, 4, tars=9) == [Placement(None, 1)] * 8
-
-    def test_never_more_than_tars(self) -> None:
-        """Few tars get few workers, which then have all cores."""
-        assert place_workers([], None, 1, 8, tars=2) == [Placement(None, 4)] * 2
-        assert place_workers(["0", "1"], None, 1, 8, tars=1) == [Placement("0", 8)]
-        assert place_workers([], None, 1, 8, tars=0) == []
+GOLDEN = Path(__file__).parent / "golden"
+ROOT = str(Path(__file__).resolve().parents[2])
 
 
-@pytest.mark.parametrize("tag", ["%j", "%t", "%A", "%a"])
-def test_paths_that_submitit_would_change(tag: str) -> None:
-    """Where submitit would write logs to another folder, or raise, the path is refused; other percent signs are fine."""
-    with pytest.raises(UsageError, match=tag):
-        check_path(Path(f"/runs/x{tag}y/tokens"))
-    check_path(Path("/runs/100%/a b/'\"/tokens"))
+@pytest.fixture
+def slurm(tmp_path: Path) -> SlurmCommands:
+    return SlurmCommands(tmp_path / "bin")
 
 
-class TestSlot:
-    @pytest.fixture(autouse=True)
-    def environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            monkeypatch.setenv(name, "unset")
+@pytest.fixture
+def submission(tmp_path: Path) -> Submission:
+    folder = tmp_path / "tokens" / ".run" / "submissions" / "0001"
+    folder.mkdir(parents=True)
+    return Submission(folder)
 
-    def planned(self, tmp_path: Path, *tars: Path, freeze: bool = True) -> tuple[str, str]:
-        output = tmp_path / "tokens"
-        if freeze:
-            freeze_spec(output, mulaw_spec())
-        tasks = [TarTask(str(tar), tar.stem, 1) for tar in tars]
-        plan_file = tmp_path / "plan.json"
-        plan_file.write_bytes(msgspec.json.encode(make_plan(tasks, 1, mulaw_spec())))
-        return str(output), str(plan_file)
 
-    def published(self, tmp_path: Path) -> Progress:
-        return msgspec.json.decode(progress_file(tmp_path, 0).read_bytes(), type=Progress)
+SHARED = Launch(cluster="slurm", device="cuda", gpus_per_node=1)
 
-    def test_tokenizes_its_slot(self, tmp_path: Path) -> None:
-        """A slot's tars are committed, its counts are published, and its device and threads are its placement's."""
-        output, plan_file = self.planned(tmp_path, small_tar(tmp_path / "a.tar"), small_tar(tmp_path / "b.tar"))
-        assert run_slot(output, plan_file, 0, Placement(None, 3)) == 0
-        assert sorted(committed_bytes(Path(output))) == ["a.jsonl", "b.jsonl"]
-        assert (self.published(tmp_path).tars_done, self.published(tmp_path).finished) == (2, True)
-        assert os.environ["OMP_NUM_THREADS"] == "3"
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "unset"
 
-    def test_bad_tar_is_a_problem_and_not_the_end(self, tmp_path: Path) -> None:
-        """One tar that is missing costs the exit code, and not the next tar."""
-        output, plan_file = self.planned(tmp_path, tmp_path / "none.tar", small_tar(tmp_path / "b.tar"))
-        assert run_slot(output, plan_file, 0, Placement(None, 1)) == 1
-        assert list(committed_bytes(Path(output))) == ["b.jsonl"]
-        assert [name for name, _ in self.published(tmp_path).problems] == ["none"]
+def job_of(number: int, *, job_id: str = "", elements: int = 4) -> Job:
+    at = 1_700_000_000.0 + number
+    return Job(name=f"t-{number:04}", elements=elements, parallel=elements, host="h", intended_at=at, job_id=job_id)
 
-    def test_spec_of_another_run(self, tmp_path: Path) -> None:
-        """A plan never works with a spec that it was not made for; the reason is published."""
-        output, plan_file = self.planned(tmp_path, small_tar(tmp_path / "a.tar"), freeze=False)
-        assert run_slot(output, plan_file, 0, Placement(None, 1)) == 2
-        assert "its spec is not the one" in self.published(tmp_path).problems[0][1]
 
-    def test_handlers_are_given_back(self, tmp_path: Path) -> None:
-        """After its slot the process answers to signals as before."""
-        before = signal.getsignal(signal.SIGTERM)
-        output, plan_file = self.planned(tmp_path)
-        (tmp_path / "plan.json").write_bytes(
-            msgspec.json.encode(msgspec.structs.replace(make_plan([], 1, mulaw_spec()), slots=((),)))
+def jobs_of(submission: Submission, *jobs: Job) -> dict[int, tuple[Submission, Job]]:
+    return {number: (submission, job) for number, job in enumerate(jobs, 1)}
+
+
+class TestBatchText:
+    def check(self, name: str, launch: Launch, output_dir: str, job: Job, exclude: tuple[str, ...] = ()) -> str:
+        """Compare with a committed file, in which the interpreter's own path has a stand-in."""
+        text = batch_text(Submission(Path(output_dir, ".run", "submissions", "0003")), launch, job, exclude)
+        assert text.replace(sys.executable, "/PYTHON") == (GOLDEN / name).read_text()
+        return text
+
+    def test_one_gpu_of_a_shared_node(self) -> None:
+        """The plainest job: an array with a GPU each, no requeue, its output in the run directory."""
+        self.check("shared_node.sh", SHARED, "/runs/tokens", job_of(3, elements=1000))
+
+    def test_whole_nodes_with_everything_said(self) -> None:
+        """A process per GPU and more, every option, further options, setup lines, nodes to avoid, a path full of traps."""
+        launch = Launch(
+            cluster="slurm",
+            device="cuda",
+            gpus_per_node=4,
+            gpu_type="a100",
+            procs_per_gpu=2,
+            time_limit_min=240,
+            partition="big,small",
+            account="speech",
+            qos="high",
+            constraint="a100&nvlink",
+            cpus_per_gpu=16,
+            mem_per_gpu="40G",
+            setup=("module load cuda/12", 'echo "on $(hostname)"'),
+            slurm={"exclusive": True, "exclude": "n9", "comment": "it's odd"},
         )
-        assert run_slot(output, plan_file, 0, Placement(None, 1)) == 0
-        assert signal.getsignal(signal.SIGTERM) is before
+        job = Job(name="tar2tokens-ab-0003", elements=25, parallel=7, host="h", intended_at=0.0)
+        self.check("whole_node.sh", launch, '/runs/it\'s a "run" & more/$HOME/tokens', job, ("n2", "n1"))
+
+    def test_cpus_only(self) -> None:
+        """Without GPUs none are asked for, memory is for the task, and a short limit leaves the clock to the worker."""
+        launch = Launch(
+            cluster="slurm",
+            device="cpu",
+            gpus_per_node=0,
+            cpus_per_gpu=2,
+            mem_per_gpu="2G",
+            time_limit_min=1,
+            procs_per_gpu=2,
+        )
+        self.check("cpus.sh", launch, "/runs/tokens", job_of(3))
 
 
-class FakeProcess:
-    def __init__(self) -> None:
-        self.signals: list[int] = []
-
-    def send_signal(self, number: int) -> None:
-        self.signals.append(number)
-
-
-class FakeJob:
-    """What we use of a submitit job."""
-
-    def __init__(self, folder: Path, *, done: bool = True) -> None:
-        self._process = FakeProcess()
-        self.paths = SimpleNamespace(result_pickle=folder / "result.pkl", stderr=folder / "log.err")
-        self.is_done = done
-        folder.mkdir(exist_ok=True)
-
-    def done(self) -> bool:
-        return self.is_done
+@pytest.mark.parametrize("path", ["/runs/x%jy", "/runs/100%", "/runs/a\\b", "/runs/a\nb"])
+def test_paths_that_slurm_would_change(path: str) -> None:
+    """Where submitit or Slurm would write logs to another folder the path is refused; spaces and quotes are fine."""
+    with pytest.raises(UsageError, match="choose another folder"):
+        check_path(Path(path))
+    check_path(Path("/runs/a b/'\"/$HOME/tokens"))
 
 
-class TestWorkers:
-    def test_ends_are_told_apart(self, tmp_path: Path) -> None:
-        """A result is an end, whatever exit code it is; an exception, half a result and none are failures with a log."""
-        jobs = [FakeJob(tmp_path / str(number)) for number in range(4)]
-        jobs[0].paths.result_pickle.write_bytes(pickle.dumps(("success", 1)))
-        jobs[1].paths.result_pickle.write_bytes(pickle.dumps(("error", "Traceback ...\nValueError: bad\n")))
-        jobs[2].paths.result_pickle.write_bytes(pickle.dumps(("success", 0))[:5])
-        log_files = [job.paths.stderr for job in jobs]
-        assert LocalWorkers(jobs).failures() == [
-            Failure(1, "crashed: ValueError: bad", log_files[1]),
-            Failure(2, "was killed", log_files[2]),
-            Failure(3, "was killed", log_files[3]),
-        ]
+class TestEnvironment:
+    def test_a_job_that_we_are_in_ourselves_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Or else srun would take a controller's own job, its limits and its GPUs for the task's; the way to Slurm stays."""
+        for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_MEM_PER_CPU", "SBATCH_EXPORT", "SRUN_CPUS_PER_TASK"):
+            monkeypatch.setenv(name, "1")
+        monkeypatch.setenv("SLURM_CONF", "/etc/there")
+        monkeypatch.setenv("OTHER", "kept")
+        found = task_environment(SHARED)
+        assert [name for name in found if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))] == ["SLURM_CONF"]
+        assert (found["SLURM_CONF"], found["OTHER"]) == ("/etc/there", "kept")
 
-    def test_stopping_is_asked_again_and_only_of_the_living(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A SIGTERM that comes early is dropped by submitit, so it is sent again, at most once a second."""
-        now = iter([0.0, 0.0, 0.5, 1.0, 1.0])
-        monkeypatch.setattr(cluster.time, "monotonic", lambda: next(now))
-        living, ended = FakeJob(tmp_path / "1", done=False), FakeJob(tmp_path / "2")
-        workers = LocalWorkers([living, ended])
-        assert workers.running() == 1
-        for _ in range(3):
-            workers.ask_to_stop()
-        assert living._process.signals == [signal.SIGTERM, signal.SIGTERM]
-        assert ended._process.signals == []
+    def test_what_was_kept_for_cron(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A cron job's own PATH does not hide that of whoever submitted, and what it lacks comes from there too."""
+        monkeypatch.setenv("PATH", "/bin")
+        monkeypatch.delenv("SLURM_CONF", raising=False)
+        monkeypatch.setenv("PYTHONPATH", "/cron")
+        kept = {"PATH": "/opt/slurm/bin:/bin", "SLURM_CONF": "/etc/there", "PYTHONPATH": f"/mine:{ROOT}"}
+        found = task_environment(Launch(cluster="slurm", device="cpu", gpus_per_node=0, environment=kept))
+        assert (found["PATH"], found["SLURM_CONF"]) == ("/opt/slurm/bin:/bin", "/etc/there")
+        assert found["PYTHONPATH"] == f"{ROOT}:/mine"
 
-    def test_start_that_fails_stops_those_that_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """If the second worker cannot be started, the first is not left to itself; the environment is as before."""
-        import submitit
 
-        first = FakeJob(tmp_path / "1", done=False)
-        first._process.send_signal = lambda _number: setattr(first, "is_done", True)
-        answers = iter([first])
+FAILED = "sbatch: error: Batch job submission failed: "
+POLICY = f"{FAILED}Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n"
 
-        class Executor:
-            def __init__(self, folder: Path) -> None:
-                self.folder = folder
 
-            def update_parameters(self, **_: object) -> None:
-                assert "PYTHONPATH" not in os.environ
+class TestSubmit:
+    def submit(self, slurm: SlurmCommands, submission: Submission) -> str:
+        return SlurmCluster(slurm.environment).submit(submission, SHARED, job_of(1), ("n3",))
 
-            def submit(self, *_: object) -> FakeJob:
-                assert os.environ["PYTHONPATH"]
-                assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
-                try:
-                    return next(answers)
-                except StopIteration:
-                    raise OSError("no space") from None
+    def test_sbatch_gets_the_text_that_is_kept(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """What was submitted can be read afterwards, the folder of the logs is there, and the job's id comes back."""
+        slurm.answer("sbatch", out="4711\n")
+        assert self.submit(slurm, submission) == "4711"
+        text = (slurm.folder / "script").read_text()
+        assert text == submission.script_file.read_text() == batch_text(submission, SHARED, job_of(1), ("n3",))
+        assert submission.logs.is_dir()
 
-        monkeypatch.delenv("PYTHONPATH", raising=False)
-        monkeypatch.setattr(submitit, "LocalExecutor", Executor)
-        with pytest.raises(OSError, match="no space"):
-            start_local(tmp_path, tmp_path, tmp_path / "plan.json", [Placement(None, 1)] * 2)
-        assert first.is_done
-        assert "PYTHONPATH" not in os.environ
-        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    @pytest.mark.parametrize("out", ["4711;cluster\n", "submission notes\n4711\n"])
+    def test_other_ways_to_tell_the_id(self, out: str, slurm: SlurmCommands, submission: Submission) -> None:
+        """A cluster's name behind the id, or a site's words before it, are no part of it."""
+        slurm.answer("sbatch", out=out)
+        assert self.submit(slurm, submission) == "4711"
 
-    def test_nothing_is_started_after_an_interruption(self, tmp_path: Path) -> None:
-        """Ctrl-C while workers are being started starts no more of them."""
-        places = [Placement(None, 1)] * 3
-        workers = start_local(tmp_path, tmp_path / "s", tmp_path / "plan.json", places, lambda: True)
-        assert workers.running() == 0
-        assert workers.failures() == []
+    @pytest.mark.parametrize(
+        "first",
+        [
+            "sbatch: error: AssocMaxSubmitJobLimit",
+            "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+            "sbatch: error: QOSGrpSubmitJobsLimit",
+            "sbatch: error: AssocGrpSubmitJobsLimit",
+        ],
+    )
+    def test_a_limit_is_no_error(self, first: str, slurm: SlurmCommands, submission: Submission) -> None:
+        """Slurm's words for too many jobs mean: later."""
+        slurm.answer("sbatch", err=f"{first}\n{POLICY}", code=1)
+        with pytest.raises(SubmitLimitError):
+            self.submit(slurm, submission)
+
+    def test_a_full_controller_is_no_error(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """A site whose whole queue is full takes more later."""
+        slurm.answer("sbatch", err=f"{FAILED}Resource temporarily unavailable\n", code=1)
+        with pytest.raises(SubmitLimitError):
+            self.submit(slurm, submission)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            f"sbatch: error: invalid partition specified: nope\n{FAILED}Invalid partition name specified",
+            f"{FAILED}Invalid account or account/partition combination specified",
+            f"{FAILED}Invalid qos specification",
+            f"{FAILED}Requested node configuration is not available",
+            "sbatch: error: Invalid generic resource (gres) specification",
+            "sbatch: error: CPU count per node can not be satisfied",
+            "sbatch: error: Memory specification can not be satisfied",
+            f"{FAILED}Invalid job array specification",
+            "sbatch: unrecognized option '--no-such'",
+            f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{POLICY}",
+        ],
+    )
+    def test_a_refusal_is_told_in_slurms_words(self, words: str, slurm: SlurmCommands, submission: Submission) -> None:
+        """What Slurm will never take is the user's to mend, be it a limit that every such job breaks."""
+        slurm.answer("sbatch", err=f"{words}\n", code=1)
+        with pytest.raises(UsageError, match=re.escape(words.splitlines()[0])):
+            self.submit(slurm, submission)
+
+    @pytest.mark.parametrize(
+        ("out", "err", "code"),
+        [
+            ("4711\n", "sbatch: error: something broke\n", 1),
+            ("4711\n", "sbatch: error: Invalid partition name specified\n", 1),
+            ("", f"{FAILED}Socket timed out on send/recv operation\n", 1),
+            ("", f"{FAILED}Unable to contact slurm controller (connect failure)\n", 1),
+            (
+                "",
+                f"sbatch: error: Slurm temporarily unable to accept job, sleeping\n{FAILED}Socket timed out\n",
+                1,
+            ),
+            ("", "Segmentation fault\n", 139),
+            ("", "", 0),
+            ("no number\n", "", 0),
+        ],
+    )
+    def test_what_may_have_been_submitted(
+        self, out: str, err: str, code: int, slurm: SlurmCommands, submission: Submission
+    ) -> None:
+        """An id and then a failure, no answer of the controller, or no id at all: the job may be there, so look it up."""
+        slurm.answer("sbatch", out, err, code)
+        with pytest.raises(SubmitUncertainError):
+            self.submit(slurm, submission)
+
+    def test_no_answer_in_time(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """An sbatch that hangs is not waited for; whether it submitted is not known."""
+        slurm.answer("sbatch", out="4711\n", hangs=True)
+        with pytest.raises(SubmitUncertainError, match="no answer in"):
+            SlurmCluster(slurm.environment, patience_s=0.5).submit(submission, SHARED, job_of(1), ())
+
+    def test_no_sbatch_at_all(self, submission: Submission, tmp_path: Path) -> None:
+        """Without Slurm's commands the message says what is missing."""
+        with pytest.raises(UsageError, match=r"sbatch: No such file.*PATH"):
+            SlurmCluster({"PATH": str(tmp_path)}).submit(submission, SHARED, job_of(1), ())
+
+    def test_a_single_job(self, slurm: SlurmCommands) -> None:
+        """A script of one's own goes in under its name with its options."""
+        slurm.answer("sbatch", out="9\n")
+        assert SlurmCluster(slurm.environment).submit_script("chain", "#!/bin/sh\n", "--begin=now+10minutes") == "9"
+        assert slurm.calls() == ["sbatch --parsable --job-name=chain --begin=now+10minutes"]
+        assert (slurm.folder / "script").read_text() == "#!/bin/sh\n"
+
+
+class TestLook:
+    def test_one_squeue_however_many_jobs(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """All jobs are asked for at once, by name: so one whose sbatch never told its id is found, and its id learned."""
+        slurm.answer(
+            "squeue",
+            out="t-0001|50|0|RUNNING|n1|None\nt-0001|50|3|PENDING||Resources\nt-0003|52|12|COMPLETING|n4|None\n"
+            "t-9999|53|0|RUNNING|n1|None\nt-0002|54|N/A|RUNNING|n1|None\nslurm_load_jobs: hm\n",
+        )
+        seen = SlurmCluster(slurm.environment).look(
+            jobs_of(submission, job_of(1, job_id="50"), job_of(2, job_id="51"), job_of(3))
+        )
+        assert seen == {
+            1: JobSeen("50", {0: TaskSeen("RUNNING", "n1"), 3: TaskSeen("PENDING", "", "Resources")}),
+            2: None,
+            3: JobSeen("52", {12: TaskSeen("COMPLETING", "n4")}),
+        }
+        assert len(slurm.calls()) == 1
+        assert "--name=t-0001,t-0002,t-0003" in slurm.calls()[0]
+
+    @pytest.mark.parametrize("hangs", [False, True])
+    def test_no_answer_is_not_an_empty_queue(self, hangs: bool, slurm: SlurmCommands, submission: Submission) -> None:
+        """When squeue fails nothing is known of any job, whatever it printed before that."""
+        slurm.answer("squeue", out="t-0001|50|0|RUNNING|n1|None\n", err="slurm_load_jobs error\n", code=1, hangs=hangs)
+        cluster = SlurmCluster(slurm.environment, patience_s=0.5 if hangs else 60.0)
+        assert cluster.look(jobs_of(submission, job_of(1), job_of(2))) == {}
+
+    def test_nothing_to_ask(self, slurm: SlurmCommands) -> None:
+        """Without jobs Slurm is left alone: a list of no names would ask for everybody's."""
+        assert SlurmCluster(slurm.environment).look({}) == {}
+        assert slurm.calls() == []
+
+    def test_jobs_of_a_name(self, slurm: SlurmCommands) -> None:
+        """Those that have not ended; no answer is an error, not an empty list."""
+        slurm.answer("squeue", out="7\n9\n")
+        assert SlurmCluster(slurm.environment).find_jobs("chain") == ["7", "9"]
+        slurm.answer("squeue", err="slurm_load_jobs error: Unable to contact slurm controller\n", code=1)
+        with pytest.raises(InfrastructureError, match="Unable to contact"):
+            SlurmCluster(slurm.environment).find_jobs("chain")
+
+
+class TestExplain:
+    def test_states_by_element(self, slurm: SlurmCommands) -> None:
+        """One sacct for all; pending ranges and the user behind CANCELLED are understood, other jobs are not ours."""
+        slurm.answer(
+            "sacct",
+            out="50_0|COMPLETED\n50_1|CANCELLED by 0\n50_[2,4-6%1]|CANCELLED by 1000\n51_3|TIMEOUT\n51_4|OUT_OF_MEMORY\n"
+            "52_0|COMPLETED\n50|COMPLETED\n50_0.batch|FAILED\n\nnoise\n",
+        )
+        found = SlurmCluster(slurm.environment).explain({1: job_of(1, job_id="50"), 2: job_of(2, job_id="51"), 3: job_of(3)})
+        assert found == {
+            1: {0: "COMPLETED", 1: "CANCELLED", 2: "CANCELLED", 4: "CANCELLED", 5: "CANCELLED", 6: "CANCELLED"},
+            2: {3: "TIMEOUT", 4: "OUT_OF_MEMORY"},
+        }
+        assert len(slurm.calls()) == 1
+        assert "--jobs=50,51 " in slurm.calls()[0]
+
+    def test_asks_back_to_before_the_oldest_job(self, slurm: SlurmCommands) -> None:
+        """Without a start sacct knows of today only; clocks of hosts may differ, so it begins an hour early."""
+        SlurmCluster(slurm.environment).explain({1: job_of(1, job_id="50"), 2: job_of(2, job_id="51")})
+        start = re.search(r"--starttime=(\S+)", slurm.calls()[0])
+        assert start is not None
+        assert time.mktime(datetime.fromisoformat(start[1]).timetuple()) == job_of(1).intended_at - 3600
+
+    def test_no_accounting(self, slurm: SlurmCommands, tmp_path: Path) -> None:
+        """Where there is no accounting, or no sacct, nobody knows; and what nobody knows is no error."""
+        slurm.answer("sacct", err="Slurm accounting storage is disabled\n", code=1)
+        assert SlurmCluster(slurm.environment).explain({1: job_of(1, job_id="50")}) == {}
+        assert SlurmCluster({"PATH": str(tmp_path / "none")}).explain({1: job_of(1, job_id="50")}) == {}
+        assert SlurmCluster(slurm.environment).explain({1: job_of(1)}) == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "size"),
+    [
+        ({"out": "KillWait     = 30 sec\nMaxArraySize            = 5\nMaxJobCount = 10000\n"}, 5),
+        ({"out": "MaxArraySize=0\n"}, 1),
+    ],
+)
+def test_size_of_arrays(answer: dict, size: int, slurm: SlurmCommands) -> None:
+    """As the site says."""
+    slurm.answer("scontrol", **answer)
+    assert SlurmCluster(slurm.environment).max_array() == size
+    assert slurm.calls() == ["scontrol show config"]
+
+
+def test_size_of_arrays_that_nobody_tells(slurm: SlurmCommands) -> None:
+    """Where nobody answers there is no guess: a wrong one would be refused for good."""
+    slurm.answer("scontrol", err="Unable to contact slurm controller\n", code=1)
+    with pytest.raises(SubmitUncertainError, match="Unable to contact"):
+        SlurmCluster(slurm.environment).max_array()
+
+
+class TestOrders:
+    def test_cancel_by_id_and_by_name(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """Jobs end by their ids; one whose id nobody has learned ends by its name."""
+        SlurmCluster(slurm.environment).cancel(
+            jobs_of(submission, job_of(1, job_id="50"), job_of(2), job_of(3, job_id="52"))
+        )
+        assert slurm.calls() == ["scancel --quiet 50 52", "scancel --quiet --name=t-0002"]
+
+    def test_cancel_of_nothing(self, slurm: SlurmCommands) -> None:
+        """Nothing is asked of scancel without saying what it is to end."""
+        SlurmCluster(slurm.environment).cancel({})
+        SlurmCluster(slurm.environment).cancel_jobs([])
+        assert slurm.calls() == []
+
+    def test_cancel_that_is_not_taken(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """Tasks that may still run are not said to be told."""
+        slurm.answer("scancel", err="scancel: error: Unable to contact slurm controller\n", code=1)
+        with pytest.raises(InfrastructureError, match="try again"):
+            SlurmCluster(slurm.environment).cancel(jobs_of(submission, job_of(1, job_id="50")))
+
+    def test_nodes_are_avoided_by_those_that_wait(self, slurm: SlurmCommands) -> None:
+        """Waiting tasks of known jobs are kept away; that Slurm does not take it is no error."""
+        slurm.answer("scontrol", err="error\n", code=1)
+        SlurmCluster(slurm.environment).avoid([job_of(1, job_id="50"), job_of(2)], ["n2", "n1"])
+        assert slurm.calls() == ["scontrol update JobId=50 ExcNodeList=n1,n2"]
+
+    def test_wait_for_others(self, slurm: SlurmCommands) -> None:
+        """A job starts when others have ended, however they end; that Slurm does not take it is no error."""
+        slurm.answer("scontrol", err="error\n", code=1)
+        SlurmCluster(slurm.environment).wait_for_jobs("9", ["50", "52"])
+        assert slurm.calls() == ["scontrol update JobId=9 Dependency=afterany:50:52 StartTime=now"]

@@ -1,183 +1,219 @@
-"""hpc/monitor.py: the live line, a clean stop, and one message for each thing that went wrong."""
+"""hpc/monitor.py: a run in figures and in words, on a terminal and without one, and interruptions that are remembered."""
 
 from __future__ import annotations
 
+import io
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import msgspec
 import pytest
-from support.small_run import mulaw_spec
+from rich.console import Console
+from support.fake_cluster import Campaign, FakeCluster
 
-from hpc import monitor
-from hpc.cluster import Failure, progress_file
-from hpc.monitor import Interruption, add_up, describe_problems, follow
-from hpc.plan import make_plan
-from jobs.outputs import TarTask
-from jobs.reporting import Progress
+from hpc.cluster import TaskSeen
+from hpc.controller import GRACE_SECONDS
+from hpc.failures import Failure
+from hpc.monitor import (
+    Interruption,
+    Screen,
+    Snapshot,
+    Speed,
+    describe_failures,
+    describe_log,
+    describe_running,
+    line,
+    table,
+    take_snapshot,
+)
+from jobs.reporting import Progress, Try, write_progress
 
-PLAN = make_plan([TarTask("/d/1.tar", "1", 3_000_000), TarTask("/d/2.tar", "2", 1_000_000)], 2, mulaw_spec())
-
-
-class FakeWorkers:
-    """Workers that run for as many looks as given."""
-
-    def __init__(self, looks: int, failures: list[Failure] | None = None) -> None:
-        self.looks = looks
-        self.asked = 0
-        self._failures = failures or []
-        self.on_look = lambda: None
-
-    def running(self) -> int:
-        self.on_look()
-        self.looks -= 1
-        return 2 if self.looks >= 0 else 0
-
-    def ask_to_stop(self) -> None:
-        self.asked += 1
-
-    def stop_all(self) -> None:
-        self.asked += 1
-
-    def failures(self) -> list[Failure]:
-        return self._failures
+NOTHING = Snapshot(
+    tars=4, done=0, quarantined=0, clips=0, errors=0, audio_seconds=0.0, bytes_done=0, bytes_total=4_000_000,
+    running={}, pending=0, submitted=0, waiting=0, reasons={}, unknown=0, excluded=(),
+)  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "POLL_SECONDS", 0.001)
+def snapshot(**values: object) -> Snapshot:
+    """A run of four tars."""
+    return Snapshot(**{**{name: getattr(NOTHING, name) for name in NOTHING.__struct_fields__}, **values})
 
 
-def publish(folder: Path, slot: int, progress: Progress) -> None:
-    progress_file(folder, slot).write_bytes(msgspec.json.encode(progress))
+def shown(now: Snapshot, *notes: str) -> str:
+    """The table, as a terminal would show it."""
+    screen = io.StringIO()
+    Console(file=screen, width=120).print(table(now, "speed", list(notes)))
+    return screen.getvalue()
 
 
-def test_sum_over_workers() -> None:
-    """Counts add up; the whole is finished when each part is."""
-    parts = [
-        Progress(clips=2, errors=1, audio_seconds=3.0, tars_done=1, bytes_done=10, problems=[("a", "x")], finished=True),
-        Progress(clips=5, audio_seconds=4.5, bytes_done=7),
-    ]
-    expected = Progress(clips=7, errors=1, audio_seconds=7.5, tars_done=1, bytes_done=17, problems=[("a", "x")])
-    assert add_up(parts) == expected
+class TestSnapshot:
+    def test_what_runs_and_what_waits(self, tmp_path: Path) -> None:
+        """Running tasks by node, pending ones with Slurm's reasons, tars for which there is no job yet."""
+        campaign = Campaign(tmp_path, 6, FakeCluster(queue_limit=4))
+        campaign.controller().round()
+        first, *_ = campaign.cluster.living()
+        for element, node in enumerate(("n2", "n1", "n2")[: len(first.alive)]):
+            campaign.cluster.begin(first, element, node)
+        now = take_snapshot(campaign.controller().round())
+        assert now.running == {"n1": 1, "n2": 2}
+        assert (now.pending, now.reasons, now.waiting) == (1, {"Priority": 1}, 2)
+        assert (now.tars, now.done, now.unknown) == (6, 0, 0)
+
+    def test_live_counts_of_running_tasks(self, tmp_path: Path) -> None:
+        """Bytes and audio of tars that are under way are those that their workers report."""
+        campaign = Campaign(tmp_path, 2)
+        controller = campaign.controller()
+        controller.round()
+        (job,) = campaign.cluster.living()
+        size = campaign.tars[0].stat().st_size
+        report = Progress(clips=2, audio_seconds=7.0, tar_bytes=600, tries=[Try("0", "working", gained=2)], node="n1")
+        campaign.cluster.begin(job, 0)
+        write_progress(job.submission.report_file(0), report)
+        now = take_snapshot(controller.round())
+        assert (now.bytes_done, now.bytes_total, now.audio_seconds) == (600, 2 * size, 7.0)
+
+    def test_end(self, tmp_path: Path) -> None:
+        """When all is committed, clips, errors and bytes are those of the files."""
+        campaign = Campaign(tmp_path, 2)
+        controller = campaign.controller()
+        controller.round()
+        campaign.cluster.run_all()
+        now = take_snapshot(controller.round())
+        size = sum(tar.stat().st_size for tar in campaign.tars)
+        assert (now.done, now.clips, now.errors, now.bytes_done, now.bytes_total) == (2, 6, 2, size, size)
+        assert (now.running, now.pending) == ({}, 0)
+
+    def test_tars_in_quarantine_are_no_work_left(self, tmp_path: Path) -> None:
+        """What has been given up delays no ETA: its bytes are not among those to do."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.tars[1].write_bytes(campaign.tars[1].read_bytes()[:700])
+        controller = campaign.controller()
+        controller.round()
+        campaign.cluster.run_all()
+        now = take_snapshot(controller.round())
+        assert (now.done, now.quarantined) == (1, 1)
+        assert now.bytes_done == now.bytes_total == campaign.tars[0].stat().st_size
+
+    def test_not_known(self, tmp_path: Path) -> None:
+        """Where squeue fails, a submission counts as unknown, and not as ended."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.controller().round()
+        campaign.cluster.blind = True
+        campaign.clock.now += GRACE_SECONDS
+        now = take_snapshot(campaign.controller().round())
+        assert now.unknown == 1
+        assert "1 submissions of which nobody can tell now" in describe_running(now)
 
 
-def test_all_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without problems the exit code is 0, the counts are the last ones published, and stderr stays empty."""
-    workers = FakeWorkers(2)
-    workers.on_look = lambda: [publish(tmp_path, slot, Progress(clips=4, tars_done=1)) for slot in (0, 1)]
-    outcome = follow(workers, tmp_path, PLAN, Interruption())
-    assert (outcome.exit_code, outcome.total.clips, outcome.total.tars_done) == (0, 8, 2)
-    assert capsys.readouterr() == ("", "")
+class TestWords:
+    def test_speed_is_that_of_this_watch(self) -> None:
+        """The rate and the ETA count from the first look on; hours are those of the whole run."""
+        first = snapshot(audio_seconds=3600.0, bytes_done=1_000_000)
+        speed = Speed(first, 100.0)
+        assert speed.words(first, 100.0) == "1.00 audio-h at 0 audio-h/h, ETA ?"
+        later = snapshot(audio_seconds=7200.0, bytes_done=2_000_000)
+        assert speed.words(later, 136.0) == "2.00 audio-h at 100 audio-h/h, ETA 0:01:12"
+
+    def test_running(self) -> None:
+        """Tasks by node, no more nodes than a line holds, and what waits for what."""
+        assert describe_running(snapshot()) == "no task runs"
+        busy = snapshot(running={"n1": 4, "n2": 8}, pending=3, reasons={"Resources": 2, "Priority": 1}, waiting=5)
+        words = describe_running(busy).split("; ")
+        assert words[:2] == ["12 tasks run on n1 (4), n2 (8)", "3 pending (Resources, Priority)"]
+        assert words[2].startswith("5 tars wait")
+        many = snapshot(running={f"n{number:02}": 1 for number in range(11)})
+        assert describe_running(many).startswith("11 tasks run on n00 (1), ")
+        assert describe_running(many).endswith(" and 3 more nodes")
+
+    def test_arrays_of_this_very_round(self, tmp_path: Path) -> None:
+        """What a round has submitted cannot have been seen yet: it is told, or it would look as if nothing went on."""
+        campaign = Campaign(tmp_path, 2)
+        assert "1 array submitted just now" in describe_running(take_snapshot(campaign.controller().round()))
+        assert "submitted" not in describe_running(take_snapshot(campaign.controller().round()))
+
+    def test_line(self) -> None:
+        """A round in one line, with the quarantine if there is one."""
+        assert line(snapshot(done=1, clips=9, errors=2), "SPEED") == "1/4 tars, 9 clips, 2 errors, SPEED; no task runs"
+        assert "2 errors, 1 in quarantine, SPEED" in line(snapshot(done=1, errors=2, quarantined=1), "SPEED")
+
+    def test_table(self) -> None:
+        """All of it as a table; quarantine, avoided nodes and notes only where there are some."""
+        plain = shown(snapshot(done=1, bytes_done=1_000_000, clips=1234))
+        assert "1 of 4 done (25.0 % of the bytes)" in plain
+        assert "1,234" in plain
+        assert "quarantine" not in plain
+        assert "avoided" not in plain
+        full = shown(snapshot(quarantined=2, excluded=("n7", "n9")), "3 tars met trouble")
+        assert "2 tars: python -m tools.failures says why" in full
+        assert "n7, n9" in full
+        assert "3 tars met trouble" in full
+
+    def test_names_are_no_markup(self) -> None:
+        """A node or a reason with brackets is shown as it is."""
+        assert "n[1-2] (1)" in shown(snapshot(running={"n[1-2]": 1}))
+        assert "[red]x[/red]" in shown(snapshot(), "[red]x[/red]")
+
+    def test_one_problem_of_many_tars_is_one_message(self) -> None:
+        """What is wrong with every tar is told once, with a few of their names; what has no tar has no name."""
+        failures = [Failure("no weights", [str(number) for number in range(9)]), Failure("cut", ["x"]), Failure("silent")]
+        assert describe_failures(failures) == ["0, 1, 2, 3, 4 and 4 more: no weights", "x: cut", "silent"]
+        assert describe_failures([]) == []
+
+    def test_end_of_a_log(self, tmp_path: Path) -> None:
+        """The log's path and its last lines, indented; of one that is not there nothing is said."""
+        log = tmp_path / "log.out"
+        log.write_text("".join(f"line {number}\n" for number in range(40)))
+        words = describe_log(Failure("x", log_file=log)).splitlines()
+        assert words[0] == f"the end of {log}:"
+        assert words[-1] == "  line 39"
+        assert len(words) < 20
+        assert describe_log(Failure("x", log_file=tmp_path / "none")) == ""
+        assert describe_log(Failure("x")) == ""
 
 
-def test_plain_lines_have_rate_and_eta(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a terminal a line now and then tells tars, clips, audio-hours per hour and when it will be done."""
-    moments = iter(range(0, 1000, 60))
-    monkeypatch.setattr(monitor.time, "monotonic", lambda: float(next(moments)))
-    workers = FakeWorkers(3)
-    states = iter(
-        [Progress(clips=1, bytes_done=1_000_000)] + [Progress(clips=9, audio_seconds=7200, bytes_done=2_000_000)] * 5
-    )
-    workers.on_look = lambda: publish(tmp_path, 0, next(states))
-    follow(workers, tmp_path, PLAN, Interruption())
-    lines = capsys.readouterr().err.splitlines()
-    assert "0/2 tars, 9 clips, 0 errors, 2.00 audio-h at" in lines[-1]
-    assert "audio-h/h, ETA 0:" in lines[-1]
+class TestScreen:
+    def test_plain_lines_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Without a terminal a line every ten seconds is enough: a log of cron or of a chain stays readable."""
+        screen = Screen(0.0)
+        speed = Speed(snapshot(), 0.0)
+        with screen.on():
+            for moment in (1.0, 9.0, 11.0, 12.0, 22.0):
+                screen.show(snapshot(clips=int(moment)), speed, moment, [])
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert [text.split(", ")[1] for text in err.splitlines()] == ["11 clips", "22 clips"]
 
-
-def test_terminal_shows_rate_and_eta_on_the_bar(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a terminal the bar carries the same words."""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    publish(tmp_path, 0, Progress(clips=9, audio_seconds=7200, bytes_done=2_000_000))
-    follow(FakeWorkers(2), tmp_path, PLAN, Interruption())
-    bar = capsys.readouterr().err
-    assert "2.00M/4.00M" in bar
-    assert "9 clips" in bar
-    assert "audio-h/h, ETA" in bar
-
-
-def test_one_problem_of_many_tars_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is wrong with every tar is told once, with a few of their names."""
-    publish(tmp_path, 0, Progress(problems=[(str(number), "no weights") for number in range(9)] + [("x", "cut")]))
-    publish(tmp_path, 1, Progress(problems=[("", "its spec is another")]))
-    assert follow(FakeWorkers(0), tmp_path, PLAN, Interruption()).exit_code == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "error: 0, 1, 2, 3, 4 and 4 more: no weights",
-        "error: x: cut",
-        "error: its spec is another",
-    ]
-    assert describe_problems([]) == []
-
-
-def test_dead_worker_is_told_with_the_end_of_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A worker that died is an error with its log's path and last lines; a log that is not there is no second error."""
-    log_file = tmp_path / "w.err"
-    log_file.write_text("".join(f"line {number}\n" for number in range(9)))
-    failures = [Failure(0, "was killed", log_file), Failure(1, "was killed", tmp_path / "none")]
-    assert follow(FakeWorkers(0, failures), tmp_path, PLAN, Interruption()).exit_code == 1
-    message = capsys.readouterr().err
-    assert f"worker 0 was killed; its log is {log_file}; the end of it:\n  line 4" in message
-    assert "line 3" not in message
-    assert f"worker 1 was killed; its log is {tmp_path / 'none'} (empty)" in message
-
-
-def test_full_disk_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a full disk a worker can write neither its counts nor its log: then the disk itself is looked at."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=0))
-    follow(FakeWorkers(0, [Failure(0, "was killed", tmp_path / "none")]), tmp_path, PLAN, Interruption())
-    assert "is full: make room" in capsys.readouterr().err
+    def test_terminal_has_a_live_table(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a terminal every round is shown, notes included; afterwards the last one stays."""
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        screen = Screen(0.0)
+        with screen.on():
+            screen.show(snapshot(done=1), Speed(snapshot(), 0.0), 0.1, ["a note"])
+        err = capsys.readouterr().err
+        assert "1 of 4 done" in err
+        assert "a note" in err
 
 
 class TestInterruption:
     def test_signals_are_remembered_and_handlers_given_back(self) -> None:
-        """The first signal counts; outside the block everything is as before."""
+        """The first signal counts, further ones are counted; outside the block everything is as before."""
         before = signal.getsignal(signal.SIGTERM)
         interruption = Interruption()
         with interruption.listening():
             assert not interruption()
             os.kill(os.getpid(), signal.SIGTERM)
+            assert interruption.count == 1
             os.kill(os.getpid(), signal.SIGINT)
         assert interruption()
-        assert interruption.signal == signal.SIGTERM
+        assert (interruption.signal, interruption.count) == (signal.SIGTERM, 2)
         assert signal.getsignal(signal.SIGTERM) is before
 
-    def test_workers_are_asked_until_they_have_ended(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """An interruption is told once, passed on as long as a worker runs, and is the exit code."""
-        interruption = Interruption()
-        interruption.signal = signal.SIGINT
-        workers = FakeWorkers(3)
-        assert follow(workers, tmp_path, PLAN, interruption).exit_code == 130
-        assert workers.asked == 3
-        assert capsys.readouterr().err.count("SIGINT: 2 workers finish the clip in hand") == 1
 
-    def test_worker_that_had_not_begun_is_no_failure(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """A signal kills a process that is still starting; only one that had begun has something to tell."""
-        interruption = Interruption()
-        interruption.signal = signal.SIGTERM
-        publish(tmp_path, 1, Progress())
-        failures = [Failure(slot, "was killed", tmp_path / f"{slot}.err") for slot in (0, 1)]
-        assert follow(FakeWorkers(0, failures), tmp_path, PLAN, interruption).exit_code == 143
-        message = capsys.readouterr().err
-        assert "worker 1 was killed" in message
-        assert "worker 0" not in message
-
-    def test_lost_terminal_stops_the_workers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """When progress can be shown no more, workers are not left behind."""
-        workers = FakeWorkers(5)
-
-        def gone() -> None:
-            raise BrokenPipeError
-
-        workers.on_look = gone
-        with pytest.raises(BrokenPipeError):
-            follow(workers, tmp_path, PLAN, Interruption())
-        assert workers.asked == 1
+def test_pending_reason_that_slurm_has_not_given(tmp_path: Path) -> None:
+    """A task that nobody has looked at yet has no reason; that is said, and not left blank."""
+    campaign = Campaign(tmp_path, 1)
+    campaign.controller().round()
+    campaign.cluster.living()[0].alive[0] = TaskSeen("PENDING")
+    now = take_snapshot(campaign.controller().round())
+    assert describe_running(now) == "no task runs; 1 pending (no reason given yet)"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import msgspec
 import pytest
 from support.small_run import CLIPS, small_tar, tokenize
 
+from hpc import progress
 from hpc.progress import scan, state_of
 from hpc.run import ListedTar, Run
 from jobs.outputs import TarPaths, read_manifest
+from jobs.records import Manifest
 
 
 @pytest.fixture
@@ -94,8 +97,49 @@ def test_files_that_are_not_ours_are_invalid(committed: tuple[Path, TarPaths], c
     assert words in state.problem
 
 
-def test_scan_keeps_the_order(tmp_path: Path) -> None:
-    """States come in the order of the list, however many threads look."""
-    names = [f"{number:03}" for number in range(40)]
+@pytest.mark.parametrize("waiting", [0.0, 1e9])
+def test_scan_keeps_the_order(waiting: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """States come in the order of the list, in one thread where files answer at once, and in several where they do not."""
+    monkeypatch.setattr(progress, "WAITING_SECONDS", waiting)
+    threads = set()
+
+    def noting(tar: str, paths: TarPaths) -> progress.TarState:
+        threads.add(threading.current_thread())
+        return state_of(tar, paths)
+
+    monkeypatch.setattr(progress, "state_of", noting)
+    names = [f"{number:04}" for number in range(20 * progress.CHUNK_TARS + 1)]
     states = scan(Run(tmp_path), [ListedTar(f"/d/{name}.tar", name) for name in names])
     assert [state.name for state in states] == names
+    assert (len(threads) > 1) == (waiting == 0.0)
+
+
+def test_the_latest_attempt_is_what_is_known_of_a_partial(tmp_path: Path) -> None:
+    """A manifest that was written for a commit that did not happen says nothing of the attempt after it."""
+    tar = small_tar(tmp_path / "a.tar")
+    paths = TarPaths(tmp_path, "a")
+    tokenize(tar, tmp_path)
+    paths.committed.unlink()
+    assert state_of(str(tar), paths).state == "not_started"
+    tokenize(tar, tmp_path, stop=lambda: True)
+    state = state_of(str(tar), paths)
+    assert state.manifest is not None
+    assert (state.state, state.manifest.verdict, state.manifest.clips) == ("partial", "in_progress", 1)
+    paths.attempt.write_bytes(b"{")
+    assert state_of(str(tar), paths).state == "invalid"
+
+
+def test_a_commit_during_the_look_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tar that is committed between two questions is still unfinished, or committed: never a file without a manifest."""
+    tar = small_tar(tmp_path / "a.tar")
+    paths = TarPaths(tmp_path, "a")
+
+    def commit_first(paths: TarPaths) -> Manifest | None:
+        monkeypatch.undo()
+        tokenize(tar, tmp_path)
+        return paths.read_unfinished()
+
+    monkeypatch.setattr(TarPaths, "read_unfinished", commit_first)
+    state = state_of(str(tar), paths)
+    assert (state.state, state.problem) == ("not_started", None)
+    assert state_of(str(tar), paths).state == "committed"

@@ -1,4 +1,4 @@
-"""hpc/run.py: the list that grows, and the folders of submissions."""
+"""hpc/run.py: the list that grows, the folders of submissions, and what commands have said."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import msgspec
 import pytest
 from support.runs import tree
 
 from audio_tokenizers.errors import UsageError
 from hpc import run as run_module
-from hpc.run import ListedTar, Run, as_task
-from jobs.claims import Claim
+from hpc.launch import Launch
+from hpc.run import ListedTar, Run, RunState, as_task
 
 
 def test_list_grows_and_names_stay(tmp_path: Path) -> None:
@@ -50,7 +49,7 @@ def test_known_tars_need_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run = Run(tmp_path)
     run.add_to_list(["/d/1.tar"], keep_dirs=False)
     monkeypatch.setattr(run_module, "write_atomically", lambda *_: pytest.fail("it wrote"))
-    monkeypatch.setattr(run_module, "write_if_absent", lambda *_: pytest.fail("it wrote"))
+    monkeypatch.setattr(run_module, "locked", lambda *_: pytest.fail("it took the lock"))
     assert run.add_to_list(["/d/1.tar"], keep_dirs=False) == [ListedTar("/d/1.tar", "1")]
 
 
@@ -87,23 +86,48 @@ def test_commands_at_once_lose_no_tar(tmp_path: Path) -> None:
     assert not (tmp_path / ".run" / "tars.lock").exists()
 
 
-def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that a killed command left, here or on another host, stops nobody for good."""
-    run = Run(tmp_path)
-    run.folder.mkdir()
-    monkeypatch.setattr(run_module, "LOCK_PATIENCE_SECONDS", 0.05)
-    here = Claim.of_this_process("x")
-    for number, left in enumerate([Claim("x", here.host, 2**22 + 1, "1"), Claim("x", "elsewhere", 1, "1")]):
-        (run.folder / "tars.lock").write_bytes(msgspec.json.encode(left))
-        run.add_to_list([f"/d/{number}.tar"], keep_dirs=False)
-        assert not (run.folder / "tars.lock").exists()
-    assert len(run.listed()) == 2
-
-
 def test_submissions_are_numbered_and_never_shared(tmp_path: Path) -> None:
-    """Each submission has a folder of its own, so that no plan is ever written over."""
+    """Each submission has a folder of its own, so that no plan is ever written over; numbers only grow."""
     run = Run(tmp_path)
-    assert [run.next_submission().name for _ in range(3)] == ["0001", "0002", "0003"]
+    assert run.submissions() == []
+    assert [run.new_submission().folder.name for _ in range(3)] == ["0001", "0002", "0003"]
+    (run.submissions_folder / "9999").mkdir()
+    assert run.new_submission().number == 10000
+    assert [one.number for one in run.submissions()] == [1, 2, 3, 9999, 10000]
+
+
+def make_some(output: Path) -> list[int]:
+    return [Run(output).new_submission().number for _ in range(10)]
+
+
+def test_controllers_at_once_share_no_submission(tmp_path: Path) -> None:
+    """Two that make submissions at the same time never get the same folder."""
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as pool:
+        found = [number for numbers in pool.map(make_some, [tmp_path] * 4) for number in numbers]
+    assert len(found) == len(set(found)) == 40
+
+
+class TestState:
+    def test_round_trips(self, tmp_path: Path) -> None:
+        """What commands have said is what the controller reads: the launch, the amnesty, what to retry, a cancellation."""
+        run = Run(tmp_path)
+        assert run.read_state() == RunState()
+        launch = Launch(
+            cluster="slurm", device="cuda", gpus_per_node=4, gpu_type="a100", tars_per_gpu="auto", slurm={"x": True, "y": 2}
+        )
+        state = RunState(run_id="abcd", launch=launch, amnesty=7, retry={"a/b": "0123456789ab"}, cancelled=True)
+        run.write_state(state)
+        assert run.read_state() == state
+        run.write_state(RunState(run_id="abcd", launch=launch))
+        assert run.read_state() == RunState(run_id="abcd", launch=launch)
+
+    def test_foreign_file_is_refused_by_name(self, tmp_path: Path) -> None:
+        """A state that cannot be read is not taken for none: an amnesty or a cancellation would be lost."""
+        run = Run(tmp_path)
+        run.folder.mkdir()
+        (run.folder / "run.json").write_text('{"amnesty": "many"}')
+        with pytest.raises(UsageError, match=r"run\.json"):
+            run.read_state()
 
 
 def test_missing_tar_counts_no_bytes(tmp_path: Path) -> None:

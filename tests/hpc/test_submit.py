@@ -10,30 +10,27 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from support.runs import (
-    ROOT,
-    call,
-    committed_bytes,
-    group_members,
-    lines_of,
-    slow_backend,
-    speech_list,
-    start,
-    tree,
-    wait_for,
-    worker_pids,
-    write_list,
-)
-from support.small_run import small_tar, wav, write_tar
+from support.fake_cluster import FakeCluster
+from support.local_runs import SlowRun, submissions, task_pids
+from support.runs import ROOT, call, committed_bytes, lines_of, speech_list, tree, wait_for, worker_pids, write_list
+from support.small_run import small_tar, write_tar
 
+from hpc.run import Run
 from hpc.submit import submit
 from jobs.fileops import FileOps
+from jobs.outputs import TarPaths, read_manifest
 
-MULAW = ("--backend", "mulaw", "--device", "cpu")
+MULAW = ("--backend", "mulaw", "--device", "cpu", "--cluster", "local")
+SLURM = ("--backend", "mulaw", "--device", "cpu", "--cluster", "slurm")
+
+
+@pytest.fixture(autouse=True)
+def no_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster.yaml of whoever runs the tests."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -42,7 +39,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Traceback" not in captured.err
-    assert captured.err.count("error") == 1
+    assert sum(line.startswith("error: ") for line in captured.err.splitlines()) == 1
     return captured.err
 
 
@@ -121,9 +118,32 @@ class TestUsage:
             assert "Error" in message
             assert "Traceback" not in message
 
-    def test_cluster_that_does_not_exist_yet(self, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """--cluster takes what this version can do, and says so."""
-        assert "--cluster local" in refused(capsys, "--list", listed, *MULAW, "--cluster", "slurm")
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            (["--cluster", "pbs"], "expected auto, slurm or local"),
+            (["--time", "soon"], "as sbatch takes them"),
+            (["--gpus-per-node", "many"], "TYPE:NUMBER"),
+            (["--tars-per-gpu", "0"], "expected a number from 1, or auto"),
+            (["--slurm", "array=0-3"], "tar2tokens sets it itself"),
+            (["--device", "tpu"], "expected auto, cpu or cuda"),
+        ],
+    )
+    def test_wrong_settings_leave_no_trace(
+        self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str], settings: list[str], words: str
+    ) -> None:
+        """What Slurm or we could not make sense of is refused before anything is written."""
+        before = tree(here)
+        assert words in refused(capsys, "--list", listed, *SLURM, *settings)
+        assert tree(here) == before
+
+    def test_site_file_with_a_wrong_key(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A cluster.yaml that says what nobody knows is named with the key, and nothing is written."""
+        (here / "cluster.yaml").write_text("partitoin: gpu\n")
+        message = refused(capsys, "--list", listed, *MULAW)
+        assert "cluster.yaml" in message
+        assert "partitoin" in message
+        assert not (here / "tokens").exists()
 
     def test_verbose_adds_the_traceback_and_keeps_the_exit_code(
         self, listed: Path, capsys: pytest.CaptureFixture[str]
@@ -134,9 +154,11 @@ class TestUsage:
         assert "Traceback" in message
         assert message.rstrip().splitlines()[-1].startswith("error: there is no backend")
 
-    def test_path_that_submitit_would_change(self, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """A path with %j, which submitit replaces: such a directory is refused in words, not with its traceback."""
-        assert "%j in a path" in refused(capsys, "--list", listed, *MULAW, "--output-dir", "tokens%j")
+    def test_path_that_slurm_would_change(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A path with %j, which Slurm replaces, is refused in words for Slurm; one machine does not care."""
+        assert "a meaning of its own" in refused(capsys, "--list", listed, *SLURM, "--output-dir", "tokens%j")
+        assert not (here / "tokens%j").exists()
+        assert call(submit, "--list", listed, *MULAW, "--output-dir", "tokens%j", "--dry-run") == 0
 
 
 class TestRunDirectory:
@@ -207,7 +229,9 @@ class TestRunDirectory:
 
 
 def test_bad_tars_do_not_stop_the_good_ones(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Missing, empty, foreign and cut tars are each named with what is wrong; the others are committed; exit code 1."""
+    """Missing, empty, foreign and cut tars are each named with what is wrong; the others are committed; exit code 3. A
+    second run tries the bad ones again, and a tar that has been mended is taken.
+    """
     good = small_tar(here / "with space" / "go'od.tar")
     whole = good.read_bytes()
     (here / "empty.tar").write_bytes(b"")
@@ -219,16 +243,24 @@ def test_bad_tars_do_not_stop_the_good_ones(here: Path, capfd: pytest.CaptureFix
     bad = [here / name for name in ("missing.tar", "empty.tar", "text.tar", "cut.tar")] + [cut_gzip]
     write_list(here / "list.txt", [good, *bad, no_clips])
     output = here / 'run "dir" \'x'
-    assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1, "--output-dir", output) == 1
+    arguments = ("--list", "list.txt", *MULAW, "--workers", 1, "--output-dir", output)
+    assert call(submit, *arguments) == 3
     captured = capfd.readouterr()
     assert "2 of 7 tars committed" in captured.out
     assert "Traceback" not in captured.err
-    for tar, verdict in zip(bad, ["No such file", "empty_file", "not_a_tar", ": cut: ", "bad_compression"], strict=True):
-        line = next(line for line in captured.err.splitlines() if f"error: {tar.name.partition('.')[0]}:" in line)
-        assert str(tar) in line
+    verdicts = ["No such file", "empty_file", "not_a_tar", "cut: ", "bad_compression"]
+    for tar, verdict in zip(bad, verdicts, strict=True):
+        name = tar.name.partition(".")[0]
+        line = next(line for line in captured.err.splitlines() if line.startswith(f"in quarantine: {name}:"))
         assert verdict in line, line
+    assert "--retry-quarantined" in captured.err
     assert set(committed_bytes(output)) == {"go'od.jsonl", "no clips.jsonl"}
     assert committed_bytes(output)["no clips.jsonl"] == b""
+
+    small_tar(here / "cut.tar")
+    assert call(submit, *arguments) == 3
+    assert "3 of 7 tars committed" in capfd.readouterr().out
+    assert set(committed_bytes(output)) == {"go'od.jsonl", "no clips.jsonl", "cut.jsonl"}
 
 
 class TestSpeech:
@@ -242,74 +274,60 @@ class TestSpeech:
         assert "2 of 2 tars committed" in captured.out
         assert captured.err == ""
         assert sorted(committed_bytes(here / "tokens")) == ["speech-000.jsonl", "speech-001.jsonl"]
-        assert len(list((here / "tokens" / ".run" / "submissions").iterdir())) == 1
+        assert submissions(here / "tokens") == 1
         before = tree(here)
         assert call(submit, "--list", listed, *MULAW, "--workers", 2) == 0
         assert "nothing to do" in capfd.readouterr().out
         assert tree(here) == before
 
+    def test_list_that_has_grown(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """Tars that were added to the list are tokenized by the same command; what is committed is left as it is."""
+        tars = [small_tar(here / f"{number}.tar") for number in range(2)]
+        listed = write_list(here / "list.txt", tars[:1])
+        assert call(submit, "--list", listed, *MULAW) == 0
+        before = committed_bytes(here / "tokens")
+        write_list(listed, tars)
+        assert call(submit, "--list", listed, *MULAW) == 0
+        captured = capfd.readouterr()
+        assert "2 tars: 1 committed" in captured.out
+        assert "2 of 2 tars committed" in captured.out
+        assert committed_bytes(here / "tokens")["0.jsonl"] == before["0.jsonl"]
 
-class Interrupted:
-    """A corpus of two tars, and the slow backend of another package."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.env = slow_backend(folder / "site")
-        members = {f"{number:02}.wav": wav(40, seed=number) for number in range(12)}
-        self.listed = write_list(folder / "list.txt", [write_tar(folder / f"{name}.tar", members) for name in "ab"])
-        self.output = folder / "tokens"
-
-    def start(self, pause: float, *more: object, output: str = "tokens") -> subprocess.Popen[str]:
-        """Submit with a pause per clip."""
-        arguments = ("--list", self.listed, "--backend", "slow", "--set", f"pause={pause}", "--workers", 2)
-        return start("hpc.submit", *arguments, "--output-dir", output, *more, cwd=self.folder, env=self.env)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What the slow backend commits when nothing happens."""
-    case = Interrupted(tmp_path_factory.mktemp("undisturbed"))
-    out, err = (process := case.start(0)).communicate()
-    assert process.returncode == 0, err
-    assert "2 of 2 tars committed" in out
-    return {name: content.replace(str(case.folder).encode(), b"@") for name, content in committed_bytes(case.output).items()}
-
-
-def assert_complete(case: Interrupted, undisturbed: dict[str, bytes]) -> None:
-    """Both tars are committed, with the bytes of the undisturbed run."""
-    found = {
-        name: content.replace(str(case.folder).encode(), b"@") for name, content in committed_bytes(case.output).items()
-    }
-    assert found == undisturbed
+    def test_retry_errors(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """--retry-errors makes tars with error records once more, and leaves those without alone."""
+        small = small_tar(here / "errors.tar")
+        clean = small_tar(here / "clean.tar", clips=2)
+        listed = write_list(here / "list.txt", [small, clean])
+        assert call(submit, "--list", listed, *MULAW) == 0
+        paths = [TarPaths(here / "tokens", name) for name in ("errors", "clean")]
+        before = [read_manifest(path.manifest) for path in paths]
+        bytes_before = committed_bytes(here / "tokens")
+        assert call(submit, "--list", listed, *MULAW) == 0
+        assert "nothing to do" in capfd.readouterr().out
+        assert call(submit, "--list", listed, *MULAW, "--retry-errors") == 0
+        assert "1 tars (" in capfd.readouterr().out
+        after = [read_manifest(path.manifest) for path in paths]
+        assert None not in [*before, *after]
+        assert [one.attempt == two.attempt for one, two in zip(before, after, strict=True)] == [False, True]
+        assert committed_bytes(here / "tokens") == bytes_before
 
 
-def assert_second_run_completes(case: Interrupted, undisturbed: dict[str, bytes]) -> None:
-    process = case.start(0)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert "2 of 2 tars committed" in out or "nothing to do" in out
-    assert_complete(case, undisturbed)
-    assert not list(case.output.glob("*.partial"))
-
-
-@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)])
-def test_signal_ends_cleanly_and_a_rerun_completes(
-    tmp_path: Path, undisturbed: dict[str, bytes], number: signal.Signals, whole_group: bool
-) -> None:
-    """Ctrl-C, and SIGTERM to the command or to all its processes: whole lines, nothing left running, 128 + signal; the
-    same command then commits the bytes of an undisturbed run.
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_signal_ends_cleanly_and_a_rerun_completes(tmp_path: Path, number: signal.Signals, whole_group: bool) -> None:
+    """Ctrl-C, and SIGTERM to the command: whole lines, nothing left running, 128 + signal; the same command then commits
+    the bytes of an undisturbed run.
     """
-    case = Interrupted(tmp_path)
+    case = SlowRun(tmp_path)
     process = case.start(0.3)
     wait_for(lambda: sum(b"\n" in path.read_bytes() for path in case.output.glob("[!.]*.partial")) == 2)
     if whole_group:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number, err
-    assert group_members(process.pid) == []
-    assert "0 of 2 tars committed" in out
+    assert task_pids(case.output) == []
+    assert f"{number.name}: the workers finish the clip in hand" in err
     assert "run the same command again" in err
     assert "Traceback" not in err
     assert "error" not in err
@@ -317,84 +335,189 @@ def test_signal_ends_cleanly_and_a_rerun_completes(
     assert len(partials) == 2
     assert all(partial.read_bytes().endswith(b"\n") for partial in partials)
     assert list((case.output / ".run" / "claims").iterdir()) == []
-    assert_second_run_completes(case, undisturbed)
+    case.assert_rerun_completes()
 
 
-def test_second_interrupt_ends_workers_at_once(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+def test_second_interrupt_ends_workers_at_once(tmp_path: Path) -> None:
     """A clip that never ends does not hold the command: the second Ctrl-C kills, and a rerun completes all the same."""
-    case = Interrupted(tmp_path)
+    case = SlowRun(tmp_path)
     process = case.start(600)
     wait_for(lambda: len(worker_pids(case.output)) == 2)
     process.send_signal(signal.SIGINT)
-    time.sleep(1.5)
+    assert process.stderr is not None
+    assert "a second one ends them at once" in process.stderr.readline()
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, err
-    assert "a second one ends them at once" in err
     assert "Traceback" not in err
-    assert "was killed" not in err
-    wait_for(lambda: group_members(process.pid) == [])
-    assert_second_run_completes(case, undisturbed)
+    assert task_pids(case.output) == []
+    case.assert_rerun_completes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_before_workers_listen_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
     """Whatever moment of the start a signal hits, no worker goes on without its command."""
-    case = Interrupted(tmp_path)
-    for delay in (0.0, 0.2, 0.5):
+    case = SlowRun(tmp_path)
+    for begun in (0, 1, 2, 4):
+        before = submissions(case.output)
         process = case.start(0.8)
-        wait_for(lambda: any((case.output / ".run" / "submissions").glob("*/plan.json")))
-        time.sleep(delay)
+        wait_for(lambda before=before: submissions(case.output) > before)
+        wait_for(lambda begun=begun: len(task_pids(case.output)) >= begun)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number, err
-        assert group_members(process.pid) == []
+        assert task_pids(case.output) == []
         assert "Traceback" not in err
-        assert "was killed" not in err
-        for plan in (case.output / ".run" / "submissions").glob("*/plan.json"):
-            plan.unlink()
+    case.assert_rerun_completes()
 
 
-def test_killed_worker_is_reported_and_a_rerun_completes(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    """A worker gets kill -9: the other one finishes, its log is named, exit code 1, and a second submit completes."""
-    case = Interrupted(tmp_path)
-    process = case.start(0.1)
-    wait_for(lambda: lines_of(case.output) >= 3 and len(worker_pids(case.output)) == 2)
-    os.kill(worker_pids(case.output)[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "1 of 2 tars committed" in out
-    assert "was killed; its log is " in err
-    assert Path(err.partition("its log is ")[2].partition(";")[0].partition(" (empty)")[0].strip()).exists()
-    assert "run the same command again" in err
-    assert_second_run_completes(case, undisturbed)
+def test_killed_command_is_found_again(tmp_path: Path) -> None:
+    """Kill -9 of the command: its workers go on; the same command finds them, submits nothing beside them, and finishes."""
+    case = SlowRun(tmp_path)
+    process = case.start(0.3)
+    wait_for(lambda: lines_of(case.output) >= 2)
+    process.kill()
+    process.communicate()
+    assert len(task_pids(case.output)) == 4
+    out, err = (process := case.start(0.3)).communicate(timeout=90)
+    assert process.returncode == 0, err
+    assert "2 of 2 tars committed" in out
+    assert submissions(case.output) == 1
+    case.assert_complete()
 
 
-def test_crash_and_full_disk_are_reported(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    """An exception that no worker should raise is not taken for success; a full disk is reported once per worker, its
-    partials stay good, and options are those of this command and not of the frozen spec.
+def test_bug_in_the_backend(tmp_path: Path) -> None:
+    """An exception that no worker should raise ends the run as stuck, with the end of a log; exit code 4. Options are
+    those of the latest command and not of the frozen spec: once they are mended, the same command completes.
     """
-    case = Interrupted(tmp_path)
-    out, err = (process := case.start(0, "--set", "fault=load")).communicate(timeout=60)
-    assert process.returncode == 1
-    assert "0 of 2 tars committed" in out
-    assert "crashed: ValueError: a bug in the backend" in err
-    out, err = (process := case.start(0, "--set", "fault=disk")).communicate(timeout=60)
-    assert process.returncode == 1
-    assert "No space left on device; the partial stays good" in err
+    case = SlowRun(tmp_path, "xyz")
+    out, err = (process := case.start(0, "--set", "fault=load", workers=3)).communicate(timeout=90)
+    assert process.returncode == 4
+    assert "0 of 3 tars committed" in out
+    assert "error: stuck: " in err
+    assert "ValueError: a bug in the backend" in err
+    assert "the end of " in err
+    assert "_log.out:" in err
+    case.assert_rerun_completes()
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A disk that is full for every worker stops the run with the reason, told once for all tars; partials stay good."""
+    case = SlowRun(tmp_path, "xyz")
+    _, err = (process := case.start(0, "--set", "fault=disk", workers=3)).communicate(timeout=90)
+    assert process.returncode == 4
+    assert err.count("error: x, y, z: [Errno 28] No space left on device; the partial stays good") == 1
     assert "Traceback" not in err
-    assert_second_run_completes(case, undisturbed)
+    assert "hpc.submit again" in err
+    case.assert_rerun_completes()
 
 
-def test_two_submissions_at_once(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+def test_two_commands_at_once(tmp_path: Path) -> None:
     """The same command twice at the same time commits each tar once, with the bytes of one command."""
-    case = Interrupted(tmp_path)
-    both = [case.start(0.02), case.start(0.02)]
-    ends = [process.communicate(timeout=60) for process in both]
-    assert {process.returncode for process in both} <= {0, 1}
+    case = SlowRun(tmp_path)
+    both = [case.start(0.05), case.start(0.05)]
+    ends = [process.communicate(timeout=90) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
     assert all("Traceback" not in err for _, err in ends)
-    assert_complete(case, undisturbed)
+    case.assert_complete()
+
+
+def test_interrupt_beside_another_command(tmp_path: Path) -> None:
+    """Ctrl-C in one of two terminals ends that command, and the other one finishes the run."""
+    case = SlowRun(tmp_path)
+    first = case.start(0.3)
+    wait_for(lambda: lines_of(case.output) >= 2)
+    other = case.command("hpc.resume")
+    wait_for(lambda: len((case.output / ".run" / "history.jsonl").read_bytes().splitlines()) == 2)  # both have begun
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 128 + signal.SIGINT, err
+    out, err = other.communicate(timeout=90)
+    assert other.returncode == 0, err
+    assert "2 of 2 tars committed" in out
+    case.assert_complete()
+
+
+class TestSlurm:
+    @pytest.fixture
+    def listed(self, here: Path) -> Path:
+        return write_list(here / "list.txt", [small_tar(here / f"{number}.tar") for number in range(4)])
+
+    @pytest.fixture
+    def cluster(self, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+        found = FakeCluster()
+        monkeypatch.setattr("hpc.resume.cluster_of", lambda _launch: found)
+        return found
+
+    def test_dry_run_shows_what_sbatch_would_get(
+        self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """--dry-run prints the plan's summary and the sbatch text, needs no Slurm for it, and changes nothing."""
+        monkeypatch.setenv("PATH", "/nowhere")
+        before = tree(here)
+        shape = ("--device", "cuda", "--gpus-per-node", "a100:2", "--tars-per-gpu", 2, "--max-running", 3)
+        site = ("--partition", "gpu", "--account", "lab", "--slurm", "reservation=big", "--setup", "module load cuda")
+        shape += ("--time", "1:30:00")
+        assert call(submit, "--list", listed, "--backend", "mulaw", "--cluster", "slurm", *shape, *site, "--dry-run") == 0
+        out = capsys.readouterr().out
+        assert "on Slurm: 1 array task of 90 min, each with 2 GPUs and 2 workers" in out
+        options = {line.partition(" ")[2] for line in out.splitlines() if line.startswith("#SBATCH")}
+        assert {"--time=90", "--partition=gpu", "--account=lab", "--reservation=big", "--no-requeue"} <= options
+        assert {"--array=0-0%1", "--gpus-per-node=a100:2", "--ntasks-per-node=2"} <= options
+        assert "\nmodule load cuda\n" in out
+        assert tree(here) == before
+
+    def test_one_round_and_what_comes_next(
+        self, here: Path, listed: Path, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The list is submitted, and the command returns with what to run next; again, it submits nothing twice."""
+        for _ in range(2):
+            assert call(submit, "--list", listed, *SLURM) == 0
+            out = capsys.readouterr().out
+            assert "0/4 tars" in out
+            assert f"python -m hpc.resume --output-dir {here / 'tokens'}" in out
+        assert cluster.tars() == ["0", "1", "2", "3"]
+        assert len(cluster.jobs) == 1
+        cluster.run_all()
+        assert call(submit, "--list", listed, *SLURM) == 0
+        assert "nothing to do" in capsys.readouterr().out
+
+    def test_submit_limit_is_no_error(self, listed: Path, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where Slurm takes a part only, the rest waits, and is told to."""
+        cluster.queue_limit = 2
+        assert call(submit, "--list", listed, *SLURM) == 0
+        captured = capsys.readouterr()
+        assert "2 tars wait until Slurm takes more jobs" in captured.out
+        assert captured.err == ""
+
+    def test_refused_job(self, here: Path, listed: Path, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+        """What Slurm will never take is bad usage in its own words; with other settings the same run goes on."""
+        cluster.answers = ["refuse"]
+        assert call(submit, "--list", listed, *SLURM, "--partition", "nope") == 2
+        assert "error: sbatch refused the job: Invalid partition name" in capsys.readouterr().err
+        assert call(submit, "--list", listed, *SLURM, "--partition", "gpu") == 0
+        launch = Run(here / "tokens").read_state().launch
+        assert launch is not None
+        assert launch.partition == "gpu"
+        assert cluster.tars() == ["0", "1", "2", "3"]
+
+    def test_no_sbatch_here(self, listed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a node without Slurm's commands, --cluster slurm is bad usage, and says so."""
+        monkeypatch.setenv("PATH", "/nowhere")
+        assert call(submit, "--list", listed, *SLURM) == 2
+        assert "is this a node that may submit?" in capsys.readouterr().err
+
+    def test_submitting_is_an_amnesty(self, here: Path, listed: Path, cluster: FakeCluster) -> None:
+        """Who submits again means it: what counted against tars and nodes is forgotten, and a cancelled run goes on."""
+        assert call(submit, "--list", listed, *SLURM) == 0
+        run = Run(here / "tokens")
+        for _ in range(3):
+            cluster.end_all("machine", problem="CUDA error: no device")
+            assert call(submit, "--list", listed, *SLURM) == 0
+            assert cluster.tars() == ["0", "1", "2", "3"]
+        assert run.read_state().amnesty == 3
+        assert not run.read_state().cancelled
 
 
 class TestImports:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
+import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from support.crashing import CrashingOps, SimulatedCrash
+from support.interleaving import Actor, HaltingOps, NearSighted, SweepingZombie, Zombie
 
 from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, read_claim
 from jobs.fileops import FileOps
 from jobs.ledger import SYNC_SECONDS, WRITE_BYTES, Ledger
-from jobs.outputs import InputIdentity, TarPaths, read_manifest
+from jobs.outputs import InputIdentity, TarPaths, committed_fault, read_manifest
 from jobs.records import ErrorRecord, TokenRecord, codes_to_json, encode_record
 
 FINGERPRINT = "f" * 16
-IDENTITY = InputIdentity("/in/a.tar", 1000, 77)
+TAR = Path("/in/a.tar")
+IDENTITY = InputIdentity(str(TAR), 1000, 77)
 
 
 class Clock:
@@ -66,10 +73,11 @@ def append(ledger: Ledger, *names: str) -> None:
 
 
 def as_if_elsewhere(paths: TarPaths) -> None:
-    """Make the claim look like another machine's, so that this one takes it over."""
+    """Make the claim look like that of a machine that has been silent for long, so that this one takes it over."""
     claim = read_claim(paths.claim)
     assert claim is not None
     paths.claim.write_bytes(msgspec.json.encode(msgspec.structs.replace(claim, host="elsewhere")))
+    os.utime(paths.claim, (0, 0))
 
 
 def test_a_commit_is_one_file_and_its_manifest_speaks_the_truth(paths: TarPaths) -> None:
@@ -104,31 +112,96 @@ def test_a_zombie_writes_into_a_file_that_has_no_name(paths: TarPaths) -> None:
     assert paths.committed.read_bytes().count(b"\n") == 2
 
 
-def test_two_finished_writers_commit_one_file(paths: TarPaths) -> None:
-    """A worker overtaken between its last look at the claim and its rename does no harm: the lines are complete by then."""
-    winner: list[Ledger] = []
+def test_a_worker_overtaken_at_its_commit_has_nothing_to_commit(paths: TarPaths) -> None:
+    """Overtaken between its last look at the claim and its rename, it learns so, and the successor has all its lines."""
+    successor: list[Ledger] = []
 
     class Overtaken(FileOps):
         def rename(self, source: Path, target: Path) -> None:
-            if target == paths.committed and not winner:
+            if target == paths.committed and not successor:
                 as_if_elsewhere(paths)
-                winner.append(take(paths))
+                successor.append(take(paths))
             super().rename(source, target)
 
     first = take(paths, ops=Overtaken())
     append(first, "a.wav", "b.wav")
-    first.commit()
-    before = paths.committed.read_bytes()
-    assert before.count(b"\n") == 2
     with pytest.raises(ClaimLostError):
-        winner[0].commit()
-    winner[0].abandon()
-    assert paths.committed.read_bytes() == before
+        first.commit()
+    first.abandon()
+    successor[0].commit()
+    assert paths.committed.read_bytes().count(b"\n") == 2
+    assert committed_fault(paths, TAR, read_manifest(paths.manifest)) is None
+
+
+LINES = tuple(f"{number}.wav" for number in range(4))
+REFERENCE = b"".join(encode_record(token_record(name)) + b"\n" for name in LINES)
+
+
+def make_attempt(paths: TarPaths, kind: type[Ledger], end: str) -> Callable[[HaltingOps], None]:
+    """An attempt that writes what is missing and commits, or writes one line and releases."""
+
+    def attempt(ops: HaltingOps) -> None:
+        ledger = kind.take(paths, IDENTITY, FINGERPRINT, 1024, ops=ops, clock=Clock())
+        try:
+            missing = LINES[len(ledger.done) :]
+            append(ledger, *(missing if end == "commit" else missing[:1]))
+            ledger.commit() if end == "commit" else ledger.release()
+        except ClaimLostError:
+            ledger.abandon()
+            raise
+
+    return attempt
+
+
+def nothing_is_wrong(paths: TarPaths) -> None:
+    """What is committed, if anything, is what an undisturbed worker commits."""
+    if paths.committed.exists():
+        assert paths.committed.read_bytes() == REFERENCE
+        assert committed_fault(paths, TAR, read_manifest(paths.manifest)) is None
+
+
+def take_turns(paths: TarPaths, zombie: Actor, successor: Actor) -> None:
+    """The zombie to where it halts, the successor likewise, the zombie to its end, the successor to its end."""
+    zombie.start()
+    nothing_is_wrong(paths)
+    successor.start()
+    nothing_is_wrong(paths)
+    zombie.finish()
+    nothing_is_wrong(paths)
+    successor.finish()
+    nothing_is_wrong(paths)
+    if not paths.committed.exists():  # both were told that they had been overtaken, or released
+        make_attempt(paths, Ledger, "commit")(HaltingOps())
+    assert paths.committed.exists()
+    nothing_is_wrong(paths)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(("zombie_end", "end"), [("commit", "commit"), ("commit", "release"), ("release", "commit")])
+@pytest.mark.parametrize("kind", [Ledger, NearSighted])
+@pytest.mark.parametrize("zombie_kind", [Zombie, SweepingZombie])
+def test_a_zombie_that_sees_what_it_wants_harms_nothing(
+    zombie_kind: type[Ledger], kind: type[Ledger], zombie_end: str, end: str, begun: bool, tmp_path: Path
+) -> None:
+    """Two workers take turns at any two operations, no look at the file system helping one or both of them.
+
+    Whatever is committed at any moment is complete and fits its manifest, and the tar can be committed in the end.
+    """
+    counting = HaltingOps()
+    make_attempt(TarPaths(tmp_path / "count", "a"), Ledger, "commit")(counting)
+    chance = random.Random(0)
+    for halt_at in range(counting.count + 3):
+        for second_halt in {None, *chance.sample(range(counting.count + 3), 3)}:
+            paths = TarPaths(tmp_path / f"{halt_at}-{second_halt}", "a")
+            if begun:
+                make_attempt(paths, Ledger, "release")(HaltingOps())
+            zombie = Actor(HaltingOps(halt_at), make_attempt(paths, zombie_kind, zombie_end))
+            take_turns(paths, zombie, Actor(HaltingOps(second_halt), make_attempt(paths, kind, end)))
 
 
 @pytest.mark.parametrize("moment", ["before its last look at the claim", "after it"])
 def test_a_slow_takeover_never_makes_another_commit_its_short_copy(moment: str, paths: TarPaths) -> None:
-    """A worker overtaken while it copies the partial may put its copy in place late: nothing incomplete is committed."""
+    """A worker overtaken while it copies the partial gives up, even if its copy took its place late; the other commits."""
     first = take(paths)
     append(first, "a.wav")
     first.release()
@@ -142,7 +215,7 @@ def test_a_slow_takeover_never_makes_another_commit_its_short_copy(moment: str, 
 
         def fsync(self, fd: int) -> None:
             super().fsync(fd)
-            if moment.startswith("before") and not successor and list(paths.output_dir.glob(".a.jsonl.partial.*")):
+            if moment.startswith("before") and not successor and paths.private_partials():
                 self.overtake()
 
         def rename(self, source: Path, target: Path) -> None:
@@ -153,20 +226,110 @@ def test_a_slow_takeover_never_makes_another_commit_its_short_copy(moment: str, 
                 kept.rename(source)
             super().rename(source, target)
 
-    if moment.startswith("before"):
-        with pytest.raises(ClaimLostError):
-            take(paths, ops=Overtaken())
-        successor[0].commit()
-        assert paths.committed.read_bytes().count(b"\n") == 3
-        return
-    slow = take(paths, ops=Overtaken())
     with pytest.raises(ClaimLostError):
-        successor[0].commit()
-    successor[0].abandon()
-    with pytest.raises(ClaimLostError):
-        slow.commit()
-    slow.abandon()
-    assert not paths.committed.exists()
+        take(paths, ops=Overtaken())
+    assert paths.partial.read_bytes().count(b"\n") == (1 if moment.startswith("after") else 3)
+    successor[0].commit()
+    assert paths.committed.read_bytes().count(b"\n") == 3
+
+
+def test_an_attempt_has_a_name_of_its_own_until_it_ends(paths: TarPaths) -> None:
+    """While it runs the partial has two names; afterwards the public one is left, or the committed file alone."""
+    for end in (Ledger.release, Ledger.abandon, Ledger.commit):
+        ledger = take(paths)
+        (private,) = paths.private_partials()
+        assert private.samefile(paths.partial)
+        end(ledger)
+        assert paths.private_partials() == []
+        assert paths.partial.exists() == (end is not Ledger.commit)
+    assert read_manifest(paths.attempt) is None
+
+
+def test_a_manifest_speaks_of_committed_files_only(paths: TarPaths) -> None:
+    """What is known of a partial is kept apart, so that no late release can void a committed file's manifest."""
+    late = take(paths)
+    late.release()
+    assert read_manifest(paths.manifest) is None
+    attempt = read_manifest(paths.attempt)
+    assert attempt is not None
+    assert attempt.verdict == "in_progress"
+    zombie = Zombie.take(paths, IDENTITY, FINGERPRINT, 1024, clock=Clock())
+    take(paths).commit()
+    zombie.release()
+    assert committed_fault(paths, TAR, read_manifest(paths.manifest)) is None
+
+
+def test_what_a_worker_killed_after_its_commit_left_is_removed(paths: TarPaths) -> None:
+    """The partial as a second name of the committed file goes; another file of that name stays."""
+    take(paths).commit()
+    os.link(paths.committed, paths.partial)
+    Ledger.tidy(paths, FileOps())
+    assert not paths.partial.exists()
+    paths.partial.write_bytes(b"")
+    Ledger.tidy(paths, FileOps())
+    assert paths.partial.exists()
+    paths.committed.unlink()
+    Ledger.tidy(paths, FileOps())
+    assert paths.partial.exists()
+
+
+def test_errors_are_retried_though_the_committed_file_has_a_second_name(paths: TarPaths) -> None:
+    """A partial that a killed worker left beside its committed file does not bring the error records back."""
+    ledger = take(paths)
+    append(ledger, "a.wav")
+    error = ErrorRecord(tar_file="/in/a.tar", audio_file="b.wav", error="no", error_kind="backend")
+    ledger.append(error, [encode_record(error)])
+    ledger.commit()
+    os.link(paths.committed, paths.partial)
+    ledger = take(paths, retry_errors=True)
+    assert ledger.done == []
+    paths.previous.unlink()  # as an overtaken worker may do
+    assert ledger.reusable_line(0, "a.wav") == encode_record(token_record("a.wav"))
+    assert ledger.reusable_line(1, "b.wav") is None
+    append(ledger, "a.wav", "b.wav")
+    assert ledger.commit().errors == {}
+
+
+def test_a_file_committed_from_another_tar_never_stands_beside_a_new_manifest(paths: TarPaths) -> None:
+    """Where errors of a tar that has changed are retried, a crash at any operation leaves a fitting pair, or no file."""
+    take(paths).commit()
+    changed = InputIdentity(IDENTITY.tar_file, IDENTITY.size, IDENTITY.mtime_ns + 1)
+
+    def retry(ops: FileOps) -> None:
+        ledger = Ledger.take(paths, changed, FINGERPRINT, 1024, retry_errors=True, ops=ops, clock=Clock())
+        assert ledger.done == []
+        try:
+            append(ledger, "a.wav")
+            ledger.commit()
+        finally:
+            ledger._close()
+
+    for crash_at in itertools.count():
+        try:
+            retry(CrashingOps(crash_at))
+        except SimulatedCrash:
+            if paths.committed.exists():
+                assert committed_fault(paths, TAR, read_manifest(paths.manifest)) is None
+                continue
+            Ledger.erase(paths, FileOps())
+            take(paths).commit()
+        else:
+            break
+    assert paths.committed.read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.parametrize("end", ["commit", "release", "abandon", "start_over", "none"])
+def test_no_sign_of_life_outlives_its_ledger(end: str, paths: TarPaths) -> None:
+    """However an attempt ends, and if nobody ends it, its thread ends too."""
+    others = set(threading.enumerate())
+    ledger = take(paths)
+    (thread,) = set(threading.enumerate()) - others
+    if end != "none":
+        getattr(ledger, end)()
+    del ledger
+    gc.collect()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
 
 
 def test_what_is_committed_is_not_begun_again(paths: TarPaths) -> None:
@@ -301,9 +464,9 @@ def test_no_descriptor_is_left_open(paths: TarPaths) -> None:
 
 def test_a_claim_names_its_process(paths: TarPaths) -> None:
     """People can see who works on a tar."""
-    ledger = take(paths)
+    ledger = Ledger.take(paths, IDENTITY, FINGERPRINT, 1024, task="0003/12")
     claim = read_claim(paths.claim)
     assert isinstance(claim, Claim)
-    assert claim.pid == os.getpid()
+    assert (claim.pid, claim.task) == (os.getpid(), "0003/12")
     ledger.release()
     assert read_claim(paths.claim) is None

@@ -44,7 +44,7 @@ def test_a_committed_file_is_ours_only_with_a_fitting_manifest(tmp_path: Path) -
     assert "bytes, its manifest says" in str(committed_fault(paths, tar, manifest))
     assert "no manifest" in str(committed_fault(paths, tar, None))
     tokenize(tar, tmp_path / "other", stop=lambda: True)
-    unfinished = read_manifest(TarPaths(tmp_path / "other", "a").manifest)
+    unfinished = read_manifest(TarPaths(tmp_path / "other", "a").attempt)
     assert "unfinished" in str(committed_fault(paths, tar, unfinished))
     with pytest.raises(FileNotFoundError):
         committed_fault(TarPaths(tmp_path / "out", "b"), tar, None)

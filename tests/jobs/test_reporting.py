@@ -9,7 +9,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs.reporting import Pace, Progress, ProgressFile, clock_time, describe_rate, eta_seconds
+from jobs.reporting import (
+    Pace,
+    Progress,
+    ProgressFile,
+    Try,
+    clock_time,
+    describe_rate,
+    eta_seconds,
+    read_progress,
+    write_progress,
+)
 
 
 class Clock:
@@ -65,8 +75,56 @@ def test_file_is_written_twice_a_second_and_at_the_end(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path, lines: pytest.LogCaptureFixture) -> None:
     """Counts are a courtesy: losing them is a debug line."""
-    ProgressFile(tmp_path / "none" / "p.json").publish(now=True)
+    (tmp_path / "file").write_text("x")
+    ProgressFile(tmp_path / "file" / "p.json").publish(now=True)
     assert [record.levelname for record in lines.records] == ["DEBUG"]
+
+
+def test_report_round_trips(tmp_path: Path) -> None:
+    """What a worker tells of its tries is what others read, in a folder that need not have been there."""
+    told = Progress(
+        clips=3,
+        node="n1",
+        gpu="GPU-a",
+        started=1.5,
+        problems=[("b", "why")],
+        tries=[
+            Try("a", "died", gained=2, clip=2, problem="SIGSEGV", crash_clips=(0, 1)),
+            Try("b", "failed", problem="why"),
+        ],
+    )
+    write_progress(tmp_path / "tasks" / "00001.json", told)
+    assert read_progress(tmp_path / "tasks" / "00001.json") == told
+    assert [path.name for path in (tmp_path / "tasks").iterdir()] == ["00001.json"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"clips": 3', b"[]", b'{"tries": [{"name": "a", "outcome": "gone"}]}'])
+def test_report_that_is_not_one(content: bytes | None, tmp_path: Path) -> None:
+    """What is missing, torn or foreign tells nothing, and is no error."""
+    if content is not None:
+        (tmp_path / "p.json").write_bytes(content)
+    assert read_progress(tmp_path / "p.json") is None
+
+
+def test_a_worker_that_goes_on_after_another_goes_on_counting(tmp_path: Path) -> None:
+    """A second life of a task adds to the report of the first."""
+    path = tmp_path / "p.json"
+    write_progress(path, Progress(clips=3, tries=[Try("a", "died")]))
+    reports = ProgressFile(path, progress=read_progress(path))
+    reports.progress.clips += 1
+    reports.progress.tries.append(Try("b"))
+    reports.publish(now=True)
+    again = read_progress(path)
+    assert again is not None
+    assert (again.clips, [one.name for one in again.tries]) == (4, ["a", "b"])
+
+
+def test_workers_share_no_tries() -> None:
+    """Two reports in one process begin with lists of their own."""
+    first, second = ProgressFile(None), ProgressFile(None)
+    first.progress.tries.append(Try("a"))
+    first.progress.problems.append(("a", "why"))
+    assert (second.progress.tries, second.progress.problems) == ([], [])
 
 
 def test_plain_lines(lines: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,7 @@ from audio_tokenizers.base import Batching
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY
 from jobs.fileops import FileOps
+from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, read_manifest
 
 
@@ -68,6 +69,7 @@ def test_a_crash_at_any_file_operation_costs_nothing(tar: Path, reference: bytes
                 tokenize(tar, output, ops)
             if (output / "speech.jsonl").exists():
                 assert committed(output) == reference
+                Ledger.tidy(TarPaths(output, "speech"), FileOps())
             else:
                 tokenize(tar, output)
             assert committed(output) == reference
@@ -144,7 +146,7 @@ def test_a_changed_token_in_a_partial_is_not_kept(tar: Path, reference: bytes, t
 
 
 def begin(tar: Path, output: Path, partial: bytes) -> None:
-    """Leave a run as a killed worker does: a manifest of an attempt under way, and this partial."""
+    """Leave a run as a killed worker does: what is known of an attempt under way, and this partial."""
     result = tokenize(tar, output, stop=lambda: True)
     assert result.outcome == "yielded"
     (output / "speech.jsonl.partial").write_bytes(partial)
@@ -206,7 +208,7 @@ def test_a_cut_tar_is_never_committed(keep: int, tar: Path, tmp_path: Path) -> N
     assert result.manifest.verdict_offset is not None
     assert result.manifest.verdict_offset <= len(whole)
     assert not (tmp_path / "speech.jsonl").exists()
-    stored = read_manifest(TarPaths(tmp_path, "speech").manifest)
+    stored = read_manifest(TarPaths(tmp_path, "speech").attempt)
     assert stored == result.manifest
     assert (tmp_path / "speech.jsonl.partial").read_bytes().count(b"\n") == result.manifest.clips
 
@@ -411,6 +413,53 @@ def test_retrying_errors_keeps_good_lines_and_tries_the_rest_again(tar: Path, re
     assert committed(output) == reference
     assert backend.lengths == [[44]]
     assert not (output / "speech.jsonl.previous").exists()
+
+
+def test_clips_that_killed_workers_become_records_unread(tar: Path, reference: bytes, tmp_path: Path) -> None:
+    """Clips that are named are neither decoded nor encoded; each is a record of kind `crash`, and all else is as ever."""
+    backend = Recording()
+    tokenize(tar, tmp_path / "out", backend=backend, crash_clips=(1, BAD_CLIP))
+    lines = committed(tmp_path / "out").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record.get("error_kind") for record in records] == [None, "crash", "crash", None, None]
+    assert [lines[n] for n in (0, 3, 4)] == [reference.splitlines()[n] for n in (0, 3, 4)]
+    assert backend.lengths == [[40], [43], [44]]
+    manifest = read_manifest(TarPaths(tmp_path / "out", "speech").manifest)
+    assert manifest is not None
+    assert manifest.errors == {"crash": 2}
+
+
+@pytest.mark.parametrize("lines_before", range(CLIPS))
+def test_crash_records_do_not_depend_on_when_the_clip_was_named(lines_before: int, tar: Path, tmp_path: Path) -> None:
+    """Told from the start, or when workers had died over the clip: the same bytes. What already has a line keeps it."""
+    tokenize(tar, tmp_path / "start", crash_clips=(3,))
+    answers = iter([False] * (lines_before - 1) + [True] * 2)
+    if lines_before:
+        tokenize(tar, tmp_path / "out", stop=lambda: next(answers))
+    tokenize(tar, tmp_path / "out", crash_clips=(3,))
+    if lines_before <= 3:
+        assert committed(tmp_path / "out") == committed(tmp_path / "start")
+    else:
+        assert b'"error_kind":"crash"' not in committed(tmp_path / "out")
+
+
+def test_crash_records_keep_their_place_among_batches(tmp_path: Path) -> None:
+    """A clip that is passed over neither overtakes nor holds up those around it that wait for a batch to fill."""
+    tar = write_tar(tmp_path / "speech.tar", {f"{n:03}.wav": wav(30, seed=n) for n in range(12)})
+    tokenize(tar, tmp_path / "one", crash_clips=(0, 4, 5, 11))
+    tokenize(tar, tmp_path / "many", backend=Recording(Batching.ANY, 4), crash_clips=(0, 4, 5, 11))
+    assert committed(tmp_path / "many") == committed(tmp_path / "one")
+    names = [json.loads(line)["audio_file"] for line in committed(tmp_path / "many").splitlines()]
+    assert names == [f"{n:03}.wav" for n in range(12)]
+
+
+def test_a_crash_record_can_be_tried_again(tar: Path, reference: bytes, tmp_path: Path) -> None:
+    """With --retry-errors, on a machine that survives the clip, its tokens take the record's place."""
+    tokenize(tar, tmp_path / "out", crash_clips=(3,))
+    backend = Recording()
+    tokenize(tar, tmp_path / "out", backend=backend, retry_errors=True)
+    assert committed(tmp_path / "out") == reference
+    assert backend.lengths == [[43]]
 
 
 def test_a_clip_that_another_worker_holds_is_left_alone(tar: Path, tmp_path: Path) -> None:

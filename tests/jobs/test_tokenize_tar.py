@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.runs import call, committed_bytes, lines_of, slow_backend, start, tree, wait_for
 from support.small_run import BAD_CLIP, CLIPS, small_tar, wav, write_tar
 
 from audio_tokenizers import mulaw
+from jobs.claims import Claim, process_start
 from jobs.outputs import TarPaths, read_manifest
 from jobs.records import ErrorRecord, decode_record
 from jobs.tokenize_tar import tokenize_tar
@@ -197,6 +201,25 @@ class TestBadInput:
         before = tree(here)
         assert "+max_duration: 9.0" in refused(capsys, "--input-tar", "1.tar", *MULAW, "--max-duration", 9, "--force")
         assert tree(here) == before
+
+
+def test_tar_that_another_worker_has(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tar with a living worker on it is left alone: exit code 1, who has it, nothing changed; later it is taken."""
+    small_tar(here / "1.tar")
+    arguments = ("--input-tar", "1.tar", *MULAW)
+    claim_file = TarPaths(here / "tokens", "1").claim
+    claim_file.parent.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        mine = Claim.of_this_process("123456789abc")
+        claim = msgspec.json.encode(msgspec.structs.replace(mine, pid=other.pid, started=process_start(other.pid)))
+        claim_file.write_bytes(claim)
+        assert call(tokenize_tar, *arguments) == 1
+        assert f"process {other.pid} on {mine.host} is working on it" in capsys.readouterr().err
+        assert claim_file.read_bytes() == claim
+        assert not list((here / "tokens").glob("*.jsonl*"))
+        other.communicate()
+    assert call(tokenize_tar, *arguments) == 0
+    assert list(committed_bytes(here / "tokens")) == ["1.jsonl"]
 
 
 def test_interruption(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ import pytest
 from support.small_run import mulaw_spec, small_tar
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs import reporting
+from jobs.claims import Claim
 from jobs.outputs import TarPaths, TarTask, read_manifest
-from jobs.reporting import ProgressFile
-from jobs.worker import StopFlag, Wishes, load_backend, run_tars
+from jobs.reporting import Progress, ProgressFile, Try, read_progress
+from jobs.worker import Crew, StopFlag, Wishes, load_backend, run_tars
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 30
@@ -42,6 +44,10 @@ def lines_so_far(output: Path) -> int:
         with suppress(FileNotFoundError):  # committed a moment ago
             lines += path.read_bytes().count(b"\n")
     return lines
+
+
+def as_task(tar: Path, **settings: Any) -> TarTask:
+    return TarTask(str(tar), TarPaths.stem(tar), tar.stat().st_size, **settings)
 
 
 def work(tars: list[Path], output: Path, **wishes: bool) -> ProgressFile:
@@ -77,7 +83,7 @@ def test_kill_9_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
     assert sorted(p.name for p in output.iterdir()) == [".run", "0.jsonl", "1.jsonl", "2.jsonl", "3.jsonl"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_ends_the_worker_after_the_clip_in_hand(number: signal.Signals, tmp_path: Path) -> None:
     """It leaves whole lines, a manifest that counts them, no claim, and exits by itself."""
     tar = small_tar(tmp_path / "in" / "a.tar", clips=200)
@@ -86,7 +92,7 @@ def test_a_signal_ends_the_worker_after_the_clip_in_hand(number: signal.Signals,
         time.sleep(0.01)
     worker.send_signal(number)
     assert worker.wait(timeout=60) == 0
-    manifest = read_manifest(TarPaths(tmp_path / "out", "a").manifest)
+    manifest = read_manifest(TarPaths(tmp_path / "out", "a").attempt)
     assert manifest is not None
     assert 3 <= manifest.clips == lines_so_far(tmp_path / "out") < 200
     assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
@@ -111,6 +117,14 @@ def test_a_bad_tar_does_not_stop_the_next(tmp_path: Path) -> None:
     assert "expected a tar header" in problems["text"]
     assert sorted(p.name for p in (tmp_path / "out").glob("*.jsonl")) == ["good0.jsonl", "good1.jsonl"]
     assert reports.progress.finished
+    assert [(one.name, one.outcome) for one in reports.progress.tries] == [
+        ("good0", "committed"),
+        ("missing", "failed"),
+        ("empty", "damaged"),
+        ("cut", "damaged"),
+        ("text", "damaged"),
+        ("good1", "committed"),
+    ]
 
 
 def test_finished_work_is_not_done_again(tmp_path: Path) -> None:
@@ -167,8 +181,173 @@ def test_trouble_with_the_machine_ends_the_worker(tmp_path: Path, monkeypatch: p
     tasks = [TarTask(str(tar), TarPaths.stem(tar), 100) for tar in tars]
     with pytest.raises(InfrastructureError, match="out of memory"):
         run_tars(tasks, mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports)
-    assert [name for name, _ in reports.progress.problems] == ["0"]
-    assert b"out of memory" in (tmp_path / "progress.json").read_bytes()
+    published = read_progress(tmp_path / "progress.json")
+    assert published is not None
+    assert [name for name, _ in published.problems] == ["0"]
+    assert [(one.name, one.outcome) for one in published.tries] == [("0", "machine")]
+    assert "out of memory" in published.tries[0].problem
+    assert not published.finished
+
+
+def test_an_exception_that_nobody_foresaw_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the worker, which says at which tar: or else that tar would be tried for ever, and nobody knew why."""
+    from audio_tokenizers.mulaw import MuLawFactory
+
+    def fail(self: object, options: object, device: str) -> object:
+        raise RuntimeError("No CUDA GPUs are available")
+
+    monkeypatch.setattr(MuLawFactory, "load", fail)
+    reports = ProgressFile(tmp_path / "progress.json")
+    tar = small_tar(tmp_path / "a.tar")
+    with pytest.raises(RuntimeError):
+        run_tars([as_task(tar)], mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports)
+    assert read_progress(tmp_path / "progress.json") == reports.progress
+    assert reports.progress.tries == [Try("a", "machine", problem="RuntimeError: No CUDA GPUs are available")]
+
+
+class TestReport:
+    """What is published while a tar is in hand: a witness of the worker's death has nothing else."""
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+        """Collect (outcome, gained) of the last try whenever something is published, by a clock that stands."""
+        published: list[tuple[str, int]] = []
+
+        def note(_path: Path, progress: Progress) -> None:
+            last = progress.tries[-1]
+            published.append((last.outcome, last.gained))
+
+        monkeypatch.setattr(reporting, "write_progress", note)
+        return published
+
+    def work(self, task: TarTask, output: Path) -> None:
+        reports = ProgressFile(output / "p.json", clock=lambda: 0.0)
+        run_tars([task], mulaw_spec(), output, device="cpu", stop=StopFlag(), reports=reports)
+
+    def test_what_it_is_at(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Loading, working, its first line and its end are told at once; further lines when there is time."""
+        published = self.watch(monkeypatch)
+        self.work(as_task(small_tar(tmp_path / "a.tar")), tmp_path)
+        assert published == [("loading", 0), ("working", 0), ("working", 1), ("committed", 5), ("committed", 5)]
+
+    def test_first_line_that_took_the_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lines for clips that nobody is to touch say nothing about the node; the first beyond them does."""
+        published = self.watch(monkeypatch)
+        self.work(as_task(small_tar(tmp_path / "a.tar"), crash_clips=(0, 1)), tmp_path)
+        assert ("working", 3) in published
+        assert ("working", 1) not in published
+
+
+def test_clips_that_killed_workers_are_left_out(tmp_path: Path) -> None:
+    """What the plan says of a tar's clips reaches the tar, and the report says of which clips it was told."""
+    tar = small_tar(tmp_path / "a.tar")
+    reports = ProgressFile(None)
+    task = as_task(tar, crash_clips=(1,))
+    run_tars([task], mulaw_spec(), tmp_path, device="cpu", stop=StopFlag(), reports=reports)
+    assert b'"error_kind":"crash"' in (tmp_path / "a.jsonl").read_bytes().splitlines()[1]
+    assert reports.progress.tries == [Try("a", "committed", gained=5, crash_clips=(1,))]
+
+
+def test_a_plan_can_ask_for_a_second_try_of_bad_clips(tmp_path: Path) -> None:
+    """A committed tar whose task says so is worked on again, and keeps its good lines; without errors it is left alone."""
+    tar = small_tar(tmp_path / "a.tar")
+    work([tar], tmp_path / "reference")
+    run_tars(
+        [as_task(tar, crash_clips=(1,))], mulaw_spec(), tmp_path, device="cpu", stop=StopFlag(), reports=ProgressFile(None)
+    )
+    again = [as_task(tar, retry_errors=True)]
+    run_tars(again, mulaw_spec(), tmp_path, device="cpu", stop=StopFlag(), reports=ProgressFile(None))
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "reference" / "a.jsonl").read_bytes()
+
+
+class TestStopFlag:
+    def test_deadline(self) -> None:
+        """Before it there is time, from it on there is none; without one there always is."""
+        now = [99.0]
+        stop = StopFlag(100.0, clock=lambda: now[0])
+        assert not stop()
+        now[0] = 100.0
+        assert stop()
+        assert stop.signal is None
+        assert not StopFlag()()
+
+    def test_first_signal_counts(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """It is remembered and told once; outside of the block the process answers to signals as before."""
+        before = signal.getsignal(signal.SIGUSR2)
+        stop = StopFlag()
+        with stop.on_signals():
+            signal.raise_signal(signal.SIGUSR2)
+            signal.raise_signal(signal.SIGTERM)
+        assert (stop(), stop.signal) == (True, signal.SIGUSR2)
+        assert signal.getsignal(signal.SIGUSR2) is before
+        assert capfd.readouterr().err == "SIGUSR2: finishing the clip in hand\n"
+
+    def test_no_tar_is_begun_after_it(self, tmp_path: Path) -> None:
+        """A worker whose time is up takes neither its own tars nor those of others, and loads nothing."""
+        own, other = small_tar(tmp_path / "own.tar"), small_tar(tmp_path / "other.tar")
+        reports = ProgressFile(None)
+        run_tars(
+            [as_task(own)],
+            mulaw_spec(),
+            tmp_path / "out",
+            device="cpu",
+            stop=StopFlag(0.0),
+            reports=reports,
+            crew=Crew(others_tars=[as_task(other)]),
+        )
+        assert (reports.progress.tries, reports.progress.finished) == ([], True)
+        assert not (tmp_path / "out").exists()
+
+
+class TestCrew:
+    """One of several workers of a submission."""
+
+    def work(self, output: Path, own: list[Path], others: list[Path], **crew: Any) -> Progress:
+        reports = ProgressFile(None)
+        members = Crew("0002/0", others_tars=[as_task(tar) for tar in others], **crew)
+        tasks = [as_task(tar) for tar in own]
+        run_tars(tasks, mulaw_spec(), output, device="cpu", stop=StopFlag(), reports=reports, crew=members)
+        return reports.progress
+
+    def claim(self, output: Path, name: str, task: str) -> Path:
+        """A claim of a worker on another host, a moment old."""
+        path = TarPaths(output, name).claim
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(Claim("0123456789ab", "elsewhere", 1, "1", task)))
+        return path
+
+    def test_helps_with_what_nobody_has_begun(self, tmp_path: Path) -> None:
+        """After its own tars it takes those of others that have no claim, and leaves those that have without a word."""
+        own, free, claimed, done = (small_tar(tmp_path / f"{name}.tar") for name in ("own", "free", "claimed", "done"))
+        output = tmp_path / "out"
+        work([done], output)
+        claim = self.claim(output, "claimed", "0002/3")
+        progress = self.work(output, [own], [claimed, done, free])
+        assert [(one.name, one.outcome) for one in progress.tries] == [("own", "committed"), ("free", "committed")]
+        assert progress.problems == []
+        assert not (output / "claimed.jsonl.partial").exists()
+        assert claim.exists()
+
+    def test_its_own_tar_in_anothers_hands(self, tmp_path: Path) -> None:
+        """It is left to whoever has it, which is no problem, and the next tar is done."""
+        tar, following = small_tar(tmp_path / "a.tar"), small_tar(tmp_path / "b.tar")
+        self.claim(tmp_path / "out", "a", "0001/5")
+        progress = self.work(tmp_path / "out", [tar, following], [])
+        assert [(one.name, one.outcome) for one in progress.tries] == [("a", "left_alone"), ("b", "committed")]
+        assert progress.problems == []
+
+    def test_claims_of_tasks_that_have_ended_are_taken_over(self, tmp_path: Path) -> None:
+        """The plan knows which tasks were gone when it was made: their claims stop nobody, however fresh they are."""
+        tar = small_tar(tmp_path / "a.tar")
+        self.claim(tmp_path / "out", "a", "0001/5")
+        asked: list[str] = []
+
+        def gone(task: str) -> bool:
+            asked.append(task)
+            return True
+
+        progress = self.work(tmp_path / "out", [tar], [], gone=gone)
+        assert [one.outcome for one in progress.tries] == ["committed"]
+        assert asked == ["0001/5"]
 
 
 def test_a_worker_that_would_compute_other_tokens_refuses(tmp_path: Path) -> None:

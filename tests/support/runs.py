@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -14,14 +15,16 @@ from pathlib import Path
 
 import msgspec
 
+from audio_tokenizers import registry
 from jobs.claims import read_claim
 from jobs.commands import run_command
+from jobs.spec import TokenizeSpec, make_spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 BACKEND = '''
 """mu-law with a pause, and faults on demand, registered by an entry point as another package would."""
-import errno, os, time
+import errno, os, signal, time
 from audio_tokenizers.mulaw import MuLawFactory, MuLaw
 
 class Slow(MuLaw):
@@ -30,13 +33,23 @@ class Slow(MuLaw):
         self.options = options
     def encode(self, waves):
         time.sleep(self.options["pause"])
+        if len(waves[0]) == self.options["killer"]:
+            os.kill(os.getpid(), getattr(signal, self.options["signal"]))
         if self.options["fault"] == "disk":
             raise OSError(errno.ENOSPC, "No space left on device")
+        if os.environ.get("SLURMD_NODENAME") == self.options["broken_node"]:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return super().encode(waves)
 
 class Factory(MuLawFactory):
     name = "slow"
-    options = {"pause": (0.0, "seconds per call"), "fault": ("none", "none, load or disk")}
+    options = {
+        "pause": (0.0, "seconds per call"),
+        "fault": ("none", "none, load or disk"),
+        "killer": (-1, "a clip of so many samples kills the process"),
+        "signal": ("SIGSEGV", "how"),
+        "broken_node": ("", "the Slurm node whose GPU does not work"),
+    }
     def load(self, options, device):
         if options["fault"] == "load":
             raise ValueError("a bug in the backend")
@@ -88,6 +101,19 @@ def slow_backend(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "CUDA_VISIBLE_DEVICES": ""}
 
 
+def slow_spec(folder: Path, **options: object) -> TokenizeSpec:
+    """The spec of the backend `slow` in `folder`, as a command would make it; this process knows it no longer afterwards."""
+    sys.path.insert(0, str(folder))
+    try:
+        importlib.invalidate_caches()
+        registry._entry_points.cache_clear()
+        return make_spec("slow", device="cpu", options={"pause": 0.0, **options})
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("slow_codec", None)
+        registry._entry_points.cache_clear()
+
+
 def start(module: str, *args: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """Start a command as a terminal would: in a process group of its own."""
     return subprocess.Popen(
@@ -134,7 +160,7 @@ def group_members(group: int) -> list[str]:
 
 def committed_bytes(output: Path) -> dict[str, bytes]:
     """Name -> content of the committed files of a run."""
-    return {path.name: path.read_bytes() for path in output.rglob("*.jsonl")}
+    return {path.name: path.read_bytes() for path in output.rglob("*.jsonl") if ".run" not in path.parts}
 
 
 def tree(folder: Path) -> dict[str, bytes]:

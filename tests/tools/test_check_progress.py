@@ -9,10 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.fake_cluster import Campaign
 from support.runs import ROOT, call, read_json, start, tree, write_list
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize, write_tar
 
+from hpc.cluster import SlurmCluster
 from hpc.run import Run
+from jobs.claims import Claim
 from jobs.outputs import TarPaths, read_manifest
 from jobs.records import Manifest
 from jobs.spec import freeze_spec
@@ -384,3 +387,66 @@ def test_manifest_type() -> None:
         ).tars_without_clips
         == 1
     )
+
+
+class TestRunning:
+    """What a run that is under way adds to its report."""
+
+    @pytest.fixture
+    def campaign(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+        """A run of three tars, one of them cut, with a task on n1, one pending, and a claim."""
+        campaign = Campaign(here, tars=3)
+        monkeypatch.setattr(module, "cluster_of", lambda *_, **__: campaign.cluster)
+        cut = campaign.tars[2]
+        cut.write_bytes(cut.read_bytes()[:700])
+        campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        element = {job.plan.slots[e][0].name: e for e in range(3)}
+        campaign.cluster.run(job, element["2"])
+        campaign.cluster.begin(job, element["0"], "n1")
+        claim = msgspec.structs.replace(Claim.of_this_process("0" * 12, f"0001/{element['0']}"), host="n1")
+        campaign.run.paths("0").claim.write_bytes(msgspec.json.encode(claim))
+        return campaign
+
+    def test_who_works_on_what(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """The tars in hand are shown with task and node, tasks by node with why others wait, and what is given up."""
+        campaign.cluster.calls.clear()
+        found, text = report_of(capsys)
+        (worker,) = found["working"].values()
+        assert worker["node"] == "n1"
+        assert f"[1/3] ○ 0.tar (not started): task {worker['task']} on n1" in text
+        assert "Running:               1 tasks run on n1 (1); 1 pending (Priority)" in text
+        assert "In quarantine:         1 (python -m tools.failures says why)" in text
+        assert set(found["quarantined"]) == {"2"}
+        assert found["running"]["running"] == {"n1": 1}
+        assert campaign.cluster.calls == ["look", "look"]
+
+    def test_nobody_answers(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where Slurm does not answer the report is whole all the same, and claims what files tell only."""
+        campaign.cluster.blind = True
+        found, text = report_of(capsys)
+        assert "Running:               not known now" in text
+        assert found["running"]["known"] is False
+        assert set(found["working"]) == {"0"}
+
+    def test_no_slurm_on_this_machine(
+        self, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run looked at from a machine without Slurm's commands has a report, without a word on stderr."""
+        environment = {"PATH": "/nowhere"}
+        monkeypatch.setattr(module, "cluster_of", lambda *_, patience_s: SlurmCluster(environment, patience_s))
+        _, text = report_of(capsys)
+        assert "Running:               not known now" in text
+
+    def test_finished_run_asks_nobody(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """A run that is done is reported without Slurm, and nothing is written beside it."""
+        for tar in (*campaign.tars[:2], small_tar(campaign.tars[2])):
+            campaign.run.paths(tar.stem).claim.unlink(missing_ok=True)
+            tokenize(tar, campaign.run.output_dir)
+        campaign.cluster.calls.clear()
+        before = tree(campaign.run.output_dir)
+        found, text = report_of(capsys)
+        assert (found["completed"], found["running"], found["quarantined"]) == (3, None, {})
+        assert "Running" not in text
+        assert campaign.cluster.calls == []
+        assert tree(campaign.run.output_dir) == before

@@ -1,0 +1,107 @@
+"""The command line that submits tars of a run again, as they were submitted the last time."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from audio_tokenizers.base import Scalar
+from audio_tokenizers.registry import complete_options, get_factory
+from hpc.launch import Launch, Site, make_launch, overlay
+from jobs.audio_formats import AUDIO_EXTENSIONS, normalise_extensions
+from jobs.spec import TokenizeSpec, load_preset
+
+__all__ = ["again"]
+
+SAME_NAMES = (
+    *("procs_per_gpu", "tars_per_gpu", "max_running", "partition", "account", "qos", "constraint"),
+    *("cpus_per_gpu", "mem_per_gpu", "workers"),
+)
+"""Settings of a launch that are options by the same name."""
+
+
+def again(
+    spec: TokenizeSpec, launch: Launch | None, site: Site, tar_list: Path, output_dir: Path, flags: Sequence[str] = ()
+) -> str:
+    """`python -m hpc.submit ...` with what the recipe and the launch say, and neither presets nor `site` say anyway.
+
+    `site` is what cluster.yaml says where the command will be given.
+    """
+    words = ["--list", str(tar_list), "--backend", spec.backend, "--output-dir", str(output_dir)]
+    options = spec.options if launch is None else {**spec.options, **launch.options}
+    words += [*_recipe_words(spec, options), *([] if launch is None else _launch_words(launch, site)), *flags]
+    return shlex.join(["python", "-m", "hpc.submit", *words])
+
+
+def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str]:
+    preset = load_preset(spec.backend)
+    usual = complete_options(get_factory(spec.backend), preset.options)
+    words: list[str] = []
+    for name, value in options.items():
+        if value != usual.get(name):
+            is_path = name == "model_path" and isinstance(value, str)
+            words += ["--model-path", str(value)] if is_path else ["--set", f"{name}={_scalar(value)}"]
+    for name in ("max_tokens_per_fragment", "num_tokens_overlap", "max_duration"):
+        if getattr(spec, name) != getattr(preset, name):
+            words += [_option(name), str(getattr(spec, name))]
+    if spec.extensions != normalise_extensions(preset.extensions or AUDIO_EXTENSIONS):
+        words += ["--extensions", ",".join(spec.extensions)]
+    return words
+
+
+def _launch_words(launch: Launch, site: Site) -> list[str]:
+    words: list[str] = []
+    usual = _usual(site)
+    if usual.cluster != launch.cluster:
+        words += ["--cluster", launch.cluster]
+        site = msgspec.structs.replace(site, cluster=launch.cluster)
+        usual = _usual(site)
+    if usual.device != launch.device:
+        words += ["--device", launch.device]
+        if launch.device == "cpu":
+            usual = _usual(site, "cpu")
+    words += [*_size_words(launch, usual), *_sbatch_words(launch, site)]
+    return [*words, *(["--allow-missing-end"] if launch.allow_missing_end else [])]
+
+
+def _size_words(launch: Launch, usual: Launch) -> list[str]:
+    words: list[str] = []
+    if (usual.gpus_per_node, usual.gpu_type) != (launch.gpus_per_node, launch.gpu_type):
+        kind = f"{launch.gpu_type}:" if launch.gpu_type else ""
+        words += ["--gpus-per-node", f"{kind}{launch.gpus_per_node}"]
+    for name in SAME_NAMES:
+        if getattr(launch, name) not in (None, getattr(usual, name)):
+            words += [_option(name), str(getattr(launch, name))]
+    if usual.time_limit_min != launch.time_limit_min:
+        words += ["--time", str(launch.time_limit_min)]
+    return words
+
+
+def _sbatch_words(launch: Launch, site: Site) -> list[str]:
+    words: list[str] = []
+    known = len(site.setup) if launch.setup[: len(site.setup)] == site.setup else 0
+    for line in launch.setup[known:]:  # what a site says and what a person says add up
+        words += ["--setup", line]
+    for name, value in launch.slurm.items():
+        if site.slurm.get(name) != value:
+            words += ["--slurm", name if value is True else f"{name}={value}"]
+    return words
+
+
+def _usual(site: Site, device: str = "auto") -> Launch:
+    """What comes of the site's defaults alone."""
+    return make_launch(overlay(site, Site()), device=device, workers=None, allow_missing_end=False, environment=os.environ)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _scalar(value: Scalar) -> str:
+    """As YAML, in one line: what --set reads."""
+    return yaml.safe_dump(value, width=1 << 20).removesuffix("\n").removesuffix("...").strip()

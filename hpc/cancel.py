@@ -1,0 +1,40 @@
+"""python -m hpc.cancel: end a run's tasks, and submit no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from hpc.chain import cancel_chain
+from hpc.cluster import SlurmCluster
+from hpc.run import Run
+from hpc.watch import cluster_of, launch_of, make_controller
+from jobs.commands import Verbose, run_command, setup_logging, writing_to
+
+__all__ = ["cancel"]
+
+
+def cancel(
+    output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"), verbose: Verbose = False
+) -> int:
+    """End all tasks of a run, and keep controllers from submitting more until the next hpc.submit. No line is lost."""
+    setup_logging(verbose=verbose)
+    run = Run(output_dir.absolute())
+    launch = launch_of(run)
+    cluster = cluster_of(launch)
+    with writing_to(run.output_dir):
+        run.write_state(msgspec.structs.replace(run.read_state(), cancelled=True))  # first: a round may be under way
+        jobs = make_controller(run, cluster, launch).open_jobs()
+    if isinstance(cluster, SlurmCluster):
+        cancel_chain(run, cluster)
+    cluster.cancel(jobs)
+    elements = sum(job.elements for _, job in jobs.values())
+    print(f"{len(jobs)} jobs with up to {elements} tasks are told to end; hpc.submit lets the run go on")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(cancel)

@@ -1,0 +1,128 @@
+"""Rounds as small Slurm jobs, each of which leaves a successor, so that no login node has to stay up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from hpc.cluster import SlurmCluster, SubmitLimitError, task_environment
+from hpc.launch import Launch
+from hpc.run import Run
+from jobs.commands import setup_logging
+
+__all__ = ["CHAIN_MINUTES", "cancel_chain", "chain_name", "chain_text", "run_link", "start_chain"]
+
+CHAIN_MINUTES = 30
+RESERVE_DELAY = "now+10minutes"
+"""The successor is there before the round begins, in case the round is the last thing that this job does."""
+TRIES, PAUSE_SECONDS = 20, 60.0
+
+log = logging.getLogger("tar2tokens")
+
+
+def chain_name(run: Run) -> str:
+    """The name of the run's chain jobs."""
+    return f"tar2tokens-{run.read_state().run_id}-chain"
+
+
+def chain_text(run: Run, launch: Launch) -> str:
+    """The batch script of one link. Pure, but for the interpreter's own path."""
+    options = [
+        f"--time={CHAIN_MINUTES}",
+        "--ntasks=1",
+        "--cpus-per-task=1",
+        "--no-requeue",
+        f"--chdir={run.output_dir}",
+        f"--output={run.folder / 'chain.log'}",
+        "--open-mode=append",
+        *(f"--{name}={value}" for name in ("partition", "account", "qos") if (value := getattr(launch, name))),
+    ]
+    command = shlex.join([sys.executable, "-m", "hpc.chain", str(run.output_dir)])
+    return "\n".join(
+        ["#!/bin/bash", *(f"#SBATCH {shlex.quote(option)}" for option in options), *launch.setup, f"exec {command}", ""]
+    )
+
+
+def start_chain(run: Run, launch: Launch) -> int:
+    """Submit the first link, unless there is a chain already."""
+    cluster = _slurm(launch)
+    name = chain_name(run)
+    links = cluster.find_jobs(name)
+    if links:
+        print(f"the chain goes on already: job {', '.join(links)}")
+        return 0
+    job_id = cluster.submit_script(name, chain_text(run, launch))
+    print(f"job {job_id} does the next round and leaves a successor; {run.folder / 'chain.log'} tells of each")
+    return 0
+
+
+def cancel_chain(run: Run, cluster: SlurmCluster) -> None:
+    """End the chain."""
+    cluster.cancel_jobs([f"--name={chain_name(run)}"])
+
+
+def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
+    """What a chain job does: leave a successor, do a round, and have the successor wait for the round's tasks.
+
+    Where Slurm does not answer, or takes no job for now, it asks again: a link that gave up would end the chain.
+    """
+    from hpc.resume import one_round
+    from hpc.watch import EXIT_CODES, launch_of, make_controller
+
+    launch = launch_of(run)
+    cluster = _slurm(launch)
+    successor = _patiently(lambda: _successor(run, launch, cluster), sleep)
+    try:
+        code = one_round(run)
+    except UsageError:  # such as a job that Slurm refuses for good: it would be refused again and again
+        cluster.cancel_jobs([successor])
+        raise
+    if code != EXIT_CODES["running"]:
+        cluster.cancel_jobs([successor])
+        return code
+    jobs = [job.job_id for _, job in make_controller(run, cluster, launch).open_jobs().values() if job.job_id]
+    if jobs:
+        cluster.wait_for_jobs(successor, jobs)
+    print(f"job {successor} comes next, after {', '.join(jobs) or 'ten minutes'}", flush=True)
+    return 0
+
+
+def _successor(run: Run, launch: Launch, cluster: SlurmCluster) -> str:
+    """The link that is pending already, or a new one. It begins when this one has ended, and not at once."""
+    name, me = chain_name(run), os.environ.get("SLURM_JOB_ID")
+    pending = [job for job in cluster.find_jobs(name, pending=True) if job != me]
+    if pending:
+        return pending[0]
+    after = [f"--dependency=afterany:{me}"] if me else []
+    return cluster.submit_script(name, chain_text(run, launch), f"--begin={RESERVE_DELAY}", *after)
+
+
+def _patiently(ask: Callable[[], str], sleep: Callable[[float], None]) -> str:
+    for _ in range(TRIES - 1):
+        try:
+            return ask()
+        except (InfrastructureError, SubmitLimitError) as error:
+            log.warning("%s; asking again in %g s", error, PAUSE_SECONDS)
+            sleep(PAUSE_SECONDS)
+    return ask()
+
+
+def _slurm(launch: Launch) -> SlurmCluster:
+    if launch.cluster != "slurm":
+        raise UsageError("--chain: this run is on one machine; without --chain, hpc.resume works on it")
+    return SlurmCluster(task_environment(launch))
+
+
+if __name__ == "__main__":
+    setup_logging(verbose=False)
+    try:
+        sys.exit(run_link(Run(Path(sys.argv[1]))))
+    except Tar2TokensError as problem:
+        log.error("the chain ends: %s", problem)
+        sys.exit(problem.exit_code)

@@ -1,0 +1,273 @@
+"""How a run is launched: what a person said once, kept in the run directory so that cron need not say it again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+import yaml
+
+from audio_tokenizers.base import Scalar
+from audio_tokenizers.errors import UsageError
+from jobs.devices import choose_device
+
+__all__ = [
+    "Launch",
+    "Site",
+    "check_cluster",
+    "check_tars_per_gpu",
+    "kept_environment",
+    "make_launch",
+    "overlay",
+    "parse_gpus",
+    "parse_minutes",
+    "parse_slurm_settings",
+    "personal_defaults",
+    "site_defaults",
+]
+
+KEPT_VARIABLES = (
+    "PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL",
+    "MODULEPATH", "SLURM_CONF", "CUDA_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME", "XDG_CACHE_HOME",
+)  # fmt: skip
+"""What a task needs of the environment of whoever submitted first; cron has next to none of it. No secrets."""
+
+SITE_FILE = "cluster.yaml"
+OURS = {
+    "array",
+    "time",
+    "job-name",
+    "output",
+    "error",
+    "nodes",
+    "ntasks",
+    "ntasks-per-node",
+    "gpus-per-node",
+    "requeue",
+    "no-requeue",
+    "signal",
+}
+"""sbatch options that we set ourselves: another value would break what depends on them."""
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a site wants of every job. Keys of cluster.yaml."""
+
+    cluster: Literal["auto", "slurm", "local"] | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time: str | int | None = None
+    """As sbatch takes it, for example `2:00:00`."""
+    gpus_per_node: str | int | None = None
+    """As sbatch takes it: `4` or `a100:4`."""
+    procs_per_gpu: int | None = None
+    tars_per_gpu: int | Literal["auto"] | None = None
+    cpus_per_gpu: int | None = None
+    mem_per_gpu: str | None = None
+    max_running: int | None = None
+    setup: tuple[str, ...] = ()
+    """Shell lines before the tasks, such as `module load cuda`."""
+    slurm: dict[str, str | int | float | bool] = {}
+    """Further sbatch options."""
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """How the run's tasks are started. The latest hpc.submit decides; every round of the controller reads it."""
+
+    cluster: Literal["slurm", "local"]
+    device: str
+    """`cpu` or `cuda`."""
+    gpus_per_node: int
+    """GPUs of one array task; 0 for the CPU."""
+    gpu_type: str | None = None
+    procs_per_gpu: int = 1
+    workers: int | None = None
+    """Processes on this machine, where it is no cluster."""
+    tars_per_gpu: int | Literal["auto"] = 1
+    max_running: int | None = None
+    time_limit_min: int = 120
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    cpus_per_gpu: int | None = None
+    mem_per_gpu: str | None = None
+    setup: tuple[str, ...] = ()
+    slurm: dict[str, str | int | float | bool] = {}
+    allow_missing_end: bool = False
+    options: dict[str, Scalar] = {}
+    """How to load the backend: its weights may have moved since the run's spec was frozen."""
+    environment: dict[str, str] = {}
+
+    @property
+    def processes(self) -> int:
+        """Worker processes of one array task."""
+        return max(1, self.gpus_per_node) * self.procs_per_gpu
+
+
+def parse_minutes(text: str | int) -> int:
+    """A time limit as sbatch takes it (`120`, `90:00`, `2:00:00`, `1-12`, `1-00:00:00`) in minutes, rounded up.
+
+    Raises UsageError on anything else.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(text).strip())
+    if match is None:
+        raise UsageError(f"--time {text}: expected minutes, M:SS, H:MM:SS or D-H:MM:SS, as sbatch takes them")
+    days, first, second, third = (int(part) if part else None for part in match.groups())
+    if days is not None or third is not None:  # the largest unit after days is hours
+        seconds = (days or 0) * 86400 + (first or 0) * 3600 + (second or 0) * 60 + (third or 0)
+    else:
+        seconds = (first or 0) * 60 + (second or 0)
+    if seconds == 0:
+        raise UsageError(f"--time {text}: expected more than nothing")
+    return -(-seconds // 60)
+
+
+def parse_gpus(text: str | int) -> tuple[int, str | None]:
+    """`4` or `a100:4` -> how many, and of which type. Raises UsageError."""
+    kind, colon, number = str(text).rpartition(":")
+    if not number.isdigit() or (colon and not kind):
+        raise UsageError(f"--gpus-per-node {text}: expected a number or TYPE:NUMBER, such as 4 or a100:4")
+    return int(number), kind or None
+
+
+def parse_slurm_settings(settings: Sequence[str]) -> dict[str, str | int | float | bool]:
+    """`["reservation=big", "exclusive"]` -> `{"reservation": "big", "exclusive": True}`. Raises UsageError."""
+    found: dict[str, str | int | float | bool] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        found[key.strip().lstrip("-").replace("_", "-")] = value if equals else True
+    return check_slurm_settings(found)
+
+
+def check_slurm_settings(settings: Mapping[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+    """The settings, or UsageError if one is not a user's to set."""
+    for key in settings:
+        if key in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", key):
+            way_out = "--time" if key == "time" else "tar2tokens sets it itself"
+            raise UsageError(
+                f"--slurm {key}: expected a long option of sbatch that is not one of {', '.join(sorted(OURS))}: {way_out}"
+            )
+    return dict(settings)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes `2:00:00` for a number in base 60; here a number is digits only."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[0-9]+$"), list("0123456789"))
+
+
+def site_defaults(places: Sequence[Path] | None = None) -> Site:
+    """The first cluster.yaml among the current folder and the user's configuration folder. Raises UsageError."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/")) / ".config")
+    for folder in places if places is not None else (Path(), home / "tar2tokens"):
+        path = folder / SITE_FILE
+        if path.is_file():
+            return read_site(path)
+    return Site()
+
+
+def personal_defaults(environment: Mapping[str, str]) -> Site:
+    """What a person has set for every sbatch. As settings, since variables would win over what is asked for here."""
+    wanted = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "constraint": "CONSTRAINT", "time": "TIMELIMIT"}
+    set_for_all = {key: environment.get(f"SBATCH_{name}") for key, name in wanted.items()}
+    return msgspec.structs.replace(Site(), **{key: value for key, value in set_for_all.items() if value})
+
+
+def read_site(path: Path) -> Site:
+    """A site's defaults. Raises UsageError that names the key at fault."""
+    try:
+        values: Any = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
+        site = msgspec.convert(values, Site)
+    except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        keys = ", ".join(Site.__struct_fields__)
+        raise UsageError(f"{path}: not a site's defaults: {error}; its keys are {keys}") from None
+    check_slurm_settings(site.slurm)
+    return site
+
+
+def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What to keep for tasks and for later rounds; the folder of sbatch is on the kept PATH if it is on this one."""
+    kept = {name: environment[name] for name in KEPT_VARIABLES if name in environment}
+    sbatch = shutil.which("sbatch", path=environment.get("PATH"))
+    if sbatch is not None and str(Path(sbatch).parent) not in kept.get("PATH", "").split(os.pathsep):
+        kept["PATH"] = os.pathsep.join(filter(None, [kept.get("PATH"), str(Path(sbatch).parent)]))
+    return kept
+
+
+def check_cluster(name: str | None) -> Literal["auto", "slurm", "local"] | None:
+    """The name, or UsageError."""
+    if name is None or name in ("auto", "slurm", "local"):
+        return cast("Literal['auto', 'slurm', 'local'] | None", name)
+    raise UsageError(f"--cluster {name!r}: expected auto, slurm or local")
+
+
+def check_tars_per_gpu(text: str | None) -> int | Literal["auto"] | None:
+    """A number from 1, or `auto`; UsageError on anything else."""
+    if text is None or text == "auto":
+        return cast("Literal['auto'] | None", text)
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--tars-per-gpu {text}: expected a number from 1, or auto")
+    return int(text)
+
+
+def overlay(site: Site, asked: Site) -> Site:
+    """A site's defaults with what a person asked for on top; setup lines and further options add up."""
+    values = {name: getattr(asked, name) for name in Site.__struct_fields__ if getattr(asked, name) not in (None, (), {})}
+    values["setup"] = (*site.setup, *asked.setup)
+    values["slurm"] = {**site.slurm, **asked.slurm}
+    return msgspec.structs.replace(site, **values)
+
+
+def make_launch(
+    site: Site, *, device: str, workers: int | None, allow_missing_end: bool, environment: Mapping[str, str]
+) -> Launch:
+    """How to launch, given the settings. Raises UsageError where they do not fit together."""
+    cluster = site.cluster or "auto"
+    if cluster == "auto":
+        cluster = "slurm" if shutil.which("sbatch", path=environment.get("PATH")) else "local"
+    gpus, gpu_type = parse_gpus(site.gpus_per_node) if site.gpus_per_node is not None else (None, None)
+    if cluster == "local":
+        device = choose_device(device).partition(":")[0]
+        gpus = 0
+    elif device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device!r}: expected auto, cpu or cuda")
+    elif device == "cpu":
+        gpus = gpus or 0
+    else:  # this node need not have what the cluster's have
+        if gpus == 0:
+            raise UsageError("--gpus-per-node 0: expected GPUs for --device cuda; --device cpu does without")
+        device, gpus = "cuda", gpus or 1
+    return Launch(
+        cluster=cluster,
+        device=device,
+        gpus_per_node=gpus,
+        gpu_type=gpu_type,
+        procs_per_gpu=site.procs_per_gpu or 1,
+        workers=workers,
+        tars_per_gpu=site.tars_per_gpu or 1,
+        max_running=site.max_running,
+        time_limit_min=parse_minutes(site.time) if site.time is not None else 120,
+        partition=site.partition,
+        account=site.account,
+        qos=site.qos,
+        constraint=site.constraint,
+        cpus_per_gpu=site.cpus_per_gpu,
+        mem_per_gpu=site.mem_per_gpu,
+        setup=site.setup,
+        slurm=site.slurm,
+        allow_missing_end=allow_missing_end,
+        environment=dict(environment),
+    )

@@ -1,0 +1,152 @@
+"""A cluster of one machine: each array task is a process of its own, which outlives whoever started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from hpc.cluster import JobSeen, TaskSeen, task_environment
+from hpc.launch import Launch
+from hpc.submissions import Job, Submission
+from jobs.claims import STALE_SECONDS, seconds_silent
+from jobs.devices import available_cores, visible_gpus
+from jobs.fileops import FileOps
+
+__all__ = ["LocalCluster", "Placement", "place_workers"]
+
+LOCAL_JOB = "local"
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """Where one worker runs."""
+
+    gpu: str | None
+    """Its CUDA_VISIBLE_DEVICES, or None for the CPU."""
+    threads: int
+    """Threads that it may compute with."""
+
+
+def place_workers(gpus: Sequence[str], workers: int | None, procs_per_gpu: int, cores: int, tars: int) -> list[Placement]:
+    """One worker per GPU, times `procs_per_gpu`; on CPUs `workers`, or as many as there are cores; never more than tars.
+
+    They share the cores. With fewer workers than places, each GPU gets one before any gets two.
+    """
+    places: list[str | None] = [gpu for _ in range(procs_per_gpu) for gpu in gpus] or [None] * (workers or cores)
+    places = places[: min(workers or len(places), tars)]
+    return [Placement(gpu, max(1, cores // len(places))) for gpu in places]
+
+
+class LocalCluster:
+    """Processes of this machine, found by their command lines: they name their plan."""
+
+    def __init__(self, host: str, stop: Callable[[], bool] = lambda: False) -> None:
+        self._host = host
+        self._stop = stop
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def max_array(self) -> int:
+        """As many as anyone wants."""
+        return 1 << 20
+
+    def slots(self, launch: Launch, tars: int) -> int:
+        """One per worker that this machine has a place for."""
+        return len(self.placements(launch, tars))
+
+    def placements(self, launch: Launch, tars: int) -> list[Placement]:
+        """Where the workers for so many tars would run."""
+        gpus = visible_gpus() if launch.device != "cpu" else []
+        return place_workers(gpus, launch.workers, launch.procs_per_gpu, available_cores(), tars)
+
+    def look(self, jobs: Mapping[int, tuple[Submission, Job]]) -> dict[int, JobSeen | None]:
+        """What runs here of these submissions."""
+        for child in self._children:
+            child.poll()  # or the ended ones would stay as zombies
+        found: dict[int, JobSeen | None] = {}
+        running = dict(_task_processes())
+        for number, (submission, job) in jobs.items():
+            if job.host != self._host:
+                if not _shows_no_life(submission):
+                    continue
+                found[number] = JobSeen(job.job_id, {})
+                continue
+            plan_file = str(submission.plan_file)
+            tasks = {element: TaskSeen("RUNNING", self._host) for plan, element in running.values() if plan == plan_file}
+            found[number] = JobSeen(LOCAL_JOB, tasks) if tasks or job.job_id else None
+        return found
+
+    def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> str:
+        """Start one process per element, until an interruption."""
+        del exclude  # there is no other node
+        submission.logs.mkdir(exist_ok=True)
+        environment = task_environment(launch)
+        for element, place in enumerate(self.placements(launch, job.elements)):
+            if self._stop():
+                break
+            log_file = submission.log_file(LOCAL_JOB, element, 0)
+            command = [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
+            command += ["--element", str(element), "--gpu", place.gpu or "none", "--threads", str(place.threads)]
+            with log_file.open("ab") as log:
+                self._children.append(
+                    subprocess.Popen(  # noqa: S603 (our own module)
+                        command,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,  # Ctrl-C is for us alone: we ask them to stop in our own way
+                    )
+                )
+        return LOCAL_JOB
+
+    def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
+        """Nobody keeps accounts here: the tasks' reports say how they ended."""
+        del jobs
+        return {}
+
+    def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
+        """There is one node."""
+
+    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]]) -> None:
+        """Have each task finish the clip in hand, flush and leave."""
+        self._signal(jobs, signal.SIGTERM)
+
+    def kill(self, jobs: Mapping[int, tuple[Submission, Job]]) -> None:
+        """End the tasks at once. Their partials stay good, and their claims are those of dead processes."""
+        self._signal(jobs, signal.SIGKILL)
+
+    def _signal(self, jobs: Mapping[int, tuple[Submission, Job]], number: signal.Signals) -> None:
+        plans = {str(submission.plan_file) for submission, _ in jobs.values()}
+        for pid, (plan, _) in _task_processes():
+            if plan in plans:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+
+
+def _task_processes() -> Iterator[tuple[int, tuple[str, int]]]:
+    """(process id, (plan file, element)) of every task on this machine, and of the worker inside it."""
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = Path(entry.path, "cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
+        except OSError:  # it has ended, or is not ours to see
+            continue
+        if "hpc.task" in words[:8] and "--element" in words:
+            after = words[words.index("hpc.task") + 1 :]
+            yield int(entry.name), (after[0], int(after[after.index("--element") + 1]))
+
+
+def _shows_no_life(submission: Submission) -> bool:
+    """Whether no task of another machine has touched its report for long, by the file system's own clock."""
+    try:
+        reports = list((submission.folder / "tasks").glob("*.json")) or [submission.job_file]
+        return min(seconds_silent(FileOps(), report) for report in reports) > STALE_SECONDS
+    except OSError:
+        return False

@@ -1,0 +1,327 @@
+"""Pure: what to submit, what to give up on, which nodes to avoid, when to stop. No clock, no file system.
+
+What counts against whom. A worker that ended by itself without a new line, or died outside of any clip, counts against its
+tar; one that died with a clip in hand, against that clip. Whatever was stopped from outside (a time limit, preemption, a
+cancelled job, a dead node) left no witness, and counts against nobody. Nor does what happened on a node where tries failed
+and too few went well: that is the node's fault, or, if no node does better, the fault of something that all share.
+
+A clip that kills and a node that kills look alike, so the same clip has to die elsewhere too before its node is cleared.
+Where there is no other node, it speaks for the node that something went well there right before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from jobs.reporting import Try
+
+__all__ = ["Decision", "Evidence", "NodeTry", "TarFact", "decide"]
+
+TAR_TRIES = 3
+"""Tries of a tar without progress, in a row, until it is quarantined."""
+CLIP_DEATHS = 2
+"""Workers that a clip may kill until it becomes a record."""
+CLIPS_IN_DOUBT = 2
+"""Clips of one tar that become records although nothing shows that the machine was well; from then on it is the tar."""
+NODE_FAILURES = 2
+"""Tries that fail on a node, and fewer that go well, until the node is avoided."""
+SAME_TROUBLE_TARS = 3
+"""Different tars that met trouble with machines, and no progress anywhere, until the loop stops."""
+HOLD_TARS = 10
+"""The same while other tasks still run: they may be older than the trouble, so it takes more of it."""
+IDLE_ROUNDS = 3
+"""Submissions in a row that changed nothing, whatever the reason, until the loop stops."""
+
+Death = tuple[str, int | None]
+"""A tar, and the clip in hand if there was one."""
+
+
+class TarFact(msgspec.Struct, frozen=True):
+    """What the files and Slurm say of one tar."""
+
+    name: str
+    done: bool
+    taken: bool = False
+    """A task that may be alive has it in its plan, or holds its claim."""
+    broken: str | None = None
+    """The data verdict, as long as the tar is still the file that was judged."""
+
+
+class NodeTry(msgspec.Struct, frozen=True):
+    """A try, and where it was."""
+
+    node: str
+    attempt: Try
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What is known of the tasks of one submission that have ended."""
+
+    submission: int
+    ended: bool
+    """All of its tasks have."""
+    tries: tuple[NodeTry, ...]
+    silent: int = 0
+    """Tasks that started and never came to their work."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a round does."""
+
+    outcome: Literal["finished", "running", "quarantined", "stuck"]
+    submit: tuple[str, ...] = ()
+    """Names of the tars that need a task, in the list's order."""
+    crash_clips: dict[str, tuple[int, ...]] = {}
+    quarantine: dict[str, str] = {}
+    """Name -> reason."""
+    exclude: dict[str, str] = {}
+    """Node -> reason."""
+    diagnosis: str = ""
+
+
+def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> Decision:
+    """Judge the evidence, submission by submission, and say what to do with the tars that are left."""
+    nodes = _judge_nodes(evidence)
+    tally = _count(evidence, nodes)
+    quarantine = _quarantine(tars, tally)
+    left = [tar for tar in tars if not tar.done and tar.name not in quarantine]
+    taken = any(tar.taken for tar in tars if not tar.done)
+    diagnosis = _diagnose(evidence, nodes, tally, tars=len(tars), taken=taken) if left else ""
+    submit = () if diagnosis else tuple(tar.name for tar in left if not tar.taken)
+    outcome: Literal["finished", "running", "quarantined", "stuck"]
+    if taken or submit:
+        outcome = "running"
+    elif left:
+        outcome = "stuck"
+    else:
+        outcome = "quarantined" if any(not tar.done for tar in tars) else "finished"
+    wanted = set(submit)
+    return Decision(
+        outcome=outcome,
+        submit=submit,
+        crash_clips={name: clips for name, clips in tally.crash_clips.items() if name in wanted},
+        quarantine=quarantine,
+        exclude=nodes.excluded,
+        diagnosis=diagnosis,
+    )
+
+
+def _is_good(attempt: Try) -> bool:
+    """Whether a try shows that its node works: it made lines, and not only those that need no model."""
+    if attempt.clip is None:
+        return attempt.gained > len(attempt.crash_clips)
+    gained = range(attempt.clip - attempt.gained, attempt.clip)
+    return attempt.gained > sum(clip in gained for clip in attempt.crash_clips)
+
+
+def _failed(attempt: Try) -> bool:
+    return attempt.outcome in ("machine", "died")
+
+
+def _follows_a_line(attempt: Try) -> bool:
+    """Whether the line before the clip in hand was made in earnest, whenever that was."""
+    return attempt.clip is not None and attempt.clip > 0 and attempt.clip - 1 not in attempt.crash_clips
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """What is known of the nodes."""
+
+    suspects: Collection[str]
+    """What fails there counts against no tar and no clip."""
+    excluded: dict[str, str]
+    """Those that are avoided, since others work, and why."""
+    sound: Collection[Death]
+    """Clips that killed where something went well right before: in that try, or on that node in that submission."""
+    elsewhere: Collection[Death]
+    """Clips that killed on two nodes that both have worked."""
+
+
+def _judge_nodes(evidence: Sequence[Evidence]) -> _Nodes:
+    worked = {each.node for one in evidence for each in one.tries if _is_good(each.attempt)}
+    places: dict[Death, set[str]] = defaultdict(set)
+    sound: set[Death] = set()
+    for one in evidence:
+        good = {each.node for each in one.tries if _is_good(each.attempt)}
+        for each in one.tries:
+            if _failed(each.attempt):
+                key = each.attempt.name, each.attempt.clip
+                places[key].add(each.node)
+                if each.attempt.clip is not None and each.node in good:
+                    sound.add(key)
+    elsewhere = {key for key, nodes in places.items() if key[1] is not None and len(nodes & worked) > 1}
+
+    def tried_elsewhere(each: NodeTry) -> bool:
+        return bool((places[each.attempt.name, each.attempt.clip] - {each.node}) & worked)
+
+    def likely_the_clip(each: NodeTry) -> bool:
+        return (each.attempt.name, each.attempt.clip) in sound or _follows_a_line(each.attempt)
+
+    failures = {node: found for node, found in _failures(evidence, tried_elsewhere).items() if len(found) >= NODE_FAILURES}
+    if worked - set(failures):
+        words = {node: _node_words([each.attempt.name for each in found]) for node, found in failures.items()}
+        return _Nodes(set(failures), words, sound, elsewhere)
+    shared = {
+        node
+        for node, found in _failures(evidence, likely_the_clip).items()
+        if len({each.attempt.name for each in found}) >= SAME_TROUBLE_TARS
+    }
+    return _Nodes(shared, {}, sound, elsewhere)
+
+
+def _failures(evidence: Sequence[Evidence], explained: Callable[[NodeTry], bool]) -> dict[str, list[NodeTry]]:
+    """Node -> tries that failed there, unexplained, since as many went well in one submission.
+
+    One bad GPU fails fast and takes try after try, while its node's others do well, slowly.
+    """
+    since: dict[str, list[NodeTry]] = defaultdict(list)
+    for one in evidence:
+        good = Counter(each.node for each in one.tries if _is_good(each.attempt))
+        bad: dict[str, list[NodeTry]] = defaultdict(list)
+        for each in one.tries:
+            if _failed(each.attempt) and not _is_good(each.attempt) and not explained(each):
+                bad[each.node].append(each)
+        for node in good.keys() | bad.keys():
+            if good[node] and good[node] >= len(bad[node]):
+                since.pop(node, None)
+            else:
+                since[node] += bad[node]
+    return since
+
+
+def _node_words(names: Sequence[str]) -> str:
+    shown = ", ".join(sorted(set(names))[:3])
+    return f"{len(names)} tries failed on it and no more than that went well, while other nodes work ({shown})"
+
+
+@dataclass
+class _Tally:
+    """What counts against tars and clips."""
+
+    crash_clips: dict[str, tuple[int, ...]]
+    """Tar -> clips that have killed CLIP_DEATHS workers on nodes that are beyond suspicion."""
+    idle: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Tar -> tries that count against it, since it last made progress."""
+    words: dict[str, str] = field(default_factory=dict)
+    """Tar -> what the last of them said."""
+    damaged: set[str] = field(default_factory=set)
+    submissions: set[int] = field(default_factory=set)
+    """Those in which something counted. Since all counts end, so does what they delay."""
+
+
+def _count(evidence: Sequence[Evidence], nodes: _Nodes) -> _Tally:
+    tally = _Tally(_crash_clips(evidence, nodes))
+    deaths: Counter[Death] = Counter()
+    for one in evidence:
+        for each in one.tries:
+            attempt = each.attempt
+            name, clip = attempt.name, attempt.clip
+            if attempt.outcome == "damaged":
+                tally.damaged.add(name)
+            if attempt.gained or attempt.outcome == "damaged":
+                tally.idle[name] = 0
+            if each.node in nodes.suspects or attempt.outcome not in ("failed", "machine", "died"):
+                continue
+            tally.submissions.add(one.submission)
+            deaths[name, clip] += 1
+            theirs = clip is not None and clip not in attempt.crash_clips
+            if theirs and (deaths[name, clip] <= CLIP_DEATHS or clip in tally.crash_clips.get(name, ())):
+                continue  # beyond that it is no clip's fault that may become a record
+            if not attempt.gained:
+                tally.idle[name] += 1
+                tally.words[name] = attempt.problem
+    return tally
+
+
+def _crash_clips(evidence: Sequence[Evidence], nodes: _Nodes) -> dict[str, tuple[int, ...]]:
+    deaths: Counter[Death] = Counter()
+    doubtful: Counter[str] = Counter()
+    found: dict[str, set[int]] = defaultdict(set)
+    for one in evidence:
+        for each in one.tries:
+            attempt = each.attempt
+            if attempt.outcome == "damaged":  # whoever tries it again has another file
+                found.pop(attempt.name, None)
+                deaths = Counter({key: number for key, number in deaths.items() if key[0] != attempt.name})
+            if attempt.outcome != "died" or attempt.clip is None or each.node in nodes.suspects:
+                continue
+            key = attempt.name, attempt.clip
+            deaths[key] += 1
+            if deaths[key] != CLIP_DEATHS:
+                continue
+            if not (key in nodes.sound or key in nodes.elsewhere or _follows_a_line(attempt)):
+                doubtful[attempt.name] += 1
+            if doubtful[attempt.name] <= CLIPS_IN_DOUBT:
+                found[attempt.name].add(attempt.clip)
+    return {name: tuple(sorted(clips)) for name, clips in found.items()}
+
+
+def _quarantine(tars: Sequence[TarFact], tally: _Tally) -> dict[str, str]:
+    """Tar -> why it is given up: its data, or TAR_TRIES tries in a row without progress."""
+    found = {}
+    for tar in tars:
+        if tar.done or tar.taken:
+            continue
+        tries = tally.idle.get(tar.name, 0)
+        if tar.broken is not None and tar.name in tally.damaged:
+            found[tar.name] = tar.broken
+        elif tries >= TAR_TRIES:
+            found[tar.name] = f"{tries} tries without progress; the last one: {tally.words[tar.name]}"
+    return found
+
+
+def _diagnose(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, tars: int, taken: bool) -> str:
+    """Why to submit no more, or nothing."""
+    return _common_trouble(evidence, nodes, tars=tars, taken=taken) or _no_change(evidence, nodes, tally, taken=taken)
+
+
+def _went_well(one: Evidence, nodes: _Nodes) -> bool:
+    """Whether a submission brought a tar on, or showed which node is to be avoided."""
+    return any(
+        _is_good(each.attempt) or each.attempt.outcome in ("committed", "damaged") or each.node in nodes.excluded
+        for each in one.tries
+    )
+
+
+def _common_trouble(evidence: Sequence[Evidence], nodes: _Nodes, *, tars: int, taken: bool) -> str:
+    """What all tars seem to suffer from since something last went well, or nothing."""
+    troubled: set[str] = set()
+    perhaps: set[str] = set()  # they died with a clip in hand that may well be bad, but so many at once?
+    unreadable: set[str] = set()
+    for one in evidence:
+        if _went_well(one, nodes):
+            troubled, perhaps, unreadable = set(), set(), set()
+            continue
+        for each in one.tries:
+            attempt = each.attempt
+            if attempt.outcome == "failed":
+                unreadable.add(attempt.name)
+            elif _failed(attempt) and (attempt.name, attempt.clip) not in nodes.sound:
+                (perhaps if _follows_a_line(attempt) else troubled).add(attempt.name)
+    enough = HOLD_TARS if taken else SAME_TROUBLE_TARS
+    if len(troubled) >= enough or len(troubled | perhaps) >= HOLD_TARS:
+        return f"{len(troubled | perhaps)} tars met trouble with their machines, and nothing has gone well since"
+    if len(unreadable) >= enough and 2 * len(unreadable) > tars:
+        return f"{len(unreadable)} of {tars} tars could not be worked on, and nothing has gone well since"
+    return ""
+
+
+def _no_change(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, taken: bool) -> str:
+    """Whether the latest submissions have changed nothing, not even a count, in words."""
+    idle: list[Evidence] = []
+    for one in evidence:
+        if _went_well(one, nodes) or one.submission in tally.submissions or any(each.attempt.gained for each in one.tries):
+            idle = []
+        elif one.ended:
+            idle.append(one)
+    silent = sum(one.silent for one in idle if not one.tries)
+    if silent >= (HOLD_TARS if taken else SAME_TROUBLE_TARS):
+        return f"{silent} tasks ended before they came to their work, and nothing has gone well since"
+    if len(idle) >= (HOLD_TARS if taken else IDLE_ROUNDS):
+        return f"{len(idle)} submissions in a row have changed nothing"
+    return ""

@@ -1,0 +1,73 @@
+"""python -m hpc.resume: the controller. It resubmits what is left until the list is finished."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from audio_tokenizers.errors import UsageError
+from hpc.chain import start_chain
+from hpc.lock import LockHeldError
+from hpc.monitor import Speed, line, take_snapshot
+from hpc.run import Run
+from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, make_controller, watch
+from jobs.commands import Verbose, run_command, setup_logging, writing_to
+
+__all__ = ["resume"]
+
+
+def resume(
+    output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
+    keep_watching: Annotated[bool, typer.Option("--watch", help="go round until the end (the default)")] = False,
+    once: Annotated[bool, typer.Option("--once", help="one round, for cron")] = False,
+    chain: Annotated[bool, typer.Option("--chain", help="leave it to small Slurm jobs, each of which does a round")] = False,
+    retry_quarantined: Annotated[
+        bool, typer.Option("--retry-quarantined", help="forget what counts against tars, clips and nodes")
+    ] = False,
+    interval: Annotated[float | None, typer.Option(min=0.1, help="seconds between rounds of --watch")] = None,
+    verbose: Verbose = False,
+) -> int:
+    """Bring a run to its end. Exits 0 finished, 75 still running, 3 finished but for a quarantine, 4 stuck, 2 wrong usage.
+
+    Kill it whenever you like, and start it again: files and Slurm know all that it knows.
+    """
+    setup_logging(verbose=verbose, quiet=True)
+    if keep_watching + once + chain > 1:
+        raise UsageError("--watch, --once and --chain: expected one of them")
+    run = Run(output_dir.absolute())
+    launch = launch_of(run)
+    if retry_quarantined:
+        with writing_to(run.output_dir):
+            latest = max([submission.number for submission in run.submissions()], default=0)
+            run.write_state(msgspec.structs.replace(run.read_state(), amnesty=latest))
+    if chain:
+        return start_chain(run, launch)
+    return one_round(run) if once else watch(run, launch, seconds=interval)
+
+
+def one_round(run: Run) -> int:
+    """Look and act once."""
+    launch = launch_of(run)
+    controller = make_controller(run, cluster_of(launch), launch)
+    began = time.monotonic()
+    try:
+        seen = controller.round()
+    except LockHeldError as held:
+        print(f"another controller is at work: {held}", file=sys.stderr)
+        return EXIT_CODES["running"]
+    if seen.decision.outcome != "running":
+        return finish(run, seen)
+    now = take_snapshot(seen)
+    print(line(now, Speed(now, began).words(now, began)))
+    if seen.decision.diagnosis:
+        print(f"nothing more is submitted: {seen.decision.diagnosis}", file=sys.stderr)
+    return EXIT_CODES["running"]
+
+
+if __name__ == "__main__":
+    run_command(resume)

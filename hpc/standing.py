@@ -1,0 +1,138 @@
+"""How a run stands, for those who only look: by its files, and by one question to the cluster. Changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from hpc.cluster import Cluster, JobSeen
+from hpc.controller import data_verdict, wants_retry
+from hpc.plan import Plan
+from hpc.policy import Decision, Evidence, NodeTry, TarFact, decide
+from hpc.progress import TarState
+from hpc.run import Run
+from hpc.submissions import Job, Submission
+from jobs.claims import Claim, held_by_other, read_claims
+from jobs.reporting import UNENDED, Progress
+
+__all__ = ["Running", "Worker", "ask", "judge_files"]
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """Who works on a tar."""
+
+    task: str
+    """SUBMISSION/SLOT; empty for a worker that a person started."""
+    node: str
+
+    def __str__(self) -> str:
+        """`task 0003/12 on n2`."""
+        return f"task {self.task} on {self.node}" if self.task else f"a worker started by hand on {self.node}"
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """The run's tasks that have not ended."""
+
+    known: bool
+    """The cluster has answered, or there was nothing to ask."""
+    running: dict[str, int]
+    """Node -> tasks."""
+    pending: int
+    reasons: dict[str, int]
+    """Why tasks have not begun, in Slurm's words."""
+    unknown: int = 0
+    """Submissions of which nobody can tell now."""
+
+
+def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
+    """What the controller would decide if the tasks that have reported no end were all alive; Slurm is not asked.
+
+    Its quarantine and its nodes to avoid are those of the next round, or of a later one.
+    """
+    state = run.read_state()
+    evidence = []
+    busy: set[str] = set()
+    for submission in run.submissions():
+        digest = submission.read_digest()
+        if digest is not None:
+            reports, silent = [end.progress for end in digest.ends], digest.silent
+        else:
+            plan, silent = submission.read_plan() if _may_live(submission.read_job()) else None, 0
+            if plan is None:
+                continue
+            reports = list(submission.reports(range(len(plan.slots))).values())
+            busy |= _busy(plan, reports)
+        if submission.number > state.amnesty:
+            tries = tuple(NodeTry(report.node, attempt) for report in reports for attempt in report.tries)
+            evidence.append(Evidence(submission.number, ended=digest is not None, tries=tries, silent=silent))
+    facts = [
+        TarFact(
+            tar.name,
+            done=tar.state == "committed" and not wants_retry(state, tar),
+            taken=tar.name in busy,
+            broken=data_verdict(tar),
+        )
+        for tar in states
+    ]
+    return decide(facts, evidence)
+
+
+def _may_live(job: Job | None) -> bool:
+    return job is not None and job.state != "refused"
+
+
+def _busy(plan: Plan, reports: Sequence[Progress]) -> set[str]:
+    """Tars of a submission that somebody works on or will."""
+    tries = [attempt for report in reports for attempt in report.tries]
+    planned = {task.name for slot in plan.slots for task in slot}
+    return planned - {attempt.name for attempt in tries} | {each.name for each in tries if each.outcome in UNENDED}
+
+
+def ask(run: Run, cluster: Cluster) -> tuple[Running, dict[str, Worker]]:
+    """The run's tasks, with at most one question to the cluster; and tar -> who works on it, as far as claims tell."""
+    open_jobs: dict[int, tuple[Submission, Job]] = {}
+    ended: set[int] = set()
+    for submission in run.submissions():
+        job = submission.read_job()
+        if submission.digest_file.exists():
+            ended.add(submission.number)
+        elif job is not None and _may_live(job):
+            open_jobs[submission.number] = (submission, job)
+    seen = cluster.look(open_jobs) if open_jobs else {}
+    tasks = [task for job in seen.values() if job is not None for task in job.tasks.values()]
+    unknown = len(open_jobs.keys() - seen.keys())
+    running = Running(
+        known=not open_jobs or unknown < len(open_jobs),
+        running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
+        pending=sum(task.state == "PENDING" for task in tasks),
+        reasons=dict(Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason)),
+        unknown=unknown,
+    )
+    gone = _gone({number: submission for number, (submission, _) in open_jobs.items()}, seen, ended)
+    return running, _workers(run, gone)
+
+
+def _gone(open_jobs: Mapping[int, Submission], seen: Mapping[int, JobSeen | None], ended: set[int]) -> Callable[[str], bool]:
+    """Whether a claim's task is known to have ended."""
+    plans = {number: open_jobs[number].read_plan() for number in seen}
+
+    def gone(task: str) -> bool:
+        submission, _, slot = task.partition("/")
+        if not (submission.isdigit() and slot.isdigit()):
+            return False
+        number = int(submission)
+        job, plan = seen.get(number), plans.get(number)
+        return number in ended or (job is not None and plan is not None and int(slot) // plan.processes not in job.tasks)
+
+    return gone
+
+
+def _workers(run: Run, gone: Callable[[str], bool]) -> dict[str, Worker]:
+    mine = Claim.of_this_process("")
+    return {
+        name: Worker(claim.task, claim.host)
+        for name, claim in read_claims(run.claims_folder).items()
+        if held_by_other(claim, mine, gone=gone, silence=lambda: 0.0)  # to ask for its silence would take a file
+    }

@@ -1,0 +1,181 @@
+"""What is on disk of each submission: its plan, its job, what its tasks reported, and the digest once all have ended."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from hpc.plan import Plan
+from jobs.fileops import FileOps, write_atomically, write_if_absent
+from jobs.reporting import UNENDED, Progress, read_progress
+
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+
+Kind = TypeVar("Kind", bound=msgspec.Struct)
+
+__all__ = ["Digest", "Job", "Submission", "TaskEnd", "read_submissions"]
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """The job array of one submission. Written before sbatch is called, and again when its answer is known."""
+
+    name: str
+    """Unique, so that a job whose sbatch failed or never answered can be looked up."""
+    elements: int
+    parallel: int
+    """How many of them may run at once."""
+    host: str
+    """Who submitted it; for `--cluster local`, where it runs."""
+    intended_at: float
+    """Seconds since the epoch."""
+    state: Literal["intended", "submitted", "refused"] = "intended"
+    job_id: str = ""
+    words: str = ""
+    """What sbatch said when it did not just submit."""
+    full: bool = False
+    """It was refused because the queue was full: later there may be room."""
+    in_queue: int = 0
+    """The run's array tasks that were in the queue before it."""
+
+
+class TaskEnd(msgspec.Struct, frozen=True):
+    """What is left of one worker process when its submission has ended."""
+
+    slot: int
+    progress: Progress
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """A submission that has ended."""
+
+    ends: list[TaskEnd]
+    silent: int
+    """Tasks that have a log, so they started, and no report, so they never came to their work."""
+    states: dict[str, int] = {}
+    """How many of the array's tasks ended in which way, where Slurm could tell."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One submission's folder."""
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        """Counted from 1."""
+        return int(self.folder.name)
+
+    @property
+    def plan_file(self) -> Path:
+        """Never changes."""
+        return self.folder / "plan.json"
+
+    @property
+    def job_file(self) -> Path:
+        """See Job."""
+        return self.folder / "jobs.json"
+
+    @property
+    def script_file(self) -> Path:
+        """What sbatch got."""
+        return self.folder / "array.sh"
+
+    @property
+    def logs(self) -> Path:
+        """The tasks' output: `JOB_ELEMENT_RANK_log.out`."""
+        return self.folder / "logs"
+
+    @property
+    def digest_file(self) -> Path:
+        """There once all tasks have ended."""
+        return self.folder / "ended.json"
+
+    def report_file(self, slot: int) -> Path:
+        """What one worker process tells of itself."""
+        return self.folder / "tasks" / f"{slot:05}.json"
+
+    def log_file(self, job_id: str, element: int, rank: int) -> Path:
+        """The output of one worker process; submitit names it so."""
+        return self.logs / f"{job_id}_{element}_{rank}_log.out"
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write the plan, once. Raises InfrastructureError if there is one."""
+        if not write_if_absent(FileOps(), self.plan_file, msgspec.json.format(msgspec.json.encode(plan))):
+            raise InfrastructureError(f"{self.plan_file} exists already: another command took this submission")
+
+    def read_plan(self) -> Plan | None:
+        """The plan, or None if whoever made the folder died before it wrote one."""
+        return _read(self.plan_file, Plan)
+
+    def write_job(self, job: Job) -> None:
+        """Keep what is known of the job."""
+        write_atomically(FileOps(), self.job_file, msgspec.json.format(msgspec.json.encode(job)))
+
+    def read_job(self) -> Job | None:
+        """What is known of the job, or None if none was ever intended."""
+        return _read(self.job_file, Job)
+
+    def reports(self, slots: range) -> dict[int, Progress]:
+        """What the workers of these slots have reported so far."""
+        found = {slot: read_progress(self.report_file(slot)) for slot in slots}
+        return {slot: progress for slot, progress in found.items() if progress is not None}
+
+    def read_digest(self) -> Digest | None:
+        """The digest, or None while tasks may be alive."""
+        return _read(self.digest_file, Digest)
+
+    def close(self, plan: Plan, states: Mapping[int, str]) -> Digest:
+        """All tasks have ended, in Slurm's words as `states` says: keep what matters of them in one file.
+
+        Where the kernel ends a whole job for its memory no witness is left; then Slurm is the witness.
+        """
+        reports = self.reports(range(len(plan.slots)))
+        for slot, report in reports.items():
+            last = report.tries[-1] if report.tries else None
+            if states.get(slot // plan.processes) == OUT_OF_MEMORY and last is not None and last.outcome in UNENDED:
+                last.outcome, last.problem = "died", f"Slurm ended the job: {OUT_OF_MEMORY}; ask for more with --mem-per-gpu"
+        ends = [TaskEnd(slot, report) for slot, report in reports.items()]
+        digest = Digest(ends, self._silent(plan, reports), dict(Counter(states.values())))
+        write_atomically(FileOps(), self.digest_file, msgspec.json.encode(digest))
+        return digest
+
+    def _silent(self, plan: Plan, reports: Mapping[int, Progress]) -> int:
+        started = {element for element, _rank, _path in self.log_files()}
+        heard = {slot // plan.processes for slot in reports}
+        return len(started - heard)
+
+    def log_files(self) -> list[tuple[int, int, Path]]:
+        """(element, rank, file) of every log that there is."""
+        found = []
+        if self.logs.is_dir():
+            for path in sorted(self.logs.iterdir()):
+                match = re.fullmatch(r"[^_]+_(\d+)_(\d+)_log\.out", path.name)
+                if match:
+                    found.append((int(match[1]), int(match[2]), path))
+        return found
+
+
+def read_submissions(folder: Path) -> list[Submission]:
+    """All submissions of a run, oldest first."""
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.name.isdigit())
+    except FileNotFoundError:
+        return []
+    return [Submission(folder / name) for name in sorted(names, key=int)]
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: not a file of this version of tar2tokens: {error}") from None

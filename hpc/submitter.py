@@ -1,0 +1,219 @@
+"""Turns what is left into arrays, and hands them to the cluster, so that a death at any moment loses none of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from audio_tokenizers.errors import UsageError
+from hpc.cluster import Cluster, SubmitLimitError, SubmitUncertainError
+from hpc.launch import Launch
+from hpc.plan import Plan, balance, chunk, make_plan, slots_for
+from hpc.policy import Decision
+from hpc.progress import TarState
+from hpc.run import ListedTar, Run, as_task
+from hpc.submissions import Job, Submission
+from jobs.outputs import TarTask
+from jobs.records import Manifest
+from jobs.spec import TokenizeSpec, read_spec
+
+__all__ = ["InQueue", "Submitted", "Submitter", "bytes_per_second"]
+
+ASK_AGAIN_SECONDS = 300.0
+"""After Slurm took no more jobs: what fills the queue may be somebody else's."""
+
+log = logging.getLogger("tar2tokens")
+
+
+@dataclass(frozen=True)
+class InQueue:
+    """What may be alive already."""
+
+    alive: Mapping[int, Sequence[int]]
+    """Submission -> slots of tasks that may be alive."""
+    elements: int
+    """Array tasks in the queue."""
+    may_run: int
+    """How many of them may run at once."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of the tars that need a task."""
+
+    submissions: tuple[int, ...] = ()
+    waiting: int = 0
+    """Tars that no job was taken for yet."""
+
+
+class Submitter:
+    """Submits for one run."""
+
+    def __init__(self, run: Run, cluster: Cluster, launch: Launch, *, host: str, clock: Callable[[], float]) -> None:
+        self._run = run
+        self._cluster = cluster
+        self._launch = launch
+        self._host = host
+        self._clock = clock
+
+    def plan_slots(self, tasks: Sequence[TarTask], states: Sequence[TarState]) -> tuple[tuple[TarTask, ...], ...]:
+        """Spread tars over worker processes."""
+        done = [tar.manifest for tar in states if tar.state == "committed" and tar.manifest is not None]
+        slots = self._cluster.slots(self._launch, len(tasks))
+        if slots is None:
+            limit_s = 60.0 * self._launch.time_limit_min
+            slots = slots_for(tasks, self._launch.tars_per_gpu, self._launch.procs_per_gpu, limit_s, bytes_per_second(done))
+        return balance(tasks, slots)
+
+    def submit(
+        self, run_id: str, decision: Decision, listed: Sequence[ListedTar], states: Sequence[TarState], queue: InQueue
+    ) -> Submitted:
+        """Submit what the decision says, as far as the site lets us now. Raises UsageError if it refuses the job."""
+        wanted = set(decision.submit)
+        room, parallel = self._room(queue)
+        if not wanted or room == 0:
+            return Submitted(waiting=len(wanted))
+        try:
+            max_array = self._cluster.max_array()
+        except SubmitUncertainError as error:
+            log.warning("%s", error)
+            return Submitted(waiting=len(wanted))
+        spec = read_spec(self._run.output_dir)
+        if spec is None:
+            raise UsageError(f"{self._run.spec_file}: there is no such file: restore it, or begin again with hpc.submit")
+        retry = {tar.name for tar in states if tar.state == "committed"}
+        slots = self.plan_slots([as_task_of(tar, decision, retry) for tar in listed if tar.name in wanted], states)
+        alive = {number: list(slots) for number, slots in queue.alive.items()}
+        before = len(alive)
+        elements = queue.elements
+        placed: set[str] = set()
+        for part in chunk(slots, self._processes, max_array, room):
+            first = 0
+            while first < len(part):
+                try:
+                    plan, job = self._submit_array(run_id, decision, part[first:], spec, alive, parallel, elements)
+                except SubmitLimitError as error:
+                    log.info("Slurm takes no more jobs for now; the rest waits: %s", error)
+                    return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
+                except SubmitUncertainError as error:
+                    log.warning("%s", error)
+                    return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
+                count = min(job.elements * self._processes, len(plan.slots))
+                alive[plan.submission] = list(range(count))
+                elements += job.elements
+                placed.update(task.name for slot in plan.slots[:count] for task in slot)
+                first += count
+                if parallel is not None and (parallel := parallel - job.parallel) == 0:
+                    return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
+        return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
+
+    @property
+    def _processes(self) -> int:
+        """Slots of one array task."""
+        return self._launch.processes if self._launch.cluster == "slurm" else 1
+
+    def _room(self, queue: InQueue) -> tuple[int | None, int | None]:
+        """How many more array tasks may be submitted now, and how many of them may run at once; None for any number."""
+        if self._launch.cluster == "local":  # its workers have the whole machine, and help each other to the end
+            return (0 if any(queue.alive.values()) else None), None
+        if self._was_full(queue):
+            return 0, None
+        if self._launch.max_running is None:
+            return None, None
+        left = self._launch.max_running - queue.may_run
+        return (None, left) if left > 0 else (0, None)
+
+    def _was_full(self, queue: InQueue) -> bool:
+        """Whether Slurm took no more a short while ago, and nothing of ours has left the queue since."""
+        submissions = self._run.submissions()
+        job = submissions[-1].read_job() if submissions else None
+        if job is None or not job.full:
+            return False
+        return queue.elements >= job.in_queue and self._clock() - job.intended_at < ASK_AGAIN_SECONDS
+
+    def _submit_array(
+        self,
+        run_id: str,
+        decision: Decision,
+        slots: Sequence[tuple[TarTask, ...]],
+        spec: TokenizeSpec,
+        alive: Mapping[int, Sequence[int]],
+        parallel: int | None,
+        in_queue: int,
+    ) -> tuple[Plan, Job]:
+        """Submit one array for the first of these slots, for as many as Slurm takes.
+
+        The plan and the intent are on disk before sbatch is called: whoever comes after a death in between looks the job's
+        name up. Raises SubmitLimitError if Slurm takes not even one task, SubmitUncertainError, or UsageError.
+        """
+        submission = self._run.new_submission()
+        plan = self.make_plan(submission.number, slots, spec, alive)
+        submission.write_plan(plan)
+        elements = plan.elements
+        while True:
+            job = Job(
+                name=f"tar2tokens-{run_id}-{submission.number:04}",
+                elements=elements,
+                parallel=min(elements, parallel or elements),
+                host=self._host,
+                intended_at=self._clock(),
+                in_queue=in_queue,
+            )
+            submission.write_job(job)
+            try:
+                job_id = self._cluster.submit(submission, self._launch, job, decision.exclude)
+            except SubmitLimitError as error:
+                _keep_refusal(submission, job, error, full=elements == 1)
+                if elements == 1:
+                    raise
+                elements //= 2
+            except SubmitUncertainError as error:
+                submission.write_job(msgspec.structs.replace(job, words=str(error)))
+                raise
+            except UsageError as error:
+                _keep_refusal(submission, job, error)
+                raise
+            else:
+                job = msgspec.structs.replace(job, state="submitted", job_id=job_id)
+                submission.write_job(job)
+                return plan, job
+
+    def make_plan(
+        self,
+        number: int,
+        slots: Sequence[tuple[TarTask, ...]],
+        spec: TokenizeSpec,
+        alive: Mapping[int, Sequence[int]] | None = None,
+    ) -> Plan:
+        """The plan of one array."""
+        on_slurm = self._launch.cluster == "slurm"
+        return make_plan(
+            slots,
+            spec,
+            submission=number,
+            processes=self._processes,
+            time_limit_s=60.0 * self._launch.time_limit_min if on_slurm else None,
+            device=self._launch.device,
+            options=self._launch.options,
+            allow_missing_end=self._launch.allow_missing_end,
+            alive=alive,
+        )
+
+
+def _keep_refusal(submission: Submission, job: Job, error: Exception, *, full: bool = False) -> None:
+    submission.write_job(msgspec.structs.replace(job, state="refused", words=str(error), full=full))
+
+
+def as_task_of(tar: ListedTar, decision: Decision, retry: set[str]) -> TarTask:
+    """What a worker needs to know of a tar, and what has been decided about it."""
+    crash_clips = decision.crash_clips.get(tar.name, ())
+    return msgspec.structs.replace(as_task(tar), crash_clips=crash_clips, retry_errors=tar.name in retry)
+
+
+def bytes_per_second(manifests: Sequence[Manifest]) -> float | None:
+    """Tar bytes that one worker got through per second of its time, over all manifests; None before there are any."""
+    seconds = sum(manifest.wall_seconds for manifest in manifests)
+    return sum(manifest.input_bytes for manifest in manifests) / seconds if seconds > 0 else None

@@ -1,0 +1,285 @@
+"""python -m hpc.task PLAN: the whole life of one worker process, under Slurm or on this machine.
+
+Two processes: the worker, and a witness that does nothing but wait for it. A worker that is killed by its clip (SIGSEGV in
+a decoder, the kernel's out-of-memory killer) leaves a witness who writes down which clip it was; where the witness dies
+too, it was not the worker's fault: a time limit, a cancelled job, a dead node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from hpc.plan import Plan, stop_margin_s, task_name
+from hpc.submissions import Submission
+from jobs.commands import setup_logging
+from jobs.devices import available_cores, visible_gpus
+from jobs.lines import count_lines
+from jobs.outputs import TarPaths, TarTask
+from jobs.reporting import UNENDED, Progress, ProgressFile, read_progress, write_progress
+from jobs.spec import read_spec
+from jobs.worker import STOP_SIGNALS, Crew, StopFlag, Wishes, run_tars
+
+__all__ = ["Place", "main", "place_in_slurm", "run_task", "stop_time"]
+
+TOUCH_SECONDS = 60.0
+REPORT_SECONDS = {True: 10.0, False: 0.5}
+"""How often a worker publishes its counts: on a cluster thousands share the file system, on one machine a person looks."""
+CRASH_EXIT = 70
+IDLE_LIVES = 2
+"""Workers in a row that died before their first line: then it may well be the machine, so the task ends."""
+
+log = logging.getLogger("tar2tokens")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process is, and which part of the plan is its own."""
+
+    slot: int
+    node: str
+    gpu: str | None
+    """Its CUDA_VISIBLE_DEVICES, or None for the CPU."""
+    threads: int
+    ends_at: float | None
+    """Seconds since the epoch at which Slurm ends the job."""
+    shared: bool
+    """One of many on a shared file system."""
+
+
+def place_in_slurm(environment: Mapping[str, str], plan: Plan, gpus: Sequence[str], cores: int, now: float) -> Place | None:
+    """What Slurm's variables say; None for a process that has nothing to do. Pure.
+
+    A site may show a task its own GPU only, or all of its job's to every task; then the local rank says which is its own.
+    """
+    element = int(environment["SLURM_ARRAY_TASK_ID"])
+    rank = int(environment.get("SLURM_LOCALID", "0"))
+    slots = plan.slots_of(element)
+    if rank >= len(slots):
+        return None
+    gpu = None
+    if plan.device != "cpu":
+        listed = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS") or ""
+        mine = list(gpus) if "CUDA_VISIBLE_DEVICES" in environment or not listed else listed.split(",")
+        gpu = mine[rank % len(mine)] if mine else None
+    end = environment.get("SLURM_JOB_END_TIME", "")
+    known_end = float(end) if end.isdigit() else now + plan.time_limit_s if plan.time_limit_s else None
+    return Place(
+        slot=slots[rank],
+        node=environment.get("SLURMD_NODENAME") or socket.gethostname(),
+        gpu=gpu,
+        threads=int(environment.get("SLURM_CPUS_PER_TASK") or max(1, cores // plan.processes)),
+        ends_at=known_end,
+        shared=True,
+    )
+
+
+def stop_time(place: Place, plan: Plan) -> float | None:
+    """When to begin no further clip, in seconds since the epoch."""
+    return None if place.ends_at is None or plan.time_limit_s is None else place.ends_at - stop_margin_s(plan.time_limit_s)
+
+
+def work_lists(plan: Plan, slot: int, elements: int, skip: frozenset[str]) -> tuple[list[TarTask], list[TarTask]]:
+    """A slot's own tars, and those of the submission's others to help with, last slot first: it starts last.
+
+    `skip` are tars that this very task has tried: where they killed a worker, they are for others to try.
+    """
+    own = [task for task in plan.slots[slot] if task.name not in skip]
+    submitted = min(len(plan.slots), elements * plan.processes)
+    others = [task for number in reversed(range(submitted)) if number != slot for task in plan.slots[number]]
+    return own, [task for task in others if task.name not in skip and not task.retry_errors]
+
+
+def run_task(submission: Submission, plan: Plan, place: Place, elements: int) -> int:
+    """Run workers until one comes to its end by itself; returns its exit code."""
+    output_dir = submission.folder.parent.parent.parent
+    report_file = submission.report_file(place.slot)
+    witness = _Witness(report_file)
+    skip: frozenset[str] = frozenset()
+    idle_lives = 0
+    report = read_progress(report_file) or Progress(node=place.node, gpu=place.gpu, started=time.time())
+    tries_before = len(report.tries)
+    while True:
+        clips_before = report.clips
+        worker = partial(_work, output_dir, submission, plan, place, elements, skip, report)
+        status = witness.watch(worker)
+        if status >= 0:
+            return status
+        report = read_progress(report_file) or report
+        killer = write_down_death(report, output_dir, signal.Signals(-status).name, asked=witness.asked)
+        write_progress(report_file, report)
+        idle_lives = idle_lives + 1 if report.clips == clips_before else 0
+        if killer is None or idle_lives >= IDLE_LIVES:
+            return 1
+        skip = frozenset(attempt.name for attempt in report.tries[tries_before:])
+
+
+def write_down_death(report: Progress, output_dir: Path, how: str, *, asked: bool) -> str | None:
+    """Complete a dead worker's report; returns the tar whose clip it had in hand.
+
+    Lines are written in the tar's order, so the clip in hand is the one after the last line. Of a worker that was asked to
+    stop nothing is said: whoever asked may have lost patience.
+    """
+    last = report.tries[-1] if report.tries else None
+    if asked or last is None or last.outcome not in UNENDED:
+        return None
+    with_clip = last.outcome == "working"
+    last.outcome, last.problem = "died", f"the worker was killed by {how}"
+    if not with_clip:
+        last.problem += " while it loaded the backend"
+        log.error("%s: %s", last.name, last.problem)
+        return None
+    try:
+        last.clip = count_lines(TarPaths(output_dir, last.name).partial)
+    except OSError:
+        last.clip = 0
+    last.problem += f" with clip {last.clip} in hand, counted from 0"
+    log.error("%s: %s", last.name, last.problem)
+    return last.name
+
+
+class _Witness:
+    """Waits for a worker, passes signals on to it, and shows that the task lives."""
+
+    def __init__(self, report_file: Path) -> None:
+        self.asked = False
+        """Somebody wants the task to end: deaths from here on are nobody's fault."""
+        self._worker: int | None = None
+        self._report_file = report_file
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._pass_on)
+        signal.signal(signal.SIGALRM, self._touch)
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        if self._worker is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._worker, number)
+
+    def _touch(self, _number: int, _frame: FrameType | None) -> None:
+        with suppress(OSError):
+            os.utime(self._report_file)
+
+    def watch(self, work: Callable[[Callable[[], bool]], int]) -> int:
+        """Fork a worker and wait for it. Returns its exit code, or minus the signal that killed it."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        worker = os.fork()
+        if worker == 0:
+            os._exit(self._be_worker(work))
+        self._worker = worker
+        if self.asked:  # before there was anyone to tell
+            self._pass_on(signal.SIGTERM, None)
+        signal.setitimer(signal.ITIMER_REAL, TOUCH_SECONDS, TOUCH_SECONDS)
+        _, status = os.waitpid(worker, 0)
+        self._worker = None
+        return os.waitstatus_to_exitcode(status)
+
+    def _be_worker(self, work: Callable[[Callable[[], bool]], int]) -> int:
+        code = CRASH_EXIT
+        try:
+            code = work(lambda: self.asked)
+        except BaseException:  # noqa: BLE001 (this process must not go on as a second witness)
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        return code
+
+
+def _work(
+    output_dir: Path,
+    submission: Submission,
+    plan: Plan,
+    place: Place,
+    elements: int,
+    skip: frozenset[str],
+    report: Progress,
+    asked: Callable[[], bool],
+) -> int:
+    """What the worker process does. Returns its exit code."""
+    if place.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(place.threads)
+
+    stop = StopFlag(stop_time(place, plan))
+    with stop.on_signals():
+        if asked():
+            stop.signal = signal.SIGTERM
+        own, others = work_lists(plan, place.slot, elements, skip)
+        reports = ProgressFile(
+            submission.report_file(place.slot),
+            total_bytes=sum(task.bytes for task in own),
+            progress=report,
+            write_seconds=REPORT_SECONDS[place.shared],
+        )
+        reports.publish(now=True)
+        try:
+            spec = read_spec(output_dir)
+            if spec is None or spec.fingerprint != plan.fingerprint:
+                raise UsageError(f"{output_dir}: its spec is not the one that {submission.plan_file} was made for")
+            run_tars(
+                own,
+                msgspec.structs.replace(spec, options=plan.options),
+                output_dir,
+                device="cpu" if plan.device == "cpu" else "cuda:0",  # a missing GPU is no reason for the CPU
+                stop=stop,
+                reports=reports,
+                wishes=Wishes(allow_missing_end=plan.allow_missing_end),
+                crew=Crew(task_name(plan.submission, place.slot), plan.knows_gone, others),
+            )
+        except Tar2TokensError as error:
+            log.error("%s", error)
+            if not isinstance(error, InfrastructureError):  # which run_tars has reported
+                reports.progress.problems.append(("", str(error)))
+                reports.publish(now=True)
+            return error.exit_code
+    log.info("yielded" if stop() else "done: nothing left to take in this submission")
+    return 1 if reports.progress.problems else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, find out which process this is, and run."""
+    parser = argparse.ArgumentParser(prog="python -m hpc.task", description="one worker process; hpc.submit starts it")
+    parser.add_argument("plan_file", type=Path)
+    parser.add_argument("--elements", type=int, required=True, help="array tasks that were submitted of the plan")
+    parser.add_argument("--element", type=int, help="which one this is, where it is no Slurm task")
+    parser.add_argument("--gpu", default="none", help="CUDA_VISIBLE_DEVICES, or none")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args(arguments)
+    setup_logging(verbose=False)
+    submission = Submission(given.plan_file.parent)
+    plan = submission.read_plan()
+    if plan is None:
+        log.error("%s: there is no such plan; is this file system the one that it was submitted from?", given.plan_file)
+        return 1
+    place: Place | None
+    if given.element is None:
+        place = place_in_slurm(os.environ, plan, visible_gpus(), available_cores(), time.time())
+    else:
+        gpu = None if given.gpu == "none" else given.gpu
+        place = Place(given.element, socket.gethostname(), gpu, given.threads, ends_at=None, shared=False)
+    if place is None:
+        log.info("nothing to do: the plan has fewer parts than this job has processes")
+        return 0
+    log.info("submission %d, slot %d, on %s, GPU %s", plan.submission, place.slot, place.node, place.gpu or "none")
+    return run_task(submission, plan, place, given.elements)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

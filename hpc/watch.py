@@ -1,0 +1,157 @@
+"""Rounds of the controller, one after another, until the list is finished or nothing more can be done."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from audio_tokenizers.errors import UsageError
+from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, task_environment
+from hpc.controller import Controller, Round
+from hpc.failures import Failure, find_failures
+from hpc.launch import Launch
+from hpc.local import LocalCluster
+from hpc.lock import LockHeldError
+from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
+from hpc.run import Run
+
+__all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "watch"]
+
+EXIT_CODES = {"finished": 0, "running": 75, "quarantined": 3, "stuck": 4}
+"""75 is EX_TEMPFAIL of sysexits.h: come again."""
+SLURM_SECONDS = 30.0
+LOCAL_SECONDS = 0.2
+BUSY_SHARE = 0.1
+"""Of its time a watch spends at most so much on looking: a large run on a slow file system is looked at less often.
+Waiting for Slurm is no looking: after a controller of Slurm's that was away for a while, the next round is due as ever.
+"""
+STOP_SECONDS = 0.1
+LOGS_SHOWN = 2
+RECENT = 3
+"""Submissions whose failures are shown."""
+
+log = logging.getLogger("tar2tokens")
+
+
+def launch_of(run: Run) -> Launch:
+    """How the run is launched. Raises UsageError if nobody ever did."""
+    launch = run.read_state().launch
+    if launch is None:
+        raise UsageError(f"{run.output_dir}: no run here yet: begin it with hpc.submit, or give another --output-dir")
+    return launch
+
+
+def cluster_of(launch: Launch, stop: Callable[[], bool] = lambda: False, *, patience_s: float = CALL_SECONDS) -> Cluster:
+    """Where the run's tasks are. Slurm's commands are given up after `patience_s`."""
+    if launch.cluster == "local":
+        return LocalCluster(socket.gethostname(), stop)
+    return SlurmCluster(task_environment(launch), patience_s)
+
+
+def make_controller(run: Run, cluster: Cluster, launch: Launch) -> Controller:
+    """A controller of this host."""
+    return Controller(run, cluster, launch, host=socket.gethostname())
+
+
+def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
+    """Go on until the end; returns the exit code.
+
+    An interruption ends the watch. Tasks on Slurm go on; the workers of this machine finish the clip in hand first, and a
+    second interruption ends them at once.
+    """
+    interruption = Interruption()
+    cluster = cluster_of(launch, interruption)
+    controller = make_controller(run, cluster, launch)
+    pause = seconds if seconds is not None else LOCAL_SECONDS if launch.cluster == "local" else SLURM_SECONDS
+    with interruption.listening():
+        try:
+            seen = _rounds(controller, pause, interruption)
+        finally:  # also where an exception ends the watch, such as that of a terminal that has gone
+            if isinstance(cluster, LocalCluster):
+                _stop_workers(cluster, controller, interruption)
+    if seen is None:
+        go_on = (
+            "the tasks go on; hpc.resume watches them again" if launch.cluster == "slurm" else "run the same command again"
+        )
+        print(f"interrupted: {go_on}", file=sys.stderr)
+        return 128 + (interruption.signal or 0)
+    return finish(run, seen)
+
+
+def _rounds(controller: Controller, pause: float, interruption: Interruption) -> Round | None:
+    """Look and act again and again; returns the last round, or None after an interruption."""
+    screen = Screen(time.monotonic())
+    speed: Speed | None = None
+    with screen.on():
+        while not interruption():
+            began, looked = time.monotonic(), 0.0
+            try:
+                seen = controller.round()
+            except LockHeldError as held:
+                log.info("another controller is at work: %s", held)
+            else:
+                now = take_snapshot(seen)
+                speed = speed or Speed(now, began)
+                screen.show(now, speed, time.monotonic(), list(filter(None, [seen.decision.diagnosis])))
+                if seen.decision.outcome != "running":
+                    return seen
+                looked = seen.scan_seconds
+            _sleep(max(pause, looked / BUSY_SHARE), interruption)
+    return None
+
+
+def _stop_workers(cluster: LocalCluster, controller: Controller, interruption: Interruption) -> None:
+    """Ask this machine's workers until all have ended; after a second interruption, do not ask."""
+    told = False
+    ours = controller.open_jobs().keys()  # and none of those that another watch may begin when these have ended
+    while jobs := {number: job for number, job in controller.open_jobs().items() if number in ours}:
+        if interruption.count > 1:
+            cluster.kill(jobs)
+        else:
+            cluster.cancel(jobs)
+        if not told and interruption.signal is not None:
+            name = signal.Signals(interruption.signal).name
+            print(f"{name}: the workers finish the clip in hand; a second one ends them at once", file=sys.stderr)
+        told = True
+        time.sleep(STOP_SECONDS)
+
+
+def finish(run: Run, seen: Round) -> int:
+    """Say how the run stands; returns the exit code."""
+    decision = seen.decision
+    now = take_snapshot(seen)
+    print(
+        f"{now.done} of {now.tars} tars committed: {now.clips:,} clips, {now.errors:,} of them errors, "
+        f"{now.audio_seconds / 3600:,.2f} audio-h"
+    )
+    reasons: dict[str, list[str]] = {}
+    for name, reason in decision.quarantine.items():
+        reasons.setdefault(reason, []).append(name)
+    for words in describe_failures([Failure(reason, tars) for reason, tars in reasons.items()]):
+        print(f"in quarantine: {words}", file=sys.stderr)
+    for node, reason in decision.exclude.items():
+        print(f"avoided: node {node}: {reason}", file=sys.stderr)
+    if decision.outcome == "stuck":
+        print(f"error: stuck: {decision.diagnosis or 'nothing more can be submitted'}", file=sys.stderr)
+        failures = find_failures(run.submissions()[-RECENT:])
+        for words in describe_failures(failures):
+            print(f"error: {words}", file=sys.stderr)
+        for failure in failures[:LOGS_SHOWN]:
+            print(describe_log(failure), file=sys.stderr)
+        if not run.read_state().cancelled:
+            print("when that is mended: hpc.submit again, or python -m hpc.resume --retry-quarantined", file=sys.stderr)
+    elif decision.outcome == "quarantined":
+        print(
+            "python -m tools.failures says more; python -m hpc.resume --retry-quarantined tries them again", file=sys.stderr
+        )
+    return EXIT_CODES[decision.outcome]
+
+
+def _sleep(seconds: float, interruption: Interruption) -> None:
+    until = time.monotonic() + seconds
+    while not interruption() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, STOP_SECONDS))

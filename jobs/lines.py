@@ -1,0 +1,67 @@
+"""Lines read back: the good ones at the start of a partial, and those that --retry-errors uses again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from jobs.records import ErrorRecord, Record, TokenRecord, decode_record, token_fault
+
+__all__ = ["ReusableLines", "count_lines", "good_lines"]
+
+COUNT_BYTES = 1 << 20
+
+
+def count_lines(path: Path) -> int:
+    """Lines of a file that end in a newline."""
+    lines = 0
+    with path.open("rb") as file:
+        while piece := file.read(COUNT_BYTES):
+            lines += piece.count(b"\n")
+    return lines
+
+
+def good_lines(file: Iterable[bytes], codebook_size: int) -> Iterator[tuple[bytes, Record]]:
+    """The longest prefix of whole lines that are valid records: the lines, without their newline, and what they say."""
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        try:
+            record = decode_record(line[:-1])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        if isinstance(record, TokenRecord) and token_fault(record.tokens, record.token_shape, codebook_size):
+            return
+        yield line[:-1], record
+
+
+class ReusableLines:
+    """The lines with tokens of a file that may not exist. It is kept open: another worker may remove its name."""
+
+    def __init__(self, path: Path, codebook_size: int) -> None:
+        self._file: BinaryIO | None = None
+        self._places: dict[int, tuple[str, int, int]] = {}  # index -> clip name, offset, length
+        with suppress(FileNotFoundError):
+            self._file = path.open("rb")
+            offset = 0
+            for index, (line, record) in enumerate(good_lines(self._file, codebook_size)):
+                if not isinstance(record, ErrorRecord):
+                    self._places[index] = (record.audio_file, offset, len(line))
+                offset += len(line) + 1
+
+    def line(self, index: int, clip_name: str) -> bytes | None:
+        """The line of the clip numbered `index` (from 0), if it had tokens and this name."""
+        name, offset, length = self._places.get(index, ("", 0, 0))
+        if self._file is None or not length or name != clip_name:
+            return None
+        self._file.seek(offset)
+        return self._file.read(length)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,18 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --array=0-999%1000
+#SBATCH --chdir=/runs/tokens/.run/submissions/0003
+#SBATCH --gpus-per-node=1
+#SBATCH --job-name=t-0003
+#SBATCH --no-requeue
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=/runs/tokens/.run/submissions/0003/logs/%A_%a_0_log.out
+#SBATCH --signal=USR2@120
+#SBATCH --time=120
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output /runs/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out --kill-on-bad-exit=0 --wait=0 /PYTHON -u -m hpc.task /runs/tokens/.run/submissions/0003/plan.json --elements 1000

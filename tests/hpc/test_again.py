@@ -1,0 +1,68 @@
+"""hpc/again.py: the command that is shown launches what was launched before, whatever was asked for then."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from support.runs import call, write_list
+from support.small_run import small_tar
+
+from hpc import submit as module
+from hpc.again import again
+from hpc.launch import site_defaults
+from hpc.run import Run
+from hpc.submit import submit
+from jobs.spec import read_spec
+
+
+@pytest.fixture
+def submitting(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands that stop where they would submit; returns a list of tars."""
+    monkeypatch.setattr(module, "_submit_to_slurm", lambda _: 0)
+    monkeypatch.setattr(module, "watch", lambda *_: 0)
+    return write_list(here / "l.txt", [small_tar(here / "1.tar")])
+
+
+SETTINGS = {
+    "shared nodes": "--cluster slurm --partition gpu --account me --time 1-00:00:00 --mem-per-gpu 40G --cpus-per-gpu 6",
+    "whole nodes": "--cluster slurm --gpus-per-node a100:4 --procs-per-gpu 2 --tars-per-gpu auto --max-running 12",
+    "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
+    "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
+    "this machine": "--cluster local --workers 3",
+    "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
+}
+
+
+@pytest.mark.parametrize("with_site", [False, True], ids=["plain", "site"])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_round_trip(submitting: Path, settings: str, with_site: bool) -> None:
+    """The words give the same launch and the same recipe, with a cluster.yaml about as without."""
+    if with_site:
+        Path("cluster.yaml").write_text(
+            "cluster: slurm\npartition: small\ntime: '30:00'\nsetup: [module load base]\nslurm: {nice: 5}\n"
+        )
+    assert call(submit, "--list", submitting, "--backend", "mulaw", *shlex.split(settings)) == 0
+    run = Run(Path("tokens").absolute())
+    before, spec = run.read_state().launch, read_spec(run.output_dir)
+    assert spec is not None
+    words = shlex.split(again(spec, before, site_defaults(), submitting, run.output_dir))
+    assert words[:3] == ["python", "-m", "hpc.submit"]
+    assert call(submit, *words[3:]) == 0
+    assert run.read_state().launch == before
+    assert read_spec(run.output_dir) == spec
+
+
+def test_defaults_are_not_repeated(submitting: Path) -> None:
+    """What a site or a preset says anyway is left out, so that the command is short enough to be read."""
+    Path("cluster.yaml").write_text("cluster: slurm\npartition: small\nsetup: [module load base]\n")
+    assert call(submit, "--list", submitting, "--backend", "mulaw") == 0
+    run = Run(Path("tokens").absolute())
+    spec = read_spec(run.output_dir)
+    assert spec is not None
+    words = again(spec, run.read_state().launch, site_defaults(), Path("l.txt"), Path("tokens"), ["--retry-errors"])
+    assert "partition" not in words
+    assert "module" not in words
+    assert words.startswith("python -m hpc.submit --list l.txt --backend mulaw --output-dir tokens ")
+    assert words.endswith(" --retry-errors")

@@ -1,0 +1,339 @@
+"""hpc/policy.py: what counts against which tar, clip and node, and when the loop goes on, stops or is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hpc.policy import CLIP_DEATHS, HOLD_TARS, IDLE_ROUNDS, TAR_TRIES, Decision, Evidence, NodeTry, TarFact, decide
+from jobs.reporting import Try
+
+
+def tars(names: str, **changes: Any) -> list[TarFact]:
+    """One tar per letter; `a={...}` changes the facts of one."""
+    return [TarFact(name, **{"done": False, **changes.get(name, {})}) for name in names]
+
+
+def at(name: str, outcome: Any = "working", node: str = "n1", **details: Any) -> NodeTry:
+    """A try at a tar."""
+    return NodeTry(node, Try(name, outcome, problem=f"{name} says {outcome}", **details))
+
+
+def good(name: str, node: str = "n1") -> NodeTry:
+    """A try that made lines and committed."""
+    return at(name, "committed", node, gained=9)
+
+
+def killed(name: str, clip: int = 7, node: str = "n1", gained: int = 0, told: tuple[int, ...] = ()) -> NodeTry:
+    """A try whose worker died with a clip in hand."""
+    return at(name, "died", node, clip=clip, gained=gained, crash_clips=told)
+
+
+def history(*submissions: list[NodeTry], silent: int = 0) -> list[Evidence]:
+    """Submissions that have ended, in turn; `silent` are tasks of the last."""
+    last = len(submissions)
+    return [
+        Evidence(number, ended=True, tries=tuple(tries), silent=silent if number == last else 0)
+        for number, tries in enumerate(submissions, 1)
+    ]
+
+
+class TestWhereThingsStand:
+    def test_nothing_known_yet(self) -> None:
+        """Every tar that is neither done nor taken gets a task, in the order of the list."""
+        decision = decide(tars("dcba", c={"done": True}, b={"taken": True}), [])
+        assert decision == Decision(outcome="running", submit=("d", "a"))
+
+    def test_taken_by_a_task_that_may_live(self) -> None:
+        """What may be worked on is waited for, whatever the history says of it."""
+        failed = history([at("a", "failed")], [at("a", "failed")], [at("a", "failed")])
+        decision = decide(tars("a", a={"taken": True, "broken": "cut"}), failed)
+        assert decision == Decision(outcome="running")
+
+    def test_finished(self) -> None:
+        """All done is finished, however it came about; so is an empty list."""
+        assert decide(tars("ab", a={"done": True}, b={"done": True}), history([at("a", "machine")])).outcome == "finished"
+        assert decide([], []).outcome == "finished"
+
+    def test_done_tar_with_a_claim_left_behind(self) -> None:
+        """A committed tar keeps nobody waiting, even if a task still has it in its plan."""
+        assert decide(tars("a", a={"done": True, "taken": True}), []).outcome == "finished"
+
+    def test_finished_but_for_a_quarantine(self) -> None:
+        """With nothing left but tars that were given up, the run is over, and says which and why."""
+        decision = decide(tars("ab", a={"done": True}), history(*[[at("b", "failed")]] * TAR_TRIES))
+        assert decision.outcome == "quarantined"
+        assert decision.quarantine == {"b": "3 tries without progress; the last one: b says failed"}
+        assert decision.diagnosis == ""
+
+
+class TestTars:
+    @pytest.mark.parametrize("outcome", ["failed", "machine", "died"])
+    def test_three_tries_without_progress(self, outcome: str) -> None:
+        """Two such tries are forgiven; the third puts the tar in quarantine, and the others go on."""
+        tried = [[at("a", outcome, f"n{number}"), good("b", f"n{number}")] for number in range(TAR_TRIES)]
+        assert decide(tars("ac"), history(*tried[:-1])).submit == ("a", "c")
+        decision = decide(tars("ac"), history(*tried))
+        assert (set(decision.quarantine), decision.submit) == ({"a"}, ("c",))
+
+    def test_progress_begins_the_count_again(self) -> None:
+        """Only tries in a row count: one new line in between forgives those before."""
+        failed, gained = [at("a", "failed")], [at("a", "failed", gained=1)]
+        assert decide(tars("a"), history(failed, failed, gained, failed, failed)).submit == ("a",)
+        assert decide(tars("a"), history(failed, gained, failed, failed, failed)).outcome == "quarantined"
+
+    @pytest.mark.parametrize("outcome", ["loading", "working", "yielded", "left_alone"])
+    def test_what_was_stopped_from_outside_counts_against_nobody(self, outcome: str) -> None:
+        """Time limits, preemption, cancelled jobs and dead nodes: however many, no tar, clip or node is blamed."""
+        stopped = [[at("a", outcome, node), good("b")] for node in ("n1", "n2") for _ in range(2 * TAR_TRIES)]
+        decision = decide(tars("a"), history(*stopped))
+        assert decision == Decision(outcome="running", submit=("a",))
+
+    def test_tasks_that_left_no_report(self) -> None:
+        """A pending element that was cancelled has no try at all; its tar just gets another task."""
+        assert decide(tars("ab"), history([good("b")], [good("c")])).submit == ("a", "b")
+
+    def test_data_verdict(self) -> None:
+        """A broken tar is given up at its first try, with the verdict; its lines before the fault do not save it."""
+        decision = decide(tars("ab", a={"broken": "cut: at byte 700"}), history([at("a", "damaged", gained=4)]))
+        assert decision.quarantine == {"a": "cut: at byte 700"}
+        assert decision.submit == ("b",)
+
+    def test_broken_tar_that_was_replaced(self) -> None:
+        """Once the file is another, the old verdict keeps nobody out, nor do the deaths of clips of the old file."""
+        before = history([killed("a", gained=2), killed("a")], [at("a", "damaged")])
+        decision = decide(tars("a"), before)
+        assert decision == Decision(outcome="running", submit=("a",))
+
+    def test_verdict_of_an_earlier_time(self) -> None:
+        """--retry-quarantined leaves the evidence out: the tar gets its task, though its verdict still stands on disk."""
+        assert decide(tars("a", a={"broken": "cut"}), []).submit == ("a",)
+
+
+class TestClips:
+    def test_second_death_makes_a_record(self) -> None:
+        """A clip may kill one worker; after two the tar is tried without it. Clips are told apart."""
+        first = [killed("a", 7, gained=7), killed("b", 2, gained=2)]
+        decision = decide(tars("ab"), history(first))
+        assert (decision.submit, decision.crash_clips) == (("a", "b"), {})
+        decision = decide(tars("ab"), history(first, [killed("a", 7), killed("b", 3, gained=1)]))
+        assert (decision.submit, decision.crash_clips) == (("a", "b"), {"a": (7,)})
+        assert decision.exclude == {}
+
+    def test_deaths_by_a_clip_do_not_count_against_its_tar(self) -> None:
+        """Two tries failed for another reason, two died with a clip in hand: the clip is given up, the tar is not."""
+        failed = [at("a", "failed"), good("b")]
+        died = [killed("a", 0), good("b")]
+        assert decide(tars("a"), history(failed, failed, died)) == Decision(outcome="running", submit=("a",))
+        decision = decide(tars("a"), history(failed, failed, died, died))
+        assert (decision.crash_clips, decision.quarantine) == ({"a": (0,)}, {})
+
+    def test_several_clips_of_one_tar(self) -> None:
+        """Each clip that kills twice is left out, one after another."""
+        rounds = history(
+            [killed("a", 3, gained=3)],
+            [killed("a", 3)],
+            [killed("a", 5, gained=2, told=(3,))],
+            [killed("a", 5, told=(3,))],
+        )
+        assert decide(tars("a"), rounds).crash_clips == {"a": (3, 5)}
+
+    def test_death_at_a_clip_that_nobody_touched(self) -> None:
+        """If leaving a clip out does not help, it was not the clip: from there on the tar is at fault."""
+        rounds = [[killed("a", gained=7)], [killed("a")], *[[killed("a", told=(7,))]] * TAR_TRIES]
+        assert decide(tars("a"), history(*rounds[:-1])).submit == ("a",)
+        assert set(decide(tars("a"), history(*rounds)).quarantine) == {"a"}
+
+    def test_machine_that_kills_with_every_clip(self) -> None:
+        """Where nothing goes well, not clip after clip is turned into records: after two it is the tar that is given up."""
+        rounds: list[list[NodeTry]] = []
+        told: tuple[int, ...] = ()
+        while (decision := decide(tars("a"), history(*rounds))).submit:
+            now_told = decision.crash_clips.get("a", ())
+            rounds.append([killed("a", clip=len(now_told), gained=len(now_told) - len(told), told=now_told)])
+            told = now_told
+            assert len(rounds) < 20
+        assert decision.outcome == "quarantined"
+        assert len(told) == 2
+
+    def test_clips_that_kill_on_several_nodes(self) -> None:
+        """What killed on two nodes that both work is no clip in doubt, however many of them stand in a row."""
+        rounds = [[good("x", "n1"), good("y", "n2")]]
+        for clip in range(4):
+            rounds += [[killed("a", clip, node, told=tuple(range(clip)))] for node in ("n1", "n2")]
+        assert decide(tars("a"), history(*rounds)).crash_clips == {"a": (0, 1, 2, 3)}
+
+    def test_bad_clips_are_all_that_is_left(self) -> None:
+        """At the end of a list every try dies: on one machine too that is no trouble with machines."""
+        names = "abcdefgh"
+        first = [killed(name, gained=5) for name in names]
+        decision = decide(tars(names), history(first, [killed(name) for name in names]))
+        assert decision.crash_clips == dict.fromkeys(names, (7,))
+        assert (decision.exclude, decision.diagnosis) == ({}, "")
+
+    def test_second_deaths_that_meet_on_a_node(self) -> None:
+        """Clips that have killed on other nodes before speak for the node where they kill again."""
+        first = [killed("a", node="n1", gained=5), killed("b", node="n2", gained=5), good("c", "n3")]
+        decision = decide(tars("abd"), history(first, [killed("a", node="n3"), killed("b", node="n3")]))
+        assert (decision.exclude, decision.crash_clips) == ({}, {"a": (7,), "b": (7,)})
+
+
+class TestNodes:
+    def test_different_tars_fail_on_it(self) -> None:
+        """One failure proves nothing; two, and none that goes well, and the node is avoided, with the reason."""
+        fine = good("x", "n2")
+        assert decide(tars("ab"), history([fine, at("a", "machine")])).exclude == {}
+        decision = decide(tars("ab"), history([fine, at("a", "machine"), at("b", "machine")]))
+        assert set(decision.exclude) == {"n1"}
+        assert "(a, b)" in decision.exclude["n1"]
+        assert decision.submit == ("a", "b")
+
+    def test_only_if_others_work(self) -> None:
+        """Where no node does better there is nothing to gain by avoiding it."""
+        assert decide(tars("ab"), history([at("a", "machine"), at("b", "machine")])).exclude == {}
+
+    def test_as_many_go_well(self) -> None:
+        """A node where as many tries go well is not avoided; one where a bad GPU fails fast, beside good ones, is."""
+        failed = [at(name, "machine") for name in "abc"]
+        fine = [good(name) for name in "xyz"]
+        assert decide(tars("abc"), history([*failed, *fine, good("w", "n2")])).exclude == {}
+        assert set(decide(tars("abc"), history([*failed, *fine[1:], good("w", "n2")])).exclude) == {"n1"}
+
+    def test_since_it_last_went_well(self) -> None:
+        """What failed before the node did well again is forgotten, and what went well before it failed does not save it."""
+        failed = [at("a", "machine"), at("b", "machine"), good("x", "n2")]
+        assert decide(tars("ab"), history(failed, [good("c")])).exclude == {}
+        assert set(decide(tars("ab"), history([good("c")], failed)).exclude) == {"n1"}
+
+    def test_tar_that_fails_everywhere(self) -> None:
+        """A tar whose second node works otherwise is itself the trouble: neither node is avoided for it."""
+        failed = [[at("a", "machine", "n1")] * 2, [at("a", "machine", "n2")]]
+        fine = [good("x", "n1"), good("y", "n2")]
+        assert set(decide(tars("a"), history(fine, *failed[:1])).exclude) == {"n1"}
+        decision = decide(tars("a"), history(fine, *failed))
+        assert (decision.exclude, set(decision.quarantine)) == ({}, {"a"})
+
+    def test_failures_there_count_against_no_tar(self) -> None:
+        """However often a bad node takes a tar, the tar stays in."""
+        bad = [at(name, "machine", "bad") for name in "ab"]
+        decision = decide(tars("ab"), history(*[[*bad, good("x", "n2")]] * (TAR_TRIES + 1)))
+        assert (decision.submit, decision.quarantine) == (("a", "b"), {})
+
+    def test_deaths_there_count_against_no_clip(self) -> None:
+        """A node that kills every worker makes no records, however often the same clips die there."""
+        bad = [killed(name, 0, "bad") for name in "ab"]
+        decision = decide(tars("ab"), history(*[[*bad, good("x", "n2")]] * (CLIP_DEATHS + 1)))
+        assert (decision.crash_clips, set(decision.exclude)) == ({}, {"bad"})
+
+    def test_lines_that_need_no_model_prove_nothing(self) -> None:
+        """A node that only wrote down clips that nobody is to touch has not shown that it works."""
+        wrote = [at(name, "machine", "bad", gained=1, crash_clips=(7,)) for name in "ab"]
+        assert set(decide(tars("ab"), history([*wrote, good("x", "n2")])).exclude) == {"bad"}
+        assert (
+            decide(tars("ab"), history([killed("a", 8, "bad", gained=2, told=(7,)), wrote[1], good("x", "n2")])).exclude
+            == {}
+        )
+
+
+class TestStopping:
+    def test_same_trouble_everywhere(self) -> None:
+        """A full disk, or no working GPU anywhere, stops the loop at once; nothing is put in quarantine."""
+        names = "abcdef"
+        decision = decide(tars(names), history([at(name, "machine", f"n{name}") for name in names]))
+        assert (decision.outcome, decision.submit, decision.quarantine) == ("stuck", (), {})
+        assert "6 tars met trouble" in decision.diagnosis
+        assert decide(tars(names), history([at(name, "machine", f"n{name}") for name in "ab"])).submit == tuple(names)
+
+    def test_workers_that_die_everywhere(self) -> None:
+        """A library that crashes on every node makes no records: three first clips that kill are enough to stop."""
+        died = [killed(name, 0, f"n{name}") for name in "abc"]
+        decision = decide(tars("abcd"), history([good("x")], died))
+        assert (decision.outcome, decision.crash_clips) == ("stuck", {})
+
+    def test_workers_that_die_in_the_middle_of_tars(self) -> None:
+        """Clips after good lines may well be bad, but not ten at once: so many stop the loop before they become records."""
+        names = "abcdefghij"
+        died = [killed(name, 7, f"n{name}") for name in names]
+        assert decide(tars(names), history(died[1:])).submit == tuple(names)
+        assert decide(tars(names), history(died)).outcome == "stuck"
+
+    def test_trouble_on_a_node_that_is_avoided(self) -> None:
+        """Knowing which node to avoid is progress: however many tars failed there, they are tried elsewhere."""
+        failed = [at(name, "machine", "bad") for name in "abcd"]
+        assert decide(tars("abcd"), history([good("x", "n2")], failed)).submit == ("a", "b", "c", "d")
+
+    def test_trouble_before_something_went_well(self) -> None:
+        """One tar that got on since shows that the trouble is over."""
+        failed = [at(name, "machine", f"n{name}") for name in "abc"]
+        assert decide(tars("abc"), history(failed, [good("x")])).submit == ("a", "b", "c")
+
+    def test_while_others_run_it_takes_more(self) -> None:
+        """Older tasks may run on where new ones fail: then ten tars have to fail until nothing more is submitted."""
+        names = "abcdefghij"
+        assert len(names) == HOLD_TARS
+        facts = tars(names + "z", z={"taken": True})
+        failed = [at(name, "machine", f"n{name}") for name in names]
+        assert decide(facts, history(failed[:-1])).submit == tuple(names)
+        decision = decide(facts, history(failed))
+        assert (decision.outcome, decision.submit) == ("running", ())
+        assert "10 tars met trouble" in decision.diagnosis
+
+    def test_list_that_nobody_can_read(self) -> None:
+        """If most tars cannot be opened, a file system is missing, not each of them."""
+        failed = [at(name, "failed", f"n{name}") for name in "abcd"]
+        decision = decide(tars("abcdef"), history(failed))
+        assert decision.outcome == "stuck"
+        assert "4 of 6 tars" in decision.diagnosis
+        assert decide(tars("abcdefgh"), history(failed)).outcome == "running"
+
+    def test_some_tars_that_are_missing(self) -> None:
+        """A few names too many in the list are put in quarantine, each on its own account, though nothing else is left."""
+        failed = [at(name, "failed") for name in "abc"]
+        done = {name: {"done": True} for name in "stuvwx"}
+        rounds = history([good(name) for name in done] + failed, failed, failed)
+        decision = decide(tars("abc" + "stuvwx", **done), rounds)
+        assert (decision.outcome, set(decision.quarantine)) == ("quarantined", set("abc"))
+
+    def test_tar_that_joined_later(self) -> None:
+        """Tries that still count towards a quarantine are no standstill: a tar of the second round gets its third try."""
+        a, b = at("a", "failed"), at("b", "failed")
+        decision = decide(tars("ab"), history([a], [a, b], [a, b]))
+        assert (decision.submit, set(decision.quarantine)) == (("b",), {"a"})
+
+    def test_tasks_that_never_come_to_their_work(self) -> None:
+        """Three tasks with a log and no report, and the environment is broken; one or two may have been unlucky."""
+        assert decide(tars("a"), history([], silent=2)).submit == ("a",)
+        decision = decide(tars("a"), history([], silent=3))
+        assert decision.outcome == "stuck"
+        assert "3 tasks ended before they came to their work" in decision.diagnosis
+        assert decide(tars("ab", b={"taken": True}), history([], silent=3)).submit == ("a",)
+        assert decide(tars("a"), history([at("b", "loading")], silent=3)).submit == ("a",)
+
+    def test_one_silent_task_again_and_again(self) -> None:
+        """Round after round of it is too much as well."""
+        rounds = [Evidence(number, ended=True, tries=(), silent=1) for number in range(1, 4)]
+        assert decide(tars("a"), rounds[:2]).submit == ("a",)
+        assert decide(tars("a"), rounds).outcome == "stuck"
+
+    def test_rounds_that_change_nothing(self) -> None:
+        """A time limit too short for the model, say: nobody is blamed, and it stops after three rounds."""
+        idle = [[at("a", "loading")]] * IDLE_ROUNDS
+        assert decide(tars("a"), history(*idle[:-1])).submit == ("a",)
+        decision = decide(tars("a"), history(*idle))
+        assert (decision.outcome, decision.quarantine) == ("stuck", {})
+        assert "3 submissions in a row have changed nothing" in decision.diagnosis
+
+    def test_while_others_run_it_takes_more_rounds(self) -> None:
+        """Then ten rounds have to change nothing; one that has not ended may yet change something."""
+        facts = tars("ab", b={"taken": True})
+        rounds = history(*[[at("a", "loading")]] * HOLD_TARS)
+        assert decide(facts, rounds[:-1]).submit == ("a",)
+        decision = decide(facts, rounds)
+        assert (decision.outcome, decision.submit) == ("running", ())
+        rounds[-1] = Evidence(HOLD_TARS, ended=False, tries=rounds[-1].tries)
+        assert decide(facts, rounds).submit == ("a",)
+
+    def test_amnesty_lets_it_go_on(self) -> None:
+        """With the evidence left out, a run that was stuck is submitted again."""
+        assert decide(tars("abc"), []).submit == ("a", "b", "c")

@@ -1,0 +1,226 @@
+"""hpc/watch.py: rounds until the end, what is said there, and workers of this machine that die or are left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.fake_cluster import Campaign, slurm_launch
+from support.local_runs import SlowRun, submissions, task_pids
+from support.runs import committed_bytes, lines_of, wait_for, worker_pids, write_list
+from support.small_run import small_tar, wav, write_tar
+
+from audio_tokenizers.errors import UsageError
+from hpc import watch as module
+from hpc.cluster import SlurmCluster
+from hpc.controller import Round
+from hpc.local import LocalCluster
+from hpc.lock import LockHeldError, locked
+from hpc.monitor import Screen
+from hpc.run import Run
+from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, watch
+
+
+def last_round(campaign: Campaign, **decided: object) -> Round:
+    """The round in which a run came to its end, or one that ends as `decided` says."""
+    seen = campaign.controller().round()
+    decision = msgspec.structs.replace(seen.decision, **decided)
+    return Round(**{**vars(seen), "decision": decision})
+
+
+class TestFinish:
+    def test_finished(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """One line with tars, clips, errors and hours, and nothing on stderr; exit code 0."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.controller().round()
+        campaign.cluster.run_all()
+        assert finish(campaign.run, last_round(campaign)) == 0
+        out, err = capsys.readouterr()
+        assert out == "2 of 2 tars committed: 6 clips, 2 of them errors, 0.00 audio-h\n"
+        assert err == ""
+
+    def test_quarantine_is_told_by_reason(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Each reason once, with the tars that have it, and the ways to learn more and to try again; exit code 3."""
+        campaign = Campaign(tmp_path, 4)
+        reasons = {"0": "cut: half a member", "1": "no such tar", "3": "cut: half a member"}
+        seen = last_round(campaign, outcome="quarantined", quarantine=reasons)
+        assert finish(campaign.run, seen) == 3
+        err = capsys.readouterr().err.splitlines()
+        assert err[:2] == ["in quarantine: 0, 3: cut: half a member", "in quarantine: 1: no such tar"]
+        assert "tools.failures" in err[2]
+        assert "--retry-quarantined" in err[2]
+
+    def test_stuck_shows_why_and_the_end_of_a_log(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """The diagnosis, what failed, the last lines of a log, and what to do then; exit code 4."""
+        campaign = Campaign(tmp_path, 4)
+        campaign.controller().round()
+        campaign.cluster.end_all("machine", problem="CUDA error: no device")
+        assert finish(campaign.run, last_round(campaign)) == 4
+        out, err = capsys.readouterr()
+        assert out.startswith("0 of 4 tars committed")
+        lines = err.splitlines()
+        assert lines[0].startswith("error: stuck: 4 tars met trouble")
+        assert lines[1] == "error: 0, 1, 2, 3: CUDA error: no device"
+        log = lines[2].removeprefix("the end of ").removesuffix(":")
+        assert Path(log).read_text() == "last words\n"
+        assert lines[3] == "  last words"
+        assert "hpc.submit again" in lines[-1]
+
+    def test_tasks_that_never_came_to_their_work(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where every task ended in its first second, such as in --setup, the log of one says it."""
+        campaign = Campaign(tmp_path, 4)
+        campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        for element in list(job.alive):
+            log = job.submission.log_file(job.job_id, element, 0)
+            log.parent.mkdir(exist_ok=True)
+            log.write_text("module: command not found\n")
+            campaign.cluster.lose(job, element, "FAILED")
+        assert finish(campaign.run, last_round(campaign)) == 4
+        assert "  module: command not found" in capsys.readouterr().err
+
+    def test_avoided_nodes_are_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A node that was left out of the run is told also where all went well: somebody should mend it."""
+        campaign = Campaign(tmp_path, 1)
+        campaign.controller().round()
+        campaign.cluster.run_all()
+        finish(campaign.run, last_round(campaign, exclude={"n7": "2 tries failed on it"}))
+        assert capsys.readouterr().err == "avoided: node n7: 2 tries failed on it\n"
+
+    def test_exit_codes_differ(self) -> None:
+        """A script can tell the ends apart, and none is 1 or 2, which are trouble with machine and usage."""
+        assert set(EXIT_CODES) == {"finished", "running", "quarantined", "stuck"}
+        assert len(set(EXIT_CODES.values()) - {1, 2}) == 4
+
+
+class TestLaunch:
+    def test_nobody_has_submitted(self, tmp_path: Path) -> None:
+        """A folder that is no run is named, with the two ways out."""
+        with pytest.raises(UsageError, match=r"begin it with hpc\.submit, or give another --output-dir"):
+            launch_of(Run(tmp_path))
+
+    def test_cluster_is_that_of_the_launch(self) -> None:
+        """Whoever watches looks for tasks where they were submitted, whatever is on its own PATH."""
+        assert isinstance(cluster_of(slurm_launch()), SlurmCluster)
+        assert isinstance(cluster_of(slurm_launch(cluster="local")), LocalCluster)
+
+
+class TestRounds:
+    @pytest.fixture
+    def campaign(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+        found = Campaign(tmp_path, 2)
+        monkeypatch.setattr(module, "cluster_of", lambda _launch, _stop: found.cluster)
+        return found
+
+    def test_another_controller_is_waited_for(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While another one is in its round a watch neither ends nor acts; then it goes on."""
+        held = iter([True, True])
+
+        def hold(*arguments: object, **more: object) -> object:
+            if next(held, False):
+                assert campaign.cluster.calls == []
+                raise LockHeldError("process 7 on elsewhere")
+            return locked(*arguments, **more)
+
+        monkeypatch.setattr("hpc.controller.locked", hold)
+        look = campaign.cluster.look
+        monkeypatch.setattr(campaign.cluster, "look", lambda jobs: campaign.cluster.run_all() or look(jobs))
+        assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
+
+    def test_squeue_that_comes_back(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A Slurm that cannot be asked for a while ends no watch."""
+        look = campaign.cluster.look
+        looks: Counter[str] = Counter()
+
+        def troubled(jobs: object) -> object:
+            looks["all"] += 1
+            campaign.cluster.blind = looks["all"] in (2, 3)
+            if looks["all"] == 4:
+                campaign.cluster.run_all()
+            return look(jobs)
+
+        monkeypatch.setattr(campaign.cluster, "look", troubled)
+        assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
+        assert looks["all"] >= 4
+
+    def test_refused_job_ends_the_watch(self, campaign: Campaign) -> None:
+        """What Slurm will never take, no further round will mend."""
+        campaign.cluster.answers = ["refuse"]
+        with pytest.raises(UsageError, match="Invalid partition"):
+            watch(campaign.run, campaign.launch, seconds=0.01)
+
+
+class TestWorkersOfThisMachine:
+    def test_killed_worker_is_replaced(self, tmp_path: Path) -> None:
+        """Kill -9 from outside, of a worker and its witness: its tar goes to another one, from its last line on, and the
+        bytes are those of an undisturbed run. Nobody is told of an error.
+        """
+        case = SlowRun(tmp_path)
+        process = case.start(0.2)
+        wait_for(lambda: lines_of(case.output) >= 3 and len(worker_pids(case.output)) == 2)
+        worker = worker_pids(case.output)[0]
+        witness = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+        for pid in (witness, worker):
+            os.kill(pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=90)
+        assert process.returncode == 0, err
+        assert err == ""
+        assert "2 of 2 tars committed: 24 clips, 0 of them errors" in out
+        assert submissions(case.output) <= 2
+        case.assert_complete()
+
+    def test_worker_killed_beside_its_witness(self, tmp_path: Path) -> None:
+        """Kill -9 of a worker alone, as the kernel does when memory is short: once is no verdict on the clip in hand."""
+        case = SlowRun(tmp_path)
+        process = case.start(0.2)
+        wait_for(lambda: lines_of(case.output) >= 3 and len(worker_pids(case.output)) == 2)
+        os.kill(worker_pids(case.output)[0], signal.SIGKILL)
+        out, err = process.communicate(timeout=90)
+        assert process.returncode == 0, err
+        assert "2 of 2 tars committed: 24 clips, 0 of them errors" in out
+        case.assert_complete()
+
+    @pytest.mark.parametrize("how", ["SIGSEGV", "SIGKILL"])
+    def test_clip_that_kills_becomes_a_record(self, tmp_path: Path, how: str) -> None:
+        """Clips that kill every worker become records of kind crash, all others have tokens, and the bytes are those of a
+        second, independent run with another number of workers.
+        """
+        found = []
+        case = SlowRun(tmp_path)
+        bad = {f"{number}.wav": wav(99 if number in (0, 3) else 40 + number, seed=number) for number in range(6)}
+        case.tars = [write_tar(tmp_path / "bad.tar", bad), *(small_tar(tmp_path / f"{name}.tar") for name in "xy")]
+        write_list(case.listed, case.tars)
+        for number, workers in enumerate((2, 1)):
+            case.output = tmp_path / f"tokens{number}"
+            killer = ("--set", "killer=99", "--set", f"signal={how}")
+            out, err = (process := case.start(0, *killer, workers=workers)).communicate(timeout=120)
+            assert process.returncode == 0, err
+            assert "3 of 3 tars committed" in out
+            found.append(committed_bytes(case.output))
+        assert found[0] == found[1]
+        kinds = [msgspec.json.decode(line).get("error_kind") for line in found[0]["bad.jsonl"].splitlines()]
+        assert kinds == ["crash", None, None, "crash", None, None]
+
+    def test_lost_terminal_leaves_no_worker_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """When progress can be shown no more, the workers finish their clips and end with their command."""
+        case = SlowRun(tmp_path)
+        process = case.start(0.2)
+        wait_for(lambda: lines_of(case.output) >= 1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+        def gone(*_: object) -> None:
+            if task_pids(case.output):
+                raise BrokenPipeError
+
+        monkeypatch.setattr(Screen, "show", gone)
+        run = Run(case.output)
+        with pytest.raises(BrokenPipeError):
+            watch(run, launch_of(run))
+        assert task_pids(case.output) == []
+        monkeypatch.undo()
+        case.assert_rerun_completes()

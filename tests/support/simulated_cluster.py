@@ -1,0 +1,290 @@
+"""A cluster, its workers and a run's files, in memory and without time: whoever uses it says what happens next.
+
+It follows hpc.controller in what a round knows, and hpc.task and jobs.worker in what becomes of a tar. A controller has no
+memory here: what it knows is derived from the files and from Slurm's word, each time anew.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hpc.policy import Decision, Evidence, NodeTry, TarFact
+from jobs.reporting import Try
+
+Health = Literal["up", "down", "broken", "deadly"]
+"""On a `broken` node every worker meets trouble with its GPU; on a `deadly` one it is killed with its first clip in hand."""
+IDLE_LIVES = 2
+
+
+@dataclass
+class Tar:
+    """A tar, and the files that speak of it."""
+
+    name: str
+    clips: int
+    poison: frozenset[int] = frozenset()
+    """Clips that kill whoever decodes them."""
+    fault: Literal["", "cut", "missing"] = ""
+    """`cut`: it ends too early, after its clips."""
+    lines: list[str] = field(default_factory=list)
+    """`tokens` or `crash`, one for each clip so far."""
+    committed: bool = False
+    broken: str | None = None
+    claim: Task | None = None
+    killed: Counter[int] = field(default_factory=Counter)
+    """Workers that died with each clip in hand."""
+    trouble: int = 0
+    """Tries that ended by themselves without a new line."""
+
+
+@dataclass(eq=False)
+class Task:
+    """An array task of one worker."""
+
+    submission: int
+    tars: list[str]
+    told: dict[str, tuple[int, ...]]
+    """What its plan says of clips that are not to be touched."""
+    excluded: frozenset[str]
+    earlier: set[Task]
+    """Tasks that may have been alive when its plan was made."""
+    state: Literal["pending", "running", "gone"] = "pending"
+    denied: bool = False
+    """Slurm says that it is gone, whatever it is."""
+    node: str = ""
+    tries: list[Try] = field(default_factory=list)
+    published: list[Try] | None = None
+    late: bool = False
+    """The file system hides its reports for now."""
+    skip: set[str] = field(default_factory=set)
+    idle_lives: int = 0
+    gained_in_life: int = 0
+
+    @property
+    def current(self) -> Try | None:
+        """The try at the tar in hand."""
+        return self.tries[-1] if self.tries and self.tries[-1].outcome in ("loading", "working") else None
+
+
+@dataclass
+class Closed:
+    """What is left of a submission that has ended."""
+
+    tries: tuple[NodeTry, ...]
+    silent: int
+
+
+class SimulatedCluster:
+    """Everything that a controller could see, and what it cannot."""
+
+    def __init__(self, nodes: list[str]) -> None:
+        self.nodes: dict[str, Health] = dict.fromkeys(nodes, "up")
+        self.tars: dict[str, Tar] = {}
+        self.tasks: list[Task] = []
+        self.closed: dict[int, Closed] = {}
+        self.submissions = 0
+        self.blind = False
+        """Nobody can tell what lives."""
+        self.amnesty = 0
+
+    # What a controller sees
+
+    def may_live(self, task: Task) -> bool:
+        """As far as a controller can tell."""
+        if task.submission in self.closed:
+            return False
+        return self.blind or (task.state != "gone" and not task.denied)
+
+    def close(self) -> None:
+        """Keep what is there of submissions that have ended, as far as anyone can tell."""
+        for number in range(1, self.submissions + 1):
+            tasks = [task for task in self.tasks if task.submission == number]
+            if number not in self.closed and not any(self.may_live(task) for task in tasks):
+                silent = sum(task.node != "" and task.published is None for task in tasks)
+                self.closed[number] = Closed(tuple(copy.deepcopy(list(_reported(tasks)))), silent)
+
+    def facts(self) -> list[TarFact]:
+        """What the files and Slurm say of each tar."""
+        planned = {name for task in self.tasks if self.may_live(task) for name in task.tars}
+        return [
+            TarFact(
+                tar.name,
+                done=tar.committed,
+                taken=tar.name in planned or (tar.claim is not None and self.may_live(tar.claim)),
+                broken=tar.broken,
+            )
+            for tar in self.tars.values()
+        ]
+
+    def evidence(self) -> list[Evidence]:
+        """What is known of the tasks that have ended."""
+        found = []
+        for number in range(self.amnesty + 1, self.submissions + 1):
+            if number in self.closed:
+                closed = self.closed[number]
+                found.append(Evidence(number, ended=True, tries=closed.tries, silent=closed.silent))
+            else:
+                ended = [task for task in self.tasks if task.submission == number and not self.may_live(task)]
+                found.append(Evidence(number, ended=False, tries=tuple(_reported(ended))))
+        return found
+
+    def submit(self, decision: Decision, tars_per_task: int = 1) -> None:
+        """One task for each few of the tars."""
+        if not decision.submit:
+            return
+        self.submissions += 1
+        earlier = {task for task in self.tasks if self.may_live(task)}
+        names = list(decision.submit)
+        while names:
+            own, names = names[:tars_per_task], names[tars_per_task:]
+            told = {name: decision.crash_clips.get(name, ()) for name in decision.submit}
+            self.tasks.append(Task(self.submissions, own, told, frozenset(decision.exclude), earlier))
+
+    # What happens
+
+    def in_state(self, state: str) -> list[Task]:
+        """Tasks that really are."""
+        return [task for task in self.tasks if task.state == state]
+
+    def places(self, task: Task) -> list[str]:
+        """Nodes where a pending task may start."""
+        return [node for node, health in self.nodes.items() if health != "down" and node not in task.excluded]
+
+    def start(self, task: Task, node: str) -> None:
+        """Begin: there is a log from now on."""
+        task.state, task.node = "running", node
+
+    def work(self, task: Task, clips: int) -> None:
+        """Go on for so many clips, or until the task ends."""
+        for _ in range(clips + 1):  # the first step may only take a tar
+            if task.state != "running":
+                break
+            attempt = task.current or self._take(task)
+            if attempt is None:
+                self._end(task)
+            else:
+                self._step(task, attempt)
+        self.report(task)
+
+    def fail(self, task: Task) -> None:
+        """The worker meets trouble with its machine, which ends the task."""
+        attempt = task.current or self._take(task)
+        if attempt is not None:
+            attempt.outcome, attempt.problem = "machine", "CUDA error"
+            self.tars[attempt.name].trouble += attempt.gained == 0
+            self._give_back(task, attempt)
+        self._end(task)
+        self.report(task)
+
+    def stop(self, task: Task, *, politely: bool) -> None:
+        """A time limit or preemption; a worker that is asked politely flushes and leaves its claim."""
+        attempt = task.current
+        if politely and attempt is not None:
+            attempt.outcome = "yielded"
+            self._give_back(task, attempt)
+            self.report(task)
+        self._end(task)
+
+    def lose_node(self, node: str) -> None:
+        """All of its tasks die, and so do their witnesses."""
+        self.nodes[node] = "down"
+        for task in self.in_state("running"):
+            if task.node == node:
+                self._end(task)
+
+    def break_node(self, node: str, health: Health) -> None:
+        """Its GPUs fail: those at work report it, and so does whoever comes after."""
+        self.nodes[node] = health
+        for task in self.in_state("running"):
+            if task.node == node:
+                self.fail(task)
+
+    def report(self, task: Task) -> None:
+        """What it has reported can be seen, unless the file system is late."""
+        if not task.late and task.tries:
+            task.published = copy.deepcopy(task.tries)
+
+    def replace(self, tar: Tar) -> None:
+        """Somebody puts a whole tar in the place of one that is cut or missing."""
+        tar.fault, tar.broken, tar.lines = "", None, []
+
+    def _end(self, task: Task) -> None:
+        task.state = "gone"
+
+    def _take(self, task: Task) -> Try | None:
+        others = [name for other in self.tasks if other.submission == task.submission for name in other.tars]
+        tried = {attempt.name for attempt in task.tries}
+        for name in [*task.tars, *others]:
+            tar = self.tars[name]
+            if name in tried or name in task.skip or (name not in task.tars and (tar.committed or tar.claim)):
+                continue
+            tried.add(name)
+            attempt = Try(name, crash_clips=task.told.get(name, ()))
+            task.tries.append(attempt)
+            if tar.committed:
+                attempt.outcome = "committed"
+            elif tar.claim is not None and not self._void(tar.claim, task):
+                attempt.outcome = "left_alone"
+            else:
+                tar.claim = task
+                return attempt
+        return None
+
+    @staticmethod
+    def _void(holder: Task, task: Task) -> bool:
+        return holder.submission < task.submission and holder not in task.earlier
+
+    def _step(self, task: Task, attempt: Try) -> None:
+        tar = self.tars[attempt.name]
+        clip = len(tar.lines)
+        if tar.claim is not task or tar.committed:
+            attempt.outcome = "committed" if tar.committed else "left_alone"
+        elif self.nodes[task.node] == "broken":
+            self.fail(task)
+        elif tar.fault == "missing":
+            attempt.outcome, attempt.problem = "failed", "no such tar"
+            tar.trouble += 1
+            self._give_back(task, attempt)
+        elif clip < tar.clips and clip in attempt.crash_clips:
+            self._line(task, attempt, "crash")
+        elif clip < tar.clips and (clip in tar.poison or self.nodes[task.node] == "deadly"):
+            self._die(task, attempt, clip)
+        elif clip < tar.clips:
+            self._line(task, attempt, "tokens")
+        elif tar.fault == "cut":
+            attempt.outcome, tar.broken = "damaged", "cut"
+            self._give_back(task, attempt)
+        else:
+            attempt.outcome, tar.committed = "committed", True
+            self._give_back(task, attempt)
+
+    def _line(self, task: Task, attempt: Try, kind: str) -> None:
+        attempt.outcome = "working"
+        attempt.gained += 1
+        task.gained_in_life += 1
+        self.tars[attempt.name].lines.append(kind)
+
+    def _die(self, task: Task, attempt: Try, clip: int) -> None:
+        attempt.outcome, attempt.clip, attempt.problem = "died", clip, "SIGSEGV"
+        tar = self.tars[attempt.name]
+        tar.killed[clip] += 1
+        tar.trouble += attempt.gained == 0
+        task.skip.add(attempt.name)
+        task.idle_lives = 0 if task.gained_in_life else task.idle_lives + 1
+        task.gained_in_life = 0
+        if task.idle_lives >= IDLE_LIVES:
+            self._end(task)
+
+    def _give_back(self, task: Task, attempt: Try) -> None:
+        if self.tars[attempt.name].claim is task:
+            self.tars[attempt.name].claim = None
+
+
+def _reported(tasks: list[Task]) -> Iterator[NodeTry]:
+    for task in tasks:
+        for attempt in task.published or ():
+            yield NodeTry(task.node, attempt)

@@ -1,0 +1,191 @@
+"""tools/failures.py: what failed is named with its reason and its log, and what is shown to run again works."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from support.fake_cluster import Campaign
+from support.runs import call, slow_backend, start, tree, write_list
+from support.small_run import small_tar, tokenize
+
+from hpc import submit as submit_module
+from hpc.submit import submit
+from jobs.reporting import Try
+from tools.failures import failures
+
+
+@pytest.fixture
+def campaign(here: Path) -> Campaign:
+    """A run of four tars on a cluster."""
+    return Campaign(here, tars=4)
+
+
+def said(capsys: pytest.CaptureFixture[str], code: int) -> str:
+    """What the command prints."""
+    capsys.readouterr()  # what the workers of the test have said
+    assert call(failures) == code
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def shown_commands(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.startswith("  python -m ")]
+
+
+def spoil(campaign: Campaign) -> None:
+    """A round in which one tar goes well, one is cut, one meets a bad node, and one is under way."""
+    cut = campaign.tars[1]
+    cut.write_bytes(cut.read_bytes()[:700])
+    campaign.controller().round()
+    (job,) = campaign.cluster.living()
+    element = {job.plan.slots[e][0].name: e for e in range(4)}
+    campaign.cluster.run(job, element["0"], "n1")
+    campaign.cluster.run(job, element["1"], "n1")
+    died = Try("2", "machine", problem="CUDA error: no device")
+    campaign.cluster.end(job, element["2"], died, node="n2", log="loading\nERROR CUDA error: no device\nlater words")
+
+
+class TestWhileItRuns:
+    def test_what_failed_and_why(self, campaign: Campaign, capsys: pytest.CaptureFixture[str], here: Path) -> None:
+        """Failures are grouped with tars, nodes and the log up to the problem; a quarantine says its reason at once."""
+        spoil(campaign)
+        text = said(capsys, 1)
+        assert "1 tar on n2: CUDA error: no device\n  2\n  the end of " in text
+        assert "    loading\n    ERROR CUDA error: no device\n\n" in text
+        assert "In quarantine, not tried again by themselves: 1 tar\n  1: cut: the file ends at byte 700" in text
+        assert (here / "failed_tars.txt").read_text() == f"{campaign.tars[1]}\n{campaign.tars[2]}\n"
+        assert f"  python -m hpc.resume --output-dir {campaign.run.output_dir} --retry-quarantined\n" in text
+
+    def test_clips_with_errors(self, campaign: Campaign, capsys: pytest.CaptureFixture[str], here: Path) -> None:
+        """Clips are counted by kind, with an example that says where it is and what is wrong with it."""
+        spoil(campaign)
+        text = said(capsys, 1)
+        assert "Clips with errors: 1 in 1 tar\n  decode 1\n" in text
+        assert f"    {campaign.tars[0]}: 002.wav: not decodable: " in text
+        assert (here / "tars_with_errors.txt").read_text() == f"{campaign.tars[0]}\n"
+
+    def test_nodes_that_are_avoided(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """A node where different tars fail while others work is named."""
+        campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        campaign.cluster.run(job, 0, "n1")
+        for element in (1, 2):
+            name = job.plan.slots[element][0].name
+            campaign.cluster.end(job, element, Try(name, "machine", problem="CUDA error"), node="n2")
+        text = said(capsys, 1)
+        assert "Nodes that are avoided:\n  n2: " in text
+
+    def test_it_changes_nothing_but_its_lists(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """To look twice is to look once."""
+        spoil(campaign)
+        before = tree(campaign.run.output_dir)
+        assert said(capsys, 1) == said(capsys, 1)
+        assert tree(campaign.run.output_dir) == before
+
+
+class TestExitCodes:
+    def test_nothing_failed(self, campaign: Campaign, capsys: pytest.CaptureFixture[str], here: Path) -> None:
+        """A run without a failure says so, and old lists go."""
+        (here / "failed_tars.txt").write_text("stale\n")
+        assert said(capsys, 0) == f"{campaign.run.output_dir}: nothing failed\n"
+        assert not (here / "failed_tars.txt").exists()
+
+    def test_what_is_done_since_is_told_and_no_failure(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tar that failed once and went well later is no reason for a person to act."""
+        campaign = Campaign(here, tars=0)
+        clean = small_tar(here / "clean.tar", clips=2)
+        campaign.run.add_to_list([str(clean)], keep_dirs=False)
+        campaign.controller().round()
+        campaign.cluster.end_all("machine", "n2", "CUDA error: no device")
+        assert "1 tar on n2" in said(capsys, 1)
+        campaign.controller().round()
+        campaign.cluster.run_all()
+        text = said(capsys, 0)
+        assert "clean (1 of them done since)" in text
+        assert "To run again" not in text
+        assert not (here / "failed_tars.txt").exists()
+
+    def test_tasks_that_never_start(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where no task comes to its work no tar has failed, and yet somebody has to act."""
+        campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        campaign.cluster._log(job, 0, 0, "module: command not found")
+        campaign.cluster.lose_all()
+        campaign.controller().look()
+        text = said(capsys, 1)
+        assert "see --setup" in text
+        assert "    module: command not found" in text
+        assert "--retry-quarantined" in text
+
+    def test_no_run(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where there is no run the message says so, and nothing is written."""
+        assert call(failures) == 2
+        assert "no run here yet" in capsys.readouterr().err
+        assert list(here.iterdir()) == []
+
+    def test_lists_that_cannot_be_written(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """The words come all the same; the run's own list is never written over."""
+        spoil(campaign)
+        assert call(failures, "--failed-output", "/proc/none/list.txt") == 1
+        out, err = capsys.readouterr()
+        assert "In quarantine" in out
+        assert "see --failed-output" in err
+        assert call(failures, "--failed-output", campaign.run.list_file) == 2
+
+
+class TestCommands:
+    def test_retrying_errors_submits_just_those(
+        self, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The command for clips with errors is accepted as it stands, and asks for the tars that have some."""
+        monkeypatch.setattr(submit_module, "_submit_to_slurm", lambda _: 0)
+        for tar in campaign.tars[:2]:
+            tokenize(tar, campaign.run.output_dir)
+        (command,) = shown_commands(said(capsys, 1))
+        words = shlex.split(command)
+        assert words[-1] == "--retry-errors"
+        assert call(submit, *words[3:]) == 0
+        assert set(campaign.run.read_state().retry) == {"0", "1"}
+
+    def test_missing_end_marker(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A tar that only lacks its end marker has a command of its own, which the one for cut tars is not."""
+        campaign = Campaign(here, tars=1)
+        whole = campaign.tars[0].read_bytes().rstrip(b"\0")
+        campaign.tars[0].write_bytes(whole + bytes(-len(whole) % 512))
+        campaign.controller().round()
+        campaign.cluster.run_all()
+        plain, accepting = shown_commands(said(capsys, 1))
+        assert plain.endswith("--retry-quarantined")
+        assert "--list failed_tars.txt" in accepting
+        assert accepting.endswith("--allow-missing-end")
+
+    def test_cancelled_run_is_submitted_anew(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """hpc.resume submits nothing for a run that was cancelled, so another command is shown."""
+        spoil(campaign)
+        campaign.change_state(cancelled=True)
+        first = shown_commands(said(capsys, 1))[0]
+        assert first.startswith("python -m hpc.submit --list failed_tars.txt --backend mulaw ")
+
+
+def test_from_a_worker_that_died_to_a_finished_run(here: Path) -> None:
+    """On one machine: a fault of the backend is shown with its log, and the shown command finishes the run."""
+    env = slow_backend(here / "package")
+    listed = write_list(here / "l.txt", [small_tar(here / "1.tar", clips=2)])
+    arguments = ("--list", listed, "--backend", "slow", "--cluster", "local", "--workers", "1")
+    process = start("hpc.submit", *arguments, "--set", "fault=load", cwd=here, env=env)
+    process.communicate(timeout=60)
+    assert process.returncode in (3, 4)
+    process = start("tools.failures", cwd=here, env=env)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (1, "")
+    assert "a bug in the backend" in out
+    (command,) = [line.strip() for line in out.splitlines() if line.startswith("  python -m ")]
+    assert command == f"python -m hpc.resume --output-dir {here / 'tokens'} --retry-quarantined"
+    process = start("hpc.submit", *arguments, cwd=here, env=env)  # mended: the fault was an option of this backend
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    process = start("tools.failures", cwd=here, env=env)
+    assert "nothing failed" in process.communicate(timeout=30)[0]

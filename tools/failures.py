@@ -1,0 +1,197 @@
+"""python -m tools.failures: what failed, why, where, and the commands that run just that again."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from hpc.again import again
+from hpc.failures import Failure, find_error_clips, find_failures, log_tail
+from hpc.launch import site_defaults
+from hpc.policy import Decision
+from hpc.progress import TarState, scan
+from hpc.run import Run, RunState
+from hpc.standing import judge_files
+from jobs.commands import Verbose, run_command, setup_logging
+from jobs.fileops import FileOps, write_atomically
+from jobs.records import ErrorRecord
+from jobs.spec import TokenizeSpec, read_spec
+from jobs.tar_format import ACCEPTABLE
+
+__all__ = ["Found", "failures", "find", "render"]
+
+EXAMPLES = 2
+NAMES_SHOWN = 5
+ERRORS_LIST = "tars_with_errors.txt"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to say."""
+
+    states: list[TarState]
+    groups: list[Failure]
+    decision: Decision
+    examples: dict[str, list[ErrorRecord]]
+
+    @property
+    def done(self) -> set[str]:
+        """Names of the tars that are committed."""
+        return {state.name for state in self.states if state.state == "committed"}
+
+    def failed(self) -> list[TarState]:
+        """Tars that have failed and are not done, in the list's order."""
+        names = {name for group in self.groups for name in group.tars} | self.decision.quarantine.keys()
+        return [state for state in self.states if state.name in names - self.done]
+
+    def with_errors(self) -> list[TarState]:
+        """Committed tars that have clips with errors."""
+        return [state for state in self.states if state.name in self.done and state.manifest and state.manifest.errors]
+
+    def idle(self) -> bool:
+        """Whether tasks failed that never came to a tar, while tars are left."""
+        return any(not group.tars for group in self.groups) and len(self.done) < len(self.states)
+
+
+def find(run: Run) -> Found:
+    """Look at a run's files. What came before the latest --retry-quarantined or hpc.submit counts no more."""
+    listed = run.listed()
+    if not listed:
+        raise UsageError(f"{run.output_dir}: no run here yet: give another --output-dir")
+    states = list(scan(run, listed))
+    amnesty = run.read_state().amnesty
+    groups = find_failures([submission for submission in run.submissions() if submission.number > amnesty])
+    return Found(states, groups, judge_files(run, states), find_error_clips(run, states, EXAMPLES))
+
+
+def render(found: Found) -> list[str]:
+    """All but the commands, in words."""
+    lines: list[str] = []
+    for group in found.groups:
+        lines += [*_describe_group(group, found.done), ""]
+    quarantine = found.decision.quarantine
+    if quarantine:
+        lines.append(f"In quarantine, not tried again by themselves: {_tars(len(quarantine))}")
+        lines += [f"  {name}: {reason}" for name, reason in quarantine.items()]
+        lines.append("")
+    if found.decision.exclude:
+        lines.append("Nodes that are avoided:")
+        lines += [f"  {node}: {reason}" for node, reason in found.decision.exclude.items()]
+        lines.append("")
+    errors: Counter[str] = Counter()
+    for state in found.with_errors():
+        errors.update(state.manifest.errors if state.manifest else {})
+    if errors:
+        lines.append(f"Clips with errors: {errors.total():,} in {_tars(len(found.with_errors()))}")
+        for kind, number in errors.most_common():
+            lines.append(f"  {kind} {number:,}")
+            lines += [f"    {clip.tar_file}: {clip.audio_file}: {clip.error}" for clip in found.examples.get(kind, [])]
+        lines.append("")
+    return lines
+
+
+def _describe_group(group: Failure, done: set[str]) -> list[str]:
+    since = sum(name in done for name in group.tars)
+    names = ", ".join(group.tars[:NAMES_SHOWN])
+    more = f" and {len(group.tars) - NAMES_SHOWN} more" if len(group.tars) > NAMES_SHOWN else ""
+    nodes = f" on {', '.join(sorted(group.nodes)[:NAMES_SHOWN])}" if group.nodes else ""
+    lines = [f"{_tars(len(group.tars))}{nodes}: {group.reason}" if group.tars else group.reason]
+    if group.tars:
+        lines.append(f"  {names}{more}" + (f" ({since} of them done since)" if since else ""))
+    tail = log_tail(group.log_file, about=group.problem)
+    if tail:
+        lines += [f"  the end of {group.log_file}:", *(f"    {line}" for line in tail)]
+    return lines
+
+
+def _tars(number: int) -> str:
+    return f"{number:,} tar" + "s" * (number != 1)
+
+
+def commands(
+    found: Found, run: Run, state: RunState, spec: TokenizeSpec | None, failed_list: Path, errors_list: Path
+) -> list[str]:
+    """What to run, each with a line that says what for."""
+    lines: list[str] = []
+    if spec is None:
+        return [f"{run.spec_file} is not there: restore it, or nothing can be run again"]
+    output = shlex.quote(str(run.output_dir))
+    site = site_defaults()
+    if found.failed() or found.idle():
+        if state.launch is not None and not state.cancelled:
+            given_up = " --retry-quarantined" if found.decision.quarantine or found.idle() else ""
+            lines += [
+                "the tars that failed, once the cause is mended (tars that are cut: copied again):"
+                if given_up
+                else "the tars that failed are tried again by the next round, if no controller is at it already:",
+                f"  python -m hpc.resume --output-dir {output}{given_up}",
+            ]
+        else:
+            lines += ["the tars that failed:", f"  {again(spec, state.launch, site, failed_list, run.output_dir)}"]
+        if any(reason.partition(":")[0] in ACCEPTABLE for reason in found.decision.quarantine.values()):
+            flags = [] if state.launch is not None and state.launch.allow_missing_end else ["--allow-missing-end"]
+            lines += [
+                "those that only lack their end marker, if they are known to be whole:",
+                f"  {again(spec, state.launch, site, failed_list, run.output_dir, flags)}",
+            ]
+    if found.with_errors():
+        lines += [
+            "the clips with errors, if they may work now (good lines are kept):",
+            f"  {again(spec, state.launch, site, errors_list, run.output_dir, ['--retry-errors'])}",
+        ]
+    return lines
+
+
+def failures(
+    output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
+    failed_output: Annotated[Path, typer.Option(help="where to list the tars that failed and are not done")] = Path(
+        "failed_tars.txt"
+    ),
+    verbose: Verbose = False,
+) -> int:
+    """Say what failed. Exits 0 if nothing did that is not done since, 1 if something did, 2 if there is no run."""
+    setup_logging(verbose=verbose)
+    run = Run(output_dir.absolute())
+    found = find(run)
+    state, spec = run.read_state(), read_spec(run.output_dir)
+    errors_list = failed_output.with_name(ERRORS_LIST)
+    failure: OSError | None = None
+    try:  # before the words, which may be piped into something that stops reading
+        _write_list(failed_output, found.failed(), run)
+        _write_list(errors_list, found.with_errors(), run)
+    except OSError as error:
+        failure = error
+    failed, errors = found.failed(), found.with_errors()
+    wrong = bool(failed or errors or found.idle())
+    lines = render(found)
+    if wrong:
+        lines += ["To run again", *commands(found, run, state, spec, failed_output, errors_list), ""]
+    if failed:
+        lines.append(f"Failed tar files: {len(failed)} in {failed_output}")
+    if errors:
+        lines.append(f"Tar files that have clips with errors: {len(errors)} in {errors_list}")
+    print("\n".join(lines or [f"{run.output_dir}: nothing failed"]))
+    if failure is not None:
+        raise InfrastructureError(f"the lists could not be written: {failure.strerror}: see --failed-output") from failure
+    return 1 if wrong else 0
+
+
+def _write_list(path: Path, states: Sequence[TarState], run: Run) -> None:
+    """One tar per line; a list that would be empty is removed, so that nobody takes an old one for today's."""
+    if path.resolve() == run.list_file.resolve():
+        raise UsageError(f"{path}: this is the run's own list: give --failed-output another name")
+    if states:
+        write_atomically(FileOps(), path, "".join(f"{state.tar}\n" for state in states).encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    run_command(failures)
