@@ -57,7 +57,12 @@ def start_chain(run: Run, launch: Launch) -> int:
     if links:
         print(f"the chain goes on already: job {', '.join(links)}")
         return 0
-    job_id = cluster.submit_script(name, chain_text(run, launch))
+    try:
+        job_id = cluster.submit_script(name, chain_text(run, launch))
+    except SubmitLimitError as error:
+        raise InfrastructureError(
+            f"{error}: no room for the chain's own job; call this again when tasks have ended"
+        ) from None
     print(f"job {job_id} does the next round and leaves a successor; {run.folder / 'chain.log'} tells of each")
     return 0
 

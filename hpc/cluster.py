@@ -103,8 +103,8 @@ class Cluster(Protocol):
     def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
         """Keep the tasks of these jobs that have not begun away from nodes."""
 
-    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]]) -> None:
-        """End the tasks, each after the clip in hand if it is quick."""
+    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
+        """End the tasks, or those that have not begun, each after the clip in hand if it is quick."""
 
 
 def check_path(output_dir: Path) -> None:
@@ -147,10 +147,9 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
     if cpus:
         srun.append(f"--cpus-per-task={cpus}")  # which srun does not take from the job since Slurm 22.05
     gpus = f"{launch.gpu_type}:{launch.gpus_per_node}" if launch.gpu_type else launch.gpus_per_node
+    command = [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
     parameters: dict[str, Any] = {
-        "command": shlex.join(
-            [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
-        ),
+        "command": f'{shlex.join(command)} --started "$job_started"',
         "folder": submission.logs,
         "job_name": job.name,
         "map_count": job.elements,
@@ -168,7 +167,7 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
         "constraint": launch.constraint,
         "signal_delay_s": round(stop_margin_s(60 * limit_min)) if limit_min >= WATCHED_LIMIT_MIN else 0,
         "stderr_to_stdout": True,
-        "setup": list(launch.setup) or None,
+        "setup": ["job_started=$(date +%s)", *launch.setup],  # Slurm tells a job when it ends since 23.02 only
         "srun_args": srun,
         "additional_parameters": {
             "no-requeue": True,  # the controller knows better what is left
@@ -296,12 +295,15 @@ class SlurmCluster:
             if job.job_id:
                 self._call("scontrol", "update", f"JobId={job.job_id}", f"ExcNodeList={','.join(sorted(nodes))}")
 
-    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]]) -> None:
+    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
         """scancel, by name where nobody has learned the id. Raises InfrastructureError if Slurm does not take the order."""
-        self.cancel_jobs([job.job_id for _, job in jobs.values() if job.job_id])
+        only = ["--state=PENDING"] if pending_only else []
+        known = [job.job_id for _, job in jobs.values() if job.job_id]
+        if known:
+            self.cancel_jobs([*only, *known])
         for _, job in jobs.values():
             if not job.job_id:
-                self.cancel_jobs([f"--name={job.name}"])
+                self.cancel_jobs([*only, f"--name={job.name}"])
 
     def cancel_jobs(self, which: Sequence[str]) -> None:
         """End jobs, SIGTERM first. Raises InfrastructureError if Slurm does not take the order."""

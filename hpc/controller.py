@@ -174,7 +174,7 @@ class Controller:
         }
         if left:
             try:
-                self._cluster.cancel(left)
+                self._cluster.cancel(left, pending_only=True)
             except InfrastructureError as error:
                 log.info("%s", error)
 

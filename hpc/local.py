@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from audio_tokenizers.errors import UsageError
 from hpc.cluster import JobSeen, TaskSeen, task_environment
 from hpc.launch import Launch
 from hpc.submissions import Job, Submission
@@ -83,7 +84,11 @@ class LocalCluster:
 
     def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> str:
         """Start one process per element, until an interruption."""
-        del exclude  # there is no other node
+        if self._host in exclude:
+            raise UsageError(
+                f"tries fail on this machine ({self._host}) and go well on others: python -m tools.failures says how; once "
+                "that is mended, python -m hpc.resume --retry-quarantined goes on here"
+            )
         submission.logs.mkdir(exist_ok=True)
         environment = task_environment(launch)
         for element, place in enumerate(self.placements(launch, job.elements)):
@@ -113,9 +118,10 @@ class LocalCluster:
     def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
         """There is one node."""
 
-    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]]) -> None:
-        """Have each task finish the clip in hand, flush and leave."""
-        self._signal(jobs, signal.SIGTERM)
+    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
+        """Have each task finish the clip in hand, flush and leave. None is ever pending here."""
+        if not pending_only:
+            self._signal(jobs, signal.SIGTERM)
 
     def kill(self, jobs: Mapping[int, tuple[Submission, Job]]) -> None:
         """End the tasks at once. Their partials stay good, and their claims are those of dead processes."""

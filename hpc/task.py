@@ -258,6 +258,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m hpc.task", description="one worker process; hpc.submit starts it")
     parser.add_argument("plan_file", type=Path)
     parser.add_argument("--elements", type=int, required=True, help="array tasks that were submitted of the plan")
+    parser.add_argument("--started", type=float, help="when the job began, in seconds since the epoch; default now")
     parser.add_argument("--element", type=int, help="which one this is, where it is no Slurm task")
     parser.add_argument("--gpu", default="none", help="CUDA_VISIBLE_DEVICES, or none")
     parser.add_argument("--threads", type=int, default=1)
@@ -270,7 +271,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     place: Place | None
     if given.element is None:
-        place = place_in_slurm(os.environ, plan, visible_gpus(), available_cores(), time.time())
+        place = place_in_slurm(os.environ, plan, visible_gpus(), available_cores(), given.started or time.time())
     else:
         gpu = None if given.gpu == "none" else given.gpu
         place = Place(given.element, socket.gethostname(), gpu, given.threads, ends_at=None, shared=False)

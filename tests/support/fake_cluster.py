@@ -158,7 +158,7 @@ class FakeCluster:
         self.calls.append("avoid")
         self.avoided.append(([job.name for job in jobs], sorted(nodes)))
 
-    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]]) -> None:
+    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
         for _, job in jobs.values():
             self.jobs[job.name].alive.clear()
 

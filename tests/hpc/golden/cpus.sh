@@ -14,6 +14,9 @@
 #SBATCH --signal=USR2@0
 #SBATCH --time=1
 
+# setup
+job_started=$(date +%s)
+
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /runs/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out --kill-on-bad-exit=0 --wait=0 --cpus-per-task=1 /PYTHON -u -m hpc.task /runs/tokens/.run/submissions/0003/plan.json --elements 4
+srun --unbuffered --output /runs/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out --kill-on-bad-exit=0 --wait=0 --cpus-per-task=1 /PYTHON -u -m hpc.task /runs/tokens/.run/submissions/0003/plan.json --elements 4 --started "$job_started"

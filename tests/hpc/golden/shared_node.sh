@@ -13,6 +13,9 @@
 #SBATCH --signal=USR2@120
 #SBATCH --time=120
 
+# setup
+job_started=$(date +%s)
+
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /runs/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out --kill-on-bad-exit=0 --wait=0 /PYTHON -u -m hpc.task /runs/tokens/.run/submissions/0003/plan.json --elements 1000
+srun --unbuffered --output /runs/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out --kill-on-bad-exit=0 --wait=0 /PYTHON -u -m hpc.task /runs/tokens/.run/submissions/0003/plan.json --elements 1000 --started "$job_started"
