@@ -306,7 +306,8 @@ def _evidence(view: _View) -> Evidence | None:
         alive = set(view.alive())
         ends, silent = [(slot, report) for slot, report in view.reports.items() if slot not in alive], 0
     tries = tuple(NodeTry(report.node, attempt) for _, report in ends for attempt in report.tries)
-    return Evidence(view.submission.number, ended=view.digest is not None, tries=tries, silent=silent)
+    together = view.job.round if view.job is not None else 0
+    return Evidence(view.submission.number, ended=view.digest is not None, tries=tries, silent=silent, round=together)
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:

@@ -35,7 +35,7 @@ SAME_TROUBLE_TARS = 3
 HOLD_TARS = 10
 """The same while other tasks still run: they may be older than the trouble, so it takes more of it."""
 IDLE_ROUNDS = 3
-"""Submissions in a row that changed nothing, whatever the reason, until the loop stops."""
+"""Rounds of submissions in a row that changed nothing, whatever the reason, until the loop stops."""
 
 Death = tuple[str, int | None]
 """A tar, and the clip in hand if there was one."""
@@ -68,6 +68,8 @@ class Evidence(msgspec.Struct, frozen=True):
     tries: tuple[NodeTry, ...]
     silent: int = 0
     """Tasks that started and never came to their work."""
+    round: int = 0
+    """The first submission of the same round; 0 if it was the only one."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     submit: tuple[str, ...] = ()
     """Names of the tars that need a task, in the list's order."""
     crash_clips: dict[str, tuple[int, ...]] = {}
+    one_at_a_time: tuple[str, ...] = ()
+    """Tars in which a worker has died: the next is to show at which clip, whatever its batches are."""
     quarantine: dict[str, str] = {}
     """Name -> reason."""
     exclude: dict[str, str] = {}
@@ -101,9 +105,11 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> Decision:
     else:
         outcome = "quarantined" if any(not tar.done for tar in tars) else "finished"
     wanted = set(submit)
+    deadly = {each.attempt.name for one in evidence for each in one.tries if each.attempt.outcome == "died"}
     return Decision(
         outcome=outcome,
         submit=submit,
+        one_at_a_time=tuple(name for name in submit if name in deadly),
         crash_clips={name: clips for name, clips in tally.crash_clips.items() if name in wanted},
         quarantine=quarantine,
         exclude=nodes.excluded,
@@ -322,6 +328,7 @@ def _no_change(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, ta
     silent = sum(one.silent for one in idle if not one.tries)
     if silent >= (HOLD_TARS if taken else SAME_TROUBLE_TARS):
         return f"{silent} tasks ended before they came to their work, and nothing has gone well since"
-    if len(idle) >= (HOLD_TARS if taken else IDLE_ROUNDS):
-        return f"{len(idle)} submissions in a row have changed nothing"
+    rounds = len({one.round or one.submission for one in idle})
+    if rounds >= (HOLD_TARS if taken else IDLE_ROUNDS):
+        return f"{rounds} rounds of submissions in a row have changed nothing"
     return ""

@@ -41,6 +41,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What sbatch said when it did not just submit."""
     full: bool = False
     """It was refused because the queue was full: later there may be room."""
+    round: int = 0
+    """The first submission of the round that made it; 0 if that is itself."""
     in_queue: int = 0
     """The run's array tasks that were in the queue before it."""
 

@@ -49,6 +49,21 @@ class Submitted:
     """Tars that no job was taken for yet."""
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What is the same for every try at one array."""
+
+    run_id: str
+    exclude: tuple[str, ...]
+    """Nodes to avoid."""
+    parallel: int | None
+    """Array tasks that may run at once; None for any number."""
+    in_queue: int
+    """Array tasks of the run that are in the queue before it."""
+    first_of_round: int
+    """The first submission of this round; 0 before there is one."""
+
+
 class Submitter:
     """Submits for one run."""
 
@@ -90,11 +105,13 @@ class Submitter:
         before = len(alive)
         elements = queue.elements
         placed: set[str] = set()
+        first_of_round = 0
         for part in chunk(slots, self._processes, max_array, room):
             first = 0
             while first < len(part):
                 try:
-                    plan, job = self._submit_array(run_id, decision, part[first:], spec, alive, parallel, elements)
+                    order = _Order(run_id, tuple(decision.exclude), parallel, elements, first_of_round)
+                    plan, job = self._submit_array(order, part[first:], spec, alive)
                 except SubmitLimitError as error:
                     log.info("Slurm takes no more jobs for now; the rest waits: %s", error)
                     return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
@@ -103,6 +120,7 @@ class Submitter:
                     return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
                 count = min(job.elements * self._processes, len(plan.slots))
                 alive[plan.submission] = list(range(count))
+                first_of_round = first_of_round or plan.submission
                 elements += job.elements
                 placed.update(task.name for slot in plan.slots[:count] for task in slot)
                 first += count
@@ -136,13 +154,10 @@ class Submitter:
 
     def _submit_array(
         self,
-        run_id: str,
-        decision: Decision,
+        order: _Order,
         slots: Sequence[tuple[TarTask, ...]],
         spec: TokenizeSpec,
         alive: Mapping[int, Sequence[int]],
-        parallel: int | None,
-        in_queue: int,
     ) -> tuple[Plan, Job]:
         """Submit one array for the first of these slots, for as many as Slurm takes.
 
@@ -155,16 +170,17 @@ class Submitter:
         elements = plan.elements
         while True:
             job = Job(
-                name=f"tar2tokens-{run_id}-{submission.number:04}",
+                name=f"tar2tokens-{order.run_id}-{submission.number:04}",
                 elements=elements,
-                parallel=min(elements, parallel or elements),
+                parallel=min(elements, order.parallel or elements),
                 host=self._host,
                 intended_at=self._clock(),
-                in_queue=in_queue,
+                round=order.first_of_round,
+                in_queue=order.in_queue,
             )
             submission.write_job(job)
             try:
-                job_id = self._cluster.submit(submission, self._launch, job, decision.exclude)
+                job_id = self._cluster.submit(submission, self._launch, job, order.exclude)
             except SubmitLimitError as error:
                 _keep_refusal(submission, job, error, full=elements == 1)
                 if elements == 1:
@@ -209,8 +225,12 @@ def _keep_refusal(submission: Submission, job: Job, error: Exception, *, full: b
 
 def as_task_of(tar: ListedTar, decision: Decision, retry: set[str]) -> TarTask:
     """What a worker needs to know of a tar, and what has been decided about it."""
-    crash_clips = decision.crash_clips.get(tar.name, ())
-    return msgspec.structs.replace(as_task(tar), crash_clips=crash_clips, retry_errors=tar.name in retry)
+    return msgspec.structs.replace(
+        as_task(tar),
+        crash_clips=decision.crash_clips.get(tar.name, ()),
+        one_at_a_time=tar.name in decision.one_at_a_time,
+        retry_errors=tar.name in retry,
+    )
 
 
 def bytes_per_second(manifests: Sequence[Manifest]) -> float | None:

@@ -104,7 +104,7 @@ class TestTars:
         """Once the file is another, the old verdict keeps nobody out, nor do the deaths of clips of the old file."""
         before = history([killed("a", gained=2), killed("a")], [at("a", "damaged")])
         decision = decide(tars("a"), before)
-        assert decision == Decision(outcome="running", submit=("a",))
+        assert decision == Decision(outcome="running", submit=("a",), one_at_a_time=("a",))
 
     def test_verdict_of_an_earlier_time(self) -> None:
         """--retry-quarantined leaves the evidence out: the tar gets its task, though its verdict still stands on disk."""
@@ -121,11 +121,17 @@ class TestClips:
         assert (decision.submit, decision.crash_clips) == (("a", "b"), {"a": (7,)})
         assert decision.exclude == {}
 
+    def test_after_a_death_clips_are_taken_one_at_a_time(self) -> None:
+        """In a batch the first clip without a line need not be the one that kills: the next worker is to show which is."""
+        decision = decide(tars("ab"), history([killed("a", 7, gained=7), good("b")]))
+        assert decision.one_at_a_time == ("a",)
+
     def test_deaths_by_a_clip_do_not_count_against_its_tar(self) -> None:
         """Two tries failed for another reason, two died with a clip in hand: the clip is given up, the tar is not."""
         failed = [at("a", "failed"), good("b")]
         died = [killed("a", 0), good("b")]
-        assert decide(tars("a"), history(failed, failed, died)) == Decision(outcome="running", submit=("a",))
+        expected = Decision(outcome="running", submit=("a",), one_at_a_time=("a",))
+        assert decide(tars("a"), history(failed, failed, died)) == expected
         decision = decide(tars("a"), history(failed, failed, died, died))
         assert (decision.crash_clips, decision.quarantine) == ({"a": (0,)}, {})
 
@@ -322,7 +328,12 @@ class TestStopping:
         assert decide(tars("a"), history(*idle[:-1])).submit == ("a",)
         decision = decide(tars("a"), history(*idle))
         assert (decision.outcome, decision.quarantine) == ("stuck", {})
-        assert "3 submissions in a row have changed nothing" in decision.diagnosis
+        assert "3 rounds of submissions in a row have changed nothing" in decision.diagnosis
+
+    def test_submissions_of_one_round_are_one(self) -> None:
+        """A round that makes many small arrays, all of which are lost with their nodes, is one round without a change."""
+        lost = [Evidence(n, ended=True, tries=(at("a", "loading"),), round=0 if n == 1 else 1) for n in range(1, 6)]
+        assert decide(tars("a"), lost).submit == ("a",)
 
     def test_while_others_run_it_takes_more_rounds(self) -> None:
         """Then ten rounds have to change nothing; one that has not ended may yet change something."""

@@ -252,6 +252,20 @@ class Recording:
         return FACTORY.load({}, "cpu").encode(waves)
 
 
+def test_one_at_a_time_leaves_no_clip_waiting(tmp_path: Path) -> None:
+    """Where a worker has died before, each clip has its line before the next one is touched, whatever the batches are."""
+    tar = small_tar(tmp_path / "a.tar", clips=6)
+    backend = Recording(Batching.ANY, 4)
+    calls_before_line: list[int] = []
+
+    def note(_record: Any, _used: int) -> None:
+        calls_before_line.append(len(backend.lengths))
+
+    tokenize(tar, tmp_path / "out", backend=backend, one_at_a_time=True, on_progress=note)
+    assert [len(batch) for batch in backend.lengths] == [1] * 5
+    assert calls_before_line == [1, 2, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(("batching", "size"), [(Batching.ANY, 3), (Batching.EQUAL_LENGTH, 2), (Batching.EQUAL_LENGTH, 4)])
 def test_batches_change_neither_bytes_nor_order(batching: Batching, size: int, tmp_path: Path) -> None:
     """Records stand in tar order and are the same for every batch size, with clips of many lengths and long ones."""
