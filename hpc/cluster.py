@@ -167,7 +167,7 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
         "constraint": launch.constraint,
         "signal_delay_s": round(stop_margin_s(60 * limit_min)) if limit_min >= WATCHED_LIMIT_MIN else 0,
         "stderr_to_stdout": True,
-        "setup": ["job_started=$(date +%s)", *launch.setup],  # Slurm tells a job when it ends since 23.02 only
+        "setup": ["printf -v job_started '%(%s)T' -1", *launch.setup],  # Slurm tells a job when it ends since 23.02 only
         "srun_args": srun,
         "additional_parameters": {
             "no-requeue": True,  # the controller knows better what is left

@@ -15,7 +15,7 @@
 #SBATCH --time=1
 
 # setup
-job_started=$(date +%s)
+printf -v job_started '%(%s)T' -1
 
 # command
 export SUBMITIT_EXECUTOR=slurm

@@ -14,7 +14,7 @@
 #SBATCH --time=120
 
 # setup
-job_started=$(date +%s)
+printf -v job_started '%(%s)T' -1
 
 # command
 export SUBMITIT_EXECUTOR=slurm

@@ -23,7 +23,7 @@
 #SBATCH --time=240
 
 # setup
-job_started=$(date +%s)
+printf -v job_started '%(%s)T' -1
 module load cuda/12
 echo "on $(hostname)"
 
