@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("feeding", "workers", "validity", "long_audio", "higgs_overhead", "higgs_batching")
+BENCHMARKS = ("feeding", "workers", "validity", "long_audio", "higgs_overhead", "higgs_batching", "scale", "campaign")
 
 
 def main() -> int:

@@ -26,13 +26,16 @@ from jobs.commands import writing_to
 from jobs.fileops import FileOps
 from jobs.outputs import InputIdentity, TarTask
 from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS
-from jobs.reporting import Progress
+from jobs.reporting import Ending, Progress, Try
 
 __all__ = ["Controller", "Round", "data_verdict", "wants_retry"]
 
 GRACE_SECONDS = 60.0
 """How long a job whose sbatch gave no answer may still turn up in the queue."""
 ROUND_LOCK_SECONDS = 600.0
+
+GIVEN_UP: tuple[Ending, ...] = ("died", "failed", "damaged")
+"""Ends of a try after which a task goes on with other tars."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -78,6 +81,14 @@ class _View:
         slots = range(min(self.job.elements * self.processes, len(self.slots)))
         elements = self.seen.tasks if self.seen is not None else {}
         return [slot for slot in slots if not self.known or slot // self.processes in elements]
+
+    def to_come(self) -> set[str]:
+        """Tars in the plans of tasks that may be alive, without those that their task has given up: it tries none twice."""
+        found = set()
+        for slot in self.alive():
+            given_up = {attempt.name for attempt in _given_up(self.reports.get(slot))}
+            found |= {task.name for task in self.slots[slot]} - given_up
+        return found
 
     def may_run(self) -> int:
         """How many of its array tasks may run at once."""
@@ -229,8 +240,7 @@ class Controller:
             view.digest = view.submission.close(plan, ends.get(view.submission.number, {}))
 
     def _facts(self, state: RunState, states: Sequence[TarState], views: Sequence[_View]) -> list[TarFact]:
-        planned = {task.name for view in views for slot in view.alive() for task in view.slots[slot]}
-        taken = planned | self._claimed(views)
+        taken = {name for view in views for name in view.to_come()} | self._claimed(views)
         return [
             TarFact(
                 tar.name,
@@ -297,17 +307,26 @@ def _may_live(job: Job | None) -> bool:
 
 
 def _evidence(view: _View) -> Evidence | None:
-    """What is known of the tasks of a submission that have ended; None if it never had a job."""
+    """What the tasks of a submission have tried and ended, or given up; None if it never had a job."""
     if view.digest is not None:
         ends, silent = [(end.slot, end.progress) for end in view.digest.ends], view.digest.silent
         if view.never_submitted and not ends and not silent:
             return None
     else:
-        alive = set(view.alive())
-        ends, silent = [(slot, report) for slot, report in view.reports.items() if slot not in alive], 0
-    tries = tuple(NodeTry(report.node, attempt) for _, report in ends for attempt in report.tries)
+        ends, silent = list(view.reports.items()), 0
+    alive = set(view.alive())
+    tries = tuple(
+        NodeTry(report.node, attempt)
+        for slot, report in ends
+        for attempt in (_given_up(report) if slot in alive else report.tries)
+    )
     together = view.job.round if view.job is not None else 0
     return Evidence(view.submission.number, ended=view.digest is not None, tries=tries, silent=silent, round=together)
+
+
+def _given_up(report: Progress | None) -> list[Try]:
+    """What a task that may be alive has tried in vain, and goes on without."""
+    return [attempt for attempt in report.tries if attempt.outcome in GIVEN_UP] if report is not None else []
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:

@@ -11,10 +11,13 @@ from audio_tokenizers.base import Scalar
 from jobs.outputs import TarTask
 from jobs.spec import TokenizeSpec
 
-__all__ = ["Plan", "balance", "chunk", "make_plan", "slots_for", "stop_margin_s", "task_name"]
+__all__ = ["Plan", "balance", "chunk", "make_plan", "probes", "slots_for", "stop_margin_s", "task_name"]
 
+Slot = tuple[TarTask, ...]
 FILL = 0.8
 """How much of a time limit `--tars-per-gpu auto` fills: tars differ, and loading takes its time."""
+LEAST, WIDE = 0.08, 1000
+"""See slots_for. Ten minutes of two hours are ten times what it takes to load a model."""
 
 
 def task_name(submission: int, slot: int) -> str:
@@ -96,14 +99,25 @@ def slots_for(
     """How many slots `--tars-per-gpu` asks for.
 
     `auto` gives each as many bytes as a worker gets through in FILL of the time limit, at the rate of the manifests so
-    far; without a rate yet, one tar each.
+    far. What would then be fewer than WIDE slots is spread wider, down to LEAST of the time limit: at the end of a list it
+    is the longest task that everyone waits for. Without a rate yet, one tar each.
     """
     if isinstance(tars_per_gpu, int):
         return -(-len(tasks) * procs_per_gpu // tars_per_gpu) if tars_per_gpu > 1 else len(tasks)
     if not bytes_per_second:
         return len(tasks)
-    capacity = FILL * time_limit_s * bytes_per_second
-    return min(len(tasks), max(1, -(-sum(task.bytes for task in tasks) // max(1, int(capacity)))))
+    total = sum(task.bytes for task in tasks)
+    in_time = time_limit_s * bytes_per_second
+    load = min(FILL * in_time, max(LEAST * in_time, total / WIDE))
+    return min(len(tasks), max(1, -(-total // max(1, int(load)))))
+
+
+def probes(slots: Sequence[Slot], tars_per_gpu: int | str, bytes_per_second: float | None, max_array: int) -> Sequence[Slot]:
+    """The slots to begin with: `auto` without a rate tries one array, and plans the rest once it knows how fast they are.
+
+    Else a list of many short tars would become as many tasks, each of which loads the model for one of them.
+    """
+    return slots[:max_array] if tars_per_gpu == "auto" and bytes_per_second is None else slots
 
 
 def chunk(

@@ -60,7 +60,7 @@ class NodeTry(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What is known of the tasks of one submission that have ended."""
+    """What the tasks of one submission have tried, but for what living ones have in hand."""
 
     submission: int
     ended: bool

@@ -29,7 +29,7 @@ from hpc.progress import TarState, scan
 from hpc.resume import one_round
 from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.submissions import Job, Submission
-from hpc.submitter import Submitter
+from hpc.submitter import Submitter, bytes_per_second
 from hpc.tar_list import read_tar_list
 from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
@@ -177,7 +177,7 @@ def _summary(
     if not todo:
         return "\n".join([*lines, "nothing to do"])
     submitter = Submitter(run, cluster_of(launch), launch, host="", clock=float)
-    slots = submitter.plan_slots([as_task(tar) for tar in todo], states)
+    slots = submitter.plan_slots([as_task(tar) for tar in todo], bytes_per_second(states))
     loads = [sum(task.bytes for task in slot) for slot in slots]
     lines.append(
         f"{len(todo)} tars ({sum(loads) / 1e6:,.1f} MB) for {len(slots)} workers, "

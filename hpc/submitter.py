@@ -11,13 +11,12 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from hpc.cluster import Cluster, SubmitLimitError, SubmitUncertainError
 from hpc.launch import Launch
-from hpc.plan import Plan, balance, chunk, make_plan, slots_for
+from hpc.plan import Plan, Slot, balance, chunk, make_plan, probes, slots_for
 from hpc.policy import Decision
 from hpc.progress import TarState
 from hpc.run import ListedTar, Run, as_task
 from hpc.submissions import Job, Submission
 from jobs.outputs import TarTask
-from jobs.records import Manifest
 from jobs.spec import TokenizeSpec, read_spec
 
 __all__ = ["InQueue", "Submitted", "Submitter", "bytes_per_second"]
@@ -74,13 +73,12 @@ class Submitter:
         self._host = host
         self._clock = clock
 
-    def plan_slots(self, tasks: Sequence[TarTask], states: Sequence[TarState]) -> tuple[tuple[TarTask, ...], ...]:
-        """Spread tars over worker processes."""
-        done = [tar.manifest for tar in states if tar.state == "committed" and tar.manifest is not None]
+    def plan_slots(self, tasks: Sequence[TarTask], rate: float | None) -> tuple[tuple[TarTask, ...], ...]:
+        """Spread tars over worker processes, of which each gets through `rate` bytes per second."""
         slots = self._cluster.slots(self._launch, len(tasks))
         if slots is None:
             limit_s = 60.0 * self._launch.time_limit_min
-            slots = slots_for(tasks, self._launch.tars_per_gpu, self._launch.procs_per_gpu, limit_s, bytes_per_second(done))
+            slots = slots_for(tasks, self._launch.tars_per_gpu, self._launch.procs_per_gpu, limit_s, rate)
         return balance(tasks, slots)
 
     def submit(
@@ -89,7 +87,7 @@ class Submitter:
         """Submit what the decision says, as far as the site lets us now. Raises UsageError if it refuses the job."""
         wanted = set(decision.submit)
         room, parallel = self._room(queue)
-        if not wanted or room == 0:
+        if not wanted or room == 0 or self._is_probing(queue, states):
             return Submitted(waiting=len(wanted))
         try:
             max_array = self._cluster.max_array()
@@ -100,7 +98,12 @@ class Submitter:
         if spec is None:
             raise UsageError(f"{self._run.spec_file}: there is no such file: restore it, or begin again with hpc.submit")
         retry = {tar.name for tar in states if tar.state == "committed"}
-        slots = self.plan_slots([as_task_of(tar, decision, retry) for tar in listed if tar.name in wanted], states)
+        rate = bytes_per_second(states)
+        slots: Sequence[Slot] = self.plan_slots(
+            [as_task_of(tar, decision, retry) for tar in listed if tar.name in wanted], rate
+        )
+        if self._launch.cluster == "slurm":
+            slots = probes(slots, self._launch.tars_per_gpu, rate, max_array * self._processes)
         alive = {number: list(slots) for number, slots in queue.alive.items()}
         before = len(alive)
         elements = queue.elements
@@ -143,6 +146,17 @@ class Submitter:
             return None, None
         left = self._launch.max_running - queue.may_run
         return (None, left) if left > 0 else (0, None)
+
+    def _is_probing(self, queue: InQueue, states: Sequence[TarState]) -> bool:
+        """Whether the tasks of a first array are to show how fast they are before the rest is planned.
+
+        They have a time limit for that: where each tar takes longer, the rest waits no more.
+        """
+        if self._launch.tars_per_gpu != "auto" or not queue.alive or bytes_per_second(states) is not None:
+            return False
+        jobs = [submission.read_job() for submission in self._run.submissions() if submission.number in queue.alive]
+        first = min(job.intended_at for job in jobs if job is not None)
+        return self._clock() - first < 60.0 * self._launch.time_limit_min
 
     def _was_full(self, queue: InQueue) -> bool:
         """Whether Slurm took no more a short while ago, and nothing of ours has left the queue since."""
@@ -233,7 +247,8 @@ def as_task_of(tar: ListedTar, decision: Decision, retry: set[str]) -> TarTask:
     )
 
 
-def bytes_per_second(manifests: Sequence[Manifest]) -> float | None:
-    """Tar bytes that one worker got through per second of its time, over all manifests; None before there are any."""
-    seconds = sum(manifest.wall_seconds for manifest in manifests)
-    return sum(manifest.input_bytes for manifest in manifests) / seconds if seconds > 0 else None
+def bytes_per_second(states: Sequence[TarState]) -> float | None:
+    """Tar bytes that one worker got through per second of its time, over all committed tars; None before there are any."""
+    done = [tar.manifest for tar in states if tar.state == "committed" and tar.manifest is not None]
+    seconds = sum(manifest.wall_seconds for manifest in done)
+    return sum(manifest.input_bytes for manifest in done) / seconds if seconds > 0 else None

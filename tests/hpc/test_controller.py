@@ -19,7 +19,7 @@ from hpc.controller import GRACE_SECONDS, Round
 from hpc.lock import LockHeldError
 from hpc.progress import scan
 from jobs.claims import STALE_SECONDS, Claim, process_start
-from jobs.reporting import Try
+from jobs.reporting import Progress, Try, write_progress
 
 LATER = GRACE_SECONDS + 1
 
@@ -497,3 +497,15 @@ def test_controller_killed_at_every_step(tmp_path_factory: pytest.TempPathFactor
         }
         expected = expected or found
         assert found == expected, step
+
+
+def test_what_a_living_task_has_given_up_is_not_kept_waiting_for_its_end(tmp_path: Path) -> None:
+    """A task that goes on after a clip has killed its worker tries that tar no more: another task may, at once."""
+    campaign = Campaign(tmp_path, 2, tars_per_gpu=2)
+    controller = campaign.controller()
+    controller.round()
+    tried = [Try("0", "died", gained=3, clip=3), Try("1", "working")]
+    write_progress(campaign.run.submissions()[0].report_file(0), Progress(node="n1", tries=tried))
+    campaign.cluster.begin(campaign.cluster.living()[0], 0)
+    assert controller.round().decision.submit == ("0",)
+    assert controller.round().decision.submit == ()

@@ -14,7 +14,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.local import LocalCluster
 from hpc.plan import make_plan
 from hpc.policy import Decision
-from hpc.progress import scan
+from hpc.progress import TarState, scan
 from hpc.submitter import InQueue, Submitted, Submitter, bytes_per_second
 from jobs.outputs import TarTask
 from jobs.records import Manifest
@@ -226,28 +226,37 @@ class TestOneMachine:
         campaign = Campaign(tmp_path, 5)
         launch = slurm_launch(cluster="local", workers=2, tars_per_gpu=1)
         submitter = Submitter(campaign.run, LocalCluster(HOST), launch, host=HOST, clock=campaign.clock)
-        slots = submitter.plan_slots([TarTask(str(tar), tar.stem, 1) for tar in campaign.tars], [])
+        slots = submitter.plan_slots([TarTask(str(tar), tar.stem, 1) for tar in campaign.tars], None)
         assert sorted(len(slot) for slot in slots) == [2, 3]
 
 
-def test_rate_of_the_manifests() -> None:
-    """Bytes per second of worker time over all manifests; none before there is one."""
-    assert bytes_per_second([]) is None
+def committed(size: int, wall: float) -> TarState:
     values = {"tar_file": "/a", "input_mtime_ns": 0, "fingerprint": "f", "attempt": "a"}
-    manifests = [
-        msgspec.convert({**values, "input_bytes": size, "wall_seconds": wall}, Manifest)
-        for size, wall in [(100, 1.0), (500, 2.0)]
-    ]
-    assert bytes_per_second(manifests) == 200.0
+    manifest = msgspec.convert({**values, "input_bytes": size, "wall_seconds": wall}, Manifest)
+    return TarState("/a", "a", "committed", 1, manifest, None)
 
 
-def test_auto_fills_the_time_limit(tmp_path: Path) -> None:
-    """--tars-per-gpu auto begins with a tar per task, and packs once manifests show the rate."""
-    campaign = Campaign(tmp_path, 6)
-    submitter = submitter_of(campaign, tars_per_gpu="auto", time_limit_min=1)
-    tasks = [TarTask(str(tar), tar.stem, tar.stat().st_size) for tar in campaign.tars]
-    assert len(submitter.plan_slots(tasks, [])) == 6
-    campaign.controller().round()
-    campaign.cluster.run(campaign.cluster.living()[0], 0)
-    states = list(scan(campaign.run, campaign.run.listed()))
-    assert len(submitter.plan_slots(tasks, states)) == 1
+def test_rate_of_the_manifests() -> None:
+    """Bytes per second of worker time over all committed tars; none before there is one."""
+    assert bytes_per_second([]) is None
+    assert bytes_per_second([committed(100, 1.0), committed(500, 2.0)]) == 200.0
+
+
+class TestAuto:
+    def test_packs_once_there_is_a_rate(self, tmp_path: Path) -> None:
+        """--tars-per-gpu auto begins with a tar per task, and fills the time limit once manifests show the rate."""
+        campaign = Campaign(tmp_path, 6)
+        submitter = submitter_of(campaign, tars_per_gpu="auto", time_limit_min=1)
+        tasks = [TarTask(str(tar), tar.stem, tar.stat().st_size) for tar in campaign.tars]
+        assert len(submitter.plan_slots(tasks, None)) == 6
+        assert len(submitter.plan_slots(tasks, 1e9)) == 1
+
+    def test_the_rest_waits_for_the_first_array(self, tmp_path: Path) -> None:
+        """Until a tar is done, or a time limit has passed, or nothing is alive any more; then no tar waits."""
+        campaign = Campaign(tmp_path, 6, FakeCluster(array_limit=2), tars_per_gpu="auto", time_limit_min=10)
+        controller = campaign.controller()
+        assert [controller.round().submitted.waiting for _ in range(3)] == [4, 4, 4]
+        campaign.clock.now += 601
+        assert controller.round().submitted.waiting == 2, "one more array is tried"
+        campaign.cluster.run(campaign.cluster.living()[0], 0)
+        assert controller.round().submitted.waiting == 0
