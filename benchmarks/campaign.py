@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from hpc.plan import balance, chunk, probes, slots_for, stop_margin_s
 from hpc.policy import Evidence, NodeTry, TarFact, decide
 from hpc.task import IDLE_LIVES
+from jobs.claims import STALE_SECONDS
 from jobs.outputs import TarTask
 from jobs.reporting import Ending, Try
 
@@ -50,8 +51,9 @@ class Tar:
     poison: int | None
     lines: int = 0
     holder: Task | None = None
-    left_behind: int = 0
-    """The submission of the task that died with its claim; to others of that submission it may still live."""
+    left_by: Task | None = None
+    """Whose worker died with its claim. Others of its submission cannot know; nor can anybody while the task goes on."""
+    left_at: float = 0.0
     planned: int = 0
     """Living tasks that have it in their plans."""
     done: bool = False
@@ -155,27 +157,29 @@ class Campaign:
     def round(self) -> str:
         """What hpc.controller and hpc.submitter do."""
         self.rounds += 1
-        facts = [
-            TarFact(name, done=tar.done, taken=tar.planned > 0 or tar.holder is not None) for name, tar in self.tars.items()
-        ]
+        facts = [TarFact(name, done=tar.done, taken=self.is_taken(tar)) for name, tar in self.tars.items()]
         started = time.perf_counter()
         decision = decide(facts, [self.evidence(one) for one in self.submissions])
         self.decide_seconds += time.perf_counter() - started
         self.excluded |= set(decision.exclude)
         self.quarantined = decision.quarantine
-        if decision.submit:
+        rate = RATE if self.done_bytes else None
+        probing = self.tars_per_gpu == "auto" and rate is None and any(one.living for one in self.submissions)
+        if decision.submit and not (probing and self.now < LIMIT_SECONDS):
             tasks = [self.tars[name].task for name in decision.submit]
-            rate = RATE if self.done_bytes else None
             slots = balance(tasks, slots_for(tasks, self.tars_per_gpu, 1, LIMIT_SECONDS, rate))
-            probing = self.tars_per_gpu == "auto" and rate is None and any(one.living for one in self.submissions)
-            if not (probing and self.now < LIMIT_SECONDS):
-                for part in chunk(probes(slots, self.tars_per_gpu, rate, MAX_ARRAY), 1, MAX_ARRAY):
-                    self.submit(part, decision.crash_clips, frozenset(decision.exclude))
+            for part in chunk(probes(slots, self.tars_per_gpu, rate, MAX_ARRAY), 1, MAX_ARRAY):
+                self.submit(part, decision.crash_clips, frozenset(decision.exclude))
             self.schedule()
         self.at(BUSY_ROUND_SECONDS if len(self.pending) > 2 * GPUS else ROUND_SECONDS, "round", None)
         if decision.diagnosis:
             print(f"{self.now / 3600:.2f} h: {decision.outcome}: {decision.diagnosis}")
         return decision.outcome
+
+    def is_taken(self, tar: Tar) -> bool:
+        """Whether a living task has it in its plan or holds its claim; a dead worker's claim is void when it is stale."""
+        left = tar.left_by is not None and tar.left_by.alive and self.now - tar.left_at <= STALE_SECONDS
+        return left or tar.planned > 0 or tar.holder is not None
 
     def evidence(self, one: Submission) -> Evidence:
         """What is known of its tasks that have ended."""
@@ -236,7 +240,7 @@ class Campaign:
         self.free[node] = 0
         for task in list(self.running[node]):
             if task.tar is not None:
-                task.tar.left_behind = task.submission.number
+                task.tar.left_by, task.tar.left_at = task, self.now
             self.stop_tar(task, "working")
             self.end(task)
         self.at(NODE_BACK_SECONDS, "back", node)
@@ -283,7 +287,8 @@ class Campaign:
     @staticmethod
     def takes(task: Task, tar: Tar) -> bool:
         """Whether it is neither done nor claimed."""
-        return not tar.done and tar.holder is None and tar.left_behind != task.submission.number
+        left_in_round = tar.left_by is not None and tar.left_by.submission is task.submission
+        return not tar.done and tar.holder is None and not left_in_round
 
     def stop_tar(self, task: Task, outcome: Ending) -> None:
         """Lines so far are in the partial; nobody holds the tar any more."""
@@ -315,7 +320,7 @@ class Campaign:
             self.done_bytes += tar.task.bytes
         elif kills and tar.lines == tar.poison:
             attempt.outcome, attempt.clip = "died", tar.poison
-            tar.left_behind = task.submission.number
+            tar.left_by, tar.left_at = task, self.now
             task.idle_lives = 0 if task.gained_in_life else task.idle_lives + 1
             task.loaded = task.gained_in_life = False
             if task.idle_lives >= IDLE_LIVES:

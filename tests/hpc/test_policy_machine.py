@@ -151,6 +151,10 @@ class PolicyMachine(RuleBasedStateMachine):
             task.late = False
             self.cluster.report(task)
 
+    @rule()
+    def claims_of_dead_workers_grow_stale(self) -> None:
+        self.cluster.forget_claims()
+
     @invariant()
     def decision_is_sound(self) -> None:
         """What must hold of every decision, whatever has happened."""

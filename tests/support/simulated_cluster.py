@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpc.policy import Decision, Evidence, NodeTry, TarFact
-from jobs.reporting import Try
+from jobs.reporting import UNENDED, Try
 
 Health = Literal["up", "down", "broken", "deadly"]
 """On a `broken` node every worker meets trouble with its GPU; on a `deadly` one it is killed with its first clip in hand."""
@@ -67,7 +67,7 @@ class Task:
     @property
     def current(self) -> Try | None:
         """The try at the tar in hand."""
-        return self.tries[-1] if self.tries and self.tries[-1].outcome in ("loading", "working") else None
+        return self.tries[-1] if self.tries and self.tries[-1].outcome in UNENDED else None
 
 
 @dataclass
@@ -109,7 +109,7 @@ class SimulatedCluster:
 
     def facts(self) -> list[TarFact]:
         """What the files and Slurm say of each tar."""
-        planned = {name for task in self.tasks if self.may_live(task) for name in task.tars}
+        planned = {name for task in self.tasks if self.may_live(task) for name in set(task.tars) - set(_names(_ended(task)))}
         return [
             TarFact(
                 tar.name,
@@ -121,15 +121,18 @@ class SimulatedCluster:
         ]
 
     def evidence(self) -> list[Evidence]:
-        """What is known of the tasks that have ended."""
+        """What tasks have reported, but for what living ones have in hand."""
         found = []
         for number in range(self.amnesty + 1, self.submissions + 1):
             if number in self.closed:
                 closed = self.closed[number]
                 found.append(Evidence(number, ended=True, tries=closed.tries, silent=closed.silent))
             else:
-                ended = [task for task in self.tasks if task.submission == number and not self.may_live(task)]
-                found.append(Evidence(number, ended=False, tries=tuple(_reported(ended))))
+                tasks = [task for task in self.tasks if task.submission == number]
+                living = [task for task in tasks if self.may_live(task)]
+                tries = [NodeTry(task.node, attempt) for task in living for attempt in _ended(task)]
+                ended = _reported([task for task in tasks if task not in living])
+                found.append(Evidence(number, ended=False, tries=(*tries, *ended)))
         return found
 
     def submit(self, decision: Decision, tars_per_task: int = 1) -> None:
@@ -208,6 +211,12 @@ class SimulatedCluster:
         if not task.late and task.tries:
             task.published = copy.deepcopy(task.tries)
 
+    def forget_claims(self) -> None:
+        """Claims of workers that have died give no sign of life for so long that they are void, though their task lives."""
+        for tar in self.tars.values():
+            if tar.claim is not None and (tar.claim.current is None or tar.claim.current.name != tar.name):
+                tar.claim = None
+
     def replace(self, tar: Tar) -> None:
         """Somebody puts a whole tar in the place of one that is cut or missing."""
         tar.fault, tar.broken, tar.lines = "", None, []
@@ -282,6 +291,15 @@ class SimulatedCluster:
     def _give_back(self, task: Task, attempt: Try) -> None:
         if self.tars[attempt.name].claim is task:
             self.tars[attempt.name].claim = None
+
+
+def _ended(task: Task) -> list[Try]:
+    """The tries that a task has reported, without that at the tar in hand."""
+    return [attempt for attempt in task.published or () if attempt.outcome not in UNENDED]
+
+
+def _names(tries: list[Try]) -> list[str]:
+    return [attempt.name for attempt in tries]
 
 
 def _reported(tasks: list[Task]) -> Iterator[NodeTry]:
