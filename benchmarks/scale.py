@@ -225,7 +225,7 @@ def submit_seconds(folder: Path, environment: dict[str, str]) -> float:
 
 def main() -> int:
     spec = make_spec("mulaw", device="cpu")
-    met = [timed(f"plan, {each} tars per GPU", plan_seconds(spec, each), PLAN_SECONDS) for each in (1, "auto")]
+    met = [timed(f"their plan, --tars-per-gpu {each}", plan_seconds(spec, each), PLAN_SECONDS) for each in (1, "auto")]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "bin").mkdir()
