@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from audio_tokenizers.base import Field
 from benchmarks.common import report
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
@@ -25,7 +26,12 @@ def higgs_like_spec() -> TokenizeSpec:
     """A spec with the shape of Higgs tokens; no weights are needed to read them."""
     spec = make_spec("mulaw", device="cpu")
     return msgspec.structs.replace(
-        spec, backend="higgs", sample_rate=24000, hop_length=960, codebooks=8, codebook_size=1024, min_samples=632
+        spec,
+        backend="higgs",
+        sample_rate=24000,
+        hop_length=960,
+        fields=(Field(name="tokens", form="codes", width=8, codebook_size=1024, samples_per_item=960),),
+        min_samples=632,
     )
 
 
@@ -34,7 +40,7 @@ def main() -> int:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         paths = TarPaths(Path(folder), "speech")
-        ledger = Ledger.take(paths, InputIdentity("speech.tar", 1, 1), spec.fingerprint, spec.codebook_size)
+        ledger = Ledger.take(paths, InputIdentity("speech.tar", 1, 1), spec.fingerprint, spec.fields)
         for number in range(RECORDS):
             codes = rng.integers(0, 1024, (8, FRAMES), dtype=np.int16)
             record = TokenRecord(
@@ -42,8 +48,7 @@ def main() -> int:
                 audio_file=f"speaker/{number:06}.flac",
                 num_samples=FRAMES * 960,
                 sample_rate=24000,
-                tokens=msgspec.Raw(codes_to_json(codes)),
-                token_shape=(8, FRAMES),
+                values={"tokens": msgspec.Raw(codes_to_json(codes)), "token_shape": msgspec.Raw(b"[8,%d]" % FRAMES)},
                 text="and mister john dashwood had then leisure to consider how much there might be",
             )
             ledger.append(record, [encode_record(record)])

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from audio_tokenizers.base import Field
 from audio_tokenizers.errors import UsageError
 from hpc.cluster import batch_text, check_path
 from hpc.launch import (
@@ -159,6 +160,13 @@ def _new_state(run: Run, launch: Launch, states: Sequence[TarState], *, retry_er
     )
 
 
+def _in_words(field: Field, spec: TokenizeSpec) -> str:
+    """`tokens 8 x 1024 at 25/s`."""
+    what = f"{field.width} {field.dtype}" if field.form == "features" else f"{field.width} x {field.codebook_size}"
+    rate = f" at {spec.sample_rate / field.samples_per_item:.4g}/s" if field.samples_per_item else ""
+    return f"{field.name} {what}{rate}"
+
+
 def _summary(
     run: Run,
     spec: TokenizeSpec,
@@ -169,7 +177,7 @@ def _summary(
     show_script: bool,
 ) -> str:
     count = {name: sum(state.state == name for state in states) for name in ("committed", "partial", "invalid")}
-    codes = f"{spec.codebooks} x {spec.codebook_size} codes at {spec.sample_rate / spec.hop_length:g}/s"
+    codes = ", ".join(_in_words(field, spec) for field in spec.fields)
     lines = [
         f"{run.output_dir}: {spec.backend} on {launch.device}, {codes}, recipe {spec.fingerprint}",
         f"{len(states)} tars: {count['committed']} committed, {count['partial']} begun, {count['invalid']} invalid",

@@ -4,6 +4,7 @@
     NAME.jsonl.partial            a second name of the latest attempt's file: whole lines, resumable at the next clip
     NAME.jsonl                    committed by one rename of the private name
     NAME.jsonl.previous           a file whose error records are being retried: its good lines are used again
+    NAME.safetensors              floats beside the lines, where the backend gives any: jobs/features.py
     .run/attempts/NAME.json       what is known of the partial        .run/manifests/NAME.json   of the committed file
     .run/claims/NAME.json         who works on it
 
@@ -24,18 +25,21 @@ import itertools
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
 
+from audio_tokenizers.base import Features, Field
 from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
+from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
 from jobs.lines import ReusableLines, good_lines
 from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, read_manifest
-from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally
+from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord
+from jobs.values import FeatureRef, feature_refs
 
 __all__ = ["Ledger", "is_disk_trouble"]
 
@@ -51,7 +55,7 @@ class Ledger:
         paths: TarPaths,
         identity: InputIdentity,
         fingerprint: str,
-        codebook_size: int,
+        fields: Sequence[Field],
         *,
         hold: Hold,
         ops: FileOps,
@@ -63,7 +67,7 @@ class Ledger:
         """Names of the clips that already have a line, in tar order, as found when the partial was taken over."""
         self._identity = identity
         self._fingerprint = fingerprint
-        self._codebook_size = codebook_size
+        self._fields = fields
         self._ops = ops
         self._clock = clock
         self._started = clock()
@@ -78,6 +82,7 @@ class Ledger:
         self._replaces_foreign = False
         """What is committed now was made from another tar."""
         self._reusable: ReusableLines | None = None
+        self._features: FeatureFile | None = None
 
     @classmethod
     def take(
@@ -85,7 +90,7 @@ class Ledger:
         paths: TarPaths,
         identity: InputIdentity,
         fingerprint: str,
-        codebook_size: int,
+        fields: Sequence[Field],
         *,
         retry_errors: bool = False,
         task: str = "",
@@ -100,7 +105,7 @@ class Ledger:
         """
         ops = ops or FileOps()
         hold = Hold.take(ops, paths.claim, Claim.of_this_process(_new_attempt(), task), name=paths.name, gone=gone)
-        ledger = cls(paths, identity, fingerprint, codebook_size, hold=hold, ops=ops, clock=clock)
+        ledger = cls(paths, identity, fingerprint, fields, hold=hold, ops=ops, clock=clock)
         try:
             ledger._begin(retry_errors=retry_errors)
         except BaseException:
@@ -125,7 +130,8 @@ class Ledger:
         self._take_over()
         # Not before: a partial of another tar must not be found beside an attempt at this one.
         self._write_manifest(self.paths.attempt, msgspec.convert(self._common(), Manifest))
-        self._reusable = ReusableLines(self.paths.previous, self._codebook_size)
+        if self._features is None:  # the floats of old lines are gone with their file: all clips are encoded again
+            self._reusable = ReusableLines(self.paths.previous, self._fields)
 
     def _what_is_known(self, *, committed: bool) -> Manifest | None:
         """Which tar and recipe the lines are of that this attempt begins with."""
@@ -142,6 +148,12 @@ class Ledger:
         """Lines that cannot be shown to come from this tar and recipe are worth nothing."""
         self._ops.unlink(self.paths.partial)
         self._ops.unlink(self.paths.previous)
+        if self._has_features:
+            self._ops.unlink(self.paths.features_partial)
+
+    @property
+    def _has_features(self) -> bool:
+        return any(field.form == "features" for field in self._fields)
 
     def _set_aside(self, *, committed: bool) -> None:
         """Make the lines so far a source of good lines, and begin a new partial."""
@@ -157,38 +169,54 @@ class Ledger:
 
     def _take_over(self) -> None:
         self._fd = self._ops.create(self._private)
-        with suppress(FileNotFoundError), self.paths.partial.open("rb") as file:
-            for line, record in good_lines(file, self._codebook_size):
+        if self._has_features:
+            self._features = FeatureFile(self.paths, self._attempt, self._ops)
+        source = FeatureSource(self.paths.features_partial)
+        with closing(source), suppress(FileNotFoundError), self.paths.partial.open("rb") as file:
+            for line, record in good_lines(file, self._fields):
+                if self._features is not None and isinstance(record, TokenRecord):
+                    refs = feature_refs(self._fields, record.values)
+                    arrays = source.read(refs)
+                    if arrays is None:  # a power loss took them, and left the line
+                        break
+                    self._features.append(refs, arrays)
                 self.done.append(record.audio_file)
                 self.tally.add(record)
                 self._put(line + b"\n")
-        self._ops.fsync(self._fd)
+        self._sync_files()
         self._check_mine()  # copying takes a while
-        self._publish()
+        if self._features is not None:
+            self._publish(self._features.private, self.paths.features_partial)
+        self._publish(self._private, self.paths.partial)
         self._ops.fsync_dir(self.paths.partial.parent)
         self._check_mine()  # or else a worker that slept here would sweep its successor's away
         self._sweep_up()
 
-    def _publish(self) -> None:
+    def _publish(self, private: Path, partial: Path) -> None:
         """Make the private file the partial, in one step, and keep its private name."""
-        second = self.paths.private_partial(_new_attempt())
-        self._in_place(self._ops.link, self._private, second)
-        self._rename(second, self.paths.partial)
+        second = partial.with_name(f".{partial.name}.{_new_attempt()}")
+        self._in_place(self._ops.link, private, second)
+        self._rename(second, partial)
 
     def _sweep_up(self) -> None:
         """Remove the private names of the attempts before, dead or overtaken."""
         before = set(self.paths.private_partials())
         if self._hold.overtaken is not None:  # a list of a folder may be seconds old
             before.add(self.paths.private_partial(self._hold.overtaken.attempt))
-        for path in before - {self._private}:
+        if self._has_features:
+            before |= set(self.paths.private_feature_files())
+        mine = {self._private} | ({self._features.private} if self._features is not None else set())
+        for path in before - mine:
             self._ops.unlink(path)
 
     def reusable_line(self, index: int, clip_name: str) -> bytes | None:
         """The clip's line from before --retry-errors, if it had tokens."""
         return self._reusable.line(index, clip_name) if self._reusable is not None else None
 
-    def append(self, record: Record, parts: Iterable[bytes]) -> None:
-        """Append one line, given as bytes without the newline; fsync when SYNC_SECONDS have passed."""
+    def append(self, record: Record, parts: Iterable[bytes], features: Sequence[tuple[FeatureRef, Features]] = ()) -> None:
+        """Append one line, given as bytes without the newline, and its arrays; fsync when SYNC_SECONDS have passed."""
+        if self._features is not None:
+            self._features.append([ref for ref, _ in features], [array for _, array in features])
         self._write(itertools.chain(parts, (b"\n",)))
         self.tally.add(record)
         if self._clock() - self._synced >= SYNC_SECONDS:
@@ -212,12 +240,20 @@ class Ledger:
 
     def sync(self) -> None:
         """Make all lines so far survive a power loss."""
-        self._ops.fsync(self._fd)
+        self._sync_files()
         self._synced = self._clock()
+
+    def _sync_files(self) -> None:
+        if self._features is not None:
+            self._features.sync()
+        self._ops.fsync(self._fd)
 
     def commit(self, **findings: object) -> Manifest:
         """The tar was read to a proper end: make the partial the committed file. `findings` go into the manifest."""
         self.sync()
+        if self._features is not None:
+            written = self._features.finish()
+            findings = {**findings, "features_bytes": written.size, "features_sha256": written.sha256}
         manifest = self._summary(verdict=VERDICT_COMPLETE, **findings)
         self._check_mine()
         if self._replaces_foreign:
@@ -225,12 +261,18 @@ class Ledger:
             self._ops.fsync_dir(self.paths.committed.parent)
         self._write_manifest(self.paths.manifest, manifest)
         self._check_mine()
+        if self._features is not None:  # first, and safely there: lines without their floats are not complete
+            self._rename(self._features.finished, self.paths.features)
+            self._ops.fsync_dir(self.paths.committed.parent)
         self._rename(self._private, self.paths.committed)
         self._ops.fsync_dir(self.paths.committed.parent)
         self._ops.unlink(self.paths.previous)
         self._ops.unlink(self.paths.attempt)
         if self._is_published():
+            if self._features is not None:
+                self._ops.unlink(self.paths.features_partial)
             self._ops.unlink(self.paths.partial)
+        self._remove_private()
         self._end()
         return manifest
 
@@ -240,7 +282,7 @@ class Ledger:
         manifest = self._summary(**findings)
         self._check_mine()
         self._write_manifest(self.paths.attempt, manifest)
-        self._ops.unlink(self._private)
+        self._remove_private()
         self._end()
         return manifest
 
@@ -248,13 +290,19 @@ class Ledger:
         """The partial turned out to be another tar's: end the attempt and leave nothing of it."""
         self._check_mine()
         self._forget()
-        self._ops.unlink(self._private)
+        self._remove_private()
         self._end()
+
+    def _remove_private(self) -> None:
+        if self._features is not None:
+            self._features.remove()
+        self._ops.unlink(self._private)
 
     @staticmethod
     def erase(paths: TarPaths, ops: FileOps) -> None:
         """Forget all that is known of a tar (--force)."""
-        for path in (paths.committed, paths.partial, paths.previous, paths.attempt, paths.manifest):
+        lines = (paths.committed, paths.partial, paths.previous, paths.attempt, paths.manifest)
+        for path in (*lines, paths.features, paths.features_partial):
             ops.unlink(path)
 
     @staticmethod
@@ -262,14 +310,14 @@ class Ledger:
         """Remove what a worker that was killed right after its commit left: the partial as a second name of the result."""
         with suppress(FileNotFoundError):
             if paths.partial.samefile(paths.committed):
-                for path in (paths.previous, paths.attempt, paths.partial):
+                for path in (paths.previous, paths.attempt, paths.features_partial, paths.partial):
                     ops.unlink(path)
 
     def abandon(self) -> None:
         """End the attempt when nothing can be written any more, or the claim is lost."""
         try:
             with suppress(OSError):
-                self._ops.unlink(self._private)
+                self._remove_private()
             with suppress(OSError, ClaimLostError):
                 self._check_mine()
                 self._hold.give_back()
@@ -284,6 +332,8 @@ class Ledger:
         self._hold.let_go()
         if self._reusable is not None:
             self._reusable.close()
+        if self._features is not None:
+            self._features.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from jobs.records import ErrorRecord, Record, TokenRecord, decode_record, token_fault
+from audio_tokenizers.base import Field
+from jobs.records import ErrorRecord, Record, TokenRecord, decode_record
+from jobs.values import values_fault
 
 __all__ = ["ReusableLines", "count_lines", "good_lines"]
 
@@ -25,7 +27,7 @@ def count_lines(path: Path) -> int:
     return lines
 
 
-def good_lines(file: Iterable[bytes], codebook_size: int) -> Iterator[tuple[bytes, Record]]:
+def good_lines(file: Iterable[bytes], fields: Sequence[Field]) -> Iterator[tuple[bytes, Record]]:
     """The longest prefix of whole lines that are valid records: the lines, without their newline, and what they say."""
     for line in file:
         if not line.endswith(b"\n"):
@@ -34,7 +36,7 @@ def good_lines(file: Iterable[bytes], codebook_size: int) -> Iterator[tuple[byte
             record = decode_record(line[:-1])
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        if isinstance(record, TokenRecord) and token_fault(record.tokens, record.token_shape, codebook_size):
+        if isinstance(record, TokenRecord) and values_fault(fields, record.values) is not None:
             return
         yield line[:-1], record
 
@@ -42,13 +44,13 @@ def good_lines(file: Iterable[bytes], codebook_size: int) -> Iterator[tuple[byte
 class ReusableLines:
     """The lines with tokens of a file that may not exist. It is kept open: another worker may remove its name."""
 
-    def __init__(self, path: Path, codebook_size: int) -> None:
+    def __init__(self, path: Path, fields: Sequence[Field]) -> None:
         self._file: BinaryIO | None = None
         self._places: dict[int, tuple[str, int, int]] = {}  # index -> clip name, offset, length
         with suppress(FileNotFoundError):
             self._file = path.open("rb")
             offset = 0
-            for index, (line, record) in enumerate(good_lines(self._file, codebook_size)):
+            for index, (line, record) in enumerate(good_lines(self._file, fields)):
                 if not isinstance(record, ErrorRecord):
                     self._places[index] = (record.audio_file, offset, len(line))
                 offset += len(line) + 1

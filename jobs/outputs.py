@@ -45,8 +45,30 @@ class TarPaths:
 
     def private_partials(self) -> list[Path]:
         """The private names that there are, of whatever attempt."""
-        partial = self.partial
-        return list(partial.parent.glob(f".{_escape(partial.name)}.{'?' * ATTEMPT_DIGITS}"))
+        return self._private(self.partial)
+
+    def private_feature_files(self) -> list[Path]:
+        """Those of features."""
+        return self._private(self.features_partial) + self._private(self.features)
+
+    @staticmethod
+    def _private(path: Path) -> list[Path]:
+        return list(path.parent.glob(f".{_escape(path.name)}.{'?' * ATTEMPT_DIGITS}"))
+
+    @property
+    def features(self) -> Path:
+        """The floats of a committed file, where its backend gives any."""
+        return Path(self._features)
+
+    @property
+    def features_partial(self) -> Path:
+        """The bare arrays of the partial's lines."""
+        return Path(self._features + PARTIAL_SUFFIX)
+
+    def private_features(self, attempt: str, *, finished: bool = False) -> Path:
+        """The same under a name that only this attempt uses; `finished`: with its header, ready to be committed."""
+        path = self.features if finished else self.features_partial
+        return path.with_name(f".{path.name}.{attempt}")
 
     @property
     def previous(self) -> Path:
@@ -74,6 +96,10 @@ class TarPaths:
         return f"{self.output_dir}/{self.name}.jsonl"
 
     @property
+    def _features(self) -> str:
+        return f"{self.output_dir}/{self.name}.safetensors"
+
+    @property
     def _manifest(self) -> str:
         return f"{self.output_dir}/.run/manifests/{self.name}.json"
 
@@ -96,7 +122,7 @@ class TarPaths:
         """
         size = os.stat(self._committed).st_size  # noqa: PTH116 (text, see above)
         manifest = read_manifest(self._manifest)
-        return manifest, _fault(self._committed, size, tar, manifest)
+        return manifest, _fault(self._committed, size, self._features, tar, manifest)
 
     @staticmethod
     def stem(tar: Path) -> str:
@@ -165,16 +191,18 @@ def committed_fault(paths: TarPaths, tar: Path, manifest: Manifest | None) -> st
     of a tar that has another size by now are another tar's. Its time alone says nothing: copies do not keep it. A tar that
     is gone is no fault of its tokens.
     """
-    return _fault(str(paths.committed), paths.committed.stat().st_size, str(tar), manifest)
+    return _fault(str(paths.committed), paths.committed.stat().st_size, str(paths.features), str(tar), manifest)
 
 
-def _fault(committed: str, size: int, tar: str, manifest: Manifest | None) -> str | None:
+def _fault(committed: str, size: int, features: str, tar: str, manifest: Manifest | None) -> str | None:
     if manifest is None:
         found = "it has no manifest, so this run did not commit it"
     elif manifest.verdict != VERDICT_COMPLETE:
         found = "its manifest speaks of an unfinished attempt"
     elif size != manifest.output_bytes:
         found = f"it has {size:,} bytes, its manifest says {manifest.output_bytes:,}"
+    elif manifest.features_bytes and (found_bytes := _size(features)) != manifest.features_bytes:
+        found = f"{features} has {found_bytes or 0:,} bytes, its manifest says {manifest.features_bytes:,}"
     elif (tar_size := _size(tar)) not in (None, manifest.input_bytes):
         found = f"{tar} has changed since: it had {manifest.input_bytes:,} bytes then, and has {tar_size:,} now"
     else:

@@ -1,15 +1,15 @@
 """Typed lines and manifests: how they are written, read and checked.
 
-One line per clip, in tar order: a TokenRecord or an ErrorRecord. Tokens are kept as raw JSON on both sides: orjson writes
-them straight from the array, and `token_fault` checks the text with a few array operations, so that neither direction
-makes a Python object per token.
+One line per clip, in tar order: a TokenRecord or an ErrorRecord. What a clip became is kept as raw JSON on both sides:
+orjson writes codes straight from the array, and `token_fault` checks the text with a few array operations, so that neither
+direction makes a Python object per token. Which keys a run's records have is its spec's business: see jobs/values.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ __all__ = [
     "codes_to_json",
     "decode_record",
     "encode_record",
-    "split_at_tokens",
+    "line_parts",
     "token_fault",
     "tokens_are_valid",
 ]
@@ -39,14 +39,12 @@ VERDICT_IN_PROGRESS = "in_progress"
 
 _DIGITS = b"0123456789"
 _OPEN, _CLOSE = ord("[") - ord("0"), ord("]") - ord("0")
-_NO_TOKENS = msgspec.Raw(b"[]")
-_TOKENS_HOLE = b'"tokens":[]'
 _TOKENS_START = b'"tokens":[['
 _TOKENS_END = b']],"token_shape":'
 
 
-class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A clip's tokens. `tokens` is JSON: `codebooks` lists of `frames` integers each."""
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a clip became."""
 
     tar_file: str
     audio_file: str
@@ -54,9 +52,51 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """Samples at `sample_rate`, after resampling."""
     sample_rate: int
     """Hz: the backend's rate, not the file's."""
+    values: dict[str, msgspec.Raw]
+    """JSON by key, as they stand in the line: for a codec `tokens` and `token_shape`."""
+    text: str | None = None
+    language: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """How a line begins."""
+
+    tar_file: str
+    audio_file: str
+    num_samples: int
+    sample_rate: int
+
+
+class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How it ends."""
+
+    text: str | None = None
+    language: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class _CommonLine(msgspec.Struct, frozen=True):
+    """What all lines but errors have."""
+
+    tar_file: str
+    audio_file: str
+    num_samples: int
+    sample_rate: int
+    text: str | None = None
+    language: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The line of a codec, which is decoded faster than others."""
+
+    tar_file: str
+    audio_file: str
+    num_samples: int
+    sample_rate: int
     tokens: msgspec.Raw
-    token_shape: tuple[int, int]
-    """[codebooks, frames]"""
+    token_shape: msgspec.Raw
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
@@ -96,6 +136,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Time of all attempts that ended by themselves."""
     output_bytes: int = 0
     output_sha256: str = ""
+    features_bytes: int = 0
+    """Of NAME.safetensors, where the backend gives features."""
+    features_sha256: str = ""
     attempt: str = ""
     ignored_members: dict[str, int] = {}
     """Members that are no clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
@@ -124,8 +167,10 @@ class Tally:
 
 
 _encoder = msgspec.json.Encoder()
-_token_decoder = msgspec.json.Decoder(TokenRecord)
+_codes_decoder = msgspec.json.Decoder(_CodesLine)
 _error_decoder = msgspec.json.Decoder(ErrorRecord)
+_common_decoder = msgspec.json.Decoder(_CommonLine)
+_any_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def codes_to_json(codes: Codes) -> bytes:
@@ -135,40 +180,56 @@ def codes_to_json(codes: Codes) -> bytes:
 
 def encode_record(record: Record) -> bytes:
     """One line, without its newline."""
-    return _encoder.encode(record)
+    if isinstance(record, ErrorRecord):
+        return _encoder.encode(record)
+    return b"".join(line_parts(record, ((key, (bytes(value),)) for key, value in record.values.items())))
 
 
-def split_at_tokens(record: TokenRecord) -> tuple[bytes, bytes]:
-    """The line's bytes before and after the value of `tokens`, whatever that is in `record`."""
-    line = _encoder.encode(msgspec.structs.replace(record, tokens=_NO_TOKENS))
-    # A quote inside a JSON string is escaped, so the first match is the key itself.
-    cut = line.index(_TOKENS_HOLE) + len(_TOKENS_HOLE) - len(b"[]")
-    return line[:cut], line[cut + len(b"[]") :]
+def line_parts(record: TokenRecord, values: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
+    """The line in pieces, with the JSON of `values` by key, itself in pieces, in place of `record.values`."""
+    head = _Head(record.tar_file, record.audio_file, record.num_samples, record.sample_rate)
+    yield _encoder.encode(head)[:-1]
+    for key, pieces in values:
+        yield b"," + _encoder.encode(key) + b":"
+        yield from pieces
+    tail = _encoder.encode(_Tail(record.text, record.language, record.metadata))
+    yield b"}" if tail == b"{}" else b"," + tail[1:]
 
 
 def decode_record(line: bytes) -> Record:
-    """Decode one line by type, except for the inside of `tokens`: `token_fault` checks that.
+    """Decode one line by type, except for the inside of `values`: jobs/values.py checks those.
 
     Raises msgspec.DecodeError (of which ValidationError is one) on anything else.
     """
     try:
-        # Nine tenths of a line are tokens. They are cut out first, since a JSON parser would only skip them slowly.
+        # Nine tenths of a codec's line are tokens. They are cut out first: a JSON parser would only skip them slowly.
         start = line.find(_TOKENS_START) + len(_TOKENS_START) - len(b"[[")
         end = line.rfind(_TOKENS_END) + len(b"]]")
         if len(b"[[") <= start < end:
             with contextlib.suppress(msgspec.DecodeError):
-                record = _token_decoder.decode(line[:start] + b"[]" + line[end:])
-                if bytes(record.tokens) == b"[]":  # so the cut was at the key itself, not inside `metadata`
-                    return msgspec.structs.replace(record, tokens=msgspec.Raw(line[start:end]))
-        try:
-            return _token_decoder.decode(line)
-        except msgspec.ValidationError as not_tokens:
-            try:
-                return _error_decoder.decode(line)
-            except msgspec.ValidationError:
-                raise not_tokens from None
+                codes = _codes_decoder.decode(line[:start] + b"[]" + line[end:])
+                if bytes(codes.tokens) == b"[]":  # so the cut was at the key itself, not inside `metadata`
+                    return _token_record(codes, {"tokens": msgspec.Raw(line[start:end]), "token_shape": codes.token_shape})
+        values = _any_decoder.decode(line)
+        if "error" in values:
+            return _error_decoder.decode(line)
+        common = _common_decoder.decode(line)
+        return _token_record(common, {key: value for key, value in values.items() if key not in common.__struct_fields__})
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from None
+
+
+def _token_record(line: _CommonLine | _CodesLine, values: dict[str, msgspec.Raw]) -> TokenRecord:
+    return TokenRecord(
+        tar_file=line.tar_file,
+        audio_file=line.audio_file,
+        num_samples=line.num_samples,
+        sample_rate=line.sample_rate,
+        values=values,
+        text=line.text,
+        language=line.language,
+        metadata=line.metadata,
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from audio_tokenizers.base import BackendInfo, Options, Scalar
+from audio_tokenizers.base import BackendInfo, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.registry import complete_options, get_factory
 from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
@@ -44,11 +44,11 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`cpu` or `cuda`: the class of device, not its number. Where it decides tokens, the recipe has it too."""
     sample_rate: int
     hop_length: int
-    codebooks: int
-    codebook_size: int
+    fields: tuple[Field, ...]
     mono: str
     min_samples: int
-    max_tokens_per_fragment: int
+    max_tokens_per_fragment: int | None
+    """None: whole clips."""
     num_tokens_overlap: int
     max_duration: float | None
     extensions: tuple[str, ...]
@@ -109,13 +109,19 @@ def make_spec(
     preset = load_preset(name)
     factory = get_factory(preset.backend)
     complete = complete_options(factory, {**preset.options, **(options or {})})
-    path = complete.get("model_path")
-    if isinstance(path, str) and Path(path).exists():  # workers, and who resumes the run, may stand in another folder
-        complete["model_path"] = str(Path(path).absolute())
+    for key, path in complete.items():  # workers, and who resumes the run, may stand in another folder
+        if key.endswith("_path") and isinstance(path, str) and path and Path(path).exists():
+            complete[key] = str(Path(path).absolute())
     info = factory.describe(complete, device)
+    if info.max_tokens_per_fragment is None and (max_tokens_per_fragment, num_tokens_overlap) != (None, None):
+        raise UsageError(
+            f"{info.name} takes whole clips: --max-tokens-per-fragment and --num-tokens-overlap are not for it; "
+            "--max-duration makes longer clips errors"
+        )
     length = _first(max_tokens_per_fragment, preset.max_tokens_per_fragment, info.max_tokens_per_fragment)
-    overlap = _first(num_tokens_overlap, preset.num_tokens_overlap, info.num_tokens_overlap)
-    _check_fragments(length, overlap, info)
+    overlap = _first(num_tokens_overlap, preset.num_tokens_overlap, info.num_tokens_overlap) or 0
+    if length is not None:
+        _check_fragments(length, overlap, info)
     max_duration = max_duration if max_duration is not None else preset.max_duration
     if max_duration is not None and not 0 < max_duration < math.inf:  # nan too
         raise UsageError(f"--max-duration {max_duration:g}: expected seconds above 0")
@@ -124,8 +130,8 @@ def make_spec(
         device=device.partition(":")[0],
         sample_rate=info.sample_rate,
         hop_length=info.hop_length,
-        codebooks=info.codebooks,
-        codebook_size=info.codebook_size,
+        # As it comes back from the file, where a whole number of type float has a point.
+        fields=msgspec.convert(msgspec.to_builtins(info.fields), tuple[Field, ...]),
         mono=info.mono,
         min_samples=info.min_samples,
         max_tokens_per_fragment=length,
@@ -142,8 +148,8 @@ def make_spec(
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
 
-def _first(*values: int | None) -> int:
-    return next(value for value in values if value is not None)
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
 
 
 def _check_fragments(length: int, overlap: int, info: BackendInfo) -> None:

@@ -1,11 +1,10 @@
-"""One tar, from its clips to its committed file: decode -> fragments -> batches -> records in tar order."""
+"""One tar, from its clips to its committed file: decode -> fragments or whole clips -> batches -> records in tar order."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import importlib.metadata
-import itertools
 import platform
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -13,19 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import msgspec
+import numpy as np
 
-from audio_tokenizers.base import Backend, Codes, Waveform
+from audio_tokenizers.base import Backend, Codes, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError
 from jobs.audio import FragmentCutter, decode, resample
 from jobs.batcher import Batcher
+from jobs.encoder import Encoder
 from jobs.ledger import Ledger, is_disk_trouble
 from jobs.outputs import InputIdentity, TarPaths
-from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, split_at_tokens
+from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
 from jobs.spec import DECODERS, TokenizeSpec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
 from jobs.token_sink import TokenSink
+from jobs.values import array_fault, to_json
 
 __all__ = ["Outcome", "TarResult", "tokenize_tar"]
 
@@ -33,7 +34,8 @@ Outcome = Literal["committed", "yielded", "damaged"]
 OnProgress = Callable[[Record, int], None]
 """Called after each line with its record and the bytes of the tar used so far."""
 
-NO_TOKENS = msgspec.Raw(b"[]")
+BATCH_SECONDS = 600
+"""Audio that waits for a batch, at most, but for a clip that is longer by itself."""
 CRASH_WORDS = "workers died with this clip in hand; their logs say how, and --retry-errors tries it again"
 """The same whatever the signals were: a committed file must not depend on luck."""
 
@@ -56,29 +58,38 @@ class _Pending:
 
     clip: Clip
     sink: TokenSink
+    """What its fragments became."""
+    values: Values | None = None
+    """What the whole clip became, of a ClipBackend."""
     samples: int = 0
-    fragments_out: int = 0
-    """Fragments that the batcher still holds."""
+    waiting: int = 0
+    """Fragments, or the clip itself, that the batcher still holds."""
     early: dict[int, Codes] = field(default_factory=dict)
     """Codes that came before those of an earlier fragment."""
     next_fragment: int = 0
-    cut: bool = False
-    """All fragments have been handed to the batcher."""
+    handed_over: bool = False
+    """The clip has been handed to the batcher, to its end."""
     error: ClipError | None = None
     kept_line: bytes | None = None
     """The line from before --retry-errors."""
 
     @property
     def finished(self) -> bool:
-        return self.kept_line is not None or self.error is not None or (self.cut and self.fragments_out == 0)
+        return self.kept_line is not None or self.error is not None or (self.handed_over and self.waiting == 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ticket:
+    """A fragment, or a whole clip, that the batcher holds."""
+
     pending: _Pending
-    fragment: int
-    drop_head: int
-    drop_tail: int
+    fragment: int = 0
+    drop_head: int = 0
+    drop_tail: int = 0
+
+
+Item = Waveform | Utterance
+Result = Codes | Values
 
 
 def tokenize_tar(
@@ -105,7 +116,7 @@ def tokenize_tar(
     """
     for first_try in (True, False):
         identity = InputIdentity.of(tar)
-        ledger = take(paths, identity, spec.fingerprint, spec.codebook_size, retry_errors=retry_errors and first_try)
+        ledger = take(paths, identity, spec.fingerprint, spec.fields, retry_errors=retry_errors and first_try)
         try:
             return _attempt(
                 tar,
@@ -231,22 +242,30 @@ class _Pipeline:
         self._crash_clips = crash_clips
         self._on_record = on_record
         self._queue: deque[_Pending] = deque()
-        self._cutter = FragmentCutter(
-            spec.max_tokens_per_fragment, spec.num_tokens_overlap, spec.hop_length, spec.min_samples
+        self._encoder = Encoder(backend)
+        self._cutter: FragmentCutter | None = None
+        if spec.max_tokens_per_fragment is not None:
+            self._cutter = FragmentCutter(
+                spec.max_tokens_per_fragment, spec.num_tokens_overlap, spec.hop_length, spec.min_samples
+            )
+        self._batcher: Batcher[_Ticket, Item, Result] = Batcher(
+            self._encoder.encode,
+            self._info.batching,
+            self._info.max_batch,
+            max_samples=BATCH_SECONDS * spec.sample_rate,
+            samples=lambda item: len(item.wave if isinstance(item, Utterance) else item),
         )
-        encode = _guarded(backend)
-        self._batcher: Batcher[_Ticket] = Batcher(encode, self._info.batching, self._info.max_batch)
 
     def feed(self, clip: Clip) -> None:
         """Take the next clip, and write what is finished."""
-        pending = _Pending(clip, TokenSink(self._spec.codebooks))
+        pending = _Pending(clip, TokenSink(self._spec.fields[0].width))
         self._queue.append(pending)
         pending.kept_line = self._ledger.reusable_line(clip.index, clip.name)
         try:
             if clip.index in self._crash_clips:
                 raise ClipError("crash", CRASH_WORDS)
             if pending.kept_line is None:
-                self._cut(pending)
+                self._hand_over(pending)
         except ClipError as error:
             pending.error = error
         finally:
@@ -264,44 +283,59 @@ class _Pipeline:
         self._receive(self._batcher.flush())
         self._write_finished()
 
-    def _cut(self, pending: _Pending) -> None:
+    def _hand_over(self, pending: _Pending) -> None:
+        """Decode the clip and give it to the batcher."""
         if pending.clip.audio is None:
             raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
         blocks = decode(pending.clip.audio, mono=self._info.mono, max_seconds=self._spec.max_duration)
+        if self._cutter is None:
+            self._hand_over_whole(pending, *_join(blocks))
+            return
         for number, fragment in enumerate(self._cutter.cut(_counted(resample(blocks, self._spec.sample_rate), pending))):
-            wave = fragment.wave
-            if len(wave) < self._spec.min_samples:
-                message = f"{len(wave)} samples at {self._spec.sample_rate} Hz, expected at least {self._spec.min_samples}"
-                raise ClipError("too_short", message)
-            pending.fragments_out += 1
+            self._check_length(len(fragment.wave))
+            pending.waiting += 1
             ticket = _Ticket(pending, number, fragment.drop_head, fragment.drop_tail)
-            self._receive(self._batcher.add(ticket, wave))
+            self._receive(self._batcher.add(ticket, fragment.wave))
             if pending.error is not None:
                 return
-        pending.cut = True
+        pending.handed_over = True
 
-    def _receive(self, results: Sequence[tuple[_Ticket, Codes | ClipError]]) -> None:
-        for ticket, codes in results:
+    def _hand_over_whole(self, pending: _Pending, wave: Waveform, sample_rate: int) -> None:
+        heard = self._encoder.resample(wave, sample_rate)
+        pending.samples = len(heard)
+        self._check_length(len(heard))
+        text = pending.clip.annotations.text
+        if self._info.needs_text and not (text and text.strip()):
+            raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
+        pending.waiting += 1
+        pending.handed_over = True
+        self._receive(self._batcher.add(_Ticket(pending), Utterance(heard, text)))
+
+    def _check_length(self, samples: int) -> None:
+        if samples < self._spec.min_samples:
+            message = f"{samples} samples at {self._spec.sample_rate} Hz, expected at least {self._spec.min_samples}"
+            raise ClipError("too_short", message)
+
+    def _receive(self, results: Sequence[tuple[_Ticket, Result | ClipError]]) -> None:
+        for ticket, result in results:
             pending = ticket.pending
-            pending.fragments_out -= 1
+            pending.waiting -= 1
             if pending.error is not None:
                 continue
-            if isinstance(codes, ClipError):
-                pending.error = codes
+            if isinstance(result, ClipError):
+                pending.error = result
                 continue
-            self._check(codes)
-            pending.early[ticket.fragment] = codes[:, ticket.drop_head : codes.shape[1] - ticket.drop_tail]
+            values = {"tokens": result} if isinstance(result, np.ndarray) else result
+            fault = array_fault(self._spec.fields, values)
+            if fault is not None:
+                raise InfrastructureError(f"backend {self._spec.backend} gave {fault}; this is a bug in the backend")
+            if not isinstance(result, np.ndarray):
+                pending.values = result
+                continue
+            pending.early[ticket.fragment] = result[:, ticket.drop_head : result.shape[1] - ticket.drop_tail]
             while (ready := pending.early.pop(pending.next_fragment, None)) is not None:
                 pending.sink.add(ready)
                 pending.next_fragment += 1
-
-    def _check(self, codes: Codes) -> None:
-        fits = codes.ndim == 2 and codes.shape[0] == self._spec.codebooks and codes.shape[1] > 0
-        if not fits or int(codes.min()) < 0 or int(codes.max()) >= self._spec.codebook_size:
-            raise InfrastructureError(
-                f"backend {self._spec.backend} gave codes of shape {list(codes.shape)} or out of range: expected "
-                f"[{self._spec.codebooks}, frames] in 0..{self._spec.codebook_size - 1}; this is a bug in the backend"
-            )
 
     def _write_finished(self) -> None:
         while self._queue and self._queue[0].finished:
@@ -328,42 +362,28 @@ class _Pipeline:
             audio_file=name,
             num_samples=pending.samples,
             sample_rate=self._spec.sample_rate,
-            tokens=NO_TOKENS,
-            token_shape=(self._spec.codebooks, pending.sink.frames),
+            values={},
             text=said.text,
             language=said.language,
             metadata=said.metadata,
         )
-        head, tail = split_at_tokens(record)
-        self._ledger.append(record, itertools.chain((head,), pending.sink.json_parts(), (tail,)))
+        if pending.values is None:
+            shape = b"[%d,%d]" % (self._spec.fields[0].width, pending.sink.frames)
+            values = (("tokens", pending.sink.json_parts()), ("token_shape", (shape,)))
+            self._ledger.append(record, line_parts(record, values))
+            return record
+        json, features = to_json(self._spec.fields, pending.values, pending.clip.index)
+        self._ledger.append(record, line_parts(record, ((key, (text,)) for key, text in json.items())), features)
         return record
+
+
+def _join(blocks: Iterator[tuple[Waveform, int]]) -> tuple[Waveform, int]:
+    """A whole clip, and its rate."""
+    waves, rates = zip(*blocks, strict=True)
+    return waves[0] if len(waves) == 1 else np.concatenate(waves), rates[0]
 
 
 def _counted(blocks: Iterator[Waveform], pending: _Pending) -> Iterator[Waveform]:
     for block in blocks:
         pending.samples += len(block)
         yield block
-
-
-DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError"}
-DEVICE_WORDS = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "out of memory", "can't allocate memory")
-
-
-def _guarded(backend: Backend) -> Callable[[Sequence[Waveform]], list[Codes]]:
-    """`backend.encode`, with every exception sorted into the clip's fault or the machine's."""
-
-    def encode(waves: Sequence[Waveform]) -> list[Codes]:
-        try:
-            codes = backend.encode(waves)
-        except (Tar2TokensError, MemoryError, OSError, ImportError):
-            raise
-        except Exception as error:
-            known = {cls.__name__ for cls in type(error).__mro__} & DEVICE_ERRORS
-            if known or any(word in str(error) for word in DEVICE_WORDS):
-                raise InfrastructureError(f"the device failed: {type(error).__name__}: {error}") from error
-            raise ClipError("backend", f"{type(error).__name__}: {error}") from error
-        if len(codes) != len(waves):
-            raise InfrastructureError(f"the backend gave {len(codes)} results for {len(waves)} waveforms: a bug in it")
-        return codes
-
-    return encode

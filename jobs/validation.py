@@ -1,22 +1,24 @@
-"""Reads a committed file as a stranger would: every line by its type, every token in range, counts and hash as promised."""
+"""Reads a committed file as a stranger would: every line by its type, every token in range, counts and hashes as told."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from audio_tokenizers.base import Field
+from jobs.features import features_fault
 from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
 from jobs.spec import TokenizeSpec
+from jobs.values import FeatureRef, check_counts, codes_shape, feature_refs, value_keys, values_fault
 
 __all__ = ["Validation", "validate_file"]
 
 READ_BYTES = 1 << 20
 HELD_BYTES = 1 << 16
-FRAMES_SLACK = 2
-"""Codecs differ by about a frame in how many they make of a clip's samples; more means that audio is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +33,45 @@ def validate_file(path: Path, manifest: Manifest, spec: TokenizeSpec) -> Validat
     """Check a committed file against its manifest and its run's spec. Raises OSError if it cannot be read."""
     tally = Tally()
     digest = hashlib.sha256()
-    held = _HeldTokens(spec.codebook_size)
+    held = _HeldTokens(spec.fields)
+    refs: list[FeatureRef] = []
     with path.open("rb", buffering=READ_BYTES) as file:
         for number, line in enumerate(file, 1):
             digest.update(line)
-            fault = _line_fault(line, number, spec, tally, held)
+            fault = _line_fault(line, number, spec, tally, held, refs)
             if fault is not None or held.bytes >= HELD_BYTES:
                 earlier = held.fault()  # of a line before this one
                 if earlier or fault:
                     return Validation(tally.clips, earlier or f"line {number}: {fault}")
     fault = held.fault() or _totals_fault(tally, digest.hexdigest(), manifest, spec)
+    if fault is None and any(field.form == "features" for field in spec.fields):
+        fault = features_fault(path.with_suffix(".safetensors"), refs, manifest.features_sha256)
     return Validation(tally.clips, fault)
 
 
 class _HeldTokens:
-    """Tokens of lines that are otherwise right, kept until there are enough to check at once."""
+    """Tokens of lines that are otherwise right, kept until there are enough to check at once: a codec's only."""
 
-    def __init__(self, codebook_size: int) -> None:
-        self._codebook_size = codebook_size
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.field = fields[0] if len(fields) == 1 and fields[0].form == "codes" else None
         self._lines: list[tuple[int, str]] = []
         self._texts: list[bytes] = []
         self._shapes: list[tuple[int, int]] = []
         self.bytes = 0
 
-    def add(self, number: int, record: TokenRecord) -> None:
-        self._lines.append((number, record.audio_file))
-        self._texts.append(bytes(record.tokens))
-        self._shapes.append(record.token_shape)
-        self.bytes += len(self._texts[-1])
+    def add(self, number: int, name: str, text: bytes, shape: tuple[int, int]) -> None:
+        self._lines.append((number, name))
+        self._texts.append(text)
+        self._shapes.append(shape)
+        self.bytes += len(text)
 
     def fault(self) -> str | None:
         """The first fault among the tokens held, which are then dropped."""
         found = None
-        if not tokens_are_valid(self._texts, self._shapes, self._codebook_size):
+        size = self.field.codebook_size if self.field is not None else 0
+        if not tokens_are_valid(self._texts, self._shapes, size):
             for (number, name), text, shape in zip(self._lines, self._texts, self._shapes, strict=True):
-                wrong = token_fault(text, shape, self._codebook_size)
+                wrong = token_fault(text, shape, size)
                 if wrong is not None:
                     found = f"line {number}: {name}: {wrong}"
                     break
@@ -73,7 +79,9 @@ class _HeldTokens:
         return found
 
 
-def _line_fault(line: bytes, number: int, spec: TokenizeSpec, tally: Tally, held: _HeldTokens) -> str | None:
+def _line_fault(
+    line: bytes, number: int, spec: TokenizeSpec, tally: Tally, held: _HeldTokens, refs: list[FeatureRef]
+) -> str | None:
     if not line.endswith(b"\n"):
         return "it has no newline: the file is cut short"
     try:
@@ -81,25 +89,29 @@ def _line_fault(line: bytes, number: int, spec: TokenizeSpec, tally: Tally, held
     except msgspec.DecodeError as error:
         return f"not a record: {error}"
     if isinstance(record, TokenRecord):
-        fault = _shape_fault(record, spec)
+        fault = _values_fault(record, number, spec, held)
         if fault is not None:
             return f"{record.audio_file}: {fault}"
-        held.add(number, record)
+        refs += feature_refs(spec.fields, record.values)
     elif not record.error:
         return f"{record.audio_file}: an error without words"
     tally.add(record)
     return None
 
 
-def _shape_fault(record: TokenRecord, spec: TokenizeSpec) -> str | None:
-    codebooks, frames = record.token_shape
-    if codebooks != spec.codebooks or frames < 1:
-        return f"token_shape is {list(record.token_shape)}, expected [{spec.codebooks}, frames]"
+def _values_fault(record: TokenRecord, number: int, spec: TokenizeSpec, held: _HeldTokens) -> str | None:
     if record.sample_rate != spec.sample_rate:
         return f"sample_rate is {record.sample_rate}, expected {spec.sample_rate}"
-    if abs(frames * spec.hop_length - record.num_samples) > FRAMES_SLACK * spec.hop_length:
-        return f"{record.num_samples} samples became {frames} frames, expected about one per {spec.hop_length}"
-    return None
+    shape = None
+    if held.field is not None and list(record.values) == value_keys(spec.fields):
+        shape = codes_shape(held.field, record.values)
+    if held.field is None or shape is None:
+        fault = values_fault(spec.fields, record.values)
+        if fault is not None:
+            return fault
+    else:
+        held.add(number, record.audio_file, bytes(record.values[held.field.name]), shape)
+    return check_counts(spec.fields, record.values, record.num_samples)
 
 
 def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeSpec) -> str | None:

@@ -111,8 +111,9 @@ def test_both_layouts_are_described_from_their_own_files(original, transformers_
     for directory in (original, transformers_layout):
         info = FACTORY.describe(options(directory), "cpu")
         assert isinstance(info, BackendInfo)
-        assert (info.sample_rate, info.hop_length, info.frame_rate) == (24000, 960, 25)
-        assert (info.codebooks, info.codebook_size, info.mono, info.min_samples) == (8, 1024, "mean", 632)
+        (tokens,) = info.fields
+        assert (info.sample_rate, info.hop_length) == (24000, 960)
+        assert (tokens.width, tokens.codebook_size, info.mono, info.min_samples) == (8, 1024, "mean", 632)
         assert (info.max_tokens_per_fragment, info.num_tokens_overlap) == (750, 25)
         assert (info.batching, info.max_batch) == (Batching.SINGLE, 1)
 

@@ -57,7 +57,7 @@ def test_backend() -> None:
     info = FACTORY.describe({}, "cuda:3")
     backend = FACTORY.load({}, "cpu")
     assert backend.info == info
-    assert (info.sample_rate, info.frame_rate, info.codebooks, info.codebook_size) == (8000, 8000.0, 1, 256)
+    assert (info.sample_rate, info.hop_length, info.fields[0].width, info.fields[0].codebook_size) == (8000, 1, 1, 256)
     assert info.batching is Batching.ANY
     waves = [np.zeros(5, np.float32), np.ones(3, np.float32)]
     assert [codes.tolist() for codes in backend.encode(waves)] == [[[128] * 5], [[255] * 3]]

@@ -16,6 +16,7 @@ import pytest
 from support.crashing import CrashingOps, SimulatedCrash
 from support.interleaving import Actor, HaltingOps, NearSighted, SweepingZombie, Zombie
 
+from audio_tokenizers.base import Field
 from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, read_claim
 from jobs.fileops import FileOps
@@ -26,6 +27,9 @@ from jobs.records import ErrorRecord, TokenRecord, codes_to_json, encode_record
 FINGERPRINT = "f" * 16
 TAR = Path("/in/a.tar")
 IDENTITY = InputIdentity(str(TAR), 1000, 77)
+
+
+FIELDS = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
 
 
 class Clock:
@@ -51,7 +55,7 @@ def paths(tmp_path: Path) -> TarPaths:
 
 
 def take(paths: TarPaths, *, ops: FileOps | None = None, clock: Clock | None = None, **settings: bool) -> Ledger:
-    return Ledger.take(paths, IDENTITY, FINGERPRINT, 1024, ops=ops, clock=clock or Clock(), **settings)
+    return Ledger.take(paths, IDENTITY, FINGERPRINT, FIELDS, ops=ops, clock=clock or Clock(), **settings)
 
 
 def token_record(name: str) -> TokenRecord:
@@ -61,8 +65,7 @@ def token_record(name: str) -> TokenRecord:
         audio_file=name,
         num_samples=4000,
         sample_rate=1000,
-        tokens=msgspec.Raw(tokens),
-        token_shape=(2, 4),
+        values={"tokens": msgspec.Raw(tokens), "token_shape": msgspec.Raw(b"[2,4]")},
     )
 
 
@@ -141,7 +144,7 @@ def make_attempt(paths: TarPaths, kind: type[Ledger], end: str) -> Callable[[Hal
     """An attempt that writes what is missing and commits, or writes one line and releases."""
 
     def attempt(ops: HaltingOps) -> None:
-        ledger = kind.take(paths, IDENTITY, FINGERPRINT, 1024, ops=ops, clock=Clock())
+        ledger = kind.take(paths, IDENTITY, FINGERPRINT, FIELDS, ops=ops, clock=Clock())
         try:
             missing = LINES[len(ledger.done) :]
             append(ledger, *(missing if end == "commit" else missing[:1]))
@@ -253,7 +256,7 @@ def test_a_manifest_speaks_of_committed_files_only(paths: TarPaths) -> None:
     attempt = read_manifest(paths.attempt)
     assert attempt is not None
     assert attempt.verdict == "in_progress"
-    zombie = Zombie.take(paths, IDENTITY, FINGERPRINT, 1024, clock=Clock())
+    zombie = Zombie.take(paths, IDENTITY, FINGERPRINT, FIELDS, clock=Clock())
     take(paths).commit()
     zombie.release()
     assert committed_fault(paths, TAR, read_manifest(paths.manifest)) is None
@@ -296,7 +299,7 @@ def test_a_file_committed_from_another_tar_never_stands_beside_a_new_manifest(pa
     changed = InputIdentity(IDENTITY.tar_file, IDENTITY.size, IDENTITY.mtime_ns + 1)
 
     def retry(ops: FileOps) -> None:
-        ledger = Ledger.take(paths, changed, FINGERPRINT, 1024, retry_errors=True, ops=ops, clock=Clock())
+        ledger = Ledger.take(paths, changed, FINGERPRINT, FIELDS, retry_errors=True, ops=ops, clock=Clock())
         assert ledger.done == []
         try:
             append(ledger, "a.wav")
@@ -464,7 +467,7 @@ def test_no_descriptor_is_left_open(paths: TarPaths) -> None:
 
 def test_a_claim_names_its_process(paths: TarPaths) -> None:
     """People can see who works on a tar."""
-    ledger = Ledger.take(paths, IDENTITY, FINGERPRINT, 1024, task="0003/12")
+    ledger = Ledger.take(paths, IDENTITY, FINGERPRINT, FIELDS, task="0003/12")
     claim = read_claim(paths.claim)
     assert isinstance(claim, Claim)
     assert (claim.pid, claim.task) == (os.getpid(), "0003/12")

@@ -19,7 +19,7 @@ from jobs.records import (
     codes_to_json,
     decode_record,
     encode_record,
-    split_at_tokens,
+    line_parts,
     token_fault,
     tokens_are_valid,
 )
@@ -33,8 +33,7 @@ def record(**changes: Any) -> TokenRecord:
         "audio_file": "a.wav",
         "num_samples": 4,
         "sample_rate": 8000,
-        "tokens": msgspec.Raw(b"[[1,2],[3,4]]"),
-        "token_shape": (2, 2),
+        "values": {"tokens": msgspec.Raw(b"[[1,2],[3,4]]"), "token_shape": msgspec.Raw(b"[2,2]")},
     }
     return TokenRecord(**{**fields, **changes})
 
@@ -70,25 +69,39 @@ NASTY = [
 ]
 
 
+def with_tokens(original: TokenRecord, tokens: bytes) -> bytes:
+    """The line of `original` with other tokens, given in two pieces."""
+    values = {"tokens": (tokens[:3], tokens[3:]), "token_shape": (b"[2,2]",)}
+    return b"".join(line_parts(original, values.items()))
+
+
 @pytest.mark.parametrize("nasty", NASTY)
-def test_split_at_tokens(nasty: str) -> None:
-    """The line is split at its own tokens, whatever stands in names, text and metadata."""
+def test_values_in_pieces(nasty: str) -> None:
+    """The pieces of a value stand in their key's place, whatever stands in names, text and metadata."""
     original = record(tar_file=nasty, audio_file=nasty, text=nasty, language=nasty, metadata={nasty: [nasty], "tokens": []})
-    head, tail = split_at_tokens(original)
-    assert head + bytes(original.tokens) + tail == encode_record(original)
-    back = decode_record(head + b"[[9]]" + tail)
+    assert with_tokens(original, b"[[1,2],[3,4]]") == encode_record(original)
+    back = decode_record(with_tokens(original, b"[[9]]"))
     assert isinstance(back, TokenRecord)
-    assert bytes(back.tokens) == b"[[9]]"
+    assert bytes(back.values["tokens"]) == b"[[9]]"
     assert (back.tar_file, back.text, back.metadata) == (nasty, nasty, original.metadata)
 
 
 @given(st.text(), st.text(), st.none() | st.text())
 def test_any_text_comes_back(name: str, text: str, language: str | None) -> None:
     """Every string that UTF-8 has survives a line."""
-    head, tail = split_at_tokens(record(audio_file=name, text=text, language=language))
-    back = decode_record(head + b"[]" + tail)
+    back = decode_record(with_tokens(record(audio_file=name, text=text, language=language), b"[]"))
     assert isinstance(back, TokenRecord)
     assert (back.audio_file, back.text, back.language) == (name, text, language)
+
+
+def test_keys_of_any_backend_come_back() -> None:
+    """Keys that no codec has are kept as they are, in their order, for those who know the run's fields."""
+    values = {"vq02": msgspec.Raw(b"[1,2]"), "tokens": msgspec.Raw(b'"<audio_1>"'), "mid": msgspec.Raw(b'{"key":"0/mid"}')}
+    original = record(values=values, text="t", metadata={"vq02": [[1]]})
+    back = decode_record(encode_record(original))
+    assert isinstance(back, TokenRecord)
+    assert list(back.values) == list(values)
+    assert encode_record(back) == encode_record(original)
 
 
 GOOD_LINE = encode_record(record(text="t"))
@@ -103,9 +116,6 @@ GOOD_LINE = encode_record(record(text="t"))
         b"null",
         GOOD_LINE[:-1],
         GOOD_LINE + b"x",
-        GOOD_LINE.replace(b'"text"', b'"txet"'),
-        GOOD_LINE.replace(b"[2,2]", b"[2]"),
-        GOOD_LINE.replace(b"[2,2]", b"[2,2.5]"),
         GOOD_LINE.replace(b"8000", b'"8000"'),
         GOOD_LINE.replace(b"a.wav", b"\xff.wav"),
         GOOD_LINE.replace(b'"text"', b'"\xff"'),
@@ -116,7 +126,7 @@ GOOD_LINE = encode_record(record(text="t"))
     ],
 )
 def test_lines_that_are_no_records(line: bytes) -> None:
-    """Cut lines, unknown keys and kinds, wrong types, text that is not UTF-8 and absurd nesting are all DecodeErrors."""
+    """Cut lines, unknown kinds, wrong types, text that is not UTF-8 and absurd nesting are all DecodeErrors."""
     with pytest.raises(msgspec.DecodeError):
         decode_record(line)
 
@@ -132,7 +142,7 @@ def test_damaged_tokens(tokens: bytes) -> None:
     except msgspec.DecodeError:
         return
     assert isinstance(back, TokenRecord)
-    assert token_fault(back.tokens, back.token_shape, 256) is not None
+    assert token_fault(bytes(back.values["tokens"]), (2, 2), 256) is not None
 
 
 def test_metadata_that_looks_like_tokens() -> None:
@@ -145,7 +155,11 @@ def test_metadata_that_looks_like_tokens() -> None:
         original = record(metadata=metadata)
         back = decode_record(encode_record(original))
         assert isinstance(back, TokenRecord)
-        assert (bytes(back.tokens), back.token_shape, back.metadata) == (b"[[1,2],[3,4]]", (2, 2), metadata)
+        assert {key: bytes(value) for key, value in back.values.items()} == {
+            "tokens": b"[[1,2],[3,4]]",
+            "token_shape": b"[2,2]",
+        }
+        assert back.metadata == metadata
 
 
 def test_tally() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import math
 import multiprocessing
@@ -18,11 +19,13 @@ from hypothesis import strategies as st
 from support.runs import tree
 
 from audio_tokenizers import registry
-from audio_tokenizers.base import BackendInfo, Batching, Options, Scalar
+from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from jobs import spec as module
 from jobs.fileops import FileOps
 from jobs.spec import check_spec, freeze_spec, load_preset, make_spec, parse_settings, read_spec, spec_path
+
+CODES = Field(name="tokens", form="codes", width=8, codebook_size=1024, samples_per_item=960)
 
 
 class Codec:
@@ -39,8 +42,7 @@ class Codec:
             "name": self.name,
             "sample_rate": 24000,
             "hop_length": 960,
-            "codebooks": 8,
-            "codebook_size": 1024,
+            "fields": (CODES,),
             "mono": "mean",
             "min_samples": 960,
             "max_tokens_per_fragment": 750,
@@ -71,8 +73,9 @@ class TestFingerprint:
         [
             {"sample_rate": 16000},
             {"hop_length": 480},
-            {"codebooks": 4},
-            {"codebook_size": 512},
+            {"fields": (dataclasses.replace(CODES, width=4),)},
+            {"fields": (dataclasses.replace(CODES, codebook_size=512),)},
+            {"fields": (CODES, Field(name="mid", form="features", width=4, dtype="float16"))},
             {"mono": "first"},
             {"min_samples": 400},
             {"max_tokens_per_fragment": 751},
@@ -129,6 +132,29 @@ class TestFingerprint:
         before = make_spec("codec", device="cpu").fingerprint
         codec.info = {"batching": Batching.ANY, "max_batch": 64}
         assert make_spec("codec", device="cpu").fingerprint == before
+
+
+class TestWholeClips:
+    def test_there_are_no_fragments(self, codec: Codec) -> None:
+        """A backend of whole clips has no fragment length, and is asked for none."""
+        codec.info = {"max_tokens_per_fragment": None, "num_tokens_overlap": 0}
+        spec = make_spec("codec", device="cpu")
+        assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (None, 0)
+        for given in ({"max_tokens_per_fragment": 100}, {"num_tokens_overlap": 5}):
+            with pytest.raises(UsageError, match="codec takes whole clips"):
+                make_spec("codec", device="cpu", **given)
+
+    def test_the_spec_comes_back(self, codec: Codec, tmp_path: Path) -> None:
+        """All that a field says survives the file, with the same fingerprint."""
+        fields = (
+            Field(name="tokens", form="audio_string", codebook_size=5120, samples_per_item=384, slack=12),
+            Field(name="ids", form="list", lowest=65536, codebook_size=5120),
+            Field(name="mid", form="features", width=1280, samples_per_item=320.5, dtype="float16"),
+        )
+        codec.info = {"fields": fields, "max_tokens_per_fragment": None, "num_tokens_overlap": 0}
+        spec = make_spec("codec", device="cpu")
+        freeze_spec(tmp_path, spec)
+        assert read_spec(tmp_path) == spec
 
 
 class TestPresets:

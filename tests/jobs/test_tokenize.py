@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 import pytest
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
+from support.envelope import Envelope, envelope_spec
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, tokenize, wav, write_tar
 
-from audio_tokenizers.base import Batching
+from audio_tokenizers.base import Batching, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY
 from jobs.fileops import FileOps
@@ -488,3 +489,58 @@ def test_a_clip_that_another_worker_holds_is_left_alone(tar: Path, tmp_path: Pat
     with pytest.raises(ClaimLostError, match="left alone"):
         tokenize(tar, tmp_path)
     assert not list(tmp_path.glob("speech*"))
+
+
+def envelope_lines(tar: Path, output: Path, backend: Envelope, **settings: Any) -> list[dict[str, Any]]:
+    tokenize(tar, output, spec=envelope_spec(**settings), backend=backend)
+    return [json.loads(line) for line in committed(output).splitlines()]
+
+
+def test_a_clip_backend_gets_whole_clips_with_their_texts(tar: Path, tmp_path: Path) -> None:
+    """However long a clip is, it comes in one piece, at the backend's rate, with its transcript, in batches."""
+    backend = Envelope(max_batch=2)
+    lines = envelope_lines(tar, tmp_path, backend)
+    assert backend.batches == [["clip 0, é 語", "clip 1, é 語"], ["clip 3, é 語", "clip 4, é 語"]]
+    assert [line.get("num_samples") for line in lines] == [40, 41, None, 43, 44]
+    assert lines[0]["tokens"].count("<audio_") == 40
+
+
+def test_whole_clips_have_the_same_bytes_in_any_batches(tar: Path, tmp_path: Path) -> None:
+    """As with fragments: how clips are batched, and where a run was interrupted, changes no byte."""
+    found = []
+    for number, size in enumerate((1, 2, 5)):
+        output = tmp_path / str(number)
+        stops = iter([False] * number + [True] + [False] * 9)
+        tokenize(tar, output, spec=envelope_spec(), backend=Envelope(max_batch=size), stop=lambda stops=stops: next(stops))
+        tokenize(tar, output, spec=envelope_spec(), backend=Envelope(max_batch=size))
+        found.append(((output / "speech.jsonl").read_bytes(), (output / "speech.safetensors").read_bytes()))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_clip_without_a_transcript_is_an_error_where_one_is_needed(tmp_path: Path) -> None:
+    """A backend of texts is not asked about a clip that has none, or a blank one; the record says what was expected."""
+    members = {"0.wav": wav(40), "1.wav": wav(40), "1.txt": b" \n", "2.wav": wav(40), "2.txt": b"words"}
+    backend = Envelope(needs_text=True)
+    lines = envelope_lines(write_tar(tmp_path / "in" / "speech.tar", members), tmp_path, backend)
+    assert [line.get("error_kind") for line in lines] == ["no_text", "no_text", None]
+    assert backend.batches == [["words"]]
+
+
+def test_a_whole_clip_that_is_too_short_after_resampling(tmp_path: Path) -> None:
+    """The shortest clip is counted at the backend's rate."""
+    tar = write_tar(tmp_path / "in" / "speech.tar", {"a.wav": wav(18, rate=16000), "b.wav": wav(20, rate=16000)})
+    lines = envelope_lines(tar, tmp_path, Envelope(), min_samples=10)
+    assert [line.get("error_kind") for line in lines] == ["too_short", None]
+    assert lines[0]["error"] == "9 samples at 8000 Hz, expected at least 10"
+
+
+def test_values_that_a_backend_did_not_declare_are_never_written(tar: Path, tmp_path: Path) -> None:
+    """A key too few or a type that is not the declared one is a bug in the backend: the attempt ends."""
+
+    class Wrong(Envelope):
+        def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+            return [{**values, "sum": values["sum"].astype(np.float64)} for values in super().encode_clips(clips)]
+
+    with pytest.raises(InfrastructureError, match=r"sum of shape .* float64"):
+        envelope_lines(tar, tmp_path, Wrong())
+    assert not (tmp_path / "speech.jsonl").exists()

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.envelope import Envelope, envelope_spec
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 
 from jobs.outputs import TarPaths, read_manifest
@@ -79,3 +80,37 @@ def test_unreadable_file_raises(tmp_path: Path, committed: tuple[Path, Manifest]
     """That a file cannot be read is no statement about its content."""
     with pytest.raises(OSError, match="none"):
         validate_file(tmp_path / "none", committed[1], mulaw_spec())
+
+
+def test_floats_beside_the_lines_are_checked(tmp_path: Path) -> None:
+    """A file of floats that is damaged, or gone, makes its lines invalid, though each of them is right."""
+    tokenize(small_tar(tmp_path / "a.tar"), tmp_path, spec=envelope_spec(), backend=Envelope())
+    paths = TarPaths(tmp_path, "a")
+    manifest = read_manifest(paths.manifest)
+    assert manifest is not None
+    assert validate_file(paths.committed, manifest, envelope_spec()).fault is None
+    right = paths.features.read_bytes()
+    paths.features.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    assert (
+        validate_file(paths.committed, manifest, envelope_spec()).fault
+        == "a.safetensors: the tensor 4/sum is damaged or cut"
+    )
+    paths.features.unlink()
+    assert validate_file(paths.committed, manifest, envelope_spec()).fault == "a.safetensors is missing"
+
+
+def test_every_key_is_checked(tmp_path: Path) -> None:
+    """A key with a value out of its range, or of a length that does not fit the clip, is found and named."""
+    tokenize(small_tar(tmp_path / "a.tar"), tmp_path, spec=envelope_spec(), backend=Envelope())
+    paths = TarPaths(tmp_path, "a")
+    manifest = read_manifest(paths.manifest)
+    assert manifest is not None
+    lines = paths.committed.read_bytes()
+    for old, new, words in (
+        (b'"tokens":"<audio_', b'"tokens":"<audio_999', "line 1: 000.wav: expected a string of <audio_N>"),
+        (b'"tokens":"', b'"tokens":"<audio_1><audio_1><audio_1>', "line 1: 000.wav: 40 samples became 43 tokens"),
+        (b'"levels":[', b'"levels":[1', "line 1: 000.wav: levels: expected a list, N in 100..355"),
+        (b'"levels":[', b'"levels":[100,', "line 1: 000.wav: levels has 4 items, expected 3"),
+    ):
+        paths.committed.write_bytes(lines.replace(old, new, 1))
+        assert (validate_file(paths.committed, manifest, envelope_spec()).fault or "").startswith(words)

@@ -253,8 +253,8 @@ CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
     "huge token": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[99999,"), "found 1 lists of [40] in 0..99999"),
     "negative token": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[-1,"), "found 1 lists of [40] in -1..255"),
     "token lost": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[["), "found 1 lists of [39]"),
-    "wrong codebooks": (lambda p: edit(p, b'"token_shape":[1,', b'"token_shape":[8,'), "token_shape is [8, 40]"),
-    "no frames": (lambda p: edit(p, b'"token_shape":[1,40]', b'"token_shape":[1,0]'), "token_shape is [1, 0]"),
+    "wrong codebooks": (lambda p: edit(p, b'"token_shape":[1,', b'"token_shape":[8,'), "token_shape is [8,40]"),
+    "no frames": (lambda p: edit(p, b'"token_shape":[1,40]', b'"token_shape":[1,0]'), "token_shape is [1,0]"),
     "wrong sample count": (lambda p: edit(p, b'"num_samples":40', b'"num_samples":48'), "48 samples became 40 frames"),
     "absurd shape": (
         lambda p: (
@@ -269,7 +269,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
         lambda p: edit(p, b"{", b'{"metadata":' + b'{"a":' * 9000 + b"1" + b"}" * 9000 + b","),
         "line 1: not a record",
     ),
-    "unknown field": (lambda p: edit(p, b"{", b'{"more":1,'), "line 1: not a record"),
+    "unknown field": (lambda p: edit(p, b"{", b'{"more":1,'), "it has the keys ['more', 'tokens'"),
     "unknown error kind": (
         lambda p: (rewrite(p, lambda lines: [line.replace(b'"decode"', b'"weird"') for line in lines]), vouch(p)),
         "line 3: not a record",

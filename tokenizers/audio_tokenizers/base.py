@@ -1,7 +1,9 @@
-"""The protocol between the pipeline and a codec: what a backend declares, and what it does.
+"""The protocol between the pipeline and a model: what a backend declares, and what it does.
 
 A backend comes in two parts, so that planning on a login node needs neither torch nor a GPU: a factory that describes
-it from its options and files, and the loaded backend that encodes waveforms.
+it from its options and files, and the loaded backend. A codec with one grid of codes encodes waveforms, which may be
+fragments of a clip (FrameBackend); whatever needs the whole clip, its transcript, or several keys of a record takes
+utterances (ClipBackend).
 """
 
 from __future__ import annotations
@@ -14,17 +16,51 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Backend", "BackendFactory", "BackendInfo", "Batching", "Codes", "MonoRule", "Options", "Scalar", "Waveform"]
+__all__ = [
+    "Audio",
+    "Backend",
+    "BackendFactory",
+    "BackendInfo",
+    "Batching",
+    "ClipBackend",
+    "Codes",
+    "Decoder",
+    "DecodingFactory",
+    "Features",
+    "Field",
+    "Form",
+    "FrameBackend",
+    "MonoRule",
+    "Options",
+    "Scalar",
+    "Utterance",
+    "Values",
+    "Waveform",
+]
 
 Waveform = npt.NDArray[np.float32]
 """float32 [samples], mono, at the backend's sample rate."""
 
+Audio = npt.NDArray[np.floating[Any]]
+"""float32 or float64 [samples], mono, at the backend's sample rate."""
+
 Codes = npt.NDArray[np.integer[Any]]
 """integers [codebooks, frames], each in 0..codebook_size-1."""
+
+Features = npt.NDArray[np.floating[Any]]
+"""float16 or float32 [rows, width]."""
+
+Values = Mapping[str, Codes | Features]
+"""What one clip became: for each Field, in their order, its array (Form says of which shape)."""
 
 Scalar = str | int | float | bool | None
 Options = Mapping[str, Scalar]
 MonoRule = Literal["mean", "first"]
+
+Form = Literal["codes", "list", "audio_string", "features"]
+"""How a field's array is written. `codes`: integers [codebooks, frames] as a list of lists, with `token_shape` beside it;
+`list`: integers [items] as a flat list; `audio_string`: integers [items] as "<audio_7><audio_1031>"; `features`: floats
+[rows, width] in NAME.safetensors, the record saying key, shape and dtype."""
 
 
 class Batching(str, enum.Enum):
@@ -35,38 +71,67 @@ class Batching(str, enum.Enum):
     ANY = "any"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One key of a record, and what may stand there."""
+
+    name: str
+    form: Form
+    width: int = 1
+    """Codebooks of `codes`, columns of `features`."""
+    lowest: int = 0
+    codebook_size: int = 0
+    """Integers are in lowest..lowest+codebook_size-1."""
+    items: int | None = None
+    """Frames, items or rows of every clip, where that does not depend on its length."""
+    samples_per_item: float | None = None
+    """Samples at the backend's rate per frame, item or row; None where they have nothing to do with one another."""
+    slack: float = 2
+    """By how many items a clip may be off that rate; more means that audio is missing."""
+    dtype: Literal["", "float16", "float32"] = ""
+    """Of `features`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendInfo:
     """What the pipeline needs to know of a backend, and all that decides the value of its tokens."""
 
     name: str
     sample_rate: int
-    """Hz of the waveforms that `encode` takes."""
+    """Hz of the waveforms that it takes."""
     hop_length: int
     """Samples per frame at `sample_rate`; the frame rate is their quotient."""
-    codebooks: int
-    codebook_size: int
+    fields: tuple[Field, ...]
+    """The keys of its records; a FrameBackend has one, `tokens`, of form `codes`."""
     mono: MonoRule
     """`mean` of the channels, or the `first` one."""
     min_samples: int
     """Shorter clips, counted at `sample_rate`, are records of kind `too_short`."""
-    max_tokens_per_fragment: int
-    """Default fragment length in frames; a longer clip is cut into fragments that overlap."""
-    num_tokens_overlap: int
+    max_tokens_per_fragment: int | None
+    """Default fragment length in frames; a longer clip is cut into fragments that overlap. None: a ClipBackend, which gets
+    whole clips only."""
+    num_tokens_overlap: int = 0
     """Default overlap in frames, dropped on each inner side of a fragment."""
     batching: Batching
     max_batch: int
-    """Most waveforms that one `encode` call may get."""
+    """Most waveforms or utterances that one call may get."""
+    needs_text: bool = False
+    """A clip without a transcript is a record of kind `no_text`."""
     recipe: Mapping[str, Scalar]
     """Whatever else decides a token: weights by hash, dtype, padding rule, package versions."""
 
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second."""
-        return self.sample_rate / self.hop_length
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A whole clip."""
+
+    wave: Audio
+    """[samples], mono, as `ClipBackend.resample` gave it."""
+    text: str | None = None
+    """Its transcript, where it has one."""
 
 
-class Backend(Protocol):
+class FrameBackend(Protocol):
     """A loaded codec on one device."""
 
     @property
@@ -78,6 +143,23 @@ class Backend(Protocol):
 
         Raises ClipError where the data is at fault, InfrastructureError where the machine is.
         """
+
+
+class ClipBackend(Protocol):
+    """A loaded model that takes whole clips."""
+
+    @property
+    def info(self) -> BackendInfo:
+        """The same description that the factory gave for the same options and device."""
+
+    def resample(self, wave: Waveform, sample_rate: int) -> Audio:
+        """A whole clip from its file's `sample_rate` to the backend's, with the filter that upstream has before its model."""
+
+    def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+        """Encode a batch that `info.batching` allows; what each clip became. Raises as `FrameBackend.encode` does."""
+
+
+Backend = FrameBackend | ClipBackend
 
 
 class BackendFactory(Protocol):
@@ -99,3 +181,17 @@ class BackendFactory(Protocol):
 
     def load(self, options: Options, device: str) -> Backend:
         """Load weights onto `device`. Raises ModelFilesError."""
+
+
+class Decoder(Protocol):
+    """The way back, of a codec that has one."""
+
+    def decode(self, codes: Codes) -> Waveform:
+        """Codes [codebooks, frames] of a whole clip -> float32 [samples] at the backend's sample rate."""
+
+
+class DecodingFactory(BackendFactory, Protocol):
+    """A factory whose codec can be heard."""
+
+    def load_decoder(self, options: Options, device: str) -> Decoder:
+        """Load the decoder's weights onto `device`. Raises ModelFilesError."""

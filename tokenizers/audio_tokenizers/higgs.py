@@ -8,16 +8,15 @@ because the port's differs where the two branches disagree in frames: it pads by
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audio_tokenizers.base import BackendInfo, Batching, Codes, Options, Scalar, Waveform
-from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
+from audio_tokenizers.base import BackendInfo, Batching, Codes, Field, Options, Scalar, Waveform
+from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.higgs_decoder import HiggsDecoder
 from audio_tokenizers.higgs_files import (
     HUBERT_PAD,
     Checkpoint,
@@ -27,13 +26,13 @@ from audio_tokenizers.higgs_files import (
     weights_sha256,
 )
 from audio_tokenizers.higgs_weights import ATTENTION, load_encoder
+from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["FACTORY", "Higgs", "HiggsFactory"]
 
-DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 PACKAGES = ("torch", "torchaudio", "transformers")
 
 
@@ -44,45 +43,25 @@ class Higgs:
         self.info = info
         self._checkpoint = checkpoint
         self._device = device
-        _require_device(device)
-        try:
-            self._model = load_encoder(checkpoint, device)
-        except (MemoryError, RuntimeError) as error:
-            raise _machine_trouble(error, device) from None
+        require_device(device)
+        self._model = on_device(device, lambda: load_encoder(checkpoint, device))
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
         """One int16 array [codebooks, frames] per waveform; all waveforms of one call have the same length."""
         samples = waves[0].shape[0]
         if samples < self.info.min_samples:
             raise ClipError("too_short", f"{samples} samples, the Higgs tokenizer needs {self.info.min_samples}")
-        try:
-            return self._encode(np.stack(waves))
-        except (MemoryError, RuntimeError) as error:
-            trouble = _machine_trouble(error, self._device)
-        # Only here, past the except block, are the traceback and the activations in its frames gone.
-        _release_memory(self._device)
-        raise trouble
+        return on_device(self._device, lambda: self._encode(np.stack(waves)))
 
     def _encode(self, waves: np.ndarray[Any, np.dtype[np.float32]]) -> list[Codes]:
         """float32 [batch, samples] -> int16 [codebooks, frames] per item."""
         import torch
 
-        self._fix_arithmetic()
+        fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
         with torch.inference_mode():
             batch = torch.from_numpy(waves).to(self._device).unsqueeze(1)
             codes = self._codes(batch).to(torch.int16).cpu().numpy()
         return list(codes)
-
-    def _fix_arithmetic(self) -> None:
-        """Set what the recipe promises, on each call: the flags belong to the process, and others may turn them."""
-        import torch
-
-        tf32 = bool(self.info.recipe["tf32"])
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.allow_tf32 = tf32
-        # A benchmark picks kernels by their speed on the day.
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
 
     def _codes(self, batch: torch.Tensor) -> torch.Tensor:
         """float32 [batch, 1, samples] -> int64 [batch, codebooks, frames]."""
@@ -116,45 +95,6 @@ class Higgs:
         return features[:, :: checkpoint.semantic_stride, :].transpose(1, 2)
 
 
-def _require_device(device: str) -> None:
-    import torch
-
-    if not device.startswith("cuda"):
-        return
-    if not torch.cuda.is_available():
-        raise InfrastructureError(
-            f"device {device!r}: torch {torch.__version__} sees no CUDA device: is it a CUDA build, and has this job a GPU?"
-        )
-    count = torch.cuda.device_count()
-    if int(device.partition(":")[2] or 0) >= count:
-        raise InfrastructureError(f"device {device!r}: torch sees {count} CUDA device(s), numbered from 0")
-
-
-def _machine_trouble(error: MemoryError | RuntimeError, device: str) -> InfrastructureError:
-    """What to report if the machine is at fault; raises `error` again if it is not."""
-    import torch
-
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(r"allocate memory|ALLOC_FAILED", text):
-        return InfrastructureError(
-            f"out of memory on {device}: take a smaller --max-tokens-per-fragment, or more memory ({text})"
-        )
-    if device.startswith("cuda") and re.search(r"cuda|cudnn|cublas|nvrtc", text, re.IGNORECASE):
-        return InfrastructureError(f"CUDA failed on {device}; if it does again on this node, exclude the node ({text})")
-    raise error
-
-
-def _release_memory(device: str) -> None:
-    import torch
-
-    if device.startswith("cuda"):
-        try:
-            torch.cuda.empty_cache()
-        except RuntimeError:
-            # After an illegal access each call fails; the error that is on its way says so better.
-            return
-
-
 class HiggsFactory:
     """Describes and loads Higgs."""
 
@@ -176,22 +116,33 @@ class HiggsFactory:
         info, checkpoint = self._describe(options, device)
         return Higgs(info, checkpoint, device)
 
+    def load_decoder(self, options: Options, device: str) -> HiggsDecoder:
+        """The way back. Raises as `load` does, also if the weights are there but for the decoder's."""
+        info, checkpoint = self._describe(options, device)
+        return HiggsDecoder(checkpoint, device, tf32=bool(info.recipe["tf32"]))
+
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
         model_path, tf32 = options["model_path"], options["tf32"]
         if not isinstance(model_path, str) or not model_path:
             raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
         if not isinstance(tf32, bool):
             raise UsageError(f"tf32: expected true or false, found {tf32!r}")
-        if not DEVICE.fullmatch(device):
-            raise UsageError(f"device {device!r}: expected cpu, cuda or cuda:N")
+        check_device_name(device)
         checkpoint = open_checkpoint(model_path)
         config = json.dumps(checkpoint.config, sort_keys=True).encode()
         info = BackendInfo(
             name=self.name,
             sample_rate=checkpoint.sample_rate,
             hop_length=checkpoint.hop_length,
-            codebooks=checkpoint.codebooks,
-            codebook_size=checkpoint.codebook_size,
+            fields=(
+                Field(
+                    name="tokens",
+                    form="codes",
+                    width=checkpoint.codebooks,
+                    codebook_size=checkpoint.codebook_size,
+                    samples_per_item=checkpoint.hop_length,
+                ),
+            ),
             mono="mean",
             min_samples=shortest_clip(checkpoint),
             max_tokens_per_fragment=750,
@@ -209,17 +160,10 @@ class HiggsFactory:
                 "shift_padding": checkpoint.shift_padding,
                 "tf32": tf32,
                 "device": device.partition(":")[0],
-                **{package: _version(package) for package in PACKAGES},
+                **package_versions(PACKAGES, "higgs"),
             },
         )
         return info, checkpoint
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise UsageError(f"the higgs backend needs {package}: pip install 'tar2tokens[higgs]'") from None
 
 
 FACTORY = HiggsFactory()

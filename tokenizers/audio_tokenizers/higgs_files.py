@@ -9,20 +9,14 @@ Nothing here imports torch, so that a run can be planned on a login node. The la
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
-import json
 import math
-import re
-import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.model_files import CONFIG, check_whole, files_sha256, find_model, read_json
 
 __all__ = ["Checkpoint", "Layout", "acoustic_frames", "open_checkpoint", "shortest_clip", "weights_sha256"]
 
@@ -32,13 +26,11 @@ HUBERT_HOP = 320
 """Samples per HuBERT frame, the product of its convolution strides."""
 HUBERT_PAD = 160
 """Zeros that both implementations put on each side of what HuBERT hears."""
-CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 HUB_PATTERNS: Mapping[Layout, Sequence[str]] = {
     "original": ("model.pth",),
     "transformers": ("model.safetensors", INDEX, "model-*.safetensors"),
 }
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MODEL_TYPE = "higgs_audio_v2_tokenizer"
 ORIGINAL_KEYS = {
     *(
@@ -122,75 +114,17 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
     Raises ModelFilesError on anything that could not be loaded later: it costs no torch to find that out now.
     """
-    path = Path(model_path).expanduser()
-    if path.exists() or model_path.startswith(("/", ".", "~")):
-        if not path.is_dir():
-            found = "a file" if path.exists() else "nothing"
-            raise ModelFilesError(f"{path}: expected a directory with config.json and weights, found {found}")
-        return _read_directory(path)
-    if HUB_ID.fullmatch(model_path):
-        return _read_directory(_hub_directory(model_path))
-    raise ModelFilesError(
-        f"model_path {model_path!r}: there is no such directory, and it is no Hugging Face id of the form owner/name"
-    )
+    return _read_directory(find_model(model_path, _hub_patterns, _read_directory))
 
 
-@functools.lru_cache(maxsize=16)
-def _sha256(paths: tuple[Path, ...], _state: tuple[tuple[int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    block = memoryview(bytearray(1 << 20))
-    for path in paths:
-        with path.open("rb") as file:
-            while count := file.readinto(block):
-                digest.update(block[:count])
-    return digest.hexdigest()
+def _hub_patterns(directory: Path) -> Sequence[str]:
+    """Which weights to ask for, once the config is there: a repository may hold both layouts."""
+    return HUB_PATTERNS[_layout(read_json(directory / CONFIG))]
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
     """Hex SHA-256 of the bytes of the weights file, or of all shards in order; read once per process and version."""
-    stats = [path.stat() for path in checkpoint.weights]
-    return _sha256(checkpoint.weights, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
-
-
-def _hub_directory(repo_id: str) -> Path:
-    """The snapshot of a hub repository, from the local cache if it is whole there, else downloaded."""
-    from huggingface_hub import snapshot_download
-
-    def snapshot(*, offline: bool) -> Path:
-        # First the config alone: it says which weights to ask for, and a repository may hold both layouts.
-        directory = Path(snapshot_download(repo_id, allow_patterns=[CONFIG], local_files_only=offline))
-        patterns = [CONFIG, *HUB_PATTERNS[_layout(_read_json(directory / CONFIG))]]
-        directory = Path(snapshot_download(repo_id, allow_patterns=patterns, local_files_only=offline))
-        _read_directory(directory)
-        return directory
-
-    # Not there, or there in part: a cache entry may well lack the weights.
-    with contextlib.suppress(OSError, ValueError, ModelFilesError):
-        return snapshot(offline=True)
-    try:
-        return snapshot(offline=False)
-    except (OSError, ValueError, RuntimeError, ModelFilesError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    raise ModelFilesError(
-        f"{repo_id} is not in the local Hugging Face cache, and could not be downloaded ({reason}): run `hf download "
-        f"{repo_id}` where there is network, or put config.json and model.pth (or model.safetensors) into a "
-        "directory and give it as --model-path DIRECTORY"
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        found = ", ".join(sorted(entry.name for entry in path.parent.iterdir())[:5]) or "nothing"
-        raise ModelFilesError(
-            f"{path}: missing; expected config.json with model.pth or model.safetensors, found {found}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelFilesError(f"{path}: expected JSON, found something else or a cut file ({error})") from None
-    if not isinstance(value, dict):
-        raise ModelFilesError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
+    return files_sha256(checkpoint.weights)
 
 
 def _layout(config: Mapping[str, Any]) -> Layout:
@@ -199,7 +133,7 @@ def _layout(config: Mapping[str, Any]) -> Layout:
 
 def _read_directory(directory: Path) -> Checkpoint:
     path = directory / CONFIG
-    config = _read_json(path)
+    config = read_json(path)
     layout = _layout(config)
     fields = _Fields(path, config)
     strides, codebooks, codebook_size = (_transformers_shape if layout == "transformers" else _original_shape)(fields)
@@ -294,7 +228,7 @@ def _find_weights(directory: Path, layout: Layout) -> tuple[Path, ...]:
     if layout == "original":
         names = ["model.pth"]
     elif not (directory / "model.safetensors").exists() and (directory / INDEX).exists():
-        shards = _read_json(directory / INDEX).get("weight_map")
+        shards = read_json(directory / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelFilesError(f"{directory / INDEX}: expected an object 'weight_map', found {type(shards).__name__}")
         names = sorted({str(name) for name in shards.values()})
@@ -304,36 +238,5 @@ def _find_weights(directory: Path, layout: Layout) -> tuple[Path, ...]:
         if not (directory / name).is_file():
             found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5])
             raise ModelFilesError(f"{directory / name}: missing: config.json is of the {layout} layout; found {found}")
-        _check_whole(directory / name)
+        check_whole(directory / name)
     return tuple(directory / name for name in names)
-
-
-def _check_whole(path: Path) -> None:
-    """Raises ModelFilesError on a file that is cut or no weights at all, from its first and last bytes alone."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(64)
-        if head.startswith(b"version https://git-lfs"):
-            raise ModelFilesError(f"{path}: a git-lfs pointer instead of weights: run `git lfs pull` in {path.parent}")
-        if path.suffix == ".pth":
-            if head.startswith(b"PK") and not zipfile.is_zipfile(path):
-                raise ModelFilesError(f"{path}: cut after {size} bytes, its zip directory is missing: download it again")
-            # torch wrote bare pickles before 1.6.
-            if not head.startswith((b"PK", b"\x80")):
-                raise ModelFilesError(f"{path}: expected a file of torch.save, found one that begins with {head[:8]!r}")
-            return
-        # https://github.com/huggingface/safetensors: 8 bytes of header length, a JSON header, the data.
-        header_size = struct.unpack("<Q", head[:8])[0] if size >= 8 else 0
-        if not 2 <= header_size <= 100_000_000 or head[8:9] != b"{":
-            raise ModelFilesError(f"{path}: expected a safetensors file, found one that begins with {head[:8]!r}")
-        file.seek(8)
-        try:
-            header = json.loads(file.read(header_size))
-            expected = (
-                8 + header_size + max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
-            )
-        except (ValueError, KeyError, TypeError):
-            expected = None
-    if expected != size:
-        wanted = "a whole header" if expected is None else f"{expected} bytes"
-        raise ModelFilesError(f"{path}: expected {wanted}, found a file of {size} bytes: download it again")

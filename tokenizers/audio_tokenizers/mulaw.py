@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from audio_tokenizers.base import BackendInfo, Batching, Codes, Options, Scalar, Waveform
+from audio_tokenizers.base import BackendInfo, Batching, Codes, Field, Options, Scalar, Waveform
 
-__all__ = ["FACTORY", "MuLaw", "MuLawFactory", "mu_law_codes"]
+__all__ = ["FACTORY", "MuLaw", "MuLawDecoder", "MuLawFactory", "mu_law_codes"]
 
 MU = 255
 SAMPLE_RATE = 8000
@@ -46,6 +46,16 @@ class MuLaw:
         return [mu_law_codes(wave)[np.newaxis, :] for wave in waves]
 
 
+class MuLawDecoder:
+    """The way back, as `torchaudio.functional.mu_law_decoding` defines it."""
+
+    def decode(self, codes: Codes) -> Waveform:
+        """uint8 [1, samples] -> float32 [samples] in [-1, 1]."""
+        signal = 2 * codes[0].astype(np.float64) / MU - 1
+        wave: Waveform = np.copysign(np.expm1(np.abs(signal) * np.log1p(MU)) / MU, signal).astype(np.float32)
+        return wave
+
+
 class MuLawFactory:
     """Describes and makes MuLaw."""
 
@@ -58,8 +68,7 @@ class MuLawFactory:
             name=self.name,
             sample_rate=SAMPLE_RATE,
             hop_length=1,
-            codebooks=1,
-            codebook_size=MU + 1,
+            fields=(Field(name="tokens", form="codes", codebook_size=MU + 1, samples_per_item=1),),
             mono="mean",
             min_samples=1,
             max_tokens_per_fragment=60 * SAMPLE_RATE,
@@ -72,6 +81,10 @@ class MuLawFactory:
     def load(self, options: Options, device: str) -> MuLaw:
         """There is nothing to load."""
         return MuLaw(self.describe(options, device))
+
+    def load_decoder(self, options: Options, device: str) -> MuLawDecoder:
+        """There is nothing to load."""
+        return MuLawDecoder()
 
 
 FACTORY = MuLawFactory()

@@ -1,0 +1,152 @@
+"""The floats of a tar's clips: NAME.safetensors, and how it grows while the tar is worked on.
+
+A safetensors file begins with a header of all its tensors, which nobody knows before the last clip. So an attempt appends
+bare arrays, in the order of its lines, to a file of its own beside its lines' one (jobs/ledger.py tells the names, which
+follow the same rules); the lines say what stands where, with a checksum. A take-over copies what the good lines speak of.
+The commit writes the header and copies the arrays behind it, under a private name again, and renames that.
+
+Format: https://github.com/huggingface/safetensors (8 bytes of header length, a JSON header padded with spaces, the data).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from audio_tokenizers.base import Features
+from jobs.fileops import FileOps
+from jobs.outputs import TarPaths
+from jobs.values import FeatureRef
+
+__all__ = ["FeatureFile", "FeatureSource", "features_fault"]
+
+COPY_BYTES = 4 << 20
+DTYPES = {"float16": "F16", "float32": "F32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A finished NAME.safetensors."""
+
+    size: int
+    sha256: str
+
+
+class FeatureSource:
+    """The arrays of an earlier attempt, read in order. There may be none."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO | None = None
+        with suppress(FileNotFoundError):
+            self._file = path.open("rb")
+
+    def read(self, refs: Sequence[FeatureRef]) -> list[bytes] | None:
+        """The bytes of the next arrays; None if they are not all there as they were written."""
+        found = []
+        for ref in refs:
+            data = self._file.read(ref.size) if self._file is not None else b""
+            if len(data) != ref.size or zlib.crc32(data) != ref.crc32:
+                return None
+            found.append(data)
+        return found
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
+
+
+class FeatureFile:
+    """One attempt's arrays of one tar."""
+
+    def __init__(self, paths: TarPaths, attempt: str, ops: FileOps) -> None:
+        self.private = paths.private_features(attempt)
+        self.finished = paths.private_features(attempt, finished=True)
+        self._ops = ops
+        self._refs: list[FeatureRef] = []
+        self._fd = ops.create(self.private)
+
+    def append(self, refs: Iterable[FeatureRef], arrays: Iterable[bytes | Features]) -> None:
+        """Append the arrays of one line, before the line itself is written."""
+        for array in arrays:
+            self._ops.write(self._fd, array if isinstance(array, bytes) else array.tobytes())
+        self._refs.extend(refs)
+
+    def sync(self) -> None:
+        """Make all arrays so far survive a power loss."""
+        self._ops.fsync(self._fd)
+
+    def finish(self) -> Written:
+        """Write the safetensors file, under the private name `finished`."""
+        header = _header(self._refs)
+        digest = hashlib.sha256(header)
+        fd = self._ops.create(self.finished)
+        try:
+            self._ops.write(fd, header)
+            size = len(header)
+            with self.private.open("rb") as file:
+                while piece := file.read(COPY_BYTES):
+                    self._ops.write(fd, piece)
+                    digest.update(piece)
+                    size += len(piece)
+            self._ops.fsync(fd)
+        finally:
+            os.close(fd)
+        return Written(size, digest.hexdigest())
+
+    def remove(self) -> None:
+        """Remove both private names."""
+        self._ops.unlink(self.private)
+        self._ops.unlink(self.finished)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _header(refs: Iterable[FeatureRef]) -> bytes:
+    tensors: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for ref in refs:
+        tensors[ref.key] = {
+            "dtype": DTYPES[ref.dtype],
+            "shape": list(ref.shape),
+            "data_offsets": [offset, offset + ref.size],
+        }
+        offset += ref.size
+    text = json.dumps(tensors, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def features_fault(path: Path, refs: Sequence[FeatureRef], sha256: str) -> str | None:
+    """What is wrong with a committed NAME.safetensors whose lines hold `refs`, or None; not there is wrong too."""
+    header = _header(refs)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            if file.read(len(header)) != header:
+                return f"{path.name} has another header than its lines ask for"
+            digest.update(header)
+            for ref in refs:
+                data = file.read(ref.size)
+                if zlib.crc32(data) != ref.crc32:
+                    return f"{path.name}: the tensor {ref.key} is damaged or cut"
+                digest.update(data)
+            if file.read(1):
+                return f"{path.name} is longer than its lines ask for"
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    if digest.hexdigest() != sha256:
+        return f"the sha256 of {path.name} is {digest.hexdigest()[:16]}..., its manifest says {sha256[:16]}..."
+    return None

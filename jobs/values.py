@@ -1,0 +1,220 @@
+"""What one clip became, between a backend's arrays and the JSON of a record's keys; which keys there are, its Fields say.
+
+A key may hold codes ([codebooks, frames], with their shape in a second key), a flat list, a string of <audio_N>, or a
+FeatureRef that says where in NAME.safetensors an array of floats stands.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
+
+import msgspec
+import numpy as np
+import orjson
+
+from audio_tokenizers.base import Codes, Features, Field, Values
+from jobs.records import codes_to_json, token_fault
+
+__all__ = [
+    "FeatureRef",
+    "array_fault",
+    "check_counts",
+    "feature_refs",
+    "to_json",
+    "value_keys",
+    "values_fault",
+]
+
+AUDIO_STRING = re.compile(rb'"(?:<audio_(?:0|[1-9][0-9]*)>)+"')
+AUDIO_NUMBER = re.compile(rb"[0-9]+")
+SHAPE = re.compile(rb"\[(0|[1-9][0-9]{0,17}),(0|[1-9][0-9]{0,17})\]")
+
+
+class FeatureRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the floats of one key stand: the tensor `key` of NAME.safetensors."""
+
+    key: str
+    shape: tuple[int, int]
+    """[rows, width]"""
+    dtype: Literal["float16", "float32"]
+    crc32: int
+    """Of the tensor's bytes, little-endian: what a power loss took shows here."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
+
+    @classmethod
+    def of(cls, array: Features, key: str) -> FeatureRef:
+        """The reference to an array that `feature_bytes` writes."""
+        dtype: Literal["float16", "float32"] = "float16" if array.dtype == np.float16 else "float32"
+        return cls(key=key, shape=(array.shape[0], array.shape[1]), dtype=dtype, crc32=zlib.crc32(array.tobytes()))
+
+
+_ref_decoder = msgspec.json.Decoder(FeatureRef)
+
+
+def _shape_key(field: Field) -> str:
+    """`tokens` -> `token_shape`."""
+    return f"{field.name.removesuffix('s')}_shape"
+
+
+def value_keys(fields: Sequence[Field]) -> list[str]:
+    """The keys of a record between its sample rate and its text, in their order."""
+    return [key for field in fields for key in ((field.name, _shape_key(field)) if field.form == "codes" else (field.name,))]
+
+
+def array_fault(fields: Sequence[Field], values: Values) -> str | None:
+    """Why a backend's arrays are not what it declared, or None."""
+    if list(values) != [field.name for field in fields]:
+        return f"the keys {list(values)} instead of {[field.name for field in fields]}"
+    for field in fields:
+        array = values[field.name]
+        if field.form == "features":
+            if array.ndim != 2 or array.shape[1] != field.width or not len(array) or str(array.dtype) != field.dtype:
+                return (
+                    f"{field.name} of shape {list(array.shape)} and type {array.dtype}: expected {field.dtype} "
+                    f"[rows, {field.width}]"
+                )
+            continue
+        shaped = (array.ndim == 2 and array.shape[0] == field.width) if field.form == "codes" else array.ndim == 1
+        if not shaped or not array.size or array.dtype.kind not in "iu" or not _in_range(field, array):
+            expected = f"[{field.width}, frames]" if field.form == "codes" else "[items]"
+            return (
+                f"{field.name} of shape {list(array.shape)} and type {array.dtype}, or out of range: expected integers "
+                f"{expected} in {_range(field)}"
+            )
+    return None
+
+
+def _in_range(field: Field, codes: Codes | Features) -> bool:
+    return int(codes.min()) >= field.lowest and int(codes.max()) < field.lowest + field.codebook_size
+
+
+def _range(field: Field) -> str:
+    return f"{field.lowest}..{field.lowest + field.codebook_size - 1}"
+
+
+def to_json(
+    fields: Sequence[Field], values: Values, index: int
+) -> tuple[dict[str, bytes], list[tuple[FeatureRef, Features]]]:
+    """The JSON of a record's keys, and the arrays that go beside it, for the clip numbered `index` in its tar."""
+    json: dict[str, bytes] = {}
+    features: list[tuple[FeatureRef, Features]] = []
+    for field in fields:
+        array = values[field.name]
+        if field.form == "features":
+            floats = cast("Features", array)
+            ref = FeatureRef.of(floats, f"{index}/{field.name}")
+            features.append((ref, floats))
+            json[field.name] = msgspec.json.encode(ref)
+        elif field.form == "audio_string":
+            json[field.name] = b'"' + b"".join(b"<audio_%d>" % code for code in array.tolist()) + b'"'
+        else:
+            json[field.name] = codes_to_json(cast("Codes", array))
+            if field.form == "codes":
+                json[_shape_key(field)] = b"[%d,%d]" % array.shape
+    return json, features
+
+
+def feature_refs(fields: Sequence[Field], values: Mapping[str, msgspec.Raw]) -> list[FeatureRef]:
+    """The references among a valid record's values, in the order of their arrays."""
+    return [_ref_decoder.decode(values[field.name]) for field in fields if field.form == "features"]
+
+
+def values_fault(fields: Sequence[Field], values: Mapping[str, msgspec.Raw]) -> str | None:
+    """What is wrong with the JSON of a record's keys, or None. Exactly what `to_json` writes is right."""
+    if list(values) != value_keys(fields):
+        return f"it has the keys {list(values)}, expected {value_keys(fields)}"
+    for field in fields:
+        text = bytes(values[field.name])
+        if field.form == "codes":
+            shape = codes_shape(field, values)
+            if shape is None:
+                found = bytes(values[_shape_key(field)])[:30].decode(errors="backslashreplace")
+                return f"{_shape_key(field)} is {found}, expected [{field.width}, frames]"
+            fault = token_fault(text, shape, field.codebook_size)
+        elif field.form == "features":
+            fault = _ref_fault(field, text)
+        else:
+            fault = _items_fault(field, text)
+        if fault is not None:
+            return fault if field.name == "tokens" else f"{field.name}: {fault}"
+    return None
+
+
+def codes_shape(field: Field, values: Mapping[str, msgspec.Raw]) -> tuple[int, int] | None:
+    """[codebooks, frames] as the record has it, if it is a shape at all and of the field's width."""
+    match = SHAPE.fullmatch(bytes(values[_shape_key(field)]))
+    if match is None or int(match[1]) != field.width or match[2] == b"0":
+        return None
+    return int(match[1]), int(match[2])
+
+
+def _items_fault(field: Field, text: bytes) -> str | None:
+    expected = f"expected {'a string of <audio_N>' if field.form == 'audio_string' else 'a list'}, N in {_range(field)}"
+    codes = _items(field, text)
+    if codes is None:
+        return f"{expected}, found {text[:30].decode(errors='backslashreplace')}..."
+    if not _in_range(field, codes):
+        return f"{expected}, found {codes.min()}..{codes.max()}"
+    return None
+
+
+def _items(field: Field, text: bytes) -> Codes | None:
+    """The integers of a flat list or an audio string, None if `to_json` would not have written it so."""
+    if field.form == "audio_string":
+        if not AUDIO_STRING.fullmatch(text):
+            return None
+        numbers = AUDIO_NUMBER.findall(text)
+        return np.array(numbers, dtype=np.int64) if max(map(len, numbers)) < 18 else None
+    try:
+        items = orjson.loads(text)
+        codes = np.array(items)
+    except (orjson.JSONDecodeError, ValueError):
+        return None
+    if codes.ndim != 1 or not codes.size or codes.dtype.kind not in "iu" or codes_to_json(codes) != text:
+        return None
+    return codes
+
+
+def _ref_fault(field: Field, text: bytes) -> str | None:
+    expected = f"expected the key, shape [rows, {field.width}], type {field.dtype} and crc32 of an array"
+    try:
+        ref = _ref_decoder.decode(text)
+    except msgspec.DecodeError as error:
+        return f"{expected}: {error}"
+    if ref.shape[0] < 1 or ref.shape[1] != field.width or ref.dtype != field.dtype or msgspec.json.encode(ref) != text:
+        return f"{expected}, found {text[:60].decode(errors='backslashreplace')}..."
+    return None
+
+
+def check_counts(fields: Sequence[Field], values: Mapping[str, msgspec.Raw], num_samples: int) -> str | None:
+    """Why valid values are too many or too few for a clip of `num_samples`, or None."""
+    for field in fields:
+        if field.items is None and field.samples_per_item is None:
+            continue
+        items = _count(field, values)
+        if field.items is not None and items != field.items:
+            return f"{field.name} has {items} items, expected {field.items}"
+        if field.samples_per_item is not None and abs(items - num_samples / field.samples_per_item) > field.slack:
+            return f"{num_samples} samples became {items} {_unit(field)}, expected about one per {field.samples_per_item:g}"
+    return None
+
+
+def _unit(field: Field) -> str:
+    return "frames" if field.form == "codes" else "rows" if field.form == "features" else f"{field.name}"
+
+
+def _count(field: Field, values: Mapping[str, msgspec.Raw]) -> int:
+    text = bytes(values[field.name])
+    if field.form == "codes":
+        shape = codes_shape(field, values)
+        return shape[1] if shape else 0
+    if field.form == "features":
+        return _ref_decoder.decode(text).shape[0]
+    return text.count(b"<") if field.form == "audio_string" else text.count(b",") + 1

@@ -1,0 +1,94 @@
+"""What every torch backend does alike: check its device, fix the arithmetic, and tell a broken machine from bad data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+
+__all__ = ["check_device_name", "fix_arithmetic", "on_device", "package_versions", "require_device"]
+
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+T = TypeVar("T")
+
+
+def check_device_name(device: str) -> None:
+    """Raise UsageError unless `device` is cpu, cuda or cuda:N. Imports no torch."""
+    if not DEVICE.fullmatch(device):
+        raise UsageError(f"device {device!r}: expected cpu, cuda or cuda:N")
+
+
+def package_versions(packages: Iterable[str], extra: str) -> dict[str, str]:
+    """Versions for the recipe. Raises UsageError that names the extra to install."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            raise UsageError(f"this backend needs {package}: pip install 'tar2tokens[{extra}]'") from None
+    return found
+
+
+def require_device(device: str) -> None:
+    """Raise InfrastructureError unless torch sees `device`."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return
+    if not torch.cuda.is_available():
+        raise InfrastructureError(
+            f"device {device!r}: torch {torch.__version__} sees no CUDA device: is it a CUDA build, and has this job a GPU?"
+        )
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise InfrastructureError(f"device {device!r}: torch sees {count} CUDA device(s), numbered from 0")
+
+
+def fix_arithmetic(*, tf32: bool) -> None:
+    """Set what the recipe promises. On each call: the flags belong to the process, and others may turn them."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    # A benchmark picks kernels by their speed on the day.
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def on_device(device: str, work: Callable[[], T]) -> T:
+    """`work()`, with errors of the machine as InfrastructureError; all others pass."""
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        trouble = _machine_trouble(error, device)
+    # Only here, past the except block, are the traceback and the activations in its frames gone.
+    _release_memory(device)
+    raise trouble
+
+
+def _machine_trouble(error: MemoryError | RuntimeError, device: str) -> InfrastructureError:
+    """What to report if the machine is at fault; raises `error` again if it is not."""
+    import torch
+
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(r"allocate memory|ALLOC_FAILED", text):
+        return InfrastructureError(
+            f"out of memory on {device}: take a smaller --max-tokens-per-fragment or --max-duration, or more memory ({text})"
+        )
+    if device.startswith("cuda") and re.search(r"cuda|cudnn|cublas|nvrtc", text, re.IGNORECASE):
+        return InfrastructureError(f"CUDA failed on {device}; if it does again on this node, exclude the node ({text})")
+    raise error
+
+
+def _release_memory(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda"):
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            # After an illegal access each call fails; the error that is on its way says so better.
+            return
