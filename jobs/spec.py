@@ -140,7 +140,7 @@ def make_spec(
         extensions=normalise_extensions(extensions or preset.extensions or AUDIO_EXTENSIONS),
         recipe={
             **info.recipe,
-            "resampler": RESAMPLER,
+            **({} if info.max_tokens_per_fragment is None else {"resampler": RESAMPLER}),  # whole clips have their backend's
             **{package: importlib.metadata.version(package) for package in DECODERS},
         },
         options=complete,

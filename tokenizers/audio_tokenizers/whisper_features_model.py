@@ -1,0 +1,96 @@
+"""Whisper's encoder from a checkpoint, without its decoder, and the states of one window."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from audio_tokenizers.base import Audio
+from audio_tokenizers.errors import ModelFilesError, UsageError
+from audio_tokenizers.weights import load_strictly, read_tensors
+from audio_tokenizers.whisper_features_files import SAMPLE_RATE, Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ATTENTION", "WhisperEncoder"]
+
+ATTENTION = "sdpa"
+UNUSED = ("model.decoder.", "decoder.", "proj_out.")
+"""The decoder, and the head that shares its embedding."""
+
+
+class WhisperEncoder:
+    """Mel and encoder of transformers in float32: the encoder on `device`, the mel always on the CPU."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
+        import transformers
+
+        self._device = device
+        self._window = checkpoint.window
+        extractor: Any = transformers.WhisperFeatureExtractor
+        self._extractor = extractor(feature_size=checkpoint.mel_bins)
+        self._encoder = _load_encoder(checkpoint, device)
+
+    def states(self, wave: Audio, layer: int | None) -> list[torch.Tensor]:
+        """float32 [positions, width] on the device, of at most one window [samples] at 16 kHz.
+
+        That which enters `layer` (hidden_states[layer] of transformers; 0 is the embedding), unless that is None, and the
+        final one, behind the last layer norm.
+        """
+        import torch
+
+        seen: list[torch.Tensor] = []
+        with torch.inference_mode():
+            mel = torch.from_numpy(self._mel(wave)).to(self._device)
+            hook = layer is not None and self._encoder.layers[layer].register_forward_pre_hook(
+                lambda _, inputs: seen.append(inputs[0])
+            )
+            try:
+                seen.append(self._encoder(mel).last_hidden_state)
+            finally:
+                if hook:
+                    hook.remove()
+        return [state[0] for state in seen]
+
+    def _mel(self, wave: Audio) -> npt.NDArray[np.float32]:
+        """float32 [1, mel_bins, 2 * positions]: log mel of the wave behind which zeros fill the window."""
+        mel: npt.NDArray[np.float32] = self._extractor(
+            wave, sampling_rate=SAMPLE_RATE, max_length=self._window, return_tensors="np"
+        ).input_features
+        return mel
+
+
+def _load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - its modules have no types
+    """A WhisperEncoder of transformers in float32 on `device`. Raises ModelFilesError on whatever does not fit."""
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
+
+    state: dict[str, torch.Tensor] = {}
+    for path in checkpoint.weights:
+        state |= read_tensors(path, unused=UNUSED)
+    try:
+        config: Any = WhisperConfig.from_dict(dict(checkpoint.config))
+        config._attn_implementation = ATTENTION  # noqa: SLF001 - the constructor takes it from here
+        # Without storage: random weights for 637 million parameters would cost more than reading the real ones.
+        with torch.device("meta"):
+            encoder: Any = Encoder(config)
+    # Newer versions check the types of a config, older ones stumble over it where it is used.
+    except (StrictDataclassError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelFilesError(f"{checkpoint.config_path}: transformers refuses this config ({reason})") from None
+    if stray := {name for name, _ in encoder.named_buffers()} - set(encoder.state_dict()):
+        # What is in no file would stay as empty as to_empty makes it.
+        raise UsageError(
+            f"transformers {version('transformers')}: its Whisper encoder computes {', '.join(sorted(stray))}, which this "
+            "backend does not know: install 5.23"
+        )
+    encoder = encoder.to_empty(device=device).float()
+    named = {name.removeprefix("model.").removeprefix("encoder."): tensor for name, tensor in state.items()}
+    load_strictly(encoder, named, checkpoint.weights[0])
+    return encoder.eval().requires_grad_(requires_grad=False)
