@@ -62,7 +62,7 @@ def open_checkpoint(model_path: str, tokenizer_path: str | None) -> Checkpoint:
     `tokenizer_path` is the .tiktoken file; None looks in the directory, then in openai-whisper. Raises ModelFilesError on
     anything that could not be loaded later, or that does not fit together.
     """
-    directory = find_model(model_path, lambda _: (WEIGHTS,), _check_directory, hub_first=(CONFIG,))
+    directory = find_model(model_path, lambda _: (WEIGHTS,), _check_directory, hub_first=(CONFIG,), layout=LAYOUT)
     _check_directory(directory)
     path = directory / CONFIG
     config = _Config(path)

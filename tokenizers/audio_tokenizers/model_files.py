@@ -32,27 +32,33 @@ def find_model(
     check: Callable[[Path], object],
     *,
     hub_first: Sequence[str] = (CONFIG,),
+    layout: str = "a directory with config.json and model.pth (or model.safetensors)",
 ) -> Path:
     """The directory `model_path`, or the snapshot of the hub id, downloaded only if the local cache lacks it.
 
     Of a hub repository the files `hub_first` are asked for, then what `hub_patterns` names after a look at those; `check`
-    raises ModelFilesError where a directory is not whole. A directory that was given is returned unchecked.
+    raises ModelFilesError where a directory is not whole. A directory that was given is returned unchecked. `layout` is
+    the words for what the directory should be.
     """
     path = Path(model_path).expanduser()
     if path.exists() or model_path.startswith(("/", ".", "~")):
         if not path.is_dir():
             found = "a file" if path.exists() else "nothing"
-            raise ModelFilesError(f"{path}: expected a directory with config.json and weights, found {found}")
+            raise ModelFilesError(f"{path}: expected {layout}, found {found}")
         return path
     if HUB_ID.fullmatch(model_path):
-        return _hub_directory(model_path, hub_patterns, check, hub_first)
+        return _hub_directory(model_path, hub_patterns, check, hub_first, layout)
     raise ModelFilesError(
         f"model_path {model_path!r}: there is no such directory, and it is no Hugging Face id of the form owner/name"
     )
 
 
 def _hub_directory(
-    repo_id: str, hub_patterns: Callable[[Path], Sequence[str]], check: Callable[[Path], object], hub_first: Sequence[str]
+    repo_id: str,
+    hub_patterns: Callable[[Path], Sequence[str]],
+    check: Callable[[Path], object],
+    hub_first: Sequence[str],
+    layout: str,
 ) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -72,8 +78,8 @@ def _hub_directory(
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
     raise ModelFilesError(
         f"{repo_id} is not in the local Hugging Face cache, and could not be downloaded ({reason}): run `hf download "
-        f"{repo_id}` where there is network, or put config.json and model.pth (or model.safetensors) into a "
-        "directory and give it as --model-path DIRECTORY"
+        f"{repo_id}` or `python -m tools.fetch_model` where there is network, or give "
+        f"{layout} as --model-path"
     )
 
 

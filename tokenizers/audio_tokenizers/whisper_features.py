@@ -146,7 +146,7 @@ class WhisperFeaturesFactory:
                 "rows": f"ceil(samples / {HOP})",
                 "tf32": tf32,
                 "device": device.partition(":")[0],
-                **package_versions(PACKAGES, "whisper"),
+                **package_versions(PACKAGES, "whisper_features"),
             },
         )
         return info, checkpoint

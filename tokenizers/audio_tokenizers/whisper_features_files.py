@@ -59,7 +59,7 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
     Raises ModelFilesError on anything that could not be loaded later: it costs no torch to find that out now.
     """
-    return _read_directory(find_model(model_path, lambda _: (WEIGHTS, INDEX, SHARDS), _read_directory))
+    return _read_directory(find_model(model_path, lambda _: (WEIGHTS, INDEX, SHARDS), _read_directory, layout=LAYOUT))
 
 
 def _read_directory(directory: Path) -> Checkpoint:
