@@ -217,4 +217,4 @@ def test_a_hub_id_that_cannot_be_had_says_what_to_do(built, tmp_path):
         message = done.stderr.splitlines()[-1]
         assert "ModelFilesError" in message
         assert f"hf download {repo_id}" in message
-            assert "or give a directory with config.json and model.pth (or model.safetensors) as --model-path" in message
+        assert "or give a directory with config.json and model.pth (or model.safetensors) as --model-path" in message

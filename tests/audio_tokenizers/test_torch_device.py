@@ -39,6 +39,17 @@ def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         require_device("cuda:2")
 
 
+def test_one_thread_whatever_the_worker_has() -> None:
+    """How many cores a worker has must not decide how its sums are rounded."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        require_device("cpu")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+
+
 def failing(error: BaseException) -> Callable[[], None]:
     def work() -> None:
         raise error

@@ -33,9 +33,12 @@ def package_versions(packages: Iterable[str], extra: str) -> dict[str, str]:
 
 
 def require_device(device: str) -> None:
-    """Raise InfrastructureError unless torch sees `device`."""
+    """Raise InfrastructureError unless torch sees `device`. From here on torch computes with one thread on the CPU."""
     import torch
 
+    # Two threads sum in another order than one, which moved a token in some ten thousand; and how many threads a worker has
+    # depends on how many workers there are. Whoever has cores to spare runs more workers.
+    torch.set_num_threads(1)
     if not device.startswith("cuda"):
         return
     if not torch.cuda.is_available():

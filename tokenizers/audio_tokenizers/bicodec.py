@@ -1,0 +1,154 @@
+"""BiCodec of Spark-TTS: 32 global tokens for the voice of a clip, and 50 semantic tokens per second, from 16 kHz.
+
+The reference is BiCodecTokenizer.tokenize (github.com/SparkAudio/Spark-TTS, sparktts/models/audio_tokenizer.py), which
+computes wav2vec2 with gradients, all of its layers and hidden states kept. Here are only those that the tokens need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
+from audio_tokenizers.bicodec_audio import normalize_volume, reference_clip, standardize
+from audio_tokenizers.bicodec_files import ATTENTION, BiCodecCheckpoint, open_bicodec
+from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.resampling import soxr_resample
+from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FACTORY", "BiCodec", "BiCodecFactory"]
+
+PACKAGES = ("torch", "torchaudio", "transformers", "numpy")
+RESAMPLER = "soxr VHQ float64"
+
+
+class BiCodec:
+    """The loaded codec on one device."""
+
+    def __init__(self, info: BackendInfo, checkpoint: BiCodecCheckpoint, device: str) -> None:
+        self.info = info
+        self._checkpoint = checkpoint
+        self._device = device
+        require_device(device)
+        from audio_tokenizers.bicodec_weights import load_bicodec, load_wav2vec2
+
+        self._encoder, self._mel = on_device(device, lambda: load_bicodec(checkpoint, device))
+        self._wav2vec2 = on_device(device, lambda: load_wav2vec2(checkpoint, device))
+
+    def resample(self, wave: Waveform, sample_rate: int) -> Audio:
+        """float32 [samples] at `sample_rate` Hz -> float64 [samples] at 16 kHz."""
+        return soxr_resample(wave.astype(np.float64), sample_rate, self.info.sample_rate, "VHQ")
+
+    def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+        """For each clip `global_tokens` [32] and `semantic_tokens` [frames], both int16."""
+        shortest = min(len(clip.wave) for clip in clips)
+        if shortest < self.info.min_samples:
+            raise ClipError("too_short", f"{shortest} samples, wav2vec2 needs {self.info.min_samples}")
+        return on_device(self._device, lambda: [self._tokens(clip.wave) for clip in clips])
+
+    def _tokens(self, wave: Audio) -> Values:
+        import torch
+
+        from audio_tokenizers.bicodec_model import mixed_features
+
+        fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
+        if self.info.recipe["volume_normalize"]:
+            wave = normalize_volume(wave)
+        heard = wave.astype(np.float32)
+        with torch.inference_mode():
+            reference = self._batch(reference_clip(heard, self._checkpoint.reference_samples))
+            global_tokens = self._encoder.global_tokens(self._mel(reference))
+            features = mixed_features(self._wav2vec2, self._batch(standardize(heard)))
+            semantic_tokens = self._encoder.semantic_tokens(features)
+        fields = zip(self.info.fields, (global_tokens, semantic_tokens), strict=True)
+        return {field.name: tokens[0].to(torch.int16).cpu().numpy() for field, tokens in fields}
+
+    def _batch(self, wave: Waveform) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(wave).to(self._device).unsqueeze(0)
+
+
+class BiCodecFactory:
+    """Describes and loads BiCodec."""
+
+    name = "bicodec"
+    options: Mapping[str, tuple[Scalar, str]] = {
+        "model_path": ("SparkAudio/Spark-TTS-0.5B", "directory of Spark-TTS-0.5B, of which LLM/ is not needed, or hub id"),
+        "volume_normalize": (True, "bring clips to one volume first, as Spark-TTS does and RWKVTTS does not"),
+        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+    }
+
+    def describe(self, options: Options, device: str) -> BackendInfo:
+        """Reads four configs and hashes both weights files; may download them if model_path is a hub id."""
+        return self._describe(options, device)[0]
+
+    def load(self, options: Options, device: str) -> BiCodec:
+        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        info, checkpoint = self._describe(options, device)
+        return BiCodec(info, checkpoint, device)
+
+    def _describe(self, options: Options, device: str) -> tuple[BackendInfo, BiCodecCheckpoint]:
+        model_path = options["model_path"]
+        if not isinstance(model_path, str) or not model_path:
+            raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
+        volume_normalize, tf32 = (_flag(options, name) for name in ("volume_normalize", "tf32"))
+        check_device_name(device)
+        checkpoint = open_bicodec(model_path)
+        if volume_normalize and not checkpoint.volume_normalize:
+            raise UsageError(f"{checkpoint.configs[0]} says volume_normalize: false: add --set volume_normalize=false")
+        info = BackendInfo(
+            name=self.name,
+            sample_rate=checkpoint.sample_rate,
+            hop_length=checkpoint.hop_length,
+            fields=(
+                Field(
+                    name="global_tokens",
+                    form="list",
+                    codebook_size=checkpoint.global_codebook_size,
+                    items=checkpoint.speaker.tokens,
+                ),
+                Field(
+                    name="semantic_tokens",
+                    form="list",
+                    codebook_size=checkpoint.codebook_size,
+                    samples_per_item=checkpoint.hop_length,
+                ),
+            ),
+            mono="first",
+            min_samples=checkpoint.min_samples,
+            max_tokens_per_fragment=None,
+            # Not EQUAL_LENGTH: in a batch of four both networks round otherwise than for one clip, on a CPU already, so that
+            # equal tokens are likely but not certain.
+            batching=Batching.SINGLE,
+            max_batch=1,
+            recipe={
+                "weights_sha256": files_sha256(checkpoint.weights),
+                "config_sha256": files_sha256(checkpoint.configs),
+                "dtype": "float32",
+                "attention": ATTENTION,
+                "resampler": RESAMPLER,
+                "volume_normalize": volume_normalize,
+                "reference_samples": checkpoint.reference_samples,
+                "tf32": tf32,
+                "device": device.partition(":")[0],
+                **package_versions(PACKAGES, self.name),
+            },
+        )
+        return info, checkpoint
+
+
+def _flag(options: Options, name: str) -> bool:
+    value = options[name]
+    if not isinstance(value, bool):
+        raise UsageError(f"{name}: expected true or false, found {value!r}")
+    return value
+
+
+FACTORY = BiCodecFactory()
