@@ -1,0 +1,82 @@
+"""What was fetched into a model directory, in a small file beside it, so that it can be checked without network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from audio_tokenizers.errors import ModelFilesError
+from jobs.fileops import FileOps, write_atomically
+
+__all__ = ["FileEntry", "ModelManifest", "find_faults", "hash_file", "manifest_path", "read_manifest", "write_manifest"]
+
+BLOCK = 1 << 20
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file as it was fetched."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What `tools.fetch_model NAME` has fetched. Several names may share a directory: each has its own manifest."""
+
+    name: str
+    source: str
+    """huggingface or modelscope."""
+    repository: str
+    revision: str
+    licences: tuple[str, ...]
+    files: dict[str, FileEntry]
+    """By path in the directory."""
+
+
+def manifest_path(directory: Path, name: str) -> Path:
+    """The manifest of backend or preset `name`."""
+    return directory / f".tar2tokens.{name}.json"
+
+
+def write_manifest(directory: Path, manifest: ModelManifest) -> None:
+    """Replace the manifest in one step."""
+    data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    write_atomically(FileOps(), manifest_path(directory, manifest.name), data + b"\n")
+
+
+def read_manifest(directory: Path, name: str) -> ModelManifest | None:
+    """None where there is none. Raises ModelFilesError on one that is damaged."""
+    path = manifest_path(directory, name)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ModelManifest)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise ModelFilesError(
+            f"{path}: expected a manifest of fetched files, found {error}: remove it or fetch again"
+        ) from None
+
+
+def hash_file(path: Path, algorithm: str = "sha256", prefix: bytes = b"") -> str:
+    """Hex digest of `prefix` and the file's bytes."""
+    digest = hashlib.new(algorithm, prefix, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_faults(directory: Path, manifest: ModelManifest) -> Iterator[str]:
+    """Of each file that is not what was fetched: which, what was expected, what was found."""
+    for name, entry in manifest.files.items():
+        path = directory / name
+        if not path.is_file():
+            yield f"{path}: missing, expected {entry.size:,} bytes"
+        elif (size := path.stat().st_size) != entry.size:
+            yield f"{path}: expected {entry.size:,} bytes, found {size:,}"
+        elif (found := hash_file(path)) != entry.sha256:
+            yield f"{path}: expected sha256 {entry.sha256}, found {found}"
