@@ -16,7 +16,7 @@ __all__ = ["load_strictly", "read_tensors"]
 
 
 def read_tensors(path: Path, *, unused: Collection[str] = ()) -> dict[str, torch.Tensor]:
-    """name -> CPU tensor of a safetensors or torch.save file, without those whose names begin with one of `unused`.
+    """The CPU tensors of a safetensors or torch.save file by name, without those whose names begin with one of `unused`.
 
     What is unused is never paged in. Raises ModelFilesError if the file cannot be read as a state dict of tensors.
     """
