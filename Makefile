@@ -59,8 +59,8 @@ $(VENV)/base.done: setup.cfg requirements/constraints.txt | $(BIN)/python
 
 # torchaudio: PyPI's wheels load CUDA libraries, which a CPU torch lacks; without them it is all Python, which is enough.
 # boson-multimodal pins an old transformers that its code does not need, hence --no-deps.
-$(VENV)/test.done: $(VENV)/base.done requirements/boson.txt
-	$(PIP) --editable '.[all,dev]'
-	$(PIP) --no-deps --requirement requirements/boson.txt
+$(VENV)/test.done: $(VENV)/base.done requirements/boson.txt requirements/no_deps.txt
+	$(PIP) --editable '.[test,dev]'
+	$(PIP) --no-deps --requirement requirements/boson.txt --requirement requirements/no_deps.txt
 	$(BIN)/python requirements/cpu_torchaudio.py
 	touch $@

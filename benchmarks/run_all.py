@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("feeding", "workers", "validity", "long_audio", "higgs_overhead", "higgs_batching", "scale", "campaign")
+BENCHMARKS = (
+    *("feeding", "workers", "validity", "long_audio", "higgs_overhead", "higgs_batching", "scale", "campaign"),
+    *("step_audio_speed", "cosyvoice_s3_speed", "bicodec_speed", "hf_speed", "whisper_features_speed"),
+)
 
 
 def main() -> int:

@@ -6,11 +6,12 @@ is flock.
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from pathlib import Path
 
-__all__ = ["FileOps", "write_atomically", "write_if_absent"]
+__all__ = ["FileOps", "is_disk_trouble", "write_atomically", "write_if_absent"]
 
 
 class FileOps:
@@ -87,3 +88,8 @@ def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
         ops.unlink(temporary)
     ops.fsync_dir(path.parent)
     return True
+
+
+def is_disk_trouble(error: OSError) -> bool:
+    """Whether an OSError speaks of the storage rather than of a missing or wrong file."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOMEM}

@@ -19,10 +19,7 @@ looks at the claim only tell them sooner.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import itertools
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -36,15 +33,14 @@ from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
-from jobs.lines import ReusableLines, good_lines
+from jobs.lines import LineFile, ReusableLines, good_lines
 from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, read_manifest
 from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord
 from jobs.values import FeatureRef, feature_refs
 
-__all__ = ["Ledger", "is_disk_trouble"]
+__all__ = ["Ledger"]
 
 SYNC_SECONDS = 2.0
-WRITE_BYTES = 4 << 20
 
 
 class Ledger:
@@ -75,9 +71,7 @@ class Ledger:
         self._hold = hold
         self._attempt = hold.mine.attempt
         self._private = paths.private_partial(self._attempt)
-        self._sha = hashlib.sha256()
-        self._bytes = 0
-        self._fd = -1
+        self._lines: LineFile | None = None
         self._wall_before = 0.0
         self._replaces_foreign = False
         """What is committed now was made from another tar."""
@@ -168,7 +162,7 @@ class Ledger:
         self._ops.fsync_dir(self.paths.previous.parent)
 
     def _take_over(self) -> None:
-        self._fd = self._ops.create(self._private)
+        self._lines = LineFile(self._private, self._ops)
         if self._has_features:
             self._features = FeatureFile(self.paths, self._attempt, self._ops)
         source = FeatureSource(self.paths.features_partial)
@@ -182,7 +176,7 @@ class Ledger:
                     self._features.append(refs, arrays)
                 self.done.append(record.audio_file)
                 self.tally.add(record)
-                self._put(line + b"\n")
+                self._lines.write((line, b"\n"))
         self._sync_files()
         self._check_mine()  # copying takes a while
         if self._features is not None:
@@ -217,26 +211,14 @@ class Ledger:
         """Append one line, given as bytes without the newline, and its arrays; fsync when SYNC_SECONDS have passed."""
         if self._features is not None:
             self._features.append([ref for ref, _ in features], [array for _, array in features])
-        self._write(itertools.chain(parts, (b"\n",)))
+        self._written().write(itertools.chain(parts, (b"\n",)))
         self.tally.add(record)
         if self._clock() - self._synced >= SYNC_SECONDS:
             self.sync()
 
-    def _write(self, parts: Iterable[bytes]) -> None:
-        held: list[bytes] = []
-        size = 0
-        for part in parts:
-            held.append(part)
-            size += len(part)
-            if size >= WRITE_BYTES:
-                self._put(b"".join(held))
-                held, size = [], 0
-        self._put(b"".join(held))
-
-    def _put(self, data: bytes) -> None:
-        self._ops.write(self._fd, data)
-        self._sha.update(data)
-        self._bytes += len(data)
+    def _written(self) -> LineFile:
+        assert self._lines is not None, "an attempt begins with _take_over"
+        return self._lines
 
     def sync(self) -> None:
         """Make all lines so far survive a power loss."""
@@ -246,7 +228,7 @@ class Ledger:
     def _sync_files(self) -> None:
         if self._features is not None:
             self._features.sync()
-        self._ops.fsync(self._fd)
+        self._written().sync()
 
     def commit(self, **findings: object) -> Manifest:
         """The tar was read to a proper end: make the partial the committed file. `findings` go into the manifest."""
@@ -334,9 +316,8 @@ class Ledger:
             self._reusable.close()
         if self._features is not None:
             self._features.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self._lines is not None:
+            self._lines.close()
 
     def _is_committed(self) -> bool:
         return self.paths.committed.exists()
@@ -349,7 +330,7 @@ class Ledger:
     def _is_published(self) -> bool:
         """Whether the partial is this attempt's file, and not another's."""
         with suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(self._fd), self.paths.partial.stat())
+            return self._written().is_at(self.paths.partial)
         return False
 
     def _rename(self, source: Path, target: Path) -> None:
@@ -379,8 +360,8 @@ class Ledger:
             "clips": self.tally.clips,
             "errors": dict(sorted(self.tally.errors.items())),
             "audio_seconds": round(self.tally.audio_seconds, 3),
-            "output_bytes": self._bytes,
-            "output_sha256": self._sha.hexdigest(),
+            "output_bytes": self._written().size,
+            "output_sha256": self._written().sha256,
             **findings,
         }
         return msgspec.convert(values, Manifest)
@@ -391,8 +372,3 @@ class Ledger:
 
 def _new_attempt() -> str:
     return uuid.uuid4().hex[:ATTEMPT_DIGITS]
-
-
-def is_disk_trouble(error: OSError) -> bool:
-    """Whether an OSError speaks of the storage rather than of a missing or wrong file."""
-    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOMEM}

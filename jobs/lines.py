@@ -1,7 +1,9 @@
-"""Lines read back: the good ones at the start of a partial, and those that --retry-errors uses again."""
+"""Lines written; and read back: the good ones at the start of a partial, and those that --retry-errors uses again."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import BinaryIO
 import msgspec
 
 from audio_tokenizers.base import Field
+from jobs.fileops import FileOps
 from jobs.records import ErrorRecord, Record, TokenRecord, decode_record
 from jobs.values import values_fault
 
-__all__ = ["ReusableLines", "count_lines", "good_lines"]
+__all__ = ["LineFile", "ReusableLines", "count_lines", "good_lines"]
 
 COUNT_BYTES = 1 << 20
+WRITE_BYTES = 4 << 20
 
 
 def count_lines(path: Path) -> int:
@@ -39,6 +43,53 @@ def good_lines(file: Iterable[bytes], fields: Sequence[Field]) -> Iterator[tuple
         if isinstance(record, TokenRecord) and values_fault(fields, record.values) is not None:
             return
         yield line[:-1], record
+
+
+class LineFile:
+    """A file that one attempt alone writes, line by line."""
+
+    def __init__(self, path: Path, ops: FileOps) -> None:
+        self._ops = ops
+        self._sha = hashlib.sha256()
+        self._fd = ops.create(path)
+        self.size = 0
+        """Bytes written."""
+
+    def write(self, parts: Iterable[bytes]) -> None:
+        """Append `parts`, a few of them at a time where there are many."""
+        held: list[bytes] = []
+        size = 0
+        for part in parts:
+            held.append(part)
+            size += len(part)
+            if size >= WRITE_BYTES:
+                self._put(b"".join(held))
+                held, size = [], 0
+        self._put(b"".join(held))
+
+    def _put(self, data: bytes) -> None:
+        self._ops.write(self._fd, data)
+        self._sha.update(data)
+        self.size += len(data)
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes written."""
+        return self._sha.hexdigest()
+
+    def sync(self) -> None:
+        """Make all lines so far survive a power loss."""
+        self._ops.fsync(self._fd)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether `path` names this very file."""
+        return os.path.samestat(os.fstat(self._fd), path.stat())
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class ReusableLines:

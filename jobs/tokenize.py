@@ -19,7 +19,8 @@ from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensEr
 from jobs.audio import FragmentCutter, decode, resample
 from jobs.batcher import Batcher
 from jobs.encoder import Encoder
-from jobs.ledger import Ledger, is_disk_trouble
+from jobs.fileops import is_disk_trouble
+from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
 from jobs.spec import DECODERS, TokenizeSpec

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from support.tiny_higgs import build_original_layout, build_transformers_layout
+from safetensors.numpy import load_file
+from support.tiny_bicodec import build_spark_tts
+from support.tiny_cosyvoice_text import build_cosyvoice
+from support.tiny_hf import build
+from support.tiny_higgs import build_original_layout
+from support.tiny_s3 import build_s3_onnx
+from support.tiny_step_audio import build_step_audio
+from support.tiny_whisper import build_whisper
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,35 +46,90 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("backend", ["mulaw", "higgs original", "higgs transformers"])
+def build_model(backend: str, folder: Path) -> list[str]:
+    """A tiny random checkpoint in the real layout, and the arguments that name it."""
+    if backend == "mulaw":
+        return []
+    model = folder / "model"
+    if backend == "higgs":
+        build_original_layout(model)
+    elif backend == "step_audio":
+        build_step_audio(model)
+        return ["--model-path", str(model), "--set", "raw_codes=true"]
+    elif backend == "cosyvoice_s3":
+        model.mkdir()
+        build_s3_onnx(model / "speech_tokenizer_v2.onnx", version="v2", rate=25)
+    elif backend == "bicodec":
+        build_spark_tts(model)
+    elif backend == "whisper_features":
+        build_whisper(model)
+        return ["--model-path", str(model), "--set", "layer=1"]
+    elif backend == "cosyvoice_text":
+        build_cosyvoice(model)
+    else:
+        build(model, backend)
+    return ["--model-path", str(model)]
+
+
+RATES = {
+    "mulaw": {"tokens": 8000},
+    "higgs": {"tokens": 25},
+    "step_audio": {"tokens": 25 * 5 / 3, "vq02": 50 / 3, "vq06": 25},
+    "cosyvoice_s3": {"tokens": 25},
+    "bicodec": {"semantic_tokens": 50},
+    "mimi": {"tokens": 12.5},
+    "xcodec": {"tokens": 50},
+    "whisper_features": {"mid": 50, "final": 50},
+    "cosyvoice_text": {},
+}
+"""Items of a key per second of audio."""
+
+
+def count(value: object) -> tuple[int, int]:
+    """How many items a key has, and how many of them differ."""
+    if isinstance(value, str):
+        items: list[object] = list(re.findall("<audio_([0-9]+)>", value))
+    elif isinstance(value, dict):
+        return value["shape"][0], value["shape"][0]
+    else:
+        assert isinstance(value, list)
+        items = value[0] if isinstance(value[0], list) else value
+    return len(items), len(set(items))
+
+
+@pytest.mark.parametrize("backend", RATES)
 def test_real_speech_becomes_valid_tokens(backend: str, speech: Path, tmp_path: Path) -> None:
     """Every clip of the examples has tokens, a duration and its transcript, and the run checks as valid."""
-    name, _, layout = backend.partition(" ")
-    model: list[str] = []
-    if layout:
-        build = build_original_layout if layout == "original" else build_transformers_layout
-        build(tmp_path / "model")
-        model = ["--model-path", str(tmp_path / "model")]
-    tokens = str(tmp_path / "my tokens")
-    arguments = ("--list", "tars.txt", "--backend", name, *model, "--cluster", "local")
-    submitted = run("hpc.submit", *arguments, "--output-dir", tokens, folder=speech)
+    tokens = tmp_path / "my tokens"
+    model = build_model(backend, tmp_path)
+    arguments = ("--list", "tars.txt", "--backend", backend, *model, "--cluster", "local", "--output-dir", str(tokens))
+    submitted = run("hpc.submit", *arguments, folder=speech)
     assert submitted.returncode == 0, submitted.stderr
-    checked = run("tools.check_progress", "--output-dir", tokens, "--check-validity", "--json", folder=speech)
+    checked = run("tools.check_progress", "--output-dir", str(tokens), "--check-validity", "--json", folder=speech)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     report = json.loads(checked.stdout)
-    assert (report["completed"], report["clips"], report["errors"], report["invalid"]) == (2, 5, {}, 0)
-    assert 24.0 < report["audio_hours"] * 3600 < 25.0
-    lines = [json.loads(line) for path in sorted(Path(tokens).glob("*.jsonl")) for line in path.read_text().splitlines()]
-    texts = [line.get("text") for line in lines]
-    assert texts[1] == "he was not an ill disposed young man"
-    assert [text is not None for text in texts] == [True, True, True, True, False]
-    assert lines[0]["language"] == "en"
-    assert lines[0]["metadata"]["speaker"] == "librivox"
-    codebooks, rate = (8, 25) if name == "higgs" else (1, 8000)
-    for line in lines:
-        assert line["token_shape"][0] == codebooks
-        assert abs(line["token_shape"][1] - line["num_samples"] / line["sample_rate"] * rate) < 2
-        assert len({token for row in line["tokens"] for token in row}) > 20
-    again = run("hpc.submit", *arguments, "--output-dir", tokens, folder=speech)
-    assert again.returncode == 0
-    assert "nothing to do" in again.stdout
+    no_text = {"no_text": 1} if backend == "cosyvoice_text" else {}
+    assert (report["completed"], report["clips"], report["errors"], report["invalid"]) == (2, 5, no_text, 0)
+    lines = [json.loads(line) for path in sorted(tokens.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    good = [line for line in lines if "error" not in line]
+    assert [line.get("text") is not None for line in good] == [True] * 4 + [False] * (len(good) - 4)
+    assert good[1]["text"] == "he was not an ill disposed young man"
+    assert good[0]["language"] == "en"
+    assert good[0]["metadata"]["speaker"] == "librivox"
+    seconds = [line["num_samples"] / line["sample_rate"] for line in good]
+    assert len(good) == 4 or 24.0 < sum(seconds) < 25.0
+    for line, duration in zip(good, seconds, strict=True):
+        for key, rate in RATES[backend].items():
+            items, kinds = count(line[key])
+            assert abs(items - duration * rate) < 6
+            assert kinds > min(items / 10, 20)
+    if backend == "bicodec":
+        assert {len(line["global_tokens"]) for line in good} == {32}
+    features = [load_file(path) for path in sorted(tokens.glob("*.safetensors"))]
+    assert len(features) == (2 if backend in ("whisper_features", "cosyvoice_text") else 0)
+    for tensors in features:
+        assert all(np.isfinite(array).all() and array.astype(np.float32).std() > 0 for array in tensors.values())
+    if backend == "mulaw":
+        again = run("hpc.submit", *arguments, folder=speech)
+        assert again.returncode == 0
+        assert "nothing to do" in again.stdout

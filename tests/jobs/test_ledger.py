@@ -20,7 +20,8 @@ from audio_tokenizers.base import Field
 from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, read_claim
 from jobs.fileops import FileOps
-from jobs.ledger import SYNC_SECONDS, WRITE_BYTES, Ledger
+from jobs.ledger import SYNC_SECONDS, Ledger
+from jobs.lines import WRITE_BYTES
 from jobs.outputs import InputIdentity, TarPaths, committed_fault, read_manifest
 from jobs.records import ErrorRecord, TokenRecord, codes_to_json, encode_record
 

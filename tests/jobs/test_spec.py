@@ -140,9 +140,9 @@ class TestWholeClips:
         codec.info = {"max_tokens_per_fragment": None, "num_tokens_overlap": 0}
         spec = make_spec("codec", device="cpu")
         assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (None, 0)
-        for given in ({"max_tokens_per_fragment": 100}, {"num_tokens_overlap": 5}):
+        for wish in ({"max_tokens_per_fragment": 100}, {"num_tokens_overlap": 5}):
             with pytest.raises(UsageError, match="codec takes whole clips"):
-                make_spec("codec", device="cpu", **given)
+                make_spec("codec", device="cpu", **wish)
 
     def test_the_spec_comes_back(self, codec: Codec, tmp_path: Path) -> None:
         """All that a field says survives the file, with the same fingerprint."""

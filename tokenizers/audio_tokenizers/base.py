@@ -153,7 +153,7 @@ class ClipBackend(Protocol):
         """The same description that the factory gave for the same options and device."""
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-        """A whole clip from its file's `sample_rate` to the backend's, with the filter that upstream has before its model."""
+        """A whole clip from its file's `sample_rate` to the backend's, with the filter that upstream has there."""
 
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
         """Encode a batch that `info.batching` allows; what each clip became. Raises as `FrameBackend.encode` does."""

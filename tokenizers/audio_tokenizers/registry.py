@@ -16,7 +16,10 @@ from audio_tokenizers.errors import UsageError
 __all__ = ["ENTRY_POINT_GROUP", "backend_names", "complete_options", "get_factory"]
 
 ENTRY_POINT_GROUP = "tar2tokens.backends"
-BUILT_IN = {"mulaw": "audio_tokenizers.mulaw:FACTORY", "higgs": "audio_tokenizers.higgs:FACTORY"}
+BUILT_IN = {
+    name: f"audio_tokenizers.{name}:FACTORY"
+    for name in ("mulaw", "higgs", "step_audio", "cosyvoice_s3", "bicodec", "hf", "whisper_features", "cosyvoice_text")
+}
 
 
 @functools.cache

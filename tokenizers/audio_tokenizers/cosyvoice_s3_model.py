@@ -1,0 +1,204 @@
+"""The S3 tokenizers in torch: s3tokenizer's modules, with a forward pass whose result for a clip knows no other clip.
+
+The reference is the ONNX graph itself; s3tokenizer (github.com/xingchensong/S3Tokenizer) is its port. That pads a batch to
+its longest clip and masks the rest, which moves hidden states by some 1e-5, for a product of another shape sums in another
+order; a token that stands near a border moves with them. Here nothing is padded. The tokens of all clips stand one behind
+the other; what mixes tokens (convolutions, attention) runs clip by clip, and what does not runs in tiles of always as many
+rows, so that each product has the shape that it would have if the clip were alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.s3_onnx import Mel, S3Variant
+from audio_tokenizers.weights import load_strictly
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["TorchEncoder", "rows_per_product"]
+
+HEAD = 64
+"""Channels of an attention head, in every Whisper."""
+MOST_ROWS = 16384
+"""Tokens that pass through the layers at once: under 1 GB of activations, and over five minutes of audio."""
+BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.")
+
+
+def rows_per_product(device: str) -> int:
+    """Tokens per tile. It decides tokens, as any shape does."""
+    # Enough to keep a device busy, and not more: the last tile of a batch is filled up with nothing.
+    return 1024 if device.startswith("cuda") else 256
+
+
+class TorchEncoder:
+    """An S3 tokenizer on one device, for many pieces at a time."""
+
+    def __init__(self, path: Path, variant: S3Variant, device: str) -> None:
+        """Read the weights in the ONNX file at `path`. Raises ModelFilesError unless they are just those of `variant`."""
+        self._device = device
+        self._rows = rows_per_product(device)
+        model = _load(path, variant).to(device)
+        self._encoder = model.encoder
+        self._quantizer = model.quantizer
+        self._rotation = model.encoder.freqs_cis.to(device) if variant.version == "v2" else None
+
+    def encode(self, mels: Sequence[Mel]) -> list[npt.NDArray[np.integer[Any]]]:
+        """float32 [128, frames] of pieces of at most 30 s, in any number and lengths -> integers [tokens] of each."""
+        import torch
+
+        codes: list[npt.NDArray[np.integer[Any]]] = []
+        with torch.inference_mode():
+            for hidden, lengths in self.hidden_states(mels):
+                indices = self._in_tiles(self._quantize, hidden)[0].cpu().numpy()
+                codes += np.split(indices, np.cumsum(lengths)[:-1])
+        return codes
+
+    def hidden_states(self, mels: Sequence[Mel]) -> Iterator[tuple[torch.Tensor, list[int]]]:
+        """What is quantized: float32 [rows, width] of some pieces, one behind the other, and how many rows each has."""
+        import torch
+
+        for group in _groups(mels):
+            parts = [self._subsampled(mel) for mel in group]
+            lengths = [part.shape[0] for part in parts]
+            rows = torch.cat(parts)
+            del parts
+            for block in self._encoder.blocks:
+                rows = self._block(block, rows, lengths)
+            yield rows, lengths
+
+    def _subsampled(self, mel: Mel) -> torch.Tensor:
+        """float32 [128, frames] -> float32 [tokens, width], of one piece."""
+        import torch
+
+        # A copy, in memory as aligned as all of torch's own: MKL's sums may depend on that.
+        frames = torch.tensor(mel, device=self._device)[None]
+        frames = torch.nn.functional.gelu(self._encoder.conv1(frames))
+        rows = torch.nn.functional.gelu(self._encoder.conv2(frames))[0].T.contiguous()
+        if self._rotation is None:
+            rows += self._encoder.positional_embedding[: rows.shape[0]]
+        return rows
+
+    def _block(self, block: Any, rows: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:  # noqa: ANN401 - no types
+        """One layer over all pieces: float32 [rows, width] -> the same."""
+        import torch
+
+        def project(tile: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            tile = block.attn_ln(tile)
+            return block.attn.query(tile), block.attn.key(tile), block.attn.value(tile)
+
+        def finish(tile: torch.Tensor, mixed: torch.Tensor, *memory: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            attended = block.attn.out(mixed)
+            tile = tile + (attended + memory[0] if memory else attended)
+            return (tile + block.mlp(block.mlp_ln(tile)),)
+
+        projected = zip(*(part.split_with_sizes(list(lengths)) for part in self._in_tiles(project, rows)), strict=True)
+        attended = [self._attention(block, *parts) for parts in projected]
+        mixed = [torch.cat(parts) for parts in zip(*attended, strict=True)]
+        return self._in_tiles(finish, rows, *mixed)[0]
+
+    def _attention(
+        self,
+        block: Any,  # noqa: ANN401 - no types
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Of one piece: what its tokens heard of each other, and v2's memory; float32 [tokens, width] all."""
+        import torch
+
+        triple = query[None], key[None], value[None]
+        if self._rotation is None:
+            return (block.attn.qkv_attention(*triple)[0][0],)
+        nothing_masked = torch.ones(1, query.shape[0], 1, device=query.device)
+        mixed, _, memory = block.attn.qkv_attention(*triple, None, nothing_masked, self._rotation[: query.shape[0]])
+        return mixed[0], memory[0]
+
+    def _quantize(self, tile: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self._quantizer.encode(tile[None])[0],)
+
+    def _in_tiles(
+        self, function: Callable[..., tuple[torch.Tensor, ...]], *inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """`function` of [rows, ...] that knows only its own row, over tiles of the same number of rows."""
+        import torch
+
+        count = inputs[0].shape[0]
+        outputs = []
+        for start in range(0, count, self._rows):
+            tiles = [value[start : start + self._rows] for value in inputs]
+            lacking = self._rows - tiles[0].shape[0]
+            if lacking:
+                tiles = [torch.nn.functional.pad(tile, (0, 0, 0, lacking)) for tile in tiles]
+            outputs.append(function(*tiles))
+        return tuple(torch.cat(parts)[:count] for parts in zip(*outputs, strict=True))
+
+
+def _groups(mels: Sequence[Mel]) -> Iterator[list[Mel]]:
+    """Pieces in order, as many at a time as MOST_ROWS allows."""
+    group: list[Mel] = []
+    frames = 0
+    for mel in mels:
+        # A token comes from two frames or four.
+        if group and frames + mel.shape[1] > 2 * MOST_ROWS:
+            yield group
+            group, frames = [], 0
+        group.append(mel)
+        frames += mel.shape[1]
+    if group:
+        yield group
+
+
+def _load(path: Path, variant: S3Variant) -> Any:  # noqa: ANN401 - its modules have no types
+    """s3tokenizer's module with the weights in the file. Its own load_model goes by the path's name and full size only."""
+    import torch
+    from s3tokenizer.model import ModelConfig, S3Tokenizer
+    from s3tokenizer.model_v2 import ModelConfig as ModelConfigV2
+    from s3tokenizer.model_v2 import S3TokenizerV2
+
+    state = _read_weights(path)
+    width = state["encoder.conv1.weight"].shape[0] if "encoder.conv1.weight" in state else 0
+    if not width or width % HEAD:
+        raise ModelFilesError(f"{path}: expected convolutions of a multiple of {HEAD} channels, found {width}")
+    sizes: dict[str, Any] = {
+        "n_audio_state": width,
+        "n_audio_head": width // HEAD,
+        "n_audio_layer": 1 + max((int(found[1]) for found in map(BLOCK.match, state) if found), default=-1),
+        "n_codebook_size": variant.codebook_size,
+    }
+    # The names are how these classes are told the rate.
+    if variant.version == "v2":
+        model = S3TokenizerV2("speech_tokenizer_v2_25hz", ModelConfigV2(**sizes))
+    else:
+        name = "speech_tokenizer_v1_25hz" if variant.rate == 25 else "speech_tokenizer_v1"
+        model = S3Tokenizer(name, ModelConfig(**sizes))
+    load_strictly(model, state, path)
+    model.eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            # The same numbers with the input channels outermost, as in the file: MKL is 5 % faster so.
+            module.weight.data = module.weight.data.T.contiguous().T
+    return model
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The initializers, under the names of s3tokenizer's modules."""
+    from s3tokenizer.utils import onnx2torch
+
+    try:
+        state: dict[str, torch.Tensor] = onnx2torch(str(path))
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ModelFilesError(
+            f"{path}: expected the initializers of the published file, found others ({reason}): download it again, or "
+            "take `engine: onnx`, which runs any graph"
+        ) from None
+    return state

@@ -1,0 +1,348 @@
+"""Step-Audio-Tokenizer: vq02 (16.67 Hz, 1024 codes) and vq06 (25 Hz, 4096 codes) from 16 kHz, merged two to three.
+
+The reference is StepAudioTokenizer of github.com/stepfun-ai/Step-Audio-EditX (tokenizer.py; Step-Audio's computes the
+same). vq02 is the nearest of 1024 centres to the output of a streaming Paraformer's encoder; vq06 is a 25 Hz S3 tokenizer on
+pieces of 30 s. Here vq02 goes over a batch of clips on the device while onnxruntime makes vq06 of the same clips on the CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
+from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.resampling import torchaudio_resample
+from audio_tokenizers.s3_onnx import MELS, OnnxEncoder
+from audio_tokenizers.step_audio_files import (
+    CLUSTERS,
+    VQ06_CODES,
+    Checkpoint,
+    open_checkpoint,
+    read_centres,
+    read_cmvn,
+)
+from audio_tokenizers.step_audio_frontend import (
+    CHUNK_SAMPLES,
+    CONTEXT_SAMPLES,
+    SAMPLE_RATE,
+    Frontend,
+    normalize_energy,
+    trim_silence,
+)
+from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+from audio_tokenizers.weights import load_strictly, read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from audio_tokenizers.step_audio_encoder import State
+
+__all__ = ["FACTORY", "StepAudio", "StepAudioFactory", "merge"]
+
+PACKAGES = ("torch", "torchaudio", "openai-whisper")
+LANES = 32
+"""Clips of one step of vq02. On a GPU each step has as many, so they are part of the recipe there."""
+PIECE_SAMPLES = 480_000
+SHORTEST_PIECE = 480
+"""vq06: what is left of a clip behind its last 30 s is dropped below this."""
+SHORTEST_CLIP = 1440
+"""The fewest samples with one group: 2 codes of vq02 (1360) and 3 of vq06 (1440)."""
+GROUP_SAMPLES = 1920
+"""120 ms: 2 codes of vq02 and 3 of vq06."""
+FIRST_ID = 65536
+"""Of vq02 in the vocabulary of StepFun's language models."""
+UNUSED_WEIGHTS = ("decoder.", "predictor.")
+"""The rest of the speech recogniser."""
+CENTRES_BLOCK = 64
+
+Vq = npt.NDArray[np.int16]
+"""int16 [codes]."""
+
+
+def merge(vq02: Vq, vq06: Vq) -> Vq:
+    """Groups of two codes of vq02 and three of vq06, the latter from 1024 on; what fills no group is dropped."""
+    groups = min(len(vq02) // 2, len(vq06) // 3)
+    pairs, triples = vq02[: 2 * groups].reshape(groups, 2), vq06[: 3 * groups].reshape(groups, 3)
+    return np.concatenate((pairs, triples + np.int16(CLUSTERS)), axis=1).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """The options, checked."""
+
+    model_path: str
+    trim: bool
+    energy_norm: bool
+    raw_codes: bool
+    shifted_ids: bool
+    dither: float
+    tf32: bool
+
+
+class _Session:
+    """One clip that arrives in pieces."""
+
+    __slots__ = ("pending", "started", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.pending: Waveform = np.zeros(0, np.float32)
+        """Samples that are not encoded yet, behind CONTEXT_SAMPLES that are."""
+        self.started = False
+
+
+class StepAudio:
+    """The loaded tokenizer: vq02 on one device, vq06 on the CPU."""
+
+    def __init__(self, info: BackendInfo, checkpoint: Checkpoint, choices: _Choices, device: str) -> None:
+        self.info = info
+        self._choices = choices
+        self._device = device
+        self._sessions: dict[str, _Session] = {}
+        require_device(device)
+        on_device(device, lambda: self._load(checkpoint))
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        import torch
+
+        from audio_tokenizers.step_audio_encoder import ChunkEncoder, Network
+
+        with torch.device("meta"):
+            network = Network(checkpoint)
+        network = network.to_empty(device="cpu")
+        load_strictly(network, read_tensors(checkpoint.weights, unused=UNUSED_WEIGHTS), checkpoint.weights)
+        network = network.to(self._device).eval().requires_grad_(requires_grad=False)
+        self._encoder = ChunkEncoder(network, self._device, LANES)
+        self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
+        self._centres = torch.from_numpy(read_centres(checkpoint))
+        self._onnx = OnnxEncoder(checkpoint.onnx, "cpu", threads=1)
+        # Each onnxruntime call has one thread. Beside a GPU the cores have nothing else to do; on the CPU they are torch's.
+        workers = 1 if self._device == "cpu" else len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vq06")
+
+    def resample(self, wave: Waveform, sample_rate: int) -> Waveform:
+        """float32 [samples] at `sample_rate` -> float32 [samples] at 16 kHz, by torchaudio's default filter."""
+        return torchaudio_resample(wave, sample_rate, SAMPLE_RATE)
+
+    def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+        """`tokens` and what the options add, per clip. ClipError of kind `too_short` where there would be no token."""
+        waves = [np.asarray(clip.wave, np.float32) for clip in clips]
+        for wave in waves:
+            if len(wave) < self.info.min_samples:
+                raise ClipError("too_short", f"{len(wave)} samples, Step-Audio's tokenizer needs {self.info.min_samples}")
+        return [self._values(vq02, vq06) for vq02, vq06 in self._codes(waves)]
+
+    def codes(self, wave: Waveform) -> tuple[Vq, Vq]:
+        """(vq02, vq06) of a whole clip, float32 [samples] at 16 kHz, with what fills no group; each may be empty."""
+        if not len(wave):
+            raise ClipError("too_short", "a clip without samples")
+        return self._codes([wave])[0]
+
+    def stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
+        """The codes of vq02 that `piece`, the next samples of the clip `session_id`, makes complete: 4 per 240 ms.
+
+        All pieces' codes together are those of the whole clip, however it was cut. float32 [samples] at 16 kHz, taken as
+        they are: energy normalisation and trimming would have to know the whole clip. `is_final` ends the session.
+        """
+        if self._choices.dither:
+            raise UsageError("dither: its noise is seeded by the whole clip, which a stream has not seen: expected 0")
+        return on_device(self._device, lambda: self._stream(piece, session_id, is_final=is_final))
+
+    def _stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
+        import torch
+
+        fix_arithmetic(tf32=self._choices.tf32)
+        session = self._sessions.get(session_id) or _Session(self._encoder.start())
+        samples = np.concatenate((session.pending, np.asarray(piece, np.float32)))
+        context = CONTEXT_SAMPLES if session.started else 0
+        end = len(samples) if is_final else len(samples) - (len(samples) - context) % CHUNK_SAMPLES
+        with torch.inference_mode():
+            features = self._frontend.features_of_piece(samples[:end], first=not session.started)
+            codes = self._cluster(self._encoder.advance(session.state, features))
+        if is_final:
+            self._sessions.pop(session_id, None)
+        else:
+            session.started = session.started or end > 0
+            session.pending = samples[max(0, end - CONTEXT_SAMPLES) :]
+            self._sessions[session_id] = session
+        return codes
+
+    def _codes(self, waves: Sequence[Waveform]) -> list[tuple[Vq, Vq]]:
+        waves = on_device("cpu", lambda: [self._prepare(wave) for wave in waves])
+        futures = [self._pool.submit(on_device, "cpu", functools.partial(self._vq06, wave)) for wave in waves]
+        try:
+            vq02 = on_device(self._device, lambda: self._vq02(waves))
+            return [(codes, future.result()) for codes, future in zip(vq02, futures, strict=True)]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _prepare(self, wave: Waveform) -> Waveform:
+        if self._choices.energy_norm:
+            wave = normalize_energy(wave)
+        return trim_silence(wave) if self._choices.trim else wave
+
+    def _vq02(self, waves: Sequence[Waveform]) -> list[Vq]:
+        import torch
+
+        fix_arithmetic(tf32=self._choices.tf32)
+        with torch.inference_mode():
+            encoded = self._encoder.encode([self._frontend.features(wave) for wave in waves])
+            return [self._cluster(frames) for frames in encoded]
+
+    def _cluster(self, frames: Tensor) -> Vq:
+        """float32 [frames, width] on the CPU -> the nearest centre of each. Always as many at a time, to round alike."""
+        import torch
+
+        codes = []
+        for block in torch.split(frames, CENTRES_BLOCK):
+            filled = torch.nn.functional.pad(block, (0, 0, 0, CENTRES_BLOCK - len(block)))
+            codes.append(torch.cdist(filled, self._centres).argmin(dim=1)[: len(block)].numpy().astype(np.int16))
+        return np.concatenate(codes) if codes else np.zeros(0, np.int16)
+
+    def _vq06(self, wave: Waveform) -> Vq:
+        codes = [np.zeros(0, np.int16)]
+        for start in range(0, len(wave), PIECE_SAMPLES):
+            piece = wave[start : start + PIECE_SAMPLES]
+            if len(piece) >= SHORTEST_PIECE:
+                codes.append(self._onnx.encode(_log_mel(piece)).astype(np.int16))
+        return np.concatenate(codes)
+
+    def _values(self, vq02: Vq, vq06: Vq) -> Values:
+        tokens = merge(vq02, vq06)
+        values: dict[str, npt.NDArray[np.integer[Any]]] = {"tokens": tokens}
+        if self._choices.shifted_ids:
+            values["token_ids"] = tokens.astype(np.int32) + FIRST_ID
+        if self._choices.raw_codes:
+            values |= {"vq02": vq02, "vq06": vq06}
+        return values
+
+
+def _log_mel(piece: Waveform) -> npt.NDArray[np.float32]:
+    """float32 [samples] -> float32 [128, samples // 160]. As upstream without a batch axis: with one it rounds otherwise."""
+    import torch
+    import whisper
+
+    with torch.inference_mode():
+        mel: npt.NDArray[np.float32] = whisper.log_mel_spectrogram(torch.from_numpy(piece), n_mels=MELS).numpy()
+    return mel
+
+
+class StepAudioFactory:
+    """Describes and loads StepAudio."""
+
+    name = "step_audio"
+    options: Mapping[str, tuple[Scalar, str]] = {
+        "model_path": ("stepfun-ai/Step-Audio-Tokenizer", "directory of the tokenizer's files, or hub id"),
+        "trim": (False, "cut silence off both ends, as upstream's wav2token does unless told otherwise"),
+        "energy_norm": (True, "scale each clip to a peak of 0.999"),
+        "raw_codes": (False, "add the lists vq02 and vq06, untrimmed"),
+        "shifted_ids": (False, "add the list token_ids: ids from 65536 on, as in StepFun's language models"),
+        "dither": (0.0, "noise on what vq02 hears; upstream's 1 draws it anew each time, here each clip has its own seed"),
+        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+    }
+
+    def describe(self, options: Options, device: str) -> BackendInfo:
+        """Reads the configs and hashes the weights; may download them if model_path is a hub id."""
+        return self._describe(options, device)[0]
+
+    def load(self, options: Options, device: str) -> StepAudio:
+        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        info, checkpoint, choices = self._describe(options, device)
+        return StepAudio(info, checkpoint, choices, device)
+
+    def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint, _Choices]:
+        choices = _check_options(options)
+        check_device_name(device)
+        checkpoint = open_checkpoint(choices.model_path)
+        config = json.dumps(checkpoint.config, sort_keys=True, default=str).encode()
+        info = BackendInfo(
+            name=self.name,
+            sample_rate=SAMPLE_RATE,
+            hop_length=GROUP_SAMPLES // 5,
+            fields=_fields(choices),
+            mono="mean",
+            # A trimmed clip has at least 4560 samples, most of them zeros if need be.
+            min_samples=1 if choices.trim else SHORTEST_CLIP,
+            max_tokens_per_fragment=None,
+            batching=Batching.ANY,
+            max_batch=LANES,
+            recipe={
+                "weights_sha256": files_sha256(checkpoint.tensors),
+                "config_sha256": hashlib.sha256(config).hexdigest(),
+                "dtype": "float32",
+                "attention": "written out",
+                "resampler": "torchaudio sinc_interp_hann",
+                "energy_norm": choices.energy_norm,
+                "trim": choices.trim,
+                "dither": choices.dither,
+                "vq06_pieces": f"{PIECE_SAMPLES} samples, none under {SHORTEST_PIECE}",
+                "vq06_device": "cpu",
+                "lanes": LANES,
+                "tf32": choices.tf32,
+                "device": device.partition(":")[0],
+                **_versions(choices),
+            },
+        )
+        return info, checkpoint, choices
+
+
+def _versions(choices: _Choices) -> dict[str, str]:
+    # The distribution for GPUs has another name and the same module, and runs on a CPU too.
+    names = ("onnxruntime", "onnxruntime-gpu")
+    installed = [name for name in names if any(importlib.metadata.distributions(name=name))]
+    trimming = ["librosa"] if choices.trim else []
+    return package_versions((*PACKAGES, (installed or names)[0], *trimming), "step_audio")
+
+
+def _check_options(options: Options) -> _Choices:
+    model_path, dither = options["model_path"], options["dither"]
+    if not isinstance(model_path, str) or not model_path:
+        raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
+    if not isinstance(dither, (int, float)) or isinstance(dither, bool) or not 0 <= dither < 32768:
+        raise UsageError(f"dither: expected a number from 0 (none) on, such as upstream's 1, found {dither!r}")
+    switches = {name: options[name] for name in ("trim", "energy_norm", "raw_codes", "shifted_ids", "tf32")}
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise UsageError(f"{name}: expected true or false, found {value!r}")
+    return _Choices(model_path=model_path, dither=float(dither), **{name: bool(value) for name, value in switches.items()})
+
+
+def _fields(choices: _Choices) -> tuple[Field, ...]:
+    def field(name: str, samples_per_item: float, codes: int, *, lowest: int = 0, slack: float) -> Field:
+        return Field(
+            name=name,
+            form="audio_string" if name == "tokens" else "list",
+            lowest=lowest,
+            codebook_size=codes,
+            # Trimming cuts and pads: nothing is known of the length then.
+            samples_per_item=None if choices.trim else samples_per_item,
+            slack=slack,
+        )
+
+    merged, codes = GROUP_SAMPLES / 5, CLUSTERS + VQ06_CODES
+    # A rest of up to 879 samples has no code of vq02, and a group is whole or not there.
+    fields = [field("tokens", merged, codes, slack=5)]
+    if choices.shifted_ids:
+        fields.append(field("token_ids", merged, codes, lowest=FIRST_ID, slack=5))
+    if choices.raw_codes:
+        fields += [
+            field("vq02", GROUP_SAMPLES / 2, CLUSTERS, slack=2),
+            field("vq06", GROUP_SAMPLES / 3, VQ06_CODES, slack=2),
+        ]
+    return tuple(fields)
+
+
+FACTORY = StepAudioFactory()
