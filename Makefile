@@ -3,7 +3,7 @@
 # make lint   ruff and mypy;  make bench  the figures of benchmarks/README.md
 
 PYTHON ?= python3
-PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
+PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,8 @@ format: $(VENV)/test.done
 	$(BIN)/ruff format .
 
 bench: $(VENV)/test.done
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python requirements/cpu_torchaudio.py
 	$(BIN)/python -m benchmarks.run_all
 
 clean:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Several workers with several threads each would wait for one another more than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LONG = ("tests/slurm/", "tests/test_end_to_end.py", "tests/audio_tokenizers/")
+"""Begun first: a worker that begins with them last works on alone. Those of Slurm mostly wait."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,7 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` need a CUDA device; `make test-gpu` runs them, and fails without one."""
+    """Tests marked `gpu` need a CUDA device; `make test-gpu` runs them, and fails without one. Long files come first."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked or config.getoption("--require-gpu"):
         return

@@ -16,6 +16,7 @@ from audio_tokenizers.bicodec_audio import normalize_volume, reference_clip, sta
 from audio_tokenizers.bicodec_files import ATTENTION, BiCodecCheckpoint, open_bicodec
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 
@@ -95,10 +96,8 @@ class BiCodecFactory:
         return BiCodec(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, BiCodecCheckpoint]:
-        model_path = options["model_path"]
-        if not isinstance(model_path, str) or not model_path:
-            raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
-        volume_normalize, tf32 = (_flag(options, name) for name in ("volume_normalize", "tf32"))
+        model_path = model_path_of(options)
+        volume_normalize, tf32 = (switch(options, name) for name in ("volume_normalize", "tf32"))
         check_device_name(device)
         checkpoint = open_bicodec(model_path)
         if volume_normalize and not checkpoint.volume_normalize:
@@ -142,13 +141,6 @@ class BiCodecFactory:
             },
         )
         return info, checkpoint
-
-
-def _flag(options: Options, name: str) -> bool:
-    value = options[name]
-    if not isinstance(value, bool):
-        raise UsageError(f"{name}: expected true or false, found {value!r}")
-    return value
 
 
 FACTORY = BiCodecFactory()

@@ -28,6 +28,7 @@ from audio_tokenizers.cosyvoice_s3_files import find_onnx
 from audio_tokenizers.cosyvoice_s3_model import TorchEncoder, rows_per_product
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.resampling import torchaudio_resample
 from audio_tokenizers.s3_onnx import Mel, OnnxEncoder, log_mel, read_variant
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
@@ -107,13 +108,9 @@ class CosyVoiceS3Factory:
 
     def describe(self, options: Options, device: str) -> BackendInfo:
         """Looks into the ONNX file for its variant, and hashes it; may download it if model_path is a hub id."""
-        model_path, engine, tf32 = options["model_path"], options["engine"], options["tf32"]
-        if not isinstance(model_path, str) or not model_path:
-            raise UsageError(f"model_path: expected a directory, an ONNX file or a hub id, found {model_path!r}")
+        model_path, engine, tf32 = model_path_of(options), options["engine"], switch(options, "tf32")
         if engine not in ENGINES:
             raise UsageError(f"engine: expected {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, found {engine!r}")
-        if not isinstance(tf32, bool):
-            raise UsageError(f"tf32: expected true or false, found {tf32!r}")
         check_device_name(device)
         if engine == "auto":
             # onnxruntime's products of matrices are faster on a CPU than batches are with MKL's.

@@ -15,6 +15,7 @@ from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Options, 
 from audio_tokenizers.cosyvoice_text_files import NOT_LATER, Checkpoint, open_checkpoint
 from audio_tokenizers.errors import ClipError, ModelFilesError, UsageError
 from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.options import model_path_of
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, on_device, package_versions
 from audio_tokenizers.weights import read_tensors
@@ -89,9 +90,7 @@ class CosyVoiceTextFactory:
         return CosyVoiceText(*self._describe(options, device))
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, tokenizer_path = options["model_path"], options["tokenizer_path"]
-        if not isinstance(model_path, str) or not model_path:
-            raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
+        model_path, tokenizer_path = model_path_of(options), options["tokenizer_path"]
         if tokenizer_path is not None and (not isinstance(tokenizer_path, str) or not tokenizer_path):
             raise UsageError(f"tokenizer_path: expected a file or null, found {tokenizer_path!r}")
         check_device_name(device)

@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from audio_tokenizers.base import BackendInfo, Batching, Codes, Decoder, Field, Options, Scalar, Waveform
-from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.errors import ClipError
 from audio_tokenizers.hf_files import Checkpoint, open_checkpoint
 from audio_tokenizers.hf_model import ATTENTION, decode_codes, encode_batch, load_model
 from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 
 __all__ = ["FACTORY", "HfCodec", "HfDecoder", "HfFactory"]
@@ -114,11 +115,7 @@ class HfFactory:
         return HfDecoder(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, tf32 = options["model_path"], options["tf32"]
-        if not isinstance(model_path, str) or not model_path:
-            raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
-        if not isinstance(tf32, bool):
-            raise UsageError(f"tf32: expected true or false, found {tf32!r}")
+        model_path, tf32 = model_path_of(options), switch(options, "tf32")
         check_device_name(device)
         checkpoint = open_checkpoint(model_path)
         codebooks, bandwidth = checkpoint.choose_codebooks(options["num_quantizers"], options["bandwidth"])

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError, UsageError
-from audio_tokenizers.model_files import CONFIG, find_model, read_json, require_files
+from audio_tokenizers.model_files import CONFIG, INDEX, SHARDS, WEIGHTS, find_model, read_json, require_files, weights_names
 
 __all__ = ["CODECS", "Checkpoint", "open_checkpoint"]
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-HUB_PATTERNS = (WEIGHTS, INDEX, "model-*.safetensors")
+HUB_PATTERNS = (WEIGHTS, INDEX, SHARDS)
 ELSEWHERE = {
     "higgs_audio_v2_tokenizer": "take --backend higgs",
     "xcodec2": "its encoder needs mel features beside the waveform",
@@ -122,12 +120,7 @@ def _read_directory(directory: Path) -> Checkpoint:
 
 
 def _find_weights(directory: Path) -> tuple[Path, ...]:
-    names = [WEIGHTS]
-    if not (directory / WEIGHTS).exists() and (directory / INDEX).exists():
-        shards = read_json(directory / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise ModelFilesError(f"{directory / INDEX}: expected an object 'weight_map', found {type(shards).__name__}")
-        names = sorted({str(name) for name in shards.values()})
+    names = weights_names(directory)
     return tuple(require_files(directory, names, "config.json with model.safetensors, as save_pretrained writes them"))
 
 

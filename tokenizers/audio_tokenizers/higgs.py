@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audio_tokenizers.base import BackendInfo, Batching, Codes, Field, Options, Scalar, Waveform
-from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.errors import ClipError
 from audio_tokenizers.higgs_decoder import HiggsDecoder
 from audio_tokenizers.higgs_files import (
     HUBERT_PAD,
@@ -26,6 +26,7 @@ from audio_tokenizers.higgs_files import (
     weights_sha256,
 )
 from audio_tokenizers.higgs_weights import ATTENTION, load_encoder
+from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 
 if TYPE_CHECKING:
@@ -122,11 +123,7 @@ class HiggsFactory:
         return HiggsDecoder(checkpoint, device, tf32=bool(info.recipe["tf32"]))
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, tf32 = options["model_path"], options["tf32"]
-        if not isinstance(model_path, str) or not model_path:
-            raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
-        if not isinstance(tf32, bool):
-            raise UsageError(f"tf32: expected true or false, found {tf32!r}")
+        model_path, tf32 = model_path_of(options), switch(options, "tf32")
         check_device_name(device)
         checkpoint = open_checkpoint(model_path)
         config = json.dumps(checkpoint.config, sort_keys=True).encode()

@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.model_files import CONFIG, check_whole, files_sha256, find_model, read_json
+from audio_tokenizers.model_files import (
+    CONFIG,
+    INDEX,
+    SHARDS,
+    WEIGHTS,
+    check_whole,
+    files_sha256,
+    find_model,
+    read_json,
+    weights_names,
+)
 
 __all__ = ["Checkpoint", "Layout", "acoustic_frames", "open_checkpoint", "shortest_clip", "weights_sha256"]
 
@@ -26,10 +36,9 @@ HUBERT_HOP = 320
 """Samples per HuBERT frame, the product of its convolution strides."""
 HUBERT_PAD = 160
 """Zeros that both implementations put on each side of what HuBERT hears."""
-INDEX = "model.safetensors.index.json"
 HUB_PATTERNS: Mapping[Layout, Sequence[str]] = {
     "original": ("model.pth",),
-    "transformers": ("model.safetensors", INDEX, "model-*.safetensors"),
+    "transformers": (WEIGHTS, INDEX, SHARDS),
 }
 MODEL_TYPE = "higgs_audio_v2_tokenizer"
 ORIGINAL_KEYS = {
@@ -225,15 +234,7 @@ def _transformers_shape(fields: _Fields) -> tuple[tuple[int, ...], int, int]:
 
 
 def _find_weights(directory: Path, layout: Layout) -> tuple[Path, ...]:
-    if layout == "original":
-        names = ["model.pth"]
-    elif not (directory / "model.safetensors").exists() and (directory / INDEX).exists():
-        shards = read_json(directory / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise ModelFilesError(f"{directory / INDEX}: expected an object 'weight_map', found {type(shards).__name__}")
-        names = sorted({str(name) for name in shards.values()})
-    else:
-        names = ["model.safetensors"]
+    names = ["model.pth"] if layout == "original" else weights_names(directory)
     for name in names:
         if not (directory / name).is_file():
             found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5])

@@ -18,9 +18,24 @@ from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError
 
-__all__ = ["CONFIG", "check_whole", "files_sha256", "find_model", "read_json", "require_files"]
+__all__ = [
+    "CONFIG",
+    "INDEX",
+    "SHARDS",
+    "WEIGHTS",
+    "check_whole",
+    "files_sha256",
+    "find_model",
+    "read_json",
+    "require_files",
+    "weights_names",
+]
 
 CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARDS = "model-*.safetensors"
+"""What save_pretrained writes: one file, or an index and shards."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PICKLES = (".pth", ".pt", ".bin")
 GIT_LFS = b"version https://git-lfs"
@@ -92,6 +107,16 @@ def require_files(directory: Path, names: Iterable[str], layout: str) -> list[Pa
             raise ModelFilesError(f"{path}: missing: expected {layout}; found {', '.join(there) or 'nothing'}")
         check_whole(path)
     return paths
+
+
+def weights_names(directory: Path) -> list[str]:
+    """The safetensors files of a directory that save_pretrained has written: one, or all that its index names."""
+    if (directory / WEIGHTS).exists() or not (directory / INDEX).exists():
+        return [WEIGHTS]
+    shards = read_json(directory / INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ModelFilesError(f"{directory / INDEX}: expected an object 'weight_map', found {type(shards).__name__}")
+    return sorted({str(name) for name in shards.values()})
 
 
 @functools.lru_cache(maxsize=16)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.resampling import torchaudio_resample
 from audio_tokenizers.s3_onnx import MELS, OnnxEncoder
 from audio_tokenizers.step_audio_files import (
@@ -308,16 +309,11 @@ def _versions(choices: _Choices) -> dict[str, str]:
 
 
 def _check_options(options: Options) -> _Choices:
-    model_path, dither = options["model_path"], options["dither"]
-    if not isinstance(model_path, str) or not model_path:
-        raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
+    dither = options["dither"]
     if not isinstance(dither, (int, float)) or isinstance(dither, bool) or not 0 <= dither < 32768:
         raise UsageError(f"dither: expected a number from 0 (none) on, such as upstream's 1, found {dither!r}")
-    switches = {name: options[name] for name in ("trim", "energy_norm", "raw_codes", "shifted_ids", "tf32")}
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise UsageError(f"{name}: expected true or false, found {value!r}")
-    return _Choices(model_path=model_path, dither=float(dither), **{name: bool(value) for name, value in switches.items()})
+    switches = {name: switch(options, name) for name in ("trim", "energy_norm", "raw_codes", "shifted_ids", "tf32")}
+    return _Choices(model_path=model_path_of(options), dither=float(dither), **switches)
 
 
 def _fields(choices: _Choices) -> tuple[Field, ...]:

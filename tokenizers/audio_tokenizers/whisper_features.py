@@ -18,6 +18,7 @@ import numpy as np
 from audio_tokenizers.base import Audio, BackendInfo, Batching, Features, Field, Options, Scalar, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 from audio_tokenizers.whisper_features_files import HOP, SAMPLE_RATE, Checkpoint, open_checkpoint
@@ -104,11 +105,7 @@ class WhisperFeaturesFactory:
         return WhisperFeatures(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, tf32 = options["model_path"], options["tf32"]
-        if not isinstance(model_path, str) or not model_path:
-            raise UsageError(f"model_path: expected a directory or hub id, found {model_path!r}")
-        if not isinstance(tf32, bool):
-            raise UsageError(f"tf32: expected true or false, found {tf32!r}")
+        model_path, tf32 = model_path_of(options), switch(options, "tf32")
         dtype = _dtype(options["dtype"])
         check_device_name(device)
         checkpoint = open_checkpoint(model_path)

@@ -7,22 +7,19 @@ and `model.safetensors`, or its shards and an index, as `WhisperForConditionalGe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.model_files import CONFIG, find_model, read_json, require_files
+from audio_tokenizers.model_files import CONFIG, INDEX, SHARDS, WEIGHTS, find_model, read_json, require_files, weights_names
 
 __all__ = ["HOP", "SAMPLE_RATE", "Checkpoint", "open_checkpoint"]
 
 SAMPLE_RATE = 16000
 HOP = 320
 """Samples per state: 160 per mel frame, and a convolution of stride 2."""
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-SHARDS = "model-*.safetensors"
 LAYOUT = f"a transformers Whisper directory with {CONFIG} and {WEIGHTS} (or its shards and {INDEX})"
 
 
@@ -74,21 +71,12 @@ def _read_directory(directory: Path) -> Checkpoint:
     return Checkpoint(
         directory=directory,
         config=config,
-        weights=tuple(require_files(directory, _weights_names(directory), LAYOUT)),
+        weights=tuple(require_files(directory, weights_names(directory), LAYOUT)),
         width=_positive(path, config, "d_model"),
         layers=_positive(path, config, "encoder_layers"),
         mel_bins=_positive(path, config, "num_mel_bins"),
         positions=_positive(path, config, "max_source_positions"),
     )
-
-
-def _weights_names(directory: Path) -> Sequence[str]:
-    if (directory / WEIGHTS).exists() or not (directory / INDEX).exists():
-        return [WEIGHTS]
-    shards = read_json(directory / INDEX).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise ModelFilesError(f"{directory / INDEX}: expected an object 'weight_map', found {type(shards).__name__}")
-    return sorted({str(name) for name in shards.values()})
 
 
 def _positive(path: Path, config: Mapping[str, Any], key: str) -> int:
