@@ -18,8 +18,8 @@ from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.higgs import FACTORY, Higgs
 
 REFERENCE = Path(__file__).parents[1] / "support" / "boson_reference.py"
-SHORT = np.linspace(632, 1591, 225).astype(int) + 960 * (np.arange(225) % 3)
-"""Residues all over the hop, at most five apart, in clips of 1 to 4 frames."""
+SHORT = np.linspace(632, 1591, 185).astype(int) + 960 * (np.arange(185) % 3)
+"""Residues all over the hop, at most six apart, in clips of 1 to 4 frames."""
 EDGES = [632, 633, 960, 1078, 1079, 1080, 1590, 1591, 1592, 1593, 1919, 1920, 1921]
 LONG = [48000, 48000 + 118, 48000 + 119, 48000 + 631, 48000 + 632, 96001]
 LENGTHS = sorted({*map(int, SHORT), *EDGES, *LONG})
@@ -87,7 +87,7 @@ def parity(tmp_path_factory):
 def test_tokens_equal_those_of_boson_at_every_length_class(parity):
     """On the same file, each token is the one of boson's own code, wherever a length falls in the hop of 960."""
     theirs, ours = parity
-    assert len(LENGTHS) >= 240
+    assert len(LENGTHS) >= 200
     differing = [n for n in LENGTHS if not np.array_equal(theirs[n], ours[n])]
     assert not differing, f"{len(differing)} of {len(LENGTHS)} lengths, first {differing[:10]}"
     assert [ours[n].shape for n in LENGTHS] == [(8, (n + 841) // 960) for n in LENGTHS]
