@@ -114,13 +114,13 @@ def _quantizer_shapes(graph: _Graph) -> set[tuple[int, ...]]:
 class OnnxEncoder:
     """An S3 tokenizer in onnxruntime, as CosyVoice's and Step-Audio's own tools run it: one piece at a time."""
 
-    def __init__(self, path: Path, device: str, threads: int = 1, *, tf32: bool = False) -> None:
-        """`threads` on the CPU. Raises ModelFilesError, or InfrastructureError if onnxruntime cannot use `device`."""
+    def __init__(self, path: Path, device: str, *, tf32: bool = False) -> None:
+        """One thread on the CPU, as upstream. Raises ModelFilesError, or InfrastructureError if `device` cannot be used."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         # Warnings of nodes that stay on the CPU are no use to anyone.
         options.log_severity_level = 3
         self._device = device

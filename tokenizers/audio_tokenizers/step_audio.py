@@ -128,7 +128,7 @@ class StepAudio:
         self._encoder = ChunkEncoder(network, self._device, LANES)
         self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
         self._centres = torch.from_numpy(read_centres(checkpoint))
-        self._onnx = OnnxEncoder(checkpoint.onnx, "cpu", threads=1)
+        self._onnx = OnnxEncoder(checkpoint.onnx, "cpu")
         # Each onnxruntime call has one thread. Beside a GPU the cores have nothing else to do; on the CPU they are torch's.
         workers = 1 if self._device == "cpu" else len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vq06")
