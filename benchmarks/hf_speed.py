@@ -93,8 +93,8 @@ def measure(codec: str, seconds: float, clips: int, rounds: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--codec", choices=CODECS, action="append", help="default: all")
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--clips", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     met = [measure(codec, asked.seconds, asked.clips, asked.rounds) for codec in asked.codec or CODECS]

@@ -13,7 +13,7 @@ from audio_tokenizers.base import Field
 from jobs.features import features_fault
 from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
 from jobs.spec import TokenizeSpec
-from jobs.values import FeatureRef, check_counts, codes_shape, feature_refs, value_keys, values_fault
+from jobs.values import FeatureRef, check_counts, codes_shape, count_fault, feature_refs, value_keys, values_fault
 
 __all__ = ["Validation", "validate_file"]
 
@@ -54,6 +54,7 @@ class _HeldTokens:
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.field = fields[0] if len(fields) == 1 and fields[0].form == "codes" else None
+        self.keys = value_keys(fields)
         self._lines: list[tuple[int, str]] = []
         self._texts: list[bytes] = []
         self._shapes: list[tuple[int, int]] = []
@@ -92,7 +93,8 @@ def _line_fault(
         fault = _values_fault(record, number, spec, held)
         if fault is not None:
             return f"{record.audio_file}: {fault}"
-        refs += feature_refs(spec.fields, record.values)
+        if held.field is None:
+            refs += feature_refs(spec.fields, record.values)
     elif not record.error:
         return f"{record.audio_file}: an error without words"
     tally.add(record)
@@ -102,16 +104,12 @@ def _line_fault(
 def _values_fault(record: TokenRecord, number: int, spec: TokenizeSpec, held: _HeldTokens) -> str | None:
     if record.sample_rate != spec.sample_rate:
         return f"sample_rate is {record.sample_rate}, expected {spec.sample_rate}"
-    shape = None
-    if held.field is not None and list(record.values) == value_keys(spec.fields):
-        shape = codes_shape(held.field, record.values)
-    if held.field is None or shape is None:
-        fault = values_fault(spec.fields, record.values)
-        if fault is not None:
-            return fault
-    else:
-        held.add(number, record.audio_file, bytes(record.values[held.field.name]), shape)
-    return check_counts(spec.fields, record.values, record.num_samples)
+    field = held.field
+    shape = codes_shape(field, record.values) if field is not None and list(record.values) == held.keys else None
+    if field is None or shape is None:
+        return values_fault(spec.fields, record.values) or check_counts(spec.fields, record.values, record.num_samples)
+    held.add(number, record.audio_file, bytes(record.values[field.name]), shape)
+    return count_fault(field, shape[1], record.num_samples)
 
 
 def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeSpec) -> str | None:

@@ -6,6 +6,7 @@ FeatureRef that says where in NAME.safetensors an array of floats stands.
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ __all__ = [
     "FeatureRef",
     "array_fault",
     "check_counts",
+    "codes_shape",
+    "count_fault",
     "feature_refs",
     "to_json",
     "value_keys",
@@ -58,6 +61,7 @@ class FeatureRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 _ref_decoder = msgspec.json.Decoder(FeatureRef)
 
 
+@functools.cache
 def _shape_key(field: Field) -> str:
     """`tokens` -> `token_shape`."""
     return f"{field.name.removesuffix('s')}_shape"
@@ -149,10 +153,14 @@ def values_fault(fields: Sequence[Field], values: Mapping[str, msgspec.Raw]) -> 
 
 def codes_shape(field: Field, values: Mapping[str, msgspec.Raw]) -> tuple[int, int] | None:
     """[codebooks, frames] as the record has it, if it is a shape at all and of the field's width."""
-    match = SHAPE.fullmatch(bytes(values[_shape_key(field)]))
-    if match is None or int(match[1]) != field.width or match[2] == b"0":
-        return None
-    return int(match[1]), int(match[2])
+    shape = _shape(bytes(values[_shape_key(field)]))
+    return shape if shape is not None and shape[0] == field.width and shape[1] else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _shape(text: bytes) -> tuple[int, int] | None:
+    match = SHAPE.fullmatch(text)
+    return (int(match[1]), int(match[2])) if match is not None else None
 
 
 def _items_fault(field: Field, text: bytes) -> str | None:
@@ -196,13 +204,19 @@ def _ref_fault(field: Field, text: bytes) -> str | None:
 def check_counts(fields: Sequence[Field], values: Mapping[str, msgspec.Raw], num_samples: int) -> str | None:
     """Why valid values are too many or too few for a clip of `num_samples`, or None."""
     for field in fields:
-        if field.items is None and field.samples_per_item is None:
-            continue
-        items = _count(field, values)
-        if field.items is not None and items != field.items:
-            return f"{field.name} has {items} items, expected {field.items}"
-        if field.samples_per_item is not None and abs(items - num_samples / field.samples_per_item) > field.slack:
-            return f"{num_samples} samples became {items} {_unit(field)}, expected about one per {field.samples_per_item:g}"
+        if field.items is not None or field.samples_per_item is not None:
+            fault = count_fault(field, _count(field, values), num_samples)
+            if fault is not None:
+                return fault
+    return None
+
+
+def count_fault(field: Field, items: int, num_samples: int) -> str | None:
+    """Why a field of `items` is too long or too short for a clip of `num_samples`, or None."""
+    if field.items is not None and items != field.items:
+        return f"{field.name} has {items} items, expected {field.items}"
+    if field.samples_per_item is not None and abs(items - num_samples / field.samples_per_item) > field.slack:
+        return f"{num_samples} samples became {items} {_unit(field)}, expected about one per {field.samples_per_item:g}"
     return None
 
 
