@@ -44,6 +44,10 @@ def place_workers(gpus: Sequence[str], workers: int | None, procs_per_gpu: int, 
     return [Placement(gpu, max(1, cores // len(places))) for gpu in places]
 
 
+_BEGUN: list[subprocess.Popen[bytes]] = []
+"""Workers of this process, kept as long as it lives: one may be on its way out still when its run is finished."""
+
+
 class LocalCluster:
     """Processes of this machine, found by their command lines: they name their plan."""
 
@@ -98,16 +102,16 @@ class LocalCluster:
             command = [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
             command += ["--element", str(element), "--gpu", place.gpu or "none", "--threads", str(place.threads)]
             with log_file.open("ab") as log:
-                self._children.append(
-                    subprocess.Popen(  # noqa: S603 (our own module)
-                        command,
-                        env=environment,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,  # Ctrl-C is for us alone: we ask them to stop in our own way
-                    )
+                child = subprocess.Popen(  # noqa: S603 (our own module)
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for us alone: we ask them to stop in our own way
                 )
+            self._children.append(child)
+            _BEGUN.append(child)
         return LOCAL_JOB
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 # Several workers with several threads each would wait for one another more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-LONG = ("tests/slurm/", "tests/test_end_to_end.py", "tests/audio_tokenizers/")
-"""Begun first: a worker that begins with them last works on alone. Those of Slurm mostly wait."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,8 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` need a CUDA device; `make test-gpu` runs them, and fails without one. Long files come first."""
-    items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG)))
+    """Tests marked `gpu` need a CUDA device; `make test-gpu` runs them, and fails without one."""
+    items.sort(key=_turns(items))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked or config.getoption("--require-gpu"):
         return
@@ -30,6 +28,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device: make test-gpu"))
+
+
+def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
+    """Long files first, or who begins with one last works on alone; those of Slurm, which mostly wait, in between."""
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = [path for path in files if path.parent.name == "slurm"]
+    busy = [path for path in files if path.parent.name == "audio_tokenizers" or path.name == "test_end_to_end.py"]
+    turns = {path: 2 * turn for turn, path in enumerate(waiting)}
+    turns |= {path: 2 * turn + 1 for turn, path in enumerate(busy)}
+    last = len(items)  # not in the lambda: a list is empty while it is sorted
+    return lambda item: turns.get(item.path, last)
 
 
 @pytest.fixture
