@@ -31,17 +31,6 @@ def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return all(np.array_equal(one[name], other[name]) for name in ("global_tokens", "semantic_tokens"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A second thread rounds otherwise, and on a small machine waits more than it computes."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     return build_spark_tts(tmp_path_factory.mktemp("spark"))

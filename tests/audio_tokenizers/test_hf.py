@@ -39,17 +39,6 @@ def lengths(hop: int) -> list[int]:
     return sorted({1, 2, 3, 7, 79, 80, 100, *edges, *(5 * hop + r for r in range(0, hop, hop // 12))})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks as small as these run many times as fast on one thread as on several that wait for one another."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
     found = {codec: build(tmp_path_factory.mktemp(codec), codec) for codec in CODECS}

@@ -22,17 +22,6 @@ def options(directory: Path) -> dict[str, Any]:
     return {"model_path": str(directory), "num_quantizers": None, "bandwidth": None, "tf32": False}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks as small as these run many times as fast on one thread as on several that wait for one another."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
     return {codec: build(tmp_path_factory.mktemp(codec), codec) for codec in CODECS}

@@ -44,17 +44,6 @@ def with_decoder(directory: Path) -> Path:
     return directory
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Networks as small as these run many times as fast on one thread as on several that wait for one another."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
     return with_decoder(build_original_layout(tmp_path_factory.mktemp("original")))

@@ -25,16 +25,6 @@ GOLDEN = Path(__file__).parent / "golden" / "step_audio.npz"
 DEFAULTS = {name: default for name, (default, _) in FACTORY.options.items()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     return build_step_audio(tmp_path_factory.mktemp("model"))

@@ -19,14 +19,6 @@ SCALE = np.linspace(0.2, 0.3, 560, dtype=np.float32)
 LENGTHS = [0, 1, 79, 399, 400, 879, 880, 1359, 1360, 3839, 3840, 4719, 4720, 7680 + 3839, 16_000, 48_321]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def clip(samples: int, start: int = 0) -> np.ndarray:
     return golden_audio.wave(golden_audio.pcm(samples, start))
 
