@@ -3,29 +3,30 @@
 # make lint   ruff and mypy;  make bench  the figures of benchmarks/README.md
 
 PYTHON ?= python3
-PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST_FLAGS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install $(PIP_FLAGS) --constraint requirements/constraints.txt
 
-.PHONY: demo test slurm test-gpu lint format bench clean
+.PHONY: demo test system test-gpu lint format bench clean
 
 demo: $(VENV)/base.done
 	rm -rf demo
-	$(BIN)/python examples/pack_speech.py demo/tars
-	$(BIN)/python -m tools.generate_tar_list --input-dir demo/tars --output-file demo/tars.txt
-	$(BIN)/python -m hpc.submit --list demo/tars.txt --backend mulaw --cluster local --output-dir demo/tokens
+	$(BIN)/python -m tools.pack examples/speech --output-dir demo/tars --max-clips 3 --without-text
+	$(BIN)/python -m hpc.submit --list demo/tars/tars.txt --backend mulaw --cluster local --output-dir demo/tokens
 	$(BIN)/python -m tools.check_progress --output-dir demo/tokens --check-validity --verbose --remaining-output demo/remaining_tar_files.txt
-	@echo && echo "The first record of demo/tokens/speech-000.jsonl, its tokens shortened:"
-	@head -n 1 demo/tokens/speech-000.jsonl | sed -E 's/("tokens":\[\[([0-9]+,){8})[^]]*/\1.../'
+	@echo && $(BIN)/python -m tools.show speech-000000 --output-dir demo/tokens
+	@echo && $(BIN)/python -m tools.merge --output-dir demo/tokens --output demo/all.jsonl.gz
+	@echo && echo "The first record of demo/all.jsonl.gz, its tokens shortened:"
+	@gzip -dc demo/all.jsonl.gz | head -n 1 | sed -E 's/("tokens":\[\[([0-9]+,){8})[^]]*/\1.../'
 
-test: $(VENV)/test.done slurm
+test: $(VENV)/test.done system
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-# tests/slurm starts real Slurm clusters of its own. Where their programs are missing and we may, install them.
-slurm:
-	@requirements/slurm.sh
+# tests/slurm starts real Slurm clusters of its own, others run 7-Zip. Where programs are missing and we may, install them.
+system:
+	@requirements/debian.sh
 
 test-gpu: $(VENV)/test.done
 	$(BIN)/python -m pytest -m gpu --require-gpu

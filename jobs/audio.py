@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-__all__ = ["Fragment", "FragmentCutter", "decode", "resample"]
+__all__ = ["Fragment", "FragmentCutter", "decode", "decode_channels", "resample"]
 
 BLOCK_FRAMES = 1 << 18
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
@@ -52,7 +52,7 @@ def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None)
     file.seek(0)
     refuse_cut_file(file)
     frames = 0
-    for block, rate in _open(file):
+    for block, rate in decode_channels(file):
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise ClipError("decode", f"a sample rate of {rate} Hz is outside {LOWEST_RATE} to {HIGHEST_RATE}")
         frames += len(block)
@@ -80,8 +80,11 @@ def _to_mono(block: np.ndarray[Any, np.dtype[np.float32]], mono: MonoRule) -> Wa
     return wave
 
 
-def _open(file: IO[bytes]) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
-    """Blocks of float32 [samples, channels], with the sample rate."""
+def decode_channels(file: IO[bytes]) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
+    """Blocks of float32 [samples, channels], with the sample rate in Hz, of a file that `refuse_cut_file` lets pass.
+
+    Raises ClipError `decode`.
+    """
     mp3_length_known = mp3_states_its_length(file)  # before libsndfile opens it: both may share one file position
     descriptor = _descriptor(file)
     try:

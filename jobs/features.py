@@ -21,14 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from audio_tokenizers.base import Features
+from audio_tokenizers.errors import UsageError
 from jobs.fileops import FileOps
 from jobs.outputs import TarPaths
 from jobs.values import FeatureRef
 
-__all__ = ["FeatureFile", "FeatureSource", "features_fault"]
+__all__ = ["FeatureFile", "FeatureSource", "StoredFeatures", "features_fault"]
 
 COPY_BYTES = 4 << 20
+HEADER_LENGTH = 8
 DTYPES = {"float16": "F16", "float32": "F32"}
 
 
@@ -114,6 +118,36 @@ class FeatureFile:
             self._fd = -1
 
 
+class StoredFeatures:
+    """The arrays of a committed NAME.safetensors, read one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        try:
+            size = struct.unpack("<Q", self._file.read(HEADER_LENGTH))[0]
+            self._tensors = json.loads(self._file.read(size))
+        except (struct.error, ValueError):
+            self._file.close()
+            raise UsageError(f"{path}: expected a safetensors file, found something else: the run is damaged") from None
+        self._start = HEADER_LENGTH + size
+
+    def read(self, ref: FeatureRef) -> Features:
+        """float16 or float32 [rows, width]. Raises UsageError if the array is not there as its line says."""
+        tensor = self._tensors.get(ref.key)
+        data = b""
+        if tensor is not None:
+            self._file.seek(self._start + tensor["data_offsets"][0])
+            data = self._file.read(ref.size)
+        if len(data) != ref.size or zlib.crc32(data) != ref.crc32:
+            raise UsageError(f"{self._path}: the tensor {ref.key} is damaged or missing: check_progress --check-validity")
+        return np.frombuffer(data, ref.dtype).reshape(ref.shape)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
 def _header(refs: Iterable[FeatureRef]) -> bytes:
     tensors: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -125,7 +159,7 @@ def _header(refs: Iterable[FeatureRef]) -> bytes:
         }
         offset += ref.size
     text = json.dumps(tensors, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % HEADER_LENGTH)
     return struct.pack("<Q", len(text)) + text
 
 

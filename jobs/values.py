@@ -26,6 +26,7 @@ __all__ = [
     "codes_shape",
     "count_fault",
     "feature_refs",
+    "shape_key",
     "to_json",
     "value_keys",
     "values_fault",
@@ -62,14 +63,17 @@ _ref_decoder = msgspec.json.Decoder(FeatureRef)
 
 
 @functools.cache
-def _shape_key(field: Field) -> str:
-    """`tokens` -> `token_shape`."""
-    return f"{field.name.removesuffix('s')}_shape"
+def shape_key(name: str) -> str:
+    """`tokens` -> `token_shape`: where the shape of codes stands."""
+    return f"{name.removesuffix('s')}_shape"
 
 
 def value_keys(fields: Sequence[Field]) -> list[str]:
     """The keys of a record between its sample rate and its text, in their order."""
-    return [key for field in fields for key in ((field.name, _shape_key(field)) if field.form == "codes" else (field.name,))]
+    keys = []
+    for field in fields:
+        keys += [field.name, shape_key(field.name)] if field.form == "codes" else [field.name]
+    return keys
 
 
 def array_fault(fields: Sequence[Field], values: Values) -> str | None:
@@ -121,7 +125,7 @@ def to_json(
         else:
             json[field.name] = codes_to_json(cast("Codes", array))
             if field.form == "codes":
-                json[_shape_key(field)] = b"[%d,%d]" % array.shape
+                json[shape_key(field.name)] = b"[%d,%d]" % array.shape
     return json, features
 
 
@@ -139,8 +143,8 @@ def values_fault(fields: Sequence[Field], values: Mapping[str, msgspec.Raw]) -> 
         if field.form == "codes":
             shape = codes_shape(field, values)
             if shape is None:
-                found = bytes(values[_shape_key(field)])[:30].decode(errors="backslashreplace")
-                return f"{_shape_key(field)} is {found}, expected [{field.width}, frames]"
+                found = bytes(values[shape_key(field.name)])[:30].decode(errors="backslashreplace")
+                return f"{shape_key(field.name)} is {found}, expected [{field.width}, frames]"
             fault = token_fault(text, shape, field.codebook_size)
         elif field.form == "features":
             fault = _ref_fault(field, text)
@@ -153,7 +157,7 @@ def values_fault(fields: Sequence[Field], values: Mapping[str, msgspec.Raw]) -> 
 
 def codes_shape(field: Field, values: Mapping[str, msgspec.Raw]) -> tuple[int, int] | None:
     """[codebooks, frames] as the record has it, if it is a shape at all and of the field's width."""
-    shape = _shape(bytes(values[_shape_key(field)]))
+    shape = _shape(bytes(values[shape_key(field.name)]))
     return shape if shape is not None and shape[0] == field.width and shape[1] else None
 
 

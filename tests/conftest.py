@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+BUSY_PER_WAITING = 8
+"""Files that compute, for each one that waits: about as many as two workers do meanwhile."""
+
+# A shell's job in the background ignores Ctrl-C, and so would the commands that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several workers with several threads each would wait for one another more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,12 +38,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
-    """Long files first, or who begins with one last works on alone; those of Slurm, which mostly wait, in between."""
+    """Long files first, or who begins with one last works on alone; those of Slurm, which mostly wait, one at a time."""
     files = list(dict.fromkeys(item.path for item in items))
     waiting = [path for path in files if path.parent.name == "slurm"]
     busy = [path for path in files if path.parent.name == "audio_tokenizers" or path.name == "test_end_to_end.py"]
-    turns = {path: 2 * turn for turn, path in enumerate(waiting)}
-    turns |= {path: 2 * turn + 1 for turn, path in enumerate(busy)}
+    turns = {path: BUSY_PER_WAITING * turn for turn, path in enumerate(waiting)}
+    turns |= {path: turn + 1 for turn, path in enumerate(busy)}
     last = len(items)  # not in the lambda: a list is empty while it is sorted
     return lambda item: turns.get(item.path, last)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.real_cluster import PACKAGES, RealCluster, free_ports, missing_prerequisites
 
-REQUIRE = "SLURM_TESTS"  # "require": what is missing is a failure. A skip must not pass for a success in CI.
+REQUIRE = "SYSTEM_TESTS"  # "require": what is missing is a failure. A skip must not pass for a success in CI.
 FIRST_PORT = 18100
 CLUSTER = pytest.StashKey[RealCluster]()
 
@@ -36,7 +36,7 @@ def _given(cluster: RealCluster, request: pytest.FixtureRequest, monkeypatch: py
     """The cluster for one test: clean, and what Slurm's commands see, from this process and from those it starts."""
     cluster.reset()
     request.node.stash[CLUSTER] = cluster
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SBATCH_")) and name != REQUIRE]:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SBATCH_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
     monkeypatch.setenv("PATH", cluster.env["PATH"])

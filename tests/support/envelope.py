@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Utterance, Values, Waveform
-from jobs.spec import TokenizeSpec
+from jobs.spec import TokenizeSpec, _fingerprint
 from support.small_run import mulaw_spec
 
 FIELDS = (
@@ -23,7 +23,9 @@ FIELDS = (
 def envelope_spec(**settings: Any) -> TokenizeSpec:
     """The spec of a run of it."""
     values = {"backend": "envelope", "fields": FIELDS, "max_tokens_per_fragment": None, "num_tokens_overlap": 0, **settings}
-    return msgspec.structs.replace(mulaw_spec(), **values)
+    spec = msgspec.structs.replace(mulaw_spec(), **values)
+    spec = msgspec.convert(msgspec.to_builtins(spec), TokenizeSpec)  # as it comes back from a file
+    return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
 
 class Envelope:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what tests/slurm needs, where that is missing, this is Debian or Ubuntu, and we are root. Otherwise does nothing:
-# those tests then say why they are skipped (or fail, with SLURM_TESTS=require). Never fails itself.
+# Installs what tests need of the system, Slurm for tests/slurm and 7-Zip for archives, where that is missing, this is Debian
+# or Ubuntu, and we are root. Otherwise does nothing: tests of Slurm then say why they are skipped (or fail, with
+# SYSTEM_TESTS=require), and those of 7-Zip fail. Never fails itself.
 set -u
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -8,7 +9,7 @@ missing() {
 	for program in slurmctld slurmd sbatch slurmdbd munged mariadbd; do
 		command -v "$program" >/dev/null || return 0
 	done
-	return 1
+	! command -v 7zz >/dev/null && ! command -v 7z >/dev/null
 }
 
 missing && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
@@ -24,12 +25,12 @@ if [ ! -e "$policy" ]; then
 	printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
 fi
 
-echo "Installing Slurm for tests/slurm"
-packages=$(sed -n 's/^PACKAGES = "\(.*\)"$/\1/p' "$(dirname "$0")/../tests/support/real_cluster.py")
+echo "Installing Slurm and 7-Zip for tests"
+packages="7zip $(sed -n 's/^PACKAGES = "\(.*\)"$/\1/p' "$(dirname "$0")/../tests/support/real_cluster.py")"
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 # several words
 if ! { apt-get update -qq && apt-get install -qq --no-install-recommends $packages; } >"$log" 2>&1; then
 	tail -n 20 "$log" >&2
-	echo "warning: could not install Slurm (apt's words are above): tests/slurm cannot run" >&2
+	echo "warning: could not install Slurm and 7-Zip (apt's words are above): their tests cannot run" >&2
 fi
 exit 0

@@ -1,0 +1,1 @@
+"""What tools.pack is made of: sources of pairs, and the shards that they become."""
