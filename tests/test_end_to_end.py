@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from support.packed_speech import pack_speech
 from support.tiny_bicodec import build_spark_tts
 from support.tiny_cosyvoice_text import build_cosyvoice
 from support.tiny_hf import build
@@ -40,7 +41,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packed examples and their list."""
     folder = tmp_path_factory.mktemp("speech")
-    subprocess.run([sys.executable, str(ROOT / "examples" / "pack_speech.py"), str(folder / "tars")], check=True)
+    pack_speech(folder / "tars")
     listed = run("tools.generate_tar_list", "--input-dir", "tars", "--output-file", "tars.txt", folder=folder)
     assert listed.returncode == 0, listed.stderr
     return folder

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +28,7 @@ from jobs.fileops import FileOps, write_atomically
 from jobs.records import Manifest
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
+from tools.process_pool import Tell, in_processes
 
 __all__ = ["Report", "check_progress", "make_report"]
 
@@ -41,6 +38,8 @@ INVALID_LIST = "invalid_tar_files.txt"
 SLURM_SECONDS = 10.0
 """How long a person waits for what Slurm would add to what the files say."""
 WORKING_SHOWN = 40
+CHECKS_AHEAD = 16
+"""Files per process that wait to be checked while a large one is."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,16 +117,12 @@ class _Check:
     spec: TokenizeSpec
 
 
-def _fault(check: _Check) -> str | None:
+def _fault(check: _Check, _tell: Tell) -> str | None:
     try:
         found = validate_file(check.committed, check.manifest, check.spec).fault
     except OSError as error:
         return f"{check.committed}: cannot be read: {error.strerror}"
     return found and f"{check.committed}: {found}: move it away to have it made again"
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # or each process would print a traceback of its own
 
 
 def _validate(run: Run, states: list[TarState]) -> list[TarState]:
@@ -139,27 +134,12 @@ def _validate(run: Run, states: list[TarState]) -> list[TarState]:
     if spec is None:
         raise UsageError(f"{run.spec_file}: there is no such file, so nothing says what valid tokens are: restore it")
     checks = [_Check(run.paths(s.name).committed, s.manifest, spec) for s in committed if s.manifest is not None]
-    found = _in_parallel(checks, min(available_cores(), len(checks)))
-    faults = {state.name: fault for state, fault in zip(committed, found, strict=True) if fault is not None}
+    found = in_processes(_fault, checks, available_cores(), lambda _: None, ahead=CHECKS_AHEAD)
+    shown = tqdm(found, total=len(checks), unit="tar", desc="checking", disable=not sys.stderr.isatty())
+    faults = {state.name: fault for state, fault in zip(committed, shown, strict=True) if fault is not None}
     return [
         replace(state, state="invalid", problem=faults[state.name]) if state.name in faults else state for state in states
     ]
-
-
-def _in_parallel(checks: Sequence[_Check], workers: int) -> list[str | None]:
-    if workers <= 1:
-        return list(_with_bar(map(_fault, checks), len(checks)))
-    # spawn: a fork of a process that has threads may hang
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent) as pool:
-            return list(_with_bar(pool.map(_fault, checks), len(checks)))
-    except BrokenProcessPool:
-        raise InfrastructureError("--check-validity: one of its processes was killed: is there enough memory?") from None
-
-
-def _with_bar(found: Iterable[str | None], total: int) -> Iterable[str | None]:
-    return tqdm(found, total=total, unit="tar", desc="checking", disable=not sys.stderr.isatty())
 
 
 def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:

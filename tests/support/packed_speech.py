@@ -1,19 +1,15 @@
-"""Pack examples/speech into two small tars, one of them compressed: what `make demo` tokenizes.
-
-python examples/pack_speech.py OUTPUT_DIR
-"""
+"""examples/speech in two small tars, one of them compressed."""
 
 from __future__ import annotations
 
-import sys
 import tarfile
 from pathlib import Path
 
-SPEECH = Path(__file__).parent / "speech"
+SPEECH = Path(__file__).resolve().parents[2] / "examples" / "speech"
 FIRST_TAR_CLIPS = 3
 
 
-def main(output_dir: Path) -> None:
+def pack_speech(output_dir: Path) -> None:
     """Write speech-000.tar and speech-001.tar.gz."""
     output_dir.mkdir(parents=True, exist_ok=True)
     files = sorted(path for path in SPEECH.iterdir() if path.name != "README.md")
@@ -24,8 +20,3 @@ def main(output_dir: Path) -> None:
             for path in files:
                 if path.stem in members:
                     tar.add(path, arcname=path.name)
-        print(f"{output_dir / name}: {', '.join(members)}")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from audio_tokenizers import registry
 from jobs.claims import read_claim
 from jobs.commands import run_command
 from jobs.spec import TokenizeSpec, make_spec
+from support.packed_speech import pack_speech
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -71,17 +70,9 @@ def call(function: Callable[..., int], *args: object) -> int:
         sys.argv = before
 
 
-@functools.cache
-def _packer() -> Callable[[Path], None]:
-    spec = importlib.util.spec_from_file_location("pack_speech", ROOT / "examples" / "pack_speech.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 def speech_list(folder: Path) -> Path:
     """Pack the speech examples into two tars in `folder`; returns a list of them."""
-    _packer()(folder)
+    pack_speech(folder)
     return write_list(folder / "tars.txt", sorted(folder.glob("speech-*")))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support import part_makers
 from support.fake_cluster import Campaign
 from support.runs import ROOT, call, read_json, start, tree, write_list
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize, write_tar
@@ -371,9 +372,9 @@ def test_killed_check_is_one_message(run: Run, capsys: pytest.CaptureFixture[str
     """A checking process that dies, for want of memory perhaps, is told in words."""
     monkeypatch.setattr(module, "available_cores", lambda: 2)
     tokenize(Path(run.listed()[1].tar), run.output_dir)
-    monkeypatch.setattr(module, "_leave_interrupts_to_parent", os.abort)
+    monkeypatch.setattr(module, "_fault", part_makers.die)
     assert call(check_progress, "--check-validity") == 1
-    assert "one of its processes was killed" in capsys.readouterr().err
+    assert "one of 2 processes was killed" in capsys.readouterr().err
 
 
 def test_manifest_type() -> None:

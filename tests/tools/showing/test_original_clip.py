@@ -1,0 +1,142 @@
+"""tools/showing/original_clip.py: a clip is found again in its tar and written as WAV, or one message says why not."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from support.small_run import wav, write_tar
+from support.tars import audio_file, end_blocks, member, noise, pyav_file
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.audio_formats import AUDIO_EXTENSIONS
+from tools.showing import original_clip as module
+from tools.showing.original_clip import Original, write_original
+
+
+def write(tar: Path, index: int, name: str, output: Path, *, tar_bytes: int | None = None) -> Original:
+    return write_original(tar, index, name, output, extensions=AUDIO_EXTENSIONS, tar_bytes=tar_bytes)
+
+
+def test_a_wav_is_copied(tmp_path: Path) -> None:
+    """The member's very bytes, whatever stands in its chunks, and whatever its name says it is."""
+    data = wav(50) + b"LIST\x04\0\0\0INFO"
+    tar = write_tar(tmp_path / "a.tar", {"0.flac": wav(7), "1.txt": b"text", "1.flac": data})
+    assert write(tar, 1, "1.flac", tmp_path / "o.wav", tar_bytes=tar.stat().st_size) == Original(8000, 1, 50, untouched=True)
+    assert (tmp_path / "o.wav").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "bits"), [("FLAC", "PCM_16", 16), ("FLAC", "PCM_24", 24), ("AIFF", "PCM_16", 16)]
+)
+def test_another_format_is_decoded_without_loss(tmp_path: Path, kind: str, subtype: str, bits: int) -> None:
+    """All channels at the file's own rate, sample for sample."""
+    name = f"a/1.{kind.lower()}"
+    data = audio_file(noise(3000, channels=3), 44100, kind, subtype)
+    tar = tmp_path / "a.tar.gz"
+    tar.write_bytes(gzip.compress(member(b"a/0.wav", wav(9)) + member(name.encode(), data) + end_blocks()))
+    assert write(tar, 1, name, tmp_path / "o.wav") == Original(44100, 3, 3000, untouched=False)
+    (tmp_path / "in").write_bytes(data)
+    samples = [soundfile.read(tmp_path / path, dtype="int32")[0] for path in ("in", "o.wav")]
+    assert np.array_equal(*samples)
+    assert samples[0].any()
+    assert not (samples[0] & ((1 << (32 - bits)) - 1)).any()
+
+
+def test_what_soundfile_cannot_read(tmp_path: Path) -> None:
+    """m4a comes by PyAV; so does a WAV that was written to a pipe, whose header states no length that players believe."""
+    wave = noise(8000, seed=1)
+    piped = bytearray(audio_file(wave, 16000, subtype="PCM_16"))
+    piped[4:8] = piped[40:44] = bytes(4)
+    tar = write_tar(
+        tmp_path / "a.tar", {"0.m4a": pyav_file(wave, 16000, "mp4", "aac", bit_rate=128000), "1.wav": bytes(piped)}
+    )
+    made = write(tar, 0, "0.m4a", tmp_path / "o.wav")
+    assert (made.sample_rate, made.channels, made.untouched) == (16000, 1, False)
+    heard = soundfile.read(tmp_path / "o.wav")[0]
+    assert abs(len(heard) - 8000) <= 2048
+    assert heard.std() == pytest.approx(wave.std(), rel=0.5)
+    assert write(tar, 1, "1.wav", tmp_path / "o.wav") == Original(16000, 1, 8000, untouched=False)
+
+
+def test_of_clips_of_one_name_the_right_one(tmp_path: Path) -> None:
+    """The clip's place in the tar decides."""
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"".join(member(b"same.wav", wav(samples)) for samples in (10, 20, 30)) + end_blocks())
+    assert [write(tar, index, "same.wav", tmp_path / "o.wav").samples for index in range(3)] == [10, 20, 30]
+
+
+def test_a_long_search_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a bar says how much of the tar has been read."""
+    tar = write_tar(tmp_path / "a.tar", {f"{number}.wav": wav(4000) for number in range(5)})
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    write(tar, 4, "4.wav", tmp_path / "o.wav")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(module, "LONG_BYTES", 1)
+    write(tar, 4, "4.wav", tmp_path / "o.wav")
+    assert "looking for 4.wav: " in capsys.readouterr().err
+
+
+class TestWhatCannotBeHad:
+    def refused(self, tar: Path, index: int, name: str, *, tar_bytes: int | None = None) -> str:
+        """The message; a file that was there before stays as it was, and nothing is left beside it."""
+        folder = tar.parent / "out"
+        folder.mkdir()
+        (folder / "o.wav").write_bytes(b"old")
+        with pytest.raises(UsageError) as error:
+            write(tar, index, name, folder / "o.wav", tar_bytes=tar_bytes)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"o.wav": b"old"}
+        assert str(error.value).startswith(f"{tar}: ")
+        return str(error.value)[len(f"{tar}: ") :]
+
+    def test_of_a_tar_that_is_gone(self, tmp_path: Path) -> None:
+        """The tar is named, and what to do."""
+        assert self.refused(tmp_path / "a.tar", 0, "0.wav") == "there is no such tar any more: copy it back to hear 0.wav"
+
+    def test_of_a_tar_that_has_changed(self, tmp_path: Path) -> None:
+        """Another size, another clip in its place and too few clips are told from one another."""
+        tar = write_tar(tmp_path / "a" / "a.tar", {"0.wav": wav(10)})
+        size = tar.stat().st_size
+        expected = f"it had 99,999 bytes when it was tokenized, and has {size:,} now: it is another tar"
+        assert self.refused(tar, 0, "0.wav", tar_bytes=99_999) == expected
+        tar = write_tar(tmp_path / "b" / "a.tar", {"0.wav": wav(10)})
+        assert self.refused(tar, 0, "1.wav").startswith("expected 1.wav as its clip 0, found 0.wav: the tar has changed")
+        tar = write_tar(tmp_path / "c" / "a.tar", {"0.wav": wav(10)})
+        assert self.refused(tar, 1, "1.wav").startswith(
+            "expected 1.wav as its clip 1, found fewer clips: the tar has changed"
+        )
+
+    def test_of_a_tar_that_is_cut(self, tmp_path: Path) -> None:
+        """A clip beyond the cut cannot be had, one before it can."""
+        tar = write_tar(tmp_path / "a.tar", {"0.wav": wav(10), "1.wav": wav(5000)})
+        tar.write_bytes(tar.read_bytes()[:4000])
+        assert self.refused(tar, 1, "1.wav").startswith("cannot be read as far as 1.wav: the file ends at byte 4,000")
+        assert write(tar, 0, "0.wav", tmp_path / "o.wav").samples == 10
+
+    @pytest.mark.parametrize(
+        ("name", "data", "words"),
+        [
+            ("0.wav", b"not audio", "0.wav: there is nothing to hear: not decodable: "),
+            ("0.wav", b"", "0.wav: there is nothing to hear: the file is empty (0 bytes)"),
+            ("0.wav", wav(0), "0.wav: there is nothing to hear: the file has no samples"),
+            ("0.flac", audio_file(noise(300_000), kind="FLAC")[:-60_000], "0.flac: there is nothing to hear: "),
+        ],
+    )
+    def test_of_a_member_that_is_no_audio(self, tmp_path: Path, name: str, data: bytes, words: str) -> None:
+        """The decoder's own words are in the message; of a file that breaks off half-way nothing is written."""
+        assert self.refused(write_tar(tmp_path / "a.tar", {name: data}), 0, name).startswith(words)
+
+    def test_of_a_tar_that_cannot_be_read(self, tmp_path: Path) -> None:
+        """Trouble with the disk is said to be that."""
+        with pytest.raises(InfrastructureError, match=r"cannot be read: Is a directory$"):
+            write(tmp_path, 0, "0.wav", tmp_path / "o.wav")
+
+    def test_of_a_sparse_member(self, tmp_path: Path) -> None:
+        """It is named as what it is."""
+        tar = tmp_path / "a.tar"
+        tar.write_bytes(member(b"0.wav", bytes(512), b"S") + end_blocks())
+        assert self.refused(tar, 0, "0.wav").startswith("0.wav is a sparse file")

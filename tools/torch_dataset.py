@@ -1,0 +1,88 @@
+"""Tokens for torch's DataLoader: a run or a merged file, each clip once over all ranks and workers.
+
+    from torch.utils.data import DataLoader
+    from tools.torch_dataset import TokenDataset
+
+    for clips in DataLoader(TokenDataset("tokens"), batch_size=16, num_workers=4, collate_fn=list):
+        clips[0]["tokens"]                     # torch.int64 [codebooks, frames]
+        clips[0]["text"], clips[0]["metadata"]
+
+Clips differ in length, so `collate_fn` is the caller's: `list` keeps them as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch.distributed
+from torch.utils.data import IterableDataset, get_worker_info
+
+from audio_tokenizers.errors import UsageError
+from tools.reader import read_run, to_torch
+
+__all__ = ["TokenDataset"]
+
+
+class TokenDataset(IterableDataset[dict[str, Any]]):
+    """The clips with tokens of a run directory or a merged file, as `tools.reader.to_torch` gives them.
+
+    Which share this process reads is decided when it begins to: by `rank` and `world_size` if given, else by
+    torch.distributed if it is initialised, else by RANK and WORLD_SIZE of the environment, as torchrun sets them. Every rank
+    needs the same number of workers. Shares are equal in bytes, not in clips: ranks that have to make equally many steps
+    stop at the first one that ends, or use torch.distributed.algorithms.join.
+
+    `partial_ok` takes what is there of a run that is not finished. Do not let the run go on meanwhile: workers that see
+    different files divide them differently.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        partial_ok: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        if (rank is None) != (world_size is None):
+            raise UsageError(f"rank={rank}, world_size={world_size}: expected both or neither")
+        self._source = os.fspath(source)
+        self._partial_ok = partial_ok
+        self._place = None if rank is None or world_size is None else _checked(rank, world_size)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        rank, world_size = self._place or _distributed_place() or _environment_place()
+        info = get_worker_info()
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        share = {"part": rank * workers + worker, "parts": world_size * workers}
+        for clip in read_run(self._source, partial_ok=self._partial_ok, **share):
+            yield to_torch(clip)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What pickles it is a DataLoader that spawns workers, and those know nothing of this process's group.
+        return {**self.__dict__, "_place": self._place or _distributed_place()}
+
+
+def _checked(rank: int, world_size: int) -> tuple[int, int]:
+    if not 0 <= rank < world_size:
+        raise UsageError(f"rank {rank} of {world_size}: expected a number from 0 to {world_size - 1}")
+    return rank, world_size
+
+
+def _distributed_place() -> tuple[int, int] | None:
+    """(rank, world size), None without a process group."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return None
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _environment_place() -> tuple[int, int]:
+    rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None and world_size is None:
+        return 0, 1
+    if not (rank or "").isdecimal() or not (world_size or "").isdecimal():
+        raise UsageError(
+            f"RANK={rank}, WORLD_SIZE={world_size} in the environment: expected both to be numbers, or neither set"
+        )
+    return _checked(int(rank or ""), int(world_size or ""))

@@ -1,0 +1,114 @@
+"""Large files that appear whole or not at all, and the litter of commands that were killed while they wrote one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from jobs.fileops import FileOps
+
+__all__ = ["replacing", "replacing_folder", "scratch_folder", "sweep"]
+
+PRIVATE = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>[0-9]+)\.new")
+FORGOTTEN_SECONDS = 24 * 3600.0
+"""A private file of another machine that has not changed for so long, by the file system's clock, is nobody's."""
+
+
+def _private(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.new")
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-").replace("/", "-") or "localhost"
+
+
+@contextmanager
+def replacing(path: Path, ops: FileOps | None = None) -> Iterator[Path]:
+    """Write the file at the path that this gives; at the end of the block it becomes `path`, durably and in one step.
+
+    An exception leaves `path` as it was. Two processes may do this at once: the later one's file stays.
+    """
+    ops = ops or FileOps()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    private = _private(path)
+    try:
+        yield private
+        fd = os.open(private, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            ops.fsync(fd)
+        finally:
+            os.close(fd)
+        ops.rename(private, path)
+    except BaseException:
+        with suppress(OSError):
+            private.unlink(missing_ok=True)
+        raise
+    ops.fsync_dir(path.parent)
+
+
+@contextmanager
+def replacing_folder(path: Path, ops: FileOps | None = None) -> Iterator[Path]:
+    """The same for a folder that there is not yet. If another process has made it meanwhile, that one stays."""
+    ops = ops or FileOps()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    private = _private(path)
+    shutil.rmtree(private, ignore_errors=True)
+    private.mkdir()
+    try:
+        yield private
+        os.sync()  # one call for what may be a hundred thousand small files
+        try:
+            ops.rename(private, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(private, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(private, ignore_errors=True)
+        raise
+    ops.fsync_dir(path.parent)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder below `parent` for temporary files. What dead processes have left of theirs goes, too."""
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep(parent)
+    private = _private(parent / "scratch")
+    shutil.rmtree(private, ignore_errors=True)
+    private.mkdir()
+    try:
+        yield private
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove private files and folders in `folder` whose writers are dead, and other machines' that lie there for a day."""
+    for path in folder.glob(".*.new"):
+        match = PRIVATE.fullmatch(path.name)
+        if match is not None and _abandoned(path, match["host"], int(match["pid"])):
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _abandoned(path: Path, host: str, pid: int) -> bool:
+    if host == _host():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return pid == os.getpid()
+    try:
+        return time.time() - path.stat().st_mtime > FORGOTTEN_SECONDS
+    except OSError:
+        return False
