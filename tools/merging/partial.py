@@ -1,0 +1,145 @@
+"""A merged file while it grows: its bytes under a hidden name, and the log of the members that are safely in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from audio_tokenizers.errors import ClaimLostError
+from jobs.fileops import FileOps, write_atomically
+from tools.merging.index import Entry, Header, MergePaths, encode_lines
+from tools.merging.members import Made
+from tools.run_files import CommittedFile
+
+__all__ = ["CHECKPOINT_BYTES", "Growing", "MergeOps"]
+
+CHECKPOINT_BYTES = 256 << 20
+"""Of committed files: what a kill costs at most, beside the member at work. At each checkpoint the disk is waited for."""
+COPY_BYTES = 64 << 20
+READ_BYTES = 1 << 20
+
+
+class MergeOps(FileOps):
+    """Durable operations, and one more."""
+
+    def copy(self, fd: int, source: int, start: int, size: int) -> None:
+        """Append `size` bytes of the file `source`, from byte `start` on. Its own position stays."""
+        while size:
+            copied = _copy_inside(fd, source, start, min(size, COPY_BYTES))
+            if not copied:
+                data = os.pread(source, min(size, READ_BYTES), start)
+                if not data:
+                    raise OSError(errno.EIO, "what is to be copied into it has become shorter")
+                self.write(fd, data)
+                copied = len(data)
+            start += copied
+            size -= copied
+
+
+def _copy_inside(fd: int, source: int, start: int, size: int) -> int:
+    """Bytes that the kernel has copied, perhaps by sharing them; 0 where it cannot."""
+    if not hasattr(os, "copy_file_range"):  # it is Linux's
+        return 0
+    try:
+        return os.copy_file_range(source, fd, size, offset_src=start)
+    except OSError as error:
+        if error.errno in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+            return 0
+        raise
+
+
+class Growing:
+    """The partial of one merge, after the members that `kept` speaks of. Only whoever has the claim makes one."""
+
+    def __init__(
+        self, paths: MergePaths, header: Header, kept: Sequence[Entry], *, ops: MergeOps, checkpoint_bytes: int
+    ) -> None:
+        self.entries = list(kept)
+        """Of the members in it."""
+        self.size = kept[-1].end if kept else 0
+        """Bytes of it that are good, or being written."""
+        self._paths = paths
+        self._header = header
+        self._ops = ops
+        self._checkpoint_bytes = checkpoint_bytes
+        self._logged = len(kept)
+        self._unlogged_bytes = 0
+        self._log = -1
+        self._fd = self._open()
+        try:
+            write_atomically(ops, paths.partial_index, encode_lines([header, *kept]))  # without what a crash has cut
+            self._log = os.open(paths.partial_index, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> int:
+        if not self.entries:
+            self._remove()
+            self._ops.fsync_dir(self._paths.partial.parent)  # an index that comes back must not find the new partial
+            return self._ops.create(self._paths.partial)
+        fd = os.open(self._paths.partial, os.O_WRONLY | os.O_CLOEXEC)
+        # What may stand after the good bytes is written over, and cut off at the end: a writer that was overtaken, and does
+        # not know it, writes the same bytes at the same places, and would leave a hole behind a cut.
+        os.lseek(fd, self.size, os.SEEK_SET)
+        return fd
+
+    def put(self, data: bytes) -> None:
+        """Append bytes of the member at work."""
+        self._ops.write(self._fd, data)
+        self.size += len(data)
+
+    def copy(self, source: int, start: int, size: int) -> None:
+        """Append bytes `start` to `start + size` of an open file."""
+        self._ops.copy(self._fd, source, start, size)
+        self.size += size
+
+    def add(self, file: CommittedFile, made: Made) -> None:
+        """The member at work is whole."""
+        self.entries.append(Entry.of(file, made, self.size))
+        self._unlogged_bytes += file.bytes
+        if self._unlogged_bytes >= self._checkpoint_bytes:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Make all whole members survive: first their bytes, then the log that vouches for them."""
+        if self._logged < len(self.entries):
+            self._ops.fsync(self._fd)
+            self._ops.write(self._log, encode_lines(self.entries[self._logged :]))
+            self._logged, self._unlogged_bytes = len(self.entries), 0
+
+    def commit(self, check_mine: Callable[[], None]) -> None:
+        """Make it the output. `check_mine` raises where another has taken it over."""
+        os.ftruncate(self._fd, self.size)
+        self.checkpoint()
+        self._ops.fsync(self._fd)
+        self._ops.fsync(self._log)
+        check_mine()
+        try:
+            self._ops.rename(self._paths.partial, self._paths.output)
+        except FileNotFoundError:
+            raise ClaimLostError(f"{self._paths.output}: another merge has taken it over; this one stops") from None
+        self._ops.fsync_dir(self._paths.output.parent)
+        # From here on the log vouches for the output, until the index does.
+        write_atomically(self._ops, self._paths.index, encode_lines([self._header, *self.entries]))
+        self._ops.unlink(self._paths.partial_index)
+
+    def keep_what_is_whole(self) -> None:
+        """End: the next attempt goes on after the last whole member, if any has a line."""
+        if any(entry.lines for entry in self.entries):
+            self.checkpoint()
+        else:
+            self._remove()
+
+    def _remove(self) -> None:
+        """Leave nothing of it: the log first, which must not vouch for another partial."""
+        self._ops.unlink(self._paths.partial_index)
+        self._ops.unlink(self._paths.partial)
+
+    def close(self) -> None:
+        """Let the files go."""
+        for fd in (self._fd, self._log):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._log = -1
