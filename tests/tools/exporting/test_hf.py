@@ -1,0 +1,47 @@
+"""tools/exporting/hf.py: load_dataset opens the folder by itself, with the types and values of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.exported import by_tar, same, tokenized_run
+
+from tools.export import export_run
+from tools.exporting.hf import dataset_card
+from tools.run_files import spec_of
+
+
+@pytest.mark.parametrize("several_keys", [False, True])
+def test_round_trip(several_keys: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split `train` over all files, the types as declared, every clip once and in order."""
+    for name, value in {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    import datasets
+
+    run = tokenized_run(tmp_path, several_keys=several_keys)
+    export_run(run, tmp_path / "out", "hf", part_bytes=1)
+    assert len(list((tmp_path / "out" / "data").iterdir())) == 3
+    data = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    clips = [clip for clips in by_tar(run).values() for clip in clips]
+    assert len(data) == len(clips) == 12
+    for row, clip in zip(data, clips, strict=True):
+        assert same(row, clip)
+        assert (row["audio_file"], row["text"], row["language"]) == (clip.audio_file, clip.text, None)
+    short, text = datasets.Value("int16"), datasets.Value("string")
+    assert data.features["metadata"] == text
+    if several_keys:
+        assert data.features["tokens"] == datasets.List(short)
+        assert data.features["envelope"] == datasets.List(datasets.List(datasets.Value("float16"), length=2))
+    else:
+        assert data.features["tokens"] == datasets.List(datasets.List(short))
+
+
+def test_card_describes_the_columns(tmp_path: Path) -> None:
+    """README.md names each column with its type and range, and leaves the licence to whoever publishes it."""
+    card = dataset_card(spec_of(tokenized_run(tmp_path, several_keys=True)), clips=1234, files=2)
+    assert "1,234 clips in 2 Parquet files" in card
+    assert "| `levels` | list of int16 | 100 to 355 |" in card
+    assert "| `envelope` | list of lists of float16 | [rows][2] features |" in card
+    assert "The licence is that of the audio" in card
+    assert "license:" not in card.split("---")[1]

@@ -1,0 +1,90 @@
+"""tools/exporting/webdataset.py: what webdataset reads and decodes is what the run holds, with the audio as it was."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import webdataset
+from support.committed_runs import make_run
+from support.exported import TARS, by_tar, code_records, same, tokenized_run
+
+from audio_tokenizers.base import Field
+from tools.exporting.webdataset import _tar_header, write_webdataset
+from tools.run_files import committed_files, spec_of
+
+CODES = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
+
+
+def written(run: Path, folder: Path, **settings: bool) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for file in committed_files(run):
+        paths.append(folder / f"{file.name}.tar")
+        write_webdataset(file, paths[-1], spec_of(run), lambda _: None, **settings)
+    return paths
+
+
+def read(tar: Path) -> list[dict[str, object]]:
+    with tar.open("rb") as stream:  # what WebDataset(...).decode() does, but for the opening: it never closes what it opens
+        members = webdataset.tariterators.tar_file_expander([{"url": str(tar), "stream": stream}])
+        return list(webdataset.filters.decode()(webdataset.tariterators.group_by_keys(members)))
+
+
+@pytest.mark.parametrize("several_keys", [False, True])
+def test_round_trip(several_keys: bool, tmp_path: Path) -> None:
+    """Its default decoders give a sample per clip, in order, with the arrays and the rest of the record."""
+    run = tokenized_run(tmp_path, several_keys=several_keys)
+    clips = by_tar(run)
+    for tar in written(run, tmp_path / "out"):
+        samples = read(tar)
+        assert [sample["__key__"] for sample in samples] == ["000", "001", "003", "004"]
+        for sample, clip in zip(samples, clips[tar.stem], strict=True):
+            assert same({key.removesuffix(".npy"): value for key, value in sample.items()}, clip)
+            assert sample["json"] == {
+                key: getattr(clip, key) for key in ("tar_file", "audio_file", "num_samples", "sample_rate", "text")
+            }
+    assert len(clips) == len(TARS)
+
+
+def test_audio_is_what_stood_in_the_tar(tmp_path: Path) -> None:
+    """With --with-audio each clip has its file beside its tokens, byte for byte; a clip with an error shifts none."""
+    run = tokenized_run(tmp_path)
+    for file, tar in zip(committed_files(run), written(run, tmp_path / "out", with_audio=True), strict=True):
+        samples = read(tar)
+        with tarfile.open(file.tar) as original:
+            for sample in samples:
+                assert sample["wav"] == original.extractfile(sample["json"]["audio_file"]).read()
+        assert len(samples) == 4
+
+
+def test_names_with_dots_and_names_that_clash(tmp_path: Path) -> None:
+    """Samples do not merge, whatever the clips are called, and each says which file it is from."""
+    names = ["s.001.wav", "s.002.wav", "x.wav", "x.flac", "__m__/y.wav", "/abs.wav", f"{'long' * 60}/語.wav"]
+    make_run(tmp_path / "run", {"a": code_records(names)}, CODES)
+    (tar,) = written(tmp_path / "run", tmp_path / "out")
+    samples = read(tar)
+    assert [sample["json"]["audio_file"] for sample in samples] == names
+    assert [sample["__key__"] for sample in samples][:6] == ["s_001", "s_002", "x", "x-2", "m__/y", "abs"]
+    assert all(same({"tokens": s["tokens.npy"]}, c) for s, c in zip(samples, by_tar(tmp_path / "run")["1"], strict=True))
+
+
+@pytest.mark.parametrize("name", ["a.json", "語/é.tokens.npy", "x" * 99, "x" * 100, "x" * 101, "語" * 80])
+@pytest.mark.parametrize("size", [0, 1, 512, 1 << 40])
+def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
+    """The quick way to a header gives the bytes of the long one: GNU format, no owner, no time."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    assert _tar_header(name, size) == info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def test_bytes_depend_on_the_run_alone(tmp_path: Path) -> None:
+    """The same run gives the same tar again, which ends as tars do."""
+    run = tokenized_run(tmp_path, several_keys=True)
+    first, second = written(run, tmp_path / "1")[0], written(run, tmp_path / "2")[0]
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(first.read_bytes())) as tar:
+        assert {(member.mtime, member.uid, member.uname) for member in tar} == {(0, 0, "")}
+    assert first.read_bytes().endswith(bytes(1024))

@@ -1,0 +1,101 @@
+"""What makes a folder of Parquet files a Hugging Face data set: its types in each file, and README.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from audio_tokenizers.base import Field
+from jobs.spec import TokenizeSpec
+from tools.exporting.batches import number_type
+
+__all__ = ["dataset_card", "features_metadata"]
+
+CARD = """\
+---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+tags:
+- audio
+- speech-tokens
+- {backend}
+---
+
+# Audio tokens of {backend}
+
+{clips:,} clips in {files:,} Parquet files, made by tar2tokens. The licence is that of the audio and its transcripts: say it
+above, as `license: ...`, before you publish this.
+
+    from datasets import load_dataset
+    data = load_dataset("FOLDER_OR_REPOSITORY", split="train").with_format("numpy")
+
+| column | type | what it is |
+|---|---|---|
+| `tar_file`, `audio_file` | string | where the clip comes from |
+| `num_samples` | int64 | samples at `sample_rate`, after resampling |
+| `sample_rate` | int32 | Hz that the backend takes: {sample_rate} |
+{columns}
+| `text`, `language` | string or null | from the clip's sidecar files |
+| `metadata` | string or null | the rest of its `.json` sidecar, as JSON |
+
+One second of audio is {rate:g} frames. Recipe of the tokens: `{fingerprint}`.
+"""
+
+
+def dataset_card(spec: TokenizeSpec, *, clips: int, files: int) -> str:
+    """README.md."""
+    columns = "\n".join(f"| `{field.name}` | {_type_words(field)} |" for field in spec.fields)
+    return CARD.format(
+        backend=spec.backend,
+        clips=clips,
+        files=files,
+        sample_rate=spec.sample_rate,
+        columns=columns,
+        rate=spec.sample_rate / spec.hop_length,
+        fingerprint=spec.fingerprint,
+    )
+
+
+def _type_words(field: Field) -> str:
+    number = number_type(field)
+    if field.form == "features":
+        return f"list of lists of {number} | [rows][{field.width}] features"
+    values = f"{field.lowest} to {field.lowest + field.codebook_size - 1}"
+    if field.form == "codes":
+        return f"list of lists of {number} | [{field.width} codebooks][frames], {values}"
+    return f"list of {number} | {values}"
+
+
+def features_metadata(fields: Sequence[Field]) -> dict[str, str]:
+    """The schema metadata in which `datasets` looks for its types."""
+    features: dict[str, Any] = {
+        "tar_file": _value("string"),
+        "audio_file": _value("string"),
+        "num_samples": _value("int64"),
+        "sample_rate": _value("int32"),
+        **{field.name: _feature(field) for field in fields},
+        "text": _value("string"),
+        "language": _value("string"),
+        "metadata": _value("string"),
+    }
+    return {"huggingface": json.dumps({"info": {"features": features}})}
+
+
+def _value(kind: str) -> dict[str, str]:
+    return {"dtype": kind, "_type": "Value"}
+
+
+def _sequence(feature: object, length: int = -1) -> dict[str, Any]:
+    # `Sequence`, not `List`, which only `datasets` from 4 on knows; those read either.
+    return {"feature": feature, "length": length, "_type": "Sequence"}
+
+
+def _feature(field: Field) -> dict[str, Any]:
+    number = _value(str(number_type(field)))
+    if field.form == "features":
+        return _sequence(_sequence(number, field.width))
+    return _sequence(_sequence(number)) if field.form == "codes" else _sequence(number)

@@ -1,0 +1,52 @@
+"""Names of clips in an export: from their audio files' names, one for each, and safe on any file system."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+__all__ = ["ClipKeys"]
+
+LONGEST = 200
+"""Bytes of one name: file systems take 255, and an ending follows."""
+
+
+class ClipKeys:
+    """Gives the clips of one tar their keys, in order.
+
+    `a/spk.0001.wav` -> `a/spk_0001`: its name without its last extension, dots replaced, since WebDataset takes what follows
+    the first dot for the kind of file. A name that another clip of the tar has had already gets `-2`, `-3`, ... (`x.wav` and
+    `x.flac` become `x` and `x-2`), as do names that only some file systems tell apart (`X` and `x`).
+    """
+
+    def __init__(self) -> None:
+        self._taken: dict[str, int] = {}
+        """A key as the most forgetful file system has it -> the last number that another clip had after it."""
+
+    def key(self, audio_file: str) -> str:
+        """The key of the next clip: no dot, no empty name between slashes, never a way out of its folder."""
+        *folders, name = [part for part in audio_file.split("/") if part not in ("", ".", "..")] or [""]
+        stem = name.rpartition(".")[0] if "." in name else name
+        parts = [part.replace(".", "_") for part in (*folders, stem or "clip")]
+        if parts[0].startswith("__"):  # webdataset takes `__x__` at the beginning for data of its own
+            parts[0] = parts[0].lstrip("_") or "clip"
+        wanted = "/".join(map(_short, parts))
+        first = key = _folded(wanted)
+        number = self._taken.get(first, 0)
+        while key in self._taken:
+            number += 1
+            key = _folded(f"{wanted}-{number}")
+        self._taken[key] = 1
+        self._taken[first] = max(number, 1)
+        return wanted if key == first else f"{wanted}-{number}"
+
+
+def _folded(key: str) -> str:
+    return key.lower() if key.isascii() else unicodedata.normalize("NFC", key).casefold()
+
+
+def _short(name: str) -> str:
+    data = name.encode("utf-8", "surrogatepass")
+    if len(data) <= LONGEST:
+        return name
+    return f"{data[: LONGEST - 20].decode('utf-8', 'ignore')}-{hashlib.sha256(data).hexdigest()[:16]}"
