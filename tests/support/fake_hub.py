@@ -1,7 +1,8 @@
 """A Hugging Face hub of one's own: an HTTP server with the calls that fetching a repository needs, and faults on demand.
 
 It answers as huggingface.co does: `/api/models/...` describes files with sizes and hashes, `/resolve/` sends git's files
-itself and redirects to another address for those in LFS, which takes ranges and refuses a token.
+itself and redirects to another address for those in LFS, which takes ranges and refuses a token. The ids of data sets
+begin with `datasets/`; the hub's own conversion of one has the id `datasets/OWNER/NAME/refs/convert/parquet`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote
 
 COMMIT = "c0ffee" + "0" * 34
+CONVERTED_COMMIT = "c0de" + "0" * 36
+CONVERTED = "refs/convert/parquet"
 LFS_FROM = 1000
 """Bytes from which on a file is in LFS."""
 
@@ -51,10 +56,16 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _sibling(path: str, data: bytes) -> dict[str, object]:
+def _sibling(path: str, data: bytes) -> dict[str, Any]:
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     lfs = {"lfs": {"sha256": _sha256(data), "size": len(data), "pointerSize": 130}} if len(data) >= LFS_FROM else {}
     return {"rfilename": path, "size": len(data), "blobId": blob, **lfs}
+
+
+def _entry(sibling: dict[str, Any]) -> dict[str, Any]:
+    lfs = sibling.get("lfs")
+    entry = {"type": "file", "path": sibling["rfilename"], "size": sibling["size"], "oid": sibling["blobId"]}
+    return entry | ({"lfs": {"oid": lfs["sha256"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}} if lfs else {})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -70,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path.startswith("/api/models/"):
             self._api(path)
+        elif path.startswith("/api/datasets/"):
+            self._dataset_api(unquote(path))
         elif path.startswith("/plain/") and path[7:] in hub.plain:
             self._file(path[7:], hub.plain[path[7:]])
         elif path.startswith("/lfs/"):
@@ -81,11 +94,34 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._resolve(path)
 
+    def do_HEAD(self) -> None:
+        hub = self.hub
+        hub.tokens.append((self.path, self.headers.get("Authorization")))
+        name, rest, data = self._find(self.path)
+        if hub.status != 200:
+            return self._answer(hub.status, b"", hub.headers)
+        if data is None:
+            return self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
+        commit = CONVERTED_COMMIT if name.endswith(CONVERTED) else hub.commit
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{_sha256(data)}"', "Content-Length": str(len(data))}
+        if len(data) < LFS_FROM:
+            return self._answer(200, b"", headers)
+        address = hub.url.replace("127.0.0.1", "localhost")
+        headers |= {"X-Linked-Etag": f'"{_sha256(data)}"', "X-Linked-Size": str(len(data)), "Content-Length": "0"}
+        return self._answer(302, b"", headers | {"Location": f"{address}/lfs/{name}@{rest}"})
+
+    def _find(self, path: str) -> tuple[str, str, bytes | None]:
+        """(repository, path in it, content) of an address with `/resolve/COMMIT/`."""
+        name, _, rest = path[1:].partition(f"/resolve/{self.hub.commit}/")
+        if not rest:
+            name, _, rest = path[1:].partition(f"/resolve/{CONVERTED_COMMIT}/")
+            name = f"{name}/{CONVERTED}"
+        return name, rest, self.hub.repositories.get(name, {}).get(rest)
+
     def _resolve(self, path: str) -> None:
         hub = self.hub
-        name, found, rest = path[1:].partition(f"/resolve/{hub.commit}/")
-        data = hub.repositories.get(name, {}).get(rest)
-        if not found or data is None:
+        name, rest, data = self._find(path)
+        if data is None:
             self._answer(404, b"Entry not found", {"X-Error-Code": "EntryNotFound"})
         elif len(data) < LFS_FROM:
             self._file(rest, data)
@@ -104,6 +140,24 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, b'{"error": "Invalid rev id"}', {"X-Error-Code": "RevisionNotFound"})
         siblings = [_sibling(file, data) for file, data in hub.repositories[name].items()]
         body = {"_id": "1", "id": name, "modelId": name, "sha": hub.commit, "private": False, "siblings": siblings}
+        return self._answer(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def _dataset_api(self, path: str) -> None:
+        hub = self.hub
+        owner, name, what, *rest = path.removeprefix("/api/datasets/").split("/")
+        repository, revision = f"datasets/{owner}/{name}", "/".join(rest)
+        if hub.status != 200:
+            return self._answer(hub.status, b'{"error": "no"}', hub.headers)
+        if repository not in hub.repositories:
+            return self._answer(401, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
+        commit = hub.commit
+        if revision in {CONVERTED, CONVERTED_COMMIT} and f"{repository}/{CONVERTED}" in hub.repositories:
+            commit, repository = CONVERTED_COMMIT, f"{repository}/{CONVERTED}"
+        elif revision not in {"", "main", commit}:
+            return self._answer(404, b'{"error": "Invalid rev id"}', {"X-Error-Code": "RevisionNotFound"})
+        body: object = {"_id": "1", "id": f"{owner}/{name}", "sha": commit, "private": False, "siblings": []}
+        if what == "tree":
+            body = [_entry(_sibling(file, data)) for file, data in hub.repositories[repository].items()]
         return self._answer(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _file(self, path: str, data: bytes) -> None:

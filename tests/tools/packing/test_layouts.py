@@ -1,0 +1,208 @@
+"""tools/packing/layouts.py: which files belong together, and what the texts among them say."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audio_tokenizers.errors import UsageError
+from jobs.audio_formats import AUDIO_EXTENSIONS
+from tools.packing.layouts import Annotated, Plan, Planned, plan_tree
+from tools.packing.pairs import LeftOut, SourceOptions
+
+
+def options(*exclude: str, without_text: bool = False) -> SourceOptions:
+    return SourceOptions(exclude=exclude, without_text=without_text, scratch=Path("scratch"))
+
+
+def left_out(plan: Plan) -> list[tuple[str, str]]:
+    return [(left.name, left.reason) for left in plan.left_out]
+
+
+def test_pairs_by_stem() -> None:
+    """A stem is everything before the last dot, in its folder; extensions may be in capitals; items come sorted by id."""
+    names = ["b/1.5_x.WAV", "b/1.5_x.lab", "b/1.5_y.wav", "b/1.5_y.Txt", "a.flac", "a.json", "a.txt", "c/a.lab", "b/1.lab"]
+    plan = plan_tree(names, options())
+    assert plan.items == (
+        Planned("a", "a.flac", ("a.json", "a.txt")),
+        Planned("b/1.5_x", "b/1.5_x.WAV", ("b/1.5_x.lab",)),
+        Planned("b/1.5_y", "b/1.5_y.wav", ("b/1.5_y.Txt",)),
+    )
+    assert left_out(plan) == [("b/1.lab", "text_without_audio"), ("c/a.lab", "text_without_audio")]
+    assert plan.found == {".wav": 2, ".lab": 3, ".txt": 2, ".flac": 1, ".json": 1}
+
+
+def test_of_two_files_for_one_place_the_first_is_taken() -> None:
+    """Two audio files of one stem, two texts that differ in case, and a name that comes twice are listed as duplicates."""
+    plan = plan_tree(["x.wav", "x.mp3", "x.LAB", "x.lab", "x.txt", "y.wav", "y.wav", "y.lab"], options())
+    assert plan.items == (Planned("x", "x.mp3", ("x.LAB", "x.txt")), Planned("y", "y.wav", ("y.lab",)))
+    assert left_out(plan) == [("x.lab", "duplicate"), ("x.wav", "duplicate"), ("y.wav", "duplicate")]
+
+
+def test_what_macos_leaves_behind_is_nothing() -> None:
+    """AppleDouble files, .DS_Store and __MACOSX are neither items, nor left out, nor found."""
+    plan = plan_tree(["._x.wav", "a/._x.lab", "a/.DS_Store", "__MACOSX/a/x.wav", "a/__MACOSX/x.lab", ".wav"], options())
+    assert (plan.items, plan.left_out, plan.found) == ((), (), {"without extension": 1})
+
+
+def test_excluded_pairs() -> None:
+    """A glob takes audio and text; each file is listed, also the text of audio that alone is excluded."""
+    names = ["n/Placeholder/a.wav", "n/Placeholder/a.lab", "n/b.wav", "n/b.lab", "n/c.wav", "n/c.lab"]
+    plan = plan_tree(names, options("Placeholder", "b.wav", "c.lab"))
+    assert left_out(plan) == [
+        ("n/Placeholder/a.lab", "excluded"),
+        ("n/Placeholder/a.wav", "excluded"),
+        ("n/b.lab", "excluded"),
+        ("n/b.wav", "excluded"),
+        ("n/c.lab", "excluded"),
+        ("n/c.wav", "audio_without_text"),
+    ]
+    assert plan.items == ()
+
+
+def test_without_text() -> None:
+    """Audio that has no text is left out, unless it is wanted."""
+    assert left_out(plan_tree(["a.wav"], options())) == [("a.wav", "audio_without_text")]
+    plan = plan_tree(["a.wav"], options(without_text=True))
+    assert plan.items == (Planned("a", "a.wav", ()),)
+    assert plan.layout.annotate(plan.items[0], {}) == Annotated()
+
+
+def test_librispeech() -> None:
+    """Chapters below any folder: each clip has its line; lines without audio and clips without a line are named."""
+    table = "LibriSpeech/dev/84/121123/84-121123.trans.txt"
+    names = [f"LibriSpeech/dev/84/121123/84-121123-{number:04}.flac" for number in range(3)] + [
+        table,
+        "LibriSpeech/README.TXT",
+    ]
+    plan = plan_tree(names, options())
+    assert left_out(plan) == [("LibriSpeech/README.TXT", "text_without_audio")]
+    assert [item.texts for item in plan.items] == [(table,)] * 3
+    assert plan.layout.tables == {table}
+    content = b"84-121123-0000 GO DO YOU HEAR\n84-121123-0001\n84-121123-0000 AGAIN\r\n\n84-121123-0009 NOBODY\n"
+    said = [plan.layout.annotate(item, {table: content}) for item in plan.items]
+    assert said[0] == Annotated("GO DO YOU HEAR")
+    assert said[1:] == [
+        LeftOut("empty_text", plan.items[1].audio, f"no text in {table}"),
+        LeftOut("audio_without_text", plan.items[2].audio, f"no line in {table}"),
+    ]
+    below = "LibriSpeech/dev/84/121123/"
+    assert plan.layout.read_table(table, content) == [
+        LeftOut("duplicate", f"{below}84-121123-0000", f"line 3 of {table}: an earlier line is taken"),
+        LeftOut("text_without_audio", f"{below}84-121123-0009", f"line 5 of {table}"),
+    ]
+
+
+def test_ljspeech() -> None:
+    """The normalised text is the clip's, for it is what is spoken; the raw one stays in the metadata if it is another."""
+    names = ["LJ/metadata.csv", "LJ/README", *(f"LJ/wavs/LJ001-000{number}.wav" for number in range(4)), "LJ/wavs/own.wav"]
+    plan = plan_tree([*names, "LJ/wavs/own.lab"], options(without_text=True))
+    content = 'LJ001-0000|in "1963"|in "nineteen sixty-three"\nLJ001-0001|same|same\nLJ001-0002|raw alone|\nown|x|y\n'
+    left = plan.layout.read_table("LJ/metadata.csv", b"\xef\xbb\xbf" + content.encode())
+    assert left == []
+    said = [plan.layout.annotate(item, {"LJ/wavs/own.lab": "自己".encode("gb18030")}) for item in plan.items]
+    assert said == [
+        Annotated('in "nineteen sixty-three"', metadata={"raw_text": 'in "1963"'}),
+        Annotated("same"),
+        Annotated("raw alone"),
+        Annotated(),
+        Annotated("自己", "LJ/wavs/own.lab"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a|1|one\nfile_name,text\n", r"metadata\.csv: line 2: expected the lines of LJSpeech.*found 'file_name,text'"),
+        (b"a|1|one|more\n", r"metadata\.csv: line 1: expected"),
+        (b"a|\xff\xff", r"metadata\.csv: expected a table of texts in UTF-8 or GB18030"),
+    ],
+)
+def test_a_table_of_another_kind_is_an_error(content: bytes, words: str) -> None:
+    """What cannot be a line of the table is named: going on would give clips a wrong text, or none."""
+    plan = plan_tree(["metadata.csv", "wavs/a.wav"], options())
+    with pytest.raises(UsageError, match=words):
+        plan.layout.annotate(plan.items[0], {"metadata.csv": content})
+
+
+def test_tables_that_nobody_needs() -> None:
+    """Audio with a text of its own has it; a metadata.csv that is not beside wavs/, or needed by none, may be anything."""
+    plan = plan_tree(["metadata.csv", "wavs/a.wav", "wavs/a.lab", "b/metadata.csv", "b/a.wav", "1-2-3.wav"], options())
+    assert plan.items == (Planned("wavs/a", "wavs/a.wav", ("wavs/a.lab",)),)
+    assert plan.layout.tables == frozenset()
+    plan = plan_tree(["d/1-2.trans.txt", "d/1-2.trans.wav", "d/1-2-3.wav"], options())
+    assert plan.items == (Planned("d/1-2.trans", "d/1-2.trans.wav", ("d/1-2.trans.txt",)),)
+
+
+def test_an_excluded_table_is_not_read() -> None:
+    """--exclude metadata.csv is the way out where it is another kind of table; its clips then have no text."""
+    plan = plan_tree(["metadata.csv", "wavs/a.wav"], options("metadata.csv"))
+    assert left_out(plan) == [("metadata.csv", "excluded"), ("wavs/a.wav", "audio_without_text")]
+
+
+def sidecars(contents: dict[str, bytes], *, without_text: bool = False) -> Annotated | LeftOut:
+    plan = plan_tree(["x.wav", *contents], options(without_text=without_text))
+    return plan.layout.annotate(plan.items[0], contents)
+
+
+def test_sidecars_that_say_something() -> None:
+    """JSON before .txt before .lab; the file that gave the text is named, and the rest of the JSON is metadata."""
+    json = b'{"text": "json", "language": "zh", "speaker": 7}'
+    assert sidecars({"x.json": json, "x.txt": b"txt"}) == Annotated("json", "x.json", "zh", {"speaker": 7})
+    assert sidecars({"x.json": b'{"speaker": 7}', "x.txt": b"txt", "x.lab": b"lab"}) == Annotated(
+        "txt", "x.txt", None, {"speaker": 7}
+    )
+    said = sidecars({"x.json": b"{", "x.LAB": b"lab"})
+    assert isinstance(said, Annotated)
+    assert (said.text, said.text_name) == ("lab", "x.LAB")
+    assert said.metadata is not None
+    assert "x.json" in said.metadata["sidecar_errors"][0]
+
+
+def test_sidecars_that_say_nothing() -> None:
+    """Empty and unreadable texts are told apart, and taken where audio without text is wanted."""
+    assert sidecars({"x.lab": b" \n"}) == LeftOut("empty_text", "x.wav", "no text in x.lab")
+    assert sidecars({"x.json": b'{"speaker": 7}'}) == LeftOut("empty_text", "x.wav", "no text in x.json")
+    bad = sidecars({"x.lab": b"\xff\xff"})
+    assert bad == LeftOut("unreadable_text", "x.wav", "x.lab: neither UTF-8 nor GB18030 text")
+    assert sidecars({"x.lab": b" \n"}, without_text=True) == Annotated("", "x.lab")
+    assert sidecars({"x.json": b'{"speaker": 7}'}, without_text=True) == Annotated(metadata={"speaker": 7})
+
+
+FOLDERS = st.sampled_from(["", "a/", "a/b/", "wavs/", "a/wavs/", "__MACOSX/", "P/"])
+STEMS = st.sampled_from(["x", "x.y", "1-2-0001", "1-2-0002", "1-2.trans", "metadata", "._x", "P", "-", ""])
+EXTENSIONS = st.sampled_from([".wav", ".WAV", ".flac", ".lab", ".LAB", ".txt", ".TXT", ".json", ".csv", ".pdf", ""])
+TREES = st.lists(st.tuples(FOLDERS, STEMS, EXTENSIONS).map("".join).filter(lambda name: not name.endswith("/")), unique=True)
+
+
+@settings(deadline=None, max_examples=150)
+@given(TREES, st.lists(st.sampled_from(["P", "*.lab", "x", "metadata.csv"]), unique=True), st.booleans(), st.randoms())
+def test_nothing_is_lost(names: list[str], exclude: list[str], without_text: bool, chance: random.Random) -> None:
+    """Audio is in one item or left out once, a text is of items or left out once, and order does not matter."""
+    wanted = options(*exclude, without_text=without_text)
+    plan = plan_tree(names, wanted)
+    shuffled = list(names)
+    chance.shuffle(shuffled)
+    again = plan_tree(shuffled, wanted)
+    assert (again.items, again.left_out, again.found) == (plan.items, plan.left_out, plan.found)
+
+    of_items = [item.audio for item in plan.items]
+    of_items += {text for item in plan.items for text in item.texts}
+    places = Counter([*of_items, *(left.name for left in plan.left_out)])
+    assert set(places.values()) <= {1}
+    for name in names:
+        base = name.rpartition("/")[2]
+        stem, _, extension = base.rpartition(".")
+        matters = stem and extension.lower() in (*AUDIO_EXTENSIONS, "json", "txt", "lab")
+        if matters and not base.startswith("._") and "__MACOSX" not in name:
+            assert places.pop(name) == 1
+    assert all(name.endswith("metadata.csv") for name in places)
+    ids = [item.id for item in plan.items]
+    assert ids == sorted(set(ids))
+    shared = Counter(text for item in plan.items for text in item.texts)
+    assert {text for text, number in shared.items() if number > 1} <= plan.layout.tables

@@ -1,0 +1,252 @@
+"""tools/packing/manifests.py: JSONL manifests and Kaldi folders as sources of pairs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from tools.packing import manifests as manifests_module
+from tools.packing.manifests import ManifestSource, open_jsonl, open_kaldi
+from tools.packing.pairs import LeftOut, Pair, SourceOptions
+
+Record = dict[str, Any]
+
+
+def options(*exclude: str, without_text: bool = False) -> SourceOptions:
+    return SourceOptions(exclude=exclude, without_text=without_text, scratch=Path("scratch"))
+
+
+def jsonl(folder: Path, *records: Record, audio: bool = True) -> Path:
+    """A manifest and, where they are relative, its files, each with its name as content."""
+    path = folder / "train.jsonl"
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    for record in records if audio else ():
+        write(folder, record.get("audio_path") or record["audio_filepath"])
+    return path
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def read(source: ManifestSource, start: int = 0) -> list[Pair | LeftOut]:
+    return [item() for item in source.items(start)]
+
+
+def left_out(source: ManifestSource) -> list[tuple[str, str]]:
+    return [(left.name, left.reason) for left in source.left_out]
+
+
+def pair(clip_id: str, name: str, text: str | None, **more: Any) -> Pair:
+    return Pair(id=clip_id, audio_name=name, audio=name.encode(), size=len(name.encode()), text=text, **more)
+
+
+def test_lines_become_pairs_in_their_order(tmp_path: Path) -> None:
+    """Text and language are the clip's, a string under `id` names it, and all other keys are metadata."""
+    path = jsonl(
+        tmp_path,
+        {"audio_path": "wavs/2.wav", "text": "二", "language": "zh", "speaker": "s", "id": 5},
+        {"audio_path": "wavs/1.x.wav", "text": " one\n", "id": "utt/1", "language": None},
+        {"audio_filepath": "./3.FLAC", "text": "three", "duration": 1.5, "offset": 0.0},
+    )
+    source = open_jsonl(path, options())
+    expected = [
+        pair("wavs/2", "wavs/2.wav", "二", language="zh", metadata={"speaker": "s", "id": 5}),
+        pair("utt/1", "wavs/1.x.wav", " one\n", metadata={"language": None}),
+        Pair(
+            id="3", audio_name="3.FLAC", audio=b"./3.FLAC", size=8, text="three", metadata={"duration": 1.5, "offset": 0.0}
+        ),
+    ]
+    assert read(source) == expected
+    assert read(source, 1) == expected[1:]
+    assert (source.name, source.items_total, source.bytes_total) == ("train", 3, 30)
+    assert source.found == {".wav": 2, ".flac": 1}
+
+
+def test_what_makes_no_pair_is_listed(tmp_path: Path) -> None:
+    """Missing audio, names of no audio, clips without text, ids that come again, and excluded ones; the rest stays."""
+    path = jsonl(
+        tmp_path,
+        {"audio_path": "a.wav", "text": "a"},
+        {"audio_path": "b.wav", "text": "b", "id": "a"},
+        {"audio_path": "c.wav"},
+        {"audio_path": "d.wav", "text": " "},
+        {"audio_path": "e.wav:123", "text": "e"},
+        {"audio_path": "Placeholder/f.wav", "text": "f"},
+        {"audio_path": "g.wav", "text": "g"},
+        {"audio_path": "h.wav", "text": "h"},
+    )
+    (tmp_path / "g.wav").unlink()
+    source = open_jsonl(path, options("Placeholder"))
+    assert left_out(source) == [
+        ("a", "duplicate"),
+        ("c", "audio_without_text"),
+        ("d", "empty_text"),
+        ("e", "unreadable_audio"),
+        ("Placeholder/f", "excluded"),
+        ("g", "unreadable_audio"),
+    ]
+    assert source.left_out[-1].detail == f"line 7: g.wav: there is no such file in {tmp_path} or {Path.cwd()}"
+    assert read(source, 1) == [pair("h", "h.wav", "h")]
+    assert [item.text for item in read(open_jsonl(path, options(without_text=True)))[1:3] if isinstance(item, Pair)] == [
+        None,
+        " ",
+    ]
+
+
+def test_where_audio_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the manifest first, then in the current directory; absolute paths as they are. No id leads out of its tar."""
+    home, here = tmp_path / "data/lists", tmp_path / "here"
+    home.mkdir(parents=True)
+    write(home, "both.wav")
+    write(here, "both.wav", "cwd.wav")
+    (here / "both.wav").write_bytes(b"wrong")
+    write(tmp_path / "data", "up.wav")
+    names = ["both.wav", "cwd.wav", f"{home}/both.wav", "../up.wav", f"{here}/cwd.wav"]
+    path = jsonl(home, *({"audio_path": name, "text": "t", "n": n} for n, name in enumerate(names)), audio=False)
+    monkeypatch.chdir(here)
+    source = open_jsonl(path, options())
+    monkeypatch.chdir(tmp_path)
+    found = [item for item in read(source) if isinstance(item, Pair)]
+    assert [(item.id, item.audio) for item in found] == [
+        ("both", b"both.wav"),
+        ("cwd", b"cwd.wav"),
+        ("up", b"up.wav"),
+        (f"{here}/cwd".lstrip("/"), b"cwd.wav"),
+    ]
+    assert left_out(source) == [("both", "duplicate")]
+
+
+def test_encodings_and_compression(tmp_path: Path) -> None:
+    """A byte order mark, GB18030, blank lines and gzip are read through."""
+    write(tmp_path, "1.wav", "2.wav")
+    lines = [json.dumps({"audio_path": f"{number}.wav", "text": "语音"}, ensure_ascii=False) for number in (1, 2)]
+    data = b"\xef\xbb\xbf" + lines[0].encode() + b"\r\n\n" + lines[1].encode("gb18030")
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(data))
+    source = open_jsonl(tmp_path / "train.jsonl.gz", options())
+    assert read(source) == [pair("1", "1.wav", "语音"), pair("2", "2.wav", "语音")]
+    assert source.name == "train"
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(data)[:-9])
+    with pytest.raises(UsageError, match=r"train\.jsonl\.gz: the gzip data is cut or damaged"):
+        open_jsonl(tmp_path / "train.jsonl.gz", options())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"audio_path": "a.wav", "te', "expected a JSON object"),
+        ('["a.wav"]', "expected a JSON object"),
+        ("[" * 100_000, "expected a JSON object"),
+        ('{"audio": "a.wav", "text": "a"}', "under `audio_path`, found these keys: audio, text"),
+        ('{"audio_path": "", "text": "a"}', "under `audio_path`"),
+        ('{"audio_path": "a.wav", "text": 5}', "expected a string under `text`, found 5"),
+        ('{"audio_filepath": "a.wav", "text": "a", "offset": 1.5}', "part of a file.*re-encode"),
+    ],
+)
+def test_a_bad_line_is_an_error_that_names_it(tmp_path: Path, line: str, words: str) -> None:
+    """A manifest that was cut would lose clips without a word."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"audio_path": "a.wav", "text": "a"}\n\n' + line)
+    with pytest.raises(UsageError, match=f"x.jsonl: line 3: .*{words}"):
+        open_jsonl(path, options())
+
+
+def test_a_file_without_lines_is_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line of any length does not fill the memory."""
+    monkeypatch.setattr(manifests_module, "LONGEST_LINE", 1000)
+    (tmp_path / "x.json").write_bytes(bytes(2000))
+    with pytest.raises(UsageError, match="line 1: longer than 1,000 bytes"):
+        open_jsonl(tmp_path / "x.json", options())
+
+
+def test_fingerprint(tmp_path: Path) -> None:
+    """It follows from what is said of the clips and the sizes of their files, not from how the lines are written."""
+    record = {"audio_path": "a.wav", "text": "a", "speaker": 1}
+    first = open_jsonl(jsonl(tmp_path, record), options()).fingerprint
+    path = jsonl(tmp_path, record)
+    path.write_text(path.read_text().replace(" ", "") + "\n")
+    assert open_jsonl(path, options()).fingerprint == first
+    seen = {
+        first,
+        *(open_jsonl(jsonl(tmp_path, record | other), options()).fingerprint for other in ({"text": "b"}, {"x": 1})),
+    }
+    path = jsonl(tmp_path, record)
+    (tmp_path / "a.wav").write_bytes(b"longer than its name")
+    assert len({*seen, open_jsonl(path, options()).fingerprint}) == 4
+
+
+def test_what_changes_meanwhile_ends_the_attempt(tmp_path: Path) -> None:
+    """A manifest written to while it is packed would move the clips; audio that has gone is no bad data."""
+    path = jsonl(tmp_path, {"audio_path": "a.wav", "text": "a"})
+    source = open_jsonl(path, options())
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(InfrastructureError, match=r"a\.wav was there when the manifest was listed"):
+        read(source)
+    with path.open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(UsageError, match="has changed while it was read"):
+        read(source)
+
+
+def kaldi(folder: Path, **files: str) -> Path:
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content, "utf-8")
+    return folder
+
+
+def test_kaldi(tmp_path: Path) -> None:
+    """Clips in the order of wav.scp, with the text and the speaker of their names; what has no other half is listed."""
+    write(tmp_path, "wavs/1 one.wav", "2.wav", "3.wav", "4.wav")
+    source = open_kaldi(
+        kaldi(
+            tmp_path,
+            wav_scp=f"utt2  {tmp_path}/2.wav\nutt1\twavs/1 one.wav\nutt3 3.wav\nutt4 4.wav\nutt2 3.wav\n",
+            text="utt1 GO  DO\nutt2\t二\nutt4\nutt9 NOBODY\n",
+            utt2spk="utt1 spk1\n",
+        ),
+        options(),
+    )
+    assert read(source) == [
+        pair("utt2", "2.wav", "二"),
+        pair("utt1", "wavs/1 one.wav", "GO  DO", metadata={"speaker": "spk1"}),
+    ]
+    assert [(left.name, left.reason, left.detail) for left in source.left_out] == [
+        ("utt3", "audio_without_text", "line 3 of wav.scp"),
+        ("utt4", "empty_text", "line 4 of wav.scp"),
+        ("utt2", "duplicate", "line 5 of wav.scp: an earlier line with this id is taken"),
+        ("utt9", "text_without_audio", "line 4 of text"),
+    ]
+    assert source.name == tmp_path.name
+
+
+def test_kaldi_without_text(tmp_path: Path) -> None:
+    """A wav.scp alone is enough where audio without text is wanted, and is an error where it is not."""
+    write(tmp_path, "1.wav")
+    kaldi(tmp_path, wav_scp="utt1 1.wav\n")
+    with pytest.raises(UsageError, match="expected `text` beside"):
+        open_kaldi(tmp_path, options())
+    assert read(open_kaldi(tmp_path, options(without_text=True))) == [pair("utt1", "1.wav", None)]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"wav_scp": "utt1 touch PROOF; cat 1.wav |\n"}, "line 1 of wav.scp: utt1 comes out of a command.*never run"),
+        ({"wav_scp": "utt1 1.wav\n", "segments": "utt1-1 utt1 0.0 1.0\n"}, "parts of longer files.*re-encode"),
+        ({"wav_scp": "utt1 1.wav\nutt2\n"}, "line 2 of wav.scp: expected an utterance and the path"),
+    ],
+)
+def test_kaldi_that_is_not_files(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    """No command of a data set is run, and nothing is cut: one message says what to do instead."""
+    kaldi(tmp_path, text="utt1 GO\n", **files)
+    with pytest.raises(UsageError, match=words):
+        open_kaldi(tmp_path, options())
+    assert not (tmp_path / "PROOF").exists()

@@ -1,0 +1,192 @@
+"""python -m tools.pack: a data set of whatever form -> tars of audio with a .json beside each clip, and the list of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.commands import Verbose, run_command, setup_logging, writing_to
+from jobs.reporting import ProgressFile, counted
+
+if TYPE_CHECKING:
+    from tools.packing.pairs import LeftOut, Source
+    from tools.packing.shards import Limits, Shard
+    from tools.packing.tar_folder import PackPlan, TarFolder
+
+__all__ = ["pack", "parse_size"]
+
+WORKERS = 4
+EXAMPLES = 3
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+SMALLEST = 10 << 10
+
+
+def parse_size(text: str) -> int:
+    """`1GB` -> 1_000_000_000, `1GiB` -> 2**30; bytes. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?", text.strip().upper())
+    if match is None or match[2] not in UNITS:
+        raise UsageError(f"--max-size {text!r}: expected a size such as 1GB or 512MiB")
+    size = int(float(match[1]) * UNITS[match[2]])
+    if size < SMALLEST:
+        raise UsageError(f"--max-size {text!r}: expected at least {SMALLEST} bytes")
+    return size
+
+
+def _write_shards(
+    source: Source, folder: TarFolder, plan: PackPlan, shards: Sequence[Shard], limits: Limits, workers: int
+) -> list[Shard]:
+    """The shards that stand, with those that were missing."""
+    from tools.packing.loading import Stream, load_ahead
+    from tools.packing.shards import write_shard
+
+    found = list(shards)
+    first = found[-1].end if found else 0
+    told = ProgressFile(None, total_bytes=source.bytes_total)
+    told.progress.bytes_done = sum(shard.audio_bytes for shard in found)
+
+    def tell(size: int, seconds: float) -> None:
+        told.progress.clips += 1
+        told.progress.bytes_done += size
+        told.progress.audio_seconds += seconds
+        told.publish()
+
+    with told.on_terminal("packing"), closing(load_ahead(source.items(first), workers)) as loaded:
+        stream = Stream(loaded, first)
+        while stream.peek() is not None:
+            shard = write_shard(stream, folder.tar(plan, len(found)), limits, tell)
+            folder.keep(len(found), shard)
+            found.append(shard)
+    end = found[-1].end if found else 0
+    if end != source.items_total:
+        raise InfrastructureError(
+            f"{source.name}: {counted(source.items_total, 'clip')} were listed and {end:,} came: it has changed meanwhile; "
+            "pack it again, into another --output-dir"
+        )
+    return found
+
+
+def _summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[LeftOut]) -> str:
+    tars = [shard for shard in shards if shard.tar]
+    hours = sum(shard.audio_seconds for shard in shards) / 3600
+    size = sum(shard.bytes for shard in shards) / 1e9
+    pairs = sum(shard.pairs for shard in shards)
+    lines = [
+        f"{counted(pairs, 'clip')}, {hours:,.2f} hours of audio, in {counted(len(tars), 'tar')} of {size:,.2f} GB in all"
+    ]
+    for reason, number in Counter(item.reason for item in left_out).most_common():
+        names = [item.name for item in left_out if item.reason == reason][:EXAMPLES]
+        lines.append(
+            f"Left out, {reason.replace('_', ' ')}: {number:,} ({', '.join(names)}{', ...' if number > EXAMPLES else ''})"
+        )
+    if left_out:
+        lines.append(f"All that was left out: {folder.left_out_file}")
+    lines.append(f"The list of tars: {folder.list_file}")
+    return "\n".join(lines)
+
+
+def _no_pairs(source: Source, given: str, left_out: Sequence[LeftOut]) -> UsageError:
+    from tools.packing.pairs import describe_found
+
+    reasons = Counter(item.reason.replace("_", " ") for item in left_out)
+    words = f"; left out: {', '.join(f'{number:,} {reason}' for reason, number in reasons.most_common())}" if reasons else ""
+    return UsageError(
+        f"{given}: expected audio with its text beside it (.lab, .txt or .json of the same name, or one of the layouts of "
+        f"docs/data.md), found no pair: there are {describe_found(source.found)}{words}. Audio alone is taken with "
+        "--without-text"
+    )
+
+
+def _list_ready_tars(tars: Sequence[Path], output_dir: Path, workers: int) -> str:
+    """WebDataset tars are what we make: they are looked through, and listed where they lie."""
+    from tools.packing.folder import told
+    from tools.packing.sources import check_ready_tar
+    from tools.packing.tar_folder import write_tar_list
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            counts = list(told(pool.map(check_ready_tar, tars), "looking through tars", "tar"))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    clips, without = sum(count.clips for count in counts), sum(count.without_text for count in counts)
+    if not clips:
+        raise UsageError(f"{tars[0].parent}: expected tars with audio in them, found none in {counted(len(tars), 'tar')}")
+    with writing_to(output_dir):
+        write_tar_list(output_dir / "tars.txt", tars)
+    return (
+        f"{counted(len(tars), 'tar')} of {counted(clips, 'clip')} are WebDataset tars already, and stay where they are"
+        f"{f'; {without:,} of their clips have no text' if without else ''}\nThe list of tars: {output_dir / 'tars.txt'}"
+    )
+
+
+def pack(
+    source: Annotated[
+        str, typer.Argument(help="a folder, archive, manifest, Parquet file or hub data set", metavar="SOURCE")
+    ],
+    output_dir: Annotated[Path, typer.Option(help="where the tars and tars.txt go")] = Path("tars"),
+    max_size: Annotated[str, typer.Option(help="of a tar, such as 1GB or 512MiB")] = "1GB",
+    max_clips: Annotated[int | None, typer.Option(min=1, help="of a tar")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="threads that read")] = WORKERS,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="glob of paths, or of folders or names in them, to leave out; may be repeated")
+    ] = None,
+    without_text: Annotated[bool, typer.Option("--without-text", help="take audio that has no text, too")] = False,
+    verbose: Verbose = False,
+) -> int:
+    """Pack a data set into tars. The same command goes on after an interruption, and does nothing on finished work."""
+    setup_logging(verbose=verbose)
+    limit = parse_size(max_size)
+    from tools.packing.members import safe_name
+    from tools.packing.pairs import SourceOptions
+    from tools.packing.shards import Limits
+    from tools.packing.sources import find_ready_tars, open_source
+    from tools.packing.tar_folder import PackPlan, TarFolder
+    from tools.whole_files import scratch_folder
+
+    ready = find_ready_tars(source)
+    if ready is not None:
+        print(_list_ready_tars(ready, output_dir, workers))
+        return 0
+    folder = TarFolder(output_dir.absolute())
+    folder.check_is_free()
+    with ExitStack() as stack:
+        with writing_to(output_dir):
+            scratch = stack.enter_context(scratch_folder(folder.state))
+        options = SourceOptions(exclude=tuple(exclude or ()), without_text=without_text, scratch=scratch)
+        found = open_source(source, options)
+        plan = PackPlan(
+            source=safe_name(found.name),
+            fingerprint=found.fingerprint,
+            items=found.items_total,
+            max_bytes=limit,
+            max_clips=max_clips,
+            exclude=options.exclude,
+            without_text=without_text,
+        )
+        if not found.items_total:
+            raise _no_pairs(found, source, found.left_out)
+        with writing_to(output_dir):
+            folder.freeze(plan)
+        shards = folder.finished(plan)
+        done = folder.is_listed() and bool(shards) and shards[-1].end == found.items_total
+        if not done:
+            shards = _write_shards(found, folder, plan, shards, Limits(limit, max_clips), workers)
+        left_out = [*found.left_out, *(item for shard in shards for item in shard.left_out)]
+        if not any(shard.pairs for shard in shards):
+            raise _no_pairs(found, source, left_out)
+        if not done:
+            folder.finish(shards, left_out)
+    print(("Packed before, nothing to do.\n" if done else "") + _summary(folder, shards, left_out))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(pack)

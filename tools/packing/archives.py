@@ -1,0 +1,70 @@
+"""Archives as sources of pairs: 7z, zip, and tars of files, by the endings of their names.
+
+Every one is listed and judged before any of its data is unpacked (tools/packing/archive_safety.py), and read in one pass or
+member by member. Nothing that an archive names is ever written under that name.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from audio_tokenizers.errors import UsageError
+from tools.packing.archive_listing import list_members
+from tools.packing.archive_safety import refuse_bomb
+from tools.packing.folder import read_trouble
+from tools.packing.pairs import Source, SourceOptions
+from tools.packing.sevenzip import open_sevenzip, require_unpacker
+from tools.packing.sevenzip_header import read_sevenzip_list
+from tools.packing.streamed_archive import StreamedSource
+from tools.packing.tar_archive import list_tar, open_tar
+from tools.packing.zip_archive import ZipSource
+
+__all__ = ["ARCHIVE_ENDINGS", "ending_of", "open_archive"]
+
+SEVENZIP, ZIP = ".7z", ".zip"
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+ARCHIVE_ENDINGS = (SEVENZIP, ZIP, *TARS)
+
+
+def ending_of(path: Path) -> str | None:
+    """Which of `ARCHIVE_ENDINGS` a file's name has, in any case."""
+    name = path.name.lower()
+    return max((ending for ending in ARCHIVE_ENDINGS if name.endswith(ending)), key=len, default=None)
+
+
+def open_archive(path: Path, options: SourceOptions) -> Source:
+    """List an archive. Raises UsageError if it is damaged, hostile, encrypted, or not what its name says."""
+    ending = ending_of(path)
+    if ending is None:
+        raise UsageError(f"{path}: expected a name that ends with {', '.join(ARCHIVE_ENDINGS)}, found {path.suffix!r}")
+    _keep_from_indexing(options.scratch, sys.platform)
+    name = path.name[: -len(ending)]
+    try:
+        if ending == ZIP:
+            return ZipSource(path, name, options)
+        return _open_sevenzip(path, name, options) if ending == SEVENZIP else _open_tar(path, name, options)
+    except OSError as error:
+        raise read_trouble(path, error) from error
+
+
+def _open_tar(path: Path, name: str, options: SourceOptions) -> Source:
+    members, tables = list_tar(path)
+    listing = list_members(path, members, options)
+    return StreamedSource(path, name, listing, partial(open_tar, path, members), options.scratch, tables)
+
+
+def _open_sevenzip(path: Path, name: str, options: SourceOptions) -> Source:
+    with path.open("rb") as file:
+        members = read_sevenzip_list(path, file)
+    refuse_bomb(path, path.stat().st_size, sum(member.size for member in members))
+    listing = list_members(path, members, options)
+    open_data = partial(open_sevenzip, path, members, program=require_unpacker(path))
+    return StreamedSource(path, name, listing, open_data, options.scratch, {})
+
+
+def _keep_from_indexing(scratch: Path, platform: str) -> None:
+    """Spotlight would read every file that waits there, and keep it from being removed meanwhile."""
+    if platform == "darwin":
+        (scratch / ".metadata_never_index").touch()

@@ -1,0 +1,243 @@
+"""A folder of audio and texts, at any depth, as a source of pairs."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import stat
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from jobs.fileops import is_disk_trouble
+from jobs.sidecars import LARGEST_SIDECAR
+from jobs.tar_reader import AUDIO_IN_MEMORY
+from tools.packing.layouts import Planned, plan_tree
+from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions
+
+__all__ = ["PACKED", "FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "told"]
+
+LOG_SECONDS = 30.0
+TELL_EVERY = 256
+PACKED = ".pack"
+"""A folder with this one in it is an --output-dir (tools/packing/tar_folder.py)."""
+BAD_DATA = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
+"""What opening a file says of the file itself, and not of the machine (too many open files, a lost disk)."""
+
+T = TypeVar("T")
+
+log = logging.getLogger("tar2tokens")
+
+
+@dataclass(slots=True)
+class Listing:
+    """The files below a folder."""
+
+    root: Path
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    r"""Relative path with `/` -> (bytes, seconds of its last change). Bytes that are not UTF-8 are \xNN in the path. A link
+    whose target is missing has 0 bytes."""
+    links: list[str] = field(default_factory=list)
+    """Linked folders and devices, which nobody enters."""
+    real: dict[str, str] = field(default_factory=dict)
+    """The paths of files whose names are not UTF-8."""
+
+    def path(self, name: str) -> str:
+        """Where a file is."""
+        return self.real.get(name) or f"{self.root}/{name}"
+
+
+def list_folder(root: Path) -> Listing:
+    """All files below `root`; linked files are followed, linked folders are not, and what tools.pack made is no part.
+
+    Raises UsageError if a folder below cannot be read, since its clips would be missing without a word, and
+    InfrastructureError if the disk is in trouble.
+    """
+    listing = Listing(root)
+    deque(told(_walk(listing), f"listing {root.name}", "file"), maxlen=0)
+    return listing
+
+
+def told(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
+    """Pass items on, and tell people how many there have been: on a bar, or without a terminal in a line now and then."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=what, unit=unit, delay=1, leave=False)
+        return
+    started = logged = time.monotonic()
+    for number, item in enumerate(items):
+        if number % TELL_EVERY == 0 and time.monotonic() - logged > LOG_SECONDS:
+            logged = time.monotonic()
+            log.info("%s: %s %ss so far, %.0f/s", what, f"{number:,}", unit, number / (logged - started))
+        yield item
+
+
+def _walk(listing: Listing) -> Iterator[None]:
+    """Fill the listing, one step for each file."""
+    prefix = len(str(listing.root).rstrip("/")) + 1  # of the paths that scandir makes
+    folders = [str(listing.root)]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = list(entries)
+            packed = any(entry.name == PACKED for entry in found)
+            if packed and folder != str(listing.root):  # or the next listing would have more files than this one
+                continue
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name != PACKED:
+                        folders.append(entry.path)
+                else:
+                    _add(listing, entry, prefix)
+                    yield
+        except OSError as error:
+            raise read_trouble(error.filename or folder, error) from error
+
+
+def _add(listing: Listing, entry: os.DirEntry[str], prefix: int) -> None:
+    name = entry.path[prefix:]
+    if not name.isascii():
+        name = os.fsencode(name).decode("utf-8", "backslashreplace")
+        if name != entry.path[prefix:]:
+            listing.real[name] = entry.path
+    try:
+        found = entry.stat()
+    except OSError as error:
+        if not (entry.is_symlink() and error.errno in BAD_DATA):
+            raise
+        listing.files[name] = (0, 0)  # reading it will say so
+        return
+    if stat.S_ISREG(found.st_mode):
+        listing.files[name] = (found.st_size, int(found.st_mtime))
+    else:
+        listing.links.append(name)
+
+
+def read_trouble(path: str | Path, error: OSError) -> Tar2TokensError:
+    """What to raise if a file or folder that a source needs as a whole cannot be read."""
+    if is_disk_trouble(error) or error.errno not in BAD_DATA:
+        return InfrastructureError(f"{path}: cannot be read: {error.strerror}; run the same command again when it can")
+    return UsageError(f"{path}: cannot be read: {error.strerror}; what it holds would be missing without a word: mend that")
+
+
+def read_audio(path: str | Path, name: str) -> tuple[bytes | BinaryIO, int] | LeftOut:
+    """(the file, its size in bytes): its content, or if it is large the open file. Raises InfrastructureError."""
+    file: BinaryIO | None = None
+    try:
+        file = open(path, "rb")  # noqa: SIM115, PTH123 (whoever takes the pair closes it)
+        size = os.fstat(file.fileno()).st_size
+        if size > AUDIO_IN_MEMORY:
+            large, file = file, None
+            return large, size
+        data = file.read()
+    except OSError as error:
+        return LeftOut("unreadable_audio", name, _words(path, error))
+    finally:
+        if file is not None:
+            file.close()
+    return data, len(data)
+
+
+def _words(path: str | Path, error: OSError) -> str:
+    """What is wrong with one file. Raises InfrastructureError if that is the machine, or if the file has just gone."""
+    if error.errno not in BAD_DATA:
+        raise read_trouble(path, error) from error
+    if error.errno == errno.ENOENT and not Path(path).is_symlink():
+        message = "was there when the data set was listed, and is not any more: put it back and run the same command again"
+        raise InfrastructureError(f"{path}: {message}") from error
+    return "its link leads nowhere" if error.errno == errno.ENOENT else error.strerror or str(error)
+
+
+class FolderSource:
+    """The pairs of a folder, sorted by id. What belongs together is for `plan_tree` to say.
+
+    The fingerprint covers the names and sizes of the audio and texts that make items, the contents of tables, and the times
+    of the sidecars, to the second. Audio is seldom changed to another of the same length, and its times differ between
+    copies of one data set; a corrected letter in a sidecar, though, leaves its size as it was, and reading a million
+    sidecars would take as long as packing them. `rsync -a`, `cp -a` and archives keep the times.
+    """
+
+    def __init__(self, listing: Listing, options: SourceOptions) -> None:
+        self.name = listing.root.name or "data"
+        self._listing = listing
+        self._without_text = options.without_text
+        plan = plan_tree(listing.files, options)
+        self._items = plan.items
+        self._layout = plan.layout
+        self.found: Counter[str] = plan.found
+        self.items_total = len(plan.items)
+        self.bytes_total = sum(listing.files[item.audio][0] for item in plan.items)
+        links = [LeftOut("link", name, "only linked files are followed") for name in sorted(listing.links)]
+        digest = hashlib.sha256(b"folder 1\n")
+        rows: list[LeftOut] = []
+        for table in sorted(plan.layout.tables):
+            content = self._read_table(table)
+            digest.update(content)
+            rows.extend(self._parse_table(table, content))
+        for item in plan.items:
+            digest.update(f"{item.audio}\0{listing.files[item.audio][0]}\n".encode())
+            for text in item.texts:
+                size, seconds = listing.files[text] if text not in plan.layout.tables else (0, 0)
+                digest.update(f"{text}\0{size}\0{seconds}\n".encode())
+        self.fingerprint = digest.hexdigest()
+        self.left_out: Sequence[LeftOut] = (*plan.left_out, *rows, *links)
+        listing.files = {}  # a million sizes would stay in memory for nothing
+
+    def _read_table(self, table: str) -> bytes:
+        path = self._listing.path(table)
+        try:
+            return Path(path).read_bytes()
+        except OSError as error:
+            raise read_trouble(path, error) from error
+
+    def _parse_table(self, table: str, content: bytes) -> list[LeftOut]:
+        try:
+            return self._layout.read_table(table, content)
+        except UsageError as error:
+            raise UsageError(f"{self._listing.root}/{error}") from None
+
+    def items(self, start: int) -> Iterator[Item]:
+        """The pairs from number `start` on; see `Source.items`."""
+        return (partial(self._read, item) for item in islice(self._items, start, None))
+
+    def _read(self, planned: Planned) -> Pair | LeftOut:
+        contents: dict[str, bytes] = {}
+        for name in planned.texts:
+            if name in self._layout.tables:
+                continue
+            path = self._listing.path(name)
+            try:
+                with Path(path).open("rb") as file:
+                    contents[name] = file.read(LARGEST_SIDECAR + 1)
+            except OSError as error:
+                fault = f"{name}: {_words(path, error)}"
+                if not self._without_text:
+                    return LeftOut("unreadable_text", planned.audio, fault)
+                planned = replace(planned, texts=tuple(text for text in planned.texts if text != name))
+        said = self._layout.annotate(planned, contents)
+        if isinstance(said, LeftOut):
+            return said
+        audio = read_audio(self._listing.path(planned.audio), planned.audio)
+        if isinstance(audio, LeftOut):
+            return audio
+        return Pair(
+            id=planned.id,
+            audio_name=planned.audio,
+            audio=audio[0],
+            size=audio[1],
+            text=said.text,
+            text_name=said.text_name,
+            language=said.language,
+            metadata=said.metadata,
+        )

@@ -1,0 +1,279 @@
+"""Manifests as sources of pairs: a JSONL file with a line for each clip (NeMo's too), or a Kaldi folder."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import os
+import stat
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.sidecars import decode_text
+from tools.packing.folder import read_audio, read_trouble, told
+from tools.packing.layouts import split_name
+from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
+
+__all__ = ["ManifestSource", "open_jsonl", "open_kaldi"]
+
+AUDIO_KEYS = ("audio_path", "audio_filepath")
+"""Ours, and NeMo's."""
+
+
+LONGEST_LINE = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a manifest says of one clip."""
+
+    id: str
+    audio: str
+    """The path as it stands there."""
+    audio_name: str
+    """That path below the manifest's folder, as far as it can be."""
+    text: str | None
+    where: str
+    """Its line, for messages."""
+    language: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class ManifestSource:
+    """The clips that a manifest names, in its order.
+
+    `rows` reads the manifest: once for the list and once for the pairs, so that memory need not hold it. The fingerprint
+    covers all that it says of the clips, and the sizes of their files. Audio that is missing is left out from the start.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        home: str,
+        rows: Callable[[], Iterator[Row]],
+        options: SourceOptions,
+        left_out: Sequence[LeftOut] = (),
+    ) -> None:
+        self.name = name
+        self.items_total = self.bytes_total = 0
+        self.found: Counter[str] = Counter()
+        self._rows = rows
+        self._places = (home, str(Path.cwd()))
+        self._options = options
+        self._skipped: set[int] = set()
+        ids: set[str] = set()
+        digest = hashlib.sha256(b"manifest 1\n")
+        reasons: list[LeftOut] = []
+        for number, row in enumerate(told(rows(), f"listing {name}", "clip")):
+            extension = split_name(row.audio)[1]
+            self.found[f".{extension}" if extension else "without extension"] += 1
+            size = 0
+            reason = self._reason(row, ids)
+            if reason is None:
+                ids.add(row.id)
+                found = self._find(row.audio)
+                size = found[1] if found is not None else 0
+                reason = self._missing(row) if found is None else None
+            if reason is not None:
+                self._skipped.add(number)
+                reasons.append(reason)
+                continue
+            self.items_total += 1
+            self.bytes_total += size
+            said = (row.id, row.audio_name, size, row.text, row.language, row.metadata)
+            digest.update(msgspec.json.encode(said) + b"\n")
+        self.fingerprint = digest.hexdigest()
+        self.left_out: Sequence[LeftOut] = (*reasons, *left_out)
+
+    def _reason(self, row: Row, ids: set[str]) -> LeftOut | None:
+        """Why a row makes no item, as far as the manifest knows."""
+        exclude = self._options.exclude
+        if exclude and any(is_excluded(name, exclude) for name in (row.id, row.audio_name)):
+            return LeftOut("excluded", row.id, row.where)
+        if row.id in ids:
+            return LeftOut("duplicate", row.id, f"{row.where}: an earlier line with this id is taken")
+        if split_name(row.audio)[1] not in AUDIO_EXTENSIONS:
+            return LeftOut("unreadable_audio", row.id, f"{row.where}: {row.audio}: not the name of an audio file")
+        if self._options.without_text or (row.text or "").strip():
+            return None
+        return LeftOut("audio_without_text" if row.text is None else "empty_text", row.id, row.where)
+
+    def _missing(self, row: Row) -> LeftOut:
+        places = " or ".join(dict.fromkeys(self._places))
+        sought = "" if row.audio.startswith("/") else f" in {places}"
+        return LeftOut("unreadable_audio", row.id, f"{row.where}: {row.audio}: there is no such file{sought}")
+
+    def _find(self, audio: str) -> tuple[str, int] | None:
+        """(path, bytes) of a file: a relative path is taken from the manifest's folder, or else from the current one."""
+        for place in self._places:
+            path = audio if audio.startswith("/") else f"{place}/{audio}"
+            try:
+                found = os.stat(path)  # noqa: PTH116 (text: once per clip)
+            except ValueError:  # a zero byte in its name
+                return None
+            except OSError as error:
+                if isinstance(trouble := read_trouble(path, error), InfrastructureError):
+                    raise trouble from error
+                continue
+            if stat.S_ISREG(found.st_mode):
+                return path, found.st_size
+        return None
+
+    def items(self, start: int) -> Iterator[Item]:
+        """The pairs from number `start` on; see `Source.items`."""
+        wanted = (row for number, row in enumerate(self._rows()) if number not in self._skipped)
+        return (partial(self._read, row) for row in islice(wanted, start, None))
+
+    def _read(self, row: Row) -> Pair | LeftOut:
+        found = self._find(row.audio)
+        if found is None:
+            raise InfrastructureError(
+                f"{row.audio} was there when the manifest was listed, and is not any more: put it back"
+            )
+        audio = read_audio(found[0], row.id)
+        if isinstance(audio, LeftOut):
+            return audio
+        return Pair(
+            id=row.id,
+            audio_name=row.audio_name,
+            audio=audio[0],
+            size=audio[1],
+            text=row.text,
+            language=row.language,
+            metadata=row.metadata,
+        )
+
+
+def _name_below(home: str, audio: str) -> str:
+    """A path as a name: relative to the manifest's folder if it is below, else without what leads to a root or out."""
+    below = audio.removeprefix(f"{home}/")
+    if not (below.startswith(("/", ".")) or "/." in below or "//" in below):
+        return below  # nearly all of them, and a million times
+    path = os.path.normpath(f"{home}/{audio}" if not audio.startswith("/") else audio)
+    parts = (path.removeprefix(f"{home}/") if path.startswith(f"{home}/") else os.path.normpath(audio)).split("/")
+    return "/".join(part for part in parts if part not in ("", ".."))
+
+
+def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
+    """A manifest with an object per line: `audio_path` or `audio_filepath`, `text`, `language`, `id`, and any metadata.
+
+    `.gz` too. Raises UsageError at a line that is no such object: a manifest that was cut would lose clips without a word.
+    """
+    home = str(path.absolute().parent)
+    name = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).stem
+    state = path.stat()
+
+    def rows() -> Iterator[Row]:
+        now = path.stat()
+        if (now.st_size, now.st_mtime_ns) != (state.st_size, state.st_mtime_ns):
+            raise UsageError(f"{path}: has changed while it was read: run the same command again")
+        for number, line in _lines(path):
+            yield _json_row(line, home, f"{path}: line {number}", number)
+
+    return ManifestSource(name, home, rows, options)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of a file, without blank ones."""
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise UsageError(f"{path}: line {number}: longer than {LONGEST_LINE:,} bytes: is this a manifest?")
+                if line.strip():
+                    yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UsageError(f"{path}: the gzip data is cut or damaged: {error}: copy it again from its source") from None
+    except OSError as error:
+        raise read_trouble(path, error) from error
+
+
+def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
+    try:
+        record = msgspec.json.decode(decode_text(line))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(
+            f"{where}: expected a JSON object with `audio_path` and `text`, found {line[:60]!r} ({error}): mend the "
+            "manifest, or write it again if it was cut"
+        ) from None
+    if not isinstance(record, dict):
+        raise UsageError(f"{where}: expected a JSON object with `audio_path` and `text`, found {line[:60]!r}")
+    key = next((key for key in AUDIO_KEYS if isinstance(record.get(key), str) and record[key]), None)
+    if key is None:
+        keys = ", ".join(record) or "none"
+        raise UsageError(f"{where}: expected the path of an audio file under `audio_path`, found these keys: {keys}")
+    if key == AUDIO_KEYS[1] and record.get("offset"):
+        raise UsageError(
+            f"{where}: names a part of a file (`offset`): cutting would re-encode. Write the parts out as files, or take "
+            "`offset` out if whole files are meant"
+        )
+    audio = record.pop(key)
+    text = record.pop("text", None)
+    if text is not None and not isinstance(text, str):
+        raise UsageError(f"{where}: expected a string under `text`, found {text!r:.60}")
+    audio_name = _name_below(home, audio)
+    stem = split_name(audio_name)[0]
+    clip_id = record.pop("id") if isinstance(record.get("id"), str) and record["id"] else stem
+    language = record.pop("language") if isinstance(record.get("language"), str) else None
+    return Row(clip_id, audio, audio_name, text, f"line {number}", language, record or None)
+
+
+def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
+    """A Kaldi folder: `wav.scp` and `text`, and `utt2spk` for the speaker.
+
+    Raises UsageError if clips are parts of files or come out of commands: nothing here is cut, and nothing is run.
+    """
+    if (folder / "segments").exists():
+        raise UsageError(
+            f"{folder / 'segments'}: the clips are parts of longer files, and cutting would re-encode them. Cut them with "
+            "Kaldi's extract-segments into files, and name these in a wav.scp without segments beside it"
+        )
+    home = str(folder.absolute())
+    text_file = folder / "text"
+    if not text_file.exists() and not options.without_text:
+        raise UsageError(f"{folder}: expected `text` beside wav.scp: add it, or take audio alone with --without-text")
+    texts = {key: (text, where) for key, text, where in _table(text_file)} if text_file.exists() else {}
+    speakers_file = folder / "utt2spk"
+    speakers = {key: speaker for key, speaker, _ in _table(speakers_file)} if speakers_file.exists() else {}
+    rows: list[Row] = []
+    for key, audio, where in _table(folder / "wav.scp"):
+        if audio.endswith("|"):
+            raise UsageError(
+                f"{folder / 'wav.scp'}: {where}: {key} comes out of a command, and commands of a data set are never run: "
+                f"write the audio to files yourself and name these in wav.scp. The command: {audio[:80]}"
+            )
+        if not audio:
+            raise UsageError(
+                f"{folder / 'wav.scp'}: {where}: expected an utterance and the path of its audio, found {key!r}"
+            )
+        metadata = {"speaker": speakers[key]} if key in speakers else None
+        text = texts[key][0] if key in texts else None
+        rows.append(Row(key, audio, _name_below(home, audio), text, where, metadata=metadata))
+    orphans = texts.keys() - {row.id for row in rows}
+    left_out = [LeftOut("text_without_audio", key, where) for key, (_, where) in texts.items() if key in orphans]
+    return ManifestSource(folder.absolute().name or "data", home, lambda: iter(rows), options, left_out)
+
+
+def _table(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(utterance, the rest of its line, where that stands)."""
+    for number, line in _lines(path):
+        try:
+            parts = decode_text(line).split(None, 1)
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}: line {number}: neither UTF-8 nor GB18030 text: convert it") from None
+        if parts:
+            yield parts[0], parts[1].strip() if len(parts) > 1 else "", f"line {number} of {path.name}"

@@ -1,0 +1,315 @@
+"""Rows of a Parquet file with an Audio column: which column is what, and one row as a pair of audio and text."""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import io
+import json
+import math
+import posixpath
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.audio_formats import AUDIO_EXTENSIONS
+from tools.packing.pairs import LeftOut, Pair
+
+__all__ = [
+    "BUFFER_BYTES",
+    "ID_COLUMNS",
+    "TEXT_COLUMNS",
+    "Columns",
+    "as_pair",
+    "bare_name",
+    "batches",
+    "find_columns",
+    "reading",
+    "sniff",
+]
+
+TEXT_COLUMNS = ("text", "sentence", "transcription", "transcript", "normalized_text", "raw_transcription", "raw_text")
+"""The first of them that holds strings is the text."""
+LANGUAGE_COLUMNS = ("language", "lang", "locale")
+ID_COLUMNS = ("id", "utt_id", "utterance_id", "audio_id", "segment_id", "clip_id")
+
+BATCH_BYTES = 16 << 20
+BATCH_ROWS = 1024
+BUFFER_BYTES = 1 << 20
+"""Of a column chunk in memory at a time; without it pyarrow reads whole chunks, which have hundreds of MB."""
+IN_MEMORY = 8 << 20
+LONGEST_LIST = 256
+"""Elements; longer lists are embeddings and the like, and no metadata of a clip."""
+MAGIC = (
+    ("wav", 8, b"WAVE"),
+    ("w64", 0, b"riff\x2e\x91\xcf\x11"),
+    ("flac", 0, b"fLaC"),
+    ("ogg", 0, b"OggS"),
+    ("mp3", 0, b"ID3"),
+    ("m4a", 4, b"ftyp"),
+    ("aiff", 8, b"AIFF"),
+    ("aifc", 8, b"AIFC"),
+    ("au", 0, b".snd"),
+    ("caf", 0, b"caff"),
+    ("webm", 0, b"\x1a\x45\xdf\xa3"),
+    ("amr", 0, b"#!AMR"),
+    ("wma", 0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+    ("sph", 0, b"NIST_1A"),
+    ("ac3", 0, b"\x0b\x77"),
+)
+"""(extension, offset, bytes there)"""
+LONGEST_MAGIC = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the columns of one file are."""
+
+    audio: str
+    text: str | None
+    language: str | None
+    ids: tuple[str, ...]
+    """Those that may name a clip, the first choice first."""
+    metadata: tuple[str, ...]
+    labels: dict[str, list[str]]
+    """Column of class numbers -> names of its classes."""
+
+    @property
+    def read(self) -> list[str]:
+        """All that a pair is made of."""
+        return [self.audio, *(name for name in (self.text, self.language) if name), *self.metadata]
+
+
+def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -> Columns:
+    """Tell the columns by what `datasets` says of them in the file, else by their types and names.
+
+    Raises UsageError if there is not exactly one Audio column, or no text.
+    """
+    features = _features(schema)
+    audio = [name for name in schema.names if features.get(name, {}).get("_type") == "Audio"]
+    audio = [name for name in audio or schema.names if _is_audio(schema.field(name).type)]
+    if not features and len(audio) > 1:
+        audio = [name for name in audio if name == "audio"] or audio
+    there = ", ".join(f"{field.name} ({_describe(field.type)})" for field in schema)
+    if len(audio) != 1:
+        found = f"{len(audio)} of them ({', '.join(audio)})" if audio else "none"
+        raise UsageError(
+            f"{place}: expected one Audio column, which is a struct of bytes and path, found {found} among: {there}: "
+            "is this the right file? `datasets` can remove_columns or cast_column to Audio(), and save with to_parquet"
+        )
+    labels = {name: list(found["names"]) for name, found in features.items() if found.get("_type") == "ClassLabel"}
+    words = [name for name in schema.names if _is_text(schema.field(name).type)]
+    text = next((name for name in TEXT_COLUMNS if name in words), None)
+    if text is None and not without_text:
+        raise UsageError(
+            f"{place}: expected the text in one of the columns {', '.join(TEXT_COLUMNS)}, found {there}: rename one with "
+            "`datasets` (rename_column), or give --without-text"
+        )
+    language = next((name for name in LANGUAGE_COLUMNS if name in words or name in labels), None)
+    ids = [
+        name
+        for name in ID_COLUMNS
+        if name in words or (name in schema.names and pa.types.is_integer(schema.field(name).type))
+    ]
+    taken = {*audio, text, language, "text", "language"}
+    rest = [name for name in schema.names if name not in taken and _is_plain(schema.field(name).type, top=True)]
+    return Columns(audio[0], text, language, tuple(ids), tuple(rest), labels)
+
+
+def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Column -> what `datasets` calls it."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in features.items() if name in schema.names and isinstance(feature, dict)}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _is_audio(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    fields = {field.name: field.type for field in kind}
+    data, path = fields.get("bytes"), fields.get("path")
+    return data is not None and path is not None and _is_bytes(data) and (_is_text(path) or pa.types.is_null(path))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string))
+
+
+def _is_plain(kind: pa.DataType, *, top: bool = False) -> bool:
+    """Whether JSON can say it."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _is_plain(kind.value_type)
+    if pa.types.is_struct(kind):
+        return all(_is_plain(field.type) for field in kind)
+    simple = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_date)
+    return _is_text(kind) or any(test(kind) for test in simple) or (top and pa.types.is_timestamp(kind))
+
+
+def _describe(kind: pa.DataType) -> str:
+    return f"struct of {', '.join(field.name for field in kind)}" if pa.types.is_struct(kind) else str(kind)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """One message for whatever pyarrow raises over a file."""
+    try:
+        yield
+    except pa.ArrowMemoryError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        words = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, OSError) and error.errno is not None:  # pyarrow raises OSError for damaged data, too
+            raise InfrastructureError(f"{path}: cannot be read: {error.strerror or words}") from error
+        raise UsageError(f"{path}: expected a whole Parquet file, found damage: {words}: fetch or write it again") from error
+
+
+def batches(path: Path, columns: Columns, start: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(number of its first row, rows) from row `start` on; whole row groups before it are not read.
+
+    A batch has few enough rows to be about BATCH_BYTES of memory, whatever the row groups' size.
+    """
+    with reading(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES, page_checksum_verification=True) as file:
+        row = 0
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            after = row + group.num_rows
+            if after > start and group.num_rows:
+                size = max(1, min(BATCH_ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+                for batch in file.iter_batches(size, row_groups=[number], columns=columns.read):
+                    skipped = min(max(0, start - row), batch.num_rows)
+                    if skipped < batch.num_rows:
+                        yield row + skipped, _with_plain_times(batch.slice(skipped))
+                    row += batch.num_rows
+            row = after
+
+
+def _with_plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Times in UTC and microseconds: Python has no finer ones, and not every machine has all time zones."""
+    for number, field in enumerate(batch.schema):
+        if pa.types.is_timestamp(field.type):
+            kind = pa.timestamp("us", field.type.tz and "UTC")
+            batch = batch.set_column(number, field.name, batch.column(number).cast(kind, safe=False))
+    return batch
+
+
+def bare_name(path: str) -> str:
+    """A path as a name: relative, with slashes, without its extension if that is one of audio."""
+    name = posixpath.normpath("/" + path.replace("\\", "/")).lstrip("/")
+    stem, dot, extension = name.rpartition(".")
+    return stem if dot and extension.lower() in AUDIO_EXTENSIONS else name
+
+
+def as_pair(
+    columns: Columns,
+    batch: pa.RecordBatch,
+    index: int,
+    *,
+    clip: str,
+    id_column: str | None,
+    split: str | None,
+    locate: Callable[[str], Path | None],
+    without_text: bool = False,
+) -> Pair | LeftOut:
+    """One row, as the clip of that name, which `id_column` gave. `locate` says where audio lies that the row only names.
+
+    Raises InfrastructureError if such a file cannot be read.
+    """
+    try:
+        row = {name: batch.column(name)[index].as_py() for name in columns.read}
+    except UnicodeDecodeError as error:
+        return LeftOut("unreadable_text", clip, f"strings in Parquet are UTF-8, found {error.object[:20]!r}")
+    for name, labels in columns.labels.items():
+        if isinstance(number := row.get(name), int) and 0 <= number < len(labels):
+            row[name] = labels[number]
+    audio = row.pop(columns.audio) or {}
+    text = row.pop(columns.text) if columns.text else None
+    if not without_text and not (text or "").strip():
+        return LeftOut("audio_without_text" if text is None else "empty_text", clip)
+    language = row.pop(columns.language) if columns.language else None
+    row.pop(id_column or "", None)
+    metadata = {name: plain for name, value in row.items() if (plain := _plain(value)) is not None}
+    if split is not None:
+        metadata.setdefault("split", split)
+    path = audio.get("path") or ""
+    read = _audio(audio.get("bytes") or b"", path, locate)
+    if isinstance(read, str):
+        return LeftOut("unreadable_audio", clip, read)
+    data, size, extension = read
+    return Pair(
+        id=clip,
+        audio_name=f"{bare_name(path) or clip}.{extension}",
+        audio=data,
+        size=size,
+        text=text,
+        language=language or None,
+        metadata=metadata or None,
+    )
+
+
+def _audio(data: bytes, path: str, locate: Callable[[str], Path | None]) -> tuple[bytes | BinaryIO, int, str] | str:
+    """(the audio, its size, its extension), or what is wrong."""
+    if data:
+        file: BinaryIO = io.BytesIO(data)
+        size = len(data)
+    elif not path:
+        return "neither bytes nor a path"
+    else:
+        try:
+            found = locate(path)
+            if found is None or not found.is_file():
+                return f"no bytes, and no file {path} beside the Parquet file"
+            size = found.stat().st_size
+            file = found.open("rb")
+        except OSError as error:
+            if error.errno in {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}:
+                return f"{path}: {error.strerror}"
+            raise InfrastructureError(f"{path}: cannot be read: {error.strerror}") from error
+    extension = posixpath.splitext(path)[1][1:].lower()
+    if extension not in AUDIO_EXTENSIONS:
+        start = file.read(LONGEST_MAGIC)
+        file.seek(0)
+        extension = sniff(start) or ""
+    if not extension:
+        file.close()
+        return f"no audio format that is known begins with {start[:8].hex(' ') or 'nothing'}"
+    if size > IN_MEMORY:
+        return file, size, extension
+    with file:
+        return data or file.read(), size, extension
+
+
+def sniff(start: bytes) -> str | None:
+    """The extension of the audio format whose files begin like this."""
+    for extension, offset, magic in MAGIC:
+        if start[offset : offset + len(magic)] == magic:
+            return extension
+    if len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0:  # an MPEG frame; two bits name the layer
+        return {0: "aac", 1: "mp3", 2: "mp2"}.get(start[1] >> 1 & 3)
+    return None
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever a column holds
+    """As JSON says it; None for what it cannot, and for long lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dt.date):  # a datetime is one
+        return value.isoformat()
+    if isinstance(value, list):
+        return [_plain(item) for item in value] if len(value) <= LONGEST_LIST else None
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value

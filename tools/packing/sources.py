@@ -1,0 +1,170 @@
+"""What SOURCE is: a path is looked at, anything else may be the name of a data set on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from audio_tokenizers.errors import UsageError
+from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.tar_format import TarDamage
+from jobs.tar_reader import TarReader
+from tools.generate_tar_list import find_tars
+from tools.packing.folder import PACKED, FolderSource, list_folder, read_trouble
+from tools.packing.pairs import Source, SourceOptions
+
+__all__ = ["ReadyTar", "check_ready_tar", "find_ready_tars", "open_source"]
+
+ARCHIVES = (".7z", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+MANIFESTS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+"""NeMo's are called manifest.json, and have an object per line all the same."""
+PARQUET, TAR, KALDI = ".parquet", ".tar", "wav.scp"
+HUB_ADDRESS = re.compile(
+    r"(hf://|https://huggingface\.co/).+|[a-z0-9][\w.-]*/[a-z0-9][\w.-]*(@.+)?", re.ASCII | re.IGNORECASE
+)
+KINDS = (
+    "a folder of audio and texts, of .tar or of .parquet files; a Kaldi folder with wav.scp; an archive "
+    f"({', '.join(ARCHIVES)}); a manifest (.jsonl, .jsonl.gz); a .parquet file; or owner/name of a data set on the Hugging "
+    "Face hub"
+)
+
+
+def open_source(source: str, options: SourceOptions) -> Source:
+    """List the data set that `source` names. Raises UsageError, saying what kinds there are, if it names none."""
+    path, mode = _look_at(source)
+    if mode is not None:
+        return _open_folder(path, options) if stat.S_ISDIR(mode) else _open_file(path, options)
+    if not HUB_ADDRESS.fullmatch(source) or source.lower().endswith((*ARCHIVES, *MANIFESTS, PARQUET)):
+        raise UsageError(f"{source}: there is no such file or folder; expected {KINDS}")
+    try:
+        return _hugging_face().open_hub(source, options)
+    except UsageError as error:
+        if not path.parent.is_dir():
+            raise
+        raise UsageError(f"{error}; nor is there a file or folder {path}") from None
+
+
+def _look_at(source: str) -> tuple[Path, int | None]:
+    """(absolute path, mode); the mode is None if there is nothing. Raises UsageError and InfrastructureError."""
+    path = Path(source).expanduser() if source.startswith("~/") else Path(source)
+    path = Path(os.path.normpath(path.absolute()))  # not resolve: its name becomes the tars' name
+    try:
+        return path, path.stat().st_mode if source else None  # an empty variable of a script is not the current folder
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return path, None
+    except OSError as error:
+        raise read_trouble(path, error) from error
+
+
+class _HuggingFace(Protocol):
+    """tools/packing/hugging_face.py."""
+
+    def open_parquet(self, paths: list[Path], name: str, options: SourceOptions) -> Source: ...
+
+    def open_hub(self, repo_id: str, options: SourceOptions) -> Source: ...
+
+
+def _hugging_face() -> _HuggingFace:
+    try:
+        from tools.packing import hugging_face
+    except ImportError as error:
+        raise UsageError(f"Parquet files and the hub need {error.name}: pip install 'tar2tokens[pack]'") from None
+    return hugging_face
+
+
+def _open_folder(path: Path, options: SourceOptions) -> Source:
+    if (path / KALDI).exists():
+        from tools.packing.manifests import open_kaldi
+
+        return open_kaldi(path, options)
+    if (path / PACKED).resolve() in options.scratch.resolve().parents:
+        raise UsageError(f"--output-dir {path}: is SOURCE itself, whose files would then be part of it: choose another")
+    listing = list_folder(path)
+    parquet = sorted(name for name in listing.files if name.lower().endswith(PARQUET))
+    if parquet and not any(_is_audio(name) for name in listing.files):
+        return _hugging_face().open_parquet([Path(listing.path(name)) for name in parquet], path.name or "data", options)
+    return FolderSource(listing, options)
+
+
+def _is_audio(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in AUDIO_EXTENSIONS
+
+
+def _open_file(path: Path, options: SourceOptions) -> Source:
+    name = path.name.lower()
+    if name.endswith(ARCHIVES):
+        from tools.packing.archives import open_archive
+
+        return open_archive(path, options)
+    if name.endswith(MANIFESTS):
+        from tools.packing.manifests import open_jsonl
+
+        return open_jsonl(path, options)
+    if name.endswith(PARQUET):
+        return _hugging_face().open_parquet([path], path.stem, options)
+    if name == KALDI:
+        from tools.packing.manifests import open_kaldi
+
+        return open_kaldi(path.parent, options)
+    raise UsageError(f"{path}: not a kind of data set that can be packed; expected {KINDS}")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyTar:
+    """What a WebDataset tar holds."""
+
+    clips: int
+    without_text: int
+
+
+def find_ready_tars(source: str) -> list[Path] | None:
+    """The tars that `source` is: one .tar, or a folder with .tar files at any depth and no audio or Parquet beside them.
+
+    They are what tools.pack makes (Emilia's are), so nothing need be packed. Sorted, numbers by value; None if it is
+    anything else, such as a tar whose texts stand apart from the audio.
+    """
+    path, mode = _look_at(source)
+    if mode is None:
+        return None
+    if not stat.S_ISDIR(mode):
+        return [path] if path.name.lower().endswith(TAR) and _is_webdataset(path) else None
+    for _, _, names in os.walk(path):
+        if any(_is_audio(name) or name.endswith(PARQUET) for name in names):
+            return None
+    return find_tars(path, f"**/*{TAR}") or None
+
+
+def _is_webdataset(path: Path) -> bool:
+    """Whether the texts in a tar, if there are any, stand next to their audio. What is damaged may be one."""
+    try:
+        with TarReader(path, skip_clips=sys.maxsize) as reader:
+            return any(clip.annotations.text is not None for clip in reader) or not reader.orphan_sidecars
+    except TarDamage:
+        return True
+    except OSError as error:
+        raise read_trouble(path, error) from error
+
+
+def check_ready_tar(path: Path) -> ReadyTar:
+    """Read a tar to its end, all but the audio. Raises UsageError if it is damaged, or if its texts stand apart."""
+    clips = without_text = 0
+    try:
+        with TarReader(path, skip_clips=sys.maxsize) as reader:
+            for clip in reader:
+                clips += 1
+                without_text += not (clip.annotations.text or "").strip()
+    except TarDamage as damage:
+        raise UsageError(f"{path}: {damage.verdict}: {damage}; copy it again from its source, or leave it out") from None
+    except OSError as error:
+        raise read_trouble(path, error) from error
+    if clips and without_text == clips and reader.orphan_sidecars:
+        raise UsageError(
+            f"{path}: expected a WebDataset tar, in which each text stands next to its audio, found {clips:,} clips without "
+            f"text and {reader.orphan_sidecars:,} texts without audio: pack it by itself"
+        )
+    return ReadyTar(clips, without_text)

@@ -1,0 +1,133 @@
+"""The folder that tools.pack writes: its plan, what each finished shard holds, and at the end the list of tars.
+
+tars/NAME-000000.tar ...   the shards
+tars/tars.txt              written last: what hpc.submit takes
+tars/left_out.jsonl        what no tar holds, with the reason
+tars/.pack/plan.json       what decides the bytes; another plan is refused
+tars/.pack/000000.json     what shard 0 holds, written once it stands
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from audio_tokenizers.errors import UsageError
+from jobs.fileops import FileOps, write_atomically
+from tools.packing.pairs import LeftOut
+from tools.packing.shards import Shard
+from tools.whole_files import sweep
+
+__all__ = ["PackPlan", "TarFolder"]
+
+
+class PackPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides which tars come out."""
+
+    format: int = 1
+    source: str
+    """What the tars are named after."""
+    fingerprint: str
+    """Of what the source listed."""
+    items: int
+    max_bytes: int
+    max_clips: int | None
+    exclude: tuple[str, ...]
+    without_text: bool
+
+
+WORDS = {
+    "source": "the source",
+    "fingerprint": "the source's files",
+    "items": "the number of its clips",
+    "max_bytes": "--max-size",
+    "max_clips": "--max-clips",
+    "exclude": "--exclude",
+    "without_text": "--without-text",
+    "format": "the version of tar2tokens",
+}
+
+
+class TarFolder:
+    """One output folder of tools.pack, which holds one data set."""
+
+    def __init__(self, path: Path, ops: FileOps | None = None) -> None:
+        self.path = path
+        self._ops = ops or FileOps()
+        self.state = path / ".pack"
+        self.list_file = path / "tars.txt"
+        self.left_out_file = path / "left_out.jsonl"
+
+    @property
+    def _plan_file(self) -> Path:
+        return self.state / "plan.json"
+
+    def _shard_file(self, number: int) -> Path:
+        return self.state / f"{number:06}.json"
+
+    def tar(self, plan: PackPlan, number: int) -> Path:
+        """The path of a shard."""
+        return self.path / f"{plan.source}-{number:06}.tar"
+
+    def check_is_free(self) -> None:
+        """Raise UsageError if the folder holds tars that this command did not make."""
+        if self._plan_file.exists() or not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UsageError(f"--output-dir {self.path}: expected a folder, found a file")
+        strangers = sorted(path.name for path in self.path.iterdir() if path.suffix == ".tar" or path.name == "tars.txt")
+        if strangers:
+            raise UsageError(
+                f"--output-dir {self.path}: expected a new folder or one of an earlier tools.pack, found {strangers[0]}: "
+                "choose another"
+            )
+
+    def freeze(self, plan: PackPlan) -> None:
+        """Make `plan` the folder's, or check that it is. Raises UsageError that says what differs."""
+        try:
+            frozen = msgspec.json.decode(self._plan_file.read_bytes(), type=PackPlan)
+        except FileNotFoundError:
+            write_atomically(self._ops, self._plan_file, msgspec.json.format(msgspec.json.encode(plan)))
+            return
+        except msgspec.DecodeError as error:
+            raise UsageError(f"{self._plan_file}: not a plan of this version: {error}: use another --output-dir") from None
+        differing = [words for field, words in WORDS.items() if getattr(frozen, field) != getattr(plan, field)]
+        if differing:
+            raise UsageError(
+                f"--output-dir {self.path}: its tars were begun with another plan; different: {', '.join(differing)}. Give "
+                "the same as then, or another --output-dir"
+            )
+
+    def finished(self, plan: PackPlan) -> list[Shard]:
+        """The shards that stand, up to the first that does not."""
+        sweep(self.path)
+        shards: list[Shard] = []
+        while True:
+            try:
+                shard = msgspec.json.decode(self._shard_file(len(shards)).read_bytes(), type=Shard)
+                if shard.tar and self.tar(plan, len(shards)).stat().st_size != shard.bytes:
+                    return shards
+            except (FileNotFoundError, msgspec.DecodeError):
+                return shards
+            shards.append(shard)
+
+    def keep(self, number: int, shard: Shard) -> None:
+        """Write down what a shard holds that stands now."""
+        write_atomically(self._ops, self._shard_file(number), msgspec.json.encode(shard))
+
+    def is_listed(self) -> bool:
+        """Whether the command has come to its end before."""
+        return self.list_file.exists()
+
+    def finish(self, shards: Sequence[Shard], left_out: Iterable[LeftOut]) -> None:
+        """Write what was left out, and then the list of tars."""
+        lines = [msgspec.json.encode(item) + b"\n" for item in left_out]
+        write_atomically(self._ops, self.left_out_file, b"".join(lines))
+        write_tar_list(self.list_file, [self.path / shard.tar for shard in shards if shard.tar], self._ops)
+
+
+def write_tar_list(path: Path, tars: Iterable[Path], ops: FileOps | None = None) -> None:
+    """A list as hpc.submit takes it: absolute paths."""
+    write_atomically(ops or FileOps(), path, "".join(f"{tar.absolute()}\n" for tar in tars).encode())
