@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from tools.exporting.batches import Tell, read_batches
 from tools.exporting.columns import run_schema, to_arrow
 from tools.run_files import CommittedFile
 
-__all__ = ["run_metadata", "write_parquet"]
+__all__ = ["parquet_writer", "run_metadata", "write_parquet"]
 
 ROW_GROUP_BYTES = 32_000_000
 """Of JSON lines and floats: what is held in memory before it is written."""
@@ -41,18 +42,7 @@ def write_parquet(
     """
     pa.set_cpu_count(1)  # there is a process for each core already
     schema = run_schema(spec.fields, {**run_metadata(spec), **(metadata or {})})
-    packed = [_leaf(field) for field in spec.fields if field.form != "features"]
-    named = ["tar_file", "sample_rate", "language"]
-    with path.open("wb") as file, pq.ParquetWriter(
-        file,
-        schema,
-        version="2.6",
-        compression="zstd",
-        compression_level=dict.fromkeys(packed, PACKED_LEVEL) or None,
-        use_dictionary=named,
-        column_encoding=dict.fromkeys(packed, "DELTA_BINARY_PACKED"),
-        write_statistics=["num_samples", *named],
-    ) as writer:  # fmt: skip
+    with path.open("wb") as file, parquet_writer(file, schema, spec.fields) as writer:
         held: list[pa.RecordBatch] = []
         size = 0
         for committed in files:
@@ -64,6 +54,22 @@ def write_parquet(
                     held, size = [], 0
         if held:
             _write(writer, held)
+
+
+def parquet_writer(file: BinaryIO, schema: pa.Schema, fields: Sequence[Field]) -> pq.ParquetWriter:
+    """A writer of pyarrow's, as these columns are best written."""
+    packed = [_leaf(field) for field in fields if field.form != "features"]
+    named = ["tar_file", "sample_rate", "language"]
+    return pq.ParquetWriter(
+        file,
+        schema,
+        version="2.6",
+        compression="zstd",
+        compression_level=dict.fromkeys(packed, PACKED_LEVEL) or None,
+        use_dictionary=named,
+        column_encoding=dict.fromkeys(packed, "DELTA_BINARY_PACKED"),
+        write_statistics=["num_samples", *named],
+    )
 
 
 def _write(writer: pq.ParquetWriter, batches: list[pa.RecordBatch]) -> None:

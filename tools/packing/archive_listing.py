@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from isal.isal_zlib import crc32
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
@@ -118,7 +119,7 @@ class MemberData:
         if not data:
             at = self.member.size - self._left
             raise broken(self._path, f"{self.member.name} ends after {at:,} of {self.member.size:,} bytes")
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = crc32(data, self._crc)
         self._left -= len(data)
         if self._left == 0 and self.member.crc is not None and self._crc != self.member.crc:
             raise broken(

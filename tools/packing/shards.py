@@ -79,13 +79,14 @@ class _Tar:
         for header, member in members:
             self._file.write(header)
             if isinstance(member.data, bytes):
-                self._file.write(member.data)
+                written = self._file.write(member.data)
             else:
                 with member.data as source:
                     shutil.copyfileobj(source, self._file, COPY_BYTES)
+                written = self._file.tell() - self.size - len(header)
             self._file.write(bytes(member.padding))
             self.size += len(header) + member.size + member.padding
-            if self._file.tell() != self.size:
+            if written != member.size:
                 raise InfrastructureError(
                     f"{member.name}: its file has changed while it was read: run the same command again"
                 )
