@@ -153,6 +153,10 @@ def pack(
 
     ready = find_ready_tars(source)
     if ready is not None:
+        if exclude:
+            raise UsageError(
+                f"--exclude: {source} is tars already, which are listed as they are: unpack them to leave some out"
+            )
         print(_list_ready_tars(ready, output_dir, workers))
         return 0
     folder = TarFolder(output_dir.absolute())

@@ -219,6 +219,12 @@ class TestReadyTars:
         assert "2 tars of 10 clips are WebDataset tars already, and stay where they are\n" in capsys.readouterr().out
         assert [path.name for path in (here / "tars").iterdir()] == ["tars.txt"]
 
+    def test_nothing_can_be_left_out_of_them(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A wish that cannot be granted is refused, not forgotten."""
+        small_tar(here / "data" / "1.tar")
+        assert call(pack, "data", "--exclude", "000") == 2
+        assert "--exclude: data is tars already" in capsys.readouterr().err
+
     def test_a_tar_that_is_cut(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """One that is damaged is named before anybody tokenizes it."""
         tar = small_tar(here / "data" / "1.tar")
