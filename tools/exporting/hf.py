@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from audio_tokenizers.base import Field
+from jobs.reporting import counted
 from jobs.spec import TokenizeSpec
 from tools.exporting.batches import number_type
 
@@ -27,7 +28,7 @@ tags:
 
 # Audio tokens of {backend}
 
-{clips:,} clips in {files:,} Parquet files, made by tar2tokens. The licence is that of the audio and its transcripts: say it
+{clips} in {files}, made by tar2tokens. The licence is that of the audio and its transcripts: say it
 above, as `license: ...`, before you publish this.
 
     from datasets import load_dataset
@@ -51,8 +52,8 @@ def dataset_card(spec: TokenizeSpec, *, clips: int, files: int) -> str:
     columns = "\n".join(f"| `{field.name}` | {_type_words(field)} |" for field in spec.fields)
     return CARD.format(
         backend=spec.backend,
-        clips=clips,
-        files=files,
+        clips=counted(clips, "clip"),
+        files=counted(files, "Parquet file"),
         sample_rate=spec.sample_rate,
         columns=columns,
         rate=spec.sample_rate / spec.hop_length,
@@ -66,7 +67,7 @@ def _type_words(field: Field) -> str:
         return f"list of lists of {number} | [rows][{field.width}] features"
     values = f"{field.lowest} to {field.lowest + field.codebook_size - 1}"
     if field.form == "codes":
-        return f"list of lists of {number} | [{field.width} codebooks][frames], {values}"
+        return f"list of lists of {number} | [{counted(field.width, 'codebook')}][frames], {values}"
     return f"list of {number} | {values}"
 
 
