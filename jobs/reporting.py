@@ -15,6 +15,7 @@ import msgspec
 
 __all__ = [
     "BAR_FORMAT",
+    "LOG_SECONDS",
     "UNENDED",
     "Ending",
     "Pace",

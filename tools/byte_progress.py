@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jobs.reporting import clock_time, eta_seconds
+from jobs.reporting import LOG_SECONDS, clock_time, eta_seconds
 
 __all__ = ["ByteProgress"]
 
-LOG_SECONDS = 30.0
 MB = 1e6
 
 log = logging.getLogger("tar2tokens")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps, write_atomically
 from jobs.outputs import TAR_SUFFIXES, TarPaths
 
-__all__ = ["find_tars", "generate_tar_list"]
+__all__ = ["find_tars", "generate_tar_list", "natural_order", "write_tar_list"]
 
 
 def find_tars(
@@ -37,7 +38,7 @@ def find_tars(
     kept = [path for path in found if path.is_file() and path.name.startswith(prefix) and not path.name.startswith("._")]
     if start is not None or end is not None:
         kept = [path for path in kept if _in_range(_number(path), start, end)]
-    return sorted(kept, key=_natural_order)
+    return sorted(kept, key=lambda path: natural_order(str(path)))
 
 
 def _number(path: Path) -> int | None:
@@ -49,10 +50,10 @@ def _in_range(number: int | None, start: int | None, end: int | None) -> bool:
     return number is not None and (start is None or number >= start) and (end is None or number <= end)
 
 
-def _natural_order(path: Path) -> tuple[list[int | str], str]:
-    """`2.tar` before `10.tar`; `01.tar` before `1.tar`, always."""
-    parts = re.split(r"([0-9]+)", str(path))
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], str(path)
+def natural_order(name: str) -> tuple[list[int | str], str]:
+    """What to sort by: `2.tar` before `10.tar`; `01.tar` before `1.tar`, always."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def _line(tar: Path) -> bytes:
@@ -65,6 +66,11 @@ def _line(tar: Path) -> bytes:
     if name != name.strip() or any(character in line for character in b"\t\r\n"):
         raise UsageError(f"{name!r}: a list takes names in UTF-8, without tabs, line ends and spaces at the end: rename it")
     return line + b"\n"
+
+
+def write_tar_list(path: Path, tars: Iterable[Path], ops: FileOps | None = None) -> None:
+    """A list as hpc.submit takes it, of absolute paths. Raises UsageError if it cannot hold the name of a tar."""
+    write_atomically(ops or FileOps(), path, b"".join(_line(tar) for tar in tars))
 
 
 def generate_tar_list(
@@ -86,7 +92,7 @@ def generate_tar_list(
     if not tars:
         sought = pattern or ", ".join("*" + suffix for suffix in TAR_SUFFIXES)
         raise UsageError(f"--input-dir {input_dir}: no file matches ({sought}, prefix {prefix!r}, numbers {start} to {end})")
-    write_atomically(FileOps(), output_file, b"".join(_line(tar) for tar in tars))
+    write_tar_list(output_file, tars)
     print(f"{len(tars)} tars in {output_file}")
     return 0
 

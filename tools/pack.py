@@ -15,6 +15,7 @@ import typer
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.reporting import ProgressFile, counted
+from tools.generate_tar_list import write_tar_list
 
 if TYPE_CHECKING:
     from tools.packing.pairs import LeftOut, Source
@@ -108,7 +109,6 @@ def _list_ready_tars(tars: Sequence[Path], output_dir: Path, workers: int) -> st
     """WebDataset tars are what we make: they are looked through, and listed where they lie."""
     from tools.packing.folder import told
     from tools.packing.sources import check_ready_tar
-    from tools.packing.tar_folder import write_tar_list
 
     with ThreadPoolExecutor(workers) as pool:
         try:

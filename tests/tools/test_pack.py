@@ -225,6 +225,13 @@ class TestReadyTars:
         assert call(pack, "data", "--exclude", "000") == 2
         assert "--exclude: data is tars already" in capsys.readouterr().err
 
+    def test_a_name_that_no_list_can_hold(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """One message, before a list is written that would name another file."""
+        small_tar(here / "data" / "1\t2.tar")
+        assert call(pack, "data") == 2
+        assert "a list takes names in UTF-8, without tabs" in capsys.readouterr().err
+        assert not (here / "tars" / "tars.txt").exists()
+
     def test_a_tar_that_is_cut(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """One that is damaged is named before anybody tokenizes it."""
         tar = small_tar(here / "data" / "1.tar")

@@ -9,39 +9,22 @@ from contextlib import closing, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
-import msgspec
 import numpy as np
 
 from audio_tokenizers.base import Codes, Features
-from jobs.records import TokenRecord
+from jobs.records import line_parts
 from jobs.spec import TokenizeSpec
 from tools.exporting.batches import Tell, number_type, read_batches
 from tools.exporting.keys import ClipKeys
 from tools.exporting.originals import Originals
 from tools.run_files import CommittedFile
+from tools.tar_header import tar_header
 
 __all__ = ["write_webdataset"]
 
 BLOCK = tarfile.BLOCKSIZE
-NAME_BYTES = 100
-CHECKSUM_AT, CHECKSUM_BYTES = 148, 8
 COPY_BYTES = 1 << 20
 ZEROS = bytes(2 * BLOCK)
-
-
-class _Rest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """KEY.json: a record without its tokens."""
-
-    tar_file: str
-    audio_file: str
-    num_samples: int
-    sample_rate: int
-    text: str | None = None
-    language: str | None = None
-    metadata: dict[str, object] | None = None
-
-
-_encoder = msgspec.json.Encoder()
 
 
 def write_webdataset(file: CommittedFile, path: Path, spec: TokenizeSpec, tell: Tell, *, with_audio: bool = False) -> None:
@@ -62,7 +45,7 @@ def write_webdataset(file: CommittedFile, path: Path, spec: TokenizeSpec, tell: 
                 if originals is not None:
                     with originals.audio(index, record.audio_file) as audio:
                         _add_stream(tar, f"{key}.{_extension(record.audio_file)}", audio)
-                _add(tar, f"{key}.json", _json(record))
+                _add(tar, f"{key}.json", b"".join(line_parts(record, ())))
                 for ending, kind, array in zip(endings, kinds, values, strict=True):
                     _add(tar, f"{key}.{ending}", _npy_header(kind, array.shape), array)
         if originals is not None:
@@ -72,20 +55,6 @@ def write_webdataset(file: CommittedFile, path: Path, spec: TokenizeSpec, tell: 
 
 def _extension(audio_file: str) -> str:
     return PurePosixPath(audio_file).name.rpartition(".")[2].lower()
-
-
-def _json(record: TokenRecord) -> bytes:
-    return _encoder.encode(
-        _Rest(
-            record.tar_file,
-            record.audio_file,
-            record.num_samples,
-            record.sample_rate,
-            record.text,
-            record.language,
-            record.metadata,
-        )
-    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -98,34 +67,13 @@ def _npy_header(kind: str, shape: tuple[int, ...]) -> bytes:
 def _add(tar: BinaryIO, name: str, head: bytes, array: Codes | Features | None = None) -> None:
     size = len(head) + (0 if array is None else array.nbytes)
     body = b"" if array is None else array.data  # its bytes in order of its indices: it is a piece of a flat array
-    tar.write(b"".join((_tar_header(name, size), head, body, ZEROS[: -size % BLOCK])))
+    tar.write(b"".join((tar_header(name, size), head, body, ZEROS[: -size % BLOCK])))
 
 
 def _add_stream(tar: BinaryIO, name: str, audio: IO[bytes]) -> None:
     size = audio.seek(0, io.SEEK_END)
     audio.seek(0)
-    tar.write(_tar_header(name, size))
+    tar.write(tar_header(name, size))
     while piece := audio.read(COPY_BYTES):
         tar.write(piece)
     tar.write(ZEROS[: -size % BLOCK])
-
-
-def _tar_header(name: str, size: int) -> bytes:
-    """What tarfile makes of it; for the short names that nearly all have, without its 20 microseconds."""
-    data = name.encode("utf-8", "surrogateescape")
-    if len(data) >= NAME_BYTES:
-        info = tarfile.TarInfo(name)
-        info.size = size
-        return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
-    before, total, after = _nameless_header(size)
-    return b"%s%s%s%06o\0 %s" % (data, ZEROS[: NAME_BYTES - len(data)], before, total + sum(data), after)
-
-
-@functools.lru_cache(maxsize=4096)
-def _nameless_header(size: int) -> tuple[bytes, int, bytes]:
-    """What stands between name and checksum, the sum of all bytes without the name, and what follows the checksum."""
-    info = tarfile.TarInfo("")
-    info.size = size
-    header = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
-    before, after = header[NAME_BYTES:CHECKSUM_AT], header[CHECKSUM_AT + CHECKSUM_BYTES :]
-    return before, sum(before) + CHECKSUM_BYTES * ord(" ") + sum(after), after

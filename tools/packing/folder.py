@@ -19,17 +19,15 @@ from typing import BinaryIO, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from jobs.fileops import is_disk_trouble
+from jobs.reporting import LOG_SECONDS
 from jobs.sidecars import LARGEST_SIDECAR
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.layouts import Planned, plan_tree
-from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions
+from tools.packing.pairs import PACKED, Item, LeftOut, Pair, SourceOptions
 
-__all__ = ["PACKED", "FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "told"]
+__all__ = ["FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "told"]
 
-LOG_SECONDS = 30.0
 TELL_EVERY = 256
-PACKED = ".pack"
-"""A folder with this one in it is an --output-dir (tools/packing/tar_folder.py)."""
 BAD_DATA = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
 """What opening a file says of the file itself, and not of the machine (too many open files, a lost disk)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tarfile
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 
 from tools.packing.pairs import Pair
 
-__all__ = ["Loaded", "member_header", "member_key", "safe_name", "sidecar"]
+__all__ = ["Loaded", "member_key", "safe_name", "sidecar"]
 
 UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 
@@ -73,10 +72,3 @@ def _printable(value: Any) -> Any:  # noqa: ANN401 (JSON)
     if isinstance(value, dict):
         return {_printable(key): _printable(item) for key, item in value.items()}
     return [_printable(item) for item in value] if isinstance(value, list) else value
-
-
-def member_header(name: str, size: int) -> bytes:
-    """A member's header. It says nothing that depends on where or when the tar was made."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")

@@ -11,7 +11,18 @@ from typing import Any, BinaryIO, Literal, Protocol, get_args
 
 import msgspec
 
-__all__ = ["REASONS", "Item", "LeftOut", "Pair", "Reason", "Source", "SourceOptions", "describe_found", "is_excluded"]
+__all__ = [
+    "PACKED",
+    "REASONS",
+    "Item",
+    "LeftOut",
+    "Pair",
+    "Reason",
+    "Source",
+    "SourceOptions",
+    "describe_found",
+    "is_excluded",
+]
 
 Reason = Literal[
     "audio_without_text",
@@ -25,6 +36,9 @@ Reason = Literal[
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
+PACKED = ".pack"
+"""The folder in an --output-dir that makes it known as one: tools/packing/tar_folder.py keeps its state there, and no source
+takes what lies beside it for data."""
 EXTENSIONS_SHOWN = 8
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.pairs import LeftOut, Pair
 
 __all__ = [
@@ -43,7 +44,6 @@ BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1024
 BUFFER_BYTES = 1 << 20
 """Of a column chunk in memory at a time; without it pyarrow reads whole chunks, which have hundreds of MB."""
-IN_MEMORY = 8 << 20
 LONGEST_LIST = 256
 """Elements; longer lists are embeddings and the like, and no metadata of a clip."""
 MAGIC = (
@@ -286,7 +286,7 @@ def _audio(data: bytes, path: str, locate: Callable[[str], Path | None]) -> tupl
     if not extension:
         file.close()
         return f"no audio format that is known begins with {start[:8].hex(' ') or 'nothing'}"
-    if size > IN_MEMORY:
+    if size > AUDIO_IN_MEMORY:
         return file, size, extension
     with file:
         return data or file.read(), size, extension

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from audio_tokenizers.errors import UsageError
+from tools.generate_tar_list import natural_order
 from tools.packing.pairs import Item, LeftOut, Pair, Source, SourceOptions, is_excluded
 from tools.packing.parquet_rows import BUFFER_BYTES, ID_COLUMNS, Columns, as_pair, bare_name, batches, find_columns, reading
 
@@ -139,7 +140,7 @@ def _open_shards(named: Iterable[tuple[Path, str]], options: SourceOptions) -> l
     shards: list[_Shard] = []
     rows_of: Counter[str] = Counter()
     total = 0
-    for path, name in sorted(named, key=lambda item: (_natural_order(item[1]), item[1])):
+    for path, name in sorted(named, key=lambda item: natural_order(item[1])):
         with reading(path), pq.ParquetFile(path) as file:
             metadata, schema = file.metadata, file.schema_arrow
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
@@ -155,10 +156,6 @@ def _open_shards(named: Iterable[tuple[Path, str]], options: SourceOptions) -> l
         rows_of[prefix] += metadata.num_rows
         total += metadata.num_rows
     return shards
-
-
-def _natural_order(name: str) -> list[int | str]:
-    return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def _footer(path: Path) -> str:

@@ -14,8 +14,9 @@ import msgspec
 from audio_tokenizers.errors import InfrastructureError
 from jobs.tar_format import BLOCK
 from tools.packing.loading import Stream
-from tools.packing.members import Loaded, member_header, member_key, sidecar
+from tools.packing.members import Loaded, member_key, sidecar
 from tools.packing.pairs import LeftOut
+from tools.tar_header import tar_header
 from tools.whole_files import replacing
 
 __all__ = ["Limits", "Shard", "write_shard"]
@@ -112,7 +113,7 @@ def write_shard(stream: Stream, path: Path, limits: Limits, tell: Callable[[int,
                 left_out.append(item)
                 stream.advance()
                 continue
-            members = [(member_header(member.name, member.size), member) for member in _members(item)]
+            members = [(tar_header(member.name, member.size), member) for member in _members(item)]
             size = sum(len(header) + member.size + member.padding for header, member in members)
             if tar is None:
                 private = stack.enter_context(replacing(path))

@@ -15,12 +15,12 @@ from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
 from tools.generate_tar_list import find_tars
-from tools.packing.folder import PACKED, FolderSource, list_folder, read_trouble
-from tools.packing.pairs import Source, SourceOptions
+from tools.packing.archives import ARCHIVE_ENDINGS, open_archive
+from tools.packing.folder import FolderSource, list_folder, read_trouble
+from tools.packing.pairs import PACKED, Source, SourceOptions
 
 __all__ = ["ReadyTar", "check_ready_tar", "find_ready_tars", "open_source"]
 
-ARCHIVES = (".7z", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 MANIFESTS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 """NeMo's are called manifest.json, and have an object per line all the same."""
 PARQUET, TAR, KALDI = ".parquet", ".tar", "wav.scp"
@@ -29,8 +29,8 @@ HUB_ADDRESS = re.compile(
 )
 KINDS = (
     "a folder of audio and texts, of .tar or of .parquet files; a Kaldi folder with wav.scp; an archive "
-    f"({', '.join(ARCHIVES)}); a manifest (.jsonl, .jsonl.gz); a .parquet file; or owner/name of a data set on the Hugging "
-    "Face hub"
+    f"({', '.join(ARCHIVE_ENDINGS)}); a manifest (.jsonl, .jsonl.gz); a .parquet file; or owner/name of a data set on the "
+    "Hugging Face hub"
 )
 
 
@@ -39,7 +39,7 @@ def open_source(source: str, options: SourceOptions) -> Source:
     path, mode = _look_at(source)
     if mode is not None:
         return _open_folder(path, options) if stat.S_ISDIR(mode) else _open_file(path, options)
-    if not HUB_ADDRESS.fullmatch(source) or source.lower().endswith((*ARCHIVES, *MANIFESTS, PARQUET)):
+    if not HUB_ADDRESS.fullmatch(source) or source.lower().endswith((*ARCHIVE_ENDINGS, *MANIFESTS, PARQUET)):
         raise UsageError(f"{source}: there is no such file or folder; expected {KINDS}")
     try:
         return _hugging_face().open_hub(source, options)
@@ -97,9 +97,7 @@ def _is_audio(name: str) -> bool:
 
 def _open_file(path: Path, options: SourceOptions) -> Source:
     name = path.name.lower()
-    if name.endswith(ARCHIVES):
-        from tools.packing.archives import open_archive
-
+    if name.endswith(ARCHIVE_ENDINGS):
         return open_archive(path, options)
     if name.endswith(MANIFESTS):
         from tools.packing.manifests import open_jsonl

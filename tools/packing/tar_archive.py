@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from isal.isal_zlib import crc32
 
 from jobs.sidecars import LARGEST_SIDECAR
 from jobs.tar_format import TarDamage, TarStream
@@ -97,7 +98,7 @@ def list_tar(path: Path) -> tuple[list[ArchiveMember], dict[int, bytes]]:
             crc = 0
             pieces = []
             while data := stream.read(READ_BYTES):
-                crc = zlib.crc32(data, crc)
+                crc = crc32(data, crc)
                 if is_table:
                     pieces.append(data)
             if is_table:

@@ -16,7 +16,8 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from jobs.fileops import FileOps, write_atomically
-from tools.packing.pairs import LeftOut
+from tools.generate_tar_list import write_tar_list
+from tools.packing.pairs import PACKED, LeftOut
 from tools.packing.shards import Shard
 from tools.whole_files import sweep
 
@@ -56,7 +57,7 @@ class TarFolder:
     def __init__(self, path: Path, ops: FileOps | None = None) -> None:
         self.path = path
         self._ops = ops or FileOps()
-        self.state = path / ".pack"
+        self.state = path / PACKED
         self.list_file = path / "tars.txt"
         self.left_out_file = path / "left_out.jsonl"
 
@@ -126,8 +127,3 @@ class TarFolder:
         lines = [msgspec.json.encode(item) + b"\n" for item in left_out]
         write_atomically(self._ops, self.left_out_file, b"".join(lines))
         write_tar_list(self.list_file, [self.path / shard.tar for shard in shards if shard.tar], self._ops)
-
-
-def write_tar_list(path: Path, tars: Iterable[Path], ops: FileOps | None = None) -> None:
-    """A list as hpc.submit takes it: absolute paths."""
-    write_atomically(ops or FileOps(), path, "".join(f"{tar.absolute()}\n" for tar in tars).encode())

@@ -12,7 +12,7 @@ from support.committed_runs import make_run
 from support.exported import TARS, by_tar, code_records, same, tokenized_run
 
 from audio_tokenizers.base import Field
-from tools.exporting.webdataset import _tar_header, write_webdataset
+from tools.exporting.webdataset import write_webdataset
 from tools.run_files import committed_files, spec_of
 
 CODES = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
@@ -69,15 +69,6 @@ def test_names_with_dots_and_names_that_clash(tmp_path: Path) -> None:
     assert [sample["json"]["audio_file"] for sample in samples] == names
     assert [sample["__key__"] for sample in samples][:6] == ["s_001", "s_002", "x", "x-2", "m__/y", "abs"]
     assert all(same({"tokens": s["tokens.npy"]}, c) for s, c in zip(samples, by_tar(tmp_path / "run")["1"], strict=True))
-
-
-@pytest.mark.parametrize("name", ["a.json", "語/é.tokens.npy", "x" * 99, "x" * 100, "x" * 101, "語" * 80])
-@pytest.mark.parametrize("size", [0, 1, 512, 1 << 40])
-def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
-    """The quick way to a header gives the bytes of the long one: GNU format, no owner, no time."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    assert _tar_header(name, size) == info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
 def test_bytes_depend_on_the_run_alone(tmp_path: Path) -> None:

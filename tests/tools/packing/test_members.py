@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import tarfile
 
 import pytest
 
-from tools.packing.members import Loaded, member_header, member_key, sidecar
+from tools.packing.members import Loaded, member_key, sidecar
 from tools.packing.pairs import Pair
 
 PAIR = Pair(id="a/x", audio_name="a/x.wav", audio=b"", size=0, text="é 語", text_name="a/x.lab")
@@ -42,13 +40,6 @@ class TestKeys:
         assert key.isprintable()
         assert "\\" not in key
         key.encode()
-
-    def test_names_of_any_length_and_script_come_back(self) -> None:
-        """A header holds a name of 300 characters of any script, and nothing that depends on time or place."""
-        name = "語" * 300 + ".wav"
-        with tarfile.open(fileobj=io.BytesIO(member_header(name, 0) + bytes(1024))) as tar:
-            (found,) = tar.getmembers()
-        assert (found.name, found.mtime, found.uid, found.uname) == (name, 0, 0, "")
 
 
 class TestSidecar:
