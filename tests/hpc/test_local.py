@@ -19,7 +19,7 @@ from hpc.local import LocalCluster, Placement, place_workers
 from hpc.plan import make_plan
 from hpc.run import Run
 from hpc.submissions import Job, Submission
-from jobs.claims import Claim, held_by_other, read_claim
+from jobs.claims import Claim, held_by_other, process_start, read_claim
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import Progress, read_progress, write_progress
 from jobs.spec import freeze_spec
@@ -132,6 +132,8 @@ class TestProcesses:
         for tar in local_run.tars:
             holder = read_claim(TarPaths(local_run.output, tar.stem).claim)
             assert holder is not None
+            # A dying process has no command line any more, which is what `has_ended` looks for, a moment before it is dead.
+            wait_for(lambda holder=holder: process_start(holder.pid) != holder.started)
             assert not held_by_other(holder, mine)
 
     def test_to_the_end(self, tmp_path: Path) -> None:
