@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.options import model_path_of, switch
+from audio_tokenizers.options import LANES_ON_GPU, lanes_of, model_path_of, switch
 
 
 def test_good_values() -> None:
@@ -27,3 +27,18 @@ def test_a_switch_that_is_none(value: object) -> None:
     """YAML's true and false, not numbers or other words."""
     with pytest.raises(UsageError, match="tf32: expected true or false"):
         switch({"tf32": value}, "tf32")
+
+
+@pytest.mark.parametrize(
+    ("value", "device", "lanes"), [(None, "cpu", 0), (None, "cuda:1", LANES_ON_GPU), (0, "cuda", 0), (4, "cpu", 4)]
+)
+def test_lanes(value: object, device: str, lanes: int) -> None:
+    """Single clips are the CPU's default, lanes a GPU's; a number decides on either."""
+    assert lanes_of({"lanes": value}, device) == lanes
+
+
+@pytest.mark.parametrize("value", [-1, 1025, 1.5, True, "four"])
+def test_lanes_that_are_none(value: object) -> None:
+    """What is no number of lanes is named."""
+    with pytest.raises(UsageError, match="lanes: expected a number from 0 to 1024"):
+        lanes_of({"lanes": value}, "cuda")

@@ -9,7 +9,7 @@ utterances (ClipBackend).
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -30,6 +30,9 @@ __all__ = [
     "Field",
     "Form",
     "FrameBackend",
+    "LaneShape",
+    "LanesOfClips",
+    "LanesOfWaves",
     "MonoRule",
     "Options",
     "Scalar",
@@ -69,6 +72,20 @@ class Batching(str, enum.Enum):
     SINGLE = "single"
     EQUAL_LENGTH = "equal_length"
     ANY = "any"
+    LANES = "lanes"
+    """Calls of fixed shapes, whose padding the network itself makes invisible: whatever fits a LaneShape."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneShape:
+    """The shape of a call with lanes: all of them are always there, unused ones are zero.
+
+    A clip's tokens then depend on the clip and the shape, never on its neighbours or its lane.
+    """
+
+    lanes: int
+    samples: int
+    """A whole number of hops, at the backend's rate; no lane holds more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +131,7 @@ class BackendInfo:
     """Default overlap in frames, dropped on each inner side of a fragment."""
     batching: Batching
     max_batch: int
-    """Most waveforms or utterances that one call may get."""
+    """Most waveforms or utterances that one call may get; with LANES, the lanes of a call, fewer where it is long."""
     needs_text: bool = False
     """A clip without a transcript is a record of kind `no_text`."""
     recipe: Mapping[str, Scalar]
@@ -157,6 +174,24 @@ class ClipBackend(Protocol):
 
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
         """Encode a batch that `info.batching` allows; what each clip became. Raises as `FrameBackend.encode` does."""
+
+
+class LanesOfWaves(FrameBackend, Protocol):
+    """A FrameBackend whose `info.batching` is LANES."""
+
+    def encode_lanes(self, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], list[Codes]]:
+        """Begin to encode 1 to `shape.lanes` waveforms of at most `shape.samples` samples, in one call of that shape.
+
+        Returns at once where the device works by itself; what is returned waits for the codes. A second call may begin
+        before the codes of the first are asked for. Both raise as `encode` does.
+        """
+
+
+class LanesOfClips(ClipBackend, Protocol):
+    """A ClipBackend whose `info.batching` is LANES."""
+
+    def encode_lanes(self, clips: Sequence[Utterance], shape: LaneShape) -> Callable[[], list[Values]]:
+        """As `LanesOfWaves.encode_lanes`."""
 
 
 Backend = FrameBackend | ClipBackend

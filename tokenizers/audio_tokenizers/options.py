@@ -5,7 +5,11 @@ from __future__ import annotations
 from audio_tokenizers.base import Options
 from audio_tokenizers.errors import UsageError
 
-__all__ = ["model_path_of", "switch"]
+__all__ = ["LANES_ON_GPU", "LANES_OPTION", "lanes_of", "model_path_of", "switch"]
+
+LANES_ON_GPU = 16
+MOST_LANES = 1024
+LANES_OPTION = (None, f"clips in one call of a fixed shape, 0: one clip at a time; null: {LANES_ON_GPU} on a GPU, else 0")
 
 
 def model_path_of(options: Options) -> str:
@@ -21,4 +25,14 @@ def switch(options: Options, name: str) -> bool:
     value = options[name]
     if not isinstance(value, bool):
         raise UsageError(f"{name}: expected true or false, found {value!r}")
+    return value
+
+
+def lanes_of(options: Options, device: str) -> int:
+    """The option `lanes`, 0 for single clips. Raises UsageError unless it is null or a number from 0 to MOST_LANES."""
+    value = options["lanes"]
+    if value is None:
+        return LANES_ON_GPU if device.startswith("cuda") else 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_LANES:
+        raise UsageError(f"lanes: expected a number from 0 to {MOST_LANES}, or null, found {value!r}")
     return value
