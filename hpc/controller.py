@@ -325,8 +325,14 @@ def _evidence(view: _View) -> Evidence | None:
 
 
 def _given_up(report: Progress | None) -> list[Try]:
-    """What a task that may be alive has tried in vain, and goes on without."""
-    return [attempt for attempt in report.tries if attempt.outcome in GIVEN_UP] if report is not None else []
+    """What a task that may be alive has tried in vain, and goes on without.
+
+    A tar in which its worker died with several clips in hand is not among them: its next worker searches it.
+    """
+    if report is None:
+        return []
+    last = {attempt.name: attempt for attempt in report.tries}
+    return [one for one in report.tries if one.outcome in GIVEN_UP and not last[one.name].several]
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:

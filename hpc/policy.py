@@ -1,9 +1,11 @@
 """Pure: what to submit, what to give up on, which nodes to avoid, when to stop. No clock, no file system.
 
 What counts against whom. A worker that ended by itself without a new line, or died outside of any clip, counts against its
-tar; one that died with a clip in hand, against that clip. Whatever was stopped from outside (a time limit, preemption, a
-cancelled job, a dead node) left no witness, and counts against nobody. Nor does what happened on a node where tries failed
-and too few went well: that is the node's fault, or, if no node does better, the fault of something that all share.
+tar; one that died with a clip in hand, against that clip. One that died with several clips in hand counts against none of
+them, nor against their tars: the next try takes them one at a time, and finds out. Whatever was stopped from outside (a time
+limit, preemption, a cancelled job, a dead node) left no witness, and counts against nobody. Nor does what happened on a node
+where tries failed and too few went well: that is the node's fault, or, if no node does better, the fault of something that
+all share.
 
 A clip that kills and a node that kills look alike, so the same clip has to die elsewhere too before its node is cleared.
 Where there is no other node, it speaks for the node that something went well there right before.
@@ -80,7 +82,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the tars that need a task, in the list's order."""
     crash_clips: dict[str, tuple[int, ...]] = {}
     one_at_a_time: tuple[str, ...] = ()
-    """Tars in which a worker has died: the next is to show at which clip, whatever its batches are."""
+    """Tars in which a worker has died: the next is to show at which clip."""
     quarantine: dict[str, str] = {}
     """Name -> reason."""
     exclude: dict[str, str] = {}
@@ -151,6 +153,7 @@ class _Nodes:
 def _judge_nodes(evidence: Sequence[Evidence]) -> _Nodes:
     worked = {each.node for one in evidence for each in one.tries if _is_good(each.attempt)}
     places: dict[Death, set[str]] = defaultdict(set)
+    places_of_tar: dict[str, set[str]] = defaultdict(set)
     sound: set[Death] = set()
     for one in evidence:
         good = {each.node for each in one.tries if _is_good(each.attempt)}
@@ -158,15 +161,18 @@ def _judge_nodes(evidence: Sequence[Evidence]) -> _Nodes:
             if _failed(each.attempt):
                 key = each.attempt.name, each.attempt.clip
                 places[key].add(each.node)
+                places_of_tar[each.attempt.name].add(each.node)
                 if each.attempt.clip is not None and each.node in good:
                     sound.add(key)
     elsewhere = {key for key, nodes in places.items() if key[1] is not None and len(nodes & worked) > 1}
 
     def tried_elsewhere(each: NodeTry) -> bool:
-        return bool((places[each.attempt.name, each.attempt.clip] - {each.node}) & worked)
+        name = each.attempt.name
+        found = places_of_tar[name] if each.attempt.several else places[name, each.attempt.clip]
+        return bool((found - {each.node}) & worked)
 
     def likely_the_clip(each: NodeTry) -> bool:
-        return (each.attempt.name, each.attempt.clip) in sound or _follows_a_line(each.attempt)
+        return each.attempt.several or (each.attempt.name, each.attempt.clip) in sound or _follows_a_line(each.attempt)
 
     failures = {node: found for node, found in _failures(evidence, tried_elsewhere).items() if len(found) >= NODE_FAILURES}
     if worked - set(failures):
@@ -223,6 +229,7 @@ class _Tally:
 def _count(evidence: Sequence[Evidence], nodes: _Nodes) -> _Tally:
     tally = _Tally(_crash_clips(evidence, nodes))
     deaths: Counter[Death] = Counter()
+    to_be_searched: set[str] = set()
     for one in evidence:
         for each in one.tries:
             attempt = each.attempt
@@ -232,6 +239,11 @@ def _count(evidence: Sequence[Evidence], nodes: _Nodes) -> _Tally:
             if attempt.gained or attempt.outcome == "damaged":
                 tally.idle[name] = 0
             if each.node in nodes.suspects or attempt.outcome not in ("failed", "machine", "died"):
+                continue
+            if attempt.several:
+                if name not in to_be_searched:
+                    tally.submissions.add(one.submission)
+                    to_be_searched.add(name)
                 continue
             tally.submissions.add(one.submission)
             deaths[name, clip] += 1
@@ -308,7 +320,7 @@ def _common_trouble(evidence: Sequence[Evidence], nodes: _Nodes, *, tars: int, t
             if attempt.outcome == "failed":
                 unreadable.add(attempt.name)
             elif _failed(attempt) and (attempt.name, attempt.clip) not in nodes.sound:
-                (perhaps if _follows_a_line(attempt) else troubled).add(attempt.name)
+                (perhaps if attempt.several or _follows_a_line(attempt) else troubled).add(attempt.name)
     enough = HOLD_TARS if taken else SAME_TROUBLE_TARS
     if len(troubled) >= enough or len(troubled | perhaps) >= HOLD_TARS:
         return f"{len(troubled | perhaps)} tars met trouble with their machines, and nothing has gone well since"

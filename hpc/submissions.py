@@ -141,9 +141,13 @@ class Submission:
         """
         reports = self.reports(range(len(plan.slots)))
         for slot, report in reports.items():
-            last = report.tries[-1] if report.tries else None
-            if states.get(slot // plan.processes) == OUT_OF_MEMORY and last is not None and last.outcome in UNENDED:
-                last.outcome, last.problem = "died", f"Slurm ended the job: {OUT_OF_MEMORY}; ask for more with --mem-per-gpu"
+            if states.get(slot // plan.processes) != OUT_OF_MEMORY:
+                continue
+            for attempt in report.tries:
+                if attempt.outcome in UNENDED:
+                    attempt.several = attempt.outcome == "working" and not attempt.alone
+                    attempt.outcome = "died"
+                    attempt.problem = f"Slurm ended the job: {OUT_OF_MEMORY}; ask for more with --mem-per-gpu"
         ends = [TaskEnd(slot, report) for slot, report in reports.items()]
         digest = Digest(ends, self._silent(plan, reports), dict(Counter(states.values())))
         write_atomically(FileOps(), self.digest_file, msgspec.json.encode(digest))

@@ -31,11 +31,11 @@ from jobs.commands import setup_logging
 from jobs.devices import available_cores, visible_gpus
 from jobs.lines import count_lines
 from jobs.outputs import TarPaths, TarTask
-from jobs.reporting import UNENDED, Progress, ProgressFile, read_progress, write_progress
+from jobs.reporting import UNENDED, Progress, ProgressFile, Try, read_progress, write_progress
 from jobs.spec import read_spec
 from jobs.worker import STOP_SIGNALS, Crew, StopFlag, Wishes, run_tars
 
-__all__ = ["Place", "main", "place_in_slurm", "run_task", "stop_time"]
+__all__ = ["Place", "Tried", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
 
 TOUCH_SECONDS = 60.0
 REPORT_SECONDS = {True: 10.0, False: 0.5}
@@ -94,15 +94,28 @@ def stop_time(place: Place, plan: Plan) -> float | None:
     return None if place.ends_at is None or plan.time_limit_s is None else place.ends_at - stop_margin_s(plan.time_limit_s)
 
 
-def work_lists(plan: Plan, slot: int, elements: int, skip: frozenset[str]) -> tuple[list[TarTask], list[TarTask]]:
-    """A slot's own tars, and those of the submission's others to help with, last slot first: it starts last.
+@dataclass(frozen=True)
+class Tried:
+    """What earlier workers of this very task have had in hand."""
 
-    `skip` are tars that this very task has tried: where they killed a worker, they are for others to try.
-    """
-    own = [task for task in plan.slots[slot] if task.name not in skip]
+    skip: frozenset[str] = frozenset()
+    """Tars that are for others to try."""
+    search: frozenset[str] = frozenset()
+    """Tars in which a worker died with several clips in hand: the next one takes them clip by clip, before all others."""
+
+
+def work_lists(plan: Plan, slot: int, elements: int, tried: Tried) -> tuple[list[TarTask], list[TarTask]]:
+    """A slot's own tars, and those of the submission's others to help with, last slot first: it starts last."""
     submitted = min(len(plan.slots), elements * plan.processes)
     others = [task for number in reversed(range(submitted)) if number != slot for task in plan.slots[number]]
-    return own, [task for task in others if task.name not in skip and not task.retry_errors]
+    search = [
+        msgspec.structs.replace(task, one_at_a_time=True)
+        for task in (*plan.slots[slot], *others)
+        if task.name in tried.search
+    ]
+    passed = tried.skip | tried.search
+    own = [task for task in plan.slots[slot] if task.name not in passed]
+    return search + own, [task for task in others if task.name not in passed and not task.retry_errors]
 
 
 def run_task(submission: Submission, plan: Plan, place: Place, elements: int) -> int:
@@ -110,47 +123,65 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
     output_dir = submission.folder.parent.parent.parent
     report_file = submission.report_file(place.slot)
     witness = _Witness(report_file)
-    skip: frozenset[str] = frozenset()
+    tried = Tried()
     idle_lives = 0
     report = read_progress(report_file) or Progress(node=place.node, gpu=place.gpu, started=time.time())
     tries_before = len(report.tries)
     while True:
         clips_before = report.clips
-        worker = partial(_work, output_dir, submission, plan, place, elements, skip, report)
+        worker = partial(_work, output_dir, submission, plan, place, elements, tried, report)
         status = witness.watch(worker)
         if status >= 0:
             return status
         report = read_progress(report_file) or report
-        killer = write_down_death(report, output_dir, signal.Signals(-status).name, asked=witness.asked)
+        dead = write_down_death(report, output_dir, signal.Signals(-status).name, asked=witness.asked)
         write_progress(report_file, report)
-        idle_lives = idle_lives + 1 if report.clips == clips_before else 0
-        if killer is None or idle_lives >= IDLE_LIVES:
+        if report.clips > clips_before:
+            idle_lives = 0
+        elif not any(attempt.several for attempt in dead):  # else the next life tells the clip from the machine
+            idle_lives += 1
+        if not any(attempt.several or attempt.clip is not None for attempt in dead) or idle_lives >= IDLE_LIVES:
             return 1
-        skip = frozenset(attempt.name for attempt in report.tries[tries_before:])
+        tried = what_was_tried(report.tries[tries_before:])
 
 
-def write_down_death(report: Progress, output_dir: Path, how: str, *, asked: bool) -> str | None:
-    """Complete a dead worker's report; returns the tar whose clip it had in hand.
+def what_was_tried(tries: Sequence[Try]) -> Tried:
+    """What the next worker of a task makes of the tries of those before."""
+    last = {attempt.name: attempt for attempt in tries}
+    search = {name for name, attempt in last.items() if attempt.several}
+    return Tried(skip=frozenset(last.keys() - search), search=frozenset(search))
 
-    Lines are written in the tar's order, so the clip in hand is the one after the last line. Of a worker that was asked to
-    stop nothing is said: whoever asked may have lost patience.
+
+def write_down_death(report: Progress, output_dir: Path, how: str, *, asked: bool) -> list[Try]:
+    """Complete a dead worker's report; returns the tries that it had in hand.
+
+    A worker that takes one clip at a time writes its line before it reads the next: the clip in hand is the one after the
+    last line. Others have several in hand, of one tar or more, and any of them may have killed it. Of a worker that was
+    asked to stop nothing is said: whoever asked may have lost patience.
     """
-    last = report.tries[-1] if report.tries else None
-    if asked or last is None or last.outcome not in UNENDED:
-        return None
-    with_clip = last.outcome == "working"
-    last.outcome, last.problem = "died", f"the worker was killed by {how}"
-    if not with_clip:
-        last.problem += " while it loaded the backend"
-        log.error("%s: %s", last.name, last.problem)
-        return None
+    if asked:
+        return []
+    in_hand = [attempt for attempt in report.tries if attempt.outcome in UNENDED]
+    for attempt in in_hand:
+        loading = attempt.outcome == "loading"
+        attempt.outcome, attempt.problem = "died", f"the worker was killed by {how}"
+        if loading:
+            attempt.problem += " while it loaded the backend"
+        elif attempt.alone:
+            attempt.clip = _lines(TarPaths(output_dir, attempt.name).partial)
+            attempt.problem += f" with clip {attempt.clip} in hand, counted from 0"
+        else:
+            attempt.several = True
+            attempt.problem += " with several clips in hand; the next try takes them one at a time, to find out which it is"
+        log.error("%s: %s", attempt.name, attempt.problem)
+    return in_hand
+
+
+def _lines(partial: Path) -> int:
     try:
-        last.clip = count_lines(TarPaths(output_dir, last.name).partial)
+        return count_lines(partial)
     except OSError:
-        last.clip = 0
-    last.problem += f" with clip {last.clip} in hand, counted from 0"
-    log.error("%s: %s", last.name, last.problem)
-    return last.name
+        return 0
 
 
 class _Witness:
@@ -208,7 +239,7 @@ def _work(
     plan: Plan,
     place: Place,
     elements: int,
-    skip: frozenset[str],
+    tried: Tried,
     report: Progress,
     asked: Callable[[], bool],
 ) -> int:
@@ -221,7 +252,7 @@ def _work(
     with stop.on_signals():
         if asked():
             stop.signal = signal.SIGTERM
-        own, others = work_lists(plan, place.slot, elements, skip)
+        own, others = work_lists(plan, place.slot, elements, tried)
         reports = ProgressFile(
             submission.report_file(place.slot),
             total_bytes=sum(task.bytes for task in own),

@@ -1,78 +1,97 @@
-"""Waveforms, or whole clips -> batches that give the very tokens that one at a time gives.
+"""Pure: items -> batches that give the very tokens that one at a time gives.
 
-A backend declares which batches are exact (audio_tokenizers.base.Batching); nothing else is ever handed to it. No padding
-is added: a padded clip's tokens differ in every codec with global attention or symmetric convolutions.
+A backend declares which batches are exact (audio_tokenizers.base.Batching); nothing else is ever handed to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from audio_tokenizers.base import Batching
-from audio_tokenizers.errors import ClipError
+from audio_tokenizers.base import Batching, LaneShape
+from jobs.lane_grid import LaneGrid
 
-__all__ = ["Batcher"]
+__all__ = ["Batch", "Batcher"]
 
-Ticket = TypeVar("Ticket")
 Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-LOOKAHEAD_BATCHES = 4
 
 
-class Batcher(Generic[Ticket, Item, Result]):
-    """Groups items and encodes a group as soon as it is full, or the oldest one when too many wait."""
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[Item]):
+    """What one call gets."""
+
+    items: list[Item]
+    shape: LaneShape | None
+    """Of a call with lanes."""
+
+
+@dataclass(slots=True)
+class _Group(Generic[Item]):
+    """Items that may share a batch."""
+
+    items: list[Item]
+    samples: int
+    since: float
+    """When the first of them came."""
+
+
+class Batcher(Generic[Item]):
+    """Groups items. What to do with a group that is not full is for those to say who know what else is to come."""
 
     def __init__(
         self,
-        encode: Callable[[Sequence[Item]], list[Result]],
         batching: Batching,
         max_batch: int,
+        *,
         max_samples: int,
         samples: Callable[[Item], int],
+        grid: LaneGrid | None = None,
     ) -> None:
-        self._encode = encode
+        """`max_samples` are a batch, however few items they are; with LANES it is the `grid` that bounds a call."""
+        if (batching is Batching.LANES) != (grid is not None):
+            raise ValueError("LANES needs a grid, and nothing else does")
         self._batching = batching
         self._max_batch = 1 if batching is Batching.SINGLE else max_batch
         self._max_samples = max_samples
-        """So many samples are a batch, however few items they are: long clips must not fill the memory."""
         self._samples = samples
-        self._groups: dict[int, list[tuple[Ticket, Item]]] = {}  # oldest group first
-        self._waiting = 0
-        self._waiting_samples = 0
+        self._grid = grid
+        self._groups: dict[Hashable, _Group[Item]] = {}  # the one with the oldest item first
+        self._full: deque[Batch[Item]] = deque()
+        self.waiting = 0
+        """Items that are in no batch that was taken."""
 
-    def add(self, ticket: Ticket, item: Item) -> list[tuple[Ticket, Result | ClipError]]:
-        """Take one item; return what is encoded by now, each with its ticket, in no promised order."""
+    def add(self, item: Item, now: float) -> None:
+        """Take an item that came at `now`, in seconds."""
         samples = self._samples(item)
-        key = samples if self._batching is Batching.EQUAL_LENGTH else 0
-        group = self._groups.setdefault(key, [])
-        group.append((ticket, item))
-        self._waiting += 1
-        self._waiting_samples += samples
-        if len(group) >= self._max_batch:
-            return self._run(key)
-        if self._waiting_samples >= self._max_samples or self._waiting >= LOOKAHEAD_BATCHES * self._max_batch:
-            return self._run(next(iter(self._groups)))
-        return []
+        shape = self._grid.shape(samples) if self._grid is not None else None
+        key: Hashable = shape or (samples if self._batching is Batching.EQUAL_LENGTH else None)
+        group = self._groups.setdefault(key, _Group([], 0, now))
+        group.items.append(item)
+        group.samples += samples
+        self.waiting += 1
+        most = self._max_batch if shape is None else shape.lanes
+        if len(group.items) >= most or (shape is None and group.samples >= self._max_samples):
+            self._full.append(self._close(key))
 
-    def flush(self) -> list[tuple[Ticket, Result | ClipError]]:
-        """Encode all that waits."""
-        return [result for key in list(self._groups) for result in self._run(key)]
+    def take(self, now: float, *, wait_seconds: float) -> Batch[Item] | None:
+        """A full batch; else the group whose oldest item has waited for `wait_seconds`; else nothing."""
+        if self._full:
+            batch = self._full.popleft()
+        elif self._groups and now - self._oldest().since >= wait_seconds:
+            batch = self._close(next(iter(self._groups)))
+        else:
+            return None
+        self.waiting -= len(batch.items)
+        return batch
 
-    def _run(self, key: int) -> list[tuple[Ticket, Result | ClipError]]:
-        group = self._groups.pop(key)
-        self._waiting -= len(group)
-        self._waiting_samples -= sum(self._samples(item) for _, item in group)
-        try:
-            return list(zip((t for t, _ in group), self._encode([w for _, w in group]), strict=True))
-        except ClipError as error:
-            if len(group) == 1:
-                return [(group[0][0], error)]
-        return [self._run_alone(ticket, item) for ticket, item in group]  # one of them is bad: find out which
+    def oldest_since(self) -> float | None:
+        """When the item came that waits longest in a group that is not full; None if there is none."""
+        return self._oldest().since if self._groups else None
 
-    def _run_alone(self, ticket: Ticket, item: Item) -> tuple[Ticket, Result | ClipError]:
-        try:
-            return ticket, self._encode([item])[0]
-        except ClipError as error:
-            return ticket, error
+    def _oldest(self) -> _Group[Item]:
+        return next(iter(self._groups.values()))
+
+    def _close(self, key: Hashable) -> Batch[Item]:
+        return Batch(self._groups.pop(key).items, key if isinstance(key, LaneShape) else None)

@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
-from audio_tokenizers.base import Audio, Backend, ClipBackend, Codes, FrameBackend, Utterance, Values, Waveform
+from audio_tokenizers.base import (
+    Audio,
+    Backend,
+    ClipBackend,
+    Codes,
+    FrameBackend,
+    LaneShape,
+    LanesOfWaves,
+    Utterance,
+    Values,
+    Waveform,
+)
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "Item", "Result"]
 
 DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError"}
 DEVICE_WORDS = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "out of memory", "can't allocate memory")
 T = TypeVar("T")
 
+Item = Waveform | Utterance
+Result = Codes | Values
+
 
 class Encoder:
-    """What the batcher calls."""
+    """What the device thread calls."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -26,18 +40,52 @@ class Encoder:
         backend = cast("ClipBackend", self._backend)
         return _sorted(lambda: backend.resample(wave, sample_rate))
 
-    def encode(self, items: Sequence[Waveform | Utterance]) -> list[Codes | Values]:
-        """Codes of waveforms, or values of whole clips: one per item."""
-        results: list[Codes | Values]
+    def begin(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result | ClipError]]:
+        """Begin to encode a batch. What is returned waits for it, and gives one result per item, in their order.
+
+        A ClipError of several items together is pinned to those that cause it alone, in calls of the same shape.
+        """
+        try:
+            finish = self._begin(items, shape)
+        except ClipError as error:
+            failed = error  # Python forgets `error` at the end of this block
+            return lambda: self._pin(items, shape, failed)
+
+        def outcomes() -> list[Result | ClipError]:
+            try:
+                return list(finish())
+            except ClipError as error:
+                return self._pin(items, shape, error)
+
+        return outcomes
+
+    def _pin(self, items: Sequence[Item], shape: LaneShape | None, error: ClipError) -> list[Result | ClipError]:
+        if len(items) == 1:
+            return [error]
+        return [outcome for item in items for outcome in self.begin([item], shape)()]
+
+    def _begin(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result]]:
+        call = _sorted(lambda: self._call(items, shape))
+
+        def finish() -> list[Result]:
+            results = _sorted(call)
+            if len(results) != len(items):
+                raise InfrastructureError(f"the backend gave {len(results)} results for {len(items)} waveforms: a bug in it")
+            return results
+
+        return finish
+
+    def _call(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result]]:
+        if shape is not None:
+            lanes = cast("LanesOfWaves", self._backend)
+            wait = lanes.encode_lanes(cast("Sequence[Waveform]", items), shape)
+            return lambda: list(wait())
+        results: list[Result]
         if self._backend.info.max_tokens_per_fragment is None:
-            clips = cast("ClipBackend", self._backend)
-            results = list(_sorted(lambda: clips.encode_clips(cast("Sequence[Utterance]", items))))
+            results = list(cast("ClipBackend", self._backend).encode_clips(cast("Sequence[Utterance]", items)))
         else:
-            frames = cast("FrameBackend", self._backend)
-            results = list(_sorted(lambda: frames.encode(cast("Sequence[Waveform]", items))))
-        if len(results) != len(items):
-            raise InfrastructureError(f"the backend gave {len(results)} results for {len(items)} waveforms: a bug in it")
-        return results
+            results = list(cast("FrameBackend", self._backend).encode(cast("Sequence[Waveform]", items)))
+        return lambda: results
 
 
 def _sorted(work: Callable[[], T]) -> T:

@@ -55,10 +55,14 @@ class Try(msgspec.Struct):
     gained: int = 0
     """Lines that this try added."""
     clip: int | None = None
-    """The clip in hand when the worker died, counted from 0."""
+    """The one clip in hand when the worker died, counted from 0."""
     problem: str = ""
     crash_clips: tuple[int, ...] = ()
     """Clips that this try was told not to touch."""
+    alone: bool = False
+    """No clip of it was read before the one before it had its line: a death says which clip it was."""
+    several: bool = False
+    """The worker died with several clips in hand: nobody knows which of them it was, if it was one of them."""
 
 
 class Progress(msgspec.Struct):

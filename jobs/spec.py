@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 import yaml
 
-from audio_tokenizers.base import BackendInfo, Field, Options, Scalar
+from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.registry import complete_options, get_factory
 from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
 from jobs.fileops import FileOps, write_if_absent
+from jobs.lane_grid import RULE
 
 __all__ = [
     "Preset",
@@ -141,6 +142,7 @@ def make_spec(
         recipe={
             **info.recipe,
             **({} if info.max_tokens_per_fragment is None else {"resampler": RESAMPLER}),  # whole clips have their backend's
+            **({"lane_grid": RULE} if info.batching is Batching.LANES else {}),
             **{package: importlib.metadata.version(package) for package in DECODERS},
         },
         options=complete,

@@ -26,6 +26,7 @@ class TokenSink:
     def __init__(self, codebooks: int, tokens_in_memory: int = TOKENS_IN_MEMORY) -> None:
         self._arrays: list[Codes] = []
         self._held = 0
+        self.bytes_in_memory = 0
         self._tokens_in_memory = tokens_in_memory
         self._files: list[IO[bytes]] = []
         self._codebooks = codebooks
@@ -41,6 +42,7 @@ class TokenSink:
         """Append codes [codebooks, frames]."""
         self._arrays.append(codes)
         self._held += codes.size
+        self.bytes_in_memory += codes.nbytes
         self.frames += codes.shape[1]
         if self._held > self._tokens_in_memory:
             self._spill()
@@ -56,7 +58,7 @@ class TokenSink:
                 file.write(b",")
             file.write(codes_to_json(row)[1:-1])
         self._arrays.clear()
-        self._held = 0
+        self._held = self.bytes_in_memory = 0
 
     def json_parts(self) -> Iterator[bytes]:
         """The JSON text of all codes [codebooks, frames], in pieces."""

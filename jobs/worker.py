@@ -1,4 +1,4 @@
-"""One worker: load the backend once, then claim -> tokenize -> commit, tar after tar."""
+"""One worker: load the backend once, then claim -> tokenize -> commit, each tar read while the one before it ends."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import logging
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.registry import get_factory
+from jobs.conveyor import Feeding
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, TarTask
 from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import ProgressFile, Try
+from jobs.reporting import UNENDED, ProgressFile, Try
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import ACCEPTABLE
-from jobs.tokenize import TarResult, tokenize_tar
+from jobs.tar_work import TarOptions, TarResult, TarWork
+from jobs.tokenize import Tokenizer
 
 __all__ = ["STOP_SIGNALS", "Crew", "StopFlag", "Wishes", "load_backend", "run_tars"]
 
@@ -110,30 +113,35 @@ def run_tars(
     reports: ProgressFile,
     wishes: Wishes = Wishes(),
     crew: Crew = Crew(),
+    feeding: Feeding = Feeding(),
 ) -> None:
-    """Tokenize tars one after another, then those of others that nobody has claimed; what goes wrong with one is in
-    `reports` and does not stop the next.
+    """Tokenize tars in their order, then those of others that nobody has claimed; what goes wrong with one is in `reports`
+    and does not stop the next.
 
     The backend is loaded when the first tar needs it. Raises InfrastructureError, which ends the worker: the next tar
     would meet the same machine.
     """
-    worker = _Worker(spec, output_dir, device, stop, reports, wishes, crew)
-    for task in tasks:
-        if stop():
-            break
-        worker.work_on(task)
-    for task in crew.others_tars:
-        if stop():
-            break
-        paths = TarPaths(output_dir, task.name)
-        if not (paths.committed.exists() or paths.claim.exists()):
-            worker.work_on(task)
+    with _Worker(spec, output_dir, device, stop, reports, wishes, crew, feeding) as worker:
+        worker.work_on(tasks)
+        for task in crew.others_tars:  # one by one: while it waits for a worker, another that is idle may take it
+            paths = TarPaths(output_dir, task.name)
+            if not (stop() or paths.committed.exists() or paths.claim.exists()):
+                worker.work_on([task])
     reports.progress.finished = True
     reports.publish(now=True)
 
 
+@dataclass(slots=True)
+class _Open:
+    """A tar in hand, and what is told of it."""
+
+    task: TarTask
+    attempt: Try
+    tar_bytes: int = 0
+
+
 class _Worker:
-    """The backend, once loaded, and the counts."""
+    """The backend, once loaded, the tars in hand and the counts."""
 
     def __init__(
         self,
@@ -144,6 +152,7 @@ class _Worker:
         reports: ProgressFile,
         wishes: Wishes,
         crew: Crew,
+        feeding: Feeding,
     ) -> None:
         self._spec = spec
         self._output_dir = output_dir
@@ -152,79 +161,129 @@ class _Worker:
         self._reports = reports
         self._wishes = wishes
         self._crew = crew
-        self._backend: Backend | None = None
+        self._feeding = feeding
+        self._threads = ExitStack()
+        self._tokenizer: Tokenizer | None = None
+        self._open: dict[TarWork, _Open] = {}
         self._bytes_before = reports.progress.bytes_done
 
-    def work_on(self, task: TarTask) -> None:
-        """Bring one tar as far as it goes, and report how that ended. Raises InfrastructureError."""
-        attempt = Try(task.name, crash_clips=task.crash_clips)
-        progress = self._reports.progress
-        progress.tries.append(attempt)
-        try:
-            self._try(task, attempt)
-        except ClaimLostError as error:
-            attempt.outcome, attempt.problem = "left_alone", str(error)
-            log.warning("%s", error)
-        except InfrastructureError as error:
-            attempt.outcome, attempt.problem = "machine", str(error)
-            progress.problems.append((task.name, attempt.problem))
-            self._reports.publish(now=True)
-            raise
-        except (UsageError, OSError) as error:
-            attempt.outcome, attempt.problem = "failed", _words(error, task)
-        except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
-            attempt.outcome, attempt.problem = "machine", f"{type(error).__name__}: {error}"
-            progress.problems.append((task.name, attempt.problem))
-            self._reports.publish(now=True)
-            raise
-        if attempt.outcome in ("failed", "damaged"):
-            progress.problems.append((task.name, attempt.problem))
-            log.error("%s: %s", task.name, attempt.problem)
-        elif attempt.outcome == "committed":
-            progress.tars_done += 1
-        progress.tar_bytes = 0
-        self._bytes_before += task.bytes
-        progress.bytes_done = self._bytes_before
-        self._reports.publish(now=True)
+    def __enter__(self) -> _Worker:
+        return self
 
-    def _try(self, task: TarTask, attempt: Try) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._threads.__exit__(kind, error, at)
+
+    def work_on(self, tasks: Sequence[TarTask]) -> None:
+        """Bring tars as far as they go, and report how each ended. Raises InfrastructureError."""
+        left = deque(tasks)
+        while (left and not self._stop()) or self._open:
+            if left and not self._stop() and self._may_begin(left[0]):
+                self._begin(left.popleft())
+                continue
+            assert self._tokenizer is not None, "a tar in hand is a tokenizer's"
+            more = bool(left) and not left[0].one_at_a_time
+            trouble: Exception | None = None
+            for ended in self._tokenizer.wait(more=more):
+                one = self._open.pop(ended.work)
+                try:
+                    self._settle(one, ended.result)
+                except Exception as error:  # noqa: BLE001 (raised when all that ended with it are told)
+                    trouble = trouble or error
+            if trouble is not None:
+                raise trouble
+
+    def _may_begin(self, task: TarTask) -> bool:
+        if not self._open:
+            return True
+        assert self._tokenizer is not None, "a tar in hand is a tokenizer's"
+        return self._tokenizer.can_begin and not task.one_at_a_time
+
+    def _begin(self, task: TarTask) -> None:
+        """Begin with a tar; whatever stands in the way is reported."""
+        one = _Open(task, Try(task.name, crash_clips=task.crash_clips, alone=task.one_at_a_time))
+        self._reports.progress.tries.append(one.attempt)
+
+        def start() -> TarResult | None:
+            work = self._start(one)
+            if work is not None:
+                self._open[work] = one
+            return None
+
+        self._settle(one, start)
+
+    def _start(self, one: _Open) -> TarWork | None:
+        """The tar's work, begun; None if there is nothing to do."""
+        task = one.task
         paths = TarPaths(self._output_dir, task.name)
         if self._wishes.force:
             Ledger.erase(paths, FileOps())
         retry_errors = self._wishes.retry_errors or task.retry_errors
         done = nothing_to_do(paths, Path(task.tar), retry_errors=retry_errors)
         if done is not None:
-            attempt.outcome = "committed"
+            one.attempt.outcome = "committed"
             log.info("%s: %s", task.name, done)
-            return
-        if self._backend is None:
+            return None
+        if self._tokenizer is None:
             self._reports.publish(now=True)
-            self._backend = self._load()
-        attempt.outcome = "working"
+            tokenizer = Tokenizer(self._spec, self._load(), self._feeding, stop=self._stop)
+            self._tokenizer = self._threads.enter_context(tokenizer)
+        one.attempt.outcome = "working"
         self._reports.publish(now=True)  # should this process die, whoever looks knows what it was at
-
-        try:
-            result = tokenize_tar(
-                Path(task.tar),
-                paths,
-                self._spec,
-                self._backend,
-                stop=self._stop,
-                on_progress=lambda record, used: self._count(attempt, record, used),
+        return self._tokenizer.begin(
+            Path(task.tar),
+            paths,
+            TarOptions(
                 retry_errors=retry_errors,
                 allow_missing_end=self._wishes.allow_missing_end,
                 crash_clips=task.crash_clips,
                 one_at_a_time=task.one_at_a_time,
-                take=functools.partial(Ledger.take, task=self._crew.task, gone=self._crew.gone),
-            )
-        except ClaimLostError as lost:
-            if nothing_to_do(paths, Path(task.tar), retry_errors=False) is None:
-                raise
-            attempt.outcome = "committed"
-            log.info("%s", lost)  # to a worker that has committed it
+            ),
+            on_progress=lambda record, used: self._count(one, record, used),
+            take=functools.partial(Ledger.take, task=self._crew.task, gone=self._crew.gone),
+        )
+
+    def _settle(self, one: _Open, outcome: Callable[[], TarResult | None]) -> None:
+        """Report what became of a tar. Raises what ends the worker."""
+        attempt, task, progress = one.attempt, one.task, self._reports.progress
+        try:
+            result = outcome()
+            if result is not None:
+                attempt.outcome, attempt.problem = result.outcome, _tell(task, result) or ""
+        except ClaimLostError as error:
+            self._lose(one, error)
+        except InfrastructureError as error:
+            self._tell_of_machine(attempt, str(error))
+            raise
+        except (UsageError, OSError) as error:
+            attempt.outcome, attempt.problem = "failed", _words(error, task)
+        except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
+            self._tell_of_machine(attempt, f"{type(error).__name__}: {error}")
+            raise
+        if attempt.outcome in UNENDED:
             return
-        attempt.outcome = result.outcome
-        attempt.problem = _tell(task, result) or ""
+        if attempt.outcome in ("failed", "damaged"):
+            progress.problems.append((task.name, attempt.problem))
+            log.error("%s: %s", task.name, attempt.problem)
+        elif attempt.outcome == "committed":
+            progress.tars_done += 1
+        self._bytes_before += task.bytes
+        self._count_bytes()
+        self._reports.publish(now=True)
+
+    def _lose(self, one: _Open, error: ClaimLostError) -> None:
+        """Another worker has the tar; or has committed it, which is as good."""
+        done = nothing_to_do(TarPaths(self._output_dir, one.task.name), Path(one.task.tar), retry_errors=False)
+        if done is None:
+            one.attempt.outcome, one.attempt.problem = "left_alone", str(error)
+            log.warning("%s", error)
+        else:
+            one.attempt.outcome = "committed"
+            log.info("%s", error)
+
+    def _tell_of_machine(self, attempt: Try, problem: str) -> None:
+        attempt.outcome, attempt.problem = "machine", problem
+        self._reports.progress.problems.append((attempt.name, problem))
+        self._reports.publish(now=True)
 
     def _load(self) -> Backend:
         try:
@@ -232,8 +291,8 @@ class _Worker:
         except UsageError as error:  # what is wrong with the backend here is wrong for every tar
             raise InfrastructureError(str(error)) from error
 
-    def _count(self, attempt: Try, record: Record, used: int) -> None:
-        progress = self._reports.progress
+    def _count(self, one: _Open, record: Record, used: int) -> None:
+        progress, attempt = self._reports.progress, one.attempt
         progress.clips += 1
         attempt.gained += 1
         if isinstance(record, ErrorRecord):
@@ -241,10 +300,15 @@ class _Worker:
             log.info("%s: %s: %s", record.audio_file, record.error_kind, record.error)
         else:
             progress.audio_seconds += record.num_samples / record.sample_rate
-        progress.tar_bytes = used
-        progress.bytes_done = self._bytes_before + used
+        one.tar_bytes = used
+        self._count_bytes()
         # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.
         self._reports.publish(now=attempt.gained == len(attempt.crash_clips) + 1)
+
+    def _count_bytes(self) -> None:
+        progress = self._reports.progress
+        progress.tar_bytes = sum(one.tar_bytes for one in self._open.values())
+        progress.bytes_done = self._bytes_before + progress.tar_bytes
 
 
 def _words(error: Exception, task: TarTask) -> str:

@@ -228,13 +228,16 @@ class TestTasksThatEnd:
         assert kinds == [None, "crash", "decode"]
 
     def test_out_of_memory_without_a_witness(self, tmp_path: Path) -> None:
-        """Where the kernel ends a whole job no report says so: then Slurm's word counts against the tar."""
+        """Where the kernel ends a whole job no report says so: then Slurm's word counts against the tar, but for the first
+        time, when several clips were in hand.
+        """
         campaign = Campaign(tmp_path, 1)
         controller = campaign.controller()
-        for _ in range(3):
-            assert controller.round().decision.outcome == "running"
+        for number in range(4):
+            decision = controller.round().decision
+            assert (decision.outcome, decision.one_at_a_time) == ("running", ("0",) if number else ())
             job = campaign.cluster.living()[0]
-            campaign.cluster.end(job, 0, Try("0", "working"))
+            campaign.cluster.end(job, 0, Try("0", "working", alone=number > 0))
             job.ends[0] = "OUT_OF_MEMORY"
         seen = controller.round()
         assert "--mem-per-gpu" in seen.decision.quarantine["0"]

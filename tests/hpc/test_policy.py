@@ -348,3 +348,48 @@ class TestStopping:
     def test_amnesty_lets_it_go_on(self) -> None:
         """With the evidence left out, a run that was stuck is submitted again."""
         assert decide(tars("abc"), []).submit == ("a", "b", "c")
+
+
+class TestSeveralClipsInHand:
+    """A death that could be the fault of any of them."""
+
+    def died(self, name: str, node: str = "n1", gained: int = 0) -> NodeTry:
+        return at(name, "died", node, several=True, gained=gained)
+
+    def test_nobody_is_blamed(self) -> None:
+        """However often it happens, neither tar nor clip counts; the next try takes the clips one at a time."""
+        tried = [[self.died("a", f"n{number}"), good("b", f"n{number}")] for number in range(TAR_TRIES + CLIP_DEATHS)]
+        decision = decide(tars("ac"), history(*tried))
+        assert (decision.submit, decision.one_at_a_time) == (("a", "c"), ("a",))
+        assert (decision.quarantine, decision.crash_clips) == ({}, {})
+
+    def test_the_clip_that_is_found_afterwards(self) -> None:
+        """Its own deaths make it a record; that before, with others in hand, is none of them."""
+        found = (
+            [self.died("a")],
+            *[[killed("a", node=f"n{number}", gained=7 * (number == 0))] for number in range(CLIP_DEATHS)],
+        )
+        assert decide(tars("a"), history(*found[:-1])).crash_clips == {}
+        assert decide(tars("a"), history(*found)).crash_clips == {"a": (7,)}
+
+    def test_a_node_is_not_broken_by_a_tar_that_dies_elsewhere_too(self) -> None:
+        """Whether with several clips in hand or with one."""
+        tried = [
+            [self.died("a", "n1"), self.died("c", "n1"), good("b", "n2")],
+            [killed("a", node="n2"), killed("c", node="n2")],
+        ]
+        assert decide(tars("acd"), history(*tried)).exclude == {}
+        assert set(decide(tars("acd"), history(tried[0])).exclude) == {"n1"}
+
+    def test_tars_that_die_all_over_are_searched_before_the_loop_stops(self) -> None:
+        """Three tars whose workers died with several clips in hand may have three bad clips; many speak for the machine."""
+        assert decide(tars("abc"), history([self.died(name) for name in "abc"])).one_at_a_time == ("a", "b", "c")
+        many = "abcdefghij"
+        assert len(many) == HOLD_TARS
+        assert decide(tars(many), history([self.died(name) for name in many])).outcome == "stuck"
+
+    def test_it_changes_something_once(self) -> None:
+        """A round that finds out nothing but this brings the search; further ones like it bring nothing."""
+        rounds = [[self.died("a")] for _ in range(IDLE_ROUNDS + 1)]
+        assert decide(tars("a"), history(*rounds[:-1])).submit == ("a",)
+        assert decide(tars("a"), history(*rounds)).outcome == "stuck"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.small_run import CLIPS, small_tar, tokenize
+from support.small_run import CLIPS, small_tar, stopping_after, tokenize
 
 from hpc import progress
 from hpc.progress import scan, state_of
@@ -43,7 +43,7 @@ def test_committed_stays_so_without_its_tar(committed: tuple[Path, TarPaths]) ->
 def test_partial_counts_whole_lines(tmp_path: Path) -> None:
     """A partial's clips are its whole lines; a line cut by a crash is none."""
     tar = small_tar(tmp_path / "a.tar")
-    tokenize(tar, tmp_path, stop=lambda: True)
+    tokenize(tar, tmp_path, **stopping_after(1))
     paths = TarPaths(tmp_path, "a")
     assert (state_of(str(tar), paths).state, state_of(str(tar), paths).clips) == ("partial", 1)
     with paths.partial.open("ab") as file:
@@ -121,7 +121,7 @@ def test_the_latest_attempt_is_what_is_known_of_a_partial(tmp_path: Path) -> Non
     tokenize(tar, tmp_path)
     paths.committed.unlink()
     assert state_of(str(tar), paths).state == "not_started"
-    tokenize(tar, tmp_path, stop=lambda: True)
+    tokenize(tar, tmp_path, **stopping_after(1))
     state = state_of(str(tar), paths)
     assert state.manifest is not None
     assert (state.state, state.manifest.verdict, state.manifest.clips) == ("partial", "in_progress", 1)

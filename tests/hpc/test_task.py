@@ -19,7 +19,7 @@ from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 from hpc.plan import Plan, make_plan, stop_margin_s
 from hpc.run import Run
 from hpc.submissions import Submission
-from hpc.task import Place, main, place_in_slurm, stop_time, work_lists, write_down_death
+from hpc.task import Place, Tried, main, place_in_slurm, stop_time, what_was_tried, work_lists, write_down_death
 from jobs.outputs import TarPaths, TarTask, read_manifest
 from jobs.reporting import Progress, Try, read_progress
 from jobs.spec import freeze_spec
@@ -113,54 +113,79 @@ class TestWorkLists:
     def test_own_tars_first_then_those_that_start_last(self) -> None:
         """A worker with time left helps with the slots whose tasks have the longest to wait."""
         plan = plan_of(4)
-        own, others = work_lists(plan, 1, elements=4, skip=frozenset())
+        own, others = work_lists(plan, 1, 4, Tried())
         assert [task.name for task in own] == ["1"]
         assert [task.name for task in others] == ["3", "2", "0"]
 
     def test_only_what_was_submitted(self) -> None:
         """Slots for which Slurm took no task may be in another submission's plan by now: they are left to it."""
         plan = plan_of(8, processes=2)
-        assert [task.name for task in work_lists(plan, 0, elements=2, skip=frozenset())[1]] == ["3", "2", "1"]
+        assert [task.name for task in work_lists(plan, 0, 2, Tried())[1]] == ["3", "2", "1"]
 
     def test_what_this_task_has_tried_is_left_out(self) -> None:
         """A tar that killed this task's worker is for others, be it its own or not."""
-        own, others = work_lists(plan_of(3), 1, elements=3, skip=frozenset({"1", "2"}))
+        own, others = work_lists(plan_of(3), 1, 3, Tried(skip=frozenset({"1", "2"})))
         assert (own, [task.name for task in others]) == ([], ["0"])
+
+    def test_tars_to_be_searched_come_first(self) -> None:
+        """Where a worker died with several clips in hand, the next one of the task goes clip by clip, its own tar or not."""
+        own, others = work_lists(plan_of(4), 1, 4, Tried(search=frozenset({"1", "2"})))
+        assert [(task.name, task.one_at_a_time) for task in own] == [("1", True), ("2", True)]
+        assert [task.name for task in others] == ["3", "0"]
+
+    def test_a_tar_is_searched_once(self) -> None:
+        """The task that has found the clip leaves the tar to others."""
+        died = Try("a", "died", several=True)
+        assert what_was_tried([Try("b", "committed"), died]) == Tried(frozenset({"b"}), frozenset({"a"}))
+        found = Try("a", "died", clip=3, alone=True)
+        assert what_was_tried([died, found]) == Tried(skip=frozenset({"a"}))
 
 
 class TestDeath:
     def test_clip_in_hand_is_the_one_after_the_last_line(self, tmp_path: Path) -> None:
         """Lines stand in the tar's order, so their number is the number of the clip; half a line is none."""
         (tmp_path / "a.jsonl.partial").write_bytes(b"{}\n{}\n{}")
-        report = Progress(tries=[Try("b", "committed"), Try("a", "working")])
-        assert write_down_death(report, tmp_path, "SIGSEGV", asked=False) == "a"
-        assert (report.tries[-1].outcome, report.tries[-1].clip) == ("died", 2)
+        attempt = Try("a", "working", alone=True)
+        report = Progress(tries=[Try("b", "committed"), attempt])
+        assert write_down_death(report, tmp_path, "SIGSEGV", asked=False) == [attempt]
+        assert (attempt.outcome, attempt.clip, attempt.several) == ("died", 2, False)
         assert report.tries[0] == Try("b", "committed")
-        assert "SIGSEGV" in report.tries[-1].problem
+        assert "SIGSEGV" in attempt.problem
+
+    def test_several_clips_in_hand(self, tmp_path: Path) -> None:
+        """None of them is blamed, in whichever of the tars in hand it was."""
+        (tmp_path / "a.jsonl.partial").write_bytes(b"{}\n")
+        report = Progress(tries=[Try("a", "working"), Try("b", "working"), Try("c", "loading")])
+        assert len(write_down_death(report, tmp_path, "SIGSEGV", asked=False)) == 3
+        assert [(one.outcome, one.clip, one.several) for one in report.tries] == [
+            ("died", None, True),
+            ("died", None, True),
+            ("died", None, False),
+        ]
 
     def test_no_line_yet(self, tmp_path: Path) -> None:
         """Without a partial it was the first clip."""
-        report = Progress(tries=[Try("a", "working")])
+        report = Progress(tries=[Try("a", "working", alone=True)])
         write_down_death(report, tmp_path, "SIGKILL", asked=False)
         assert report.tries[-1].clip == 0
 
     def test_no_clip_in_hand(self, tmp_path: Path) -> None:
         """A death while the backend is loaded is no clip's."""
         report = Progress(tries=[Try("a", "loading")])
-        assert write_down_death(report, tmp_path, "SIGKILL", asked=False) is None
-        assert (report.tries[-1].outcome, report.tries[-1].clip) == ("died", None)
+        write_down_death(report, tmp_path, "SIGKILL", asked=False)
+        assert (report.tries[-1].outcome, report.tries[-1].clip, report.tries[-1].several) == ("died", None, False)
 
     @pytest.mark.parametrize("tries", [[], [Try("a", "committed")], [Try("a", "machine")]])
     def test_between_tars(self, tries: list[Try], tmp_path: Path) -> None:
         """Who had no tar in hand leaves nothing to write down; what had ended stays as it ended."""
         report = Progress(tries=msgspec.convert(msgspec.to_builtins(tries), list[Try]))
-        assert write_down_death(report, tmp_path, "SIGKILL", asked=False) is None
+        assert write_down_death(report, tmp_path, "SIGKILL", asked=False) == []
         assert report.tries == tries
 
     def test_after_a_request_to_stop(self, tmp_path: Path) -> None:
         """Whoever asked may have lost patience: nobody is to blame."""
         report = Progress(tries=[Try("a", "working")])
-        assert write_down_death(report, tmp_path, "SIGKILL", asked=True) is None
+        assert write_down_death(report, tmp_path, "SIGKILL", asked=True) == []
         assert report.tries == [Try("a", "working")]
 
 
@@ -204,7 +229,8 @@ class TaskRun:
         return found
 
     def tries(self, slot: int = 0) -> list[tuple[str, str, int | None]]:
-        return [(one.name, one.outcome, one.clip) for one in self.report(slot).tries]
+        """All but those that ended with several clips in hand: whether there are any is luck."""
+        return [(one.name, one.outcome, one.clip) for one in self.report(slot).tries if not one.several]
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -241,15 +267,16 @@ def reference(tar: Path, folder: Path) -> bytes:
 class TestRun:
     @pytest.mark.parametrize("how", ["SIGSEGV", "SIGKILL"])
     def test_a_clip_that_kills_its_worker(self, how: str, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
-        """The death is written down with its clip, the lines before it stay, and the tars behind it are done."""
+        """The next worker finds out with which clip it died; the lines before it stay, and the tars around it are done."""
         before, bad, after = (small_tar(tmp_path / f"{n}.tar", samples=n) for n in (100, 40, 200))
         run = task_run([before, bad, after], killer=KILLER, signal=how)
         code, said = finish(run.start())
         assert code == 0, said
         assert run.tries() == [("100", "committed", None), ("40", "died", KILLER_CLIP), ("200", "committed", None)]
-        died = run.report().tries[1]
-        assert how in died.problem
-        assert died.gained > 0  # so that nobody takes the node for broken
+        tries = [one for one in run.report().tries if one.name == "40"]
+        assert [(one.alone, one.several) for one in tries] == [(False, True), (True, False)]
+        assert all(how in one.problem for one in tries)
+        assert sum(one.gained for one in tries) > 0  # so that nobody takes the node for broken
         assert how in said
         assert run.report().tars_done == 2
         assert run.report().finished
@@ -282,6 +309,7 @@ class TestRun:
         run = task_run(tars, killer=40)
         assert finish(run.start())[0] == 1
         assert run.tries() == [("0", "died", 0), ("1", "died", 0)]
+        assert len(run.report().tries) <= 5  # with what the first life had in hand
 
     def test_a_tar_that_failed_is_not_tried_again_after_a_death(
         self, tmp_path: Path, task_run: Callable[..., TaskRun]

@@ -1,112 +1,95 @@
-"""jobs/batcher.py: batches never break the backend's rule, and every clip gets its own codes or its own error."""
+"""jobs/batcher.py: batches never break the backend's rule, and every item leaves once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_tokenizers.base import Batching, Codes, Waveform
-from audio_tokenizers.errors import ClipError, InfrastructureError
-from jobs.batcher import LOOKAHEAD_BATCHES, Batcher
+from audio_tokenizers.base import Batching
+from jobs.batcher import Batch, Batcher
+from jobs.lane_grid import LaneGrid
 
-BAD = -1.0
-
-
-class Encoder:
-    """Codes that name the waveform; refuses a batch with a bad one in it."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-
-    def __call__(self, waves: Sequence[Waveform]) -> list[Codes]:
-        self.batches.append([len(wave) for wave in waves])
-        if any(wave[0] == BAD for wave in waves):
-            raise ClipError("backend", "bad wave")
-        return [wave[np.newaxis, :1].astype(np.int64) for wave in waves]
+GRID = LaneGrid(lanes=4, sample_rate=10, hop_length=1, fragment_frames=40)
 
 
-def a_batcher(
-    encode: Callable[[Sequence[Waveform]], list[Codes]], batching: Batching, max_batch: int, max_samples: int = 10**9
-) -> Batcher[Any, Waveform, Codes]:
-    return Batcher(encode, batching, max_batch, max_samples, samples=len)
+def a_batcher(batching: Batching, max_batch: int, max_samples: int = 10**9) -> Batcher[tuple[int, int]]:
+    """Of items (number, samples)."""
+    grid = GRID if batching is Batching.LANES else None
+    return Batcher(batching, max_batch, max_samples=max_samples, samples=lambda item: item[1], grid=grid)
+
+
+def drain(batcher: Batcher[tuple[int, int]], wait_seconds: float) -> list[Batch[tuple[int, int]]]:
+    """All that the batcher gives out now."""
+    found = []
+    while (batch := batcher.take(0.0, wait_seconds=wait_seconds)) is not None:
+        found.append(batch)
+    return found
 
 
 @given(
     batching=st.sampled_from(list(Batching)),
     max_batch=st.integers(1, 6),
-    clips=st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=60),
+    lengths=st.lists(st.integers(1, 60), max_size=60),
 )
-def test_rules_and_tickets(batching: Batching, max_batch: int, clips: list[tuple[int, bool]]) -> None:
-    """Whatever comes, batches obey the rule, the wait is bounded, and each ticket returns once, with its own outcome."""
-    encoder = Encoder()
-    batcher = a_batcher(encoder, batching, max_batch)
-    results: list[tuple[int, Codes | ClipError]] = []
-    for ticket, (length, bad) in enumerate(clips):
-        results += batcher.add(ticket, np.full(length, BAD if bad else ticket, np.float32))
-        assert ticket + 1 - len(results) < max(1, LOOKAHEAD_BATCHES * max_batch)
-    results += batcher.flush()
-    assert batcher.flush() == []
-    for batch in encoder.batches:
-        assert 1 <= len(batch) <= max_batch
-        assert batching is not Batching.SINGLE or len(batch) == 1
-        assert batching is not Batching.EQUAL_LENGTH or len(set(batch)) == 1
-    assert sorted(ticket for ticket, _ in results) == list(range(len(clips)))
-    for ticket, outcome in results:
-        if clips[ticket][1]:
-            assert isinstance(outcome, ClipError)
+def test_rules(batching: Batching, max_batch: int, lengths: list[int]) -> None:
+    """Whatever comes, batches obey the rule; what is full leaves at once, the rest when asked for, each item once."""
+    batcher = a_batcher(batching, max_batch)
+    for number, samples in enumerate(lengths):
+        batcher.add((number, samples), 0.0)
+    full = drain(batcher, wait_seconds=1.0)
+    batches = full + drain(batcher, wait_seconds=0.0)
+    assert batcher.waiting == 0
+    for batch in batches:
+        samples = [item[1] for item in batch.items]
+        if batching is Batching.LANES:
+            assert batch.shape is not None
+            assert len(samples) <= batch.shape.lanes
+            assert all(GRID.shape(each) == batch.shape for each in samples)
         else:
-            assert not isinstance(outcome, ClipError)
-            assert outcome.tolist() == [[ticket]]
+            assert batch.shape is None
+            assert len(samples) <= (1 if batching is Batching.SINGLE else max_batch)
+            assert batching is not Batching.EQUAL_LENGTH or len(set(samples)) == 1
+    for batch in full:
+        most = batch.shape.lanes if batch.shape is not None else 1 if batching is Batching.SINGLE else max_batch
+        assert len(batch.items) == most
+    assert sorted(item for batch in batches for item in batch.items) == list(enumerate(lengths))
 
 
-def test_single_never_waits() -> None:
-    """A backend that takes one clip at a time gets each at once, whatever its max_batch."""
-    batcher = a_batcher(Encoder(), Batching.SINGLE, 8)
-    assert [ticket for ticket, _ in batcher.add("a", np.ones(3, np.float32))] == ["a"]
+def test_full_batches_leave_in_the_order_in_which_they_filled() -> None:
+    """Items of equal length share a batch though others come between them."""
+    batcher = a_batcher(Batching.EQUAL_LENGTH, 3)
+    for number, samples in enumerate([5, 6, 6, 5, 6, 5]):
+        batcher.add((number, samples), 0.0)
+    assert [[item[0] for item in batch.items] for batch in drain(batcher, wait_seconds=1.0)] == [[1, 2, 4], [0, 3, 5]]
 
 
-def test_batches_fill() -> None:
-    """Waveforms of equal length share a batch though others come between them."""
-    encoder = Encoder()
-    batcher = a_batcher(encoder, Batching.EQUAL_LENGTH, 3)
-    for ticket, length in enumerate([5, 6, 5, 6, 5, 6]):
-        batcher.add(ticket, np.ones(length, np.float32))
-    assert encoder.batches == [[5, 5, 5], [6, 6, 6]]
+def test_long_items_fill_a_batch_by_themselves() -> None:
+    """So many samples do not wait for more, however few items they are: memory must not grow with the batch."""
+    batcher = a_batcher(Batching.ANY, 8, max_samples=10)
+    for number, samples in enumerate([4, 3, 3, 12, 1]):
+        batcher.add((number, samples), 0.0)
+    assert [[item[1] for item in batch.items] for batch in drain(batcher, wait_seconds=1.0)] == [[4, 3, 3], [12]]
+    assert batcher.waiting == 1
 
 
-def test_long_clips_fill_a_batch_by_themselves() -> None:
-    """So many samples do not wait for more, however few clips they are: memory must not grow with the batch."""
-    encoder = Encoder()
-    batcher = a_batcher(encoder, Batching.ANY, 8, max_samples=10)
-    for ticket, length in enumerate([4, 3, 3, 12, 1]):
-        batcher.add(ticket, np.ones(length, np.float32))
-    assert encoder.batches == [[4, 3, 3], [12]]
-    assert len(batcher.flush()) == 1
+def test_the_oldest_leaves_when_it_has_waited_long_enough() -> None:
+    """Not before, and not what came later; a full batch goes first."""
+    batcher = a_batcher(Batching.EQUAL_LENGTH, 2)
+    assert batcher.oldest_since() is None
+    batcher.add((0, 5), 10.0)
+    batcher.add((1, 6), 12.0)
+    assert batcher.oldest_since() == 10.0
+    assert batcher.take(14.9, wait_seconds=5.0) is None
+    batcher.add((2, 7), 14.0)
+    batcher.add((3, 7), 14.5)
+    batches = [batcher.take(15.0, wait_seconds=5.0) for _ in range(3)]
+    assert [[item[0] for item in batch.items] if batch else None for batch in batches] == [[2, 3], [0], None]
+    assert batcher.oldest_since() == 12.0
 
 
-def test_a_bad_clip_is_found_in_its_batch() -> None:
-    """A ClipError of a batch is pinned to the clip that causes it; its neighbours get their codes."""
-    encoder = Encoder()
-    batcher = a_batcher(encoder, Batching.ANY, 3)
-    batcher.add("a", np.array([1], np.float32))
-    batcher.add("b", np.array([BAD], np.float32))
-    results = dict(batcher.add("c", np.array([3], np.float32)))
-    assert encoder.batches == [[1, 1, 1], [1], [1], [1]]
-    assert isinstance(results["b"], ClipError)
-    assert [np.asarray(results[ticket]).tolist() for ticket in "ac"] == [[[1]], [[3]]]
-
-
-def test_trouble_with_the_machine_passes_through() -> None:
-    """An InfrastructureError is no clip's fault: it ends the attempt."""
-
-    def encode(waves: Sequence[Waveform]) -> list[Codes]:
-        raise InfrastructureError("lost device")
-
-    batcher = a_batcher(encode, Batching.ANY, 1)
-    with pytest.raises(InfrastructureError):
-        batcher.add(0, np.ones(1, np.float32))
+@pytest.mark.parametrize(("batching", "grid"), [(Batching.LANES, None), (Batching.ANY, GRID)])
+def test_lanes_and_their_grid_come_together(batching: Batching, grid: LaneGrid | None) -> None:
+    """One without the other is a mistake in the code that calls."""
+    with pytest.raises(ValueError, match="grid"):
+        Batcher(batching, 4, max_samples=10, samples=len, grid=grid)

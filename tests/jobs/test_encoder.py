@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from support.envelope import Envelope
 
-from audio_tokenizers.base import Audio, Utterance, Values, Waveform
+from audio_tokenizers.base import Audio, Codes, LaneShape, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, InfrastructureError
-from audio_tokenizers.mulaw import FACTORY
+from audio_tokenizers.mulaw import FACTORY, MuLaw, mu_law_codes
 from jobs.encoder import Encoder
 
+BAD = -1.0
 WAVE = np.linspace(-1, 1, 40, dtype=np.float32)
 
 
 def test_a_frame_backend_gets_waveforms() -> None:
     """Codes of each waveform."""
-    (codes,) = Encoder(FACTORY.load({}, "cpu")).encode([WAVE])
+    (codes,) = Encoder(FACTORY.load({}, "cpu")).begin([WAVE], None)()
     assert isinstance(codes, np.ndarray)
     assert codes.shape == (1, 40)
 
@@ -30,7 +30,7 @@ def test_a_clip_backend_gets_whole_clips() -> None:
     encoder = Encoder(backend)
     wave = encoder.resample(WAVE, 16000)
     assert len(wave) == 20
-    (values,) = encoder.encode([Utterance(wave, "words")])
+    (values,) = encoder.begin([Utterance(wave, "words")], None)()
     assert isinstance(values, dict)
     assert list(values) == ["tokens", "levels", "envelope", "sum"]
     assert backend.batches == [["words"]]
@@ -64,12 +64,17 @@ class Failing(Envelope):
 def test_whose_fault_it_is(error: Exception, kind: type[Exception]) -> None:
     """What the device or the disk does ends the attempt; anything else is the clip's, in resampling as in encoding."""
     encoder = Encoder(Failing(error))
-    calls: list[Any] = [lambda: encoder.resample(WAVE, 8000), lambda: encoder.encode([Utterance(WAVE)])]
-    for call in calls:
-        with pytest.raises(kind) as caught:
-            call()
-        if kind is ClipError and not isinstance(error, ClipError):
-            assert str(caught.value) == "ValueError: odd shape"
+    with pytest.raises(kind) as caught:
+        encoder.resample(WAVE, 8000)
+    if kind is ClipError:
+        (outcome,) = encoder.begin([Utterance(WAVE)], None)()
+        assert isinstance(outcome, ClipError)
+        assert (
+            str(outcome) == str(caught.value) == ("3 samples" if isinstance(error, ClipError) else "ValueError: odd shape")
+        )
+    else:
+        with pytest.raises(kind):
+            encoder.begin([Utterance(WAVE)], None)()
 
 
 def test_a_backend_that_loses_results_is_a_bug() -> None:
@@ -80,4 +85,53 @@ def test_a_backend_that_loses_results_is_a_bug() -> None:
             return []
 
     with pytest.raises(InfrastructureError, match="0 results for 1"):
-        Encoder(Losing()).encode([Utterance(WAVE)])
+        Encoder(Losing()).begin([Utterance(WAVE)], None)()
+
+
+class Lanes(MuLaw):
+    """Refuses a waveform that begins with BAD, when its call begins or when it ends."""
+
+    def __init__(self, *, refuses_late: bool) -> None:
+        super().__init__(FACTORY.describe({}, "cpu"))
+        self.calls: list[tuple[list[int], LaneShape]] = []
+        self._refuses_late = refuses_late
+
+    def encode_lanes(self, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], list[Codes]]:
+        self.calls.append(([len(wave) for wave in waves], shape))
+
+        def codes() -> list[Codes]:
+            if any(wave[0] == BAD for wave in waves):
+                raise ClipError("backend", "bad wave")
+            return self.encode(waves)
+
+        if self._refuses_late:
+            return codes
+        found = codes()
+        return lambda: found
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_bad_clip_is_found_in_its_batch(*, late: bool) -> None:
+    """It alone has the error; its neighbours are encoded again without it, in calls of the same shape."""
+    backend = Lanes(refuses_late=late)
+    waves = [np.full(length, value, np.float32) for length, value in ((3, 0.5), (2, BAD), (4, 0.25))]
+    shape = LaneShape(4, 10)
+    outcomes = Encoder(backend).begin(waves, shape)()
+    assert [isinstance(outcome, ClipError) for outcome in outcomes] == [False, True, False]
+    assert [np.asarray(outcomes[n]).tolist() for n in (0, 2)] == [mu_law_codes(waves[n])[None].tolist() for n in (0, 2)]
+    assert backend.calls == [(lengths, shape) for lengths in ([3, 2, 4], [3], [2], [4])]
+
+
+def test_a_call_with_lanes_is_not_waited_for() -> None:
+    """The device works on it while the next one is prepared; trouble shows when the codes are asked for."""
+
+    class Lost(Lanes):
+        def encode_lanes(self, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], list[Codes]]:
+            def codes() -> list[Codes]:
+                raise RuntimeError("CUDA error: unspecified launch failure")
+
+            return codes
+
+    finish = Encoder(Lost(refuses_late=True)).begin([WAVE], LaneShape(4, 40))
+    with pytest.raises(InfrastructureError, match="CUDA error"):
+        finish()

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope, envelope_spec
-from support.small_run import BAD_CLIP, CLIPS, small_tar, tokenize, wav, write_tar
+from support.small_run import BAD_CLIP, CLIPS, small_tar, stopping_after, tokenize, wav, write_tar
 
 from audio_tokenizers.errors import ClaimLostError
 from jobs.audio import decode
@@ -21,7 +21,7 @@ from jobs.features import FeatureSource, features_fault
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, committed_fault, read_manifest
-from jobs.tokenize import TarResult
+from jobs.tar_work import TarResult
 from jobs.values import FeatureRef
 
 FILES = ("speech.jsonl", "speech.safetensors")
@@ -110,8 +110,7 @@ def test_power_loss_at_any_file_operation_costs_nothing(tar: Path, reference: li
 def test_floats_cut_or_changed_at_any_place_are_made_again(tar: Path, reference: list[bytes], tmp_path: Path) -> None:
     """A partial keeps the lines whose floats are all there as they were written, and no other."""
     begun, output = tmp_path / "begun", tmp_path / "out"
-    stops = iter([False, False, False, True])
-    run(tar, begun, stop=lambda: next(stops), backend=Envelope(max_batch=1))
+    run(tar, begun, backend=Envelope(max_batch=1), **stopping_after(4))
     floats = (begun / "speech.safetensors.partial").read_bytes()
     for place in range(0, len(floats), 7):
         for damaged in (floats[:place], floats[:place] + bytes([floats[place] ^ 1]) + floats[place + 1 :]):

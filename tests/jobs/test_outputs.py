@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.small_run import small_tar, tokenize
+from support.small_run import small_tar, stopping_after, tokenize
 
 from jobs.outputs import TarPaths, committed_fault, read_manifest
 
@@ -43,7 +43,7 @@ def test_a_committed_file_is_ours_only_with_a_fitting_manifest(tmp_path: Path) -
         file.write(b"x")
     assert "bytes, its manifest says" in str(committed_fault(paths, tar, manifest))
     assert "no manifest" in str(committed_fault(paths, tar, None))
-    tokenize(tar, tmp_path / "other", stop=lambda: True)
+    tokenize(tar, tmp_path / "other", **stopping_after(1))
     unfinished = read_manifest(TarPaths(tmp_path / "other", "a").attempt)
     assert "unfinished" in str(committed_fault(paths, tar, unfinished))
     with pytest.raises(FileNotFoundError):

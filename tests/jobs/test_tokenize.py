@@ -1,546 +1,190 @@
-"""jobs/tokenize.py: whatever happens, the committed bytes are those of an undisturbed run."""
+"""jobs/tokenize.py: tars through one conveyor; what is read ahead, and what shares a call, changes no byte."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import random
-import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
-from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
-from support.envelope import Envelope, envelope_spec
-from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, tokenize, wav, write_tar
+from support.lanes import LanesMuLaw
+from support.small_run import mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
 
-from audio_tokenizers.base import Batching, Utterance, Values
-from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
-from audio_tokenizers.mulaw import FACTORY
-from jobs.fileops import FileOps
-from jobs.ledger import Ledger
-from jobs.outputs import TarPaths, read_manifest
-
-
-@pytest.fixture
-def tar(tmp_path: Path) -> Path:
-    return small_tar(tmp_path / "in" / "speech.tar")
-
-
-@pytest.fixture
-def reference(tar: Path, tmp_path: Path) -> bytes:
-    """The committed bytes of an undisturbed run."""
-    tokenize(tar, tmp_path / "reference")
-    return (tmp_path / "reference" / "speech.jsonl").read_bytes()
+from audio_tokenizers.base import Codes, Waveform
+from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.mulaw import FACTORY, MuLaw
+from jobs.conveyor import Feeding
+from jobs.feed import Feed
+from jobs.outputs import TarPaths
+from jobs.spec import TokenizeSpec
+from jobs.tar_work import TarOptions
+from jobs.tokenize import Tokenizer
 
 
 def committed(output: Path) -> bytes:
     return (output / "speech.jsonl").read_bytes()
 
 
-def test_a_tar_becomes_a_committed_file_with_a_line_per_clip(tar: Path, tmp_path: Path) -> None:
-    """Every clip is a record with its transcript, or a named error, in tar order; the manifest counts them."""
-    result = tokenize(tar, tmp_path)
-    lines = [json.loads(line) for line in committed(tmp_path).splitlines()]
-    assert [line["audio_file"] for line in lines] == [f"{n:03}.wav" for n in range(CLIPS)]
-    assert lines[0]["text"] == "clip 0, é 語"
-    assert lines[0]["num_samples"] == 40
-    assert lines[0]["token_shape"] == [1, 40]
-    assert list(lines[BAD_CLIP]) == ["tar_file", "audio_file", "error", "error_kind"]
-    assert lines[BAD_CLIP]["error_kind"] == "decode"
-    assert result.manifest.clips == CLIPS
-    assert result.manifest.errors == {"decode": 1}
-    assert not list(tmp_path.glob("*.partial"))
-    assert not list((tmp_path / ".run" / "claims").iterdir())
+class TestLanes:
+    """Calls of fixed shapes, in which a clip's tokens depend on the clip and its bucket alone."""
+
+    LENGTHS = tuple(random.Random(1).choice([3000, 5000, 7000, 9000, 4001]) for _ in range(40))
+
+    @pytest.fixture
+    def tar(self, tmp_path: Path) -> Path:
+        members = {f"{n:03}.wav": wav(length, seed=n) for n, length in enumerate(self.LENGTHS)}
+        members["020.wav"] = b"not audio"
+        return write_tar(tmp_path / "in" / "speech.tar", members)
+
+    @pytest.fixture
+    def spec(self) -> TokenizeSpec:
+        """Fragments of half a second, so that the grid has several buckets."""
+        return mulaw_spec(max_tokens_per_fragment=8000, num_tokens_overlap=100)
+
+    @pytest.fixture
+    def reference(self, tar: Path, spec: TokenizeSpec, tmp_path: Path) -> bytes:
+        tokenize(tar, tmp_path / "reference", spec=spec, backend=LanesMuLaw())
+        return committed(tmp_path / "reference")
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    @pytest.mark.parametrize("buffer_bytes", [1, 100_000, 10**9])
+    def test_look_ahead_changes_no_byte(
+        self, threads: int, buffer_bytes: int, tar: Path, spec: TokenizeSpec, reference: bytes, tmp_path: Path
+    ) -> None:
+        """However much is decoded ahead, by however many threads."""
+        tokenize(tar, tmp_path / "out", spec=spec, backend=LanesMuLaw(), feeding=Feeding(threads, buffer_bytes))
+        assert committed(tmp_path / "out") == reference
+
+    @pytest.mark.parametrize("lines", [1, 7, 20, 21, 39])
+    def test_resuming_changes_no_byte(
+        self, lines: int, tar: Path, spec: TokenizeSpec, reference: bytes, tmp_path: Path
+    ) -> None:
+        """Wherever an attempt stopped, and with other neighbours in each call."""
+        assert tokenize(tar, tmp_path, spec=spec, backend=LanesMuLaw(), **stopping_after(lines)).manifest.clips == lines
+        assert committed_or_partial(tmp_path) == b"".join(reference.splitlines(keepends=True)[:lines])
+        tokenize(tar, tmp_path, spec=spec, backend=LanesMuLaw())
+        assert committed(tmp_path) == reference
+
+    def test_calls_fill_up(self, tar: Path, spec: TokenizeSpec, tmp_path: Path) -> None:
+        """With memory to spare no lane stays empty but in the last call of each bucket."""
+        backend = LanesMuLaw()
+        tokenize(tar, tmp_path, spec=spec, backend=backend)
+        part_empty = [shape for lengths, shape in backend.calls if len(lengths) < shape.lanes]
+        assert len(part_empty) == len(set(part_empty)) < len(backend.calls) / 2
 
 
-def test_a_crash_at_any_file_operation_costs_nothing(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """Stopped before or after each single operation, then resumed: the same bytes, and never an incomplete commit."""
-    counting = CrashingOps()
-    tokenize(tar, tmp_path / "count", counting)
-    for after in (False, True):
-        for crash_at in range(counting.count):
-            output = tmp_path / f"{after}-{crash_at}"
-            ops = CrashingOps(crash_at, after=after)
-            with pytest.raises(SimulatedCrash):
-                tokenize(tar, output, ops)
-            if (output / "speech.jsonl").exists():
-                assert committed(output) == reference
-                Ledger.tidy(TarPaths(output, "speech"), FileOps())
-            else:
-                tokenize(tar, output)
-            assert committed(output) == reference
-            assert sorted(path.name for path in output.iterdir()) == [".run", "speech.jsonl"]
+def committed_or_partial(output: Path) -> bytes:
+    return next(output.glob("speech.jsonl*")).read_bytes()
 
 
-def test_crashes_in_a_row_at_every_operation_still_end(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """A worker that dies at operation 20, 21, 22, ... of every life makes progress and ends with the same bytes."""
-    output = tmp_path / "out"
-    lives = 0
-    while not (output / "speech.jsonl").exists():
-        lives += 1
-        assert lives < 200
-        try:
-            tokenize(tar, output, CrashingOps(20 + lives, after=bool(lives % 2)))
-        except SimulatedCrash:
-            continue
-    assert committed(output) == reference
-    assert lives > 1
+class TestSeveralTars:
+    """The end of one tar and the beginning of the next."""
+
+    def run(self, tars: list[Path], output: Path, backend: Any, **options: Any) -> list[str]:
+        """Tokenize them through one conveyor; the names in the order in which they ended."""
+        ended = []
+        left = list(tars)
+        with Tokenizer(mulaw_spec(), backend) as tokenizer:
+            works = {}
+            while left or tokenizer.tars_in_hand:
+                while left and tokenizer.can_begin:
+                    tar = left.pop(0)
+                    paths = TarPaths(output, tar.stem)
+                    works[tokenizer.begin(tar, paths, TarOptions(**options))] = tar.stem
+                for one in tokenizer.wait(more=bool(left)):
+                    assert one.result().outcome == "committed"
+                    ended.append(works[one.work])
+        return ended
+
+    def test_they_share_calls(self, tmp_path: Path) -> None:
+        """What is left over of a tar waits for the next one's clips, and each tar has its own lines."""
+        tars = [small_tar(tmp_path / "in" / f"{n}.tar", clips=6, samples=40 + 10 * n) for n in range(3)]
+        backend = LanesMuLaw(lanes=4)
+        assert sorted(self.run(tars, tmp_path / "out", backend)) == ["0", "1", "2"]
+        assert sum(len(lengths) for lengths, _ in backend.calls) == 15
+        assert [len(lengths) for lengths, _ in backend.calls] == [4, 4, 4, 3]
+        for tar in tars:
+            tokenize(tar, tmp_path / "alone", backend=LanesMuLaw(lanes=4))
+            name = f"{tar.stem}.jsonl"
+            assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+    def test_no_other_tar_beside_one_that_is_searched(self, tmp_path: Path) -> None:
+        """One clip at a time means one in the whole worker: or else nobody knows which one killed it."""
+        tars = [small_tar(tmp_path / "in" / f"{n}.tar") for n in range(2)]
+        backend = LanesMuLaw(lanes=4)
+        assert self.run(tars, tmp_path / "out", backend, one_at_a_time=True) == ["0", "1"]
+        assert [len(lengths) for lengths, _ in backend.calls] == [1] * 8
+
+    def test_a_tar_that_fails_leaves_the_other_alone(self, tmp_path: Path) -> None:
+        """Its partial turns out to be damaged, say: the tar beside it is committed all the same."""
+        good, cut = small_tar(tmp_path / "in" / "good.tar"), small_tar(tmp_path / "in" / "cut.tar")
+        cut.write_bytes(cut.read_bytes()[:3000])
+        outcomes = {}
+        with Tokenizer(mulaw_spec(), LanesMuLaw(lanes=4)) as tokenizer:
+            works = {}
+            for tar in (good, cut):
+                while not tokenizer.can_begin:
+                    assert tokenizer.wait(more=True) == []
+                works[tokenizer.begin(tar, TarPaths(tmp_path / "out", tar.stem))] = tar.stem
+            while tokenizer.tars_in_hand:
+                outcomes |= {works[one.work]: one.result().outcome for one in tokenizer.wait()}
+        assert outcomes == {"good": "committed", "cut": "damaged"}
+
+    def test_trouble_with_the_device_is_told_once(self, tmp_path: Path) -> None:
+        """By the first tar in hand; the others are left where they are, and all resume."""
+        tars = [small_tar(tmp_path / "in" / f"{n}.tar", clips=3) for n in range(2)]
+
+        class Lost(LanesMuLaw):
+            def encode_lanes(self, waves: Sequence[Any], shape: Any) -> Any:
+                raise InfrastructureError("the GPU is gone")
+
+        outcomes: list[tuple[str, str]] = []
+        with Tokenizer(mulaw_spec(), Lost(lanes=8)) as tokenizer:
+            works = {}
+            for tar in tars:
+                while not tokenizer.can_begin:
+                    assert tokenizer.wait(more=True) == []
+                works[tokenizer.begin(tar, TarPaths(tmp_path / "out", tar.stem))] = tar.stem
+            for one in tokenizer.wait():
+                try:
+                    outcomes.append((works[one.work], one.result().outcome))
+                except InfrastructureError as error:
+                    outcomes.append((works[one.work], str(error)))
+        assert sorted(outcomes) == [("0", "the GPU is gone"), ("1", "yielded")]
+        for tar in tars:
+            assert tokenize(tar, tmp_path / "out", backend=LanesMuLaw(lanes=8)).outcome == "committed"
 
 
-def test_power_loss_at_any_file_operation_costs_nothing(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """Bytes and names that no fsync had made durable may vanish; a committed file is complete all the same."""
-    counting = CrashingOps()
-    tokenize(tar, tmp_path / "count", counting)
-    for seed in range(3):
-        for crash_at in range(counting.count):
-            output = tmp_path / f"{seed}-{crash_at}"
-            ops = PowerLossOps(crash_at, after=bool((crash_at + seed) % 2), seed=1000 * seed + crash_at)
-            with pytest.raises(SimulatedCrash):
-                tokenize(tar, output, ops)
-            ops.lose_power()
-            if (output / "speech.jsonl").exists():
-                assert committed(output) == reference
-                continue
-            tokenize(tar, output)
-            assert committed(output) == reference
+def test_a_stop_waits_for_what_the_device_has_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its line is written; clips that are only decoded are dropped, and the next attempt goes on with them."""
+    tar = small_tar(tmp_path / "in" / "speech.tar")
+    tokenize(tar, tmp_path / "reference")
+    in_hand, closed = threading.Event(), threading.Event()
+    close = Feed.close
 
+    def close_and_tell(feed: Feed[Any]) -> None:
+        close(feed)
+        closed.set()
 
-def test_a_partial_cut_at_every_byte_of_its_last_lines_resumes(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """A torn tail of any length is repaired: no line is lost, doubled or fused."""
-    lines = reference.splitlines(keepends=True)
-    first_cut = len(b"".join(lines[:-3]))
-    assert len(reference) - first_cut > 500
-    begun, output = tmp_path / "begun", tmp_path / "out"
-    begin(tar, begun, b"")
-    for cut in range(first_cut, len(reference) + 1):
-        shutil.rmtree(output, ignore_errors=True)
-        shutil.copytree(begun, output)
-        (output / "speech.jsonl.partial").write_bytes(reference[:cut])
-        tokenize(tar, output)
-        assert committed(output) == reference, f"cut at byte {cut}"
+    monkeypatch.setattr(Feed, "close", close_and_tell)
 
+    class Holding(MuLaw):
+        encoded = 0
 
-@pytest.mark.parametrize(
-    "tail",
-    [b"\0" * 4096, b"\xff\xfe", b'{"tar_file":1}\n', b"\n", b"\r\n", b"[]\n", b'{"tar_file":"x","audio_file":"y"}\n'],
-)
-def test_garbage_after_good_lines_is_cut_off(tail: bytes, tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """What a file system leaves after a power loss (NUL blocks, half lines) does not survive a resume."""
-    good = b"".join(reference.splitlines(keepends=True)[:2])
-    begin(tar, tmp_path / "out", good + tail)
-    tokenize(tar, tmp_path / "out")
-    assert committed(tmp_path / "out") == reference
+        def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
+            self.encoded = len(waves[0])
+            if self.encoded == 43:
+                in_hand.set()
+                assert closed.wait(30)
+            return super().encode(waves)
 
-
-def test_a_changed_token_in_a_partial_is_not_kept(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """A line whose tokens are out of range ends the good prefix, and is made again."""
-    lines = reference.splitlines(keepends=True)
-    broken = lines[1].replace(b'"tokens":[[', b'"tokens":[[9', 1)
-    begin(tar, tmp_path / "out", lines[0] + broken + lines[2])
-    tokenize(tar, tmp_path / "out")
-    assert committed(tmp_path / "out") == reference
-
-
-def begin(tar: Path, output: Path, partial: bytes) -> None:
-    """Leave a run as a killed worker does: what is known of an attempt under way, and this partial."""
-    result = tokenize(tar, output, stop=lambda: True)
+    backend = Holding(FACTORY.describe({}, "cpu"))
+    result = tokenize(tar, tmp_path / "out", backend=backend, stop=in_hand.is_set)
+    reference = committed(tmp_path / "reference")
     assert result.outcome == "yielded"
-    (output / "speech.jsonl.partial").write_bytes(partial)
-
-
-def test_resuming_does_not_encode_again(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """Finished clips are neither read nor encoded a second time."""
-    begin(tar, tmp_path / "out", b"".join(reference.splitlines(keepends=True)[:3]))
-    backend = Recording()
-    tokenize(tar, tmp_path / "out", backend=backend)
-    assert len(backend.lengths) == CLIPS - 3
-    assert committed(tmp_path / "out") == reference
-
-
-def test_a_partial_of_a_changed_tar_is_not_used(tar: Path, tmp_path: Path) -> None:
-    """When the tar under the same name is another one, its lines are made from nothing."""
-    output = tmp_path / "out"
-    tokenize(tar, output, stop=lambda: True)
-    small_tar(tar, samples=60)
-    tokenize(tar, output)
-    assert json.loads(committed(output).splitlines()[0])["num_samples"] == 60
-
-
-def test_a_partial_whose_names_do_not_fit_is_made_again(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """Lines that name other clips than the tar has cannot be its own, whatever the manifest says."""
-    lines = reference.splitlines(keepends=True)
-    begin(tar, tmp_path / "out", lines[0] + lines[0])
+    assert backend.encoded == 43
+    assert committed_or_partial(tmp_path / "out") == b"".join(reference.splitlines(keepends=True)[:4])
     tokenize(tar, tmp_path / "out")
     assert committed(tmp_path / "out") == reference
-    begin(tar, tmp_path / "more", reference + lines[0])
-    tokenize(tar, tmp_path / "more")
-    assert committed(tmp_path / "more") == reference
-
-
-def test_a_partial_without_a_manifest_is_not_trusted(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """Nobody can say with which recipe it was made."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "speech.jsonl.partial").write_bytes(reference.replace(b"0", b"1"))
-    tokenize(tar, tmp_path / "out")
-    assert committed(tmp_path / "out") == reference
-
-
-def test_another_recipe_is_refused(tar: Path, tmp_path: Path) -> None:
-    """Two recipes never mix in one output directory."""
-    tokenize(tar, tmp_path, stop=lambda: True)
-    other = msgspec.structs.replace(mulaw_spec(), fingerprint="0" * 16)
-    with pytest.raises(UsageError, match="another --output-dir"):
-        tokenize(tar, tmp_path, spec=other)
-
-
-@pytest.mark.parametrize("keep", [0, 511, 512, 700, 1023, 1024, 1025, 3000, -512, -1024, -10240 + 1024])
-def test_a_cut_tar_is_never_committed(keep: int, tar: Path, tmp_path: Path) -> None:
-    """What could be read stays in the partial, and the manifest says at which byte the tar broke."""
-    whole = tar.read_bytes().rstrip(b"\0")
-    whole += b"\0" * (-len(whole) % 512)  # no end marker at all
-    tar.write_bytes(whole[:keep])
-    result = tokenize(tar, tmp_path)
-    assert result.outcome == "damaged"
-    assert result.manifest.verdict_offset is not None
-    assert result.manifest.verdict_offset <= len(whole)
-    assert not (tmp_path / "speech.jsonl").exists()
-    stored = read_manifest(TarPaths(tmp_path, "speech").attempt)
-    assert stored == result.manifest
-    assert (tmp_path / "speech.jsonl.partial").read_bytes().count(b"\n") == result.manifest.clips
-
-
-def test_a_missing_end_marker_can_be_accepted(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """A tar whose writer never closed it is refused by its own verdict, and committed whole under the switch."""
-    data = tar.read_bytes().rstrip(b"\0")
-    before = tar.stat()
-    tar.write_bytes(data + b"\0" * (-len(data) % 512))
-    os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns))
-    refused = tokenize(tar, tmp_path / "out")
-    assert refused.manifest.verdict == "no_end_marker"
-    accepted = tokenize(tar, tmp_path / "out", allow_missing_end=True)
-    assert accepted.outcome == "committed"
-    assert committed(tmp_path / "out") == reference
-
-
-def test_a_tar_without_clips_is_committed_empty(tmp_path: Path) -> None:
-    """It is complete: there was nothing to tokenize, and the manifest says what was there instead."""
-    tar = write_tar(tmp_path / "speech.tar", {"readme.md": b"x", "._a.wav": b"y", "b.txt": b"z"})
-    result = tokenize(tar, tmp_path)
-    assert committed(tmp_path) == b""
-    assert result.manifest.ignored_members == {"appledouble": 1, "other": 1}
-    assert result.manifest.orphan_sidecars == 1
-
-
-class Recording:
-    """mu-law that notes what it is asked to encode, and can fail on demand."""
-
-    def __init__(self, batching: Batching = Batching.SINGLE, max_batch: int = 1, fail: Any = None) -> None:
-        import dataclasses
-
-        self.info = dataclasses.replace(FACTORY.describe({}, "cpu"), batching=batching, max_batch=max_batch)
-        self.lengths: list[list[int]] = []
-        self._fail = fail
-
-    def encode(self, waves: Sequence[Any]) -> list[Any]:
-        self.lengths.append([len(wave) for wave in waves])
-        if self._fail is not None:
-            self._fail(waves)
-        return FACTORY.load({}, "cpu").encode(waves)
-
-
-def test_one_at_a_time_leaves_no_clip_waiting(tmp_path: Path) -> None:
-    """Where a worker has died before, each clip has its line before the next one is touched, whatever the batches are."""
-    tar = small_tar(tmp_path / "a.tar", clips=6)
-    backend = Recording(Batching.ANY, 4)
-    calls_before_line: list[int] = []
-
-    def note(_record: Any, _used: int) -> None:
-        calls_before_line.append(len(backend.lengths))
-
-    tokenize(tar, tmp_path / "out", backend=backend, one_at_a_time=True, on_progress=note)
-    assert [len(batch) for batch in backend.lengths] == [1] * 5
-    assert calls_before_line == [1, 2, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize(("batching", "size"), [(Batching.ANY, 3), (Batching.EQUAL_LENGTH, 2), (Batching.EQUAL_LENGTH, 4)])
-def test_batches_change_neither_bytes_nor_order(batching: Batching, size: int, tmp_path: Path) -> None:
-    """Records stand in tar order and are the same for every batch size, with clips of many lengths and long ones."""
-    lengths = [random.Random(n).choice([30, 30, 45, 200, 90]) for n in range(40)]
-    tar = write_tar(tmp_path / "speech.tar", {f"{n:03}.wav": wav(length, seed=n) for n, length in enumerate(lengths)})
-    spec = mulaw_spec(max_tokens_per_fragment=50, num_tokens_overlap=5)
-    tokenize(tar, tmp_path / "one", spec=spec)
-    backend = Recording(batching, size)
-    tokenize(tar, tmp_path / "many", spec=spec, backend=backend)
-    assert committed(tmp_path / "many") == committed(tmp_path / "one")
-    assert max(len(batch) for batch in backend.lengths) == size
-
-
-def test_fragments_of_an_elementwise_codec_equal_the_whole(tmp_path: Path) -> None:
-    """Cutting with overlap and dropping it gives each sample once, in order."""
-    tar = write_tar(tmp_path / "speech.tar", {"a.wav": wav(1000)})
-    tokenize(tar, tmp_path / "whole")
-    tokenize(tar, tmp_path / "cut", spec=mulaw_spec(max_tokens_per_fragment=64, num_tokens_overlap=9))
-    assert committed(tmp_path / "whole") == committed(tmp_path / "cut")
-
-
-def test_bad_clips_become_records_of_their_kind(tmp_path: Path) -> None:
-    """Each kind of bad data is a named error, and the clips around it are tokenized."""
-    import io
-
-    import soundfile
-
-    def float_wav(wave: Any, rate: int = 8000) -> bytes:
-        file = io.BytesIO()
-        soundfile.write(file, wave, rate, format="WAV", subtype="FLOAT")
-        return file.getvalue()
-
-    nan = np.full(100, np.nan, np.float32)
-    members = {
-        "ok1.wav": wav(100),
-        "empty.wav": b"",
-        "no_samples.wav": float_wav(np.zeros(0, np.float32)),
-        "nan.wav": float_wav(nan),
-        "noise.mp3": b"\x00\x01\x02" * 300,
-        "one_sample.wav": float_wav(np.ones(1, np.float32), 44100),
-        "long.wav": wav(8000 * 3),
-        "rate192.flac": float_wav(np.zeros(19200, np.float32), 192_000),
-        "six.wav": float_wav(np.zeros((800, 6), np.float32)),
-        "ok2.wav": wav(100),
-    }
-    tar = write_tar(tmp_path / "speech.tar", members)
-    tokenize(tar, tmp_path / "out", spec=mulaw_spec(max_duration=2.0))
-    kinds = {
-        line["audio_file"]: line.get("error_kind") for line in map(json.loads, committed(tmp_path / "out").splitlines())
-    }
-    assert kinds == {
-        "ok1.wav": None,
-        "empty.wav": "empty",
-        "no_samples.wav": "empty",
-        "nan.wav": "not_finite",
-        "noise.mp3": "decode",
-        "one_sample.wav": "too_short",
-        "long.wav": "too_long",
-        "rate192.flac": None,
-        "six.wav": None,
-        "ok2.wav": None,
-    }
-
-
-def test_a_clip_that_the_backend_refuses_is_a_record(tar: Path, tmp_path: Path) -> None:
-    """An ordinary exception for one clip is that clip's error, in a batch too; the rest goes on."""
-
-    def fail(waves: Sequence[Any]) -> None:
-        if any(len(wave) == 41 for wave in waves):
-            raise ValueError("cannot encode this")
-
-    tokenize(tar, tmp_path / "out", backend=Recording(Batching.ANY, 3, fail))
-    lines = [json.loads(line) for line in committed(tmp_path / "out").splitlines()]
-    assert (lines[1]["error_kind"], lines[1]["error"]) == ("backend", "ValueError: cannot encode this")
-    assert "tokens" in lines[0]
-    assert "tokens" in lines[3]
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        MemoryError(),
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("CUDA error: device-side assert triggered"),
-        InfrastructureError("the GPU is gone"),
-    ],
-)
-def test_trouble_with_the_machine_ends_the_attempt_and_is_no_record(
-    trouble: BaseException, tar: Path, reference: bytes, tmp_path: Path
-) -> None:
-    """The partial stays good, and the next attempt ends with the same bytes."""
-
-    def fail(waves: Sequence[Any]) -> None:
-        if len(waves[0]) == 43:
-            raise trouble
-
-    with pytest.raises(InfrastructureError):
-        tokenize(tar, tmp_path / "out", backend=Recording(fail=fail))
-    partial = (tmp_path / "out" / "speech.jsonl.partial").read_bytes()
-    assert partial == b"".join(reference.splitlines(keepends=True)[:3])
-    tokenize(tar, tmp_path / "out")
-    assert committed(tmp_path / "out") == reference
-
-
-def test_a_full_disk_ends_the_attempt_and_is_no_record(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """ENOSPC in the middle of a line leaves a partial that the next attempt repairs."""
-
-    class FullDisk(FileOps):
-        written = 0
-
-        def write(self, fd: int, data: bytes) -> None:
-            self.written += len(data)
-            if self.written > 1500:
-                super().write(fd, data[:7])
-                raise OSError(errno.ENOSPC, "No space left on device")
-            super().write(fd, data)
-
-    with pytest.raises(InfrastructureError, match=r"No space left.*the partial stays good"):
-        tokenize(tar, tmp_path / "out", FullDisk())
-    tokenize(tar, tmp_path / "out")
-    assert committed(tmp_path / "out") == reference
-
-
-def test_codes_that_break_the_backends_own_promise_stop_the_worker(tar: Path, tmp_path: Path) -> None:
-    """A code out of range is a bug in the backend, which would make every clip wrong: nothing of it is written."""
-
-    class Wrong(Recording):
-        def encode(self, waves: Sequence[Any]) -> list[Any]:
-            return [np.full((1, 5), 256) for _ in waves]
-
-    with pytest.raises(InfrastructureError, match="bug in the backend"):
-        tokenize(tar, tmp_path, backend=Wrong())
-
-
-def test_stopping_yields_after_the_clip_in_hand(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """A stop between clips keeps whole lines, gives the claim back, and the next attempt goes on."""
-    answers = iter([False, True])
-    result = tokenize(tar, tmp_path / "out", stop=lambda: next(answers))
-    assert (result.outcome, result.manifest.clips) == ("yielded", 2)
-    assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
-    tokenize(tar, tmp_path / "out")
-    assert committed(tmp_path / "out") == reference
-
-
-def test_retrying_errors_keeps_good_lines_and_tries_the_rest_again(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """Only clips with error records are encoded again, whether the file was committed or not, and after a crash too."""
-    output = tmp_path / "out"
-
-    def refuse(waves: Sequence[Any]) -> None:
-        raise ClipError("backend", "not today")
-
-    tokenize(tar, output, backend=Recording(fail=lambda waves: refuse(waves) if len(waves[0]) in (41, 44) else None))
-    assert committed(output) != reference
-    answers = iter([False, False, True])
-    tokenize(tar, output, retry_errors=True, stop=lambda: next(answers))
-    assert not (output / "speech.jsonl").exists()
-    backend = Recording()
-    tokenize(tar, output, backend=backend)
-    assert committed(output) == reference
-    assert backend.lengths == [[44]]
-    assert not (output / "speech.jsonl.previous").exists()
-
-
-def test_clips_that_killed_workers_become_records_unread(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """Clips that are named are neither decoded nor encoded; each is a record of kind `crash`, and all else is as ever."""
-    backend = Recording()
-    tokenize(tar, tmp_path / "out", backend=backend, crash_clips=(1, BAD_CLIP))
-    lines = committed(tmp_path / "out").splitlines()
-    records = [json.loads(line) for line in lines]
-    assert [record.get("error_kind") for record in records] == [None, "crash", "crash", None, None]
-    assert [lines[n] for n in (0, 3, 4)] == [reference.splitlines()[n] for n in (0, 3, 4)]
-    assert backend.lengths == [[40], [43], [44]]
-    manifest = read_manifest(TarPaths(tmp_path / "out", "speech").manifest)
-    assert manifest is not None
-    assert manifest.errors == {"crash": 2}
-
-
-@pytest.mark.parametrize("lines_before", range(CLIPS))
-def test_crash_records_do_not_depend_on_when_the_clip_was_named(lines_before: int, tar: Path, tmp_path: Path) -> None:
-    """Told from the start, or when workers had died over the clip: the same bytes. What already has a line keeps it."""
-    tokenize(tar, tmp_path / "start", crash_clips=(3,))
-    answers = iter([False] * (lines_before - 1) + [True] * 2)
-    if lines_before:
-        tokenize(tar, tmp_path / "out", stop=lambda: next(answers))
-    tokenize(tar, tmp_path / "out", crash_clips=(3,))
-    if lines_before <= 3:
-        assert committed(tmp_path / "out") == committed(tmp_path / "start")
-    else:
-        assert b'"error_kind":"crash"' not in committed(tmp_path / "out")
-
-
-def test_crash_records_keep_their_place_among_batches(tmp_path: Path) -> None:
-    """A clip that is passed over neither overtakes nor holds up those around it that wait for a batch to fill."""
-    tar = write_tar(tmp_path / "speech.tar", {f"{n:03}.wav": wav(30, seed=n) for n in range(12)})
-    tokenize(tar, tmp_path / "one", crash_clips=(0, 4, 5, 11))
-    tokenize(tar, tmp_path / "many", backend=Recording(Batching.ANY, 4), crash_clips=(0, 4, 5, 11))
-    assert committed(tmp_path / "many") == committed(tmp_path / "one")
-    names = [json.loads(line)["audio_file"] for line in committed(tmp_path / "many").splitlines()]
-    assert names == [f"{n:03}.wav" for n in range(12)]
-
-
-def test_a_crash_record_can_be_tried_again(tar: Path, reference: bytes, tmp_path: Path) -> None:
-    """With --retry-errors, on a machine that survives the clip, its tokens take the record's place."""
-    tokenize(tar, tmp_path / "out", crash_clips=(3,))
-    backend = Recording()
-    tokenize(tar, tmp_path / "out", backend=backend, retry_errors=True)
-    assert committed(tmp_path / "out") == reference
-    assert backend.lengths == [[43]]
-
-
-def test_a_clip_that_another_worker_holds_is_left_alone(tar: Path, tmp_path: Path) -> None:
-    """A living process on this machine keeps its claim."""
-    from jobs.claims import Claim, process_start
-
-    claim = TarPaths(tmp_path, "speech").claim
-    claim.parent.mkdir(parents=True)
-    holder = Claim.of_this_process("another")
-    parent = os.getppid()
-    claim.write_bytes(msgspec.json.encode(msgspec.structs.replace(holder, pid=parent, started=process_start(parent))))
-    with pytest.raises(ClaimLostError, match="left alone"):
-        tokenize(tar, tmp_path)
-    assert not list(tmp_path.glob("speech*"))
-
-
-def envelope_lines(tar: Path, output: Path, backend: Envelope, **settings: Any) -> list[dict[str, Any]]:
-    tokenize(tar, output, spec=envelope_spec(**settings), backend=backend)
-    return [json.loads(line) for line in committed(output).splitlines()]
-
-
-def test_a_clip_backend_gets_whole_clips_with_their_texts(tar: Path, tmp_path: Path) -> None:
-    """However long a clip is, it comes in one piece, at the backend's rate, with its transcript, in batches."""
-    backend = Envelope(max_batch=2)
-    lines = envelope_lines(tar, tmp_path, backend)
-    assert backend.batches == [["clip 0, é 語", "clip 1, é 語"], ["clip 3, é 語", "clip 4, é 語"]]
-    assert [line.get("num_samples") for line in lines] == [40, 41, None, 43, 44]
-    assert lines[0]["tokens"].count("<audio_") == 40
-
-
-def test_whole_clips_have_the_same_bytes_in_any_batches(tar: Path, tmp_path: Path) -> None:
-    """As with fragments: how clips are batched, and where a run was interrupted, changes no byte."""
-    found = []
-    for number, size in enumerate((1, 2, 5)):
-        output = tmp_path / str(number)
-        stops = iter([False] * number + [True] + [False] * 9)
-        tokenize(tar, output, spec=envelope_spec(), backend=Envelope(max_batch=size), stop=lambda stops=stops: next(stops))
-        tokenize(tar, output, spec=envelope_spec(), backend=Envelope(max_batch=size))
-        found.append(((output / "speech.jsonl").read_bytes(), (output / "speech.safetensors").read_bytes()))
-    assert found[0] == found[1] == found[2]
-
-
-def test_a_clip_without_a_transcript_is_an_error_where_one_is_needed(tmp_path: Path) -> None:
-    """A backend of texts is not asked about a clip that has none, or a blank one; the record says what was expected."""
-    members = {"0.wav": wav(40), "1.wav": wav(40), "1.txt": b" \n", "2.wav": wav(40), "2.txt": b"words"}
-    backend = Envelope(needs_text=True)
-    lines = envelope_lines(write_tar(tmp_path / "in" / "speech.tar", members), tmp_path, backend)
-    assert [line.get("error_kind") for line in lines] == ["no_text", "no_text", None]
-    assert backend.batches == [["words"]]
-
-
-def test_a_whole_clip_that_is_too_short_after_resampling(tmp_path: Path) -> None:
-    """The shortest clip is counted at the backend's rate."""
-    tar = write_tar(tmp_path / "in" / "speech.tar", {"a.wav": wav(18, rate=16000), "b.wav": wav(20, rate=16000)})
-    lines = envelope_lines(tar, tmp_path, Envelope(), min_samples=10)
-    assert [line.get("error_kind") for line in lines] == ["too_short", None]
-    assert lines[0]["error"] == "9 samples at 8000 Hz, expected at least 10"
-
-
-def test_values_that_a_backend_did_not_declare_are_never_written(tar: Path, tmp_path: Path) -> None:
-    """A key too few or a type that is not the declared one is a bug in the backend: the attempt ends."""
-
-    class Wrong(Envelope):
-        def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
-            return [{**values, "sum": values["sum"].astype(np.float64)} for values in super().encode_clips(clips)]
-
-    with pytest.raises(InfrastructureError, match=r"sum of shape .* float64"):
-        envelope_lines(tar, tmp_path, Wrong())
-    assert not (tmp_path / "speech.jsonl").exists()

@@ -18,6 +18,8 @@ from jobs.reporting import UNENDED, Try
 Health = Literal["up", "down", "broken", "deadly"]
 """On a `broken` node every worker meets trouble with its GPU; on a `deadly` one it is killed with its first clip in hand."""
 IDLE_LIVES = 2
+CLIPS_IN_HAND = 3
+"""Of a worker that need not take them one at a time."""
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Task:
     tars: list[str]
     told: dict[str, tuple[int, ...]]
     """What its plan says of clips that are not to be touched."""
+    alone: frozenset[str]
+    """Tars whose clips its plan wants to be taken one at a time."""
     excluded: frozenset[str]
     earlier: set[Task]
     """Tasks that may have been alive when its plan was made."""
@@ -60,7 +64,8 @@ class Task:
     published: list[Try] | None = None
     late: bool = False
     """The file system hides its reports for now."""
-    skip: set[str] = field(default_factory=set)
+    search: list[str] = field(default_factory=list)
+    """Tars in which its worker has died with several clips in hand."""
     idle_lives: int = 0
     gained_in_life: int = 0
 
@@ -109,7 +114,7 @@ class SimulatedCluster:
 
     def facts(self) -> list[TarFact]:
         """What the files and Slurm say of each tar."""
-        planned = {name for task in self.tasks if self.may_live(task) for name in set(task.tars) - set(_names(_ended(task)))}
+        planned = {name for task in self.tasks if self.may_live(task) for name in set(task.tars) - _given_up(task)}
         return [
             TarFact(
                 tar.name,
@@ -141,11 +146,12 @@ class SimulatedCluster:
             return
         self.submissions += 1
         earlier = {task for task in self.tasks if self.may_live(task)}
+        alone = frozenset(decision.one_at_a_time)
         names = list(decision.submit)
         while names:
             own, names = names[:tars_per_task], names[tars_per_task:]
             told = {name: decision.crash_clips.get(name, ()) for name in decision.submit}
-            self.tasks.append(Task(self.submissions, own, told, frozenset(decision.exclude), earlier))
+            self.tasks.append(Task(self.submissions, own, told, alone, frozenset(decision.exclude), earlier))
 
     # What happens
 
@@ -227,12 +233,16 @@ class SimulatedCluster:
     def _take(self, task: Task) -> Try | None:
         others = [name for other in self.tasks if other.submission == task.submission for name in other.tars]
         tried = {attempt.name for attempt in task.tries}
-        for name in [*task.tars, *others]:
-            tar = self.tars[name]
-            if name in tried or name in task.skip or (name not in task.tars and (tar.committed or tar.claim)):
+        for name in [*task.search, *task.tars, *others]:
+            tar, searched = self.tars[name], name in task.search
+            if not searched and (name in tried or (name not in task.tars and (tar.committed or tar.claim))):
                 continue
+            if searched and tar.claim is task:  # its own worker, which is dead
+                tar.claim = None
             tried.add(name)
-            attempt = Try(name, crash_clips=task.told.get(name, ()))
+            alone = searched or name in task.alone
+            task.search = [other for other in task.search if other != name]
+            attempt = Try(name, crash_clips=task.told.get(name, ()), alone=alone)
             task.tries.append(attempt)
             if tar.committed:
                 attempt.outcome = "committed"
@@ -260,7 +270,7 @@ class SimulatedCluster:
             self._give_back(task, attempt)
         elif clip < tar.clips and clip in attempt.crash_clips:
             self._line(task, attempt, "crash")
-        elif clip < tar.clips and (clip in tar.poison or self.nodes[task.node] == "deadly"):
+        elif clip < tar.clips and (self._meets_poison(tar, attempt, clip) or self.nodes[task.node] == "deadly"):
             self._die(task, attempt, clip)
         elif clip < tar.clips:
             self._line(task, attempt, "tokens")
@@ -271,6 +281,11 @@ class SimulatedCluster:
             attempt.outcome, tar.committed = "committed", True
             self._give_back(task, attempt)
 
+    @staticmethod
+    def _meets_poison(tar: Tar, attempt: Try, clip: int) -> bool:
+        in_hand = range(clip, clip + (1 if attempt.alone else CLIPS_IN_HAND))
+        return any(clip in tar.poison and clip not in attempt.crash_clips for clip in in_hand)
+
     def _line(self, task: Task, attempt: Try, kind: str) -> None:
         attempt.outcome = "working"
         attempt.gained += 1
@@ -278,12 +293,18 @@ class SimulatedCluster:
         self.tars[attempt.name].lines.append(kind)
 
     def _die(self, task: Task, attempt: Try, clip: int) -> None:
-        attempt.outcome, attempt.clip, attempt.problem = "died", clip, "SIGSEGV"
+        attempt.outcome, attempt.problem, attempt.several = "died", "SIGSEGV", not attempt.alone
         tar = self.tars[attempt.name]
-        tar.killed[clip] += 1
-        tar.trouble += attempt.gained == 0
-        task.skip.add(attempt.name)
-        task.idle_lives = 0 if task.gained_in_life else task.idle_lives + 1
+        if attempt.alone:
+            attempt.clip = clip
+            tar.killed[clip] += 1
+            tar.trouble += attempt.gained == 0
+        else:
+            task.search.append(attempt.name)
+        if task.gained_in_life:
+            task.idle_lives = 0
+        elif attempt.alone:
+            task.idle_lives += 1
         task.gained_in_life = 0
         if task.idle_lives >= IDLE_LIVES:
             self._end(task)
@@ -298,8 +319,10 @@ def _ended(task: Task) -> list[Try]:
     return [attempt for attempt in task.published or () if attempt.outcome not in UNENDED]
 
 
-def _names(tries: list[Try]) -> list[str]:
-    return [attempt.name for attempt in tries]
+def _given_up(task: Task) -> set[str]:
+    """The tars that a task has reported to be done with."""
+    last = {attempt.name: attempt for attempt in task.published or ()}
+    return {name for name, attempt in last.items() if attempt.outcome not in UNENDED and not attempt.several}
 
 
 def _reported(tasks: list[Task]) -> Iterator[NodeTry]:

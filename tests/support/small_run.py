@@ -11,8 +11,10 @@ import numpy as np
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
+from jobs.records import Record
 from jobs.spec import TokenizeSpec, make_spec
-from jobs.tokenize import TarResult, tokenize_tar
+from jobs.tar_work import TarResult
+from jobs.tokenize import tokenize_tar
 from support.tars import audio_file, tar_bytes
 
 CLIPS = 5
@@ -44,6 +46,16 @@ def small_tar(path: Path, clips: int = CLIPS, samples: int = 40) -> Path:
 def mulaw_spec(**settings: Any) -> TokenizeSpec:
     """The spec of the mulaw backend."""
     return make_spec("mulaw", device="cpu", **settings)
+
+
+def stopping_after(lines: int) -> dict[str, Any]:
+    """Settings for `tokenize` with which an attempt stops when it has written so many lines."""
+    written: list[Record] = []
+    return {
+        "one_at_a_time": True,
+        "on_progress": lambda record, _bytes: written.append(record),
+        "stop": lambda: len(written) >= lines,
+    }
 
 
 def tokenize(

@@ -12,7 +12,7 @@ import pytest
 from support import part_makers
 from support.fake_cluster import Campaign
 from support.runs import ROOT, call, read_json, start, tree, write_list
-from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize, write_tar
+from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, write_tar
 
 from hpc.cluster import SlurmCluster
 from hpc.run import Run
@@ -40,8 +40,7 @@ def run(here: Path) -> Run:
     freeze_spec(run.output_dir, mulaw_spec())
     run.add_to_list([str(tar) for tar in tars], keep_dirs=False)
     tokenize(tars[0], run.output_dir)
-    looks = iter(range(99))
-    tokenize(tars[1], run.output_dir, stop=lambda: next(looks) == 1)
+    tokenize(tars[1], run.output_dir, **stopping_after(2))
     return run
 
 

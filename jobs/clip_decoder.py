@@ -1,0 +1,84 @@
+"""Clips -> portions in the feed: decoding, resampling and cutting, in whichever thread calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from audio_tokenizers.base import BackendInfo, Utterance, Waveform
+from audio_tokenizers.errors import ClipError
+from jobs.audio import FragmentCutter, decode, resample
+from jobs.encoder import Encoder
+from jobs.feed import Feed
+from jobs.pending import Pending, Portion
+from jobs.spec import TokenizeSpec
+
+__all__ = ["ClipDecoder"]
+
+
+class ClipDecoder:
+    """Decodes one clip per call; several threads may share it."""
+
+    def __init__(self, spec: TokenizeSpec, info: BackendInfo, encoder: Encoder, feed: Feed[Portion]) -> None:
+        self._spec = spec
+        self._info = info
+        self._encoder = encoder
+        self._feed = feed
+        self._cutter: FragmentCutter | None = None
+        if spec.max_tokens_per_fragment is not None:
+            self._cutter = FragmentCutter(
+                spec.max_tokens_per_fragment, spec.num_tokens_overlap, spec.hop_length, spec.min_samples
+            )
+
+    def hand_over(self, pending: Pending) -> tuple[int, int] | None:
+        """Put the clip's portions into the feed, as there is room. Returns (portions, samples), None if it was dropped.
+
+        Raises ClipError.
+        """
+        if pending.clip.audio is None:
+            raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
+        blocks = decode(pending.clip.audio, mono=self._info.mono, max_seconds=self._spec.max_duration)
+        if self._cutter is None:
+            return self._hand_over_whole(pending, blocks)
+        samples = 0
+
+        def counted(waves: Iterator[Waveform]) -> Iterator[Waveform]:
+            nonlocal samples
+            for wave in waves:
+                samples += len(wave)
+                yield wave
+
+        portions = 0
+        for number, fragment in enumerate(self._cutter.cut(counted(resample(blocks, self._spec.sample_rate)))):
+            wave = fragment.wave
+            self._check_length(len(wave))
+            if not self._feed.reserve(pending.share, wave.nbytes):
+                return None
+            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, fragment.drop_head, fragment.drop_tail))
+            portions += 1
+        return portions, samples
+
+    def _hand_over_whole(self, pending: Pending, blocks: Iterator[tuple[Waveform, int]]) -> tuple[int, int] | None:
+        share, held = pending.share, 0
+        waves: list[Waveform] = []
+        sample_rate = 0
+        for wave, sample_rate in blocks:  # noqa: B007 (one rate for all of them)
+            if not self._feed.reserve(share, wave.nbytes):
+                return None
+            held += wave.nbytes
+            waves.append(wave)
+        heard = self._encoder.resample(waves[0] if len(waves) == 1 else np.concatenate(waves), sample_rate)
+        waves.clear()
+        self._feed.hold(share, heard.nbytes - held)
+        self._check_length(len(heard))
+        text = pending.clip.annotations.text
+        if self._info.needs_text and not (text and text.strip()):
+            raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
+        self._feed.put(Portion(pending, Utterance(heard, text), heard.nbytes, len(heard)))
+        return 1, len(heard)
+
+    def _check_length(self, samples: int) -> None:
+        if samples < self._spec.min_samples:
+            message = f"{samples} samples at {self._spec.sample_rate} Hz, expected at least {self._spec.min_samples}"
+            raise ClipError("too_short", message)

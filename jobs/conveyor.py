@@ -1,0 +1,195 @@
+"""The threads between reading tars and writing lines: some decode, one drives the device.
+
+Clips go in by `offer`, from whichever thread reads a tar. What became of them is told to the thread that writes lines, as
+calls that it makes in `step`: so ledgers, sinks and counts belong to that thread alone.
+
+    readers --offer--> decoders --Feed--> device --calls--> step
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from audio_tokenizers.base import Backend, Batching
+from audio_tokenizers.errors import ClipError
+from jobs.batcher import Batch, Batcher
+from jobs.clip_decoder import ClipDecoder
+from jobs.encoder import Encoder, Result
+from jobs.feed import DeviceTime, Feed, Share
+from jobs.lane_grid import LaneGrid
+from jobs.pending import Pending, Portion
+from jobs.spec import TokenizeSpec
+
+__all__ = ["DEFAULT_BUFFER_BYTES", "Conveyor", "Feeding"]
+
+BATCH_SECONDS = 600
+"""Audio in a batch, at most, but for a clip that is longer by itself; lanes have their own bound."""
+BATCHES_AHEAD = 4
+"""Where an idle device takes what there is, so many batches may wait for it: more would only take memory."""
+LANE_BATCHES_IN_FLIGHT = 2
+"""So that the device has the next call at hand when it ends one. Other backends compute within `begin`."""
+CLIPS_READ_AHEAD = 4
+"""Beside one per decode thread; each has up to 8 MB in memory."""
+CALLS_PER_STEP = 64
+"""Then lines are written and a stop is seen, however fast the calls come."""
+DEFAULT_BUFFER_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """How a worker keeps its device fed; none of it decides the value of a token."""
+
+    decode_threads: int = 1
+    buffer_bytes: int = DEFAULT_BUFFER_BYTES
+    """Decoded audio, and what became of it until it is written."""
+
+
+class Conveyor:
+    """Decode threads and a device thread, for one backend. Close it."""
+
+    def __init__(self, spec: TokenizeSpec, backend: Backend, feeding: Feeding = Feeding()) -> None:
+        info = backend.info
+        self._spec = spec
+        self._encoder = Encoder(backend)
+        lanes = info.batching is Batching.LANES
+        self._feed: Feed[Portion] = Feed(
+            Batcher(
+                info.batching,
+                info.max_batch,
+                max_samples=BATCH_SECONDS * spec.sample_rate,
+                samples=lambda portion: portion.samples,
+                grid=_grid(spec, info.max_batch) if lanes else None,
+            ),
+            most_bytes=feeding.buffer_bytes,
+            most_items=None if lanes else BATCHES_AHEAD * info.max_batch + feeding.decode_threads,
+            max_batch=info.max_batch,
+        )
+        self._in_flight = LANE_BATCHES_IN_FLIGHT if lanes else 1
+        self._decoder = ClipDecoder(spec, info, self._encoder, self._feed)
+        self._clips: queue.Queue[Pending | None] = queue.Queue(feeding.decode_threads + CLIPS_READ_AHEAD)
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._device = threading.Thread(target=self._drive_device, name="device", daemon=True)
+        self._decoders = [
+            threading.Thread(target=self._decode, name=f"decoder-{n}", daemon=True) for n in range(feeding.decode_threads)
+        ]
+        for thread in (self._device, *self._decoders):
+            thread.start()
+
+    @property
+    def device_time(self) -> DeviceTime:
+        """What the device's seconds were spent on."""
+        return self._feed.time
+
+    def offer(self, pending: Pending) -> None:
+        """Have a clip decoded and encoded; waits while enough others do. The conveyor closes its audio."""
+        self._feed.announce(1)
+        self._clips.put(pending)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the thread that calls `step` call this, after all that was asked for before."""
+        self._calls.put(function)
+
+    def step(self, seconds: float) -> None:
+        """Make the calls that have come, waiting for the first one for `seconds` at most. Raises what they raise."""
+        with suppress(queue.Empty):
+            self._calls.get(timeout=seconds)()
+            for _ in range(min(self._calls.qsize(), CALLS_PER_STEP)):
+                self._calls.get_nowait()()
+
+    def finish_calls(self) -> None:
+        """After `halt`: make all that have come."""
+        with suppress(queue.Empty):
+            while True:
+                self._calls.get_nowait()()
+
+    def lead(self, share: Share) -> None:
+        """The clip's line is the next one to be written."""
+        self._feed.lead(share)
+
+    def drop(self, share: Share) -> None:
+        """The clip's line is written, or nobody wants it any more."""
+        self._feed.drop(share)
+
+    def expect(self, *, more: bool) -> None:
+        """Whether clips are to come soon, for which calls that are not full may wait."""
+        self._feed.expect(more=more)
+
+    def halt(self) -> None:
+        """Let the device finish what it has in hand, and drop what is only decoded. The calls of that remain to be made."""
+        self._feed.close()
+        self._device.join()
+
+    def close(self) -> None:
+        """End the threads. Whoever offers clips has been told to stop before."""
+        self.halt()
+        for _ in self._decoders:
+            self._clips.put(None)
+        for thread in self._decoders:
+            thread.join()
+
+    def _decode(self) -> None:
+        while (pending := self._clips.get()) is not None:
+            outcome: Callable[[], None] | None = None
+            try:
+                found = self._decoder.hand_over(pending) if self._feed.wants(pending.share) else None
+                if found is not None:
+                    outcome = partial(pending.handed_over, *found)
+            except BaseException as error:  # noqa: BLE001 (it is raised again where the clip's line would be written)
+                outcome = partial(_note, pending, error)
+            finally:
+                if pending.clip.audio is not None:
+                    pending.clip.audio.close()
+                self._feed.announce(-1)
+            if outcome is not None:
+                self.call(outcome)
+
+    def _drive_device(self) -> None:
+        flying: deque[tuple[Batch[Portion], Callable[[], list[Result | ClipError]]]] = deque()
+        try:
+            while (batch := self._feed.take(wait=not flying)) is not None or flying:
+                started = time.monotonic()
+                if batch is not None:
+                    items = [portion.item for portion in batch.items]
+                    flying.append((batch, self._encoder.begin(items, batch.shape)))
+                if batch is None or len(flying) >= self._in_flight:
+                    batch, finish = flying.popleft()
+                    self.call(partial(self._receive, batch, finish()))
+                    self._feed.encoded(batch)
+                self._feed.time.busy += time.monotonic() - started
+        except BaseException as error:  # noqa: BLE001 (it is raised again in `step`)
+            self.call(partial(_raise, error))
+            self._feed.close()
+
+    def _receive(self, batch: Batch[Portion], outcomes: Sequence[Result | ClipError]) -> None:
+        for portion, outcome in zip(batch.items, outcomes, strict=True):
+            if portion.share.dropped:
+                continue
+            grown = portion.pending.encoded(portion, outcome, self._spec.fields, self._spec.backend)
+            self._feed.hold(portion.share, grown)
+
+
+def _grid(spec: TokenizeSpec, lanes: int) -> LaneGrid:
+    return LaneGrid(
+        lanes=lanes,
+        sample_rate=spec.sample_rate,
+        hop_length=spec.hop_length,
+        fragment_frames=spec.max_tokens_per_fragment,
+    )
+
+
+def _note(pending: Pending, error: BaseException) -> None:
+    if isinstance(error, ClipError):
+        pending.error = error
+    else:
+        pending.trouble = error
+
+
+def _raise(error: BaseException) -> None:
+    raise error

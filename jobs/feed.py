@@ -1,0 +1,224 @@
+"""Decoded audio on its way to the device, bounded in bytes: decoders put items in, the device takes batches out.
+
+Everything that a clip holds in memory counts: audio that waits, and what it became until its line is written. Whoever would
+exceed the bound waits, except for the clip whose line is due next: all others wait for it, so it must get through.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from jobs.batcher import Batch, Batcher
+
+__all__ = ["DeviceTime", "Feed", "Share"]
+
+GATHER_SECONDS = 20.0
+"""How long an item waits for others to share its call. A kill costs at most the lines of so long; at a tar's end the next
+tar's clips have so long to fill up the lanes."""
+
+
+@dataclass(slots=True, eq=False)
+class Share:
+    """What one clip has in the feed. Its fields are the feed's business."""
+
+    bytes: int = 0
+    items: int = 0
+    """Given to `put` and not yet encoded."""
+    due: bool = False
+    """Its line is the next one to be written."""
+    dropped: bool = False
+    """Nobody wants it any more."""
+
+
+class Portion(Protocol):
+    """An item: what is encoded in one piece."""
+
+    @property
+    def share(self) -> Share:
+        """That of its clip."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its audio."""
+
+
+Item = TypeVar("Item", bound=Portion)
+
+
+@dataclass(slots=True)
+class DeviceTime:
+    """What the device's seconds were spent on, up to the last batch that it took."""
+
+    busy: float = 0.0
+    audio: float = 0.0
+    """Waiting for decoded audio."""
+    writer: float = 0.0
+    """Waiting, while the memory was full of what had been encoded and had no line yet."""
+
+
+class Feed(Generic[Item]):
+    """Between the decoders and the device. All methods may be called from any thread."""
+
+    def __init__(
+        self,
+        batcher: Batcher[Item],
+        *,
+        most_bytes: int,
+        most_items: int | None,
+        max_batch: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """At most `most_items` wait, and an idle device takes what there is. None: where a call costs the same however full
+        it is, calls fill up as far as the memory allows.
+        """
+        self._batcher = batcher
+        self._most_bytes = most_bytes
+        self._most_items = most_items
+        self._max_batch = max_batch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._work = threading.Condition(self._lock)
+        self._held = 0
+        self._blocked = 0
+        self._in_hand = 0
+        self._to_decode = 0
+        self._expects_more = True
+        self._closed = False
+        self.time = DeviceTime()
+
+    def wants(self, share: Share) -> bool:
+        """Whether there is any use in decoding the clip."""
+        return not (self._closed or share.dropped)
+
+    def announce(self, clips: int) -> None:
+        """So many clips are to be decoded; or, where negative, have been."""
+        with self._lock:
+            self._to_decode += clips
+            if self._to_decode == 0:
+                self._work.notify()
+
+    def reserve(self, share: Share, size: int) -> bool:
+        """Wait until the clip may hold `size` bytes more. False: it was dropped, and nothing is reserved."""
+        with self._lock:
+            if not self._admits(share, size):
+                self._blocked += 1
+                self._work.notify()  # calls that are not full go now, or nobody would ever move
+                while not (self._closed or share.dropped or self._admits(share, size)):
+                    self._room.wait()
+                self._blocked -= 1
+            if self._closed or share.dropped:
+                return False
+            self._hold(share, size)
+        return True
+
+    def _admits(self, share: Share, size: int) -> bool:
+        if share.due and share.items < self._max_batch:
+            return True
+        if self._most_items is not None and self._batcher.waiting >= self._most_items:
+            return False
+        return self._held == 0 or self._held + size <= self._most_bytes
+
+    def _hold(self, share: Share, size: int) -> None:
+        self._held += size
+        share.bytes += size
+
+    def put(self, item: Item) -> None:
+        """Hand over an item whose bytes are reserved."""
+        with self._lock:
+            if item.share.dropped:
+                return
+            item.share.items += 1
+            self._batcher.add(item, self._clock())
+            self._work.notify()
+
+    def take(self, *, wait: bool) -> Batch[Item] | None:
+        """The next batch for the device. None: nothing is ready; or, with `wait`, nothing will ever be."""
+        audio = writer = 0.0
+        with self._lock:
+            while not self._closed:
+                now = self._clock()
+                batch = self._next(now)
+                if batch is not None:
+                    self._in_hand += 1
+                    self.time.audio += audio
+                    self.time.writer += writer
+                    if self._blocked:
+                        self._room.notify_all()
+                    return batch
+                if not wait:
+                    return None
+                full = self._blocked > 0
+                oldest = self._batcher.oldest_since()
+                self._work.wait(None if oldest is None else max(0.0, oldest + GATHER_SECONDS - now))
+                if full:
+                    writer += self._clock() - now
+                else:
+                    audio += self._clock() - now
+        return None
+
+    def _next(self, now: float) -> Batch[Item] | None:
+        more = self._expects_more or self._to_decode > 0
+        eager = self._most_items is not None or not more or self._blocked > 0
+        while (batch := self._batcher.take(now, wait_seconds=0.0 if eager else GATHER_SECONDS)) is not None:
+            wanted = [item for item in batch.items if not item.share.dropped]
+            if wanted:
+                return Batch(wanted, batch.shape)
+        return None
+
+    def encoded(self, batch: Batch[Item]) -> None:
+        """The device has done with a batch: its audio is gone."""
+        with self._lock:
+            self._in_hand -= 1
+            for item in batch.items:
+                item.share.items -= 1
+                if not item.share.dropped:
+                    self._hold(item.share, -item.size)
+            if self._blocked:
+                self._room.notify_all()
+
+    def hold(self, share: Share, size: int) -> None:
+        """The clip holds `size` bytes more, or less; they are there already, so nobody waits."""
+        with self._lock:
+            if not share.dropped:
+                self._hold(share, size)
+            if size < 0 and self._blocked:
+                self._room.notify_all()
+
+    def lead(self, share: Share) -> None:
+        """The clip's line is the next one to be written."""
+        with self._lock:
+            share.due = True
+            if self._blocked:
+                self._room.notify_all()
+
+    def drop(self, share: Share) -> None:
+        """Forget what the clip holds; what it has in the device's hands is encoded for nothing."""
+        with self._lock:
+            self._held -= share.bytes
+            share.bytes = 0
+            share.dropped = True
+            if self._blocked:
+                self._room.notify_all()
+
+    def expect(self, *, more: bool) -> None:
+        """Whether clips are to be announced soon, for which calls that are not full may wait."""
+        with self._lock:
+            self._expects_more = more
+            self._work.notify()
+
+    def busy(self) -> bool:
+        """Whether the device has anything in hand."""
+        with self._lock:
+            return self._in_hand > 0
+
+    def close(self) -> None:
+        """Whoever waits, or comes later, is sent away."""
+        with self._lock:
+            self._closed = True
+            self._room.notify_all()
+            self._work.notify_all()

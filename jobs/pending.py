@@ -1,0 +1,115 @@
+"""A clip on its way to a line: what became of its portions, put together again in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from audio_tokenizers.base import Codes, Field, Values
+from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.encoder import Item, Result
+from jobs.feed import Share
+from jobs.tar_reader import Clip
+from jobs.token_sink import TokenSink
+from jobs.values import array_fault
+
+__all__ = ["Pending", "Portion"]
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One clip. But for `clip` and `share` it belongs to the thread that writes lines."""
+
+    clip: Clip
+    sink: TokenSink
+    """What its fragments became."""
+    tar_bytes: int = 0
+    """Bytes of the tar that had been used when it was read."""
+    kept_line: bytes | None = None
+    """The line from before --retry-errors."""
+    share: Share = field(default_factory=Share)
+    values: Values | None = None
+    """What the whole clip became, of a ClipBackend."""
+    samples: int = 0
+    error: ClipError | None = None
+    """Why it has no tokens."""
+    trouble: BaseException | None = None
+    """What kept the machine from decoding it."""
+    _portions: int | None = None
+    """How many it has, once all have been handed over."""
+    _encoded: int = 0
+    _early: dict[int, Codes] = field(default_factory=dict)
+    """Codes that came before those of an earlier fragment."""
+    _next: int = 0
+    _refused: dict[int, ClipError] = field(default_factory=dict)
+    """Portions that the backend did not take."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether its line can be written, or never will be."""
+        settled = self.kept_line is not None or self.error is not None or self.trouble is not None
+        return settled or self._encoded == self._portions
+
+    def handed_over(self, portions: int, samples: int) -> None:
+        """All of it has been decoded: so many portions, so many samples."""
+        self._portions, self.samples = portions, samples
+        self._judge()
+
+    def encoded(self, portion: Portion, outcome: Result | ClipError, fields: tuple[Field, ...], backend: str) -> int:
+        """Take what a portion became; returns by how many bytes this clip's memory has grown.
+
+        Raises InfrastructureError if that is not what the backend has declared.
+        """
+        self._encoded += 1
+        before = self.sink.bytes_in_memory
+        grown = 0
+        if isinstance(outcome, ClipError):
+            self._refused[portion.number] = outcome
+        elif self.error is None and not self._refused:
+            grown = self._take(portion, outcome, fields, backend)
+        self._judge()
+        return grown + self.sink.bytes_in_memory - before
+
+    def _take(self, portion: Portion, result: Result, fields: tuple[Field, ...], backend: str) -> int:
+        values = {"tokens": result} if isinstance(result, np.ndarray) else result
+        fault = array_fault(fields, values)
+        if fault is not None:
+            raise InfrastructureError(f"backend {backend} gave {fault}; this is a bug in the backend")
+        if not isinstance(result, np.ndarray):
+            self.values = result
+            return sum(array.nbytes for array in result.values())
+        codes = result[:, portion.drop_head : result.shape[1] - portion.drop_tail]
+        self._early[portion.number] = codes
+        grown = codes.nbytes
+        while (ready := self._early.pop(self._next, None)) is not None:
+            grown -= ready.nbytes
+            self.sink.add(ready)
+            self._next += 1
+        return grown
+
+    def _judge(self) -> None:
+        """Of several portions that were refused the first one speaks, whichever came back first."""
+        if self.error is None and self._refused and self._encoded == self._portions:
+            self.error = self._refused[min(self._refused)]
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What is encoded in one piece: a fragment, or a whole clip."""
+
+    pending: Pending
+    item: Item
+    size: int
+    """Bytes of its audio."""
+    samples: int
+    number: int = 0
+    """Position among the clip's fragments."""
+    drop_head: int = 0
+    drop_tail: int = 0
+    """Frames that belong to its neighbours."""
+
+    @property
+    def share(self) -> Share:
+        """That of its clip."""
+        return self.pending.share

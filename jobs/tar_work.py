@@ -1,0 +1,347 @@
+"""One tar on its way to its committed file: a thread reads its clips, and whoever calls `advance` writes their lines.
+
+Lines leave in the tar's order, whatever the order in which clips are decoded and encoded. A tar that has been read to its
+end may wait for its last clips while the next tar's are read (jobs/tokenize.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import platform
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError
+from jobs.conveyor import Conveyor
+from jobs.fileops import is_disk_trouble
+from jobs.ledger import Ledger
+from jobs.outputs import InputIdentity, TarPaths
+from jobs.pending import Pending
+from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
+from jobs.spec import DECODERS, TokenizeSpec
+from jobs.tar_format import TarDamage
+from jobs.tar_reader import Clip, TarReader
+from jobs.token_sink import TokenSink
+from jobs.values import to_json
+
+__all__ = ["OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork"]
+
+Outcome = Literal["committed", "yielded", "damaged"]
+OnProgress = Callable[[Record, int], None]
+"""Called after each line with its record and the bytes of the tar used so far."""
+
+CRASH_WORDS = "workers died with this clip in hand; their logs say how, and --retry-errors tries it again"
+"""The same whatever the signals were: a committed file must not depend on luck."""
+READER_SECONDS = 0.05
+"""Between looks at a reading thread that is to end: it may have passed on one more clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class TarResult:
+    """How an attempt at a tar ended, other than by an exception."""
+
+    outcome: Outcome
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarOptions:
+    """How to work on one tar."""
+
+    retry_errors: bool = False
+    """Try clips again that have error records."""
+    allow_missing_end: bool = False
+    """Accept a tar that lacks only its end marker."""
+    crash_clips: Collection[int] = ()
+    """Clips, from 0, that have killed workers: each becomes a record of kind `crash`, unread."""
+    one_at_a_time: bool = False
+    """Read no clip before the one before it has its line: should this process die, its lines say which clip it was."""
+
+
+class _PartialMismatchError(Exception):
+    """The partial's lines do not name this tar's clips."""
+
+
+class TarWork:
+    """One attempt at one tar. After `start`, call `advance` until it has a result; or `leave` it, or `fail` it."""
+
+    def __init__(
+        self,
+        tar: Path,
+        paths: TarPaths,
+        spec: TokenizeSpec,
+        conveyor: Conveyor,
+        options: TarOptions = TarOptions(),
+        *,
+        on_progress: OnProgress = lambda _record, _bytes: None,
+        take: Callable[..., Ledger] = Ledger.take,
+    ) -> None:
+        self.read_to_end = False
+        """No clip of it is to come."""
+        self.options = options
+        self._tar = tar
+        self._paths = paths
+        self._spec = spec
+        self._conveyor = conveyor
+        self._on_progress = on_progress
+        self._take = take
+        self._begun_anew = False
+        self._ledger: Ledger | None = None
+        self._queue: deque[Pending] = deque()
+        self._reading: threading.Thread | None = None
+        self._turn = threading.Event()
+        """Set when the next clip may be read, where that is one at a time."""
+        self._dropped = False
+        self._trouble: BaseException | None = None
+        self._damage: TarDamage | None = None
+        self._findings: dict[str, object] = {}
+
+    def start(self) -> None:
+        """Claim the tar, take its partial over and begin to read.
+
+        Raises ClaimLostError, UsageError (another recipe), InfrastructureError (the machine is in trouble; the partial stays
+        good) and OSError where the tar cannot be opened; as do all other methods.
+        """
+        with self._settling():
+            self._start(retry_errors=self.options.retry_errors)
+
+    def _start(self, *, retry_errors: bool) -> None:
+        identity = InputIdentity.of(self._tar)
+        spec = self._spec
+        ledger = self._ledger = self._take(self._paths, identity, spec.fingerprint, spec.fields, retry_errors=retry_errors)
+        try:
+            reader = TarReader(
+                self._tar,
+                spec.extensions,
+                skip_clips=len(ledger.done),
+                allow_missing_end=self.options.allow_missing_end,
+            )
+        except TarDamage as broken_from_the_start:
+            self._damage, self.read_to_end = broken_from_the_start, True
+            return
+        self._reading = threading.Thread(
+            target=self._read, args=(reader, ledger), name=f"reader of {self._tar}", daemon=True
+        )
+        self._reading.start()
+
+    def _read(self, reader: TarReader, ledger: Ledger) -> None:
+        """What the reading thread does."""
+        damage: TarDamage | None = None
+        trouble: BaseException | None = None
+        clips = 0
+        try:
+            with reader:
+                for clip in reader:
+                    clips += 1
+                    if clip.index >= len(ledger.done):
+                        self._pass_on(clip, ledger, reader.bytes_consumed)
+                    elif ledger.done[clip.index] != clip.name:
+                        raise _PartialMismatchError
+                    if self._dropped:
+                        return
+            if clips < len(ledger.done):
+                raise _PartialMismatchError
+        except TarDamage as found:
+            damage = found
+        except BaseException as error:  # noqa: BLE001 (`advance` raises it)
+            trouble = error
+        findings = {
+            "ignored_members": dict(sorted(reader.ignored.items())),
+            "orphan_sidecars": reader.orphan_sidecars,
+            "sidecar_faults": reader.sidecar_faults,
+            "versions": _versions(),
+        }
+        self._conveyor.call(partial(self._end_reading, damage, trouble, findings))
+
+    def _pass_on(self, clip: Clip, ledger: Ledger, tar_bytes: int) -> None:
+        pending = Pending(clip, TokenSink(self._spec.fields[0].width), tar_bytes)
+        self._turn.clear()
+        pending.kept_line = ledger.reusable_line(clip.index, clip.name)
+        if pending.kept_line is None and clip.index in self.options.crash_clips:
+            pending.error = ClipError("crash", CRASH_WORDS)
+        self._queue.append(pending)
+        if pending.finished:
+            if clip.audio is not None:
+                clip.audio.close()
+            self._conveyor.call(lambda: None)
+        else:
+            self._conveyor.offer(pending)
+        if self.options.one_at_a_time:
+            self._turn.wait()
+
+    def _end_reading(self, damage: TarDamage | None, trouble: BaseException | None, findings: dict[str, object]) -> None:
+        self._damage, self._trouble, self._findings = damage, trouble, findings
+        self.read_to_end = True
+
+    def advance(self, *, leads: bool = True) -> TarResult | None:
+        """Write what is finished; end the attempt if that was all. `leads`: no other tar's lines are due before."""
+        with self._settling():
+            self._write_finished(leads=leads)
+            if self._trouble is not None:
+                trouble, self._trouble = self._trouble, None
+                if not isinstance(trouble, _PartialMismatchError):
+                    raise trouble
+                self._begin_anew()
+            elif self.read_to_end and not self._queue:
+                return self._finish()
+        return None
+
+    def _write_finished(self, *, leads: bool) -> None:
+        while self._queue:
+            pending = self._queue[0]
+            if not pending.finished:
+                if leads and not pending.share.due:
+                    self._conveyor.lead(pending.share)
+                return
+            if pending.trouble is not None:
+                raise pending.trouble
+            self._queue.popleft()
+            with pending.sink:
+                record = self._write(pending)
+            self._let_go(pending)
+            if self.options.one_at_a_time:
+                self._conveyor.call(self._turn.set)  # after a look at whether to stop
+            self._on_progress(record, pending.tar_bytes)
+
+    def _let_go(self, pending: Pending) -> None:
+        self._conveyor.drop(pending.share)
+        pending.sink.close()
+
+    def _begin_anew(self) -> None:
+        """The lines found are another tar's: forget them, once."""
+        if self._begun_anew:
+            raise InfrastructureError(f"{self._tar}: its clips change from one reading to the next")
+        self._begun_anew = True
+        self._drop_rest()
+        self._held().start_over()
+        self._ledger = None
+        self._dropped = self.read_to_end = False
+        self._start(retry_errors=False)
+
+    def _finish(self) -> TarResult:
+        self._drop_rest()
+        if self._damage is not None:
+            return TarResult("damaged", self._held().release(**_verdict(self._damage), **self._findings))
+        return TarResult("committed", self._held().commit(**self._findings))
+
+    def leave(self) -> TarResult:
+        """End the attempt here: the partial stays, resumable at the next clip."""
+        with self._settling():
+            self._drop_rest()
+            return TarResult("yielded", self._held().release())
+
+    def fail(self, trouble: BaseException) -> None:
+        """End the attempt because of trouble elsewhere, which is raised in this tar's words."""
+        with self._settling():
+            raise trouble
+
+    def close(self) -> None:
+        """End the attempt, keeping what can be kept, while another exception is on its way."""
+        self._drop_rest()
+        if self._ledger is not None:
+            _leave(self._ledger)
+
+    def _drop_rest(self) -> None:
+        """Have the reading thread end, and forget the clips that have no line."""
+        self._dropped = True
+        while self._reading is not None and self._reading.is_alive():
+            self._turn.set()
+            self._drop_queue()
+            self._reading.join(timeout=READER_SECONDS)
+        self._drop_queue()
+        self._reading = None
+
+    def _drop_queue(self) -> None:
+        while self._queue:
+            self._let_go(self._queue.popleft())
+
+    def _held(self) -> Ledger:
+        assert self._ledger is not None, "an attempt begins with `start`"
+        return self._ledger
+
+    @contextlib.contextmanager
+    def _settling(self) -> Iterator[None]:
+        """Whatever is raised within, the attempt ends properly first."""
+        try:
+            yield
+        except BaseException as error:
+            self._drop_rest()
+            self._settle(error)
+            raise
+
+    def _settle(self, error: BaseException) -> None:
+        """Keep what can be kept; trouble with the machine gets its name."""
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            if isinstance(error, Tar2TokensError):
+                ledger.abandon()
+            else:
+                _leave(ledger)
+        if isinstance(error, MemoryError):
+            raise InfrastructureError(f"{self._tar}: out of memory; the partial stays good") from error
+        if isinstance(error, OSError) and ledger is not None and is_disk_trouble(error):
+            raise InfrastructureError(f"{self._tar}: {error}; the partial stays good") from error
+
+    def _write(self, pending: Pending) -> Record:
+        record: Record
+        ledger, name = self._held(), pending.clip.name
+        if pending.kept_line is not None:
+            record = decode_record(pending.kept_line)
+            ledger.append(record, (pending.kept_line,))
+            return record
+        if pending.error is not None:
+            record = ErrorRecord(
+                tar_file=str(self._tar), audio_file=name, error=str(pending.error), error_kind=pending.error.kind
+            )
+            ledger.append(record, (encode_record(record),))
+            return record
+        said = pending.clip.annotations
+        record = TokenRecord(
+            tar_file=str(self._tar),
+            audio_file=name,
+            num_samples=pending.samples,
+            sample_rate=self._spec.sample_rate,
+            values={},
+            text=said.text,
+            language=said.language,
+            metadata=said.metadata,
+        )
+        if pending.values is None:
+            shape = b"[%d,%d]" % (self._spec.fields[0].width, pending.sink.frames)
+            values = (("tokens", pending.sink.json_parts()), ("token_shape", (shape,)))
+            ledger.append(record, line_parts(record, values))
+            return record
+        json, features = to_json(self._spec.fields, pending.values, pending.clip.index)
+        ledger.append(record, line_parts(record, ((key, (text,)) for key, text in json.items())), features)
+        return record
+
+
+def _leave(ledger: Ledger) -> None:
+    """Keep what can be kept when the attempt ends in an exception."""
+    try:
+        ledger.release()
+    except (OSError, Tar2TokensError):
+        ledger.abandon()
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Versions of what took part, for the manifest; those that decide tokens are in the recipe too."""
+    found = {"python": platform.python_version()}
+    for package in ("tar2tokens", "numpy", *DECODERS):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that nobody has installed
+            found[package] = "not installed"
+    return found
+
+
+def _verdict(damage: TarDamage) -> dict[str, object]:
+    return {"verdict": damage.verdict, "verdict_detail": str(damage), "verdict_offset": damage.offset}

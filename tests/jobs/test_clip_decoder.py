@@ -1,0 +1,91 @@
+"""jobs/clip_decoder.py: what of a clip reaches the feed, and what does not."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from support.envelope import Envelope, envelope_spec
+from support.small_run import mulaw_spec, wav
+
+from audio_tokenizers.base import Backend, Batching, Utterance
+from audio_tokenizers.errors import ClipError
+from audio_tokenizers.mulaw import FACTORY
+from jobs.batcher import Batcher
+from jobs.clip_decoder import ClipDecoder
+from jobs.encoder import Encoder
+from jobs.feed import Feed
+from jobs.pending import Pending, Portion
+from jobs.sidecars import Annotations
+from jobs.spec import TokenizeSpec
+from jobs.tar_reader import Clip
+from jobs.token_sink import TokenSink
+
+
+def a_clip(data: bytes | None, text: str | None = None) -> Pending:
+    audio = None if data is None else io.BytesIO(data)
+    clip = Clip(0, "a.wav", audio, sparse=data is None, annotations=Annotations(text=text))
+    return Pending(clip, TokenSink(1))
+
+
+def a_decoder(spec: TokenizeSpec, backend: Backend | None = None) -> tuple[ClipDecoder, Feed[Portion]]:
+    batcher: Batcher[Portion] = Batcher(Batching.SINGLE, 1, max_samples=10**9, samples=lambda portion: portion.samples)
+    feed = Feed(batcher, most_bytes=10**9, most_items=100, max_batch=1)
+    backend = backend or FACTORY.load({}, "cpu")
+    return ClipDecoder(spec, backend.info, Encoder(backend), feed), feed
+
+
+def portions(feed: Feed[Portion]) -> list[Portion]:
+    """All that waits for the device."""
+    found = []
+    while (batch := feed.take(wait=False)) is not None:
+        found += batch.items
+    return found
+
+
+def test_fragments() -> None:
+    """A long clip comes as numbered fragments whose bytes are accounted for, with what belongs to their neighbours."""
+    decoder, feed = a_decoder(mulaw_spec(max_tokens_per_fragment=60, num_tokens_overlap=10))
+    pending = a_clip(wav(150))
+    assert decoder.hand_over(pending) == (4, 150)
+    assert pending.share.bytes == 4 * (60 + 60 + 60 + 30)
+    assert [(one.number, one.samples, one.drop_head, one.drop_tail) for one in portions(feed)] == [
+        (0, 60, 0, 10),
+        (1, 60, 10, 10),
+        (2, 60, 10, 10),
+        (3, 30, 10, 0),
+    ]
+
+
+def test_whole_clips() -> None:
+    """A clip for a backend of whole clips is one portion, at the backend's rate, with its text."""
+    decoder, feed = a_decoder(envelope_spec(), Envelope())
+    pending = a_clip(wav(80, rate=16000), "words")
+    assert decoder.hand_over(pending) == (1, 40)
+    (portion,) = portions(feed)
+    assert isinstance(portion.item, Utterance)
+    assert (portion.item.text, len(portion.item.wave), portion.samples) == ("words", 40, 40)
+    assert pending.share.bytes == portion.size == portion.item.wave.nbytes == 40 * np.dtype(np.float64).itemsize
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(None, "decode"), (b"", "empty"), (b"noise" * 99, "decode"), (wav(24000), "too_long"), (wav(0), "empty")],
+)
+def test_bad_clips(data: bytes | None, kind: str) -> None:
+    """Each is an error of its kind."""
+    decoder, _ = a_decoder(mulaw_spec(max_duration=2.0))
+    with pytest.raises(ClipError) as caught:
+        decoder.hand_over(a_clip(data))
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("whole_clips", [False, True])
+def test_a_clip_that_nobody_wants(*, whole_clips: bool) -> None:
+    """It is dropped in the middle, and nothing of it waits for the device."""
+    decoder, feed = a_decoder(envelope_spec(), Envelope()) if whole_clips else a_decoder(mulaw_spec())
+    pending = a_clip(wav(40))
+    feed.drop(pending.share)
+    assert decoder.hand_over(pending) is None
+    assert portions(feed) == []

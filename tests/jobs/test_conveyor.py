@@ -1,0 +1,211 @@
+"""jobs/conveyor.py: its stages work at the same time, memory stays bounded, and what happens reaches the writing thread."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support.lanes import LanesMuLaw
+from support.small_run import mulaw_spec, wav
+from support.waiting import until
+
+from audio_tokenizers.base import Backend, Codes, Waveform
+from audio_tokenizers.mulaw import FACTORY, MuLaw
+from jobs.conveyor import Conveyor, Feeding
+from jobs.pending import Pending
+from jobs.tar_reader import Clip
+from jobs.token_sink import TokenSink
+
+
+def a_clip(number: int = 0, samples: int = 40, data: bytes | None = None) -> Pending:
+    audio = io.BytesIO(wav(samples, seed=number) if data is None else data)
+    return Pending(Clip(number, f"{number}.wav", audio, sparse=False), TokenSink(1))
+
+
+@contextmanager
+def a_conveyor(backend: Backend | None = None, feeding: Feeding = Feeding(), **spec: Any) -> Iterator[Conveyor]:
+    conveyor = Conveyor(mulaw_spec(**spec), backend or FACTORY.load({}, "cpu"), feeding)
+    try:
+        yield conveyor
+    finally:
+        conveyor.close()
+
+
+def finish(conveyor: Conveyor, clips: Sequence[Pending]) -> None:
+    """Step until all clips are finished, as the writing thread does."""
+    for _ in range(10_000):
+        if all(clip.finished for clip in clips):
+            return
+        conveyor.step(1.0)
+    raise AssertionError("never finished")
+
+
+class Gated(MuLaw):
+    """Each call waits for `gate`."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        super().__init__(FACTORY.describe({}, "cpu"))
+        self.entered = threading.Event()
+        self.encoded = 0
+        self._gate = gate
+
+    def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
+        self.entered.set()
+        assert self._gate.wait(30)
+        self.encoded += len(waves)
+        return super().encode(waves)
+
+
+def test_clips_become_codes() -> None:
+    """In the device's own thread, with the audio closed when it has been decoded."""
+    clips = [a_clip(n) for n in range(5)]
+    with a_conveyor(feeding=Feeding(decode_threads=2)) as conveyor:
+        for clip in clips:
+            conveyor.offer(clip)
+        finish(conveyor, clips)
+        assert [clip.sink.frames for clip in clips] == [40] * 5
+        until(lambda: all(clip.clip.audio.closed for clip in clips if clip.clip.audio))
+        assert {thread.name for thread in threading.enumerate()} >= {"device", "decoder-0", "decoder-1"}
+    assert not {thread.name for thread in threading.enumerate()} & {"device", "decoder-0", "decoder-1"}
+
+
+def test_decoding_goes_on_while_the_device_works() -> None:
+    """The device holds the first clip; those behind it are decoded meanwhile, and no more of them than are of use."""
+    gate = threading.Event()
+    backend = Gated(gate)
+    clips = [a_clip(n) for n in range(5)]
+    with a_conveyor(backend) as conveyor:
+        for clip in clips:
+            conveyor.offer(clip)
+        assert backend.entered.wait(30)
+        until(lambda: all(clip.clip.audio.closed for clip in clips if clip.clip.audio))
+        assert backend.encoded == 0
+        gate.set()
+        finish(conveyor, clips)
+
+
+def test_two_calls_with_lanes_are_in_flight() -> None:
+    """The device gets the second call before the codes of the first are asked for."""
+    order: list[str] = []
+
+    class Noting(LanesMuLaw):
+        def encode_lanes(self, waves: Sequence[Waveform], shape: Any) -> Any:
+            number = len(self.calls)
+            order.append(f"begin {number}")
+            finish_call = super().encode_lanes(waves, shape)
+
+            def codes() -> list[Codes]:
+                order.append(f"end {number}")
+                return finish_call()
+
+            return codes
+
+    ready = threading.Event()
+    backend = Noting(lanes=1, gate=lambda: ready.wait(30))
+    clips = [a_clip(n, 100) for n in range(3)]
+    with a_conveyor(backend) as conveyor:
+        for clip in clips:
+            conveyor.offer(clip)
+        until(lambda: conveyor._feed._batcher.waiting == 2)
+        ready.set()
+        finish(conveyor, clips)
+    assert order == ["begin 0", "begin 1", "end 0", "begin 2", "end 1", "end 2"]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_memory_is_bounded_in_bytes(threads: int) -> None:
+    """A long clip among short ones streams through a buffer that is a fraction of it, and all are finished."""
+    clips = [a_clip(0, 400), a_clip(1, 20_000), *[a_clip(n, 300) for n in range(2, 8)]]
+    most = 0
+
+    class Watching(LanesMuLaw):
+        def encode_lanes(self, waves: Sequence[Waveform], shape: Any) -> Any:
+            nonlocal most
+            most = max(most, conveyor._feed._held)
+            return super().encode_lanes(waves, shape)
+
+    feeding = Feeding(threads, buffer_bytes=4000)
+    with a_conveyor(Watching(lanes=2), feeding, max_tokens_per_fragment=200) as conveyor:
+        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips])
+        reader.start()
+        conveyor.expect(more=False)
+        for clip in clips:
+            conveyor.lead(clip.share)
+            finish(conveyor, [clip])
+            conveyor.drop(clip.share)
+        reader.join()
+    assert [clip.samples for clip in clips] == [400, 20_000, *[300] * 6]
+    assert most <= 4000 + 2 * 200 * 4 + 20_000  # beside the audio, the codes of the clip that is due
+
+
+def test_a_bad_clip_says_why() -> None:
+    """It is that clip's error; trouble with the machine is kept apart from it."""
+    bad = a_clip(data=b"no audio")
+    broken = a_clip(1)
+    assert broken.clip.audio is not None
+    broken.clip.audio = _Failing()  # type: ignore[assignment]
+    with a_conveyor() as conveyor:
+        conveyor.offer(bad)
+        conveyor.offer(broken)
+        finish(conveyor, [bad, broken])
+    assert bad.error is not None
+    assert bad.error.kind == "decode"
+    assert isinstance(broken.trouble, MemoryError)
+
+
+class _Failing(io.BytesIO):
+    def seek(self, *_: int) -> int:
+        raise MemoryError
+
+
+def test_trouble_with_the_device_is_raised_in_step() -> None:
+    """What was encoded before it is told first; whoever decodes for it is sent away."""
+
+    class Lost(MuLaw):
+        def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
+            if len(waves[0]) == 50:
+                raise MemoryError("lost")
+            return super().encode(waves)
+
+    clips = [a_clip(0), a_clip(1, 50), a_clip(2)]
+    with a_conveyor(Lost(FACTORY.describe({}, "cpu"))) as conveyor:
+        for clip in clips:
+            conveyor.offer(clip)
+        with pytest.raises(MemoryError, match="lost"):
+            finish(conveyor, clips)
+        assert [clip.finished for clip in clips] == [True, False, False]
+
+
+def test_a_halt_ends_what_is_in_hand_and_drops_the_rest() -> None:
+    """The call that the device works on counts; what is only decoded does not."""
+    gate = threading.Event()
+    backend = Gated(gate)
+    clips = [a_clip(n) for n in range(4)]
+    with a_conveyor(backend) as conveyor:
+        for clip in clips:
+            conveyor.offer(clip)
+        assert backend.entered.wait(30)
+        halting = threading.Thread(target=conveyor.halt)
+        halting.start()
+        until(lambda: conveyor._feed._closed)
+        gate.set()
+        halting.join()
+        conveyor.finish_calls()
+        assert [clip.finished for clip in clips] == [True, False, False, False]
+    assert backend.encoded == 1
+
+
+def test_what_the_device_waited_for_adds_up() -> None:
+    """Busy while it encodes, waiting for audio before."""
+    clips = [a_clip(n) for n in range(3)]
+    with a_conveyor() as conveyor:
+        for clip in clips:
+            conveyor.offer(clip)
+        finish(conveyor, clips)
+        until(lambda: conveyor.device_time.busy > 0)
+        assert conveyor.device_time.audio > 0
+        assert conveyor.device_time.writer == 0

@@ -1,0 +1,86 @@
+"""jobs/pending.py: a clip's portions come back in any order, and its line is the same."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from support.small_run import mulaw_spec
+
+from audio_tokenizers.base import Codes
+from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.pending import Pending, Portion
+from jobs.tar_reader import Clip
+from jobs.token_sink import TokenSink
+
+FIELDS = mulaw_spec().fields
+CODES = np.arange(12, dtype=np.uint8)[None]
+
+
+def a_clip() -> Pending:
+    return Pending(Clip(0, "a.wav", None, sparse=False), TokenSink(1))
+
+
+def portions(pending: Pending) -> list[tuple[Portion, Codes]]:
+    """Three fragments of 6 frames that overlap by 2 on each side, 12 frames in all, and their codes."""
+    found = []
+    for number, (start, head, tail) in enumerate([(0, 0, 2), (2, 2, 2), (4, 2, 0)]):
+        wave = np.zeros(6 + 2 * (number == 2), np.float32)
+        portion = Portion(pending, wave, wave.nbytes, len(wave), number, head, tail)
+        found.append((portion, CODES[:, start : start + len(wave)]))
+    return found
+
+
+def take(pending: Pending, portion: Portion, outcome: Codes | ClipError) -> int:
+    return pending.encoded(portion, outcome, FIELDS, "mulaw")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("known_after", range(4))
+def test_fragments_in_any_order(order: tuple[int, ...], known_after: int) -> None:
+    """Whichever comes first, and whenever it is known how many there are: the same codes, and finished at the end only."""
+    pending = a_clip()
+    held = 0
+    for step, number in enumerate(order):
+        if step == known_after:
+            pending.handed_over(3, 12)
+        assert not pending.finished
+        held += take(pending, *portions(pending)[number])
+    if known_after == 3:
+        assert not pending.finished
+        pending.handed_over(3, 12)
+    assert pending.finished
+    assert pending.error is None
+    assert b"".join(pending.sink.json_parts()) == b"[[0,1,2,3,4,5,6,7,8,9,10,11]]"
+    assert held == 12  # bytes of all codes
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_first_refused_portion_speaks(order: tuple[int, ...]) -> None:
+    """Of several that the backend refuses, whichever came back first: a record must not depend on luck."""
+    pending = a_clip()
+    pending.handed_over(3, 12)
+    for number in order:
+        portion, codes = portions(pending)[number]
+        take(pending, portion, codes if number == 0 else ClipError("backend", f"portion {number}"))
+    assert pending.finished
+    assert str(pending.error) == "portion 1"
+
+
+def test_an_error_of_decoding_speaks_before_those_of_encoding() -> None:
+    """The clip's audio is bad, whatever the backend made of its beginning, and nothing of it is waited for."""
+    pending = a_clip()
+    take(pending, portions(pending)[0][0], ClipError("backend", "odd"))
+    assert not pending.finished
+    pending.error = ClipError("decode", "cut short")
+    assert pending.finished
+    take(pending, *portions(pending)[1])
+    assert str(pending.error) == "cut short"
+
+
+def test_codes_that_the_backend_did_not_promise() -> None:
+    """They are a bug in it, and end the attempt."""
+    pending = a_clip()
+    with pytest.raises(InfrastructureError, match=r"backend mulaw gave .* bug in the backend"):
+        take(pending, portions(pending)[0][0], np.full((1, 6), 256))
