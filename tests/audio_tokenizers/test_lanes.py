@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.lanes import NoWaiting
 from torch import Tensor, nn
 
 from audio_tokenizers.errors import ClipError, InfrastructureError
@@ -174,6 +175,27 @@ def test_a_width_that_nobody_entered():
         torch.inference_mode(),
     ):
         module(torch.zeros(1, 1, 8))
+
+
+WAITS = {
+    "a value": lambda here: here[0].item(),
+    "a decision": lambda here: bool((here > 0).all()),
+    "a choice by values": lambda here: here[here > 0],
+    "a tensor made on the host": lambda _: torch.tensor([1.0], device="meta"),
+    "a tensor moved": lambda here: torch.tensor(1.0).to(here),
+    "a tensor copied": lambda here: here.copy_(torch.ones(3)),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_the_watch_of_the_other_tests_sees(wait):
+    """What a GPU would be waited for, and not what is a scalar of Python."""
+    here = torch.zeros(3, device="meta")
+    with torch.inference_mode(), NoWaiting():
+        here[1:].fill_(2.0)
+        torch.where(here * 2.0 == 0, 0.5, 0.0)
+        with pytest.raises((AssertionError, RuntimeError, NotImplementedError)):
+            WAITS[wait](here)
 
 
 def test_a_lane_without_a_frame():

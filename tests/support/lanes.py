@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["NoWaiting", "check_company", "embeddings"]
@@ -32,18 +34,43 @@ def check_company(encode: Encode, clips: Sequence[Any], others: Sequence[Any]) -
                 assert np.array_equal(value, values[name]), (number, name)
 
 
-class NoWaiting(TorchDispatchMode):
-    """Within this mode, networks on the meta device fail where they would wait for a GPU.
+class NoWaiting(contextlib.ExitStack):
+    """Within this context, networks on the meta device fail where they would wait for a GPU.
 
-    There no tensor has values, so that whatever asks for one fails of itself; a copy from the host's memory is told here.
+    There no tensor has values, so that whatever asks for one fails of itself. A copy of values that were made on the host
+    waits too, unless they are in pinned memory; it is told here.
     """
+
+    def __enter__(self) -> NoWaiting:
+        super().__enter__()
+        self.enter_context(_NoCopies())
+        self.enter_context(_NoNewTensors())
+        return self
+
+
+class _NoCopies(TorchDispatchMode):
+    """Scalars of Python become arguments of a kernel; tensors on the host, be they of one value, are copied."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_) and result.device.type == "meta":
-            source = args[1] if func.overloadpacket is torch.ops.aten.copy_ else args[0]
-            assert source.device.type == "meta", "a copy of values that were made on the host"
+        _check(func, args, result)
         return result
+
+
+class _NoNewTensors(TorchFunctionMode):
+    """`torch.tensor` makes its tensor on the host, without a word to _NoCopies."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.tensor, torch.as_tensor):
+            assert result.device.type == "cpu", "values that were made on the host"
+        return result
+
+
+def _check(func: Any, args: Sequence[Any], result: Any) -> None:
+    if isinstance(result, torch.Tensor) and result.device.type == "meta":
+        tensors = [item for item in args if isinstance(item, torch.Tensor) and item.numel()]
+        assert all(item.device.type == "meta" for item in tensors), f"{func} of a tensor on the host"
 
 
 def embeddings(quantizer: Any, name: str, monkeypatch: Any) -> list[torch.Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from audio_tokenizers.higgs_files import HUBERT_PAD, Checkpoint, acoustic_frames
-from audio_tokenizers.higgs_model import hear, hubert_features, quantize
+from audio_tokenizers.higgs_model import hubert_features, quantize
 from audio_tokenizers.lanes import Branch
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class HiggsLanes:
         self._checkpoint = checkpoint
         self._hubert, self._semantic = Branch(model.semantic_model), Branch(model.encoder_semantic)
         self._acoustic = Branch(model.acoustic_encoder)
+        self.hear = _resampler(checkpoint).to(model.fc.weight.device)
+        """As `higgs_model.hear`."""
 
     def encode(self, batch: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
         """float32 [lanes, samples], zeros behind `lengths` -> int64 [lanes, codebooks, frames], and each lane's frames."""
@@ -32,7 +34,7 @@ class HiggsLanes:
 
     def _encode_semantic(self, batch: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
         checkpoint = self._checkpoint
-        heard = hear(checkpoint, batch)
+        heard = self.hear(batch)
         ends = [-(-length * checkpoint.semantic_sample_rate // checkpoint.sample_rate) for length in lengths]
         for lane, end in enumerate(ends):
             heard[lane, end:].zero_()  # where the filter rings on, a single clip has ended
@@ -61,3 +63,12 @@ class HiggsLanes:
         with self._acoustic.scope({shifted.shape[2]: ends}) as table:
             encoded: torch.Tensor = self._model.acoustic_encoder(shifted)
         return encoded, table.at(encoded.shape[2])
+
+
+def _resampler(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - torchaudio has no types
+    """The filter of `higgs_model.hear`, made once: there it is made for each clip, and one of its values on the host."""
+    import torch
+    import torchaudio
+
+    rates = checkpoint.sample_rate, checkpoint.semantic_sample_rate
+    return torchaudio.transforms.Resample(*rates, dtype=torch.float32)
