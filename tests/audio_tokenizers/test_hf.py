@@ -130,6 +130,31 @@ def test_fewer_codebooks_are_the_first_rows(models, backends, theirs, codec, few
     assert FACTORY.describe(options(models[codec], num_quantizers=few), "cpu").fields[0].width == few
 
 
+@pytest.mark.parametrize(
+    ("codec", "given", "codebooks"),
+    [
+        ("mimi", {"num_quantizers": 8}, 8),
+        ("dac", {"num_quantizers": 4}, 4),
+        ("encodec", {"bandwidth": 3.0}, 4),
+        ("xcodec", {"bandwidth": 1.0}, 2),
+    ],
+)
+def test_no_codebook_is_searched_beyond_those_asked_for(models, monkeypatch, codec, given, codebooks):
+    """Where a model has 32 and 8 are wanted, the others cost nothing."""
+    backend = FACTORY.load(options(models[codec], **given), "cpu")
+    searched = []
+
+    def listen(part: Any, search: str) -> None:
+        plain = getattr(part, search)
+        monkeypatch.setattr(part, search, lambda hidden: (searched.append(part), plain(hidden))[1])
+
+    parts = [part for part in backend._model.quantizer.modules() if hasattr(part, "codebook")]
+    for part in parts:
+        listen(part, "decode_latents" if codec == "dac" else "encode")
+    assert backend.encode([clip(5000)])[0].shape[0] == codebooks
+    assert len(searched) == len(set(searched)) == codebooks < len(parts)
+
+
 @pytest.mark.parametrize(("codec", "bandwidth", "codebooks"), [("encodec", 6.0, 8), ("encodec", 24, 32), ("xcodec", 1.5, 3)])
 def test_a_bandwidth_is_that_of_the_model(models, theirs, codec, bandwidth, codebooks):
     """Bandwidth is what the model's encode gives for it."""

@@ -37,6 +37,11 @@ def test_lanes(value: object, device: str, lanes: int) -> None:
     assert lanes_of({"lanes": value}, device) == lanes
 
 
+def test_a_run_that_is_older_than_lanes() -> None:
+    """Its frozen options do not have the word, and it goes on with the single clips that it began with."""
+    assert lanes_of({"tf32": False}, "cuda") == 0
+
+
 @pytest.mark.parametrize("value", [-1, 1025, 1.5, True, "four"])
 def test_lanes_that_are_none(value: object) -> None:
     """What is no number of lanes is named."""

@@ -70,6 +70,8 @@ def test_memory_that_runs_out(error: Exception) -> None:
     """On a CPU or a GPU: trouble with the machine, and what to do."""
     with pytest.raises(InfrastructureError, match="out of memory on cpu: take a smaller --max-tokens-per-fragment"):
         on_device("cpu", failing(error))
+    with pytest.raises(InfrastructureError, match="out of memory on cpu: take fewer of them, or more memory"):
+        on_device("cpu", failing(error), "fewer of them")
 
 
 def test_a_device_that_fails() -> None:

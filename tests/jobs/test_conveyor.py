@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.lanes import LanesMuLaw
+from support.mulaw_lanes import LanesMuLaw
 from support.small_run import mulaw_spec, wav
 from support.waiting import until
 

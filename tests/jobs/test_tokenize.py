@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.lanes import LanesMuLaw
+from support.mulaw_lanes import LanesMuLaw
 from support.small_run import mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
 
 from audio_tokenizers.base import Codes, Waveform

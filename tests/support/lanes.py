@@ -1,30 +1,86 @@
-"""mu-law in calls of fixed shapes, whose codes depend on the shape: should that depend on luck, the bytes would show it."""
+"""What the tests of all backends with lanes ask: no neighbour and no place changes a token, and nobody waits for a GPU."""
 
 from __future__ import annotations
 
-import dataclasses
-import threading
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from audio_tokenizers.base import Batching, Codes, LaneShape, Waveform
-from audio_tokenizers.mulaw import FACTORY, MuLaw
+__all__ = ["NoWaiting", "check_company", "embeddings"]
+
+Encode = Callable[[Sequence[Any]], Sequence[Mapping[str, np.ndarray]]]
 
 
-class LanesMuLaw(MuLaw):
-    """Notes the clips' lengths and the shape of each call. `gate`, if given, is waited for in each call."""
+def check_company(encode: Encode, clips: Sequence[Any], others: Sequence[Any]) -> None:
+    """Each clip has the same bits in another order, another lane, with other neighbours, in a call of its own.
 
-    def __init__(self, lanes: int = 4, gate: Callable[[], object] = lambda: None) -> None:
-        super().__init__(dataclasses.replace(FACTORY.describe({}, "cpu"), batching=Batching.LANES, max_batch=lanes))
-        self.calls: list[tuple[list[int], LaneShape]] = []
-        self._gate = gate
+    `encode` encodes up to `len(clips)` clips in one call of a fixed shape; so many are `clips` and `others`.
+    """
+    expected = encode(clips)
+    backwards = list(encode(clips[::-1]))[::-1]
+    for number, clip in enumerate(clips):
+        company = list(others)
+        company[(number + 1) % len(clips)] = clip
+        found = [backwards[number], encode([clip])[0], encode(company)[(number + 1) % len(clips)]]
+        for values in found:
+            assert values.keys() == expected[number].keys()
+            for name, value in expected[number].items():
+                assert value.dtype == values[name].dtype
+                assert np.array_equal(value, values[name]), (number, name)
 
-    def encode_lanes(self, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], list[Codes]]:
-        assert threading.current_thread().name == "device"
-        assert 1 <= len(waves) <= shape.lanes
-        assert all(len(wave) <= shape.samples for wave in waves)
-        self.calls.append(([len(wave) for wave in waves], shape))
-        self._gate()
-        codes = [code + np.uint8(shape.samples % 256) for code in self.encode(waves)]
-        return lambda: codes
+
+class NoWaiting(contextlib.ExitStack):
+    """Within this context, networks on the meta device fail where they would wait for a GPU.
+
+    There no tensor has values, so that whatever asks for one fails of itself. A copy of values that were made on the host
+    waits too, unless they are in pinned memory; it is told here.
+    """
+
+    def __enter__(self) -> NoWaiting:
+        super().__enter__()
+        self.enter_context(_NoCopies())
+        self.enter_context(_NoNewTensors())
+        return self
+
+
+class _NoCopies(TorchDispatchMode):
+    """Scalars of Python become arguments of a kernel; tensors on the host, be they of one value, are copied."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        _check(func, args, result)
+        return result
+
+
+class _NoNewTensors(TorchFunctionMode):
+    """`torch.tensor` makes its tensor on the host, without a word to _NoCopies."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.tensor, torch.as_tensor):
+            assert result.device.type == "cpu", "values that were made on the host"
+        return result
+
+
+def _check(func: Any, args: Sequence[Any], result: Any) -> None:
+    if isinstance(result, torch.Tensor) and result.device.type == "meta":
+        tensors = [item for item in args if isinstance(item, torch.Tensor) and item.numel()]
+        assert all(item.device.type == "meta" for item in tensors), f"{func} of a tensor on the host"
+
+
+def embeddings(quantizer: Any, name: str, monkeypatch: Any) -> list[torch.Tensor]:
+    """What `quantizer.name` is called with from now on, copied, in order."""
+    seen: list[torch.Tensor] = []
+    plain = getattr(quantizer, name)
+
+    def listen(embedding: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.append(embedding.clone())
+        return plain(embedding, *args, **kwargs)
+
+    monkeypatch.setattr(quantizer, name, listen)
+    return seen

@@ -11,17 +11,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audio_tokenizers.base import BackendInfo, Batching, Codes, Decoder, Field, Options, Scalar, Waveform
+from audio_tokenizers.base import BackendInfo, Batching, Codes, Decoder, Field, LaneShape, Options, Scalar, Waveform
+from audio_tokenizers.device_calls import DeviceCalls
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.hf_files import Checkpoint, open_checkpoint
+from audio_tokenizers.hf_lanes import HfLanes
 from audio_tokenizers.hf_model import ATTENTION, decode_codes, encode_batch, load_model
 from audio_tokenizers.model_files import files_sha256
-from audio_tokenizers.options import model_path_of, switch
+from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["FACTORY", "HfCodec", "HfDecoder", "HfFactory"]
 
@@ -30,7 +36,7 @@ FRAGMENT_SECONDS, OVERLAP_SECONDS = 30, 1
 
 
 class HfCodec:
-    """The encoder of a loaded codec on one device."""
+    """The encoder of a loaded codec on one device. `encode_lanes` is for where `info.batching` is LANES."""
 
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> None:
         self.info = info
@@ -38,27 +44,50 @@ class HfCodec:
         self._device = device
         require_device(device)
         self._model = on_device(device, lambda: load_model(checkpoint, device, "encode"))
+        bandwidth = info.recipe["bandwidth"]
+        self._bandwidth = float(bandwidth) if bandwidth is not None else None
+        if info.batching is Batching.LANES:
+            self._lanes = HfLanes(self._model)
+            self._calls = DeviceCalls(device, info.max_batch)
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
         """One int16 array [codebooks, frames] per waveform."""
         return [self._encode(wave) for wave in waves]
 
-    def _encode(self, wave: Waveform) -> Codes:
+    def encode_lanes(self, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], list[Codes]]:
+        """One int16 array [codebooks, frames] per waveform; see LanesOfWaves."""
+        lengths = [len(wave) + self._padding(wave) for wave in waves]
+        lengths += [shape.samples] * (shape.lanes - len(waves))
+        frames: list[int] = []
+
+        def work(batch: torch.Tensor) -> Sequence[torch.Tensor]:
+            import torch
+
+            fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
+            codes, found = self._lanes.encode(batch, lengths, self.info.fields[0].width, self._bandwidth)
+            frames.extend(found[: len(waves)])
+            return [codes.to(torch.int16)]
+
+        finish = self._calls.begin([self._calls.waves(waves, shape)], work)
+        return lambda: [codes[:, :count].copy() for codes, count in zip(finish()[0], frames, strict=False)]
+
+    def _padding(self, wave: Waveform) -> int:
+        """Zeros that the codec wants behind the clip. Raises ClipError where it is too short."""
         if len(wave) < self.info.min_samples:
             raise ClipError("too_short", f"{len(wave)} samples, {self._checkpoint.model_type} needs {self.info.min_samples}")
-        return on_device(self._device, lambda: self._codes(wave))
+        return -len(wave) % self.info.hop_length if self._checkpoint.whole_hops else 0
+
+    def _encode(self, wave: Waveform) -> Codes:
+        padding = self._padding(wave)
+        return on_device(self._device, lambda: self._codes(np.pad(wave, (0, padding)) if padding else wave))
 
     def _codes(self, wave: Waveform) -> Codes:
         import torch
 
         fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
-        bandwidth = self.info.recipe["bandwidth"]
-        if self._checkpoint.whole_hops:
-            wave = np.pad(wave, (0, -len(wave) % self.info.hop_length))
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(wave)).to(self._device)[None, None]
-            kbps = float(bandwidth) if bandwidth is not None else None
-            codes = encode_batch(self._model, batch, self.info.fields[0].width, kbps)
+            codes = encode_batch(self._model, batch, self.info.fields[0].width, self._bandwidth)
             found: Codes = codes[0].to(torch.int16).cpu().numpy()
         return found
 
@@ -98,6 +127,7 @@ class HfFactory:
             "EnCodec and X-codec: kbit/s; null is EnCodec's lowest, X-codec's highest, as in transformers",
         ),
         "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "lanes": LANES_OPTION,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -117,6 +147,7 @@ class HfFactory:
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
         model_path, tf32 = model_path_of(options), switch(options, "tf32")
         check_device_name(device)
+        lanes = lanes_of(options, device)
         checkpoint = open_checkpoint(model_path)
         codebooks, bandwidth = checkpoint.choose_codebooks(options["num_quantizers"], options["bandwidth"])
         frame_rate = checkpoint.sample_rate / checkpoint.hop_length
@@ -137,11 +168,13 @@ class HfFactory:
             min_samples=1,
             max_tokens_per_fragment=math.ceil(FRAGMENT_SECONDS * frame_rate),
             num_tokens_overlap=math.ceil(OVERLAP_SECONDS * frame_rate),
-            # Equal lengths gave the same tokens on a CPU, where they give no speed. On a GPU, where they would, nobody has
-            # shown that they do: a product of another shape may take another kernel, and round otherwise.
-            batching=Batching.SINGLE,
-            max_batch=1,
-            recipe=_recipe(checkpoint, codebooks, bandwidth, tf32=tf32, device=device),
+            # Not EQUAL_LENGTH: a batch of another size may take another kernel, and round otherwise. Lanes do not vary.
+            batching=Batching.LANES if lanes else Batching.SINGLE,
+            max_batch=lanes or 1,
+            recipe={
+                **_recipe(checkpoint, codebooks, bandwidth, tf32=tf32, device=device),
+                **({"lanes": lanes} if lanes else {}),
+            },
         )
         return info, checkpoint
 

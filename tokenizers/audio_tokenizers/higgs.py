@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audio_tokenizers.base import BackendInfo, Batching, Codes, Field, Options, Scalar, Waveform
+from audio_tokenizers.base import BackendInfo, Batching, Codes, Field, LaneShape, Options, Scalar, Waveform
+from audio_tokenizers.device_calls import DeviceCalls
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.higgs_decoder import HiggsDecoder
-from audio_tokenizers.higgs_files import (
-    HUBERT_PAD,
-    Checkpoint,
-    acoustic_frames,
-    open_checkpoint,
-    shortest_clip,
-    weights_sha256,
-)
+from audio_tokenizers.higgs_files import Checkpoint, acoustic_frames, open_checkpoint, shortest_clip, weights_sha256
+from audio_tokenizers.higgs_lanes import HiggsLanes
+from audio_tokenizers.higgs_model import hear, hubert_features, quantize
 from audio_tokenizers.higgs_weights import ATTENTION, load_encoder
-from audio_tokenizers.options import model_path_of, switch
+from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 
 if TYPE_CHECKING:
@@ -38,7 +34,7 @@ PACKAGES = ("torch", "torchaudio", "transformers")
 
 
 class Higgs:
-    """The loaded codec on one device."""
+    """The loaded codec on one device. `encode_lanes` is for where `info.batching` is LANES."""
 
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> None:
         self.info = info
@@ -46,13 +42,36 @@ class Higgs:
         self._device = device
         require_device(device)
         self._model = on_device(device, lambda: load_encoder(checkpoint, device))
+        if info.batching is Batching.LANES:
+            self._lanes = HiggsLanes(self._model, checkpoint)
+            self._calls = DeviceCalls(device, info.max_batch)
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
         """One int16 array [codebooks, frames] per waveform; all waveforms of one call have the same length."""
-        samples = waves[0].shape[0]
-        if samples < self.info.min_samples:
-            raise ClipError("too_short", f"{samples} samples, the Higgs tokenizer needs {self.info.min_samples}")
+        self._check_length(waves[0])
         return on_device(self._device, lambda: self._encode(np.stack(waves)))
+
+    def encode_lanes(self, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], list[Codes]]:
+        """One int16 array [codebooks, frames] per waveform; see LanesOfWaves."""
+        for wave in waves:
+            self._check_length(wave)
+        lengths = [*map(len, waves), *[shape.samples] * (shape.lanes - len(waves))]
+        frames: list[int] = []
+
+        def work(batch: torch.Tensor) -> Sequence[torch.Tensor]:
+            import torch
+
+            fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
+            codes, found = self._lanes.encode(batch, lengths)
+            frames.extend(found[: len(waves)])
+            return [codes.to(torch.int16)]
+
+        finish = self._calls.begin([self._calls.waves(waves, shape)], work)
+        return lambda: [codes[:, :count].copy() for codes, count in zip(finish()[0], frames, strict=False)]
+
+    def _check_length(self, wave: Waveform) -> None:
+        if len(wave) < self.info.min_samples:
+            raise ClipError("too_short", f"{len(wave)} samples, the Higgs tokenizer needs {self.info.min_samples}")
 
     def _encode(self, waves: np.ndarray[Any, np.dtype[np.float32]]) -> list[Codes]:
         """float32 [batch, samples] -> int16 [codebooks, frames] per item."""
@@ -60,40 +79,22 @@ class Higgs:
 
         fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
         with torch.inference_mode():
-            batch = torch.from_numpy(waves).to(self._device).unsqueeze(1)
+            batch = torch.from_numpy(waves).to(self._device)
             codes = self._codes(batch).to(torch.int16).cpu().numpy()
         return list(codes)
 
     def _codes(self, batch: torch.Tensor) -> torch.Tensor:
-        """float32 [batch, 1, samples] -> int64 [batch, codebooks, frames]."""
+        """float32 [batch, samples] -> int64 [batch, codebooks, frames]."""
         import torch
 
         model, checkpoint = self._model, self._checkpoint
-        semantic = model.encoder_semantic(self._semantic_features(batch))
+        features = hubert_features(model, hear(checkpoint, batch))[:, :: checkpoint.semantic_stride]
+        semantic = model.encoder_semantic(features.transpose(1, 2))
         # Where boson's branches disagree, for 513 of 960 lengths, it shifts the clip for the acoustic one. The frames
         # are counted instead of computed, which saves boson's first pass; a rest of disagreement is cut, as there.
-        if acoustic_frames(batch.shape[2], checkpoint.strides) != semantic.shape[2]:
+        if acoustic_frames(batch.shape[1], checkpoint.strides) != semantic.shape[2]:
             batch = torch.nn.functional.pad(batch, (checkpoint.shift_padding, checkpoint.shift_padding))
-        acoustic = model.acoustic_encoder(batch)
-        frames = min(acoustic.shape[2], semantic.shape[2])
-        embedding = torch.cat([acoustic[:, :, :frames], semantic[:, :, :frames]], dim=1)
-        del acoustic, semantic
-        embedding = model.fc(embedding.transpose(1, 2)).transpose(1, 2)
-        codes: torch.Tensor = model.quantizer.encode(embedding)
-        return codes.transpose(0, 1)
-
-    def _semantic_features(self, batch: torch.Tensor) -> torch.Tensor:
-        """float32 [batch, 1, samples] -> float32 [batch, width, frames]: the mean of all HuBERT layers."""
-        import torch
-        import torchaudio
-
-        checkpoint = self._checkpoint
-        # torchaudio's default filter, on the model's device, is part of the codec: the weights were trained behind it.
-        heard = torchaudio.functional.resample(batch, checkpoint.sample_rate, checkpoint.semantic_sample_rate)
-        heard = torch.nn.functional.pad(heard[:, 0, :], (HUBERT_PAD, HUBERT_PAD))
-        layers = self._model.semantic_model(heard, output_hidden_states=True).hidden_states
-        features = torch.stack(layers, dim=1).mean(dim=1)
-        return features[:, :: checkpoint.semantic_stride, :].transpose(1, 2)
+        return quantize(model, model.acoustic_encoder(batch.unsqueeze(1)), semantic)
 
 
 class HiggsFactory:
@@ -106,6 +107,7 @@ class HiggsFactory:
             "directory of the weights, original or transformers layout, or hub id",
         ),
         "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "lanes": LANES_OPTION,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -125,6 +127,7 @@ class HiggsFactory:
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
         model_path, tf32 = model_path_of(options), switch(options, "tf32")
         check_device_name(device)
+        lanes = lanes_of(options, device)
         checkpoint = open_checkpoint(model_path)
         config = json.dumps(checkpoint.config, sort_keys=True).encode()
         info = BackendInfo(
@@ -145,10 +148,10 @@ class HiggsFactory:
             max_tokens_per_fragment=750,
             num_tokens_overlap=25,
             # Not EQUAL_LENGTH: on a CPU batches gave the same tokens but no speed (benchmarks/higgs_batching.py: 1.33 down
-            # to 0.57 times, the more audio the slower), and on a GPU nobody has shown that they give the same tokens: a
-            # product of another shape may take another kernel, and round otherwise.
-            batching=Batching.SINGLE,
-            max_batch=1,
+            # to 0.57 times, the more audio the slower), and on a GPU a batch of another size may take another kernel, and
+            # round otherwise. Lanes do not vary.
+            batching=Batching.LANES if lanes else Batching.SINGLE,
+            max_batch=lanes or 1,
             recipe={
                 "weights_sha256": weights_sha256(checkpoint),
                 "config_sha256": hashlib.sha256(config).hexdigest(),
@@ -158,6 +161,7 @@ class HiggsFactory:
                 "tf32": tf32,
                 "device": device.partition(":")[0],
                 **package_versions(PACKAGES, "higgs"),
+                **({"lanes": lanes} if lanes else {}),
             },
         )
         return info, checkpoint

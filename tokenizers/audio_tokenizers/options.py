@@ -29,8 +29,11 @@ def switch(options: Options, name: str) -> bool:
 
 
 def lanes_of(options: Options, device: str) -> int:
-    """The option `lanes`, 0 for single clips. Raises UsageError unless it is null or a number from 0 to MOST_LANES."""
-    value = options["lanes"]
+    """The option `lanes`, 0 for single clips. Raises UsageError unless it is null or a number from 0 to MOST_LANES.
+
+    Options without it, those of a run that was frozen before there were lanes, mean single clips on any device.
+    """
+    value = options.get("lanes", 0)
     if value is None:
         return LANES_ON_GPU if device.startswith("cuda") else 0
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_LANES:

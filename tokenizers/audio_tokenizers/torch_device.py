@@ -12,6 +12,8 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 __all__ = ["check_device_name", "fix_arithmetic", "on_device", "package_versions", "require_device"]
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+SMALLER = "a smaller --max-tokens-per-fragment or --max-duration"
+"""What helps against an out-of-memory error where clips are encoded one at a time."""
 T = TypeVar("T")
 
 
@@ -61,26 +63,27 @@ def fix_arithmetic(*, tf32: bool) -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def on_device(device: str, work: Callable[[], T]) -> T:
-    """`work()`, with errors of the machine as InfrastructureError; all others pass."""
+def on_device(device: str, work: Callable[[], T], smaller: str = SMALLER) -> T:
+    """`work()`, with errors of the machine as InfrastructureError; all others pass.
+
+    `smaller` is what to take where the memory is not enough.
+    """
     try:
         return work()
     except (MemoryError, RuntimeError) as error:
-        trouble = _machine_trouble(error, device)
+        trouble = _machine_trouble(error, device, smaller)
     # Only here, past the except block, are the traceback and the activations in its frames gone.
     _release_memory(device)
     raise trouble
 
 
-def _machine_trouble(error: MemoryError | RuntimeError, device: str) -> InfrastructureError:
+def _machine_trouble(error: MemoryError | RuntimeError, device: str, smaller: str) -> InfrastructureError:
     """What to report if the machine is at fault; raises `error` again if it is not."""
     import torch
 
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(r"allocate memory|ALLOC_FAILED", text):
-        return InfrastructureError(
-            f"out of memory on {device}: take a smaller --max-tokens-per-fragment or --max-duration, or more memory ({text})"
-        )
+        return InfrastructureError(f"out of memory on {device}: take {smaller}, or more memory ({text})")
     if device.startswith("cuda") and re.search(r"cuda|cudnn|cublas|nvrtc", text, re.IGNORECASE):
         return InfrastructureError(f"CUDA failed on {device}; if it does again on this node, exclude the node ({text})")
     raise error
