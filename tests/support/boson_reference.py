@@ -9,28 +9,37 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
-def main(model_dir: str, waves_path: str, codes_path: str) -> None:
+def load(model_dir: Path) -> Any:
+    """Boson's tokenizer of a checkpoint of its layout, on the CPU."""
     warnings.simplefilter("ignore")
     import torch
     from boson_multimodal.audio_processing.higgs_audio_tokenizer import load_higgs_audio_tokenizer
 
     # Its default device is "cuda".
-    tokenizer = load_higgs_audio_tokenizer(model_dir, device="cpu")
+    tokenizer = load_higgs_audio_tokenizer(str(model_dir), device="cpu")
     # Its loader is not strict: a file with other names would leave it with random weights, and us with a false alarm.
-    tokenizer.load_state_dict(torch.load(Path(model_dir) / "model.pth", weights_only=True), strict=True)
+    tokenizer.load_state_dict(torch.load(model_dir / "model.pth", weights_only=True), strict=True)
+    return tokenizer
 
-    def encode(wave: np.ndarray) -> np.ndarray:
-        try:
-            return tokenizer.encode(wave, sr=24000).numpy()
-        except RuntimeError:
-            return np.empty((8, 0), np.int64)
 
+def encode(tokenizer: Any, wave: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Boson's codes [codebooks, frames] of float32 [samples] at 24 kHz; no frames where it refuses the clip."""
+    try:
+        return tokenizer.encode(wave, sr=24000).numpy()
+    except RuntimeError:
+        return np.empty((8, 0), np.int64)
+
+
+def main(model_dir: str, waves_path: str, codes_path: str) -> None:
+    tokenizer = load(Path(model_dir))
     with np.load(waves_path) as waves:
-        codes = {name: encode(waves[name]) for name in waves.files}
+        codes = {name: encode(tokenizer, waves[name]) for name in waves.files}
     np.savez(codes_path, **codes)
 
 

@@ -5,15 +5,28 @@ The strides are the published ones ([8, 5, 4, 2, 3], hop 960), so that each rule
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["RATIOS", "build_hubert_cache", "build_original_layout", "build_transformers_layout", "speech_like"]
+__all__ = [
+    "FULL",
+    "NARROW",
+    "RATIOS",
+    "Widths",
+    "build_hubert_cache",
+    "build_original_layout",
+    "build_transformers_layout",
+    "speech_like",
+    "weights_digest",
+]
 
 RATIOS = [8, 5, 4, 2, 3]
 CODEBOOKS = 8
@@ -22,6 +35,8 @@ HUBERT_KERNELS = [10, 3, 3, 3, 3, 2, 2]
 
 @dataclass(frozen=True)
 class Widths:
+    """How wide each part is."""
+
     dac: int
     acoustic: int
     semantic: int
@@ -42,15 +57,17 @@ class _State:
     """Collects random tensors under boson's names, with variances that keep activations near one."""
 
     def __init__(self, seed: int) -> None:
-        import torch
-
         self.tensors: dict[str, torch.Tensor] = {}
-        self._generator = torch.Generator().manual_seed(seed)
+        # Not torch's generator, which has another way to normals for each instruction set.
+        self._generator = np.random.Generator(np.random.PCG64(seed))
 
     def normal(self, name: str, *shape: int, scale: float = 1.0, mean: float = 0.0) -> torch.Tensor:
         import torch
 
-        self.tensors[name] = torch.randn(shape, generator=self._generator) * scale + mean
+        values = self._generator.standard_normal(shape, dtype=np.float32)
+        values *= np.float32(scale)
+        values += np.float32(mean)
+        self.tensors[name] = torch.from_numpy(values)
         return self.tensors[name]
 
     def linear(self, name: str, outputs: int, inputs: int) -> None:
@@ -76,9 +93,11 @@ class _State:
             if axis == 0
             else ("parametrizations.weight.original0", "parametrizations.weight.original1")
         )
-        tensor = self.normal(f"{name}.{direction}", outputs, inputs, kernel, scale=(inputs * kernel) ** -0.5)
-        size = tensor.norm(dim=[i for i in range(3) if i != axis], keepdim=True)
-        self.tensors[f"{name}.{norm}"] = size * self.normal(f"{name}.{norm}", *size.shape, scale=0.1 * gain, mean=gain)
+        self.normal(f"{name}.{direction}", outputs, inputs, kernel, scale=(inputs * kernel) ** -0.5)
+        shape = [size if i == axis else 1 for i, size in enumerate((outputs, inputs, kernel))]
+        # What it is on average: a sum of the squares would round otherwise on another machine.
+        size = (outputs / shape[0] * inputs / shape[1] * kernel / shape[2] / (inputs * kernel)) ** 0.5
+        self.normal(f"{name}.{norm}", *shape, scale=0.1 * gain * size, mean=gain * size)
         self.normal(f"{name}.bias", outputs, scale=0.1)
 
     def unused(self, name: str, *shape: int) -> None:
@@ -269,8 +288,8 @@ def build_transformers_layout(directory: Path, seed: int = 0) -> Path:
     return directory
 
 
-def build_hubert_cache(hf_home: Path) -> Path:
-    """A Hugging Face cache with the `bosonai/hubert_base` that boson's constructor asks for, of the `full_width` sizes."""
+def build_hubert_cache(hf_home: Path, widths: Widths = FULL) -> Path:
+    """A Hugging Face cache with the `bosonai/hubert_base` that boson's constructor asks for, all zeros."""
     import torch
     from transformers import HubertConfig, HubertModel
 
@@ -279,21 +298,39 @@ def build_hubert_cache(hf_home: Path) -> Path:
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(commit)
     config = HubertConfig(
-        hidden_size=FULL.semantic,
+        hidden_size=widths.semantic,
         num_hidden_layers=2,
-        num_attention_heads=FULL.semantic // 64,
-        intermediate_size=FULL.intermediate,
-        conv_dim=[FULL.hubert_convolutions] * len(HUBERT_KERNELS),
+        num_attention_heads=widths.semantic // 64,
+        intermediate_size=widths.intermediate,
+        conv_dim=[widths.hubert_convolutions] * len(HUBERT_KERNELS),
+        num_conv_pos_embeddings=widths.positions,
+        num_conv_pos_embedding_groups=widths.position_groups,
     )
-    with torch.random.fork_rng():
-        HubertModel(config).save_pretrained(repository / "snapshots" / commit)
+    with torch.device("meta"):  # which draws no random numbers
+        model = HubertModel(config)
+    model.to_empty(device="cpu")
+    for tensor in model.state_dict().values():
+        tensor.zero_()
+    model.save_pretrained(repository / "snapshots" / commit)
     return hf_home
+
+
+def weights_digest(directory: Path) -> str:
+    """Hex SHA-256 of the tensors of model.pth that encoding uses, by name and value: torch.save's bytes differ between
+    versions.
+    """
+    import torch
+
+    state = torch.load(directory / "model.pth", weights_only=True)
+    digest = hashlib.sha256()
+    for name in sorted(name for name in state if not name.startswith(("decoder_", "fc_post"))):
+        digest.update(name.encode())
+        digest.update(state[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def speech_like(samples: int, seed: int = 0) -> Any:
     """float32 [samples] at 24 kHz: gliding harmonics under a syllable envelope, and noise."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     time = np.arange(samples) / 24000
     phase = 2 * np.pi * (120 * time + 15 * np.sin(2 * np.pi * 0.7 * time + rng.uniform(0, 6)))
