@@ -28,7 +28,6 @@ from audio_tokenizers.base import Utterance, Waveform
 from audio_tokenizers.step_audio import FACTORY, StepAudio, merge
 from audio_tokenizers.step_audio_files import Checkpoint, open_checkpoint, read_centres
 from audio_tokenizers.step_audio_frontend import normalize_energy
-from audio_tokenizers.weights import read_tensors
 from benchmarks.common import alternate, encoded, report, speech
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -53,8 +52,9 @@ class Upstream:
         settings = config(layers, 2048)
         self.frontend = WavFrontendOnline(cmvn_file=str(checkpoint.cmvn), **settings["frontend_conf"])
         self.encoder = SANMEncoderChunkOpt(input_size=560, **settings["encoder_conf"]).eval()
-        state = read_tensors(checkpoint.weights, unused=("decoder.", "predictor."))
-        self.encoder.load_state_dict({name.removeprefix("encoder."): tensor for name, tensor in state.items()})
+        state = torch.load(checkpoint.weights, weights_only=True)
+        encoder = {name.removeprefix("encoder."): state[name] for name in state if name.startswith("encoder.")}
+        self.encoder.load_state_dict(encoder)
         self.centres = torch.from_numpy(read_centres(checkpoint))
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -92,8 +93,7 @@ def test_a_tensor_that_nobody_knows_is_named(rewrite, name):
     import torch
 
     key = "encoder.extra.weight" if name == BICODEC else "wav2vec2.encoder.extra.weight"
-    message = refusal(rewrite(name, {key: torch.zeros(2)}), name)
-    assert "do not belong there, first encoder.extra.weight" in message
+    assert f"1 unknown: {key}" in refusal(rewrite(name, {key: torch.zeros(2)}), name)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,26 @@ def test_wav2vec2_may_be_saved_without_its_head(built, rewrite):
         return {name.removeprefix("wav2vec2."): state[name] for name in state if name.startswith("wav2vec2.")}
 
     assert np.array_equal(tokens(rewrite(WAV2VEC2, {}, strip)), tokens(built))
+
+
+def test_a_fine_tuned_wav2vec2_is_taken(built, rewrite, caplog, monkeypatch):
+    """With the head of another task beside it, or what a trainer keeps; the line in the log says what is not used."""
+    import torch
+
+    monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+    caplog.set_level(logging.INFO, "tar2tokens")
+    head = {"lm_head.weight": torch.zeros(2, 32), "lm_head.bias": torch.zeros(2)}
+    directory = rewrite(WAV2VEC2, head, lambda state: {"state_dict": state, "epoch": 3})
+    assert np.array_equal(tokens(directory), tokens(built))
+    assert [record.message for record in caplog.records] == [f"{directory / WAV2VEC2}: not used: epoch, state_dict.lm_head"]
+
+
+def test_two_tensors_for_one_place_are_an_error(rewrite):
+    """With and without the prefix: nobody can know which of them is meant."""
+    import torch
+
+    name = "encoder.layers.0.layer_norm.bias"
+    assert f"wav2vec2.{name} and {name}" in refusal(rewrite(WAV2VEC2, {name: torch.zeros(32)}), WAV2VEC2)
 
 
 def test_mel_filters_in_the_file_are_used(built, rewrite):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,24 @@ def test_weights_that_do_not_fit_are_named(changed, caplog, capfd, codec, how, m
     with pytest.raises(ModelFilesError, match=message):
         FACTORY.load(options(changed(codec, how)), "cpu")
     assert (caplog.text, *capfd.readouterr()) == ("", "", "")
+
+
+def test_what_lies_beside_the_codec_is_a_line_in_the_log(models, changed, caplog, capfd, monkeypatch):
+    """A head that was trained on top of it changes no token."""
+    monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+    caplog.set_level(logging.INFO, "tar2tokens")
+    folder = changed("xcodec", lambda state: state | {"classifier.weight": state["fc.bias"].clone()})
+    expected = FACTORY.load(options(models["xcodec"]), "cpu").encode([CLIP])[0]
+    assert np.array_equal(FACTORY.load(options(folder), "cpu").encode([CLIP])[0], expected)
+    assert [record.message for record in caplog.records] == [f"{folder / 'model.safetensors'}: not used: classifier"]
+    assert tuple(capfd.readouterr()) == ("", "")
+
+
+def test_a_weight_norm_in_both_spellings_is_ambiguous(changed):
+    """Transformers would take one of them, whichever comes last."""
+    folder = changed("encodec", lambda state: state | {renamed(name): tensor + 1 for name, tensor in state.items()})
+    with pytest.raises(ModelFilesError, match=r"expected one tensor for encoder\.\S+\.weight_g, found \S+ and \S+: delete"):
+        FACTORY.load(options(folder), "cpu")
 
 
 def test_an_untrained_model_is_refused(tmp_path):

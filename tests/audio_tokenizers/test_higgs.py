@@ -155,7 +155,9 @@ def test_the_transformers_layout_gives_the_tokens_of_the_original(original, back
     state |= {k: v for k, v in file.items() if k.startswith(f"{positional}.parametrizations")}
     lacking = model.load_state_dict(state, strict=False)
     assert not lacking.unexpected_keys
-    assert {key.split(".")[0] for key in lacking.missing_keys} == {"acoustic_decoder", "decoder_semantic", "fc1", "fc2"}
+    mask = "semantic_model.masked_spec_embed"
+    parts = {key.split(".")[0] for key in lacking.missing_keys if key != mask}
+    assert parts == {"acoustic_decoder", "decoder_semantic", "fc1", "fc2"}
     model.eval().save_pretrained(tmp_path, max_shard_size=shard_size)
     assert (tmp_path / "model.safetensors").exists() == (shard_size == "1GB")
     converted = FACTORY.load(options(tmp_path), "cpu")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -102,33 +104,64 @@ def test_a_missing_tensor_is_an_error_under_its_name_in_the_file(rewrite, layout
 @pytest.mark.parametrize(
     ("layout", "name"),
     [
-        ("original", "decoder_3.weight"),
-        ("original", "fc.weight"),
         ("original", "quantizer.vq.layers.8.project_in.weight"),
         ("original", "quantizer.vq.layers.0.codebook.embed"),
         ("original", "encoder_semantic.conv.weight"),
-        ("original", "encoder.block.0.weight"),
+        ("original", "encoder.block.3.weight"),
         ("original", "semantic_model.encoder.layers.2.layer_norm.bias"),
-        ("transformers", "fc_prior.weight"),
+        ("original", "module.semantic_model.encoder.extra"),
         ("transformers", "acoustic_encoder.extra"),
-        ("transformers", "acoustic_model.quantizer.weight"),
+        ("transformers", "quantizer.quantizers.8.project_in.weight"),
     ],
 )
-def test_a_surplus_tensor_is_an_error_under_its_name_in_the_file(rewrite, layout, name):
+def test_a_surplus_tensor_below_a_used_module_is_an_error_under_its_name_in_the_file(rewrite, layout, name):
     """A name that nothing takes means that this is another network, or a spelling that would be ignored."""
     import torch
 
-    message = refusal(rewrite(layout, {name: torch.ones(3)}))
-    assert "unknown" in message
-    assert name in message
+    assert f"1 unknown: {name}" in refusal(rewrite(layout, {name: torch.ones(3)}))
+
+
+def test_a_weight_beside_its_own_norm_is_an_error(rewrite):
+    """One of them was meant to be replaced by the other."""
+    import torch
+
+    message = refusal(rewrite("original", {"encoder.block.0.weight": torch.ones(4, 1, 7)}))
+    assert "encoder.block.0.weight_g and encoder.block.0.weight" in message
+
+
+def test_what_a_trainer_saved_is_taken(built, rewrite, caplog, monkeypatch):
+    """A tokenizer that was trained on, with its discriminator, optimizer and prefix, gives the tokens of its weights."""
+    import torch
+
+    monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+    caplog.set_level(logging.INFO, "tar2tokens")
+    state = {f"module.{name}": tensor for name, tensor in read(built["original"] / "model.pth").items()}
+    state["module.discriminator.weight"] = torch.ones(1)
+    directory = rewrite("original", {})
+    torch.save({"model": state, "optimizer": {"state": {}}}, directory / "model.pth")
+    assert np.array_equal(tokens(directory), tokens(built["original"]))
+    expected = f"{directory / 'model.pth'}: not used: model.module.discriminator, optimizer"
+    assert [record.message for record in caplog.records] == [expected]
+
+
+def test_a_config_of_a_model_that_was_trained_on_is_taken(built, rewrite):
+    """Its HuBERT has what masks spans in training, which plays no part in encoding, whether the file has it or not."""
+    config = json.loads((built["transformers"] / "config.json").read_text())
+    assert config["semantic_model_config"]["mask_time_prob"] > 0
+    assert "semantic_model.masked_spec_embed" in read(built["transformers"] / "model.safetensors")
+    untrained = rewrite("transformers", {"semantic_model.masked_spec_embed": None})
+    config["semantic_model_config"]["mask_time_prob"] = 0.0
+    (untrained / "config.json").write_text(json.dumps(config))
+    assert np.array_equal(tokens(built["transformers"]), tokens(untrained))
 
 
 def test_at_most_five_names_of_each_kind_are_listed(rewrite):
     """A wholly foreign file is one readable line."""
     import torch
 
-    message = refusal(rewrite("original", {f"foreign.{i}": torch.ones(1) for i in range(9)}))
-    assert "9 unknown: foreign.0, foreign.1, foreign.2, foreign.3, foreign.4, ..." in message
+    message = refusal(rewrite("original", {f"encoder.foreign.{i}": torch.ones(1) for i in range(9)}))
+    assert "9 unknown: encoder.foreign.0, " in message
+    assert message.endswith("encoder.foreign.4, ...")
 
 
 @pytest.mark.parametrize(("layout", "name"), [("original", "fc_prior.weight"), ("transformers", "fc.weight")])
@@ -156,10 +189,13 @@ def test_an_untrained_codebook_is_an_error(rewrite):
     assert "quantizer.vq.layers.5._codebook.inited" in message
 
 
-def test_known_tensors_that_encoding_does_not_use_may_be_there_or_not(built, rewrite):
+def test_known_tensors_that_encoding_does_not_use_may_be_there_or_not(built, rewrite, tmp_path):
     """A decoder, a training mask and the stray fc1 of the published file do not change a token, nor does their absence."""
     import torch
 
+    mask = {"semantic_model.masked_spec_embed": None}
+    assert np.array_equal(tokens(rewrite("transformers", mask)), tokens(built["transformers"]))
+    shutil.rmtree(tmp_path / "model")
     expected = tokens(built["original"])
     unused = ("decoder_2.", "decoder_semantic.", "fc_post", "semantic_model.masked_spec_embed")
     names = [name for name in read(built["original"] / "model.pth") if name.startswith(unused)]
@@ -197,14 +233,14 @@ def test_weights_of_half_precision_are_computed_in_float32(built, rewrite):
 
 
 def test_a_pickle_that_is_no_state_dict_is_refused(built, tmp_path):
-    """A training checkpoint nests its weights; code in a pickle is never run."""
+    """Another dictionary, or a list, holds none of the weights."""
     import torch
 
     directory = shutil.copytree(built["original"], tmp_path / "model")
-    torch.save({"model": {"weight": torch.ones(1)}}, directory / "model.pth")
+    torch.save([torch.ones(1)], directory / "model.pth")
     assert "state dict" in refusal(directory)
-    torch.save({"weight": Path("/")}, directory / "model.pth")
-    assert "cannot be read" in refusal(directory)
+    torch.save({"weight": torch.ones(1)}, directory / "model.pth")
+    assert "1 missing: encoder.block.0.weight" in refusal(directory)
 
 
 def test_a_hubert_that_the_shapes_do_not_determine_is_refused(rewrite):

@@ -191,10 +191,9 @@ def test_a_normalisation_that_does_not_fit_is_refused(directory, text, expected)
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"encoder__encoders0__0__norm1__weight": None}, "missing, first encoder.encoders0.0.norm1.weight"),
+        ({"encoder__encoders0__0__norm1__weight": None}, "1 missing: encoder.encoders0.0.norm1.weight"),
         ({"encoder__after_norm__bias": None}, "encoder.after_norm.bias"),
-        ({"encoder__encoders__1__norm1__weight": "tensor"}, "do not belong there, first encoder.encoders.1.norm1.weight"),
-        ({"bias_encoder__weight": "tensor"}, "bias_encoder.weight"),
+        ({"encoder__encoders__1__norm1__weight": "tensor"}, "1 unknown: encoder.encoders.1.norm1.weight"),
         ({"encoder__encoders__0__feed_forward__w_1__bias": "tensor"}, "[3] instead of [64]"),
     ],
 )
@@ -217,6 +216,34 @@ def test_the_recognisers_own_weights_may_be_there_or_not(built, directory):
     assert {name.split(".")[0] for name in others} == {"decoder", "predictor"}
     rewrite(directory, **{name.replace(".", "__"): None for name in others})
     FACTORY.load(OPTIONS | {"model_path": str(directory)}, "cpu")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 7, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}},
+        lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {**state, "bias_encoder.weight_ih_l0": state["predictor.cif_output.weight"]},
+    ],
+)
+def test_what_funasrs_loader_takes_is_taken(built, directory, wrap):
+    """Its trainer keeps the state dict beside an optimizer, data-parallel training puts `module.` before each name."""
+    import torch
+
+    state = torch.load(built / WEIGHTS, weights_only=True)
+    torch.save(wrap(state), directory / WEIGHTS)
+    loaded = FACTORY.load(OPTIONS | {"model_path": str(directory)}, "cpu")
+    for name, tensor in loaded._encoder._encoder.state_dict().items():
+        assert torch.equal(tensor, state[f"encoder.{name}"])
+
+
+def test_a_tensor_with_and_without_a_prefix_is_ambiguous(directory):
+    """FunASR's loader would take the one with the prefix, and say nothing."""
+    import torch
+
+    rewrite(directory, module__encoder__after_norm__bias=torch.ones(512))
+    names = "encoder.after_norm.bias and module.encoder.after_norm.bias"
+    assert f"found {names}: delete" in refused_at_load(directory)
 
 
 def test_more_layers_than_the_config_says_are_refused(directory):

@@ -32,7 +32,6 @@ HEADS_TIMES_SIZE = 512
 BIAS = 0.02
 """Small: what all frames have in common would give them all the same token."""
 KERNELS = [10, 3, 3, 3, 3, 2, 2]
-STRIDES = [5, 2, 2, 2, 2, 2, 2]
 
 
 class _State:
@@ -276,32 +275,21 @@ BICODEC_CONFIG: dict[str, Any] = {
         },
     }
 }
-WAV2VEC2_CONFIG: dict[str, Any] = {
-    "architectures": ["Wav2Vec2ForPreTraining"],
-    "model_type": "wav2vec2",
+WAV2VEC2_SHAPE: dict[str, Any] = {
     "hidden_size": HIDDEN,
     "intermediate_size": INTERMEDIATE,
     "num_hidden_layers": LAYERS,
     "num_attention_heads": 4,
-    "hidden_act": "gelu",
-    "feat_extract_activation": "gelu",
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-    "conv_bias": True,
     "conv_dim": [WAV2VEC2_CONVOLUTIONS] * len(KERNELS),
-    "conv_kernel": KERNELS,
-    "conv_stride": STRIDES,
-    "num_feat_extract_layers": len(KERNELS),
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
-    "layer_norm_eps": 1e-05,
-    "apply_spec_augment": True,
-    "mask_time_prob": 0.075,
-    "num_codevector_groups": 2,
     "num_codevectors_per_group": 4,
     "codevector_dim": 8,
     "proj_codevector_dim": 8,
-    "vocab_size": 32,
+    # What makes it XLSR-53, where the defaults of the class are those of the first wav2vec2.
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
 }
 PREPROCESSOR_CONFIG: dict[str, Any] = {
     "do_normalize": True,
@@ -318,6 +306,7 @@ def build_spark_tts(directory: Path, seed: int = 0) -> Path:
     """Write config.yaml, BiCodec/ and wav2vec2-large-xlsr-53/ (26 MB); the LLM/ of the real one is not there."""
     import torch
     from safetensors.torch import save_file
+    from transformers import Wav2Vec2Config
 
     bicodec, wav2vec2 = directory / "BiCodec", directory / "wav2vec2-large-xlsr-53"
     for folder in (bicodec, wav2vec2):
@@ -331,7 +320,8 @@ def build_spark_tts(directory: Path, seed: int = 0) -> Path:
     torch.save(state.tensors, wav2vec2 / "pytorch_model.bin")
     (directory / "config.yaml").write_text(yaml.safe_dump(ROOT_CONFIG))
     (bicodec / "config.yaml").write_text(yaml.safe_dump(BICODEC_CONFIG))
-    (wav2vec2 / "config.json").write_text(json.dumps(WAV2VEC2_CONFIG, indent=1))
+    config = Wav2Vec2Config(architectures=["Wav2Vec2ForPreTraining"], **WAV2VEC2_SHAPE)
+    (wav2vec2 / "config.json").write_text(json.dumps(config.to_dict(), indent=1))
     (wav2vec2 / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR_CONFIG, indent=1))
     return directory
 

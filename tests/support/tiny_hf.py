@@ -1,6 +1,7 @@
 """Small random checkpoints of the codecs that transformers has, written by its own save_pretrained.
 
 Strides, rates and numbers of codebooks are the published ones, so that each rule about lengths is the published one too.
+Beside those only widths are set: all else is the default of the config's class, as in files that people have trained.
 """
 
 from __future__ import annotations
@@ -31,11 +32,9 @@ def _mimi(**changes: Any) -> Any:
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
-        "head_dim": 16,
         "intermediate_size": 64,
         "codebook_dim": 16,
         "vector_quantization_hidden_dimension": 16,
-        "num_quantizers": 32,
         "upsample_groups": 32,
         "codebook_size": 256,
     }
@@ -45,20 +44,14 @@ def _mimi(**changes: Any) -> Any:
 def _dac(**changes: Any) -> Any:
     from transformers import DacConfig, DacModel
 
-    small = {
-        "encoder_hidden_size": 4,
-        "decoder_hidden_size": 32,
-        "downsampling_ratios": [2, 4, 8, 8],
-        "n_codebooks": 9,
-        "sampling_rate": 44100,
-    }
+    small = {"encoder_hidden_size": 4, "decoder_hidden_size": 32, "sampling_rate": 44100}
     return DacModel(DacConfig(**small | changes))
 
 
 def _encodec(**changes: Any) -> Any:
     from transformers import EncodecConfig, EncodecModel
 
-    small = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "num_lstm_layers": 1, "codebook_size": 1024}
+    small = {"num_filters": 4, "hidden_size": 16}
     return EncodecModel(EncodecConfig(**small | changes))
 
 
@@ -69,7 +62,6 @@ def _xcodec(**changes: Any) -> Any:
         "encoder_hidden_size": 4,
         "downsampling_ratios": [8, 5, 4, 2],
         "decoder_hidden_size": 64,
-        "upsampling_ratios": [8, 5, 4, 2],
         "hidden_size": 32,
     }
     parts = {

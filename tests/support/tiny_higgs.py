@@ -248,7 +248,10 @@ def build_original_layout(directory: Path, seed: int = 0, *, full_width: bool = 
 
 
 def build_transformers_layout(directory: Path, seed: int = 0) -> Path:
-    """Write config.json and model.safetensors (3 MB) with transformers' own save_pretrained."""
+    """Write config.json and model.safetensors (3 MB) with transformers' own save_pretrained.
+
+    Beside the published strides and bandwidths only widths are set; all else is the default of the config's class.
+    """
     import torch
     from transformers import DacConfig, HiggsAudioV2TokenizerConfig, HiggsAudioV2TokenizerModel, HubertConfig
 
@@ -256,9 +259,7 @@ def build_transformers_layout(directory: Path, seed: int = 0) -> Path:
         "encoder_hidden_size": 4,
         "downsampling_ratios": RATIOS,
         "decoder_hidden_size": 64,
-        "upsampling_ratios": RATIOS,
         "hidden_size": 32,
-        "sampling_rate": 24000,
     }
     semantic = HubertConfig(
         hidden_size=32,
@@ -268,12 +269,9 @@ def build_transformers_layout(directory: Path, seed: int = 0) -> Path:
         conv_dim=[16] * 7,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
-        mask_time_prob=0.0,
     )
     config = HiggsAudioV2TokenizerConfig(
         target_bandwidths=[0.5, 1, 1.5, 2],
-        sample_rate=24000,
-        codebook_size=1024,
         codebook_dim=16,
         acoustic_model_config=DacConfig(**acoustic).to_dict(),
         semantic_model_config=semantic.to_dict(),

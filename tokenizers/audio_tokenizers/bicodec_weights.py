@@ -1,59 +1,56 @@
-"""Weights of Spark-TTS into the encoders of BiCodec and wav2vec2, strictly.
+"""Weights of Spark-TTS into the encoders of BiCodec and wav2vec2.
 
-Upstream prints the names of missing and surplus tensors and goes on with random ones. Here each tensor that encoding needs
-must be there, with its shape, and each name must be a known one.
+Upstream prints the names of missing and surplus tensors and goes on with random ones. Here weights.py judges what fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils import parametrize
 
 from audio_tokenizers.bicodec_files import ATTENTION, MIXED_LAYERS, BiCodecCheckpoint
 from audio_tokenizers.bicodec_model import BiCodecEncoder, mel_transform
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.weights import load_strictly, read_tensors
+from audio_tokenizers.weights import Naming, Weights
 
 __all__ = ["load_bicodec", "load_wav2vec2"]
 
-UNUSED = (
-    # All that lies behind the quantizers, and the way back from them.
-    *("decoder.", "prenet.", "postnet.", "quantizer.out_project.", "quantizer.cluster_size"),
-    *("speaker_encoder.project.", "speaker_encoder.quantizer.project_out."),
-    # ECAPA's way on to a speaker embedding.
-    *(f"speaker_encoder.speaker_encoder.{part}." for part in ("pool", "bn", "linear")),
-)
-MEL = "mel_transformer."
+MEL = "mel_transformer"
 """The window and the mel filters, which the published file lacks; upstream takes them from a file that has them."""
-PREFIX = "wav2vec2."
-"""Of all names in a file that was saved with its pretraining head, as the published one was."""
-PRETRAINING = ("quantizer.", "project_q.", "project_hid.")
-POSITIONAL_CONVOLUTION = "encoder.pos_conv_embed.conv"
-WEIGHT_NORM_LEAVES = (
-    ("weight_g", "weight_v"),
-    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+ENCODERS = Naming(
+    parts=("encoder", "quantizer", "speaker_encoder", MEL),
+    unneeded="|".join(
+        (
+            # All that lies behind the quantizers, and the way back from them.
+            *(r"decoder\.", r"prenet\.", r"postnet\.", r"quantizer\.out_project\.", r"quantizer\.cluster_size"),
+            *(r"speaker_encoder\.project\.", r"speaker_encoder\.quantizer\.project_out\."),
+            # ECAPA's way on to a speaker embedding.
+            r"speaker_encoder\.speaker_encoder\.(pool|bn|linear)\.",
+        )
+    ),
 )
-"""(norm, direction) as torch.nn.utils.weight_norm spells them, and as parametrizations.weight_norm there does."""
+WAV2VEC2_PARTS = ("feature_extractor", "feature_projection", "encoder")
+WAV2VEC2_PREFIX = "wav2vec2."
+"""Of a file that was saved with the head of a task, such as pretraining or CTC."""
+PRETRAINING = r"quantizer\.|project_q\.|project_hid\."
+"""The head of the published file."""
+POSITIONAL_CONVOLUTION = "encoder.pos_conv_embed.conv"
 
 
 def load_bicodec(checkpoint: BiCodecCheckpoint, device: str) -> tuple[BiCodecEncoder, Any]:
     """The encoders and the mel transform, in float32 on `device`. Raises ModelFilesError on whatever does not fit."""
-    path = checkpoint.bicodec_weights
-    state = read_tensors(path, unused=UNUSED)
+    weights = Weights([checkpoint.bicodec_weights], ENCODERS, str(checkpoint.configs[1])).read()
+    weights.merge_weight_norms({})
     mel = mel_transform(checkpoint.mel)
-    mel_state = {name.removeprefix(MEL): state.pop(name) for name in list(state) if name.startswith(MEL)}
-    if mel_state:
-        load_strictly(mel, mel_state, path)
-    _merge_weight_norm(state, "quantizer.in_project", 0, path)
     with torch.device("meta"):
         model = BiCodecEncoder(checkpoint.encoder, checkpoint.codebook_size, checkpoint.codebook_dim, checkpoint.speaker)
-    _fill(model, state, path, device)
-    return model, mel.to(device)
+    parts = torch.nn.ModuleDict(dict(model.named_children()))
+    if any(name.startswith(f"{MEL}.") for name in weights.tensors):
+        parts[MEL] = mel
+    weights.fill(parts)
+    return model.eval().to(device), mel.to(device)
 
 
 def load_wav2vec2(checkpoint: BiCodecCheckpoint, device: str) -> Any:  # noqa: ANN401 - its modules have no types
@@ -64,16 +61,15 @@ def load_wav2vec2(checkpoint: BiCodecCheckpoint, device: str) -> Any:  # noqa: A
     from huggingface_hub.errors import StrictDataclassError
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    path = checkpoint.wav2vec2_weights
     needed = MIXED_LAYERS[-1]
-    inner = (
-        *("masked_spec_embed", "encoder.layer_norm."),
-        *(f"encoder.layers.{layer}." for layer in range(needed, checkpoint.wav2vec2_layers)),
+    upper = "|".join(str(layer) for layer in range(needed, checkpoint.wav2vec2_layers))
+    naming = Naming(
+        parts=WAV2VEC2_PARTS,
+        prefixes=(WAV2VEC2_PREFIX,),
+        unneeded=rf"masked_spec_embed$|encoder\.layer_norm\.|encoder\.layers\.({upper})\.|{PRETRAINING}",
     )
-    state = read_tensors(path, unused=(*inner, *(PREFIX + name for name in inner), *PRETRAINING))
-    if all(name.startswith(PREFIX) for name in state):
-        state = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
-    _merge_weight_norm(state, POSITIONAL_CONVOLUTION, 2, path)
+    weights = Weights([checkpoint.wav2vec2_weights], naming, str(checkpoint.configs[2])).read()
+    weights.merge_weight_norms({POSITIONAL_CONVOLUTION: 2})
     try:
         config = Wav2Vec2Config.from_dict({**checkpoint.wav2vec2, "num_hidden_layers": needed})
         config._attn_implementation = ATTENTION  # noqa: SLF001 - there is no public way for a model without files
@@ -88,27 +84,5 @@ def load_wav2vec2(checkpoint: BiCodecCheckpoint, device: str) -> Any:  # noqa: A
     positional = model.get_submodule(POSITIONAL_CONVOLUTION)
     if parametrize.is_parametrized(positional, "weight"):
         parametrize.remove_parametrizations(positional, "weight")
-    _fill(model, state, path, device)
-    return model
-
-
-def _fill(model: torch.nn.Module, state: Mapping[str, Tensor], path: Path, device: str) -> None:
-    """Give a model without storage its place on `device` and its weights; all its tensors must be in `state`."""
-    model.to_empty(device=device)
-    load_strictly(model, state, path)
-    model.eval().requires_grad_(requires_grad=False)
-
-
-def _merge_weight_norm(state: dict[str, Tensor], module: str, axis: int, path: Path) -> None:
-    """Replace the norm and direction of `module` by its weight. What is no pair stays, and does not fit the model."""
-    for norm_leaf, direction_leaf in WEIGHT_NORM_LEAVES:
-        norm, direction = state.get(f"{module}.{norm_leaf}"), state.get(f"{module}.{direction_leaf}")
-        if norm is None or direction is None:
-            continue
-        shape = [size if i == axis else 1 for i, size in enumerate(direction.shape)]
-        if list(norm.shape) != shape:
-            raise ModelFilesError(f"{path}: expected {module}.{norm_leaf} of shape {shape}, found {list(norm.shape)}")
-        del state[f"{module}.{norm_leaf}"], state[f"{module}.{direction_leaf}"]
-        # The function behind both spellings of torch's weight norm: merging once must not round otherwise than
-        # upstream's removal of it. There is no public name for it.
-        state[f"{module}.weight"] = torch._weight_norm(direction.float(), norm.float(), axis)  # noqa: SLF001
+    weights.fill(model)
+    return model.to(device)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.s3_onnx import Mel, S3Variant
-from audio_tokenizers.weights import load_strictly
+from audio_tokenizers.weights import Naming, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ HEAD = 64
 """Channels of an attention head, in every Whisper."""
 MOST_ROWS = 16384
 """Tokens that pass through the layers at once: under 1 GB of activations, and over five minutes of audio."""
+MODEL = Naming(parts=("encoder", "quantizer"))
 BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.")
 
 
@@ -180,8 +181,7 @@ def _load(path: Path, variant: S3Variant) -> Any:  # noqa: ANN401 - its modules 
     else:
         name = "speech_tokenizer_v1_25hz" if variant.rate == 25 else "speech_tokenizer_v1"
         model = S3Tokenizer(name, ModelConfig(**sizes))
-    load_strictly(model, state, path)
-    model.eval().requires_grad_(False)
+    Weights([path], MODEL, "the class of s3tokenizer").take(state).fill(model)
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
             # The same numbers with the input channels outermost, as in the file: MKL is 5 % faster so.

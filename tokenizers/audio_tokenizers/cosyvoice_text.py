@@ -6,6 +6,7 @@ The reference is the frontend and language model of github.com/FunAudioLLM/CosyV
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,14 +19,20 @@ from audio_tokenizers.model_files import files_sha256
 from audio_tokenizers.options import model_path_of
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, on_device, package_versions
-from audio_tokenizers.weights import read_tensors
+from audio_tokenizers.weights import Naming, Weights
 
 __all__ = ["FACTORY", "CosyVoiceText", "CosyVoiceTextFactory"]
 
 PACKAGES = ("torch", "tiktoken")
 SAMPLE_RATE = 16000
 TABLE = "text_embedding.weight"
-LATER_KEYS = "llm.model."
+EMBEDDING = Naming(
+    parts=("text_embedding",),
+    # The rest of upstream's TransformerLM.
+    unneeded=r"(text_encoder|text_encoder_affine_layer|llm_embedding|llm|llm_decoder|speech_embedding|"
+    r"spk_embed_affine_layer)\.",
+)
+LATER = re.compile(r"(.*\.)?llm\.model\.")
 """How the keys of CosyVoice 2 and 3 begin, whose language model is Qwen's."""
 
 
@@ -58,18 +65,18 @@ class CosyVoiceText:
 
 def _read_table(checkpoint: Checkpoint) -> npt.NDArray[np.float32]:
     """float32 [rows, width] from llm.pt, of which nothing else leaves the disk."""
-    path, shape = checkpoint.weights, [checkpoint.rows, checkpoint.width]
-    state = read_tensors(path)
-    table = state.get(TABLE)
-    if table is None:
-        later = any(name.startswith(LATER_KEYS) for name in state)
-        found = "those of CosyVoice 2 or 3" if later else f"{len(state)} others, first {', '.join(sorted(state)[:3])}"
-        raise ModelFilesError(f"{path}: expected the tensor {TABLE} of CosyVoice 1, found {found}. {NOT_LATER}")
-    if list(table.shape) != shape or not table.is_floating_point():
-        found = f"{table.dtype} {list(table.shape)}"
-        raise ModelFilesError(f"{path}: expected {TABLE} of floats {shape} as {checkpoint.config.name} says, found {found}")
-    # A copy: the file may go while a run lasts.
-    return np.array(table.float().numpy())
+    import torch
+
+    weights = Weights([checkpoint.weights], EMBEDDING, str(checkpoint.config)).read()
+    if TABLE not in weights.tensors and any(LATER.match(name) for name in weights.names):
+        raise ModelFilesError(
+            f"{checkpoint.weights}: expected the tensor {TABLE} of CosyVoice 1, found those of CosyVoice 2 or 3. {NOT_LATER}"
+        )
+    with torch.device("meta"):
+        model = torch.nn.ModuleDict({"text_embedding": torch.nn.Embedding(checkpoint.rows, checkpoint.width)})
+    weights.fill(model)
+    table: npt.NDArray[np.float32] = weights.tensors[TABLE].numpy()
+    return table
 
 
 class CosyVoiceTextFactory:

@@ -1,8 +1,7 @@
 """Codecs of transformers, loaded strictly, and the one call that each has for each direction.
 
 transformers renames what its older versions called otherwise (weight norms, Mimi's halves), and then only warns of a
-missing tensor, which stays random. Here each tensor that the direction needs must be there, with its shape, and none may
-be left over.
+missing tensor, which stays random. Here its report is judged as weights.py judges any file.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.hf_files import Checkpoint
+from audio_tokenizers.weights import Naming, Weights, counted
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,22 @@ changed before."""
 
 CLASSES = {"mimi": "MimiModel", "dac": "DacModel", "encodec": "EncodecModel", "xcodec": "XcodecModel"}
 Direction = Literal["encode", "decode"]
-# Names of transformers' models, and of Mimi's before 5.2x too. A training mask counts as unneeded both ways.
+USED: Mapping[Direction, Mapping[str, tuple[str, ...]]] = {
+    "encode": {
+        "mimi": ("encoder", "encoder_transformer", "downsample", "quantizer"),
+        "dac": ("encoder", "quantizer"),
+        "encodec": ("encoder", "quantizer"),
+        "xcodec": ("acoustic_encoder", "encoder_semantic", "semantic_model", "fc", "quantizer"),
+    },
+    "decode": {
+        "mimi": ("decoder", "decoder_transformer", "upsample", "quantizer"),
+        "dac": ("decoder", "quantizer"),
+        "encodec": ("decoder", "quantizer"),
+        "xcodec": ("acoustic_decoder", "fc2", "quantizer"),
+    },
+}
+"""Modules that the direction needs, by their names in the model, and in files of Mimi, which keep older ones."""
+# The other half, and what is below a used module and not needed, such as what masks spans in training.
 UNNEEDED: Mapping[Direction, Mapping[str, str]] = {
     "encode": {
         "mimi": r"(decoder|decoder_transformer|upsample)\.|quantizer\.\w+\.output_proj\.",
@@ -44,14 +59,6 @@ UNNEEDED: Mapping[Direction, Mapping[str, str]] = {
         "xcodec": r"(acoustic_encoder|encoder_semantic|decoder_semantic|semantic_model|fc|fc1)\.",
     },
 }
-PARTS: Mapping[Direction, tuple[str, ...]] = {
-    "encode": ("decoder", "decoder_transformer", "upsample", "acoustic_decoder", "decoder_semantic", "fc1", "fc2"),
-    "decode": (
-        *("encoder", "encoder_transformer", "downsample", "acoustic_encoder", "encoder_semantic", "semantic_model"),
-        *("decoder_semantic", "fc", "fc1"),
-    ),
-}
-"""Modules that the direction does not need, and that need no memory therefore."""
 SILENCED = "_keys_to_ignore_on_load_unexpected"
 CODEBOOK = re.compile(r"\.codebook\.(embed|embed_sum|weight)$")
 UNTRAINED_FLAG = re.compile(r"\.codebook\.(inited|initialized)$")
@@ -73,6 +80,12 @@ def load_model(checkpoint: Checkpoint, device: str, direction: Direction) -> Any
     model_class: Any = type(
         base.__name__, (base,), {"_keys_to_ignore_on_load_unexpected": None, "__module__": base.__module__}
     )
+    naming = Naming(
+        parts=USED[direction][checkpoint.model_type],
+        prefixes=(f"{base.base_model_prefix}.",),
+        unneeded=UNNEEDED[direction][checkpoint.model_type],
+    )
+    weights = Weights(checkpoint.weights, naming, f"{checkpoint.config_path} as a {checkpoint.model_type}").read_names()
     try:
         config = base.config_class.from_pretrained(checkpoint.directory, local_files_only=True)
         for part in (config, getattr(config, "semantic_model_config", None)):
@@ -91,10 +104,10 @@ def load_model(checkpoint: Checkpoint, device: str, direction: Direction) -> Any
     except (StrictDataclassError, SafetensorError, TypeError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ModelFilesError(f"{checkpoint.config_path}: transformers cannot load this ({reason})") from None
-    _check_report(checkpoint, report, re.compile(UNNEEDED[direction][checkpoint.model_type]))
-    _check_codebooks(checkpoint, model)
-    for part in PARTS[direction]:
-        if part in model._modules:  # noqa: SLF001 - Mimi has deprecated properties of such names
+    _judge(weights, report)
+    _check_codebooks(checkpoint, weights, model)
+    for part, _ in list(model.named_children()):
+        if part not in naming.parts:
             setattr(model, part, None)
     for module in model.modules():
         # Else each call would compute the weights of EnCodec and of HuBERT's position convolution anew, to the same values.
@@ -142,42 +155,35 @@ def _no_silence(model_class: type) -> Iterator[None]:
             setattr(item, SILENCED, patterns)
 
 
-def _check_report(checkpoint: Checkpoint, report: Mapping[str, Any], unneeded: re.Pattern[str]) -> None:
-    """Raise ModelFilesError if from_pretrained's `report` names a tensor that is not `unneeded`."""
-    misshapen = {name: f" {list(found)} instead of {list(wanted)}" for name, found, wanted in report["mismatched_keys"]}
-    problems = list(report.get("error_msgs") or [])
-    for kind, names in (
-        ("missing", set(report["missing_keys"]) - misshapen.keys()),
-        ("unknown", set(report["unexpected_keys"])),
-        ("of another shape", misshapen.keys()),
-    ):
-        if found := sorted(name + misshapen.get(name, "") for name in names if not unneeded.match(name)):
-            problems.append(f"{len(found)} {kind}: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}")
-    if problems:
-        raise _misfit(checkpoint, "; ".join(problems))
+def _judge(weights: Weights, report: Mapping[str, Any]) -> None:
+    """Raise ModelFilesError if from_pretrained's `report` has a tensor that is used and does not fit."""
+    misshapen = {name: f"{list(found)} instead of {list(wanted)}" for name, found, wanted in report["mismatched_keys"]}
+    weights.judge(
+        missing=[name for name in set(report["missing_keys"]) - misshapen.keys() if weights.place(name) == "used"],
+        unknown=[name for name in report["unexpected_keys"] if weights.place(name) in ("used", "unknown")],
+        misshapen={name: difference for name, difference in misshapen.items() if weights.place(name) == "used"},
+    )
+    if errors := list(report.get("error_msgs") or []):
+        raise weights.misfit("; ".join(map(str, errors)))
+    weights.tell()
 
 
-def _misfit(checkpoint: Checkpoint, problem: str) -> ModelFilesError:
-    file = checkpoint.weights[0] if len(checkpoint.weights) == 1 else checkpoint.directory
-    return ModelFilesError(f"{file}: does not fit {checkpoint.config_path} as a {checkpoint.model_type}: {problem}")
-
-
-def _check_codebooks(checkpoint: Checkpoint, model: Any) -> None:  # noqa: ANN401 - its modules have no types
+def _check_codebooks(checkpoint: Checkpoint, weights: Weights, model: Any) -> None:  # noqa: ANN401 - its modules have no types
     """A codebook that was never trained is all zeros, and would make each code 0."""
     untrained, grids = [], 0
     for name, tensor in model.state_dict().items():
         if CODEBOOK.search(name):
             grids += 1
             if tensor.shape[0] != checkpoint.codebook_size:
-                raise _misfit(checkpoint, f"{name} {list(tensor.shape)} for a codebook size of {checkpoint.codebook_size}")
+                raise weights.misfit(f"{name} {list(tensor.shape)} for a codebook size of {checkpoint.codebook_size}")
             if bool((tensor == tensor[:1]).all()):
                 untrained.append(name)
         elif UNTRAINED_FLAG.search(name) and not bool(tensor.all()):
             untrained.append(name)
     if grids != checkpoint.codebooks:
-        raise _misfit(checkpoint, f"{grids} codebooks instead of {checkpoint.codebooks}")
+        raise weights.misfit(f"{grids} codebooks instead of {checkpoint.codebooks}")
     if untrained:
-        raise _misfit(checkpoint, f"{len(untrained)} untrained codebooks: {', '.join(sorted(untrained)[:5])}")
+        raise weights.misfit(counted("untrained codebooks", untrained))
 
 
 def encode_batch(model: Any, waves: torch.Tensor, codebooks: int, bandwidth: float | None) -> torch.Tensor:  # noqa: ANN401

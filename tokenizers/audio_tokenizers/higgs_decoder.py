@@ -6,8 +6,9 @@ and a DAC decoder without its last tanh. The network is the port in transformers
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,22 +16,18 @@ from audio_tokenizers.base import Codes, Waveform
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.higgs_files import Checkpoint, Layout
 from audio_tokenizers.torch_device import fix_arithmetic, on_device, require_device
-from audio_tokenizers.weights import load_strictly, read_tensors
-
-if TYPE_CHECKING:
-    import torch
+from audio_tokenizers.weights import Naming, Weights
 
 __all__ = ["HiggsDecoder"]
 
-UNUSED: dict[Layout, tuple[str, ...]] = {
-    "original": ("encoder.", "encoder_semantic.", "decoder_semantic.", "semantic_model.", "fc_prior.", "fc_post1.", "fc1."),
-    "transformers": ("acoustic_encoder.", "encoder_semantic.", "decoder_semantic.", "semantic_model.", "fc.", "fc1."),
+PARTS: dict[Layout, tuple[str, ...]] = {
+    "original": ("quantizer", "fc_post2", "decoder_2"),
+    "transformers": ("quantizer", "fc2", "acoustic_decoder"),
 }
-WEIGHT_NORM_LEAVES = (
-    ("weight_g", "weight_v"),
-    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
-)
-"""(norm, direction) as torch.nn.utils.weight_norm spells them, and as parametrizations.weight_norm there does."""
+UNNEEDED: dict[Layout, str] = {
+    "original": r"(encoder|encoder_semantic|decoder_semantic|semantic_model|fc_prior|fc_post1|fc1)\.",
+    "transformers": r"(acoustic_encoder|encoder_semantic|decoder_semantic|semantic_model|fc|fc1)\.",
+}
 
 
 class HiggsDecoder:
@@ -77,35 +74,33 @@ def _original_modules(blocks: int, codebooks: int) -> Iterator[tuple[str, str]]:
         yield f"quantizer.vq.layers.{layer}._codebook", f"quantizer.quantizers.{layer}.codebook"
 
 
-def _read_state(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """float32 tensors of the decode part by transformers' names, weight norms merged; other names stay as they are."""
-    import torch
-
-    modules = dict(_original_modules(len(checkpoint.strides), checkpoint.codebooks))
-    state: dict[str, torch.Tensor] = {}
-    for path in checkpoint.weights:
-        for name, tensor in read_tensors(path, unused=UNUSED[checkpoint.layout]).items():
-            known = [head for head in modules if name.startswith(f"{head}.")] if checkpoint.layout == "original" else []
-            renamed = modules[known[0]] + name[len(known[0]) :] if known else name
-            state[renamed] = tensor.to(dtype=torch.float32)
-    for norm_leaf, direction_leaf in WEIGHT_NORM_LEAVES:
-        for name in [name for name in state if name.endswith(f".{norm_leaf}")]:
-            module = name.removesuffix(f".{norm_leaf}")
-            direction = state.get(f"{module}.{direction_leaf}")
-            if direction is not None and state[name].shape == (direction.shape[0], *[1] * (direction.ndim - 1)):
-                # What both spellings of torch's weight norm call, so that merging rounds as boson does.
-                state[f"{module}.weight"] = torch._weight_norm(direction, state.pop(name), 0)  # noqa: SLF001
-                del state[f"{module}.{direction_leaf}"]
-    return state
+def _read(checkpoint: Checkpoint, device: str) -> Weights:
+    """Tensors of the decode part on `device`, by transformers' names, weight norms merged."""
+    layout = checkpoint.layout
+    naming = Naming(parts=PARTS[layout], unneeded=UNNEEDED[layout])
+    if layout == "original":
+        modules = dict(_original_modules(len(checkpoint.strides), checkpoint.codebooks))
+        back = {ours: theirs for theirs, ours in modules.items()}
+        naming = dataclasses.replace(
+            naming, ours=lambda name: _renamed(name, modules), theirs=lambda name: _renamed(name, back) or name
+        )
+    weights = Weights(checkpoint.weights, naming, f"{checkpoint.config_path} as the {layout} layout").read(device)
+    weights.merge_weight_norms({})
+    return weights
 
 
-def _model_config(checkpoint: Checkpoint, state: dict[str, torch.Tensor]) -> Any:  # noqa: ANN401 - transformers has no types
+def _renamed(name: str, modules: Mapping[str, str]) -> str | None:
+    head = next((head for head in modules if name.startswith(f"{head}.")), None)
+    return None if head is None else modules[head] + name.removeprefix(head)
+
+
+def _model_config(checkpoint: Checkpoint, weights: Weights) -> Any:  # noqa: ANN401 - transformers has no types
     """A config of transformers' model that is right for its decode part."""
     from transformers import DacConfig, HiggsAudioV2TokenizerConfig, HubertConfig
 
     if checkpoint.layout == "transformers":
         return HiggsAudioV2TokenizerConfig.from_dict(dict(checkpoint.config))
-    first, projection = state.get("acoustic_decoder.conv1.weight"), state.get("fc2.weight")
+    first, projection = (weights.tensors.get(name) for name in ("acoustic_decoder.conv1.weight", "fc2.weight"))
     if first is None or projection is None:
         raise ModelFilesError(
             f"{checkpoint.weights[0]}: expected the weights of a decoder too, found no decoder_2.model.0 and fc_post2: it "
@@ -137,15 +132,13 @@ def _load(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - transfo
     from huggingface_hub.errors import StrictDataclassError
     from transformers import HiggsAudioV2TokenizerModel
 
-    state = _read_state(checkpoint)
+    weights = _read(checkpoint, device)
     try:
         with torch.device("meta"):
-            model: Any = HiggsAudioV2TokenizerModel(_model_config(checkpoint, state))
+            model: Any = HiggsAudioV2TokenizerModel(_model_config(checkpoint, weights))
     except (StrictDataclassError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelFilesError(f"{checkpoint.config_path}: transformers refuses this config ({reason})") from None
-    # On the meta device until its weights are there, and then without the encoder.
     parts = torch.nn.ModuleDict({name: getattr(model, name) for name in ("quantizer", "fc2", "acoustic_decoder")})
-    parts = parts.to_empty(device="cpu")
-    load_strictly(parts, state, checkpoint.weights[0] if len(checkpoint.weights) == 1 else checkpoint.directory)
-    return parts.to(device).eval().requires_grad_(requires_grad=False)
+    weights.fill(parts)
+    return parts

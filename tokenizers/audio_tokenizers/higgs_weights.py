@@ -1,20 +1,18 @@
 """Weights of a Higgs audio v2 tokenizer, in either layout, into the encode part of transformers' model.
 
 boson's loader ignores missing and surplus keys, so a checkpoint that does not fit gives tokens of random weights
-without a word. Here each tensor of the encode part must be there, with its shape, and each name must be a known one.
+without a word. Here weights.py judges whether it fits.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import pickle
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.higgs_files import HUBERT_HOP, Checkpoint, Layout
+from audio_tokenizers.weights import Naming, Weights, counted
 
 if TYPE_CHECKING:
     import torch
@@ -26,25 +24,17 @@ ATTENTION = "sdpa"
 
 HUBERT_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 HUBERT_HEAD_SIZE = 64
-UNUSED: Mapping[Layout, tuple[str, ...]] = {
+PARTS: Mapping[Layout, Collection[str]] = {
+    "original": ("encoder", "encoder_semantic", "semantic_model", "fc_prior", "quantizer"),
+    "transformers": ("acoustic_encoder", "encoder_semantic", "semantic_model", "fc", "quantizer"),
+}
+UNNEEDED: Mapping[Layout, str] = {
     # The decoder and the two projections in front of it; a training mask; `fc1` because transformers' converter of the
     # published file skips that name.
-    "original": (
-        "decoder_2.",
-        "decoder_semantic.",
-        "fc_post1.",
-        "fc_post2.",
-        "fc1.",
-        "semantic_model.masked_spec_embed",
-    ),
-    "transformers": ("acoustic_decoder.", "decoder_semantic.", "fc1.", "fc2.", "semantic_model.masked_spec_embed"),
+    "original": r"(decoder_2|decoder_semantic|fc_post1|fc_post2|fc1)\.|semantic_model\.masked_spec_embed$",
+    "transformers": r"(acoustic_decoder|decoder_semantic|fc1|fc2)\.|semantic_model\.masked_spec_embed$",
 }
 DECODER_PARTS = ("acoustic_decoder", "decoder_semantic", "fc1", "fc2")
-WEIGHT_NORM_LEAVES = (
-    ("weight_g", "weight_v"),
-    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
-)
-"""(norm, direction) as torch.nn.utils.weight_norm spells them, and as parametrizations.weight_norm there does."""
 POSITIONAL_CONVOLUTION = "semantic_model.encoder.pos_conv_embed.conv"
 
 
@@ -53,8 +43,7 @@ class _Names:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.layout == "transformers":
-            parts = ("acoustic_encoder", "encoder_semantic", "semantic_model", "fc", "quantizer")
-            self._ours = {part: part for part in parts}
+            self._ours = {part: part for part in PARTS["transformers"]}
         else:
             self._ours = dict(_original_modules(len(checkpoint.strides), checkpoint.codebooks))
         self._theirs = {ours: theirs for theirs, ours in self._ours.items()}
@@ -106,104 +95,17 @@ def _original_modules(blocks: int, codebooks: int) -> Iterator[tuple[str, str]]:
         yield f"quantizer.vq.layers.{layer}._codebook", f"quantizer.quantizers.{layer}.codebook"
 
 
-def _used_tensors(path: Path, layout: Layout) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name in the file, tensor) of all that is not known to be unused; the rest is never paged in."""
-    import safetensors
-    import torch
-
-    unused = UNUSED[layout]
-    unreadable = (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError, safetensors.SafetensorError)
-    try:
-        if layout == "original":
-            with path.open("rb") as file:
-                mappable = file.read(2) == b"PK"
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
-            if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-                raise ModelFilesError(f"{path}: expected a state dict of tensors, found {type(state).__name__}")
-            yield from ((name, value) for name, value in state.items() if not name.startswith(unused))
-        else:
-            with safetensors.safe_open(path, framework="pt", device="cpu") as shard:
-                yield from ((name, shard.get_tensor(name)) for name in list(shard.keys()) if not name.startswith(unused))
-    except unreadable as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelFilesError(f"{path}: cannot be read as weights, download it again ({reason})") from None
+def _read(checkpoint: Checkpoint, names: _Names, device: str) -> Weights:
+    """Tensors of the encode part on `device`, by transformers' names, weight norms merged."""
+    layout = checkpoint.layout
+    naming = Naming(parts=PARTS[layout], unneeded=UNNEEDED[layout], ours=names.ours, theirs=names.theirs)
+    weights = Weights(checkpoint.weights, naming, f"{checkpoint.config_path} as the {layout} layout").read(device)
+    # HuBERT normalises over all but the kernel axis, DAC over all but the output channels.
+    weights.merge_weight_norms({POSITIONAL_CONVOLUTION: 2})
+    return weights
 
 
-def _read_state(checkpoint: Checkpoint, names: _Names, device: str) -> dict[str, torch.Tensor]:
-    """float32 tensors of the encode part on `device`, by transformers' names, weight norms merged."""
-    import torch
-
-    state: dict[str, torch.Tensor] = {}
-    surplus = []
-    tensors = (_used_tensors(path, checkpoint.layout) for path in checkpoint.weights)
-    for name, tensor in itertools.chain.from_iterable(tensors):
-        ours = names.ours(name)
-        if ours is None:
-            surplus.append(name)
-        else:
-            # A copy, or the whole file would stay mapped, and a later change of it would reach the model.
-            state[ours] = tensor.to(device=device, dtype=torch.float32, copy=True)
-    if surplus:
-        raise _misfit(checkpoint, [("unknown", surplus)])
-    _merge_weight_norm(checkpoint, names, state)
-    return state
-
-
-def _merge_weight_norm(checkpoint: Checkpoint, names: _Names, state: dict[str, torch.Tensor]) -> None:
-    """Replace each (norm, direction) pair by its weight. What is no pair stays, and is reported as a misfit later."""
-    import torch
-
-    for norm_leaf, direction_leaf in WEIGHT_NORM_LEAVES:
-        for name in [name for name in state if name.endswith("." + norm_leaf)]:
-            module = name.removesuffix("." + norm_leaf)
-            direction = state.get(f"{module}.{direction_leaf}")
-            if direction is None or f"{module}.weight" in state:
-                continue
-            # HuBERT normalises over all but the kernel axis, DAC over all but the output channels.
-            axis = 2 if module == POSITIONAL_CONVOLUTION else 0
-            shape = [size if i == axis else 1 for i, size in enumerate(direction.shape)]
-            if list(state[name].shape) != shape:
-                problem = f"{names.theirs(name)} {list(state[name].shape)} instead of {shape}"
-                raise _misfit(checkpoint, [("of another shape", [problem])])
-            # The function behind both spellings of torch's weight norm: merging once must not round otherwise than
-            # boson, which does it in each forward pass. There is no public name for it.
-            state[f"{module}.weight"] = torch._weight_norm(direction, state.pop(name), axis)  # noqa: SLF001
-            del state[f"{module}.{direction_leaf}"]
-
-
-def _misfit(checkpoint: Checkpoint, problems: list[tuple[str, list[str]]]) -> ModelFilesError:
-    file = checkpoint.weights[0] if len(checkpoint.weights) == 1 else checkpoint.directory
-    lists = [
-        f"{len(names)} {kind}: {', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''}"
-        for kind, names in problems
-        if names
-    ]
-    return ModelFilesError(
-        f"{file}: does not fit {checkpoint.config_path} as the {checkpoint.layout} layout: {'; '.join(lists)}"
-    )
-
-
-def _check_state(
-    checkpoint: Checkpoint, names: _Names, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
-) -> None:
-    missing = [names.theirs(name) for name in wanted if name not in state]
-    surplus = [names.theirs(name) for name in state if name not in wanted]
-    misshapen = [
-        f"{names.theirs(name)} {list(state[name].shape)} instead of {list(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if missing or surplus or misshapen:
-        raise _misfit(checkpoint, [("missing", missing), ("unknown", surplus), ("of another shape", misshapen)])
-    untrained = [
-        names.theirs(name) for name, tensor in state.items() if name.endswith(".codebook.inited") and not bool(tensor.all())
-    ]
-    if untrained:
-        # boson would run k-means on the first clip that it sees, from random vectors, and go on with that.
-        raise _misfit(checkpoint, [("untrained codebooks, whose flag is 0", untrained)])
-
-
-def _hubert_settings(checkpoint: Checkpoint, names: _Names, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _hubert_settings(weights: Weights, names: _Names) -> dict[str, Any]:
     """Arguments of HubertConfig, from the shapes of the weights.
 
     The original layout does not carry them: boson fetches the repository bosonai/hubert_base for its config, and then
@@ -211,12 +113,12 @@ def _hubert_settings(checkpoint: Checkpoint, names: _Names, state: Mapping[str, 
     """
 
     def shape(name: str) -> torch.Size:
-        if f"semantic_model.{name}" not in state:
-            raise _misfit(checkpoint, [("missing", [names.theirs(f"semantic_model.{name}")])])
-        return state[f"semantic_model.{name}"].shape
+        if not has(name):
+            raise weights.misfit(f"1 missing: {names.theirs(f'semantic_model.{name}')}")
+        return weights.tensors[f"semantic_model.{name}"].shape
 
     def has(name: str) -> bool:
-        return f"semantic_model.{name}" in state
+        return f"semantic_model.{name}" in weights.tensors
 
     convolutions = [shape(f"feature_extractor.conv_layers.{i}.conv.weight") for i in range(len(HUBERT_STRIDES))]
     hidden = shape("feature_projection.projection.weight")[0]
@@ -226,9 +128,9 @@ def _hubert_settings(checkpoint: Checkpoint, names: _Names, state: Mapping[str, 
         layers += 1
     if has("feature_extractor.conv_layers.1.layer_norm.weight"):
         # Such a model (HuBERT large) comes with pre- or post-norm layers, and no shape tells which.
-        raise _misfit(checkpoint, [("not of a HuBERT base", ["semantic_model.feature_extractor.conv_layers.1.layer_norm"])])
+        raise weights.misfit("semantic_model.feature_extractor.conv_layers.1.layer_norm, which HuBERT base does not have")
     if hidden % HUBERT_HEAD_SIZE or hidden % positional[1]:
-        raise _misfit(checkpoint, [("of a width that is no multiple of 64", ["semantic_model.feature_projection"])])
+        raise weights.misfit(f"semantic_model.feature_projection has a width of {hidden}, no multiple of 64")
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -243,27 +145,26 @@ def _hubert_settings(checkpoint: Checkpoint, names: _Names, state: Mapping[str, 
         "conv_bias": has("feature_extractor.conv_layers.0.conv.bias"),
         "num_conv_pos_embeddings": positional[2],
         "num_conv_pos_embedding_groups": hidden // positional[1],
-        "mask_time_prob": 0.0,
     }
 
 
-def _model_config(checkpoint: Checkpoint, names: _Names, state: Mapping[str, torch.Tensor]) -> Any:  # noqa: ANN401 - its modules have no types
+def _model_config(checkpoint: Checkpoint, names: _Names, weights: Weights) -> Any:  # noqa: ANN401 - its modules have no types
     """The config of the model."""
     from transformers import DacConfig, HiggsAudioV2TokenizerConfig, HubertConfig
 
     if checkpoint.layout == "transformers":
         return HiggsAudioV2TokenizerConfig.from_dict(dict(checkpoint.config))
-    width = state.get("acoustic_encoder.conv1.weight")
-    if width is None:
-        raise _misfit(checkpoint, [("missing", [names.theirs("acoustic_encoder.conv1.weight")])])
+    first = "acoustic_encoder.conv1.weight"
+    if first not in weights.tensors:
+        raise weights.misfit(f"1 missing: {names.theirs(first)}")
     frame_rate = math.ceil(checkpoint.sample_rate / checkpoint.hop_length)
     bits = math.ceil(math.log2(checkpoint.codebook_size))
     acoustic: dict[str, Any] = {
-        "encoder_hidden_size": width.shape[0],
+        "encoder_hidden_size": weights.tensors[first].shape[0],
         "downsampling_ratios": list(checkpoint.strides),
         "hidden_size": checkpoint.config["D"],
     }
-    semantic = HubertConfig(**_hubert_settings(checkpoint, names, state))
+    semantic = HubertConfig(**_hubert_settings(weights, names))
     return HiggsAudioV2TokenizerConfig(
         # transformers derives the number of codebooks from this; the half keeps its division on the right side.
         target_bandwidths=[(checkpoint.codebooks + 0.5) * frame_rate * bits / 1000],
@@ -289,9 +190,9 @@ def load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - 
     from transformers import HiggsAudioV2TokenizerModel
 
     names = _Names(checkpoint)
-    state = _read_state(checkpoint, names, device)
+    weights = _read(checkpoint, names, device)
     try:
-        config = _model_config(checkpoint, names, state)
+        config = _model_config(checkpoint, names, weights)
         config.semantic_model_config._attn_implementation = ATTENTION  # noqa: SLF001 - from_config takes it from here
         with torch.device("meta"):
             model: Any = HiggsAudioV2TokenizerModel(config)
@@ -301,9 +202,16 @@ def load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - 
         raise ModelFilesError(f"{checkpoint.config_path}: transformers refuses this config ({reason})") from None
     for part in DECODER_PARTS:
         setattr(model, part, None)
+    # What masks spans in training; only a config with a mask_time_prob has it.
+    model.semantic_model.masked_spec_embed = None
     positional = model.get_submodule(POSITIONAL_CONVOLUTION)
     if parametrize.is_parametrized(positional, "weight"):
         parametrize.remove_parametrizations(positional, "weight")
-    _check_state(checkpoint, names, state, model.state_dict())
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval().requires_grad_(requires_grad=False)
+    weights.fill(model)
+    untrained = [
+        name for name, flag in weights.tensors.items() if name.endswith(".codebook.inited") and not bool(flag.all())
+    ]
+    if untrained:
+        # boson would run k-means on the first clip that it sees, from random vectors, and go on with that.
+        raise weights.misfit(counted("untrained codebooks, whose flag is 0", [names.theirs(name) for name in untrained]))
+    return model

@@ -43,7 +43,7 @@ from audio_tokenizers.step_audio_frontend import (
     trim_silence,
 )
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
-from audio_tokenizers.weights import load_strictly, read_tensors
+from audio_tokenizers.weights import Naming, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,8 +64,8 @@ GROUP_SAMPLES = 1920
 """120 ms: 2 codes of vq02 and 3 of vq06."""
 FIRST_ID = 65536
 """Of vq02 in the vocabulary of StepFun's language models."""
-UNUSED_WEIGHTS = ("decoder.", "predictor.")
-"""The rest of the speech recogniser."""
+ENCODER = Naming(parts=("encoder",), unneeded=r"(decoder|predictor)\.")
+"""Of the speech recogniser; FunASR's own loader opens what its trainer wraps a state dict in, and so does this."""
 CENTRES_BLOCK = 64
 
 Vq = npt.NDArray[np.int16]
@@ -122,9 +122,7 @@ class StepAudio:
 
         with torch.device("meta"):
             network = Network(checkpoint)
-        network = network.to_empty(device="cpu")
-        load_strictly(network, read_tensors(checkpoint.weights, unused=UNUSED_WEIGHTS), checkpoint.weights)
-        network = network.to(self._device).eval().requires_grad_(requires_grad=False)
+        Weights([checkpoint.weights], ENCODER, str(checkpoint.config_path)).read(self._device).fill(network)
         self._encoder = ChunkEncoder(network, self._device, LANES)
         self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
         self._centres = torch.from_numpy(read_centres(checkpoint))

@@ -102,6 +102,11 @@ class Checkpoint:
     """Of the FSMN memory, a convolution over time in each layer."""
 
     @property
+    def config_path(self) -> Path:
+        """The file that `config` was read from."""
+        return self.directory / CONFIG
+
+    @property
     def weights(self) -> Path:
         """FunASR's model.pt."""
         return self.directory / WEIGHTS

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from audio_tokenizers.base import Audio
-from audio_tokenizers.errors import ModelFilesError, UsageError
-from audio_tokenizers.weights import load_strictly, read_tensors
+from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.weights import Naming, Weights
 from audio_tokenizers.whisper_features_files import SAMPLE_RATE, Checkpoint
 
 if TYPE_CHECKING:
@@ -19,8 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["ATTENTION", "WhisperEncoder"]
 
 ATTENTION = "sdpa"
-UNUSED = ("model.decoder.", "decoder.", "proj_out.")
-"""The decoder, and the head that shares its embedding."""
+ENCODER = Naming(
+    parts=("conv1", "conv2", "embed_positions", "layers", "layer_norm"),
+    prefixes=("encoder.",),
+    unneeded=r"(decoder|proj_out)\.",  # the head, which shares the decoder's embedding
+)
 
 
 class WhisperEncoder:
@@ -71,9 +73,6 @@ def _load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 -
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
 
-    state: dict[str, torch.Tensor] = {}
-    for path in checkpoint.weights:
-        state |= read_tensors(path, unused=UNUSED)
     try:
         config: Any = WhisperConfig.from_dict(dict(checkpoint.config))
         config._attn_implementation = ATTENTION  # noqa: SLF001 - the constructor takes it from here
@@ -84,13 +83,5 @@ def _load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 -
     except (StrictDataclassError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelFilesError(f"{checkpoint.config_path}: transformers refuses this config ({reason})") from None
-    if stray := {name for name, _ in encoder.named_buffers()} - set(encoder.state_dict()):
-        # What is in no file would stay as empty as to_empty makes it.
-        raise UsageError(
-            f"transformers {version('transformers')}: its Whisper encoder computes {', '.join(sorted(stray))}, which this "
-            "backend does not know: install 5.23"
-        )
-    encoder = encoder.to_empty(device=device).float()
-    named = {name.removeprefix("model.").removeprefix("encoder."): tensor for name, tensor in state.items()}
-    load_strictly(encoder, named, checkpoint.weights[0])
-    return encoder.eval().requires_grad_(requires_grad=False)
+    Weights(checkpoint.weights, ENCODER, str(checkpoint.config_path)).read(device).fill(encoder)
+    return encoder
