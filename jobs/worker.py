@@ -18,6 +18,7 @@ from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageEr
 from audio_tokenizers.registry import get_factory
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
+from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, TarTask
 from jobs.records import ErrorRecord, Manifest, Record
 from jobs.reporting import ProgressFile, Try
@@ -227,10 +228,14 @@ class _Worker:
         attempt.problem = _tell(task, result) or ""
 
     def _load(self) -> Backend:
+        hashes = ModelHashes(self._output_dir)
         try:
-            return load_backend(self._spec, self._device)
+            with hashes.in_use():
+                return load_backend(self._spec, self._device)
         except UsageError as error:  # what is wrong with the backend here is wrong for every tar
             raise InfrastructureError(str(error)) from error
+        finally:
+            hashes.save()
 
     def _count(self, attempt: Try, record: Record, used: int) -> None:
         progress = self._reports.progress
