@@ -34,6 +34,7 @@ from hpc.submitter import Submitter, bytes_per_second
 from hpc.tar_list import read_tar_list
 from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
+from jobs.model_hashes import ModelHashes
 from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings
 
@@ -110,15 +111,17 @@ def submit(
         allow_missing_end=allow_missing_end,
         environment=kept_environment(os.environ),
     )
-    spec = make_spec(
-        backend,
-        device=launch.device,
-        options={**parse_settings(settings or []), **({"model_path": model_path} if model_path is not None else {})},
-        max_tokens_per_fragment=max_tokens_per_fragment,
-        num_tokens_overlap=num_tokens_overlap,
-        max_duration=max_duration,
-        extensions=extensions or (),
-    )
+    hashes = ModelHashes(output_dir)
+    with hashes.in_use():
+        spec = make_spec(
+            backend,
+            device=launch.device,
+            options={**parse_settings(settings or []), **({"model_path": model_path} if model_path is not None else {})},
+            max_tokens_per_fragment=max_tokens_per_fragment,
+            num_tokens_overlap=num_tokens_overlap,
+            max_duration=max_duration,
+            extensions=extensions or (),
+        )
     launch = msgspec.structs.replace(launch, options=spec.options)
     run = Run(output_dir.absolute())
     if launch.cluster == "slurm":
@@ -128,6 +131,7 @@ def submit(
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)  # a list that is refused leaves no trace
         if not dry_run:
             freeze_spec(run.output_dir, spec)
+            hashes.save()
             listed = run.add_to_list(tars, keep_dirs=keep_dirs)
     states = list(scan(run, listed))
     todo = [tar for tar, state in zip(listed, states, strict=True) if _needs_work(state, retry_errors=retry_errors)]

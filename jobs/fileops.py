@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["FileOps", "is_disk_trouble", "write_atomically", "write_if_absent"]
@@ -61,6 +62,10 @@ def _write_beside(ops: FileOps, path: Path, data: bytes) -> Path:
     try:
         ops.write(fd, data)
         ops.fsync(fd)
+    except OSError:
+        with suppress(OSError):
+            ops.unlink(temporary)
+        raise
     finally:
         os.close(fd)
     return temporary

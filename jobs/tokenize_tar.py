@@ -11,6 +11,7 @@ import typer
 from audio_tokenizers.errors import UsageError
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.devices import choose_device
+from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings
@@ -54,20 +55,23 @@ def tokenize_tar(
     if model_path is not None:
         options["model_path"] = model_path
     device = choose_device(device, gpu_id)
-    spec = make_spec(
-        backend,
-        device=device,
-        options=options,
-        max_tokens_per_fragment=max_tokens_per_fragment,
-        num_tokens_overlap=num_tokens_overlap,
-        max_duration=max_duration,
-        extensions=extensions or (),
-    )
+    hashes = ModelHashes(output_dir)
+    with hashes.in_use():
+        spec = make_spec(
+            backend,
+            device=device,
+            options=options,
+            max_tokens_per_fragment=max_tokens_per_fragment,
+            num_tokens_overlap=num_tokens_overlap,
+            max_duration=max_duration,
+            extensions=extensions or (),
+        )
     identity = InputIdentity.of(tar)
     task = TarTask(str(tar), TarPaths.stem(tar), identity.size)
     _refuse_namesake(TarPaths(output_dir, task.name), identity, force=force)
     with writing_to(output_dir):
         freeze_spec(output_dir, spec)
+        hashes.save()
     reports = ProgressFile(None, total_bytes=task.bytes)
     stop = StopFlag()
     with stop.on_signals(), reports.on_terminal(task.name):

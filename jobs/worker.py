@@ -20,6 +20,7 @@ from audio_tokenizers.registry import get_factory
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
+from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, TarTask
 from jobs.records import ErrorRecord, Manifest, Record
 from jobs.reporting import UNENDED, ProgressFile, Try
@@ -286,10 +287,14 @@ class _Worker:
         self._reports.publish(now=True)
 
     def _load(self) -> Backend:
+        hashes = ModelHashes(self._output_dir)
         try:
-            return load_backend(self._spec, self._device)
+            with hashes.in_use():
+                return load_backend(self._spec, self._device)
         except UsageError as error:  # what is wrong with the backend here is wrong for every tar
             raise InfrastructureError(str(error)) from error
+        finally:
+            hashes.save()
 
     def _count(self, one: _Open, record: Record, used: int) -> None:
         progress, attempt = self._reports.progress, one.attempt

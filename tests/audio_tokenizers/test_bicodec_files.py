@@ -14,7 +14,7 @@ from support.tiny_bicodec import build_spark_tts
 
 from audio_tokenizers.bicodec_files import open_bicodec
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.file_hashes import files_sha256
 
 ROOT, BICODEC, WAV2VEC2 = "config.yaml", "BiCodec/config.yaml", "wav2vec2-large-xlsr-53/config.json"
 PREPROCESSOR = "wav2vec2-large-xlsr-53/preprocessor_config.json"

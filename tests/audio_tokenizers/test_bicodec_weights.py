@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -161,6 +162,18 @@ def test_a_fine_tuned_wav2vec2_is_taken(built, rewrite, caplog, monkeypatch):
     directory = rewrite(WAV2VEC2, head, lambda state: {"state_dict": state, "epoch": 3})
     assert np.array_equal(tokens(directory), tokens(built))
     assert [record.message for record in caplog.records] == [f"{directory / WAV2VEC2}: not used: epoch, state_dict.lm_head"]
+
+
+def test_an_adapter_behind_the_last_layer_plays_no_part(built, rewrite):
+    """What it makes of the last hidden state is none of the three that BiCodec hears."""
+    import torch
+
+    directory = rewrite(WAV2VEC2, {"wav2vec2.adapter.layers.0.conv.bias": torch.zeros(64)})
+    path = directory / "wav2vec2-large-xlsr-53" / "config.json"
+    config = json.loads(path.read_text()) | {"add_adapter": True}
+    path.unlink()
+    path.write_text(json.dumps(config))
+    assert np.array_equal(tokens(directory), tokens(built))
 
 
 def test_two_tensors_for_one_place_are_an_error(rewrite):

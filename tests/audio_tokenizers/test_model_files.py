@@ -5,7 +5,6 @@ What is special to a layout is tested with its backend; tests/audio_tokenizers/t
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import safetensors.torch
 import torch
 
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.model_files import check_whole, files_sha256, find_model, read_json, require_files
+from audio_tokenizers.model_files import check_whole, find_model, read_json, require_files
 
 
 def nothing(_: Path) -> list[str]:
@@ -40,17 +39,6 @@ def test_files_are_required_by_name(tmp_path: Path) -> None:
         require_files(tmp_path, ["a.onnx", "b.onnx"], "a codec")
     with pytest.raises(ModelFilesError, match="found nothing"):
         require_files(tmp_path, ["folder/b.onnx"], "a codec")
-
-
-def test_the_digest_is_of_all_bytes_in_order(tmp_path: Path) -> None:
-    """As sha256sum of the files one after the other; a change shows."""
-    paths = [tmp_path / "a", tmp_path / "b"]
-    for path in paths:
-        path.write_bytes(path.name.encode() * 3)
-    assert files_sha256(paths) == hashlib.sha256(b"aaabbb").hexdigest()
-    assert files_sha256(paths[::-1]) == hashlib.sha256(b"bbbaaa").hexdigest()
-    paths[0].write_bytes(b"other")
-    assert files_sha256(paths) == hashlib.sha256(b"otherbbb").hexdigest()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import gzip
+import hashlib
 import os
 import resource
 import signal
@@ -18,10 +19,13 @@ from support.local_runs import SlowRun, submissions, task_pids
 from support.runs import ROOT, call, committed_bytes, lines_of, speech_list, tree, wait_for, worker_pids, write_list
 from support.small_run import small_tar, write_tar
 
+from audio_tokenizers.file_hashes import FileVersion, files_sha256
 from hpc.run import Run
 from hpc.submit import submit
 from jobs.fileops import FileOps
+from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, read_manifest
+from jobs.spec import make_spec
 
 MULAW = ("--backend", "mulaw", "--device", "cpu", "--cluster", "local")
 SLURM = ("--backend", "mulaw", "--device", "cpu", "--cluster", "slurm")
@@ -507,6 +511,20 @@ class TestSlurm:
         monkeypatch.setenv("PATH", "/nowhere")
         assert call(submit, "--list", listed, *SLURM) == 2
         assert "is this a node that may submit?" in capsys.readouterr().err
+
+    def test_workers_need_not_hash_the_model(
+        self, here: Path, listed: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the command has read to describe the backend is in the run directory; --dry-run leaves no trace."""
+        model, real = here / "model.safetensors", make_spec
+        model.write_bytes(b"one")
+        os.utime(model, (1e9, 1e9))
+        monkeypatch.setattr("hpc.submit.make_spec", lambda *args, **how: (files_sha256([model]), real(*args, **how))[1])
+        assert call(submit, "--list", listed, *SLURM, "--dry-run") == 0
+        assert not (here / "tokens").exists()
+        assert call(submit, "--list", listed, *SLURM) == 0
+        found = ModelHashes(here / "tokens").find((FileVersion.of(model),))
+        assert found == hashlib.sha256(b"one").hexdigest()
 
     def test_submitting_is_an_amnesty(self, here: Path, listed: Path, cluster: FakeCluster) -> None:
         """Who submits again means it: what counted against tars and nodes is forgotten, and a cancelled run goes on."""

@@ -64,3 +64,16 @@ def test_create_refuses_what_exists(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(FileExistsError):
         FileOps().create(tmp_path / "a")
+
+
+def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path) -> None:
+    """A thousand workers that cannot write must not leave a thousand names."""
+
+    class Full(FileOps):
+        def write(self, fd: int, data: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+    for write in (write_atomically, write_if_absent):
+        with pytest.raises(OSError, match="No space left"):
+            write(Full(), tmp_path / "a", b"new")
+        assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -15,9 +16,11 @@ from support.runs import call, committed_bytes, lines_of, slow_backend, start, t
 from support.small_run import BAD_CLIP, CLIPS, small_tar, wav, write_tar
 
 from audio_tokenizers import mulaw
+from audio_tokenizers.file_hashes import files_sha256
 from jobs.claims import Claim, process_start
 from jobs.outputs import TarPaths, read_manifest
 from jobs.records import ErrorRecord, decode_record
+from jobs.spec import make_spec
 from jobs.tokenize_tar import tokenize_tar
 
 MULAW = ("--backend", "mulaw", "--device", "cpu")
@@ -47,6 +50,19 @@ class TestOneTar:
             assert call(tokenize_tar, *arguments, *flags) == 0
             assert "already committed" in capsys.readouterr().err
         assert tree(here) == before
+
+    def test_the_next_command_need_not_hash_the_model(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The hash of what it was described with stays in the run directory."""
+        model, real, hashes = here / "model.safetensors", make_spec, []
+        monkeypatch.setattr(
+            "jobs.tokenize_tar.make_spec", lambda *args, **how: (hashes.append(files_sha256([model])), real(*args, **how))[1]
+        )
+        small_tar(here / "1.tar")
+        for data in (b"one", b"two"):  # the second unseen: size and time are those of the first
+            model.write_bytes(data)
+            os.utime(model, (1e9, 1e9))
+            assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW) == 0
+        assert hashes == [hashlib.sha256(b"one").hexdigest()] * 2
 
     def test_limits_of_the_older_tool(self, here: Path) -> None:
         """--max-duration makes longer clips errors; --extensions says what a clip is; fragments change no mu-law token."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -16,11 +17,14 @@ import msgspec
 import pytest
 from support.small_run import mulaw_spec, small_tar
 
+from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.file_hashes import files_sha256
 from jobs import reporting
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, TarTask, read_manifest
 from jobs.reporting import Progress, ProgressFile, Try, read_progress
+from jobs.spec import TokenizeSpec
 from jobs.tokenize import Tokenizer
 from jobs.worker import Crew, StopFlag, Wishes, load_backend, run_tars
 
@@ -357,3 +361,19 @@ def test_a_worker_that_would_compute_other_tokens_refuses(tmp_path: Path) -> Non
     changed = msgspec.structs.replace(spec, recipe={**spec.recipe, "numpy": "0.1"})
     with pytest.raises(UsageError, match="numpy"):
         load_backend(changed, "cpu")
+
+
+def test_workers_of_a_run_read_its_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second finds the hash in the run directory: bytes that were replaced with size and time kept stay unseen."""
+    model, hashes = tmp_path / "model.safetensors", []
+
+    def describe_and_load(spec: TokenizeSpec, device: str) -> Backend:
+        hashes.append(files_sha256([model]))
+        return load_backend(spec, device)
+
+    monkeypatch.setattr("jobs.worker.load_backend", describe_and_load)
+    for number, data in enumerate((b"one", b"two")):
+        model.write_bytes(data)
+        os.utime(model, (1e9, 1e9))
+        work([small_tar(tmp_path / f"{number}.tar")], tmp_path / "out")
+    assert hashes == [hashlib.sha256(b"one").hexdigest()] * 2

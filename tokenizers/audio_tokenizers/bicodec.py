@@ -15,7 +15,7 @@ from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Options, 
 from audio_tokenizers.bicodec_audio import normalize_volume, reference_clip, standardize
 from audio_tokenizers.bicodec_files import ATTENTION, BiCodecCheckpoint, open_bicodec
 from audio_tokenizers.errors import ClipError, UsageError
-from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device

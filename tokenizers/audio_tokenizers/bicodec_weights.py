@@ -71,7 +71,7 @@ def load_wav2vec2(checkpoint: BiCodecCheckpoint, device: str) -> Any:  # noqa: A
     weights = Weights([checkpoint.wav2vec2_weights], naming, str(checkpoint.configs[2])).read()
     weights.merge_weight_norms({POSITIONAL_CONVOLUTION: 2})
     try:
-        config = Wav2Vec2Config.from_dict({**checkpoint.wav2vec2, "num_hidden_layers": needed})
+        config = Wav2Vec2Config.from_dict({**checkpoint.wav2vec2, "num_hidden_layers": needed, "add_adapter": False})
         config._attn_implementation = ATTENTION  # noqa: SLF001 - there is no public way for a model without files
         with torch.device("meta"):
             model: Any = Wav2Vec2Model(config)

@@ -27,7 +27,7 @@ from audio_tokenizers.base import (
 from audio_tokenizers.cosyvoice_s3_files import find_onnx
 from audio_tokenizers.cosyvoice_s3_model import TorchEncoder, rows_per_product
 from audio_tokenizers.errors import ClipError, UsageError
-from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.resampling import torchaudio_resample
 from audio_tokenizers.s3_onnx import Mel, OnnxEncoder, log_mel, read_variant

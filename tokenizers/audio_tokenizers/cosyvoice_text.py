@@ -15,7 +15,7 @@ import numpy.typing as npt
 from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
 from audio_tokenizers.cosyvoice_text_files import NOT_LATER, Checkpoint, open_checkpoint
 from audio_tokenizers.errors import ClipError, ModelFilesError, UsageError
-from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.options import model_path_of
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, on_device, package_versions

@@ -19,10 +19,10 @@ import numpy as np
 from audio_tokenizers.base import BackendInfo, Batching, Codes, Decoder, Field, LaneShape, Options, Scalar, Waveform
 from audio_tokenizers.device_calls import DeviceCalls
 from audio_tokenizers.errors import ClipError
+from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.hf_files import Checkpoint, open_checkpoint
 from audio_tokenizers.hf_lanes import HfLanes
 from audio_tokenizers.hf_model import ATTENTION, decode_codes, encode_batch, load_model
-from audio_tokenizers.model_files import files_sha256
 from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.model_files import (
     CONFIG,
     INDEX,
     SHARDS,
     WEIGHTS,
     check_whole,
-    files_sha256,
     find_model,
     read_json,
     weights_names,

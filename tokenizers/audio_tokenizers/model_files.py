@@ -1,4 +1,4 @@
-"""Model directories: where they are, whether their files are there and whole, and what their bytes hash to.
+"""Model directories: where they are, and whether their files are there and whole.
 
 Nothing here imports torch, so that a run can be planned on a login node.
 """
@@ -6,8 +6,6 @@ Nothing here imports torch, so that a run can be planned on a login node.
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import json
 import re
 import struct
@@ -24,7 +22,6 @@ __all__ = [
     "SHARDS",
     "WEIGHTS",
     "check_whole",
-    "files_sha256",
     "find_model",
     "read_json",
     "require_files",
@@ -117,23 +114,6 @@ def weights_names(directory: Path) -> list[str]:
     if not isinstance(shards, dict) or not shards:
         raise ModelFilesError(f"{directory / INDEX}: expected an object 'weight_map', found {type(shards).__name__}")
     return sorted({str(name) for name in shards.values()})
-
-
-@functools.lru_cache(maxsize=16)
-def _sha256(paths: tuple[Path, ...], _state: tuple[tuple[int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    block = memoryview(bytearray(1 << 20))
-    for path in paths:
-        with path.open("rb") as file:
-            while count := file.readinto(block):
-                digest.update(block[:count])
-    return digest.hexdigest()
-
-
-def files_sha256(paths: Sequence[Path]) -> str:
-    """Hex SHA-256 of the bytes of all files in order; read once per process and version of the files."""
-    stats = [path.stat() for path in paths]
-    return _sha256(tuple(paths), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
 
 
 def read_json(path: Path) -> dict[str, Any]:

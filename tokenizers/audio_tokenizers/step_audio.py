@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, UsageError
-from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.resampling import torchaudio_resample
 from audio_tokenizers.s3_onnx import MELS, OnnxEncoder

@@ -17,7 +17,7 @@ import numpy as np
 
 from audio_tokenizers.base import Audio, BackendInfo, Batching, Features, Field, Options, Scalar, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, UsageError
-from audio_tokenizers.model_files import files_sha256
+from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.options import model_path_of, switch
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device

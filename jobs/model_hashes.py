@@ -1,0 +1,94 @@
+"""The hashes of a run's model files, in its directory, so that a thousand workers do not each read 1 GB to compare recipes.
+
+Whoever submits reads the files once; workers find the hash by path, size and time of change. The file only saves time:
+whatever is wrong with it, hashes are computed, and whoever cannot write it goes without.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from audio_tokenizers.file_hashes import FileVersion, HashMemory, hashes_from
+from jobs.fileops import FileOps, write_atomically
+
+__all__ = ["ModelHashes", "model_hashes_path"]
+
+SETTLED_SECONDS = 10
+"""A file that was changed less long ago may change again without another time of change: clocks tick, some in seconds."""
+MOST_ENTRIES = 32
+
+Key = tuple[tuple[str, int, int], ...]
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    files: Key
+    """(path, size, mtime_ns) of each."""
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+def model_hashes_path(output_dir: Path) -> Path:
+    """Where a run directory keeps them."""
+    return output_dir / ".run" / "model_hashes.json"
+
+
+class ModelHashes(HashMemory):
+    """Those that a run's file has, and those that this process has computed."""
+
+    def __init__(self, output_dir: Path, ops: FileOps | None = None, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._path = model_hashes_path(output_dir)
+        self._ops = ops or FileOps()
+        self._clock = clock
+        self._stored: dict[Key, str] | None = None
+        self._new: dict[Key, str] = {}
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within this block whatever hashes files asks here first."""
+        with hashes_from(self):
+            yield
+
+    def find(self, files: tuple[FileVersion, ...]) -> str | None:
+        """The hash of exactly these versions, unless one of them is too young to be told from the next."""
+        known = super().find(files)
+        if known is not None or not self._settled(files):
+            return known
+        if self._stored is None:
+            self._stored = self._read()
+        return self._stored.get(_key(files))
+
+    def keep(self, files: tuple[FileVersion, ...], sha256: str) -> None:
+        """Remember it, and have `save` write it unless the files are too young."""
+        super().keep(files, sha256)
+        if self._settled(files):
+            self._new[_key(files)] = sha256
+
+    def save(self) -> None:
+        """Write what this process had to compute, if anything, beside what others have written. Fails in silence."""
+        if not self._new:
+            return
+        newest = list({**self._read(), **self._new}.items())[-MOST_ENTRIES:]
+        with suppress(OSError):
+            write_atomically(self._ops, self._path, msgspec.json.encode([_Entry(*entry) for entry in newest]))
+            self._new.clear()
+
+    def _read(self) -> dict[Key, str]:
+        try:
+            entries = msgspec.json.decode(self._path.read_bytes(), type=list[_Entry])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return {}
+        return {entry.files: entry.sha256 for entry in entries}
+
+    def _settled(self, files: Sequence[FileVersion]) -> bool:
+        return all(self._clock() - file.mtime_ns / 1e9 > SETTLED_SECONDS for file in files)
+
+
+def _key(files: Sequence[FileVersion]) -> Key:
+    return tuple((os.fsencode(file.path).decode("utf-8", "backslashreplace"), file.size, file.mtime_ns) for file in files)
