@@ -12,7 +12,7 @@ import torch
 from support.lanes import NoWaiting
 from torch import Tensor, nn
 
-from audio_tokenizers.errors import ClipError, InfrastructureError
+from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.lanes import Branch, LaneTable
 
 WIDTH, CHANNELS = 37, 6
@@ -128,6 +128,16 @@ def test_the_mask_is_there_also_where_no_lane_is_short():
         layer(noise(2, WIDTH, CHANNELS), attention_mask=None)
     assert seen[0].shape == (2, 1, 1, WIDTH)
     assert bool(seen[0].all())
+
+
+def test_an_attention_under_another_name_is_refused():
+    """Without a mask it would hear the padding, and nobody would be told."""
+
+    class HubertFastAttention(nn.Module):
+        pass
+
+    with pytest.raises(UsageError, match="HubertFastAttention is not known here: take --set lanes=0"):
+        Branch(nn.Sequential(HubertFastAttention()))
 
 
 def test_nothing_happens_outside_a_scope():

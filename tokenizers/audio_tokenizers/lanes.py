@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from audio_tokenizers.errors import ClipError, InfrastructureError
+from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ PADDED = ("EncodecConv1d", "MimiConv1d")
 """Wrappers in transformers that pad by themselves and then call a Conv1d without padding."""
 ATTENTION_4D, ATTENTION_2D = ("HubertAttention", "Wav2Vec2Attention"), ("WavLMAttention",)
 """Attention over all keys: with a mask for scaled_dot_product_attention, or over [lanes, keys]."""
-CAUSAL = "MimiTransformerModel"
+CAUSAL, CAUSAL_PARTS = "MimiTransformerModel", ("MimiAttention",)
 """Its frames look back only and see no padding; but its own mask asks the device whether its positions are consecutive."""
 
 
@@ -84,7 +84,7 @@ class _Context(threading.local):
 class Branch:
     """The layers of a network on one way from the samples on, with hooks that do nothing outside a scope.
 
-    Where two ways have equal widths but lengths of their own, each is a Branch.
+    Where two ways have equal widths but lengths of their own, each is a Branch. Raises UsageError on an unknown attention.
     """
 
     def __init__(self, *roots: nn.Module) -> None:
@@ -119,6 +119,9 @@ class Branch:
             self._before(module, _hide_keys)
         elif name == CAUSAL:
             self._before(module, _look_back)
+        elif name.endswith("Attention") and name not in CAUSAL_PARTS:
+            # A layer that hears all of its input, under a name of another version.
+            raise UsageError(f"lanes: {name} is not known here: take --set lanes=0, or transformers 5.23")
 
     def _before(self, module: nn.Module, prepare: Callable[[Any, LaneTable, Tensor], Mapping[str, Any]]) -> None:
         """Have `prepare` see the module's input, within a scope, and give it keyword arguments."""
