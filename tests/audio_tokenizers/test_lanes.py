@@ -176,6 +176,12 @@ def test_two_branches_are_two_tables():
         first.enter(4, [3])
 
 
+def test_a_lane_longer_than_its_width():
+    """A shape of no whole hops, whose clips would lose their last frames."""
+    with pytest.raises(InfrastructureError, match="a clip of 640 in a width of 600"):
+        LaneTable({600: [320, 640]})
+
+
 def test_a_width_that_nobody_entered():
     """A layer that changes the width unseen, by a pooling say, is an error and never a guess."""
     module = nn.Sequential(nn.MaxPool1d(2), nn.Conv1d(1, 1, 3, padding=1))

@@ -53,9 +53,11 @@ class LaneTable:
         return found
 
     def enter(self, width: int, lengths: Sequence[int]) -> None:
-        """Say how long the lanes are at `width`. Raises InfrastructureError if it was said otherwise before."""
+        """Say how long the lanes are at `width`. Raises InfrastructureError if it cannot be or was said otherwise before."""
         if min(lengths) < 1:
             raise ClipError("too_short", f"a clip with no frame where the longest that fits has {width}")
+        if max(lengths) > width:
+            raise InfrastructureError(f"lanes: a clip of {max(lengths)} in a width of {width}: a shape of broken hops?")
         if self._lengths.setdefault(width, tuple(lengths)) != tuple(lengths):
             raise InfrastructureError(f"lanes: two lengths of one lane at width {width}: a bug in the backend")
 
@@ -197,18 +199,19 @@ def _convolve_padded(module: Any, _: object, table: LaneTable, hidden: Tensor) -
     def behind(length: int) -> int:
         return right + frames(length) * stride - length
 
-    padded = hidden
+    lengths = table.at(width)
+    table.step(width, frames)
     if total or stride > 1:
         # At least what a reflection on the left reads, of a call that is narrower than that.
         padded = torch.nn.functional.pad(hidden, (left, max(behind(width), left + 1 - width)))
-    for lane, length in enumerate(table.at(width)):
-        _pad_lane(padded[lane, :, left:], length, left, behind(length), module.pad_mode)
-    if module.pad_mode == "replicate":
-        padded[:, :, :left].copy_(padded[:, :, left : left + 1])
-    elif module.pad_mode == "reflect":
-        padded[:, :, :left].copy_(padded[:, :, left + 1 : 2 * left + 1].flip(2))
-    table.step(width, frames)
-    convolved: Tensor = conv(padded[:, :, : left + width + behind(width)])
+        for lane, length in enumerate(lengths):
+            _pad_lane(padded[lane, :, left:], length, left, behind(length), module.pad_mode)
+        if module.pad_mode == "replicate":
+            padded[:, :, :left].copy_(padded[:, :, left : left + 1])
+        elif module.pad_mode == "reflect":
+            padded[:, :, :left].copy_(padded[:, :, left + 1 : 2 * left + 1].flip(2))
+        hidden = padded[:, :, : left + width + behind(width)]
+    convolved: Tensor = conv(hidden)
     return module.norm(convolved) if getattr(module, "norm_type", "") == "time_group_norm" else convolved
 
 
