@@ -43,6 +43,7 @@ class Sleeper:
         self.slept = 0.0
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
+        """Zeros, as many as a codec's frames, after a while."""
         for wave in waves:
             started = time.perf_counter()
             time.sleep(len(wave) / SAMPLE_RATE * self._pace)

@@ -12,7 +12,7 @@ import torch
 from support.lanes import NoWaiting
 from torch import Tensor, nn
 
-from audio_tokenizers.errors import ClipError, InfrastructureError
+from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.lanes import Branch, LaneTable
 
 WIDTH, CHANNELS = 37, 6
@@ -130,6 +130,16 @@ def test_the_mask_is_there_also_where_no_lane_is_short():
     assert bool(seen[0].all())
 
 
+def test_an_attention_under_another_name_is_refused():
+    """Without a mask it would hear the padding, and nobody would be told."""
+
+    class HubertFastAttention(nn.Module):
+        pass
+
+    with pytest.raises(UsageError, match="HubertFastAttention is not known here: take --set lanes=0"):
+        Branch(nn.Sequential(HubertFastAttention()))
+
+
 def test_nothing_happens_outside_a_scope():
     """Neither before nor after one, an error within it included, nor in another thread meanwhile."""
     module = nn.Sequential(nn.Conv1d(CHANNELS, CHANNELS, 7, padding=3), nn.GroupNorm(2, CHANNELS))
@@ -164,6 +174,12 @@ def test_two_branches_are_two_tables():
         assert (first.at(4), second.at(4)) == ((4,), (2,))
     with pytest.raises(InfrastructureError, match="two lengths of one lane at width 4"):
         first.enter(4, [3])
+
+
+def test_a_lane_longer_than_its_width():
+    """A shape of no whole hops, whose clips would lose their last frames."""
+    with pytest.raises(InfrastructureError, match="a clip of 640 in a width of 600"):
+        LaneTable({600: [320, 640]})
 
 
 def test_a_width_that_nobody_entered():

@@ -3,20 +3,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.golden_audio import pcm
+from support.lanes import check_company
 from support.tiny_whisper import build_whisper
 
-from audio_tokenizers.base import Utterance
+from audio_tokenizers.base import LaneShape, Utterance
 from audio_tokenizers.whisper_features import FACTORY
 
 pytestmark = pytest.mark.gpu
 
+LANES = 8
+SHAPE = LaneShape(LANES, 720000)
 LENGTHS = (1, 321, 16000, 240000, 480001)
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
     path = build_whisper(tmp_path_factory.mktemp("whisper"))
-    return {"model_path": str(path), "layer": 1, "dtype": "float32", "tf32": False}
+    return {"model_path": str(path), "layer": 1, "dtype": "float32", "tf32": False, "lanes": LANES}
 
 
 def encode(backend, samples):
@@ -43,3 +46,39 @@ def test_gpu_and_cpu_agree_but_for_rounding(options):
         for name, array in ours.items():
             assert array.shape == theirs[name].shape
             assert np.abs(array - theirs[name]).max() < 1e-3
+
+
+def clips(seed: int) -> list[Utterance]:
+    """As many as there are lanes: the shortest, the longest, and others between, of one window or two."""
+    lengths = [1, SHAPE.samples, *np.random.default_rng(seed).integers(1, SHAPE.samples, LANES - 2)]
+    return [Utterance(pcm(int(n), start=997 * (seed + i)).astype(np.float32) / 32768) for i, n in enumerate(lengths)]
+
+
+def test_company_changes_nothing(options):
+    """Order, lane, neighbours and empty lanes: the features have the same bits on a GPU too."""
+    backend = FACTORY.load(options, "cuda")
+    check_company(lambda some: backend.encode_lanes(some, SHAPE)(), clips(0), clips(100))
+
+
+def test_lanes_are_the_single_clips_but_for_rounding(options):
+    """A call of another shape rounds otherwise, and no more."""
+    backend = FACTORY.load(options, "cuda")
+    for found, clip in zip(backend.encode_lanes(clips(0), SHAPE)(), clips(0), strict=True):
+        (alone,) = backend.encode_clips([clip])
+        assert all(np.abs(found[name] - alone[name]).max() < 1e-4 for name in alone)
+
+
+def test_a_call_begins_without_waiting(options):
+    """In this mode torch fails where the host would wait for the device."""
+    import torch
+
+    backend = FACTORY.load(options, "cuda")
+    expected = backend.encode_lanes(clips(0), SHAPE)()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        finishes = [backend.encode_lanes(clips(seed), SHAPE) for seed in (0, 100)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    finishes[1]()
+    for ours, theirs in zip(finishes[0](), expected, strict=True):
+        assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)

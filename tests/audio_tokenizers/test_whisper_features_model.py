@@ -32,7 +32,10 @@ def load(directory: Path) -> WhisperEncoder:
 
 
 def states(encoder: WhisperEncoder, layer: int | None = 1) -> list[np.ndarray]:
-    return [state.numpy() for state in encoder.states(WAVE, layer)]
+    import torch
+
+    with torch.inference_mode():
+        return [state[0].numpy() for state in encoder.states(torch.from_numpy(encoder.mel(WAVE))[None], layer)]
 
 
 def tensors(directory: Path) -> dict[str, object]:

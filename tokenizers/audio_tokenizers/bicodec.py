@@ -6,17 +6,30 @@ computes wav2vec2 with gradients, all of its layers and hidden states kept. Here
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
+from audio_tokenizers.base import (
+    Audio,
+    BackendInfo,
+    Batching,
+    Field,
+    LaneShape,
+    Options,
+    Scalar,
+    Utterance,
+    Values,
+    Waveform,
+)
 from audio_tokenizers.bicodec_audio import normalize_volume, reference_clip, standardize
 from audio_tokenizers.bicodec_files import ATTENTION, BiCodecCheckpoint, open_bicodec
+from audio_tokenizers.device_calls import DeviceCalls
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
-from audio_tokenizers.options import model_path_of, switch
+from audio_tokenizers.lanes import Branch
+from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 
@@ -30,7 +43,7 @@ RESAMPLER = "soxr VHQ float64"
 
 
 class BiCodec:
-    """The loaded codec on one device."""
+    """The loaded codec on one device. `encode_lanes` is for where `info.batching` is LANES."""
 
     def __init__(self, info: BackendInfo, checkpoint: BiCodecCheckpoint, device: str) -> None:
         self.info = info
@@ -41,6 +54,9 @@ class BiCodec:
 
         self._encoder, self._mel = on_device(device, lambda: load_bicodec(checkpoint, device))
         self._wav2vec2 = on_device(device, lambda: load_wav2vec2(checkpoint, device))
+        if info.batching is Batching.LANES:
+            self._semantic = Branch(self._wav2vec2, self._encoder.encoder)
+            self._calls = DeviceCalls(device, info.max_batch)
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
         """float32 [samples] at `sample_rate` Hz -> float64 [samples] at 16 kHz."""
@@ -48,10 +64,54 @@ class BiCodec:
 
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
         """For each clip `global_tokens` [32] and `semantic_tokens` [frames], both int16."""
+        self._check_lengths(clips)
+        return on_device(self._device, lambda: [self._tokens(clip.wave) for clip in clips])
+
+    def encode_lanes(self, clips: Sequence[Utterance], shape: LaneShape) -> Callable[[], list[Values]]:
+        """For each clip what `encode_clips` gives; see LanesOfClips."""
+        self._check_lengths(clips)
+        heard = [self._heard(clip.wave) for clip in clips]
+        lengths = [*map(len, heard), *[shape.samples] * (shape.lanes - len(heard))]
+        length = self._checkpoint.reference_samples
+        references = self._calls.stack([reference_clip(wave, length) for wave in heard], (shape.lanes, length))
+        waves = self._calls.waves([standardize(wave) for wave in heard], shape)
+        frames: list[int] = []
+
+        def work(references: torch.Tensor, waves: torch.Tensor) -> Sequence[torch.Tensor]:
+            import torch
+
+            fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
+            semantic_tokens, found = self._semantic_lanes(waves, lengths)
+            frames.extend(found[: len(heard)])
+            return [
+                tokens.to(torch.int16) for tokens in (self._encoder.global_tokens(self._mel(references)), semantic_tokens)
+            ]
+
+        finish = self._calls.begin([references, waves], work)
+        voice, words = (field.name for field in self.info.fields)
+
+        def values() -> list[Values]:
+            rows = zip(*finish(), frames, strict=False)
+            return [{voice: one.copy(), words: other[:count].copy()} for one, other, count in rows]
+
+        return values
+
+    def _semantic_lanes(self, waves: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
+        """float32 [lanes, samples], zeros behind `lengths` -> int64 [lanes, frames], and each lane's frames."""
+        from audio_tokenizers.bicodec_model import mixed_features
+
+        with self._semantic.scope({waves.shape[1]: lengths}) as table:
+            tokens = self._encoder.semantic_tokens(mixed_features(self._wav2vec2, waves))
+        return tokens, table.at(tokens.shape[1])
+
+    def _check_lengths(self, clips: Sequence[Utterance]) -> None:
         shortest = min(len(clip.wave) for clip in clips)
         if shortest < self.info.min_samples:
             raise ClipError("too_short", f"{shortest} samples, wav2vec2 needs {self.info.min_samples}")
-        return on_device(self._device, lambda: [self._tokens(clip.wave) for clip in clips])
+
+    def _heard(self, wave: Audio) -> Waveform:
+        """What both encoders hear, but for the standardisation of one."""
+        return (normalize_volume(wave) if self.info.recipe["volume_normalize"] else wave).astype(np.float32)
 
     def _tokens(self, wave: Audio) -> Values:
         import torch
@@ -59,9 +119,7 @@ class BiCodec:
         from audio_tokenizers.bicodec_model import mixed_features
 
         fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
-        if self.info.recipe["volume_normalize"]:
-            wave = normalize_volume(wave)
-        heard = wave.astype(np.float32)
+        heard = self._heard(wave)
         with torch.inference_mode():
             reference = self._batch(reference_clip(heard, self._checkpoint.reference_samples))
             global_tokens = self._encoder.global_tokens(self._mel(reference))
@@ -84,6 +142,7 @@ class BiCodecFactory:
         "model_path": ("SparkAudio/Spark-TTS-0.5B", "directory of Spark-TTS-0.5B, of which LLM/ is not needed, or hub id"),
         "volume_normalize": (True, "bring clips to one volume first, as Spark-TTS does and RWKVTTS does not"),
         "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "lanes": LANES_OPTION,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -99,6 +158,7 @@ class BiCodecFactory:
         model_path = model_path_of(options)
         volume_normalize, tf32 = (switch(options, name) for name in ("volume_normalize", "tf32"))
         check_device_name(device)
+        lanes = lanes_of(options, device)
         checkpoint = open_bicodec(model_path)
         if volume_normalize and not checkpoint.volume_normalize:
             raise UsageError(f"{checkpoint.configs[0]} says volume_normalize: false: add --set volume_normalize=false")
@@ -124,9 +184,9 @@ class BiCodecFactory:
             min_samples=checkpoint.min_samples,
             max_tokens_per_fragment=None,
             # Not EQUAL_LENGTH: in a batch of four both networks round otherwise than for one clip, on a CPU already, so that
-            # equal tokens are likely but not certain.
-            batching=Batching.SINGLE,
-            max_batch=1,
+            # equal tokens are likely but not certain. Lanes round always alike.
+            batching=Batching.LANES if lanes else Batching.SINGLE,
+            max_batch=lanes or 1,
             recipe={
                 "weights_sha256": files_sha256(checkpoint.weights),
                 "config_sha256": files_sha256(checkpoint.configs),
@@ -138,6 +198,7 @@ class BiCodecFactory:
                 "tf32": tf32,
                 "device": device.partition(":")[0],
                 **package_versions(PACKAGES, self.name),
+                **({"lanes": lanes} if lanes else {}),
             },
         )
         return info, checkpoint

@@ -164,14 +164,19 @@ class _Fsq(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """[batch, tokens, dim] -> int64 [batch, tokens]."""
         z = self.project_in(latents)
-        levels = torch.tensor(self.levels, dtype=torch.int32, device=z.device)
+        levels = _on_device(self.levels, torch.int32, z.device)
         reach = (levels - 1) * (1 + 1e-3) / 2
         offset = torch.where(levels % 2 == 0, 0.5, 0.0)
         bounded = (z + (offset / reach).atanh()).tanh() * reach - offset
         digits = bounded.round().to(torch.int64) + levels // 2
-        weights = torch.tensor([math.prod(self.levels[:i]) for i in range(len(self.levels))], device=z.device)
+        weights = _on_device([math.prod(self.levels[:i]) for i in range(len(self.levels))], torch.int64, z.device)
         tokens: Tensor = (digits * weights).sum(2)
         return tokens
+
+
+def _on_device(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[values], written by the device itself: of `torch.tensor` the host would wait for a copy."""
+    return torch.stack([torch.full((), value, dtype=dtype, device=device) for value in values])
 
 
 class SpeakerEncoder(nn.Module):

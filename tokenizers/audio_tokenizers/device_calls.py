@@ -15,9 +15,16 @@ from audio_tokenizers.torch_device import on_device
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DeviceCalls"]
+__all__ = ["DeviceCalls", "check_fit"]
 
 Array = npt.NDArray[Any]
+
+
+def check_fit(waves: Sequence[npt.NDArray[np.floating[Any]]], shape: LaneShape) -> None:
+    """Raise InfrastructureError unless there are 1 to `shape.lanes` waves of at most `shape.samples` samples."""
+    longest = max(map(len, waves), default=0)
+    if not 1 <= len(waves) <= shape.lanes or longest > shape.samples:
+        raise InfrastructureError(f"{len(waves)} clips, the longest of {longest} samples, in {shape}: a bug in the caller")
 
 
 class DeviceCalls:

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from audio_tokenizers.errors import ClipError, InfrastructureError
+from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ PADDED = ("EncodecConv1d", "MimiConv1d")
 """Wrappers in transformers that pad by themselves and then call a Conv1d without padding."""
 ATTENTION_4D, ATTENTION_2D = ("HubertAttention", "Wav2Vec2Attention"), ("WavLMAttention",)
 """Attention over all keys: with a mask for scaled_dot_product_attention, or over [lanes, keys]."""
-CAUSAL = "MimiTransformerModel"
+CAUSAL, CAUSAL_PARTS = "MimiTransformerModel", ("MimiAttention",)
 """Its frames look back only and see no padding; but its own mask asks the device whether its positions are consecutive."""
 
 
@@ -53,9 +53,11 @@ class LaneTable:
         return found
 
     def enter(self, width: int, lengths: Sequence[int]) -> None:
-        """Say how long the lanes are at `width`. Raises InfrastructureError if it was said otherwise before."""
+        """Say how long the lanes are at `width`. Raises InfrastructureError if it cannot be or was said otherwise before."""
         if min(lengths) < 1:
             raise ClipError("too_short", f"a clip with no frame where the longest that fits has {width}")
+        if max(lengths) > width:
+            raise InfrastructureError(f"lanes: a clip of {max(lengths)} in a width of {width}: a shape of broken hops?")
         if self._lengths.setdefault(width, tuple(lengths)) != tuple(lengths):
             raise InfrastructureError(f"lanes: two lengths of one lane at width {width}: a bug in the backend")
 
@@ -84,7 +86,7 @@ class _Context(threading.local):
 class Branch:
     """The layers of a network on one way from the samples on, with hooks that do nothing outside a scope.
 
-    Where two ways have equal widths but lengths of their own, each is a Branch.
+    Where two ways have equal widths but lengths of their own, each is a Branch. Raises UsageError on an unknown attention.
     """
 
     def __init__(self, *roots: nn.Module) -> None:
@@ -119,6 +121,9 @@ class Branch:
             self._before(module, _hide_keys)
         elif name == CAUSAL:
             self._before(module, _look_back)
+        elif name.endswith("Attention") and name not in CAUSAL_PARTS:
+            # A layer that hears all of its input, under a name of another version.
+            raise UsageError(f"lanes: {name} is not known here: take --set lanes=0, or transformers 5.23")
 
     def _before(self, module: nn.Module, prepare: Callable[[Any, LaneTable, Tensor], Mapping[str, Any]]) -> None:
         """Have `prepare` see the module's input, within a scope, and give it keyword arguments."""
@@ -194,18 +199,19 @@ def _convolve_padded(module: Any, _: object, table: LaneTable, hidden: Tensor) -
     def behind(length: int) -> int:
         return right + frames(length) * stride - length
 
-    padded = hidden
+    lengths = table.at(width)
+    table.step(width, frames)
     if total or stride > 1:
         # At least what a reflection on the left reads, of a call that is narrower than that.
         padded = torch.nn.functional.pad(hidden, (left, max(behind(width), left + 1 - width)))
-    for lane, length in enumerate(table.at(width)):
-        _pad_lane(padded[lane, :, left:], length, left, behind(length), module.pad_mode)
-    if module.pad_mode == "replicate":
-        padded[:, :, :left].copy_(padded[:, :, left : left + 1])
-    elif module.pad_mode == "reflect":
-        padded[:, :, :left].copy_(padded[:, :, left + 1 : 2 * left + 1].flip(2))
-    table.step(width, frames)
-    convolved: Tensor = conv(padded[:, :, : left + width + behind(width)])
+        for lane, length in enumerate(lengths):
+            _pad_lane(padded[lane, :, left:], length, left, behind(length), module.pad_mode)
+        if module.pad_mode == "replicate":
+            padded[:, :, :left].copy_(padded[:, :, left : left + 1])
+        elif module.pad_mode == "reflect":
+            padded[:, :, :left].copy_(padded[:, :, left + 1 : 2 * left + 1].flip(2))
+        hidden = padded[:, :, : left + width + behind(width)]
+    convolved: Tensor = conv(hidden)
     return module.norm(convolved) if getattr(module, "norm_type", "") == "time_group_norm" else convolved
 
 

@@ -10,19 +10,35 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from audio_tokenizers.base import Audio, BackendInfo, Batching, Features, Field, Options, Scalar, Utterance, Values, Waveform
+from audio_tokenizers.base import (
+    Audio,
+    BackendInfo,
+    Batching,
+    Features,
+    Field,
+    LaneShape,
+    Options,
+    Scalar,
+    Utterance,
+    Values,
+    Waveform,
+)
+from audio_tokenizers.device_calls import DeviceCalls, check_fit
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
-from audio_tokenizers.options import model_path_of, switch
+from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
 from audio_tokenizers.whisper_features_files import HOP, SAMPLE_RATE, Checkpoint, open_checkpoint
 from audio_tokenizers.whisper_features_model import ATTENTION, WhisperEncoder
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["FACTORY", "WhisperFeatures", "WhisperFeaturesFactory", "rows_of"]
 
@@ -35,7 +51,7 @@ def rows_of(samples: int) -> int:
 
 
 class WhisperFeatures:
-    """The loaded encoder on one device."""
+    """The loaded encoder on one device. `encode_lanes` is for where `info.batching` is LANES."""
 
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> None:
         self.info = info
@@ -43,6 +59,8 @@ class WhisperFeatures:
         self._device = device
         require_device(device)
         self._encoder = on_device(device, lambda: WhisperEncoder(checkpoint, device))
+        if info.batching is Batching.LANES:
+            self._calls = DeviceCalls(device, info.max_batch)
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
         """To 16 kHz, with soxr's HQ filter."""
@@ -55,33 +73,72 @@ class WhisperFeatures:
         """
         return [self._encode_clip(clip.wave) for clip in clips]
 
-    def _encode_clip(self, wave: Audio) -> Values:
-        samples = wave.shape[0]
-        if samples < self.info.min_samples:
-            raise ClipError("too_short", f"{samples} samples, Whisper's encoder needs {self.info.min_samples}")
-        values: dict[str, Features] = {
-            field.name: np.empty((rows_of(samples), field.width), field.dtype) for field in self.info.fields
-        }
-        for start in range(0, samples, self._window):
-            piece = wave[start : start + self._window]
-            states = on_device(self._device, functools.partial(self._encode_window, piece))
-            for array, state in zip(values.values(), states, strict=True):
-                array[start // HOP :][: state.shape[0]] = state
-        for name, array in values.items():
-            if not np.isfinite(array).all():
-                raise ClipError("backend", f"{name} is beyond {array.dtype}: set dtype=float32 for such clips")
+    def encode_lanes(self, clips: Sequence[Utterance], shape: LaneShape) -> Callable[[], list[Values]]:
+        """For each clip what `encode_clips` gives; see LanesOfClips. As many windows as there are lanes go side by side."""
+        waves = [clip.wave for clip in clips]
+        check_fit(waves, shape)
+        for wave in waves:
+            self._check_length(wave)
+        pieces = [piece for wave in waves for piece in self._pieces(wave)]
+        rows = rows_of(min(shape.samples, self._window))
+
+        def work(mel: torch.Tensor) -> Sequence[torch.Tensor]:
+            return [state[:, :rows].contiguous() for state in self._states(mel)]
+
+        finishes = []
+        for first in range(0, len(pieces), shape.lanes):
+            mels = [self._encoder.mel(piece) for piece in pieces[first : first + shape.lanes]]
+            finishes.append(self._calls.begin([self._calls.stack(mels, (shape.lanes, *mels[0].shape))], work))
+
+        def values() -> list[Values]:
+            windows = (window for finish in finishes for window in zip(*finish(), strict=True))
+            return [self._join(wave, windows) for wave in waves]
+
         return values
 
+    def _encode_clip(self, wave: Audio) -> Values:
+        self._check_length(wave)
+        pieces = self._pieces(wave)
+        return self._join(wave, (on_device(self._device, functools.partial(self._encode_window, piece)) for piece in pieces))
+
+    def _check_length(self, wave: Audio) -> None:
+        if wave.shape[0] < self.info.min_samples:
+            raise ClipError("too_short", f"{wave.shape[0]} samples, Whisper's encoder needs {self.info.min_samples}")
+
+    def _pieces(self, wave: Audio) -> list[Audio]:
+        """Windows, the last as short as it happens to be."""
+        return [wave[start : start + self._window] for start in range(0, wave.shape[0], self._window)]
+
     def _encode_window(self, piece: Audio) -> list[Features]:
-        """[samples], at most a window, -> its states [rows_of(samples), width] in the order of the fields."""
+        """[samples], at most a window, -> its states [positions, width] in the order of the fields."""
+        import torch
+
+        with torch.inference_mode():
+            mel = torch.from_numpy(self._encoder.mel(piece)).to(self._device)[None]
+            return [state[0, : rows_of(piece.shape[0])].cpu().numpy() for state in self._states(mel)]
+
+    def _states(self, mel: torch.Tensor) -> list[torch.Tensor]:
+        """float32 [batch, mel_bins, frames] on the device -> [batch, positions, width], as stored, in the fields' order."""
         import torch
 
         recipe = self.info.recipe
         fix_arithmetic(tf32=bool(recipe["tf32"]))
         layer = recipe["layer"]
-        states = self._encoder.states(piece, layer if isinstance(layer, int) else None)
         dtype = torch.float16 if recipe["stored_dtype"] == "float16" else torch.float32
-        return [state[: rows_of(piece.shape[0])].to(dtype).cpu().numpy() for state in states]
+        return [state.to(dtype) for state in self._encoder.states(mel, layer if isinstance(layer, int) else None)]
+
+    def _join(self, wave: Audio, windows: Iterator[Sequence[Features]]) -> Values:
+        """A clip's states, of as many `windows` as it takes: of each in the fields' order, [at least its rows, width]."""
+        rows = rows_of(wave.shape[0])
+        values: dict[str, Features] = {field.name: np.empty((rows, field.width), field.dtype) for field in self.info.fields}
+        for start in range(0, rows, self._window // HOP):
+            for array, states in zip(values.values(), next(windows), strict=True):
+                room = array[start : start + self._window // HOP]
+                room[:] = states[: len(room)]
+        for name, array in values.items():
+            if not np.isfinite(array).all():
+                raise ClipError("backend", f"{name} is beyond {array.dtype}: set dtype=float32 for such clips")
+        return values
 
 
 class WhisperFeaturesFactory:
@@ -93,6 +150,7 @@ class WhisperFeaturesFactory:
         "layer": (16, "which hidden state is `mid`: 0 is the embedding, N what layer N has made; null for none"),
         "dtype": ("float16", "how features are stored, float16 or float32; they are computed in float32"),
         "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other features"),
+        "lanes": LANES_OPTION,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -108,6 +166,7 @@ class WhisperFeaturesFactory:
         model_path, tf32 = model_path_of(options), switch(options, "tf32")
         dtype = _dtype(options["dtype"])
         check_device_name(device)
+        lanes = lanes_of(options, device)
         checkpoint = open_checkpoint(model_path)
         layer = _layer(options["layer"], checkpoint)
         config = json.dumps(checkpoint.config, sort_keys=True).encode()
@@ -127,9 +186,9 @@ class WhisperFeaturesFactory:
             min_samples=1,
             max_tokens_per_fragment=None,
             # Not ANY: every window has 1500 states, so a batch only makes large products larger. On a CPU batches of 2 to 4
-            # windows gave the same bytes at the same speed, and on a GPU nobody has shown that they give the same bytes.
-            batching=Batching.SINGLE,
-            max_batch=1,
+            # windows gave the same bytes at the same speed; on a GPU lanes, of which there are always as many.
+            batching=Batching.LANES if lanes else Batching.SINGLE,
+            max_batch=lanes or 1,
             recipe={
                 "weights_sha256": files_sha256(checkpoint.weights),
                 "config_sha256": hashlib.sha256(config).hexdigest(),
@@ -144,6 +203,7 @@ class WhisperFeaturesFactory:
                 "tf32": tf32,
                 "device": device.partition(":")[0],
                 **package_versions(PACKAGES, "whisper_features"),
+                **({"lanes": lanes} if lanes else {}),
             },
         )
         return info, checkpoint

@@ -31,38 +31,33 @@ class WhisperEncoder:
     def __init__(self, checkpoint: Checkpoint, device: str) -> None:
         import transformers
 
-        self._device = device
         self._window = checkpoint.window
         extractor: Any = transformers.WhisperFeatureExtractor
         self._extractor = extractor(feature_size=checkpoint.mel_bins)
         self._encoder = _load_encoder(checkpoint, device)
 
-    def states(self, wave: Audio, layer: int | None) -> list[torch.Tensor]:
-        """float32 [positions, width] on the device, of at most one window [samples] at 16 kHz.
+    def states(self, mel: torch.Tensor, layer: int | None) -> list[torch.Tensor]:
+        """float32 [batch, mel_bins, 2 * positions] on the device, from `mel` -> float32 [batch, positions, width] each.
 
         That which enters `layer` (hidden_states[layer] of transformers; 0 is the embedding), unless that is None, and the
         final one, behind the last layer norm.
         """
-        import torch
-
         seen: list[torch.Tensor] = []
-        with torch.inference_mode():
-            mel = torch.from_numpy(self._mel(wave)).to(self._device)
-            hook = layer is not None and self._encoder.layers[layer].register_forward_pre_hook(
-                lambda _, inputs: seen.append(inputs[0])
-            )
-            try:
-                seen.append(self._encoder(mel).last_hidden_state)
-            finally:
-                if hook:
-                    hook.remove()
-        return [state[0] for state in seen]
+        hook = layer is not None and self._encoder.layers[layer].register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0])
+        )
+        try:
+            seen.append(self._encoder(mel).last_hidden_state)
+        finally:
+            if hook:
+                hook.remove()
+        return seen
 
-    def _mel(self, wave: Audio) -> npt.NDArray[np.float32]:
-        """float32 [1, mel_bins, 2 * positions]: log mel of the wave behind which zeros fill the window."""
+    def mel(self, wave: Audio) -> npt.NDArray[np.float32]:
+        """float32 [mel_bins, 2 * positions]: log mel of at most one window, behind which zeros fill it."""
         mel: npt.NDArray[np.float32] = self._extractor(
             wave, sampling_rate=SAMPLE_RATE, max_length=self._window, return_tensors="np"
-        ).input_features
+        ).input_features[0]
         return mel
 
 
