@@ -7,13 +7,14 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 import yaml
 
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.errors import UsageError
+from jobs.commands import number_or_auto, parse_buffer_memory
 from jobs.devices import choose_device
 
 __all__ = [
@@ -38,6 +39,7 @@ KEPT_VARIABLES = (
 """What a task needs of the environment of whoever submitted first; cron has next to none of it. No secrets."""
 
 SITE_FILE = "cluster.yaml"
+Count = Annotated[int, msgspec.Meta(ge=1)]
 OURS = {
     "array",
     "time",
@@ -67,11 +69,14 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """As sbatch takes it, for example `2:00:00`."""
     gpus_per_node: str | int | None = None
     """As sbatch takes it: `4` or `a100:4`."""
-    procs_per_gpu: int | None = None
-    tars_per_gpu: int | Literal["auto"] | None = None
-    cpus_per_gpu: int | None = None
+    procs_per_gpu: Count | None = None
+    tars_per_gpu: Count | Literal["auto"] | None = None
+    cpus_per_gpu: Count | None = None
     mem_per_gpu: str | None = None
-    max_running: int | None = None
+    decode_threads: Count | Literal["auto"] | None = None
+    buffer_memory: str | int | None = None
+    """As `1G`, or in bytes."""
+    max_running: Count | None = None
     setup: tuple[str, ...] = ()
     """Shell lines before the tasks, such as `module load cuda`."""
     slurm: dict[str, str | int | float | bool] = {}
@@ -99,6 +104,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     constraint: str | None = None
     cpus_per_gpu: int | None = None
     mem_per_gpu: str | None = None
+    decode_threads: int | Literal["auto"] = "auto"
+    """Of each worker; `auto` is one per core that it may use."""
+    buffer_memory: int | None = None
+    """Bytes of decoded audio, and of what it became, that each worker may hold; None leaves it to the worker."""
     setup: tuple[str, ...] = ()
     slurm: dict[str, str | int | float | bool] = {}
     allow_missing_end: bool = False
@@ -133,7 +142,7 @@ def parse_minutes(text: str | int) -> int:
 def parse_gpus(text: str | int) -> tuple[int, str | None]:
     """`4` or `a100:4` -> how many, and of which type. Raises UsageError."""
     kind, colon, number = str(text).rpartition(":")
-    if not number.isdigit() or (colon and not kind):
+    if not number.isdecimal() or (colon and not kind):
         raise UsageError(f"--gpus-per-node {text}: expected a number or TYPE:NUMBER, such as 4 or a100:4")
     return int(number), kind or None
 
@@ -191,11 +200,24 @@ def read_site(path: Path) -> Site:
     try:
         values: Any = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
         site = msgspec.convert(values, Site)
+        _check_words(site)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
         keys = ", ".join(Site.__struct_fields__)
         raise UsageError(f"{path}: not a site's defaults: {error}; its keys are {keys}") from None
-    check_slurm_settings(site.slurm)
     return site
+
+
+def _check_words(site: Site) -> None:
+    """Raise UsageError if a setting that is words, and not a number, cannot be understood."""
+    check_slurm_settings(site.slurm)
+    if site.time is not None:
+        parse_minutes(site.time)
+    if site.gpus_per_node is not None:
+        parse_gpus(site.gpus_per_node)
+    if site.buffer_memory is not None:
+        parse_buffer_memory(site.buffer_memory)
 
 
 def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -216,11 +238,7 @@ def check_cluster(name: str | None) -> Literal["auto", "slurm", "local"] | None:
 
 def check_tars_per_gpu(text: str | None) -> int | Literal["auto"] | None:
     """A number from 1, or `auto`; UsageError on anything else."""
-    if text is None or text == "auto":
-        return cast("Literal['auto'] | None", text)
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--tars-per-gpu {text}: expected a number from 1, or auto")
-    return int(text)
+    return None if text is None else number_or_auto("--tars-per-gpu", text)
 
 
 def overlay(site: Site, asked: Site) -> Site:
@@ -266,6 +284,8 @@ def make_launch(
         constraint=site.constraint,
         cpus_per_gpu=site.cpus_per_gpu,
         mem_per_gpu=site.mem_per_gpu,
+        decode_threads=site.decode_threads or "auto",
+        buffer_memory=None if site.buffer_memory is None else parse_buffer_memory(site.buffer_memory),
         setup=site.setup,
         slurm=site.slurm,
         allow_missing_end=allow_missing_end,

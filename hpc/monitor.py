@@ -14,7 +14,7 @@ import msgspec
 
 from hpc.controller import Round
 from hpc.failures import Failure, log_tail
-from jobs.reporting import clock_time, counted, eta_seconds
+from jobs.reporting import DeviceSeconds, clock_time, counted, describe_device, eta_seconds
 
 if TYPE_CHECKING:  # rich takes its time to import, which a command without a terminal need not
     from rich.live import Live
@@ -90,6 +90,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int
     """Submissions of which nobody can tell now."""
     excluded: tuple[str, ...]
+    device_seconds: DeviceSeconds
+    """What the devices of the running tasks have spent their time on."""
+    on_gpu: bool
+    """Whether these are GPUs."""
 
 
 def take_snapshot(seen: Round) -> Snapshot:
@@ -114,6 +118,8 @@ def take_snapshot(seen: Round) -> Snapshot:
         reasons=dict(Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason)),
         unknown=len(seen.unknown),
         excluded=tuple(sorted(seen.decision.exclude)),
+        device_seconds=sum((report.device_seconds for report in live), DeviceSeconds()),
+        on_gpu=any(report.gpu is not None for report in live),
     )
 
 
@@ -177,6 +183,8 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
         ("running", describe_running(now)),
         ("speed", speed),
     ]
+    if device := describe_device(now.device_seconds, gpu=now.on_gpu):
+        rows.append(("device", device))
     if now.quarantined:
         rows.append(("quarantine", f"{now.quarantined} tars: python -m tools.failures says why"))
     if now.excluded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -44,6 +45,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Scalar] = {}
     """How this submission loads the backend: its weights may have moved since the run's spec was frozen."""
     allow_missing_end: bool = False
+    decode_threads: int | Literal["auto"] = "auto"
+    """Of each worker; `auto` is one per core that it may use."""
+    buffer_memory: int | None = None
+    """Bytes that each worker may hold; None leaves it to the worker."""
     alive: dict[int, tuple[int, ...]] = {}
     """Submission -> slots of the tasks that may have been alive when this plan was made. Claims of earlier tasks that are
     not among them are void.
@@ -139,6 +144,8 @@ def make_plan(
     device: str = "cpu",
     options: Mapping[str, Scalar] | None = None,
     allow_missing_end: bool = False,
+    decode_threads: int | Literal["auto"] = "auto",
+    buffer_memory: int | None = None,
     alive: Mapping[int, Collection[int]] | None = None,
 ) -> Plan:
     """The plan for one submission."""
@@ -151,5 +158,7 @@ def make_plan(
         device=device,
         options=dict(spec.options if options is None else options),
         allow_missing_end=allow_missing_end,
+        decode_threads=decode_threads,
+        buffer_memory=buffer_memory,
         alive={number: tuple(sorted(slots)) for number, slots in (alive or {}).items()},
     )

@@ -15,7 +15,7 @@ from hpc.progress import TarState
 from hpc.run import Run
 from hpc.submissions import Job, Submission
 from jobs.claims import Claim, held_by_other, read_claims
-from jobs.reporting import UNENDED, Progress
+from jobs.reporting import UNENDED, DeviceSeconds, Progress
 
 __all__ = ["Running", "Worker", "ask", "judge_files"]
 
@@ -44,6 +44,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     """Why tasks have not begun, in Slurm's words."""
     unknown: int = 0
     """Submissions of which nobody can tell now."""
+    device_seconds: DeviceSeconds = DeviceSeconds()
+    """What the tasks' devices have spent their time on, as far as they have reported."""
 
 
 def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
@@ -103,20 +105,33 @@ def ask(run: Run, cluster: Cluster) -> tuple[Running, dict[str, Worker]]:
     seen = cluster.look(open_jobs) if open_jobs else {}
     tasks = [task for job in seen.values() if job is not None for task in job.tasks.values()]
     unknown = len(open_jobs.keys() - seen.keys())
+    submissions = {number: open_jobs[number][0] for number in seen}
+    plans = {number: submission.read_plan() for number, submission in submissions.items()}
     running = Running(
         known=not open_jobs or unknown < len(open_jobs),
         running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
         pending=sum(task.state == "PENDING" for task in tasks),
         reasons=dict(Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason)),
         unknown=unknown,
+        device_seconds=sum(
+            (_device_seconds(submission, plans[number], seen[number]) for number, submission in submissions.items()),
+            DeviceSeconds(),
+        ),
     )
-    gone = _gone({number: submission for number, (submission, _) in open_jobs.items()}, seen, ended)
-    return running, _workers(run, gone)
+    return running, _workers(run, _gone(plans, seen, ended))
 
 
-def _gone(open_jobs: Mapping[int, Submission], seen: Mapping[int, JobSeen | None], ended: set[int]) -> Callable[[str], bool]:
+def _device_seconds(submission: Submission, plan: Plan | None, job: JobSeen | None) -> DeviceSeconds:
+    """Of a submission's tasks that run."""
+    if plan is None or job is None:
+        return DeviceSeconds()
+    elements = [element for element, task in job.tasks.items() if task.state != "PENDING"]
+    reports = submission.reports(slot for element in elements for slot in plan.slots_of(element))
+    return sum((report.device_seconds for report in reports.values() if not report.finished), DeviceSeconds())
+
+
+def _gone(plans: Mapping[int, Plan | None], seen: Mapping[int, JobSeen | None], ended: set[int]) -> Callable[[str], bool]:
     """Whether a claim's task is known to have ended."""
-    plans = {number: open_jobs[number].read_plan() for number in seen}
 
     def gone(task: str) -> bool:
         submission, _, slot = task.partition("/")

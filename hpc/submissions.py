@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -125,7 +125,7 @@ class Submission:
         """What is known of the job, or None if none was ever intended."""
         return _read(self.job_file, Job)
 
-    def reports(self, slots: range) -> dict[int, Progress]:
+    def reports(self, slots: Iterable[int]) -> dict[int, Progress]:
         """What the workers of these slots have reported so far."""
         found = {slot: read_progress(self.report_file(slot)) for slot in slots}
         return {slot: progress for slot, progress in found.items() if progress is not None}

@@ -33,7 +33,7 @@ from hpc.submissions import Job, Submission
 from hpc.submitter import Submitter, bytes_per_second
 from hpc.tar_list import read_tar_list
 from hpc.watch import EXIT_CODES, cluster_of, watch
-from jobs.commands import Verbose, run_command, setup_logging, writing_to
+from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings
@@ -65,6 +65,12 @@ def submit(
     constraint: Annotated[str | None, typer.Option(help="Slurm")] = None,
     cpus_per_gpu: Annotated[int | None, typer.Option(min=1, help="Slurm")] = None,
     mem_per_gpu: Annotated[str | None, typer.Option(help="Slurm, for example 40G")] = None,
+    decode_threads: Annotated[
+        str | None, typer.Option(help="threads of a worker that decode; default auto: one per core that it has")
+    ] = None,
+    buffer_memory: Annotated[
+        str | None, typer.Option(help="memory of a worker for audio decoded ahead, such as 500M; default 1G")
+    ] = None,
     setup: Annotated[list[str] | None, typer.Option(help="Slurm: a shell line before the tasks: 'module load cuda'")] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="a further sbatch option, key=value")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -100,6 +106,8 @@ def submit(
         tars_per_gpu=check_tars_per_gpu(tars_per_gpu),
         cpus_per_gpu=cpus_per_gpu,
         mem_per_gpu=mem_per_gpu,
+        decode_threads=None if decode_threads is None else number_or_auto("--decode-threads", decode_threads),
+        buffer_memory=buffer_memory,
         max_running=max_running,
         setup=tuple(setup or ()),
         slurm=parse_slurm_settings(slurm or ()),

@@ -229,6 +229,8 @@ class Submitter:
             device=self._launch.device,
             options=self._launch.options,
             allow_missing_end=self._launch.allow_missing_end,
+            decode_threads=self._launch.decode_threads,
+            buffer_memory=self._launch.buffer_memory,
             alive=alive,
         )
 

@@ -28,6 +28,7 @@ from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageE
 from hpc.plan import Plan, stop_margin_s, task_name
 from hpc.submissions import Submission
 from jobs.commands import setup_logging
+from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
 from jobs.lines import count_lines
 from jobs.outputs import TarPaths, TarTask
@@ -35,7 +36,7 @@ from jobs.reporting import UNENDED, Progress, ProgressFile, Try, read_progress, 
 from jobs.spec import read_spec
 from jobs.worker import STOP_SIGNALS, Crew, StopFlag, Wishes, run_tars
 
-__all__ = ["Place", "Tried", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
+__all__ = ["Place", "Tried", "feeding_of", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
 
 TOUCH_SECONDS = 60.0
 REPORT_SECONDS = {True: 10.0, False: 0.5}
@@ -56,6 +57,7 @@ class Place:
     gpu: str | None
     """Its CUDA_VISIBLE_DEVICES, or None for the CPU."""
     threads: int
+    """Its share of the cores: threads that decode, and that the backend computes with."""
     ends_at: float | None
     """Seconds since the epoch at which Slurm ends the job."""
     shared: bool
@@ -86,6 +88,14 @@ def place_in_slurm(environment: Mapping[str, str], plan: Plan, gpus: Sequence[st
         threads=int(environment.get("SLURM_CPUS_PER_TASK") or max(1, cores // plan.processes)),
         ends_at=known_end,
         shared=True,
+    )
+
+
+def feeding_of(place: Place, plan: Plan) -> Feeding:
+    """How the worker keeps its device fed: with a decode thread per core that it has, unless the plan says otherwise."""
+    return Feeding(
+        decode_threads=place.threads if plan.decode_threads == "auto" else plan.decode_threads,
+        buffer_bytes=DEFAULT_BUFFER_BYTES if plan.buffer_memory is None else plan.buffer_memory,
     )
 
 
@@ -273,6 +283,7 @@ def _work(
                 reports=reports,
                 wishes=Wishes(allow_missing_end=plan.allow_missing_end),
                 crew=Crew(task_name(plan.submission, place.slot), plan.knows_gone, others),
+                feeding=feeding_of(place, plan),
             )
         except Tar2TokensError as error:
             log.error("%s", error)

@@ -6,10 +6,11 @@ Resampling in blocks gives the same samples, bit for bit, as in one piece (soxr;
 
 from __future__ import annotations
 
+import contextlib
 import io
-import itertools
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import mp3_states_its_length, refuse_cut_file
 
 if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
@@ -39,10 +41,14 @@ STATES_DURATION = ("mov,", "matroska,")
 """PyAV's names of containers whose duration is stated; that of others is a guess from the bit rate."""
 DURATION_SLACK_SECONDS, DURATION_SLACK_FRAMES = 0.1, 4096
 """Stated durations are rounded, and count an encoder's padding or do not."""
+_PYAV_TURN = threading.Lock()
+"""Held while a block is decoded: PyAV lets go of the GIL for every frame, and threads that hand it to and fro are done no
+sooner and take up to twice the CPU time.
+"""
 
 
 def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None) -> Iterator[tuple[Waveform, int]]:
-    """Decode to mono blocks: (float32 [samples], sample rate in Hz), the last one shorter than BLOCK_FRAMES or empty.
+    """Decode to mono blocks: (float32 [samples], sample rate in Hz), of about BLOCK_FRAMES, the last one shorter or empty.
 
     soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs). Raises ClipError: `empty` (no samples),
     `decode` (unreadable, or fewer samples than its header promises), `not_finite`, `too_long` (over `max_seconds`).
@@ -146,36 +152,78 @@ def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any
 
 
 def _open_with_pyav(file: IO[bytes], refusal: str) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
+    """Blocks of BLOCK_FRAMES and up to one of FFmpeg's frames more, the last one shorter."""
+    with contextlib.closing(_pyav_blocks(file, refusal)) as blocks:
+        while True:
+            with _PYAV_TURN:
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
+
+
+def _pyav_blocks(file: IO[bytes], refusal: str) -> Generator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
+    """FFmpeg's frames, gathered as they are: their conversion to float32 costs PyAV as much for a frame as for a block."""
     import av
 
+    gathered = av.AudioFifo()
+    packed: av.AudioResampler | None = None
+
+    def blocks() -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
+        nonlocal packed
+        frame = gathered.read()
+        if frame is None:
+            return
+        if packed is None:
+            packed = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
+        for piece in packed.resample(frame):
+            samples: Any = piece.to_ndarray()  # one plane of all channels: PyAV crashes on more than 8 planes
+            yield samples.reshape(-1, piece.layout.nb_channels), piece.sample_rate
+
     try:
-        with av.open(file, mode="r", options=PYAV_OPTIONS) as container:
-            if not container.streams.audio:
-                raise ClipError("decode", "a container without an audio stream")
-            stream = container.streams.audio[0]
-            packed: av.AudioResampler | None = None
-            frames = rate = channels = 0
-            for frame in itertools.chain(container.decode(stream), (None,)):
-                if packed is None and frame is not None:  # only here is the rate certain: AAC's header may state half of it
-                    rate, channels = frame.sample_rate, frame.layout.nb_channels
-                    packed = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
-                if frame is not None and (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
-                    raise ClipError("decode", "the sample rate or the number of channels changes within the file")
-                for piece in packed.resample(frame) if packed is not None else ():
-                    frames += piece.samples
-                    samples: Any = piece.to_ndarray()  # one plane of all channels: PyAV crashes on more than 8 planes
-                    yield samples.reshape(-1, channels), rate
-            promised = _stated_seconds(container, stream)
-            slack = DURATION_SLACK_SECONDS + DURATION_SLACK_FRAMES / max(rate, 1)
-            if rate and promised is not None and frames / rate < promised - slack:
-                message = f"cut short: its header promises {promised:.2f} s, only {frames / rate:.2f} s could be decoded"
-                raise ClipError("decode", message)
+        try:
+            for frame in _pyav_frames(file):
+                frame.pts = None  # with times, the queue would refuse a gap
+                gathered.write(frame)
+                if gathered.samples >= BLOCK_FRAMES:
+                    yield from blocks()
+        except Exception:
+            yield from blocks()  # what came before the damage may be at fault first: too long, or not finite
+            raise
+        yield from blocks()
     except av.error.MemoryError:
         bytearray(MUCH_MEMORY)  # raises MemoryError if the machine is short of it; else it is the header that lies
         raise ClipError("decode", "damaged: its headers ask for more memory than any audio needs") from None
     except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
         found = getattr(error, "strerror", None) or str(error)
         raise ClipError("decode", f"not decodable: soundfile: {refusal} PyAV: {found}") from None
+
+
+def _pyav_frames(file: IO[bytes]) -> Iterator[AudioFrame]:
+    """The frames of the first audio stream, all of one form. Raises ClipError, and what PyAV raises."""
+    import av
+
+    with av.open(file, mode="r", options=PYAV_OPTIONS) as container:
+        if not container.streams.audio:
+            raise ClipError("decode", "a container without an audio stream")
+        stream = container.streams.audio[0]
+        frames = rate = channels = 0
+        form: tuple[str, str] | None = None
+        for frame in container.decode(stream):
+            found = (frame.layout.name, frame.format.name)
+            if form is None:  # only here is it certain: AAC's header may state half of it
+                rate, channels, form = frame.sample_rate, frame.layout.nb_channels, found
+            if (frame.sample_rate, frame.layout.nb_channels) != (rate, channels):
+                raise ClipError("decode", "the sample rate or the number of channels changes within the file")
+            if found != form:
+                raise ClipError("decode", "the order of the channels or the sample format changes within the file")
+            frames += frame.samples
+            yield frame
+        promised = _stated_seconds(container, stream)
+        slack = DURATION_SLACK_SECONDS + DURATION_SLACK_FRAMES / max(rate, 1)
+        if rate and promised is not None and frames / rate < promised - slack:
+            message = f"cut short: its header promises {promised:.2f} s, only {frames / rate:.2f} s could be decoded"
+            raise ClipError("decode", message)
 
 
 def _stated_seconds(container: InputContainer, stream: AudioStream) -> float | None:

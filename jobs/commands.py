@@ -6,24 +6,61 @@ import functools
 import io
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 
-__all__ = ["Verbose", "run_command", "setup_logging", "writing_to"]
+__all__ = [
+    "Verbose",
+    "number_or_auto",
+    "parse_buffer_memory",
+    "parse_size",
+    "run_command",
+    "setup_logging",
+    "writing_to",
+]
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="say more, and show tracebacks")]
 
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+SMALLEST_BUFFER = 10**6
+"""Less is a unit that was forgotten, as in `--buffer-memory 8`."""
 BROKEN_PIPE_EXIT = 141  # what a shell reports of a command that SIGPIPE ended
 
 log = logging.getLogger("tar2tokens")
+
+
+def parse_size(option: str, text: str, *, smallest: int) -> int:
+    """`1G` or `1GB` -> 1_000_000_000, `1GiB` -> 2**30, `500` -> 500; bytes. Raises UsageError that names the option."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?", text.strip().upper())
+    if match is None or match[2] not in UNITS:
+        raise UsageError(f"{option} {text!r}: expected a size such as 1GB or 512MiB")
+    size = int(float(match[1]) * UNITS[match[2]])
+    if size < smallest:
+        raise UsageError(f"{option} {text!r}: expected at least {smallest:,} bytes")
+    return size
+
+
+def parse_buffer_memory(text: str | int) -> int:
+    """The value of --buffer-memory in bytes. Raises UsageError."""
+    return parse_size("--buffer-memory", str(text), smallest=SMALLEST_BUFFER)
+
+
+def number_or_auto(option: str, text: str) -> int | Literal["auto"]:
+    """A number from 1, or `auto`. Raises UsageError that names the option."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{option} {text}: expected a number from 1, or auto")
+    return int(text)
 
 
 def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = False) -> None:

@@ -158,11 +158,12 @@ class Conveyor:
                 if batch is not None:
                     items = [portion.item for portion in batch.items]
                     flying.append((batch, self._encoder.begin(items, batch.shape)))
-                if batch is None or len(flying) >= self._in_flight:
-                    batch, finish = flying.popleft()
-                    self.call(partial(self._receive, batch, finish()))
-                    self._feed.encoded(batch)
-                self._feed.time.busy += time.monotonic() - started
+                done = flying.popleft() if batch is None or len(flying) >= self._in_flight else None
+                outcomes = done[1]() if done is not None else []
+                self._feed.time.busy += time.monotonic() - started  # before the call, by which the batch's tar may end
+                if done is not None:
+                    self.call(partial(self._receive, done[0], outcomes))
+                    self._feed.encoded(done[0])
         except BaseException as error:  # noqa: BLE001 (it is raised again in `step`)
             self.call(partial(_raise, error))
             self._feed.close()

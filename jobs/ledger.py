@@ -36,6 +36,7 @@ from jobs.fileops import FileOps, write_atomically
 from jobs.lines import LineFile, ReusableLines, good_lines
 from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, read_manifest
 from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord
+from jobs.reporting import DeviceSeconds
 from jobs.values import FeatureRef, feature_refs
 
 __all__ = ["Ledger"]
@@ -56,6 +57,7 @@ class Ledger:
         hold: Hold,
         ops: FileOps,
         clock: Callable[[], float],
+        device_seconds: Callable[[], DeviceSeconds],
     ) -> None:
         self.paths = paths
         self.tally = Tally()
@@ -73,6 +75,8 @@ class Ledger:
         self._private = paths.private_partial(self._attempt)
         self._lines: LineFile | None = None
         self._wall_before = 0.0
+        self._new_device_seconds = device_seconds
+        self._device_seconds = DeviceSeconds()
         self._replaces_foreign = False
         """What is committed now was made from another tar."""
         self._reusable: ReusableLines | None = None
@@ -91,15 +95,17 @@ class Ledger:
         gone: Callable[[str], bool] = nobody_knows,
         ops: FileOps | None = None,
         clock: Callable[[], float] = time.monotonic,
+        device_seconds: Callable[[], DeviceSeconds] = DeviceSeconds,
     ) -> Ledger:
-        """Claim a tar for `task`, and take its partial over, repaired. `gone` says whether a task is known to have ended.
+        """Claim a tar for `task`, and take its partial over, repaired. `gone` says whether a task is known to have ended,
+        `device_seconds` what the worker's device has done since it was last asked.
 
         Raises ClaimLostError if another holds the claim (jobs/claims.py says when) or the tar is committed, UsageError if
         what is there was made with another recipe.
         """
         ops = ops or FileOps()
         hold = Hold.take(ops, paths.claim, Claim.of_this_process(_new_attempt(), task), name=paths.name, gone=gone)
-        ledger = cls(paths, identity, fingerprint, fields, hold=hold, ops=ops, clock=clock)
+        ledger = cls(paths, identity, fingerprint, fields, hold=hold, ops=ops, clock=clock, device_seconds=device_seconds)
         try:
             ledger._begin(retry_errors=retry_errors)
         except BaseException:
@@ -120,7 +126,8 @@ class Ledger:
             known = None
         elif retry_errors:
             self._set_aside(committed=committed)
-        self._wall_before = known.wall_seconds if known else 0.0
+        if known is not None:
+            self._wall_before, self._device_seconds = known.wall_seconds, known.device_seconds
         self._take_over()
         # Not before: a partial of another tar must not be found beside an attempt at this one.
         self._write_manifest(self.paths.attempt, msgspec.convert(self._common(), Manifest))
@@ -350,10 +357,12 @@ class Ledger:
             "fingerprint": self._fingerprint,
             "attempt": self._attempt,
             "wall_seconds": round(self._wall_before, 3),
+            "device_seconds": msgspec.to_builtins(self._device_seconds.rounded()),
         }
 
     def _summary(self, **findings: object) -> Manifest:
         wall = self._wall_before + self._clock() - self._started
+        self._device_seconds += self._new_device_seconds()
         values = {
             **self._common(),
             "wall_seconds": round(wall, 3),

@@ -18,6 +18,7 @@ import orjson
 
 from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ErrorKind
+from jobs.reporting import DeviceSeconds
 
 __all__ = [
     "ErrorRecord",
@@ -134,6 +135,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Audio that became tokens."""
     wall_seconds: float = 0.0
     """Time of all attempts that ended by themselves."""
+    device_seconds: DeviceSeconds = DeviceSeconds()
+    """Of the same attempts: what their workers' devices did since the tar before had ended. Sums over tars are the whole."""
     output_bytes: int = 0
     output_sha256: str = ""
     features_bytes: int = 0

@@ -17,6 +17,7 @@ __all__ = [
     "BAR_FORMAT",
     "LOG_SECONDS",
     "UNENDED",
+    "DeviceSeconds",
     "Ending",
     "Pace",
     "Progress",
@@ -24,6 +25,7 @@ __all__ = [
     "Try",
     "clock_time",
     "counted",
+    "describe_device",
     "describe_rate",
     "eta_seconds",
     "read_progress",
@@ -33,6 +35,8 @@ __all__ = [
 WRITE_SECONDS = 0.5
 LOG_SECONDS = 30.0
 BAR_SECONDS = 0.2
+MUCH_WAITING = 0.05
+"""Of a GPU's time, waiting for audio: below that, more cores would gain next to nothing."""
 BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 """For tqdm, without its own rate and ETA: it would count what an earlier attempt has done as done now."""
 
@@ -65,6 +69,31 @@ class Try(msgspec.Struct):
     """The worker died with several clips in hand: nobody knows which of them it was, if it was one of them."""
 
 
+class DeviceSeconds(msgspec.Struct, frozen=True):
+    """What the seconds of one worker's device, or of several, were spent on."""
+
+    busy: float = 0.0
+    audio: float = 0.0
+    """Waiting for decoded audio."""
+    writer: float = 0.0
+    """Waiting, while the memory was full of what had been encoded and had no line yet."""
+
+    def __add__(self, other: DeviceSeconds) -> DeviceSeconds:
+        return DeviceSeconds(self.busy + other.busy, self.audio + other.audio, self.writer + other.writer)
+
+    def __sub__(self, other: DeviceSeconds) -> DeviceSeconds:
+        return DeviceSeconds(self.busy - other.busy, self.audio - other.audio, self.writer - other.writer)
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.busy + self.audio + self.writer
+
+    def rounded(self) -> DeviceSeconds:
+        """To microseconds, for a file that people may read."""
+        return DeviceSeconds(round(self.busy, 6), round(self.audio, 6), round(self.writer, 6))
+
+
 class Progress(msgspec.Struct):
     """Running counts of one worker. Sums over workers make the live line; results themselves are in the ledger."""
 
@@ -76,6 +105,8 @@ class Progress(msgspec.Struct):
     """Of the tars' sizes on disk, what has been used; resumed and finished tars count whole."""
     tar_bytes: int = 0
     """The same of the tar in hand alone."""
+    device_seconds: DeviceSeconds = DeviceSeconds()
+    """Of all its lives, up to the last batch that its device took."""
     problems: list[tuple[str, str]] = []
     """(tar name, why it has no committed file)"""
     finished: bool = False
@@ -188,6 +219,19 @@ def describe_rate(audio_seconds: float, wall_seconds: float) -> str:
     """`1.25 audio-h at 310 audio-h/h`."""
     rate = audio_seconds / wall_seconds if wall_seconds > 0 else 0.0
     return f"{audio_seconds / 3600:.2f} audio-h at {rate:.0f} audio-h/h"
+
+
+def describe_device(spent: DeviceSeconds, *, gpu: bool) -> str:
+    """`busy 94 %, waiting for audio 5 %, for the writer 1 %`, and what helps; empty before there is anything to tell.
+
+    Advice is for GPUs: on a CPU decoding and encoding share the cores, and both would be faster with more of them.
+    """
+    total = spent.total
+    if total <= 0:
+        return ""
+    busy, audio, writer = (f"{100 * seconds / total:.0f} %" for seconds in (spent.busy, spent.audio, spent.writer))
+    advice = ": more CPU cores would help (--cpus-per-gpu)" if gpu and spent.audio / total >= MUCH_WAITING else ""
+    return f"busy {busy}, waiting for audio {audio}, for the writer {writer}{advice}"
 
 
 def eta_seconds(bytes_before: int, bytes_done: int, bytes_total: int, wall_seconds: float) -> float | None:

@@ -25,6 +25,7 @@ from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
 from jobs.pending import Pending
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
+from jobs.reporting import DeviceSeconds
 from jobs.spec import DECODERS, TokenizeSpec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
@@ -82,7 +83,9 @@ class TarWork:
         *,
         on_progress: OnProgress = lambda _record, _bytes: None,
         take: Callable[..., Ledger] = Ledger.take,
+        device_seconds: Callable[[], DeviceSeconds] = DeviceSeconds,
     ) -> None:
+        """`device_seconds` says what the device has done since it was last asked: the share of the tar that ends now."""
         self.read_to_end = False
         """No clip of it is to come."""
         self.options = options
@@ -91,7 +94,7 @@ class TarWork:
         self._spec = spec
         self._conveyor = conveyor
         self._on_progress = on_progress
-        self._take = take
+        self._take = functools.partial(take, device_seconds=device_seconds)
         self._begun_anew = False
         self._ledger: Ledger | None = None
         self._queue: deque[Pending] = deque()

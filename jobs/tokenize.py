@@ -9,9 +9,9 @@ from types import TracebackType
 
 from audio_tokenizers.base import Backend
 from jobs.conveyor import Conveyor, Feeding
-from jobs.feed import DeviceTime
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
+from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
 from jobs.tar_work import OnProgress, TarOptions, TarResult, TarWork
 
@@ -47,6 +47,7 @@ class Tokenizer:
         self._conveyor = Conveyor(spec, backend, feeding)
         self._stop = stop
         self._works: list[TarWork] = []
+        self._told = DeviceSeconds()
 
     def __enter__(self) -> Tokenizer:
         return self
@@ -57,9 +58,16 @@ class Tokenizer:
         self._conveyor.close()
 
     @property
-    def device_time(self) -> DeviceTime:
+    def device_time(self) -> DeviceSeconds:
         """What the device's seconds were spent on."""
-        return self._conveyor.device_time
+        time = self._conveyor.device_time
+        return DeviceSeconds(time.busy, time.audio, time.writer)
+
+    def _tell_device_time(self) -> DeviceSeconds:
+        """What is new of it since this was called before, when another tar ended."""
+        now = self.device_time
+        new, self._told = now - self._told, now
+        return new
 
     @property
     def tars_in_hand(self) -> int:
@@ -82,7 +90,16 @@ class Tokenizer:
         take: Callable[..., Ledger] = Ledger.take,
     ) -> TarWork:
         """Begin with a tar, from where its partial ends. Raises as `TarWork.start` does."""
-        work = TarWork(tar, paths, self._spec, self._conveyor, options, on_progress=on_progress, take=take)
+        work = TarWork(
+            tar,
+            paths,
+            self._spec,
+            self._conveyor,
+            options,
+            on_progress=on_progress,
+            take=take,
+            device_seconds=self._tell_device_time,
+        )
         work.start()
         self._works.append(work)
         return work

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
-from jobs.commands import Verbose, run_command, setup_logging, writing_to
-from jobs.devices import choose_device
+from jobs.commands import Verbose, number_or_auto, parse_buffer_memory, run_command, setup_logging, writing_to
+from jobs.conveyor import Feeding
+from jobs.devices import available_cores, choose_device
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.reporting import ProgressFile
@@ -40,6 +41,8 @@ def tokenize_tar(
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept a tar with no end marker, or a very long one")
     ] = False,
+    decode_threads: Annotated[str, typer.Option(help="threads that decode; auto: one per core")] = "auto",
+    buffer_memory: Annotated[str, typer.Option(help="memory for audio decoded ahead, such as 500M")] = "1G",
     log_file: Annotated[Path | None, typer.Option(help="log to this file too")] = None,
     verbose: Verbose = False,
 ) -> int:
@@ -47,6 +50,11 @@ def tokenize_tar(
     setup_logging(verbose=verbose, log_file=log_file)
     if force and (skip_existing or retry_errors):
         raise UsageError("--force starts from nothing: it goes with neither --skip-existing nor --retry-errors")
+    threads = number_or_auto("--decode-threads", decode_threads)
+    feeding = Feeding(
+        decode_threads=available_cores() if threads == "auto" else threads,
+        buffer_bytes=parse_buffer_memory(buffer_memory),
+    )
     tar = input_tar.absolute()
     if not tar.is_file():
         found = "a folder" if tar.is_dir() else "something else" if tar.exists() else "nothing"
@@ -83,6 +91,7 @@ def tokenize_tar(
             stop=stop,
             reports=reports,
             wishes=Wishes(retry_errors=retry_errors, force=force, allow_missing_end=allow_missing_end),
+            feeding=feeding,
         )
     if stop.signal is not None:
         print("interrupted: run the same command again to go on", file=sys.stderr)

@@ -23,7 +23,7 @@ from jobs.ledger import Ledger
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, TarTask
 from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import UNENDED, ProgressFile, Try
+from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import ACCEPTABLE
 from jobs.tar_work import TarOptions, TarResult, TarWork
@@ -167,6 +167,7 @@ class _Worker:
         self._tokenizer: Tokenizer | None = None
         self._open: dict[TarWork, _Open] = {}
         self._bytes_before = reports.progress.bytes_done
+        self._device_seconds_before = reports.progress.device_seconds
 
     def __enter__(self) -> _Worker:
         return self
@@ -225,11 +226,11 @@ class _Worker:
             log.info("%s: %s", task.name, done)
             return None
         if self._tokenizer is None:
-            self._reports.publish(now=True)
+            self._publish(now=True)
             tokenizer = Tokenizer(self._spec, self._load(), self._feeding, stop=self._stop)
             self._tokenizer = self._threads.enter_context(tokenizer)
         one.attempt.outcome = "working"
-        self._reports.publish(now=True)  # should this process die, whoever looks knows what it was at
+        self._publish(now=True)  # should this process die, whoever looks knows what it was at
         return self._tokenizer.begin(
             Path(task.tar),
             paths,
@@ -249,7 +250,7 @@ class _Worker:
         try:
             result = outcome()
             if result is not None:
-                attempt.outcome, attempt.problem = result.outcome, _tell(task, result) or ""
+                attempt.outcome, attempt.problem = result.outcome, self._tell(task, result) or ""
         except ClaimLostError as error:
             self._lose(one, error)
         except InfrastructureError as error:
@@ -269,7 +270,7 @@ class _Worker:
             progress.tars_done += 1
         self._bytes_before += task.bytes
         self._count_bytes()
-        self._reports.publish(now=True)
+        self._publish(now=True)
 
     def _lose(self, one: _Open, error: ClaimLostError) -> None:
         """Another worker has the tar; or has committed it, which is as good."""
@@ -281,10 +282,28 @@ class _Worker:
             one.attempt.outcome = "committed"
             log.info("%s", error)
 
+    def _tell(self, task: TarTask, result: TarResult) -> str | None:
+        """Log how a tar ended; return what is wrong with it, if anything."""
+        manifest = result.manifest
+        if result.outcome == "damaged":
+            return broken_tar(manifest)
+        errors = sum(manifest.errors.values())
+        notes = f"{manifest.clips} clips, {manifest.audio_seconds / 3600:.3f} audio-h, {errors} errors"
+        if manifest.clips == 0 and result.outcome == "committed":
+            notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
+        if manifest.orphan_sidecars:
+            notes += f"; {manifest.orphan_sidecars} sidecars have no audio beside them"
+        if manifest.sidecar_faults:
+            notes += f"; {manifest.sidecar_faults} sidecars could not be read"
+        if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
+            notes += f"; device {device}"
+        log.info("%s: %s: %s", task.name, result.outcome, notes)
+        return None
+
     def _tell_of_machine(self, attempt: Try, problem: str) -> None:
         attempt.outcome, attempt.problem = "machine", problem
         self._reports.progress.problems.append((attempt.name, problem))
-        self._reports.publish(now=True)
+        self._publish(now=True)
 
     def _load(self) -> Backend:
         hashes = ModelHashes(self._output_dir)
@@ -308,7 +327,12 @@ class _Worker:
         one.tar_bytes = used
         self._count_bytes()
         # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.
-        self._reports.publish(now=attempt.gained == len(attempt.crash_clips) + 1)
+        self._publish(now=attempt.gained == len(attempt.crash_clips) + 1)
+
+    def _publish(self, *, now: bool = False) -> None:
+        if self._tokenizer is not None:
+            self._reports.progress.device_seconds = self._device_seconds_before + self._tokenizer.device_time
+        self._reports.publish(now=now)
 
     def _count_bytes(self) -> None:
         progress = self._reports.progress
@@ -334,23 +358,6 @@ def nothing_to_do(paths: TarPaths, tar: Path, *, retry_errors: bool) -> str | No
         return None
     Ledger.tidy(paths, FileOps())  # whoever committed it may have died a moment later
     return "already committed, no errors to retry" if retry_errors else "already committed"
-
-
-def _tell(task: TarTask, result: TarResult) -> str | None:
-    """Log how a tar ended; return what is wrong with it, if anything."""
-    manifest = result.manifest
-    if result.outcome == "damaged":
-        return broken_tar(manifest)
-    errors = sum(manifest.errors.values())
-    notes = f"{manifest.clips} clips, {manifest.audio_seconds / 3600:.3f} audio-h, {errors} errors"
-    if manifest.clips == 0 and result.outcome == "committed":
-        notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
-    if manifest.orphan_sidecars:
-        notes += f"; {manifest.orphan_sidecars} sidecars have no audio beside them"
-    if manifest.sidecar_faults:
-        notes += f"; {manifest.sidecar_faults} sidecars could not be read"
-    log.info("%s: %s: %s", task.name, result.outcome, notes)
-    return None
 
 
 def broken_tar(manifest: Manifest) -> str:

@@ -26,6 +26,7 @@ from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.fileops import FileOps, write_atomically
 from jobs.records import Manifest
+from jobs.reporting import DeviceSeconds, describe_device
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
 from tools.process_pool import Tell, in_processes
@@ -57,6 +58,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Error records of committed files, by kind."""
     audio_hours: float
     """Audio that became tokens, in committed files."""
+    device: str = ""
+    """`cpu` or `cuda`, as the run was launched; empty for one that nobody has."""
+    device_seconds: DeviceSeconds
+    """What workers' devices spent their time on, over committed files; `running` has those of tasks that run."""
     tars_without_clips: int
     orphan_sidecars: int
     sidecar_faults: int
@@ -80,6 +85,7 @@ def make_report(
     quarantined: Mapping[str, str] = MappingProxyType({}),
     working: Mapping[str, Worker] = MappingProxyType({}),
     running: Running | None = None,
+    device: str = "",
 ) -> Report:
     """Pure: count states."""
     count = Counter(state.state for state in states)
@@ -97,6 +103,8 @@ def make_report(
         clips=sum(state.clips for state in states),
         errors=dict(sorted(errors.items())),
         audio_hours=round(sum(manifest.audio_seconds for manifest in committed) / 3600, 6),
+        device=device,
+        device_seconds=sum((manifest.device_seconds for manifest in committed), DeviceSeconds()).rounded(),
         tars_without_clips=sum(manifest.clips == 0 for manifest in committed),
         orphan_sidecars=sum(manifest.orphan_sidecars for manifest in committed),
         sidecar_faults=sum(manifest.sidecar_faults for manifest in committed),
@@ -166,6 +174,8 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         lines.append(f"Running:               {_describe_running(report.running)}")
     lines.append(f"Clips:                 {report.clips:,}")
     lines.append(f"Audio:                 {report.audio_hours:,.2f} hours")
+    if device := _describe_device(report):
+        lines.append(f"Device:                {device}")
     if report.errors:
         named = ", ".join(f"{kind} {number}" for kind, number in report.errors.items())
         lines.append(f"Clips with errors:     {sum(report.errors.values()):,} ({named})")
@@ -199,6 +209,12 @@ def _describe_running(found: Running) -> str:
         return "not known now"
     words = describe_tasks(found.running, found.pending, found.reasons)
     return "; ".join([*words, *([f"{found.unknown} submissions not known now"] if found.unknown else [])])
+
+
+def _describe_device(report: Report) -> str:
+    """Of the tasks that run, or where none has anything to tell, of all that is committed."""
+    live = report.running.device_seconds if report.running is not None else DeviceSeconds()
+    return describe_device(live if live.total > 0 else report.device_seconds, gpu=report.device not in ("", "cpu"))
 
 
 def _remark(state: TarState) -> str:
@@ -274,11 +290,20 @@ def check_progress(
 def _look(run: Run, states: Sequence[TarState], *, checked: bool) -> Report:
     """The report, with what there is to say of tasks; a run that is done, or that nobody has launched, has none."""
     launch = run.read_state().launch
+    device = launch.device if launch is not None else ""
     if launch is None or all(state.state == "committed" for state in states):
-        return make_report(run.output_dir, states, checked=checked)
+        return make_report(run.output_dir, states, checked=checked, device=device)
     running, working = ask(run, cluster_of(launch, patience_s=SLURM_SECONDS))
     quarantined = judge_files(run, states).quarantine
-    return make_report(run.output_dir, states, checked=checked, quarantined=quarantined, working=working, running=running)
+    return make_report(
+        run.output_dir,
+        states,
+        checked=checked,
+        quarantined=quarantined,
+        working=working,
+        running=running,
+        device=device,
+    )
 
 
 def _check_targets(run: Run, tar_list: Path | None, targets: Sequence[Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from jobs.commands import Verbose, run_command, setup_logging, writing_to
+from jobs.commands import Verbose, parse_size, run_command, setup_logging, writing_to
 from jobs.reporting import ProgressFile, counted
 from tools.generate_tar_list import write_tar_list
 
@@ -22,23 +21,11 @@ if TYPE_CHECKING:
     from tools.packing.shards import Limits, Shard
     from tools.packing.tar_folder import PackPlan, TarFolder
 
-__all__ = ["pack", "parse_size"]
+__all__ = ["pack"]
 
 WORKERS = 4
 EXAMPLES = 3
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 SMALLEST = 10 << 10
-
-
-def parse_size(text: str) -> int:
-    """`1GB` -> 1_000_000_000, `1GiB` -> 2**30; bytes. Raises UsageError."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?I?)B?", text.strip().upper())
-    if match is None or match[2] not in UNITS:
-        raise UsageError(f"--max-size {text!r}: expected a size such as 1GB or 512MiB")
-    size = int(float(match[1]) * UNITS[match[2]])
-    if size < SMALLEST:
-        raise UsageError(f"--max-size {text!r}: expected at least {SMALLEST} bytes")
-    return size
 
 
 def _write_shards(
@@ -143,7 +130,7 @@ def pack(
 ) -> int:
     """Pack a data set into tars. The same command goes on after an interruption, and does nothing on finished work."""
     setup_logging(verbose=verbose)
-    limit = parse_size(max_size)
+    limit = parse_size("--max-size", max_size, smallest=SMALLEST)
     from tools.packing.members import safe_name
     from tools.packing.pairs import SourceOptions
     from tools.packing.shards import Limits

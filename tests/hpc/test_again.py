@@ -30,7 +30,8 @@ SETTINGS = {
     "whole nodes": "--cluster slurm --gpus-per-node a100:4 --procs-per-gpu 2 --tars-per-gpu auto --max-running 12",
     "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
     "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
-    "this machine": "--cluster local --workers 3",
+    "this machine": "--cluster local --workers 3 --decode-threads 2",
+    "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G",
     "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
 }
 
@@ -42,6 +43,7 @@ def test_round_trip(submitting: Path, settings: str, with_site: bool) -> None:
     if with_site:
         Path("cluster.yaml").write_text(
             "cluster: slurm\npartition: small\ntime: '30:00'\nsetup: [module load base]\nslurm: {nice: 5}\n"
+            "decode_threads: 3\nbuffer_memory: 2G\n"
         )
     assert call(submit, "--list", submitting, "--backend", "mulaw", *shlex.split(settings)) == 0
     run = Run(Path("tokens").absolute())

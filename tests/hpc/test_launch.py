@@ -132,13 +132,32 @@ class TestSiteFile:
         assert site_defaults() == Site()
 
     @pytest.mark.parametrize(
-        "text", ["partitoin: x\n", "procs_per_gpu: two\n", "- a\n", "a: [\n", "slurm: {array: 0-3}\n", "\xff"]
+        "text",
+        [
+            *("partitoin: x\n", "procs_per_gpu: two\n", "- a\n", "a: [\n", "slurm: {array: 0-3}\n", "\xff"),
+            *("procs_per_gpu: 0\n", "tars_per_gpu: 0\n", "cpus_per_gpu: 0\n", "max_running: 0\n", "decode_threads: 0\n"),
+            *("decode_threads: all\n", "decode_threads: true\n", "buffer_memory: big\n", "buffer_memory: 8\n"),
+            *("time: soon\n", "gpus_per_node: many\n"),
+        ],
     )
     def test_mistakes_are_named(self, text: str, tmp_path: Path) -> None:
-        """A key that does not exist, a wrong value or no YAML at all is never passed over."""
+        """A key that does not exist, a wrong value or no YAML at all is never passed over; the message says which file."""
         (tmp_path / "cluster.yaml").write_bytes(text.encode("latin-1"))
-        with pytest.raises(UsageError, match=r"cluster\.yaml|--slurm array"):
+        with pytest.raises(UsageError, match=r"cluster\.yaml: "):
             site_defaults([tmp_path])
+
+    @pytest.mark.parametrize(("text", "size"), [("1G", 10**9), ("1.5GiB", 3 << 29), ("2000000", 2_000_000)])
+    def test_how_the_device_is_fed(self, text: str, size: int, tmp_path: Path) -> None:
+        """Threads and memory of a worker, as the command line takes them."""
+        site = site_defaults([self.write(tmp_path, f"decode_threads: 6\nbuffer_memory: {text}\n")])
+        launch = launch_of(site, device="cpu")
+        assert (launch.decode_threads, launch.buffer_memory) == (6, size)
+        launch = launch_of(overlay(site, Site(decode_threads="auto", buffer_memory="3G")), device="cpu")
+        assert (launch.decode_threads, launch.buffer_memory) == ("auto", 3 * 10**9)
+        assert (launch_of(Site(), device="cpu").decode_threads, launch_of(Site(), device="cpu").buffer_memory) == (
+            "auto",
+            None,
+        )
 
     def test_what_is_asked_for_comes_before_what_the_site_says(self) -> None:
         """Single values are replaced; setup lines and further options add up, the person's last."""

@@ -27,11 +27,12 @@ from hpc.monitor import (
     table,
     take_snapshot,
 )
-from jobs.reporting import Progress, Try, write_progress
+from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
 
 NOTHING = Snapshot(
     tars=4, done=0, quarantined=0, clips=0, errors=0, audio_seconds=0.0, bytes_done=0, bytes_total=4_000_000,
     running={}, pending=0, submitted=0, waiting=0, reasons={}, unknown=0, excluded=(),
+    device_seconds=DeviceSeconds(), on_gpu=False,
 )  # fmt: skip
 
 
@@ -72,6 +73,20 @@ class TestSnapshot:
         write_progress(job.submission.report_file(0), report)
         now = take_snapshot(controller.round())
         assert (now.bytes_done, now.bytes_total, now.audio_seconds) == (600, 2 * size, 7.0)
+
+    @pytest.mark.parametrize("gpu", [None, "0"])
+    def test_what_devices_wait_for(self, gpu: str | None, tmp_path: Path) -> None:
+        """The seconds of the workers that are at it; one that has come to its end waits for nothing."""
+        campaign = Campaign(tmp_path, 3)
+        controller = campaign.controller()
+        controller.round()
+        (job,) = campaign.cluster.living()
+        for element in range(3):
+            campaign.cluster.begin(job, element)
+            report = Progress(device_seconds=DeviceSeconds(8.0, 1.0, 1.0), finished=element == 2, gpu=gpu)
+            write_progress(job.submission.report_file(element), report)
+        now = take_snapshot(controller.round())
+        assert (now.device_seconds, now.on_gpu) == (DeviceSeconds(16.0, 2.0, 2.0), gpu is not None)
 
     def test_end(self, tmp_path: Path) -> None:
         """When all is committed, clips, errors and bytes are those of the files."""
@@ -144,6 +159,9 @@ class TestWords:
         assert "1,234" in plain
         assert "quarantine" not in plain
         assert "avoided" not in plain
+        assert "device" not in plain
+        busy = shown(snapshot(device_seconds=DeviceSeconds(90.0, 10.0, 0.0), on_gpu=True))
+        assert "busy 90 %, waiting for audio 10 %, for the writer 0 %: more CPU cores would help" in busy
         full = shown(snapshot(quarantined=2, excluded=("n7", "n9")), "3 tars met trouble")
         assert "2 tars: python -m tools.failures says why" in full
         assert "n7, n9" in full

@@ -141,6 +141,8 @@ class TestPlan:
             device="cuda",
             options={"pause": 0.5},
             allow_missing_end=True,
+            decode_threads=3,
+            buffer_memory=10**9,
             alive={3: [2, 0]},
         )
         assert msgspec.json.decode(msgspec.json.format(msgspec.json.encode(plan)), type=Plan) == plan
@@ -148,6 +150,7 @@ class TestPlan:
         assert plan.bytes == 9
         assert plan.options == {"pause": 0.5}
         assert plan.alive == {3: (0, 2)}
+        assert (plan.decode_threads, plan.buffer_memory) == (3, 10**9)
 
     def test_options_are_the_specs_unless_said_otherwise(self) -> None:
         """Weights may have moved since the spec was frozen, so a plan may say another place; else the spec's holds."""

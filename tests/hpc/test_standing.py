@@ -16,7 +16,7 @@ from hpc.cluster import TaskSeen
 from hpc.progress import scan
 from hpc.standing import Worker, ask, judge_files
 from jobs.claims import Claim, process_start
-from jobs.reporting import Try
+from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
 
 
 @pytest.fixture
@@ -53,6 +53,20 @@ class TestAsk:
         assert running.reasons == {"Priority": 1}
         assert campaign.cluster.calls == ["look"]
         assert tree(campaign.run.output_dir) == before
+
+    def test_what_their_devices_wait_for(self, campaign: Campaign) -> None:
+        """Of tasks that run: not of one that has begun again to wait, nor of one whose work is done."""
+        campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        for element in range(3):
+            report = Progress(device_seconds=DeviceSeconds(8.0, 1.0, 1.0), finished=element == 1)
+            write_progress(job.submission.report_file(element), report)
+        for element in range(2):
+            campaign.cluster.begin(job, element)
+        running, _ = ask(campaign.run, campaign.cluster)
+        assert running.device_seconds == DeviceSeconds(8.0, 1.0, 1.0)
+        campaign.cluster.blind = True
+        assert ask(campaign.run, campaign.cluster)[0].device_seconds == DeviceSeconds()
 
     def test_nothing_to_ask(self, campaign: Campaign) -> None:
         """A run whose tasks have all ended asks nobody."""

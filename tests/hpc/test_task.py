@@ -16,10 +16,12 @@ import pytest
 from support.runs import committed_bytes, lines_of, slow_backend, slow_spec, start, wait_for, worker_pids
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 
+from hpc import task as module
 from hpc.plan import Plan, make_plan, stop_margin_s
 from hpc.run import Run
 from hpc.submissions import Submission
-from hpc.task import Place, Tried, main, place_in_slurm, stop_time, what_was_tried, work_lists, write_down_death
+from hpc.task import Place, Tried, feeding_of, main, place_in_slurm, stop_time, what_was_tried, work_lists, write_down_death
+from jobs.conveyor import Feeding
 from jobs.outputs import TarPaths, TarTask, read_manifest
 from jobs.reporting import Progress, Try, read_progress
 from jobs.spec import freeze_spec
@@ -107,6 +109,27 @@ class TestPlace:
         plan = plan_of(4, processes=4)
         places = [self.place(plan, SLURM_CPUS_PER_TASK=3), self.place(plan), self.place(plan, cores=2)]
         assert [place.threads for place in places if place] == [3, 2, 1]
+
+
+class TestFeeding:
+    def test_threads_and_memory(self) -> None:
+        """A decode thread per core of the worker, and the worker's own bound, unless the plan has numbers."""
+        place = Place(0, "n1", "0", threads=6, ends_at=None, shared=True)
+        assert feeding_of(place, plan_of(1)) == Feeding(6, 10**9)
+        assert feeding_of(place, plan_of(1, decode_threads=2, buffer_memory=5_000_000)) == Feeding(2, 5_000_000)
+
+    def test_worker_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the plan says reaches the worker."""
+        asked: list[Feeding] = []
+        monkeypatch.setattr(module, "run_tars", lambda *_, feeding, **__: asked.append(feeding))
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            monkeypatch.setenv(name, "1")
+        freeze_spec(tmp_path, mulaw_spec())
+        submission = Run(tmp_path).new_submission()
+        plan = plan_of(1, device="cpu", decode_threads=2, buffer_memory=5_000_000)
+        place = Place(0, "n1", None, threads=6, ends_at=None, shared=False)
+        assert module._work(tmp_path, submission, plan, place, 1, Tried(), Progress(), lambda: False) == 0
+        assert asked == [Feeding(2, 5_000_000)]
 
 
 class TestWorkLists:

@@ -107,6 +107,120 @@ def test_formats_of_pyav(kind: str, codec: str, rate: int) -> None:
     np.testing.assert_allclose(np.sqrt(np.mean(middle**2)), 0.5 / np.sqrt(2), rtol=0.05)
 
 
+SAMPLE_FORMATS = [
+    ("ipod", "aac", "stereo", None, "fltp"),
+    ("webm", "libopus", "mono", None, "fltp"),
+    ("matroska", "ac3", "5.1", None, "fltp"),
+    ("matroska", "pcm_f32le", "stereo", None, "flt"),
+    ("matroska", "pcm_f64le", "stereo", None, "dbl"),
+    ("matroska", "pcm_u8", "stereo", None, "u8"),
+    ("matroska", "pcm_s16le", "stereo", None, "s16"),
+    ("ipod", "alac", "stereo", "s16p", "s16p"),
+    ("matroska", "pcm_s32le", "stereo", None, "s32"),
+    ("ipod", "alac", "stereo", "s32p", "s32p"),
+    ("nut", "pcm_s64le", "stereo", None, "s64"),
+    ("nut", "pcm_s16le_planar", "hexadecagonal", None, "s16p"),
+    ("wv", "wavpack", "hexadecagonal", "fltp", "fltp"),
+]
+
+
+@pytest.mark.parametrize("block_frames", [1, 3000, 1 << 18])
+@pytest.mark.parametrize(("kind", "codec", "layout", "asked", "sample_format"), SAMPLE_FORMATS)
+def test_samples_of_pyav_are_those_of_its_frames(
+    kind: str,
+    codec: str,
+    layout: str,
+    asked: str | None,
+    sample_format: str,
+    block_frames: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many frames are converted at once, and whatever they hold, each sample is what its frame alone would give."""
+    import av
+
+    channels = av.AudioLayout(layout).nb_channels
+    data = pyav_file(noise(20_000, channels) * 3, 48000, kind, codec, layout=layout, sample_format=asked)
+    with av.open(io.BytesIO(data)) as container:
+        one_by_one: list[Samples] = []
+        for frame in container.decode(audio=0):
+            assert frame.format.name == sample_format
+            alone = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
+            one_by_one += [
+                piece.to_ndarray().reshape(-1, channels) for piece in (*alone.resample(frame), *alone.resample(None))
+            ]
+    monkeypatch.setattr(audio, "BLOCK_FRAMES", block_frames)
+    blocks = [block for block, _ in audio.decode_channels(io.BytesIO(data))]
+    np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(one_by_one))
+    assert len(np.concatenate(blocks)) > 18_000
+    longest = max(map(len, one_by_one))
+    assert all(block_frames <= len(block) < block_frames + longest for block in blocks[:-1])
+
+
+def test_pyav_is_left_to_others_between_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread at a time decodes with PyAV; one that waits, for memory perhaps, keeps nobody out."""
+    data = pyav_file(noise(96_000), 48000, "webm", "libopus")
+    whole, _ = decoded(data)
+    monkeypatch.setattr(audio, "BLOCK_FRAMES", 1000)
+    frames = audio._pyav_frames
+    held = []
+
+    def watched(file: io.BytesIO) -> Iterator[object]:
+        for frame in frames(file):
+            held.append(audio._PYAV_TURN.locked())
+            yield frame
+
+    monkeypatch.setattr(audio, "_pyav_frames", watched)
+    waiting = decode(io.BytesIO(data), mono="mean")
+    first, _ = next(waiting)
+    assert not audio._PYAV_TURN.locked()
+    np.testing.assert_array_equal(decoded(data)[0], whole)
+    np.testing.assert_array_equal(np.concatenate([first, *(wave for wave, _ in waiting)]), whole)
+    assert all(held)
+    assert len(held) > 100
+
+
+def wavpack_that_changes(forms: list[tuple[str, str]]) -> bytes:
+    """A stream that goes on with another (layout, sample format) halfway."""
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="nut") as container:
+        stream = container.add_stream("wavpack", rate=48000, layout=forms[0][0])
+        position = 0
+        for layout, sample_format in forms:
+            encoder = av.AudioCodecContext.create("wavpack", "w")
+            encoder.layout, encoder.format, encoder.sample_rate = layout, sample_format, 48000  # type: ignore[assignment]
+            wave = noise(30_000, av.AudioLayout(layout).nb_channels).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(wave, format="flt", layout=layout)
+            frame.sample_rate = 48000
+            for piece in [*av.AudioResampler(format=sample_format, layout=layout, rate=48000).resample(frame), None]:
+                for packet in encoder.encode(piece):
+                    packet.stream = stream
+                    packet.pts = packet.dts = position
+                    position += 1000
+                    container.mux(packet)
+    return file.getvalue()
+
+
+RATE_OR_CHANNELS = "the sample rate or the number of channels changes within the file"
+ORDER_OR_FORMAT = "the order of the channels or the sample format changes within the file"
+CHANGES = {
+    "rate": (lambda: b"".join(pyav_file(noise(48_000), rate, "adts", "aac") for rate in (48000, 24000)), RATE_OR_CHANNELS),
+    "channels": (lambda: wavpack_that_changes([("stereo", "s16p"), ("mono", "s16p")]), RATE_OR_CHANNELS),
+    "order": (lambda: wavpack_that_changes([("5.1", "s16p"), ("5.1(side)", "s16p")]), ORDER_OR_FORMAT),
+    "format": (lambda: wavpack_that_changes([("stereo", "s16p"), ("stereo", "fltp")]), ORDER_OR_FORMAT),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_stream_that_changes(change: str) -> None:
+    """Another rate, other channels or other samples from some place on are an error; what comes before may be one first."""
+    make, message = CHANGES[change]
+    data = make()
+    assert refused(data) == ("decode", message)
+    assert refused(data, max_seconds=0.5) == ("too_long", "longer than 0.5 s")
+
+
 def test_mp3_without_a_length() -> None:
     """An MP3 that does not say how long it is gives all its samples; libsndfile's guess neither cuts nor refuses it."""
     rate = 16000

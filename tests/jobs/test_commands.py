@@ -16,7 +16,7 @@ import typer
 from support.runs import ROOT, call
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from jobs.commands import setup_logging, writing_to
+from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, writing_to
 
 log = logging.getLogger("tar2tokens")
 
@@ -29,6 +29,41 @@ def own_logging() -> Iterator[None]:
     yield
     setup_logging(verbose=False)
     log.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        *(("1GB", 10**9), ("1G", 10**9), ("1.5 gib", 3 << 29), ("512MiB", 512 << 20), ("500M", 500_000_000)),
+        *(("20000", 20000), ("20kb", 20000), ("2T", 2 * 10**12)),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    """Sizes are written as people write them."""
+    assert parse_size("--size", text, smallest=10) == size
+
+
+@pytest.mark.parametrize("text", ["", "1XB", "GB", "-1GB", "1e9", "1GB2", "1²G", "100"])
+def test_sizes_that_are_none(text: str) -> None:
+    """A size that is none, or too small to be meant, is refused in the name of its option."""
+    with pytest.raises(UsageError, match=r"^--size .*: expected (a size such as 1GB|at least 1,000 bytes)"):
+        parse_size("--size", text, smallest=1000)
+
+
+def test_buffer_memory() -> None:
+    """A size or a number of bytes; a number that lacks its unit is told from one that does not."""
+    assert [parse_buffer_memory(given) for given in ("1G", "2000000", 3_000_000)] == [10**9, 2_000_000, 3_000_000]
+    for wrong in ("8", 8, "much", -1):
+        with pytest.raises(UsageError, match=r"^--buffer-memory"):
+            parse_buffer_memory(wrong)
+
+
+def test_numbers_that_may_be_left_to_us() -> None:
+    """A number from 1, or `auto`; anything else is refused in the name of its option."""
+    assert [number_or_auto("--n", text) for text in ("auto", "1", "16")] == ["auto", 1, 16]
+    for wrong in ("0", "-1", "many", "1.5", "", "²"):
+        with pytest.raises(UsageError, match=r"^--n .*: expected a number from 1, or auto"):
+            number_or_auto("--n", wrong)
 
 
 def raising(error: BaseException) -> Callable[[], int]:

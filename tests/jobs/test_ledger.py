@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import os
@@ -9,6 +10,7 @@ import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,6 +26,7 @@ from jobs.ledger import SYNC_SECONDS, Ledger
 from jobs.lines import WRITE_BYTES
 from jobs.outputs import InputIdentity, TarPaths, committed_fault, read_manifest
 from jobs.records import ErrorRecord, TokenRecord, codes_to_json, encode_record
+from jobs.reporting import DeviceSeconds
 
 FINGERPRINT = "f" * 16
 TAR = Path("/in/a.tar")
@@ -55,7 +58,7 @@ def paths(tmp_path: Path) -> TarPaths:
     return TarPaths(tmp_path / "out", "a")
 
 
-def take(paths: TarPaths, *, ops: FileOps | None = None, clock: Clock | None = None, **settings: bool) -> Ledger:
+def take(paths: TarPaths, *, ops: FileOps | None = None, clock: Clock | None = None, **settings: Any) -> Ledger:
     return Ledger.take(paths, IDENTITY, FINGERPRINT, FIELDS, ops=ops, clock=clock or Clock(), **settings)
 
 
@@ -389,6 +392,33 @@ def test_wall_time_adds_up_over_attempts(paths: TarPaths) -> None:
         clock.now = 10.0
         manifest = ledger.release()
     assert manifest.wall_seconds == 30.0
+
+
+def test_device_time_adds_up_over_attempts(paths: TarPaths) -> None:
+    """So do the seconds of the device, of which each attempt is told what is new when it ends; the file has them."""
+    for _ in range(3):
+        ledger = take(paths, device_seconds=lambda: DeviceSeconds(2.0, 0.5, 0.25))
+        released = ledger.release()
+    assert released.device_seconds == DeviceSeconds(6.0, 1.5, 0.75)
+    committed = take(paths, device_seconds=DeviceSeconds).commit()
+    assert committed.device_seconds == released.device_seconds
+    assert read_manifest(paths.manifest) == committed
+
+
+def test_device_time_of_a_commit_that_fails_is_kept(paths: TarPaths) -> None:
+    """Who ends an attempt in vain has been told already what was new: it is in the manifest of the release that follows."""
+    told = iter([DeviceSeconds(2.0, 0.5, 0.25)])
+
+    class Full(FileOps):
+        def rename(self, source: Path, target: Path) -> None:
+            if target == paths.committed:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().rename(source, target)
+
+    ledger = take(paths, ops=Full(), device_seconds=lambda: next(told, DeviceSeconds()))
+    with pytest.raises(OSError, match="No space"):
+        ledger.commit()
+    assert ledger.release().device_seconds == DeviceSeconds(2.0, 0.5, 0.25)
 
 
 def test_copies_that_a_killed_takeover_left_are_swept_up(paths: TarPaths) -> None:

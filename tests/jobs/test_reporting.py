@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from jobs.reporting import (
+    DeviceSeconds,
     Pace,
     Progress,
     ProgressFile,
     Try,
     clock_time,
+    describe_device,
     describe_rate,
     eta_seconds,
     read_progress,
@@ -49,6 +51,34 @@ def test_words() -> None:
     assert eta_seconds(50, 100, 200, 10) == 20
     assert eta_seconds(100, 100, 200, 10) is None
     assert eta_seconds(0, 300, 200, 10) == 0
+
+
+@pytest.mark.parametrize(
+    ("spent", "gpu", "words"),
+    [
+        (DeviceSeconds(), True, ""),
+        (DeviceSeconds(96.1, 2.9, 1.0), True, "busy 96 %, waiting for audio 3 %, for the writer 1 %"),
+        (
+            DeviceSeconds(940, 50, 10),
+            True,
+            "busy 94 %, waiting for audio 5 %, for the writer 1 %: more CPU cores would help (--cpus-per-gpu)",
+        ),
+        (DeviceSeconds(940, 50, 10), False, "busy 94 %, waiting for audio 5 %, for the writer 1 %"),
+        (DeviceSeconds(0, 0, 0.5), True, "busy 0 %, waiting for audio 0 %, for the writer 100 %"),
+    ],
+)
+def test_what_the_device_waited_for(spent: DeviceSeconds, gpu: bool, words: str) -> None:
+    """Shares of its time; advice only for a GPU that waits for audio, and no word before there is a second to tell of."""
+    assert describe_device(spent, gpu=gpu) == words
+
+
+def test_device_seconds_add_up() -> None:
+    """Those of several workers are a sum, and what is new since a moment a difference."""
+    one, two = DeviceSeconds(1.0, 2.0, 3.0), DeviceSeconds(10.0, 20.0, 30.0)
+    assert sum([one, two], DeviceSeconds()) == DeviceSeconds(11.0, 22.0, 33.0)
+    assert two - one == DeviceSeconds(9.0, 18.0, 27.0)
+    assert one.total == 6.0
+    assert DeviceSeconds(1 / 3, 2e-7, 0.0).rounded() == DeviceSeconds(0.333333, 0.0, 0.0)
 
 
 def test_pace_does_not_count_what_an_earlier_attempt_did() -> None:
@@ -87,6 +117,7 @@ def test_report_round_trips(tmp_path: Path) -> None:
         node="n1",
         gpu="GPU-a",
         started=1.5,
+        device_seconds=DeviceSeconds(3.0, 0.5, 0.25),
         problems=[("b", "why")],
         tries=[
             Try("a", "died", gained=2, clip=2, problem="SIGSEGV", crash_clips=(0, 1)),
@@ -96,6 +127,12 @@ def test_report_round_trips(tmp_path: Path) -> None:
     write_progress(tmp_path / "tasks" / "00001.json", told)
     assert read_progress(tmp_path / "tasks" / "00001.json") == told
     assert [path.name for path in (tmp_path / "tasks").iterdir()] == ["00001.json"]
+
+
+def test_report_of_an_older_worker(tmp_path: Path) -> None:
+    """It lacks what newer ones tell, and is read all the same."""
+    (tmp_path / "p.json").write_bytes(b'{"clips": 3, "node": "n1"}')
+    assert read_progress(tmp_path / "p.json") == Progress(clips=3, node="n1")
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"clips": 3', b"[]", b'{"tries": [{"name": "a", "outcome": "gone"}]}'])

@@ -18,6 +18,7 @@ from audio_tokenizers.mulaw import FACTORY, MuLaw
 from jobs.conveyor import Feeding
 from jobs.feed import Feed
 from jobs.outputs import TarPaths
+from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
 from jobs.tar_work import TarOptions
 from jobs.tokenize import Tokenizer
@@ -109,6 +110,21 @@ class TestSeveralTars:
             tokenize(tar, tmp_path / "alone", backend=LanesMuLaw(lanes=4))
             name = f"{tar.stem}.jsonl"
             assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+    def test_each_manifest_has_its_share_of_the_device(self, tmp_path: Path) -> None:
+        """The seconds since the tar before ended: over all tars they are what the device has done, and none counts twice."""
+        tars = [small_tar(tmp_path / "in" / f"{n}.tar", clips=6) for n in range(3)]
+        shares = []
+        with Tokenizer(mulaw_spec(), LanesMuLaw(lanes=2)) as tokenizer:
+            for tar in tars:
+                tokenizer.begin(tar, TarPaths(tmp_path / "out", tar.stem))
+                (ended,) = tokenizer.wait()
+                shares.append(ended.result().manifest.device_seconds)
+            whole = tokenizer.device_time
+        total = sum(shares, DeviceSeconds())
+        assert all(share.busy > 0 for share in shares)
+        for name in ("busy", "audio", "writer"):
+            assert getattr(total, name) == pytest.approx(getattr(whole, name), abs=1e-5)
 
     def test_no_other_tar_beside_one_that_is_searched(self, tmp_path: Path) -> None:
         """One clip at a time means one in the whole worker: or else nobody knows which one killed it."""

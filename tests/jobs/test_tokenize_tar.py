@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,9 @@ from support.small_run import BAD_CLIP, CLIPS, small_tar, wav, write_tar
 
 from audio_tokenizers import mulaw
 from audio_tokenizers.file_hashes import files_sha256
+from jobs import tokenize_tar as module
 from jobs.claims import Claim, process_start
+from jobs.conveyor import Feeding
 from jobs.outputs import TarPaths, read_manifest
 from jobs.records import ErrorRecord, decode_record
 from jobs.spec import make_spec
@@ -126,6 +129,22 @@ class TestOneTar:
         assert manifest.errors == {"decode": 1}
         assert len(calls) == 2
 
+    def test_feeding_is_as_asked_for(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A decode thread per core and a memory of 1 GB, or what is said; none of it is part of the recipe."""
+        asked: list[Feeding] = []
+        run_tars = module.run_tars
+
+        def watched(*arguments: Any, feeding: Feeding, **settings: Any) -> None:
+            asked.append(feeding)
+            run_tars(*arguments, feeding=feeding, **settings)
+
+        monkeypatch.setattr(module, "run_tars", watched)
+        monkeypatch.setattr(module, "available_cores", lambda: 3)
+        for number, flags in enumerate(([], ["--decode-threads", 2, "--buffer-memory", "20M"])):
+            small_tar(here / f"{number}.tar")
+            assert call(tokenize_tar, "--input-tar", f"{number}.tar", *MULAW, *flags) == 0
+        assert asked == [Feeding(3, 10**9), Feeding(2, 20_000_000)]
+
     def test_log_file(self, here: Path) -> None:
         """--log-file has the lines of the screen."""
         small_tar(here / "1.tar")
@@ -153,6 +172,8 @@ class TestBadInput:
             (["--input-tar", "1.tar", "--backend", "higs"], "did you mean 'higgs'?"),
             (["--input-tar", "1.tar", "--max-duration", "-1"], "expected seconds above 0"),
             (["--input-tar", "1.tar", "--log-file", "."], "cannot be written"),
+            (["--input-tar", "1.tar", "--decode-threads", "many"], "expected a number from 1, or auto"),
+            (["--input-tar", "1.tar", "--buffer-memory", "1X"], "expected a size such as 1GB"),
             ([], "--input-tar"),
         ],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
 import signal
@@ -23,7 +24,7 @@ from audio_tokenizers.file_hashes import files_sha256
 from jobs import reporting
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, TarTask, read_manifest
-from jobs.reporting import Progress, ProgressFile, Try, read_progress
+from jobs.reporting import DeviceSeconds, Progress, ProgressFile, Try, read_progress
 from jobs.spec import TokenizeSpec
 from jobs.tokenize import Tokenizer
 from jobs.worker import Crew, StopFlag, Wishes, load_backend, run_tars
@@ -208,6 +209,30 @@ def test_an_exception_that_nobody_foresaw_is_told(tmp_path: Path, monkeypatch: p
         run_tars([as_task(tar)], mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports)
     assert read_progress(tmp_path / "progress.json") == reports.progress
     assert reports.progress.tries == [Try("a", "machine", problem="RuntimeError: No CUDA GPUs are available")]
+
+
+def test_what_the_device_did(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report has it over all lives of a task, manifests by tar, and the log in words; a CPU gets no advice."""
+    monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+    caplog.set_level(logging.INFO, "tar2tokens")
+    tars = [small_tar(tmp_path / f"{n}.tar") for n in range(3)]
+    before = DeviceSeconds(100.0, 10.0, 1.0)
+    reports = ProgressFile(tmp_path / "p.json", progress=Progress(device_seconds=before))
+    tasks = [as_task(tar) for tar in tars]
+    run_tars(tasks[:2], mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports)
+    run_tars(tasks[2:], mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports)
+    published = read_progress(tmp_path / "p.json")
+    manifests = [read_manifest(TarPaths(tmp_path / "out", tar.stem).manifest) for tar in tars]
+    assert published is not None
+    told = published.device_seconds - before
+    by_tar = sum((manifest.device_seconds for manifest in manifests if manifest is not None), DeviceSeconds())
+    assert by_tar.busy > 0
+    for name in ("busy", "audio", "writer"):
+        assert getattr(told, name) == pytest.approx(getattr(by_tar, name), abs=1e-5)
+    words = [record.getMessage() for record in caplog.records if "committed: " in record.getMessage()]
+    assert len(words) == 3
+    assert "; device busy " in words[0]
+    assert "would help" not in "".join(words)
 
 
 class TestReport:

@@ -34,19 +34,29 @@ def audio_file(wave: Samples, rate: int = 16000, kind: str = "WAV", subtype: str
 
 
 def pyav_file(
-    wave: Samples, rate: int, kind: str, codec: str, options: dict[str, str] | None = None, bit_rate: int | None = None
+    wave: Samples,
+    rate: int,
+    kind: str,
+    codec: str,
+    options: dict[str, str] | None = None,
+    bit_rate: int | None = None,
+    *,
+    layout: str = "mono",
+    sample_format: str | None = None,
 ) -> bytes:
-    """Mono `wave` as a file that FFmpeg writes."""
+    """`wave`, float32 [frames] or [frames, channels], as a file that FFmpeg writes."""
     import av
 
     with tempfile.NamedTemporaryFile() as file:
         with av.open(file.name, "w", format=kind, options=options or {}) as container:
-            stream: Any = container.add_stream(codec, rate=rate, layout="mono")
+            stream: Any = container.add_stream(codec, rate=rate, layout=layout)
             if bit_rate is not None:
                 stream.bit_rate = bit_rate
-            frame = av.AudioFrame.from_ndarray(wave[np.newaxis, :], format="fltp", layout="mono")
+            if sample_format is not None:
+                stream.codec_context.format = sample_format
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave).reshape(1, -1), format="flt", layout=layout)
             frame.sample_rate = rate
-            resampler = av.AudioResampler(format=stream.codec_context.format.name, layout="mono", rate=rate)
+            resampler = av.AudioResampler(format=stream.codec_context.format.name, layout=layout, rate=rate)
             for piece in resampler.resample(frame):
                 container.mux(stream.encode(piece))
             container.mux(stream.encode(None))

@@ -15,10 +15,12 @@ from support.runs import ROOT, call, read_json, start, tree, write_list
 from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, write_tar
 
 from hpc.cluster import SlurmCluster
-from hpc.run import Run
+from hpc.launch import Launch
+from hpc.run import Run, RunState
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, read_manifest
 from jobs.records import Manifest
+from jobs.reporting import DeviceSeconds, Progress, write_progress
 from jobs.spec import freeze_spec
 from tools import check_progress as module
 from tools.check_progress import check_progress
@@ -376,6 +378,28 @@ def test_killed_check_is_one_message(run: Run, capsys: pytest.CaptureFixture[str
     assert "one of 2 processes was killed" in capsys.readouterr().err
 
 
+def tell_of_device(run: Run, name: str, spent: DeviceSeconds) -> None:
+    """Have a tar's manifest say that its device did this."""
+    manifest = read_manifest(run.paths(name).manifest)
+    assert manifest is not None
+    run.paths(name).manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, device_seconds=spent)))
+
+
+@pytest.mark.parametrize(("device", "advice"), [("cuda", True), ("cpu", False), (None, False)])
+def test_what_the_device_waited_for(run: Run, capsys: pytest.CaptureFixture[str], device: str | None, advice: bool) -> None:
+    """Summed over committed tars, in words and in JSON; advice where the run was launched on GPUs."""
+    tokenize(Path(run.listed()[1].tar), run.output_dir)
+    tell_of_device(run, "000001", DeviceSeconds(60.0, 8.0, 2.0))
+    tell_of_device(run, "000002", DeviceSeconds(25.0, 4.0, 1.0))
+    if device is not None:
+        run.write_state(RunState(launch=Launch(cluster="local", device=device, gpus_per_node=0)))
+    found, text = report_of(capsys)
+    assert (found["device"], found["device_seconds"]) == (device or "", {"busy": 85.0, "audio": 12.0, "writer": 3.0})
+    line = next(line for line in text.splitlines() if line.startswith("Device:"))
+    assert line.startswith("Device:                busy 85 %, waiting for audio 12 %, for the writer 3 %")
+    assert line.endswith("more CPU cores would help (--cpus-per-gpu)") == advice
+
+
 def test_manifest_type() -> None:
     """Older manifests lack fields that newer ones have, and still count."""
     old = {"tar_file": "/d/1.tar", "input_bytes": 1, "input_mtime_ns": 1, "fingerprint": "x", "verdict": "complete"}
@@ -420,6 +444,19 @@ class TestRunning:
         assert set(found["quarantined"]) == {"2"}
         assert found["running"]["running"] == {"n1": 1}
         assert campaign.cluster.calls == ["look", "look"]
+
+    def test_what_devices_wait_for_now(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """While tasks run their words are about these; JSON has both."""
+        (job,) = campaign.cluster.living()
+        campaign.cluster.run(job, next(element for element, task in job.alive.items() if task.state == "PENDING"))
+        tell_of_device(campaign.run, "1", DeviceSeconds(10.0, 0.0, 0.0))
+        assert "Device:                busy 100 %" in report_of(capsys)[1]
+        (element,) = job.alive
+        write_progress(job.submission.report_file(element), Progress(device_seconds=DeviceSeconds(3.0, 1.0, 0.0)))
+        found, text = report_of(capsys)
+        assert "Device:                busy 75 %, waiting for audio 25 %, for the writer 0 %\n" in text
+        assert found["device_seconds"] == {"busy": 10.0, "audio": 0.0, "writer": 0.0}
+        assert found["running"]["device_seconds"] == {"busy": 3.0, "audio": 1.0, "writer": 0.0}
 
     def test_nobody_answers(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
         """Where Slurm does not answer the report is whole all the same, and claims what files tell only."""

@@ -17,7 +17,7 @@ from support.small_run import small_tar, wav
 
 from audio_tokenizers.errors import UsageError
 from tools import whole_files
-from tools.pack import pack, parse_size
+from tools.pack import pack
 from tools.packing import sources, tar_folder
 from tools.packing.pairs import LeftOut, SourceOptions
 
@@ -37,21 +37,6 @@ def offer(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeSource],
 
 
 Offer = Callable[[FakeSource], FakeSource]
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("1GB", 10**9), ("1.5 gib", 3 << 29), ("512MiB", 512 << 20), ("20000", 20000), ("20kb", 20000)]
-)
-def test_sizes(text: str, size: int) -> None:
-    """Sizes are written as people write them."""
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "1XB", "GB", "-1GB", "1e9", "1GB2", "100"])
-def test_sizes_that_are_none(text: str) -> None:
-    """A size that is none, or that nothing fits in, is refused."""
-    with pytest.raises(UsageError, match="--max-size"):
-        parse_size(text)
 
 
 class TestPacking:
