@@ -264,6 +264,8 @@ class Fragment:
     wave: Waveform
     drop_head: int
     drop_tail: int
+    last: bool = False
+    """Of its clip."""
 
 
 class FragmentCutter:
@@ -299,4 +301,4 @@ class FragmentCutter:
                 samples = len(wave)
                 head = self._overlap
             held = [wave]
-        yield Fragment(held[0] if len(held) == 1 else np.concatenate(held), head, 0)
+        yield Fragment(held[0] if len(held) == 1 else np.concatenate(held), head, 0, last=True)

@@ -31,16 +31,14 @@ class ClipDecoder:
                 spec.max_tokens_per_fragment, spec.num_tokens_overlap, spec.hop_length, spec.min_samples
             )
 
-    def hand_over(self, pending: Pending) -> tuple[int, int] | None:
-        """Put the clip's portions into the feed, as there is room. Returns (portions, samples), None if it was dropped.
-
-        Raises ClipError.
-        """
+    def hand_over(self, pending: Pending) -> None:
+        """Put the clip's portions into the feed, as there is room, unless it is dropped meanwhile. Raises ClipError."""
         if pending.clip.audio is None:
             raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
         blocks = decode(pending.clip.audio, mono=self._info.mono, max_seconds=self._spec.max_duration)
         if self._cutter is None:
-            return self._hand_over_whole(pending, blocks)
+            self._hand_over_whole(pending, blocks)
+            return
         samples = 0
 
         def counted(waves: Iterator[Waveform]) -> Iterator[Waveform]:
@@ -49,23 +47,22 @@ class ClipDecoder:
                 samples += len(wave)
                 yield wave
 
-        portions = 0
         for number, fragment in enumerate(self._cutter.cut(counted(resample(blocks, self._spec.sample_rate)))):
             wave = fragment.wave
             self._check_length(len(wave))
             if not self._feed.reserve(pending.share, wave.nbytes):
-                return None
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, fragment.drop_head, fragment.drop_tail))
-            portions += 1
-        return portions, samples
+                return
+            drops = fragment.drop_head, fragment.drop_tail
+            clip_samples = samples if fragment.last else None
+            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples))
 
-    def _hand_over_whole(self, pending: Pending, blocks: Iterator[tuple[Waveform, int]]) -> tuple[int, int] | None:
+    def _hand_over_whole(self, pending: Pending, blocks: Iterator[tuple[Waveform, int]]) -> None:
         share, held = pending.share, 0
         waves: list[Waveform] = []
         sample_rate = 0
         for wave, sample_rate in blocks:  # noqa: B007 (one rate for all of them)
             if not self._feed.reserve(share, wave.nbytes):
-                return None
+                return
             held += wave.nbytes
             waves.append(wave)
         heard = self._encoder.resample(waves[0] if len(waves) == 1 else np.concatenate(waves), sample_rate)
@@ -75,8 +72,7 @@ class ClipDecoder:
         text = pending.clip.annotations.text
         if self._info.needs_text and not (text and text.strip()):
             raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
-        self._feed.put(Portion(pending, Utterance(heard, text), heard.nbytes, len(heard)))
-        return 1, len(heard)
+        self._feed.put(Portion(pending, Utterance(heard, text), heard.nbytes, len(heard), clip_samples=len(heard)))
 
     def _check_length(self, samples: int) -> None:
         if samples < self._spec.min_samples:

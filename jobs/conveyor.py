@@ -136,19 +136,15 @@ class Conveyor:
 
     def _decode(self) -> None:
         while (pending := self._clips.get()) is not None:
-            outcome: Callable[[], None] | None = None
             try:
-                found = self._decoder.hand_over(pending) if self._feed.wants(pending.share) else None
-                if found is not None:
-                    outcome = partial(pending.handed_over, *found)
+                if self._feed.wants(pending.share):
+                    self._decoder.hand_over(pending)
             except BaseException as error:  # noqa: BLE001 (it is raised again where the clip's line would be written)
-                outcome = partial(_note, pending, error)
+                self.call(partial(_note, pending, error))
             finally:
                 if pending.clip.audio is not None:
                     pending.clip.audio.close()
                 self._feed.announce(-1)
-            if outcome is not None:
-                self.call(outcome)
 
     def _drive_device(self) -> None:
         flying: deque[tuple[Batch[Portion], Callable[[], list[Result | ClipError]]]] = deque()

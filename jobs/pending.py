@@ -37,7 +37,7 @@ class Pending:
     trouble: BaseException | None = None
     """What kept the machine from decoding it."""
     _portions: int | None = None
-    """How many it has, once all have been handed over."""
+    """How many it has, once its last one is there."""
     _encoded: int = 0
     _early: dict[int, Codes] = field(default_factory=dict)
     """Codes that came before those of an earlier fragment."""
@@ -51,17 +51,14 @@ class Pending:
         settled = self.kept_line is not None or self.error is not None or self.trouble is not None
         return settled or self._encoded == self._portions
 
-    def handed_over(self, portions: int, samples: int) -> None:
-        """All of it has been decoded: so many portions, so many samples."""
-        self._portions, self.samples = portions, samples
-        self._judge()
-
     def encoded(self, portion: Portion, outcome: Result | ClipError, fields: tuple[Field, ...], backend: str) -> int:
         """Take what a portion became; returns by how many bytes this clip's memory has grown.
 
         Raises InfrastructureError if that is not what the backend has declared.
         """
         self._encoded += 1
+        if portion.clip_samples is not None:
+            self._portions, self.samples = portion.number + 1, portion.clip_samples
         before = self.sink.bytes_in_memory
         grown = 0
         if isinstance(outcome, ClipError):
@@ -108,6 +105,8 @@ class Portion:
     drop_head: int = 0
     drop_tail: int = 0
     """Frames that belong to its neighbours."""
+    clip_samples: int | None = None
+    """Of the last one: samples of the whole clip, after resampling."""
 
     @property
     def share(self) -> Share:

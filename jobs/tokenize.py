@@ -47,6 +47,7 @@ class Tokenizer:
         self._conveyor = Conveyor(spec, backend, feeding)
         self._stop = stop
         self._works: list[TarWork] = []
+        self._expects_more = True
         self._told = DeviceSeconds()
 
     def __enter__(self) -> Tokenizer:
@@ -114,7 +115,7 @@ class Tokenizer:
                 return self._end_all()
             reading = any(not work.read_to_end for work in self._works)
             alone = any(work.options.one_at_a_time for work in self._works)
-            self._conveyor.expect(more=not alone and (reading or (more and self.can_begin)))
+            self._expect(more=not alone and (reading or (more and self.can_begin)))
             try:
                 self._conveyor.step(LOOK_SECONDS)
             except Exception as error:  # noqa: BLE001 (the tar in hand tells it)
@@ -124,6 +125,11 @@ class Tokenizer:
             if more and self.can_begin:
                 return []
         return []
+
+    def _expect(self, *, more: bool) -> None:
+        if more != self._expects_more:
+            self._expects_more = more
+            self._conveyor.expect(more=more)
 
     def _advance(self) -> list[Ended]:
         ended: list[Ended] = []

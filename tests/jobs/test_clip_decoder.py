@@ -48,24 +48,26 @@ def test_fragments() -> None:
     """A long clip comes as numbered fragments whose bytes are accounted for, with what belongs to their neighbours."""
     decoder, feed = a_decoder(mulaw_spec(max_tokens_per_fragment=60, num_tokens_overlap=10))
     pending = a_clip(wav(150))
-    assert decoder.hand_over(pending) == (4, 150)
+    decoder.hand_over(pending)
     assert pending.share.bytes == 4 * (60 + 60 + 60 + 30)
-    assert [(one.number, one.samples, one.drop_head, one.drop_tail) for one in portions(feed)] == [
+    found = portions(feed)
+    assert [(one.number, one.samples, one.drop_head, one.drop_tail) for one in found] == [
         (0, 60, 0, 10),
         (1, 60, 10, 10),
         (2, 60, 10, 10),
         (3, 30, 10, 0),
     ]
+    assert [one.clip_samples for one in found] == [None, None, None, 150]
 
 
 def test_whole_clips() -> None:
     """A clip for a backend of whole clips is one portion, at the backend's rate, with its text."""
     decoder, feed = a_decoder(envelope_spec(), Envelope())
     pending = a_clip(wav(80, rate=16000), "words")
-    assert decoder.hand_over(pending) == (1, 40)
+    decoder.hand_over(pending)
     (portion,) = portions(feed)
     assert isinstance(portion.item, Utterance)
-    assert (portion.item.text, len(portion.item.wave), portion.samples) == ("words", 40, 40)
+    assert (portion.item.text, portion.samples, portion.clip_samples) == ("words", 40, 40)
     assert pending.share.bytes == portion.size == portion.item.wave.nbytes == 40 * np.dtype(np.float64).itemsize
 
 
@@ -87,5 +89,5 @@ def test_a_clip_that_nobody_wants(*, whole_clips: bool) -> None:
     decoder, feed = a_decoder(envelope_spec(), Envelope()) if whole_clips else a_decoder(mulaw_spec())
     pending = a_clip(wav(40))
     feed.drop(pending.share)
-    assert decoder.hand_over(pending) is None
+    decoder.hand_over(pending)
     assert portions(feed) == []

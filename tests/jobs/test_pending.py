@@ -27,7 +27,7 @@ def portions(pending: Pending) -> list[tuple[Portion, Codes]]:
     found = []
     for number, (start, head, tail) in enumerate([(0, 0, 2), (2, 2, 2), (4, 2, 0)]):
         wave = np.zeros(6 + 2 * (number == 2), np.float32)
-        portion = Portion(pending, wave, wave.nbytes, len(wave), number, head, tail)
+        portion = Portion(pending, wave, wave.nbytes, len(wave), number, head, tail, 12 if number == 2 else None)
         found.append((portion, CODES[:, start : start + len(wave)]))
     return found
 
@@ -37,21 +37,16 @@ def take(pending: Pending, portion: Portion, outcome: Codes | ClipError) -> int:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-@pytest.mark.parametrize("known_after", range(4))
-def test_fragments_in_any_order(order: tuple[int, ...], known_after: int) -> None:
-    """Whichever comes first, and whenever it is known how many there are: the same codes, and finished at the end only."""
+def test_fragments_in_any_order(order: tuple[int, ...]) -> None:
+    """Whichever comes first, and be it the last one, which says how many there are: the same codes, finished at the end."""
     pending = a_clip()
     held = 0
-    for step, number in enumerate(order):
-        if step == known_after:
-            pending.handed_over(3, 12)
+    for number in order:
         assert not pending.finished
         held += take(pending, *portions(pending)[number])
-    if known_after == 3:
-        assert not pending.finished
-        pending.handed_over(3, 12)
     assert pending.finished
     assert pending.error is None
+    assert pending.samples == 12
     assert b"".join(pending.sink.json_parts()) == b"[[0,1,2,3,4,5,6,7,8,9,10,11]]"
     assert held == 12  # bytes of all codes
 
@@ -60,7 +55,6 @@ def test_fragments_in_any_order(order: tuple[int, ...], known_after: int) -> Non
 def test_the_first_refused_portion_speaks(order: tuple[int, ...]) -> None:
     """Of several that the backend refuses, whichever came back first: a record must not depend on luck."""
     pending = a_clip()
-    pending.handed_over(3, 12)
     for number in order:
         portion, codes = portions(pending)[number]
         take(pending, portion, codes if number == 0 else ClipError("backend", f"portion {number}"))
