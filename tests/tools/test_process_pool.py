@@ -78,6 +78,6 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     signs = [tmp_path / "a", tmp_path / "b"]
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tokenizers'}"}
     with subprocess.Popen([sys.executable, str(script), *map(str, signs)], env=paths) as parent:
-        wait_for(lambda: all(sign.exists() and sign.read_text() for sign in signs), 60)
+        wait_for(lambda: all(sign.exists() and sign.read_text() for sign in signs))
         parent.kill()
     wait_for(lambda: not any(Path(f"/proc/{sign.read_text()}").exists() for sign in signs))
