@@ -70,7 +70,7 @@ def test_a_dead_process_holds_nothing() -> None:
 
 def test_a_zombie_process_holds_nothing() -> None:
     """A process that has ended and that nobody has waited for is dead."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     started = process_start(child.pid)
     child.kill()
     while process_start(child.pid):

@@ -35,7 +35,7 @@ class Slow(MuLaw):
         self.calls += 1
         brake, until = self.options["brake"], time.monotonic() + self.options["pause"]
         while time.monotonic() < until and (not brake or self.calls > 2 and os.path.exists(brake)):
-            time.sleep(min(self.options["pause"], 0.02))
+            time.sleep(min(self.options["pause"], 0.1))
     def encode(self, waves):
         self.pause()
         if len(waves[0]) == self.options["killer"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -51,11 +50,9 @@ def _interrupt_at(bytes_read: int) -> object:
 
 
 def test_one_error_ends_all() -> None:
-    """The error comes out as it is, and nobody waits for parts that would take a minute."""
-    started = time.monotonic()
+    """The error comes out as it is, and nobody waits for parts that would go on for ever."""
     with pytest.raises(UsageError, match="part 0 is bad"):
         list(in_processes(fail_or_go_on, [0, 1, 2], 2, lambda _: None))
-    assert time.monotonic() - started < 50
 
 
 def test_a_process_that_is_killed() -> None:
