@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import waiting
+from support import patience
 from support.real_cluster import FOLDER_LENGTH, CommandError, RealCluster, free_ports
 from support.runs import ROOT, wait_for
 
@@ -101,8 +101,8 @@ def test_limits_refuse_whole_submissions(slurm: RealCluster):
 
 def test_a_wait_goes_on_while_anything_moves(slurm: RealCluster, monkeypatch: pytest.MonkeyPatch):
     """As long as jobs, nodes or tasks change; it gives up where all is quiet, and says what was awaited."""
-    monkeypatch.setattr(waiting, "QUIET_SECONDS", 2.0)
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "QUIET_SECONDS", 2.0)
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
     computing = slurm.sbatch("timeout 5 sh -c 'while :; do :; done'")
     slurm.wait(lambda: not slurm.squeue(computing), "the end of a job that computes for longer than that")
     slurm.sbatch("sleep 600")
@@ -138,7 +138,7 @@ def test_nothing_outlives_the_process_that_started_a_cluster(tmp_path: Path):
     code = f"""
 import time
 from pathlib import Path
-from support import waiting
+from support import patience
 from support.real_cluster import RealCluster
 cluster = RealCluster(Path({str(folder)!r}), {free_ports(18175)}, accounting=False)
 cluster.start()

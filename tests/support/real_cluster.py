@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from support import process_holder
+from support.patience import wait_while_moving
 from support.process_holder import cpu_seconds, descendants, kill, program_of, title_of, variable_of
 from support.slurm_files import DATABASE, DATABASE_SERVER, MUNGE, NODES, write_folder, write_slurm_conf
-from support.waiting import wait_while_moving
 
 PORTS = 15  # slurmctld, slurmdbd, unused ones, a slurmd per node from 11 on
 PACKAGES = "slurmctld slurmd slurm-client slurmdbd munge mariadb-server-core mariadb-client-core"
