@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 BUSY_PER_WAITING = 8
@@ -14,6 +15,10 @@ BUSY_PER_WAITING = 8
 
 # A shell's job in the background ignores Ctrl-C, and so would the commands that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is the machine's affair; the test's time limit ends what does not end.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 # Several workers with several threads each would wait for one another more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

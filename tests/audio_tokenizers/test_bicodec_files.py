@@ -172,5 +172,5 @@ def test_a_hub_id_is_taken_from_the_local_cache(built, tmp_path):
     script = "from audio_tokenizers.bicodec_files import open_bicodec as o; print(o('some/Spark-TTS-0.5B').hop_length)"
     settings = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
     assert (done.stdout, done.returncode) == ("320\n", 0), done.stderr

@@ -188,7 +188,7 @@ def describe_from_hub(hf_home: Path, repo_id: str) -> subprocess.CompletedProces
     script = "import sys; from audio_tokenizers.higgs_files import open_checkpoint as o; print(o(sys.argv[1]).layout)"
     settings = {"HF_HOME": str(hf_home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-c", script, repo_id]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
 
 
 def test_a_hub_id_is_taken_from_the_local_cache(built, tmp_path):

@@ -234,7 +234,7 @@ def test_vq06_runs_beside_vq02_on_one_thread_per_call(load, monkeypatch):
         return real_vq06(wave)
 
     def vq02(waves):
-        assert begun.wait(20)
+        assert begun.wait(100)
         return real_vq02(waves)
 
     monkeypatch.setattr(backend, "_vq06", vq06)

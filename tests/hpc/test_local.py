@@ -64,7 +64,7 @@ class TestPlaces:
 class LocalRun:
     """A run of the backend `slow` with a submission of a tar per worker."""
 
-    def __init__(self, folder: Path, *, tars: int = 2, clips: int = 300, pause: float = 0.05) -> None:
+    def __init__(self, folder: Path, *, tars: int = 2, clips: int = 300, pause: float = 0.3) -> None:
         env = slow_backend(folder / "site")
         self.output = folder / "it's a run" / "tokens"
         self.tars = [small_tar(folder / f"{n}.tar", clips=clips, samples=40 + 1000 * n) for n in range(tars)]

@@ -67,7 +67,7 @@ def test_the_dead_of_this_machine_hold_nothing(wait: bool, tmp_path: Path) -> No
         with locked(tmp_path / "lock", take_over_after=60.0, wait=wait):
             assert read_claim(tmp_path / "lock") != here
         assert not (tmp_path / "lock").exists()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_patience_ends(tmp_path: Path) -> None:

@@ -220,7 +220,6 @@ class PolicyMachine(RuleBasedStateMachine):
 PolicyMachine.TestCase.settings = settings(
     max_examples=600,
     stateful_step_count=50,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -197,13 +197,14 @@ class TestOneMachine:
     def test_goes_on_where_a_killed_submit_left_off(self, tmp_path: Path) -> None:
         """After kill -9 of hpc.submit and of all its workers, hpc.resume needs no list and no recipe to finish the run."""
         case = SlowRun(tmp_path)
-        process = case.start(0.2)
+        process = case.start(60)
         wait_for(lambda: lines_of(case.output) >= 3)
         process.kill()
         process.communicate()
         for pid in task_pids(case.output):
             os.kill(pid, signal.SIGKILL)
-        out, err = (process := case.command("hpc.resume")).communicate(timeout=90)
+        case.release()
+        out, err = (process := case.command("hpc.resume")).communicate()
         assert process.returncode == 0, err
         assert "2 of 2 tars committed" in out
         case.assert_complete()
@@ -211,15 +212,15 @@ class TestOneMachine:
     def test_once_starts_workers_and_leaves_them(self, tmp_path: Path) -> None:
         """--once on one machine, from cron's bare environment: workers outlive the command, and the next one finds them."""
         case = SlowRun(tmp_path)
-        process = case.start(0.2)
+        process = case.start(2)
         wait_for(lambda: lines_of(case.output) >= 1)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate()
         begun = submissions(case.output)
 
         def once() -> int:
             command = [sys.executable, "-m", "hpc.resume", "--once", "--output-dir", str(case.output)]
-            done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(command, cwd=ROOT, env={}, capture_output=True, text=True, check=False)
             assert (done.stdout.count("\n"), done.stderr) == (1, "")
             return done.returncode
 
@@ -227,6 +228,7 @@ class TestOneMachine:
         assert task_pids(case.output)
         assert once() == 75
         assert submissions(case.output) == begun + 1
-        wait_for(lambda: not task_pids(case.output), 60)
+        case.release()
+        wait_for(lambda: not task_pids(case.output))
         assert once() == 0
         case.assert_complete()

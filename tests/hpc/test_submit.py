@@ -325,13 +325,13 @@ def test_signal_ends_cleanly_and_a_rerun_completes(tmp_path: Path, number: signa
     the bytes of an undisturbed run.
     """
     case = SlowRun(tmp_path)
-    process = case.start(0.3)
+    process = case.start(2)
     wait_for(lambda: sum(b"\n" in path.read_bytes() for path in case.output.glob("[!.]*.partial")) == 2)
     if whole_group:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate()
     assert process.returncode == 128 + number, err
     assert task_pids(case.output) == []
     assert f"{number.name}: the workers finish the clip in hand" in err
@@ -355,7 +355,7 @@ def test_second_interrupt_ends_workers_at_once(tmp_path: Path) -> None:
     assert "a second one ends them at once" in process.stderr.readline()
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 128 + signal.SIGINT, err
     assert "Traceback" not in err
     assert task_pids(case.output) == []
@@ -365,29 +365,37 @@ def test_second_interrupt_ends_workers_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_before_workers_listen_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
     """Whatever moment of the start a signal hits, no worker goes on without its command."""
-    case = SlowRun(tmp_path)
+    case = SlowRun(tmp_path, clips=40)  # enough for two or three at a time
     for begun in (0, 1, 2, 4):
         before = submissions(case.output)
-        process = case.start(0.8)
+        process = case.start(2)
         wait_for(lambda before=before: submissions(case.output) > before)
         wait_for(lambda begun=begun: len(task_pids(case.output)) >= begun)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
         assert process.returncode == 128 + number, err
         assert task_pids(case.output) == []
         assert "Traceback" not in err
     case.assert_rerun_completes()
 
 
+def rounds(case: SlowRun) -> int:
+    """How many decisions of controllers have been written down: the first of each, and all that change something."""
+    return len((case.output / ".run" / "history.jsonl").read_bytes().splitlines())
+
+
 def test_killed_command_is_found_again(tmp_path: Path) -> None:
     """Kill -9 of the command: its workers go on; the same command finds them, submits nothing beside them, and finishes."""
     case = SlowRun(tmp_path)
-    process = case.start(0.3)
-    wait_for(lambda: lines_of(case.output) >= 2)
+    process = case.start(60)
+    wait_for(lambda: len(task_pids(case.output)) == 4 and lines_of(case.output) >= 2)
     process.kill()
     process.communicate()
     assert len(task_pids(case.output)) == 4
-    out, err = (process := case.start(0.3)).communicate(timeout=90)
+    process = case.start(60)
+    wait_for(lambda: rounds(case) == 2)
+    case.release()
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert "2 of 2 tars committed" in out
     assert submissions(case.output) == 1
@@ -399,7 +407,7 @@ def test_bug_in_the_backend(tmp_path: Path) -> None:
     those of the latest command and not of the frozen spec: once they are mended, the same command completes.
     """
     case = SlowRun(tmp_path, "xyz")
-    out, err = (process := case.start(0, "--set", "fault=load", workers=3)).communicate(timeout=90)
+    out, err = (process := case.start(0, "--set", "fault=load", workers=3)).communicate()
     assert process.returncode == 4
     assert "0 of 3 tars committed" in out
     assert "error: stuck: " in err
@@ -412,7 +420,7 @@ def test_bug_in_the_backend(tmp_path: Path) -> None:
 def test_full_disk(tmp_path: Path) -> None:
     """A disk that is full for every worker stops the run with the reason, told once for all tars; partials stay good."""
     case = SlowRun(tmp_path, "xyz")
-    _, err = (process := case.start(0, "--set", "fault=disk", workers=3)).communicate(timeout=90)
+    _, err = (process := case.start(0, "--set", "fault=disk", workers=3)).communicate()
     assert process.returncode == 4
     assert err.count("error: x, y, z: [Errno 28] No space left on device; the partial stays good") == 1
     assert "Traceback" not in err
@@ -424,7 +432,7 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
     """The same command twice at the same time commits each tar once, with the bytes of one command."""
     case = SlowRun(tmp_path)
     both = [case.start(0.05), case.start(0.05)]
-    ends = [process.communicate(timeout=90) for process in both]
+    ends = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     assert all("Traceback" not in err for _, err in ends)
     case.assert_complete()
@@ -433,14 +441,15 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
 def test_interrupt_beside_another_command(tmp_path: Path) -> None:
     """Ctrl-C in one of two terminals ends that command, and the other one finishes the run."""
     case = SlowRun(tmp_path)
-    first = case.start(0.3)
+    first = case.start(2)
     wait_for(lambda: lines_of(case.output) >= 2)
     other = case.command("hpc.resume")
-    wait_for(lambda: len((case.output / ".run" / "history.jsonl").read_bytes().splitlines()) == 2)  # both have begun
+    wait_for(lambda: rounds(case) == 2)  # both have begun
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate()
     assert first.returncode == 128 + signal.SIGINT, err
-    out, err = other.communicate(timeout=90)
+    case.release()
+    out, err = other.communicate()
     assert other.returncode == 0, err
     assert "2 of 2 tars committed" in out
     case.assert_complete()

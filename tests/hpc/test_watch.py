@@ -160,13 +160,14 @@ class TestWorkersOfThisMachine:
         bytes are those of an undisturbed run. Nobody is told of an error.
         """
         case = SlowRun(tmp_path)
-        process = case.start(0.2)
+        process = case.start(60)
         wait_for(lambda: lines_of(case.output) >= 3 and len(worker_pids(case.output)) == 2)
         worker = worker_pids(case.output)[0]
         witness = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
         for pid in (witness, worker):
             os.kill(pid, signal.SIGKILL)
-        out, err = process.communicate(timeout=90)
+        case.release()
+        out, err = process.communicate()
         assert process.returncode == 0, err
         assert err == ""
         assert "2 of 2 tars committed: 24 clips, 0 of them errors" in out
@@ -176,10 +177,11 @@ class TestWorkersOfThisMachine:
     def test_worker_killed_beside_its_witness(self, tmp_path: Path) -> None:
         """Kill -9 of a worker alone, as the kernel does when memory is short: once is no verdict on the clip in hand."""
         case = SlowRun(tmp_path)
-        process = case.start(0.2)
+        process = case.start(60)
         wait_for(lambda: lines_of(case.output) >= 3 and len(worker_pids(case.output)) == 2)
         os.kill(worker_pids(case.output)[0], signal.SIGKILL)
-        out, err = process.communicate(timeout=90)
+        case.release()
+        out, err = process.communicate()
         assert process.returncode == 0, err
         assert "2 of 2 tars committed: 24 clips, 0 of them errors" in out
         case.assert_complete()
@@ -197,7 +199,7 @@ class TestWorkersOfThisMachine:
         for number, workers in enumerate((2, 1)):
             case.output = tmp_path / f"tokens{number}"
             killer = ("--set", "killer=99", "--set", f"signal={how}")
-            out, err = (process := case.start(0, *killer, workers=workers)).communicate(timeout=120)
+            out, err = (process := case.start(0, *killer, workers=workers)).communicate()
             assert process.returncode == 0, err
             assert "3 of 3 tars committed" in out
             found.append(committed_bytes(case.output))
@@ -208,10 +210,10 @@ class TestWorkersOfThisMachine:
     def test_lost_terminal_leaves_no_worker_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """When progress can be shown no more, the workers finish their clips and end with their command."""
         case = SlowRun(tmp_path)
-        process = case.start(0.2)
+        process = case.start(2)
         wait_for(lambda: lines_of(case.output) >= 1)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate()
 
         def gone(*_: object) -> None:
             if task_pids(case.output):

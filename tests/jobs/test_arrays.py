@@ -30,7 +30,7 @@ def written(codes: list[int]) -> dict[str, bytes]:
     return to_json(FIELDS, values, 0)[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(widths.flatmap(lambda top: st.lists(st.integers(0, top), min_size=1, max_size=9)), min_size=1, max_size=5))
 def test_integers_come_back_as_they_were(clips: list[list[int]]) -> None:
     """Whatever numbers a batch of records holds, of one digit or ten, in whatever form: the arrays are those written."""

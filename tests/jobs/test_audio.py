@@ -488,7 +488,7 @@ def split(wave: Samples, cuts: list[int]) -> Iterator[Samples]:
     return iter([wave[a:b] for a, b in pairwise(edges)] or [wave])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     samples=st.integers(0, 3000),
     overlap=st.integers(0, 5),
@@ -509,7 +509,7 @@ def test_fragments(samples: int, overlap: int, more: int, hop: int, cuts: list[i
     assert frames == -(-samples // hop)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(samples=st.integers(1, 2000), length=st.integers(5, 30), hop=st.integers(1, 9), shortest=st.integers(1, 40))
 def test_a_remainder_too_short_stays_with_its_neighbour(samples: int, length: int, hop: int, shortest: int) -> None:
     """Without overlap, no fragment but a whole clip is shorter than min_samples, none grows by more, and nothing is lost."""
@@ -574,7 +574,7 @@ def outcome(data: bytes) -> bytes:
     return hashlib.sha256(wave.tobytes()).hexdigest().encode()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     which=st.integers(0, len(CORPUS) - 1),
     edits=st.lists(st.tuples(st.integers(0, 100_000), st.binary(min_size=1, max_size=4)), max_size=5),

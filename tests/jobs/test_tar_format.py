@@ -456,7 +456,7 @@ GOOD = [
 GOOD += [gzip.compress(data) for data in GOOD] + [zstd.compress(data) for data in GOOD]
 
 
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=400)
 @given(
     which=st.integers(0, len(GOOD) - 1),
     edits=st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=12)), max_size=6),

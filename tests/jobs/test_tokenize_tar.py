@@ -263,18 +263,20 @@ def test_interruption(tmp_path: Path) -> None:
     """SIGTERM: the clip in hand is finished, the exit code is 128 + signal, and the same command goes on from there."""
     env = slow_backend(tmp_path / "site")
     tar = write_tar(tmp_path / "1.tar", {f"{number:02}.wav": wav(40, seed=number) for number in range(12)})
-    arguments = ("--input-tar", tar, "--backend", "slow", "--set", "pause=0.1")
+    brake = tmp_path / "brake"
+    brake.touch()
+    arguments = ("--input-tar", tar, "--backend", "slow", "--set", f"brake={brake}", "--set", "pause=2")
     process = start("jobs.tokenize_tar", *arguments, cwd=tmp_path, env=env)
     wait_for(lambda: lines_of(tmp_path / "tokens") >= 2)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate()
     assert process.returncode == 143
     assert "interrupted: run the same command again to go on" in err
     partial = (tmp_path / "tokens" / "1.jsonl.partial").read_bytes()
     assert partial.endswith(b"\n")
     assert partial.count(b"\n") < 12
     process = start("jobs.tokenize_tar", *arguments[:-1], "pause=0", cwd=tmp_path, env=env)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate()
     assert process.returncode == 0, err
     assert (tmp_path / "tokens" / "1.jsonl").read_bytes().startswith(partial)
     assert list((tmp_path / "tokens" / ".run" / "claims").iterdir()) == []

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.runs import committed_bytes, wait_for
 from support.small_run import mulaw_spec, small_tar
 
 from audio_tokenizers.base import Backend
@@ -68,36 +69,35 @@ def test_kill_9_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
     """At least 30 SIGKILLs while lines are being written, over one list: the committed files equal an undisturbed run's."""
     tars = [small_tar(tmp_path / "in" / f"{n}.tar", clips=60) for n in range(4)]
     work(tars, tmp_path / "reference")
-    output = tmp_path / "out"
+    outputs = [tmp_path / "out"]
     chance = random.Random(0)
     kills = 0
-    while kills < KILLS or lines_so_far(output) < 240:
+    while kills < KILLS:
+        output = outputs[-1]
         before = lines_so_far(output)
-        worker = start_slow_worker(output, 0.03 if kills < KILLS else 0.0, tars)
-        if kills >= KILLS:
-            assert worker.wait(timeout=60) == 0
-            break
+        worker = start_slow_worker(output, 0.03, tars)
         while lines_so_far(output) == before and worker.poll() is None:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.1))
         worker.kill()
-        assert worker.wait() == -signal.SIGKILL, "the worker finished before it could be killed 30 times"
-        kills += 1
-    for tar in tars:
-        name = f"{tar.stem}.jsonl"
-        assert (output / name).read_bytes() == (tmp_path / "reference" / name).read_bytes()
-    assert sorted(p.name for p in output.iterdir()) == [".run", "0.jsonl", "1.jsonl", "2.jsonl", "3.jsonl"]
+        if worker.wait() == 0:  # this process was held up: the others shall die elsewhere
+            outputs.append(tmp_path / f"out{len(outputs)}")
+        else:
+            kills += 1
+    assert start_slow_worker(outputs[-1], 0.0, tars).wait() == 0
+    for output in outputs:
+        assert committed_bytes(output) == committed_bytes(tmp_path / "reference")
+        assert sorted(p.name for p in output.iterdir()) == [".run", "0.jsonl", "1.jsonl", "2.jsonl", "3.jsonl"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_ends_the_worker_after_the_clip_in_hand(number: signal.Signals, tmp_path: Path) -> None:
     """It leaves whole lines, a manifest that counts them, no claim, and exits by itself."""
     tar = small_tar(tmp_path / "in" / "a.tar", clips=200)
-    worker = start_slow_worker(tmp_path / "out", 0.02, [tar])
-    while lines_so_far(tmp_path / "out") < 3:
-        time.sleep(0.01)
+    worker = start_slow_worker(tmp_path / "out", 0.2, [tar])
+    wait_for(lambda: lines_so_far(tmp_path / "out") >= 3)
     worker.send_signal(number)
-    assert worker.wait(timeout=60) == 0
+    assert worker.wait() == 0
     manifest = read_manifest(TarPaths(tmp_path / "out", "a").attempt)
     assert manifest is not None
     assert 3 <= manifest.clips == lines_so_far(tmp_path / "out") < 200

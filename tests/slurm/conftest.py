@@ -13,6 +13,15 @@ from support.real_cluster import PACKAGES, RealCluster, free_ports, missing_prer
 REQUIRE = "SYSTEM_TESTS"  # "require": what is missing is a failure. A skip must not pass for a success in CI.
 FIRST_PORT = 18100
 CLUSTER = pytest.StashKey[RealCluster]()
+TIME_LIMIT = pytest.mark.timeout(900)
+"""Three times that of other tests: Slurm's own times, such as the minute that is its least limit, are long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder may take longer."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(TIME_LIMIT)
 
 
 def _new_cluster(offset: int, *, accounting: bool = True) -> RealCluster:

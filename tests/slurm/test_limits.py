@@ -15,18 +15,21 @@ def test_tars_that_need_three_time_limits_and_cron_with_an_empty_environment(slu
     """Tasks yield before their minute is over, and go on at the next clip. The rounds know nothing but the run directory:
     not the site's PATH, not where its backend is installed.
     """
-    run = slurm_run(tmp_path, tars=2, clips=57)
+    run = slurm_run(tmp_path, tars=2, clips=100)
     run.submit("--time", 1, pause=2)
     for attempt in (1, 2, 3):
-        slurm.wait(lambda: len(slurm.squeue()) == 2, 10, "two tasks")
+        slurm.wait(lambda: len(slurm.squeue()) == 2, "two tasks")
         assert run.cron() == 75, "the tasks are at work"
-        slurm.wait(lambda: not slurm.squeue(), 100, f"attempt {attempt} to end")
+        if attempt == 3:  # both at work: who is done would help with a tar that nobody is at
+            slurm.wait(lambda: len(run.claims()) == 2, "both workers")
+            run.release()
+        slurm.wait(lambda: not slurm.squeue(), f"attempt {attempt} to end")
         assert run.cron() == (75 if attempt < 3 else 0)
     assert [len(run.reports(submission)) for submission in run.submissions()] == [2, 2, 2]
     assert [attempt.outcome for _, _, attempt in run.tries()] == [*4 * ["yielded"], *2 * ["committed"]]
     assert sum(text.endswith("yielded\n") for _, text in run.logs()) == 4
     for job in run.job_ids():
-        slurm.wait(lambda job=job: slurm.states(job) == ["COMPLETED", "COMPLETED"], 20, f"job {job} in the accounting")
+        slurm.wait(lambda job=job: slurm.states(job) == ["COMPLETED", "COMPLETED"], f"job {job} in the accounting")
     run.assert_nothing_twice()
     run.assert_complete()
 
@@ -49,18 +52,20 @@ def test_small_arrays_and_few_jobs(slurm: RealCluster, tmp_path: Path) -> None:
 def test_cancelled_elements_are_submitted_again(slurm: RealCluster, tmp_path: Path) -> None:
     """One that runs and two that have not begun, of one of which the accounting never tells; the last element works on."""
     run = slurm_run(tmp_path, tars=4)
-    run.tars[0] = small_tar(run.tars[0], clips=50)  # the first element's: the largest comes first
-    run.submit("--max-running", 2, pause=0.3)
+    run.tars = [small_tar(tar, clips=100) for tar in run.tars]
+    run.tars[0] = small_tar(run.tars[0], clips=150)  # the first element's: the largest comes first
+    run.submit("--max-running", 2, pause=1)
     [job] = run.job_ids()
-    slurm.wait(lambda: slurm.state(f"{job}_1") == "RUNNING" and run.lines() >= 4, 30, "two running elements")
+    slurm.wait(lambda: slurm.state(f"{job}_1") == "RUNNING" and run.lines() >= 4, "two running elements")
     assert slurm.state(f"{job}_2") == "PENDING"
     slurm.run("scancel", f"{job}_2")
     slurm.run("scancel", f"{job}_1", f"{job}_3")
-    slurm.wait(lambda: [row.id for row in slurm.squeue()] == [f"{job}_0"], 20, "three elements less")
+    slurm.wait(lambda: [row.id for row in slurm.squeue()] == [f"{job}_0"], "three elements less")
     assert run.once().returncode == 75
     first, second = (submission.read_plan() for submission in run.submissions())
     assert set(second.slots) == set(first.slots[1:]), "these three tars and no others"
     assert slurm.state(f"{job}_0") == "RUNNING"
+    run.release()
     run.finish()
     assert slurm.states(f"{job}_1") == ["CANCELLED by 0"]
     assert slurm.states(f"{job}_2") == [""]
@@ -85,18 +90,19 @@ def on_node(slurm: RealCluster, run: SlurmRun, node: str) -> int:
 
 def test_preempted_tasks_come_back(slurm: RealCluster, tmp_path: Path, high: str) -> None:
     """A job of more importance takes their node. They go on elsewhere, where they were, while it still runs."""
-    run = slurm_run(tmp_path, tars=4, clips=30)
-    run.submit(pause=0.3)
-    slurm.wait(lambda: on_node(slurm, run, "n1") == 4 and run.lines() >= 8, 30, "four tasks at work on n1")
+    run = slurm_run(tmp_path, tars=4, clips=100)
+    run.submit(pause=1)
+    slurm.wait(lambda: on_node(slurm, run, "n1") == 4 and run.lines() >= 8, "four tasks at work on n1")
     important = slurm.sbatch("sleep 600", f"--qos={high}", "--nodelist=n1", "--exclusive")
-    slurm.wait(lambda: slurm.state(important) == "RUNNING", 30, "the important job")
-    slurm.wait(lambda: on_node(slurm, run, "n1") == 0, 20, "the tasks to end")
+    slurm.wait(lambda: slurm.state(important) == "RUNNING", "the important job")
+    slurm.wait(lambda: on_node(slurm, run, "n1") == 0, "the tasks to end")
     [job] = run.job_ids()
-    slurm.wait(lambda: slurm.states(job) == 4 * ["PREEMPTED"], 20, "their end in the accounting")
+    slurm.wait(lambda: slurm.states(job) == 4 * ["PREEMPTED"], "their end in the accounting")
     before = run.lines()
+    run.release()
     run.finish()
     assert slurm.state(important) == "RUNNING"
     _, second = run.submissions()
     gained = [attempt.gained for report in run.reports(second).values() for attempt in report.tries]
-    assert sum(gained) == 4 * 30 - before > 0
+    assert sum(gained) == 4 * 100 - before > 0
     run.assert_complete()

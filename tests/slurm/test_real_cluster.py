@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support import patience
 from support.real_cluster import FOLDER_LENGTH, CommandError, RealCluster, free_ports
-from support.runs import ROOT
+from support.runs import ROOT, wait_for
 
-TICK = "for i in $(seq 600); do echo tick; sleep 0.1; done"
+TICK = "while :; do echo tick; sleep 0.1; done"
 
 
 def ticks(path: Path) -> int:
@@ -24,14 +24,14 @@ def ticks(path: Path) -> int:
 def assert_ticking(slurm: RealCluster, path: Path) -> None:
     """A job goes on writing."""
     before = ticks(path)
-    slurm.wait(lambda: ticks(path) > before, 10, f"{path.name} to grow")
+    slurm.wait(lambda: ticks(path) > before, f"{path.name} to grow")
 
 
 def test_an_array_spreads_over_nodes_and_each_element_sees_its_gpu(slurm: RealCluster, tmp_path: Path):
     """One GPU each: no two elements that run together have the same one, and the fifth goes to another node."""
-    line = f'echo "$SLURMD_NODENAME $CUDA_VISIBLE_DEVICES" > {tmp_path}/$SLURM_ARRAY_TASK_ID; sleep 60'
+    line = f'echo "$SLURMD_NODENAME $CUDA_VISIBLE_DEVICES" > {tmp_path}/$SLURM_ARRAY_TASK_ID; sleep 600'
     job = slurm.sbatch(line, "--array=0-5", "--gpus-per-node=1", "--cpus-per-task=1")
-    slurm.wait(lambda: len([path for path in tmp_path.iterdir() if path.read_text()]) == 6, 20, "six elements")
+    slurm.wait(lambda: len([path for path in tmp_path.iterdir() if path.read_text()]) == 6, "six elements")
     assert sorted(path.read_text().split() for path in tmp_path.iterdir()) == [
         *(["n1", str(gpu)] for gpu in range(4)),
         *(["n2", str(gpu)] for gpu in range(2)),
@@ -44,7 +44,7 @@ def test_four_tasks_fill_a_node(slurm: RealCluster, tmp_path: Path):
     """A step starts them on the node's four GPUs, as one job; its records say that it completed."""
     script = f"srun sh -c 'echo $SLURM_LOCALID $CUDA_VISIBLE_DEVICES > {tmp_path}/$SLURM_PROCID'"
     job = slurm.sbatch(script, "--nodes=1", "--ntasks-per-node=4", "--gpus-per-node=4", "--exclusive", "--nodelist=n2")
-    slurm.wait(lambda: slurm.states(job) == ["COMPLETED"], 20, "the job's end")
+    slurm.wait(lambda: slurm.states(job) == ["COMPLETED"], "the job's end")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {str(n): f"{n} 0,1,2,3\n" for n in range(4)}
 
 
@@ -53,16 +53,16 @@ def test_a_node_that_loses_power_takes_its_job_and_gives_it_back(slurm: RealClus
     lost, other = (tmp_path / name for name in ("lost", "other"))
     job = slurm.sbatch(f"echo start >> {lost}; [ $SLURM_RESTART_COUNT ] || setsid sh -c '{TICK}' >> {lost}", "--nodelist=n3")
     slurm.sbatch(TICK, "--nodelist=n4", f"--output={other}")
-    slurm.wait(lambda: ticks(lost) and ticks(other), 10, "both jobs")
+    slurm.wait(lambda: ticks(lost) and ticks(other), "both jobs")
     slurm.kill_node("n3")
     assert slurm.node_processes("n3") == []
-    slurm.wait(lambda: slurm.states(job)[0] == "NODE_FAIL", 10, "NODE_FAIL")
+    slurm.wait(lambda: slurm.states(job)[0] == "NODE_FAIL", "NODE_FAIL")
     assert slurm.node_states()["n3"].startswith("down")
     before = ticks(lost)
     assert_ticking(slurm, other)
     assert ticks(lost) == before
     slurm.boot_node("n3")
-    slurm.wait(lambda: slurm.states(job) == ["NODE_FAIL", "COMPLETED"], 30, "the second run")
+    slurm.wait(lambda: slurm.states(job) == ["NODE_FAIL", "COMPLETED"], "the second run")
     assert lost.read_text().count("start") == 2
 
 
@@ -70,13 +70,13 @@ def test_without_its_slurmstepd_a_job_goes_on_unknown(slurm: RealCluster, tmp_pa
     """Its processes write on when Slurm has forgotten the job; other elements are not touched; reset ends the orphan."""
     job = slurm.sbatch(f"({TICK}) > {tmp_path}/$SLURM_ARRAY_TASK_ID", "--array=0-1")
     orphan, other = tmp_path / "0", tmp_path / "1"
-    slurm.wait(lambda: ticks(orphan) and ticks(other), 10, "both elements")
+    slurm.wait(lambda: ticks(orphan) and ticks(other), "both elements")
     slurm.kill_stepd(f"{job}_0")
     processes = slurm.job_processes(f"{job}_0")
     assert processes
     assert_ticking(slurm, orphan)
     slurm.run("scancel", job)
-    slurm.wait(lambda: slurm.squeue() == [], 20, "an empty queue")
+    slurm.wait(lambda: slurm.squeue() == [], "an empty queue")
     assert_ticking(slurm, orphan)
     before = ticks(other)
     slurm.reset()
@@ -88,34 +88,45 @@ def test_limits_refuse_whole_submissions(slurm: RealCluster):
     """As on a site with limits: nothing of a refused array is queued, and without the limit it is taken."""
     slurm.set_limit(MaxSubmitJobs=4)
     with pytest.raises(CommandError, match="AssocMaxSubmitJobLimit"):
-        slurm.sbatch("sleep 60", "--array=0-4")
+        slurm.sbatch("sleep 600", "--array=0-4")
     assert slurm.squeue() == []
-    slurm.sbatch("sleep 60", "--array=0-3")
+    slurm.sbatch("sleep 600", "--array=0-3")
     slurm.clear_limits()
     slurm.configure(MaxArraySize=6)
     with pytest.raises(CommandError, match="Invalid job array specification"):
-        slurm.sbatch("sleep 60", "--array=0-6")
-    slurm.sbatch("sleep 60", "--array=0-5")
+        slurm.sbatch("sleep 600", "--array=0-6")
+    slurm.sbatch("sleep 600", "--array=0-5")
     assert len(slurm.squeue()) == 10
+
+
+def test_a_wait_goes_on_while_anything_moves(slurm: RealCluster, monkeypatch: pytest.MonkeyPatch):
+    """As long as jobs, nodes or tasks change; it gives up where all is quiet, and says what was awaited."""
+    monkeypatch.setattr(patience, "QUIET_SECONDS", 2.0)
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
+    computing = slurm.sbatch("timeout 5 sh -c 'while :; do :; done'")
+    slurm.wait(lambda: not slurm.squeue(computing), "the end of a job that computes for longer than that")
+    slurm.sbatch("sleep 600")
+    with pytest.raises(TimeoutError, match=r"a miracle: not yet, and nothing has moved for 2 s"):
+        slurm.wait(lambda: False, "a miracle")
 
 
 def test_jobs_outlive_the_controller(slurm: RealCluster, tmp_path: Path):
     """While it is down a job runs on, and after it is up again the queue is as it was."""
     running = slurm.sbatch(TICK, f"--output={tmp_path}/running")
     waiting = slurm.sbatch("true", f"--dependency=afterany:{running}")
-    slurm.wait(lambda: ticks(tmp_path / "running"), 10, "the first job")
+    slurm.wait(lambda: ticks(tmp_path / "running"), "the first job")
     slurm.stop_controller()
     assert_ticking(slurm, tmp_path / "running")
     slurm.start_controller()
     assert (slurm.state(running), slurm.state(waiting)) == ("RUNNING", "PENDING")
     slurm.run("scancel", running)
-    slurm.wait(lambda: slurm.states(waiting) == ["COMPLETED"], 20, "the second job")
+    slurm.wait(lambda: slurm.states(waiting) == ["COMPLETED"], "the second job")
 
 
 def test_without_accounting_jobs_run_and_sacct_refuses(slurm_without_accounting: RealCluster, tmp_path: Path):
     """The variant for sites that keep no records."""
     slurm_without_accounting.sbatch(f"echo done > {tmp_path}/done")
-    slurm_without_accounting.wait((tmp_path / "done").exists, 10, "the job")
+    slurm_without_accounting.wait((tmp_path / "done").exists, "the job")
     with pytest.raises(CommandError, match="accounting storage is disabled"):
         slurm_without_accounting.run("sacct")
 
@@ -127,11 +138,12 @@ def test_nothing_outlives_the_process_that_started_a_cluster(tmp_path: Path):
     code = f"""
 import time
 from pathlib import Path
+from support import patience
 from support.real_cluster import RealCluster
 cluster = RealCluster(Path({str(folder)!r}), {free_ports(18175)}, accounting=False)
 cluster.start()
-cluster.sbatch("setsid sleep 600 & sleep 600")
-cluster.wait(lambda: len(cluster.node_processes("n1")) >= 4)
+cluster.sbatch("setsid sleep 6000 & sleep 6000")
+cluster.wait(lambda: len(cluster.node_processes("n1")) >= 4, "the job")
 print(*cluster.node_processes("n1"), *(holder.pid for holder in cluster._holders.values()), flush=True)
 time.sleep(600)
 """
@@ -140,10 +152,7 @@ time.sleep(600)
         pids = owner.stdout.readline().split()
         owner.send_signal(signal.SIGKILL)
     assert len(pids) >= 10
-    deadline = time.monotonic() + 15
-    while folder.exists() or any(Path(f"/proc/{pid}/exe").exists() for pid in pids):
-        assert time.monotonic() < deadline, f"{folder} or some of {pids} are left"
-        time.sleep(0.1)
+    wait_for(lambda: not folder.exists() and not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
 
 
 def test_a_start_that_fails_leaves_nothing(slurm: RealCluster):

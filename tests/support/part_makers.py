@@ -20,13 +20,12 @@ def double(task: int, tell: Tell) -> int:
 
 
 def fail_or_go_on(task: int, tell: Tell) -> int:
-    """Part 0 fails; the others would take a minute."""
+    """Part 0 fails; the others would go on for ever."""
     if task == 0:
         raise UsageError("part 0 is bad")
-    for _ in range(6000):
+    while True:
         tell(1)
         time.sleep(0.01)
-    return 1
 
 
 def die(task: object, tell: Tell) -> int:
@@ -36,6 +35,6 @@ def die(task: object, tell: Tell) -> int:
 
 
 def touch_and_wait(task: Path, tell: Tell) -> int:
-    """Say who is at work, and go on for a minute."""
+    """Say who is at work, and go on for ever."""
     task.write_text(str(os.getpid()))
     return fail_or_go_on(1, tell)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_SECONDS = 0.5
-REMOVE_SECONDS = 10.0
+REMOVE_SECONDS = 60.0
 
 
 def descendants(pid: int) -> list[int]:
@@ -62,6 +62,14 @@ def variable_of(pid: int, name: str) -> str:
             if line.startswith(f"{name}=".encode()):
                 return line.partition(b"=")[2].decode(errors="replace")
     return ""
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed, 0 when it has ended."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def kill(pids: list[int], signum: int = signal.SIGKILL) -> None:

@@ -22,13 +22,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from support import process_holder
-from support.process_holder import descendants, kill, program_of, title_of, variable_of
+from support.patience import wait_while_moving
+from support.process_holder import cpu_seconds, descendants, kill, program_of, title_of, variable_of
 from support.slurm_files import DATABASE, DATABASE_SERVER, MUNGE, NODES, write_folder, write_slurm_conf
 
 PORTS = 15  # slurmctld, slurmdbd, unused ones, a slurmd per node from 11 on
 PACKAGES = "slurmctld slurmd slurm-client slurmdbd munge mariadb-server-core mariadb-client-core"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "sacct", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "mariadb")
 FOLDER_LENGTH = 60  # unix socket paths end at 108 bytes, and the longest of Slurm's takes 45 after the folder
+COMMAND_SECONDS = 300.0
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # daemons live there, and not every root shell looks there
 
 T = TypeVar("T")
@@ -151,10 +153,10 @@ class RealCluster:
         if not self._runs("slurmctld"):
             self.start_controller()
         self.clear_limits()
-        deadline = time.monotonic() + 60
-        while not self._is_fresh():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the cluster does not come to rest: {self.node_states()}, {self.squeue()}")
+
+        def is_fresh() -> bool:
+            if self._is_fresh():
+                return True
             self.run("scancel", "--user=root", "--quiet", check=False)
             for node in NODES:
                 # The tasks, and only then, by itself, the slurmstepd: it lives to tell the controller of the end.
@@ -164,7 +166,9 @@ class RealCluster:
                     self.boot_node(node)
                 elif self.node_states()[node] not in {"idle", "comp", "alloc", "mix"}:
                     self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
-            time.sleep(0.1)
+            return False
+
+        self.wait(is_fresh, "a cluster at rest")
         self._since = time.strftime("%Y-%m-%dT%H:%M:%S")
 
     def _is_fresh(self) -> bool:
@@ -183,7 +187,7 @@ class RealCluster:
     def run(self, *argv: object, check: bool = True) -> str:
         """Standard output of a command on this cluster. CommandError where it fails, unless `check` is False."""
         words = [str(word) for word in argv]
-        done = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
         if check and done.returncode:
             raise CommandError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}")
         return done.stdout.strip()
@@ -211,14 +215,11 @@ class RealCluster:
         pairs = (line.split() for line in self.run("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines())
         return dict(pairs)  # type: ignore[arg-type]
 
-    def wait(self, condition: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:
-        """Wait until `condition` holds; returns what it gave. TimeoutError, with `what` was awaited, after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{what or 'what was awaited'}: not within {seconds:g} s")
-            time.sleep(0.1)
-        return value
+    def wait(self, condition: Callable[[], T], what: str) -> T:
+        """Wait until `condition` holds; returns what it gave. TimeoutError, with `what` was awaited, where for long no job,
+        no node and no process of a task has changed, and none has computed.
+        """
+        return wait_while_moving(condition, what, states=self._states, computed=self._computed)
 
     def report(self) -> dict[str, str]:
         """Title -> text: what helps to understand a failed test. Never raises."""
@@ -267,8 +268,7 @@ class RealCluster:
         element that has left the queue is known by its `raw_id` only.
         """
         raw = next((row.raw_id for row in self.squeue(job) if row.id == job), job)
-        below = [pid for node in NODES for pid in self.node_processes(node)]
-        return [pid for pid in below if program_of(pid) != "slurmstepd" and variable_of(pid, "SLURM_JOB_ID") == raw]
+        return [pid for pid in self._task_processes() if variable_of(pid, "SLURM_JOB_ID") == raw]
 
     def kill_stepd(self, job: str) -> None:
         """Kill the slurmstepds of one job (or one array element): its processes go on as orphans unknown to Slurm.
@@ -283,12 +283,12 @@ class RealCluster:
             raise RuntimeError(f"job {job} has no slurmstepd")
         kill(stepds, signal.SIGSTOP)
         kill(stepds)
-        self.wait(lambda: not {*stepds} & {pid for node in NODES for pid in self.node_processes(node)}, 10, "its end")
+        self.wait(lambda: not {*stepds} & {pid for node in NODES for pid in self.node_processes(node)}, "its end")
 
     def stop_controller(self) -> None:
         """Shut slurmctld down: jobs run on, and commands fail after trying for a while."""
         self._holders["slurmctld"].terminate()
-        self._holders["slurmctld"].wait(timeout=30)
+        self._holders["slurmctld"].wait()
 
     def start_controller(self) -> None:
         """Start slurmctld, with the jobs it knew."""
@@ -341,13 +341,28 @@ class RealCluster:
     def _cut(self, name: str) -> None:
         if self._runs(name):
             self._holders[name].send_signal(signal.SIGUSR1)
-        self._holders[name].wait(timeout=30)
+        self._holders[name].wait()
 
     def _runs(self, name: str) -> bool:
         return name in self._holders and self._holders[name].poll() is None
 
     def _slurmd_runs(self, node: str) -> bool:
         return any(program_of(pid) == "slurmd" for pid in self.node_processes(node))
+
+    def _states(self) -> object:
+        """Of all jobs, nodes and tasks."""
+        found: list[object] = [self._task_processes()]
+        if self._runs("slurmctld"):
+            with suppress(CommandError):
+                found += [self.squeue(), self.node_states()]
+        return found
+
+    def _computed(self) -> float:
+        return sum(map(cpu_seconds, self._task_processes()))
+
+    def _task_processes(self) -> list[int]:
+        below = [pid for node in NODES for pid in self.node_processes(node)]
+        return [pid for pid in below if program_of(pid) not in {"slurmd", "slurmstepd"}]
 
     def _answers(self, *argv: object) -> Callable[[], bool]:
         def asked() -> bool:
@@ -359,12 +374,12 @@ class RealCluster:
 
         return asked
 
-    def _wait_up(self, name: str, up: Callable[[], bool], seconds: float = 60.0) -> None:
+    def _wait_up(self, name: str, up: Callable[[], bool]) -> None:
         def up_or_ended() -> bool:
             return up() or not self._runs(name)
 
         with suppress(TimeoutError):
-            self.wait(up_or_ended, seconds)
+            self.wait(up_or_ended, name)
             if self._runs(name):
                 return
         log = f"slurmd-{name}" if name in NODES else name

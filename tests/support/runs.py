@@ -30,8 +30,14 @@ class Slow(MuLaw):
     def __init__(self, info, options):
         super().__init__(info)
         self.options = options
+        self.calls = 0
+    def pause(self):
+        self.calls += 1
+        brake, until = self.options["brake"], time.monotonic() + self.options["pause"]
+        while time.monotonic() < until and (not brake or self.calls > 2 and os.path.exists(brake)):
+            time.sleep(min(self.options["pause"], 0.1))
     def encode(self, waves):
-        time.sleep(self.options["pause"])
+        self.pause()
         if len(waves[0]) == self.options["killer"]:
             os.kill(os.getpid(), getattr(signal, self.options["signal"]))
         if self.options["fault"] == "disk":
@@ -44,6 +50,7 @@ class Factory(MuLawFactory):
     name = "slow"
     options = {
         "pause": (0.0, "seconds per call"),
+        "brake": ("", "a file: pause only while it is there, and not in a worker's first two calls"),
         "fault": ("none", "none, load or disk"),
         "killer": (-1, "a clip of so many samples kills the process"),
         "signal": ("SIGSEGV", "how"),
@@ -118,12 +125,9 @@ def start(module: str, *args: object, cwd: Path, env: dict[str, str] | None = No
     )
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds. The test's time limit is the only one: a slow machine would miss another."""
     while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
         time.sleep(0.02)
 
 

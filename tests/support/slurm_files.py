@@ -10,7 +10,8 @@ from pathlib import Path
 NODES = ("n1", "n2", "n3", "n4")
 CPUS, GPUS = 16, 4
 
-# Timeouts are as short as Slurm honours them: cred_expire below 5 would be taken as 120 (a requeued job waits that long).
+# A requeued job waits for cred_expire: it is as short as Slurm honours it (below 5 would be taken as 120). SlurmdTimeout and
+# KillWait are long: on a busy machine a node may be slow to answer, and a task to end, without being lost.
 # File= of a GPU must be a device: links to /dev/null are, and need no privilege.
 SLURM_CONF = """\
 ClusterName=lab
@@ -41,10 +42,10 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,sched_min_interval=200000,batch_sched_delay=0,bf_interval=1,bf_continue
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=10
+SlurmdTimeout=20
 MessageTimeout=10
 InactiveLimit=0
-KillWait=2
+KillWait=10
 CompleteWait=0
 MinJobAge=30
 OverTimeLimit=0

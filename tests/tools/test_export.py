@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.committed_runs import make_run
 from support.crashing import CrashingOps, SimulatedCrash
@@ -15,6 +16,7 @@ from support.runs import call, group_members, start, tree, wait_for
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError
+from jobs.outputs import TarPaths, read_manifest
 from tools.export import export, export_run
 from tools.exporting import batches
 
@@ -145,38 +147,39 @@ def test_damaged_file_leaves_nothing_wrong(tmp_path: Path) -> None:
     assert "(1 part of 3 from before)" in export_run(run, tmp_path / "out", "webdataset")
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose export takes a second or two."""
-    run = tmp_path_factory.mktemp("many") / "tokens"
-    records = code_records([f"{clip:04}.wav" for clip in range(300)])
-    make_run(run, {f"{tar:02}": records for tar in range(40)}, CODES)
-    return run
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_in_the_middle(how: signal.Signals, many: Path, tmp_path: Path) -> None:
+def test_stopped_in_the_middle(how: signal.Signals, tmp_path: Path) -> None:
     """Killed, or told to stop by Ctrl-C, with two processes at work: no process stays, no word but one message at most, and
     the same command ends with the bytes of an undisturbed one.
     """
-    out = tmp_path / "out"
-    process = start("tools.export", "--to", "webdataset", "--output", out, "--workers", 2, cwd=many.parent)
+    run, out = tmp_path / "tokens", tmp_path / "out"
+    records = code_records([f"{clip:04}.wav" for clip in range(30)])
+    make_run(run, {str(tar): records for tar in range(8)}, CODES)
+    last, manifest = run / "7.jsonl", TarPaths(run, "7").manifest
+    before = {path: path.read_bytes() for path in (last, manifest)}
+    manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(read_manifest(manifest), output_bytes=0)))
+    last.unlink()
+    os.mkfifo(last)  # as large as its manifest says, and whoever reads it waits
+    process = start("tools.export", "--to", "webdataset", "--output", out, "--workers", 2, cwd=tmp_path)
     with process:
         try:
-            wait_for(lambda: process.poll() is not None or any(out.glob("*.tar")), seconds=120)
-            if how == signal.SIGINT:
-                os.killpg(process.pid, how)
-            else:
-                process.send_signal(how)
-            said = process.communicate(timeout=120)[1]
+            with last.open("wb"):  # waits too: until somebody reads it
+                if how == signal.SIGINT:
+                    os.killpg(process.pid, how)
+                else:
+                    process.send_signal(how)
+            said = process.communicate()[1]
         finally:
             process.kill()
     wait_for(lambda: not group_members(process.pid))
     assert process.returncode in (-how, 130)
     assert "Traceback" not in said
-    assert len(list(out.glob("*.tar"))) < 40
+    assert not (out / "7.tar").exists()
     assert how == signal.SIGKILL or not [path for path in out.iterdir() if path.name.endswith(".new")]
-    export_run(many, out, "webdataset")
-    export_run(many, tmp_path / "whole", "webdataset")
+    last.unlink()
+    for path, content in before.items():
+        path.write_bytes(content)
+    export_run(run, out, "webdataset")
+    export_run(run, tmp_path / "whole", "webdataset")
     found = {path: data for path, data in tree(out).items() if not path.endswith(".new")}  # of the dead that nobody buried
     assert found == tree(tmp_path / "whole")

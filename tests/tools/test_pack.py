@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.crashing import CrashingOps, SimulatedCrash
 from support.fake_source import AUDIO, FakeSource
-from support.runs import ROOT, call, tree
+from support.runs import ROOT, call, tree, wait_for
 from support.small_run import small_tar, wav
 
 from audio_tokenizers.errors import UsageError
@@ -164,12 +164,14 @@ def test_interrupted_by_signals(here: Path) -> None:
         (folder / f"{number:04}.wav").write_bytes(wav(4000, seed=number))
         (folder / f"{number:04}.lab").write_text(f"clip {number}")
     command = [sys.executable, "-m", "tools.pack", str(data), "--max-size", "100kB", "--output-dir"]
-    for moment in (0.35, 0.5, 0.65):
+
+    def tars_made() -> int:
+        return len(list((here / "often").glob("*.tar")))
+
+    for number in (1, 6, 11):
         with subprocess.Popen([*command, str(here / "often")], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-            try:
-                process.wait(moment)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            wait_for(lambda number=number, process=process: tars_made() >= number or process.poll() is not None)
+            process.kill()
     for name in ("often", "once"):
         subprocess.run([*command, str(here / name)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     often, once = ({p.name: p.read_bytes() for p in (here / name).glob("*.tar")} for name in ("often", "once"))

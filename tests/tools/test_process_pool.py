@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -51,11 +50,9 @@ def _interrupt_at(bytes_read: int) -> object:
 
 
 def test_one_error_ends_all() -> None:
-    """The error comes out as it is, and nobody waits for parts that would take a minute."""
-    started = time.monotonic()
+    """The error comes out as it is, and nobody waits for parts that would go on for ever."""
     with pytest.raises(UsageError, match="part 0 is bad"):
         list(in_processes(fail_or_go_on, [0, 1, 2], 2, lambda _: None))
-    assert time.monotonic() - started < 50
 
 
 def test_a_process_that_is_killed() -> None:
@@ -78,6 +75,6 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     signs = [tmp_path / "a", tmp_path / "b"]
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tokenizers'}"}
     with subprocess.Popen([sys.executable, str(script), *map(str, signs)], env=paths) as parent:
-        wait_for(lambda: all(sign.exists() and sign.read_text() for sign in signs), 60)
+        wait_for(lambda: all(sign.exists() and sign.read_text() for sign in signs))
         parent.kill()
     wait_for(lambda: not any(Path(f"/proc/{sign.read_text()}").exists() for sign in signs))

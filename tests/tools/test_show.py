@@ -235,7 +235,7 @@ def test_a_terminal_with_ascii_only(here: Path) -> None:
     """Bars are ASCII, and what else the stream cannot carry comes out as escapes; lines are as wide as the terminal."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "COLUMNS": "70"}
     process = start("tools.show", "000000", cwd=here, env=env)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert out.isascii()
     assert "@" in next(line for line in out.splitlines() if line.endswith("|"))

@@ -51,7 +51,7 @@ def test_long_names_are_shortened() -> None:
 names = st.lists(st.text("ab./_-AÉé語", min_size=1, max_size=8).map(lambda name: f"{name}.wav"), max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(names)
 def test_any_names(names: list[str]) -> None:
     """Keys differ, also where case does not count, have no dots, and webdataset finds them again in a member's name."""

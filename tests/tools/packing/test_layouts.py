@@ -180,7 +180,7 @@ EXTENSIONS = st.sampled_from([".wav", ".WAV", ".flac", ".lab", ".LAB", ".txt", "
 TREES = st.lists(st.tuples(FOLDERS, STEMS, EXTENSIONS).map("".join).filter(lambda name: not name.endswith("/")), unique=True)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(TREES, st.lists(st.sampled_from(["P", "*.lab", "x", "metadata.csv"]), unique=True), st.booleans(), st.randoms())
 def test_nothing_is_lost(names: list[str], exclude: list[str], without_text: bool, chance: random.Random) -> None:
     """Audio is in one item or left out once, a text is of items or left out once, and order does not matter."""
