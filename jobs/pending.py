@@ -56,15 +56,15 @@ class Pending:
 
         Raises InfrastructureError if that is not what the backend has declared.
         """
-        self._encoded += 1
-        if portion.clip_samples is not None:
-            self._portions, self.samples = portion.number + 1, portion.clip_samples
         before = self.sink.bytes_in_memory
         grown = 0
         if isinstance(outcome, ClipError):
             self._refused[portion.number] = outcome
         elif self.error is None and not self._refused:
             grown = self._take(portion, outcome, fields, backend)
+        self._encoded += 1  # not before: a clip of which something could not be taken is never finished
+        if portion.clip_samples is not None:
+            self._portions, self.samples = portion.number + 1, portion.clip_samples
         self._judge()
         return grown + self.sink.bytes_in_memory - before
 

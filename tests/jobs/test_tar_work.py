@@ -18,12 +18,13 @@ from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
 
-from audio_tokenizers.base import Batching, Utterance, Values
+from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, read_manifest
+from jobs.token_sink import TokenSink
 
 
 @pytest.fixture
@@ -398,7 +399,29 @@ def test_codes_that_break_the_backends_own_promise_stop_the_worker(tar: Path, tm
             return [np.full((1, 5), 256) for _ in waves]
 
     with pytest.raises(InfrastructureError, match="bug in the backend"):
-        tokenize(tar, tmp_path, backend=Wrong())
+        tokenize(tar, tmp_path / "out", backend=Wrong())
+    assert (tmp_path / "out" / "speech.jsonl.partial").read_bytes() == b""
+
+
+def test_a_clip_of_which_a_part_was_lost_gets_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the codes of its last fragment are put aside: those before it are not taken for the clip."""
+    tar = write_tar(tmp_path / "in" / "speech.tar", {"a.wav": wav(40), "b.wav": wav(150)})
+    spec = mulaw_spec(max_tokens_per_fragment=100)
+    tokenize(tar, tmp_path / "reference", spec=spec)
+    add = TokenSink.add
+
+    def full_disk(sink: TokenSink, codes: Codes) -> None:
+        add(sink, codes)
+        if codes.shape[1] == 50:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenSink, "add", full_disk)
+        with pytest.raises(InfrastructureError, match="No space left"):
+            tokenize(tar, tmp_path / "out", spec=spec)
+    assert not (tmp_path / "out" / "speech.jsonl").exists()
+    tokenize(tar, tmp_path / "out", spec=spec)
+    assert committed(tmp_path / "out") == committed(tmp_path / "reference")
 
 
 def test_stopping_yields_after_the_clip_in_hand(tar: Path, reference: bytes, tmp_path: Path) -> None:
