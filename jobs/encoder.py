@@ -91,8 +91,10 @@ class Encoder:
 def _sorted(work: Callable[[], T]) -> T:
     try:
         return work()
-    except (Tar2TokensError, MemoryError, OSError, ImportError):
+    except (ClipError, InfrastructureError, MemoryError, ImportError):
         raise
+    except (Tar2TokensError, OSError) as error:  # of a tar it would say that its files are at fault, and the next is tried
+        raise InfrastructureError(f"the backend failed: {type(error).__name__}: {error}") from error
     except Exception as error:
         known = {cls.__name__ for cls in type(error).__mro__} & DEVICE_ERRORS
         if known or any(word in str(error) for word in DEVICE_WORDS):

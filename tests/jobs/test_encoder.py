@@ -9,7 +9,7 @@ import pytest
 from support.envelope import Envelope
 
 from audio_tokenizers.base import Audio, Codes, LaneShape, Utterance, Values, Waveform
-from audio_tokenizers.errors import ClipError, InfrastructureError
+from audio_tokenizers.errors import ClipError, InfrastructureError, ModelFilesError
 from audio_tokenizers.mulaw import FACTORY, MuLaw, mu_law_codes
 from jobs.encoder import Encoder
 
@@ -57,7 +57,8 @@ class Failing(Envelope):
         (RuntimeError("CUDA error: an illegal memory access"), InfrastructureError),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), InfrastructureError),
         (MemoryError(), MemoryError),
-        (OSError("gone"), OSError),
+        (ConnectionResetError("gone"), InfrastructureError),
+        (ModelFilesError("no such file"), InfrastructureError),
         (ClipError("too_short", "3 samples"), ClipError),
     ],
 )
