@@ -183,7 +183,7 @@ def _grid(spec: TokenizeSpec, lanes: int) -> LaneGrid:
 
 def _note(pending: Pending, error: BaseException) -> None:
     if isinstance(error, ClipError):
-        pending.error = error
+        pending.refuse(error)
     else:
         pending.trouble = error
 

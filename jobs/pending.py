@@ -51,6 +51,10 @@ class Pending:
         settled = self.kept_line is not None or self.error is not None or self.trouble is not None
         return settled or self._encoded == self._portions
 
+    def refuse(self, error: ClipError) -> None:
+        """It has no tokens."""
+        self.error = _told(error)
+
     def encoded(self, portion: Portion, outcome: Result | ClipError, fields: tuple[Field, ...], backend: str) -> int:
         """Take what a portion became; returns by how many bytes this clip's memory has grown.
 
@@ -59,7 +63,7 @@ class Pending:
         before = self.sink.bytes_in_memory
         grown = 0
         if isinstance(outcome, ClipError):
-            self._refused[portion.number] = outcome
+            self._refused[portion.number] = _told(outcome)
         elif self.error is None and not self._refused:
             grown = self._take(portion, outcome, fields, backend)
         self._encoded += 1  # not before: a clip of which something could not be taken is never finished
@@ -89,6 +93,11 @@ class Pending:
         """Of several portions that were refused the first one speaks, whichever came back first."""
         if self.error is None and self._refused and self._encoded == self._portions:
             self.error = self._refused[min(self._refused)]
+
+
+def _told(error: ClipError) -> ClipError:
+    """What it says, and not where it was raised: a traceback keeps the clip's audio until its line is written."""
+    return ClipError(error.kind, str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import pytest
 from support.mulaw_lanes import LanesMuLaw
 from support.small_run import mulaw_spec, wav
 from support.waiting import until
 
 from audio_tokenizers.base import Backend, Codes, Waveform
+from audio_tokenizers.errors import ClipError
 from audio_tokenizers.mulaw import FACTORY, MuLaw
 from jobs.conveyor import Conveyor, Feeding
 from jobs.pending import Pending
@@ -155,6 +159,34 @@ def test_a_bad_clip_says_why() -> None:
     assert bad.error is not None
     assert bad.error.kind == "decode"
     assert isinstance(broken.trouble, MemoryError)
+
+
+def test_a_bad_clip_keeps_none_of_its_audio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error may wait long for its line, with many others: neither those of decoding nor the backend's hold samples."""
+    seen = []
+
+    class Refusing(MuLaw):
+        def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
+            kept = waves[0].copy()
+            seen.append(weakref.ref(kept))
+            raise ValueError("odd")
+
+    def damaged(file: IO[bytes], **_: Any) -> Iterator[tuple[Waveform, int]]:
+        kept = np.zeros(40, np.float32)
+        seen.append(weakref.ref(kept))
+        yield kept, 8000
+        raise ClipError("decode", "cut short")
+
+    clips = [a_clip(0), a_clip(1)]
+    with a_conveyor(Refusing(FACTORY.describe({}, "cpu"))) as conveyor:
+        conveyor.offer(clips[0])
+        finish(conveyor, clips[:1])
+        monkeypatch.setattr("jobs.clip_decoder.decode", damaged)
+        conveyor.offer(clips[1])
+        finish(conveyor, clips[1:])
+    gc.collect()
+    assert [str(clip.error) for clip in clips] == ["ValueError: odd", "cut short"]
+    assert [array() for array in seen] == [None, None]
 
 
 class _Failing(io.BytesIO):
