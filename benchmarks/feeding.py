@@ -20,7 +20,8 @@ from benchmarks.common import alternate, pack, report
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import make_spec
-from jobs.worker import StopFlag, run_tars
+from jobs.stop_flag import StopFlag
+from jobs.worker import run_tars
 
 GOAL = 0.80
 CLIPS, SECONDS, ROUNDS = 400, 10.0, 7

@@ -18,7 +18,8 @@ from benchmarks.common import pack, report
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import TokenizeSpec, make_spec
-from jobs.worker import StopFlag, run_tars
+from jobs.stop_flag import StopFlag
+from jobs.worker import run_tars
 
 GOAL = 1.8
 TARS, CLIPS, SECONDS, ROUNDS = 4, 300, 10.0, 5

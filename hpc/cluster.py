@@ -104,7 +104,7 @@ class Cluster(Protocol):
         """Keep the tasks of these jobs that have not begun away from nodes."""
 
     def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
-        """End the tasks, or those that have not begun, each after the clip in hand if it is quick."""
+        """End the tasks, or those that have not begun, each after what it has in hand if that is quick."""
 
 
 def check_path(output_dir: Path) -> None:

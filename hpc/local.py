@@ -123,7 +123,7 @@ class LocalCluster:
         """There is one node."""
 
     def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
-        """Have each task finish the clip in hand, flush and leave. None is ever pending here."""
+        """Have each task finish what the device has in hand, flush and leave. None is ever pending here."""
         if not pending_only:
             self._signal(jobs, signal.SIGTERM)
 

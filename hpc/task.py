@@ -34,7 +34,8 @@ from jobs.lines import count_lines
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import UNENDED, Progress, ProgressFile, Try, read_progress, write_progress
 from jobs.spec import read_spec
-from jobs.worker import STOP_SIGNALS, Crew, StopFlag, Wishes, run_tars
+from jobs.stop_flag import STOP_SIGNALS, StopFlag
+from jobs.worker import Crew, Wishes, run_tars
 
 __all__ = ["Place", "Tried", "feeding_of", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
 

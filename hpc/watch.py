@@ -60,7 +60,7 @@ def make_controller(run: Run, cluster: Cluster, launch: Launch) -> Controller:
 def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
     """Go on until the end; returns the exit code.
 
-    An interruption ends the watch. Tasks on Slurm go on; the workers of this machine finish the clip in hand first, and a
+    An interruption ends the watch. Tasks on Slurm go on; the workers of this machine finish what is in hand first, and a
     second interruption ends them at once.
     """
     interruption = Interruption()
@@ -115,7 +115,7 @@ def _stop_workers(cluster: LocalCluster, controller: Controller, interruption: I
             cluster.cancel(jobs)
         if not told and interruption.signal is not None:
             name = signal.Signals(interruption.signal).name
-            print(f"{name}: the workers finish the clip in hand; a second one ends them at once", file=sys.stderr)
+            print(f"{name}: the workers finish what is in hand; a second one ends them at once", file=sys.stderr)
         told = True
         time.sleep(STOP_SECONDS)
 

@@ -31,11 +31,11 @@ __all__ = ["DEFAULT_BUFFER_BYTES", "Conveyor", "Feeding"]
 
 BATCH_SECONDS = 600
 """Audio in a batch, at most, but for a clip that is longer by itself; lanes have their own bound."""
-BATCHES_AHEAD = 4
-"""Where an idle device takes what there is, so many batches may wait for it: more would only take memory."""
+BATCHES_AHEAD, ITEMS_AHEAD = 4, 16
+"""Where an idle device takes what there is, so many batches may wait for it, or items: more would only take memory."""
 LANE_BATCHES_IN_FLIGHT = 2
 """So that the device has the next call at hand when it ends one. Other backends compute within `begin`."""
-CLIPS_READ_AHEAD = 4
+CLIPS_READ_AHEAD = 12
 """Beside one per decode thread; each has up to 8 MB in memory."""
 CALLS_PER_STEP = 64
 """Then lines are written and a stop is seen, however fast the calls come."""
@@ -68,7 +68,7 @@ class Conveyor:
                 grid=_grid(spec, info.max_batch) if lanes else None,
             ),
             most_bytes=feeding.buffer_bytes,
-            most_items=None if lanes else BATCHES_AHEAD * info.max_batch + feeding.decode_threads,
+            most_items=None if lanes else max(ITEMS_AHEAD, BATCHES_AHEAD * info.max_batch) + feeding.decode_threads,
             max_batch=info.max_batch,
         )
         self._in_flight = LANE_BATCHES_IN_FLIGHT if lanes else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ MOST_TARS = 3
 """Tars that a worker holds at once: all but the last have been read to their end, and wait for their last clips."""
 LOOK_SECONDS = 0.2
 """How soon a stop is seen, at most, while nothing else happens."""
+PACE_SECONDS = 0.02
+"""Lines are written a few at a time: where threads share a core, each turn of another one costs time and caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,8 @@ class Tokenizer:
                 return ended
             if more and self.can_begin:
                 return []
+            if reading and not alone:
+                time.sleep(PACE_SECONDS)
         return []
 
     def _expect(self, *, more: bool) -> None:

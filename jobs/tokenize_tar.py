@@ -16,7 +16,8 @@ from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings
-from jobs.worker import StopFlag, Wishes, run_tars
+from jobs.stop_flag import StopFlag
+from jobs.worker import Wishes, run_tars
 
 
 def tokenize_tar(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-import signal
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
@@ -25,47 +22,14 @@ from jobs.outputs import TarPaths, TarTask
 from jobs.records import ErrorRecord, Manifest, Record
 from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
+from jobs.stop_flag import StopFlag
 from jobs.tar_format import ACCEPTABLE
 from jobs.tar_work import TarOptions, TarResult, TarWork
 from jobs.tokenize import Tokenizer
 
-__all__ = ["STOP_SIGNALS", "Crew", "StopFlag", "Wishes", "load_backend", "run_tars"]
+__all__ = ["Crew", "Wishes", "load_backend", "run_tars"]
 
 log = logging.getLogger("tar2tokens")
-
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-"""A person, whoever takes the machine away, and Slurm some time before a job's end."""
-
-
-class StopFlag:
-    """Set by a signal or by a deadline: finish the clip in hand, flush and leave."""
-
-    def __init__(self, deadline: float | None = None, clock: Callable[[], float] = time.time) -> None:
-        self.signal: int | None = None
-        """The first signal that came."""
-        self._deadline = deadline
-        self._clock = clock
-
-    def __call__(self) -> bool:
-        """Whether to stop."""
-        return self.signal is not None or (self._deadline is not None and self._clock() >= self._deadline)
-
-    def _set(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is None:
-            self.signal = number
-            with suppress(OSError):  # not the log: a handler that interrupts a write to a stream must not write to it
-                os.write(2, f"{signal.Signals(number).name}: finishing the clip in hand\n".encode())
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Listen to the signals within this block."""
-        before = {number: signal.signal(number, self._set) for number in STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def load_backend(spec: TokenizeSpec, device: str) -> Backend:

@@ -334,7 +334,7 @@ def test_signal_ends_cleanly_and_a_rerun_completes(tmp_path: Path, number: signa
     _, err = process.communicate()
     assert process.returncode == 128 + number, err
     assert task_pids(case.output) == []
-    assert f"{number.name}: the workers finish the clip in hand" in err
+    assert f"{number.name}: the workers finish what is in hand" in err
     assert "run the same command again" in err
     assert "Traceback" not in err
     assert "error" not in err

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.mulaw_lanes import LanesMuLaw
 from support.small_run import mulaw_spec, wav
-from support.waiting import until
+from support.waiting import PATIENCE_SECONDS, until
 
 from audio_tokenizers.base import Backend, Codes, Waveform
 from audio_tokenizers.errors import ClipError
@@ -59,7 +59,7 @@ class Gated(MuLaw):
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
         self.entered.set()
-        assert self._gate.wait(30)
+        assert self._gate.wait(PATIENCE_SECONDS)
         self.encoded += len(waves)
         return super().encode(waves)
 
@@ -85,7 +85,7 @@ def test_decoding_goes_on_while_the_device_works() -> None:
     with a_conveyor(backend) as conveyor:
         for clip in clips:
             conveyor.offer(clip)
-        assert backend.entered.wait(30)
+        assert backend.entered.wait(PATIENCE_SECONDS)
         until(lambda: all(clip.clip.audio.closed for clip in clips if clip.clip.audio))
         assert backend.encoded == 0
         gate.set()
@@ -109,7 +109,7 @@ def test_two_calls_with_lanes_are_in_flight() -> None:
             return codes
 
     ready = threading.Event()
-    backend = Noting(lanes=1, gate=lambda: ready.wait(30))
+    backend = Noting(lanes=1, gate=lambda: ready.wait(PATIENCE_SECONDS))
     clips = [a_clip(n, 100) for n in range(3)]
     with a_conveyor(backend) as conveyor:
         for clip in clips:
@@ -220,7 +220,7 @@ def test_a_halt_ends_what_is_in_hand_and_drops_the_rest() -> None:
     with a_conveyor(backend) as conveyor:
         for clip in clips:
             conveyor.offer(clip)
-        assert backend.entered.wait(30)
+        assert backend.entered.wait(PATIENCE_SECONDS)
         halting = threading.Thread(target=conveyor.halt)
         halting.start()
         until(lambda: conveyor._feed._closed)

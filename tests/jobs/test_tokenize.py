@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.mulaw_lanes import LanesMuLaw
 from support.small_run import mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
+from support.waiting import PATIENCE_SECONDS
 
 from audio_tokenizers.base import Codes, Waveform
 from audio_tokenizers.errors import InfrastructureError
@@ -193,7 +194,7 @@ def test_a_stop_waits_for_what_the_device_has_in_hand(tmp_path: Path, monkeypatc
             self.encoded = len(waves[0])
             if self.encoded == 43:
                 in_hand.set()
-                assert closed.wait(30)
+                assert closed.wait(PATIENCE_SECONDS)
             return super().encode(waves)
 
     backend = Holding(FACTORY.describe({}, "cpu"))

@@ -28,8 +28,9 @@ from jobs.claims import Claim
 from jobs.outputs import TarPaths, TarTask, read_manifest
 from jobs.reporting import DeviceSeconds, Progress, ProgressFile, Try, read_progress
 from jobs.spec import TokenizeSpec
+from jobs.stop_flag import StopFlag
 from jobs.tokenize import Tokenizer
-from jobs.worker import Crew, StopFlag, Wishes, load_backend, run_tars
+from jobs.worker import Crew, Wishes, load_backend, run_tars
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 30
@@ -233,7 +234,10 @@ def test_what_the_device_did(tmp_path: Path, caplog: pytest.LogCaptureFixture, m
     assert by_tar.busy > 0
     for name in ("busy", "audio", "writer"):
         assert getattr(told, name) == pytest.approx(getattr(by_tar, name), abs=1e-5)
-    words = [record.getMessage() for record in caplog.records if "committed: " in record.getMessage()]
+    # Once each, however many loggers the handler hangs on after other tests.
+    words = list(
+        {record.created: record.getMessage() for record in caplog.records if "committed: " in record.getMessage()}.values()
+    )
     assert len(words) == 3
     assert "; device busy " in words[0]
     assert "would help" not in "".join(words)
@@ -293,43 +297,21 @@ def test_a_plan_can_ask_for_a_second_try_of_bad_clips(tmp_path: Path) -> None:
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "reference" / "a.jsonl").read_bytes()
 
 
-class TestStopFlag:
-    def test_deadline(self) -> None:
-        """Before it there is time, from it on there is none; without one there always is."""
-        now = [99.0]
-        stop = StopFlag(100.0, clock=lambda: now[0])
-        assert not stop()
-        now[0] = 100.0
-        assert stop()
-        assert stop.signal is None
-        assert not StopFlag()()
-
-    def test_first_signal_counts(self, capfd: pytest.CaptureFixture[str]) -> None:
-        """It is remembered and told once; outside of the block the process answers to signals as before."""
-        before = signal.getsignal(signal.SIGUSR2)
-        stop = StopFlag()
-        with stop.on_signals():
-            signal.raise_signal(signal.SIGUSR2)
-            signal.raise_signal(signal.SIGTERM)
-        assert (stop(), stop.signal) == (True, signal.SIGUSR2)
-        assert signal.getsignal(signal.SIGUSR2) is before
-        assert capfd.readouterr().err == "SIGUSR2: finishing the clip in hand\n"
-
-    def test_no_tar_is_begun_after_it(self, tmp_path: Path) -> None:
-        """A worker whose time is up takes neither its own tars nor those of others, and loads nothing."""
-        own, other = small_tar(tmp_path / "own.tar"), small_tar(tmp_path / "other.tar")
-        reports = ProgressFile(None)
-        run_tars(
-            [as_task(own)],
-            mulaw_spec(),
-            tmp_path / "out",
-            device="cpu",
-            stop=StopFlag(0.0),
-            reports=reports,
-            crew=Crew(others_tars=[as_task(other)]),
-        )
-        assert (reports.progress.tries, reports.progress.finished) == ([], True)
-        assert not (tmp_path / "out").exists()
+def test_no_tar_is_begun_after_a_stop(tmp_path: Path) -> None:
+    """A worker whose time is up takes neither its own tars nor those of others, and loads nothing."""
+    own, other = small_tar(tmp_path / "own.tar"), small_tar(tmp_path / "other.tar")
+    reports = ProgressFile(None)
+    run_tars(
+        [as_task(own)],
+        mulaw_spec(),
+        tmp_path / "out",
+        device="cpu",
+        stop=StopFlag(0.0),
+        reports=reports,
+        crew=Crew(others_tars=[as_task(other)]),
+    )
+    assert (reports.progress.tries, reports.progress.finished) == ([], True)
+    assert not (tmp_path / "out").exists()
 
 
 class TestCrew:

@@ -24,7 +24,8 @@ from hpc.run import Run, RunState
 from hpc.submissions import Job, Submission
 from jobs.reporting import Progress, ProgressFile, Try, write_progress
 from jobs.spec import freeze_spec, read_spec
-from jobs.worker import Crew, StopFlag, run_tars
+from jobs.stop_flag import StopFlag
+from jobs.worker import Crew, run_tars
 from support.crashing import CrashingOps
 from support.small_run import mulaw_spec, small_tar
 

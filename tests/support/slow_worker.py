@@ -13,7 +13,8 @@ from audio_tokenizers import mulaw
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import make_spec
-from jobs.worker import StopFlag, run_tars
+from jobs.stop_flag import StopFlag
+from jobs.worker import run_tars
 
 
 def main(output: Path, pause: float, tars: list[Path]) -> None:

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+PATIENCE_SECONDS = 120
+"""A machine may be slow; who waits longer waits for what never comes."""
+
 
 class Waiter:
     """Calls a function in a thread of its own."""
@@ -22,7 +25,7 @@ class Waiter:
 
     def join(self) -> Any:
         """What the function returned."""
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=PATIENCE_SECONDS)
         assert not self._thread.is_alive(), "it still waits"
         return self.result
 
@@ -34,7 +37,7 @@ class Waiter:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for what another thread does next."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.001)

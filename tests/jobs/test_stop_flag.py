@@ -1,0 +1,32 @@
+"""jobs/stop_flag.py: a stop is remembered, and told once."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from jobs.stop_flag import StopFlag
+
+
+def test_deadline() -> None:
+    """Before it there is time, from it on there is none; without one there always is."""
+    now = [99.0]
+    stop = StopFlag(100.0, clock=lambda: now[0])
+    assert not stop()
+    now[0] = 100.0
+    assert stop()
+    assert stop.signal is None
+    assert not StopFlag()()
+
+
+def test_first_signal_counts(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is remembered and told once; outside of the block the process answers to signals as before."""
+    before = signal.getsignal(signal.SIGUSR2)
+    stop = StopFlag()
+    with stop.on_signals():
+        signal.raise_signal(signal.SIGUSR2)
+        signal.raise_signal(signal.SIGTERM)
+    assert (stop(), stop.signal) == (True, signal.SIGUSR2)
+    assert signal.getsignal(signal.SIGUSR2) is before
+    assert capfd.readouterr().err == "SIGUSR2: finishing what is in hand\n"
