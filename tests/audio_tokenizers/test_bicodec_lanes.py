@@ -30,8 +30,8 @@ def options(directory: Path, **given: Any) -> dict[str, Any]:
 
 
 def clip(samples: int) -> Utterance:
-    """Another piece of the speech examples for each length, float64 as `resample` gives it."""
-    return Utterance(wave(pcm(samples, 37 * samples)).astype(np.float64))
+    """Another piece of the speech examples for each length, float32 as `resample` gives it."""
+    return Utterance(wave(pcm(samples, 37 * samples)))
 
 
 @pytest.fixture(scope="module")

@@ -59,18 +59,24 @@ class BiCodec:
             self._calls = DeviceCalls(device, info.max_batch)
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-        """float32 [samples] at `sample_rate` Hz -> float64 [samples] at 16 kHz."""
-        return soxr_resample(wave.astype(np.float64), sample_rate, self.info.sample_rate, "VHQ")
+        """float32 [samples] at `sample_rate` Hz -> float32 [samples] at 16 kHz, brought to one volume if the recipe says so.
+
+        All in float64, as upstream; the volume here, since it sorts the whole clip while a device would wait.
+        """
+        heard = soxr_resample(wave.astype(np.float64), sample_rate, self.info.sample_rate, "VHQ")
+        if self.info.recipe["volume_normalize"] and len(heard):
+            heard = normalize_volume(heard)
+        return heard.astype(np.float32)
 
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
-        """For each clip `global_tokens` [32] and `semantic_tokens` [frames], both int16."""
+        """For each clip, as `resample` gave it, `global_tokens` [32] and `semantic_tokens` [frames], both int16."""
         self._check_lengths(clips)
         return on_device(self._device, lambda: [self._tokens(clip.wave) for clip in clips])
 
     def encode_lanes(self, clips: Sequence[Utterance], shape: LaneShape) -> Callable[[], list[Values]]:
         """For each clip what `encode_clips` gives; see LanesOfClips."""
         self._check_lengths(clips)
-        heard = [self._heard(clip.wave) for clip in clips]
+        heard = [clip.wave.astype(np.float32, copy=False) for clip in clips]
         lengths = [*map(len, heard), *[shape.samples] * (shape.lanes - len(heard))]
         length = self._checkpoint.reference_samples
         references = self._calls.stack([reference_clip(wave, length) for wave in heard], (shape.lanes, length))
@@ -109,17 +115,13 @@ class BiCodec:
         if shortest < self.info.min_samples:
             raise ClipError("too_short", f"{shortest} samples, wav2vec2 needs {self.info.min_samples}")
 
-    def _heard(self, wave: Audio) -> Waveform:
-        """What both encoders hear, but for the standardisation of one."""
-        return (normalize_volume(wave) if self.info.recipe["volume_normalize"] else wave).astype(np.float32)
-
     def _tokens(self, wave: Audio) -> Values:
         import torch
 
         from audio_tokenizers.bicodec_model import mixed_features
 
         fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
-        heard = self._heard(wave)
+        heard = wave.astype(np.float32, copy=False)
         with torch.inference_mode():
             reference = self._batch(reference_clip(heard, self._checkpoint.reference_samples))
             global_tokens = self._encoder.global_tokens(self._mel(reference))
