@@ -91,10 +91,11 @@ def test_frames_and_nearly_all_tokens_are_the_single_clips(backend):
     assert np.concatenate(equal).mean() > 0.99
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layout", ["original", "transformers"])
-def test_company_changes_nothing(models, layout):
+def test_company_changes_nothing(models, layout, precision):
     """Order, lane, neighbours that are shifted or not, empty lanes: the codes have the same bits."""
-    backend = FACTORY.load(options(models[layout]), "cpu")
+    backend = FACTORY.load(options(models[layout], precision=precision), "cpu")
 
     def encode(waves):
         return [{"tokens": codes} for codes in backend.encode_lanes(waves, LaneShape(LANES, 4 * HOP))()]
@@ -105,9 +106,29 @@ def test_company_changes_nothing(models, layout):
     assert len(np.unique(encode(clips)[3]["tokens"])) > 5
 
 
-def test_nobody_waits_for_the_device(models):
+def test_bfloat16_is_near(models, backend, monkeypatch):
+    """What reaches the quantizer, in float32, is off by a few of bfloat16's steps, and most first codes are the same."""
+    narrow = FACTORY.load(options(models["original"], precision="bf16"), "cpu")
+    assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
+    wave, seen, codes = clip(11 * HOP), [], []
+    for loaded in (backend, narrow):
+        (found,) = loaded.encode_lanes([wave], LaneShape(LANES, 12 * HOP))()
+        codes.append(found)
+        listened = embeddings(loaded._model.quantizer, "encode", monkeypatch)
+        (alone,) = loaded.encode([wave])
+        assert (alone.shape, alone.dtype) == (found.shape, np.int16)
+        assert (alone == found).mean() > 0.95
+        seen.append(listened.pop())
+    exact, near = seen
+    assert (near.dtype, near.shape) == (torch.float32, exact.shape)
+    assert 0 < float((near - exact).norm() / exact.norm()) < 0.05
+    assert (codes[0] == codes[1])[0].mean() > 0.8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nobody_waits_for_the_device(models, precision):
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
-    backend = FACTORY.load(options(models["original"]), "cpu")
+    backend = FACTORY.load(options(models["original"], precision=precision), "cpu")
     backend._model.to("meta")
     backend._lanes.hear.to("meta")
     with torch.inference_mode(), NoWaiting():

@@ -29,9 +29,26 @@ from audio_tokenizers.device_calls import DeviceCalls
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.lanes import Branch
-from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
+from audio_tokenizers.options import (
+    DTYPES,
+    LANES_OPTION,
+    PRECISION_OPTION,
+    TF32_OPTION,
+    lanes_of,
+    model_path_of,
+    precision_of,
+    precision_recipe,
+    switch,
+)
 from audio_tokenizers.resampling import soxr_resample
-from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+from audio_tokenizers.torch_device import (
+    check_device_name,
+    fix_arithmetic,
+    on_device,
+    package_versions,
+    require_bfloat16,
+    require_device,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +71,13 @@ class BiCodec:
 
         self._encoder, self._mel = on_device(device, lambda: load_bicodec(checkpoint, device))
         self._wav2vec2 = on_device(device, lambda: load_wav2vec2(checkpoint, device))
+        if "precision" in info.recipe:
+            from audio_tokenizers.bfloat16 import use_bfloat16
+
+            require_bfloat16(device)
+            semantic = self._encoder.encoder
+            # The voice's 32 tokens, of 6 s always, cost little.
+            on_device(device, lambda: use_bfloat16([self._wav2vec2, semantic], [semantic.project]))
         if info.batching is Batching.LANES:
             self._semantic = Branch(self._wav2vec2, self._encoder.encoder)
             self._calls = DeviceCalls(device, info.max_batch)
@@ -143,7 +167,8 @@ class BiCodecFactory:
     options: Mapping[str, tuple[Scalar, str]] = {
         "model_path": ("SparkAudio/Spark-TTS-0.5B", "directory of Spark-TTS-0.5B, of which LLM/ is not needed, or hub id"),
         "volume_normalize": (True, "bring clips to one volume first, as Spark-TTS does and RWKVTTS does not"),
-        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "precision": PRECISION_OPTION,
+        "tf32": TF32_OPTION,
         "lanes": LANES_OPTION,
     }
 
@@ -152,13 +177,13 @@ class BiCodecFactory:
         return self._describe(options, device)[0]
 
     def load(self, options: Options, device: str) -> BiCodec:
-        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
         info, checkpoint = self._describe(options, device)
         return BiCodec(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, BiCodecCheckpoint]:
         model_path = model_path_of(options)
-        volume_normalize, tf32 = (switch(options, name) for name in ("volume_normalize", "tf32"))
+        volume_normalize, precision = switch(options, "volume_normalize"), precision_of(options)
         check_device_name(device)
         lanes = lanes_of(options, device)
         checkpoint = open_bicodec(model_path)
@@ -192,14 +217,15 @@ class BiCodecFactory:
             recipe={
                 "weights_sha256": files_sha256(checkpoint.weights),
                 "config_sha256": files_sha256(checkpoint.configs),
-                "dtype": "float32",
+                "dtype": DTYPES[precision],
                 "attention": ATTENTION,
                 "resampler": RESAMPLER,
                 "volume_normalize": volume_normalize,
                 "reference_samples": checkpoint.reference_samples,
-                "tf32": tf32,
+                "tf32": precision == "tf32",
                 "device": device.partition(":")[0],
                 **package_versions(PACKAGES, self.name),
+                **precision_recipe(precision),
                 **({"lanes": lanes} if lanes else {}),
             },
         )

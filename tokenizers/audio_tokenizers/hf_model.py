@@ -21,7 +21,7 @@ from audio_tokenizers.weights import Naming, Weights, counted
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ATTENTION", "decode_codes", "encode_batch", "load_model"]
+__all__ = ["ATTENTION", "compute_in_bfloat16", "decode_codes", "encode_batch", "load_model"]
 
 ATTENTION: Mapping[str, str] = {"mimi": "sdpa", "hubert": "sdpa"}
 """model_type -> the attention implementation, of the networks that have a choice; named, because transformers' default has
@@ -116,6 +116,20 @@ def load_model(checkpoint: Checkpoint, device: str, direction: Direction) -> Any
         if type(module).__name__ == "Snake1d":
             module.forward = functools.partial(_snake, module)
     return model.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def compute_in_bfloat16(model: Any) -> None:  # noqa: ANN401 - its modules have no types
+    """The encoder, but not its last layer, nor what makes codes of its output."""
+    from audio_tokenizers.bfloat16 import use_bfloat16
+
+    roots = [part for name, part in model.named_children() if name not in ("quantizer", "fc")]
+    last: Mapping[str, Callable[[], list[Any]]] = {
+        "mimi": lambda: [part for name, part in model.named_modules() if name.endswith("downsample")],
+        "dac": lambda: [model.encoder.conv2],
+        "encodec": lambda: [model.encoder.layers[-1]],
+        "xcodec": lambda: [model.acoustic_encoder.conv2, model.encoder_semantic.conv_blocks[-1].conv],
+    }
+    use_bfloat16(roots, last[model.config.model_type]())
 
 
 def _snake(module: Any, hidden: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - transformers has no types
