@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.golden_audio import pcm, wave
-from support.lanes import NoWaiting, check_company, embeddings
+from support.lanes import NoWaiting, check_company, check_ready, embeddings
 from support.tiny_bicodec import build_spark_tts
 
 from audio_tokenizers.base import Batching, LaneShape, Utterance
@@ -125,6 +125,11 @@ def test_nobody_waits_for_the_device(model, precision):
         tokens, frames = backend._semantic_lanes(torch.zeros(LANES, 3200, device="meta"), [400, 1000, 2222, 3200])
         voices = encoder.global_tokens(backend._mel(torch.zeros(LANES, 96000, device="meta")))
     assert (tokens.shape, tuple(frames), voices.shape) == ((LANES, 9), (1, 2, 6, 9), (LANES, 32))
+
+
+def test_networks_are_ready(backend):
+    """Weight norms are merged; wav2vec2's attention is fused, the perceiver's is written out, as upstream has it."""
+    check_ready(backend._encoder, backend._wav2vec2)
 
 
 def test_single_clips_are_what_they_are_without_lanes(model, backend):

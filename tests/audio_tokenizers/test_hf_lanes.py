@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.lanes import NoWaiting, check_company, embeddings
+from support.lanes import NoWaiting, check_company, check_ready, embeddings
 from support.tiny_hf import CODECS, HUBERT, build
 from support.tiny_higgs import speech_like
 
@@ -86,7 +86,7 @@ def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeyp
             batch[lane, : len(wave)] = torch.from_numpy(wave)
         ends = [len(wave) for wave in waves] + [bucket] * (LANES - len(waves))
         with torch.inference_mode():
-            _, frames = backend._lanes.encode(batch, ends, codebooks, bandwidth)
+            _, frames = backend._lanes.encode(batch, ends, bandwidth)
             together = seen.pop()
             for lane, wave in enumerate(waves):
                 encode_batch(model, torch.from_numpy(wave).double()[None, None], codebooks, bandwidth)
@@ -139,7 +139,7 @@ def test_nobody_waits_for_the_device(models, name, precision):
     ends = [hop * frames for frames in (1, 2, 4, 4)]
     batch = torch.zeros(LANES, 4 * hop, device="meta")
     with torch.inference_mode(), NoWaiting():
-        codes, frames = backend._lanes.encode(batch, ends, backend.info.fields[0].width, backend._bandwidth)
+        codes, frames = backend._lanes.encode(batch, ends, backend._bandwidth)
     assert codes.shape == (LANES, backend.info.fields[0].width, frames[2])
     assert (frames[1] - frames[0], frames[2] - frames[0], frames[3] - frames[0]) == (1, 3, 3)
 
@@ -165,6 +165,12 @@ def test_bfloat16_is_near(backends, narrow, monkeypatch, name):
     assert (near.dtype, near.shape) == (torch.float32, exact.shape)
     assert 0 < float((near - exact).norm() / exact.norm()) < 0.05
     assert (codes[0] == codes[1])[0].mean() > (0.3 if name.startswith("encodec") else 0.8)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_networks_are_ready(backends, name):
+    """Weight norms are merged, and attention is fused."""
+    check_ready(backends[name]._model)
 
 
 def test_a_call_may_begin_before_the_last_has_ended(backends):

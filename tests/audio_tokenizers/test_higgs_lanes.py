@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from support.lanes import NoWaiting, check_company, embeddings
+from support.lanes import NoWaiting, check_company, check_ready, embeddings
 from support.tiny_higgs import build_original_layout, build_transformers_layout, speech_like
 
 from audio_tokenizers.base import Batching, LaneShape
@@ -134,6 +134,12 @@ def test_nobody_waits_for_the_device(models, precision):
     with torch.inference_mode(), NoWaiting():
         codes, frames = backend._lanes.encode(torch.zeros(LANES, 4 * HOP, device="meta"), [632, 1200, 2 * HOP, 4 * HOP])
     assert (tuple(codes.shape[:2]), list(frames)) == ((LANES, 8), [1, 2, 2, 4])
+
+
+@pytest.mark.parametrize("layout", ["original", "transformers"])
+def test_networks_are_ready(models, layout):
+    """Weight norms are merged, and attention is fused."""
+    check_ready(FACTORY.load(options(models[layout]), "cpu")._model)
 
 
 def test_what_hubert_hears_is_resampled_as_for_a_single_clip(backend):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.golden_audio import pcm
-from support.lanes import NoWaiting, check_company
+from support.lanes import NoWaiting, check_company, check_ready
 from support.tiny_whisper import WIDTH, build_whisper
 
 from audio_tokenizers.base import Batching, LaneShape, Utterance
@@ -89,6 +89,11 @@ def test_nobody_waits_for_the_device(model, precision):
     with torch.inference_mode(), NoWaiting():
         states = backend._states(torch.zeros(LANES, 80, 3000, device="meta"))
     assert [state.shape for state in states] == [(LANES, 1500, WIDTH)] * 2
+
+
+def test_networks_are_ready(backend):
+    """Attention is fused, and nothing is kept for a gradient."""
+    check_ready(backend._encoder._encoder)
 
 
 def test_lanes_are_part_of_the_description_where_there_are_any(model):

@@ -79,7 +79,10 @@ class BiCodec:
             # The voice's 32 tokens, of 6 s always, cost little.
             on_device(device, lambda: use_bfloat16([self._wav2vec2, semantic], [semantic.project]))
         if info.batching is Batching.LANES:
+            from audio_tokenizers.lane_quantizers import LaneQuantizer
+
             self._semantic = Branch(self._wav2vec2, self._encoder.encoder)
+            self._quantizer = on_device(device, lambda: LaneQuantizer(self._encoder, 1))
             self._calls = DeviceCalls(device, info.max_batch)
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
@@ -130,7 +133,7 @@ class BiCodec:
         """float32 [lanes, samples], zeros behind `lengths` -> int64 [lanes, frames], and each lane's frames."""
         from audio_tokenizers.bicodec_model import mixed_features
 
-        with self._semantic.scope({waves.shape[1]: lengths}) as table:
+        with self._semantic.scope({waves.shape[1]: lengths}) as table, self._quantizer.in_place():
             tokens = self._encoder.semantic_tokens(mixed_features(self._wav2vec2, waves))
         return tokens, table.at(tokens.shape[1])
 

@@ -67,7 +67,7 @@ class HfCodec:
         bandwidth = info.recipe["bandwidth"]
         self._bandwidth = float(bandwidth) if bandwidth is not None else None
         if info.batching is Batching.LANES:
-            self._lanes = HfLanes(self._model)
+            self._lanes = on_device(device, lambda: HfLanes(self._model, info.fields[0].width))
             self._calls = DeviceCalls(device, info.max_batch)
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
@@ -84,7 +84,7 @@ class HfCodec:
             import torch
 
             fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
-            codes, found = self._lanes.encode(batch, lengths, self.info.fields[0].width, self._bandwidth)
+            codes, found = self._lanes.encode(batch, lengths, self._bandwidth)
             frames.extend(found[: len(waves)])
             return [codes.to(torch.int16)]
 

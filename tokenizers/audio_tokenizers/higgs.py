@@ -62,7 +62,7 @@ class Higgs:
             require_bfloat16(device)
             on_device(device, lambda: compute_in_bfloat16(self._model))
         if info.batching is Batching.LANES:
-            self._lanes = HiggsLanes(self._model, checkpoint)
+            self._lanes = on_device(device, lambda: HiggsLanes(self._model, checkpoint))
             self._calls = DeviceCalls(device, info.max_batch)
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
