@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 from support.golden_audio import pcm, silence, wave
 from support.make_bicodec_golden import GOLDEN, Case, cases
 from support.tiny_bicodec import CODEBOOK_SIZE, build_spark_tts, weights_digest
 
 from audio_tokenizers.base import Batching, Utterance
 from audio_tokenizers.bicodec import FACTORY, BiCodec
+from audio_tokenizers.bicodec_audio import normalize_volume
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 
 
@@ -120,11 +122,27 @@ def test_a_clip_that_wav2vec2_cannot_hear_is_too_short(backend):
         assert caught.value.kind == "too_short"
 
 
-def test_clips_are_resampled_in_float64(backend):
-    """Upstream reads files as float64; its VHQ filter in float32 gives other samples."""
-    heard = backend.resample(wave(pcm(44100)), 44100)
-    assert (heard.dtype, heard.shape) == (np.float64, (16000,))
-    assert np.any(heard != heard.astype(np.float32))
+def test_clips_are_resampled_and_normalised_in_float64(backend, bare):
+    """Upstream reads files as float64 and rounds once, behind the volume: what the networks hear is float32."""
+    clip = wave(pcm(44100))
+    heard = soxr.resample(clip.astype(np.float64), 44100, 16000, "VHQ")
+    for loaded, expected in ((bare, heard), (backend, normalize_volume(heard))):
+        found = loaded.resample(clip, 44100)
+        assert (found.dtype, found.shape) == (np.float32, (16000,))
+        assert np.array_equal(found, expected.astype(np.float32))
+    early = normalize_volume(heard.astype(np.float32))
+    assert not np.array_equal(early, backend.resample(clip, 44100))
+
+
+def test_the_volume_is_the_decoders_work(backend, monkeypatch):
+    """It sorts a whole clip: decoder threads do that, and never the thread for which a device would wait."""
+    heard = backend.resample(wave(pcm(16000)), 16000)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("normalised while a device waits")
+
+    monkeypatch.setattr("audio_tokenizers.bicodec.normalize_volume", refuse)
+    assert len(backend.encode_clips([Utterance(heard)])[0]["semantic_tokens"]) == 49
 
 
 def test_global_tokens_come_from_six_seconds_and_semantic_ones_from_all(bare):
@@ -145,11 +163,14 @@ def test_tokens_do_not_depend_on_what_was_encoded_before(model, backend):
 
 
 def test_a_clip_is_left_as_it_was(backend):
-    """The caller's samples are not normalised in place."""
-    clip = wave(pcm(16000)).astype(np.float64)
+    """Neither the caller's samples nor what is heard are changed in place."""
+    clip = wave(pcm(16000))
     before = clip.copy()
-    backend.encode_clips([Utterance(clip)])
+    heard = backend.resample(clip, 16000)
+    kept = heard.copy()
+    backend.encode_clips([Utterance(heard)])
     assert np.array_equal(clip, before)
+    assert np.array_equal(heard, kept)
 
 
 def test_a_local_directory_never_touches_the_network(model, monkeypatch, tmp_path):

@@ -48,7 +48,7 @@ def test_gpu_and_cpu_agree_but_for_rounding(options):
 def clips(seed: int) -> list[Utterance]:
     """As many as there are lanes: the shortest, one that fills its bucket, and others between."""
     lengths = [400, SHAPE.samples, *np.random.default_rng(seed).integers(400, SHAPE.samples, LANES - 2)]
-    return [Utterance(wave(pcm(int(n), 997 * (seed + lane))).astype(np.float64)) for lane, n in enumerate(lengths)]
+    return [Utterance(wave(pcm(int(n), 997 * (seed + lane)))) for lane, n in enumerate(lengths)]
 
 
 def test_company_changes_nothing(options):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.golden_audio import pcm, wave
-from support.lanes import NoWaiting, check_company, embeddings
+from support.lanes import NoWaiting, check_company, check_ready, embeddings
 from support.tiny_bicodec import build_spark_tts
 
 from audio_tokenizers.base import Batching, LaneShape, Utterance
@@ -30,8 +30,8 @@ def options(directory: Path, **given: Any) -> dict[str, Any]:
 
 
 def clip(samples: int) -> Utterance:
-    """Another piece of the speech examples for each length, float64 as `resample` gives it."""
-    return Utterance(wave(pcm(samples, 37 * samples)).astype(np.float64))
+    """Another piece of the speech examples for each length, float32 as `resample` gives it."""
+    return Utterance(wave(pcm(samples, 37 * samples)))
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,16 @@ def test_frames_and_nearly_all_tokens_are_the_single_clips(backend):
     assert all(np.concatenate(found).mean() > 0.99 for found in equal.values())
 
 
-def test_company_changes_nothing(backend):
+@pytest.fixture(scope="module")
+def narrow(model) -> BiCodec:
+    """In bfloat16."""
+    return FACTORY.load(options(model, precision="bf16"), "cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_company_changes_nothing(backend, narrow, precision):
     """Order, lane, neighbours and empty lanes: both kinds of tokens have the same bits, in a full lane too."""
+    backend = backend if precision == "fp32" else narrow
     clips = [clip(samples) for samples in (400, 1000, 2222, 3200)]
     check_company(lambda some: backend.encode_lanes(some, SHAPE)(), clips, [clip(n) for n in (3200, 555, 3199, 640)])
     values = backend.encode_lanes(clips, SHAPE)()
@@ -93,9 +101,23 @@ def test_company_changes_nothing(backend):
     assert len(np.unique(values[3]["semantic_tokens"])) > 3
 
 
-def test_nobody_waits_for_the_device(model):
+def test_bfloat16_is_near(backend, narrow):
+    """Most semantic tokens are the same, and all that speak of the voice, which stays in float32."""
+    assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
+    clips = [clip(samples) for samples in (3200, 3100, 3000, 2900)]
+    exact, near = backend.encode_lanes(clips, SHAPE)(), narrow.encode_lanes(clips, SHAPE)()
+    alone = [narrow.encode_clips([one])[0] for one in clips]
+    for name, least in (("global_tokens", 1.0), ("semantic_tokens", 0.8)):
+        words, narrow_words, single = (np.concatenate([found[name] for found in all_]) for all_ in (exact, near, alone))
+        assert (narrow_words.shape, narrow_words.dtype) == (words.shape, np.int16)
+        assert (words == narrow_words).mean() >= least
+        assert (single == narrow_words).mean() > 0.95
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nobody_waits_for_the_device(model, precision):
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
-    backend = FACTORY.load(options(model), "cpu")
+    backend = FACTORY.load(options(model, precision=precision), "cpu")
     encoder = backend._encoder.to("meta")
     backend._wav2vec2.to("meta")
     backend._mel.to("meta")
@@ -103,6 +125,11 @@ def test_nobody_waits_for_the_device(model):
         tokens, frames = backend._semantic_lanes(torch.zeros(LANES, 3200, device="meta"), [400, 1000, 2222, 3200])
         voices = encoder.global_tokens(backend._mel(torch.zeros(LANES, 96000, device="meta")))
     assert (tokens.shape, tuple(frames), voices.shape) == ((LANES, 9), (1, 2, 6, 9), (LANES, 32))
+
+
+def test_networks_are_ready(backend):
+    """Weight norms are merged; wav2vec2's attention is fused, the perceiver's is written out, as upstream has it."""
+    check_ready(backend._encoder, backend._wav2vec2)
 
 
 def test_single_clips_are_what_they_are_without_lanes(model, backend):

@@ -146,6 +146,19 @@ def test_the_engine_suits_the_device(onnx, monkeypatch):
         assert FACTORY.describe(options(onnx, "auto"), device) == FACTORY.describe(options(onnx, engine), device)
 
 
+def test_bfloat16_is_a_matter_of_the_torch_engine(onnx):
+    """The graph has its types written into it, so that `auto` takes torch, on a CPU too; its recipe says so."""
+    narrow = FACTORY.describe({**options(onnx, "auto"), "precision": "bf16"}, "cpu")
+    assert narrow.recipe == {**FACTORY.describe(options(onnx), "cpu").recipe, "dtype": "bfloat16", "precision": "bf16"}
+    clips = [wave(pcm(16000 + 160 * number)) for number in range(3)]
+    backend = FACTORY.load({**options(onnx, "auto"), "precision": "bf16"}, "cpu")
+    assert [tokens.shape for tokens in encode(backend, clips)] == [
+        tokens.shape for tokens in encode(FACTORY.load(options(onnx), "cpu"), clips)
+    ]
+    with pytest.raises(UsageError, match=r"expected fp32 or tf32, found bf16: the graph.*engine=torch"):
+        FACTORY.describe({**options(onnx, "onnx"), "precision": "bf16"}, "cpu")
+
+
 @pytest.mark.parametrize("samples", [0, 1, 200])
 def test_clips_too_short_are_named(backend, samples):
     """Upstream's tool dies of one such clip, and its whole run with it."""

@@ -31,6 +31,12 @@ def encoder(path):
 
 
 @pytest.fixture(scope="module")
+def narrow(path):
+    """In bfloat16."""
+    return TorchEncoder(path, read_variant(path), "cpu", bfloat16=True)
+
+
+@pytest.fixture(scope="module")
 def mels():
     return [log_mel(wave(pcm(max(201, 160 * frames), 3001 * frames))) for frames in FRAMES]
 
@@ -40,17 +46,30 @@ def hidden(encoder, mels):
     import torch
 
     with torch.inference_mode():
-        return [part.numpy() for rows, lengths in encoder.hidden_states(mels) for part in rows.split(lengths)]
+        return [part.float().numpy() for rows, lengths in encoder.hidden_states(mels) for part in rows.split(lengths)]
 
 
-def test_hidden_states_know_no_other_clip(encoder, mels):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_hidden_states_know_no_other_clip(encoder, narrow, mels, precision):
     """Bit for bit, in any composition: equal tokens alone could be luck, for a border is seldom hit."""
+    encoder = encoder if precision == "float32" else narrow
     single = [hidden(encoder, [mel])[0] for mel in mels]
     generator = np.random.default_rng(2)
     for count in (2, 3, 5, 8, 13, 21):
         chosen = generator.integers(len(mels), size=count)
         for index, rows in zip(chosen, hidden(encoder, [mels[index] for index in chosen]), strict=True):
             assert np.array_equal(rows, single[index])
+
+
+def test_bfloat16_is_near(encoder, narrow, mels):
+    """Hidden states are off by a few of its steps of 0.4 %, most tokens are the same; what decides them is float32."""
+    for exact, near in zip(hidden(encoder, mels), hidden(narrow, mels), strict=True):
+        assert 0 < np.linalg.norm(near - exact) / np.linalg.norm(exact) < 0.03
+    equal = [a == b for a, b in zip(encoder.encode(mels), narrow.encode(mels), strict=True)]
+    print(f"equal tokens, bfloat16 and float32: {np.concatenate(equal).mean():.3f}")
+    assert np.concatenate(equal).mean() > 0.8
+    kept = {str(parameter.dtype) for parameter in [*narrow._encoder.conv1.parameters(), *narrow._quantizer.parameters()]}
+    assert kept <= {"torch.float32"}
 
 
 def test_tokens_are_those_of_onnxruntime(path, encoder, mels):

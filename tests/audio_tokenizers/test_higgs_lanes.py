@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from support.lanes import NoWaiting, check_company, embeddings
+from support.lanes import NoWaiting, check_company, check_ready, embeddings
 from support.tiny_higgs import build_original_layout, build_transformers_layout, speech_like
 
 from audio_tokenizers.base import Batching, LaneShape
@@ -91,10 +91,11 @@ def test_frames_and_nearly_all_tokens_are_the_single_clips(backend):
     assert np.concatenate(equal).mean() > 0.99
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layout", ["original", "transformers"])
-def test_company_changes_nothing(models, layout):
+def test_company_changes_nothing(models, layout, precision):
     """Order, lane, neighbours that are shifted or not, empty lanes: the codes have the same bits."""
-    backend = FACTORY.load(options(models[layout]), "cpu")
+    backend = FACTORY.load(options(models[layout], precision=precision), "cpu")
 
     def encode(waves):
         return [{"tokens": codes} for codes in backend.encode_lanes(waves, LaneShape(LANES, 4 * HOP))()]
@@ -105,14 +106,40 @@ def test_company_changes_nothing(models, layout):
     assert len(np.unique(encode(clips)[3]["tokens"])) > 5
 
 
-def test_nobody_waits_for_the_device(models):
+def test_bfloat16_is_near(models, backend, monkeypatch):
+    """What reaches the quantizer, in float32, is off by a few of bfloat16's steps, and most first codes are the same."""
+    narrow = FACTORY.load(options(models["original"], precision="bf16"), "cpu")
+    assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
+    wave, seen, codes = clip(11 * HOP), [], []
+    for loaded in (backend, narrow):
+        (found,) = loaded.encode_lanes([wave], LaneShape(LANES, 12 * HOP))()
+        codes.append(found)
+        listened = embeddings(loaded._model.quantizer, "encode", monkeypatch)
+        (alone,) = loaded.encode([wave])
+        assert (alone.shape, alone.dtype) == (found.shape, np.int16)
+        assert (alone == found).mean() > 0.95
+        seen.append(listened.pop())
+    exact, near = seen
+    assert (near.dtype, near.shape) == (torch.float32, exact.shape)
+    assert 0 < float((near - exact).norm() / exact.norm()) < 0.05
+    assert (codes[0] == codes[1])[0].mean() > 0.8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nobody_waits_for_the_device(models, precision):
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
-    backend = FACTORY.load(options(models["original"]), "cpu")
+    backend = FACTORY.load(options(models["original"], precision=precision), "cpu")
     backend._model.to("meta")
     backend._lanes.hear.to("meta")
     with torch.inference_mode(), NoWaiting():
         codes, frames = backend._lanes.encode(torch.zeros(LANES, 4 * HOP, device="meta"), [632, 1200, 2 * HOP, 4 * HOP])
     assert (tuple(codes.shape[:2]), list(frames)) == ((LANES, 8), [1, 2, 2, 4])
+
+
+@pytest.mark.parametrize("layout", ["original", "transformers"])
+def test_networks_are_ready(models, layout):
+    """Weight norms are merged, and attention is fused."""
+    check_ready(FACTORY.load(options(models[layout]), "cpu")._model)
 
 
 def test_what_hubert_hears_is_resampled_as_for_a_single_clip(backend):

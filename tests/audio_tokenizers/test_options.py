@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.options import LANES_ON_GPU, lanes_of, model_path_of, switch
+from audio_tokenizers.options import LANES_ON_GPU, lanes_of, model_path_of, precision_of, precision_recipe, switch
 
 
 def test_good_values() -> None:
@@ -27,6 +27,51 @@ def test_a_switch_that_is_none(value: object) -> None:
     """YAML's true and false, not numbers or other words."""
     with pytest.raises(UsageError, match="tf32: expected true or false"):
         switch({"tf32": value}, "tf32")
+
+
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [
+        ({"tf32": False}, "fp32"),
+        ({"tf32": True}, "tf32"),
+        ({"tf32": False, "precision": "fp32"}, "fp32"),
+        ({"tf32": False, "precision": "tf32"}, "tf32"),
+        ({"tf32": True, "precision": "fp32"}, "tf32"),
+        ({"tf32": True, "precision": "tf32"}, "tf32"),
+        ({"tf32": False, "precision": "bf16"}, "bf16"),
+    ],
+)
+def test_precisions(options: dict[str, object], precision: str) -> None:
+    """The older switch, which frozen runs and presets have, means what it meant."""
+    assert precision_of(options) == precision
+
+
+def test_what_a_recipe_says_of_the_precision() -> None:
+    """Nothing but for bf16: recipes of older runs, which have `tf32` only, must not change."""
+    assert precision_recipe("fp32") == precision_recipe("tf32") == {}
+    assert precision_recipe("bf16") == {"precision": "bf16"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tf32": False, "precision": "fp16"}, "precision: expected fp32, tf32 or bf16, found 'fp16'"),
+        ({"tf32": False, "precision": None}, "precision: expected fp32, tf32 or bf16, found None"),
+        ({"tf32": 1}, "tf32: expected true or false"),
+        ({"tf32": True, "precision": "bf16"}, "precision=bf16 and tf32=true.*one of the two"),
+    ],
+)
+def test_precisions_that_are_none(options: dict[str, object], message: str) -> None:
+    """Another word, or two that contradict one another."""
+    with pytest.raises(UsageError, match=message):
+        precision_of(options)
+
+
+def test_a_backend_without_bfloat16() -> None:
+    """It says why, and takes the others."""
+    assert precision_of({"tf32": True}, "no use") == "tf32"
+    with pytest.raises(UsageError, match="precision: expected fp32 or tf32, found bf16: no use"):
+        precision_of({"tf32": False, "precision": "bf16"}, "no use")
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,13 @@ def test_what_is_described(model):
     assert info.max_batch > 1
 
 
+def test_there_is_no_bfloat16(model):
+    """vq02's steps would gain nothing; TF32 goes by its newer word as well."""
+    with pytest.raises(UsageError, match="expected fp32 or tf32, found bf16: vq02"):
+        describe(model, precision="bf16")
+    assert describe(model, precision="tf32") == describe(model, tf32=True)
+
+
 def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(model, tmp_path, load):
     """Runs are compared by it: a copy elsewhere continues a run; other weights, rounding, noise or device do not."""
     recipe = describe(model).recipe
@@ -358,7 +365,8 @@ def test_a_local_directory_never_touches_the_network_nor_funasr(model, monkeypat
 def test_the_preset_is_the_defaults():
     """`--backend step_audio` without a preset and with it are one recipe."""
     preset = yaml.safe_load((Path(__file__).parents[2] / "jobs" / "step_audio.yaml").read_text())
-    assert preset == {"backend": "step_audio", "options": DEFAULTS}
+    assert preset["backend"] == "step_audio"
+    assert DEFAULTS | preset["options"] == DEFAULTS
 
 
 @pytest.mark.parametrize("tf32", [False, True])

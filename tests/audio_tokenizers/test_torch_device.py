@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from audio_tokenizers.torch_device import (
     fix_arithmetic,
     on_device,
     package_versions,
+    require_bfloat16,
     require_device,
 )
 
@@ -89,18 +90,85 @@ def test_other_errors_pass() -> None:
     assert on_device("cpu", lambda: 7) == 7
 
 
+def test_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older GPU would emulate it, slowly; a job that was sent there says so. A CPU can."""
+    require_bfloat16("cpu")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    require_bfloat16("cuda:0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 0))
+    with pytest.raises(InfrastructureError, match=r"Tesla V100 has no bfloat16: take precision=fp32"):
+        require_bfloat16("cuda:0")
+
+
+@pytest.fixture
+def switches() -> Iterator[None]:
+    """Which belong to the process, as they were."""
+    yield
+    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
+    torch.backends.cudnn.deterministic = False
+    fix_arithmetic(tf32=False)
+
+
+def older() -> list[bool]:
+    return [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
+
+
+def newer() -> set[str]:
+    cudnn = torch.backends.cudnn
+    return {part.fp32_precision for part in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)}
+
+
+@pytest.mark.usefixtures("switches")
 def test_the_arithmetic_is_fixed() -> None:
-    """TF32 as the recipe says, kernels by rule and not by stopwatch."""
-    try:
-        for tf32 in (True, False):
-            torch.backends.cudnn.benchmark = True
+    """TF32 as the recipe says, by both kinds of switches, kernels by rule and not by stopwatch."""
+    for tf32 in (True, False):
+        torch.backends.cudnn.benchmark = True
+        fix_arithmetic(tf32=tf32)
+        assert older() == [tf32] * 2
+        assert newer() == {"tf32" if tf32 else "ieee"}
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.benchmark
+        assert not torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+
+
+@pytest.mark.usefixtures("switches")
+def test_whatever_the_process_preferred() -> None:
+    """A library may have turned either kind: torch raises where the two disagree, and where TF32 is off it must be off."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+
+    def of_all() -> None:
+        torch.backends.fp32_precision = "tf32"
+
+    def of_cudnn() -> None:
+        cudnn.fp32_precision = "tf32"
+
+    def of_products() -> None:
+        matmul.fp32_precision, cudnn.conv.fp32_precision = "tf32", "ieee"
+
+    def in_words() -> None:
+        torch.set_float32_matmul_precision("medium")
+
+    for turn in (of_all, of_cudnn, of_products, in_words):
+        for tf32 in (False, True):
+            turn()
             fix_arithmetic(tf32=tf32)
-            assert torch.backends.cudnn.allow_tf32 is tf32
-            assert torch.backends.cuda.matmul.allow_tf32 is tf32
-            assert torch.backends.cudnn.deterministic
-            assert not torch.backends.cudnn.benchmark
-    finally:
-        torch.backends.cudnn.deterministic = False
+            assert older() == [tf32] * 2
+            assert newer() == {"tf32" if tf32 else "ieee"}
+
+
+@pytest.mark.usefixtures("switches")
+def test_a_torch_without_the_newer_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 2.9 there are the older ones only, and an unknown one may not be set."""
+
+    class Older:
+        __slots__ = ("allow_bf16_reduced_precision_reduction", "allow_tf32", "benchmark", "deterministic")
+
+    matmul, cudnn = Older(), Older()
+    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    monkeypatch.setattr(torch.backends, "cudnn", cudnn)
+    fix_arithmetic(tf32=True)
+    assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic) == (True, True, True)
 
 
 def test_versions_for_the_recipe() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.golden_audio import pcm
-from support.lanes import NoWaiting, check_company
+from support.lanes import NoWaiting, check_company, check_ready
 from support.tiny_whisper import WIDTH, build_whisper
 
 from audio_tokenizers.base import Batching, LaneShape, Utterance
@@ -55,21 +55,45 @@ def test_features_are_the_single_clips_at_every_length_class(model, dtype, layer
                 assert np.allclose(array, alone[name], rtol=1e-5 if dtype == "float32" else 1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("samples", [WINDOW, 1_000_000])
-def test_company_changes_nothing(backend, samples):
+@pytest.fixture(scope="module")
+def narrow(model) -> WhisperFeatures:
+    """In bfloat16."""
+    return FACTORY.load(options(model, precision="bf16"), "cpu")
+
+
+def test_bfloat16_is_near(backend, narrow):
+    """Features are off by a few of its steps of 0.4 %, in the type that was asked for."""
+    assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
+    (exact,), (near,) = (loaded.encode_lanes([clip(32160)], LaneShape(LANES, 32160))() for loaded in (backend, narrow))
+    (alone,) = narrow.encode_clips([clip(32160)])
+    for name, array in near.items():
+        assert (array.dtype, array.shape) == (np.float32, exact[name].shape)
+        assert 0 < np.linalg.norm(array - exact[name]) / np.linalg.norm(exact[name]) < 0.02
+        assert np.allclose(array, alone[name], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(("samples", "precision"), [(WINDOW, "fp32"), (1_000_000, "fp32"), (WINDOW, "bf16")])
+def test_company_changes_nothing(backend, narrow, samples, precision):
     """Order, lane, neighbours and empty lanes: the features have the same bits, whichever call a window is in."""
+    backend = backend if precision == "fp32" else narrow
     shape = LaneShape(LANES, 320 * (samples // 320))
     clips, others = [clip(n) for n in (1, 32160, shape.samples)], [clip(n) for n in (shape.samples, 400, 479681)]
     check_company(lambda some: backend.encode_lanes(some, shape)(), clips, others)
 
 
-def test_nobody_waits_for_the_device(model):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nobody_waits_for_the_device(model, precision):
     """Between two calls no value is asked for, and none is copied over."""
-    backend = FACTORY.load(options(model), "cpu")
+    backend = FACTORY.load(options(model, precision=precision), "cpu")
     backend._encoder._encoder.to("meta")
     with torch.inference_mode(), NoWaiting():
         states = backend._states(torch.zeros(LANES, 80, 3000, device="meta"))
     assert [state.shape for state in states] == [(LANES, 1500, WIDTH)] * 2
+
+
+def test_networks_are_ready(backend):
+    """Attention is fused, and nothing is kept for a gradient."""
+    check_ready(backend._encoder._encoder)
 
 
 def test_lanes_are_part_of_the_description_where_there_are_any(model):

@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["NoWaiting", "check_company", "embeddings"]
+__all__ = ["NoWaiting", "check_company", "check_ready", "embeddings"]
 
 Encode = Callable[[Sequence[Any]], Sequence[Mapping[str, np.ndarray]]]
 
@@ -32,6 +32,17 @@ def check_company(encode: Encode, clips: Sequence[Any], others: Sequence[Any]) -
             for name, value in expected[number].items():
                 assert value.dtype == values[name].dtype
                 assert np.array_equal(value, values[name]), (number, name)
+
+
+def check_ready(*networks: Any) -> None:
+    """Loaded networks compute nothing that is the same in each call, and keep nothing for a gradient."""
+    for module in (module for network in networks for module in network.modules()):
+        assert not module.training
+        assert not hasattr(module, "parametrizations"), f"{type(module).__name__} makes its weight anew in each call"
+        assert not {"weight_g", "weight_v"} & set(dict(module.named_parameters(recurse=False)))
+        assert not any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+        attending = type(module).__name__.endswith("Attention") and getattr(module, "config", None)
+        assert not attending or attending._attn_implementation == "sdpa"
 
 
 class NoWaiting(contextlib.ExitStack):

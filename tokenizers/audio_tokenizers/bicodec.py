@@ -29,9 +29,26 @@ from audio_tokenizers.device_calls import DeviceCalls
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.lanes import Branch
-from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
+from audio_tokenizers.options import (
+    DTYPES,
+    LANES_OPTION,
+    PRECISION_OPTION,
+    TF32_OPTION,
+    lanes_of,
+    model_path_of,
+    precision_of,
+    precision_recipe,
+    switch,
+)
 from audio_tokenizers.resampling import soxr_resample
-from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+from audio_tokenizers.torch_device import (
+    check_device_name,
+    fix_arithmetic,
+    on_device,
+    package_versions,
+    require_bfloat16,
+    require_device,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -54,23 +71,39 @@ class BiCodec:
 
         self._encoder, self._mel = on_device(device, lambda: load_bicodec(checkpoint, device))
         self._wav2vec2 = on_device(device, lambda: load_wav2vec2(checkpoint, device))
+        if "precision" in info.recipe:
+            from audio_tokenizers.bfloat16 import use_bfloat16
+
+            require_bfloat16(device)
+            semantic = self._encoder.encoder
+            # The voice's 32 tokens, of 6 s always, cost little.
+            on_device(device, lambda: use_bfloat16([self._wav2vec2, semantic], [semantic.project]))
         if info.batching is Batching.LANES:
+            from audio_tokenizers.lane_quantizers import LaneQuantizer
+
             self._semantic = Branch(self._wav2vec2, self._encoder.encoder)
+            self._quantizer = on_device(device, lambda: LaneQuantizer(self._encoder, 1))
             self._calls = DeviceCalls(device, info.max_batch)
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-        """float32 [samples] at `sample_rate` Hz -> float64 [samples] at 16 kHz."""
-        return soxr_resample(wave.astype(np.float64), sample_rate, self.info.sample_rate, "VHQ")
+        """float32 [samples] at `sample_rate` Hz -> float32 [samples] at 16 kHz, brought to one volume if the recipe says so.
+
+        All in float64, as upstream; the volume here, since it sorts the whole clip while a device would wait.
+        """
+        heard = soxr_resample(wave.astype(np.float64), sample_rate, self.info.sample_rate, "VHQ")
+        if self.info.recipe["volume_normalize"] and len(heard):
+            heard = normalize_volume(heard)
+        return heard.astype(np.float32)
 
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
-        """For each clip `global_tokens` [32] and `semantic_tokens` [frames], both int16."""
+        """For each clip, as `resample` gave it, `global_tokens` [32] and `semantic_tokens` [frames], both int16."""
         self._check_lengths(clips)
         return on_device(self._device, lambda: [self._tokens(clip.wave) for clip in clips])
 
     def encode_lanes(self, clips: Sequence[Utterance], shape: LaneShape) -> Callable[[], list[Values]]:
         """For each clip what `encode_clips` gives; see LanesOfClips."""
         self._check_lengths(clips)
-        heard = [self._heard(clip.wave) for clip in clips]
+        heard = [clip.wave.astype(np.float32, copy=False) for clip in clips]
         lengths = [*map(len, heard), *[shape.samples] * (shape.lanes - len(heard))]
         length = self._checkpoint.reference_samples
         references = self._calls.stack([reference_clip(wave, length) for wave in heard], (shape.lanes, length))
@@ -100,7 +133,7 @@ class BiCodec:
         """float32 [lanes, samples], zeros behind `lengths` -> int64 [lanes, frames], and each lane's frames."""
         from audio_tokenizers.bicodec_model import mixed_features
 
-        with self._semantic.scope({waves.shape[1]: lengths}) as table:
+        with self._semantic.scope({waves.shape[1]: lengths}) as table, self._quantizer.in_place():
             tokens = self._encoder.semantic_tokens(mixed_features(self._wav2vec2, waves))
         return tokens, table.at(tokens.shape[1])
 
@@ -109,17 +142,13 @@ class BiCodec:
         if shortest < self.info.min_samples:
             raise ClipError("too_short", f"{shortest} samples, wav2vec2 needs {self.info.min_samples}")
 
-    def _heard(self, wave: Audio) -> Waveform:
-        """What both encoders hear, but for the standardisation of one."""
-        return (normalize_volume(wave) if self.info.recipe["volume_normalize"] else wave).astype(np.float32)
-
     def _tokens(self, wave: Audio) -> Values:
         import torch
 
         from audio_tokenizers.bicodec_model import mixed_features
 
         fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
-        heard = self._heard(wave)
+        heard = wave.astype(np.float32, copy=False)
         with torch.inference_mode():
             reference = self._batch(reference_clip(heard, self._checkpoint.reference_samples))
             global_tokens = self._encoder.global_tokens(self._mel(reference))
@@ -141,7 +170,8 @@ class BiCodecFactory:
     options: Mapping[str, tuple[Scalar, str]] = {
         "model_path": ("SparkAudio/Spark-TTS-0.5B", "directory of Spark-TTS-0.5B, of which LLM/ is not needed, or hub id"),
         "volume_normalize": (True, "bring clips to one volume first, as Spark-TTS does and RWKVTTS does not"),
-        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "precision": PRECISION_OPTION,
+        "tf32": TF32_OPTION,
         "lanes": LANES_OPTION,
     }
 
@@ -150,13 +180,13 @@ class BiCodecFactory:
         return self._describe(options, device)[0]
 
     def load(self, options: Options, device: str) -> BiCodec:
-        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
         info, checkpoint = self._describe(options, device)
         return BiCodec(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, BiCodecCheckpoint]:
         model_path = model_path_of(options)
-        volume_normalize, tf32 = (switch(options, name) for name in ("volume_normalize", "tf32"))
+        volume_normalize, precision = switch(options, "volume_normalize"), precision_of(options)
         check_device_name(device)
         lanes = lanes_of(options, device)
         checkpoint = open_bicodec(model_path)
@@ -190,14 +220,15 @@ class BiCodecFactory:
             recipe={
                 "weights_sha256": files_sha256(checkpoint.weights),
                 "config_sha256": files_sha256(checkpoint.configs),
-                "dtype": "float32",
+                "dtype": DTYPES[precision],
                 "attention": ATTENTION,
                 "resampler": RESAMPLER,
                 "volume_normalize": volume_normalize,
                 "reference_samples": checkpoint.reference_samples,
-                "tf32": tf32,
+                "tf32": precision == "tf32",
                 "device": device.partition(":")[0],
                 **package_versions(PACKAGES, self.name),
+                **precision_recipe(precision),
                 **({"lanes": lanes} if lanes else {}),
             },
         )

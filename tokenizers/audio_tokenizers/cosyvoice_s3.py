@@ -28,10 +28,17 @@ from audio_tokenizers.cosyvoice_s3_files import find_onnx
 from audio_tokenizers.cosyvoice_s3_model import TorchEncoder, rows_per_product
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
-from audio_tokenizers.options import model_path_of, switch
+from audio_tokenizers.options import DTYPES, PRECISION_OPTION, TF32_OPTION, model_path_of, precision_of, precision_recipe
 from audio_tokenizers.resampling import torchaudio_resample
 from audio_tokenizers.s3_onnx import Mel, OnnxEncoder, log_mel, read_variant
-from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+from audio_tokenizers.torch_device import (
+    check_device_name,
+    fix_arithmetic,
+    on_device,
+    package_versions,
+    require_bfloat16,
+    require_device,
+)
 
 __all__ = ["FACTORY", "CosyVoiceS3", "CosyVoiceS3Factory"]
 
@@ -59,8 +66,11 @@ class CosyVoiceS3:
         self._tokens: Callable[[Sequence[Mel]], list[Tokens]]
         if info.recipe["engine"] == "torch":
             require_device(device)
+            narrow = "precision" in info.recipe
+            if narrow:
+                require_bfloat16(device)
             variant = read_variant(path)
-            self._tokens = on_device(device, lambda: TorchEncoder(path, variant, device)).encode
+            self._tokens = on_device(device, lambda: TorchEncoder(path, variant, device, bfloat16=narrow)).encode
         else:
             encoder = OnnxEncoder(path, device, tf32=self._tf32)
             self._tokens = lambda mels: [encoder.encode(mel) for mel in mels]
@@ -101,20 +111,22 @@ class CosyVoiceS3Factory:
         ),
         "engine": (
             "auto",
-            "torch: batches of any clips; onnx: onnxruntime, one by one; auto: torch on a GPU, onnx on a CPU",
+            "torch: batches of any clips; onnx: onnxruntime, one by one; auto: torch on a GPU or for bf16, else onnx",
         ),
-        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "precision": PRECISION_OPTION,
+        "tf32": TF32_OPTION,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
         """Looks into the ONNX file for its variant, and hashes it; may download it if model_path is a hub id."""
-        model_path, engine, tf32 = model_path_of(options), options["engine"], switch(options, "tf32")
+        model_path, engine = model_path_of(options), options["engine"]
         if engine not in ENGINES:
             raise UsageError(f"engine: expected {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, found {engine!r}")
         check_device_name(device)
         if engine == "auto":
             # onnxruntime's products of matrices are faster on a CPU than batches are with MKL's.
-            engine = "torch" if device.startswith("cuda") else "onnx"
+            engine = "torch" if device.startswith("cuda") or options.get("precision") == "bf16" else "onnx"
+        precision = precision_of(options, "the graph computes in float32, take engine=torch" if engine == "onnx" else "")
         path = find_onnx(model_path)
         variant = read_variant(path)
         hop_length = SAMPLE_RATE // variant.rate
@@ -134,20 +146,21 @@ class CosyVoiceS3Factory:
                 "weights_sha256": files_sha256([path]),
                 "variant": f"{variant.version}, {variant.rate} Hz",
                 "engine": engine,
-                "dtype": "float32",
-                "tf32": tf32,
+                "dtype": DTYPES[precision],
+                "tf32": precision == "tf32",
                 **({"attention": "eager", "rows_per_product": rows_per_product(device)} if batched else {}),
                 "resampler": "torchaudio.transforms.Resample",
                 "mel": "openai-whisper, 128, of each piece",
                 "piece_samples": PIECE_SAMPLES,
                 "shortest_piece": SHORTEST_PIECE,
                 "device": device.partition(":")[0],
+                **precision_recipe(precision),
                 **_versions(batched=batched, device=device),
             },
         )
 
     def load(self, options: Options, device: str) -> CosyVoiceS3:
-        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
         return CosyVoiceS3(self.describe(options, device), str(options["model_path"]), device)
 
 

@@ -43,12 +43,20 @@ def rows_per_product(device: str) -> int:
 class TorchEncoder:
     """An S3 tokenizer on one device, for many pieces at a time."""
 
-    def __init__(self, path: Path, variant: S3Variant, device: str) -> None:
-        """Read the weights in the ONNX file at `path`. Raises ModelFilesError unless they are just those of `variant`."""
+    def __init__(self, path: Path, variant: S3Variant, device: str, *, bfloat16: bool = False) -> None:
+        """Read the weights in the ONNX file at `path`. Raises ModelFilesError unless they are just those of `variant`.
+
+        `bfloat16`: all but the first convolution and the quantizer computes in it.
+        """
+        import torch
+
         self._device = device
         self._rows = rows_per_product(device)
         model = _load(path, variant).to(device)
         self._encoder = model.encoder
+        self._dtype = torch.bfloat16 if bfloat16 else torch.float32
+        if bfloat16:
+            _narrow(model.encoder)
         self._quantizer = model.quantizer
         self._rotation = model.encoder.freqs_cis.to(device) if variant.version == "v2" else None
 
@@ -64,7 +72,7 @@ class TorchEncoder:
         return codes
 
     def hidden_states(self, mels: Sequence[Mel]) -> Iterator[tuple[torch.Tensor, list[int]]]:
-        """What is quantized: float32 [rows, width] of some pieces, one behind the other, and how many rows each has."""
+        """What is quantized: floats [rows, width] of some pieces, one behind the other, and how many rows each has."""
         import torch
 
         for group in _groups(mels):
@@ -77,19 +85,19 @@ class TorchEncoder:
             yield rows, lengths
 
     def _subsampled(self, mel: Mel) -> torch.Tensor:
-        """float32 [128, frames] -> float32 [tokens, width], of one piece."""
+        """float32 [128, frames] -> floats [tokens, width], of one piece."""
         import torch
 
         # A copy, in memory as aligned as all of torch's own: MKL's sums may depend on that.
         frames = torch.tensor(mel, device=self._device)[None]
-        frames = torch.nn.functional.gelu(self._encoder.conv1(frames))
+        frames = torch.nn.functional.gelu(self._encoder.conv1(frames).to(self._dtype))
         rows = torch.nn.functional.gelu(self._encoder.conv2(frames))[0].T.contiguous()
         if self._rotation is None:
             rows += self._encoder.positional_embedding[: rows.shape[0]]
         return rows
 
     def _block(self, block: Any, rows: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:  # noqa: ANN401 - no types
-        """One layer over all pieces: float32 [rows, width] -> the same."""
+        """One layer over all pieces: floats [rows, width] -> the same."""
         import torch
 
         def project(tile: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -113,18 +121,16 @@ class TorchEncoder:
         key: torch.Tensor,
         value: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """Of one piece: what its tokens heard of each other, and v2's memory; float32 [tokens, width] all."""
-        import torch
-
+        """Of one piece: what its tokens heard of each other, and v2's memory; floats [tokens, width] all."""
         triple = query[None], key[None], value[None]
         if self._rotation is None:
             return (block.attn.qkv_attention(*triple)[0][0],)
-        nothing_masked = torch.ones(1, query.shape[0], 1, device=query.device)
+        nothing_masked = query.new_ones(1, query.shape[0], 1)
         mixed, _, memory = block.attn.qkv_attention(*triple, None, nothing_masked, self._rotation[: query.shape[0]])
         return mixed[0], memory[0]
 
     def _quantize(self, tile: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return (self._quantizer.encode(tile[None])[0],)
+        return (self._quantizer.encode(tile[None].float())[0],)
 
     def _in_tiles(
         self, function: Callable[..., tuple[torch.Tensor, ...]], *inputs: torch.Tensor
@@ -141,6 +147,16 @@ class TorchEncoder:
                 tiles = [torch.nn.functional.pad(tile, (0, 0, 0, lacking)) for tile in tiles]
             outputs.append(function(*tiles))
         return tuple(torch.cat(parts)[:count] for parts in zip(*outputs, strict=True))
+
+
+def _narrow(encoder: Any) -> None:  # noqa: ANN401 - no types
+    """Products and convolutions in bfloat16; s3tokenizer's norms compute in float32 whatever comes."""
+    import torch
+
+    for module in encoder.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv1d)) and module is not encoder.conv1:
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _groups(mels: Sequence[Mel]) -> Iterator[list[Mel]]:

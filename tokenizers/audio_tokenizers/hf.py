@@ -22,9 +22,26 @@ from audio_tokenizers.errors import ClipError
 from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.hf_files import Checkpoint, open_checkpoint
 from audio_tokenizers.hf_lanes import HfLanes
-from audio_tokenizers.hf_model import ATTENTION, decode_codes, encode_batch, load_model
-from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
-from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+from audio_tokenizers.hf_model import ATTENTION, compute_in_bfloat16, decode_codes, encode_batch, load_model
+from audio_tokenizers.options import (
+    DTYPES,
+    LANES_OPTION,
+    PRECISION_OPTION,
+    TF32_OPTION,
+    Precision,
+    lanes_of,
+    model_path_of,
+    precision_of,
+    precision_recipe,
+)
+from audio_tokenizers.torch_device import (
+    check_device_name,
+    fix_arithmetic,
+    on_device,
+    package_versions,
+    require_bfloat16,
+    require_device,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -44,10 +61,13 @@ class HfCodec:
         self._device = device
         require_device(device)
         self._model = on_device(device, lambda: load_model(checkpoint, device, "encode"))
+        if "precision" in info.recipe:
+            require_bfloat16(device)
+            on_device(device, lambda: compute_in_bfloat16(self._model))
         bandwidth = info.recipe["bandwidth"]
         self._bandwidth = float(bandwidth) if bandwidth is not None else None
         if info.batching is Batching.LANES:
-            self._lanes = HfLanes(self._model)
+            self._lanes = on_device(device, lambda: HfLanes(self._model, info.fields[0].width))
             self._calls = DeviceCalls(device, info.max_batch)
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
@@ -64,7 +84,7 @@ class HfCodec:
             import torch
 
             fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
-            codes, found = self._lanes.encode(batch, lengths, self.info.fields[0].width, self._bandwidth)
+            codes, found = self._lanes.encode(batch, lengths, self._bandwidth)
             frames.extend(found[: len(waves)])
             return [codes.to(torch.int16)]
 
@@ -126,7 +146,8 @@ class HfFactory:
             None,
             "EnCodec and X-codec: kbit/s; null is EnCodec's lowest, X-codec's highest, as in transformers",
         ),
-        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "precision": PRECISION_OPTION,
+        "tf32": TF32_OPTION,
         "lanes": LANES_OPTION,
     }
 
@@ -135,7 +156,7 @@ class HfFactory:
         return self._describe(options, device)[0]
 
     def load(self, options: Options, device: str) -> HfCodec:
-        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
         info, checkpoint = self._describe(options, device)
         return HfCodec(info, checkpoint, device)
 
@@ -145,7 +166,7 @@ class HfFactory:
         return HfDecoder(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, tf32 = model_path_of(options), switch(options, "tf32")
+        model_path, precision = model_path_of(options), precision_of(options)
         check_device_name(device)
         lanes = lanes_of(options, device)
         checkpoint = open_checkpoint(model_path)
@@ -172,7 +193,8 @@ class HfFactory:
             batching=Batching.LANES if lanes else Batching.SINGLE,
             max_batch=lanes or 1,
             recipe={
-                **_recipe(checkpoint, codebooks, bandwidth, tf32=tf32, device=device),
+                **_recipe(checkpoint, codebooks, bandwidth, precision, device),
+                **precision_recipe(precision),
                 **({"lanes": lanes} if lanes else {}),
             },
         )
@@ -180,7 +202,7 @@ class HfFactory:
 
 
 def _recipe(
-    checkpoint: Checkpoint, codebooks: int, bandwidth: float | None, *, tf32: bool, device: str
+    checkpoint: Checkpoint, codebooks: int, bandwidth: float | None, precision: Precision, device: str
 ) -> dict[str, Scalar]:
     semantic = checkpoint.config.get("semantic_model_config")
     attending = semantic.get("model_type", "hubert") if isinstance(semantic, dict) else checkpoint.model_type
@@ -191,9 +213,9 @@ def _recipe(
         "num_quantizers": codebooks,
         "bandwidth": bandwidth,
         "padding": "zeros to a whole hop" if checkpoint.whole_hops else "none",
-        "dtype": "float32",
+        "dtype": DTYPES[precision],
         "attention": ATTENTION.get(attending),
-        "tf32": tf32,
+        "tf32": precision == "tf32",
         "device": device.partition(":")[0],
         **package_versions(PACKAGES, "hf"),
     }

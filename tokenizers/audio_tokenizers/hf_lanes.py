@@ -16,10 +16,14 @@ __all__ = ["HfLanes"]
 
 
 class HfLanes:
-    """A loaded codec, all but its quantizer with hooks."""
+    """A loaded codec with hooks, and a quantizer of its own for the first `codebooks`."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 - its modules have no types
+    def __init__(self, model: Any, codebooks: int) -> None:  # noqa: ANN401 - its modules have no types
+        from audio_tokenizers.lane_quantizers import LaneQuantizer
+
         self._model = model
+        self._codebooks = codebooks
+        self._quantizer = LaneQuantizer(model, codebooks)
         if model.config.model_type == "xcodec":
             # HuBERT hears as many zeros on each side as the acoustic encoder does where the two would differ in frames.
             both = 2 * model.pad
@@ -32,13 +36,14 @@ class HfLanes:
             self._branches = [(Branch(*roots), (0,))]
 
     def encode(
-        self, batch: torch.Tensor, lengths: Sequence[int], codebooks: int, bandwidth: float | None
+        self, batch: torch.Tensor, lengths: Sequence[int], bandwidth: float | None
     ) -> tuple[torch.Tensor, Sequence[int]]:
         """`encode_batch` of [lanes, samples] with `lengths` samples each, zeros behind them; and each lane's frames."""
         width = batch.shape[1]
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._quantizer.in_place())
             for branch, paddings in self._branches:
                 starts = {width + padding: [length + padding for length in lengths] for padding in paddings}
                 table = stack.enter_context(branch.scope(starts))
-            codes = encode_batch(self._model, batch[:, None], codebooks, bandwidth)
+            codes = encode_batch(self._model, batch[:, None], self._codebooks, bandwidth)
         return codes, table.at(codes.shape[2])

@@ -7,7 +7,6 @@ missing tensor, which stays random. Here its report is judged as weights.py judg
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import re
 import sys
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.hf_files import Checkpoint
+from audio_tokenizers.snake import save_copies
 from audio_tokenizers.weights import Naming, Weights, counted
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ATTENTION", "decode_codes", "encode_batch", "load_model"]
+__all__ = ["ATTENTION", "compute_in_bfloat16", "decode_codes", "encode_batch", "load_model"]
 
 ATTENTION: Mapping[str, str] = {"mimi": "sdpa", "hubert": "sdpa"}
 """model_type -> the attention implementation, of the networks that have a choice; named, because transformers' default has
@@ -113,16 +113,22 @@ def load_model(checkpoint: Checkpoint, device: str, direction: Direction) -> Any
         # Else each call would compute the weights of EnCodec and of HuBERT's position convolution anew, to the same values.
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-        if type(module).__name__ == "Snake1d":
-            module.forward = functools.partial(_snake, module)
+    save_copies(model)
     return model.to(device).eval().requires_grad_(requires_grad=False)
 
 
-def _snake(module: Any, hidden: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - transformers has no types
-    """Snake, x + sin(a x)^2 / a, in the operations of DAC's Snake1d, but with no copy for each."""
-    wave: torch.Tensor = module.alpha * hidden
-    wave.sin_().pow_(2).mul_((module.alpha + 1e-9).reciprocal())
-    return wave.add_(hidden)
+def compute_in_bfloat16(model: Any) -> None:  # noqa: ANN401 - its modules have no types
+    """The encoder, but not its last layer, nor what makes codes of its output."""
+    from audio_tokenizers.bfloat16 import use_bfloat16
+
+    roots = [part for name, part in model.named_children() if name not in ("quantizer", "fc")]
+    last: Mapping[str, Callable[[], list[Any]]] = {
+        "mimi": lambda: [part for name, part in model.named_modules() if name.endswith("downsample")],
+        "dac": lambda: [model.encoder.conv2],
+        "encodec": lambda: [model.encoder.layers[-1]],
+        "xcodec": lambda: [model.acoustic_encoder.conv2, model.encoder_semantic.conv_blocks[-1].conv],
+    }
+    use_bfloat16(roots, last[model.config.model_type]())
 
 
 @contextlib.contextmanager

@@ -20,10 +20,26 @@ from audio_tokenizers.errors import ClipError
 from audio_tokenizers.higgs_decoder import HiggsDecoder
 from audio_tokenizers.higgs_files import Checkpoint, acoustic_frames, open_checkpoint, shortest_clip, weights_sha256
 from audio_tokenizers.higgs_lanes import HiggsLanes
-from audio_tokenizers.higgs_model import hear, hubert_features, quantize
+from audio_tokenizers.higgs_model import compute_in_bfloat16, hear, hubert_features, quantize
 from audio_tokenizers.higgs_weights import ATTENTION, load_encoder
-from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
-from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+from audio_tokenizers.options import (
+    DTYPES,
+    LANES_OPTION,
+    PRECISION_OPTION,
+    TF32_OPTION,
+    lanes_of,
+    model_path_of,
+    precision_of,
+    precision_recipe,
+)
+from audio_tokenizers.torch_device import (
+    check_device_name,
+    fix_arithmetic,
+    on_device,
+    package_versions,
+    require_bfloat16,
+    require_device,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +58,11 @@ class Higgs:
         self._device = device
         require_device(device)
         self._model = on_device(device, lambda: load_encoder(checkpoint, device))
+        if "precision" in info.recipe:
+            require_bfloat16(device)
+            on_device(device, lambda: compute_in_bfloat16(self._model))
         if info.batching is Batching.LANES:
-            self._lanes = HiggsLanes(self._model, checkpoint)
+            self._lanes = on_device(device, lambda: HiggsLanes(self._model, checkpoint))
             self._calls = DeviceCalls(device, info.max_batch)
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
@@ -106,7 +125,8 @@ class HiggsFactory:
             "bosonai/higgs-audio-v2-tokenizer",
             "directory of the weights, original or transformers layout, or hub id",
         ),
-        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "precision": PRECISION_OPTION,
+        "tf32": TF32_OPTION,
         "lanes": LANES_OPTION,
     }
 
@@ -115,7 +135,7 @@ class HiggsFactory:
         return self._describe(options, device)[0]
 
     def load(self, options: Options, device: str) -> Higgs:
-        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
         info, checkpoint = self._describe(options, device)
         return Higgs(info, checkpoint, device)
 
@@ -125,7 +145,7 @@ class HiggsFactory:
         return HiggsDecoder(checkpoint, device, tf32=bool(info.recipe["tf32"]))
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, tf32 = model_path_of(options), switch(options, "tf32")
+        model_path, precision = model_path_of(options), precision_of(options)
         check_device_name(device)
         lanes = lanes_of(options, device)
         checkpoint = open_checkpoint(model_path)
@@ -155,12 +175,13 @@ class HiggsFactory:
             recipe={
                 "weights_sha256": weights_sha256(checkpoint),
                 "config_sha256": hashlib.sha256(config).hexdigest(),
-                "dtype": "float32",
+                "dtype": DTYPES[precision],
                 "attention": ATTENTION,
                 "shift_padding": checkpoint.shift_padding,
-                "tf32": tf32,
+                "tf32": precision == "tf32",
                 "device": device.partition(":")[0],
                 **package_versions(PACKAGES, "higgs"),
+                **precision_recipe(precision),
                 **({"lanes": lanes} if lanes else {}),
             },
         )

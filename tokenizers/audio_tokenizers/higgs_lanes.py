@@ -16,13 +16,16 @@ __all__ = ["HiggsLanes"]
 
 
 class HiggsLanes:
-    """A loaded encoder, all but its quantizer with hooks."""
+    """A loaded encoder with hooks, and a quantizer of its own."""
 
     def __init__(self, model: Any, checkpoint: Checkpoint) -> None:  # noqa: ANN401 - its modules have no types
+        from audio_tokenizers.lane_quantizers import LaneQuantizer
+
         self._model = model
         self._checkpoint = checkpoint
         self._hubert, self._semantic = Branch(model.semantic_model), Branch(model.encoder_semantic)
         self._acoustic = Branch(model.acoustic_encoder)
+        self._quantizer = LaneQuantizer(model, checkpoint.codebooks)
         self.hear = _resampler(checkpoint).to(model.fc.weight.device)
         """As `higgs_model.hear`."""
 
@@ -30,7 +33,9 @@ class HiggsLanes:
         """float32 [lanes, samples], zeros behind `lengths` -> int64 [lanes, codebooks, frames], and each lane's frames."""
         semantic, heard = self._encode_semantic(batch, lengths)
         acoustic, voiced = self._encode_acoustic(batch, lengths, heard)
-        return quantize(self._model, acoustic, semantic), list(map(min, voiced, heard))
+        with self._quantizer.in_place():
+            codes = quantize(self._model, acoustic, semantic)
+        return codes, list(map(min, voiced, heard))
 
     def _encode_semantic(self, batch: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
         checkpoint = self._checkpoint

@@ -9,7 +9,15 @@ from audio_tokenizers.higgs_files import HUBERT_PAD, Checkpoint
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["hear", "hubert_features", "quantize"]
+__all__ = ["compute_in_bfloat16", "hear", "hubert_features", "quantize"]
+
+
+def compute_in_bfloat16(model: Any) -> None:  # noqa: ANN401 - its modules have no types
+    """Both branches, but not what they end with, nor what makes codes of it."""
+    from audio_tokenizers.bfloat16 import use_bfloat16
+
+    acoustic, semantic = model.acoustic_encoder, model.encoder_semantic
+    use_bfloat16([acoustic, semantic, model.semantic_model], [acoustic.conv2, semantic.conv_blocks[-1].conv])
 
 
 def hear(checkpoint: Checkpoint, batch: torch.Tensor) -> torch.Tensor:
@@ -22,7 +30,7 @@ def hear(checkpoint: Checkpoint, batch: torch.Tensor) -> torch.Tensor:
 
 
 def hubert_features(model: Any, heard: torch.Tensor) -> torch.Tensor:  # noqa: ANN401 - its modules have no types
-    """float32 [batch, samples] -> float32 [batch, frames, width]: the mean of all HuBERT layers."""
+    """float32 [batch, samples] -> floats [batch, frames, width]: the mean of all HuBERT layers."""
     import torch
 
     layers = model.semantic_model(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.higgs_files import HUBERT_HOP, Checkpoint, Layout
+from audio_tokenizers.snake import save_copies
 from audio_tokenizers.weights import Naming, Weights, counted
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - 
     if parametrize.is_parametrized(positional, "weight"):
         parametrize.remove_parametrizations(positional, "weight")
     weights.fill(model)
+    save_copies(model.acoustic_encoder)
     untrained = [
         name for name, flag in weights.tensors.items() if name.endswith(".codebook.inited") and not bool(flag.all())
     ]

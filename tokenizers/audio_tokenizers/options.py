@@ -1,11 +1,33 @@
-"""Options that many backends have, checked."""
+"""Options that many backends have, checked, and what recipes say of them."""
 
 from __future__ import annotations
 
-from audio_tokenizers.base import Options
+from typing import Literal
+
+from audio_tokenizers.base import Options, Scalar
 from audio_tokenizers.errors import UsageError
 
-__all__ = ["LANES_ON_GPU", "LANES_OPTION", "lanes_of", "model_path_of", "switch"]
+__all__ = [
+    "DTYPES",
+    "LANES_ON_GPU",
+    "LANES_OPTION",
+    "PRECISION_OPTION",
+    "TF32_OPTION",
+    "Precision",
+    "lanes_of",
+    "model_path_of",
+    "precision_of",
+    "precision_recipe",
+    "switch",
+]
+
+Precision = Literal["fp32", "tf32", "bf16"]
+"""What a network computes in: float32; float32 whose products an Ampere or newer GPU rounds to TF32; bfloat16 up to the
+quantizer."""
+DTYPES: dict[Precision, str] = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
+"""A recipe's `dtype`."""
+PRECISION_OPTION = ("fp32", "fp32, tf32 or bf16: the latter two are faster on an Ampere or newer GPU, with other tokens")
+TF32_OPTION = (False, "older word for precision=tf32")
 
 LANES_ON_GPU = 16
 MOST_LANES = 1024
@@ -26,6 +48,29 @@ def switch(options: Options, name: str) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"{name}: expected true or false, found {value!r}")
     return value
+
+
+def precision_of(options: Options, no_bf16: str = "") -> Precision:
+    """The option `precision`, of which `tf32` is an older form. Raises UsageError on anything else.
+
+    `no_bf16` says why a backend has none. Options of a run that was frozen before there was a `precision` mean float32.
+    """
+    value = options.get("precision", "fp32")
+    tf32 = switch(options, "tf32")
+    if value not in DTYPES:
+        raise UsageError(f"precision: expected {', '.join([*DTYPES][:-1])} or {[*DTYPES][-1]}, found {value!r}")
+    if value == "bf16":
+        if tf32:
+            raise UsageError("precision=bf16 and tf32=true: tf32 is an older word for precision=tf32, take one of the two")
+        if no_bf16:
+            raise UsageError(f"precision: expected fp32 or tf32, found bf16: {no_bf16}")
+        return "bf16"
+    return "tf32" if tf32 or value == "tf32" else "fp32"
+
+
+def precision_recipe(precision: Precision) -> dict[str, Scalar]:
+    """What a recipe has beside `dtype` and `tf32`: nothing but for bf16, so that older runs go on."""
+    return {"precision": precision} if precision == "bf16" else {}
 
 
 def lanes_of(options: Options, device: str) -> int:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
-from audio_tokenizers.options import model_path_of, switch
+from audio_tokenizers.options import TF32_OPTION, model_path_of, precision_of, switch
 from audio_tokenizers.resampling import torchaudio_resample
 from audio_tokenizers.s3_onnx import MELS, OnnxEncoder
 from audio_tokenizers.step_audio_files import (
@@ -67,6 +67,7 @@ FIRST_ID = 65536
 ENCODER = Naming(parts=("encoder",), unneeded=r"(decoder|predictor)\.")
 """Of the speech recogniser; FunASR's own loader opens what its trainer wraps a state dict in, and so does this."""
 CENTRES_BLOCK = 64
+NO_BF16 = "vq02 keeps a memory from step to step, and its steps are too small to be faster"
 
 Vq = npt.NDArray[np.int16]
 """int16 [codes]."""
@@ -250,7 +251,8 @@ class StepAudioFactory:
         "raw_codes": (False, "add the lists vq02 and vq06, untrimmed"),
         "shifted_ids": (False, "add the list token_ids: ids from 65536 on, as in StepFun's language models"),
         "dither": (0.0, "noise on what vq02 hears; upstream's 1 draws it anew each time, here each clip has its own seed"),
-        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other tokens"),
+        "precision": ("fp32", "fp32, or tf32: faster on an Ampere or newer GPU, with other tokens"),
+        "tf32": TF32_OPTION,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -310,8 +312,9 @@ def _check_options(options: Options) -> _Choices:
     dither = options["dither"]
     if not isinstance(dither, (int, float)) or isinstance(dither, bool) or not 0 <= dither < 32768:
         raise UsageError(f"dither: expected a number from 0 (none) on, such as upstream's 1, found {dither!r}")
-    switches = {name: switch(options, name) for name in ("trim", "energy_norm", "raw_codes", "shifted_ids", "tf32")}
-    return _Choices(model_path=model_path_of(options), dither=float(dither), **switches)
+    switches = {name: switch(options, name) for name in ("trim", "energy_norm", "raw_codes", "shifted_ids")}
+    tf32 = precision_of(options, NO_BF16) == "tf32"
+    return _Choices(model_path=model_path_of(options), dither=float(dither), tf32=tf32, **switches)
 
 
 def _fields(choices: _Choices) -> tuple[Field, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 
-__all__ = ["check_device_name", "fix_arithmetic", "on_device", "package_versions", "require_device"]
+__all__ = ["check_device_name", "fix_arithmetic", "on_device", "package_versions", "require_bfloat16", "require_device"]
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 SMALLER = "a smaller --max-tokens-per-fragment or --max-duration"
@@ -52,12 +52,32 @@ def require_device(device: str) -> None:
         raise InfrastructureError(f"device {device!r}: torch sees {count} CUDA device(s), numbered from 0")
 
 
+def require_bfloat16(device: str) -> None:
+    """Raise InfrastructureError if `device`, which torch sees, is a GPU that would only emulate bfloat16."""
+    import torch
+
+    if device.startswith("cuda") and torch.cuda.get_device_capability(device) < (8, 0):
+        name = torch.cuda.get_device_name(device)
+        raise InfrastructureError(
+            f"device {device!r}: {name} has no bfloat16: take precision=fp32, or an Ampere or newer GPU"
+        )
+
+
 def fix_arithmetic(*, tf32: bool) -> None:
     """Set what the recipe promises. On each call: the flags belong to the process, and others may turn them."""
     import torch
 
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    # The older switches first: they move the newer ones, of torch 2.9 and later, but where TF32 is off they leave
+    # convolutions to whatever the process prefers. In this order both agree, and reading either raises no error.
+    matmul.allow_tf32 = tf32
+    cudnn.allow_tf32 = tf32
+    parts: list[Any] = [matmul, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)]
+    for part in parts:
+        if hasattr(part, "fp32_precision"):
+            part.fp32_precision = "tf32" if tf32 else "ieee"
+    # Long sums of bfloat16 products stay in float32, also where a kernel splits them.
+    matmul.allow_bf16_reduced_precision_reduction = False
     # A benchmark picks kernels by their speed on the day.
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

@@ -31,9 +31,25 @@ from audio_tokenizers.base import (
 from audio_tokenizers.device_calls import DeviceCalls, check_fit
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
-from audio_tokenizers.options import LANES_OPTION, lanes_of, model_path_of, switch
+from audio_tokenizers.options import (
+    DTYPES,
+    LANES_OPTION,
+    PRECISION_OPTION,
+    TF32_OPTION,
+    lanes_of,
+    model_path_of,
+    precision_of,
+    precision_recipe,
+)
 from audio_tokenizers.resampling import soxr_resample
-from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+from audio_tokenizers.torch_device import (
+    check_device_name,
+    fix_arithmetic,
+    on_device,
+    package_versions,
+    require_bfloat16,
+    require_device,
+)
 from audio_tokenizers.whisper_features_files import HOP, SAMPLE_RATE, Checkpoint, open_checkpoint
 from audio_tokenizers.whisper_features_model import ATTENTION, WhisperEncoder
 
@@ -59,6 +75,9 @@ class WhisperFeatures:
         self._device = device
         require_device(device)
         self._encoder = on_device(device, lambda: WhisperEncoder(checkpoint, device))
+        if "precision" in info.recipe:
+            require_bfloat16(device)
+            on_device(device, self._encoder.compute_in_bfloat16)
         if info.batching is Batching.LANES:
             self._calls = DeviceCalls(device, info.max_batch)
 
@@ -148,8 +167,9 @@ class WhisperFeaturesFactory:
     options: Mapping[str, tuple[Scalar, str]] = {
         "model_path": ("openai/whisper-large-v3", "directory of a transformers Whisper model, or hub id"),
         "layer": (16, "which hidden state is `mid`: 0 is the embedding, N what layer N has made; null for none"),
-        "dtype": ("float16", "how features are stored, float16 or float32; they are computed in float32"),
-        "tf32": (False, "let an Ampere or newer GPU round to TF32: faster, other features"),
+        "dtype": ("float16", "how features are stored, float16 or float32; `precision` is what they are computed in"),
+        "precision": PRECISION_OPTION,
+        "tf32": TF32_OPTION,
         "lanes": LANES_OPTION,
     }
 
@@ -158,12 +178,12 @@ class WhisperFeaturesFactory:
         return self._describe(options, device)[0]
 
     def load(self, options: Options, device: str) -> WhisperFeatures:
-        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
+        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
         info, checkpoint = self._describe(options, device)
         return WhisperFeatures(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, tf32 = model_path_of(options), switch(options, "tf32")
+        model_path, precision = model_path_of(options), precision_of(options)
         dtype = _dtype(options["dtype"])
         check_device_name(device)
         lanes = lanes_of(options, device)
@@ -193,16 +213,17 @@ class WhisperFeaturesFactory:
                 "weights_sha256": files_sha256(checkpoint.weights),
                 "config_sha256": hashlib.sha256(config).hexdigest(),
                 "layer": layer,
-                "dtype": "float32",
+                "dtype": DTYPES[precision],
                 "stored_dtype": dtype,
                 "attention": ATTENTION,
                 "resampler": "soxr HQ",
                 "mel": "transformers WhisperFeatureExtractor on the CPU",
                 "pieces": f"{checkpoint.window} samples, each alone, zeros behind the last",
                 "rows": f"ceil(samples / {HOP})",
-                "tf32": tf32,
+                "tf32": precision == "tf32",
                 "device": device.partition(":")[0],
                 **package_versions(PACKAGES, "whisper_features"),
+                **precision_recipe(precision),
                 **({"lanes": lanes} if lanes else {}),
             },
         )

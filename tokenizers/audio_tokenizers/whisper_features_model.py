@@ -36,8 +36,14 @@ class WhisperEncoder:
         self._extractor = extractor(feature_size=checkpoint.mel_bins)
         self._encoder = _load_encoder(checkpoint, device)
 
+    def compute_in_bfloat16(self) -> None:
+        """All but what hears the mel, and the last norm, whose output is `final`; states come in bfloat16 or float32."""
+        from audio_tokenizers.bfloat16 import use_bfloat16
+
+        use_bfloat16([self._encoder], last=[self._encoder.layer_norm], first=[self._encoder.conv1])
+
     def states(self, mel: torch.Tensor, layer: int | None) -> list[torch.Tensor]:
-        """float32 [batch, mel_bins, 2 * positions] on the device, from `mel` -> float32 [batch, positions, width] each.
+        """float32 [batch, mel_bins, 2 * positions] on the device, from `mel` -> floats [batch, positions, width] each.
 
         That which enters `layer` (hidden_states[layer] of transformers; 0 is the embedding), unless that is None, and the
         final one, behind the last layer norm.
