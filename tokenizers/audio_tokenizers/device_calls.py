@@ -44,11 +44,7 @@ class DeviceCalls:
 
     def waves(self, rows: Sequence[npt.NDArray[np.float32]], shape: LaneShape) -> torch.Tensor:
         """float32 [lanes, samples] in the host's memory, zeros behind each wave and in the lanes without one."""
-        longest = max(map(len, rows), default=0)
-        if not 1 <= len(rows) <= shape.lanes or longest > shape.samples:
-            raise InfrastructureError(
-                f"{len(rows)} clips, the longest of {longest} samples, in {shape}: a bug in the caller"
-            )
+        check_fit(rows, shape)
         return self.stack(rows, (shape.lanes, shape.samples))
 
     def stack(self, rows: Sequence[Array], size: tuple[int, ...]) -> torch.Tensor:
