@@ -159,12 +159,13 @@ class Conveyor:
                 self._feed.time.busy += time.monotonic() - started  # before the call, by which the batch's tar may end
                 if done is not None:
                     self.call(partial(self._receive, done[0], outcomes))
-                    self._feed.encoded(done[0])
         except BaseException as error:  # noqa: BLE001 (it is raised again in `step`)
             self.call(partial(_raise, error))
             self._feed.close()
 
     def _receive(self, batch: Batch[Portion], outcomes: Sequence[Result | ClipError]) -> None:
+        """Until it is called, batch and outcomes are in memory: the audio counts for both."""
+        self._feed.encoded(batch)
         for portion, outcome in zip(batch.items, outcomes, strict=True):
             if portion.share.dropped:
                 continue

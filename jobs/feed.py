@@ -171,7 +171,7 @@ class Feed(Generic[Item]):
         return None
 
     def encoded(self, batch: Batch[Item]) -> None:
-        """The device has done with a batch: its audio is gone."""
+        """A batch has been encoded, and its audio is gone."""
         with self._lock:
             self._in_hand -= 1
             for item in batch.items:

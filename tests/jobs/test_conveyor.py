@@ -134,7 +134,7 @@ def test_memory_is_bounded_in_bytes(threads: int) -> None:
 
     feeding = Feeding(threads, buffer_bytes=4000)
     with a_conveyor(Watching(lanes=2), feeding, max_tokens_per_fragment=200) as conveyor:
-        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips])
+        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
         reader.start()
         conveyor.expect(more=False)
         for clip in clips:
@@ -144,6 +144,24 @@ def test_memory_is_bounded_in_bytes(threads: int) -> None:
         reader.join()
     assert [clip.samples for clip in clips] == [400, 20_000, *[300] * 6]
     assert most <= 4000 + 2 * 200 * 4 + 20_000  # beside the audio, the codes of the clip that is due
+
+
+def test_memory_is_bounded_while_nobody_writes() -> None:
+    """The writing thread waits for its disk: what has been encoded meanwhile counts, and the device comes to rest."""
+    gate = threading.Event()
+    gate.set()
+    backend = Gated(gate)
+    clips = [a_clip(n, 1000) for n in range(30)]
+    with a_conveyor(backend, Feeding(buffer_bytes=40_000)) as conveyor:
+        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
+        reader.start()
+        feed = conveyor._feed
+        until(lambda: feed._blocked and feed._work._waiters)  # type: ignore[attr-defined]
+        assert 1 <= backend.encoded <= 10
+        for clip in clips:
+            finish(conveyor, [clip])
+            conveyor.drop(clip.share)
+        reader.join()
 
 
 def test_a_bad_clip_says_why() -> None:
