@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_measure import FULL, TINY, Sizes, machine, measure_backend
+from benchmarks.gpu_measure import FULL, TINY, Emit, Left, Sizes, machine, measure_backend
+from benchmarks.gpu_scaling import measure_scaling
 from benchmarks.gpu_table import plot, table
 
 __all__ = ["PARTS", "Part", "Stopped", "main", "run"]
@@ -42,8 +43,7 @@ FEWEST_SECONDS = 30.0
 """With less a part is not begun."""
 PYTEST = ("-m", "pytest", "-m", "gpu", "-q", "-rfEP", "-p", "no:cacheprovider")
 REHEARSED_TEST = "tests/audio_tokenizers/test_device_calls.py"
-Emit = Callable[[dict[str, Any]], None]
-Work = Callable[[str, Sizes, Path, Emit, Callable[[], float]], None]
+Work = Callable[[str, Sizes, Path, Emit, Left], None]
 """(device, sizes, scratch folder, emit, seconds left) in a process of its own."""
 
 
@@ -65,7 +65,7 @@ class Stopped(BaseException):
         self.number = number
 
 
-def describe_machine(device: str, _sizes: Sizes, _scratch: Path, emit: Emit, _left: Callable[[], float]) -> None:
+def describe_machine(device: str, _sizes: Sizes, _scratch: Path, emit: Emit, _left: Left) -> None:
     """What all figures were made on."""
     emit(machine(device))
 
@@ -76,12 +76,12 @@ class Backend:
 
     name: str
 
-    def __call__(self, device: str, sizes: Sizes, scratch: Path, emit: Emit, left: Callable[[], float]) -> None:
+    def __call__(self, device: str, sizes: Sizes, scratch: Path, emit: Emit, left: Left) -> None:
         """As Work."""
         measure_backend(self.name, device, sizes, scratch, emit, left)
 
 
-def run_tests(_device: str, sizes: Sizes, scratch: Path, emit: Emit, left: Callable[[], float]) -> None:
+def run_tests(_device: str, sizes: Sizes, scratch: Path, emit: Emit, left: Left) -> None:
     """The suite's tests that need a GPU; one file of them in a rehearsal, to see that they are found."""
     log = scratch / "tests.log"
     command = [sys.executable, *PYTEST, *([REHEARSED_TEST] if sizes.tiny else [])]
@@ -115,6 +115,7 @@ PARTS = (
     Part("xcodec", 2.0, Backend("xcodec")),
     Part("encodec", 2.0, Backend("encodec")),
     Part("dac", 2.0, Backend("dac")),
+    Part("scaling", 2.0, measure_scaling),
     Part("whisper_features", 2.0, Backend("whisper_features")),
     Part("step_audio", 1.5, Backend("step_audio")),
 )

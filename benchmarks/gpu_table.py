@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.plots import bars
 
-__all__ = ["Record", "facts_of", "plot", "table"]
+__all__ = ["Record", "facts_of", "plot", "share_of", "table"]
 
 Record = Mapping[str, Any]
 HEADER = (
@@ -34,12 +34,13 @@ def facts_of(records: Iterable[Record]) -> dict[str, dict[str, dict[str, Record]
             continue
         kinds = found.setdefault(record["backend"], {}).setdefault(record["precision"], {})
         before = kinds.get(record["kind"])
-        if record["kind"] != "agreement" or before is None or _share(record) < _share(before):
+        if record["kind"] != "agreement" or before is None or share_of(record) < share_of(before):
             kinds[record["kind"]] = record
     return found
 
 
-def _share(record: Record) -> float:
+def share_of(record: Record) -> float:
+    """Of tokens that are equal."""
     return float(record["equal"]) / max(1, int(record["tokens"]))
 
 
@@ -55,6 +56,11 @@ def table(results: Mapping[str, Any]) -> str:
                 if kind in kinds:
                     found = kinds[kind]
                     rows.append(_only_rate(backend, word or str(found["what"]), found, usual))
+    for record in records:
+        if record["kind"] == "lanes":
+            rows.append(_only_rate(record["backend"], f"{record['lanes']} lanes, bare", record, None))
+        elif record["kind"] == "threads":
+            rows.append(_only_rate("decoding", f"{record['format']}, {record['threads']} threads", record, None))
     rows += [("tests", "", *_words_of_tests(record)) for record in records if record["kind"] == "tests"]
     lines = [*_head(results), "", *_aligned(rows)]
     for part in results["parts"]:
@@ -81,7 +87,7 @@ def _row(backend: str, precision: str, kinds: Mapping[str, Record], usual: Recor
     words.append(f"{pipeline['busy']:.2f}" if pipeline else NOTHING)
     words.append(f"{pipeline['fill']:.2f}" if pipeline and pipeline["fill"] is not None else NOTHING)
     words.append(f"{pipeline['rate'] / usual['rate']:.1f}" if pipeline and usual else NOTHING)
-    words.append(f"{_share(worst):.3%}" if worst else NOTHING)
+    words.append(f"{share_of(worst):.3%}" if worst else NOTHING)
     words.append(f"{company['same']}/{company['clips']}" if company and company["clips"] else NOTHING)
     words.append(f"{pipeline['gpu_bytes'] / 1e9:.1f}" if pipeline and "gpu_bytes" in pipeline else NOTHING)
     words.append(f"{pipeline['host_bytes'] / 1e9:.1f}" if pipeline else NOTHING)

@@ -41,6 +41,7 @@ def test_the_rehearsal_runs_every_part(tmp_path):
     for name in CASES:
         assert figures <= found[name], name
         assert {"usual", "agreement"} <= found[name] or "skipped" in found[name]
+    assert {"lanes", "threads"} <= found["scaling"]
     assert (tmp_path / "out" / "table.txt").read_text() == table.removesuffix("\n")
     assert all(f"\n{name} " in table for name in (*CASES, "tests"))
     assert "REHEARSAL" in table
@@ -52,7 +53,7 @@ def test_all_backends_are_parts_and_higgs_is_first():
     """Time may run out, so what matters most comes first."""
     names = [part.name for part in PARTS]
     assert names[1:4] == ["higgs", "mimi", "cosyvoice_s3"]
-    assert {*CASES, "machine", "tests"} == set(names)
+    assert {*CASES, "machine", "tests", "scaling"} == set(names)
 
 
 def test_without_a_gpu_it_says_so(tmp_path):

@@ -42,6 +42,14 @@ RESULTS = {
             ],
         },
         {"part": "tests", "status": "done", "records": [{"kind": "tests", "summary": "42 passed in 60 s"}]},
+        {
+            "part": "scaling",
+            "status": "done",
+            "records": [
+                {"kind": "lanes", "backend": "higgs", "lanes": 4, "rate": 300.0},
+                {"kind": "threads", "format": "FLAC", "threads": 8, "rate": 9000.0},
+            ],
+        },
         {"part": "mimi", "status": "died of SIGABRT", "records": []},
     ],
 }
@@ -55,6 +63,8 @@ def test_one_row_says_it_all():
     assert ["higgs", "fp32", "800.0", "0.80", "0.93", "0.91", "16.0", "99.000%", "16/16", "8.0", "3.0"] in rows
     assert ["higgs", "tf32", "1,600.0", "0.80", "0.93", "0.91", "32.0", "-", "-", "8.0", "3.0"] in rows
     assert ["tests", "42", "passed", "in", "60", "s"] in rows
+    assert ["higgs", "4", "lanes,", "bare", "300.0", *["-"] * 8] in rows
+    assert ["decoding", "FLAC,", "8", "threads", "9,000.0", *["-"] * 8] in rows
     assert "mimi: DIED OF SIGABRT" in lines
 
 
