@@ -23,11 +23,13 @@ import soundfile
 import soxr
 import yaml
 
-from audio_tokenizers.base import Utterance
+from audio_tokenizers.base import Audio, Utterance
 from audio_tokenizers.bicodec import FACTORY
-from audio_tokenizers.bicodec_audio import normalize_volume
+from audio_tokenizers.bicodec_audio import normalize_volume, standardize
 from audio_tokenizers.bicodec_files import MIXED_LAYERS, SpeakerShape, VocosShape, open_bicodec
 from benchmarks.common import alternate, encoded, report, speech
+from benchmarks.models import backwards
+from benchmarks.random_weights import enliven
 
 GOAL = 1.0
 RATE = 24000
@@ -36,19 +38,18 @@ ROUNDS = 3
 REFERENCE_SAMPLES = 96000
 
 
-def build_random_model(directory: Path, layers: int) -> None:
+def build_random_model(directory: Path, layers: int, device: str = "cpu") -> None:
     """Random weights of the published size, for encoding only: 1.4 GB."""
     import torch
     from safetensors.torch import save_file
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    from audio_tokenizers.bicodec_model import BiCodecEncoder
+    from audio_tokenizers.bicodec_model import BiCodecEncoder, mixed_features
 
     torch.manual_seed(0)
     encoder = BiCodecEncoder(VocosShape(1024, 384, 2048, 12, 2, 1024), 8192, 8, SpeakerShape(128, 128, 32, (4,) * 6))
     for path in ("BiCodec", "wav2vec2-large-xlsr-53"):
         (directory / path).mkdir(parents=True)
-    save_file(encoder.state_dict(), directory / "BiCodec" / "model.safetensors")
     root = {"sample_rate": 16000, "latent_hop_length": 320, "ref_segment_duration": 6, "volume_normalize": True}
     mel = {"sample_rate": 16000, "n_fft": 1024, "win_length": 640, "hop_length": 320, "mel_fmin": 10, "num_mels": 128}
     vocos = {"input_channels": 1024, "vocos_dim": 384, "vocos_intermediate_dim": 2048, "vocos_num_layers": 12}
@@ -70,7 +71,16 @@ def build_random_model(directory: Path, layers: int) -> None:
         do_stable_layer_norm=True,
         conv_bias=True,
     )
-    Wav2Vec2Model(config).save_pretrained(directory / "wav2vec2-large-xlsr-53")
+    wav2vec2: Any = Wav2Vec2Model(config)
+    wav2vec2.eval().to(device)
+    heard = torch.from_numpy(standardize(backwards(16000))).to(device)[None]
+    enliven(wav2vec2, lambda: wav2vec2(heard))
+    encoder.eval().to(device)
+    with torch.inference_mode():
+        features = mixed_features(wav2vec2, heard)
+    enliven(encoder, lambda: encoder.semantic_tokens(features.clone()))
+    wav2vec2.to("cpu").save_pretrained(directory / "wav2vec2-large-xlsr-53")
+    save_file(encoder.to("cpu").state_dict(), directory / "BiCodec" / "model.safetensors")
     preprocessor = {
         "do_normalize": True,
         "feature_size": 1,
@@ -89,36 +99,40 @@ class Upstream:
     wav2vec2: Any
     encoder: Any
     mel: Any
+    device: str
 
     @classmethod
-    def load(cls, directory: Path) -> Upstream:
+    def load(cls, directory: Path, device: str = "cpu") -> Upstream:
         """From the same files as the backend."""
         from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
         from audio_tokenizers.bicodec_weights import load_bicodec
 
         folder = directory / "wav2vec2-large-xlsr-53"
-        wav2vec2 = Wav2Vec2Model.from_pretrained(folder)
+        wav2vec2: Any = Wav2Vec2Model.from_pretrained(folder)
         wav2vec2.config.output_hidden_states = True
-        return cls(
-            Wav2Vec2FeatureExtractor.from_pretrained(folder), wav2vec2, *load_bicodec(open_bicodec(str(directory)), "cpu")
-        )
+        encoder, mel = load_bicodec(open_bicodec(str(directory)), device)
+        return cls(Wav2Vec2FeatureExtractor.from_pretrained(folder), wav2vec2.to(device), encoder, mel, device)
 
     def tokenize(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         """(global tokens, semantic tokens) of an audio file."""
+        wave, rate = soundfile.read(io.BytesIO(data))
+        return self.tokens(soxr.resample(wave, rate, 16000, "VHQ"))
+
+    def tokens(self, wave: Audio) -> tuple[np.ndarray, np.ndarray]:
+        """(global tokens, semantic tokens) of a clip [samples] at 16 kHz."""
         import torch
 
-        wave, rate = soundfile.read(io.BytesIO(data))
-        wave = normalize_volume(soxr.resample(wave, rate, 16000, "VHQ"))
+        wave = normalize_volume(wave)
         reference = np.tile(wave, REFERENCE_SAMPLES // len(wave) + 1)[:REFERENCE_SAMPLES]
         values = self.extractor(wave, sampling_rate=16000, return_tensors="pt", padding=True).input_values
-        states = self.wav2vec2(values).hidden_states
+        states = self.wav2vec2(values.to(self.device)).hidden_states
         first, second, third = (states[layer] for layer in MIXED_LAYERS)
         features = (first + second + third) / 3
         with torch.no_grad():
-            global_tokens = self.encoder.global_tokens(self.mel(torch.from_numpy(reference)[None].float()))
+            global_tokens = self.encoder.global_tokens(self.mel(torch.from_numpy(reference)[None].float().to(self.device)))
             semantic_tokens = self.encoder.semantic_tokens(features)
-        return global_tokens[0].numpy(), semantic_tokens[0].numpy()
+        return global_tokens[0].cpu().numpy(), semantic_tokens[0].cpu().numpy()
 
 
 def compare(directory: Path) -> bool:

@@ -15,36 +15,10 @@ from typing import Any
 
 from audio_tokenizers.hf import FACTORY
 from benchmarks.common import alternate, report, speech
+from benchmarks.models import build_hf
 
 GOAL = 1.0
 CODECS = ("mimi", "dac", "encodec", "xcodec")
-
-
-def build_random_model(codec: str, directory: Path) -> None:
-    """A checkpoint of the published size, with its feature extractor beside it."""
-    import torch
-    import transformers as hf
-
-    configs: dict[str, Any] = {
-        "mimi": hf.MimiConfig,
-        "dac": lambda: hf.DacConfig(sampling_rate=44100),
-        "encodec": hf.EncodecConfig,
-        "xcodec": hf.XcodecConfig,
-    }
-    classes = {"mimi": hf.MimiModel, "dac": hf.DacModel, "encodec": hf.EncodecModel, "xcodec": hf.XcodecModel}
-    torch.manual_seed(0)
-    model: Any = classes[codec](configs[codec]())
-    with torch.no_grad():
-        for name, tensor in model.named_buffers():
-            if name.endswith(("codebook.embed", "codebook.embed_sum")):
-                tensor.normal_()
-    model.save_pretrained(directory)
-    info = FACTORY.describe(options(directory, codec), "cpu")
-    if codec in ("dac", "xcodec"):
-        extractor: Any = hf.DacFeatureExtractor(sampling_rate=info.sample_rate, hop_length=info.hop_length)
-    else:
-        extractor = hf.EncodecFeatureExtractor(sampling_rate=info.sample_rate)
-    extractor.save_pretrained(directory)
 
 
 def options(directory: Path, codec: str) -> dict[str, Any]:
@@ -59,10 +33,10 @@ def measure(codec: str, seconds: float, clips: int, rounds: int) -> bool:
 
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        build_random_model(codec, directory)
+        build_hf(codec, directory)
         backend = FACTORY.load(options(directory, codec), "cpu")
         model = AutoModel.from_pretrained(directory).eval()
-        extractor = AutoFeatureExtractor.from_pretrained(directory)
+        extractor = AutoFeatureExtractor.from_pretrained(directory)  # type: ignore[no-untyped-call]
     rate = backend.info.sample_rate
     wave = speech(rate, seconds * clips + clips)
     waves = [wave[number * rate :][: int(seconds * rate) + 37 * number] for number in range(clips)]

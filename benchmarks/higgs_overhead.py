@@ -9,11 +9,13 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from audio_tokenizers.base import FrameBackend
 from benchmarks.common import alternate, pack, report
-from benchmarks.higgs_batching import build_random_model
+from benchmarks.models import build_higgs
 from jobs.audio import decode, resample
 from jobs.outputs import TarPaths
 from jobs.spec import make_spec
@@ -29,11 +31,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / "model"
         if len(sys.argv) < 2:
-            build_random_model(model)
+            build_higgs(model)
         tar = Path(folder) / "speech.tar"
         pack(tar, CLIPS, SECONDS, 16000, ("flac", "mp3"))
         spec = make_spec("higgs", device="cpu", options={"model_path": str(model)})
-        backend = load_backend(spec, "cpu")
+        backend = cast("FrameBackend", load_backend(spec, "cpu"))
         with TarReader(tar) as reader:
             waves = []
             for clip in reader:

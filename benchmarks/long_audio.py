@@ -60,7 +60,7 @@ def make_tar(tar: Path, hours: float) -> None:
         member = tarfile.TarInfo("long.mp3")
         member.size = mp3.stat().st_size
         with mp3.open("rb") as data:
-            out.addfile(member, io.BufferedReader(data))  # type: ignore[arg-type]
+            out.addfile(member, io.BufferedReader(data))
     mp3.unlink()
 
 

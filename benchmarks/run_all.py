@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 BENCHMARKS = (
-    *("feeding", "workers", "validity", "long_audio", "scale", "campaign", "packing", "merge_export"),
-    *("higgs_overhead", "higgs_batching", "step_audio_speed", "cosyvoice_s3_speed", "bicodec_speed", "hf_speed"),
-    "whisper_features_speed",
+    *("feeding", "workers", "validity", "long_audio", "scale", "campaign", "fill", "packing"),
+    *("merge_export", "higgs_overhead", "higgs_batching", "step_audio_speed", "cosyvoice_s3_speed", "bicodec_speed"),
+    *("hf_speed", "whisper_features_speed", "agreement"),
 )
 
 

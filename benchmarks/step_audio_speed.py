@@ -25,8 +25,8 @@ import torchaudio
 import whisper
 
 from audio_tokenizers.base import Utterance, Waveform
-from audio_tokenizers.step_audio import FACTORY, StepAudio, merge
-from audio_tokenizers.step_audio_files import Checkpoint, open_checkpoint, read_centres
+from audio_tokenizers.step_audio import FACTORY, StepAudio, Vq, merge
+from audio_tokenizers.step_audio_files import open_checkpoint, read_centres
 from audio_tokenizers.step_audio_frontend import normalize_energy
 from benchmarks.common import alternate, encoded, report, speech
 
@@ -43,19 +43,22 @@ LOOK_BACK = 4
 
 
 class Upstream:
-    """StepAudioTokenizer on the CPU, from FunASR's own classes."""
+    """StepAudioTokenizer from FunASR's own classes: vq02 on the device, vq06 on the CPU."""
 
-    def __init__(self, checkpoint: Checkpoint, layers: int) -> None:
+    def __init__(self, model: Path, device: str = "cpu") -> None:
         from funasr.frontends.wav_frontend import WavFrontendOnline
         from funasr.models.scama.encoder import SANMEncoderChunkOpt
 
-        settings = config(layers, 2048)
+        checkpoint = open_checkpoint(str(model))
+        settings = config(checkpoint.layers, checkpoint.feed_forward)
+        self.device = device
         self.frontend = WavFrontendOnline(cmvn_file=str(checkpoint.cmvn), **settings["frontend_conf"])
-        self.encoder = SANMEncoderChunkOpt(input_size=560, **settings["encoder_conf"]).eval()
+        self.encoder: Any = SANMEncoderChunkOpt(input_size=560, **settings["encoder_conf"]).eval()
         state = torch.load(checkpoint.weights, weights_only=True)
         encoder = {name.removeprefix("encoder."): state[name] for name in state if name.startswith("encoder.")}
         self.encoder.load_state_dict(encoder)
-        self.centres = torch.from_numpy(read_centres(checkpoint))
+        self.encoder.to(device)
+        self.centres = torch.from_numpy(read_centres(checkpoint)).to(device)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = 1
@@ -66,8 +69,14 @@ class Upstream:
         """What wav2token does, but for the numbering."""
         samples, rate = soundfile.read(io.BytesIO(file), dtype="float32", always_2d=True)
         audio = torchaudio.transforms.Resample(rate, 16000)(torch.from_numpy(samples.T.copy()))
-        wave = normalize_energy(audio[0].numpy())
-        return merge(np.array(self.vq02(wave), np.int16), np.array(self.vq06(wave), np.int16)).tolist()
+        tokens: list[int] = self.codes(audio[0].numpy())["tokens"].tolist()
+        return tokens
+
+    def codes(self, wave: Waveform) -> dict[str, Vq]:
+        """Tokens, and the codes that they are merged of, of a clip [samples] at 16 kHz."""
+        wave = normalize_energy(wave)
+        vq02, vq06 = np.array(self.vq02(wave), np.int16), np.array(self.vq06(wave), np.int16)
+        return {"tokens": merge(vq02, vq06), "vq02": vq02, "vq06": vq06}
 
     @torch.no_grad()
     def vq02(self, wave: Waveform) -> list[int]:
@@ -82,7 +91,7 @@ class Upstream:
             "chunk_size": CHUNK,
             "encoder_chunk_look_back": LOOK_BACK,
             "opt": None,
-            "feats": torch.zeros(1, 5, 560),
+            "feats": torch.zeros(1, 5, 560, device=self.device),
             "tail_chunk": False,
         }
         outputs = []
@@ -92,7 +101,7 @@ class Upstream:
             if final and len(chunk) < 880:
                 break
             features, lengths = self.frontend(chunk[None], torch.tensor([len(chunk)]), cache=frontend, is_final=final)
-            output, _, _ = self.encoder.forward_chunk(features, lengths, cache=encoder, is_final=final)
+            output, _, _ = self.encoder.forward_chunk(features.to(self.device), lengths, cache=encoder, is_final=final)
             outputs.append(output[:, -int(lengths[0]) :])
         indices: list[int] = torch.cdist(torch.cat(outputs, 1)[0], self.centres).argmin(dim=1).tolist()
         return indices
@@ -128,7 +137,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = build_step_audio(Path(folder), layers=layers, feed_forward=2048)
         build_s3_onnx(model / "speech_tokenizer_v1.onnx", "v1", 25, width=ONNX_WIDTH, layers=ONNX_LAYERS)
-        upstream = Upstream(open_checkpoint(str(model)), layers)
+        upstream = Upstream(model)
         options = {name: default for name, (default, _) in FACTORY.options.items()} | {"model_path": str(model)}
         backend = FACTORY.load(options, "cpu")
     heard = (soundfile.read(io.BytesIO(file), dtype="float32")[0] for file in files)

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from benchmarks import gpu_measure
+from benchmarks.gpu_measure import TINY, measure_backend
+
+
+def test_without_time_only_what_matters_most_is_measured(tmp_path, monkeypatch):
+    """The pipeline and what it is compared with come first; what there was no time for is named."""
+    monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": True}})
+    records: list[dict] = []
+    measure_backend("encodec", "cpu", TINY, tmp_path, records.append, lambda: -1.0)
+    assert [record["kind"] for record in records] == ["model", "pipeline", "bare", "usual", "skipped"]
+    assert records[-1]["what"] == "tf32"
+
+
+def test_all_precisions_are_measured_and_compared_with_full_float32(tmp_path, monkeypatch):
+    """Each has its speed, its agreement and its company; fragments are measured once."""
+    monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": True}})
+    records: list[dict] = []
+    measure_backend("encodec", "cpu", TINY, tmp_path, records.append, lambda: 1000.0)
+    for precision in ("fp32", "tf32"):
+        kinds = {record["kind"] for record in records if record.get("precision") == precision}
+        assert {"pipeline", "bare", "agreement", "company"} <= kinds
+    assert [record["precision"] for record in records if record["kind"] == "fragments"] == ["fp32"]
+    assert all(record["equal"] > 0.99 * record["tokens"] for record in records if record["kind"] == "agreement")
