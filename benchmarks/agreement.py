@@ -116,7 +116,12 @@ def batches(spec: TokenizeSpec, backend: Backend, items: Sequence[Item], most_se
             fragment_frames=spec.max_tokens_per_fragment,
         )
     batcher: Batcher[Item] = Batcher(
-        info.batching, info.max_batch, max_samples=int(most_seconds * spec.sample_rate), samples=samples_of, grid=grid
+        info.batching,
+        info.max_batch,
+        max_samples=int(most_seconds * spec.sample_rate),
+        samples=samples_of,
+        order=lambda _item: (0,),
+        grid=grid,
     )
     for item in items:
         batcher.add(item, 0.0)

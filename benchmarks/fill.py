@@ -128,7 +128,12 @@ class _Worker:
         self._setting = setting
         grid = LaneGrid(lanes=setting.lanes, sample_rate=SAMPLE_RATE, hop_length=HOP, fragment_frames=FRAGMENT_FRAMES)
         batcher: Batcher[_Portion] = Batcher(
-            Batching.LANES, setting.lanes, max_samples=0, samples=lambda portion: portion.samples, grid=grid
+            Batching.LANES,
+            setting.lanes,
+            max_samples=0,
+            samples=lambda portion: portion.samples,
+            order=lambda _: (0,),
+            grid=grid,
         )
         self._feed = _VirtualFeed(
             batcher,

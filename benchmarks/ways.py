@@ -27,6 +27,7 @@ from jobs.encoder import Encoder, Item
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import TokenizeSpec
+from jobs.stop_flag import StopFlag
 from jobs.tokenize import Tokenizer
 
 __all__ = ["bare_loop", "memory", "pipeline", "resampler", "s3tokenizer_rate", "usual_way", "write_tar"]
@@ -108,7 +109,7 @@ def pipeline(
             spec,
             tokens,
             device=device,
-            stop=worker.StopFlag(),
+            stop=StopFlag(),
             reports=reports,
             feeding=Feeding(decode_threads=decode_threads),
         )

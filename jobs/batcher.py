@@ -5,7 +5,7 @@ A backend declares which batches are exact (audio_tokenizers.base.Batching); not
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,6 +16,7 @@ from jobs.lane_grid import LaneGrid
 __all__ = ["Batch", "Batcher"]
 
 Item = TypeVar("Item")
+Rank = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,23 @@ class Batcher(Generic[Item]):
         *,
         max_samples: int,
         samples: Callable[[Item], int],
+        order: Callable[[Item], Rank],
         grid: LaneGrid | None = None,
     ) -> None:
-        """`max_samples` are a batch, however few items they are; with LANES it is the `grid` that bounds a call."""
+        """`max_samples` are a batch, however few items they are; with LANES it is the `grid` that bounds a call. `order` says
+        which items are wanted first: lines wait for them.
+        """
         if (batching is Batching.LANES) != (grid is not None):
             raise ValueError("LANES needs a grid, and nothing else does")
         self._batching = batching
         self._max_batch = 1 if batching is Batching.SINGLE else max_batch
         self._max_samples = max_samples
         self._samples = samples
+        self._order = order
         self._grid = grid
         self._groups: dict[Hashable, _Group[Item]] = {}  # the one with the oldest item first
-        self._full: deque[Batch[Item]] = deque()
+        self._full: list[tuple[Rank, int, Batch[Item]]] = []  # a heap; the number settles ties
+        self._filled = 0
         self.waiting = 0
         """Items that are in no batch that was taken."""
 
@@ -73,12 +79,13 @@ class Batcher(Generic[Item]):
         self.waiting += 1
         most = self._max_batch if shape is None else shape.lanes
         if len(group.items) >= most or (shape is None and group.samples >= self._max_samples):
-            self._full.append(self._close(key))
+            self._filled += 1
+            heapq.heappush(self._full, (min(map(self._order, group.items)), self._filled, self._close(key)))
 
     def take(self, now: float, *, wait_seconds: float) -> Batch[Item] | None:
-        """A full batch; else the group whose oldest item has waited for `wait_seconds`; else nothing."""
+        """The full batch that is wanted first; else the group whose oldest item has waited for `wait_seconds`; else nothing."""
         if self._full:
-            batch = self._full.popleft()
+            batch = heapq.heappop(self._full)[2]
         elif self._groups and now - self._oldest().since >= wait_seconds:
             batch = self._close(next(iter(self._groups)))
         else:

@@ -8,6 +8,7 @@ calls that it makes in `step`: so ledgers, sinks and counts belong to that threa
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -65,6 +66,7 @@ class Conveyor:
                 info.max_batch,
                 max_samples=BATCH_SECONDS * spec.sample_rate,
                 samples=lambda portion: portion.samples,
+                order=lambda portion: portion.order,
                 grid=_grid(spec, info.max_batch) if lanes else None,
             ),
             most_bytes=feeding.buffer_bytes,
@@ -74,6 +76,7 @@ class Conveyor:
         self._in_flight = LANE_BATCHES_IN_FLIGHT if lanes else 1
         self._decoder = ClipDecoder(spec, info, self._encoder, self._feed)
         self._clips: queue.Queue[Pending | None] = queue.Queue(feeding.decode_threads + CLIPS_READ_AHEAD)
+        self._turns = itertools.count()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._device = threading.Thread(target=self._drive_device, name="device", daemon=True)
         self._decoders = [
@@ -89,6 +92,7 @@ class Conveyor:
 
     def offer(self, pending: Pending) -> None:
         """Have a clip decoded and encoded; waits while enough others do. The conveyor closes its audio."""
+        pending.turn = next(self._turns)
         self._feed.announce(1)
         self._clips.put(pending)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
@@ -18,6 +19,7 @@ from audio_tokenizers.base import (
     Waveform,
 )
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError
+from jobs.fileops import is_disk_trouble
 
 __all__ = ["Encoder", "Item", "Result"]
 
@@ -34,11 +36,25 @@ class Encoder:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._first = threading.Lock()
+        self._called: set[str] = set()
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
         """A whole clip at a ClipBackend's rate."""
         backend = cast("ClipBackend", self._backend)
-        return _sorted(lambda: backend.resample(wave, sample_rate))
+        return _sorted(lambda: self._alone_at_first("resample", lambda: backend.resample(wave, sample_rate)))
+
+    def _alone_at_first(self, what: str, work: Callable[[], T]) -> T:
+        """The first call of each kind imports what it needs: two threads that import modules which import one another may
+        see one of them half made, and it would look like the clip's fault.
+        """
+        if what in self._called:
+            return work()
+        with self._first:
+            try:
+                return work()
+            finally:
+                self._called.add(what)
 
     def begin(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result | ClipError]]:
         """Begin to encode a batch. What is returned waits for it, and gives one result per item, in their order.
@@ -65,7 +81,7 @@ class Encoder:
         return [outcome for item in items for outcome in self.begin([item], shape)()]
 
     def _begin(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result]]:
-        call = _sorted(lambda: self._call(items, shape))
+        call = _sorted(lambda: self._alone_at_first("encode", lambda: self._call(items, shape)))
 
         def finish() -> list[Result]:
             results = _sorted(call)
@@ -93,7 +109,10 @@ def _sorted(work: Callable[[], T]) -> T:
         return work()
     except (ClipError, InfrastructureError, MemoryError, ImportError):
         raise
-    except (Tar2TokensError, OSError) as error:  # of a tar it would say that its files are at fault, and the next is tried
+    except (Tar2TokensError, OSError) as error:
+        if isinstance(error, OSError) and is_disk_trouble(error):
+            raise
+        # Of a tar it would say that its files are at fault, and the next is tried.
         raise InfrastructureError(f"the backend failed: {type(error).__name__}: {error}") from error
     except Exception as error:
         known = {cls.__name__ for cls in type(error).__mro__} & DEVICE_ERRORS

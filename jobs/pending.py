@@ -29,6 +29,8 @@ class Pending:
     kept_line: bytes | None = None
     """The line from before --retry-errors."""
     share: Share = field(default_factory=Share)
+    turn: int = 0
+    """Position among the clips of all tars that were read: lines leave in this order."""
     values: Values | None = None
     """What the whole clip became, of a ClipBackend."""
     samples: int = 0
@@ -121,3 +123,8 @@ class Portion:
     def share(self) -> Share:
         """That of its clip."""
         return self.pending.share
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """By clips, then by portions."""
+        return self.pending.turn, self.number

@@ -16,7 +16,9 @@ GRID = LaneGrid(lanes=4, sample_rate=10, hop_length=1, fragment_frames=40)
 def a_batcher(batching: Batching, max_batch: int, max_samples: int = 10**9) -> Batcher[tuple[int, int]]:
     """Of items (number, samples)."""
     grid = GRID if batching is Batching.LANES else None
-    return Batcher(batching, max_batch, max_samples=max_samples, samples=lambda item: item[1], grid=grid)
+    return Batcher(
+        batching, max_batch, max_samples=max_samples, samples=lambda item: item[1], order=lambda item: item[:1], grid=grid
+    )
 
 
 def drain(batcher: Batcher[tuple[int, int]], wait_seconds: float) -> list[Batch[tuple[int, int]]]:
@@ -56,12 +58,15 @@ def test_rules(batching: Batching, max_batch: int, lengths: list[int]) -> None:
     assert sorted(item for batch in batches for item in batch.items) == list(enumerate(lengths))
 
 
-def test_full_batches_leave_in_the_order_in_which_they_filled() -> None:
-    """Items of equal length share a batch though others come between them."""
+def test_what_lines_wait_for_leaves_first() -> None:
+    """Of full batches the one with the earliest clip, whichever came or filled first; equal lengths share a batch though
+    others come between them.
+    """
     batcher = a_batcher(Batching.EQUAL_LENGTH, 3)
-    for number, samples in enumerate([5, 6, 6, 5, 6, 5]):
+    for number, samples in [(7, 4), (6, 4), (8, 4), (1, 6), (2, 6), (0, 5), (4, 6), (3, 5), (5, 5)]:
         batcher.add((number, samples), 0.0)
-    assert [[item[0] for item in batch.items] for batch in drain(batcher, wait_seconds=1.0)] == [[1, 2, 4], [0, 3, 5]]
+    batches = drain(batcher, wait_seconds=1.0)
+    assert [[item[0] for item in batch.items] for batch in batches] == [[0, 3, 5], [1, 2, 4], [7, 6, 8]]
 
 
 def test_long_items_fill_a_batch_by_themselves() -> None:
@@ -92,4 +97,4 @@ def test_the_oldest_leaves_when_it_has_waited_long_enough() -> None:
 def test_lanes_and_their_grid_come_together(batching: Batching, grid: LaneGrid | None) -> None:
     """One without the other is a mistake in the code that calls."""
     with pytest.raises(ValueError, match="grid"):
-        Batcher(batching, 4, max_samples=10, samples=len, grid=grid)
+        Batcher(batching, 4, max_samples=10, samples=len, order=lambda _item: (0,), grid=grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -136,3 +137,30 @@ def test_a_call_with_lanes_is_not_waited_for() -> None:
     finish = Encoder(Lost(refuses_late=True)).begin([WAVE], LaneShape(4, 40))
     with pytest.raises(InfrastructureError, match="CUDA error"):
         finish()
+
+
+def test_first_calls_are_alone() -> None:
+    """They import what they need, which in two threads at once may go wrong; later ones wait for nobody."""
+    locked: list[tuple[str, bool]] = []
+
+    class Noting(Envelope):
+        def resample(self, wave: Waveform, sample_rate: int) -> Audio:
+            locked.append(("resample", encoder._first.locked()))
+            return super().resample(wave, sample_rate)
+
+        def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+            locked.append(("encode", encoder._first.locked()))
+            return super().encode_clips(clips)
+
+    encoder = Encoder(Noting())
+    for _ in range(2):
+        wave = encoder.resample(WAVE, 8000)
+        encoder.begin([Utterance(wave)], None)()
+    assert locked == [("resample", True), ("encode", True), ("resample", False), ("encode", False)]
+
+
+def test_a_full_disk_keeps_its_name() -> None:
+    """Whoever writes the lines tells of it, as of any other full disk."""
+    with pytest.raises(OSError, match="No space left") as caught:
+        Encoder(Failing(OSError(errno.ENOSPC, "No space left on device"))).begin([Utterance(WAVE)], None)()
+    assert caught.value.errno == errno.ENOSPC

@@ -41,6 +41,7 @@ def a_feed(
         max_batch,
         max_samples=10**9,
         samples=lambda piece: piece.size,
+        order=lambda _piece: (0,),
         grid=LaneGrid(lanes=max_batch, sample_rate=10, hop_length=1, fragment_frames=40) if lanes else None,
     )
     return Feed(
