@@ -51,9 +51,10 @@ def clips(seed: int) -> list[Utterance]:
     return [Utterance(wave(pcm(int(n), 997 * (seed + lane)))) for lane, n in enumerate(lengths)]
 
 
-def test_company_changes_nothing(options):
-    """Order, lane, neighbours and empty lanes: both kinds of tokens have the same bits on a GPU too."""
-    backend = FACTORY.load(options, "cuda")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_company_changes_nothing(options, precision):
+    """Order, lane, neighbours and empty lanes: both kinds of tokens have the same bits on a GPU too, in any precision."""
+    backend = FACTORY.load({**options, "precision": precision}, "cuda")
     check_company(lambda some: backend.encode_lanes(some, SHAPE)(), clips(0), clips(100))
 
 
@@ -67,11 +68,12 @@ def test_lanes_are_the_single_clips_but_for_rounding(options):
         assert equal.mean() > 0.98
 
 
-def test_a_call_begins_without_waiting(options):
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_a_call_begins_without_waiting(options, precision):
     """In this mode torch fails where the host would wait for the device."""
     import torch
 
-    backend = FACTORY.load(options, "cuda")
+    backend = FACTORY.load({**options, "precision": precision}, "cuda")
     expected = backend.encode_lanes(clips(0), SHAPE)()
     torch.cuda.set_sync_debug_mode("error")
     try:

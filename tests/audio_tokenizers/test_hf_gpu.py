@@ -41,8 +41,10 @@ def shape_of(backend) -> LaneShape:
     return LaneShape(LANES, max(map(len, clips(backend, 0))))
 
 
-def test_company_changes_nothing(backend):
-    """Order, lane, neighbours and empty lanes: the codes have the same bits on a GPU too."""
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_company_changes_nothing(options, precision):
+    """Order, lane, neighbours and empty lanes: the codes have the same bits on a GPU too, in any precision."""
+    backend = FACTORY.load({**options, "precision": precision}, "cuda")
 
     def encode(waves):
         return [{"tokens": codes} for codes in backend.encode_lanes(waves, shape_of(backend))()]
@@ -59,8 +61,23 @@ def test_lanes_are_the_single_clips_but_for_rounding(backend):
     assert equal.mean() > 0.98
 
 
-def test_a_call_begins_without_waiting(backend):
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_another_precision_is_near(options, backend, precision):
+    """Most first codes are those of float32; EnCodec's tiny encoder says almost the same of all that it hears."""
+    other = FACTORY.load({**options, "precision": precision}, "cuda")
+    exact, near = (loaded.encode_lanes(clips(loaded, 0), shape_of(loaded))() for loaded in (backend, other))
+    equal = np.concatenate([a == b for a, b in zip(near, exact, strict=True)], axis=1).mean(axis=1)
+    codec = backend.info.recipe["codec"]
+    print(
+        f"{codec}: equal codes, {precision} and float32: {equal[0]:.3f} in the first codebook, {equal[-1]:.3f} in the last"
+    )
+    assert equal[0] > (0.2 if codec == "encodec" else 0.8)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_a_call_begins_without_waiting(options, precision):
     """In this mode torch fails where the host would wait for the device."""
+    backend = FACTORY.load({**options, "precision": precision}, "cuda")
     shape = shape_of(backend)
     expected = backend.encode_lanes(clips(backend, 0), shape)()
     torch.cuda.set_sync_debug_mode("error")

@@ -60,8 +60,10 @@ def clips(seed: int) -> list[np.ndarray]:
     return [speech_like(int(samples), seed=seed + number) for number, samples in enumerate(lengths)]
 
 
-def test_company_changes_nothing(backend):
-    """Order, lane, neighbours and empty lanes: the codes have the same bits on a GPU too."""
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_company_changes_nothing(options, precision):
+    """Order, lane, neighbours and empty lanes: the codes have the same bits on a GPU too, in any precision."""
+    backend = FACTORY.load({**options, "precision": precision}, "cuda")
 
     def encode(waves):
         return [{"tokens": codes} for codes in backend.encode_lanes(waves, SHAPE)()]
@@ -77,10 +79,24 @@ def test_lanes_are_the_single_clips_but_for_rounding(backend):
     assert equal.mean() > 0.98
 
 
-def test_a_call_begins_without_waiting(backend):
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_another_precision_is_near(options, backend, precision):
+    """Most first codes are those of float32, in lanes and alone."""
+    other = FACTORY.load({**options, "precision": precision}, "cuda")
+    exact, near = (loaded.encode_lanes(clips(0), SHAPE)() for loaded in (backend, other))
+    alone = [other.encode([wave])[0] for wave in clips(0)]
+    for name, found in (("float32", exact), ("alone", alone)):
+        equal = np.concatenate([a == b for a, b in zip(near, found, strict=True)], axis=1).mean(axis=1)
+        print(f"equal codes, {precision} and {name}: {equal[0]:.3f} in the first codebook, {equal[-1]:.3f} in the last")
+        assert equal[0] > 0.8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_a_call_begins_without_waiting(options, precision):
     """In this mode torch fails where the host would wait for the device."""
     import torch
 
+    backend = FACTORY.load({**options, "precision": precision}, "cuda")
     expected = backend.encode_lanes(clips(0), SHAPE)()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -283,12 +283,14 @@ def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(mode
     assert describe(moved, raw_codes=True, shifted_ids=True).recipe == recipe
     changed = {
         "tf32": describe(model, tf32=True).recipe,
-        "device": describe(model, "cuda:1").recipe,
         "dither": describe(model, dither=1).recipe,
         "energy_norm": describe(model, energy_norm=False).recipe,
     }
     for key, value in changed.items():
         assert {name for name in recipe if recipe[name] != value[name]} == {key}
+    gpu = describe(model, "cuda:1").recipe
+    assert {name for name in recipe if recipe[name] != gpu.get(name)} == {"device", "vq06_device", "lanes", "onnxruntime"}
+    assert set(gpu) - set(recipe) == {"vq06_rows_per_product", "windows_per_product", "s3tokenizer"}
     trimmed = describe(model, trim=True).recipe
     assert trimmed["trim"] is True
     assert "librosa" in set(trimmed) - set(recipe)

@@ -113,26 +113,6 @@ def test_a_clip_has_the_same_bits_in_any_company(network, clips, alone, lanes, t
         assert all(torch.equal(frames, alone[n]) for frames, n in zip(found, pair, strict=True))
 
 
-def test_steps_of_a_fixed_number_of_lanes_give_the_same(network, clips, alone):
-    """What a GPU gets: lanes without a clip are zeros, and change nothing."""
-    encoder = ChunkEncoder(network, "cpu", 8)
-    encoder._fixed_shapes = True
-    shapes = set()
-    real = encoder._encoder.forward
-
-    def watch(window, caches):
-        shapes.add(window.shape[0])
-        return real(window, caches)
-
-    encoder._encoder.forward = watch
-    try:
-        found = encoder.encode(clips)
-    finally:
-        del encoder._encoder.forward
-    assert shapes == {8}
-    assert all(torch.equal(frames, expected) for frames, expected in zip(found, alone, strict=True))
-
-
 @pytest.mark.parametrize("cuts", [[4], [8, 12], [0, 4, 4, 8], [16, 32]])
 def test_a_stream_has_the_bits_of_the_whole_clip(network, clips, alone, cuts):
     """The state carries all that a cut would lose."""
@@ -164,9 +144,9 @@ def test_clips_longer_than_any_before_get_their_positions(network):
     torch.set_num_threads(1)
     clip = torch.randn(1100, FEATURES, generator=torch.Generator().manual_seed(1))
     encoder, fresh = ChunkEncoder(network, "cpu", 1), ChunkEncoder(network, "cpu", 1)
-    embedded = fresh._embed(clip, 0)
-    assert torch.equal(encoder._embed(clip[1060:], 1060), embedded[1060:])
-    assert torch.equal(encoder._embed(clip[:30], 0), embedded[:30])
+    embedded = fresh.embed(clip, 0)
+    assert torch.equal(encoder.embed(clip[1060:], 1060), embedded[1060:])
+    assert torch.equal(encoder.embed(clip[:30], 0), embedded[:30])
 
 
 def test_products_get_rows_in_sixteens(network):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from support import golden_audio
@@ -29,16 +31,23 @@ def clips() -> list[Utterance]:
 
 
 def test_a_clip_has_the_same_bits_in_any_company(options, backend):
-    """Steps of always as many lanes give the same features alone, in a batch, in reverse, and from another loaded copy."""
+    """Tiles of always as many windows give the same features in any place, and so does another loaded copy."""
     import torch
 
-    features = [backend._frontend.features(clip.wave) for clip in clips()]
+    windows = backend._halves._windows
+    embedded = [backend._embedded(clip.wave) for clip in clips()]
+
+    def frames(order: list[int]) -> dict[int, torch.Tensor]:
+        steps = [-(-len(embedded[number]) // 4) * 4 for number in order]
+        flat = torch.cat(list(windows.hidden_states([embedded[number] for number in order]))).flatten(0, 1)
+        parts = flat[: sum(steps)].split_with_sizes(steps)
+        return {number: part[: len(embedded[number])] for number, part in zip(order, parts, strict=True)}
+
     with torch.inference_mode():
-        together = backend._encoder.encode(features)
-        backwards = backend._encoder.encode(features[::-1])[::-1]
-        for number, frames in enumerate(features):
-            assert torch.equal(backend._encoder.encode([frames])[0], together[number])
-            assert torch.equal(backwards[number], together[number])
+        together, backwards = frames([*range(len(embedded))]), frames([*reversed(range(len(embedded)))])
+        for number, expected in together.items():
+            assert torch.equal(backwards[number], expected)
+            assert torch.equal(frames([number])[number], expected)
     fresh = FACTORY.load(options, "cuda:0").encode_clips(clips())
     for values, again in zip(backend.encode_clips(clips()), fresh, strict=True):
         assert np.array_equal(values["tokens"], again["tokens"])
@@ -48,4 +57,29 @@ def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, backend):
     """Other kernels round otherwise, which flips a code here and there; a wrong path would agree on few."""
     cpu = FACTORY.load(options, "cpu").encode_clips(clips())
     equal = [np.mean(a["tokens"] == b["tokens"]) for a, b in zip(backend.encode_clips(clips()), cpu, strict=True)]
+    print(f"equal tokens, GPU and CPU: {np.mean(equal):.5f}")
     assert np.mean(equal) > 0.98
+
+
+def test_the_host_waits_twice(backend):
+    """Once for each half's codes of a whole batch."""
+    import torch
+
+    backend.encode_clips(clips())
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            backend.encode_clips(clips())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len([wait for wait in waits if "synchronizing" in str(wait.message)]) <= 2
+
+
+def test_streams_work(backend):
+    """Step by step and alone, with the codes of the whole clip but for rounding."""
+    wave = clips()[6].wave
+    pieces = [wave[start : start + 9000] for start in range(0, len(wave), 9000)]
+    found = [backend.stream(piece, "live", is_final=number == len(pieces) - 1) for number, piece in enumerate(pieces)]
+    whole = backend._halves.codes([wave])[0][0]
+    assert np.mean(np.concatenate(found) == whole) > 0.95

@@ -28,9 +28,17 @@ from audio_tokenizers.cosyvoice_s3_files import find_onnx
 from audio_tokenizers.cosyvoice_s3_model import TorchEncoder, rows_per_product
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
-from audio_tokenizers.options import DTYPES, PRECISION_OPTION, TF32_OPTION, model_path_of, precision_of, precision_recipe
+from audio_tokenizers.options import (
+    DTYPES,
+    PRECISION_OPTION,
+    TF32_OPTION,
+    Precision,
+    model_path_of,
+    precision_of,
+    precision_recipe,
+)
 from audio_tokenizers.resampling import torchaudio_resample
-from audio_tokenizers.s3_onnx import Mel, OnnxEncoder, log_mel, read_variant
+from audio_tokenizers.s3_onnx import OnnxEncoder, log_mel, read_variant
 from audio_tokenizers.torch_device import (
     check_device_name,
     fix_arithmetic,
@@ -58,22 +66,21 @@ Tokens = npt.NDArray[np.integer[Any]]
 class CosyVoiceS3:
     """The loaded tokenizer on one device."""
 
-    def __init__(self, info: BackendInfo, onnx: str, device: str) -> None:
+    def __init__(self, info: BackendInfo, onnx: str, device: str, precision: Precision) -> None:
         self.info = info
         self._device = device
         self._tf32 = bool(info.recipe["tf32"])
         path = find_onnx(onnx)
-        self._tokens: Callable[[Sequence[Mel]], list[Tokens]]
+        self._tokens: Callable[[Sequence[Waveform]], list[Tokens]]
         if info.recipe["engine"] == "torch":
             require_device(device)
-            narrow = "precision" in info.recipe
-            if narrow:
+            if precision == "bf16":
                 require_bfloat16(device)
             variant = read_variant(path)
-            self._tokens = on_device(device, lambda: TorchEncoder(path, variant, device, bfloat16=narrow)).encode
+            self._tokens = on_device(device, lambda: TorchEncoder(path, variant, device, precision)).encode
         else:
             encoder = OnnxEncoder(path, device, tf32=self._tf32)
-            self._tokens = lambda mels: [encoder.encode(mel) for mel in mels]
+            self._tokens = lambda waves: [encoder.encode(log_mel(wave)) for wave in waves]
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
         """By torchaudio's default filter, as upstream's tool."""
@@ -88,7 +95,7 @@ class CosyVoiceS3:
     def _encode(self, pieces: Sequence[Waveform]) -> list[Tokens]:
         """float32 [samples] of at most 30 s each -> the tokens of each."""
         fix_arithmetic(tf32=self._tf32)
-        return self._tokens([log_mel(piece) for piece in pieces])
+        return self._tokens(pieces)
 
 
 def _pieces(wave: Audio) -> list[Waveform]:
@@ -150,7 +157,7 @@ class CosyVoiceS3Factory:
                 "tf32": precision == "tf32",
                 **({"attention": "eager", "rows_per_product": rows_per_product(device)} if batched else {}),
                 "resampler": "torchaudio.transforms.Resample",
-                "mel": "openai-whisper, 128, of each piece",
+                "mel": "openai-whisper, 128, of each piece" + (", on the GPU" if batched and device != "cpu" else ""),
                 "piece_samples": PIECE_SAMPLES,
                 "shortest_piece": SHORTEST_PIECE,
                 "device": device.partition(":")[0],
@@ -161,7 +168,7 @@ class CosyVoiceS3Factory:
 
     def load(self, options: Options, device: str) -> CosyVoiceS3:
         """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
-        return CosyVoiceS3(self.describe(options, device), str(options["model_path"]), device)
+        return CosyVoiceS3(self.describe(options, device), str(options["model_path"]), device, precision_of(options))
 
 
 def _versions(*, batched: bool, device: str) -> dict[str, str]:

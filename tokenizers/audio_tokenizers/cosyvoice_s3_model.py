@@ -5,20 +5,27 @@ its longest clip and masks the rest, which moves hidden states by some 1e-5, for
 order; a token that stands near a border moves with them. Here nothing is padded. The tokens of all clips stand one behind
 the other; what mixes tokens (convolutions, attention) runs clip by clip, and what does not runs in tiles of always as many
 rows, so that each product has the shape that it would have if the clip were alone.
+
+On a GPU the host waits for nothing but the tokens: waveforms go over from pinned memory, many at a time, and their mels are
+made there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.s3_onnx import Mel, S3Variant
+from audio_tokenizers.options import Precision
+from audio_tokenizers.s3_mel import LogMel
+from audio_tokenizers.s3_onnx import MEL_HOP, S3Variant
+from audio_tokenizers.torch_device import fix_arithmetic
 from audio_tokenizers.weights import Naming, Weights
 
 if TYPE_CHECKING:
@@ -30,6 +37,8 @@ HEAD = 64
 """Channels of an attention head, in every Whisper."""
 MOST_ROWS = 16384
 """Tokens that pass through the layers at once: under 1 GB of activations, and over five minutes of audio."""
+Tokens = npt.NDArray[np.integer[Any]]
+"""integers [tokens]."""
 MODEL = Naming(parts=("encoder", "quantizer"))
 BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.")
 
@@ -43,10 +52,13 @@ def rows_per_product(device: str) -> int:
 class TorchEncoder:
     """An S3 tokenizer on one device, for many pieces at a time."""
 
-    def __init__(self, path: Path, variant: S3Variant, device: str, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self, path: Path, variant: S3Variant, device: str, precision: Precision = "fp32", *, batch_axis: bool = True
+    ) -> None:
         """Read the weights in the ONNX file at `path`. Raises ModelFilesError unless they are just those of `variant`.
 
-        `bfloat16`: all but the first convolution and the quantizer computes in it.
+        The mel, the first convolution and the quantizer are never in bfloat16. `batch_axis`: whether the mel is made of
+        [1, samples], as CosyVoice has it, or of [samples], as Step-Audio.
         """
         import torch
 
@@ -54,43 +66,62 @@ class TorchEncoder:
         self._rows = rows_per_product(device)
         model = _load(path, variant).to(device)
         self._encoder = model.encoder
-        self._dtype = torch.bfloat16 if bfloat16 else torch.float32
-        if bfloat16:
+        self._log_mel = LogMel(device)
+        self._batch_axis = batch_axis
+        self._tf32 = precision == "tf32"
+        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        if precision == "bf16":
             _narrow(model.encoder)
         self._quantizer = model.quantizer
         self._rotation = model.encoder.freqs_cis.to(device) if variant.version == "v2" else None
 
-    def encode(self, mels: Sequence[Mel]) -> list[npt.NDArray[np.integer[Any]]]:
-        """float32 [128, frames] of pieces of at most 30 s, in any number and lengths -> integers [tokens] of each."""
+    def encode(self, waves: Sequence[Waveform]) -> list[Tokens]:
+        """float32 [samples] of pieces of 201 samples to 30 s at 16 kHz, in any number and lengths -> the tokens of each."""
+        return self.begin(waves)()
+
+    def begin(self, waves: Sequence[Waveform]) -> Callable[[], list[Tokens]]:
+        """Begin to `encode`. Returns before a GPU has done it; what is returned waits for the tokens."""
         import torch
 
-        codes: list[npt.NDArray[np.integer[Any]]] = []
+        codes: list[torch.Tensor] = []
+        counts: list[int] = []
         with torch.inference_mode():
-            for hidden, lengths in self.hidden_states(mels):
-                indices = self._in_tiles(self._quantize, hidden)[0].cpu().numpy()
-                codes += np.split(indices, np.cumsum(lengths)[:-1])
-        return codes
+            for group in _groups(waves):
+                hidden, lengths = self.hidden_states(self._on_device(group))
+                codes += self._in_tiles(self._quantize, hidden)
+                counts += lengths
+            found = torch.cat(codes) if codes else None
+        return lambda: [] if found is None else np.split(found.cpu().numpy(), np.cumsum(counts)[:-1])
 
-    def hidden_states(self, mels: Sequence[Mel]) -> Iterator[tuple[torch.Tensor, list[int]]]:
-        """What is quantized: floats [rows, width] of some pieces, one behind the other, and how many rows each has."""
+    def _on_device(self, group: Sequence[Waveform]) -> list[torch.Tensor]:
+        """One copy for all, for which nobody waits."""
         import torch
 
-        for group in _groups(mels):
-            parts = [self._subsampled(mel) for mel in group]
-            lengths = [part.shape[0] for part in parts]
-            rows = torch.cat(parts)
-            del parts
-            for block in self._encoder.blocks:
-                rows = self._block(block, rows, lengths)
-            yield rows, lengths
+        whole = torch.empty(sum(map(len, group)), pin_memory=self._device.startswith("cuda"))
+        np.concatenate(group, out=whole.numpy())
+        return list(whole.to(self._device, non_blocking=True).split_with_sizes([len(wave) for wave in group]))
 
-    def _subsampled(self, mel: Mel) -> torch.Tensor:
+    def hidden_states(self, waves: Iterable[torch.Tensor]) -> tuple[torch.Tensor, list[int]]:
+        """What is quantized, of waveforms on the device: floats [rows, width], one behind the other, and each one's rows."""
+        import torch
+
+        fix_arithmetic(tf32=False)
+        mels = [self._log_mel(wave[None] if self._batch_axis else wave) for wave in waves]
+        fix_arithmetic(tf32=self._tf32)
+        parts = [self._subsampled(mel.reshape(mel.shape[-2:])) for mel in mels]
+        del mels
+        lengths = [part.shape[0] for part in parts]
+        rows = torch.cat(parts)
+        del parts
+        for block in self._encoder.blocks:
+            rows = self._block(block, rows, lengths)
+        return rows, lengths
+
+    def _subsampled(self, mel: torch.Tensor) -> torch.Tensor:
         """float32 [128, frames] -> floats [tokens, width], of one piece."""
         import torch
 
-        # A copy, in memory as aligned as all of torch's own: MKL's sums may depend on that.
-        frames = torch.tensor(mel, device=self._device)[None]
-        frames = torch.nn.functional.gelu(self._encoder.conv1(frames).to(self._dtype))
+        frames = torch.nn.functional.gelu(self._encoder.conv1(mel[None]).to(self._dtype))
         rows = torch.nn.functional.gelu(self._encoder.conv2(frames))[0].T.contiguous()
         if self._rotation is None:
             rows += self._encoder.positional_embedding[: rows.shape[0]]
@@ -159,17 +190,17 @@ def _narrow(encoder: Any) -> None:  # noqa: ANN401 - no types
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def _groups(mels: Sequence[Mel]) -> Iterator[list[Mel]]:
+def _groups(waves: Sequence[Waveform]) -> Iterator[list[Waveform]]:
     """Pieces in order, as many at a time as MOST_ROWS allows."""
-    group: list[Mel] = []
-    frames = 0
-    for mel in mels:
+    group: list[Waveform] = []
+    samples = 0
+    for wave in waves:
         # A token comes from two frames or four.
-        if group and frames + mel.shape[1] > 2 * MOST_ROWS:
+        if group and samples + len(wave) > 2 * MOST_ROWS * MEL_HOP:
             yield group
-            group, frames = [], 0
-        group.append(mel)
-        frames += mel.shape[1]
+            group, samples = [], 0
+        group.append(wave)
+        samples += len(wave)
     if group:
         yield group
 
@@ -214,7 +245,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ModelFilesError(
-            f"{path}: expected the initializers of the published file, found others ({reason}): download it again, or "
-            "take `engine: onnx`, which runs any graph"
+            f"{path}: expected the initializers of the published file, found others ({reason}): download it again, or, "
+            "of cosyvoice_s3, take `engine: onnx`, which runs any graph"
         ) from None
     return state

@@ -21,7 +21,7 @@ from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError
 from audio_tokenizers.model_files import check_whole
 
-__all__ = ["MELS", "MEL_HOP", "OnnxEncoder", "S3Variant", "log_mel", "read_variant"]
+__all__ = ["MELS", "MEL_HOP", "OnnxEncoder", "S3Variant", "is_known_to_torch", "log_mel", "read_variant"]
 
 MELS = 128
 MEL_HOP = 160
@@ -33,6 +33,8 @@ LAYERS = 6
 """Of v1 and v2; v3 has 12."""
 IR_VERSION_FIRST = 0x08
 """What an ONNX model begins with: field 1, an integer."""
+FIRST_WEIGHTS = ("onnx::Conv_1519", "encoders.conv1.weight", "onnx::Conv_2216")
+"""The names by which s3tokenizer's loader knows the first convolution of the published files."""
 EXPECTED = "expected speech_tokenizer_v1.onnx or speech_tokenizer_v2.onnx of CosyVoice"
 
 Mel = npt.NDArray[np.float32]
@@ -51,6 +53,16 @@ class S3Variant:
 
 def read_variant(path: Path) -> S3Variant:
     """Which S3 tokenizer the ONNX file at `path` holds. Raises ModelFilesError if it is missing, cut or something else."""
+    return _recognise(_open_graph(path), path)
+
+
+def is_known_to_torch(path: Path) -> bool:
+    """Whether s3tokenizer can read the weights in the file: another export of the same graph has other names."""
+    shapes = _open_graph(path).shapes
+    return any(name in shapes for name in FIRST_WEIGHTS)
+
+
+def _open_graph(path: Path) -> _Graph:
     if not path.is_file():
         raise ModelFilesError(f"{path}: missing: {EXPECTED}")
     check_whole(path)
@@ -58,14 +70,13 @@ def read_variant(path: Path) -> S3Variant:
         # Not closed: an error's traceback may hold slices of it.
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
-        graph = _read_graph(data)
+        return _read_graph(data)
     except _CutError:
         raise ModelFilesError(
             f"{path}: cut after {len(data)} bytes, what it announces does not fit in: download it again"
         ) from None
     except ValueError:
         raise ModelFilesError(f"{path}: {EXPECTED}, found no ONNX model (it begins with {bytes(data[:8])!r})") from None
-    return _recognise(graph, path)
 
 
 def _recognise(graph: _Graph, path: Path) -> S3Variant:

@@ -2,72 +2,61 @@
 
 The reference is StepAudioTokenizer of github.com/stepfun-ai/Step-Audio-EditX (tokenizer.py; Step-Audio's computes the
 same). vq02 is the nearest of 1024 centres to the output of a streaming Paraformer's encoder; vq06 is a 25 Hz S3 tokenizer on
-pieces of 30 s. Here vq02 goes over a batch of clips on the device while onnxruntime makes vq06 of the same clips on the CPU.
+pieces of 30 s. Here vq02 goes over a batch of clips on the device while vq06 is made of the same clips: by onnxruntime on a
+CPU, by torch on a GPU.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
+from audio_tokenizers.base import BackendInfo, Batching, Options, Scalar, Utterance, Values, Waveform
+from audio_tokenizers.cosyvoice_s3_model import TorchEncoder, rows_per_product
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
-from audio_tokenizers.options import TF32_OPTION, model_path_of, precision_of, switch
+from audio_tokenizers.options import TF32_OPTION
 from audio_tokenizers.resampling import torchaudio_resample
-from audio_tokenizers.s3_onnx import MELS, OnnxEncoder
-from audio_tokenizers.step_audio_files import (
-    CLUSTERS,
-    VQ06_CODES,
-    Checkpoint,
-    open_checkpoint,
-    read_centres,
-    read_cmvn,
-)
+from audio_tokenizers.s3_onnx import MELS, OnnxEncoder, is_known_to_torch, read_variant
+from audio_tokenizers.step_audio_files import CLUSTERS, Checkpoint, open_checkpoint, read_centres, read_cmvn
 from audio_tokenizers.step_audio_frontend import (
     CHUNK_SAMPLES,
     CONTEXT_SAMPLES,
+    PIECE_SAMPLES,
     SAMPLE_RATE,
+    SHORTEST_PIECE,
     Frontend,
     normalize_energy,
+    pieces_of,
     trim_silence,
 )
-from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, package_versions, require_device
+from audio_tokenizers.step_audio_options import FIRST_ID, GROUP_SAMPLES, WINDOWS, Choices, check_options, fields_of, versions
+from audio_tokenizers.torch_device import check_device_name, fix_arithmetic, on_device, require_device
 from audio_tokenizers.weights import Naming, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from audio_tokenizers.step_audio_encoder import State
+    from audio_tokenizers.step_audio_encoder import Network, State
+    from audio_tokenizers.step_audio_halves import Halves
 
 __all__ = ["FACTORY", "StepAudio", "StepAudioFactory", "merge"]
 
-PACKAGES = ("torch", "torchaudio", "openai-whisper")
 LANES = 32
 """Clips of one step of vq02. On a GPU each step has as many, so they are part of the recipe there."""
-PIECE_SAMPLES = 480_000
-SHORTEST_PIECE = 480
-"""vq06: what is left of a clip behind its last 30 s is dropped below this."""
 SHORTEST_CLIP = 1440
 """The fewest samples with one group: 2 codes of vq02 (1360) and 3 of vq06 (1440)."""
-GROUP_SAMPLES = 1920
-"""120 ms: 2 codes of vq02 and 3 of vq06."""
-FIRST_ID = 65536
-"""Of vq02 in the vocabulary of StepFun's language models."""
 ENCODER = Naming(parts=("encoder",), unneeded=r"(decoder|predictor)\.")
 """Of the speech recogniser; FunASR's own loader opens what its trainer wraps a state dict in, and so does this."""
 CENTRES_BLOCK = 64
-NO_BF16 = "vq02 keeps a memory from step to step, and its steps are too small to be faster"
 
 Vq = npt.NDArray[np.int16]
 """int16 [codes]."""
@@ -78,19 +67,6 @@ def merge(vq02: Vq, vq06: Vq) -> Vq:
     groups = min(len(vq02) // 2, len(vq06) // 3)
     pairs, triples = vq02[: 2 * groups].reshape(groups, 2), vq06[: 3 * groups].reshape(groups, 3)
     return np.concatenate((pairs, triples + np.int16(CLUSTERS)), axis=1).reshape(-1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Choices:
-    """The options, checked."""
-
-    model_path: str
-    trim: bool
-    energy_norm: bool
-    raw_codes: bool
-    shifted_ids: bool
-    dither: float
-    tf32: bool
 
 
 class _Session:
@@ -106,9 +82,9 @@ class _Session:
 
 
 class StepAudio:
-    """The loaded tokenizer: vq02 on one device, vq06 on the CPU."""
+    """The loaded tokenizer: vq02 on one device, vq06 there or on the CPU, as the recipe says."""
 
-    def __init__(self, info: BackendInfo, checkpoint: Checkpoint, choices: _Choices, device: str) -> None:
+    def __init__(self, info: BackendInfo, checkpoint: Checkpoint, choices: Choices, device: str) -> None:
         self.info = info
         self._choices = choices
         self._device = device
@@ -127,10 +103,32 @@ class StepAudio:
         self._encoder = ChunkEncoder(network, self._device, LANES)
         self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
         self._centres = torch.from_numpy(read_centres(checkpoint))
-        self._onnx = OnnxEncoder(checkpoint.onnx, "cpu")
-        # Each onnxruntime call has one thread. Beside a GPU the cores have nothing else to do; on the CPU they are torch's.
+        # Each call in a thread has one thread. Beside a GPU the cores have nothing else to do; on the CPU they are torch's.
         workers = 1 if self._device == "cpu" else len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vq06")
+        if self.info.recipe["vq06_device"] == "cpu":
+            self._onnx = OnnxEncoder(checkpoint.onnx, "cpu")
+        self._halves = self._load_halves(checkpoint, network) if "windows_per_product" in self.info.recipe else None
+
+    def _load_halves(self, checkpoint: Checkpoint, network: Network) -> Halves:
+        """What encodes whole clips on a GPU."""
+        from audio_tokenizers.step_audio_halves import Halves
+        from audio_tokenizers.step_audio_windows import WindowEncoder
+
+        vq06: TorchEncoder | Callable[[Waveform], Vq] = self._vq06
+        if self.info.recipe["vq06_device"] != "cpu":
+            variant, precision = read_variant(checkpoint.onnx), self._choices.precision
+            vq06 = TorchEncoder(checkpoint.onnx, variant, self._device, precision, batch_axis=False)
+        windows = WindowEncoder(network, self._centres, self._device)
+        # The noise of dither comes from a generator that threads share.
+        in_turn = bool(self._choices.dither)
+        return Halves(windows, self._embedded, vq06, self._pool, in_turn=in_turn, tf32=self._choices.tf32)
+
+    def _embedded(self, wave: Waveform) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            return self._encoder.embed(self._frontend.features(wave))
 
     def resample(self, wave: Waveform, sample_rate: int) -> Waveform:
         """float32 [samples] at `sample_rate` -> float32 [samples] at 16 kHz, by torchaudio's default filter."""
@@ -153,8 +151,9 @@ class StepAudio:
     def stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
         """The codes of vq02 that `piece`, the next samples of the clip `session_id`, makes complete: 4 per 240 ms.
 
-        All pieces' codes together are those of the whole clip, however it was cut. float32 [samples] at 16 kHz, taken as
-        they are: energy normalisation and trimming would have to know the whole clip. `is_final` ends the session.
+        All pieces' codes together are those of the whole clip, however it was cut, but for rounding on a GPU, where whole
+        clips take another way. float32 [samples] at 16 kHz, taken as they are: energy normalisation and trimming would have
+        to know the whole clip. `is_final` ends the session.
         """
         if self._choices.dither:
             raise UsageError("dither: its noise is seeded by the whole clip, which a stream has not seen: expected 0")
@@ -181,6 +180,8 @@ class StepAudio:
 
     def _codes(self, waves: Sequence[Waveform]) -> list[tuple[Vq, Vq]]:
         waves = on_device("cpu", lambda: [self._prepare(wave) for wave in waves])
+        if (halves := self._halves) is not None:
+            return on_device(self._device, lambda: halves.codes(waves))
         futures = [self._pool.submit(on_device, "cpu", functools.partial(self._vq06, wave)) for wave in waves]
         try:
             vq02 = on_device(self._device, lambda: self._vq02(waves))
@@ -213,12 +214,8 @@ class StepAudio:
         return np.concatenate(codes) if codes else np.zeros(0, np.int16)
 
     def _vq06(self, wave: Waveform) -> Vq:
-        codes = [np.zeros(0, np.int16)]
-        for start in range(0, len(wave), PIECE_SAMPLES):
-            piece = wave[start : start + PIECE_SAMPLES]
-            if len(piece) >= SHORTEST_PIECE:
-                codes.append(self._onnx.encode(_log_mel(piece)).astype(np.int16))
-        return np.concatenate(codes)
+        codes = [self._onnx.encode(_log_mel(piece)).astype(np.int16) for piece in pieces_of(wave)]
+        return np.concatenate([np.zeros(0, np.int16), *codes])
 
     def _values(self, vq02: Vq, vq06: Vq) -> Values:
         tokens = merge(vq02, vq06)
@@ -264,8 +261,8 @@ class StepAudioFactory:
         info, checkpoint, choices = self._describe(options, device)
         return StepAudio(info, checkpoint, choices, device)
 
-    def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint, _Choices]:
-        choices = _check_options(options)
+    def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint, Choices]:
+        choices = check_options(options)
         check_device_name(device)
         checkpoint = open_checkpoint(choices.model_path)
         config = json.dumps(checkpoint.config, sort_keys=True, default=str).encode()
@@ -273,7 +270,7 @@ class StepAudioFactory:
             name=self.name,
             sample_rate=SAMPLE_RATE,
             hop_length=GROUP_SAMPLES // 5,
-            fields=_fields(choices),
+            fields=fields_of(choices),
             mono="mean",
             # A trimmed clip has at least 4560 samples, most of them zeros if need be.
             min_samples=1 if choices.trim else SHORTEST_CLIP,
@@ -290,56 +287,28 @@ class StepAudioFactory:
                 "trim": choices.trim,
                 "dither": choices.dither,
                 "vq06_pieces": f"{PIECE_SAMPLES} samples, none under {SHORTEST_PIECE}",
-                "vq06_device": "cpu",
-                "lanes": LANES,
+                **_shapes(checkpoint, device),
                 "tf32": choices.tf32,
                 "device": device.partition(":")[0],
-                **_versions(choices),
+                **versions(choices, onnx=not _in_torch(checkpoint, device)),
             },
         )
         return info, checkpoint, choices
 
 
-def _versions(choices: _Choices) -> dict[str, str]:
-    # The distribution for GPUs has another name and the same module, and runs on a CPU too.
-    names = ("onnxruntime", "onnxruntime-gpu")
-    installed = [name for name in names if any(importlib.metadata.distributions(name=name))]
-    trimming = ["librosa"] if choices.trim else []
-    return package_versions((*PACKAGES, (installed or names)[0], *trimming), "step_audio")
+def _in_torch(checkpoint: Checkpoint, device: str) -> bool:
+    """Whether vq06 goes beside vq02 on a GPU; what torch cannot read stays in onnxruntime."""
+    return device.startswith("cuda") and is_known_to_torch(checkpoint.onnx)
 
 
-def _check_options(options: Options) -> _Choices:
-    dither = options["dither"]
-    if not isinstance(dither, (int, float)) or isinstance(dither, bool) or not 0 <= dither < 32768:
-        raise UsageError(f"dither: expected a number from 0 (none) on, such as upstream's 1, found {dither!r}")
-    switches = {name: switch(options, name) for name in ("trim", "energy_norm", "raw_codes", "shifted_ids")}
-    tf32 = precision_of(options, NO_BF16) == "tf32"
-    return _Choices(model_path=model_path_of(options), dither=float(dither), tf32=tf32, **switches)
-
-
-def _fields(choices: _Choices) -> tuple[Field, ...]:
-    def field(name: str, samples_per_item: float, codes: int, *, lowest: int = 0, slack: float) -> Field:
-        return Field(
-            name=name,
-            form="audio_string" if name == "tokens" else "list",
-            lowest=lowest,
-            codebook_size=codes,
-            # Trimming cuts and pads: nothing is known of the length then.
-            samples_per_item=None if choices.trim else samples_per_item,
-            slack=slack,
-        )
-
-    merged, codes = GROUP_SAMPLES / 5, CLUSTERS + VQ06_CODES
-    # A rest of up to 879 samples has no code of vq02, and a group is whole or not there.
-    fields = [field("tokens", merged, codes, slack=5)]
-    if choices.shifted_ids:
-        fields.append(field("token_ids", merged, codes, lowest=FIRST_ID, slack=5))
-    if choices.raw_codes:
-        fields += [
-            field("vq02", GROUP_SAMPLES / 2, CLUSTERS, slack=2),
-            field("vq06", GROUP_SAMPLES / 3, VQ06_CODES, slack=2),
-        ]
-    return tuple(fields)
+def _shapes(checkpoint: Checkpoint, device: str) -> dict[str, Scalar]:
+    """What decides how both halves round."""
+    if not device.startswith("cuda"):
+        return {"vq06_device": "cpu", "lanes": LANES}
+    windows = {"windows_per_product": WINDOWS}
+    if not _in_torch(checkpoint, device):
+        return {"vq06_device": "cpu", **windows}
+    return {"vq06_device": "cuda", "vq06_rows_per_product": rows_per_product(device), **windows}
 
 
 FACTORY = StepAudioFactory()

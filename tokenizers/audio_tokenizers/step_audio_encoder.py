@@ -8,7 +8,7 @@ side; FunASR's own driver takes one at a time, and importing it costs seconds an
 That a clip gets the same bits in any company needs products of matrices whose rows do not depend on how many there are.
 On a CPU that is so once they are a multiple of 4: the last one to three rows, or what a thread gets of them, go through
 another kernel (MKL 2024.2), so they are filled up to 16 with zeros. On a GPU the kernel is chosen by their number: there
-each step has `lanes` clips, of which some are zeros.
+whole clips go through step_audio_windows.py, and only streams, each alone, go step by step.
 """
 
 from __future__ import annotations
@@ -148,7 +148,6 @@ class ChunkEncoder:
         self._layers = len(network.encoder.encoders) + 1
         self._device = device
         self._lanes = lanes
-        self._fixed_shapes = device != "cpu"
         self._positions = _positions(1024)
 
     def encode(self, clips: Sequence[Tensor]) -> list[Tensor]:
@@ -163,7 +162,7 @@ class ChunkEncoder:
     def _encode_side_by_side(self, clips: Sequence[Tensor]) -> list[Tensor]:
         """Of clips in the order of their lengths, longest first."""
         steps = [len(clip) // CHUNK for clip in clips]
-        inputs = [torch.cat((clip.new_zeros(OVERLAP, FEATURES), self._embed(clip, 0))) for clip in clips]
+        inputs = [torch.cat((clip.new_zeros(OVERLAP, FEATURES), self.embed(clip, 0))) for clip in clips]
         outputs: list[list[Tensor]] = [[] for _ in clips]
         caches: Sequence[LayerCache | None] = [None] * self._layers
         leftovers: dict[tuple[int, int], list[int]] = {}
@@ -199,7 +198,7 @@ class ChunkEncoder:
 
         Only the last call for a clip may give frames that are no multiple of CHUNK.
         """
-        inputs = torch.cat((state.overlap, self._embed(features, state.position)[None]), dim=1)
+        inputs = torch.cat((state.overlap, self.embed(features, state.position)[None]), dim=1)
         outputs = [features.new_zeros(0, self._encoder.after_norm.normalized_shape[0])]
         for start in range(0, len(features), CHUNK):
             output, state.caches = self._step(inputs[:, start : start + OVERLAP + CHUNK], state.caches)
@@ -209,17 +208,10 @@ class ChunkEncoder:
         return torch.cat(outputs)
 
     def _step(self, window: Tensor, caches: Sequence[LayerCache | None]) -> tuple[Tensor, Sequence[LayerCache | None]]:
-        clips = len(window)
-        window = window.to(self._device)
-        if not self._fixed_shapes or clips == self._lanes:
-            result: tuple[Tensor, list[LayerCache | None]] = self._encoder(window, caches)
-            return result
-        idle = self._lanes - clips
-        window = torch.cat((window, window.new_zeros(idle, *window.shape[1:])))
-        output, after = self._encoder(window, [_with_idle_lanes(cache, idle) for cache in caches])
-        return output[:clips], [_rows(cache, slice(clips)) for cache in after]
+        result: tuple[Tensor, list[LayerCache | None]] = self._encoder(window.to(self._device), caches)
+        return result
 
-    def _embed(self, features: Tensor, position: int) -> Tensor:
+    def embed(self, features: Tensor, position: int = 0) -> Tensor:
         """Scale, and add the sinusoids of the frames' positions, which count from 1."""
         end = position + len(features)
         if end > len(self._positions):
@@ -258,10 +250,3 @@ def _gather(caches: Sequence[Sequence[LayerCache | None]]) -> list[LayerCache | 
         there = [cache for cache in layer if cache is not None]
         gathered.append((torch.cat([k for k, _ in there]), torch.cat([v for _, v in there])) if there else None)
     return gathered
-
-
-def _with_idle_lanes(cache: LayerCache | None, idle: int) -> LayerCache | None:
-    if cache is None:
-        return None
-    key, value = (torch.cat((part, part.new_zeros(idle, *part.shape[1:]))) for part in cache)
-    return key, value

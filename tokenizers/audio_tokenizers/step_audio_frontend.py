@@ -19,7 +19,18 @@ from audio_tokenizers.base import Waveform
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CHUNK_SAMPLES", "CONTEXT_SAMPLES", "SAMPLE_RATE", "Frontend", "frame_count", "normalize_energy", "trim_silence"]
+__all__ = [
+    "CHUNK_SAMPLES",
+    "CONTEXT_SAMPLES",
+    "PIECE_SAMPLES",
+    "SAMPLE_RATE",
+    "SHORTEST_PIECE",
+    "Frontend",
+    "frame_count",
+    "normalize_energy",
+    "pieces_of",
+    "trim_silence",
+]
 
 SAMPLE_RATE = 16000
 HOP = 160
@@ -34,6 +45,9 @@ SHORTEST_REST = 880
 """Samples beyond the last whole chunk from which on FunASR makes frames of them."""
 QUIETEST_PEAK = 0.01
 """Clips below are not amplified any further."""
+PIECE_SAMPLES = 480_000
+SHORTEST_PIECE = 480
+"""vq06: what is left of a clip behind its last 30 s is dropped below this."""
 CONTEXT_SAMPLES = HOP * (STACKED // 2)
 """What a chunk's features need of the samples before it."""
 
@@ -42,6 +56,12 @@ def frame_count(samples: int) -> int:
     """Feature frames of a whole clip, and so its vq02 codes: 16.67 per second, less what the end drops."""
     chunks, rest = divmod(samples, CHUNK_SAMPLES)
     return CHUNK_FRAMES * chunks + (1 + (rest - WINDOW) // (HOP * STRIDE) if rest >= SHORTEST_REST else 0)
+
+
+def pieces_of(wave: Waveform) -> list[Waveform]:
+    """What of a clip vq06 hears at a time."""
+    pieces = [wave[start : start + PIECE_SAMPLES] for start in range(0, len(wave), PIECE_SAMPLES)]
+    return [piece for piece in pieces if len(piece) >= SHORTEST_PIECE]
 
 
 class Frontend:
