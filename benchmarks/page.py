@@ -124,8 +124,8 @@ def _page(cpu: Results, gpu: Results | None) -> str:
             f"The CPU figures are those of `python -m benchmarks.sweep` on {machine['cores']} shared cores of a virtual "
             f"{machine['machine']} machine with other work on it, Python {machine['python']}, libsndfile "
             f"{machine['libsndfile']}. Where it says seconds of CPU, others disturb little; figures by the clock are the "
-            "best of eight, and may be too low. The model is one that costs nothing and has the rates, fragments and lines of "
-            "`higgs`, so that what is left is all that a worker does beside one."
+            "best of eight, and may be too low. The model is one that costs nothing and has the rates, fragments and lines "
+            "of `higgs`, so that what is left is all that a worker does beside one."
         ),
         *_section("On a GPU", _gpu(gpu)),
         *_section("How many cores a GPU wants", _cores(cpu, gpu)),
