@@ -20,7 +20,7 @@ from typing import cast
 import numpy as np
 
 from audio_tokenizers.base import Audio, Backend, Batching, LaneShape, Options, Utterance, Waveform
-from audio_tokenizers.errors import ClipError
+from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.torch_device import fix_arithmetic
 from benchmarks.common import speech
@@ -235,7 +235,11 @@ def measure(
             yield from compare(case.name, DEFAULT_FLAGS, upstream_values(upstream, waves, tf32=True), theirs)
     del upstream
     for precision, more in precisions(factory, device).items():
-        chosen = spec_of(case, {**options, **more}, device, lanes)
+        try:
+            chosen = spec_of(case, {**options, **more}, device, lanes)
+        except UsageError as error:
+            print(f"{case.name}: {error}", file=sys.stderr)
+            continue
         backend = factory.load(chosen.options, device)
         if theirs:
             yield from compare(case.name, precision, encode(chosen, backend, items_of(backend, waves)), theirs)

@@ -18,6 +18,7 @@ from typing import Any
 import soundfile
 
 from audio_tokenizers.base import Audio, Backend, Options
+from audio_tokenizers.errors import UsageError
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.torch_device import fix_arithmetic
 from benchmarks import agreement
@@ -118,7 +119,11 @@ def measure_backend(name: str, device: str, sizes: Sizes, scratch: Path, emit: E
         if number and left() < 3 * sizes.each:
             emit({"kind": "skipped", "backend": name, "what": precision, "why": "no time left"})
             continue
-        bench.measure_speed(precision, left)
+        try:
+            bench.measure_speed(precision, left)
+        except UsageError as error:
+            emit({"kind": "skipped", "backend": name, "what": precision, "why": str(error)})
+            continue
         if number == 0:
             bench.measure_usual_way(left)
         if left() > sizes.each:
