@@ -119,13 +119,12 @@ class Upstream:
     def tokenize(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         """(global tokens, semantic tokens) of an audio file."""
         wave, rate = soundfile.read(io.BytesIO(data))
-        return self.tokens(soxr.resample(wave, rate, 16000, "VHQ"))
+        return self.tokens(normalize_volume(soxr.resample(wave, rate, 16000, "VHQ")))
 
     def tokens(self, wave: Audio) -> tuple[np.ndarray, np.ndarray]:
-        """(global tokens, semantic tokens) of a clip [samples] at 16 kHz."""
+        """(global tokens, semantic tokens) of a clip [samples] at 16 kHz, its volume as it is."""
         import torch
 
-        wave = normalize_volume(wave)
         reference = np.tile(wave, REFERENCE_SAMPLES // len(wave) + 1)[:REFERENCE_SAMPLES]
         values = self.extractor(wave, sampling_rate=16000, return_tensors="pt", padding=True).input_values
         states = self.wav2vec2(values.to(self.device)).hidden_states
