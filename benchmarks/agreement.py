@@ -20,7 +20,7 @@ from typing import cast
 import numpy as np
 
 from audio_tokenizers.base import Audio, Backend, Batching, LaneShape, Options, Utterance, Waveform
-from audio_tokenizers.errors import ClipError
+from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.torch_device import fix_arithmetic
 from benchmarks.common import speech
@@ -31,6 +31,7 @@ from jobs.lane_grid import LaneGrid
 from jobs.spec import TokenizeSpec, make_spec
 
 __all__ = [
+    "DEFAULT_FLAGS",
     "Agreement",
     "Company",
     "batches",
@@ -43,10 +44,13 @@ __all__ = [
     "samples_of",
     "spec_of",
     "upstream_or_none",
+    "upstream_values",
     "values_of",
 ]
 
 SECONDS = (1.0, 12.0)
+MOVED = 6
+"""Clips of a call that are tried alone and elsewhere; all are in another order."""
 DEFAULT_FLAGS = "upstream, torch's flags"
 """Upstream against itself in full float32: what a convolution in TF32 does, which torch allows unless told otherwise."""
 
@@ -172,7 +176,7 @@ def _grid(values: Array) -> Array:
 
 
 def company(spec: TokenizeSpec, backend: Backend, waves: Sequence[Audio]) -> tuple[int, int]:
-    """(clips whose bits nothing changed, clips), under another order, other neighbours, and in a call of their own.
+    """(clips whose bits nothing changed, clips), in another order, and some with other neighbours and in calls of their own.
 
     (0, 0) where the backend takes one clip at a time.
     """
@@ -197,17 +201,22 @@ def company(spec: TokenizeSpec, backend: Backend, waves: Sequence[Audio]) -> tup
     backwards = call(chosen[::-1])[::-1]
     same = 0
     for number, item in enumerate(chosen):
-        place = (number + 1) % len(chosen)
-        neighbours = [*others, *chosen][: len(chosen)]
-        neighbours[place] = item
-        found = (backwards[number], call([item])[0], call(neighbours)[place])
+        found = [backwards[number]]
+        if number % -(-len(chosen) // MOVED) == 0:
+            place = (number + 1) % len(chosen)
+            neighbours = [*others, *chosen][: len(chosen)]
+            neighbours[place] = item
+            found += [call([item])[0], call(neighbours)[place]]
         same += all(np.array_equal(value, one[field]) for field, value in expected[number].items() for one in found)
     return same, len(chosen)
 
 
-def upstream_values(upstream: Upstream, waves: Sequence[Audio]) -> list[Mapping[str, Array]]:
-    """Clip by clip in full float32."""
+def upstream_values(upstream: Upstream, waves: Sequence[Audio], *, tf32: bool = False) -> list[Mapping[str, Array]]:
+    """Clip by clip in full float32; or with convolutions, not products, in TF32, as torch has it unless told otherwise."""
+    import torch
+
     fix_arithmetic(tf32=False)
+    torch.backends.cudnn.allow_tf32 = tf32
     return [upstream(wave) for wave in waves]
 
 
@@ -222,19 +231,20 @@ def measure(
     case: Case, options: Options, device: str, waves: Sequence[Audio], lanes: int | None = None
 ) -> Iterator[Agreement | Company]:
     """Rows of all precisions, each followed by what company did. Without upstream's code there is only the latter."""
-    import torch
-
     spec = spec_of(case, options, device, lanes)
     factory = get_factory(spec.backend)
     theirs: list[Mapping[str, Array]] = []
     if (upstream := upstream_or_none(case, spec.options, device)) is not None:
         theirs = upstream_values(upstream, waves)
         if device.startswith("cuda"):
-            torch.backends.cudnn.allow_tf32 = True
-            yield from compare(case.name, DEFAULT_FLAGS, [upstream(wave) for wave in waves], theirs)
+            yield from compare(case.name, DEFAULT_FLAGS, upstream_values(upstream, waves, tf32=True), theirs)
     del upstream
     for precision, more in precisions(factory, device).items():
-        chosen = spec_of(case, {**options, **more}, device, lanes)
+        try:
+            chosen = spec_of(case, {**options, **more}, device, lanes)
+        except UsageError as error:
+            print(f"{case.name}: {error}", file=sys.stderr)
+            continue
         backend = factory.load(chosen.options, device)
         if theirs:
             yield from compare(case.name, precision, encode(chosen, backend, items_of(backend, waves)), theirs)

@@ -26,7 +26,7 @@ import yaml
 from audio_tokenizers.base import Audio, Utterance
 from audio_tokenizers.bicodec import FACTORY
 from audio_tokenizers.bicodec_audio import normalize_volume, standardize
-from audio_tokenizers.bicodec_files import MIXED_LAYERS, SpeakerShape, VocosShape, open_bicodec
+from audio_tokenizers.bicodec_files import MIXED_LAYERS, MelShape, SpeakerShape, VocosShape, open_bicodec
 from benchmarks.common import alternate, encoded, report, speech
 from benchmarks.models import backwards
 from benchmarks.random_weights import enliven
@@ -44,7 +44,7 @@ def build_random_model(directory: Path, layers: int, device: str = "cpu") -> Non
     from safetensors.torch import save_file
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    from audio_tokenizers.bicodec_model import BiCodecEncoder, mixed_features
+    from audio_tokenizers.bicodec_model import BiCodecEncoder, mel_transform, mixed_features
 
     torch.manual_seed(0)
     encoder = BiCodecEncoder(VocosShape(1024, 384, 2048, 12, 2, 1024), 8192, 8, SpeakerShape(128, 128, 32, (4,) * 6))
@@ -75,10 +75,12 @@ def build_random_model(directory: Path, layers: int, device: str = "cpu") -> Non
     wav2vec2.eval().to(device)
     heard = torch.from_numpy(standardize(backwards(16000))).to(device)[None]
     enliven(wav2vec2, lambda: wav2vec2(heard))
+    torch.nn.init.normal_(encoder.speaker_encoder.perceiver_sampler.latents)  # else all global tokens would be one
     encoder.eval().to(device)
     with torch.inference_mode():
         features = mixed_features(wav2vec2, heard)
-    enliven(encoder, lambda: encoder.semantic_tokens(features.clone()))
+        spectrum = mel_transform(MelShape(16000, 1024, 640, 320, 10, None, 128)).to(device)(heard[:, :REFERENCE_SAMPLES])
+    enliven(encoder, lambda: (encoder.semantic_tokens(features.clone()), encoder.global_tokens(spectrum.clone())))
     wav2vec2.to("cpu").save_pretrained(directory / "wav2vec2-large-xlsr-53")
     save_file(encoder.to("cpu").state_dict(), directory / "BiCodec" / "model.safetensors")
     preprocessor = {
@@ -117,13 +119,12 @@ class Upstream:
     def tokenize(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         """(global tokens, semantic tokens) of an audio file."""
         wave, rate = soundfile.read(io.BytesIO(data))
-        return self.tokens(soxr.resample(wave, rate, 16000, "VHQ"))
+        return self.tokens(normalize_volume(soxr.resample(wave, rate, 16000, "VHQ")))
 
     def tokens(self, wave: Audio) -> tuple[np.ndarray, np.ndarray]:
-        """(global tokens, semantic tokens) of a clip [samples] at 16 kHz."""
+        """(global tokens, semantic tokens) of a clip [samples] at 16 kHz, its volume as it is."""
         import torch
 
-        wave = normalize_volume(wave)
         reference = np.tile(wave, REFERENCE_SAMPLES // len(wave) + 1)[:REFERENCE_SAMPLES]
         values = self.extractor(wave, sampling_rate=16000, return_tensors="pt", padding=True).input_values
         states = self.wav2vec2(values.to(self.device)).hidden_states

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -25,8 +26,10 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,8 @@ GRACE_SECONDS = 3.0
 """What is left of a part's time when it should have begun to end."""
 FEWEST_SECONDS = 30.0
 """With less a part is not begun."""
-PYTEST = ("-m", "pytest", "-m", "gpu", "-q", "-rfEP", "-p", "no:cacheprovider")
+SLOW_IMPORTS = ("torch", "torchaudio", "transformers.modeling_utils", "benchmarks.gpu_measure")
+PYTEST = ("-m", "pytest", "-m", "gpu", "-q", "-rfEP", "-p", "no:cacheprovider", "--continue-on-collection-errors")
 REHEARSED_TEST = "tests/audio_tokenizers/test_device_calls.py"
 Work = Callable[[str, Sizes, Path, Emit, Left], None]
 """(device, sizes, scratch folder, emit, seconds left) in a process of its own."""
@@ -107,24 +111,30 @@ def run_tests(_device: str, sizes: Sizes, scratch: Path, emit: Emit, left: Left)
 
 PARTS = (
     Part("machine", 0.1, describe_machine),
-    Part("higgs", 4.0, Backend("higgs")),
-    Part("mimi", 2.5, Backend("mimi")),
+    Part("higgs", 6.0, Backend("higgs")),
+    Part("mimi", 3.0, Backend("mimi")),
     Part("cosyvoice_s3", 2.5, Backend("cosyvoice_s3")),
-    Part("tests", 3.0, run_tests),
+    Part("tests", 4.5, run_tests),
     Part("bicodec", 2.0, Backend("bicodec")),
     Part("xcodec", 2.0, Backend("xcodec")),
-    Part("encodec", 2.0, Backend("encodec")),
+    Part("encodec", 1.5, Backend("encodec")),
     Part("dac", 2.0, Backend("dac")),
     Part("scaling", 2.0, measure_scaling),
     Part("whisper_features", 2.0, Backend("whisper_features")),
-    Part("step_audio", 1.5, Backend("step_audio")),
+    Part("step_audio", 1.0, Backend("step_audio")),
 )
 
 
-def in_process(work: Work, device: str, sizes: Sizes, scratch: str, seconds: float) -> None:
-    """What a part's process does: each record becomes a line of a file, at once."""
-    end = time.monotonic() + seconds
+def in_process(work: Work, device: str, sizes: Sizes, scratch: str, start: Connection) -> None:
+    """What a part's process does, once `start` says for how many seconds: each record becomes a line of a file, at once."""
     os.setpgrp()  # so that it can be ended with all that it starts, and Ctrl-C is the other process's to hear
+    for module in SLOW_IMPORTS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    try:
+        end = time.monotonic() + start.recv()
+    except EOFError:
+        return
     with (Path(scratch) / "records.jsonl").open("a") as file:
 
         def emit(record: dict[str, Any]) -> None:
@@ -138,44 +148,44 @@ def in_process(work: Work, device: str, sizes: Sizes, scratch: str, seconds: flo
             emit({"kind": "error", "what": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"})
 
 
-def run_part(part: Part, device: str, sizes: Sizes, seconds: float, keep: Path, found: dict[str, Any]) -> None:
-    """Run one part for at most `seconds`, and put what becomes of it into `found`; also when a signal comes."""
-    scratch = Path(tempfile.mkdtemp(prefix=f"{part.name}-"))
-    # Not forked with CUDA: whatever asks for a device on import would make it useless to the child.
-    context: Any = multiprocessing.get_context("spawn" if device.startswith("cuda") else "forkserver")
-    if not device.startswith("cuda"):
-        context.set_forkserver_preload(["torch", "torchaudio", "transformers.modeling_utils", "benchmarks.gpu_measure"])
-    process = context.Process(target=in_process, args=(part.work, device, sizes, str(scratch), seconds - GRACE_SECONDS))
-    started = time.monotonic()
-    try:
-        process.start()
-        process.join(seconds)
-        code = process.exitcode
+class Process:
+    """A part's process. It imports what takes seconds to import while the part before it runs, and then waits."""
+
+    def __init__(self, part: Part, device: str, sizes: Sizes) -> None:
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"{part.name}-"))
+        # Not forked with CUDA: whatever asks for a device on import would make it useless to the child.
+        context: Any = multiprocessing.get_context("spawn" if device.startswith("cuda") else "forkserver")
+        if not device.startswith("cuda"):
+            context.set_forkserver_preload([*SLOW_IMPORTS])
+        start, self._start = context.Pipe(duplex=False)
+        self._process = context.Process(target=in_process, args=(part.work, device, sizes, str(self._scratch), start))
+        self._process.start()
+        start.close()
+
+    def run(self, seconds: float) -> str:
+        """Have it work for at most `seconds`; how it ended, in words."""
+        self._start.send(seconds - GRACE_SECONDS)
+        self._process.join(seconds)
+        code = self._process.exitcode
         if code is None:
-            found["status"] = "out of time"
-        else:
-            found["status"] = (
-                "done" if code == 0 else f"died of {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
-            )
-    finally:
-        _end(process)
-        with contextlib.suppress(FileNotFoundError):
-            lines = (scratch / "records.jsonl").read_text().splitlines()
-            found["records"] += [json.loads(line) for line in lines if line.endswith("}")]
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy(scratch / "tests.log", keep / "tests.log")
-        found["seconds"] = round(time.monotonic() - started, 1)
-        shutil.rmtree(scratch, ignore_errors=True)
+            return "out of time"
+        return "done" if code == 0 else f"died of {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
 
-
-def _end(process: Any) -> None:  # noqa: ANN401 - a process of any context
-    """End a part with all that it has started."""
-    if process.pid is None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.join()
+    def end(self, keep: Path) -> list[dict[str, Any]]:
+        """End it with all that it has started, and what it has found. The tests' log goes to `keep`."""
+        self._start.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self._scratch / "records.jsonl").read_text().splitlines()
+            found = [json.loads(line) for line in lines if line.endswith("}")]
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(self._scratch / "tests.log", keep / "tests.log")
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        return found
 
 
 def run(parts: Sequence[Part], device: str, sizes: Sizes, seconds: float, out: Path) -> dict[str, Any]:
@@ -183,20 +193,35 @@ def run(parts: Sequence[Part], device: str, sizes: Sizes, seconds: float, out: P
     end = time.monotonic() + seconds
     results: dict[str, Any] = {"rehearsal": sizes.tiny, "parts": []}
     out.mkdir(parents=True, exist_ok=True)
+    ready = deque([Process(part, device, sizes) for part in parts[:1]])
     try:
         for number, part in enumerate(parts):
+            process = ready.popleft()
+            ready += [Process(following, device, sizes) for following in parts[number + 1 : number + 2]]
             left = end - time.monotonic()
-            allowed = max(FEWEST_SECONDS, left * part.weight / sum(other.weight for other in parts[number:]))
-            found: dict[str, Any] = {"part": part.name, "status": "no time left", "records": [], "seconds": 0.0}
-            results["parts"].append(found)
-            if left >= FEWEST_SECONDS:
-                found["status"] = "interrupted"
-                print(f"-- {part.name}, {allowed:.0f} s at most", file=sys.stderr, flush=True)
-                run_part(part, device, sizes, min(allowed, left), out, found)
+            share = part.weight / sum(other.weight for other in parts[number:])
+            _run_part(part, process, min(left, max(FEWEST_SECONDS, left * share)), results, out)
             _write(out / "results.json", json.dumps(results, indent=1))
     finally:
+        for process in ready:
+            process.end(out)
         finish(results, out)
     return results
+
+
+def _run_part(part: Part, process: Process, seconds: float, results: dict[str, Any], out: Path) -> None:
+    """Add to `results` what becomes of a part; also when a signal comes."""
+    found: dict[str, Any] = {"part": part.name, "status": "no time left", "records": [], "seconds": 0.0}
+    results["parts"].append(found)
+    started = time.monotonic()
+    try:
+        if seconds >= FEWEST_SECONDS:
+            found["status"] = "interrupted"
+            print(f"-- {part.name}, {seconds:.0f} s at most", file=sys.stderr, flush=True)
+            found["status"] = process.run(seconds)
+            found["seconds"] = round(time.monotonic() - started, 1)
+    finally:
+        found["records"] = process.end(out)
 
 
 def finish(results: Mapping[str, Any], out: Path) -> None:

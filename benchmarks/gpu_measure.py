@@ -18,6 +18,7 @@ from typing import Any
 import soundfile
 
 from audio_tokenizers.base import Audio, Backend, Options
+from audio_tokenizers.errors import UsageError
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.torch_device import fix_arithmetic
 from benchmarks import agreement
@@ -48,6 +49,8 @@ class Sizes:
     """None: the backend's default."""
     each: float
     """Seconds that one measurement should take."""
+    repeats: int
+    """Of the pool in a tar, at least: with fewer the calls that end it, which are not full, would count too much."""
     most_clips: int
     fragments: int
     fragment_seconds: float
@@ -59,7 +62,8 @@ FULL = Sizes(
     pool=96,
     seconds=(1.0, 15.0),
     lanes=None,
-    each=6.0,
+    each=5.0,
+    repeats=6,
     most_clips=20_000,
     fragments=40,
     fragment_seconds=30.0,
@@ -71,6 +75,7 @@ TINY = Sizes(
     seconds=(0.5, 1.0),
     lanes=2,
     each=0.0,
+    repeats=1,
     most_clips=4,
     fragments=2,
     fragment_seconds=2.0,
@@ -114,7 +119,11 @@ def measure_backend(name: str, device: str, sizes: Sizes, scratch: Path, emit: E
         if number and left() < 3 * sizes.each:
             emit({"kind": "skipped", "backend": name, "what": precision, "why": "no time left"})
             continue
-        bench.measure_speed(precision)
+        try:
+            bench.measure_speed(precision, left)
+        except UsageError as error:
+            emit({"kind": "skipped", "backend": name, "what": precision, "why": str(error)})
+            continue
         if number == 0:
             bench.measure_usual_way(left)
         if left() > sizes.each:
@@ -157,15 +166,15 @@ class _Bench:
             self._waves = [resample(*soundfile.read(io.BytesIO(data), dtype="float32")) for data in self._files]
         return spec, backend
 
-    def measure_speed(self, precision: str) -> None:
+    def measure_speed(self, precision: str, left: Left) -> None:
         """The pipeline over a tar, and the device over the same clips with nothing else to do."""
         sizes = self._sizes
         spec, backend = self._load(precision)
         items = items_of(backend, self._waves)
         audio = sum(map(len, self._waves)) / spec.sample_rate
-        bare_loop(spec, backend, items)  # whatever is made at the first call of a shape
-        rate = audio / bare_loop(spec, backend, items)
-        repeats = max(1, min(sizes.most_clips // len(items), math.ceil(rate * sizes.each / audio)))
+        once = bare_loop(spec, backend, items)  # with whatever is made at the first call of a shape
+        wanted = max(sizes.repeats, math.ceil(sizes.each / once))
+        repeats = max(1, min(wanted, sizes.most_clips // len(items), int(left() / (6 * once))))
         tar, tokens = write_tar(self._scratch / "clips.tar", self._files, repeats), self._scratch / "tokens"
         with memory(self._device) as peaks:
             found = pipeline(spec, backend, tar, tokens, self._device, sizes.decode_threads)
@@ -191,6 +200,10 @@ class _Bench:
             rate = s3tokenizer_rate(str(self.plain.options["model_path"]), self._waves, self._device)
             self._tell("other", "fp32", what="s3tokenizer, batches of 16", rate=rate)
         self._theirs = agreement.upstream_values(upstream, self._waves[:32])
+        if self._device.startswith("cuda") and left() > self._sizes.each:
+            loose = agreement.upstream_values(upstream, self._waves[:32], tf32=True)
+            for row in agreement.compare(self._case.name, agreement.DEFAULT_FLAGS, loose, self._theirs):
+                self._emit({"kind": "agreement", **asdict(row)})
 
     def measure_tokens(self, precision: str) -> None:
         """Shares of tokens equal to upstream's, and whether company changes bits."""

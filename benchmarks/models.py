@@ -6,7 +6,7 @@ What matters most stands first.
 from __future__ import annotations
 
 import functools
-import itertools
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,15 +45,19 @@ class Case:
 
 
 def precisions(factory: BackendFactory, device: str) -> dict[str, dict[str, Scalar]]:
-    """Name -> options, of all that the backend can compute in on `device`, full float32 first. A CPU has no TF32."""
+    """Name -> options, of all that the backend's options offer on `device`, full float32 first. A CPU has no TF32.
+
+    A backend may still refuse one of them, with a UsageError.
+    """
+    offered = {name: text for name, (_, text) in factory.options.items()}
     found: dict[str, dict[str, Scalar]] = {"fp32": {}}
-    if TF32 in factory.options and device.startswith("cuda"):
-        found[TF32] = {TF32: True}
-    if BF16 in factory.options:
-        found[BF16] = {BF16: True}
-    for name, word in itertools.product(("precision", "compute_dtype"), ("bfloat16", BF16)):
-        if name in factory.options and word in factory.options[name][1]:
-            found[BF16] = {name: word}
+    for precision in (TF32, BF16):
+        if precision == TF32 and not device.startswith("cuda"):
+            continue
+        if precision in re.findall(r"\w+", offered.get("precision", "")):
+            found[precision] = {"precision": precision}
+        elif precision in offered:
+            found[precision] = {precision: True}
     return found
 
 
@@ -219,15 +223,16 @@ def upstream_s3(options: Options, device: str) -> Upstream:
 
 
 def build_bicodec(directory: Path, device: str, tiny: bool) -> dict[str, Scalar]:
-    """Spark-TTS's BiCodec and wav2vec2: 1.4 GB at the published size."""
+    """Spark-TTS's BiCodec and wav2vec2: 1.4 GB at the published size. Clips keep their volume."""
     if tiny:
         from support.tiny_bicodec import build_spark_tts
 
-        return {"model_path": str(build_spark_tts(directory))}
-    from benchmarks.bicodec_speed import build_random_model
+        build_spark_tts(directory)
+    else:
+        from benchmarks.bicodec_speed import build_random_model
 
-    build_random_model(directory, layers=24, device=device)
-    return {"model_path": str(directory)}
+        build_random_model(directory, layers=24, device=device)
+    return {"model_path": str(directory), "volume_normalize": False}
 
 
 def upstream_bicodec(options: Options, device: str) -> Upstream:

@@ -51,8 +51,8 @@ class Batcher(Generic[Item]):
         order: Callable[[Item], Rank],
         grid: LaneGrid | None = None,
     ) -> None:
-        """`max_samples` are a batch, however few items they are; with LANES it is the `grid` that bounds a call. `order` says
-        which items are wanted first: lines wait for them.
+        """`max_samples` are a batch, however few items they are; with LANES it is the `grid` that bounds a call. `order`
+        says which items are wanted first: lines wait for them.
         """
         if (batching is Batching.LANES) != (grid is not None):
             raise ValueError("LANES needs a grid, and nothing else does")
@@ -83,7 +83,7 @@ class Batcher(Generic[Item]):
             heapq.heappush(self._full, (min(map(self._order, group.items)), self._filled, self._close(key)))
 
     def take(self, now: float, *, wait_seconds: float) -> Batch[Item] | None:
-        """The full batch that is wanted first; else the group whose oldest item has waited for `wait_seconds`; else nothing."""
+        """The full batch that is wanted first; else the group whose oldest item has waited for `wait_seconds`; else none."""
         if self._full:
             batch = heapq.heappop(self._full)[2]
         elif self._groups and now - self._oldest().since >= wait_seconds:

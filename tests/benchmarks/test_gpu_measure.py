@@ -23,3 +23,13 @@ def test_all_precisions_are_measured_and_compared_with_full_float32(tmp_path, mo
         assert {"pipeline", "bare", "agreement", "company"} <= kinds
     assert [record["precision"] for record in records if record["kind"] == "fragments"] == ["fp32"]
     assert all(record["equal"] > 0.99 * record["tokens"] for record in records if record["kind"] == "agreement")
+
+
+def test_a_precision_that_the_backend_refuses_is_left_out(tmp_path, monkeypatch):
+    """With the backend's own words; the others are measured."""
+    monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": "maybe"}})
+    records: list[dict] = []
+    measure_backend("encodec", "cpu", TINY, tmp_path, records.append, lambda: 1000.0)
+    assert "fragments" in {record["kind"] for record in records}
+    assert records[-1]["kind"] == "skipped"
+    assert "expected true or false, found 'maybe'" in records[-1]["why"]

@@ -15,7 +15,12 @@ from jobs.spec import load_preset
         ({"tf32": (False, "")}, "cpu", {"fp32": {}}),
         ({"tf32": (False, "")}, "cuda", {"fp32": {}, "tf32": {"tf32": True}}),
         ({"bf16": (False, "")}, "cpu", {"fp32": {}, "bf16": {"bf16": True}}),
-        ({"precision": ("float32", "float32 or bfloat16")}, "cpu", {"fp32": {}, "bf16": {"precision": "bfloat16"}}),
+        ({"precision": ("fp32", "fp32, tf32 or bf16: faster")}, "cpu", {"fp32": {}, "bf16": {"precision": "bf16"}}),
+        (
+            {"precision": ("fp32", "fp32, tf32 or bf16"), "tf32": (False, "older word for precision=tf32")},
+            "cuda",
+            {"fp32": {}, "tf32": {"precision": "tf32"}, "bf16": {"precision": "bf16"}},
+        ),
         ({"dtype": ("float16", "as stored")}, "cuda", {"fp32": {}}),
     ],
 )
