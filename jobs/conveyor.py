@@ -36,7 +36,7 @@ BATCHES_AHEAD, ITEMS_AHEAD = 4, 16
 LANE_BATCHES_IN_FLIGHT = 2
 """So that the device has the next call at hand when it ends one. Other backends compute within `begin`."""
 CLIPS_READ_AHEAD = 12
-"""Beside one per decode thread; each has up to 8 MB in memory."""
+"""Beside two per decode thread; each has up to 8 MB in memory."""
 CALLS_PER_STEP = 64
 """Then lines are written and a stop is seen, however fast the calls come."""
 DEFAULT_BUFFER_BYTES = 1_000_000_000
@@ -69,11 +69,12 @@ class Conveyor:
             ),
             most_bytes=feeding.buffer_bytes,
             most_items=None if lanes else max(ITEMS_AHEAD, BATCHES_AHEAD * info.max_batch) + feeding.decode_threads,
+            most_undecoded=2 * feeding.decode_threads + CLIPS_READ_AHEAD,
             max_batch=info.max_batch,
         )
         self._in_flight = LANE_BATCHES_IN_FLIGHT if lanes else 1
         self._decoder = ClipDecoder(spec, info, self._encoder, self._feed)
-        self._clips: queue.Queue[Pending | None] = queue.Queue(feeding.decode_threads + CLIPS_READ_AHEAD)
+        self._clips: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._device = threading.Thread(target=self._drive_device, name="device", daemon=True)
         self._decoders = [
@@ -88,9 +89,14 @@ class Conveyor:
         return self._feed.time
 
     def offer(self, pending: Pending) -> None:
-        """Have a clip decoded and encoded; waits while enough others do. The conveyor closes its audio."""
-        self._feed.announce(1)
-        self._clips.put(pending)
+        """Have a clip decoded and encoded; waits while enough others do, or until it is dropped.
+
+        The conveyor closes its audio.
+        """
+        if self._feed.announce(pending.share):
+            self._clips.put(pending)
+        elif pending.clip.audio is not None:
+            pending.clip.audio.close()
 
     def call(self, function: Callable[[], None]) -> None:
         """Have the thread that calls `step` call this, after all that was asked for before."""
@@ -127,7 +133,7 @@ class Conveyor:
         self._device.join()
 
     def close(self) -> None:
-        """End the threads. Whoever offers clips has been told to stop before."""
+        """End the threads. Clips that are offered later are dropped."""
         self.halt()
         for _ in self._decoders:
             self._clips.put(None)
@@ -144,7 +150,7 @@ class Conveyor:
             finally:
                 if pending.clip.audio is not None:
                     pending.clip.audio.close()
-                self._feed.announce(-1)
+                self._feed.decoded()
 
     def _drive_device(self) -> None:
         flying: deque[tuple[Batch[Portion], Callable[[], list[Result | ClipError]]]] = deque()

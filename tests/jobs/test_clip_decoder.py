@@ -31,7 +31,7 @@ def a_clip(data: bytes | None, text: str | None = None) -> Pending:
 
 def a_decoder(spec: TokenizeSpec, backend: Backend | None = None) -> tuple[ClipDecoder, Feed[Portion]]:
     batcher: Batcher[Portion] = Batcher(Batching.SINGLE, 1, max_samples=10**9, samples=lambda portion: portion.samples)
-    feed = Feed(batcher, most_bytes=10**9, most_items=100, max_batch=1)
+    feed = Feed(batcher, most_bytes=10**9, most_items=100, most_undecoded=1, max_batch=1)
     backend = backend or FACTORY.load({}, "cpu")
     return ClipDecoder(spec, backend.info, Encoder(backend), feed), feed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -17,13 +18,19 @@ import pytest
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
+from support.waiting import Waiter, until
 
 from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY
+from jobs.conveyor import Conveyor, Feeding
+from jobs.feed import Share
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, read_manifest
+from jobs.pending import Pending
+from jobs.tar_reader import Clip
+from jobs.tar_work import TarWork
 from jobs.token_sink import TokenSink
 
 
@@ -291,8 +298,6 @@ def test_fragments_of_an_elementwise_codec_equal_the_whole(tmp_path: Path) -> No
 
 def test_bad_clips_become_records_of_their_kind(tmp_path: Path) -> None:
     """Each kind of bad data is a named error, and the clips around it are tokenized."""
-    import io
-
     import soundfile
 
     def float_wav(wave: Any, rate: int = 8000) -> bytes:
@@ -509,6 +514,24 @@ def test_a_clip_that_another_worker_holds_is_left_alone(tar: Path, tmp_path: Pat
     with pytest.raises(ClaimLostError, match="left alone"):
         tokenize(tar, tmp_path)
     assert not list(tmp_path.glob("speech*"))
+
+
+def test_an_attempt_ends_whatever_the_decoders_wait_for(tmp_path: Path) -> None:
+    """The memory is full of another tar's clips, for whose lines the calling thread has no time: its reader is let go."""
+    tar = small_tar(tmp_path / "in" / "speech.tar", clips=40)
+    conveyor = Conveyor(mulaw_spec(), FACTORY.load({}, "cpu"), Feeding(buffer_bytes=1000))
+    try:
+        feed, others = conveyor._feed, Share()
+        assert feed.reserve(others, 1000)
+        conveyor.offer(Pending(Clip(0, "other.wav", io.BytesIO(wav(40)), sparse=False), TokenSink(1)))
+        until(lambda: feed._blocked)
+        work = TarWork(tar, TarPaths(tmp_path / "out", "speech"), mulaw_spec(), conveyor)
+        work.start()
+        until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+        assert Waiter(work.leave).join().outcome == "yielded"
+        assert feed._blocked
+    finally:
+        conveyor.close()
 
 
 def envelope_lines(tar: Path, output: Path, backend: Envelope, **settings: Any) -> list[dict[str, Any]]:
