@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -143,14 +143,12 @@ class Conveyor:
     def _decode(self) -> None:
         while (pending := self._clips.get()) is not None:
             try:
-                if self._feed.wants(pending.share):
-                    self._decoder.hand_over(pending)
+                with pending.clip.audio or nullcontext():
+                    if self._feed.wants(pending.share):
+                        self._decoder.hand_over(pending)
             except BaseException as error:  # noqa: BLE001 (it is raised again where the clip's line would be written)
                 self.call(partial(_note, pending, error))
-            finally:
-                if pending.clip.audio is not None:
-                    pending.clip.audio.close()
-                self._feed.decoded()
+            self._feed.decoded()
 
     def _drive_device(self) -> None:
         flying: deque[tuple[Batch[Portion], Callable[[], list[Result | ClipError]]]] = deque()

@@ -212,6 +212,25 @@ class _Failing(io.BytesIO):
         raise MemoryError
 
 
+def test_a_clip_that_cannot_be_closed() -> None:
+    """Trouble with the machine, like any other; whoever decoded it decodes the next one."""
+
+    class Stuck(io.BytesIO):
+        def __exit__(self, *_: object) -> None:
+            raise OSError("stale file handle")
+
+    clips = [a_clip(0), a_clip(1)]
+    assert clips[0].clip.audio is not None
+    clips[0].clip.audio = Stuck(clips[0].clip.audio.read())
+    with a_conveyor() as conveyor:
+        for clip in clips:
+            conveyor.offer(clip)
+        finish(conveyor, clips)
+        until(lambda: conveyor._feed._undecoded == 0)
+    assert isinstance(clips[0].trouble, OSError)
+    assert clips[1].sink.frames == 40
+
+
 def test_trouble_with_the_device_is_raised_in_step() -> None:
     """What was encoded before it is told first; whoever decodes for it is sent away."""
 
