@@ -48,7 +48,7 @@ class Feeding:
 
     decode_threads: int = 1
     buffer_bytes: int = DEFAULT_BUFFER_BYTES
-    """Decoded audio, and what became of it until it is written."""
+    """Clips with their texts and decoded audio, and what became of it until it is written."""
 
 
 class Conveyor:
@@ -91,7 +91,7 @@ class Conveyor:
     def offer(self, pending: Pending) -> None:
         """Have a clip decoded and encoded; waits while enough others do, or until it is dropped.
 
-        The conveyor closes its audio.
+        One that is finished already passes through: it takes memory too. The conveyor closes its audio.
         """
         if self._feed.announce(pending.share):
             self._clips.put(pending)
@@ -144,11 +144,17 @@ class Conveyor:
         while (pending := self._clips.get()) is not None:
             try:
                 with pending.clip.audio or nullcontext():
-                    if self._feed.wants(pending.share):
-                        self._decoder.hand_over(pending)
+                    if self._feed.reserve(pending.share, pending.size):
+                        self._decode_one(pending)
             except BaseException as error:  # noqa: BLE001 (it is raised again where the clip's line would be written)
                 self.call(partial(_note, pending, error))
             self._feed.decoded()
+
+    def _decode_one(self, pending: Pending) -> None:
+        if pending.finished:
+            self.call(lambda: None)  # whoever writes its line wakes up
+        else:
+            self._decoder.hand_over(pending)
 
     def _drive_device(self) -> None:
         flying: deque[tuple[Batch[Portion], Callable[[], list[Result | ClipError]]]] = deque()

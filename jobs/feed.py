@@ -1,7 +1,8 @@
 """Decoded audio on its way to the device, bounded in bytes: decoders put items in, the device takes batches out.
 
-Everything that a clip holds in memory counts: audio that waits, and what it became until its line is written. Whoever would
-exceed the bound waits, except for the clip whose line is due next: all others wait for it, so it must get through.
+Everything that a clip holds in memory counts: what is known of it, audio that waits, and what that became until its line is
+written. Whoever would exceed the bound waits, except for the clip whose line is due next: all others wait for it, so it must
+get through.
 """
 
 from __future__ import annotations
@@ -94,10 +95,6 @@ class Feed(Generic[Item]):
         self._closed = False
         self.time = DeviceTime()
 
-    def wants(self, share: Share) -> bool:
-        """Whether there is any use in decoding the clip."""
-        return not (self._closed or share.dropped)
-
     def announce(self, share: Share) -> bool:
         """Wait until the decoders may have another clip. False: it was dropped, and they may not."""
         with self._lock:
@@ -135,7 +132,8 @@ class Feed(Generic[Item]):
             return True
         if self._most_items is not None and self._batcher.waiting >= self._most_items:
             return False
-        return self._held == 0 or self._held + size <= self._most_bytes
+        alone = self._held == share.bytes and share.items == 0
+        return alone or self._held + size <= self._most_bytes
 
     def _hold(self, share: Share, size: int) -> None:
         self._held += size

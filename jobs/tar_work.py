@@ -170,12 +170,7 @@ class TarWork:
         if pending.kept_line is None and clip.index in self.options.crash_clips:
             pending.error = ClipError("crash", CRASH_WORDS)
         self._queue.append(pending)
-        if pending.finished:
-            if clip.audio is not None:
-                clip.audio.close()
-            self._conveyor.call(lambda: None)
-        else:
-            self._conveyor.offer(pending)
+        self._conveyor.offer(pending)
         if self.options.one_at_a_time:
             self._turn.wait()
 

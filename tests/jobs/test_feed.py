@@ -109,13 +109,17 @@ class TestMemory:
         assert third.join() is True
 
     def test_a_piece_larger_than_the_memory_passes_alone(self) -> None:
-        """When nothing else is held."""
+        """When no other clip holds anything, and the clip itself has nothing on its way to the device."""
         feed = a_feed()
-        small = give(feed, 1)
-        waiter = blocked(feed, 1000)
+        small, large = give(feed, 1), Share()
+        assert feed.reserve(large, 10)
+        waiter = blocked(feed, 1000, large)
         feed.take(wait=False)
         feed.drop(small.share)
         assert waiter.join() is True
+        feed.put(Piece(1000, large))
+        assert blocked(feed, 1000, large).waits
+        feed.close()
 
     def test_what_nobody_wants_any_more_is_forgotten(self) -> None:
         """A dropped clip frees its bytes and waits for nothing, and the device does not get what it had."""
@@ -126,7 +130,7 @@ class TestMemory:
         assert (waiter.join(), kept.join()) == (False, True)
         feed.put(Piece(10, dropped.share))
         assert feed.take(wait=False) is None
-        assert not feed.wants(dropped.share)
+        assert feed.reserve(dropped.share, 1) is False
 
     def test_items_are_bounded_where_the_device_takes_what_there_is(self) -> None:
         """More would only take memory: a batch costs what is in it."""
