@@ -95,7 +95,7 @@ class Pending:
         grown = codes.nbytes
         while (ready := self._early.pop(self._next, None)) is not None:
             grown -= ready.nbytes
-            self.sink.add(ready)
+            self.sink.add(ready, may_spill=self.share.due)  # of all clips that wait, only one has files
             self._next += 1
         return grown
 

@@ -415,8 +415,8 @@ def test_a_clip_of_which_a_part_was_lost_gets_no_line(tmp_path: Path, monkeypatc
     tokenize(tar, tmp_path / "reference", spec=spec)
     add = TokenSink.add
 
-    def full_disk(sink: TokenSink, codes: Codes) -> None:
-        add(sink, codes)
+    def full_disk(sink: TokenSink, codes: Codes, **settings: bool) -> None:
+        add(sink, codes, **settings)
         if codes.shape[1] == 50:
             raise OSError(errno.ENOSPC, "No space left on device")
 
