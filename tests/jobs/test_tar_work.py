@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, read_manifest
 from jobs.pending import Pending
+from jobs.tar_format import TarStream
 from jobs.tar_reader import Clip
 from jobs.tar_work import TarWork
 from jobs.token_sink import TokenSink
@@ -396,6 +398,17 @@ def test_a_full_disk_ends_the_attempt_and_is_no_record(tar: Path, reference: byt
     assert committed(tmp_path / "out") == reference
 
 
+def test_trouble_at_the_end_of_a_tar_is_told(tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages' versions cannot be read, say, for the manifest: that is raised, and the worker does not hang."""
+
+    def fail() -> dict[str, str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("jobs.tar_work._versions", fail)
+    with pytest.raises(InfrastructureError, match="Input/output"):
+        tokenize(tar, tmp_path)
+
+
 def test_codes_that_break_the_backends_own_promise_stop_the_worker(tar: Path, tmp_path: Path) -> None:
     """A code out of range is a bug in the backend, which would make every clip wrong: nothing of it is written."""
 
@@ -514,6 +527,34 @@ def test_a_clip_that_another_worker_holds_is_left_alone(tar: Path, tmp_path: Pat
     with pytest.raises(ClaimLostError, match="left alone"):
         tokenize(tar, tmp_path)
     assert not list(tmp_path.glob("speech*"))
+
+
+@pytest.mark.parametrize("call", ["__init__", "__iter__", "read"])
+def test_a_stop_does_not_wait_for_a_file_system_that_hangs(
+    call: str, tar: Path, reference: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader is left behind, and the claim given back. When the disk answers, what it has read goes nowhere."""
+    hangs, answers = threading.Event(), threading.Event()
+    plain = getattr(TarStream, call)
+
+    def hang(*args: Any) -> Any:
+        hangs.set()
+        assert answers.wait(30)
+        return plain(*args)
+
+    def readers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+    monkeypatch.setattr("jobs.tar_work.READER_SECONDS", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(TarStream, call, hang)
+        result = tokenize(tar, tmp_path / "out", stop=hangs.is_set)
+        assert (result.outcome, result.manifest.clips, len(readers())) == ("yielded", 0, 1)
+        assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
+        answers.set()
+        until(lambda: not readers())
+    tokenize(tar, tmp_path / "out")
+    assert committed(tmp_path / "out") == reference
 
 
 def test_an_attempt_ends_whatever_the_decoders_wait_for(tmp_path: Path) -> None:
