@@ -127,6 +127,11 @@ class Conveyor:
         """Whether clips are to come soon, for which calls that are not full may wait."""
         self._feed.expect(more=more)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no thread has a clip in hand, be it one that nobody wants any more."""
+        return self._feed.idle()
+
     def halt(self) -> None:
         """Let the device finish what it has in hand, and drop what is only decoded. The calls of that remain to be made."""
         self._feed.close()

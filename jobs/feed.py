@@ -224,6 +224,11 @@ class Feed(Generic[Item]):
             self._expects_more = more
             self._work.notify()
 
+    def idle(self) -> bool:
+        """Whether neither the decoders nor the device have anything in hand, or ever will."""
+        with self._lock:
+            return self._closed or (self._undecoded == 0 and self._in_hand == 0)
+
     def close(self) -> None:
         """Whoever waits, or comes later, is sent away."""
         with self._lock:

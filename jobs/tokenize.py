@@ -94,6 +94,8 @@ class Tokenizer:
         take: Callable[..., Ledger] = Ledger.take,
     ) -> TarWork:
         """Begin with a tar, from where its partial ends. Raises as `TarWork.start` does."""
+        while options.one_at_a_time and not self._conveyor.idle:  # clips of a tar that has failed may be the killers, too
+            self._conveyor.step(LOOK_SECONDS)
         work = TarWork(
             tar,
             paths,

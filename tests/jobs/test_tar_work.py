@@ -19,7 +19,7 @@ import pytest
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
-from support.waiting import Waiter, until
+from support.waiting import PATIENCE_SECONDS, Waiter, until
 
 from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
@@ -539,7 +539,7 @@ def test_a_stop_does_not_wait_for_a_file_system_that_hangs(
 
     def hang(*args: Any) -> Any:
         hangs.set()
-        assert answers.wait(30)
+        assert answers.wait(PATIENCE_SECONDS)
         return plain(*args)
 
     def readers() -> list[threading.Thread]:

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from support.mulaw_lanes import LanesMuLaw
 from support.small_run import mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
-from support.waiting import PATIENCE_SECONDS
+from support.waiting import PATIENCE_SECONDS, Waiter
 
 from audio_tokenizers.base import Codes, Waveform
-from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.errors import ClaimLostError, InfrastructureError
 from audio_tokenizers.mulaw import FACTORY, MuLaw
 from jobs.conveyor import Feeding
 from jobs.feed import Feed
+from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
 from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
@@ -133,6 +134,37 @@ class TestSeveralTars:
         backend = LanesMuLaw(lanes=4)
         assert self.run(tars, tmp_path / "out", backend, one_at_a_time=True) == ["0", "1"]
         assert [len(lengths) for lengths, _ in backend.calls] == [1] * 8
+
+    def test_nor_clips_of_one_that_has_failed(self, tmp_path: Path) -> None:
+        """A tar is lost with a clip in the device's hands: one that is searched begins when that has gone."""
+        lost, searched = (small_tar(tmp_path / "in" / f"{name}.tar") for name in ("lost", "searched"))
+        in_hand, gate = threading.Event(), threading.Event()
+
+        class Holding(MuLaw):
+            def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
+                if len(waves[0]) == 41 and not in_hand.is_set():
+                    in_hand.set()
+                    assert gate.wait(PATIENCE_SECONDS)
+                return super().encode(waves)
+
+        def lose(_record: Any, _used: int) -> None:
+            assert in_hand.wait(PATIENCE_SECONDS)
+            raise ClaimLostError("another worker has it")
+
+        def take(*arguments: Any, **settings: Any) -> Ledger:
+            assert tokenizer._conveyor.idle
+            return Ledger.take(*arguments, **settings)
+
+        with Tokenizer(mulaw_spec(), Holding(FACTORY.describe({}, "cpu"))) as tokenizer:
+            tokenizer.begin(lost, TarPaths(tmp_path, "lost"), on_progress=lose)
+            (ended,) = tokenizer.wait()
+            assert isinstance(ended.outcome, ClaimLostError)
+            paths, alone = TarPaths(tmp_path, "searched"), TarOptions(one_at_a_time=True)
+            beginning = Waiter(lambda: tokenizer.begin(searched, paths, alone, take=take))
+            gate.set()
+            assert beginning.join() is not None
+            (ended,) = tokenizer.wait()
+            assert ended.result().outcome == "committed"
 
     def test_a_tar_that_fails_leaves_the_other_alone(self, tmp_path: Path) -> None:
         """Its partial turns out to be damaged, say: the tar beside it is committed all the same."""
