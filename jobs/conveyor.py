@@ -102,6 +102,10 @@ class Conveyor:
         """Have the thread that calls `step` call this, after all that was asked for before."""
         self._calls.put(function)
 
+    def fail(self, error: BaseException) -> None:
+        """Have `step` raise this, after all that was asked for before."""
+        self.call(partial(_raise, error))
+
     def step(self, seconds: float) -> None:
         """Make the calls that have come, waiting for the first one for `seconds` at most. Raises what they raise."""
         with suppress(queue.Empty):
@@ -175,7 +179,7 @@ class Conveyor:
                 if done is not None:
                     self.call(partial(self._receive, done[0], outcomes))
         except BaseException as error:  # noqa: BLE001 (it is raised again in `step`)
-            self.call(partial(_raise, error))
+            self.fail(error)
             self._feed.close()
 
     def _receive(self, batch: Batch[Portion], outcomes: Sequence[Result | ClipError]) -> None:

@@ -171,7 +171,7 @@ class TestSeveralTars:
         good, cut = small_tar(tmp_path / "in" / "good.tar"), small_tar(tmp_path / "in" / "cut.tar")
         cut.write_bytes(cut.read_bytes()[:3000])
         outcomes = {}
-        with Tokenizer(mulaw_spec(), LanesMuLaw(lanes=4)) as tokenizer:
+        with Tokenizer(mulaw_spec(), LanesMuLaw(lanes=8)) as tokenizer:
             works = {}
             for tar in (good, cut):
                 while not tokenizer.can_begin:
@@ -204,6 +204,22 @@ class TestSeveralTars:
         assert sorted(outcomes) == [("0", "the GPU is gone"), ("1", "yielded")]
         for tar in tars:
             assert tokenize(tar, tmp_path / "out", backend=LanesMuLaw(lanes=8)).outcome == "committed"
+
+
+def test_trouble_with_the_device_when_all_is_done(tmp_path: Path) -> None:
+    """Nothing of the tar is lacking, and it is committed; the next one tells."""
+    tars = [small_tar(tmp_path / "in" / f"{n}.tar") for n in range(2)]
+    with Tokenizer(mulaw_spec(), FACTORY.load({}, "cpu")) as tokenizer:
+        work = tokenizer.begin(tars[0], TarPaths(tmp_path, "0"))
+        while not (work.read_to_end and all(clip.finished for clip in work._queue)):
+            tokenizer._conveyor.step(PATIENCE_SECONDS)
+        tokenizer._conveyor.fail(InfrastructureError("the GPU is gone"))
+        (ended,) = tokenizer.wait()
+        assert ended.result().outcome == "committed"
+        tokenizer.begin(tars[1], TarPaths(tmp_path, "1"))
+        (ended,) = tokenizer.wait()
+        with pytest.raises(InfrastructureError, match="the GPU is gone"):
+            ended.result()
 
 
 def test_a_stop_waits_for_what_the_device_has_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
