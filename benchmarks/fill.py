@@ -139,6 +139,7 @@ class _Worker:
             batcher,
             most_bytes=setting.buffer_bytes,
             most_items=None,
+            most_undecoded=10**9,
             max_batch=setting.lanes,
             clock=lambda: self.now,
         )
@@ -219,7 +220,7 @@ class _Worker:
         clip = _Clip(reading, len(lengths))
         self._lines.append(clip)
         self._announced.append(clip)
-        self._feed.announce(1)
+        self._feed.announce(clip.share)
         self._decoding.extend(_Portion(clip, length) for length in lengths)
         if self._decoded_at is None:
             self._decoded_at = self.now + self._decode_seconds()
@@ -241,7 +242,7 @@ class _Worker:
         self._decoding.popleft()
         if not self._decoding or self._decoding[0].clip is not portion.clip:
             self._announced.remove(portion.clip)
-            self._feed.announce(-1)
+            self._feed.decoded()
         self._decoded_at = self.now + self._decode_seconds() if self._decoding else None
         return True
 

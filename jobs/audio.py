@@ -124,11 +124,13 @@ def _descriptor(file: IO[bytes]) -> int | None:
     looks_like_mp3 = head == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
     if not looks_like_mp3 or not hasattr(os, "memfd_create"):
         return None
-    view = file.getbuffer()
     descriptor = os.memfd_create("mp3")
-    written = 0
-    while written < len(view):
-        written += os.write(descriptor, view[written:])
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as copy, file.getbuffer() as view:
+            copy.write(view)
+    except BaseException:
+        os.close(descriptor)
+        raise
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 

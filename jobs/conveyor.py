@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,7 +37,7 @@ BATCHES_AHEAD, ITEMS_AHEAD = 4, 16
 LANE_BATCHES_IN_FLIGHT = 2
 """So that the device has the next call at hand when it ends one. Other backends compute within `begin`."""
 CLIPS_READ_AHEAD = 12
-"""Beside one per decode thread; each has up to 8 MB in memory."""
+"""Beside two per decode thread; each has up to 8 MB in memory."""
 CALLS_PER_STEP = 64
 """Then lines are written and a stop is seen, however fast the calls come."""
 DEFAULT_BUFFER_BYTES = 1_000_000_000
@@ -49,7 +49,7 @@ class Feeding:
 
     decode_threads: int = 1
     buffer_bytes: int = DEFAULT_BUFFER_BYTES
-    """Decoded audio, and what became of it until it is written."""
+    """Clips with their texts and decoded audio, and what became of it until it is written."""
 
 
 class Conveyor:
@@ -71,11 +71,12 @@ class Conveyor:
             ),
             most_bytes=feeding.buffer_bytes,
             most_items=None if lanes else max(ITEMS_AHEAD, BATCHES_AHEAD * info.max_batch) + feeding.decode_threads,
+            most_undecoded=2 * feeding.decode_threads + CLIPS_READ_AHEAD,
             max_batch=info.max_batch,
         )
         self._in_flight = LANE_BATCHES_IN_FLIGHT if lanes else 1
         self._decoder = ClipDecoder(spec, info, self._encoder, self._feed)
-        self._clips: queue.Queue[Pending | None] = queue.Queue(feeding.decode_threads + CLIPS_READ_AHEAD)
+        self._clips: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._turns = itertools.count()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._device = threading.Thread(target=self._drive_device, name="device", daemon=True)
@@ -91,14 +92,23 @@ class Conveyor:
         return self._feed.time
 
     def offer(self, pending: Pending) -> None:
-        """Have a clip decoded and encoded; waits while enough others do. The conveyor closes its audio."""
+        """Have a clip decoded and encoded; waits while enough others do, or until it is dropped.
+
+        One that is finished already passes through: it takes memory too. The conveyor closes its audio.
+        """
         pending.turn = next(self._turns)
-        self._feed.announce(1)
-        self._clips.put(pending)
+        if self._feed.announce(pending.share):
+            self._clips.put(pending)
+        elif pending.clip.audio is not None:
+            pending.clip.audio.close()
 
     def call(self, function: Callable[[], None]) -> None:
         """Have the thread that calls `step` call this, after all that was asked for before."""
         self._calls.put(function)
+
+    def fail(self, error: BaseException) -> None:
+        """Have `step` raise this, after all that was asked for before."""
+        self.call(partial(_raise, error))
 
     def step(self, seconds: float) -> None:
         """Make the calls that have come, waiting for the first one for `seconds` at most. Raises what they raise."""
@@ -125,13 +135,18 @@ class Conveyor:
         """Whether clips are to come soon, for which calls that are not full may wait."""
         self._feed.expect(more=more)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no thread has a clip in hand, be it one that nobody wants any more."""
+        return self._feed.idle()
+
     def halt(self) -> None:
         """Let the device finish what it has in hand, and drop what is only decoded. The calls of that remain to be made."""
         self._feed.close()
         self._device.join()
 
     def close(self) -> None:
-        """End the threads. Whoever offers clips has been told to stop before."""
+        """End the threads. Clips that are offered later are dropped."""
         self.halt()
         for _ in self._decoders:
             self._clips.put(None)
@@ -141,14 +156,18 @@ class Conveyor:
     def _decode(self) -> None:
         while (pending := self._clips.get()) is not None:
             try:
-                if self._feed.wants(pending.share):
-                    self._decoder.hand_over(pending)
+                with pending.clip.audio or nullcontext():
+                    if self._feed.reserve(pending.share, pending.size):
+                        self._decode_one(pending)
             except BaseException as error:  # noqa: BLE001 (it is raised again where the clip's line would be written)
                 self.call(partial(_note, pending, error))
-            finally:
-                if pending.clip.audio is not None:
-                    pending.clip.audio.close()
-                self._feed.announce(-1)
+            self._feed.decoded()
+
+    def _decode_one(self, pending: Pending) -> None:
+        if pending.finished:
+            self.call(lambda: None)  # whoever writes its line wakes up
+        else:
+            self._decoder.hand_over(pending)
 
     def _drive_device(self) -> None:
         flying: deque[tuple[Batch[Portion], Callable[[], list[Result | ClipError]]]] = deque()
@@ -164,7 +183,7 @@ class Conveyor:
                 if done is not None:
                     self.call(partial(self._receive, done[0], outcomes))
         except BaseException as error:  # noqa: BLE001 (it is raised again in `step`)
-            self.call(partial(_raise, error))
+            self.fail(error)
             self._feed.close()
 
     def _receive(self, batch: Batch[Portion], outcomes: Sequence[Result | ClipError]) -> None:

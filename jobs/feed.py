@@ -1,7 +1,8 @@
 """Decoded audio on its way to the device, bounded in bytes: decoders put items in, the device takes batches out.
 
-Everything that a clip holds in memory counts: audio that waits, and what it became until its line is written. Whoever would
-exceed the bound waits, except for the clip whose line is due next: all others wait for it, so it must get through.
+Everything that a clip holds in memory counts: what is known of it, audio that waits, and what that became until its line is
+written. Whoever would exceed the bound waits, except for the clip whose line is due next: all others wait for it, so it must
+get through.
 """
 
 from __future__ import annotations
@@ -69,37 +70,47 @@ class Feed(Generic[Item]):
         *,
         most_bytes: int,
         most_items: int | None,
+        most_undecoded: int,
         max_batch: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """At most `most_items` wait, and an idle device takes what there is. None: where a call costs the same however full
-        it is, calls fill up as far as the memory allows.
+        it is, calls fill up as far as the memory allows. At most `most_undecoded` clips are in the decoders' hands.
         """
         self._batcher = batcher
         self._most_bytes = most_bytes
         self._most_items = most_items
+        self._most_undecoded = most_undecoded
         self._max_batch = max_batch
         self._clock = clock
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._work = threading.Condition(self._lock)
+        self._turn = threading.Condition(self._lock)
         self._held = 0
         self._blocked = 0
         self._in_hand = 0
-        self._to_decode = 0
+        self._undecoded = 0
         self._expects_more = True
         self._closed = False
         self.time = DeviceTime()
 
-    def wants(self, share: Share) -> bool:
-        """Whether there is any use in decoding the clip."""
-        return not (self._closed or share.dropped)
-
-    def announce(self, clips: int) -> None:
-        """So many clips are to be decoded; or, where negative, have been."""
+    def announce(self, share: Share) -> bool:
+        """Wait until the decoders may have another clip. False: it was dropped, and they may not."""
         with self._lock:
-            self._to_decode += clips
-            if self._to_decode == 0:
+            while self._undecoded >= self._most_undecoded and not (self._closed or share.dropped):
+                self._turn.wait()
+            if self._closed or share.dropped:
+                return False
+            self._undecoded += 1
+        return True
+
+    def decoded(self) -> None:
+        """The decoders have done with a clip that was announced."""
+        with self._lock:
+            self._undecoded -= 1
+            self._turn.notify()
+            if self._undecoded == 0:
                 self._work.notify()
 
     def reserve(self, share: Share, size: int) -> bool:
@@ -121,7 +132,8 @@ class Feed(Generic[Item]):
             return True
         if self._most_items is not None and self._batcher.waiting >= self._most_items:
             return False
-        return self._held == 0 or self._held + size <= self._most_bytes
+        alone = self._held == share.bytes and share.items == 0
+        return alone or self._held + size <= self._most_bytes
 
     def _hold(self, share: Share, size: int) -> None:
         self._held += size
@@ -162,7 +174,7 @@ class Feed(Generic[Item]):
         return None
 
     def _next(self, now: float) -> Batch[Item] | None:
-        more = self._expects_more or self._to_decode > 0
+        more = self._expects_more or self._undecoded > 0
         eager = self._most_items is not None or not more or self._blocked > 0
         while (batch := self._batcher.take(now, wait_seconds=0.0 if eager else GATHER_SECONDS)) is not None:
             wanted = [item for item in batch.items if not item.share.dropped]
@@ -202,6 +214,7 @@ class Feed(Generic[Item]):
             self._held -= share.bytes
             share.bytes = 0
             share.dropped = True
+            self._turn.notify_all()
             if self._blocked:
                 self._room.notify_all()
 
@@ -211,14 +224,14 @@ class Feed(Generic[Item]):
             self._expects_more = more
             self._work.notify()
 
-    def busy(self) -> bool:
-        """Whether the device has anything in hand."""
+    def idle(self) -> bool:
+        """Whether neither the decoders nor the device have anything in hand, or ever will."""
         with self._lock:
-            return self._in_hand > 0
+            return self._closed or (self._undecoded == 0 and self._in_hand == 0)
 
     def close(self) -> None:
         """Whoever waits, or comes later, is sent away."""
         with self._lock:
             self._closed = True
-            self._room.notify_all()
-            self._work.notify_all()
+            for waiting in (self._turn, self._room, self._work):
+                waiting.notify_all()

@@ -16,6 +16,11 @@ from jobs.values import array_fault
 
 __all__ = ["Pending", "Portion"]
 
+CLIP_BYTES = 2000
+"""What a clip without sidecars takes, in objects of Python, measured."""
+SIDECAR_FACTOR = 5
+"""Memory of what a sidecar says, beside its bytes: dictionaries and strings, measured."""
+
 
 @dataclass(slots=True, eq=False)
 class Pending:
@@ -46,6 +51,11 @@ class Pending:
     _next: int = 0
     _refused: dict[int, ClipError] = field(default_factory=dict)
     """Portions that the backend did not take."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes until it is written, beside its audio and what becomes of it."""
+        return CLIP_BYTES + SIDECAR_FACTOR * self.clip.annotations.size + len(self.kept_line or b"")
 
     @property
     def finished(self) -> bool:
@@ -87,7 +97,7 @@ class Pending:
         grown = codes.nbytes
         while (ready := self._early.pop(self._next, None)) is not None:
             grown -= ready.nbytes
-            self.sink.add(ready)
+            self.sink.add(ready, may_spill=self.share.due)  # of all clips that wait, only one has files
             self._next += 1
         return grown
 

@@ -25,6 +25,8 @@ class Annotations:
     language: str | None = None
     metadata: dict[str, Any] | None = None
     faults: int = field(default=0)
+    size: int = field(default=0, compare=False)
+    """Bytes of the sidecars."""
 
 
 def decode_text(data: bytes) -> str:
@@ -67,7 +69,8 @@ def read_sidecars(files: dict[str, tuple[str, bytes]]) -> Annotations:
             faults.append(f"{name}: {error}")
     if faults:
         metadata[FAULTS_KEY] = faults
-    return Annotations(text, language, metadata or None, len(faults))
+    size = sum(len(data) for _, data in files.values())
+    return Annotations(text, language, metadata or None, len(faults), size)
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

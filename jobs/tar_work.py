@@ -40,8 +40,8 @@ OnProgress = Callable[[Record, int], None]
 
 CRASH_WORDS = "workers died with this clip in hand; their logs say how, and --retry-errors tries it again"
 """The same whatever the signals were: a committed file must not depend on luck."""
-READER_SECONDS = 0.05
-"""Between looks at a reading thread that is to end: it may have passed on one more clip."""
+READER_SECONDS = 5.0
+"""How long a reading thread may take to end. It may hang in a file system that does not answer: then it is left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,14 @@ class TarWork:
         self._ledger: Ledger | None = None
         self._queue: deque[Pending] = deque()
         self._reading: threading.Thread | None = None
+        self._reader: TarReader | None = None
         self._turn = threading.Event()
         """Set when the next clip may be read, where that is one at a time."""
+        self._passing = threading.Lock()
         self._dropped = False
+        """No clip is passed on any more. Changes while `_passing` is held."""
         self._trouble: BaseException | None = None
         self._damage: TarDamage | None = None
-        self._findings: dict[str, object] = {}
 
     def start(self) -> None:
         """Claim the tar, take its partial over and begin to read.
@@ -119,68 +121,59 @@ class TarWork:
         identity = InputIdentity.of(self._tar)
         spec = self._spec
         ledger = self._ledger = self._take(self._paths, identity, spec.fingerprint, spec.fields, retry_errors=retry_errors)
-        try:
-            reader = TarReader(
-                self._tar,
-                spec.extensions,
-                skip_clips=len(ledger.done),
-                allow_missing_end=self.options.allow_missing_end,
-            )
-        except TarDamage as broken_from_the_start:
-            self._damage, self.read_to_end = broken_from_the_start, True
-            return
-        self._reading = threading.Thread(
-            target=self._read, args=(reader, ledger), name=f"reader of {self._tar}", daemon=True
-        )
+        self._reader = None
+        self._reading = threading.Thread(target=self._read, args=(ledger,), name=f"reader of {self._tar}", daemon=True)
         self._reading.start()
 
-    def _read(self, reader: TarReader, ledger: Ledger) -> None:
+    def _read(self, ledger: Ledger) -> None:
         """What the reading thread does."""
-        damage: TarDamage | None = None
         trouble: BaseException | None = None
-        clips = 0
         try:
-            with reader:
-                for clip in reader:
-                    clips += 1
-                    if clip.index >= len(ledger.done):
-                        self._pass_on(clip, ledger, reader.bytes_consumed)
-                    elif ledger.done[clip.index] != clip.name:
-                        raise _PartialMismatchError
-                    if self._dropped:
-                        return
-            if clips < len(ledger.done):
-                raise _PartialMismatchError
-        except TarDamage as found:
-            damage = found
+            self._read_clips(ledger)
         except BaseException as error:  # noqa: BLE001 (`advance` raises it)
             trouble = error
-        findings = {
-            "ignored_members": dict(sorted(reader.ignored.items())),
-            "orphan_sidecars": reader.orphan_sidecars,
-            "sidecar_faults": reader.sidecar_faults,
-            "versions": _versions(),
-        }
-        self._conveyor.call(partial(self._end_reading, damage, trouble, findings))
+        self._conveyor.call(partial(self._end_reading, trouble))
+
+    def _read_clips(self, ledger: Ledger) -> None:
+        clips = 0
+        self._reader = TarReader(
+            self._tar,
+            self._spec.extensions,
+            skip_clips=len(ledger.done),
+            allow_missing_end=self.options.allow_missing_end,
+        )
+        with self._reader as reader:
+            for clip in reader:
+                clips += 1
+                if clip.index >= len(ledger.done):
+                    self._pass_on(clip, ledger, reader.bytes_consumed)
+                elif ledger.done[clip.index] != clip.name:
+                    raise _PartialMismatchError
+                if self._dropped:
+                    return
+        if clips < len(ledger.done):
+            raise _PartialMismatchError
 
     def _pass_on(self, clip: Clip, ledger: Ledger, tar_bytes: int) -> None:
         pending = Pending(clip, TokenSink(self._spec.fields[0].width), tar_bytes)
-        self._turn.clear()
         pending.kept_line = ledger.reusable_line(clip.index, clip.name)
         if pending.kept_line is None and clip.index in self.options.crash_clips:
             pending.error = ClipError("crash", CRASH_WORDS)
-        self._queue.append(pending)
-        if pending.finished:
-            if clip.audio is not None:
-                clip.audio.close()
-            self._conveyor.call(lambda: None)
-        else:
-            self._conveyor.offer(pending)
+        with self._passing:
+            if self._dropped:
+                self._conveyor.drop(pending.share)
+            else:
+                self._turn.clear()
+                self._queue.append(pending)
+        self._conveyor.offer(pending)
         if self.options.one_at_a_time:
             self._turn.wait()
 
-    def _end_reading(self, damage: TarDamage | None, trouble: BaseException | None, findings: dict[str, object]) -> None:
-        self._damage, self._trouble, self._findings = damage, trouble, findings
+    def _end_reading(self, trouble: BaseException | None) -> None:
+        if isinstance(trouble, TarDamage):
+            self._damage = trouble
+        else:
+            self._trouble = trouble
         self.read_to_end = True
 
     def advance(self, *, leads: bool = True) -> TarResult | None:
@@ -230,9 +223,10 @@ class TarWork:
 
     def _finish(self) -> TarResult:
         self._drop_rest()
+        findings = _findings(self._reader)
         if self._damage is not None:
-            return TarResult("damaged", self._held().release(**_verdict(self._damage), **self._findings))
-        return TarResult("committed", self._held().commit(**self._findings))
+            return TarResult("damaged", self._held().release(**_verdict(self._damage), **findings))
+        return TarResult("committed", self._held().commit(**findings))
 
     def leave(self) -> TarResult:
         """End the attempt here: the partial stays, resumable at the next clip."""
@@ -253,17 +247,14 @@ class TarWork:
 
     def _drop_rest(self) -> None:
         """Have the reading thread end, and forget the clips that have no line."""
-        self._dropped = True
-        while self._reading is not None and self._reading.is_alive():
-            self._turn.set()
-            self._drop_queue()
-            self._reading.join(timeout=READER_SECONDS)
-        self._drop_queue()
-        self._reading = None
-
-    def _drop_queue(self) -> None:
+        with self._passing:
+            self._dropped = True
+        self._turn.set()
         while self._queue:
             self._let_go(self._queue.popleft())
+        if self._reading is not None and self._reading.is_alive():
+            self._reading.join(timeout=READER_SECONDS)
+        self._reading = None
 
     def _held(self) -> Ledger:
         assert self._ledger is not None, "an attempt begins with `start`"
@@ -332,6 +323,18 @@ def _leave(ledger: Ledger) -> None:
         ledger.release()
     except (OSError, Tar2TokensError):
         ledger.abandon()
+
+
+def _findings(reader: TarReader | None) -> dict[str, object]:
+    """What the manifest says of a tar that has been read to its end."""
+    if reader is None:
+        return {}
+    return {
+        "ignored_members": dict(sorted(reader.ignored.items())),
+        "orphan_sidecars": reader.orphan_sidecars,
+        "sidecar_faults": reader.sidecar_faults,
+        "versions": _versions(),
+    }
 
 
 @functools.cache

@@ -21,7 +21,7 @@ COPY_BYTES = 1 << 20
 
 
 class TokenSink:
-    """Codes of one clip. Up to TOKENS_IN_MEMORY of them stay arrays; beyond that each codebook goes to a temporary file."""
+    """Codes of one clip. Up to TOKENS_IN_MEMORY stay arrays; beyond that each codebook may go to a temporary file."""
 
     def __init__(self, codebooks: int, tokens_in_memory: int = TOKENS_IN_MEMORY) -> None:
         self._arrays: list[Codes] = []
@@ -38,31 +38,29 @@ class TokenSink:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def add(self, codes: Codes) -> None:
-        """Append codes [codebooks, frames]."""
+    def add(self, codes: Codes, *, may_spill: bool = True) -> None:
+        """Append codes [codebooks, frames]. `may_spill`: to files, of which a process may have a few hundred open."""
         self._arrays.append(codes)
         self._held += codes.size
         self.bytes_in_memory += codes.nbytes
         self.frames += codes.shape[1]
-        if self._held > self._tokens_in_memory:
+        if may_spill and self._held > self._tokens_in_memory:
             self._spill()
 
     def _spill(self) -> None:
-        if not self._arrays:
-            return
         if not self._files:
             self._files = [tempfile.TemporaryFile() for _ in range(self._codebooks)]  # noqa: SIM115 (close() ends them)
-        codes = np.concatenate(self._arrays, axis=1)
-        for file, row in zip(self._files, codes, strict=True):
-            if file.tell() and row.size:
-                file.write(b",")
-            file.write(codes_to_json(row)[1:-1])
+        for codes in self._arrays:
+            for file, row in zip(self._files, codes, strict=True):
+                if file.tell() and row.size:
+                    file.write(b",")
+                file.write(codes_to_json(row)[1:-1])
         self._arrays.clear()
         self._held = self.bytes_in_memory = 0
 
     def json_parts(self) -> Iterator[bytes]:
         """The JSON text of all codes [codebooks, frames], in pieces."""
-        if not self._files:
+        if not self._files and self._held <= self._tokens_in_memory:
             yield codes_to_json(self._arrays[0] if len(self._arrays) == 1 else np.concatenate(self._arrays, axis=1))
             return
         self._spill()

@@ -94,6 +94,8 @@ class Tokenizer:
         take: Callable[..., Ledger] = Ledger.take,
     ) -> TarWork:
         """Begin with a tar, from where its partial ends. Raises as `TarWork.start` does."""
+        while options.one_at_a_time and not self._conveyor.idle:  # clips of a tar that has failed may be the killers, too
+            self._conveyor.step(LOOK_SECONDS)
         work = TarWork(
             tar,
             paths,
@@ -171,8 +173,9 @@ class Tokenizer:
     def _fail(self, error: Exception) -> list[Ended]:
         """The device is in trouble: what came before is written, the first tar left tells it, and the others just end."""
         ended = self._advance()
-        if not self._works:
-            raise error
+        if not self._works:  # nothing of it is lacking; a tar to come will tell
+            self._conveyor.fail(error)
+            return ended
         first = self._works.pop(0)
         ended += self._leave_all()
         try:

@@ -138,6 +138,10 @@ class _Worker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._threads.__exit__(kind, error, at)
+        for one in self._open.values():  # trouble with another tar has ended the worker
+            one.attempt.outcome = "yielded"
+        if self._open:
+            self._publish(now=True)
 
     def work_on(self, tasks: Sequence[TarTask]) -> None:
         """Bring tars as far as they go, and report how each ended. Raises InfrastructureError."""
@@ -212,11 +216,13 @@ class _Worker:
         """Report what became of a tar. Raises what ends the worker."""
         attempt, task, progress = one.attempt, one.task, self._reports.progress
         try:
-            result = outcome()
+            try:
+                result = outcome()
+            except ClaimLostError as error:
+                self._lose(one, error)
+                result = None
             if result is not None:
                 attempt.outcome, attempt.problem = result.outcome, self._tell(task, result) or ""
-        except ClaimLostError as error:
-            self._lose(one, error)
         except InfrastructureError as error:
             self._tell_of_machine(attempt, str(error))
             raise

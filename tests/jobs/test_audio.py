@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import struct
 import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -591,3 +594,21 @@ def test_fuzz(which: int, edits: list[tuple[int, bytes]], cut: int | None) -> No
     first = outcome(bytes(data))
     assert b" at 0x" not in first
     assert outcome(bytes(data)) == first
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "fdopen"])
+def test_an_mp3_that_cannot_be_copied(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is short of descriptors or of memory: its trouble is raised, and nothing of the clip stays open."""
+
+    def fail(*_args: object, **_settings: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    file = io.BytesIO(audio_file(noise(4000), kind="MP3"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match="Too many") as caught:
+            next(decode(file, mono="mean"))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    file.close()  # while the traceback keeps what the functions had in hand
+    assert caught.traceback

@@ -33,7 +33,7 @@ def a_decoder(spec: TokenizeSpec, backend: Backend | None = None) -> tuple[ClipD
     batcher: Batcher[Portion] = Batcher(
         Batching.SINGLE, 1, max_samples=10**9, samples=lambda one: one.samples, order=lambda one: one.order
     )
-    feed = Feed(batcher, most_bytes=10**9, most_items=100, max_batch=1)
+    feed = Feed(batcher, most_bytes=10**9, most_items=100, most_undecoded=1, max_batch=1)
     backend = backend or FACTORY.load({}, "cpu")
     return ClipDecoder(spec, backend.info, Encoder(backend), feed), feed
 

@@ -21,6 +21,7 @@ from audio_tokenizers.errors import ClipError
 from audio_tokenizers.mulaw import FACTORY, MuLaw
 from jobs.conveyor import Conveyor, Feeding
 from jobs.pending import Pending
+from jobs.sidecars import Annotations
 from jobs.tar_reader import Clip
 from jobs.token_sink import TokenSink
 
@@ -132,7 +133,7 @@ def test_memory_is_bounded_in_bytes(threads: int) -> None:
             most = max(most, conveyor._feed._held)
             return super().encode_lanes(waves, shape)
 
-    feeding = Feeding(threads, buffer_bytes=4000)
+    feeding = Feeding(threads, buffer_bytes=20_000)
     with a_conveyor(Watching(lanes=2), feeding, max_tokens_per_fragment=200) as conveyor:
         reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
         reader.start()
@@ -143,7 +144,7 @@ def test_memory_is_bounded_in_bytes(threads: int) -> None:
             conveyor.drop(clip.share)
         reader.join()
     assert [clip.samples for clip in clips] == [400, 20_000, *[300] * 6]
-    assert most <= 4000 + 2 * 200 * 4 + 20_000  # beside the audio, the codes of the clip that is due
+    assert most <= 20_000 + 2 * 200 * 4 + 20_000  # beside the audio, the codes of the clip that is due
 
 
 def test_memory_is_bounded_while_nobody_writes() -> None:
@@ -159,6 +160,27 @@ def test_memory_is_bounded_while_nobody_writes() -> None:
         until(lambda: feed._blocked and feed._work._waiters)  # type: ignore[attr-defined]
         assert 1 <= backend.encoded <= 10
         for clip in clips:
+            finish(conveyor, [clip])
+            conveyor.drop(clip.share)
+        reader.join()
+
+
+@pytest.mark.parametrize("kind", ["tiny", "bad", "known"])
+def test_clips_that_wait_for_their_lines_are_bounded(kind: str) -> None:
+    """Behind a long clip: each takes memory, be it a few samples, an error or a line from before with its texts."""
+    clips = [a_clip(n, data=b"no audio" if kind == "bad" else None) for n in range(100)]
+    for clip in clips:
+        clip.kept_line = b"{}" if kind == "known" else None
+        clip.clip.annotations = Annotations(text="a" * 600, size=600)
+    with a_conveyor(feeding=Feeding(2, buffer_bytes=50_000)) as conveyor:
+        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
+        reader.start()
+        feed = conveyor._feed
+        while not (feed._blocked and feed._turn._waiters):  # type: ignore[attr-defined]
+            conveyor.step(0.01)
+        assert 1 <= sum(clip.share.bytes > 0 for clip in clips) <= 10
+        for clip in clips:
+            conveyor.lead(clip.share)
             finish(conveyor, [clip])
             conveyor.drop(clip.share)
         reader.join()
@@ -210,6 +232,25 @@ def test_a_bad_clip_keeps_none_of_its_audio(monkeypatch: pytest.MonkeyPatch) -> 
 class _Failing(io.BytesIO):
     def seek(self, *_: int) -> int:
         raise MemoryError
+
+
+def test_a_clip_that_cannot_be_closed() -> None:
+    """Trouble with the machine, like any other; whoever decoded it decodes the next one."""
+
+    class Stuck(io.BytesIO):
+        def __exit__(self, *_: object) -> None:
+            raise OSError("stale file handle")
+
+    clips = [a_clip(0), a_clip(1)]
+    assert clips[0].clip.audio is not None
+    clips[0].clip.audio = Stuck(clips[0].clip.audio.read())
+    with a_conveyor() as conveyor:
+        for clip in clips:
+            conveyor.offer(clip)
+        finish(conveyor, clips)
+        until(lambda: conveyor._feed._undecoded == 0)
+    assert isinstance(clips[0].trouble, OSError)
+    assert clips[1].sink.frames == 40
 
 
 def test_trouble_with_the_device_is_raised_in_step() -> None:

@@ -48,6 +48,7 @@ def a_feed(
         batcher,
         most_bytes=most_bytes,
         most_items=None if lanes else 4 * max_batch,
+        most_undecoded=2,
         max_batch=max_batch,
         clock=clock or Clock(),
     )
@@ -109,13 +110,17 @@ class TestMemory:
         assert third.join() is True
 
     def test_a_piece_larger_than_the_memory_passes_alone(self) -> None:
-        """When nothing else is held."""
+        """When no other clip holds anything, and the clip itself has nothing on its way to the device."""
         feed = a_feed()
-        small = give(feed, 1)
-        waiter = blocked(feed, 1000)
+        small, large = give(feed, 1), Share()
+        assert feed.reserve(large, 10)
+        waiter = blocked(feed, 1000, large)
         feed.take(wait=False)
         feed.drop(small.share)
         assert waiter.join() is True
+        feed.put(Piece(1000, large))
+        assert blocked(feed, 1000, large).waits
+        feed.close()
 
     def test_what_nobody_wants_any_more_is_forgotten(self) -> None:
         """A dropped clip frees its bytes and waits for nothing, and the device does not get what it had."""
@@ -126,7 +131,7 @@ class TestMemory:
         assert (waiter.join(), kept.join()) == (False, True)
         feed.put(Piece(10, dropped.share))
         assert feed.take(wait=False) is None
-        assert not feed.wants(dropped.share)
+        assert feed.reserve(dropped.share, 1) is False
 
     def test_items_are_bounded_where_the_device_takes_what_there_is(self) -> None:
         """More would only take memory: a batch costs what is in it."""
@@ -181,12 +186,13 @@ class TestBatches:
         """Whatever is expected after them: the last calls of a run fill up from what is in the decoders' hands."""
         feed = a_feed(batching=Batching.LANES, max_batch=2)
         feed.expect(more=False)
-        feed.announce(2)
+        assert feed.announce(Share())
+        assert feed.announce(Share())
         first = give(feed, 5)
-        feed.announce(-1)
+        feed.decoded()
         assert feed.take(wait=False) is None
         device = Waiter(lambda: feed.take(wait=True))
-        feed.announce(-1)
+        feed.decoded()
         assert pieces(device.join()) == [first]
 
     def test_nor_for_longer_than_the_bound(self) -> None:
@@ -202,8 +208,24 @@ class TestBatches:
         assert feed.take(wait=False) is None
 
 
+def test_clips_in_the_decoders_hands_are_bounded() -> None:
+    """Whoever reads waits for its turn, or until nobody wants the clip any more, whatever the decoders wait for."""
+    feed = a_feed()
+    for _ in range(2):
+        assert feed.announce(Share())
+    dropped = Share()
+    first = Waiter(lambda: feed.announce(dropped))
+    until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+    feed.drop(dropped)
+    assert first.join() is False
+    second = Waiter(lambda: feed.announce(Share()))
+    until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+    feed.decoded()
+    assert second.join() is True
+
+
 def test_closing_sends_everybody_away() -> None:
-    """Decoders and the device, those that wait and those that come later."""
+    """Readers, decoders and the device, those that wait and those that come later."""
     feed = a_feed()
     device = Waiter(lambda: feed.take(wait=True))
     closing: list[Any] = [device]
@@ -211,11 +233,16 @@ def test_closing_sends_everybody_away() -> None:
     assert device.join() is None
     assert feed.reserve(Share(), 1) is False
     assert feed.take(wait=True) is None
+    assert feed.announce(Share()) is False
     full = a_feed()
     give(full, 100)
     closing.append(blocked(full, 1))
+    for _ in range(2):
+        full.announce(Share())
+    closing.append(Waiter(lambda: full.announce(Share())))
+    until(lambda: full._turn._waiters)  # type: ignore[attr-defined]
     full.close()
-    assert closing[1].join() is False
+    assert [waiter.join() for waiter in closing[1:]] == [False, False]
 
 
 @pytest.mark.parametrize("memory_full", [False, True])

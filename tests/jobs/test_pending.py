@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ FIELDS = mulaw_spec().fields
 CODES = np.arange(12, dtype=np.uint8)[None]
 
 
-def a_clip() -> Pending:
-    return Pending(Clip(0, "a.wav", None, sparse=False), TokenSink(1))
+def a_clip(tokens_in_memory: int = 100) -> Pending:
+    return Pending(Clip(0, "a.wav", None, sparse=False), TokenSink(1, tokens_in_memory))
 
 
 def portions(pending: Pending) -> list[tuple[Portion, Codes]]:
@@ -84,3 +85,19 @@ def test_codes_that_the_backend_did_not_promise() -> None:
             else:
                 take(pending, portion, codes)
         assert not pending.finished
+
+
+def test_only_the_clip_that_is_due_has_files() -> None:
+    """Of the clips whose tokens are too many to stay in memory many may wait, and each file is a descriptor."""
+    clips = [a_clip(tokens_in_memory=3) for _ in range(2)]
+    clips[1].share.due = True
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for clip, files in zip(clips, (0, 1), strict=True):
+        for portion, codes in portions(clip):
+            take(clip, portion, codes)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before + files
+        assert clip.sink.bytes_in_memory == (0 if files else 12)
+    assert len({b"".join(clip.sink.json_parts()) for clip in clips}) == 1
+    for clip in clips:
+        clip.sink.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -31,6 +31,12 @@ def test_emilia_json() -> None:
     assert said.metadata == {"id": "EN_1", "dnsmos": 3.25, "speaker": {"a": [1, None]}, "big": 10**25}
 
 
+def test_their_size() -> None:
+    """Bytes of all of them, whatever came of them: it tells how much memory a clip takes."""
+    assert read(json=b'{"text": "a"}', txt=b"longer", lab=b"\xff").size == 13 + 6 + 1
+    assert read().size == 0
+
+
 def test_json_of_text_and_language_alone() -> None:
     """With nothing left, there is no metadata."""
     assert read(json=b'{"text": "a", "language": "b"}') == Annotations("a", "b", None, 0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,20 @@ import pytest
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
+from support.waiting import PATIENCE_SECONDS, Waiter, until
 
 from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY
+from jobs.conveyor import Conveyor, Feeding
+from jobs.feed import Share
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, read_manifest
+from jobs.pending import Pending
+from jobs.tar_format import TarStream
+from jobs.tar_reader import Clip
+from jobs.tar_work import TarWork
 from jobs.token_sink import TokenSink
 
 
@@ -291,8 +300,6 @@ def test_fragments_of_an_elementwise_codec_equal_the_whole(tmp_path: Path) -> No
 
 def test_bad_clips_become_records_of_their_kind(tmp_path: Path) -> None:
     """Each kind of bad data is a named error, and the clips around it are tokenized."""
-    import io
-
     import soundfile
 
     def float_wav(wave: Any, rate: int = 8000) -> bytes:
@@ -391,6 +398,17 @@ def test_a_full_disk_ends_the_attempt_and_is_no_record(tar: Path, reference: byt
     assert committed(tmp_path / "out") == reference
 
 
+def test_trouble_at_the_end_of_a_tar_is_told(tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages' versions cannot be read, say, for the manifest: that is raised, and the worker does not hang."""
+
+    def fail() -> dict[str, str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("jobs.tar_work._versions", fail)
+    with pytest.raises(InfrastructureError, match="Input/output"):
+        tokenize(tar, tmp_path)
+
+
 def test_codes_that_break_the_backends_own_promise_stop_the_worker(tar: Path, tmp_path: Path) -> None:
     """A code out of range is a bug in the backend, which would make every clip wrong: nothing of it is written."""
 
@@ -410,8 +428,8 @@ def test_a_clip_of_which_a_part_was_lost_gets_no_line(tmp_path: Path, monkeypatc
     tokenize(tar, tmp_path / "reference", spec=spec)
     add = TokenSink.add
 
-    def full_disk(sink: TokenSink, codes: Codes) -> None:
-        add(sink, codes)
+    def full_disk(sink: TokenSink, codes: Codes, **settings: bool) -> None:
+        add(sink, codes, **settings)
         if codes.shape[1] == 50:
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -509,6 +527,52 @@ def test_a_clip_that_another_worker_holds_is_left_alone(tar: Path, tmp_path: Pat
     with pytest.raises(ClaimLostError, match="left alone"):
         tokenize(tar, tmp_path)
     assert not list(tmp_path.glob("speech*"))
+
+
+@pytest.mark.parametrize("call", ["__init__", "__iter__", "read"])
+def test_a_stop_does_not_wait_for_a_file_system_that_hangs(
+    call: str, tar: Path, reference: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader is left behind, and the claim given back. When the disk answers, what it has read goes nowhere."""
+    hangs, answers = threading.Event(), threading.Event()
+    plain = getattr(TarStream, call)
+
+    def hang(*args: Any) -> Any:
+        hangs.set()
+        assert answers.wait(PATIENCE_SECONDS)
+        return plain(*args)
+
+    def readers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+    monkeypatch.setattr("jobs.tar_work.READER_SECONDS", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(TarStream, call, hang)
+        result = tokenize(tar, tmp_path / "out", stop=hangs.is_set)
+        assert (result.outcome, result.manifest.clips, len(readers())) == ("yielded", 0, 1)
+        assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
+        answers.set()
+        until(lambda: not readers())
+    tokenize(tar, tmp_path / "out")
+    assert committed(tmp_path / "out") == reference
+
+
+def test_an_attempt_ends_whatever_the_decoders_wait_for(tmp_path: Path) -> None:
+    """The memory is full of another tar's clips, for whose lines the calling thread has no time: its reader is let go."""
+    tar = small_tar(tmp_path / "in" / "speech.tar", clips=40)
+    conveyor = Conveyor(mulaw_spec(), FACTORY.load({}, "cpu"), Feeding(buffer_bytes=1000))
+    try:
+        feed, others = conveyor._feed, Share()
+        assert feed.reserve(others, 1000)
+        conveyor.offer(Pending(Clip(0, "other.wav", io.BytesIO(wav(40)), sparse=False), TokenSink(1)))
+        until(lambda: feed._blocked)
+        work = TarWork(tar, TarPaths(tmp_path / "out", "speech"), mulaw_spec(), conveyor)
+        work.start()
+        until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+        assert Waiter(work.leave).join().outcome == "yielded"
+        assert feed._blocked
+    finally:
+        conveyor.close()
 
 
 def envelope_lines(tar: Path, output: Path, backend: Envelope, **settings: Any) -> list[dict[str, Any]]:

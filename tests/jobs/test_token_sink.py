@@ -20,15 +20,18 @@ from jobs.token_sink import TokenSink
     frames=st.integers(1, 200),
     cuts=st.lists(st.integers(0, 200), max_size=8),
     in_memory=st.integers(0, 2000),
+    may_spill=st.lists(st.booleans(), min_size=10, max_size=10),
     dtype=st.sampled_from([np.uint8, np.uint16, np.int32, np.int64]),
 )
-def test_the_same_text_however_it_comes(codebooks: int, frames: int, cuts: list[int], in_memory: int, dtype: type) -> None:
-    """Any split, any limit and any type of integer give the text of the whole array."""
+def test_the_same_text_however_it_comes(
+    codebooks: int, frames: int, cuts: list[int], in_memory: int, may_spill: list[bool], dtype: type
+) -> None:
+    """Any split, any limit, spilled whenever and any type of integer give the text of the whole array."""
     codes = np.random.default_rng(frames).integers(0, 256, (codebooks, frames)).astype(dtype)
     edges = sorted({0, frames, *(cut % frames for cut in cuts)})
     with TokenSink(codebooks, in_memory) as sink:
-        for begin, end in pairwise(edges):
-            sink.add(codes[:, begin:end])
+        for (begin, end), may in zip(pairwise(edges), may_spill, strict=False):
+            sink.add(codes[:, begin:end], may_spill=may)
         assert sink.frames == frames
         text = b"".join(sink.json_parts())
     assert text == codes_to_json(codes)

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from support.mulaw_lanes import LanesMuLaw
 from support.small_run import mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
-from support.waiting import PATIENCE_SECONDS
+from support.waiting import PATIENCE_SECONDS, Waiter
 
 from audio_tokenizers.base import Codes, Waveform
-from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.errors import ClaimLostError, InfrastructureError
 from audio_tokenizers.mulaw import FACTORY, MuLaw
 from jobs.conveyor import Feeding
 from jobs.feed import Feed
+from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
 from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
@@ -134,12 +135,43 @@ class TestSeveralTars:
         assert self.run(tars, tmp_path / "out", backend, one_at_a_time=True) == ["0", "1"]
         assert [len(lengths) for lengths, _ in backend.calls] == [1] * 8
 
+    def test_nor_clips_of_one_that_has_failed(self, tmp_path: Path) -> None:
+        """A tar is lost with a clip in the device's hands: one that is searched begins when that has gone."""
+        lost, searched = (small_tar(tmp_path / "in" / f"{name}.tar") for name in ("lost", "searched"))
+        in_hand, gate = threading.Event(), threading.Event()
+
+        class Holding(MuLaw):
+            def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
+                if len(waves[0]) == 41 and not in_hand.is_set():
+                    in_hand.set()
+                    assert gate.wait(PATIENCE_SECONDS)
+                return super().encode(waves)
+
+        def lose(_record: Any, _used: int) -> None:
+            assert in_hand.wait(PATIENCE_SECONDS)
+            raise ClaimLostError("another worker has it")
+
+        def take(*arguments: Any, **settings: Any) -> Ledger:
+            assert tokenizer._conveyor.idle
+            return Ledger.take(*arguments, **settings)
+
+        with Tokenizer(mulaw_spec(), Holding(FACTORY.describe({}, "cpu"))) as tokenizer:
+            tokenizer.begin(lost, TarPaths(tmp_path, "lost"), on_progress=lose)
+            (ended,) = tokenizer.wait()
+            assert isinstance(ended.outcome, ClaimLostError)
+            paths, alone = TarPaths(tmp_path, "searched"), TarOptions(one_at_a_time=True)
+            beginning = Waiter(lambda: tokenizer.begin(searched, paths, alone, take=take))
+            gate.set()
+            assert beginning.join() is not None
+            (ended,) = tokenizer.wait()
+            assert ended.result().outcome == "committed"
+
     def test_a_tar_that_fails_leaves_the_other_alone(self, tmp_path: Path) -> None:
         """Its partial turns out to be damaged, say: the tar beside it is committed all the same."""
         good, cut = small_tar(tmp_path / "in" / "good.tar"), small_tar(tmp_path / "in" / "cut.tar")
         cut.write_bytes(cut.read_bytes()[:3000])
         outcomes = {}
-        with Tokenizer(mulaw_spec(), LanesMuLaw(lanes=4)) as tokenizer:
+        with Tokenizer(mulaw_spec(), LanesMuLaw(lanes=8)) as tokenizer:
             works = {}
             for tar in (good, cut):
                 while not tokenizer.can_begin:
@@ -172,6 +204,22 @@ class TestSeveralTars:
         assert sorted(outcomes) == [("0", "the GPU is gone"), ("1", "yielded")]
         for tar in tars:
             assert tokenize(tar, tmp_path / "out", backend=LanesMuLaw(lanes=8)).outcome == "committed"
+
+
+def test_trouble_with_the_device_when_all_is_done(tmp_path: Path) -> None:
+    """Nothing of the tar is lacking, and it is committed; the next one tells."""
+    tars = [small_tar(tmp_path / "in" / f"{n}.tar") for n in range(2)]
+    with Tokenizer(mulaw_spec(), FACTORY.load({}, "cpu")) as tokenizer:
+        work = tokenizer.begin(tars[0], TarPaths(tmp_path, "0"))
+        while not (work.read_to_end and all(clip.finished for clip in work._queue)):
+            tokenizer._conveyor.step(PATIENCE_SECONDS)
+        tokenizer._conveyor.fail(InfrastructureError("the GPU is gone"))
+        (ended,) = tokenizer.wait()
+        assert ended.result().outcome == "committed"
+        tokenizer.begin(tars[1], TarPaths(tmp_path, "1"))
+        (ended,) = tokenizer.wait()
+        with pytest.raises(InfrastructureError, match="the GPU is gone"):
+            ended.result()
 
 
 def test_a_stop_waits_for_what_the_device_has_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

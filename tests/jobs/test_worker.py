@@ -10,7 +10,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,14 @@ import msgspec
 import pytest
 from support.runs import committed_bytes, wait_for
 from support.small_run import mulaw_spec, small_tar
+from support.waiting import PATIENCE_SECONDS
 
-from audio_tokenizers.base import Backend
-from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.base import Backend, Codes, Waveform
+from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
 from jobs import reporting
 from jobs.claims import Claim
+from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, TarTask, read_manifest
 from jobs.reporting import DeviceSeconds, Progress, ProgressFile, Try, read_progress
 from jobs.spec import TokenizeSpec
@@ -162,6 +166,21 @@ def test_a_tar_that_another_worker_commits_meanwhile_is_done(tmp_path: Path, mon
     assert (reports.progress.problems, reports.progress.tars_done) == ([], 1)
 
 
+def test_a_tar_that_is_lost_to_a_foreign_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has put a file in its place meanwhile: its problem alone, and the next tar is done."""
+
+    def overtaken(self: Tokenizer, *_: Any, **__: Any) -> Any:
+        monkeypatch.undo()
+        (tmp_path / "out" / "a.jsonl").write_text("mine\n")
+        raise ClaimLostError("another worker has committed it")
+
+    monkeypatch.setattr(Tokenizer, "begin", overtaken)
+    (tmp_path / "out").mkdir()
+    reports = work([small_tar(tmp_path / "a.tar"), small_tar(tmp_path / "b.tar")], tmp_path / "out")
+    assert [(one.name, one.outcome) for one in reports.progress.tries] == [("a", "failed"), ("b", "committed")]
+    assert "move it away" in reports.progress.problems[0][1]
+
+
 def test_a_foreign_committed_file_is_never_overwritten(tmp_path: Path) -> None:
     """A .jsonl without our manifest is somebody's work: refused, with what to do."""
     tar = small_tar(tmp_path / "a.tar")
@@ -198,6 +217,34 @@ def test_trouble_with_the_machine_ends_the_worker(
     assert first.problem == dict(published.problems)["0"]
     assert all(one.outcome == "yielded" for one in begun)  # perhaps it had begun to read the next one
     assert not published.finished
+
+
+def test_a_tar_beside_one_that_ends_the_worker_yields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its partial is good, and nobody is to take it for one whose worker was killed: that is what `working` says."""
+    from audio_tokenizers.mulaw import MuLaw
+
+    begun, encode, take = threading.Event(), MuLaw.encode, Ledger.take
+
+    def wait(self: MuLaw, waves: Sequence[Waveform]) -> list[Codes]:
+        assert begun.wait(PATIENCE_SECONDS)
+        return encode(self, waves)
+
+    def fail(paths: TarPaths, *arguments: Any, **settings: Any) -> Ledger:
+        if paths.name == "1":
+            begun.set()
+            raise InfrastructureError("no space left")
+        return take(paths, *arguments, **settings)
+
+    monkeypatch.setattr(MuLaw, "encode", wait)
+    monkeypatch.setattr(Ledger, "take", fail)
+    tasks = [as_task(small_tar(tmp_path / f"{n}.tar")) for n in range(2)]
+    reports = ProgressFile(tmp_path / "progress.json")
+    with pytest.raises(InfrastructureError, match="no space left"):
+        run_tars(tasks, mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports)
+    published = read_progress(tmp_path / "progress.json")
+    assert published is not None
+    assert [(one.name, one.outcome) for one in published.tries] == [("0", "yielded"), ("1", "machine")]
+    assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
 
 
 def test_an_exception_that_nobody_foresaw_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
