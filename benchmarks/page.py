@@ -1,7 +1,7 @@
 """docs/performance.md, its plots, and the lines of the README about speed, from stored results. Nothing is measured here.
 
 python -m benchmarks.sweep                                            # results/cpu.json
-python -m benchmarks.gpu --out gpu && cp gpu/results.json benchmarks/results/gpu.json
+python -m benchmarks.gpu --out /tmp/gpu && cp /tmp/gpu/results.json benchmarks/results/gpu.json
 python -m benchmarks.page
 """
 
@@ -72,7 +72,7 @@ def _three_lines(cpu: Results, gpu: Results | None) -> list[str]:
     cores = ", ".join(f"{1000 / rate:.1f}" for rate in rates.values())
     large, small, _ = _waste(cpu, 16).values()
     speeds = facts_of(gpu_records(gpu)).get("higgs", {}).get("fp32", {})
-    on_gpu = f"On a GPU: {NOT_MEASURED}. `python -m benchmarks.gpu --out gpu` does it, in under nine minutes."
+    on_gpu = f"On a GPU: {NOT_MEASURED}. `python -m benchmarks.gpu --out /tmp/gpu` does it, in under nine minutes."
     if gpu is not None and "pipeline" in speeds:
         rate = speeds["pipeline"]["rate"]
         usual = f", {rate / speeds['usual']['rate']:.0f} times the speed of one clip at a time" if "usual" in speeds else ""
