@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from audio_tokenizers.errors import ModelFilesError, UsageError
 
@@ -252,7 +252,7 @@ def _difference(found: torch.Tensor, expected: torch.Tensor) -> str | None:
 class _StandIn:
     """Takes the place of objects that are no tensors, containers or plain values: to make those could run code."""
 
-    def __new__(cls, *_args: object, **_values: object) -> Self:
+    def __new__(cls, *_args: object, **_values: object) -> _StandIn:
         return super().__new__(cls)
 
     def __setstate__(self, _state: object) -> None:
