@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -173,8 +173,8 @@ class Ledger:
         if self._has_features:
             self._features = FeatureFile(self.paths, self._attempt, self._ops)
         source = FeatureSource(self.paths.features_partial)
-        with closing(source), suppress(FileNotFoundError), self.paths.partial.open("rb") as file:
-            for line, record in good_lines(file, self._fields):
+        with closing(source):
+            for line, record in self._lines_found():
                 if self._features is not None and isinstance(record, TokenRecord):
                     refs = feature_refs(self._fields, record.values)
                     arrays = source.read(refs)
@@ -192,6 +192,15 @@ class Ledger:
         self._ops.fsync_dir(self.paths.partial.parent)
         self._check_mine()  # or else a worker that slept here would sweep its successor's away
         self._sweep_up()
+
+    def _lines_found(self) -> Iterator[tuple[bytes, Record]]:
+        """The good lines of the partial that this attempt begins with, if there is one."""
+        try:
+            file = self.paths.partial.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            yield from good_lines(file, self._fields)
 
     def _publish(self, private: Path, partial: Path) -> None:
         """Make the private file the partial, in one step, and keep its private name."""

@@ -100,6 +100,23 @@ def test_a_commit_is_one_file_and_its_manifest_speaks_the_truth(paths: TarPaths)
     assert manifest.output_bytes == paths.committed.stat().st_size
 
 
+def test_a_take_over_that_cannot_copy_a_line_fails(paths: TarPaths) -> None:
+    """Even if the file system says that the file is missing, as some do of one that was removed: no line is passed over."""
+    ledger = take(paths)
+    append(ledger, "a.wav", "b.wav")
+    ledger.release()
+
+    class Removed(FileOps):
+        def write(self, fd: int, data: bytes) -> None:
+            if b"b.wav" in data:
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+            super().write(fd, data)
+
+    with pytest.raises(FileNotFoundError):
+        take(paths, ops=Removed())
+    assert take(paths).done == ["a.wav", "b.wav"]
+
+
 def test_a_zombie_writes_into_a_file_that_has_no_name(paths: TarPaths) -> None:
     """After a takeover the first worker's lines and its commit go nowhere, and the second worker's file is whole."""
     zombie = take(paths)
