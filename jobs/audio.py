@@ -21,6 +21,7 @@ import soxr
 from audio_tokenizers.base import MonoRule, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import mp3_states_its_length, refuse_cut_file
+from jobs.pyav_samples import float_samples
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Fragment", "FragmentCutter", "decode", "decode_channels", "resample"]
 
 BLOCK_FRAMES = 1 << 18
+PYAV_BLOCK_FRAMES = 1 << 15
+"""Few enough to stay in a core's cache on their way through FFmpeg's queue: with more, fresh memory costs as much as AAC."""
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 UNKNOWN_FRAMES = 1 << 62
 """libsndfile's count for a FLAC that was streamed, which it cannot read in blocks."""
@@ -48,7 +51,7 @@ sooner and take up to twice the CPU time.
 
 
 def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None) -> Iterator[tuple[Waveform, int]]:
-    """Decode to mono blocks: (float32 [samples], sample rate in Hz), of about BLOCK_FRAMES, the last one shorter or empty.
+    """Decode to mono blocks: (float32 [samples], sample rate in Hz), of BLOCK_FRAMES at most, the last one shorter or empty.
 
     soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs). Raises ClipError: `empty` (no samples),
     `decode` (unreadable, or fewer samples than its header promises), `not_finite`, `too_long` (over `max_seconds`).
@@ -154,7 +157,7 @@ def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any
 
 
 def _open_with_pyav(file: IO[bytes], refusal: str) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
-    """Blocks of BLOCK_FRAMES and up to one of FFmpeg's frames more, the last one shorter."""
+    """Blocks of PYAV_BLOCK_FRAMES and up to one of FFmpeg's frames more, the last one shorter."""
     with contextlib.closing(_pyav_blocks(file, refusal)) as blocks:
         while True:
             with _PYAV_TURN:
@@ -165,29 +168,22 @@ def _open_with_pyav(file: IO[bytes], refusal: str) -> Iterator[tuple[np.ndarray[
 
 
 def _pyav_blocks(file: IO[bytes], refusal: str) -> Generator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
-    """FFmpeg's frames, gathered as they are: their conversion to float32 costs PyAV as much for a frame as for a block."""
+    """FFmpeg's frames, gathered as they are: to convert each of them alone would cost several times as much."""
     import av
 
     gathered = av.AudioFifo()
-    packed: av.AudioResampler | None = None
 
     def blocks() -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
-        nonlocal packed
         frame = gathered.read()
-        if frame is None:
-            return
-        if packed is None:
-            packed = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
-        for piece in packed.resample(frame):
-            samples: Any = piece.to_ndarray()  # one plane of all channels: PyAV crashes on more than 8 planes
-            yield samples.reshape(-1, piece.layout.nb_channels), piece.sample_rate
+        if frame is not None:
+            yield float_samples(frame), frame.sample_rate
 
     try:
         try:
             for frame in _pyav_frames(file):
                 frame.pts = None  # with times, the queue would refuse a gap
                 gathered.write(frame)
-                if gathered.samples >= BLOCK_FRAMES:
+                if gathered.samples >= PYAV_BLOCK_FRAMES:
                     yield from blocks()
         except Exception:
             yield from blocks()  # what came before the damage may be at fault first: too long, or not finite

@@ -151,7 +151,7 @@ def test_samples_of_pyav_are_those_of_its_frames(
             one_by_one += [
                 piece.to_ndarray().reshape(-1, channels) for piece in (*alone.resample(frame), *alone.resample(None))
             ]
-    monkeypatch.setattr(audio, "BLOCK_FRAMES", block_frames)
+    monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", block_frames)
     blocks = [block for block, _ in audio.decode_channels(io.BytesIO(data))]
     np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(one_by_one))
     assert len(np.concatenate(blocks)) > 18_000
@@ -163,7 +163,7 @@ def test_pyav_is_left_to_others_between_blocks(monkeypatch: pytest.MonkeyPatch) 
     """One thread at a time decodes with PyAV; one that waits, for memory perhaps, keeps nobody out."""
     data = pyav_file(noise(96_000), 48000, "webm", "libopus")
     whole, _ = decoded(data)
-    monkeypatch.setattr(audio, "BLOCK_FRAMES", 1000)
+    monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", 1000)
     frames = audio._pyav_frames
     held = []
 
