@@ -23,9 +23,10 @@ from audio_tokenizers.errors import ClipError
 from jobs.batcher import Batch, Batcher
 from jobs.clip_decoder import ClipDecoder
 from jobs.encoder import Encoder, Result
-from jobs.feed import DeviceTime, Feed, Share
+from jobs.feed import Feed, Share
 from jobs.lane_grid import LaneGrid
 from jobs.pending import Pending, Portion
+from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
 
 __all__ = ["DEFAULT_BUFFER_BYTES", "Conveyor", "Feeding"]
@@ -87,7 +88,7 @@ class Conveyor:
             thread.start()
 
     @property
-    def device_time(self) -> DeviceTime:
+    def device_time(self) -> DeviceSeconds:
         """What the device's seconds were spent on."""
         return self._feed.time
 
@@ -179,7 +180,8 @@ class Conveyor:
                     flying.append((batch, self._encoder.begin(items, batch.shape)))
                 done = flying.popleft() if batch is None or len(flying) >= self._in_flight else None
                 outcomes = done[1]() if done is not None else []
-                self._feed.time.busy += time.monotonic() - started  # before the call, by which the batch's tar may end
+                # Before the call, by which the batch's tar may end.
+                self._feed.time += DeviceSeconds(busy=time.monotonic() - started)
                 if done is not None:
                     self.call(partial(self._receive, done[0], outcomes))
         except BaseException as error:  # noqa: BLE001 (it is raised again in `step`)

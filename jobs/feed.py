@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from jobs.batcher import Batch, Batcher
+from jobs.reporting import DeviceSeconds
 
-__all__ = ["DeviceTime", "Feed", "Share"]
+__all__ = ["Feed", "Share"]
 
 GATHER_SECONDS = 20.0
 """How long an item waits for others to share its call. A kill costs at most the lines of so long; at a tar's end the next
@@ -50,17 +51,6 @@ class Portion(Protocol):
 Item = TypeVar("Item", bound=Portion)
 
 
-@dataclass(slots=True)
-class DeviceTime:
-    """What the device's seconds were spent on, up to the last batch that it took."""
-
-    busy: float = 0.0
-    audio: float = 0.0
-    """Waiting for decoded audio."""
-    writer: float = 0.0
-    """Waiting, while the memory was full of what had been encoded and had no line yet."""
-
-
 class Feed(Generic[Item]):
     """Between the decoders and the device. All methods may be called from any thread."""
 
@@ -93,7 +83,8 @@ class Feed(Generic[Item]):
         self._undecoded = 0
         self._expects_more = True
         self._closed = False
-        self.time = DeviceTime()
+        self.time = DeviceSeconds()
+        """The device's, up to the last batch that it took. Only its thread adds to it."""
 
     def announce(self, share: Share) -> bool:
         """Wait until the decoders may have another clip. False: it was dropped, and they may not."""
@@ -157,8 +148,7 @@ class Feed(Generic[Item]):
                 batch = self._next(now)
                 if batch is not None:
                     self._in_hand += 1
-                    self.time.audio += audio
-                    self.time.writer += writer
+                    self.time += DeviceSeconds(audio=audio, writer=writer)
                     if self._blocked:
                         self._room.notify_all()
                     return batch

@@ -64,19 +64,13 @@ class Tokenizer:
     @property
     def device_time(self) -> DeviceSeconds:
         """What the device's seconds were spent on."""
-        time = self._conveyor.device_time
-        return DeviceSeconds(time.busy, time.audio, time.writer)
+        return self._conveyor.device_time
 
     def _tell_device_time(self) -> DeviceSeconds:
         """What is new of it since this was called before, when another tar ended."""
         now = self.device_time
         new, self._told = now - self._told, now
         return new
-
-    @property
-    def tars_in_hand(self) -> int:
-        """Tars that have begun and not ended."""
-        return len(self._works)
 
     @property
     def can_begin(self) -> bool:
