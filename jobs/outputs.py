@@ -154,12 +154,34 @@ class InputIdentity:
     tar_file: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
+    """When its size, times, owner or names last changed. It says nothing of which tar it is: a rename changes it too."""
 
     @classmethod
     def of(cls, tar: Path) -> InputIdentity:
         """The identity of a tar on disk."""
         status = tar.stat()
-        return cls(str(tar), status.st_size, status.st_mtime_ns)
+        return cls(str(tar), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @classmethod
+    def opened(cls, tar: Path) -> InputIdentity:
+        """The same as its server has it now: a network file system answers `stat` from a cache, and `open` does not."""
+        fd = os.open(tar, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return cls(str(tar), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def written_to(self, later: InputIdentity) -> bool:
+        """Whether somebody has written to the tar between this look at it and a later one.
+
+        Then its size is another, or both its times are. One alone says less: a recall from tape, a link or another mode
+        changes ctime only; a file system that keeps times coarser than its cache shows another mtime some time after the
+        last write. Inodes are not compared, since some file systems make them up. No clock is asked, neither this host's nor
+        the server's. Times that settle late therefore cost an attempt at most: the next one begins with what has settled.
+        """
+        return self.size != later.size or (self.mtime_ns != later.mtime_ns and self.ctime_ns != later.ctime_ns)
 
     def matches(self, manifest: Manifest) -> bool:
         """Whether `manifest` speaks of the same bytes, wherever they lay then."""

@@ -32,7 +32,7 @@ from jobs.outputs import TarPaths, read_manifest
 from jobs.pending import Pending
 from jobs.tar_format import TarStream
 from jobs.tar_reader import Clip
-from jobs.tar_work import TarWork
+from jobs.tar_work import TarWork, WrittenMeanwhileError
 from jobs.token_sink import TokenSink
 
 
@@ -179,6 +179,61 @@ def test_a_partial_of_a_changed_tar_is_not_used(tar: Path, tmp_path: Path) -> No
     small_tar(tar, samples=60)
     tokenize(tar, output)
     assert json.loads(committed(output).splitlines()[0])["num_samples"] == 60
+
+
+def appended(tar: Path) -> None:
+    with tar.open("ab") as file:
+        file.write(b"\0" * 512)
+
+
+def overwritten(tar: Path) -> None:
+    """In place, and dated as its source, as `rsync --inplace --times` does it."""
+    before = tar.stat()
+    other = small_tar(tar.with_name("other.tar"), samples=41).read_bytes()
+    with tar.open("r+b") as file:
+        file.write(other)
+    os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns - 10**15))
+
+
+def replaced(tar: Path) -> None:
+    small_tar(tar.with_name("other.tar"), samples=60).replace(tar)
+
+
+def cut_in_place(tar: Path) -> None:
+    os.truncate(tar, 3000)
+
+
+def meanwhile(change: Any, tar: Path) -> dict[str, Any]:
+    """Settings for `tokenize` with which something happens to the tar after the first line."""
+    changes = iter([change])
+    return {"one_at_a_time": True, "on_progress": lambda *_: next(changes, lambda _tar: None)(tar)}
+
+
+@pytest.mark.parametrize("change", [appended, overwritten, replaced, cut_in_place])
+def test_a_tar_that_is_written_to_while_it_is_read_is_not_committed(change: Any, tar: Path, tmp_path: Path) -> None:
+    """However it ends and is dated then: that is told, its lines are forgotten, and the next try begins anew."""
+    with pytest.raises(WrittenMeanwhileError, match=r"speech\.tar: it was written to while it was read; once that is over"):
+        tokenize(tar, tmp_path / "out", **meanwhile(change, tar))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".run"]
+    assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
+    outcome = tokenize(tar, tmp_path / "out").outcome
+    assert outcome == tokenize(tar, tmp_path / "fresh").outcome
+    if outcome == "committed":
+        assert committed(tmp_path / "out") == committed(tmp_path / "fresh")
+
+
+def linked(tar: Path) -> None:
+    os.link(tar, tar.with_name("link.tar"))
+    tar.chmod(0o600)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, linked])
+def test_what_leaves_the_bytes_of_a_tar_alone_keeps_nothing_from_its_commit(
+    change: Any, tar: Path, reference: bytes, tmp_path: Path
+) -> None:
+    """It was read to its end, though it has no name any more, or another mode or a name more."""
+    tokenize(tar, tmp_path / "out", **meanwhile(change, tar))
+    assert committed(tmp_path / "out") == reference
 
 
 def test_a_partial_whose_names_do_not_fit_is_made_again(tar: Path, reference: bytes, tmp_path: Path) -> None:
