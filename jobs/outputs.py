@@ -55,6 +55,24 @@ class TarPaths:
     def _private(path: Path) -> list[Path]:
         return list(path.parent.glob(f".{_escape(path.name)}.{'?' * ATTEMPT_DIGITS}"))
 
+    def private_sums(self, attempt: str) -> Path:
+        """The sums of one attempt's lines (jobs/line_sums.py). They never get another name."""
+        return self._sums.with_name(f".{self._sums.name}.{attempt}")
+
+    def all_private_sums(self) -> list[Path]:
+        """Those that there are, of whatever attempt."""
+        return self._private(self._sums)
+
+    @property
+    def _sums(self) -> Path:
+        return self.output_dir / ".run" / "attempts" / f"{self.name}.sums"
+
+    def temporary_files(self) -> list[Path]:
+        """Every private name that there is, of whatever attempt, and what any of them was about to write in place."""
+        whole = (self.manifest, self.attempt, self.claim, self.previous_sums)
+        private = self.private_partials() + self.private_feature_files() + self.all_private_sums()
+        return private + [path for each in whole for path in self._private(each)]
+
     @property
     def features(self) -> Path:
         """The floats of a committed file, where its backend gives any."""
@@ -74,6 +92,11 @@ class TarPaths:
     def previous(self) -> Path:
         """What --retry-errors takes good lines from."""
         return Path(f"{self._committed}.previous")
+
+    @property
+    def previous_sums(self) -> Path:
+        """The sums of its lines, if they were those of a partial; a committed file's manifest has the whole file's."""
+        return self.output_dir / ".run" / "attempts" / f"{self.name}.previous-sums"
 
     @property
     def manifest(self) -> Path:
