@@ -14,6 +14,9 @@ from pathlib import Path
 
 __all__ = ["FileOps", "is_disk_trouble", "write_atomically", "write_if_absent"]
 
+TRIES = 3
+"""Whoever commits a tar removes the temporary files that it finds, which may be those of a writer that is only late."""
+
 
 class FileOps:
     """Durable operations on real files. Each method is one step that a crash may precede or follow."""
@@ -73,24 +76,32 @@ def _write_beside(ops: FileOps, path: Path, data: bytes) -> Path:
 
 def write_atomically(ops: FileOps, path: Path, data: bytes) -> None:
     """Replace the file's content: a reader, and a crash, see the old bytes or the new ones."""
-    temporary = _write_beside(ops, path, data)
-    try:
-        ops.rename(temporary, path)
-    except OSError:
-        ops.unlink(temporary)
-        raise
+    for left in reversed(range(TRIES)):
+        temporary = _write_beside(ops, path, data)
+        try:
+            ops.rename(temporary, path)
+            break
+        except OSError as error:
+            ops.unlink(temporary)
+            if not (isinstance(error, FileNotFoundError) and left):
+                raise
     ops.fsync_dir(path.parent)
 
 
 def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
     """Create the file whole, unless it exists; of several writers exactly one gets True."""
-    temporary = _write_beside(ops, path, data)
-    try:
-        ops.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        ops.unlink(temporary)
+    for left in reversed(range(TRIES)):
+        temporary = _write_beside(ops, path, data)
+        try:
+            ops.link(temporary, path)
+            break
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            if not left:
+                raise
+        finally:
+            ops.unlink(temporary)
     ops.fsync_dir(path.parent)
     return True
 

@@ -6,6 +6,7 @@
     NAME.jsonl.previous           a file whose error records are being retried: its good lines are used again
     NAME.safetensors              floats beside the lines, where the backend gives any: jobs/features.py
     .run/attempts/NAME.json       what is known of the partial        .run/manifests/NAME.json   of the committed file
+    .run/attempts/.NAME.sums.ATTEMPT   what its lines were when they were written: jobs/line_sums.py
     .run/claims/NAME.json         who works on it
 
 Why two writers are harmless, whatever either of them believes to see: an attempt writes only into a file that it made
@@ -20,6 +21,7 @@ looks at the claim only tell them sooner.
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,15 +35,18 @@ from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
+from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
 from jobs.lines import LineFile, ReusableLines, good_lines
 from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, read_manifest
-from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord
+from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord, decode_record, with_tar_file
 from jobs.reporting import DeviceSeconds
 from jobs.values import FeatureRef, feature_refs
 
 __all__ = ["Ledger"]
 
 SYNC_SECONDS = 2.0
+
+log = logging.getLogger("tar2tokens")
 
 
 class Ledger:
@@ -73,6 +78,7 @@ class Ledger:
         self._hold = hold
         self._attempt = hold.mine.attempt
         self._private = paths.private_partial(self._attempt)
+        self._sums = paths.private_sums(self._attempt)
         self._lines: LineFile | None = None
         self._wall_before = 0.0
         self._new_device_seconds = device_seconds
@@ -125,14 +131,16 @@ class Ledger:
             self._replaces_foreign = committed
             known = None
         elif retry_errors:
-            self._set_aside(committed=committed)
+            self._set_aside(known, committed=committed)
         if known is not None:
             self._wall_before, self._device_seconds = known.wall_seconds, known.device_seconds
-        self._take_over()
+        self._take_over(known)
         # Not before: a partial of another tar must not be found beside an attempt at this one.
         self._write_manifest(self.paths.attempt, msgspec.convert(self._common(), Manifest))
+        self._check_mine()
+        self._sweep(self._sums_found(known))
         if self._features is None:  # the floats of old lines are gone with their file: all clips are encoded again
-            self._reusable = ReusableLines(self.paths.previous, self._fields)
+            self._reusable = self._previous_lines()
 
     def _what_is_known(self, *, committed: bool) -> Manifest | None:
         """Which tar and recipe the lines are of that this attempt begins with."""
@@ -148,33 +156,65 @@ class Ledger:
     def _forget(self) -> None:
         """Lines that cannot be shown to come from this tar and recipe are worth nothing."""
         self._ops.unlink(self.paths.partial)
-        self._ops.unlink(self.paths.previous)
+        self._forget_previous()
         if self._has_features:
             self._ops.unlink(self.paths.features_partial)
+
+    def _forget_previous(self) -> None:
+        self._ops.unlink(self.paths.previous)
+        self._ops.unlink(self.paths.previous_sums)
 
     @property
     def _has_features(self) -> bool:
         return any(field.form == "features" for field in self._fields)
 
-    def _set_aside(self, *, committed: bool) -> None:
+    def _set_aside(self, known: Manifest, *, committed: bool) -> None:
         """Make the lines so far a source of good lines, and begin a new partial."""
         if committed:
             self._forget()  # older than the committed file, or a second name of it
             self._ops.fsync_dir(self.paths.committed.parent)
             self._rename(self.paths.committed, self.paths.previous)
         elif self.paths.partial.exists() and not self.paths.previous.exists():
+            check = self._check(known)
+            with self.paths.partial.open("rb") as file:
+                sums = [check.last for _ in good_lines(file, self._fields, check)]
+            write_atomically(self._ops, self.paths.previous_sums, b"".join(map(sum_entry, sums)))
             self._rename(self.paths.partial, self.paths.previous)
         else:
             return
         self._ops.fsync_dir(self.paths.previous.parent)
 
-    def _take_over(self) -> None:
-        self._lines = LineFile(self._private, self._ops)
+    def _previous_lines(self) -> ReusableLines:
+        """Those of a partial that was set aside are compared with their sums, a committed file with its manifest."""
+        check, sha256 = SumsCheck(), ""
+        if self.paths.previous_sums.exists():
+            check = SumsCheck([[*read_sums(self.paths.previous_sums), DAMAGED]])
+        elif (manifest := read_manifest(self.paths.manifest)) is not None:
+            sha256 = manifest.output_sha256
+        return ReusableLines(self.paths.previous, self._fields, check, sha256=sha256)
+
+    def _sums_found(self, known: Manifest | None) -> set[Path]:
+        """The sums of the attempts before."""
+        attempts = [known.attempt] if known is not None else []
+        if self._hold.overtaken is not None:
+            attempts.append(self._hold.overtaken.attempt)
+        # A list of a folder may be seconds old.
+        return {*self.paths.all_private_sums(), *map(self.paths.private_sums, attempts)} - {self._sums}
+
+    def _check(self, known: Manifest | None) -> SumsCheck:
+        return SumsCheck(map(read_sums, sorted(self._sums_found(known))))
+
+    def _take_over(self, known: Manifest | None) -> None:
+        check = self._check(known)
+        self._lines = LineFile(self._private, self._sums, self._ops)
         if self._has_features:
             self._features = FeatureFile(self.paths, self._attempt, self._ops)
         source = FeatureSource(self.paths.features_partial)
         with closing(source):
-            for line, record in self._lines_found():
+            for old_line, record in self._lines_found(check):
+                line = with_tar_file(old_line, record, self._identity.tar_file)  # it may have moved since
+                if line is None:
+                    break
                 if self._features is not None and isinstance(record, TokenRecord):
                     refs = feature_refs(self._fields, record.values)
                     arrays = source.read(refs)
@@ -184,7 +224,14 @@ class Ledger:
                 self.done.append(record.audio_file)
                 self.tally.add(record)
                 self._lines.write((line, b"\n"))
+        if check.contradicted:
+            log.warning(
+                "%s: line %d of the partial is not what was written: it is made again, with those after it",
+                self.paths.name,
+                check.lines + 1,
+            )
         self._sync_files()
+        self._ops.fsync_dir(self._sums.parent)
         self._check_mine()  # copying takes a while
         if self._features is not None:
             self._publish(self._features.private, self.paths.features_partial)
@@ -193,14 +240,14 @@ class Ledger:
         self._check_mine()  # or else a worker that slept here would sweep its successor's away
         self._sweep_up()
 
-    def _lines_found(self) -> Iterator[tuple[bytes, Record]]:
+    def _lines_found(self, check: SumsCheck) -> Iterator[tuple[bytes, Record]]:
         """The good lines of the partial that this attempt begins with, if there is one."""
         try:
             file = self.paths.partial.open("rb")
         except FileNotFoundError:
             return
         with file:
-            yield from good_lines(file, self._fields)
+            yield from good_lines(file, self._fields, check)
 
     def _publish(self, private: Path, partial: Path) -> None:
         """Make the private file the partial, in one step, and keep its private name."""
@@ -215,13 +262,20 @@ class Ledger:
             before.add(self.paths.private_partial(self._hold.overtaken.attempt))
         if self._has_features:
             before |= set(self.paths.private_feature_files())
-        mine = {self._private} | ({self._features.private} if self._features is not None else set())
-        for path in before - mine:
+        self._sweep(before)
+
+    def _sweep(self, paths: Iterable[Path]) -> None:
+        """Remove what is not this attempt's own."""
+        mine = {self._private, self._sums}
+        if self._features is not None:
+            mine |= {self._features.private, self._features.finished}
+        for path in set(paths) - mine:
             self._ops.unlink(path)
 
     def reusable_line(self, index: int, clip_name: str) -> bytes | None:
         """The clip's line from before --retry-errors, if it had tokens."""
-        return self._reusable.line(index, clip_name) if self._reusable is not None else None
+        line = self._reusable.line(index, clip_name) if self._reusable is not None else None
+        return with_tar_file(line, decode_record(line), self._identity.tar_file) if line is not None else None
 
     def append(self, record: Record, parts: Iterable[bytes], features: Sequence[tuple[FeatureRef, Features]] = ()) -> None:
         """Append one line, given as bytes without the newline, and its arrays; fsync when SYNC_SECONDS have passed."""
@@ -254,6 +308,7 @@ class Ledger:
             findings = {**findings, "features_bytes": written.size, "features_sha256": written.sha256}
         manifest = self._summary(verdict=VERDICT_COMPLETE, **findings)
         self._check_mine()
+        self._sweep(self.paths.temporary_files())
         if self._replaces_foreign:
             self._ops.unlink(self.paths.committed)  # or a crash would leave it beside the manifest of the new one
             self._ops.fsync_dir(self.paths.committed.parent)
@@ -264,8 +319,9 @@ class Ledger:
             self._ops.fsync_dir(self.paths.committed.parent)
         self._rename(self._private, self.paths.committed)
         self._ops.fsync_dir(self.paths.committed.parent)
-        self._ops.unlink(self.paths.previous)
+        self._forget_previous()
         self._ops.unlink(self.paths.attempt)
+        self._ops.unlink(self._sums)
         if self._is_published():
             if self._features is not None:
                 self._ops.unlink(self.paths.features_partial)
@@ -288,6 +344,7 @@ class Ledger:
         """The partial turned out to be another tar's: end the attempt and leave nothing of it."""
         self._check_mine()
         self._forget()
+        self._ops.unlink(self._sums)
         self._remove_private()
         self._end()
 
@@ -300,7 +357,7 @@ class Ledger:
     def erase(paths: TarPaths, ops: FileOps) -> None:
         """Forget all that is known of a tar (--force)."""
         lines = (paths.committed, paths.partial, paths.previous, paths.attempt, paths.manifest)
-        for path in (*lines, paths.features, paths.features_partial):
+        for path in (*lines, paths.features, paths.features_partial, paths.previous_sums, *paths.all_private_sums()):
             ops.unlink(path)
 
     @staticmethod
@@ -308,7 +365,8 @@ class Ledger:
         """Remove what a worker that was killed right after its commit left: the partial as a second name of the result."""
         with suppress(FileNotFoundError):
             if paths.partial.samefile(paths.committed):
-                for path in (paths.previous, paths.attempt, paths.features_partial, paths.partial):
+                sums = (paths.previous_sums, *paths.all_private_sums())
+                for path in (paths.previous, paths.attempt, *sums, paths.features_partial, paths.partial):
                     ops.unlink(path)
 
     def abandon(self) -> None:

@@ -13,7 +13,8 @@ import msgspec
 
 from audio_tokenizers.base import Field
 from jobs.fileops import FileOps
-from jobs.records import ErrorRecord, Record, TokenRecord, decode_record
+from jobs.line_sums import SumFile, SumsCheck, line_sum
+from jobs.records import ErrorRecord, Record, TokenRecord, decode_record, encode_record
 from jobs.values import values_fault
 
 __all__ = ["LineFile", "ReusableLines", "count_lines", "good_lines"]
@@ -31,10 +32,19 @@ def count_lines(path: Path) -> int:
     return lines
 
 
-def good_lines(file: Iterable[bytes], fields: Sequence[Field]) -> Iterator[tuple[bytes, Record]]:
-    """The longest prefix of whole lines that are valid records: the lines, without their newline, and what they say."""
+def good_lines(
+    file: Iterable[bytes], fields: Sequence[Field], check: SumsCheck | None = None
+) -> Iterator[tuple[bytes, Record]]:
+    """The longest prefix of whole lines that are valid records: the lines, without their newline, and what they say.
+
+    With a `check` they are to be committed: one of which it knows nothing has to be, to the byte, what its record is
+    written as.
+    """
     for line in file:
         if not line.endswith(b"\n"):
+            return
+        passes = check.passes(line) if check is not None else True
+        if passes is False:
             return
         try:
             record = decode_record(line[:-1])
@@ -42,21 +52,25 @@ def good_lines(file: Iterable[bytes], fields: Sequence[Field]) -> Iterator[tuple
             return
         if isinstance(record, TokenRecord) and values_fault(fields, record.values) is not None:
             return
+        if passes is None and encode_record(record) != line[:-1]:
+            return
         yield line[:-1], record
 
 
 class LineFile:
-    """A file that one attempt alone writes, line by line."""
+    """A file that one attempt alone writes, line by line, with the sums of its lines in another."""
 
-    def __init__(self, path: Path, ops: FileOps) -> None:
+    def __init__(self, path: Path, sums: Path, ops: FileOps) -> None:
         self._ops = ops
         self._sha = hashlib.sha256()
+        self._sums = SumFile(sums, ops)
+        self._fd = -1
         self._fd = ops.create(path)
         self.size = 0
         """Bytes written."""
 
     def write(self, parts: Iterable[bytes]) -> None:
-        """Append `parts`, a few of them at a time where there are many."""
+        """Append a line, newline included, given in parts: a few of them at a time where there are many."""
         held: list[bytes] = []
         size = 0
         for part in parts:
@@ -65,12 +79,17 @@ class LineFile:
             if size >= WRITE_BYTES:
                 self._put(b"".join(held))
                 held, size = [], 0
-        self._put(b"".join(held))
+        self._put(b"".join(held), ends=True)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes, *, ends: bool = False) -> None:
+        """Write a part of a line; its sum goes before the part that ends it, so that no whole line is without one."""
+        sha = self._sha.copy()
+        sha.update(data)
+        size = self.size + len(data)
+        if ends:
+            self._sums.add(line_sum(size, sha))
         self._ops.write(self._fd, data)
-        self._sha.update(data)
-        self.size += len(data)
+        self._sha, self.size = sha, size
 
     @property
     def sha256(self) -> str:
@@ -79,6 +98,7 @@ class LineFile:
 
     def sync(self) -> None:
         """Make all lines so far survive a power loss."""
+        self._sums.sync()
         self._ops.fsync(self._fd)
 
     def is_at(self, path: Path) -> bool:
@@ -87,6 +107,7 @@ class LineFile:
 
     def close(self) -> None:
         """Let the file go."""
+        self._sums.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -95,16 +116,19 @@ class LineFile:
 class ReusableLines:
     """The lines with tokens of a file that may not exist. It is kept open: another worker may remove its name."""
 
-    def __init__(self, path: Path, fields: Sequence[Field]) -> None:
+    def __init__(self, path: Path, fields: Sequence[Field], check: SumsCheck, *, sha256: str = "") -> None:
+        """`sha256`: what the whole file has to have for any of its lines to be used."""
         self._file: BinaryIO | None = None
         self._places: dict[int, tuple[str, int, int]] = {}  # index -> clip name, offset, length
         with suppress(FileNotFoundError):
             self._file = path.open("rb")
             offset = 0
-            for index, (line, record) in enumerate(good_lines(self._file, fields)):
+            for index, (line, record) in enumerate(good_lines(self._file, fields, check)):
                 if not isinstance(record, ErrorRecord):
                     self._places[index] = (record.audio_file, offset, len(line))
                 offset += len(line) + 1
+        if sha256 and check.sha256 != sha256:
+            self._places.clear()
 
     def line(self, index: int, clip_name: str) -> bytes | None:
         """The line of the clip numbered `index` (from 0), if it had tokens and this name."""

@@ -55,6 +55,24 @@ class TarPaths:
     def _private(path: Path) -> list[Path]:
         return list(path.parent.glob(f".{_escape(path.name)}.{'?' * ATTEMPT_DIGITS}"))
 
+    def private_sums(self, attempt: str) -> Path:
+        """The sums of one attempt's lines (jobs/line_sums.py). They never get another name."""
+        return self._sums.with_name(f".{self._sums.name}.{attempt}")
+
+    def all_private_sums(self) -> list[Path]:
+        """Those that there are, of whatever attempt."""
+        return self._private(self._sums)
+
+    @property
+    def _sums(self) -> Path:
+        return self.output_dir / ".run" / "attempts" / f"{self.name}.sums"
+
+    def temporary_files(self) -> list[Path]:
+        """Every private name that there is, of whatever attempt, and what any of them was about to write in place."""
+        whole = (self.manifest, self.attempt, self.claim, self.previous_sums)
+        private = self.private_partials() + self.private_feature_files() + self.all_private_sums()
+        return private + [path for each in whole for path in self._private(each)]
+
     @property
     def features(self) -> Path:
         """The floats of a committed file, where its backend gives any."""
@@ -74,6 +92,11 @@ class TarPaths:
     def previous(self) -> Path:
         """What --retry-errors takes good lines from."""
         return Path(f"{self._committed}.previous")
+
+    @property
+    def previous_sums(self) -> Path:
+        """The sums of its lines, if they were those of a partial; a committed file's manifest has the whole file's."""
+        return self.output_dir / ".run" / "attempts" / f"{self.name}.previous-sums"
 
     @property
     def manifest(self) -> Path:
@@ -154,12 +177,34 @@ class InputIdentity:
     tar_file: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
+    """When its size, times, owner or names last changed. It says nothing of which tar it is: a rename changes it too."""
 
     @classmethod
     def of(cls, tar: Path) -> InputIdentity:
         """The identity of a tar on disk."""
         status = tar.stat()
-        return cls(str(tar), status.st_size, status.st_mtime_ns)
+        return cls(str(tar), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @classmethod
+    def opened(cls, tar: Path) -> InputIdentity:
+        """The same as its server has it now: a network file system answers `stat` from a cache, and `open` does not."""
+        fd = os.open(tar, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return cls(str(tar), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def written_to(self, later: InputIdentity) -> bool:
+        """Whether somebody has written to the tar between this look at it and a later one.
+
+        Then its size is another, or both its times are. One alone says less: a recall from tape, a link or another mode
+        changes ctime only; a file system that keeps times coarser than its cache shows another mtime some time after the
+        last write. Inodes are not compared, since some file systems make them up. No clock is asked, neither this host's nor
+        the server's. Times that settle late therefore cost an attempt at most: the next one begins with what has settled.
+        """
+        return self.size != later.size or (self.mtime_ns != later.mtime_ns and self.ctime_ns != later.ctime_ns)
 
     def matches(self, manifest: Manifest) -> bool:
         """Whether `manifest` speaks of the same bytes, wherever they lay then."""

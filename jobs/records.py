@@ -32,6 +32,7 @@ __all__ = [
     "line_parts",
     "token_fault",
     "tokens_are_valid",
+    "with_tar_file",
 ]
 
 MANIFEST_FORMAT = 1
@@ -197,6 +198,14 @@ def line_parts(record: TokenRecord, values: Iterable[tuple[str, Iterable[bytes]]
         yield from pieces
     tail = _encoder.encode(_Tail(record.text, record.language, record.metadata))
     yield b"}" if tail == b"{}" else b"," + tail[1:]
+
+
+def with_tar_file(line: bytes, record: Record, tar_file: str) -> bytes | None:
+    """The line of `record` as it would be if its tar were called `tar_file`; None if it does not begin as our lines do."""
+    before, after = (_encoder.encode({"tar_file": name})[:-1] for name in (record.tar_file, tar_file))
+    if not line.startswith(before + b","):
+        return None
+    return line if after == before else after + line[len(before) :]
 
 
 def decode_record(line: bytes) -> Record:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError
+from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble
 from jobs.ledger import Ledger
@@ -32,7 +32,7 @@ from jobs.tar_reader import Clip, TarReader
 from jobs.token_sink import TokenSink
 from jobs.values import to_json
 
-__all__ = ["OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork"]
+__all__ = ["OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]
 
 Outcome = Literal["committed", "yielded", "damaged"]
 OnProgress = Callable[[Record, int], None]
@@ -66,6 +66,10 @@ class TarOptions:
     """Read no clip before the one before it has its line: should this process die, its lines say which clip it was."""
 
 
+class WrittenMeanwhileError(UsageError):
+    """Nobody can say of which tar the lines are."""
+
+
 class _PartialMismatchError(Exception):
     """The partial's lines do not name this tar's clips."""
 
@@ -96,6 +100,7 @@ class TarWork:
         self._on_progress = on_progress
         self._take = functools.partial(take, device_seconds=device_seconds)
         self._begun_anew = False
+        self._identity: InputIdentity | None = None
         self._ledger: Ledger | None = None
         self._queue: deque[Pending] = deque()
         self._reading: threading.Thread | None = None
@@ -111,14 +116,14 @@ class TarWork:
     def start(self) -> None:
         """Claim the tar, take its partial over and begin to read.
 
-        Raises ClaimLostError, UsageError (another recipe), InfrastructureError (the machine is in trouble; the partial stays
-        good) and OSError where the tar cannot be opened; as do all other methods.
+        Raises ClaimLostError, UsageError (another recipe), WrittenMeanwhileError, InfrastructureError (the machine is in
+        trouble; the partial stays good) and OSError where the tar cannot be opened; as do all other methods.
         """
         with self._settling():
             self._start(retry_errors=self.options.retry_errors)
 
     def _start(self, *, retry_errors: bool) -> None:
-        identity = InputIdentity.of(self._tar)
+        identity = self._identity = InputIdentity.opened(self._tar)
         spec = self._spec
         ledger = self._ledger = self._take(self._paths, identity, spec.fingerprint, spec.fields, retry_errors=retry_errors)
         self._reader = None
@@ -213,6 +218,7 @@ class TarWork:
     def _begin_anew(self) -> None:
         """The lines found are another tar's: forget them, once."""
         if self._begun_anew:
+            self._refuse_if_written_to()
             raise InfrastructureError(f"{self._tar}: its clips change from one reading to the next")
         self._begun_anew = True
         self._drop_rest()
@@ -223,10 +229,26 @@ class TarWork:
 
     def _finish(self) -> TarResult:
         self._drop_rest()
+        self._refuse_if_written_to()
         findings = _findings(self._reader)
         if self._damage is not None:
             return TarResult("damaged", self._held().release(**_verdict(self._damage), **findings))
         return TarResult("committed", self._held().commit(**findings))
+
+    def _refuse_if_written_to(self) -> None:
+        """Raise WrittenMeanwhileError, and forget all lines, if the tar is not what it was when this attempt began.
+
+        A tar that has been removed was read to its end all the same.
+        """
+        assert self._identity is not None, "an attempt begins with `start`"
+        try:
+            now = InputIdentity.opened(self._tar)
+        except FileNotFoundError:
+            return
+        if self._identity.written_to(now):
+            self._held().start_over()
+            self._ledger = None
+            raise WrittenMeanwhileError(f"{self._tar}: it was written to while it was read; once that is over, try again")
 
     def leave(self) -> TarResult:
         """End the attempt here: the partial stays, resumable at the next clip."""

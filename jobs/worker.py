@@ -24,7 +24,7 @@ from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
 from jobs.stop_flag import StopFlag
 from jobs.tar_format import ACCEPTABLE
-from jobs.tar_work import TarOptions, TarResult, TarWork
+from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 
 __all__ = ["Crew", "Wishes", "load_backend", "run_tars"]
@@ -228,6 +228,8 @@ class _Worker:
             raise
         except (UsageError, OSError) as error:
             attempt.outcome, attempt.problem = "failed", _words(error, task)
+            if isinstance(error, WrittenMeanwhileError):
+                attempt.gained = 0  # or a tar that is always written to would be tried for ever
         except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
             self._tell_of_machine(attempt, f"{type(error).__name__}: {error}")
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,33 @@ def test_a_full_disk_leaves_no_temporary_file(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No space left"):
             write(Full(), tmp_path / "a", b"new")
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [write_atomically, write_if_absent])
+def test_a_temporary_file_that_was_tidied_up_is_written_again(write: Callable[..., object], tmp_path: Path) -> None:
+    """Whoever commits a tar may take a writer that is late for a dead one; if that goes on, it is told."""
+
+    class Swept(FileOps):
+        sweeps = 0
+
+        def _swept(self, path: Path) -> None:
+            if self.sweeps:
+                self.sweeps -= 1
+                path.unlink()
+
+        def rename(self, source: Path, target: Path) -> None:
+            self._swept(source)
+            super().rename(source, target)
+
+        def link(self, source: Path, target: Path) -> None:
+            self._swept(source)
+            super().link(source, target)
+
+    ops, path = Swept(), tmp_path / "a"
+    ops.sweeps = 2
+    write(ops, path, b"new")
+    assert path.read_bytes() == b"new"
+    ops.sweeps = 3
+    with pytest.raises(FileNotFoundError):
+        write(ops, tmp_path / "b", b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]

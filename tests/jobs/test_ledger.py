@@ -369,14 +369,14 @@ def test_what_is_committed_is_not_begun_again(paths: TarPaths) -> None:
 
 
 def test_lines_are_durable_within_two_seconds(paths: TarPaths) -> None:
-    """Fsync goes by time: not once per line, and not only at the end."""
+    """Fsync goes by time: not once per line, and not only at the end. Lines and their sums are two files."""
     clock, ops = Clock(), CountingOps()
     ledger = take(paths, ops=ops, clock=clock)
     before = ops.fsyncs
     for number in range(100):
         clock.now += SYNC_SECONDS / 10
         append(ledger, f"{number}.wav")
-    assert 9 <= ops.fsyncs - before <= 11
+    assert 18 <= ops.fsyncs - before <= 22
     ledger.release()
 
 

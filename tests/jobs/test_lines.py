@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from audio_tokenizers.base import Field
+from jobs.line_sums import SumsCheck
 from jobs.lines import ReusableLines, good_lines
 from jobs.records import ErrorRecord, TokenRecord, encode_record
 
@@ -37,7 +38,7 @@ def test_lines_with_tokens_are_found_by_number_and_name(tmp_path: Path) -> None:
     """A line is used for the clip that it names and no other; one with an error is not; removing the file takes nothing."""
     path = tmp_path / "a.jsonl.previous"
     path.write_bytes(BAD + b"\n" + GOOD + b"\n")
-    lines = ReusableLines(path, FIELDS)
+    lines = ReusableLines(path, FIELDS, SumsCheck())
     path.unlink()
     assert lines.line(1, "a.wav") == GOOD
     assert lines.line(1, "b.wav") is None
@@ -48,6 +49,6 @@ def test_lines_with_tokens_are_found_by_number_and_name(tmp_path: Path) -> None:
 
 def test_without_a_file_there_is_nothing_to_use(tmp_path: Path) -> None:
     """Most tars are tokenized for the first time."""
-    lines = ReusableLines(tmp_path / "none", FIELDS)
+    lines = ReusableLines(tmp_path / "none", FIELDS, SumsCheck())
     assert lines.line(0, "a.wav") is None
     lines.close()

@@ -22,6 +22,7 @@ from jobs.records import (
     line_parts,
     token_fault,
     tokens_are_valid,
+    with_tar_file,
 )
 
 KEYS = ["tar_file", "audio_file", "num_samples", "sample_rate", "tokens", "token_shape", "text", "language", "metadata"]
@@ -36,6 +37,20 @@ def record(**changes: Any) -> TokenRecord:
         "values": {"tokens": msgspec.Raw(b"[[1,2],[3,4]]"), "token_shape": msgspec.Raw(b"[2,2]")},
     }
     return TokenRecord(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("before", ["/t/1.tar", 'with "quotes", é 語 and \\.tar', ""])
+def test_only_the_path_of_the_tar_becomes_another(before: str) -> None:
+    """The line is the one that would have been written, whatever the paths hold; a line that is not ours has no other."""
+    for told in (
+        record(tar_file=before, metadata={"tar_file": before}),
+        ErrorRecord(tar_file=before, audio_file=before, error="no", error_kind="empty"),
+    ):
+        line = encode_record(told)
+        moved = msgspec.structs.replace(told, tar_file="/t/2 é.tar")
+        assert with_tar_file(line, told, "/t/2 é.tar") == encode_record(moved)
+        assert with_tar_file(line, told, before) == line
+        assert with_tar_file(b"{ " + line[1:], told, "/t/2.tar") is None
 
 
 def test_keys_in_order() -> None:

@@ -32,7 +32,7 @@ from jobs.outputs import TarPaths, read_manifest
 from jobs.pending import Pending
 from jobs.tar_format import TarStream
 from jobs.tar_reader import Clip
-from jobs.tar_work import TarWork
+from jobs.tar_work import TarWork, WrittenMeanwhileError
 from jobs.token_sink import TokenSink
 
 
@@ -163,6 +163,176 @@ def begin(tar: Path, output: Path, partial: bytes) -> None:
     (output / "speech.jsonl.partial").write_bytes(partial)
 
 
+def damages(partial: bytes, chance: random.Random) -> dict[str, bytes]:
+    """What disks, tools and people do to a file, at a place by chance."""
+    at = chance.randrange(len(partial))
+    digit = chance.choice([n for n, byte in enumerate(partial) if byte in b"0123456789"])
+    return {
+        "a flipped bit": partial[:at] + bytes([partial[at] ^ 1 << chance.randrange(8)]) + partial[at + 1 :],
+        "another digit": partial[:digit] + b"%d" % ((partial[digit] - 47) % 10) + partial[digit + 1 :],
+        "a byte less": partial[:at] + partial[at + 1 :],
+        "two lines in one's place": partial.replace(b"\n", b"\n\n", 1),
+        "other line ends": partial.replace(b"\n", b"\r\n"),
+        "a space": partial.replace(b":", b": ", 1),
+        "lines in another order": b"".join(reversed(partial.splitlines(keepends=True))),
+        "a line less": b"".join(partial.splitlines(keepends=True)[1:]),
+    }
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+def test_a_damaged_partial_is_made_again_from_the_damage_on(end: str, tar: Path, reference: bytes, tmp_path: Path) -> None:
+    """Whatever happened to its bytes, the committed file is right, and what stands before the damage is not made twice."""
+    begun, output = tmp_path / "begun", tmp_path / "out"
+    if end == "stopped":
+        tokenize(tar, begun, **stopping_after(4))
+    else:
+        with pytest.raises(SimulatedCrash):
+            tokenize(tar, begun, Killed(reference.splitlines(keepends=True)[3]))
+    partial = (begun / "speech.jsonl.partial").read_bytes()
+    assert partial == b"".join(reference.splitlines(keepends=True)[:4])
+    for seed in range(15):
+        for name, damaged in damages(partial, random.Random(seed)).items():
+            shutil.rmtree(output, ignore_errors=True)
+            shutil.copytree(begun, output)
+            (output / "speech.jsonl.partial").write_bytes(damaged)
+            backend = Recording()
+            tokenize(tar, output, backend=backend)
+            assert committed(output) == reference, f"{name}, {seed}"
+            first = next(n for n, (old, new) in enumerate(zip(partial + b"\0", damaged + b"\1", strict=False)) if old != new)
+            whole = partial[:first].count(b"\n")
+            assert len(backend.lengths) == sum(clip != BAD_CLIP for clip in range(whole, CLIPS)), f"{name}, {seed}"
+
+
+class Killed(CrashingOps):
+    """Dies when this line has been written."""
+
+    def __init__(self, last: bytes) -> None:
+        super().__init__()
+        self._last = last
+        self._written = False
+
+    def write(self, fd: int, data: bytes) -> None:
+        if self._written:
+            self.dead = True
+        super().write(fd, data)
+        self._written = self._written or data == self._last
+
+
+def test_damaged_sums_cost_lines_and_never_make_a_wrong_one(tar: Path, reference: bytes, tmp_path: Path) -> None:
+    """Where the file of the sums is damaged, what they do not vouch for is made again."""
+    begun, output = tmp_path / "begun", tmp_path / "out"
+    tokenize(tar, begun, **stopping_after(4))
+    (sums,) = TarPaths(begun, "speech").all_private_sums()
+    chance = random.Random(0)
+    for damaged in [b"", sums.read_bytes()[:-1], *(damages(sums.read_bytes(), chance).values())]:
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(begun, output)
+        (output / sums.relative_to(begun)).write_bytes(damaged)
+        tokenize(tar, output)
+        assert committed(output) == reference
+
+
+def forget_sums(output: Path) -> None:
+    """Leave a partial as it was left before there were sums."""
+    for path in TarPaths(output, "speech").all_private_sums():
+        path.unlink()
+
+
+def test_a_partial_from_before_there_were_sums_goes_on(tar: Path, reference: bytes, tmp_path: Path) -> None:
+    """Its lines are used if they are, byte for byte, what we write; others are made again."""
+    for damage, encoded in ((lambda lines: lines, 1), (lambda lines: lines.replace(b"\n", b"\r\n"), 4)):
+        output = tmp_path / str(encoded)
+        tokenize(tar, output, **stopping_after(4))
+        forget_sums(output)
+        partial = output / "speech.jsonl.partial"
+        partial.write_bytes(damage(partial.read_bytes()))
+        backend = Recording()
+        tokenize(tar, output, backend=backend)
+        assert committed(output) == reference
+        assert len(backend.lengths) == encoded
+
+
+def test_of_a_file_whose_errors_are_retried_no_damaged_line_is_used(tar: Path, reference: bytes, tmp_path: Path) -> None:
+    """A committed file is compared with its manifest, a partial with its sums; what does not fit is made again."""
+
+    def refuse(waves: Sequence[Any]) -> None:
+        if len(waves[0]) == 44:
+            raise ClipError("backend", "not today")
+
+    for lines, encoded in ((None, 4), (5, 3)):
+        output = tmp_path / str(lines)
+        stop = stopping_after(lines) if lines else {}
+        tokenize(tar, output, backend=Recording(fail=refuse), **stop)
+        path = output / ("speech.jsonl.partial" if lines else "speech.jsonl")
+        second = path.read_bytes().splitlines(keepends=True)[1]
+        damaged = second.replace(b'"tokens":[[', b'"tokens":[[1', 1)
+        assert path.read_bytes() != reference
+        path.write_bytes(path.read_bytes().replace(second, damaged.replace(b",1", b",", 1)))
+        backend = Recording()
+        tokenize(tar, output, backend=backend, retry_errors=True)
+        assert committed(output) == reference
+        assert len(backend.lengths) == encoded
+
+
+def move(tar: Path) -> Path:
+    """The same tar at another place, as a person moves it: its time stays."""
+    target = tar.parent.with_name(tar.parent.name + "x") / tar.name
+    target.parent.mkdir(exist_ok=True)
+    return tar.rename(target)
+
+
+@pytest.mark.parametrize("retry_errors", [False, True])
+def test_all_lines_name_the_tar_where_it_is_read_last(tar: Path, tmp_path: Path, *, retry_errors: bool) -> None:
+    """A tar that moves between attempts has one path in its lines: those an undisturbed run there would have."""
+    for lines in range(1, CLIPS + 1):
+        tokenize(tar, tmp_path / "out", **stopping_after(lines))
+        tar = move(tar)
+        backend = Recording()
+        tokenize(tar, tmp_path / "out", backend=backend, retry_errors=retry_errors)
+        assert len(backend.lengths) == CLIPS - lines - (lines <= BAD_CLIP)
+        tokenize(tar, tmp_path / "reference")
+        assert committed(tmp_path / "out") == committed(tmp_path / "reference")
+        shutil.rmtree(tmp_path / "out")
+        shutil.rmtree(tmp_path / "reference")
+
+
+def test_a_crash_at_any_file_operation_after_a_move_costs_nothing(tar: Path, tmp_path: Path) -> None:
+    """The lines and their sums change together, wherever a worker that writes other paths dies: none is made again."""
+    begun = tmp_path / "begun"
+    tokenize(tar, begun, **stopping_after(3))
+    moved = move(tar)
+    tokenize(moved, tmp_path / "reference")
+    shutil.copytree(begun, tmp_path / "count")
+    counting = CrashingOps()
+    tokenize(moved, tmp_path / "count", counting, **stopping_after(1))
+    for crash_at in range(counting.count):
+        output = tmp_path / str(crash_at)
+        shutil.copytree(begun, output)
+        with pytest.raises(SimulatedCrash):
+            tokenize(moved, output, CrashingOps(crash_at, after=bool(crash_at % 2)))
+        backend = Recording()
+        tokenize(moved, output, backend=backend)
+        assert committed(output) == committed(tmp_path / "reference")
+        assert len(backend.lengths) <= CLIPS - 3
+
+
+def test_whoever_commits_tidies_up_after_the_dead(tar: Path, tmp_path: Path) -> None:
+    """A worker that died at any file operation leaves no file behind, once another one has committed its tar."""
+    counting = CrashingOps()
+    tokenize(tar, tmp_path / "count", counting)
+    everything = {path.relative_to(tmp_path / "count") for path in (tmp_path / "count").rglob("*")}
+    for crash_at in range(counting.count):
+        output = tmp_path / str(crash_at)
+        with pytest.raises(SimulatedCrash):
+            tokenize(tar, output, CrashingOps(crash_at, after=bool(crash_at % 2)))
+        if (output / "speech.jsonl").exists():
+            Ledger.tidy(TarPaths(output, "speech"), FileOps())
+            TarPaths(output, "speech").claim.unlink(missing_ok=True)
+        else:
+            tokenize(tar, output)
+        assert {path.relative_to(output) for path in output.rglob("*")} == everything
+
+
 def test_resuming_does_not_encode_again(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Finished clips are neither read nor encoded a second time."""
     begin(tar, tmp_path / "out", b"".join(reference.splitlines(keepends=True)[:3]))
@@ -179,6 +349,61 @@ def test_a_partial_of_a_changed_tar_is_not_used(tar: Path, tmp_path: Path) -> No
     small_tar(tar, samples=60)
     tokenize(tar, output)
     assert json.loads(committed(output).splitlines()[0])["num_samples"] == 60
+
+
+def appended(tar: Path) -> None:
+    with tar.open("ab") as file:
+        file.write(b"\0" * 512)
+
+
+def overwritten(tar: Path) -> None:
+    """In place, and dated as its source, as `rsync --inplace --times` does it."""
+    before = tar.stat()
+    other = small_tar(tar.with_name("other.tar"), samples=41).read_bytes()
+    with tar.open("r+b") as file:
+        file.write(other)
+    os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns - 10**15))
+
+
+def replaced(tar: Path) -> None:
+    small_tar(tar.with_name("other.tar"), samples=60).replace(tar)
+
+
+def cut_in_place(tar: Path) -> None:
+    os.truncate(tar, 3000)
+
+
+def meanwhile(change: Any, tar: Path) -> dict[str, Any]:
+    """Settings for `tokenize` with which something happens to the tar after the first line."""
+    changes = iter([change])
+    return {"one_at_a_time": True, "on_progress": lambda *_: next(changes, lambda _tar: None)(tar)}
+
+
+@pytest.mark.parametrize("change", [appended, overwritten, replaced, cut_in_place])
+def test_a_tar_that_is_written_to_while_it_is_read_is_not_committed(change: Any, tar: Path, tmp_path: Path) -> None:
+    """However it ends and is dated then: that is told, its lines are forgotten, and the next try begins anew."""
+    with pytest.raises(WrittenMeanwhileError, match=r"speech\.tar: it was written to while it was read; once that is over"):
+        tokenize(tar, tmp_path / "out", **meanwhile(change, tar))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".run"]
+    assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
+    outcome = tokenize(tar, tmp_path / "out").outcome
+    assert outcome == tokenize(tar, tmp_path / "fresh").outcome
+    if outcome == "committed":
+        assert committed(tmp_path / "out") == committed(tmp_path / "fresh")
+
+
+def linked(tar: Path) -> None:
+    os.link(tar, tar.with_name("link.tar"))
+    tar.chmod(0o600)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, linked])
+def test_what_leaves_the_bytes_of_a_tar_alone_keeps_nothing_from_its_commit(
+    change: Any, tar: Path, reference: bytes, tmp_path: Path
+) -> None:
+    """It was read to its end, though it has no name any more, or another mode or a name more."""
+    tokenize(tar, tmp_path / "out", **meanwhile(change, tar))
+    assert committed(tmp_path / "out") == reference
 
 
 def test_a_partial_whose_names_do_not_fit_is_made_again(tar: Path, reference: bytes, tmp_path: Path) -> None:

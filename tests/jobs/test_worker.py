@@ -33,6 +33,7 @@ from jobs.outputs import TarPaths, TarTask, read_manifest
 from jobs.reporting import DeviceSeconds, Progress, ProgressFile, Try, read_progress
 from jobs.spec import TokenizeSpec
 from jobs.stop_flag import StopFlag
+from jobs.tar_work import TarResult, TarWork
 from jobs.tokenize import Tokenizer
 from jobs.worker import Crew, Wishes, load_backend, run_tars
 
@@ -108,6 +109,21 @@ def test_a_signal_ends_the_worker_after_the_clip_in_hand(number: signal.Signals,
     assert manifest is not None
     assert 3 <= manifest.clips == lines_so_far(tmp_path / "out") < 200
     assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
+
+
+def test_a_try_at_a_tar_that_is_written_to_has_gained_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines are void, and three such tries are enough: a tar that is written to all the time is not tried for ever."""
+    tar = small_tar(tmp_path / "in" / "a.tar")
+    finish = TarWork._finish
+
+    def cut_first(work: TarWork) -> TarResult:
+        os.truncate(tar, 900)
+        return finish(work)
+
+    monkeypatch.setattr(TarWork, "_finish", cut_first)
+    (attempt,) = work([tar], tmp_path / "out").progress.tries
+    assert (attempt.outcome, attempt.gained) == ("failed", 0)
+    assert "written to while it was read" in attempt.problem
 
 
 def test_a_bad_tar_does_not_stop_the_next(tmp_path: Path) -> None:

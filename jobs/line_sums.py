@@ -1,0 +1,120 @@
+"""What the lines of a partial were when they were written: sums in a small file of each attempt, which grows with its lines.
+
+One entry per line: how many bytes the lines have with it, and the first half of the SHA-256 over all of them. So damage is
+found wherever it is, and all before it can be used. An entry is written before its line ends, and made durable before it:
+whatever happens, no line is there without its sum.
+
+Whoever resumes compares the partial with the sums of all attempts that it finds, since it may have been made by the last one
+or by the one before, when a worker died in between. Lines of which none speaks, as those of a partial that was begun before
+there were sums, are judged by what they say (`good_lines`): to make them again would cost the hours of a run under way, for
+certain, against damage that is rare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from jobs.fileops import FileOps
+
+__all__ = ["DAMAGED", "LineSum", "SumFile", "SumsCheck", "line_sum", "read_sums", "sum_entry"]
+
+LineSum = tuple[int, str]
+"""Bytes up to the end of a line, and the start of the SHA-256 over them, in hexadecimal."""
+SUM_DIGITS = 32
+DAMAGED: LineSum = (-1, "")
+"""What no line agrees with."""
+
+
+class Digest(Protocol):
+    """What hashlib gives."""
+
+    def hexdigest(self) -> str:
+        """Of all bytes so far."""
+        ...
+
+
+def line_sum(size: int, digest: Digest) -> LineSum:
+    """The entry of a line that ends after `size` bytes with this `digest`."""
+    return size, digest.hexdigest()[:SUM_DIGITS]
+
+
+def sum_entry(found: LineSum) -> bytes:
+    """Its line in the file."""
+    return b"%d %s\n" % (found[0], found[1].encode())
+
+
+class SumFile:
+    """The sums that one attempt alone writes."""
+
+    def __init__(self, path: Path, ops: FileOps) -> None:
+        self._ops = ops
+        self._fd = ops.create(path)
+
+    def add(self, found: LineSum) -> None:
+        """Enter a line that is about to be whole."""
+        self._ops.write(self._fd, sum_entry(found))
+
+    def sync(self) -> None:
+        """Make all entries so far survive a power loss."""
+        self._ops.fsync(self._fd)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def read_sums(path: Path) -> list[LineSum]:
+    """The sums of a file that may not exist. Nothing agrees with an entry that is damaged; one that is cut is left out."""
+    sums: list[LineSum] = []
+    with suppress(FileNotFoundError):
+        for entry in path.read_bytes().split(b"\n")[:-1]:
+            found = re.fullmatch(rb"(\d{1,18}) ([0-9a-f]{%d})" % SUM_DIGITS, entry)
+            if found is None:
+                return [*sums, DAMAGED]
+            sums.append((int(found[1]), found[2].decode()))
+    return sums
+
+
+class SumsCheck:
+    """Compares the lines of one file, in order, with the sums that there are for it."""
+
+    def __init__(self, sums: Iterable[Sequence[LineSum]] = ()) -> None:
+        self._agreeing = list(sums)
+        """Those that have not spoken against a line so far."""
+        self._sha = hashlib.sha256()
+        self._size = 0
+        self.lines = 0
+        """Lines that were not contradicted."""
+        self.contradicted = False
+
+    def passes(self, line: bytes) -> bool | None:
+        """Whether the next line, given with its newline, is what was written; None if no sums speak of it."""
+        self._sha.update(line)
+        self._size += len(line)
+        found = self.last
+        speaking = [sums for sums in self._agreeing if len(sums) > self.lines]
+        if speaking:
+            self._agreeing = [sums for sums in speaking if sums[self.lines] == found]
+            if not self._agreeing:
+                self.contradicted = True
+                return False
+        self.lines += 1
+        return True if speaking else None
+
+    @property
+    def last(self) -> LineSum:
+        """The sum of the latest line."""
+        return line_sum(self._size, self._sha)
+
+    @property
+    def sha256(self) -> str:
+        """Of all lines so far."""
+        return self._sha.hexdigest()
