@@ -14,6 +14,7 @@ from jobs.conveyor import Feeding
 from jobs.devices import available_cores, choose_device
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
+from jobs.regular_files import kind_of
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings
 from jobs.stop_flag import StopFlag
@@ -57,8 +58,8 @@ def tokenize_tar(
         buffer_bytes=parse_buffer_memory(buffer_memory),
     )
     tar = input_tar.absolute()
-    if not tar.is_file():
-        found = "a folder" if tar.is_dir() else "something else" if tar.exists() else "nothing"
+    found = kind_of(tar) if tar.exists() else "nothing"
+    if found is not None:
         raise UsageError(f"--input-tar {input_tar}: expected a tar, found {found} there")
     options = parse_settings(settings or [])
     if model_path is not None:
