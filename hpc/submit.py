@@ -82,7 +82,9 @@ def submit(
     settings: Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")] = None,
     max_tokens_per_fragment: Annotated[int | None, typer.Option(help="longest fragment, in frames")] = None,
     num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
-    max_duration: Annotated[float | None, typer.Option(help="longer clips become errors, in seconds")] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
+    ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
     allow_missing_end: Annotated[

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Fragment", "FragmentCutter", "decode", "decode_channels", "resample"]
 
 BLOCK_FRAMES = 1 << 18
+MOST_BLOCK_SAMPLES = 8 * BLOCK_FRAMES
+"""Of all channels, of which a header may state 1024."""
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 UNKNOWN_FRAMES = 1 << 62
 """libsndfile's count for a FLAC that was streamed, which it cannot read in blocks."""
@@ -137,7 +139,7 @@ def _descriptor(file: IO[bytes]) -> int | None:
 
 def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
     promised = sound.frames
-    size = min(BLOCK_FRAMES, promised + 1)
+    size = min(BLOCK_FRAMES, promised + 1, MOST_BLOCK_SAMPLES // sound.channels)
     frames = 0
     while True:
         buffer = np.empty((size, sound.channels), np.float32)

@@ -31,7 +31,9 @@ def tokenize_tar(
     gpu_id: Annotated[int, typer.Option(help="which GPU, counted among the visible ones")] = 0,
     max_tokens_per_fragment: Annotated[int | None, typer.Option(help="longest fragment, in frames")] = None,
     num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
-    max_duration: Annotated[float | None, typer.Option(help="longer clips become errors, in seconds")] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
+    ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
