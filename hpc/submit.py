@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from hpc.launch import (
     personal_defaults,
     site_defaults,
 )
+from hpc.list_check import describe_faults, find_faults
 from hpc.progress import TarState, scan
 from hpc.resume import one_round
 from hpc.run import ListedTar, Run, RunState, as_task
@@ -80,11 +82,16 @@ def submit(
     settings: Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")] = None,
     max_tokens_per_fragment: Annotated[int | None, typer.Option(help="longest fragment, in frames")] = None,
     num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
-    max_duration: Annotated[float | None, typer.Option(help="longer clips become errors, in seconds")] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
+    ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept tars with no end marker, or a very long one")
+    ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="leave out tars that are missing, unreadable or no tars, and go on")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and change nothing")] = False,
     verbose: Verbose = False,
@@ -137,6 +144,14 @@ def submit(
     with writing_to(run.output_dir):
         check_spec(run.output_dir, spec)
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)  # a list that is refused leaves no trace
+    if faults := _new_faults(run, listed):
+        words = describe_faults(faults, len(tars))
+        tars = [tar for tar in tars if tar not in faults]
+        if not (skip_missing and tars):
+            raise UsageError(f"--list {tar_list}: {words}\nmend the list, or go on without them: --skip-missing")
+        print(f"--skip-missing: {words}\nleft out: the other {counted(len(tars), 'tar')} go on", file=sys.stderr)
+        listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)
+    with writing_to(run.output_dir):
         if not dry_run:
             freeze_spec(run.output_dir, spec)
             hashes.save()
@@ -149,6 +164,17 @@ def submit(
     with writing_to(run.output_dir):
         run.write_state(_new_state(run, launch, states, retry_errors=retry_errors))
     return watch(run, launch) if launch.cluster == "local" else _submit_to_slurm(run)
+
+
+def _new_faults(run: Run, listed: Sequence[ListedTar]) -> dict[str, str]:
+    """Tar -> why it cannot be tokenized, of those that are new to the run and have no tokens yet.
+
+    The others were looked at when they came, and what became of them since is for their workers to say.
+    """
+    known = {tar.tar for tar in run.listed()}
+    new = {tar.tar: tar.name for tar in listed if tar.tar not in known}
+    faults = find_faults(list(new))
+    return {tar: fault for tar, fault in faults.items() if not run.paths(new[tar]).committed.exists()}
 
 
 def _needs_work(state: TarState, *, retry_errors: bool) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
 from jobs.outputs import TarPaths
+from jobs.regular_files import refuse_irregular
 
 __all__ = ["name_tars", "read_tar_list"]
 
@@ -33,9 +34,12 @@ def read_tar_list(path: Path) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
+        refuse_irregular(path, "a text file with a tar per line")
         data = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"--list {path}: there is no such file; python -m tools.generate_tar_list makes one") from None
+    except UsageError as error:
+        raise UsageError(f"--list {error}; put the names into a file") from None
     except OSError as error:
         raise UsageError(f"--list {path}: cannot be read: {error.strerror}") from None
     if b"\0" in data:

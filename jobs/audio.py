@@ -33,6 +33,8 @@ __all__ = ["Fragment", "FragmentCutter", "decode", "decode_channels", "resample"
 BLOCK_FRAMES = 1 << 18
 PYAV_BLOCK_FRAMES = 1 << 15
 """Few enough to stay in a core's cache on their way through FFmpeg's queue: with more, fresh memory costs as much as AAC."""
+MOST_BLOCK_SAMPLES = 8 * BLOCK_FRAMES
+"""Of all channels, of which a header may state 1024."""
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 UNKNOWN_FRAMES = 1 << 62
 """libsndfile's count for a FLAC that was streamed, which it cannot read in blocks."""
@@ -140,7 +142,7 @@ def _descriptor(file: IO[bytes]) -> int | None:
 
 def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
     promised = sound.frames
-    size = min(BLOCK_FRAMES, promised + 1)
+    size = min(BLOCK_FRAMES, promised + 1, MOST_BLOCK_SAMPLES // sound.channels)
     frames = 0
     while True:
         buffer = np.empty((size, sound.channels), np.float32)

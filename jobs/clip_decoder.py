@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
+from typing import IO
 
 import numpy as np
 
@@ -15,6 +18,9 @@ from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
 
 __all__ = ["ClipDecoder"]
+
+UNCOUNTED_BYTES = 256 << 20
+"""70 minutes at 16 kHz."""
 
 
 class ClipDecoder:
@@ -35,9 +41,9 @@ class ClipDecoder:
         """Put the clip's portions into the feed, as there is room, unless it is dropped meanwhile. Raises ClipError."""
         if pending.clip.audio is None:
             raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
-        blocks = decode(pending.clip.audio, mono=self._info.mono, max_seconds=self._spec.max_duration)
+        audio = pending.clip.audio
         if self._cutter is None:
-            self._hand_over_whole(pending, blocks)
+            self._hand_over_whole(pending, audio)
             return
         samples = 0
 
@@ -47,7 +53,7 @@ class ClipDecoder:
                 samples += len(wave)
                 yield wave
 
-        for number, fragment in enumerate(self._cutter.cut(counted(resample(blocks, self._spec.sample_rate)))):
+        for number, fragment in enumerate(self._cutter.cut(counted(resample(self._decode(audio), self._spec.sample_rate)))):
             wave = fragment.wave
             self._check_length(len(wave))
             if not self._feed.reserve(pending.share, wave.nbytes):
@@ -56,11 +62,28 @@ class ClipDecoder:
             clip_samples = samples if fragment.last else None
             self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples))
 
-    def _hand_over_whole(self, pending: Pending, blocks: Iterator[tuple[Waveform, int]]) -> None:
+    def _decode(self, audio: IO[bytes]) -> Iterator[tuple[Waveform, int]]:
+        return decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds)
+
+    def _blocks_to_keep(self, audio: IO[bytes]) -> Iterator[tuple[Waveform, int]]:
+        """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
+        end once, for nothing: if it is too long, that is where it shows.
+        """
+        size = 0
+        blocks = self._decode(audio)
+        for number, block in enumerate(blocks):
+            size += block[0].nbytes
+            if size > UNCOUNTED_BYTES:
+                deque(blocks, maxlen=0)
+                yield from islice(self._decode(audio), number, None)
+                return
+            yield block
+
+    def _hand_over_whole(self, pending: Pending, audio: IO[bytes]) -> None:
         share, held = pending.share, 0
         waves: list[Waveform] = []
         sample_rate = 0
-        for wave, sample_rate in blocks:  # noqa: B007 (one rate for all of them)
+        for wave, sample_rate in self._blocks_to_keep(audio):  # noqa: B007 (one rate for all of them)
             if not self._feed.reserve(share, wave.nbytes):
                 return
             held += wave.nbytes

@@ -35,6 +35,11 @@ __all__ = [
 DECODERS = ("soundfile", "av", "soxr")
 NOT_HASHED = ("device", "options", "fingerprint")
 PRESET_FOLDER = Path(__file__).parent
+LONGEST_CLIP_SECONDS = 24 * 3600.0
+"""What a clip may be decoded to unless --max-duration says otherwise. A few hundred bytes can promise years of silence, and
+no speech corpus has a longer clip. It is no part of the recipe: runs from before there was a bound go on, and keep their
+fingerprint.
+"""
 
 
 class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,11 +57,17 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """None: whole clips."""
     num_tokens_overlap: int
     max_duration: float | None
+    """Seconds; None where nobody said anything."""
     extensions: tuple[str, ...]
     recipe: dict[str, Scalar]
     options: dict[str, Scalar]
     """How to load the backend. What of it decides tokens is in `recipe`; a model may move to another folder."""
     fingerprint: str = ""
+
+    @property
+    def longest_seconds(self) -> float:
+        """Longer clips are errors of kind `too_long`."""
+        return LONGEST_CLIP_SECONDS if self.max_duration is None else self.max_duration
 
 
 class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

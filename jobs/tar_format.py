@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from jobs.regular_files import refuse_irregular
+
 if sys.version_info >= (3, 14):
     from compression.zstd import DecompressionParameter, ZstdError, ZstdFile
 else:
@@ -82,9 +84,11 @@ class TarStream:
     the uncompressed stream.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_bytes: int = READ_BYTES) -> None:
+        """`read_bytes`: what is read from the file at once. Raises TarDamage, UsageError (no regular file) and OSError."""
+        refuse_irregular(path, "a tar")
         self._path = path
-        self._raw: IO[bytes] = path.open("rb", buffering=READ_BYTES)
+        self._raw: IO[bytes] = path.open("rb", buffering=read_bytes)
         self._bytes_on_disk = os.fstat(self._raw.fileno()).st_size
         self.offset = 0
         self._left = 0
@@ -159,6 +163,12 @@ class TarStream:
             yield Member(name, stored, _kind(type_flag, name, sparse=sparse), start)
             self.skip()
             start, name, pax = self.offset, None, {}
+
+    def check_start(self) -> None:
+        """Read the first header, and nothing after it. Raises TarDamage if there is none; zeros may be an empty archive."""
+        header = self._read_block()
+        if header is not None:
+            self._parse(header, 0)
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes of the current member's data; empty at its end. Raises TarDamage if the file ends first."""

@@ -14,6 +14,7 @@ from jobs.conveyor import Feeding
 from jobs.devices import available_cores, choose_device
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
+from jobs.regular_files import kind_of
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings
 from jobs.stop_flag import StopFlag
@@ -30,7 +31,9 @@ def tokenize_tar(
     gpu_id: Annotated[int, typer.Option(help="which GPU, counted among the visible ones")] = 0,
     max_tokens_per_fragment: Annotated[int | None, typer.Option(help="longest fragment, in frames")] = None,
     num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
-    max_duration: Annotated[float | None, typer.Option(help="longer clips become errors, in seconds")] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
+    ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
@@ -57,8 +60,8 @@ def tokenize_tar(
         buffer_bytes=parse_buffer_memory(buffer_memory),
     )
     tar = input_tar.absolute()
-    if not tar.is_file():
-        found = "a folder" if tar.is_dir() else "something else" if tar.exists() else "nothing"
+    found = kind_of(tar) if tar.exists() else "nothing"
+    if found is not None:
         raise UsageError(f"--input-tar {input_tar}: expected a tar, found {found} there")
     options = parse_settings(settings or [])
     if model_path is not None:

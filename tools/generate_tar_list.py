@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -14,8 +15,11 @@ from audio_tokenizers.errors import UsageError
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps, write_atomically
 from jobs.outputs import TAR_SUFFIXES, TarPaths
+from jobs.regular_files import kind_of, refuse_irregular
 
 __all__ = ["find_tars", "generate_tar_list", "natural_order", "write_tar_list"]
+
+log = logging.getLogger("tar2tokens")
 
 
 def find_tars(
@@ -35,10 +39,22 @@ def find_tars(
             raise UsageError(
                 f"--pattern {pattern!r}: expected a glob below the folder, such as '*.tar' or '**/*.tar'"
             ) from None
-    kept = [path for path in found if path.is_file() and path.name.startswith(prefix) and not path.name.startswith("._")]
+    named = [path for path in found if path.name.startswith(prefix) and not path.name.startswith("._")]
+    kept = [path for path in named if _is_regular(path)]
     if start is not None or end is not None:
         kept = [path for path in kept if _in_range(_number(path), start, end)]
     return sorted(kept, key=lambda path: natural_order(str(path)))
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether it is a file that can be read through; of what is called a tar and is none, a line says what it is."""
+    try:
+        found = kind_of(path)
+    except OSError as error:
+        found = f"a link that leads nowhere ({error.strerror})" if path.is_symlink() else f"not to be had ({error.strerror})"
+    if found is not None and path.name.lower().endswith(TAR_SUFFIXES):
+        log.warning("left out: %s is %s", path, found)
+    return found is None
 
 
 def _number(path: Path) -> int | None:
@@ -70,6 +86,8 @@ def _line(tar: Path) -> bytes:
 
 def write_tar_list(path: Path, tars: Iterable[Path], ops: FileOps | None = None) -> None:
     """A list as hpc.submit takes it, of absolute paths. Raises UsageError if it cannot hold the name of a tar."""
+    if path.exists() and not path.is_dir():
+        refuse_irregular(path, "a file to write the list to")  # a rename would put the list in place of a device
     write_atomically(ops or FileOps(), path, b"".join(_line(tar) for tar in tars))
 
 

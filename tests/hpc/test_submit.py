@@ -26,6 +26,7 @@ from jobs.fileops import FileOps
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, read_manifest
 from jobs.spec import make_spec
+from jobs.tokenize_tar import tokenize_tar
 
 MULAW = ("--backend", "mulaw", "--device", "cpu", "--cluster", "local")
 SLURM = ("--backend", "mulaw", "--device", "cpu", "--cluster", "slurm")
@@ -236,8 +237,8 @@ class TestRunDirectory:
 
 
 def test_bad_tars_do_not_stop_the_good_ones(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Missing, empty, foreign and cut tars are each named with what is wrong; the others are committed; exit code 3. A
-    second run tries the bad ones again, and a tar that has been mended is taken.
+    """Tars that have become missing, empty, foreign or cut since they were listed are each named with what is wrong; the
+    others are committed; exit code 3. A second run tries the bad ones again, and a tar that has been mended is taken.
     """
     good = small_tar(here / "with space" / "go'od.tar")
     whole = good.read_bytes()
@@ -250,6 +251,7 @@ def test_bad_tars_do_not_stop_the_good_ones(here: Path, capfd: pytest.CaptureFix
     bad = [here / name for name in ("missing.tar", "empty.tar", "text.tar", "cut.tar")] + [cut_gzip]
     write_list(here / "list.txt", [good, *bad, no_clips])
     output = here / 'run "dir" \'x'
+    Run(output).add_to_list([str(tar) for tar in (good, *bad, no_clips)], keep_dirs=False)
     arguments = ("--list", "list.txt", *MULAW, "--workers", 1, "--output-dir", output)
     assert call(submit, *arguments) == 3
     captured = capfd.readouterr()
@@ -268,6 +270,68 @@ def test_bad_tars_do_not_stop_the_good_ones(here: Path, capfd: pytest.CaptureFix
     assert call(submit, *arguments) == 3
     assert "3 of 7 tars committed" in capfd.readouterr().out
     assert set(committed_bytes(output)) == {"go'od.jsonl", "no clips.jsonl", "cut.jsonl"}
+
+
+class TestTarsThatCannotBeTokenized:
+    @pytest.fixture
+    def tars(self, here: Path) -> list[Path]:
+        """One that is missing, a FIFO, which blocks whoever opens it, one that is none, and a good one."""
+        os.mkfifo(here / "fifo.tar")
+        (here / "text.tar").write_text("not a tar")
+        tars = [here / "none.tar", here / "fifo.tar", here / "text.tar", small_tar(here / "good.tar")]
+        write_list(here / "list.txt", tars)
+        return tars
+
+    def test_they_are_named_before_anything_is_written(
+        self, here: Path, tars: list[Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Each is named with its reason; exit code 2, also of a dry run, with the way out; there is no run afterwards."""
+        for flags in ((), ("--dry-run",)):
+            message = refused(capsys, "--list", "list.txt", *MULAW, *flags)
+            assert "3 of 4 cannot be tokenized:" in message
+            assert f"{tars[0]}: there is no such file" in message
+            assert f"{tars[1]}: expected a tar, found a FIFO" in message
+            assert f"{tars[2]}: expected a tar header of 512 bytes" in message
+            assert "--skip-missing" in message
+            assert not (here / "tokens").exists()
+
+    def test_skip_missing_goes_on_with_the_others(
+        self, here: Path, tars: list[Path], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """--skip-missing says what it leaves out, and the rest becomes a run; of only bad ones there is none."""
+        arguments = ("--list", "list.txt", *MULAW, "--workers", 1, "--skip-missing")
+        assert call(submit, *arguments) == 0
+        captured = capfd.readouterr()
+        assert "3 of 4 cannot be tokenized" in captured.err
+        assert "left out: the other 1 tar go on" in captured.err
+        assert "1 of 1 tars committed" in captured.out
+        assert [tar.name for tar in Run(here / "tokens").listed()] == ["good"]
+        write_list(here / "list.txt", tars[:3])
+        assert call(submit, *arguments) == 2
+        assert "3 of 3 cannot be tokenized" in capfd.readouterr().err
+
+    def test_only_new_tars_are_looked_at(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """A tar that the run knows, or that has its tokens, may be gone: the same command goes on as it always did."""
+        tars = [small_tar(here / "a.tar"), small_tar(here / "b.tar")]
+        write_list(here / "list.txt", tars)
+        assert call(tokenize_tar, "--input-tar", tars[0], "--backend", "mulaw", "--device", "cpu") == 0
+        tars[0].unlink()
+        assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1) == 0
+        tars[1].unlink()
+        capfd.readouterr()
+        assert call(submit, "--list", "list.txt", *MULAW) == 0
+        assert "nothing to do" in capfd.readouterr().out
+
+    def test_fifo_in_the_list_of_an_earlier_version(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """A run that has recorded one goes on: its worker does not open it, and it ends in quarantine."""
+        os.mkfifo(here / "fifo.tar")
+        tars = [here / "fifo.tar", small_tar(here / "good.tar")]
+        write_list(here / "list.txt", tars)
+        Run(here / "tokens").add_to_list([str(tar) for tar in tars], keep_dirs=False)
+        assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1) == 3
+        captured = capfd.readouterr()
+        assert "1 of 2 tars committed" in captured.out
+        assert "expected a tar, found a FIFO" in captured.err
 
 
 class TestSpeech:

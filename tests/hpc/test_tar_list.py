@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -76,10 +77,17 @@ class TestReading:
 
     def test_folder_and_missing_list(self, tmp_path: Path) -> None:
         """A folder, or nothing, in place of the list is said to be so."""
-        with pytest.raises(UsageError, match="Is a directory"):
+        with pytest.raises(UsageError, match="expected a text file with a tar per line, found a folder"):
             read_tar_list(tmp_path)
         with pytest.raises(UsageError, match="there is no such file"):
             read_tar_list(tmp_path / "none")
+
+    def test_list_that_is_no_regular_file(self, tmp_path: Path) -> None:
+        """A FIFO, to open which would wait for a writer for ever, is refused by name, and so are devices."""
+        os.mkfifo(tmp_path / "list.txt")
+        for path, found in ((tmp_path / "list.txt", "a FIFO"), (Path("/dev/null"), "a device")):
+            with pytest.raises(UsageError, match=rf"--list {path}: .*found {found}; put the names into a file"):
+                read_tar_list(path)
 
     def test_line_too_long_for_a_path(self, tmp_path: Path) -> None:
         """A text that is no list, with lines longer than a name may be, raises nothing strange."""

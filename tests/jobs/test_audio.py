@@ -420,6 +420,21 @@ def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(np.concatenate(blocks), wave)
 
 
+def test_many_channels_make_short_blocks() -> None:
+    """A block's memory does not grow with the channels, of which a header may state a thousand; the samples are the same."""
+    wave = noise(20_000, channels=500, seed=3)
+    data = audio_file(wave, 8000)
+    tracemalloc.start()
+    try:
+        sizes = [len(block) for block, _ in decode(io.BytesIO(data), mono="first")]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert max(sizes) * 500 <= audio.MOST_BLOCK_SAMPLES
+    assert peak < 3 * 4 * audio.MOST_BLOCK_SAMPLES
+    np.testing.assert_allclose(decoded(data, "first")[0], wave[:, 0], atol=2**-15)
+
+
 @pytest.mark.parametrize("kind", ["FLAC", "MP3"])
 def test_memory_does_not_grow_with_length(kind: str) -> None:
     """Twenty minutes of audio are decoded and resampled in a small part of the memory that they would fill."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from support.envelope import Envelope, envelope_spec
 from support.small_run import mulaw_spec, wav
 
 from audio_tokenizers.base import Backend, Batching, Utterance
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.mulaw import FACTORY
+from jobs import audio, clip_decoder, spec
+from jobs.audio import decode
 from jobs.batcher import Batcher
 from jobs.clip_decoder import ClipDecoder
 from jobs.encoder import Encoder
@@ -83,6 +89,74 @@ def test_bad_clips(data: bytes | None, kind: str) -> None:
     with pytest.raises(ClipError) as caught:
         decoder.hand_over(a_clip(data))
     assert caught.value.kind == kind
+
+
+def a_day_and_an_hour() -> bytes:
+    """25 hours of silence at 1 kHz, in a FLAC of a few hundred kilobytes."""
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", 1000, 1, format="FLAC", subtype="PCM_16") as sound:
+        for _ in range(25):
+            sound.write(np.zeros(3_600_000, np.int16))
+    return file.getvalue()
+
+
+def test_no_clip_is_longer_than_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip of 25 hours is `too_long`: its decoding stops at 24, and none is kept whole before that is known."""
+    decoded = 0
+
+    def counted(*arguments: Any, **settings: Any) -> Iterator[Any]:
+        nonlocal decoded
+        for block, rate in decode(*arguments, **settings):
+            decoded += len(block)
+            yield block, rate
+
+    monkeypatch.setattr(clip_decoder, "decode", counted)
+    monkeypatch.setattr(clip_decoder, "UNCOUNTED_BYTES", 10 << 20)
+    decoder, _ = a_decoder(envelope_spec(), Envelope())
+    pending = a_clip(a_day_and_an_hour())
+    tracemalloc.start()
+    try:
+        with pytest.raises(ClipError, match="longer than 86400 s") as caught:
+            decoder.hand_over(pending)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.kind == "too_long"
+    assert 0 <= 24 * 3_600_000 - decoded < audio.BLOCK_FRAMES
+    assert peak < 20 << 20
+    assert pending.share.bytes <= 10 << 20
+
+
+def test_max_duration_changes_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is given it counts, and not the default, for longer clips too."""
+    monkeypatch.setattr(spec, "LONGEST_CLIP_SECONDS", 2.0)
+    for whole_clips in (False, True):
+        for longest, fits in ((None, False), (2.9, False), (3.0, True)):
+            recipe = (envelope_spec if whole_clips else mulaw_spec)(max_duration=longest)
+            decoder, feed = a_decoder(recipe, Envelope() if whole_clips else None)
+            if fits:
+                decoder.hand_over(a_clip(wav(24000)))
+                assert portions(feed)
+            else:
+                with pytest.raises(ClipError, match="longer than 2"):
+                    decoder.hand_over(a_clip(wav(24000)))
+
+
+def test_whole_clip_that_is_counted_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long clip is decoded twice, and comes out as if it had been decoded once."""
+    monkeypatch.setattr(audio, "BLOCK_FRAMES", 100)
+    data = wav(1234)
+    found = []
+    for bound in (10**9, 1000, 0):
+        monkeypatch.setattr(clip_decoder, "UNCOUNTED_BYTES", bound)
+        decoder, feed = a_decoder(envelope_spec(), Envelope())
+        decoder.hand_over(a_clip(data))
+        (portion,) = portions(feed)
+        assert isinstance(portion.item, Utterance)
+        found.append(portion.item.wave)
+    assert len(found[0]) == 1234
+    for wave in found[1:]:
+        np.testing.assert_array_equal(wave, found[0])
 
 
 @pytest.mark.parametrize("whole_clips", [False, True])

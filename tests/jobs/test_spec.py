@@ -119,6 +119,14 @@ class TestFingerprint:
         base = {"device": "cuda:0", "extensions": ("mp3", "flac")}
         assert make_spec("codec", **{**base, **change}).fingerprint == make_spec("codec", **base).fingerprint
 
+    def test_the_usual_bound_of_a_clip_is_no_part_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """24 hours hold where nobody says anything, also in runs that were frozen before there was a bound."""
+        spec = make_spec("mulaw", device="cpu")
+        assert (spec.max_duration, spec.longest_seconds) == (None, 24 * 3600.0)
+        assert make_spec("mulaw", device="cpu", max_duration=1e6).longest_seconds == 1e6
+        monkeypatch.setattr(module, "LONGEST_CLIP_SECONDS", 5.0)
+        assert make_spec("mulaw", device="cpu") == spec
+
     @pytest.mark.parametrize("package", ["soundfile", "av", "soxr"])
     def test_decoders_decide(self, codec: Codec, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
         """Another release of a decoder or of the resampler may give other samples: it is another recipe."""

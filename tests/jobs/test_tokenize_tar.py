@@ -162,7 +162,8 @@ class TestBadInput:
         [
             (["--input-tar", "none.tar"], "expected a tar, found nothing"),
             (["--input-tar", "."], "expected a tar, found a folder"),
-            (["--input-tar", "/dev/null"], "expected a tar, found something else"),
+            (["--input-tar", "/dev/null"], "expected a tar, found a device"),
+            (["--input-tar", "fifo.tar"], "expected a tar, found a FIFO"),
             (["--input-tar", "1.tar", "--force", "--skip-existing"], "--force starts from nothing"),
             (["--input-tar", "1.tar", "--force", "--retry-errors"], "--force starts from nothing"),
             (["--input-tar", "1.tar", "--set", "speed=1"], "has no option 'speed'"),
@@ -180,7 +181,9 @@ class TestBadInput:
     def test_bad_usage(self, here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
         """Each way to ask for what is not there: exit code 2, one message, nothing written."""
         before = tree(here)
+        os.mkfifo(here / "fifo.tar")
         assert words in refused(capsys, *MULAW, *arguments)
+        (here / "fifo.tar").unlink()
         assert tree(here) == before
 
     def test_broken_tars(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

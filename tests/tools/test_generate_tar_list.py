@@ -98,8 +98,30 @@ def test_names_that_a_list_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_list_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An output that is a folder is one message with its name, not a traceback."""
+    (folder / "folder.tar").rmdir()
     assert call(generate_tar_list, "--input-dir", folder, "--output-file", folder) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert message.count("\n") == 1
     assert "my tars" in message
+
+
+def test_what_is_called_a_tar_and_is_no_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A FIFO and a link to nothing are left out without being opened, and a line for each says what it is."""
+    os.mkfifo(folder / "pipe.tar")
+    (folder / "gone.tar").symlink_to("nowhere")
+    (folder / "linked.tar").symlink_to("10.tar")
+    assert call(generate_tar_list, "--input-dir", folder, "--output-file", folder / "l.txt") == 0
+    captured = capsys.readouterr()
+    assert "pipe.tar is a FIFO" in captured.err
+    assert "gone.tar is a link that leads nowhere" in captured.err
+    assert "folder.tar is a folder" in captured.err
+    assert captured.out.startswith("7 tars in")
+
+
+def test_output_that_is_no_file_stays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A device or FIFO as --output-file is refused: a new file is renamed into place, and would replace it."""
+    os.mkfifo(folder / "l.txt")
+    assert call(generate_tar_list, "--input-dir", folder, "--output-file", folder / "l.txt") == 2
+    assert "expected a file to write the list to, found a FIFO" in capsys.readouterr().err
+    assert (folder / "l.txt").is_fifo()
