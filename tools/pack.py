@@ -13,6 +13,7 @@ import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.commands import Verbose, parse_size, run_command, setup_logging, writing_to
+from jobs.plain_text import plain
 from jobs.reporting import ProgressFile, counted
 from tools.generate_tar_list import write_tar_list
 
@@ -70,7 +71,7 @@ def _summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[Left
         f"{counted(pairs, 'clip')}, {hours:,.2f} hours of audio, in {counted(len(tars), 'tar')} of {size:,.2f} GB in all"
     ]
     for reason, number in Counter(item.reason for item in left_out).most_common():
-        names = [item.name for item in left_out if item.reason == reason][:EXAMPLES]
+        names = [plain(item.name) for item in left_out if item.reason == reason][:EXAMPLES]
         lines.append(
             f"Left out, {reason.replace('_', ' ')}: {number:,} ({', '.join(names)}{', ...' if number > EXAMPLES else ''})"
         )

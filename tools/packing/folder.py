@@ -19,6 +19,7 @@ from typing import BinaryIO, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from jobs.fileops import is_disk_trouble
+from jobs.plain_text import plain
 from jobs.reporting import LOG_SECONDS
 from jobs.sidecars import LARGEST_SIDECAR
 from jobs.tar_reader import AUDIO_IN_MEMORY
@@ -70,7 +71,7 @@ def told(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
     from tqdm import tqdm
 
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=what, unit=unit, delay=1, leave=False)
+        yield from tqdm(items, desc=plain(what), unit=unit, delay=1, leave=False)
         return
     started = logged = time.monotonic()
     for number, item in enumerate(items):
