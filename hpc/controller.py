@@ -21,6 +21,7 @@ from hpc.progress import TarState, scan
 from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.submissions import Digest, Job, Submission
 from hpc.submitter import InQueue, Submitted, Submitter
+from hpc.task_id import TaskId
 from jobs.claims import Claim, held_by_other, read_claims, seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps
@@ -257,8 +258,8 @@ class Controller:
         mine = Claim.of_this_process("")
 
         def gone(task: str) -> bool:
-            submission, _, slot = task.partition("/")
-            return int(submission) in alive and int(slot) not in alive[int(submission)]
+            named = TaskId.parse(task)
+            return named is not None and named.submission in alive and named.slot not in alive[named.submission]
 
         def silence(name: str) -> float:
             return seconds_silent(FileOps(), self._run.paths(name).claim)

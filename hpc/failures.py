@@ -15,6 +15,7 @@ from hpc.plan import Plan
 from hpc.progress import TarState
 from hpc.run import Run
 from hpc.submissions import Job, Submission
+from jobs.plain_text import without_colours
 from jobs.records import ErrorRecord, Manifest, decode_record
 from jobs.reporting import Progress, Try
 
@@ -99,7 +100,7 @@ def log_tail(path: Path | None, lines: int = TAIL_LINES, about: str = "") -> lis
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            tail = file.read().decode(errors="replace").splitlines()
+            tail = without_colours(file.read().decode(errors="replace")).splitlines()
     except OSError:
         return []
     first = about.partition("\n")[0]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,7 @@ from audio_tokenizers.errors import UsageError
 from hpc.cluster import JobSeen, TaskSeen, task_environment
 from hpc.launch import Launch
 from hpc.submissions import Job, Submission
+from hpc.task_id import parse_task_command
 from jobs.claims import STALE_SECONDS, seconds_silent
 from jobs.devices import available_cores, visible_gpus
 from jobs.fileops import FileOps
@@ -74,7 +76,7 @@ class LocalCluster:
         for child in self._children:
             child.poll()  # or the ended ones would stay as zombies
         found: dict[int, JobSeen | None] = {}
-        running = dict(_task_processes())
+        running = list(_task_processes())
         for number, (submission, job) in jobs.items():
             if job.host != self._host:
                 if not _shows_no_life(submission):
@@ -82,7 +84,11 @@ class LocalCluster:
                 found[number] = JobSeen(job.job_id, {})
                 continue
             plan_file = str(submission.plan_file)
-            tasks = {element: TaskSeen("RUNNING", self._host) for plan, element in running.values() if plan == plan_file}
+            tasks = {
+                task.element: TaskSeen("RUNNING", self._host)
+                for task in running
+                if task.plan_file == plan_file and task.uid == _owner(submission)
+            }
             found[number] = JobSeen(LOCAL_JOB, tasks) if tasks or job.job_id else None
         return found
 
@@ -132,25 +138,42 @@ class LocalCluster:
         self._signal(jobs, signal.SIGKILL)
 
     def _signal(self, jobs: Mapping[int, tuple[Submission, Job]], number: signal.Signals) -> None:
-        plans = {str(submission.plan_file) for submission, _ in jobs.values()}
-        for pid, (plan, _) in _task_processes():
-            if plan in plans:
+        owners = {str(submission.plan_file): _owner(submission) for submission, _ in jobs.values()}
+        for task in _task_processes():
+            if task.plan_file in owners and task.uid == owners[task.plan_file]:
                 with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, number)
+                    os.kill(task.pid, number)
 
 
-def _task_processes() -> Iterator[tuple[int, tuple[str, int]]]:
-    """(process id, (plan file, element)) of every task on this machine, and of the worker inside it."""
+class _TaskProcess(NamedTuple):
+    """A process whose command line is a task's. Anybody can start one that looks so."""
+
+    pid: int
+    uid: int
+    plan_file: str
+    element: int
+
+
+def _task_processes() -> Iterator[_TaskProcess]:
+    """Every task on this machine, and the worker inside it."""
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         try:
             words = Path(entry.path, "cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
+            uid = entry.stat().st_uid
         except OSError:  # it has ended, or is not ours to see
             continue
-        if "hpc.task" in words[:8] and "--element" in words:
-            after = words[words.index("hpc.task") + 1 :]
-            yield int(entry.name), (after[0], int(after[after.index("--element") + 1]))
+        if (task := parse_task_command(words)) is not None:
+            yield _TaskProcess(int(entry.name), uid, *task)
+
+
+def _owner(submission: Submission) -> int | None:
+    """Who submitted: the tasks are processes of the same user, and what others run under a task's name is none."""
+    try:
+        return submission.folder.stat().st_uid
+    except OSError:
+        return None
 
 
 def _shows_no_life(submission: Submission) -> bool:

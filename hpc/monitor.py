@@ -14,6 +14,7 @@ import msgspec
 
 from hpc.controller import Round
 from hpc.failures import Failure, log_tail
+from jobs.plain_text import plain, plain_lines, warn
 from jobs.reporting import DeviceSeconds, clock_time, counted, describe_device, eta_seconds
 
 if TYPE_CHECKING:  # rich takes its time to import, which a command without a terminal need not
@@ -140,11 +141,11 @@ class Speed:
 
 def describe_tasks(running: Mapping[str, int], pending: int, reasons: Collection[str]) -> list[str]:
     """`12 tasks run on n1 (4), n2 (8)`, and `3 pending (Resources)` if there are any."""
-    shown = ", ".join(f"{node} ({tasks})" for node, tasks in list(running.items())[:NODES_SHOWN])
+    shown = ", ".join(f"{plain(node)} ({tasks})" for node, tasks in list(running.items())[:NODES_SHOWN])
     more = f" and {len(running) - NODES_SHOWN} more nodes" if len(running) > NODES_SHOWN else ""
     words = [f"{sum(running.values())} tasks run on {shown}{more}" if running else "no task runs"]
     if pending:
-        words.append(f"{pending} pending ({', '.join(reasons) or 'no reason given yet'})")
+        words.append(f"{pending} pending ({', '.join(map(plain, reasons)) or 'no reason given yet'})")
     return words
 
 
@@ -191,7 +192,7 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
         rows.append(("avoided", ", ".join(now.excluded)))
     rows += [("note", note) for note in notes]
     for name, words in rows:
-        grid.add_row(name, Text(words))  # Text: a name may hold what rich would take for markup
+        grid.add_row(name, Text(plain_lines(words)))  # Text: a name may hold what rich would take for markup
     return grid
 
 
@@ -221,16 +222,17 @@ class Screen:
             self._live.update(table(now, speed.words(now, moment), notes), refresh=True)
         elif moment - self._spoken >= LINE_SECONDS:
             self._spoken = moment
-            print(line(now, speed.words(now, moment)), file=sys.stderr, flush=True)
+            warn(line(now, speed.words(now, moment)))
 
 
 def describe_failures(failures: Sequence[Failure]) -> list[str]:
     """One text per reason, with the tars that have it: what is wrong with the backend is wrong with every tar."""
     found = []
     for failure in failures:
-        shown = ", ".join(failure.tars[:NAMES_SHOWN])
+        shown = ", ".join(map(plain, failure.tars[:NAMES_SHOWN]))
         more = f" and {len(failure.tars) - NAMES_SHOWN} more" if len(failure.tars) > NAMES_SHOWN else ""
-        found.append(f"{shown}{more}: {failure.reason}" if shown else failure.reason)
+        reason = plain_lines(failure.reason)
+        found.append(f"{shown}{more}: {reason}" if shown else reason)
     return found
 
 
@@ -239,4 +241,4 @@ def describe_log(failure: Failure) -> str:
     tail = log_tail(failure.log_file, about=failure.problem)
     if not tail:
         return ""
-    return f"the end of {failure.log_file}:\n" + "\n".join(f"  {words}" for words in tail)
+    return f"the end of {failure.log_file}:\n" + "\n".join(f"  {plain(words)}" for words in tail)

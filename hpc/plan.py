@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from audio_tokenizers.base import Scalar
+from hpc.task_id import TaskId
 from jobs.outputs import TarTask
 from jobs.spec import TokenizeSpec
 
@@ -23,7 +24,7 @@ LEAST, WIDE = 0.08, 1000
 
 def task_name(submission: int, slot: int) -> str:
     """How claims name a task: `0003/12`."""
-    return f"{submission:04}/{slot}"
+    return str(TaskId(submission, slot))
 
 
 def stop_margin_s(time_limit_s: float) -> float:
@@ -70,10 +71,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def knows_gone(self, task: str) -> bool:
         """Whether the task that a claim names had ended for sure when this plan was made."""
-        submission, slash, slot = task.partition("/")
-        if not (slash and submission.isdigit() and slot.isdigit()):
+        named = TaskId.parse(task)
+        if named is None:
             return False
-        return int(submission) < self.submission and int(slot) not in self.alive.get(int(submission), ())
+        return named.submission < self.submission and named.slot not in self.alive.get(named.submission, ())
 
 
 def balance(tasks: Sequence[TarTask], slots: int) -> tuple[tuple[TarTask, ...], ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ from hpc.monitor import Speed, line, take_snapshot
 from hpc.run import Run
 from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, make_controller, watch
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
+from jobs.plain_text import warn
 
 __all__ = ["resume"]
 
@@ -58,14 +58,14 @@ def one_round(run: Run) -> int:
     try:
         seen = controller.round()
     except LockHeldError as held:
-        print(f"another controller is at work: {held}", file=sys.stderr)
+        warn(f"another controller is at work: {held}")
         return EXIT_CODES["running"]
     if seen.decision.outcome != "running":
         return finish(run, seen)
     now = take_snapshot(seen)
     print(line(now, Speed(now, began).words(now, began)))
     if seen.decision.diagnosis:
-        print(f"nothing more is submitted: {seen.decision.diagnosis}", file=sys.stderr)
+        warn(f"nothing more is submitted: {seen.decision.diagnosis}")
     return EXIT_CODES["running"]
 
 

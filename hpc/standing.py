@@ -14,6 +14,7 @@ from hpc.policy import Decision, Evidence, NodeTry, TarFact, decide
 from hpc.progress import TarState
 from hpc.run import Run
 from hpc.submissions import Job, Submission
+from hpc.task_id import TaskId
 from jobs.claims import Claim, held_by_other, read_claims
 from jobs.reporting import UNENDED, DeviceSeconds, Progress
 
@@ -134,12 +135,12 @@ def _gone(plans: Mapping[int, Plan | None], seen: Mapping[int, JobSeen | None], 
     """Whether a claim's task is known to have ended."""
 
     def gone(task: str) -> bool:
-        submission, _, slot = task.partition("/")
-        if not (submission.isdigit() and slot.isdigit()):
+        named = TaskId.parse(task)
+        if named is None:
             return False
-        number = int(submission)
+        number = named.submission
         job, plan = seen.get(number), plans.get(number)
-        return number in ended or (job is not None and plan is not None and int(slot) // plan.processes not in job.tasks)
+        return number in ended or (job is not None and plan is not None and named.slot // plan.processes not in job.tasks)
 
     return gone
 

@@ -32,6 +32,7 @@ from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
 from jobs.lines import count_lines
 from jobs.outputs import TarPaths, TarTask
+from jobs.plain_text import warn
 from jobs.reporting import UNENDED, Progress, ProgressFile, Try, read_progress, write_progress
 from jobs.spec import read_spec
 from jobs.stop_flag import STOP_SIGNALS, StopFlag
@@ -237,7 +238,7 @@ class _Witness:
         try:
             code = work(lambda: self.asked)
         except BaseException:  # noqa: BLE001 (this process must not go on as a second witness)
-            traceback.print_exc()
+            warn(traceback.format_exc().rstrip())
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

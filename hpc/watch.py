@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from hpc.local import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
 from hpc.run import Run
+from jobs.plain_text import plain, warn
 
 __all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "watch"]
 
@@ -77,7 +77,7 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
         go_on = (
             "the tasks go on; hpc.resume watches them again" if launch.cluster == "slurm" else "run the same command again"
         )
-        print(f"interrupted: {go_on}", file=sys.stderr)
+        warn(f"interrupted: {go_on}")
         return 128 + (interruption.signal or 0)
     return finish(run, seen)
 
@@ -115,7 +115,7 @@ def _stop_workers(cluster: LocalCluster, controller: Controller, interruption: I
             cluster.cancel(jobs)
         if not told and interruption.signal is not None:
             name = signal.Signals(interruption.signal).name
-            print(f"{name}: the workers finish what is in hand; a second one ends them at once", file=sys.stderr)
+            warn(f"{name}: the workers finish what is in hand; a second one ends them at once")
         told = True
         time.sleep(STOP_SECONDS)
 
@@ -132,22 +132,20 @@ def finish(run: Run, seen: Round) -> int:
     for name, reason in decision.quarantine.items():
         reasons.setdefault(reason, []).append(name)
     for words in describe_failures([Failure(reason, tars) for reason, tars in reasons.items()]):
-        print(f"in quarantine: {words}", file=sys.stderr)
+        warn(f"in quarantine: {words}")
     for node, reason in decision.exclude.items():
-        print(f"avoided: node {node}: {reason}", file=sys.stderr)
+        warn(f"avoided: node {plain(node)}: {reason}")
     if decision.outcome == "stuck":
-        print(f"error: stuck: {decision.diagnosis or 'nothing more can be submitted'}", file=sys.stderr)
+        warn(f"error: stuck: {decision.diagnosis or 'nothing more can be submitted'}")
         failures = find_failures(run.submissions()[-RECENT:])
         for words in describe_failures(failures):
-            print(f"error: {words}", file=sys.stderr)
+            warn(f"error: {words}")
         for failure in failures[:LOGS_SHOWN]:
-            print(describe_log(failure), file=sys.stderr)
+            warn(describe_log(failure))
         if not run.read_state().cancelled:
-            print("when that is mended: hpc.submit again, or python -m hpc.resume --retry-quarantined", file=sys.stderr)
+            warn("when that is mended: hpc.submit again, or python -m hpc.resume --retry-quarantined")
     elif decision.outcome == "quarantined":
-        print(
-            "python -m tools.failures says more; python -m hpc.resume --retry-quarantined tries them again", file=sys.stderr
-        )
+        warn("python -m tools.failures says more; python -m hpc.resume --retry-quarantined tries them again")
     return EXIT_CODES[decision.outcome]
 
 

@@ -10,13 +10,14 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from jobs.plain_text import PlainFormatter, plain_stream, warn
 
 __all__ = [
     "Verbose",
@@ -78,7 +79,7 @@ def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = 
         handler.close()
     log.handlers[:] = handlers
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False
 
@@ -107,6 +108,7 @@ def run_command(function: Callable[..., int]) -> NoReturn:
     @functools.wraps(function)
     def command(*args: object, **kwargs: object) -> NoReturn:
         # Here and not around app(): which exception classes stand for bad usage differs between releases of typer.
+        parsing.close()  # bars and tables want the terminal itself
         try:
             code = function(*args, **kwargs)
             sys.stdout.flush()
@@ -121,14 +123,16 @@ def run_command(function: Callable[..., int]) -> NoReturn:
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
-    app()
+    with plain_stream("stdout"), ExitStack() as parsing:
+        parsing.enter_context(plain_stream("stderr"))
+        app()
     raise AssertionError("a command ends in sys.exit")
 
 
 def _report(error: Tar2TokensError | OSError | MemoryError) -> int:
     if log.isEnabledFor(logging.DEBUG):
-        traceback.print_exc()
-    print(f"error: {_words(error)}", file=sys.stderr)
+        warn(traceback.format_exc().rstrip())
+    warn(f"error: {_words(error)}")
     return error.exit_code if isinstance(error, Tar2TokensError) else 1
 
 

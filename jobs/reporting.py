@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from jobs.plain_text import plain
+
 __all__ = [
     "BAR_FORMAT",
     "LOG_SECONDS",
@@ -182,7 +184,9 @@ class ProgressFile:
         from tqdm import tqdm
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        bar = tqdm(total=self._total_bytes, unit="B", unit_scale=True, desc=name, dynamic_ncols=True, bar_format=BAR_FORMAT)
+        bar = tqdm(
+            total=self._total_bytes, unit="B", unit_scale=True, desc=plain(name), dynamic_ncols=True, bar_format=BAR_FORMAT
+        )
         with bar, logging_redirect_tqdm([log]):
 
             def draw(words: str) -> None:

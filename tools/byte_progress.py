@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from jobs.plain_text import plain
 from jobs.reporting import LOG_SECONDS, clock_time, eta_seconds
 
 __all__ = ["ByteProgress"]
@@ -54,7 +55,7 @@ class ByteProgress:
         from tqdm import tqdm
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        bar = tqdm(total=self._total, unit="B", unit_scale=True, desc=self._what, dynamic_ncols=True)
+        bar = tqdm(total=self._total, unit="B", unit_scale=True, desc=plain(self._what), dynamic_ncols=True)
         with bar, logging_redirect_tqdm([log]):
 
             def draw(done: int, before: int) -> None:

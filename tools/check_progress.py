@@ -25,6 +25,7 @@ from hpc.watch import cluster_of
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.fileops import FileOps, write_atomically
+from jobs.plain_text import plain, plain_json
 from jobs.records import Manifest
 from jobs.reporting import DeviceSeconds, describe_device
 from jobs.spec import TokenizeSpec, read_spec
@@ -199,8 +200,8 @@ def _tar_lines(report: Report, states: Sequence[TarState], *, verbose: bool) -> 
     for number, state in enumerate(states, 1):
         if verbose or state.name in shown:
             at = f": {report.working[state.name]}" if state.name in report.working else ""
-            mark = MARKS[state.state]
-            lines.append(f"[{number:>{width}}/{len(states)}] {mark} {Path(state.tar).name}{_remark(state)}{at}")
+            words = plain(f"{Path(state.tar).name}{_remark(state)}{at}")
+            lines.append(f"[{number:>{width}}/{len(states)}] {MARKS[state.state]} {words}")
     return [*lines, ""] if lines else []
 
 
@@ -279,7 +280,7 @@ def check_progress(
     except OSError as error:
         failure = error
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(report)).decode())
+        print(plain_json(msgspec.json.format(msgspec.json.encode(report)).decode()))
     else:
         print("\n".join([render(report, states, verbose=verbose), *written]))
     if failure is not None:

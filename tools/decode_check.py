@@ -18,6 +18,7 @@ from hpc.progress import TarState, scan
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import choose_device
+from jobs.plain_text import plain
 from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import TarDamage
@@ -190,12 +191,12 @@ def render(verdicts: Sequence[Verdict], spec: TokenizeSpec, wav_dir: Path) -> st
                 "-" if two is None else f"{two:.3f}",
                 "-" if one is None or two is None else f"{two - one:+.3f}",
                 "-" if verdict.si_sdr is None else f"{verdict.si_sdr:.1f}",
-                f"{Path(verdict.pick.state.tar).name}: {verdict.pick.record.audio_file}",
+                plain(f"{Path(verdict.pick.state.tar).name}: {verdict.pick.record.audio_file}"),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([*map(str.rjust, row[:-1], widths), row[-1]]) for row in rows]
-    lines += [f"{n:03}: {verdict.fault}" for n, verdict in enumerate(verdicts, 1) if verdict.fault is not None]
+    lines += [f"{n:03}: {plain(verdict.fault)}" for n, verdict in enumerate(verdicts, 1) if verdict.fault is not None]
     off = sum(verdict.fault is not None for verdict in verdicts)
     frame = spec.hop_length / spec.sample_rate
     lines.append(

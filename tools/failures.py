@@ -21,6 +21,7 @@ from hpc.run import Run, RunState
 from hpc.standing import judge_files
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps, write_atomically
+from jobs.plain_text import plain, plain_lines
 from jobs.records import ErrorRecord
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import ACCEPTABLE
@@ -79,11 +80,11 @@ def render(found: Found) -> list[str]:
     quarantine = found.decision.quarantine
     if quarantine:
         lines.append(f"In quarantine, not tried again by themselves: {_tars(len(quarantine))}")
-        lines += [f"  {name}: {reason}" for name, reason in quarantine.items()]
+        lines += [f"  {plain(name)}: {plain(reason)}" for name, reason in quarantine.items()]
         lines.append("")
     if found.decision.exclude:
         lines.append("Nodes that are avoided:")
-        lines += [f"  {node}: {reason}" for node, reason in found.decision.exclude.items()]
+        lines += [f"  {plain(node)}: {plain(reason)}" for node, reason in found.decision.exclude.items()]
         lines.append("")
     errors: Counter[str] = Counter()
     for state in found.with_errors():
@@ -92,22 +93,24 @@ def render(found: Found) -> list[str]:
         lines.append(f"Clips with errors: {errors.total():,} in {_tars(len(found.with_errors()))}")
         for kind, number in errors.most_common():
             lines.append(f"  {kind} {number:,}")
-            lines += [f"    {clip.tar_file}: {clip.audio_file}: {clip.error}" for clip in found.examples.get(kind, [])]
+            clips = found.examples.get(kind, [])
+            lines += [f"    {plain(clip.tar_file)}: {plain(clip.audio_file)}: {plain(clip.error)}" for clip in clips]
         lines.append("")
     return lines
 
 
 def _describe_group(group: Failure, done: set[str]) -> list[str]:
     since = sum(name in done for name in group.tars)
-    names = ", ".join(group.tars[:NAMES_SHOWN])
+    names = ", ".join(map(plain, group.tars[:NAMES_SHOWN]))
     more = f" and {len(group.tars) - NAMES_SHOWN} more" if len(group.tars) > NAMES_SHOWN else ""
-    nodes = f" on {', '.join(sorted(group.nodes)[:NAMES_SHOWN])}" if group.nodes else ""
-    lines = [f"{_tars(len(group.tars))}{nodes}: {group.reason}" if group.tars else group.reason]
+    nodes = f" on {', '.join(map(plain, sorted(group.nodes)[:NAMES_SHOWN]))}" if group.nodes else ""
+    reason = plain_lines(group.reason)
+    lines = [f"{_tars(len(group.tars))}{nodes}: {reason}" if group.tars else reason]
     if group.tars:
         lines.append(f"  {names}{more}" + (f" ({since} of them done since)" if since else ""))
     tail = log_tail(group.log_file, about=group.problem)
     if tail:
-        lines += [f"  the end of {group.log_file}:", *(f"    {line}" for line in tail)]
+        lines += [f"  the end of {group.log_file}:", *(f"    {plain(line)}" for line in tail)]
     return lines
 
 

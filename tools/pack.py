@@ -13,6 +13,7 @@ import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.commands import Verbose, parse_size, run_command, setup_logging, writing_to
+from jobs.plain_text import plain
 from jobs.reporting import ProgressFile, counted
 from tools.generate_tar_list import write_tar_list
 
@@ -70,7 +71,7 @@ def _summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[Left
         f"{counted(pairs, 'clip')}, {hours:,.2f} hours of audio, in {counted(len(tars), 'tar')} of {size:,.2f} GB in all"
     ]
     for reason, number in Counter(item.reason for item in left_out).most_common():
-        names = [item.name for item in left_out if item.reason == reason][:EXAMPLES]
+        names = [plain(item.name) for item in left_out if item.reason == reason][:EXAMPLES]
         lines.append(
             f"Left out, {reason.replace('_', ' ')}: {number:,} ({', '.join(names)}{', ...' if number > EXAMPLES else ''})"
         )
@@ -126,6 +127,9 @@ def pack(
         list[str] | None, typer.Option(help="glob of paths, or of folders or names in them, to leave out; may be repeated")
     ] = None,
     without_text: Annotated[bool, typer.Option("--without-text", help="take audio that has no text, too")] = False,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="take what links in SOURCE lead to outside of it, too")
+    ] = False,
     verbose: Verbose = False,
 ) -> int:
     """Pack a data set into tars. The same command goes on after an interruption, and does nothing on finished work."""
@@ -138,7 +142,7 @@ def pack(
     from tools.packing.tar_folder import PackPlan, TarFolder
     from tools.whole_files import scratch_folder
 
-    ready = find_ready_tars(source)
+    ready = find_ready_tars(source, follow_links=follow_links)
     if ready is not None:
         if exclude:
             raise UsageError(
@@ -151,7 +155,9 @@ def pack(
     with ExitStack() as stack:
         with writing_to(output_dir):
             scratch = stack.enter_context(scratch_folder(folder.state))
-        options = SourceOptions(exclude=tuple(exclude or ()), without_text=without_text, scratch=scratch)
+        options = SourceOptions(
+            exclude=tuple(exclude or ()), without_text=without_text, follow_links=follow_links, scratch=scratch
+        )
         found = open_source(source, options)
         plan = PackPlan(
             source=safe_name(found.name),

@@ -354,6 +354,13 @@ class TestClaims:
         campaign.cluster.lose(job, 1)
         assert controller.round().decision.submit == (name,)
 
+    @pytest.mark.parametrize("task", ["x", "7", "a/b", "0001/²", "/", "0001/" + "9" * 5000])
+    def test_claim_of_what_is_no_task(self, task: str, tmp_path: Path) -> None:
+        """A claim may say anything of its task: a fresh one is left alone, and the round goes on."""
+        campaign = Campaign(tmp_path, 2)
+        put(campaign.run.paths("0").claim, Claim("123456789abc", "elsewhere", 1, "1", task))
+        assert campaign.controller().round().decision.submit == ("1",)
+
 
 class TestPeople:
     def test_cancelled_run_submits_nothing(self, tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -179,6 +182,43 @@ class TestProcesses:
 
 def arguments_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+@contextmanager
+def pretender(*words: str) -> Iterator[None]:
+    """A process that is no task, with these words after its own."""
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()", *words], stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has its command line
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+class TestPretenders:
+    """Anyone on the machine may start a process with any command line."""
+
+    @pytest.mark.parametrize(
+        "words", [(), ("--element",), ("--element", "x"), ("/plan.json", "--element", "²"), ("/p", "--element", "9" * 5000)]
+    )
+    def test_command_lines_that_make_no_sense(self, local_run: LocalRun, words: tuple[str, ...]) -> None:
+        """They neither end the controller nor count as tasks."""
+        with pretender("hpc.task", *words):
+            assert local_run.has_ended()
+            local_run.first.cancel(local_run.jobs)
+
+    def test_another_users(self, local_run: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process counts as a task, and gets its signals, only if it is of the user who submitted."""
+        words = ("hpc.task", str(local_run.submission.plan_file), "--element", "0")
+        with pretender(*words), monkeypatch.context() as patch:
+            assert local_run.first.look(local_run.jobs) == {1: JobSeen("local", {0: TaskSeen("RUNNING", HERE)})}
+            patch.setattr("hpc.local._owner", lambda _submission: os.geteuid() + 1)
+            assert local_run.has_ended()
+            killed: list[int] = []
+            patch.setattr(os, "kill", lambda pid, _number: killed.append(pid))
+            local_run.first.kill(local_run.jobs)
+            assert killed == []
 
 
 class TestUnknown:

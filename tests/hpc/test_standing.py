@@ -87,6 +87,13 @@ class TestAsk:
         assert (running.known, running.unknown) == (False, 1)
         assert workers == {"0": Worker("0001/0", "n9")}
 
+    @pytest.mark.parametrize("task", ["x", "0001/²", "/", "0001/" + "9" * 5000])
+    def test_claim_of_what_is_no_task(self, campaign: Campaign, task: str) -> None:
+        """A claim may say anything of its task, and stands as long as nothing better is known."""
+        campaign.controller().round()
+        claim(campaign, "0", task=task, host="n9")
+        assert ask(campaign.run, campaign.cluster)[1] == {"0": Worker(task, "n9")}
+
     def test_claims_of_the_dead_are_nobodys(
         self, campaign: Campaign, neighbour: subprocess.Popen[bytes], tmp_path: Path
     ) -> None:

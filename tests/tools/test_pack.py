@@ -29,7 +29,7 @@ def offer(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeSource],
     """Makes `tools.pack fake` pack this source."""
 
     def offered(source: FakeSource) -> FakeSource:
-        monkeypatch.setattr(sources, "find_ready_tars", lambda name: None)
+        monkeypatch.setattr(sources, "find_ready_tars", lambda name, follow_links: None)
         monkeypatch.setattr(sources, "open_source", lambda name, options: source)
         return source
 
@@ -181,7 +181,7 @@ def test_interrupted_by_signals(here: Path) -> None:
 
 
 def test_options_reach_the_source(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--exclude` and `--without-text` are the source's to apply; its scratch folder is there and empty."""
+    """`--exclude`, `--without-text` and `--follow-links` are the source's to apply; its scratch folder is empty."""
     seen: list[SourceOptions] = []
 
     def opened(name: str, options: SourceOptions) -> FakeSource:
@@ -190,9 +190,11 @@ def test_options_reach_the_source(here: Path, monkeypatch: pytest.MonkeyPatch) -
         return FakeSource(2)
 
     monkeypatch.setattr(sources, "open_source", opened)
-    monkeypatch.setattr(sources, "find_ready_tars", lambda name: None)
+    monkeypatch.setattr(sources, "find_ready_tars", lambda name, follow_links: None)
     assert call(pack, "fake", "--exclude", "a*", "--exclude", "b", "--without-text") == 0
-    assert [(options.exclude, options.without_text) for options in seen] == [(("a*", "b"), True)]
+    assert call(pack, "fake", "--follow-links", "--output-dir", "other") == 0
+    found = [(options.exclude, options.without_text, options.follow_links) for options in seen]
+    assert found == [(("a*", "b"), True, False), ((), False, True)]
     assert not seen[0].scratch.exists()
     assert AUDIO in (here / "tars" / "fake-000000.tar").read_bytes()
 
@@ -226,3 +228,15 @@ class TestReadyTars:
         assert call(pack, "data") == 2
         assert f"{tar}: cut: " in capsys.readouterr().err
         assert not (here / "tars" / "tars.txt").exists()
+
+
+def test_a_system_file_is_no_transcript(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder whose text is a link to /etc/passwd is refused, and nothing of it is written anywhere."""
+    (here / "set").mkdir()
+    (here / "set" / "a.wav").write_bytes(AUDIO)
+    (here / "set" / "a.txt").symlink_to("/etc/passwd")
+    assert call(pack, "set") == 2
+    assert "a.txt -> /etc/passwd. If that belongs to the data set, --follow-links" in capsys.readouterr().err
+    assert not list(here.glob("tars/*.tar"))
+    assert call(pack, "set", "--follow-links") == 0
+    assert b"root:" in (here / "tars" / "set-000000.tar").read_bytes()

@@ -10,7 +10,7 @@ import stat
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -19,11 +19,13 @@ from typing import BinaryIO, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from jobs.fileops import is_disk_trouble
+from jobs.plain_text import plain
 from jobs.reporting import LOG_SECONDS
 from jobs.sidecars import LARGEST_SIDECAR
 from jobs.tar_reader import AUDIO_IN_MEMORY
+from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.layouts import Planned, plan_tree
-from tools.packing.pairs import PACKED, Item, LeftOut, Pair, SourceOptions
+from tools.packing.pairs import PACKED, Item, LeftOut, Pair, SourceOptions, is_excluded
 
 __all__ = ["FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "told"]
 
@@ -46,6 +48,8 @@ class Listing:
     whose target is missing has 0 bytes."""
     links: list[str] = field(default_factory=list)
     """Linked folders and devices, which nobody enters."""
+    outside: dict[str, str] = field(default_factory=dict)
+    """Linked files and folders whose target is not below the root -> that target. Nobody reads them."""
     real: dict[str, str] = field(default_factory=dict)
     """The paths of files whose names are not UTF-8."""
 
@@ -54,14 +58,15 @@ class Listing:
         return self.real.get(name) or f"{self.root}/{name}"
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, *, follow_links: bool = False) -> Listing:
     """All files below `root`; linked files are followed, linked folders are not, and what tools.pack made is no part.
 
-    Raises UsageError if a folder below cannot be read, since its clips would be missing without a word, and
+    With `follow_links` no link is outside, and linked folders are entered, each folder once, if they are not below `root`
+    anyway. Raises UsageError if a folder below cannot be read, since its clips would be missing without a word, and
     InfrastructureError if the disk is in trouble.
     """
     listing = Listing(root)
-    deque(told(_walk(listing), f"listing {root.name}", "file"), maxlen=0)
+    deque(told(_walk(listing, follow_links=follow_links), f"listing {root.name}", "file"), maxlen=0)
     return listing
 
 
@@ -70,7 +75,7 @@ def told(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
     from tqdm import tqdm
 
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=what, unit=unit, delay=1, leave=False)
+        yield from tqdm(items, desc=plain(what), unit=unit, delay=1, leave=False)
         return
     started = logged = time.monotonic()
     for number, item in enumerate(items):
@@ -80,10 +85,27 @@ def told(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
         yield item
 
 
-def _walk(listing: Listing) -> Iterator[None]:
+def _walk(listing: Listing, *, follow_links: bool) -> Iterator[None]:
     """Fill the listing, one step for each file."""
+    boundary = Boundary(listing.root)
+    yield from _walk_below(listing, str(listing.root), boundary)
+    if not follow_links:
+        return
+    entered = {os.path.realpath(listing.root)}
+    while folders := sorted(name for name in listing.links if name in listing.outside):
+        for name in folders:  # in an order that is not the disk's: of two links to one folder the first is entered
+            real = listing.outside.pop(name)
+            if real not in entered and Path(real).is_dir():
+                listing.links.remove(name)
+                entered.add(real)
+                yield from _walk_below(listing, listing.path(name), boundary, entered)
+    listing.outside.clear()
+
+
+def _walk_below(listing: Listing, top: str, boundary: Boundary, entered: Collection[str] = frozenset()) -> Iterator[None]:
+    """The part of the listing below one folder, without those that were `entered` by other ways."""
     prefix = len(str(listing.root).rstrip("/")) + 1  # of the paths that scandir makes
-    folders = [str(listing.root)]
+    folders = [top]
     while folders:
         folder = folders.pop()
         try:
@@ -94,21 +116,23 @@ def _walk(listing: Listing) -> Iterator[None]:
                 continue
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
-                    if entry.name != PACKED:
+                    if entry.name != PACKED and not (entered and os.path.realpath(entry.path) in entered):
                         folders.append(entry.path)
                 else:
-                    _add(listing, entry, prefix)
+                    _add(listing, entry, prefix, boundary)
                     yield
         except OSError as error:
             raise read_trouble(error.filename or folder, error) from error
 
 
-def _add(listing: Listing, entry: os.DirEntry[str], prefix: int) -> None:
+def _add(listing: Listing, entry: os.DirEntry[str], prefix: int, boundary: Boundary) -> None:
     name = entry.path[prefix:]
     if not name.isascii():
         name = os.fsencode(name).decode("utf-8", "backslashreplace")
         if name != entry.path[prefix:]:
             listing.real[name] = entry.path
+    if entry.is_symlink() and (target := boundary.outside(entry.path)) is not None:
+        listing.outside[name] = target
     try:
         found = entry.stat()
     except OSError as error:
@@ -176,6 +200,7 @@ class FolderSource:
         self.found: Counter[str] = plan.found
         self.items_total = len(plan.items)
         self.bytes_total = sum(listing.files[item.audio][0] for item in plan.items)
+        self._refuse_outside(options)
         links = [LeftOut("link", name, "only linked files are followed") for name in sorted(listing.links)]
         digest = hashlib.sha256(b"folder 1\n")
         rows: list[LeftOut] = []
@@ -191,6 +216,15 @@ class FolderSource:
         self.fingerprint = digest.hexdigest()
         self.left_out: Sequence[LeftOut] = (*plan.left_out, *rows, *links)
         listing.files = {}  # a million sizes would stay in memory for nothing
+
+    def _refuse_outside(self, options: SourceOptions) -> None:
+        """Raise UsageError if a link leads out to something that is there, and that the items are made of or would be."""
+        outside = self._listing.outside
+        used = {name for item in self._items for name in (item.audio, *item.texts) if name in outside}
+        there = {name for name in used if Path(outside[name]).exists()}
+        folders = {name for name in self._listing.links if name in outside and Path(outside[name]).is_dir()}
+        wanted = {name for name in folders if not is_excluded(name, options.exclude)}
+        refuse_links(self._listing.root, {name: outside[name] for name in there | wanted})
 
     def _read_table(self, table: str) -> bytes:
         path = self._listing.path(table)
@@ -209,6 +243,11 @@ class FolderSource:
         """The pairs from number `start` on; see `Source.items`."""
         return (partial(self._read, item) for item in islice(self._items, start, None))
 
+    def _check_is_there(self, name: str) -> None:
+        """Raise FileNotFoundError for a link that led out to nothing when it was listed: something may be there by now."""
+        if name in self._listing.outside:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
     def _read(self, planned: Planned) -> Pair | LeftOut:
         contents: dict[str, bytes] = {}
         for name in planned.texts:
@@ -216,6 +255,7 @@ class FolderSource:
                 continue
             path = self._listing.path(name)
             try:
+                self._check_is_there(name)
                 with Path(path).open("rb") as file:
                     contents[name] = file.read(LARGEST_SIDECAR + 1)
             except OSError as error:
@@ -226,7 +266,12 @@ class FolderSource:
         said = self._layout.annotate(planned, contents)
         if isinstance(said, LeftOut):
             return said
-        audio = read_audio(self._listing.path(planned.audio), planned.audio)
+        path = self._listing.path(planned.audio)
+        try:
+            self._check_is_there(planned.audio)
+        except FileNotFoundError as error:
+            return LeftOut("unreadable_audio", planned.audio, _words(path, error))
+        audio = read_audio(path, planned.audio)
         if isinstance(audio, LeftOut):
             return audio
         return Pair(

@@ -21,6 +21,7 @@ import msgspec
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.sidecars import decode_text
+from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import read_audio, read_trouble, told
 from tools.packing.layouts import split_name
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
@@ -71,6 +72,8 @@ class ManifestSource:
         self._rows = rows
         self._places = (home, str(Path.cwd()))
         self._options = options
+        self._boundaries = {place: Boundary(place) for place in self._places}
+        outside: dict[str, str] = {}
         self._skipped: set[int] = set()
         ids: set[str] = set()
         digest = hashlib.sha256(b"manifest 1\n")
@@ -84,6 +87,8 @@ class ManifestSource:
                 ids.add(row.id)
                 found = self._find(row.audio)
                 size = found[1] if found is not None else 0
+                if found is not None and (target := self._outside(row.audio, found[0])) is not None:
+                    outside[row.audio] = target
                 reason = self._missing(row) if found is None else None
             if reason is not None:
                 self._skipped.add(number)
@@ -93,6 +98,7 @@ class ManifestSource:
             self.bytes_total += size
             said = (row.id, row.audio_name, size, row.text, row.language, row.metadata)
             digest.update(msgspec.json.encode(said) + b"\n")
+        refuse_links(name, outside)
         self.fingerprint = digest.hexdigest()
         self.left_out: Sequence[LeftOut] = (*reasons, *left_out)
 
@@ -129,6 +135,16 @@ class ManifestSource:
             if stat.S_ISREG(found.st_mode):
                 return path, found.st_size
         return None
+
+    def _outside(self, audio: str, path: str) -> str | None:
+        """Where a path leads that a manifest names below a folder, if a link takes it out of there.
+
+        Absolute paths and those with `..` say themselves where they lead: a manifest is a person's own list.
+        """
+        if self._options.follow_links:
+            return None
+        found = [boundary for place, boundary in self._boundaries.items() if path.startswith(f"{place}/")]
+        return None if audio.startswith("/") or not found else found[0].outside(path)
 
     def items(self, start: int) -> Iterator[Item]:
         """The pairs from number `start` on; see `Source.items`."""
@@ -243,6 +259,10 @@ def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
             "Kaldi's extract-segments into files, and name these in a wav.scp without segments beside it"
         )
     home = str(folder.absolute())
+    if not options.follow_links:
+        boundary = Boundary(folder)
+        tables = {name: boundary.outside(str(folder.absolute() / name)) for name in ("wav.scp", "text", "utt2spk")}
+        refuse_links(folder, {name: target for name, target in tables.items() if target is not None})
     text_file = folder / "text"
     if not text_file.exists() and not options.without_text:
         raise UsageError(f"{folder}: expected `text` beside wav.scp: add it, or take audio alone with --without-text")

@@ -83,6 +83,8 @@ class SourceOptions:
     """Globs; see `is_excluded`."""
     without_text: bool = False
     """Take audio that has no text, too."""
+    follow_links: bool = False
+    """Take what links lead to outside of the source, too."""
     scratch: Path
     """A folder of its own for temporary files, beside the tars. It is removed afterwards."""
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from audio_tokenizers.errors import UsageError
 from tools.generate_tar_list import natural_order
+from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.pairs import Item, LeftOut, Pair, Source, SourceOptions, is_excluded
 from tools.packing.parquet_rows import BUFFER_BYTES, ID_COLUMNS, Columns, as_pair, bare_name, batches, find_columns, reading
 
@@ -133,7 +134,26 @@ def open_parquet(paths: Sequence[Path], name: str, options: SourceOptions) -> So
     """
     base = Path(os.path.commonpath([path.absolute().parent for path in paths]))
     named = [(path, path.absolute().relative_to(base).as_posix()) for path in paths]
-    return ParquetSource(named, name, options, lambda shard, audio: shard.parent / audio)
+    return ParquetSource(named, name, options, functools.partial(_locate, follow_links=options.follow_links))
+
+
+_boundary = functools.lru_cache(Boundary)
+
+
+def _locate(shard: Path, audio: str, *, follow_links: bool) -> Path | None:
+    """The file that a row names. Raises UsageError if a relative path leads out of the shard's folder by a link.
+
+    As in a manifest, absolute paths and those with `..` say themselves where they lead.
+    """
+    found = shard.parent / audio
+    try:
+        if follow_links or not found.is_file():
+            return found
+    except ValueError:  # a zero byte in its name
+        return None
+    target = None if audio.startswith("/") else _boundary(shard.parent).outside(str(found.absolute()))
+    refuse_links(shard, {} if target is None else {audio: target})
+    return found
 
 
 def _open_shards(named: Iterable[tuple[Path, str]], options: SourceOptions) -> list[_Shard]:

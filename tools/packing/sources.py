@@ -16,6 +16,7 @@ from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
 from tools.generate_tar_list import find_tars
 from tools.packing.archives import ARCHIVE_ENDINGS, open_archive
+from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import FolderSource, list_folder, read_trouble
 from tools.packing.pairs import PACKED, Source, SourceOptions
 
@@ -84,9 +85,10 @@ def _open_folder(path: Path, options: SourceOptions) -> Source:
         return open_kaldi(path, options)
     if (path / PACKED).resolve() in options.scratch.resolve().parents:
         raise UsageError(f"--output-dir {path}: is SOURCE itself, whose files would then be part of it: choose another")
-    listing = list_folder(path)
+    listing = list_folder(path, follow_links=options.follow_links)
     parquet = sorted(name for name in listing.files if name.lower().endswith(PARQUET))
     if parquet and not any(_is_audio(name) for name in listing.files):
+        refuse_links(path, {name: listing.outside[name] for name in parquet if name in listing.outside})
         return _hugging_face().open_parquet([Path(listing.path(name)) for name in parquet], path.name or "data", options)
     return FolderSource(listing, options)
 
@@ -120,11 +122,11 @@ class ReadyTar:
     without_text: int
 
 
-def find_ready_tars(source: str) -> list[Path] | None:
+def find_ready_tars(source: str, *, follow_links: bool = False) -> list[Path] | None:
     """The tars that `source` is: one .tar, or a folder with .tar files at any depth and no audio or Parquet beside them.
 
     They are what tools.pack makes (Emilia's are), so nothing need be packed. Sorted, numbers by value; None if it is
-    anything else, such as a tar whose texts stand apart from the audio.
+    anything else, such as a tar whose texts stand apart from the audio. Raises UsageError if links lead out of the folder.
     """
     path, mode = _look_at(source)
     if mode is None:
@@ -134,7 +136,12 @@ def find_ready_tars(source: str) -> list[Path] | None:
     for _, _, names in os.walk(path):
         if any(_is_audio(name) or name.endswith(PARQUET) for name in names):
             return None
-    return find_tars(path, f"**/*{TAR}") or None
+    tars = find_tars(path, f"**/*{TAR}")
+    boundary = Boundary(path)
+    if not follow_links:
+        outside = {str(tar): target for tar in tars if (target := boundary.outside(str(tar))) is not None}
+        refuse_links(path, outside)
+    return tars or None
 
 
 def _is_webdataset(path: Path) -> bool:

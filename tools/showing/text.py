@@ -14,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 
 from audio_tokenizers.base import Features, Field
 from hpc.progress import TarState
+from jobs.plain_text import plain
 from jobs.records import ErrorRecord, Record, Tally, TokenRecord
 from jobs.reporting import clock_time
 from jobs.values import feature_refs
@@ -63,7 +64,7 @@ def render_file(found: Summary, fields: Sequence[Field], style: Style) -> str:
     state, tally = found.state, found.tally
     errors = sum(tally.errors.values())
     kinds = ", ".join(f"{kind} {number:,}" for kind, number in sorted(tally.errors.items()))
-    lines = [f"{state.name}: {STATES.get(state.state, state.state)}"]
+    lines = [f"{plain(state.name)}: {STATES.get(state.state, state.state)}"]
     if state.problem is not None:
         lines += _row("problem", state.problem)
     lines += _row("tar", state.tar)
@@ -86,13 +87,13 @@ def render_file(found: Summary, fields: Sequence[Field], style: Style) -> str:
 
 def _listed(records: Sequence[Record], style: Style) -> Iterator[str]:
     """A line per record: index, duration, name, and as much of the transcript as fits."""
-    names = [_plain(record.audio_file) for record in records]
+    names = [plain(record.audio_file) for record in records]
     widest = max(map(cell_len, names))
     for index, (name, record) in enumerate(zip(names, records, strict=True)):
         if isinstance(record, ErrorRecord):
-            seconds, words = "error", f"{record.error_kind}: {_plain(record.error)}"
+            seconds, words = "error", f"{record.error_kind}: {plain(record.error)}"
         else:
-            seconds, words = f"{record.num_samples / record.sample_rate:,.3f} s", _plain(record.text or "")
+            seconds, words = f"{record.num_samples / record.sample_rate:,.3f} s", plain(record.text or "")
         line = f"{index:>5}  {seconds:>11}  {set_cell_size(name, widest)}  {words}".rstrip()
         yield line if cell_len(line) <= style.width else set_cell_size(line, style.width - len("...")) + "..."
 
@@ -100,7 +101,7 @@ def _listed(records: Sequence[Record], style: Style) -> Iterator[str]:
 def render_clip(clip: Clip, fields: Sequence[Field], style: Style) -> str:
     """A record in words."""
     record = clip.record
-    lines = [f"{clip.name}: clip {clip.index}"]
+    lines = [f"{plain(clip.name)}: clip {clip.index}"]
     lines += _row("tar", record.tar_file)
     lines += _row("member", record.audio_file)
     if isinstance(record, ErrorRecord):
@@ -146,7 +147,7 @@ def _numbers(label: str, row: npt.NDArray[np.int64], style: Style) -> str:
 def _features_lines(key: Field, rows: int, floats: Features | str, seconds: float) -> list[str]:
     lines = [f"{key.name}: [{rows:,}, {key.width:,}], {_layout(key)}, {_rate(key, rows, seconds)}"]
     if isinstance(floats, str):
-        return [*lines, f"{INDENT}{floats}"]
+        return [*lines, f"{INDENT}{plain(floats)}"]
     values = floats.astype(np.float64)
     return [*lines, f"{INDENT}minimum {values.min():.4g}, mean {values.mean():.4g}, maximum {values.max():.4g}"]
 
@@ -170,13 +171,8 @@ def _rate(key: Field, items: int, seconds: float) -> str:
 
 
 def _row(label: str, *words: str) -> list[str]:
-    return [f"  {label if number == 0 else '':<8}  {_plain(word)}" for number, word in enumerate(words or ("none",))]
+    return [f"  {label if number == 0 else '':<8}  {plain(word)}" for number, word in enumerate(words or ("none",))]
 
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _plain(text: str) -> str:
-    """Without what would move a terminal's cursor, change its colours or end the line: such signs show as escapes."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

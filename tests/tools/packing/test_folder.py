@@ -29,8 +29,9 @@ def options(*exclude: str, without_text: bool = False) -> SourceOptions:
     return SourceOptions(exclude=exclude, without_text=without_text, scratch=Path("scratch"))
 
 
-def source_of(root: Path, *exclude: str, without_text: bool = False) -> FolderSource:
-    return FolderSource(list_folder(root), options(*exclude, without_text=without_text))
+def source_of(root: Path, *exclude: str, without_text: bool = False, follow_links: bool = False) -> FolderSource:
+    listing = list_folder(root, follow_links=follow_links)
+    return FolderSource(listing, options(*exclude, without_text=without_text))
 
 
 def read(source: FolderSource, start: int = 0) -> list[Pair | LeftOut]:
@@ -97,15 +98,15 @@ def test_tables_are_read_with_the_list(tmp_path: Path) -> None:
 
 
 def test_links(tmp_path: Path) -> None:
-    """Linked files are followed, also out of the folder; linked folders are listed; one that leads nowhere is bad data."""
+    """Linked files are followed; linked folders are listed, not entered; a link that leads nowhere is bad data."""
     root = write(tmp_path / "set", {"b.wav": b"b", "c.wav": b"c", "c.lab": b"c", "d.wav": b"d"})
-    write(tmp_path, {"blobs/1": b"linked", "blobs/2": b"text"})
-    (root / "a.wav").symlink_to("../blobs/1")
-    (root / "a.lab").symlink_to("../blobs/2")
+    write(root, {"blobs/1": b"linked", "blobs/2": b"text"})
+    (root / "a.wav").symlink_to("blobs/1")
+    (root / "a.lab").symlink_to(root / "blobs" / "2")
     (root / "b.lab").symlink_to("../blobs/none")
     (root / "c.wav").unlink()
     (root / "c.wav").symlink_to("c.wav")
-    (root / "folder.wav").symlink_to("../blobs")
+    (root / "folder.wav").symlink_to("blobs")
     os.mkfifo(root / "pipe.wav")
     source = source_of(root)
     assert read(source) == [
@@ -118,6 +119,9 @@ def test_links(tmp_path: Path) -> None:
         ("folder.wav", "link"),
         ("pipe.wav", "link"),
     ]
+    write(tmp_path, {"blobs/none": b"there by now"})
+    assert read(source)[1] == LeftOut("unreadable_text", "b.wav", "b.lab: its link leads nowhere")
+    (tmp_path / "blobs" / "none").unlink()
     assert read(source_of(root, without_text=True))[1] == pair("b.wav", b"b", None)
 
 
@@ -223,3 +227,93 @@ def test_long_listings_say_how_far_they_are(monkeypatch: pytest.MonkeyPatch, cap
     with caplog.at_level(logging.INFO, logger="tar2tokens"):
         assert list(told(range(1000), "listing x", "file")) == list(range(1000))
     assert "listing x: 256 files so far" in caplog.text
+
+
+class TestLinksThatLeadOut:
+    """A file that nobody has named, such as a key, must not become a transcript."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        write(tmp_path, {"secret": b"root:x:0", "far/x.wav": b"far", "far/x.txt": b"far", "far/deep/y.wav": b"deep"})
+        return write(tmp_path / "set", {"a.wav": b"a", "a.txt": b"a", "b.wav": b"b", "sub/c.wav": b"c", "sub/c.txt": b"c"})
+
+    @pytest.mark.parametrize(
+        ("name", "target"),
+        [
+            ("b.txt", "../secret"),
+            ("b.txt", "{}/secret"),
+            ("b.json", "../secret"),
+            ("d.wav", "../secret"),
+            ("metadata.csv", "../secret"),
+            ("sub/e.wav", "../../secret"),
+            ("b.txt", "chain"),
+            ("more", "../far"),
+            ("more", ".."),
+            ("more.wav", "{}/far"),
+        ],
+    )
+    def test_refused(self, root: Path, name: str, target: str) -> None:
+        """Text, audio, a table or a folder: the message says which link, where it leads, and the two ways out."""
+        write(root, {"wavs/lj.wav": b"lj"})
+        (root / "chain").symlink_to("chain2")
+        (root / "chain2").symlink_to("../secret")
+        (root / name).symlink_to(target.format(root.parent))
+        with pytest.raises(UsageError, match=rf"{root}: refused: .*{name} -> {root.parent}.*--follow-links.*--exclude"):
+            source_of(root, without_text=True)
+
+    def test_what_nobody_would_read_is_no_matter(self, root: Path) -> None:
+        """Links to the outside that are no clips, or that --exclude names, are left where they are."""
+        for name, target in {"README": "../secret", "b.txt": "../secret", "more": "../far", "zero.wav": "/dev/zero"}.items():
+            (root / name).symlink_to(target)
+        source = source_of(root, "b", "more")
+        assert [found.id for found in read(source) if isinstance(found, Pair)] == ["a", "sub/c"]
+        assert ("more", "link") in [(left.name, left.reason) for left in source.left_out]
+
+    def test_many(self, root: Path) -> None:
+        """The first of them are named, the others counted."""
+        for number in range(9):
+            (root / f"l{number}.wav").symlink_to("../secret")
+        with pytest.raises(UsageError, match=r"l0\.wav -> .*l2\.wav -> [^,]*/secret and 6 more\. If"):
+            source_of(root, without_text=True)
+
+    def test_followed_if_asked_for(self, root: Path) -> None:
+        """With --follow-links files and folders come from anywhere, each folder once, in an order of their names."""
+        (root / "b.txt").symlink_to("../secret")
+        for name in ("more", "again", "sub/again"):
+            (root / name).symlink_to(root.parent / "far")
+        (root / "inside").symlink_to("sub")
+        (root.parent / "far" / "back").symlink_to("../set")
+        (root.parent / "far" / "up").symlink_to("..")
+        source = source_of(root, without_text=True, follow_links=True)
+        found = {item.id: item.audio for item in read(source) if isinstance(item, Pair)}
+        assert found == {
+            "a": b"a",
+            "b": b"b",
+            "sub/c": b"c",
+            "again/x": b"far",
+            "again/deep/y": b"deep",
+        }
+        assert [left.name for left in source.left_out if left.reason == "link"] == [
+            "again/back",
+            "inside",
+            "more",
+            "sub/again",
+        ]
+
+    def test_a_source_that_is_a_link_itself(self, root: Path) -> None:
+        """The folder that a person names may be a link; it is its target that nothing may leave."""
+        (root.parent / "link").symlink_to("set")
+        (root / "b.txt").symlink_to(root / "a.txt")
+        assert len(read(source_of(root.parent / "link"))) == 3
+
+    def test_a_snapshot_of_the_hubs_cache(self, tmp_path: Path, root: Path) -> None:
+        """Its files are links to blobs beside the snapshots, which belong to it; those of another repository do not."""
+        repository = tmp_path / "hub" / "datasets--lab--speech"
+        write(repository, {"blobs/1": b"audio", "blobs/2": b"text", "snapshots/abc/README.md": b""})
+        snapshot = repository / "snapshots" / "abc"
+        (snapshot / "a.wav").symlink_to("../../blobs/1")
+        (snapshot / "a.txt").symlink_to("../../blobs/2")
+        assert read(source_of(snapshot)) == [pair("a.wav", b"audio", "text", "a.txt")]
+        (snapshot / "b.wav").symlink_to(root / "a.wav")
+        with pytest.raises(UsageError, match="refused"):
+            source_of(snapshot, without_text=True)

@@ -17,8 +17,8 @@ from tools.packing.pairs import LeftOut, Pair, SourceOptions
 Record = dict[str, Any]
 
 
-def options(*exclude: str, without_text: bool = False) -> SourceOptions:
-    return SourceOptions(exclude=exclude, without_text=without_text, scratch=Path("scratch"))
+def options(*exclude: str, without_text: bool = False, follow_links: bool = False) -> SourceOptions:
+    return SourceOptions(exclude=exclude, without_text=without_text, follow_links=follow_links, scratch=Path("scratch"))
 
 
 def jsonl(folder: Path, *records: Record, audio: bool = True) -> Path:
@@ -250,3 +250,36 @@ def test_kaldi_that_is_not_files(tmp_path: Path, files: dict[str, str], words: s
     with pytest.raises(UsageError, match=words):
         open_kaldi(tmp_path, options())
     assert not (tmp_path / "PROOF").exists()
+
+
+def test_links_that_lead_out(tmp_path: Path) -> None:
+    """What a list names below its folder stays there: a linked file or folder that leads out is refused, with both ways out.
+
+    Absolute paths and `..` are a person's own words, and links inside are links like others.
+    """
+    home = tmp_path / "home"
+    write(tmp_path, "far/1.wav", "far/2.wav", "home/3.wav")
+    (home / "a.wav").symlink_to("../far/1.wav")
+    (home / "folder").symlink_to("../far")
+    (home / "inside.wav").symlink_to("3.wav")
+    named = ["../far/1.wav", f"{tmp_path}/far/2.wav", "inside.wav", f"{home}/../far/1.wav"]
+    rows = [{"audio_path": name, "text": "t", "id": str(number)} for number, name in enumerate(named)]
+    assert len(read(open_jsonl(jsonl(home, *rows, audio=False), options()))) == 4
+    for name in ("a.wav", "./a.wav", "folder/2.wav"):
+        manifest = jsonl(home, *rows, {"audio_path": name, "text": "t"}, audio=False)
+        with pytest.raises(UsageError, match=rf"train: refused: links lead out.*{name} -> {tmp_path}/far/..wav.*--follow"):
+            open_jsonl(manifest, options())
+        assert len(read(open_jsonl(manifest, options(follow_links=True)))) == 5
+
+
+@pytest.mark.parametrize("table", ["wav.scp", "text", "utt2spk"])
+def test_tables_that_are_links(tmp_path: Path, table: str) -> None:
+    """A Kaldi folder's own tables are its words: one that is a file elsewhere is refused too."""
+    write(tmp_path, "kaldi/a.wav")
+    home = tmp_path / "kaldi"
+    for name, text in {"wav.scp": "u a.wav", "text": "u words", "utt2spk": "u s"}.items():
+        (tmp_path / name if name == table else home / name).write_text(f"{text}\n")
+    (home / table).symlink_to(f"../{table}")
+    with pytest.raises(UsageError, match=rf"{home}: refused: .*{table} -> {tmp_path}/{table}"):
+        open_kaldi(home, options())
+    assert len(read(open_kaldi(home, options(follow_links=True)))) == 1

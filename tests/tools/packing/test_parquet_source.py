@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -238,3 +239,27 @@ class TestListing:
         assert found.text is None
         with pytest.raises(UsageError, match=r"found audio \(struct of bytes, path\): rename one .* or give --without-text"):
             open_parquet([tmp_path / "a.parquet"], "a", SourceOptions(scratch=tmp_path))
+
+
+class TestAudioBeside:
+    @pytest.mark.parametrize("named", ["link.wav", "folder/far.wav", "sub/../link.wav", "../far.wav", "{}/far.wav"])
+    def test_links_that_lead_out(self, tmp_path: Path, options: SourceOptions, named: str) -> None:
+        """A path below the Parquet file stays there, or is followed if a person says so; others say where they lead."""
+        (tmp_path / "set" / "sub").mkdir(parents=True)
+        (tmp_path / "far.wav").write_bytes(wav(40))
+        (tmp_path / "set" / "link.wav").symlink_to("../far.wav")
+        (tmp_path / "set" / "folder").symlink_to("..")
+        path = write(tmp_path / "set" / "a.parquet", [{"audio": {"bytes": None, "path": named.format(tmp_path)}}])
+        if not named.endswith("/far.wav") or named.startswith("folder"):
+            with pytest.raises(UsageError, match=rf"a\.parquet: refused: .*{named} -> {tmp_path}/far.wav.*--follow-links"):
+                read(open_parquet([path], "set", options))
+            options = dataclasses.replace(options, follow_links=True)
+        (pair,) = read(open_parquet([path], "set", options))
+        assert isinstance(pair, Pair)
+        assert pair.audio == wav(40)
+
+    def test_nothing_there(self, tmp_path: Path, options: SourceOptions) -> None:
+        """A path of the machine that wrote the file leads nowhere on this one: bad data, and no more."""
+        rows = [{"audio": {"bytes": None, "path": path}} for path in ("/nowhere/a.wav", "../none.wav", "a\0.wav")]
+        found = read(open_parquet([write(tmp_path / "a.parquet", rows)], "set", options))
+        assert [item.reason for item in found if isinstance(item, LeftOut)] == ["unreadable_audio"] * 3

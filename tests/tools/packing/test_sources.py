@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import sys
@@ -185,6 +186,22 @@ def test_tars_that_are_ready(here: Path) -> None:
     assert find_ready_tars("Emilia") is None
     (here / "empty").mkdir()
     assert find_ready_tars("empty") is None
+
+
+def test_links_that_lead_out_of_a_folder(here: Path, options: SourceOptions) -> None:
+    """Tars and Parquet files that are only linked there are refused, and taken where a person says so."""
+    write(here / "far" / "a.tar", webdataset(2))
+    for name in ("a.tar", "a.parquet"):
+        folder = here / name.partition(".")[2]
+        folder.mkdir()
+        (folder / name).symlink_to(here / "far" / "a.tar")
+    with pytest.raises(UsageError, match=r"refused: links lead out of it.*a\.tar -> .*far/a\.tar.*--follow-links"):
+        find_ready_tars("tar")
+    assert find_ready_tars("tar", follow_links=True) == [here / "tar" / "a.tar"]
+    with pytest.raises(UsageError, match=r"refused: links lead out of it.*a\.parquet -> "):
+        open_source("parquet", options)
+    with pytest.raises(UsageError, match="expected a whole Parquet file"):
+        open_source("parquet", dataclasses.replace(options, follow_links=True))
 
 
 def test_ready_tars_are_counted(here: Path) -> None:

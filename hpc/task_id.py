@@ -1,0 +1,45 @@
+"""The name of a task in claims and on command lines, `SUBMISSION/SLOT`: read and written here, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+__all__ = ["TaskId", "parse_task_command"]
+
+NAME = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+"""Not \\d, which takes digits that int() does not; and bounded, since int() refuses very long ones."""
+NUMBER = re.compile(r"[0-9]{1,9}")
+MODULE = "hpc.task"
+WORDS_BEFORE = 8
+"""The interpreter and its options."""
+
+
+class TaskId(msgspec.Struct, frozen=True):
+    """One worker process of a submission."""
+
+    submission: int
+    slot: int
+
+    def __str__(self) -> str:
+        """`0003/12`."""
+        return f"{self.submission:04}/{self.slot}"
+
+    @classmethod
+    def parse(cls, text: str) -> TaskId | None:
+        """The task that a claim names; None for whatever else stands there, which any program may have written."""
+        match = NAME.fullmatch(text)
+        return None if match is None else cls(int(match[1]), int(match[2]))
+
+
+def parse_task_command(words: Sequence[str]) -> tuple[str, int] | None:
+    """(plan file, element) of a command line that is a task's on this machine; None for those of all other programs."""
+    if MODULE not in words[:WORDS_BEFORE]:
+        return None
+    after = words[words.index(MODULE) + 1 :]
+    if "--element" not in after:
+        return None
+    element = after[after.index("--element") + 1 :][:1]
+    return (after[0], int(element[0])) if element and NUMBER.fullmatch(element[0]) else None

@@ -1,0 +1,58 @@
+"""Where a source ends: a link in it that leads out would pack a file that nobody has named, such as a key for a text."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from audio_tokenizers.errors import UsageError
+
+__all__ = ["Boundary", "refuse_links"]
+
+LINKS_SHOWN = 3
+HUB_SNAPSHOT = re.compile(r"(?P<repository>.*/(?:datasets|models|spaces)--[^/]+)/snapshots/[^/]+(?:/.*)?")
+"""In huggingface_hub's cache the files of a snapshot are links to blobs beside it, which belong to it."""
+FOLDERS_KEPT = 1 << 16
+
+
+class Boundary:
+    """A folder, and whether paths below it stay in it once their links are resolved."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._given = os.path.normpath(Path(folder).absolute())
+        self._real = os.path.realpath(folder)
+        snapshot = HUB_SNAPSHOT.fullmatch(self._real)
+        self._home = snapshot["repository"] if snapshot is not None else self._real
+        self._resolve = functools.lru_cache(FOLDERS_KEPT)(os.path.realpath)
+
+    def outside(self, path: str) -> str | None:
+        """Where a path that is named below the folder leads, if that is outside; also where nothing is there.
+
+        None for what stays inside, and for a path that says itself that it is elsewhere: absolute, or by `..`.
+        """
+        parent, name = os.path.split(os.path.normpath(path))
+        if not self._contains(self._given, parent):
+            return None
+        real = f"{self._resolve(parent).rstrip('/')}/{name}"
+        if os.path.islink(real):  # noqa: PTH114 (text: once per clip of a manifest)
+            real = os.path.realpath(real)
+        return None if self._contains(self._home, real) else real
+
+    @staticmethod
+    def _contains(folder: str, path: str) -> bool:
+        return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def refuse_links(source: str | Path, links: Mapping[str, str]) -> None:
+    """Raise UsageError if there are any: name -> where it leads."""
+    if not links:
+        return
+    shown = ", ".join(f"{name} -> {target}" for name, target in sorted(links.items())[:LINKS_SHOWN])
+    more = f" and {len(links) - LINKS_SHOWN:,} more" if len(links) > LINKS_SHOWN else ""
+    raise UsageError(
+        f"{source}: refused: links lead out of it, to what would become part of the tars: {shown}{more}. If that belongs to "
+        "the data set, --follow-links takes it; --exclude leaves a name out"
+    )
