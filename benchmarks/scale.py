@@ -30,8 +30,9 @@ from jobs.records import VERDICT_COMPLETE, Manifest
 from jobs.spec import TokenizeSpec, freeze_spec, make_spec
 
 ROOT = Path(__file__).resolve().parent.parent
+IMPORTS = os.pathsep.join([str(ROOT), str(ROOT / "tokenizers")])
 TARS, MAX_ARRAY, SUBMITTED = 100_000, 1001, 1000
-PLAN_SECONDS, SCAN_SECONDS, SUBMIT_SECONDS = 5.0, 3.0, 15.0
+PLAN_SECONDS, SCAN_SECONDS, SUBMIT_SECONDS, FAILURES_SECONDS = 5.0, 3.0, 15.0, 10.0
 MEDIAN_BYTES, SIGMA = 1e9, 1.0
 RATE = 2e6
 """Tar bytes per second of one GPU, for `auto`."""
@@ -173,6 +174,16 @@ def rounds(run: Run, spec: TokenizeSpec, folder: Path) -> bool:
     return met and seen.decision.outcome == "finished"
 
 
+def failures_seconds(run: Run) -> float:
+    """CPU of tools.failures, all tars committed and clean: what a person waits for before it says that nothing failed."""
+    with tempfile.TemporaryDirectory() as here:
+        command = [sys.executable, "-m", "tools.failures", "--output-dir", str(run.output_dir)]
+        before = os.times()
+        subprocess.run(command, cwd=here, env={**os.environ, "PYTHONPATH": IMPORTS}, capture_output=True, check=True)
+        after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
 def scan_seconds(run: Run) -> float:
     """The second of two scans of all tars, all committed."""
     listed = run.listed()
@@ -232,6 +243,7 @@ def main() -> int:
         run = make_run(folder, spec)
         met.append(rounds(run, spec, folder / "bin"))
         met.append(timed(f"scan of {TARS:,} committed tars, warm", scan_seconds(run), SCAN_SECONDS))
+        met.append(timed(f"tools.failures of {TARS:,} committed tars, CPU", failures_seconds(run), FAILURES_SECONDS))
         with real_slurm() as environment:
             if environment is not None:
                 seconds = submit_seconds(folder, environment)

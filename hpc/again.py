@@ -14,7 +14,7 @@ from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.launch import Launch, Site, make_launch, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, normalise_extensions
-from jobs.spec import TokenizeSpec, load_preset
+from jobs.spec import TokenizeSpec, load_preset, preset_name
 
 __all__ = ["again"]
 
@@ -32,14 +32,14 @@ def again(
 
     `site` is what cluster.yaml says where the command will be given.
     """
-    words = ["--list", str(tar_list), "--backend", spec.backend, "--output-dir", str(output_dir)]
+    words = ["--list", str(tar_list), "--backend", preset_name(spec), "--output-dir", str(output_dir)]
     options = spec.options if launch is None else {**spec.options, **launch.options}
     words += [*_recipe_words(spec, options), *([] if launch is None else _launch_words(launch, site)), *flags]
     return shlex.join(["python", "-m", "hpc.submit", *words])
 
 
 def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str]:
-    preset = load_preset(spec.backend)
+    preset = load_preset(preset_name(spec))
     usual = complete_options(get_factory(spec.backend), preset.options)
     words: list[str] = []
     for name, value in options.items():

@@ -14,6 +14,7 @@ import yaml
 
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.yaml_words import describe_yaml_error
 from jobs.commands import number_or_auto, parse_buffer_memory
 from jobs.devices import choose_device
 
@@ -205,7 +206,8 @@ def read_site(path: Path) -> Site:
         raise UsageError(f"{path}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
         keys = ", ".join(Site.__struct_fields__)
-        raise UsageError(f"{path}: not a site's defaults: {error}; its keys are {keys}") from None
+        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
+        raise UsageError(f"{path}: not a site's defaults: {reason}; its keys are {keys}") from None
     return site
 
 

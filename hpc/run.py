@@ -83,6 +83,11 @@ class Run:
         """What the controller decided, and why, one JSON object per line. For people: nothing reads it back."""
         return self.folder / "history.jsonl"
 
+    @property
+    def lists_file(self) -> Path:
+        """Lists that tools have written for people, with their hashes: those may be replaced."""
+        return self.folder / "lists.json"
+
     def new_submission(self) -> Submission:
         """Make the folder of a new submission."""
         number = max([known.number for known in self.submissions()], default=0) + 1

@@ -38,7 +38,7 @@ from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.reporting import counted
-from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings
+from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name
 
 __all__ = ["submit"]
 
@@ -217,7 +217,7 @@ def _summary(
     count = {name: sum(state.state == name for state in states) for name in ("committed", "partial", "invalid")}
     codes = ", ".join(_in_words(field, spec) for field in spec.fields)
     lines = [
-        f"{run.output_dir}: {spec.backend} on {launch.device}, {codes}, recipe {spec.fingerprint}",
+        f"{run.output_dir}: {preset_name(spec)} on {launch.device}, {codes}, recipe {spec.fingerprint}",
         f"{len(states)} tars: {count['committed']} committed, {count['partial']} begun, {count['invalid']} invalid",
     ]
     if not todo:

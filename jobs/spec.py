@@ -15,7 +15,9 @@ import yaml
 
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.registry import complete_options, get_factory
+from audio_tokenizers.extras import backend_packages
+from audio_tokenizers.registry import backend_names, complete_options, get_factory
+from audio_tokenizers.yaml_words import describe_yaml_error
 from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
@@ -28,6 +30,7 @@ __all__ = [
     "load_preset",
     "make_spec",
     "parse_settings",
+    "preset_name",
     "read_spec",
     "spec_path",
 ]
@@ -82,14 +85,36 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
-    """The preset `name`; a backend without a preset file has the backend's own defaults."""
+    """The preset `name`; a backend without a preset file has the backend's own defaults.
+
+    Raises UsageError that says what exists, and the nearest, if there is neither.
+    """
     path = folder / f"{name}.yaml"
     if not path.exists():
+        _check_name(name, folder)
         return Preset(get_factory(name).name)
     try:
         return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Preset)
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not a preset: {describe_yaml_error(error)}") from None
+    except (UnicodeDecodeError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: not a preset: {error}") from None
+
+
+def _check_name(name: str, folder: Path) -> None:
+    known = sorted({*backend_names(), *(path.stem for path in folder.glob("*.yaml"))})
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"there is no backend {name!r}: there are {', '.join(known)}{hint}")
+
+
+def preset_name(spec: TokenizeSpec) -> str:
+    """What people call the spec's backend: `mimi`, and not `hf`, where a codec of its own has a preset."""
+    codec = spec.recipe.get("codec")
+    if isinstance(codec, str) and (PRESET_FOLDER / f"{codec}.yaml").exists() and load_preset(codec).backend == spec.backend:
+        return codec
+    return spec.backend
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:
@@ -120,20 +145,21 @@ def make_spec(
     """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
     preset = load_preset(name)
     factory = get_factory(preset.backend)
-    complete = complete_options(factory, {**preset.options, **(options or {})})
+    complete = complete_options(factory, {**preset.options, **(options or {})}, name)
     for key, path in complete.items():  # workers, and who resumes the run, may stand in another folder
         if key.endswith("_path") and isinstance(path, str) and path and Path(path).exists():
             complete[key] = str(Path(path).absolute())
-    info = factory.describe(complete, device)
+    with backend_packages(factory.name, name):
+        info = factory.describe(complete, device)
     if info.max_tokens_per_fragment is None and (max_tokens_per_fragment, num_tokens_overlap) != (None, None):
         raise UsageError(
-            f"{info.name} takes whole clips: --max-tokens-per-fragment and --num-tokens-overlap are not for it; "
+            f"{name} takes whole clips: --max-tokens-per-fragment and --num-tokens-overlap are not for it; "
             "--max-duration makes longer clips errors"
         )
     length = _first(max_tokens_per_fragment, preset.max_tokens_per_fragment, info.max_tokens_per_fragment)
     overlap = _first(num_tokens_overlap, preset.num_tokens_overlap, info.num_tokens_overlap) or 0
     if length is not None:
-        _check_fragments(length, overlap, info)
+        _check_fragments(length, overlap, info, name)
     max_duration = max_duration if max_duration is not None else preset.max_duration
     if max_duration is not None and not 0 < max_duration < math.inf:  # nan too
         raise UsageError(f"--max-duration {max_duration:g}: expected seconds above 0")
@@ -165,11 +191,11 @@ def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
-def _check_fragments(length: int, overlap: int, info: BackendInfo) -> None:
+def _check_fragments(length: int, overlap: int, info: BackendInfo, name: str) -> None:
     if overlap < 0 or length <= 2 * overlap or length * info.hop_length < info.min_samples:
         raise UsageError(
             f"--max-tokens-per-fragment {length} with --num-tokens-overlap {overlap}: expected more than twice the overlap, "
-            f"and at least {-(-info.min_samples // info.hop_length)} for {info.name}"
+            f"and at least {-(-info.min_samples // info.hop_length)} for {name}"
         )
 
 
@@ -191,7 +217,8 @@ def read_spec(output_dir: Path) -> TokenizeSpec | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a spec of this version of tar2tokens: {error}") from None
+        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
+        raise UsageError(f"{path}: not a spec of this version of tar2tokens: {reason}") from None
     if spec.fingerprint != _fingerprint(spec):
         raise UsageError(
             f"{path}: its fingerprint is {spec.fingerprint}, its values give {_fingerprint(spec)}: it has been edited, and "

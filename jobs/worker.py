@@ -13,6 +13,7 @@ from types import TracebackType
 
 from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
+from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps
@@ -35,14 +36,16 @@ log = logging.getLogger("tar2tokens")
 def load_backend(spec: TokenizeSpec, device: str) -> Backend:
     """Load the spec's backend, and make sure that it still computes what the spec says. Raises UsageError if not."""
     factory = get_factory(spec.backend)
-    found = factory.describe(spec.options, device).recipe
+    with backend_packages(factory.name):
+        found = factory.describe(spec.options, device).recipe
     for key, value in found.items():
         if spec.recipe.get(key) != value:
             raise UsageError(
                 f"this worker's {key} is {value!r}, the run's spec says {spec.recipe.get(key)!r}: tokens would differ; "
                 "use the environment and the weights that the run was started with"
             )
-    return factory.load(spec.options, device)
+    with backend_packages(factory.name):
+        return factory.load(spec.options, device)
 
 
 @dataclass(frozen=True)

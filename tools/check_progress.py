@@ -15,7 +15,7 @@ import msgspec
 import typer
 from tqdm import tqdm
 
-from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.errors import UsageError
 from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
 from hpc.run import ListedTar, Run
@@ -24,18 +24,19 @@ from hpc.tar_list import read_tar_list
 from hpc.watch import cluster_of
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
-from jobs.fileops import FileOps, write_atomically
 from jobs.plain_text import plain, plain_json
 from jobs.records import Manifest
 from jobs.reporting import DeviceSeconds, describe_device
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
 from tools.process_pool import Tell, in_processes
+from tools.tar_lists import Listing, beside, check_targets, refuse_kept, write_lists
 
 __all__ = ["Report", "check_progress", "make_report"]
 
 MARKS: dict[State, str] = {"committed": "✓", "partial": "◐", "not_started": "○", "invalid": "✗"}
 RULE = "=" * 80
+REMAINING_LIST = "remaining_tar_files.txt"
 INVALID_LIST = "invalid_tar_files.txt"
 SLURM_SECONDS = 10.0
 """How long a person waits for what Slurm would add to what the files say."""
@@ -250,10 +251,11 @@ def check_progress(
     check_validity: Annotated[
         bool, typer.Option("--check-validity", help="read every line of every committed file")
     ] = False,
-    remaining_output: Annotated[Path, typer.Option(help="where to list the tars that are not done")] = Path(
-        "remaining_tar_files.txt"
-    ),
+    remaining_output: Annotated[
+        Path | None, typer.Option(help=f"where to list the tars that are not done; default {REMAINING_LIST}")
+    ] = None,
     completed_output: Annotated[Path | None, typer.Option(help="where to list the tars that are done")] = None,
+    force: Annotated[bool, typer.Option("--force", help="let the lists replace files that this run did not write")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON, and nothing else")] = False,
     keep_dirs: Annotated[
         bool, typer.Option("--keep-dirs", help="name tars that the run does not have yet as hpc.submit --keep-dirs would")
@@ -265,26 +267,25 @@ def check_progress(
     if not verbose:  # that squeue does not answer is said in the report
         logging.getLogger("tar2tokens").setLevel(logging.ERROR)
     run = Run(output_dir.absolute())
-    lists = {"Remaining": remaining_output, "Invalid": remaining_output.with_name(INVALID_LIST)}
-    if completed_output is not None:
-        lists["Completed"] = completed_output
-    _check_targets(run, tar_list, list(lists.values()))
+    check_targets(
+        run,
+        [run.list_file, *([tar_list] if tar_list is not None else [])],
+        [(listing.option, listing.path) for listing in _listings((), remaining_output, completed_output)],
+    )
     states = list(scan(run, _tars_of(run, tar_list, keep_dirs=keep_dirs)))
     if check_validity:
         states = _validate(run, states)
     report = _look(run, states, checked=check_validity)
-    failure: OSError | None = None
-    written: list[str] = []
-    try:  # before the report, which may be piped into something that stops reading
-        written = _write_lists(states, lists)
-    except OSError as error:
-        failure = error
+    # before the report, which may be piped into something that stops reading
+    written = write_lists(run, _listings(states, remaining_output, completed_output), force=force)
+    for note in (each.note for each in written if each.note and not (each.kept and each.listing.asked)):
+        print(f"note: {note}", file=sys.stderr)
     if as_json:
         print(plain_json(msgspec.json.format(msgspec.json.encode(report)).decode()))
     else:
-        print("\n".join([render(report, states, verbose=verbose), *written]))
-    if failure is not None:
-        raise InfrastructureError(f"the lists could not be written: {failure.strerror}: see --remaining-output") from failure
+        names = [f"{each.listing.what} tar files: {each.listing.path}" for each in written if each.useful]
+        print("\n".join([render(report, states, verbose=verbose), *names]))
+    refuse_kept(written)
     return 1 if report.invalid else 0
 
 
@@ -307,33 +308,18 @@ def _look(run: Run, states: Sequence[TarState], *, checked: bool) -> Report:
     )
 
 
-def _check_targets(run: Run, tar_list: Path | None, targets: Sequence[Path]) -> None:
-    """Raise UsageError if a list would be written, or removed, over something that is not such a list."""
-    sources = [run.list_file, *([tar_list] if tar_list is not None else [])]
-    for number, target in enumerate(targets):
-        if target.resolve() in [path.resolve() for path in (*sources, *targets[:number])]:
-            raise UsageError(
-                f"{target}: this list is in use already: give --remaining-output or --completed-output another name"
-            )
-
-
-def _write_lists(states: Sequence[TarState], lists: Mapping[str, Path]) -> list[str]:
-    """Lists for the next command, and words for each; one that would be empty is removed, so that nobody takes an old one
-    for today's.
-    """
-    tars = {
-        "Remaining": [state.tar for state in states if state.state != "committed"],
-        "Invalid": [state.tar for state in states if state.state == "invalid"],
-        "Completed": [state.tar for state in states if state.state == "committed"],
-    }
-    words = []
-    for what, path in lists.items():
-        if tars[what]:
-            write_atomically(FileOps(), path, "".join(f"{tar}\n" for tar in tars[what]).encode())
-            words.append(f"{what} tar files: {path}")
-        else:
-            path.unlink(missing_ok=True)
-    return words
+def _listings(states: Sequence[TarState], remaining: Path | None, completed: Path | None) -> list[Listing]:
+    """The lists for the next command."""
+    path = remaining or Path(REMAINING_LIST)
+    left = [state.tar for state in states if state.state != "committed"]
+    found = [Listing("Remaining", path, left, "--remaining-output", asked=remaining is not None)]
+    if (invalid := beside(path, INVALID_LIST)) is not None:
+        tars = [state.tar for state in states if state.state == "invalid"]
+        found.append(Listing("Invalid", invalid, tars, "--remaining-output", asked=False))
+    if completed is not None:
+        done = [state.tar for state in states if state.state == "committed"]
+        found.append(Listing("Completed", completed, done, "--completed-output", asked=True))
+    return found
 
 
 if __name__ == "__main__":

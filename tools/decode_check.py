@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, get_factory
 from hpc.progress import TarState, scan
 from hpc.run import Run
@@ -69,7 +70,7 @@ def _decoding_factory(spec: TokenizeSpec) -> DecodingFactory:
 def _can_decode(name: str) -> bool:
     try:
         return hasattr(get_factory(name), "load_decoder")
-    except ImportError:  # a backend of another package that is broken is no news here
+    except UsageError:  # a backend of another package that is broken is no news here
         return False
 
 
@@ -77,14 +78,16 @@ def _load_decoder(spec: TokenizeSpec, model_path: str | None, device: str) -> De
     """The decoder of the run's model; another model's would turn good tokens into noise."""
     factory = _decoding_factory(spec)
     options = {**spec.options, **({"model_path": model_path} if model_path is not None else {})}
-    recipe = factory.describe(options, device).recipe
+    with backend_packages(factory.name):
+        recipe = factory.describe(options, device).recipe
     for key in SAME_FILES:
         if recipe.get(key) != spec.recipe.get(key):
             raise UsageError(
                 f"{options.get('model_path')}: expected the model that gave these tokens ({key} {spec.recipe.get(key)}), "
                 f"found another ({recipe.get(key)}): give the right one with --model-path"
             )
-    return factory.load_decoder(options, device)
+    with backend_packages(factory.name):
+        return factory.load_decoder(options, device)
 
 
 def _pick(states: Sequence[TarState], run: Run, clips: int, seed: int) -> list[Pick]:

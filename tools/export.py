@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.extras import install_words
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.fileops import FileOps
@@ -57,7 +58,7 @@ def _check_pyarrow(to: str) -> None:
     try:
         import pyarrow as pa  # noqa: F401
     except ImportError:
-        raise UsageError(f"--to {to} needs pyarrow: pip install 'tar2tokens[export]'") from None
+        raise UsageError(f"--to {to} needs pyarrow: {install_words('export')}") from None
 
 
 def _write_card(folder: Path, plan: Plan, files: Sequence[CommittedFile], spec: TokenizeSpec, ops: FileOps | None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.errors import UsageError
 from hpc.again import again
 from hpc.failures import Failure, find_error_clips, find_failures, log_tail
 from hpc.launch import site_defaults
@@ -20,16 +22,18 @@ from hpc.progress import TarState, scan
 from hpc.run import Run, RunState
 from hpc.standing import judge_files
 from jobs.commands import Verbose, run_command, setup_logging
-from jobs.fileops import FileOps, write_atomically
 from jobs.plain_text import plain, plain_lines
 from jobs.records import ErrorRecord
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import ACCEPTABLE
+from tools.tar_lists import Listing, Written, beside, check_targets, refuse_kept, write_lists
 
 __all__ = ["Found", "failures", "find", "render"]
 
 EXAMPLES = 2
 NAMES_SHOWN = 5
+FAILED_LIST = "failed_tars.txt"
+OPTION = "--failed-output"
 ERRORS_LIST = "tars_with_errors.txt"
 
 
@@ -42,7 +46,7 @@ class Found:
     decision: Decision
     examples: dict[str, list[ErrorRecord]]
 
-    @property
+    @functools.cached_property
     def done(self) -> set[str]:
         """Names of the tars that are committed."""
         return {state.name for state in self.states if state.state == "committed"}
@@ -119,14 +123,20 @@ def _tars(number: int) -> str:
 
 
 def commands(
-    found: Found, run: Run, state: RunState, spec: TokenizeSpec | None, failed_list: Path, errors_list: Path
+    found: Found, run: Run, state: RunState, spec: TokenizeSpec | None, failed_list: Path | None, errors_list: Path | None
 ) -> list[str]:
-    """What to run, each with a line that says what for."""
+    """What to run, each with a line that says what for. A list that is None could not be written."""
     lines: list[str] = []
     if spec is None:
         return [f"{run.spec_file} is not there: restore it, or nothing can be run again"]
     output = shlex.quote(str(run.output_dir))
     site = site_defaults()
+
+    def submit(tar_list: Path | None, *flags: str) -> str:
+        if tar_list is None:
+            return f"  (give {OPTION} the name of a new file: the command needs the list)"
+        return f"  {again(spec, state.launch, site, tar_list, run.output_dir, flags)}"
+
     if found.failed() or found.idle():
         if state.launch is not None and not state.cancelled:
             given_up = " --retry-quarantined" if found.decision.quarantine or found.idle() else ""
@@ -136,64 +146,61 @@ def commands(
                 else "the tars that failed are tried again by the next round, if no controller is at it already:",
                 f"  python -m hpc.resume --output-dir {output}{given_up}",
             ]
+        elif found.failed():
+            lines += ["the tars that failed:", submit(failed_list)]
         else:
-            lines += ["the tars that failed:", f"  {again(spec, state.launch, site, failed_list, run.output_dir)}"]
+            lines += ["all tars that are left:", submit(run.list_file)]
         if any(reason.partition(":")[0] in ACCEPTABLE for reason in found.decision.quarantine.values()):
             flags = [] if state.launch is not None and state.launch.allow_missing_end else ["--allow-missing-end"]
-            lines += [
-                "those that only lack their end marker, if they are known to be whole:",
-                f"  {again(spec, state.launch, site, failed_list, run.output_dir, flags)}",
-            ]
+            lines += ["those that only lack their end marker, if they are known to be whole:", submit(failed_list, *flags)]
     if found.with_errors():
         lines += [
             "the clips with errors, if they may work now (good lines are kept):",
-            f"  {again(spec, state.launch, site, errors_list, run.output_dir, ['--retry-errors'])}",
+            submit(errors_list, "--retry-errors"),
         ]
     return lines
 
 
 def failures(
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
-    failed_output: Annotated[Path, typer.Option(help="where to list the tars that failed and are not done")] = Path(
-        "failed_tars.txt"
-    ),
+    failed_output: Annotated[
+        Path | None, typer.Option(help=f"where to list the tars that failed and are not done; default {FAILED_LIST}")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="let the lists replace files that this run did not write")] = False,
     verbose: Verbose = False,
 ) -> int:
     """Say what failed. Exits 0 if nothing did that is not done since, 1 if something did, 2 if there is no run."""
     setup_logging(verbose=verbose)
     run = Run(output_dir.absolute())
+    path = failed_output or Path(FAILED_LIST)
+    errors_path = beside(path, ERRORS_LIST)
+    check_targets(run, [run.list_file], [(OPTION, each) for each in (path, errors_path) if each is not None])
     found = find(run)
     state, spec = run.read_state(), read_spec(run.output_dir)
-    errors_list = failed_output.with_name(ERRORS_LIST)
-    failure: OSError | None = None
-    try:  # before the words, which may be piped into something that stops reading
-        _write_list(failed_output, found.failed(), run)
-        _write_list(errors_list, found.with_errors(), run)
-    except OSError as error:
-        failure = error
     failed, errors = found.failed(), found.with_errors()
+    listings = [Listing("failed", path, [tar.tar for tar in failed], OPTION, asked=failed_output is not None)]
+    if errors_path is not None:
+        listings.append(Listing("errors", errors_path, [tar.tar for tar in errors], OPTION, asked=False))
+    written = write_lists(run, listings, force=force)  # before the words, which may go into something that stops reading
+    for note in (each.note for each in written if each.note and not (each.kept and each.listing.asked)):
+        print(f"note: {note}", file=sys.stderr)
+    failed_list, errors_list = _usable(written, "failed"), _usable(written, "errors")
     wrong = bool(failed or errors or found.idle())
     lines = render(found)
     if wrong:
-        lines += ["To run again", *commands(found, run, state, spec, failed_output, errors_list), ""]
-    if failed:
-        lines.append(f"Failed tar files: {len(failed)} in {failed_output}")
-    if errors:
+        lines += ["To run again", *commands(found, run, state, spec, failed_list, errors_list), ""]
+    if failed_list is not None:
+        lines.append(f"Failed tar files: {len(failed)} in {failed_list}")
+    if errors_list is not None:
         lines.append(f"Tar files that have clips with errors: {len(errors)} in {errors_list}")
     print("\n".join(lines or [f"{run.output_dir}: nothing failed"]))
-    if failure is not None:
-        raise InfrastructureError(f"the lists could not be written: {failure.strerror}: see --failed-output") from failure
+    refuse_kept(written)
     return 1 if wrong else 0
 
 
-def _write_list(path: Path, states: Sequence[TarState], run: Run) -> None:
-    """One tar per line; a list that would be empty is removed, so that nobody takes an old one for today's."""
-    if path.resolve() == run.list_file.resolve():
-        raise UsageError(f"{path}: this is the run's own list: give --failed-output another name")
-    if states:
-        write_atomically(FileOps(), path, "".join(f"{state.tar}\n" for state in states).encode())
-    else:
-        path.unlink(missing_ok=True)
+def _usable(written: Sequence[Written], what: str) -> Path | None:
+    """Where a list is that the next command can take."""
+    return next((each.listing.path for each in written if each.listing.what == what and each.useful), None)
 
 
 if __name__ == "__main__":

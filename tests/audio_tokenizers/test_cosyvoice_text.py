@@ -213,5 +213,5 @@ def test_a_missing_package_says_what_to_install(model, monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    with pytest.raises(UsageError, match=r"tar2tokens\[cosyvoice_text\]"):
+    with pytest.raises(UsageError, match=r"pip install -e '\.\[cosyvoice_text\]'"):
         FACTORY.describe(options(model), "cpu")

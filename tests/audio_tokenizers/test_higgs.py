@@ -316,5 +316,5 @@ def test_a_missing_package_says_what_to_install(original, monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    with pytest.raises(UsageError, match=r"tar2tokens\[higgs\]"):
+    with pytest.raises(UsageError, match=r"pip install -e '\.\[higgs\]'"):
         FACTORY.describe(options(original), "cpu")

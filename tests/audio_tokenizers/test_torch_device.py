@@ -174,5 +174,5 @@ def test_a_torch_without_the_newer_switches(monkeypatch: pytest.MonkeyPatch) -> 
 def test_versions_for_the_recipe() -> None:
     """A package that is not there is named with the extra that brings it."""
     assert package_versions(["torch"], "higgs") == {"torch": torch.__version__}
-    with pytest.raises(UsageError, match=r"needs no-such-package: pip install 'tar2tokens\[higgs\]'"):
+    with pytest.raises(UsageError, match=r"needs no-such-package: pip install -e '\.\[higgs\]'"):
         package_versions(["torch", "no-such-package"], "higgs")

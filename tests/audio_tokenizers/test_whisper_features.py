@@ -297,5 +297,5 @@ def test_a_missing_package_says_what_to_install(model, monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    with pytest.raises(UsageError, match=r"tar2tokens\[whisper_features\]"):
+    with pytest.raises(UsageError, match=r"pip install -e '\.\[whisper_features\]'"):
         FACTORY.describe(options(model), "cpu")

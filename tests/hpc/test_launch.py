@@ -146,6 +146,12 @@ class TestSiteFile:
         with pytest.raises(UsageError, match=r"cluster\.yaml: "):
             site_defaults([tmp_path])
 
+    def test_a_mistake_in_the_yaml_has_a_line(self, tmp_path: Path) -> None:
+        """Line and column in the file that is named, and no made-up name beside it."""
+        (tmp_path / "cluster.yaml").write_text("time: 1:00:00\nsetup: [a\n")
+        with pytest.raises(UsageError, match=r"cluster\.yaml: not a site's defaults: line 3, column 1: expected"):
+            site_defaults([tmp_path])
+
     @pytest.mark.parametrize(("text", "size"), [("1G", 10**9), ("1.5GiB", 3 << 29), ("2000000", 2_000_000)])
     def test_how_the_device_is_fed(self, text: str, size: int, tmp_path: Path) -> None:
         """Threads and memory of a worker, as the command line takes them."""

@@ -207,13 +207,38 @@ class TestPresets:
             "options: {}\n",
             "{",
             "backend: codec\noptions: {a: [1]}\n",
+            "backend: a\x07b\n",
         ],
     )
     def test_broken_preset_is_named(self, folder: Path, text: str) -> None:
         """A preset with a typing error is refused with its file name, and not half used."""
         self.preset(folder, text)
-        with pytest.raises(UsageError, match=r"nice.yaml: not a preset"):
+        with pytest.raises(UsageError, match=r"nice.yaml: not a preset") as caught:
             make_spec("nice", device="cpu")
+        assert "unicode string" not in str(caught.value)
+
+    def test_a_name_that_is_neither(self) -> None:
+        """What is answered with all that --backend takes, presets too, and the nearest of them."""
+        with pytest.raises(
+            UsageError, match=r"no backend 'mini': there are .*dac, encodec, .*mimi, .*; did you mean 'mimi'\?"
+        ):
+            load_preset("mini")
+
+    def test_messages_name_what_was_asked_for(self, folder: Path) -> None:
+        """A preset's name, and not that of the backend behind it, which the person may never have heard of."""
+        self.preset(folder, "backend: codec\n")
+        with pytest.raises(UsageError, match=r"backend 'nice' has no option 'speed'"):
+            make_spec("nice", device="cpu", options={"speed": 9})
+        with pytest.raises(UsageError, match=r"at least \d+ for nice"):
+            make_spec("nice", device="cpu", max_tokens_per_fragment=2, num_tokens_overlap=1)
+
+    def test_the_name_by_which_people_ask(self, codec: Codec) -> None:
+        """A codec of `hf` has a preset of its own; any other backend has its own name."""
+        spec = make_spec("codec", device="cpu")
+        hf = msgspec.structs.replace(spec, backend="hf", recipe={**spec.recipe, "codec": "mimi"})
+        assert (module.preset_name(spec), module.preset_name(hf)) == ("codec", "mimi")
+        other = msgspec.structs.replace(hf, recipe={**spec.recipe, "codec": "higgs"})
+        assert module.preset_name(other) == "hf"
 
     def test_presets_of_this_repository_load(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every jobs/*.yaml is a preset of a backend that exists, with options that it has."""

@@ -74,7 +74,7 @@ def test_without_pyarrow(
     args = ("--output", tmp_path / "out", "--output-dir", run, "--workers", 1)
     for to in ("parquet", "hf"):
         assert call(export, "--to", to, *args) == 2
-        assert f"--to {to} needs pyarrow: pip install 'tar2tokens[export]'" in capsys.readouterr().err
+        assert f"--to {to} needs pyarrow: pip install -e '.[export]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert call(export, "--to", "webdataset", *args) == 0
 

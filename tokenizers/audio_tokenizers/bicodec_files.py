@@ -17,6 +17,7 @@ import yaml
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.model_files import CONFIG, find_model, read_json, require_files
+from audio_tokenizers.yaml_words import describe_yaml_error
 
 __all__ = ["ATTENTION", "MIXED_LAYERS", "BiCodecCheckpoint", "MelShape", "SpeakerShape", "VocosShape", "open_bicodec"]
 
@@ -235,7 +236,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else " ".join(str(error).split())
         raise ModelFilesError(f"{path}: expected YAML, found something else or a cut file ({reason})") from None
     if not isinstance(value, dict):
         raise ModelFilesError(f"{path}: expected a YAML mapping, found {type(value).__name__}")

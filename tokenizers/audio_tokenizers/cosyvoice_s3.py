@@ -27,6 +27,7 @@ from audio_tokenizers.base import (
 from audio_tokenizers.cosyvoice_s3_files import find_onnx
 from audio_tokenizers.cosyvoice_s3_model import TorchEncoder, rows_per_product
 from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.extras import require_packages
 from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.options import (
     DTYPES,
@@ -173,9 +174,11 @@ class CosyVoiceS3Factory:
 
 def _versions(*, batched: bool, device: str) -> dict[str, str]:
     if batched:
+        require_packages(("s3tokenizer", "onnx"), "cosyvoice_s3")  # the former imports the latter
         return package_versions((*PACKAGES, "s3tokenizer"), "cosyvoice_s3")
     # The distribution for GPUs has another name, the same module, and runs on a CPU too.
     names = ("onnxruntime-gpu",) if device.startswith("cuda") else ("onnxruntime", "onnxruntime-gpu")
+    require_packages(names[:1], "cosyvoice_s3")
     installed = [name for name in names if _is_installed(name)]
     return package_versions((*PACKAGES, *(installed or names)[:1]), "cosyvoice_s3")
 

@@ -19,6 +19,7 @@ import yaml
 from audio_tokenizers.cosyvoice_text_vocabulary import ASSETS, Vocabulary, VocabularyName, most_languages, read_vocabulary
 from audio_tokenizers.errors import ModelFilesError, UsageError
 from audio_tokenizers.model_files import find_model, require_files
+from audio_tokenizers.yaml_words import describe_yaml_error
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
@@ -121,7 +122,8 @@ class _Config:
         try:
             node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ModelFilesError(f"{path}: expected YAML, found something else ({' '.join(str(error).split())})") from None
+            reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
+            raise ModelFilesError(f"{path}: expected YAML, found something else ({reason})") from None
         self._root = _items(node)
 
     def error(self, expected: str, found: object, advice: str = "is this a CosyVoice 1 model?") -> ModelFilesError:

@@ -40,22 +40,36 @@ def backend_names() -> list[str]:
 
 
 def get_factory(name: str) -> BackendFactory:
-    """The factory registered as `name`. Raises UsageError that says what exists, and the nearest."""
+    """The factory registered as `name`.
+
+    Raises UsageError that says what exists, and the nearest, or that another package's cannot be imported.
+    """
     point = _entry_points().get(name)
     if point is None:
         near = difflib.get_close_matches(name, backend_names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"there is no backend {name!r}: there are {', '.join(backend_names())}{hint}")
-    factory: BackendFactory = point.load()
+    try:
+        factory: BackendFactory = point.load()
+    except (ImportError, AttributeError) as error:
+        if name in BUILT_IN:
+            raise
+        raise UsageError(
+            f"the backend {name!r} ({point.value}) cannot be imported: {error}: install what its package needs, or "
+            "uninstall that package"
+        ) from error
     return factory
 
 
-def complete_options(factory: BackendFactory, given: Options) -> dict[str, Scalar]:
-    """`given` over the factory's defaults. Raises UsageError on an option that the backend does not have."""
+def complete_options(factory: BackendFactory, given: Options, asked: str = "") -> dict[str, Scalar]:
+    """`given` over the factory's defaults. Raises UsageError on an option that the backend does not have.
+
+    `asked` is what a person called the backend, such as a preset's name.
+    """
     for key in given:
         if key not in factory.options:
             known = ", ".join(sorted(factory.options)) or "none"
             near = difflib.get_close_matches(key, factory.options, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"backend {factory.name!r} has no option {key!r}: it has {known}{hint}")
+            raise UsageError(f"backend {(asked or factory.name)!r} has no option {key!r}: it has {known}{hint}")
     return {key: given.get(key, default) for key, (default, _) in factory.options.items()}

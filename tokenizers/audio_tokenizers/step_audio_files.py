@@ -19,6 +19,7 @@ import yaml
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.model_files import find_model, require_files
 from audio_tokenizers.s3_onnx import read_variant
+from audio_tokenizers.yaml_words import describe_yaml_error
 
 __all__ = [
     "CLUSTERS",
@@ -225,7 +226,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_bytes())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else " ".join(str(error).split())
         raise ModelFilesError(f"{path}: expected YAML, found something else or a cut file ({reason})") from None
     if not isinstance(config, dict):
         raise ModelFilesError(f"{path}: expected a YAML mapping, found {type(config).__name__}")

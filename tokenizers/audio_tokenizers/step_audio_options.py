@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from audio_tokenizers.base import Field, Options
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.extras import require_packages
 from audio_tokenizers.options import Precision, model_path_of, precision_of, switch
 from audio_tokenizers.step_audio_files import CLUSTERS, VQ06_CODES
 from audio_tokenizers.torch_device import package_versions
@@ -48,6 +49,7 @@ def versions(choices: Choices, *, onnx: bool) -> dict[str, str]:
     installed = [name for name in names if any(importlib.metadata.distributions(name=name))]
     runtime = (installed or names)[0] if onnx else "s3tokenizer"
     trimming = ["librosa"] if choices.trim else []
+    require_packages([*trimming, *(["onnxruntime"] if onnx else ["s3tokenizer", "onnx"])], "step_audio")
     return package_versions((*PACKAGES, runtime, *trimming), "step_audio")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.extras import install_words
 
 __all__ = ["check_device_name", "fix_arithmetic", "on_device", "package_versions", "require_bfloat16", "require_device"]
 
@@ -30,7 +31,7 @@ def package_versions(packages: Iterable[str], extra: str) -> dict[str, str]:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            raise UsageError(f"this backend needs {package}: pip install 'tar2tokens[{extra}]'") from None
+            raise UsageError(f"this backend needs {package}: {install_words(extra)}") from None
     return found
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.extras import install_words
 from tools.packing.pairs import Source, SourceOptions, describe_found
 from tools.packing.parquet_source import SPLIT, ParquetSource, open_parquet
 
@@ -173,7 +174,7 @@ def _hub_errors(repo: str) -> Iterator[None]:
             RevisionNotFoundError,
         )
     except ImportError:
-        raise UsageError('data sets of the hub need a newer package: pip install "huggingface_hub>=1.26"') from None
+        raise UsageError(f"data sets of the hub need a newer huggingface_hub: {install_words('pack')}") from None
     again = "run the same command again where there is network: it goes on where this one ended"
     try:
         yield

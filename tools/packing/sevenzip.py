@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Protocol, cast
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.extras import install_words
 from tools.packing.archive_listing import ArchiveMember, MemberData, broken
 
 __all__ = ["PROGRAMS", "open_sevenzip", "require_unpacker"]
@@ -44,7 +45,7 @@ def require_unpacker(path: Path) -> str | None:
     if program is None and importlib.util.find_spec("py7zr") is None:
         raise UsageError(
             f"{path}: nothing here reads 7z: install 7-Zip (Debian: apt install 7zip; macOS: brew install sevenzip), "
-            "or pip install py7zr"
+            f"or {install_words('pack')}"
         )
     return program
 

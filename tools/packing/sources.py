@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.extras import install_words
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
@@ -74,7 +75,7 @@ def _hugging_face() -> _HuggingFace:
     try:
         from tools.packing import hugging_face
     except ImportError as error:
-        raise UsageError(f"Parquet files and the hub need {error.name}: pip install 'tar2tokens[pack]'") from None
+        raise UsageError(f"Parquet files and the hub need {error.name}: {install_words('pack')}") from None
     return hugging_face
 
 

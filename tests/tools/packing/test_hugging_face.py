@@ -223,7 +223,7 @@ class TestTrouble:
     def test_its_package_is_missing(self, options: SourceOptions, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is an extra: the message says what to install."""
         monkeypatch.setitem(sys.modules, "huggingface_hub.errors", None)
-        with pytest.raises(UsageError, match='pip install "huggingface_hub>='):
+        with pytest.raises(UsageError, match=r"newer huggingface_hub: pip install -e '\.\[pack\]'"):
             open_hub("lab/speech", options)
 
     def test_it_goes_on_where_it_broke_off(self, hub: FakeHub, options: SourceOptions) -> None:

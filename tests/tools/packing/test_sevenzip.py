@@ -189,7 +189,7 @@ def test_programs_are_preferred_and_one_way_is_needed(tmp_path: Path, monkeypatc
     assert require_unpacker(tmp_path / "a.7z") == expected
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UsageError, match=r"install 7-Zip .* or pip install py7zr"):
+    with pytest.raises(UsageError, match=r"install 7-Zip .* or pip install -e '\.\[pack\]'"):
         require_unpacker(tmp_path / "a.7z")
 
 

@@ -156,7 +156,7 @@ def test_packages_that_are_missing(here: Path, options: SourceOptions, monkeypat
     for name in ("tools.packing.hugging_face", "tools.packing.parquet_source", "tools.packing.parquet_rows"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r"need pyarrow: pip install 'tar2tokens\[pack\]'"):
+    with pytest.raises(UsageError, match=r"need pyarrow: pip install -e '\.\[pack\]'"):
         open_source("x.parquet", options)
 
 
