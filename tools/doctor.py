@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,6 @@ import msgspec
 import typer
 
 from hpc.launch import Site, check_cluster, kept_environment, make_launch, overlay, personal_defaults, site_defaults
-from hpc.tar_list import read_tar_list
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.spec import load_preset
 from tools.doctoring.examination import Asked, examine
@@ -19,7 +19,7 @@ from tools.doctoring.findings import exit_code, in_words, summary
 
 __all__ = ["doctor"]
 
-PATIENT_SECONDS = 600
+PATIENT_SECONDS = "600"
 
 
 def doctor(
@@ -59,12 +59,10 @@ def doctor(
     )
     if backend is not None:
         load_preset(backend)  # UsageError where there is none
-    words = [word for word in sys.argv[1:] if not word.startswith("--wait")]
     asked = Asked(
         output_dir.absolute(),
         launch,
         tar_list=tar_list,
-        tars=tuple(read_tar_list(tar_list)) if tar_list is not None else (),
         backend=backend,
         model_path=model_path,
         settings=tuple(settings or ()),
@@ -72,7 +70,7 @@ def doctor(
         gpus=launch.device.startswith("cuda"),
         nodes=nodes,
         wait_s=wait,
-        again=("python", "-m", "tools.doctor", *words, f"--wait={PATIENT_SECONDS}"),
+        again=("python", "-m", "tools.doctor", *_without_wait(sys.argv[1:]), "--wait", PATIENT_SECONDS),
     )
     findings = []
     for finding in examine(asked):
@@ -81,6 +79,16 @@ def doctor(
             print(in_words(finding), flush=True)
     print(msgspec.json.format(msgspec.json.encode(findings)).decode() if as_json else summary(findings))
     return exit_code(findings)
+
+
+def _without_wait(words: Sequence[str]) -> Iterator[str]:
+    """A command line's words but for how long to wait."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--wait":
+            next(rest, None)
+        elif not word.startswith("--wait="):
+            yield word
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import msgspec
 __all__ = ["Answer", "Ended", "answers", "probe_command", "run_bounded"]
 
 KILL_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 READ_BYTES = 1 << 16
 
 
@@ -28,6 +29,8 @@ class Answer(msgspec.Struct, frozen=True):
     check: str
     facts: msgspec.Raw = msgspec.Raw(b"null")
     error: str = ""
+    usage: bool = False
+    """The error is the caller's: something that was asked for does not exist."""
     node: str = ""
     """Where, if not on this host."""
 
@@ -80,24 +83,29 @@ def _child(
                 child.stdin.write(text.encode())
         yield child
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(KILL_SECONDS)
+        for number in (signal.SIGTERM, signal.SIGKILL):  # srun gives its nodes back when it is asked to end
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(KILL_SECONDS)
         for stream in (child.stdout, child.stderr):
             if stream is not None:
                 stream.close()
 
 
-def _read(child: subprocess.Popen[bytes], seconds: float, on_out: Callable[[bytes], None]) -> tuple[str, bool]:
-    """Read both streams to their ends, or for `seconds`; returns standard error, and whether the ends were reached."""
+def _read(
+    child: subprocess.Popen[bytes], seconds: float, on_out: Callable[[bytes], None], pointless: Callable[[], bool]
+) -> tuple[str, bool]:
+    """Read both streams to their ends, for `seconds`, or until it is pointless; returns standard error, and whether the
+    ends were reached.
+    """
     until = time.monotonic() + seconds
     err = b""
     with selectors.DefaultSelector() as selector:
         for pipe in filter(None, (child.stdout, child.stderr)):
             selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map() and (left := until - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
+        while selector.get_map() and (left := until - time.monotonic()) > 0 and not pointless():
+            for key, _ in selector.select(min(left, LOOK_SECONDS)):
                 data = os.read(key.fd, READ_BYTES)
                 if not data:
                     selector.unregister(key.fileobj)
@@ -109,14 +117,19 @@ def _read(child: subprocess.Popen[bytes], seconds: float, on_out: Callable[[byte
 
 
 def run_bounded(
-    argv: Sequence[str], seconds: float, *, environment: Mapping[str, str] | None = None, text: str | None = None
+    argv: Sequence[str],
+    seconds: float,
+    *,
+    environment: Mapping[str, str] | None = None,
+    text: str | None = None,
+    pointless: Callable[[], bool] = lambda: False,
 ) -> Ended:
-    """Run a command for at most so many seconds. Never raises for what the command does."""
+    """Run a command for at most so many seconds, or until there is no point in it. Never raises for what it does."""
     out: list[bytes] = []
     began = time.monotonic()
     try:
         with _child(argv, environment, text) as child:
-            err, ended = _read(child, seconds, out.append)
+            err, ended = _read(child, seconds, out.append, pointless)
             code = child.wait(KILL_SECONDS) if ended else None
     except OSError as error:
         return Ended(None, "", f"{argv[0]}: {error.strerror}", 0.0, missing=True)
@@ -126,10 +139,14 @@ def run_bounded(
 
 
 def answers(
-    argv: Sequence[str], seconds: float, *, environment: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    seconds: float,
+    *,
+    environment: Mapping[str, str] | None = None,
+    pointless: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Answer], Ended]:
     """What a probe answers before it ends, or before its time is up, and how it ended."""
-    ended = run_bounded(argv, seconds, environment=environment)
+    ended = run_bounded(argv, seconds, environment=environment, pointless=pointless)
     found = []
     for line in ended.out.splitlines():
         with suppress(msgspec.DecodeError):  # of a library that says something, or of a line that was cut

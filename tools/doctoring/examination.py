@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +13,6 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from hpc.cluster import check_path
 from hpc.launch import Launch
-from jobs.commands import writing_to
 from tools.doctoring import folder_probe, host_probe
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded
 from tools.doctoring.findings import Finding, fault, fine, warning
@@ -34,6 +31,7 @@ from tools.doctoring.judge import (
     judge_weights,
 )
 from tools.doctoring.judge_slurm import (
+    is_busy,
     judge_command,
     judge_missing,
     judge_news,
@@ -42,7 +40,7 @@ from tools.doctoring.judge_slurm import (
     judge_skew,
 )
 from tools.doctoring.quota import ask_quotas
-from tools.doctoring.slurm_questions import ask_commands, ask_nodes, try_sbatch
+from tools.doctoring.slurm_questions import NodesAsked, ask_commands, ask_nodes, try_sbatch
 
 __all__ = ["Asked", "examine"]
 
@@ -64,7 +62,6 @@ class Asked:
     """Absolute."""
     launch: Launch
     tar_list: Path | None = None
-    tars: tuple[str, ...] = ()
     backend: str | None = None
     model_path: str | None = None
     settings: tuple[str, ...] = ()
@@ -79,40 +76,36 @@ class Asked:
 
 
 def examine(asked: Asked) -> Iterator[Finding]:
-    """A finding after the other, as soon as it is known. Leaves nothing behind in the output directory."""
-    with temporary_folder(asked.output_dir) as (folder, leftovers):
-        yield from _folder(asked, folder)
-        if asked.backend is not None:
-            yield from _weights(asked)
-        if asked.tar_list is not None:
-            yield from _one("tars", _probe("tars", "--list", asked.tar_list), TARS_SECONDS, host_probe.Tars, judge_tars)
+    """A finding after the other, as soon as it is known. Leaves nothing behind in the output directory.
+
+    Raises UsageError where something that was asked for does not exist.
+    """
+    tars = None
+    if asked.tar_list is not None:
+        tars = yield from _one("tars", _probe("tars", "--list", asked.tar_list), TARS_SECONDS, host_probe.Tars, judge_tars)
+    if asked.backend is not None:
+        yield from _weights(asked)
+    folder = asked.output_dir / f".tar2tokens-doctor-{uuid.uuid4().hex[:12]}"
+    made: folder_probe.Made | None = None
+    try:
+        made = yield from _folder(asked, folder, tars.tars if tars is not None else 0)
         answered, ended = answers(_probe("host", "driver"), HOST_SECONDS)
         yield from _host(answered, ended)
-        torch = _torch(asked)
-        yield from _gpus(answered, torch, wanted=asked.gpus and not asked.slurm)
-        yield from _slurm(asked, folder)
-    yield from leftovers
-
-
-@contextmanager
-def temporary_folder(output_dir: Path) -> Iterator[tuple[Path, list[Finding]]]:
-    """A new folder in an output directory, which is made if need be, and a list that is filled if not all can be removed.
-
-    What hangs is left alone after a while.
-    """
-    made = [path for path in (output_dir, *output_dir.parents) if not path.exists()]
-    with writing_to(output_dir):
-        output_dir.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=output_dir, prefix=".tar2tokens-doctor-"))
-    leftovers: list[Finding] = []
-    try:
-        yield folder, leftovers
+        yield from _gpus(answered, _torch(asked), wanted=asked.gpus and not asked.slurm)
+        yield from _slurm(asked, folder if made is not None else None, tars)
     finally:
-        ended = run_bounded(["rm", "-rf", "--", str(folder)], REMOVE_SECONDS)
-        if ended.code != 0:
-            leftovers.append(warning("tidying up", f"{folder} is still there: {ended.words}", f"rm -rf {folder}"))
-        else:
-            run_bounded(["rmdir", "--", *map(str, made)], REMOVE_SECONDS)
+        left = _remove(folder, made.parents if made is not None else ())
+    yield from left
+
+
+def _remove(folder: Path, parents: Sequence[str]) -> list[Finding]:
+    """Remove what was made, or say what is left: what hangs is left alone after a while."""
+    ended = run_bounded(["rm", "-rf", "--", str(folder)], REMOVE_SECONDS)
+    if ended.code != 0:
+        return [warning("tidying up", f"{folder} may be there still: {ended.words}", f"rm -rf {folder}")]
+    if parents:
+        run_bounded(["rmdir", "--", *parents], REMOVE_SECONDS)
+    return []
 
 
 def _probe(*words: object) -> list[str]:
@@ -133,39 +126,56 @@ def _unanswered(check: str, ended: Ended) -> Finding:
 
 def _one(
     check: str, argv: Sequence[str], seconds: float, kind: type[Facts], judge: Callable[[Facts], Finding]
-) -> Iterator[Finding]:
-    """A probe with one answer."""
+) -> Generator[Finding, None, Facts | None]:
+    """A probe with one answer; returns its facts, if there are any."""
     answered, ended = answers(argv, seconds)
     if not answered:
         yield _unanswered(check, ended)
-    elif answered[0].error:
+        return None
+    if answered[0].usage:
+        raise UsageError(answered[0].error)
+    if answered[0].error:
         yield fault(check, answered[0].error, "mend it, and ask again")
-    else:
-        yield judge(_decoded(answered[0], kind))
+        return None
+    facts = _decoded(answered[0], kind)
+    yield judge(facts)
+    return facts
 
 
-def _folder(asked: Asked, folder: Path) -> Iterator[Finding]:
-    """What the output directory's file system does; the first check without an answer is the one that hangs."""
-    try:
-        check_path(asked.output_dir)
-    except UsageError as error:
-        yield fault("path", str(error), "choose another name")
+def _folder(asked: Asked, folder: Path, tars: int) -> Generator[Finding, None, folder_probe.Made | None]:
+    """What the output directory's file system does; the first check without an answer is the one that hangs.
+
+    Returns what was made for it, if that could be.
+    """
+    if asked.slurm:
+        try:
+            check_path(asked.output_dir)
+        except UsageError as error:
+            yield fault("path", str(error), "choose another name")
     answered, ended = answers(probe_command("folder_probe", folder), FOLDER_SECONDS)
     told = {answer.check: answer for answer in answered}
+    first = told.get(folder_probe.FOLDER)
+    if first is None or first.error:
+        words = f"{asked.output_dir}: nothing can be made there: {first.error if first is not None else ended.words}"
+        yield fault(folder_probe.FOLDER, words, "get write access, or choose another --output-dir")
+        return None
+    made = _decoded(first, folder_probe.Made)
     for check in folder_probe.CHECKS:
         if check not in told:
             yield _unanswered(check, ended)
-            return
+            return made
         if told[check].error:
             yield fault(check, f"refused: {told[check].error}", OTHER_FOLDER)
+        elif check == "room":
+            shared = asked.slurm and not asked.nodes  # else nodes will say whether they see it
+            yield from judge_room(_decoded(told[check], folder_probe.Room), tars, shared=shared)
         else:
-            yield from _judge_folder(check, told[check], asked)
-    yield from judge_quotas(ask_quotas(folder))
+            yield _judge_folder(check, told[check])
+    yield from judge_quotas(ask_quotas(asked.output_dir))
+    return made
 
 
-def _judge_folder(check: str, answer: Answer, asked: Asked) -> list[Finding]:
-    if check == "room":
-        return judge_room(_decoded(answer, folder_probe.Room), len(asked.tars), shared=asked.slurm)
+def _judge_folder(check: str, answer: Answer) -> Finding:
     judges: Mapping[str, Callable[[], Finding]] = {
         "exclusive create": lambda: judge_exclusive(_decoded(answer, folder_probe.Exclusive)),
         "hard link": lambda: judge_link(_decoded(answer, folder_probe.Exclusive)),
@@ -173,7 +183,7 @@ def _judge_folder(check: str, answer: Answer, asked: Asked) -> list[Finding]:
         "fsync": lambda: judge_fsync(_decoded(answer, folder_probe.Flush)),
         "signs of life": lambda: judge_signs(_decoded(answer, folder_probe.Signs)),
     }
-    return [judges[check]()]
+    return judges[check]()
 
 
 def _weights(asked: Asked) -> Iterator[Finding]:
@@ -212,7 +222,7 @@ def _gpus(answered: Sequence[Answer], torch: host_probe.Torch | None, *, wanted:
     return judge_gpus(_decoded(driver, host_probe.Driver), torch, wanted=wanted, node=node)
 
 
-def _slurm(asked: Asked, folder: Path) -> Iterator[Finding]:
+def _slurm(asked: Asked, folder: Path | None, tars: host_probe.Tars | None) -> Iterator[Finding]:
     """Slurm's commands, what sbatch would say, and a few nodes."""
     if not asked.slurm:
         yield fine("Slurm", "not asked: a run would be for this machine (--cluster slurm asks)")
@@ -222,29 +232,48 @@ def _slurm(asked: Asked, folder: Path) -> Iterator[Finding]:
     if any(finding.verdict == "fault" for finding in found):
         yield warning("nodes", "not asked, since Slurm does not answer", "once it does, ask again")
         return
-    yield judge_sbatch(try_sbatch(asked.launch))
-    if asked.nodes:
-        yield from _nodes(asked, folder)
+    job = judge_sbatch(try_sbatch(asked.launch))
+    yield job
+    if job.verdict == "fault":
+        yield warning("nodes", "not asked, since Slurm would refuse the job", "once it takes it, ask again")
+    elif asked.nodes and folder is None:
+        yield warning("nodes", "not asked, since there is no folder to leave notes in", "mend that, and ask again")
+    elif asked.nodes and folder is not None:
+        see = [*([tars.first] if tars is not None and not tars.bad_count else [])]
+        see += [asked.model_path] if asked.model_path and Path(asked.model_path).is_absolute() else []
+        yield from _nodes(asked, folder, see)
 
 
-def _nodes(asked: Asked, folder: Path) -> Iterator[Finding]:
-    place = folder / "news"
-    place.mkdir()
-    see = [*asked.tars[:1], *([asked.model_path] if asked.model_path and os.path.isabs(asked.model_path) else [])]  # noqa: PTH117
-    checks = ["host", "driver", *(["torch"] if asked.gpus and asked.backend else []), *(["see"] if see else [])]
-    said = ask_nodes(place, asked.launch, nodes=asked.nodes, wait_s=asked.wait_s, checks=checks, see=see)
-    heard = sorted({answer.node for answer in said.answers} | set(said.news))
+def _nodes(asked: Asked, folder: Path, see: Sequence[str]) -> Iterator[Finding]:
+    """As many nodes as were asked for, or one where so many are not free at once."""
+    for nodes in dict.fromkeys((asked.nodes, 1)):
+        place = folder / f"news{nodes}"
+        place.mkdir()
+        said, heard = _ask(asked, place, nodes, see)
+        if heard or not is_busy(said.srun):
+            break
     yield judge_silence(asked.nodes, heard, said.srun, asked.wait_s, asked.again)
     for node in heard:
-        yield judge_news(node, said.news.get(node))
-        theirs = [answer for answer in said.answers if answer.node == node]
-        told = {answer.check: answer for answer in theirs if not answer.error}
-        if "host" in told:
-            yield from judge_host(_decoded(told["host"], host_probe.Host), node)
-        torch = _decoded(told["torch"], host_probe.Torch) if "torch" in told else None
-        yield from _gpus(theirs, torch, wanted=asked.gpus, node=node)
-        if "see" in told:
-            yield judge_missing(node, _decoded(told["see"], host_probe.Seen).missing)
+        yield from _node(asked, said, node)
     skew = judge_skew(said.news)
     if skew is not None:
         yield skew
+
+
+def _ask(asked: Asked, place: Path, nodes: int, see: Sequence[str]) -> tuple[NodesAsked, list[str]]:
+    """What so many nodes say, and the names of those that said anything."""
+    checks = ["host", "driver", *(["torch"] if asked.gpus and asked.backend else []), *(["see"] if see else [])]
+    said = ask_nodes(place, asked.launch, nodes=nodes, wait_s=asked.wait_s, checks=checks, see=see)
+    return said, sorted({answer.node for answer in said.answers} | set(said.news))
+
+
+def _node(asked: Asked, said: NodesAsked, node: str) -> Iterator[Finding]:
+    yield judge_news(node, said.news.get(node))
+    theirs = [answer for answer in said.answers if answer.node == node]
+    told = {answer.check: answer for answer in theirs if not answer.error}
+    if "host" in told:
+        yield from judge_host(_decoded(told["host"], host_probe.Host), node)
+    torch = _decoded(told["torch"], host_probe.Torch) if "torch" in told else None
+    yield from _gpus(theirs, torch, wanted=asked.gpus, node=node)
+    if "see" in told:
+        yield judge_missing(node, _decoded(told["see"], host_probe.Seen).missing)

@@ -1,6 +1,7 @@
 """What the file system of an output directory does: each promise that a run relies on, tried in a folder of our own.
 
-python -m tools.doctoring.folder_probe FOLDER prints an answer per check, so that whoever waits sees which one hangs.
+python -m tools.doctoring.folder_probe FOLDER makes it and prints an answer per check, so that whoever waits sees which one
+hangs. Whoever waits removes it too.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from jobs.claims import seconds_silent
 from jobs.fileops import FileOps, write_atomically, write_if_absent
 from tools.doctoring.bounded import Answer
 
-__all__ = ["CHECKS", "Exclusive", "Flush", "Replacing", "Room", "Signs", "file_system_of", "probe"]
+__all__ = ["CHECKS", "FOLDER", "Exclusive", "Flush", "Made", "Replacing", "Room", "Signs", "file_system_of", "probe"]
 
+FOLDER = "folder"
 NAMES = 20
 """Files that WRITERS want to create at once."""
 WRITERS = 4
@@ -28,6 +30,13 @@ REPLACEMENTS = 100
 READS_AFTER = 20
 BLOCK = 4096
 FLUSHES = 5
+
+
+class Made(msgspec.Struct, frozen=True):
+    """The folder of our own is there."""
+
+    parents: tuple[str, ...]
+    """What had to be made above it, innermost first."""
 
 
 class Exclusive(msgspec.Struct, frozen=True):
@@ -225,6 +234,13 @@ def file_system_of(folder: Path, mounts: str) -> str:
     return kind
 
 
+def make_folder(folder: Path) -> Made:
+    """Make the folder, and its parents if need be."""
+    made = [str(path) for path in folder.parents if not path.exists()]
+    folder.mkdir(parents=True)
+    return Made(tuple(made))
+
+
 CHECKS: Mapping[str, Callable[[Path, FileOps], msgspec.Struct]] = {
     "exclusive create": exclusive_create,
     "hard link": hard_link,
@@ -247,13 +263,20 @@ def probe(folder: Path, ops: FileOps, say: Callable[[Answer], None]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Probe a folder that is there and empty."""
+    """Make a folder, and probe it."""
 
     def say(answer: Answer) -> None:
         print(msgspec.json.encode(answer).decode(), flush=True)
 
+    folder = Path(arguments[0]).absolute()
     with suppress(BrokenPipeError):
-        probe(Path(arguments[0]).absolute(), FileOps(), say)
+        try:
+            made = make_folder(folder)
+        except OSError as error:
+            say(Answer(FOLDER, error=error.strerror or str(error)))
+            return 1
+        say(Answer(FOLDER, msgspec.Raw(msgspec.json.encode(made))))
+        probe(folder, FileOps(), say)
     return 0
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from audio_tokenizers.errors import ModelFilesError, Tar2TokensError
+from audio_tokenizers.errors import ModelFilesError, Tar2TokensError, UsageError
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.tar_list import read_tar_list
 from jobs.devices import available_cores
@@ -84,6 +84,7 @@ class Tars(msgspec.Struct, frozen=True):
     """What a list's tars are from here."""
 
     tars: int
+    first: str
     bytes: int
     bad: tuple[str, ...]
     """The first few that cannot be read, with the reason."""
@@ -206,7 +207,7 @@ def tars(given: argparse.Namespace) -> Tars:
                 size += os.fstat(file.fileno()).st_size
         except OSError as error:
             bad.append(f"{tar}: {error.strerror}")
-    return Tars(len(listed), size, tuple(bad[:FAULTS_TOLD]), len(bad))
+    return Tars(len(listed), listed[0], size, tuple(bad[:FAULTS_TOLD]), len(bad))
 
 
 def see(given: argparse.Namespace) -> Seen:
@@ -239,7 +240,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             answer = Answer(check, msgspec.Raw(msgspec.json.encode(CHECKS[check](given))), node=node)
         except (OSError, Tar2TokensError) as error:
-            answer = Answer(check, error=str(error), node=node)
+            answer = Answer(check, error=str(error), usage=type(error) is UsageError, node=node)
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")  # in one piece: several tasks may share this stream
         sys.stdout.flush()
     return 0

@@ -12,7 +12,7 @@ from tools.doctoring.bounded import Ended
 from tools.doctoring.findings import Finding, fault, fine, warning
 from tools.doctoring.news import News
 
-__all__ = ["judge_command", "judge_missing", "judge_news", "judge_sbatch", "judge_silence", "judge_skew"]
+__all__ = ["is_busy", "judge_command", "judge_missing", "judge_news", "judge_sbatch", "judge_silence", "judge_skew"]
 
 VOID = f"claims are void after {STALE_SECONDS:.0f} s without a sign of life"
 LATE_S = 10.0
@@ -65,6 +65,11 @@ def judge_sbatch(ended: Ended) -> Finding:
     return fault("a job", f"sbatch would refuse it: {words}", advice)
 
 
+def is_busy(srun: Ended) -> bool:
+    """Whether srun found too few free nodes in the time that it was given."""
+    return bool(re.search(r"Requested nodes are busy|[Ii]mmediate|Resource temporarily", srun.err))
+
+
 def judge_silence(asked: int, heard: Sequence[str], srun: Ended, waited_s: float, again: Sequence[str]) -> Finding:
     """How many nodes answered at all."""
     if heard:
@@ -73,7 +78,7 @@ def judge_silence(asked: int, heard: Sequence[str], srun: Ended, waited_s: float
             return fine("nodes", f"{names} answered; no more than {len(heard)} of {asked} were free at once")
         return fine("nodes", f"{names} answered")
     words = " ".join(srun.err.split())[-WORDS:] or srun.words
-    if re.search(r"Unable to allocate resources|immediate|Requested nodes are busy|Resource temporarily", words):
+    if is_busy(srun):
         advice = f"what nodes see was not checked; when some are free, or with more patience: {shlex.join(again)}"
         return warning("nodes", f"none was free within {waited_s:.0f} s: {words}", advice)
     if re.search(r"No such file|not found|No module named|cannot execute|can't open", words):

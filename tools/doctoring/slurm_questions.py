@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,14 +58,12 @@ class NodesAsked:
     news: Mapping[str, News]
     srun: Ended
     """How srun ended. None of its codes says anything where all nodes answered."""
-    seconds: float
-    """How long it was waited for the nodes."""
 
 
 def ask_nodes(
     folder: Path, launch: Launch, *, nodes: int, wait_s: float, checks: Sequence[str], see: Sequence[str]
 ) -> NodesAsked:
-    """Have up to so many nodes answer checks of their own and notes in `folder`, which is there and empty."""
+    """Have so many nodes answer checks of their own, and notes in `folder`, which is there and empty."""
     answering = NOTES * NOTE_SECONDS + START_SECONDS
     seen = [word for path in see for word in ("--see", path)]
     script = "\n".join(
@@ -77,21 +74,20 @@ def ask_nodes(
             "wait",
         ]
     )
-    srun = ["srun", f"--nodes=1-{nodes}", "--ntasks-per-node=1", f"--time={LIMIT_MIN}", f"--immediate={wait_s:.0f}"]
+    srun = ["srun", f"--nodes={nodes}", "--ntasks-per-node=1", f"--time={LIMIT_MIN}", f"--immediate={wait_s:.0f}"]
     srun += ["--job-name=tar2tokens-doctor", "--kill-on-bad-exit=0", "--chdir=/", *_options(launch), "bash", "-c", script]
     asking = probe_command(
         "news", "ask", folder, "--hosts", nodes, "--start", wait_s + START_SECONDS, "--seconds", NOTE_SECONDS
     )
     limit = wait_s + START_SECONDS + answering
     environment = task_environment(launch)
-    began = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
         running = pool.submit(answers, srun, limit, environment=environment)
-        asked = pool.submit(answers, asking, limit, environment=environment)
+        asked = pool.submit(answers, asking, limit, environment=environment, pointless=running.done)
         told, ended = running.result()
         heard, _ = asked.result()
     news = {answer.node: msgspec.json.decode(answer.facts, type=News) for answer in heard}
-    return NodesAsked(tuple(told), news, ended, time.monotonic() - began)
+    return NodesAsked(tuple(told), news, ended)
 
 
 def _options(launch: Launch) -> Iterator[str]:
