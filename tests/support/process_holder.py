@@ -7,6 +7,7 @@ become its own children. One holder per daemon therefore is one virtual machine,
 - The holder ends when all below it have ended, with the daemon's exit code.
 - SIGTERM is passed on to the daemon.
 - SIGUSR1 kills all at once, as a power loss would, and ends the holder.
+- SIGUSR2 kills the daemon alone and starts it again: what else came of it lives on.
 - When process PARENT is gone, in whatever way, all is killed and FOLDER removed: an interrupted test run leaves nothing.
 """
 
@@ -104,7 +105,7 @@ def remove(folder: str) -> None:
 
 def hold(parent: int, folder: str, command: list[str]) -> int:
     """Run `command` until nothing of it is left; returns its exit code."""
-    signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1}
+    signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -117,6 +118,11 @@ def hold(parent: int, folder: str, command: list[str]) -> int:
         if came is not None and came.si_signo == signal.SIGUSR1:
             cut_power()
             return 0
+        if came is not None and came.si_signo == signal.SIGUSR2:
+            kill([daemon])
+            with suppress(ChildProcessError):  # it had ended by itself
+                os.waitpid(daemon, 0)
+            daemon = os.posix_spawnp(command[0], command, os.environ, setsigmask=())
         if os.getppid() != parent:
             cut_power()
             remove(folder)

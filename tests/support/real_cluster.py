@@ -297,6 +297,12 @@ class RealCluster:
         if any(self._runs(node) for node in NODES):  # they register now; by themselves they would within 4 s
             self._wait_up("slurmctld", self._answers("scontrol", "reconfigure"))
 
+    def restart_daemon(self, name: str) -> None:
+        """Kill a node's slurmd, or "slurmdbd", and start it again at once: jobs run on."""
+        before = self._daemon(name)
+        self._holders[name].send_signal(signal.SIGUSR2)
+        self._wait_up(name, lambda: self._daemon(name) not in (None, before))
+
     def configure(self, **settings: object) -> None:
         """Other lines of slurm.conf, such as MaxArraySize=11, until `reset` or the next call; restarts the controller."""
         self._changed = settings
@@ -347,7 +353,13 @@ class RealCluster:
         return name in self._holders and self._holders[name].poll() is None
 
     def _slurmd_runs(self, node: str) -> bool:
-        return any(program_of(pid) == "slurmd" for pid in self.node_processes(node))
+        return self._daemon(node) is not None
+
+    def _daemon(self, name: str) -> int | None:
+        """The process of a node's slurmd, or of another daemon."""
+        program = "slurmd" if name in NODES else name
+        below = descendants(self._holders[name].pid) if self._runs(name) else []
+        return next((pid for pid in below if program_of(pid) == program), None)
 
     def _states(self) -> object:
         """Of all jobs, nodes and tasks."""

@@ -1,0 +1,1 @@
+"""What tools.doctor is made of."""

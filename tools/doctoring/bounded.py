@@ -1,0 +1,154 @@
+"""Child processes that have so many seconds and no more, and what they print: a line of JSON per answer.
+
+A process that hangs in a file system may not even die of SIGKILL. Nobody here waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+__all__ = ["Answer", "Ended", "answers", "probe_command", "run_bounded"]
+
+KILL_SECONDS = 1.0
+LOOK_SECONDS = 0.5
+READ_BYTES = 1 << 16
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a probe says of one check: facts, or why there are none."""
+
+    check: str
+    facts: msgspec.Raw = msgspec.Raw(b"null")
+    error: str = ""
+    usage: bool = False
+    """The error is the caller's: something that was asked for does not exist."""
+    node: str = ""
+    """Where, if not on this host."""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a child ended."""
+
+    code: int | None
+    """None where its time was up, or there is no such program."""
+    out: str
+    err: str
+    seconds: float
+    missing: bool = False
+    """There is no such program."""
+
+    @property
+    def late(self) -> bool:
+        """It had not ended when its time was up."""
+        return self.code is None and not self.missing
+
+    @property
+    def words(self) -> str:
+        """The last line that it said of an error."""
+        if self.late:
+            return f"no answer in {self.seconds:.0f} s"
+        return (self.err.strip() or self.out.strip() or f"exit code {self.code}").splitlines()[-1]
+
+
+def probe_command(module: str, *arguments: object) -> list[str]:
+    """The command line of one of our own probes."""
+    return [sys.executable, "-m", f"tools.doctoring.{module}", *map(str, arguments)]
+
+
+@contextmanager
+def _child(
+    argv: Sequence[str], environment: Mapping[str, str] | None, text: str | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child in a session of its own, which is killed with all that it has started, and not waited for."""
+    child = subprocess.Popen(  # noqa: S603 (an argv list; no shell)
+        argv,
+        stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        if text is not None and child.stdin is not None:
+            with suppress(BrokenPipeError), child.stdin:
+                child.stdin.write(text.encode())
+        yield child
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):  # srun gives its nodes back when it is asked to end
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(KILL_SECONDS)
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _read(
+    child: subprocess.Popen[bytes], seconds: float, on_out: Callable[[bytes], None], pointless: Callable[[], bool]
+) -> tuple[str, bool]:
+    """Read both streams to their ends, for `seconds`, or until it is pointless; returns standard error, and whether the
+    ends were reached.
+    """
+    until = time.monotonic() + seconds
+    err = b""
+    with selectors.DefaultSelector() as selector:
+        for pipe in filter(None, (child.stdout, child.stderr)):
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map() and (left := until - time.monotonic()) > 0 and not pointless():
+            for key, _ in selector.select(min(left, LOOK_SECONDS)):
+                data = os.read(key.fd, READ_BYTES)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is child.stdout:
+                    on_out(data)
+                else:
+                    err += data
+        return err.decode(errors="replace"), not selector.get_map()
+
+
+def run_bounded(
+    argv: Sequence[str],
+    seconds: float,
+    *,
+    environment: Mapping[str, str] | None = None,
+    text: str | None = None,
+    pointless: Callable[[], bool] = lambda: False,
+) -> Ended:
+    """Run a command for at most so many seconds, or until there is no point in it. Never raises for what it does."""
+    out: list[bytes] = []
+    began = time.monotonic()
+    try:
+        with _child(argv, environment, text) as child:
+            err, ended = _read(child, seconds, out.append, pointless)
+            code = child.wait(KILL_SECONDS) if ended else None
+    except OSError as error:
+        return Ended(None, "", f"{argv[0]}: {error.strerror}", 0.0, missing=True)
+    except subprocess.TimeoutExpired:  # it has closed its streams, and lives on
+        err, code = "", None
+    return Ended(code, b"".join(out).decode(errors="replace"), err, time.monotonic() - began)
+
+
+def answers(
+    argv: Sequence[str],
+    seconds: float,
+    *,
+    environment: Mapping[str, str] | None = None,
+    pointless: Callable[[], bool] = lambda: False,
+) -> tuple[list[Answer], Ended]:
+    """What a probe answers before it ends, or before its time is up, and how it ended."""
+    ended = run_bounded(argv, seconds, environment=environment, pointless=pointless)
+    found = []
+    for line in ended.out.splitlines():
+        with suppress(msgspec.DecodeError):  # of a library that says something, or of a line that was cut
+            found.append(msgspec.json.decode(line, type=Answer))
+    return found, ended

@@ -1,0 +1,68 @@
+"""What a check of a site has found, for people and for programs."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from jobs.reporting import counted
+
+__all__ = ["Finding", "Verdict", "exit_code", "fault", "fine", "in_words", "summary", "warning"]
+
+Verdict = Literal["ok", "warning", "fault"]
+CHECK_WIDTH = 18
+NARROWEST = 60
+FAULT_EXIT = 1
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """The outcome of one check."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+    """What to do; empty where there is nothing to do."""
+
+
+def fine(check: str, found: str) -> Finding:
+    """All is as it should be."""
+    return Finding(check, "ok", found)
+
+
+def warning(check: str, found: str, advice: str) -> Finding:
+    """A run would work, but worse than it could, or nobody could tell."""
+    return Finding(check, "warning", found, advice)
+
+
+def fault(check: str, found: str, advice: str) -> Finding:
+    """A run would fail, or could not keep what it promises."""
+    return Finding(check, "fault", found, advice)
+
+
+def in_words(finding: Finding, width: int | None = None) -> str:
+    """A finding in one line, or in as many as a terminal of `width` columns needs; the advice in lines of its own."""
+    columns = max(NARROWEST, width or shutil.get_terminal_size((100, 24)).columns)
+    lead = f"{finding.verdict:<8} {finding.check:<{CHECK_WIDTH}} "
+    text = textwrap.wrap(finding.found, columns, initial_indent=lead, subsequent_indent=" " * len(lead))
+    if finding.advice:
+        pad = " " * len(lead)
+        text += textwrap.wrap(finding.advice, columns, initial_indent=f"{pad}-> ", subsequent_indent=f"{pad}   ")
+    return "\n".join(text)
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """The last line."""
+    faults = sum(finding.verdict == "fault" for finding in findings)
+    warnings = sum(finding.verdict == "warning" for finding in findings)
+    words = f"{counted(faults, 'fault')}, {counted(warnings, 'warning')}" if faults or warnings else "all is well"
+    return f"{counted(len(findings), 'check')}: {words}"
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """0, or 1 where the machine has a fault. Warnings are no failure."""
+    return FAULT_EXIT if any(finding.verdict == "fault" for finding in findings) else 0

@@ -1,0 +1,250 @@
+"""What one host has: cores, room for temporary files, open files, GPUs and their driver, torch, a backend's weights.
+
+python -m tools.doctoring.host_probe CHECK... prints an answer per check; `weights` wants `--backend NAME`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from audio_tokenizers.errors import ModelFilesError, Tar2TokensError, UsageError
+from audio_tokenizers.registry import complete_options, get_factory
+from hpc.tar_list import read_tar_list
+from jobs.devices import available_cores
+from jobs.spec import load_preset, parse_settings
+from tools.doctoring.bounded import Answer
+from tools.model_manifest import find_faults, read_manifest
+
+__all__ = ["SHARED_MEMORY", "Driver", "Host", "Seen", "Tars", "Torch", "Weights", "main", "parse_driver"]
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (it is asked about, not written to)
+FAULTS_TOLD = 5
+NVIDIA_SECONDS = 60.0
+
+
+class Host(msgspec.Struct, frozen=True):
+    """What any worker needs, and merge, export and data loaders too."""
+
+    python: str
+    cores: int
+    open_files: int
+    """The soft limit; -1 where there is none."""
+    temporary: str
+    """The folder of temporary files."""
+    temporary_free: int | None
+    """Bytes; None where nothing can be written there."""
+    shared_free: int | None
+    """Bytes of /dev/shm; None where there is none."""
+
+
+class Driver(msgspec.Struct, frozen=True):
+    """What nvidia-smi says."""
+
+    gpus: tuple[str, ...] = ()
+    """Names."""
+    version: str = ""
+    cuda: str = ""
+    """The newest CUDA that the driver knows, as 12.4."""
+    error: str = ""
+
+
+class Torch(msgspec.Struct, frozen=True):
+    """What torch makes of this host."""
+
+    installed: bool
+    version: str = ""
+    cuda: str = ""
+    """That it was built for; empty for a build without."""
+    gpus: int = 0
+    error: str = ""
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """What a backend says of its files."""
+
+    error: str = ""
+    checked: str = ""
+    """How, in words."""
+    needs_torch: bool = False
+
+
+class Tars(msgspec.Struct, frozen=True):
+    """What a list's tars are from here."""
+
+    tars: int
+    first: str
+    bytes: int
+    bad: tuple[str, ...]
+    """The first few that cannot be read, with the reason."""
+    bad_count: int
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """Paths that have to be seen here."""
+
+    missing: tuple[str, ...]
+
+
+def host(_given: argparse.Namespace) -> Host:
+    """Of this process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    folder = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"?")
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        free = None
+    try:
+        shared = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        shared = None
+    return Host(
+        platform.python_version(), available_cores(), -1 if soft == resource.RLIM_INFINITY else soft, folder, free, shared
+    )
+
+
+def driver(_given: argparse.Namespace) -> Driver:
+    """Ask nvidia-smi."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        listed, table = (
+            subprocess.run(words, capture_output=True, text=True, timeout=NVIDIA_SECONDS, check=False)  # noqa: S603
+            for words in (query, query[:1])
+        )
+    except OSError:
+        return Driver(error="there is no nvidia-smi")
+    except subprocess.TimeoutExpired:
+        return Driver(error=f"nvidia-smi gives no answer in {NVIDIA_SECONDS:g} s")
+    if listed.returncode:
+        return Driver(error=(listed.stdout + listed.stderr).strip().partition("\n")[0])
+    return parse_driver(listed.stdout, table.stdout)
+
+
+def parse_driver(listed: str, table: str) -> Driver:
+    """Lines of `name, driver version`, and nvidia-smi's own table, which alone says which CUDA the driver knows. Pure."""
+    rows = [line.rsplit(",", 1) for line in listed.splitlines() if "," in line]
+    cuda = re.search(r"CUDA Version:\s*([0-9.]+)", table)
+    return Driver(tuple(row[0].strip() for row in rows), rows[0][1].strip() if rows else "", cuda[1] if cuda else "")
+
+
+def torch(_given: argparse.Namespace) -> Torch:
+    """Import it, and have it look for GPUs."""
+    try:
+        import torch as module
+    except ImportError:
+        return Torch(installed=False)
+    cuda = module.version.cuda or ""
+    error = ""
+    if cuda:
+        try:
+            module.cuda.init()  # type: ignore[no-untyped-call]
+        except (RuntimeError, AssertionError) as refused:
+            error = str(refused).strip().partition("\n")[0]
+    gpus = module.cuda.device_count() if cuda and not error else 0
+    return Torch(True, str(module.__version__), cuda, gpus, error)
+
+
+def weights(given: argparse.Namespace) -> Weights:
+    """The backend's own look at its files, and the manifest of tools.fetch_model where there is one. Downloads nothing."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    preset = load_preset(given.backend)
+    factory = get_factory(preset.backend)
+    path = {} if given.model_path is None else {"model_path": given.model_path}
+    options = complete_options(factory, {**preset.options, **parse_settings(given.set), **path})
+    needs_torch = "torch" in _requirements(factory.name)
+    try:
+        factory.describe(options, "cpu")
+        directory = options.get("model_path")
+        manifest = None
+        if isinstance(directory, str) and Path(directory).is_dir():
+            manifest = read_manifest(Path(directory), given.backend)
+        if manifest is None:
+            checked = (
+                f"{directory} is whole by the backend's own look; there are no hashes" if directory else "it needs none"
+            )
+            return Weights(checked=checked, needs_torch=needs_torch)
+        if faults := list(find_faults(Path(str(directory)), manifest)):
+            return Weights(error="; ".join(faults[:FAULTS_TOLD]), needs_torch=needs_torch)
+        return Weights(checked=f"{directory}: {len(manifest.files)} files, sizes and hashes right", needs_torch=needs_torch)
+    except ImportError as error:
+        raise Tar2TokensError(f"{error}: pip install -e '.[{factory.name}]'") from None
+    except ModelFilesError as error:
+        return Weights(error=str(error), needs_torch=needs_torch)
+
+
+def _requirements(backend: str) -> str:
+    """What the package's extra of this name installs, in its own words."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("tar2tokens") or []
+    except PackageNotFoundError:
+        return ""
+    return " ".join(line for line in lines if f'extra == "{backend}"' in line.replace("'", '"'))
+
+
+def tars(given: argparse.Namespace) -> Tars:
+    """Open each tar of a list."""
+    size, bad = 0, []
+    listed = read_tar_list(given.list)
+    for tar in listed:
+        try:
+            with Path(tar).open("rb") as file:
+                file.read(1)
+                size += os.fstat(file.fileno()).st_size
+        except OSError as error:
+            bad.append(f"{tar}: {error.strerror}")
+    return Tars(len(listed), listed[0], size, tuple(bad[:FAULTS_TOLD]), len(bad))
+
+
+def see(given: argparse.Namespace) -> Seen:
+    """Look for paths."""
+    return Seen(tuple(path for path in given.see if not Path(path).exists()))
+
+
+CHECKS: Mapping[str, Callable[[argparse.Namespace], msgspec.Struct]] = {
+    "host": host,
+    "driver": driver,
+    "torch": torch,
+    "weights": weights,
+    "tars": tars,
+    "see": see,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer each check that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tools.doctoring.host_probe")
+    parser.add_argument("checks", nargs="+", choices=sorted(CHECKS))
+    parser.add_argument("--backend")
+    parser.add_argument("--model-path")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--list", type=Path)
+    parser.add_argument("--see", action="append", default=[])
+    given = parser.parse_args(arguments)
+    node = os.environ.get("SLURMD_NODENAME", "")
+    for check in given.checks:
+        try:
+            answer = Answer(check, msgspec.Raw(msgspec.json.encode(CHECKS[check](given))), node=node)
+        except (OSError, Tar2TokensError) as error:
+            answer = Answer(check, error=str(error), usage=type(error) is UsageError, node=node)
+        sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")  # in one piece: several tasks may share this stream
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

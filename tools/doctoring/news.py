@@ -1,0 +1,136 @@
+"""How late one host sees what another has written: notes that are answered as soon as they are seen.
+
+The asker times each round by its own clock alone. An answer carries the answering host's clock, so that the two clocks can
+be compared within half a round. python -m tools.doctoring.news ask|answer FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from jobs.fileops import FileOps, write_atomically
+from tools.doctoring.bounded import Answer
+
+__all__ = ["News", "Post", "answer", "ask", "host_name"]
+
+NOTES = 3
+LOOK_SECONDS = 0.05
+LAST_NOTE = "end"
+
+
+class News(msgspec.Struct, frozen=True):
+    """What an asker learned of one host."""
+
+    rounds_s: tuple[float, ...]
+    """From writing a note until its answer was seen."""
+    unanswered: int
+    ahead_s: float | None
+    """Its clock against the asker's; None where nothing was answered."""
+
+
+@dataclass(frozen=True)
+class Post:
+    """A folder that hosts share, and the clocks of one of them."""
+
+    folder: Path
+    ops: FileOps = FileOps()  # noqa: RUF009 (it has no state)
+    clock: Callable[[], float] = time.time
+    passed: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
+
+    def write(self, name: str, text: str) -> None:
+        """A note that is there whole or not at all."""
+        write_atomically(self.ops, self.folder / name, text.encode())
+
+    def read(self, name: str) -> str | None:
+        """A note, opened by its name, as claims and partials are; None while it is not seen here."""
+        try:
+            return (self.folder / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def names(self, begin: str) -> set[str]:
+        """What stands behind `begin` in the names of notes, by listing the folder."""
+        return {name[len(begin) :] for name in os.listdir(self.folder) if name.startswith(begin)}  # noqa: PTH208
+
+
+def host_name() -> str:
+    """What this host is called in notes."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def answer(post: Post, me: str, seconds: float) -> int:
+    """Answer notes until the last one, for at most so long; returns how many were seen."""
+    post.write(f"here-{me}", "")
+    until = post.passed() + seconds
+    seen = 0
+    while post.passed() < until and post.read(LAST_NOTE) is None:
+        if post.read(f"note-{seen}") is None:
+            post.wait(LOOK_SECONDS)
+            continue
+        post.write(f"answer-{seen}-{me}", repr(post.clock()))
+        seen += 1
+    return seen
+
+
+def ask(post: Post, hosts: int, *, start_s: float, note_s: float) -> dict[str, News]:
+    """Wait until so many hosts are here, or `start_s` are over; then write notes, each of which may take `note_s`."""
+    until = post.passed() + start_s
+    while len(here := post.names("here-")) < hosts and post.passed() < until:
+        post.wait(LOOK_SECONDS)
+    rounds: dict[str, list[float]] = {host: [] for host in here}
+    ahead: dict[str, float] = {}
+    unanswered = dict.fromkeys(here, 0)
+    for number in range(NOTES):
+        began, clock = post.passed(), post.clock()
+        post.write(f"note-{number}", "")
+        waiting = set(here)
+        while waiting and post.passed() < began + note_s:
+            for host in sorted(waiting):
+                said = post.read(f"answer-{number}-{host}")
+                if said is not None:
+                    took = post.passed() - began
+                    rounds[host].append(took)
+                    if took == min(rounds[host]):
+                        ahead[host] = float(said) - (clock + took / 2)
+                    waiting.discard(host)
+            post.wait(LOOK_SECONDS)
+        for host in waiting:
+            unanswered[host] += 1
+        if len(waiting) == len(here):
+            break  # it would only take as long again
+    post.write(LAST_NOTE, "")
+    return {host: News(tuple(rounds[host]), unanswered[host], ahead.get(host)) for host in here}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Ask, or answer."""
+    parser = argparse.ArgumentParser(prog="python -m tools.doctoring.news")
+    parser.add_argument("role", choices=("ask", "answer"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--hosts", type=int, default=1)
+    parser.add_argument("--start", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    given = parser.parse_args(arguments)
+    post = Post(given.folder)
+    if given.role == "answer":
+        with suppress(FileNotFoundError):  # whoever asked has gone, and taken the folder along
+            answer(post, host_name(), given.seconds)
+        return 0
+    for host, news in sorted(ask(post, given.hosts, start_s=given.start, note_s=given.seconds).items()):
+        print(msgspec.json.encode(Answer("news", msgspec.Raw(msgspec.json.encode(news)), node=host)).decode(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

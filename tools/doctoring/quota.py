@@ -1,0 +1,58 @@
+"""What `quota` and `lfs quota` say, where a site has them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tools.doctoring.bounded import run_bounded
+
+__all__ = ["Quota", "ask_quotas", "parse_quotas"]
+
+SECONDS = 20.0
+COLUMNS = 8
+KIB = 1024
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """One file system's quota for this user; a limit of 0 is none."""
+
+    place: str
+    used_bytes: int
+    limit_bytes: int
+    used_files: int
+    limit_files: int
+
+
+def ask_quotas(folder: Path) -> list[Quota]:
+    """By the commands that are installed; nothing where there are none, or where they do not answer."""
+    commands = []
+    if shutil.which("quota"):
+        commands.append(["quota", "--no-wrap", "--raw-grace"])
+    if shutil.which("lfs"):
+        commands.append(["lfs", "quota", "-q", "-u", str(os.getuid()), str(folder)])
+    return [quota for words in commands for quota in parse_quotas(run_bounded(words, SECONDS).out)]
+
+
+def parse_quotas(text: str) -> Iterator[Quota]:
+    """Rows of `place blocks quota limit grace files quota limit grace`, blocks in KiB; other lines are passed over. Pure.
+
+    The limit is the soft one where there is one: beyond it a person has days. A long place stands on a line of its own.
+    """
+    place = ""
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) == 1:
+            place = fields[0]
+            continue
+        if len(fields) == COLUMNS + 1:
+            place, fields = fields[0], fields[1:]
+        numbers = [field.rstrip("*") for field in (*fields[:3], *fields[4:7])]
+        if len(fields) != COLUMNS or not place or not all(number.isdecimal() for number in numbers):
+            continue
+        blocks, soft, hard, files, soft_files, hard_files = map(int, numbers)
+        yield Quota(place, KIB * blocks, KIB * (soft or hard), files, soft_files or hard_files)

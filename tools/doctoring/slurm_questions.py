@@ -1,0 +1,108 @@
+"""What a site's Slurm answers, asked as a run would ask, and a few of its nodes, asked by srun. Submits no job."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from hpc.cluster import CALL_SECONDS, batch_text, task_environment
+from hpc.launch import Launch
+from hpc.submissions import Job, Submission
+from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded
+from tools.doctoring.news import News
+
+__all__ = ["COMMANDS", "NodesAsked", "ask_commands", "ask_nodes", "try_sbatch"]
+
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "sbatch": ("sbatch", "--version"),
+    "squeue": ("squeue", "--noheader", "--me", "--format=%i"),
+    "sacct": ("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"),
+    "scontrol": ("scontrol", "show", "config"),
+}
+START_SECONDS = 60.0
+"""From srun's grant until Python runs on the nodes."""
+NOTE_SECONDS = 75.0
+"""For one note's answers: what network file systems may hide for a minute is still seen."""
+NOTES = 3
+LIMIT_MIN = 10
+"""Of the job of srun. It ends long before."""
+
+
+def ask_commands(launch: Launch, seconds: float = CALL_SECONDS) -> Iterator[tuple[str, Ended]]:
+    """Call each command that a run needs, as a run's rounds would."""
+    environment = task_environment(launch)
+    with ThreadPoolExecutor(len(COMMANDS)) as pool:
+        asked = {name: pool.submit(run_bounded, words, seconds, environment=environment) for name, words in COMMANDS.items()}
+        for name, answer in asked.items():
+            yield name, answer.result()
+
+
+def try_sbatch(launch: Launch, seconds: float = CALL_SECONDS) -> Ended:
+    """What sbatch says of the very array that hpc.submit would send; `--test-only` queues nothing."""
+    job = Job(name="tar2tokens-doctor", elements=1, parallel=1, host="", intended_at=0.0)
+    text = batch_text(Submission(Path("/0001")), launch, job)
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("#SBATCH --chdir")) + "\n"
+    return run_bounded(["sbatch", "--test-only"], seconds, environment=task_environment(launch), text=text)
+
+
+@dataclass(frozen=True)
+class NodesAsked:
+    """What a few nodes said."""
+
+    answers: tuple[Answer, ...]
+    news: Mapping[str, News]
+    srun: Ended
+    """How srun ended. None of its codes says anything where all nodes answered."""
+
+
+def ask_nodes(
+    folder: Path, launch: Launch, *, nodes: int, wait_s: float, checks: Sequence[str], see: Sequence[str]
+) -> NodesAsked:
+    """Have so many nodes answer checks of their own, and notes in `folder`, which is there and empty."""
+    answering = NOTES * NOTE_SECONDS + START_SECONDS
+    seen = [word for path in see for word in ("--see", path)]
+    script = "\n".join(
+        [
+            *launch.setup,
+            f"{shlex.join(probe_command('host_probe', *checks, *seen))} &",
+            shlex.join(probe_command("news", "answer", folder, "--seconds", answering)),
+            "wait",
+        ]
+    )
+    srun = ["srun", f"--nodes={nodes}", "--ntasks-per-node=1", f"--time={LIMIT_MIN}", f"--immediate={wait_s:.0f}"]
+    srun += ["--job-name=tar2tokens-doctor", "--kill-on-bad-exit=0", "--chdir=/", *_options(launch), "bash", "-c", script]
+    asking = probe_command(
+        "news", "ask", folder, "--hosts", nodes, "--start", wait_s + START_SECONDS, "--seconds", NOTE_SECONDS
+    )
+    limit = wait_s + START_SECONDS + answering
+    environment = task_environment(launch)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(answers, srun, limit, environment=environment)
+        asked = pool.submit(answers, asking, limit, environment=environment, pointless=running.done)
+        told, ended = running.result()
+        heard, _ = asked.result()
+    news = {answer.node: msgspec.json.decode(answer.facts, type=News) for answer in heard}
+    return NodesAsked(tuple(told), news, ended)
+
+
+def _options(launch: Launch) -> Iterator[str]:
+    """Of where a run's tasks go, what srun takes too."""
+    for name, value in (
+        ("partition", launch.partition),
+        ("account", launch.account),
+        ("qos", launch.qos),
+        ("constraint", launch.constraint),
+    ):
+        if value:
+            yield f"--{name}={value}"
+    for name in ("reservation", "clusters", "exclude", "gres", "gpus"):
+        if name in launch.slurm:
+            yield f"--{name}={launch.slurm[name]}"
+    if launch.gpus_per_node:
+        kind = f"{launch.gpu_type}:" if launch.gpu_type else ""
+        yield f"--gpus-per-node={kind}{launch.gpus_per_node}"
