@@ -22,6 +22,7 @@ from audio_tokenizers.base import MonoRule, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import mp3_states_its_length, refuse_cut_file
 from jobs.pyav_samples import float_samples
+from jobs.refusals import WatchedFile, confirmed, require_memory
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -39,7 +40,8 @@ LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 UNKNOWN_FRAMES = 1 << 62
 """libsndfile's count for a FLAC that was streamed, which it cannot read in blocks."""
 MICROSECONDS = 1_000_000
-MUCH_MEMORY = 256 << 20
+ABOUT_THE_FILE = (1, 3, 4)
+"""libsndfile's codes for an unknown format, a malformed file and an unknown encoding."""
 PYAV_OPTIONS = {"err_detect": "explode", "protocol_whitelist": "none"}
 """Report damage; and open no file or address that a member names, as a playlist would."""
 STATES_DURATION = ("mov,", "matroska,")
@@ -56,14 +58,15 @@ def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None)
     """Decode to mono blocks: (float32 [samples], sample rate in Hz), of BLOCK_FRAMES at most, the last one shorter or empty.
 
     soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs). Raises ClipError: `empty` (no samples),
-    `decode` (unreadable, or fewer samples than its header promises), `not_finite`, `too_long` (over `max_seconds`).
+    `decode` (unreadable, or fewer samples than its header promises), `not_finite`, `too_long` (over `max_seconds`);
+    OSError, MemoryError and InfrastructureError where the machine is at fault.
     """
     if file.seek(0, io.SEEK_END) == 0:
         raise ClipError("empty", "the file is empty (0 bytes)")
     file.seek(0)
     refuse_cut_file(file)
     frames = 0
-    for block, rate in decode_channels(file):
+    for block, rate in confirmed(decode_channels, file):
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise ClipError("decode", f"a sample rate of {rate} Hz is outside {LOWEST_RATE} to {HIGHEST_RATE}")
         frames += len(block)
@@ -98,21 +101,41 @@ def decode_channels(file: IO[bytes]) -> Iterator[tuple[np.ndarray[Any, np.dtype[
     """
     mp3_length_known = mp3_states_its_length(file)  # before libsndfile opens it: both may share one file position
     descriptor = _descriptor(file)
+    watched = WatchedFile(file)
     try:
-        sound = soundfile.SoundFile(file if descriptor is None else descriptor, closefd=False)
+        sound = _open_with_soundfile(watched, descriptor)
     except (soundfile.LibsndfileError, TypeError, ValueError) as error:
         file.seek(0)
-        yield from _open_with_pyav(file, getattr(error, "error_string", str(error)))
+        yield from _open_with_pyav(watched, getattr(error, "error_string", str(error)))
     else:
         with sound:
             if sound.frames < UNKNOWN_FRAMES and (mp3_length_known or sound.format != "MP3"):
-                yield from _read_soundfile(sound)
+                yield from _read_soundfile(sound, watched)
                 return
         file.seek(0)
-        yield from _open_with_pyav(file, "its length is not stated.")
+        yield from _open_with_pyav(watched, "its length is not stated.")
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _open_with_soundfile(watched: WatchedFile, descriptor: int | None) -> soundfile.SoundFile:
+    """Refused means decoded by PyAV, to samples that may differ in their last bits: no passing trouble may decide that."""
+    try:
+        try:
+            return soundfile.SoundFile(watched if descriptor is None else descriptor, closefd=False)
+        except soundfile.LibsndfileError as error:
+            watched.check()
+            if descriptor is None and error.code in ABOUT_THE_FILE:
+                raise
+        require_memory()
+        if descriptor is None:
+            watched.seek(0)
+        else:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return soundfile.SoundFile(watched if descriptor is None else descriptor, closefd=False)
+    finally:
+        watched.check()
 
 
 def _descriptor(file: IO[bytes]) -> int | None:
@@ -140,7 +163,9 @@ def _descriptor(file: IO[bytes]) -> int | None:
     return descriptor
 
 
-def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
+def _read_soundfile(
+    sound: soundfile.SoundFile, watched: WatchedFile
+) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
     promised = sound.frames
     size = min(BLOCK_FRAMES, promised + 1, MOST_BLOCK_SAMPLES // sound.channels)
     frames = 0
@@ -150,6 +175,8 @@ def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any
             block = sound.read(out=buffer)
         except soundfile.LibsndfileError as error:
             raise ClipError("decode", f"damaged after sample {frames}: {error.error_string}") from None
+        finally:
+            watched.check()
         frames += len(block)
         yield block, sound.samplerate
         if len(block) < size:
@@ -158,18 +185,21 @@ def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[tuple[np.ndarray[Any
         raise ClipError("decode", f"cut short: its header promises {promised} samples, only {frames} could be decoded")
 
 
-def _open_with_pyav(file: IO[bytes], refusal: str) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
+def _open_with_pyav(file: WatchedFile, refusal: str) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
     """Blocks of PYAV_BLOCK_FRAMES and up to one of FFmpeg's frames more, the last one shorter."""
     with contextlib.closing(_pyav_blocks(file, refusal)) as blocks:
         while True:
-            with _PYAV_TURN:
-                block = next(blocks, None)
+            try:
+                with _PYAV_TURN:
+                    block = next(blocks, None)
+            finally:
+                file.check()
             if block is None:
                 return
             yield block
 
 
-def _pyav_blocks(file: IO[bytes], refusal: str) -> Generator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
+def _pyav_blocks(file: WatchedFile, refusal: str) -> Generator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
     """FFmpeg's frames, gathered as they are: to convert each of them alone would cost several times as much."""
     import av
 
@@ -192,14 +222,14 @@ def _pyav_blocks(file: IO[bytes], refusal: str) -> Generator[tuple[np.ndarray[An
             raise
         yield from blocks()
     except av.error.MemoryError:
-        bytearray(MUCH_MEMORY)  # raises MemoryError if the machine is short of it; else it is the header that lies
+        require_memory()  # else it is the header that lies
         raise ClipError("decode", "damaged: its headers ask for more memory than any audio needs") from None
     except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
         found = getattr(error, "strerror", None) or str(error)
         raise ClipError("decode", f"not decodable: soundfile: {refusal} PyAV: {found}") from None
 
 
-def _pyav_frames(file: IO[bytes]) -> Iterator[AudioFrame]:
+def _pyav_frames(file: WatchedFile) -> Iterator[AudioFrame]:
     """The frames of the first audio stream, all of one form. Raises ClipError, and what PyAV raises."""
     import av
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, cast
 
 from audio_tokenizers.base import (
@@ -25,6 +27,12 @@ __all__ = ["Encoder", "Item", "Result"]
 
 DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError"}
 DEVICE_WORDS = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "out of memory", "can't allocate memory")
+MACHINE_ERRNOS = (errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS, errno.ESTALE)
+MACHINE_WORDS = (
+    *("allocate memory", "failed to allocate", "bad_alloc", "bad allocation"),
+    *(os.strerror(number).lower() for number in MACHINE_ERRNOS),
+)
+"""What libraries say, in small letters, whose exceptions have lost their kind on the way."""
 T = TypeVar("T")
 
 Item = Waveform | Utterance
@@ -107,10 +115,14 @@ class Encoder:
 def _sorted(work: Callable[[], T]) -> T:
     try:
         return work()
-    except (ClipError, InfrastructureError, MemoryError, ImportError):
+    except (InfrastructureError, MemoryError, ImportError):
+        raise
+    except ClipError as error:
+        if (trouble := _machine_behind(error)) is not None:
+            raise trouble from error
         raise
     except (Tar2TokensError, OSError) as error:
-        if isinstance(error, OSError) and is_disk_trouble(error):
+        if isinstance(error, OSError) and error.errno is not None and is_disk_trouble(error):
             raise
         # Of a tar it would say that its files are at fault, and the next is tried.
         raise InfrastructureError(f"the backend failed: {type(error).__name__}: {error}") from error
@@ -118,4 +130,24 @@ def _sorted(work: Callable[[], T]) -> T:
         known = {cls.__name__ for cls in type(error).__mro__} & DEVICE_ERRORS
         if known or any(word in str(error) for word in DEVICE_WORDS):
             raise InfrastructureError(f"the device failed: {type(error).__name__}: {error}") from error
+        if (trouble := _machine_behind(error)) is not None:
+            raise trouble from error
         raise ClipError("backend", f"{type(error).__name__}: {error}") from error
+
+
+def _machine_behind(error: BaseException) -> InfrastructureError | None:
+    """The machine's trouble that `error` is the outcome of, as its cause or in its words; None if it is of another kind."""
+    for each in _chain(error):
+        of_the_system = isinstance(each, MemoryError) or (isinstance(each, OSError) and is_disk_trouble(each))
+        if of_the_system or (each is error and any(word in str(each).lower() for word in MACHINE_WORDS)):
+            return InfrastructureError(f"the backend failed: {type(error).__name__}: {error} ({each!r})")
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__

@@ -9,10 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["FileOps", "is_disk_trouble", "write_atomically", "write_if_absent"]
+from audio_tokenizers.errors import InfrastructureError
+
+__all__ = ["FileOps", "is_disk_trouble", "own_files", "write_atomically", "write_if_absent"]
+
+ABOUT_A_FILE = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
 
 TRIES = 3
 """Whoever commits a tar removes the temporary files that it finds, which may be those of a writer that is only late."""
@@ -107,5 +112,14 @@ def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
 
 
 def is_disk_trouble(error: OSError) -> bool:
-    """Whether an OSError speaks of the storage rather than of a missing or wrong file."""
-    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOMEM}
+    """Whether an OSError speaks of the machine, its storage and its limits rather than of a missing or wrong file."""
+    return error.errno not in ABOUT_A_FILE
+
+
+@contextmanager
+def own_files(what: object) -> Iterator[None]:
+    """For files that no tar is to blame for: raises whatever OSError as InfrastructureError that says what it was."""
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(f"{what}: {error}") from error

@@ -41,6 +41,9 @@ LARGEST_EXTENDED_HEADER = 16 << 20
 LARGEST_ZSTD_WINDOW_LOG = 31
 """`zstd --long=31`; a reader that says nothing refuses more than 27."""
 
+NO_MEMORY = ("Error -4 ", "not enough memory")
+"""What zlib and zstd say of it; a zstd tar may ask for 2 GB."""
+
 REGULAR = {b"0", b"\0", b"7"}
 LINKS = {b"1", b"2"}
 WITHOUT_DATA = {b"1", b"2", b"3", b"4", b"5", b"6"}
@@ -199,6 +202,8 @@ class TarStream:
         try:
             data = self._file.read(size)
         except (EOFError, gzip.BadGzipFile, zlib.error, ZstdError) as error:
+            if any(words in str(error) for words in NO_MEMORY):
+                raise MemoryError(f"not enough for the {self._compression} data: {error}") from error
             message = (
                 f"the {self._compression} data is cut or damaged near byte {self._raw.tell():,} of the file "
                 f"(byte {self.offset:,} of the tar inside): {error}"

@@ -8,15 +8,16 @@ a clip of its own.
 from __future__ import annotations
 
 import io
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.scratch import scratch_file, scratch_trouble
 from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars
 from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
 
@@ -176,13 +177,16 @@ class TarReader:
         if group.bytes_in_memory + size <= AUDIO_IN_MEMORY:
             group.bytes_in_memory += size
             return io.BytesIO(self._stream.read(size))
-        file = tempfile.TemporaryFile()  # noqa: SIM115 (whoever takes the clip closes it)
+        file = scratch_file()
         try:
             while piece := self._stream.read(COPY_BYTES):
-                file.write(piece)
-            file.seek(0)
+                with scratch_trouble():
+                    file.write(piece)
+            with scratch_trouble():
+                file.seek(0)
         except BaseException:
-            file.close()
+            with suppress(OSError):  # it tries once more to write what it holds
+                file.close()
             raise
         return file
 

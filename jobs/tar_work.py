@@ -112,6 +112,8 @@ class TarWork:
         """No clip is passed on any more. Changes while `_passing` is held."""
         self._trouble: BaseException | None = None
         self._damage: TarDamage | None = None
+        self._of_the_tar: OSError | None = None
+        """What the tar itself could not be read for, perhaps; any other OSError is the machine's."""
 
     def start(self) -> None:
         """Claim the tar, take its partial over and begin to read.
@@ -123,12 +125,19 @@ class TarWork:
             self._start(retry_errors=self.options.retry_errors)
 
     def _start(self, *, retry_errors: bool) -> None:
-        identity = self._identity = InputIdentity.opened(self._tar)
+        identity = self._identity = self._look()
         spec = self._spec
         ledger = self._ledger = self._take(self._paths, identity, spec.fingerprint, spec.fields, retry_errors=retry_errors)
         self._reader = None
         self._reading = threading.Thread(target=self._read, args=(ledger,), name=f"reader of {self._tar}", daemon=True)
         self._reading.start()
+
+    def _look(self) -> InputIdentity:
+        try:
+            return InputIdentity.opened(self._tar)
+        except OSError as error:
+            self._of_the_tar = error
+            raise
 
     def _read(self, ledger: Ledger) -> None:
         """What the reading thread does."""
@@ -179,6 +188,7 @@ class TarWork:
             self._damage = trouble
         else:
             self._trouble = trouble
+            self._of_the_tar = trouble if isinstance(trouble, OSError) else None
         self.read_to_end = True
 
     def advance(self, *, leads: bool = True) -> TarResult | None:
@@ -242,7 +252,7 @@ class TarWork:
         """
         assert self._identity is not None, "an attempt begins with `start`"
         try:
-            now = InputIdentity.opened(self._tar)
+            now = self._look()
         except FileNotFoundError:
             return
         if self._identity.written_to(now):
@@ -302,7 +312,7 @@ class TarWork:
                 _leave(ledger)
         if isinstance(error, MemoryError):
             raise InfrastructureError(f"{self._tar}: out of memory; the partial stays good") from error
-        if isinstance(error, OSError) and ledger is not None and is_disk_trouble(error):
+        if isinstance(error, OSError) and (error is not self._of_the_tar or is_disk_trouble(error)):
             raise InfrastructureError(f"{self._tar}: {error}; the partial stays good") from error
 
     def _write(self, pending: Pending) -> Record:

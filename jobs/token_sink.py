@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import IO
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from audio_tokenizers.base import Codes
 from jobs.records import codes_to_json
+from jobs.scratch import scratch_file, scratch_trouble
 
 __all__ = ["TokenSink"]
 
@@ -49,12 +50,14 @@ class TokenSink:
 
     def _spill(self) -> None:
         if not self._files:
-            self._files = [tempfile.TemporaryFile() for _ in range(self._codebooks)]  # noqa: SIM115 (close() ends them)
-        for codes in self._arrays:
-            for file, row in zip(self._files, codes, strict=True):
-                if file.tell() and row.size:
-                    file.write(b",")
-                file.write(codes_to_json(row)[1:-1])
+            for _ in range(self._codebooks):
+                self._files.append(scratch_file())
+        with scratch_trouble():
+            for codes in self._arrays:
+                for file, row in zip(self._files, codes, strict=True):
+                    if file.tell() and row.size:
+                        file.write(b",")
+                    file.write(codes_to_json(row)[1:-1])
         self._arrays.clear()
         self._held = self.bytes_in_memory = 0
 
@@ -66,7 +69,8 @@ class TokenSink:
         self._spill()
         for k, file in enumerate(self._files):
             yield b"],[" if k else b"[["
-            file.seek(0)
+            with scratch_trouble():
+                file.seek(0)
             while piece := file.read(COPY_BYTES):
                 yield piece
         yield b"]]"
@@ -74,6 +78,7 @@ class TokenSink:
     def close(self) -> None:
         """Drop everything."""
         for file in self._files:
-            file.close()
+            with suppress(OSError):  # it tries once more to write what it holds
+                file.close()
         self._files = []
         self._arrays = []

@@ -16,7 +16,7 @@ from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageEr
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
 from jobs.conveyor import Feeding
-from jobs.fileops import FileOps
+from jobs.fileops import FileOps, own_files
 from jobs.ledger import Ledger
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, TarTask
@@ -188,10 +188,11 @@ class _Worker:
         """The tar's work, begun; None if there is nothing to do."""
         task = one.task
         paths = TarPaths(self._output_dir, task.name)
-        if self._wishes.force:
-            Ledger.erase(paths, FileOps())
         retry_errors = self._wishes.retry_errors or task.retry_errors
-        done = nothing_to_do(paths, Path(task.tar), retry_errors=retry_errors)
+        with own_files(task.name):
+            if self._wishes.force:
+                Ledger.erase(paths, FileOps())
+            done = nothing_to_do(paths, Path(task.tar), retry_errors=retry_errors)
         if done is not None:
             one.attempt.outcome = "committed"
             log.info("%s: %s", task.name, done)
@@ -249,7 +250,8 @@ class _Worker:
 
     def _lose(self, one: _Open, error: ClaimLostError) -> None:
         """Another worker has the tar; or has committed it, which is as good."""
-        done = nothing_to_do(TarPaths(self._output_dir, one.task.name), Path(one.task.tar), retry_errors=False)
+        with own_files(one.task.name):
+            done = nothing_to_do(TarPaths(self._output_dir, one.task.name), Path(one.task.tar), retry_errors=False)
         if done is None:
             one.attempt.outcome, one.attempt.problem = "left_alone", str(error)
             log.warning("%s", error)
@@ -283,7 +285,7 @@ class _Worker:
     def _load(self) -> Backend:
         hashes = ModelHashes(self._output_dir)
         try:
-            with hashes.in_use():
+            with hashes.in_use(), own_files("the backend's files"):
                 return load_backend(self._spec, self._device)
         except UsageError as error:  # what is wrong with the backend here is wrong for every tar
             raise InfrastructureError(str(error)) from error

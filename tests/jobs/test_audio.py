@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -578,7 +579,7 @@ def test_headers_that_claim_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(av, "open", starved)
     assert refused(b"no audio" * 10)[0] == "decode"
-    monkeypatch.setattr(audio, "MUCH_MEMORY", 1 << 60)
+    monkeypatch.setattr("jobs.refusals.MUCH_MEMORY", 1 << 60)
     with pytest.raises(MemoryError):
         decoded(b"no audio" * 10)
 
@@ -627,3 +628,23 @@ def test_an_mp3_that_cannot_be_copied(call: str, monkeypatch: pytest.MonkeyPatch
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     file.close()  # while the traceback keeps what the functions had in hand
     assert caught.traceback
+
+
+@pytest.mark.parametrize("code", [2, 17])
+def test_trouble_that_passes_chooses_no_other_decoder(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system error, or memory that was short for a moment: libsndfile is asked again, and PyAV never is."""
+    wave = noise(2000)
+    opened: list[object] = []
+    begin = soundfile.SoundFile.__init__
+
+    def short_of_memory(sound: soundfile.SoundFile, *args: Any, **settings: Any) -> None:
+        opened.append(sound)
+        if len(opened) == 1:
+            raise soundfile.LibsndfileError(code)
+        begin(sound, *args, **settings)
+
+    data = audio_file(wave, subtype="FLOAT")
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", short_of_memory)
+    monkeypatch.setattr(audio, "_open_with_pyav", None)
+    assert np.array_equal(decoded(data)[0], wave)
+    assert len(opened) == 2

@@ -51,6 +51,12 @@ class Failing(Envelope):
         raise self._error
 
 
+def following(error: Exception, cause: Exception) -> Exception:
+    """As `raise error from cause` leaves it."""
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -60,6 +66,13 @@ class Failing(Envelope):
         (MemoryError(), MemoryError),
         (ConnectionResetError("gone"), InfrastructureError),
         (ModelFilesError("no such file"), InfrastructureError),
+        (RuntimeError("std::bad_alloc"), InfrastructureError),
+        (RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer"), InfrastructureError),
+        (RuntimeError("[Errno 24] Too many open files: 'kernel.so'"), InfrastructureError),
+        (following(ValueError("cannot encode this"), MemoryError()), InfrastructureError),
+        (following(ValueError("cannot encode this"), OSError(errno.EMFILE, "Too many")), InfrastructureError),
+        (following(ClipError("backend", "cannot encode this"), MemoryError()), InfrastructureError),
+        (following(ValueError("odd shape"), FileNotFoundError(errno.ENOENT, "no cache")), ClipError),
         (ClipError("too_short", "3 samples"), ClipError),
     ],
 )

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,30 @@ def read_all(path: Path) -> tuple[list[tuple[Member, bytes]], TarDamage | None]:
     finally:
         stream.close()
     return found, None
+
+
+@pytest.mark.parametrize(
+    ("compress", "owner", "trouble"),
+    [
+        (gzip.compress, gzip.GzipFile, zlib.error("Error -4 while decompressing data")),
+        (
+            zstd.compress,
+            tar_format.ZstdFile,
+            zstd.ZstdError("Unable to decompress Zstandard data: Allocation error : not enough memory"),
+        ),
+    ],
+)
+def test_a_machine_without_memory_damages_no_tar(
+    compress: Callable[[bytes], bytes], owner: type, trouble: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So do the libraries say that they got none; a zstd tar may ask for 2 GB, which another machine has."""
+
+    def fail(*_arguments: object) -> bytes:
+        raise trouble
+
+    monkeypatch.setattr(owner, "read", fail)
+    with pytest.raises(MemoryError, match="not enough for the"):
+        read_bytes(compress(tar_bytes(THREE)), tmp_path)
 
 
 def read_bytes(data: bytes, tmp_path: Path) -> tuple[list[tuple[Member, bytes]], TarDamage | None]:

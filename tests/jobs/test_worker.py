@@ -126,6 +126,21 @@ def test_a_try_at_a_tar_that_is_written_to_has_gained_nothing(tmp_path: Path, mo
     assert "written to while it was read" in attempt.problem
 
 
+@pytest.mark.parametrize("place", ["load_backend", "Ledger.erase", "nothing_to_do", "Ledger.take"])
+def test_a_full_machine_blames_no_tar(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether weights are loaded, old files removed or the tar claimed: it ends the worker as trouble with the machine."""
+
+    def refuse(*_args: Any, **_settings: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(f"jobs.worker.{place}", refuse)
+    tar, reports = small_tar(tmp_path / "in" / "a.tar"), ProgressFile(None)
+    wishes = Wishes(force=True)
+    with pytest.raises(InfrastructureError, match="Too many open files"):
+        run_tars([as_task(tar)], mulaw_spec(), tmp_path, device="cpu", stop=StopFlag(), reports=reports, wishes=wishes)
+    assert [attempt.outcome for attempt in reports.progress.tries] == ["machine"]
+
+
 def test_a_bad_tar_does_not_stop_the_next(tmp_path: Path) -> None:
     """Missing, empty and cut tars are named as problems, once each, and the good ones are committed."""
     good = [small_tar(tmp_path / f"good{n}.tar") for n in range(2)]

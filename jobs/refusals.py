@@ -1,0 +1,112 @@
+"""Before a clip is refused, the machine has to show that it is not at fault: a record of bad data stays for good.
+
+A decoder that gets no memory, or a read error, says that the file is damaged, as libsndfile does in a dozen ways, or says
+nothing and decodes what it has. So read errors are noted where they happen, and a refusal counts if the file can be read
+through, memory can be had, and the decoder refuses the file again, at the same place and in the same words.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import IO, TypeVar, cast
+
+import numpy as np
+
+from audio_tokenizers.errors import ClipError, InfrastructureError
+
+__all__ = ["WatchedFile", "confirmed", "require_memory"]
+
+MUCH_MEMORY = 256 << 20
+"""Bytes, more than any decoder needs for audio."""
+READ_BYTES = 1 << 20
+T = TypeVar("T")
+
+
+class WatchedFile:
+    """A clip's bytes for a decoder in C, which drops exceptions: where reading raises one the file seems to end.
+
+    `check` raises it after all.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = cast("io.BufferedRandom", file)
+        self._trouble: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise what reading has raised, if it has."""
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _noting(self, instead: T, call: Callable[..., T], *arguments: object) -> T:
+        try:
+            return call(*arguments)
+        except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno in (None, errno.EINVAL):
+                raise  # a place that no file has: the decoder's idea, after damage
+            self._trouble = error
+            return instead
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any file."""
+        return self._noting(b"", self._file.read, size)
+
+    def readinto(self, buffer: bytearray) -> int:
+        """As of any file."""
+        return self._noting(0, self._file.readinto, buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of any file."""
+        return self._noting(0, self._file.seek, offset, whence)
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._noting(0, self._file.tell)
+
+
+def require_memory() -> None:
+    """Raise MemoryError if the machine is short of it. None is touched: it would count."""
+    np.empty(MUCH_MEMORY, np.uint8)
+
+
+def confirmed(decode: Callable[[IO[bytes]], Iterator[T]], file: IO[bytes]) -> Iterator[T]:
+    """What `decode(file)` yields. A ClipError in which it ends is raised if a second reading ends in the same one.
+
+    Raises OSError, MemoryError and, where the second reading ends differently, InfrastructureError.
+    """
+    blocks = 0
+    try:
+        with closing(decode(file)) as decoded:  # type: ignore[type-var]
+            for block in decoded:
+                blocks += 1
+                yield block
+        return
+    except ClipError as error:
+        first = ClipError(error.kind, str(error))
+    require_memory()
+    file.seek(0)
+    while file.read(READ_BYTES):
+        pass
+    file.seek(0)
+    second = _refusal(decode(file), blocks)
+    if second is None or (second.kind, str(second)) != (first.kind, str(first)):
+        ending = "went well" if second is None else f"ended otherwise ({second})"
+        raise InfrastructureError(
+            f"a clip could not be decoded ({first}), but a second try {ending}: memory or disk fail here"
+        )
+    raise first
+
+
+def _refusal(decoded: Iterator[object], blocks: int) -> ClipError | None:
+    """In what a reading ends after so many blocks."""
+    found = 0
+    try:
+        for _ in decoded:
+            found += 1
+            if found > blocks:
+                return None
+    except ClipError as error:
+        return error if found == blocks else ClipError(error.kind, f"after {found} blocks: {error}")
+    return None
