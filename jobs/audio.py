@@ -7,6 +7,7 @@ Resampling in blocks gives the same samples, bit for bit, as in one piece (soxr;
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import threading
@@ -156,6 +157,7 @@ def _descriptor(file: IO[bytes]) -> int | None:
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as copy, file.getbuffer() as view:
             copy.write(view)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NOATIME)  # or each of hundreds of reads would note its time
     except BaseException:
         os.close(descriptor)
         raise

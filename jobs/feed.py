@@ -100,7 +100,8 @@ class Feed(Generic[Item]):
         """The decoders have done with a clip that was announced."""
         with self._lock:
             self._undecoded -= 1
-            self._turn.notify()
+            if self._undecoded <= self._most_undecoded // 2:  # a reader reads several clips each time that it wakes up
+                self._turn.notify()
             if self._undecoded == 0:
                 self._work.notify()
 

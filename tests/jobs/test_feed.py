@@ -33,7 +33,12 @@ class Clock:
 
 
 def a_feed(
-    *, most_bytes: int = 100, batching: Batching = Batching.SINGLE, max_batch: int = 1, clock: Clock | None = None
+    *,
+    most_bytes: int = 100,
+    batching: Batching = Batching.SINGLE,
+    max_batch: int = 1,
+    most_undecoded: int = 2,
+    clock: Clock | None = None,
 ) -> Feed[Piece]:
     lanes = batching is Batching.LANES
     batcher: Batcher[Piece] = Batcher(
@@ -48,7 +53,7 @@ def a_feed(
         batcher,
         most_bytes=most_bytes,
         most_items=None if lanes else 4 * max_batch,
-        most_undecoded=2,
+        most_undecoded=most_undecoded,
         max_batch=max_batch,
         clock=clock or Clock(),
     )
@@ -222,6 +227,19 @@ def test_clips_in_the_decoders_hands_are_bounded() -> None:
     until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
     feed.decoded()
     assert second.join() is True
+
+
+def test_a_reader_that_waits_is_left_asleep_until_several_clips_may_be_read() -> None:
+    """Where threads share a core, a reader that wakes up for each clip takes time from those that decode."""
+    feed = a_feed(most_undecoded=4)
+    for _ in range(4):
+        assert feed.announce(Share())
+    reader = Waiter(lambda: [feed.announce(Share()), feed.announce(Share())])
+    until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+    feed.decoded()
+    assert feed._turn._waiters  # type: ignore[attr-defined]
+    feed.decoded()
+    assert reader.join() == [True, True]
 
 
 def test_closing_sends_everybody_away() -> None:
