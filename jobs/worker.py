@@ -17,6 +17,7 @@ from audio_tokenizers.registry import get_factory
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
+from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, TarTask
 from jobs.records import ErrorRecord, Manifest, Record
@@ -92,8 +93,20 @@ def run_tars(
             paths = TarPaths(output_dir, task.name)
             if not (stop() or paths.committed.exists() or paths.claim.exists()):
                 worker.work_on([task])
+    if stop.shortage:
+        _tell_of_shortage(tasks, stop.shortage, reports)
+        log.warning("%s: what is done is flushed, and the worker yields; %s", stop.shortage, LESS_MEMORY)
     reports.progress.finished = True
     reports.publish(now=True)
+
+
+def _tell_of_shortage(tasks: Sequence[TarTask], shortage: str, reports: ProgressFile) -> None:
+    """Also of a worker that had no tar in hand then somebody learns why it took no other one."""
+    tries = reports.progress.tries
+    if not any(attempt.short_of_memory for attempt in tries):
+        tried = {attempt.name for attempt in tries}
+        untried = [Try(task.name, "yielded", problem=shortage, short_of_memory=True) for task in tasks]
+        tries.extend([one for one in untried if one.name not in tried][:1])
 
 
 @dataclass(slots=True)
@@ -223,6 +236,8 @@ class _Worker:
                 result = None
             if result is not None:
                 attempt.outcome, attempt.problem = result.outcome, self._tell(task, result) or ""
+                if result.outcome == "yielded" and self._stop.shortage:
+                    attempt.short_of_memory, attempt.problem = True, self._stop.shortage
         except InfrastructureError as error:
             self._tell_of_machine(attempt, str(error))
             raise
