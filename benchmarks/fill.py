@@ -242,7 +242,7 @@ class _Worker:
         self._decoding.popleft()
         if not self._decoding or self._decoding[0].clip is not portion.clip:
             self._announced.remove(portion.clip)
-            self._feed.decoded()
+            self._feed.decoded(portion.share)
         self._decoded_at = self.now + self._decode_seconds() if self._decoding else None
         return True
 

@@ -17,6 +17,7 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.yaml_words import describe_yaml_error
 from jobs.commands import number_or_auto, parse_buffer_memory
 from jobs.devices import choose_device
+from jobs.memory_guard import parse_memory_guard
 
 __all__ = [
     "Launch",
@@ -77,6 +78,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     decode_threads: Count | Literal["auto"] | None = None
     buffer_memory: str | int | None = None
     """As `1G`, or in bytes."""
+    memory_guard: str | int | None = None
+    """As `0.9`."""
     max_running: Count | None = None
     setup: tuple[str, ...] = ()
     """Shell lines before the tasks, such as `module load cuda`."""
@@ -109,6 +112,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Of each worker; `auto` is one per core that it may use."""
     buffer_memory: int | None = None
     """Bytes of decoded audio, and of what it became, that each worker may hold; None leaves it to the worker."""
+    memory_guard: float | None = None
+    """Share of its memory at which a worker yields, 0 for never; None leaves it to the worker."""
     setup: tuple[str, ...] = ()
     slurm: dict[str, str | int | float | bool] = {}
     allow_missing_end: bool = False
@@ -220,6 +225,8 @@ def _check_words(site: Site) -> None:
         parse_gpus(site.gpus_per_node)
     if site.buffer_memory is not None:
         parse_buffer_memory(site.buffer_memory)
+    if site.memory_guard is not None:
+        parse_memory_guard(site.memory_guard)
 
 
 def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -288,6 +295,7 @@ def make_launch(
         mem_per_gpu=site.mem_per_gpu,
         decode_threads=site.decode_threads or "auto",
         buffer_memory=None if site.buffer_memory is None else parse_buffer_memory(site.buffer_memory),
+        memory_guard=None if site.memory_guard is None else parse_memory_guard(site.memory_guard),
         setup=site.setup,
         slurm=site.slurm,
         allow_missing_end=allow_missing_end,

@@ -50,6 +50,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of each worker; `auto` is one per core that it may use."""
     buffer_memory: int | None = None
     """Bytes that each worker may hold; None leaves it to the worker."""
+    memory_guard: float | None = None
+    """Share of its memory at which a worker yields, 0 for never; None leaves it to the worker."""
     alive: dict[int, tuple[int, ...]] = {}
     """Submission -> slots of the tasks that may have been alive when this plan was made. Claims of earlier tasks that are
     not among them are void.
@@ -147,6 +149,7 @@ def make_plan(
     allow_missing_end: bool = False,
     decode_threads: int | Literal["auto"] = "auto",
     buffer_memory: int | None = None,
+    memory_guard: float | None = None,
     alive: Mapping[int, Collection[int]] | None = None,
 ) -> Plan:
     """The plan for one submission."""
@@ -161,5 +164,6 @@ def make_plan(
         allow_missing_end=allow_missing_end,
         decode_threads=decode_threads,
         buffer_memory=buffer_memory,
+        memory_guard=memory_guard,
         alive={number: tuple(sorted(slots)) for number, slots in (alive or {}).items()},
     )

@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from jobs.memory_guard import LESS_MEMORY
 from jobs.reporting import Try
 
 __all__ = ["Decision", "Evidence", "NodeTry", "TarFact", "decide"]
@@ -36,6 +37,8 @@ SAME_TROUBLE_TARS = 3
 """Different tars that met trouble with machines, and no progress anywhere, until the loop stops."""
 HOLD_TARS = 10
 """The same while other tasks still run: they may be older than the trouble, so it takes more of it."""
+SHORT_ROUNDS = 2
+"""The same where workers yielded because their memory was short: the second one took clip after clip, and in vain."""
 IDLE_ROUNDS = 3
 """Rounds of submissions in a row that changed nothing, whatever the reason, until the loop stops."""
 
@@ -82,7 +85,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the tars that need a task, in the list's order."""
     crash_clips: dict[str, tuple[int, ...]] = {}
     one_at_a_time: tuple[str, ...] = ()
-    """Tars in which a worker has died: the next is to show at which clip."""
+    """Tars in which a worker has died: the next is to show at which clip. And those that need the least memory."""
+    short_of_memory: tuple[str, ...] = ()
+    """Tars at which workers yielded without a new line, for their memory: the others come first."""
     quarantine: dict[str, str] = {}
     """Name -> reason."""
     exclude: dict[str, str] = {}
@@ -108,15 +113,29 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> Decision:
         outcome = "quarantined" if any(not tar.done for tar in tars) else "finished"
     wanted = set(submit)
     deadly = {each.attempt.name for one in evidence for each in one.tries if each.attempt.outcome == "died"}
+    short = _short_of_memory(evidence)
     return Decision(
         outcome=outcome,
         submit=submit,
-        one_at_a_time=tuple(name for name in submit if name in deadly),
+        one_at_a_time=tuple(name for name in submit if name in deadly or name in short),
+        short_of_memory=tuple(name for name in submit if name in short),
         crash_clips={name: clips for name, clips in tally.crash_clips.items() if name in wanted},
         quarantine=quarantine,
         exclude=nodes.excluded,
         diagnosis=diagnosis,
     )
+
+
+def _short_of_memory(evidence: Sequence[Evidence]) -> set[str]:
+    """Tars that have not come on since a worker yielded at them for its memory."""
+    found: set[str] = set()
+    for one in evidence:
+        for each in one.tries:
+            if each.attempt.gained:
+                found.discard(each.attempt.name)
+            elif each.attempt.short_of_memory:
+                found.add(each.attempt.name)
+    return found
 
 
 def _is_good(attempt: Try) -> bool:
@@ -337,6 +356,10 @@ def _no_change(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, ta
             idle = []
         elif one.ended:
             idle.append(one)
+    short = {one.round or one.submission: each for one in idle for each in one.tries if each.attempt.short_of_memory}
+    if len(short) >= (HOLD_TARS if taken else SHORT_ROUNDS):
+        latest = next(reversed(short.values()))
+        return f"{len(short)} rounds in a row brought no new line on {latest.node}: {latest.attempt.problem}; {LESS_MEMORY}"
     silent = sum(one.silent for one in idle if not one.tries)
     if silent >= (HOLD_TARS if taken else SAME_TROUBLE_TARS):
         return f"{silent} tasks ended before they came to their work, and nothing has gone well since"

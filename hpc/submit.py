@@ -73,6 +73,9 @@ def submit(
     buffer_memory: Annotated[
         str | None, typer.Option(help="memory of a worker for audio decoded ahead, such as 500M; default 1G")
     ] = None,
+    memory_guard: Annotated[
+        str | None, typer.Option(help="share of its memory at which a worker flushes and yields; default 0.9, 0 is off")
+    ] = None,
     setup: Annotated[list[str] | None, typer.Option(help="Slurm: a shell line before the tasks: 'module load cuda'")] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="a further sbatch option, key=value")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -115,6 +118,7 @@ def submit(
         mem_per_gpu=mem_per_gpu,
         decode_threads=None if decode_threads is None else number_or_auto("--decode-threads", decode_threads),
         buffer_memory=buffer_memory,
+        memory_guard=memory_guard,
         max_running=max_running,
         setup=tuple(setup or ()),
         slurm=parse_slurm_settings(slurm or ()),

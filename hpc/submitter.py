@@ -100,7 +100,12 @@ class Submitter:
         retry = {tar.name for tar in states if tar.state == "committed"}
         rate = bytes_per_second(states)
         slots: Sequence[Slot] = self.plan_slots(
-            [as_task_of(tar, decision, retry) for tar in listed if tar.name in wanted], rate
+            [
+                as_task_of(tar, decision, retry)
+                for tar in sorted(listed, key=lambda tar: tar.name in decision.short_of_memory)
+                if tar.name in wanted
+            ],
+            rate,
         )
         if self._launch.cluster == "slurm":
             slots = probes(slots, self._launch.tars_per_gpu, rate, max_array * self._processes)
@@ -231,6 +236,7 @@ class Submitter:
             allow_missing_end=self._launch.allow_missing_end,
             decode_threads=self._launch.decode_threads,
             buffer_memory=self._launch.buffer_memory,
+            memory_guard=self._launch.memory_guard,
             alive=alive,
         )
 

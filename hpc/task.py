@@ -31,6 +31,7 @@ from jobs.commands import setup_logging
 from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
 from jobs.lines import count_lines
+from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
 from jobs.outputs import TarPaths, TarTask
 from jobs.plain_text import warn
 from jobs.reporting import UNENDED, Progress, ProgressFile, Try, read_progress, write_progress
@@ -260,7 +261,9 @@ def _work(
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(place.threads)
 
-    stop = StopFlag(stop_time(place, plan))
+    workers = plan.processes if place.shared else elements
+    guard = DEFAULT_GUARD if plan.memory_guard is None else plan.memory_guard
+    stop = StopFlag(stop_time(place, plan), shortage=MemoryGuard(guard, workers))
     with stop.on_signals():
         if asked():
             stop.signal = signal.SIGTERM

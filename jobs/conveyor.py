@@ -38,7 +38,7 @@ BATCHES_AHEAD, ITEMS_AHEAD = 4, 16
 LANE_BATCHES_IN_FLIGHT = 2
 """So that the device has the next call at hand when it ends one. Other backends compute within `begin`."""
 CLIPS_READ_AHEAD = 12
-"""Beside two per decode thread; each has up to 8 MB in memory."""
+"""Beside two per decode thread; their bytes count too."""
 CALLS_PER_STEP = 64
 """Then lines are written and a stop is seen, however fast the calls come."""
 DEFAULT_BUFFER_BYTES = 1_000_000_000
@@ -98,7 +98,7 @@ class Conveyor:
         One that is finished already passes through: it takes memory too. The conveyor closes its audio.
         """
         pending.turn = next(self._turns)
-        if self._feed.announce(pending.share):
+        if self._feed.announce(pending.share, pending.size, pending.undecoded_size):
             self._clips.put(pending)
         elif pending.clip.audio is not None:
             pending.clip.audio.close()
@@ -156,13 +156,14 @@ class Conveyor:
 
     def _decode(self) -> None:
         while (pending := self._clips.get()) is not None:
+            undecoded = pending.undecoded_size
             try:
                 with pending.clip.audio or nullcontext():
-                    if self._feed.reserve(pending.share, pending.size):
+                    if self._feed.wants(pending.share):
                         self._decode_one(pending)
             except BaseException as error:  # noqa: BLE001 (it is raised again where the clip's line would be written)
                 self.call(partial(_note, pending, error))
-            self._feed.decoded()
+            self._feed.decoded(pending.share, undecoded)
 
     def _decode_one(self, pending: Pending) -> None:
         if pending.finished:

@@ -1,8 +1,8 @@
 """Decoded audio on its way to the device, bounded in bytes: decoders put items in, the device takes batches out.
 
-Everything that a clip holds in memory counts: what is known of it, audio that waits, and what that became until its line is
-written. Whoever would exceed the bound waits, except for the clip whose line is due next: all others wait for it, so it must
-get through.
+Everything that a clip holds in memory counts: what is known of it, its file until it is decoded, audio that waits, and what
+that became until its line is written. Whoever would exceed the bound waits, except for the clip whose line is due next: all
+others wait for it, so it must get through.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Feed(Generic[Item]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """At most `most_items` wait, and an idle device takes what there is. None: where a call costs the same however full
-        it is, calls fill up as far as the memory allows. At most `most_undecoded` clips are in the decoders' hands.
+        it is, calls fill up as far as the memory allows. At most `most_undecoded` clips are in the decoders' hands, with
+        half of the memory at most: the rest is for what they make of them.
         """
         self._batcher = batcher
         self._most_bytes = most_bytes
@@ -81,39 +82,63 @@ class Feed(Generic[Item]):
         self._blocked = 0
         self._in_hand = 0
         self._undecoded = 0
+        self._undecoded_bytes = 0
         self._expects_more = True
         self._closed = False
         self.time = DeviceSeconds()
         """The device's, up to the last batch that it took. Only its thread adds to it."""
 
-    def announce(self, share: Share) -> bool:
-        """Wait until the decoders may have another clip. False: it was dropped, and they may not."""
+    def announce(self, share: Share, size: int = 0, undecoded: int = 0) -> bool:
+        """Wait until the decoders may have another clip, which holds `size` bytes until it is written, and `undecoded` more
+        until it is decoded. False: it was dropped, and they may not.
+        """
         with self._lock:
-            while self._undecoded >= self._most_undecoded and not (self._closed or share.dropped):
-                self._turn.wait()
-            if self._closed or share.dropped:
-                return False
-            self._undecoded += 1
-        return True
+            while not (self._closed or share.dropped):
+                if self._undecoded >= self._most_undecoded or not self._may_wait(share, undecoded):
+                    self._turn.wait()
+                elif share.due or self._held == 0 or self._held + size + undecoded <= self._most_bytes:
+                    self._undecoded += 1
+                    self._undecoded_bytes += undecoded
+                    self._hold(share, size + undecoded)
+                    return True
+                else:
+                    self._wait_for_room()
+        return False
 
-    def decoded(self) -> None:
-        """The decoders have done with a clip that was announced."""
+    def _may_wait(self, share: Share, undecoded: int) -> bool:
+        half = self._undecoded_bytes + undecoded <= self._most_bytes // 2
+        return half or share.due or self._undecoded == 0
+
+    def _wait_for_room(self) -> None:
+        self._blocked += 1
+        self._work.notify()  # calls that are not full go now, or nobody would ever move
+        self._room.wait()
+        self._blocked -= 1
+
+    def wants(self, share: Share) -> bool:
+        """Whether the clip was not dropped."""
+        with self._lock:
+            return not (self._closed or share.dropped)
+
+    def decoded(self, share: Share, undecoded: int = 0) -> None:
+        """The decoders have done with a clip that was announced, and its file is gone."""
         with self._lock:
             self._undecoded -= 1
+            self._undecoded_bytes -= undecoded
+            if not share.dropped:
+                self._hold(share, -undecoded)
             if self._undecoded <= self._most_undecoded // 2:  # a reader reads several clips each time that it wakes up
-                self._turn.notify()
+                self._turn.notify_all()
             if self._undecoded == 0:
                 self._work.notify()
+            if undecoded and self._blocked:
+                self._room.notify_all()
 
     def reserve(self, share: Share, size: int) -> bool:
         """Wait until the clip may hold `size` bytes more. False: it was dropped, and nothing is reserved."""
         with self._lock:
-            if not self._admits(share, size):
-                self._blocked += 1
-                self._work.notify()  # calls that are not full go now, or nobody would ever move
-                while not (self._closed or share.dropped or self._admits(share, size)):
-                    self._room.wait()
-                self._blocked -= 1
+            while not (self._closed or share.dropped or self._admits(share, size)):
+                self._wait_for_room()
             if self._closed or share.dropped:
                 return False
             self._hold(share, size)
@@ -196,6 +221,7 @@ class Feed(Generic[Item]):
         """The clip's line is the next one to be written."""
         with self._lock:
             share.due = True
+            self._turn.notify_all()
             if self._blocked:
                 self._room.notify_all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +19,8 @@ __all__ = ["Pending", "Portion"]
 
 CLIP_BYTES = 2000
 """What a clip without sidecars takes, in objects of Python, measured."""
-SIDECAR_FACTOR = 5
-"""Memory of what a sidecar says, beside its bytes: dictionaries and strings, measured."""
+AUDIO_FACTOR = 2
+"""Of what a tar has of a clip: a decoder may need a copy of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +56,13 @@ class Pending:
     @property
     def size(self) -> int:
         """Bytes that it takes until it is written, beside its audio and what becomes of it."""
-        return CLIP_BYTES + SIDECAR_FACTOR * self.clip.annotations.size + len(self.kept_line or b"")
+        return CLIP_BYTES + self.clip.annotations.size + len(self.kept_line or b"")
+
+    @property
+    def undecoded_size(self) -> int:
+        """Bytes that its audio takes until it is decoded. A large one lies in a file."""
+        audio = self.clip.audio
+        return AUDIO_FACTOR * audio.getbuffer().nbytes if isinstance(audio, io.BytesIO) and not audio.closed else 0
 
     @property
     def finished(self) -> bool:

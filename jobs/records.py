@@ -75,7 +75,7 @@ class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
 
     text: str | None = None
     language: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Any] | msgspec.Raw | None = None
 
 
 class _CommonLine(msgspec.Struct, frozen=True):
@@ -189,14 +189,19 @@ def encode_record(record: Record) -> bytes:
     return b"".join(line_parts(record, ((key, (bytes(value),)) for key, value in record.values.items())))
 
 
-def line_parts(record: TokenRecord, values: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
-    """The line in pieces, with the JSON of `values` by key, itself in pieces, in place of `record.values`."""
+def line_parts(
+    record: TokenRecord, values: Iterable[tuple[str, Iterable[bytes]]], metadata_json: bytes | None = None
+) -> Iterator[bytes]:
+    """The line in pieces, with the JSON of `values` by key, itself in pieces, in place of `record.values`, and
+    `metadata_json` in place of `record.metadata` where it is given.
+    """
     head = _Head(record.tar_file, record.audio_file, record.num_samples, record.sample_rate)
     yield _encoder.encode(head)[:-1]
     for key, pieces in values:
         yield b"," + _encoder.encode(key) + b":"
         yield from pieces
-    tail = _encoder.encode(_Tail(record.text, record.language, record.metadata))
+    metadata = record.metadata if metadata_json is None else msgspec.Raw(metadata_json)
+    tail = _encoder.encode(_Tail(record.text, record.language, metadata))
     yield b"}" if tail == b"{}" else b"," + tail[1:]
 
 

@@ -69,6 +69,8 @@ class Try(msgspec.Struct):
     """No clip of it was read before the one before it had its line: a death says which clip it was."""
     several: bool = False
     """The worker died with several clips in hand: nobody knows which of them it was, if it was one of them."""
+    short_of_memory: bool = False
+    """It yielded because there was too little memory: `problem` says how little."""
 
 
 class DeviceSeconds(msgspec.Struct, frozen=True):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-__all__ = ["LARGEST_SIDECAR", "SIDECAR_EXTENSIONS", "Annotations", "read_sidecars"]
+__all__ = ["LARGEST_SIDECAR", "SIDECAR_EXTENSIONS", "Annotations", "read_sidecars", "too_large"]
 
 SIDECAR_EXTENSIONS = ("json", "txt", "lab")  # in the order in which they may give the text
 
 LARGEST_SIDECAR = 16 << 20
+"""Of one, and of all in a group of members with one key."""
 DEEPEST_JSON = 100
 """Far below where a JSON library of any language gives up, at whatever depth of calls it stands."""
 FAULTS_KEY = "sidecar_errors"
@@ -23,10 +26,24 @@ class Annotations:
 
     text: str | None = None
     language: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata_json: bytes | None = None
+    """As it stands in the line. As objects of Python it may take 24 times as much memory (`[{},{},...]`)."""
     faults: int = field(default=0)
-    size: int = field(default=0, compare=False)
-    """Bytes of the sidecars."""
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """The metadata, decoded anew at each call."""
+        return None if self.metadata_json is None else msgspec.json.decode(self.metadata_json, type=dict[str, Any])
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that they take."""
+        return sum(sys.getsizeof(one) for one in (self.text, self.language, self.metadata_json) if one is not None)
+
+
+def too_large() -> str:
+    """Why a sidecar is not read, in words."""
+    return f"larger than {LARGEST_SIDECAR:,} bytes"
 
 
 def decode_text(data: bytes) -> str:
@@ -37,8 +54,8 @@ def decode_text(data: bytes) -> str:
         return data.decode("gb18030")
 
 
-def read_sidecars(files: dict[str, tuple[str, bytes]]) -> Annotations:
-    """Merge sidecars, given as extension -> (member name, content).
+def read_sidecars(files: Mapping[str, tuple[str, bytes | str]]) -> Annotations:
+    """Merge sidecars, given as extension -> (member name, content, or in words why it was not read).
 
     The text of a `.json` wins over `.txt`, and that over `.lab`. A sidecar that cannot be read costs nothing but itself:
     `metadata` names it under `sidecar_errors`.
@@ -50,11 +67,9 @@ def read_sidecars(files: dict[str, tuple[str, bytes]]) -> Annotations:
     for extension in SIDECAR_EXTENSIONS:
         if extension not in files:
             continue
-        name, data = files[extension]
-        if len(data) > LARGEST_SIDECAR:
-            faults.append(f"{name}: larger than {LARGEST_SIDECAR:,} bytes")
-            continue
+        name, content = files[extension]
         try:
+            data = _readable(content)
             if extension == "json":
                 metadata = _json_object(data)
                 text = _take_string(metadata, "text")
@@ -69,8 +84,17 @@ def read_sidecars(files: dict[str, tuple[str, bytes]]) -> Annotations:
             faults.append(f"{name}: {error}")
     if faults:
         metadata[FAULTS_KEY] = faults
-    size = sum(len(data) for _, data in files.values())
-    return Annotations(text, language, metadata or None, len(faults), size)
+    # A copy: what msgspec gives has half its size to spare.
+    encoded = bytes(memoryview(msgspec.json.encode(metadata))) if metadata else None
+    return Annotations(text, language, encoded, len(faults))
+
+
+def _readable(content: bytes | str) -> bytes:
+    if isinstance(content, str):
+        raise msgspec.DecodeError(content)
+    if len(content) > LARGEST_SIDECAR:
+        raise msgspec.DecodeError(too_large())
+    return content
 
 
 def _json_object(data: bytes) -> dict[str, Any]:

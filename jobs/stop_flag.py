@@ -1,4 +1,4 @@
-"""When to stop: a signal or a deadline, looked at between steps."""
+"""When to stop: a signal, a deadline or short memory, looked at between steps."""
 
 from __future__ import annotations
 
@@ -16,17 +16,33 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class StopFlag:
-    """Set by a signal or by a deadline: finish what the device has in hand, flush and leave."""
+    """Set by a signal, a deadline or short memory: finish what the device has in hand, flush and leave."""
 
-    def __init__(self, deadline: float | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        deadline: float | None = None,
+        clock: Callable[[], float] = time.time,
+        *,
+        shortage: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`shortage` says why there is too little memory to go on, if so; it is asked at each look."""
         self.signal: int | None = None
         """The first signal that came."""
+        self.shortage = ""
+        """Why there was too little memory."""
+        self._shortage = shortage
         self._deadline = deadline
         self._clock = clock
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self.signal is not None or (self._deadline is not None and self._clock() >= self._deadline)
+        if not self.shortage and self.signal is None:
+            self.shortage = self._shortage()
+        return (
+            bool(self.shortage)
+            or self.signal is not None
+            or (self._deadline is not None and self._clock() >= self._deadline)
+        )
 
     def _set(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:

@@ -18,7 +18,7 @@ from typing import IO
 
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.scratch import scratch_file, scratch_trouble
-from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars
+from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars, too_large
 from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
 
 __all__ = ["Clip", "TarReader"]
@@ -27,6 +27,8 @@ AUDIO_IN_MEMORY = 8 << 20
 """A larger member goes through a temporary file, so that memory does not grow with a clip's length."""
 CLIPS_IN_GROUP = 64
 """A larger group is given out in parts: in a folder of `spk.0001.wav`, `spk.0002.wav`, ... all have the key `spk`."""
+SIDECARS_IN_GROUP = 1 << 17
+"""Then it is over, whatever comes: a few megabytes of tar.gz hold millions of empty ones."""
 COPY_BYTES = 1 << 20
 
 
@@ -51,18 +53,20 @@ class _Group:
     key: str
     clips: list[tuple[str, Clip]] = field(default_factory=list)
     """(suffix, clip), in tar order."""
-    sidecars: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    """suffix -> (member name, content)"""
+    sidecars: dict[str, tuple[str, bytes | str]] = field(default_factory=dict)
+    """suffix -> (member name, content, or why it was not read)"""
+    sidecar_bytes: int = 0
     used: set[str] = field(default_factory=set)
     """Suffixes of the sidecars that a clip has had."""
     suffixes: set[str] = field(default_factory=set)
     last_stem: str = ""
     bytes_in_memory: int = 0
+    """Of its audio."""
 
-    def sidecars_of(self, suffix: str) -> dict[str, tuple[str, bytes]]:
+    def sidecars_of(self, suffix: str) -> dict[str, tuple[str, bytes | str]]:
         """Extension -> sidecar. `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`."""
         stem = suffix.rpartition(".")[0]
-        found: dict[str, tuple[str, bytes]] = {}
+        found: dict[str, tuple[str, bytes | str]] = {}
         for extension in SIDECAR_EXTENSIONS:
             for candidate in (f"{stem}.{extension}" if stem else extension, extension):
                 if candidate in self.sidecars:
@@ -71,16 +75,43 @@ class _Group:
                     break
         return found
 
+    def has_room(self, size: int) -> bool:
+        """Whether a sidecar of `size` bytes fits beside the others: together they may take what one may."""
+        return size > LARGEST_SIDECAR or self.sidecar_bytes + size <= LARGEST_SIDECAR  # one that is too large is not read
+
+    def is_full_for(self, stem: str, size: int) -> bool:
+        """Whether clips are to be given out to make room for a sidecar of another one."""
+        return not self.has_room(size) and bool(self.clips) and _stem(self.clips[0][0]) != stem
+
     def rest(self) -> _Group:
         """The group that goes on after this part: the same key, and the sidecars that its clips share."""
         shared = {suffix: sidecar for suffix, sidecar in self.sidecars.items() if "." not in suffix}
-        return _Group(self.key, sidecars=shared, used=self.used & shared.keys(), suffixes=self.suffixes)
+        return _Group(self.key, [], shared, _size(shared), self.used & shared.keys(), self.suffixes)
+
+    def split(self, stem: str) -> _Group:
+        """The same, but the clips of `stem` that stand last go on, too, with their own sidecars."""
+        rest = self.rest()
+        while self.clips and _stem(self.clips[-1][0]) == stem:
+            rest.clips.insert(0, self.clips.pop())
+        if rest.clips:
+            for suffix in [suffix for suffix in self.sidecars if "." in suffix and _stem(suffix) == stem]:
+                rest.sidecars[suffix] = self.sidecars.pop(suffix)
+        rest.sidecar_bytes = _size(rest.sidecars)
+        return rest
 
     def close(self) -> None:
         """Drop the clips that nobody has taken."""
         for _, clip in self.clips:
             if clip.audio is not None:
                 clip.audio.close()
+
+
+def _stem(suffix: str) -> str:
+    return suffix.rpartition(".")[0]
+
+
+def _size(sidecars: dict[str, tuple[str, bytes | str]]) -> int:
+    return sum(len(content) for _, content in sidecars.values() if isinstance(content, bytes))
 
 
 class TarReader:
@@ -127,12 +158,16 @@ class TarReader:
                     continue
                 name, key, suffix = place
                 stem, _, extension = suffix.rpartition(".")
-                if key != group.key or suffix in group.suffixes:
+                if key != group.key or suffix in group.suffixes or len(group.sidecars) >= SIDECARS_IN_GROUP:
                     yield from self._give_out(group)
                     group = _Group(key)
                 elif len(group.clips) >= CLIPS_IN_GROUP and stem != group.last_stem:
                     yield from self._give_out(group, last_part=False)
                     group = group.rest()
+                elif extension not in self._extensions and group.is_full_for(stem, member.size):
+                    rest = group.split(stem)
+                    yield from self._give_out(group, last_part=False)
+                    group = rest
                 group.suffixes.add(suffix)
                 group.last_stem = stem
                 if extension in self._extensions:
@@ -140,7 +175,7 @@ class TarReader:
                 elif member.kind == "sparse":
                     self.ignored["sparse_sidecar"] += 1
                 else:
-                    group.sidecars[suffix] = (name, self._stream.read(min(member.size, LARGEST_SIDECAR + 1)))
+                    group.sidecars[suffix] = (name, self._sidecar(member, group))
         except BaseException as error:
             acceptable = isinstance(error, TarDamage) and error.verdict in ACCEPTABLE
             if not (acceptable and self._allow_missing_end):
@@ -165,6 +200,15 @@ class TarReader:
         else:
             return name, folder + slash + stem, suffix
         return None
+
+    def _sidecar(self, member: Member, group: _Group) -> bytes | str:
+        """The content, or why it is not read."""
+        if member.size > LARGEST_SIDECAR:
+            return too_large()
+        if not group.has_room(member.size):
+            return f"with the other sidecars of its group {too_large()}"
+        group.sidecar_bytes += member.size
+        return self._stream.read(member.size)
 
     def _clip(self, name: str, member: Member, group: _Group) -> Clip:
         index = self._next_index

@@ -337,15 +337,15 @@ class TarWork:
             values={},
             text=said.text,
             language=said.language,
-            metadata=said.metadata,
         )
         if pending.values is None:
             shape = b"[%d,%d]" % (self._spec.fields[0].width, pending.sink.frames)
             values = (("tokens", pending.sink.json_parts()), ("token_shape", (shape,)))
-            ledger.append(record, line_parts(record, values))
+            ledger.append(record, line_parts(record, values, said.metadata_json))
             return record
         json, features = to_json(self._spec.fields, pending.values, pending.clip.index)
-        ledger.append(record, line_parts(record, ((key, (text,)) for key, text in json.items())), features)
+        parts = ((key, (text,)) for key, text in json.items())
+        ledger.append(record, line_parts(record, parts, said.metadata_json), features)
         return record
 
 

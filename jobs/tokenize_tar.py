@@ -12,6 +12,7 @@ from audio_tokenizers.errors import UsageError
 from jobs.commands import Verbose, number_or_auto, parse_buffer_memory, run_command, setup_logging, writing_to
 from jobs.conveyor import Feeding
 from jobs.devices import available_cores, choose_device
+from jobs.memory_guard import MemoryGuard, parse_memory_guard
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.regular_files import kind_of
@@ -47,6 +48,7 @@ def tokenize_tar(
     ] = False,
     decode_threads: Annotated[str, typer.Option(help="threads that decode; auto: one per core")] = "auto",
     buffer_memory: Annotated[str, typer.Option(help="memory for audio decoded ahead, such as 500M")] = "1G",
+    memory_guard: Annotated[str, typer.Option(help="share of its memory at which it flushes and ends; 0 is off")] = "0.9",
     log_file: Annotated[Path | None, typer.Option(help="log to this file too")] = None,
     verbose: Verbose = False,
 ) -> int:
@@ -59,6 +61,7 @@ def tokenize_tar(
         decode_threads=available_cores() if threads == "auto" else threads,
         buffer_bytes=parse_buffer_memory(buffer_memory),
     )
+    stop = StopFlag(shortage=MemoryGuard(parse_memory_guard(memory_guard)))
     tar = input_tar.absolute()
     found = kind_of(tar) if tar.exists() else "nothing"
     if found is not None:
@@ -85,7 +88,6 @@ def tokenize_tar(
         freeze_spec(output_dir, spec)
         hashes.save()
     reports = ProgressFile(None, total_bytes=task.bytes)
-    stop = StopFlag()
     with stop.on_signals(), reports.on_terminal(task.name):
         run_tars(
             [task],
@@ -100,8 +102,8 @@ def tokenize_tar(
     if stop.signal is not None:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         return 128 + stop.signal
-    left_alone = any(attempt.outcome == "left_alone" for attempt in reports.progress.tries)
-    return 1 if reports.progress.problems or left_alone else 0
+    undone = any(attempt.outcome in ("left_alone", "yielded") for attempt in reports.progress.tries)
+    return 1 if reports.progress.problems or undone else 0
 
 
 def _refuse_namesake(paths: TarPaths, identity: InputIdentity, *, force: bool) -> None:

@@ -18,6 +18,7 @@ from audio_tokenizers.registry import get_factory
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps, own_files
 from jobs.ledger import Ledger
+from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, TarTask
 from jobs.records import ErrorRecord, Manifest, Record
@@ -95,8 +96,20 @@ def run_tars(
             paths = TarPaths(output_dir, task.name)
             if not (stop() or paths.committed.exists() or paths.claim.exists()):
                 worker.work_on([task])
+    if stop.shortage:
+        _tell_of_shortage(tasks, stop.shortage, reports)
+        log.warning("%s: what is done is flushed, and the worker yields; %s", stop.shortage, LESS_MEMORY)
     reports.progress.finished = True
     reports.publish(now=True)
+
+
+def _tell_of_shortage(tasks: Sequence[TarTask], shortage: str, reports: ProgressFile) -> None:
+    """Also of a worker that had no tar in hand then somebody learns why it took no other one."""
+    tries = reports.progress.tries
+    if not any(attempt.short_of_memory for attempt in tries):
+        tried = {attempt.name for attempt in tries}
+        untried = [Try(task.name, "yielded", problem=shortage, short_of_memory=True) for task in tasks]
+        tries.extend([one for one in untried if one.name not in tried][:1])
 
 
 @dataclass(slots=True)
@@ -226,7 +239,7 @@ class _Worker:
                 self._lose(one, error)
                 result = None
             if result is not None:
-                attempt.outcome, attempt.problem = result.outcome, self._tell(task, result) or ""
+                self._note_end(attempt, task, result)
         except InfrastructureError as error:
             self._tell_of_machine(attempt, str(error))
             raise
@@ -247,6 +260,11 @@ class _Worker:
         self._bytes_before += task.bytes
         self._count_bytes()
         self._publish(now=True)
+
+    def _note_end(self, attempt: Try, task: TarTask, result: TarResult) -> None:
+        attempt.outcome, attempt.problem = result.outcome, self._tell(task, result) or ""
+        if result.outcome == "yielded" and self._stop.shortage:
+            attempt.short_of_memory, attempt.problem = True, self._stop.shortage
 
     def _lose(self, one: _Open, error: ClaimLostError) -> None:
         """Another worker has the tar; or has committed it, which is as good."""

@@ -31,7 +31,7 @@ SETTINGS = {
     "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
     "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
     "this machine": "--cluster local --workers 3 --decode-threads 2",
-    "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G",
+    "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --memory-guard 0.0",
     "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
 }
 

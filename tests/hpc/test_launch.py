@@ -137,6 +137,7 @@ class TestSiteFile:
             *("partitoin: x\n", "procs_per_gpu: two\n", "- a\n", "a: [\n", "slurm: {array: 0-3}\n", "\xff"),
             *("procs_per_gpu: 0\n", "tars_per_gpu: 0\n", "cpus_per_gpu: 0\n", "max_running: 0\n", "decode_threads: 0\n"),
             *("decode_threads: all\n", "decode_threads: true\n", "buffer_memory: big\n", "buffer_memory: 8\n"),
+            *("memory_guard: 90\n", "memory_guard: true\n", "memory_guard: much\n"),
             *("time: soon\n", "gpus_per_node: many\n"),
         ],
     )
@@ -158,6 +159,11 @@ class TestSiteFile:
         site = site_defaults([self.write(tmp_path, f"decode_threads: 6\nbuffer_memory: {text}\n")])
         launch = launch_of(site, device="cpu")
         assert (launch.decode_threads, launch.buffer_memory) == (6, size)
+        assert launch.memory_guard is None
+        for text_of_guard, guard in (("0", 0.0), ("0.8", 0.8), ("1", 1.0)):
+            site = site_defaults([self.write(tmp_path, f"memory_guard: {text_of_guard}\n")])
+            assert launch_of(site, device="cpu").memory_guard == guard
+            assert launch_of(overlay(site, Site(memory_guard="0.5")), device="cpu").memory_guard == 0.5
         launch = launch_of(overlay(site, Site(decode_threads="auto", buffer_memory="3G")), device="cpu")
         assert (launch.decode_threads, launch.buffer_memory) == ("auto", 3 * 10**9)
         assert (launch_of(Site(), device="cpu").decode_threads, launch_of(Site(), device="cpu").buffer_memory) == (

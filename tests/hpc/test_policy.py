@@ -68,6 +68,40 @@ class TestWhereThingsStand:
         assert decision.diagnosis == ""
 
 
+def short(name: str, node: str = "n1", gained: int = 0) -> NodeTry:
+    """A try that was yielded because memory was short."""
+    return at(name, "yielded", node, gained=gained, short_of_memory=True)
+
+
+class TestShortMemory:
+    def test_nothing_is_blamed_and_it_goes_on(self) -> None:
+        """As long as each life brings lines, the tar is just tried again, however often its workers yield."""
+        decision = decide(tars("a"), history(*[[short("a", gained=1)]] * 20))
+        assert decision == Decision(outcome="running", submit=("a",))
+
+    def test_without_a_new_line_the_tar_is_tried_clip_by_clip_after_all_others(self) -> None:
+        """That takes the least memory; and a tar that needs too much keeps no other one waiting."""
+        decision = decide(tars("abc"), history([short("a")], [short("a"), good("b")]))
+        assert (decision.outcome, decision.submit) == ("running", ("a", "b", "c"))
+        assert decision.one_at_a_time == decision.short_of_memory == ("a",)
+        assert decide(tars("a"), history([short("a")], [short("a", gained=1)])).short_of_memory == ()
+
+    def test_at_the_same_place_again_it_is_stuck(self) -> None:
+        """Two rounds that brought no line: a machine that is too small is told, with its words and what helps."""
+        decision = decide(tars("ab"), history([good("b")], [short("a"), short("b")], [short("a"), short("b")]))
+        assert decision.outcome == "stuck"
+        assert "2 rounds in a row brought no new line on n1: b says yielded" in decision.diagnosis
+        for advice in ("lanes", "--buffer-memory", "--mem-per-gpu"):
+            assert advice in decision.diagnosis
+        assert decide(tars("ab"), history([short("a")])).outcome == "running"
+
+    def test_other_reasons_to_stop_are_not_taken_for_it(self) -> None:
+        """A time limit, or a tar that fails, in the same round: their counts go on as ever."""
+        decision = decide(tars("ab"), history([short("a"), at("b", "failed")], [short("a"), at("b", "failed")]))
+        assert (decision.outcome, decision.diagnosis) == ("running", "")
+        assert decide(tars("a"), history([at("a", "yielded")], [at("a", "yielded")])).diagnosis == ""
+
+
 class TestTars:
     @pytest.mark.parametrize("outcome", ["failed", "machine", "died"])
     def test_three_tries_without_progress(self, outcome: str) -> None:

@@ -72,17 +72,25 @@ class TestArrays:
     def test_plan_says_what_was_decided(self, tmp_path: Path) -> None:
         """Crash clips, retried errors, options, limits and who lives: a task needs nothing but its plan."""
         campaign = Campaign(tmp_path, 2)
-        feeding = {"decode_threads": 3, "buffer_memory": 10**9}
+        feeding = {"decode_threads": 3, "buffer_memory": 10**9, "memory_guard": 0.8}
         submitter = submitter_of(campaign, time_limit_min=2, options={"pause": 0.5}, allow_missing_end=True, **feeding)
         submit(campaign, submitter, InQueue({7: [1, 0]}, 2, 2), crash_clips={"1": (4,)}, exclude={"bad": "why"})
         (job,) = campaign.cluster.jobs.values()
         plan = job.plan
         assert {task.name: task.crash_clips for slot in plan.slots for task in slot} == {"0": (), "1": (4,)}
         assert (plan.time_limit_s, plan.options, plan.allow_missing_end) == (120.0, {"pause": 0.5}, True)
-        assert (plan.decode_threads, plan.buffer_memory) == (3, 10**9)
+        assert (plan.decode_threads, plan.buffer_memory, plan.memory_guard) == (3, 10**9, 0.8)
         assert plan.alive == {7: (0, 1)}
         assert plan.fingerprint == mulaw_spec().fingerprint
         assert job.exclude == ("bad",)
+
+    def test_tars_that_need_too_much_memory_come_last(self, tmp_path: Path) -> None:
+        """In a worker's list they stand behind all others, which would else never get their turn."""
+        campaign = Campaign(tmp_path, 4)
+        submit(campaign, submitter_of(campaign, tars_per_gpu=4), short_of_memory=("0", "2"), one_at_a_time=("0", "2"))
+        (job,) = campaign.cluster.jobs.values()
+        assert [[task.name for task in slot] for slot in job.plan.slots] == [["1", "3", "0", "2"]]
+        assert [task.one_at_a_time for task in job.plan.slots[0]] == [False, False, True, True]
 
     def test_arrays_of_one_round_know_each_other(self, tmp_path: Path) -> None:
         """The second array of a round knows that the tasks of the first may be alive."""

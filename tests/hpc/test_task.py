@@ -132,6 +132,32 @@ class TestFeeding:
         assert asked == [Feeding(2, 5_000_000)]
 
 
+class TestMemoryGuard:
+    @pytest.mark.parametrize(
+        ("plan_says", "shared", "expected"), [(None, True, (0.9, 4)), (0.5, False, (0.5, 7)), (0.0, True, (0.0, 4))]
+    )
+    def test_worker_is_told(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        plan_says: float | None,
+        shared: bool,
+        expected: tuple[float, int],
+    ) -> None:
+        """The plan's share, or the default; and how many workers share the job, or this machine."""
+        asked: list[tuple[float, int]] = []
+        monkeypatch.setattr(module, "run_tars", lambda *_, stop, **__: stop())
+        monkeypatch.setattr(module, "MemoryGuard", lambda *told: asked.append(told) or (lambda: "memory is short"))
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            monkeypatch.setenv(name, "1")
+        freeze_spec(tmp_path, mulaw_spec())
+        submission = Run(tmp_path).new_submission()
+        plan = plan_of(8, device="cpu", processes=4, memory_guard=plan_says)
+        place = Place(0, "n1", None, threads=1, ends_at=None, shared=shared)
+        assert module._work(tmp_path, submission, plan, place, 7, Tried(), Progress(), lambda: False) == 0
+        assert asked == [expected]
+
+
 class TestWorkLists:
     def test_own_tars_first_then_those_that_start_last(self) -> None:
         """A worker with time left helps with the slots whose tasks have the longest to wait."""

@@ -144,7 +144,8 @@ def test_memory_is_bounded_in_bytes(threads: int) -> None:
             conveyor.drop(clip.share)
         reader.join()
     assert [clip.samples for clip in clips] == [400, 20_000, *[300] * 6]
-    assert most <= 20_000 + 2 * 200 * 4 + 20_000  # beside the audio, the codes of the clip that is due
+    of_the_clip_that_is_due = 20_000 + 2 * 40_044  # codes, and its file
+    assert most <= 20_000 + 2 * 200 * 4 + of_the_clip_that_is_due
 
 
 def test_memory_is_bounded_while_nobody_writes() -> None:
@@ -171,12 +172,12 @@ def test_clips_that_wait_for_their_lines_are_bounded(kind: str) -> None:
     clips = [a_clip(n, data=b"no audio" if kind == "bad" else None) for n in range(100)]
     for clip in clips:
         clip.kept_line = b"{}" if kind == "known" else None
-        clip.clip.annotations = Annotations(text="a" * 600, size=600)
+        clip.clip.annotations = Annotations(text="a" * 3000)
     with a_conveyor(feeding=Feeding(2, buffer_bytes=50_000)) as conveyor:
         reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
         reader.start()
         feed = conveyor._feed
-        while not (feed._blocked and feed._turn._waiters):  # type: ignore[attr-defined]
+        while not feed._blocked:
             conveyor.step(0.01)
         assert 1 <= sum(clip.share.bytes > 0 for clip in clips) <= 10
         for clip in clips:
@@ -184,6 +185,27 @@ def test_clips_that_wait_for_their_lines_are_bounded(kind: str) -> None:
             finish(conveyor, [clip])
             conveyor.drop(clip.share)
         reader.join()
+
+
+def test_files_read_ahead_are_bounded_in_bytes() -> None:
+    """Many decode threads read far ahead, but of large files no further than --buffer-memory allows."""
+    gate = threading.Event()
+    clips = [a_clip(n, 5000) for n in range(40)]  # 10 kB each, of which a decoder may make a copy
+    with a_conveyor(Gated(gate), Feeding(64, buffer_bytes=100_000)) as conveyor:
+        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
+        reader.start()
+        feed = conveyor._feed
+        until(lambda: feed._blocked or feed._turn._waiters)  # type: ignore[attr-defined]
+        assert feed._held <= 100_000
+        assert sum(clip.share.bytes > 0 for clip in clips) <= 5
+        gate.set()
+        for clip in clips:
+            conveyor.lead(clip.share)
+            finish(conveyor, [clip])
+            conveyor.drop(clip.share)
+        reader.join()
+    assert [clip.samples for clip in clips] == [5000] * 40
+    assert (feed._held, feed._undecoded_bytes) == (0, 0)
 
 
 def test_a_bad_clip_says_why() -> None:

@@ -148,6 +148,59 @@ class TestMemory:
         assert waiter.join() is True
 
 
+class TestFilesThatWaitToBeDecoded:
+    def test_they_take_half_of_the_memory_at_most(self) -> None:
+        """However few they are, a reader waits while they fill their half, until one of them is decoded."""
+        feed = a_feed()
+        first = Share()
+        assert feed.announce(first, 1, 40)
+        assert first.bytes == feed._held == 41
+        reader = Waiter(lambda: feed.announce(Share(), 1, 11))
+        until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+        assert feed._blocked == 0  # it waits for decoders, who have work: calls may fill up
+        feed.decoded(first, 40)
+        assert reader.join() is True
+        assert first.bytes == 1
+        assert feed._held == 13
+
+    def test_what_others_hold_counts_too(self) -> None:
+        """A reader waits for memory, and says so, until what others hold is written."""
+        feed = a_feed()
+        piece = give(feed, 60)
+        share = Share()
+        before = feed._blocked
+        reader = Waiter(lambda: feed.announce(share, 1, 40))
+        until(lambda: feed._blocked == before + 1)
+        feed.drop(piece.share)
+        assert reader.join() is True
+        assert feed._held == share.bytes == 41
+
+    def test_one_that_is_larger_than_all_memory_passes_alone_or_when_it_is_due(self) -> None:
+        """Or nobody would ever move."""
+        feed = a_feed()
+        large, due = Share(), Share()
+        assert feed.announce(large, 1, 500)
+        reader = Waiter(lambda: feed.announce(due, 1, 500))
+        until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+        feed.lead(due)
+        assert reader.join() is True
+
+    def test_one_that_nobody_wants_holds_nothing(self) -> None:
+        """Dropped while a reader waits with it, or while it is decoded."""
+        feed = a_feed()
+        first, second = Share(), Share()
+        assert feed.announce(first, 1, 40)
+        reader = Waiter(lambda: feed.announce(second, 1, 40))
+        until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+        feed.drop(second)
+        assert reader.join() is False
+        assert feed.wants(first)
+        feed.drop(first)
+        assert not feed.wants(first)
+        feed.decoded(first, 40)
+        assert (feed._held, feed._undecoded, feed._undecoded_bytes) == (0, 0, 0)
+
+
 class TestBatches:
     def test_an_idle_device_takes_what_there_is(self) -> None:
         """Where a batch costs what is in it, there is nothing to wait for."""
@@ -194,10 +247,10 @@ class TestBatches:
         assert feed.announce(Share())
         assert feed.announce(Share())
         first = give(feed, 5)
-        feed.decoded()
+        feed.decoded(Share())
         assert feed.take(wait=False) is None
         device = Waiter(lambda: feed.take(wait=True))
-        feed.decoded()
+        feed.decoded(Share())
         assert pieces(device.join()) == [first]
 
     def test_nor_for_longer_than_the_bound(self) -> None:
@@ -225,7 +278,7 @@ def test_clips_in_the_decoders_hands_are_bounded() -> None:
     assert first.join() is False
     second = Waiter(lambda: feed.announce(Share()))
     until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
-    feed.decoded()
+    feed.decoded(Share())
     assert second.join() is True
 
 
@@ -236,9 +289,9 @@ def test_a_reader_that_waits_is_left_asleep_until_several_clips_may_be_read() ->
         assert feed.announce(Share())
     reader = Waiter(lambda: [feed.announce(Share()), feed.announce(Share())])
     until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
-    feed.decoded()
+    feed.decoded(Share())
     assert feed._turn._waiters  # type: ignore[attr-defined]
-    feed.decoded()
+    feed.decoded(Share())
     assert reader.join() == [True, True]
 
 

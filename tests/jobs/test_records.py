@@ -101,6 +101,14 @@ def test_values_in_pieces(nasty: str) -> None:
     assert (back.tar_file, back.text, back.metadata) == (nasty, nasty, original.metadata)
 
 
+def test_metadata_that_is_json_already() -> None:
+    """It gives the same line as what it was made from, and what the record says counts where none is given."""
+    metadata = {"id": 1, "é": [None, {"a": 2.5}], "big": 10**25}
+    expected = b"".join(line_parts(record(metadata=metadata), ()))
+    assert b"".join(line_parts(record(metadata=None), (), msgspec.json.encode(metadata))) == expected
+    assert b'"metadata"' not in b"".join(line_parts(record(metadata=None), ()))
+
+
 @given(st.text(), st.text(), st.none() | st.text())
 def test_any_text_comes_back(name: str, text: str, language: str | None) -> None:
     """Every string that UTF-8 has survives a line."""

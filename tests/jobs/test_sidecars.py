@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import sidecars
-from jobs.sidecars import Annotations, decode_text, read_sidecars
+from jobs.sidecars import Annotations, decode_text, read_sidecars, too_large
 
 
 def read(**files: bytes) -> Annotations:
@@ -31,12 +32,6 @@ def test_emilia_json() -> None:
     assert said.metadata == {"id": "EN_1", "dnsmos": 3.25, "speaker": {"a": [1, None]}, "big": 10**25}
 
 
-def test_their_size() -> None:
-    """Bytes of all of them, whatever came of them: it tells how much memory a clip takes."""
-    assert read(json=b'{"text": "a"}', txt=b"longer", lab=b"\xff").size == 13 + 6 + 1
-    assert read().size == 0
-
-
 def test_json_of_text_and_language_alone() -> None:
     """With nothing left, there is no metadata."""
     assert read(json=b'{"text": "a", "language": "b"}') == Annotations("a", "b", None, 0)
@@ -44,7 +39,7 @@ def test_json_of_text_and_language_alone() -> None:
 
 def test_values_of_another_type_stay_in_metadata() -> None:
     """A text that is no string is not made one."""
-    assert read(json=b'{"text": 5, "language": ["en"]}') == Annotations(None, None, {"text": 5, "language": ["en"]}, 0)
+    assert read(json=b'{"text": 5, "language": ["en"]}') == Annotations(None, None, b'{"text":5,"language":["en"]}', 0)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
@@ -110,6 +105,21 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     said = read(txt=b"x" * 11, lab=b"short")
     assert (said.text, said.faults) == ("short", 1)
     assert said.metadata == {"sidecar_errors": ["clip.txt: larger than 10 bytes"]}
+    assert read_sidecars({"txt": ("clip.txt", too_large())}) == read(txt=b"x" * 11)
+
+
+def test_size_is_that_in_memory() -> None:
+    """What is kept of a sidecar takes about its bytes, even where its objects would take twenty times as many."""
+    data = b'{"text":"' + b"a" * 1000 + b'","m":[' + b"{}," * 100_000 + b"{}]}"
+    tracemalloc.start()
+    try:
+        said = read(json=data)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(data) - 100 < said.size < len(data) + 500
+    assert said.size <= held < said.size + 20_000
+    assert said.metadata == {"m": [{}] * 100_001}
 
 
 values = st.recursive(

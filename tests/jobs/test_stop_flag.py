@@ -30,3 +30,15 @@ def test_first_signal_counts(capfd: pytest.CaptureFixture[str]) -> None:
     assert (stop(), stop.signal) == (True, signal.SIGUSR2)
     assert signal.getsignal(signal.SIGUSR2) is before
     assert capfd.readouterr().err == "SIGUSR2: finishing what is in hand\n"
+
+
+def test_short_memory() -> None:
+    """What the guard says first is kept, and it is not asked again; nor after a signal, which has its own reason."""
+    answers = iter(["", "", "memory is short", ""])
+    stop = StopFlag(shortage=lambda: next(answers))
+    assert [stop() for _ in range(4)] == [False, False, True, True]
+    assert stop.shortage == "memory is short"
+    stop = StopFlag(shortage=lambda: pytest.fail("asked"))
+    with stop.on_signals():
+        signal.raise_signal(signal.SIGTERM)
+    assert (stop(), stop.shortage) == (True, "")

@@ -250,6 +250,50 @@ def test_a_sidecar_over_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found[0].annotations.faults == 1
 
 
+def test_sidecars_of_a_group_share_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they may take what one may: those beyond are named, not read; later groups have their own."""
+    monkeypatch.setattr(tar_reader, "LARGEST_SIDECAR", 100)
+    monkeypatch.setattr(sidecars, "LARGEST_SIDECAR", 100)
+    files = [
+        ("a.txt", b"x" * 60),
+        ("a.json", b"{}" + b" " * 39),
+        ("a.lab", b"z" * 40),
+        ("a.wav", b""),
+        ("b.wav", b""),
+        ("b.txt", b"y" * 100),
+        ("b.json", b"{}"),
+        ("c.wav", b""),
+        ("c.txt", b"fits"),
+    ]
+    found = clips(path, files)
+    assert [clip.annotations.text for clip in found] == ["x" * 60, "y" * 100, "fits"]
+    assert [clip.annotations.faults for clip in found] == [1, 1, 0]
+    assert found[1].annotations.metadata == {
+        "sidecar_errors": ["b.json: with the other sidecars of its group larger than 100 bytes"]
+    }
+
+
+def test_group_of_many_clips_is_given_out_before_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips of one key, each with a sidecar of its own beside it: no text is lost, however much they have together."""
+    monkeypatch.setattr(tar_reader, "LARGEST_SIDECAR", 100)
+    monkeypatch.setattr(sidecars, "LARGEST_SIDECAR", 100)
+    files: Files = [("k.lab", b"shared")]
+    for n in range(10):
+        files += [(f"k.{n}.wav", b""), (f"k.{n}.txt", bytes([65 + n]) * 45)]
+    found = clips(path, files)
+    assert [clip.annotations.text for clip in found] == [chr(65 + n) * 45 for n in range(10)]
+    assert sum(clip.annotations.faults for clip in found) == 0
+
+
+def test_sidecars_without_clips_do_not_pile_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group ends at a number of sidecars that no data set has: memory stays bounded, and none is lost count of."""
+    monkeypatch.setattr(tar_reader, "SIDECARS_IN_GROUP", 20)
+    path.write_bytes(tar_bytes([*((f"k.{n}.txt", b"t") for n in range(110)), ("k.109.wav", b""), ("k.1.wav", b"")]))
+    with TarReader(path) as reader:
+        assert [clip.annotations.text for clip, _ in take(reader)] == ["t", None]
+        assert reader.orphan_sidecars == 109
+
+
 FILES: Files = [("a.wav", b"A" * 600), ("a.txt", b"a"), ("b.wav", b"B" * 600), ("b.json", b"{}"), ("c.wav", b"C" * 600)]
 
 

@@ -782,22 +782,24 @@ def test_a_stop_does_not_wait_for_a_file_system_that_hangs(
     assert committed(tmp_path / "out") == reference
 
 
-def test_an_attempt_ends_whatever_the_decoders_wait_for(tmp_path: Path) -> None:
+def test_an_attempt_ends_whatever_its_reader_waits_for(tmp_path: Path) -> None:
     """The memory is full of another tar's clips, for whose lines the calling thread has no time: its reader is let go."""
     tar = small_tar(tmp_path / "in" / "speech.tar", clips=40)
     conveyor = Conveyor(mulaw_spec(), FACTORY.load({}, "cpu"), Feeding(buffer_bytes=1000))
     try:
         feed, others = conveyor._feed, Share()
         assert feed.reserve(others, 1000)
-        conveyor.offer(Pending(Clip(0, "other.wav", io.BytesIO(wav(40)), sparse=False), TokenSink(1)))
-        until(lambda: feed._blocked)
+        other = Pending(Clip(0, "other.wav", io.BytesIO(wav(40)), sparse=False), TokenSink(1))
+        waiter = Waiter(lambda: conveyor.offer(other))
+        until(lambda: feed._blocked == 1)
         work = TarWork(tar, TarPaths(tmp_path / "out", "speech"), mulaw_spec(), conveyor)
         work.start()
-        until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
+        until(lambda: feed._blocked == 2)
         assert Waiter(work.leave).join().outcome == "yielded"
-        assert feed._blocked
+        assert feed._blocked == 1
     finally:
         conveyor.close()
+    waiter.join()
 
 
 def envelope_lines(tar: Path, output: Path, backend: Envelope, **settings: Any) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from audio_tokenizers.file_hashes import files_sha256
 from jobs import tokenize_tar as module
 from jobs.claims import Claim, process_start
 from jobs.conveyor import Feeding
+from jobs.memory_readings import MemoryReader, Room
 from jobs.outputs import TarPaths, read_manifest
 from jobs.records import ErrorRecord, decode_record
 from jobs.spec import make_spec
@@ -175,6 +176,7 @@ class TestBadInput:
             (["--input-tar", "1.tar", "--log-file", "."], "cannot be written"),
             (["--input-tar", "1.tar", "--decode-threads", "many"], "expected a number from 1, or auto"),
             (["--input-tar", "1.tar", "--buffer-memory", "1X"], "expected a size such as 1GB"),
+            (["--input-tar", "1.tar", "--memory-guard", "90"], "expected a share such as 0.9"),
             ([], "--input-tar"),
         ],
     )
@@ -283,3 +285,15 @@ def test_interruption(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert (tmp_path / "tokens" / "1.jsonl").read_bytes().startswith(partial)
     assert list((tmp_path / "tokens" / ".run" / "claims").iterdir()) == []
+
+
+def test_short_memory_is_not_done(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that yields for its memory exits 1 and says so; --memory-guard 0 goes on as if nothing were."""
+    small_tar(here / "1.tar")
+    monkeypatch.setattr(MemoryReader, "own", lambda _: 39 * 10**9)
+    monkeypatch.setattr(MemoryReader, "rooms", lambda _, held: [Room("the machine", 40 * 10**9, 10**9)])
+    assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW) == 1
+    message = capsys.readouterr().err
+    assert "the machine has 1.00 of 40.00 GB left, and this worker holds 39.00 GB" in message
+    assert "--buffer-memory" in message
+    assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, "--memory-guard", 0) == 0

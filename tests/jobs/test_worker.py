@@ -466,3 +466,51 @@ def test_workers_of_a_run_read_its_model_once(tmp_path: Path, monkeypatch: pytes
         os.utime(model, (1e9, 1e9))
         work([small_tar(tmp_path / f"{number}.tar")], tmp_path / "out")
     assert hashes == [hashlib.sha256(b"one").hexdigest()] * 2
+
+
+def test_worker_that_runs_short_of_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It flushes what it has, yields with words and advice, and blames nothing; the next one goes on at the next clip."""
+    tars = [small_tar(tmp_path / f"{n}.tar", clips=20) for n in range(2)]
+    tasks = [TarTask(str(tar), TarPaths.stem(tar), 100, one_at_a_time=True) for tar in tars]
+    reports = ProgressFile(None)
+    stop = StopFlag(shortage=lambda: "memory is short: 1 of 2 GB" if reports.progress.clips >= 7 else "")
+    output = tmp_path / "out"
+    monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+    with caplog.at_level(logging.WARNING):
+        run_tars(tasks, mulaw_spec(), output, device="cpu", stop=stop, reports=reports)
+    (attempt,) = reports.progress.tries
+    assert (attempt.outcome, attempt.short_of_memory, attempt.problem) == ("yielded", True, "memory is short: 1 of 2 GB")
+    assert reports.progress.problems == []
+    assert "memory is short: 1 of 2 GB: what is done is flushed, and the worker yields" in caplog.text
+    assert "--buffer-memory" in caplog.text
+    lines = (output / "0.jsonl.partial").read_bytes().count(b"\n")
+    assert lines == attempt.gained >= 7
+    rest = work(tars, output)
+    assert [attempt.gained for attempt in rest.progress.tries] == [20 - lines, 20]
+    work(tars, tmp_path / "reference")
+    assert committed_bytes(output) == committed_bytes(tmp_path / "reference")
+
+
+def test_shortage_with_no_tar_in_hand(tmp_path: Path) -> None:
+    """It is told of the tar that would have been next; whoever looks does not take it for a worker with nothing to do."""
+    reports = ProgressFile(None)
+    tasks = [TarTask(str(small_tar(tmp_path / f"{n}.tar")), str(n), 100) for n in range(3)]
+    run_tars(tasks[:1], mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports)
+    stop = StopFlag(shortage=lambda: "memory is short")
+    run_tars(tasks, mulaw_spec(), tmp_path / "out", device="cpu", stop=stop, reports=reports)
+    assert [(attempt.name, attempt.outcome, attempt.short_of_memory) for attempt in reports.progress.tries] == [
+        ("0", "committed", False),
+        ("1", "yielded", True),
+    ]
+
+
+def test_a_yield_for_another_reason_says_nothing_of_memory(tmp_path: Path) -> None:
+    """A deadline that has come is no shortage."""
+    reports = ProgressFile(None)
+    stop = StopFlag(0.0, clock=lambda: float(reports.progress.clips >= 2) - 1)
+    task = TarTask(str(small_tar(tmp_path / "a.tar", clips=20)), "a", 100, one_at_a_time=True)
+    run_tars([task], mulaw_spec(), tmp_path / "out", device="cpu", stop=stop, reports=reports)
+    (attempt,) = reports.progress.tries
+    assert (attempt.outcome, attempt.short_of_memory, attempt.problem) == ("yielded", False, "")

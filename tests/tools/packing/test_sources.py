@@ -223,7 +223,7 @@ def test_tars_that_are_not_what_they_seem(here: Path) -> None:
     write(here / "x.tar", tar_bytes(members, tarfile.GNU_FORMAT))
     with pytest.raises(UsageError, match="found 2 clips without text and 2 texts without audio: pack it by itself"):
         check_ready_tar(here / "x.tar")
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="expected a tar, found a folder"):
         check_ready_tar(here)
 
 
