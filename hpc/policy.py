@@ -70,6 +70,8 @@ class Evidence(msgspec.Struct, frozen=True):
     tries: tuple[NodeTry, ...]
     silent: int = 0
     """Tasks that started and never came to their work."""
+    stopped: bool = False
+    """Each task that had begun was cancelled or preempted."""
     round: int = 0
     """The first submission of the same round; 0 if it was the only one."""
 
@@ -335,7 +337,7 @@ def _no_change(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, ta
     for one in evidence:
         if _went_well(one, nodes) or one.submission in tally.submissions or any(each.attempt.gained for each in one.tries):
             idle = []
-        elif one.ended:
+        elif one.ended and not one.stopped:
             idle.append(one)
     silent = sum(one.silent for one in idle if not one.tries)
     if silent >= (HOLD_TARS if taken else SAME_TROUBLE_TARS):

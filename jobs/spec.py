@@ -30,6 +30,7 @@ __all__ = [
     "parse_settings",
     "read_spec",
     "spec_path",
+    "uses_gpu",
 ]
 
 DECODERS = ("soundfile", "av", "soxr")
@@ -79,6 +80,11 @@ def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
         return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Preset)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: not a preset: {error}") from None
+
+
+def uses_gpu(name: str) -> bool:
+    """Whether preset or backend `name` computes on a GPU where it gets one; only a backend that says so never does."""
+    return bool(getattr(get_factory(load_preset(name).backend), "uses_gpu", True))
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:

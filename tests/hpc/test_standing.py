@@ -102,7 +102,7 @@ class TestAsk:
         _, workers = ask(campaign.run, campaign.cluster)
         assert workers == {"0": Worker("0001/0", "n1"), "2": Worker("", here)}
         assert str(workers["0"]) == "task 0001/0 on n1"
-        campaign.cluster.lose_all()
+        campaign.cluster.lose_all("TIMEOUT")
         campaign.controller().look()
         _, workers = ask(campaign.run, campaign.cluster)
         assert set(workers) == {"2"}
