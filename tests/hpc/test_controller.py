@@ -455,7 +455,7 @@ class TestPeople:
 
 class TestJustSubmitted:
     def test_queue_that_shows_it_late(self, tmp_path: Path) -> None:
-        """A squeue that answers from a snapshot does not know the job yet: it is not submitted again, and cancel finds it."""
+        """A squeue that answers from a snapshot does not know the job yet: it is not submitted again, and is cancelled."""
         campaign = Campaign(tmp_path, 2)
         campaign.controller().round()
         (job,) = campaign.cluster.living()

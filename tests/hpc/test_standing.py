@@ -94,7 +94,7 @@ class TestAsk:
         campaign.controller().round()
         job = campaign.cluster.living()[0]
         job.alive[0] = TaskSeen("RUNNING", "n1")
-        campaign.cluster.lose(job, 1)
+        campaign.cluster.lose(job, 1, "TIMEOUT")
         claim(campaign, "0", task="0001/0", host="n1")
         claim(campaign, "1", task="0001/1", host="n1")
         here = Claim.of_this_process("").host
