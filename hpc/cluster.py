@@ -52,6 +52,7 @@ CALL_SECONDS = 60.0
 """Slurm's own commands give up after some tens of seconds."""
 NO_COMMAND = 127
 NO_COMMAND_WORDS = "is this a node that may submit? Slurm's commands have to be on the PATH"
+GPU_HINT = "\n--gpu-request says in which words to ask for GPUs (docs/cluster.md)"
 CLOCK_SLACK_SECONDS = 3600.0
 DEFAULT_MAX_ARRAY = 1001
 """Slurm's own default of MaxArraySize."""
@@ -264,7 +265,8 @@ class SlurmCluster:
         if what == "limit":
             raise SubmitLimitError(words)
         if what == "refused":
-            raise SubmitRefusedError(f"sbatch refused the job: {words or f'exit code {answer.returncode}'}")
+            hint = GPU_HINT if re.search(r"gres\b|gpus?-per", words, re.IGNORECASE) else ""
+            raise SubmitRefusedError(f"sbatch refused the job: {words or f'exit code {answer.returncode}'}{hint}")
         raise SubmitUncertainError(f"sbatch: {_last_line(answer)}: its job will be looked up by name")
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:

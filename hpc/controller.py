@@ -141,7 +141,7 @@ class Controller:
 
     def _refused_again(self, state: RunState) -> str:
         """What Slurm has said twice since somebody last asked for it, if that is a refusal."""
-        known = [each.read_job() for each in self._run.submissions() if each.number > state.amnesty]
+        known = [each.read_job() for each in self._run.submissions()[-2:] if each.number > state.amnesty]
         words = refused_again([job for job in known if job is not None])
         return f"twice the same: {words}" if words else ""
 

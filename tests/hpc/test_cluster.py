@@ -209,6 +209,12 @@ class TestSubmit:
         with pytest.raises(SubmitRefusedError, match=re.escape(words.strip())):
             self.submit(slurm, submission)
 
+    def test_refusal_of_how_gpus_are_asked_for(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """There are other ways to ask, and the message names the option."""
+        slurm.answer("sbatch", err=f"{FAILED}Requested GRES option unsupported by configured SelectType plugin\n", code=1)
+        with pytest.raises(SubmitRefusedError, match=r"SelectType plugin\n--gpu-request says"):
+            self.submit(slurm, submission)
+
     @pytest.mark.parametrize(
         ("out", "err", "code"),
         [
