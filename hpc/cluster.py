@@ -266,7 +266,7 @@ class SlurmCluster:
             raise SubmitLimitError(words)
         if what == "refused":
             hint = GPU_HINT if re.search(r"gres\b|gpus?-per", words, re.IGNORECASE) else ""
-            raise SubmitRefusedError(f"sbatch refused the job: {words or f'exit code {answer.returncode}'}{hint}")
+            raise SubmitRefusedError(f"sbatch refused the job: {words}{hint}")
         raise SubmitUncertainError(f"sbatch: {_last_line(answer)}: its job will be looked up by name")
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:

@@ -178,8 +178,16 @@ class Controller:
         return self._ended[number]
 
     def _ask(self, views: Sequence[View]) -> None:
-        """Ask once for all that may be alive, and learn the ids of jobs whose sbatch never told."""
-        open_views = {view.submission.number: view for view in views if view.digest is None and _may_live(view.job)}
+        """Ask once for all that may be alive, and learn the ids of jobs whose sbatch never told.
+
+        Also for those that were refused since the last look: a site's own sbatch may fail after Slurm's has not.
+        """
+        asked = ("intended", "submitted", *(["refused"] if self._launch.cluster == "slurm" else []))
+        open_views = {
+            view.submission.number: view
+            for view in views
+            if view.digest is None and view.job is not None and view.job.state in asked
+        }
         for view in open_views.values():
             plan = view.submission.read_plan()
             if plan is not None:
@@ -188,10 +196,12 @@ class Controller:
         for number, view in open_views.items():
             view.known = number in seen
             view.seen = seen.get(number)
-            if view.seen is not None and view.job is not None:
+            if view.job is None or (view.job.state == "refused" and view.seen is None):
+                continue
+            if view.seen is not None:
                 view.job = self._learn(view.submission, view.job, view.seen)
             view.reports = view.submission.reports(range(len(view.slots)))
-            if view.known and view.seen is None and view.job is not None and not view.all_finished():
+            if view.known and view.seen is None and not view.all_finished():
                 view.missing = may_turn_up(view.job, self._clock())
                 view.known = not view.missing
 
@@ -282,10 +292,6 @@ def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
     return msgspec.structs.replace(
         decision, outcome="running" if any(view.alive() for view in views) else "stuck", submit=(), diagnosis=why
     )
-
-
-def _may_live(job: Job | None) -> bool:
-    return job is not None and job.state != "refused"
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:

@@ -112,12 +112,13 @@ def job_number(out: str) -> JobNumber | None:
 def verdict(code: int, out: str, words: str) -> Verdict:
     """What an sbatch that ended with `code` has done. Only what is known to pass is not a refusal.
 
-    `unknown`: the job may have been submitted, so it has to be looked up.
+    `unknown`: the job may have been submitted, so it has to be looked up. So it is where an sbatch fails without a word.
     """
     number = job_number(out)
     if code == 0 and number is not None:
         return "taken"
-    if number is not None or code <= 0 or code > 128 or no_answer(words):  # -1: it hung; over 128: killed by a signal
+    hung_or_killed = code < 0 or code > 128
+    if number is not None or code == 0 or hung_or_killed or not words.strip() or no_answer(words):
         return "unknown"
     return "limit" if is_submit_limit(words) else "refused"
 

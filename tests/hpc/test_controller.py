@@ -426,6 +426,22 @@ class TestPeople:
         campaign.change_state(amnesty=2)
         assert drive(campaign).decision.outcome == "finished"
 
+    def test_refusal_that_is_none(self, tmp_path: Path) -> None:
+        """A site's own sbatch may fail when Slurm's has submitted: the job is found by its name before the next try."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.cluster.answers = ["lie"]
+        with pytest.raises(SubmitRefusedError, match="quota"):
+            campaign.controller().round()
+        assert list(campaign.controller().open_jobs()) == [1]
+        seen = campaign.controller().round()
+        assert (seen.decision.outcome, list(seen.running), seen.submitted.submissions) == ("running", [1], ())
+        (submission,) = campaign.run.submissions()
+        job = submission.read_job()
+        assert job is not None
+        assert (job.state, job.job_id) == ("submitted", "1")
+        assert drive(campaign).decision.outcome == "finished"
+        assert len(campaign.cluster.jobs) == 1
+
     def test_refusals_while_tasks_run(self, tmp_path: Path) -> None:
         """What runs is waited for, while nothing more is submitted."""
         campaign = Campaign(tmp_path, 3)

@@ -64,7 +64,6 @@ def test_limits_on_the_number_of_jobs_pass(words: str) -> None:
         "sbatch: error: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.",
         f"{FAILED}Invalid partition name specified",
         "words that nobody has ever seen",
-        "",
     ],
 )
 def test_everything_else_is_a_refusal(words: str) -> None:
@@ -93,8 +92,9 @@ def test_controller_that_does_not_answer(words: str) -> None:
 
 @pytest.mark.parametrize(("code", "out"), [(0, ""), (0, "no number\n"), (-1, ""), (-9, ""), (139, ""), (1, "4711\n")])
 def test_what_may_have_been_submitted(code: int, out: str) -> None:
-    """An sbatch that hung or was killed, one that told an id and failed, and one that told none and did not."""
+    """An sbatch that hung, or told an id and failed, or told none and did not, or failed without a word."""
     assert verdict(code, out, "sbatch: error: something broke") == "unknown"
+    assert verdict(1, "", "") == "unknown"
 
 
 def test_all_ended() -> None:

@@ -33,8 +33,10 @@ HOST = "login"
 
 Result = TypeVar("Result")
 
-Answer = Literal["submit", "lost", "kept", "refuse"]
-"""What sbatch does: `lost` and `kept` both give no answer, and only the second has submitted."""
+Answer = Literal["submit", "lost", "kept", "refuse", "lie"]
+"""What sbatch does: `lost` and `kept` both give no answer, `refuse` and `lie` refuse, and only the second of each two has
+submitted.
+"""
 
 
 class FakeClock:
@@ -152,6 +154,8 @@ class FakeCluster:
             twice -= {attempt.name for report in reports for attempt in report.tries if attempt.outcome == "died"}
         assert not twice, f"{twice} submitted again while a task lives"
         self.jobs[job.name] = queued
+        if answer == "lie":
+            raise SubmitRefusedError("sbatch refused the job: site wrapper: disk quota exceeded")
         if answer == "kept":
             raise SubmitUncertainError("sbatch: Socket timed out")
         return JobNumber(queued.job_id, self.takes)
