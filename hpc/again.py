@@ -14,12 +14,12 @@ from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.launch import Launch, Site, make_launch, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, normalise_extensions
-from jobs.spec import TokenizeSpec, load_preset, preset_name
+from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
 
 __all__ = ["again"]
 
 SAME_NAMES = (
-    *("procs_per_gpu", "tars_per_gpu", "max_running", "partition", "account", "qos", "constraint"),
+    *("gpu_request", "procs_per_gpu", "tars_per_gpu", "max_running", "partition", "account", "qos", "constraint"),
     *("cpus_per_gpu", "mem_per_gpu", "workers", "decode_threads", "buffer_memory", "memory_guard"),
 )
 """Settings of a launch that are options by the same name."""
@@ -34,7 +34,7 @@ def again(
     """
     words = ["--list", str(tar_list), "--backend", preset_name(spec), "--output-dir", str(output_dir)]
     options = spec.options if launch is None else {**spec.options, **launch.options}
-    words += [*_recipe_words(spec, options), *([] if launch is None else _launch_words(launch, site)), *flags]
+    words += [*_recipe_words(spec, options), *([] if launch is None else _launch_words(launch, site, spec.backend)), *flags]
     return shlex.join(["python", "-m", "hpc.submit", *words])
 
 
@@ -54,17 +54,17 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
     return words
 
 
-def _launch_words(launch: Launch, site: Site) -> list[str]:
+def _launch_words(launch: Launch, site: Site, backend: str) -> list[str]:
     words: list[str] = []
-    usual = _usual(site)
+    usual = _usual(site, backend)
     if usual.cluster != launch.cluster:
         words += ["--cluster", launch.cluster]
         site = msgspec.structs.replace(site, cluster=launch.cluster)
-        usual = _usual(site)
+        usual = _usual(site, backend)
     if usual.device != launch.device:
         words += ["--device", launch.device]
         if launch.device == "cpu":
-            usual = _usual(site, "cpu")
+            usual = _usual(site, backend, "cpu")
     words += [*_size_words(launch, usual), *_sbatch_words(launch, site)]
     return [*words, *(["--allow-missing-end"] if launch.allow_missing_end else [])]
 
@@ -93,9 +93,16 @@ def _sbatch_words(launch: Launch, site: Site) -> list[str]:
     return words
 
 
-def _usual(site: Site, device: str = "auto") -> Launch:
+def _usual(site: Site, backend: str, device: str = "auto") -> Launch:
     """What comes of the site's defaults alone."""
-    return make_launch(overlay(site, Site()), device=device, workers=None, allow_missing_end=False, environment=os.environ)
+    return make_launch(
+        overlay(site, Site()),
+        device=device,
+        workers=None,
+        allow_missing_end=False,
+        environment=os.environ,
+        uses_gpu=uses_gpu(backend),
+    )
 
 
 def _option(name: str) -> str:

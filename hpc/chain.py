@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
-from hpc.cluster import SlurmCluster, SubmitLimitError, task_environment
+from hpc.cluster import JobNumber, SlurmCluster, SubmitLimitError, task_environment
 from hpc.launch import Launch
 from hpc.run import Run
 from jobs.commands import setup_logging
@@ -41,7 +41,7 @@ def chain_text(run: Run, launch: Launch) -> str:
         f"--chdir={run.output_dir}",
         f"--output={run.folder / 'chain.log'}",
         "--open-mode=append",
-        *(f"--{name}={value}" for name in ("partition", "account", "qos") if (value := getattr(launch, name))),
+        *(f"--{name}={value}" for name in ("clusters", "partition", "account", "qos") if (value := getattr(launch, name))),
     ]
     command = shlex.join([sys.executable, "-m", "hpc.chain", str(run.output_dir)])
     return "\n".join(
@@ -55,21 +55,21 @@ def start_chain(run: Run, launch: Launch) -> int:
     name = chain_name(run)
     links = cluster.find_jobs(name)
     if links:
-        print(f"the chain goes on already: job {', '.join(links)}")
+        print(f"the chain goes on already: job {', '.join(link.job_id for link in links)}")
         return 0
     try:
-        job_id = cluster.submit_script(name, chain_text(run, launch))
+        job = cluster.submit_script(name, chain_text(run, launch))
     except SubmitLimitError as error:
         raise InfrastructureError(
             f"{error}: no room for the chain's own job; call this again when tasks have ended"
         ) from None
-    print(f"job {job_id} does the next round and leaves a successor; {run.folder / 'chain.log'} tells of each")
+    print(f"job {job.job_id} does the next round and leaves a successor; {run.folder / 'chain.log'} tells of each")
     return 0
 
 
 def cancel_chain(run: Run, cluster: SlurmCluster) -> None:
     """End the chain."""
-    cluster.cancel_jobs([f"--name={chain_name(run)}"])
+    cluster.cancel_name(chain_name(run))
 
 
 def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
@@ -86,29 +86,30 @@ def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
     try:
         code = one_round(run)
     except UsageError:  # such as a job that Slurm refuses for good: it would be refused again and again
-        cluster.cancel_jobs([successor])
+        cluster.cancel_job(successor)
         raise
     if code != EXIT_CODES["running"]:
-        cluster.cancel_jobs([successor])
+        cluster.cancel_job(successor)
         return code
-    jobs = [job.job_id for _, job in make_controller(run, cluster, launch).open_jobs().values() if job.job_id]
+    found = [job for _, job in make_controller(run, cluster, launch).open_jobs().values()]
+    jobs = [job.job_id for job in found if job.job_id and (job.cluster or "") == successor.cluster]  # it sees no others
     if jobs:
         cluster.wait_for_jobs(successor, jobs)
-    print(f"job {successor} comes next, after {', '.join(jobs) or 'ten minutes'}", flush=True)
+    print(f"job {successor.job_id} comes next, after {', '.join(jobs) or 'ten minutes'}", flush=True)
     return 0
 
 
-def _successor(run: Run, launch: Launch, cluster: SlurmCluster) -> str:
+def _successor(run: Run, launch: Launch, cluster: SlurmCluster) -> JobNumber:
     """The link that is pending already, or a new one. It begins when this one has ended, and not at once."""
     name, me = chain_name(run), os.environ.get("SLURM_JOB_ID")
-    pending = [job for job in cluster.find_jobs(name, pending=True) if job != me]
+    pending = [job for job in cluster.find_jobs(name, pending=True) if job.job_id != me]
     if pending:
         return pending[0]
     after = [f"--dependency=afterany:{me}"] if me else []
     return cluster.submit_script(name, chain_text(run, launch), f"--begin={RESERVE_DELAY}", *after)
 
 
-def _patiently(ask: Callable[[], str], sleep: Callable[[float], None]) -> str:
+def _patiently(ask: Callable[[], JobNumber], sleep: Callable[[float], None]) -> JobNumber:
     for _ in range(TRIES - 1):
         try:
             return ask()
@@ -121,7 +122,7 @@ def _patiently(ask: Callable[[], str], sleep: Callable[[float], None]) -> str:
 def _slurm(launch: Launch) -> SlurmCluster:
     if launch.cluster != "slurm":
         raise UsageError("--chain: this run is on one machine; without --chain, hpc.resume works on it")
-    return SlurmCluster(task_environment(launch))
+    return SlurmCluster(task_environment(launch), clusters=launch.clusters)
 
 
 if __name__ == "__main__":

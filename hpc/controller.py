@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -13,30 +13,28 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from hpc.cluster import Cluster, JobSeen
+from hpc.cluster import Cluster, JobSeen, SubmitRefusedError
 from hpc.launch import Launch
 from hpc.lock import locked
-from hpc.policy import Decision, Evidence, NodeTry, TarFact, decide
+from hpc.patience import may_turn_up, refused_again
+from hpc.policy import Decision, TarFact, decide
 from hpc.progress import TarState, scan
 from hpc.run import ListedTar, Run, RunState, as_task
-from hpc.submissions import Digest, Job, Submission
+from hpc.slurm_words import all_ended
+from hpc.submissions import Job, Submission
 from hpc.submitter import InQueue, Submitted, Submitter
 from hpc.task_id import TaskId
+from hpc.view import View, evidence_of
 from jobs.claims import Claim, held_by_other, read_claims, seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps
-from jobs.outputs import InputIdentity, TarTask
+from jobs.outputs import InputIdentity
 from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS
-from jobs.reporting import Ending, Progress, Try
+from jobs.reporting import Progress
 
 __all__ = ["Controller", "Round", "data_verdict", "wants_retry"]
 
-GRACE_SECONDS = 60.0
-"""How long a job whose sbatch gave no answer may still turn up in the queue."""
 ROUND_LOCK_SECONDS = 600.0
-
-GIVEN_UP: tuple[Ending, ...] = ("died", "failed", "damaged")
-"""Ends of a try after which a task goes on with other tars."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -62,52 +60,6 @@ class Round:
     """How long the look at the tars' files took."""
 
 
-@dataclass
-class _View:
-    """One submission, as a round sees it."""
-
-    submission: Submission
-    job: Job | None
-    seen: JobSeen | None = None
-    known: bool = True
-    digest: Digest | None = None
-    reports: dict[int, Progress] = field(default_factory=dict)
-    slots: tuple[tuple[TarTask, ...], ...] = ()
-    processes: int = 1
-
-    def alive(self) -> list[int]:
-        """Slots of tasks that may be alive."""
-        if self.digest is not None or self.job is None or self.job.state == "refused":
-            return []
-        slots = range(min(self.job.elements * self.processes, len(self.slots)))
-        elements = self.seen.tasks if self.seen is not None else {}
-        return [slot for slot in slots if not self.known or slot // self.processes in elements]
-
-    def to_come(self) -> set[str]:
-        """Tars in the plans of tasks that may be alive, without those that their task has given up: it tries none twice."""
-        found = set()
-        for slot in self.alive():
-            given_up = {attempt.name for attempt in _given_up(self.reports.get(slot))}
-            found |= {task.name for task in self.slots[slot]} - given_up
-        return found
-
-    def may_run(self) -> int:
-        """How many of its array tasks may run at once."""
-        if self.job is None or not self.alive():
-            return 0
-        return min(self.job.parallel, len(self.seen.tasks)) if self.known and self.seen is not None else self.job.parallel
-
-    def audio_seconds(self) -> float:
-        """Audio that its tasks have turned into tokens so far."""
-        reports = [end.progress for end in self.digest.ends] if self.digest is not None else list(self.reports.values())
-        return sum(report.audio_seconds for report in reports)
-
-    @property
-    def never_submitted(self) -> bool:
-        """Its job never came to be, as far as anyone knows."""
-        return self.job is None or not self.job.job_id
-
-
 class Controller:
     """Brings a run to its end, round by round. Two at once, or one killed anywhere, cost time and nothing else."""
 
@@ -119,7 +71,7 @@ class Controller:
         self._host = host
         self._clock = clock
         self._relaunch(launch)
-        self._ended: dict[int, _View] = {}  # which never change
+        self._ended: dict[int, View] = {}  # which never change
         self._noted: object = None
         self._avoided: set[str] = set()
 
@@ -142,10 +94,12 @@ class Controller:
         began = time.monotonic()
         states = list(scan(self._run, listed))
         scanned = time.monotonic()
-        found = (_evidence(view) for view in views if view.submission.number > state.amnesty)
+        found = (evidence_of(view) for view in views if view.submission.number > state.amnesty)
         decision = decide(self._facts(state, states, views), [evidence for evidence in found if evidence is not None])
         if state.cancelled:
-            decision = _cancelled(decision, views)
+            decision = _held(decision, views, "it was cancelled; hpc.submit lets it go on")
+        elif decision.submit and (words := self._refused_again(state)):
+            decision = _held(decision, views, words)
         open_jobs = [view.job for view in views if view.job is not None and view.alive()]
         if decision.exclude and set(decision.exclude) - self._avoided:
             self._cluster.avoid(open_jobs, list(decision.exclude))
@@ -157,6 +111,13 @@ class Controller:
         )
         try:
             submitted = self._submitter.submit(state.run_id, decision, listed, states, queue)
+        except SubmitRefusedError as error:
+            words = self._refused_again(state)
+            submitted = Submitted(waiting=len(decision.submit), why=str(error))
+            decision = _held(decision, views, words or str(error))
+            if not words:
+                self._note(decision, ())
+                raise
         except UsageError as error:
             self._note(msgspec.structs.replace(decision, outcome="stuck", diagnosis=str(error)), ())
             raise
@@ -179,7 +140,13 @@ class Controller:
             scan_seconds=scanned - began,
         )
 
-    def _dismiss(self, views: Sequence[_View]) -> None:
+    def _refused_again(self, state: RunState) -> str:
+        """What Slurm has said twice since somebody last asked for it, if that is a refusal."""
+        known = [each.read_job() for each in self._run.submissions()[-2:] if each.number > state.amnesty]
+        words = refused_again([job for job in known if job is not None])
+        return f"twice the same: {words}" if words else ""
+
+    def _dismiss(self, views: Sequence[View]) -> None:
         """Tasks that have not begun would find nothing to do: others have helped. A refusal costs them a few seconds."""
         left = {
             view.submission.number: (view.submission, view.job) for view in views if view.job is not None and view.alive()
@@ -195,25 +162,33 @@ class Controller:
         views = [view for view in self.look() if view.alive()]
         return {view.submission.number: (view.submission, view.job) for view in views if view.job is not None}
 
-    def look(self) -> list[_View]:
+    def look(self) -> list[View]:
         """All submissions: which of their tasks may be alive, and what those have reported that are not."""
         views = [self._view(submission) for submission in self._run.submissions()]
         self._ask(views)
         self._close(views)
         return views
 
-    def _view(self, submission: Submission) -> _View:
+    def _view(self, submission: Submission) -> View:
         number = submission.number
         if number not in self._ended:
-            view = _View(submission, submission.read_job(), digest=submission.read_digest())
+            view = View(submission, submission.read_job(), digest=submission.read_digest())
             if view.digest is None:
                 return view
             self._ended[number] = view
         return self._ended[number]
 
-    def _ask(self, views: Sequence[_View]) -> None:
-        """Ask once for all that may be alive, and learn the ids of jobs whose sbatch never told."""
-        open_views = {view.submission.number: view for view in views if view.digest is None and _may_live(view.job)}
+    def _ask(self, views: Sequence[View]) -> None:
+        """Ask once for all that may be alive, and learn the ids of jobs whose sbatch never told.
+
+        Also for those that were refused since the last look: a site's own sbatch may fail after Slurm's has not.
+        """
+        asked = ("intended", "submitted", *(["refused"] if self._launch.cluster == "slurm" else []))
+        open_views = {
+            view.submission.number: view
+            for view in views
+            if view.digest is None and view.job is not None and view.job.state in asked
+        }
         for view in open_views.values():
             plan = view.submission.read_plan()
             if plan is not None:
@@ -222,25 +197,45 @@ class Controller:
         for number, view in open_views.items():
             view.known = number in seen
             view.seen = seen.get(number)
-            if view.seen is not None and view.job is not None and not view.job.job_id:
-                view.job = msgspec.structs.replace(view.job, state="submitted", job_id=view.seen.job_id)
-                view.submission.write_job(view.job)
-            if view.known and view.seen is None and view.job is not None and view.job.state == "intended":
-                # sbatch gave no answer, and the job is not in the queue: it may have ended already, or be on its way
-                view.known = self._clock() - view.job.intended_at > GRACE_SECONDS
-            view.reports = view.submission.reports(range(len(view.slots)))
-
-    def _close(self, views: Sequence[_View]) -> None:
-        """Keep the digests of submissions that have ended. One sacct says of all how, where there is accounting."""
-        ended = [v for v in views if v.digest is None and v.job is not None and v.known and not v.alive()]
-        ends = self._cluster.explain({v.submission.number: v.job for v in ended if v.job is not None and v.job.job_id})
-        for view in ended:
-            plan = view.submission.read_plan()
-            if plan is None:
+            if view.job is None or (view.job.state == "refused" and view.seen is None):
                 continue
-            view.digest = view.submission.close(plan, ends.get(view.submission.number, {}))
+            if view.seen is not None:
+                view.job = self._learn(view.submission, view.job, view.seen)
+            view.reports = view.submission.reports(range(len(view.slots)))
+            if view.known and view.seen is None and not view.all_finished():
+                view.missing = may_turn_up(view.job, self._clock())
+                view.known = not view.missing
 
-    def _facts(self, state: RunState, states: Sequence[TarState], views: Sequence[_View]) -> list[TarFact]:
+    @staticmethod
+    def _learn(submission: Submission, job: Job, seen: JobSeen) -> Job:
+        """Keep what the queue tells of a job."""
+        found = msgspec.structs.replace(
+            job,
+            state="submitted",
+            job_id=job.job_id or seen.job_id,
+            cluster=job.cluster if job.job_id else seen.cluster,
+            seen=True,
+        )
+        if found != job:
+            submission.write_job(found)
+        return found
+
+    def _close(self, views: Sequence[View]) -> None:
+        """Keep the digests of submissions that have ended. One sacct says of all how, where there is accounting; it also
+        knows of jobs that had ended before the queue could show them.
+        """
+        ended = [v for v in views if v.digest is None and v.job is not None and v.known and not v.alive()]
+        asked = [*ended, *(v for v in views if v.missing)]
+        ends = self._cluster.explain({v.submission.number: v.job for v in asked if v.job is not None and v.job.job_id})
+        for view in asked:
+            states = ends.get(view.submission.number, {})
+            plan = view.submission.read_plan()
+            if plan is None or view.job is None or (view.missing and not all_ended(states, view.job.elements)):
+                continue
+            view.known = True
+            view.digest = view.submission.close(plan, states)
+
+    def _facts(self, state: RunState, states: Sequence[TarState], views: Sequence[View]) -> list[TarFact]:
         taken = {name for view in views for name in view.to_come()} | self._claimed(views)
         return [
             TarFact(
@@ -252,7 +247,7 @@ class Controller:
             for tar in states
         ]
 
-    def _claimed(self, views: Sequence[_View]) -> set[str]:
+    def _claimed(self, views: Sequence[View]) -> set[str]:
         """Tars whose claim is held by a task that may be alive, or by a worker that somebody started by hand."""
         alive = {view.submission.number: view.alive() for view in views}
         mine = Claim.of_this_process("")
@@ -291,49 +286,13 @@ class Controller:
             file.write(msgspec.json.encode(entry) + b"\n")
 
 
-def _cancelled(decision: Decision, views: Sequence[_View]) -> Decision:
+def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
     """What is left of a decision when nothing is to be submitted."""
     if decision.outcome in ("finished", "quarantined"):
         return decision
     return msgspec.structs.replace(
-        decision,
-        outcome="running" if any(view.alive() for view in views) else "stuck",
-        submit=(),
-        diagnosis="it was cancelled; hpc.submit lets it go on",
+        decision, outcome="running" if any(view.alive() for view in views) else "stuck", submit=(), diagnosis=why
     )
-
-
-def _may_live(job: Job | None) -> bool:
-    return job is not None and job.state != "refused"
-
-
-def _evidence(view: _View) -> Evidence | None:
-    """What the tasks of a submission have tried and ended, or given up; None if it never had a job."""
-    if view.digest is not None:
-        ends, silent = [(end.slot, end.progress) for end in view.digest.ends], view.digest.silent
-        if view.never_submitted and not ends and not silent:
-            return None
-    else:
-        ends, silent = list(view.reports.items()), 0
-    alive = set(view.alive())
-    tries = tuple(
-        NodeTry(report.node, attempt)
-        for slot, report in ends
-        for attempt in (_given_up(report) if slot in alive else report.tries)
-    )
-    together = view.job.round if view.job is not None else 0
-    return Evidence(view.submission.number, ended=view.digest is not None, tries=tries, silent=silent, round=together)
-
-
-def _given_up(report: Progress | None) -> list[Try]:
-    """What a task that may be alive has tried in vain, and goes on without.
-
-    A tar in which its worker died with several clips in hand is not among them: its next worker searches it.
-    """
-    if report is None:
-        return []
-    last = {attempt.name: attempt for attempt in report.tries}
-    return [one for one in report.tries if one.outcome in GIVEN_UP and not last[one.name].several]
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:

@@ -15,6 +15,7 @@ import yaml
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.yaml_words import describe_yaml_error
+from hpc.gpu_request import GPU_REQUESTS, GpuRequest
 from jobs.commands import number_or_auto, parse_buffer_memory
 from jobs.devices import choose_device
 from jobs.memory_guard import parse_memory_guard
@@ -23,6 +24,7 @@ __all__ = [
     "Launch",
     "Site",
     "check_cluster",
+    "check_gpu_request",
     "check_tars_per_gpu",
     "kept_environment",
     "make_launch",
@@ -30,7 +32,6 @@ __all__ = [
     "parse_gpus",
     "parse_minutes",
     "parse_slurm_settings",
-    "personal_defaults",
     "site_defaults",
 ]
 
@@ -59,6 +60,10 @@ OURS = {
 """sbatch options that we set ourselves: another value would break what depends on them."""
 
 
+MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
+"""Options of which sbatch takes one."""
+
+
 class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a site wants of every job. Keys of cluster.yaml."""
 
@@ -71,6 +76,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """As sbatch takes it, for example `2:00:00`."""
     gpus_per_node: str | int | None = None
     """As sbatch takes it: `4` or `a100:4`."""
+    gpu_request: GpuRequest | None = None
+    """How sbatch is asked for them."""
     procs_per_gpu: Count | None = None
     tars_per_gpu: Count | Literal["auto"] | None = None
     cpus_per_gpu: Count | None = None
@@ -96,6 +103,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     gpus_per_node: int
     """GPUs of one array task; 0 for the CPU."""
     gpu_type: str | None = None
+    gpu_request: GpuRequest = "gpus-per-node"
     procs_per_gpu: int = 1
     workers: int | None = None
     """Processes on this machine, where it is no cluster."""
@@ -120,6 +128,11 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Scalar] = {}
     """How to load the backend: its weights may have moved since the run's spec was frozen."""
     environment: dict[str, str] = {}
+
+    @property
+    def clusters(self) -> str:
+        """Which of a site's clusters to ask, as `--clusters` takes them; empty for the one that is asked anyway."""
+        return str(self.slurm.get("clusters", ""))
 
     @property
     def processes(self) -> int:
@@ -194,13 +207,6 @@ def site_defaults(places: Sequence[Path] | None = None) -> Site:
     return Site()
 
 
-def personal_defaults(environment: Mapping[str, str]) -> Site:
-    """What a person has set for every sbatch. As settings, since variables would win over what is asked for here."""
-    wanted = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "constraint": "CONSTRAINT", "time": "TIMELIMIT"}
-    set_for_all = {key: environment.get(f"SBATCH_{name}") for key, name in wanted.items()}
-    return msgspec.structs.replace(Site(), **{key: value for key, value in set_for_all.items() if value})
-
-
 def read_site(path: Path) -> Site:
     """A site's defaults. Raises UsageError that names the key at fault."""
     try:
@@ -250,22 +256,42 @@ def check_tars_per_gpu(text: str | None) -> int | Literal["auto"] | None:
     return None if text is None else number_or_auto("--tars-per-gpu", text)
 
 
+def check_gpu_request(name: str | None) -> GpuRequest | None:
+    """The name, or UsageError."""
+    if name is None or name in GPU_REQUESTS:
+        return name
+    raise UsageError(f"--gpu-request {name!r}: expected one of {', '.join(GPU_REQUESTS)}")
+
+
 def overlay(site: Site, asked: Site) -> Site:
-    """A site's defaults with what a person asked for on top; setup lines and further options add up."""
+    """A site's defaults with what a person asked for on top; setup lines and further options add up, but memory that is
+    asked for in one way takes the place of that which was in another.
+    """
     values = {name: getattr(asked, name) for name in Site.__struct_fields__ if getattr(asked, name) not in (None, (), {})}
+    memory = asked.mem_per_gpu is not None or not asked.slurm.keys().isdisjoint(MEMORY)
+    if memory and asked.mem_per_gpu is None:
+        values["mem_per_gpu"] = None
     values["setup"] = (*site.setup, *asked.setup)
-    values["slurm"] = {**site.slurm, **asked.slurm}
+    values["slurm"] = {name: value for name, value in site.slurm.items() if not (memory and name in MEMORY)} | asked.slurm
     return msgspec.structs.replace(site, **values)
 
 
 def make_launch(
-    site: Site, *, device: str, workers: int | None, allow_missing_end: bool, environment: Mapping[str, str]
+    site: Site,
+    *,
+    device: str,
+    workers: int | None,
+    allow_missing_end: bool,
+    environment: Mapping[str, str],
+    uses_gpu: bool = True,
 ) -> Launch:
-    """How to launch, given the settings. Raises UsageError where they do not fit together."""
+    """How to launch a backend that `uses_gpu`, given the settings. Raises UsageError where they do not fit together."""
     cluster = site.cluster or "auto"
     if cluster == "auto":
         cluster = "slurm" if shutil.which("sbatch", path=environment.get("PATH")) else "local"
     gpus, gpu_type = parse_gpus(site.gpus_per_node) if site.gpus_per_node is not None else (None, None)
+    if device == "auto" and not uses_gpu and not gpus:
+        device = "cpu"
     if cluster == "local":
         device = choose_device(device).partition(":")[0]
         gpus = 0
@@ -282,6 +308,7 @@ def make_launch(
         device=device,
         gpus_per_node=gpus,
         gpu_type=gpu_type,
+        gpu_request=site.gpu_request or "gpus-per-node",
         procs_per_gpu=site.procs_per_gpu or 1,
         workers=workers,
         tars_per_gpu=site.tars_per_gpu or 1,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from audio_tokenizers.errors import UsageError
-from hpc.cluster import JobSeen, TaskSeen, task_environment
+from hpc.cluster import JobNumber, JobSeen, TaskSeen, task_environment
 from hpc.launch import Launch
 from hpc.submissions import Job, Submission
 from hpc.task_id import parse_task_command
@@ -58,8 +58,9 @@ class LocalCluster:
         self._stop = stop
         self._children: list[subprocess.Popen[bytes]] = []
 
-    def max_array(self) -> int:
+    def max_array(self, launch: Launch) -> int:
         """As many as anyone wants."""
+        del launch
         return 1 << 20
 
     def slots(self, launch: Launch, tars: int) -> int:
@@ -92,7 +93,7 @@ class LocalCluster:
             found[number] = JobSeen(LOCAL_JOB, tasks) if tasks or job.job_id else None
         return found
 
-    def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> str:
+    def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> JobNumber:
         """Start one process per element, until an interruption."""
         if self._host in exclude:
             raise UsageError(
@@ -118,7 +119,7 @@ class LocalCluster:
                 )
             self._children.append(child)
             _BEGUN.append(child)
-        return LOCAL_JOB
+        return JobNumber(LOCAL_JOB)
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
         """Nobody keeps accounts here: the tasks' reports say how they ended."""

@@ -86,6 +86,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Arrays that this round has submitted; their tasks are not among those seen yet."""
     waiting: int
     """Tars for which Slurm has taken no job yet."""
+    why_waiting: str = ""
+    """Why, if not for room in the queue."""
     reasons: dict[str, int]
     """Why tasks have not begun, in Slurm's words."""
     unknown: int
@@ -116,6 +118,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         pending=sum(task.state == "PENDING" for task in tasks),
         submitted=len(seen.submitted.submissions),
         waiting=seen.submitted.waiting,
+        why_waiting=seen.submitted.why,
         reasons=dict(Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason)),
         unknown=len(seen.unknown),
         excluded=tuple(sorted(seen.decision.exclude)),
@@ -155,10 +158,15 @@ def describe_running(now: Snapshot) -> str:
     if now.submitted:
         words.append(f"{counted(now.submitted, 'array')} submitted just now")
     if now.waiting:
-        words.append(f"{now.waiting} tars wait until Slurm takes more jobs")
+        words.append(f"{counted(now.waiting, 'tar')} wait{'s' * (now.waiting == 1)} {_why_waiting(now.why_waiting)}")
     if now.unknown:
         words.append(f"{now.unknown} submissions of which nobody can tell now")
     return "; ".join(words)
+
+
+def _why_waiting(why: str) -> str:
+    """The first line of the reason: the log has all of it."""
+    return f"({why.splitlines()[0]})" if why else "until Slurm takes more jobs"
 
 
 def line(now: Snapshot, speed: str) -> str:

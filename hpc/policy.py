@@ -73,6 +73,8 @@ class Evidence(msgspec.Struct, frozen=True):
     tries: tuple[NodeTry, ...]
     silent: int = 0
     """Tasks that started and never came to their work."""
+    stopped: bool = False
+    """Each task that had begun was cancelled or preempted."""
     round: int = 0
     """The first submission of the same round; 0 if it was the only one."""
 
@@ -354,7 +356,7 @@ def _no_change(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, ta
     for one in evidence:
         if _went_well(one, nodes) or one.submission in tally.submissions or any(each.attempt.gained for each in one.tries):
             idle = []
-        elif one.ended:
+        elif one.ended and not one.stopped:
             idle.append(one)
     short = {one.round or one.submission: each for one in idle for each in one.tries if each.attempt.short_of_memory}
     if len(short) >= (HOLD_TARS if taken else SHORT_ROUNDS):

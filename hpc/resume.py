@@ -11,6 +11,7 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from hpc.chain import start_chain
+from hpc.cluster import SubmitRefusedError
 from hpc.lock import LockHeldError
 from hpc.monitor import Speed, line, take_snapshot
 from hpc.run import Run
@@ -50,8 +51,8 @@ def resume(
     return one_round(run) if once else watch(run, launch, seconds=interval)
 
 
-def one_round(run: Run) -> int:
-    """Look and act once."""
+def one_round(run: Run, *, patient: bool = True) -> int:
+    """Look and act once. A refusal of Slurm's is an error; if `patient`, only when it is the second in the same words."""
     launch = launch_of(run)
     controller = make_controller(run, cluster_of(launch), launch)
     began = time.monotonic()
@@ -59,6 +60,11 @@ def one_round(run: Run) -> int:
         seen = controller.round()
     except LockHeldError as held:
         warn(f"another controller is at work: {held}")
+        return EXIT_CODES["running"]
+    except SubmitRefusedError as refusal:
+        if not patient:
+            raise
+        warn(f"{refusal}; the next round tries again, and that is the last time")
         return EXIT_CODES["running"]
     if seen.decision.outcome != "running":
         return finish(run, seen)

@@ -60,8 +60,9 @@ def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
     for submission in run.submissions():
         digest = submission.read_digest()
         if digest is not None:
-            reports, silent = [end.progress for end in digest.ends], digest.silent
+            reports, silent, stopped = [end.progress for end in digest.ends], digest.silent, digest.stopped
         else:
+            stopped = False
             plan, silent = submission.read_plan() if _may_live(submission.read_job()) else None, 0
             if plan is None:
                 continue
@@ -69,7 +70,8 @@ def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
             busy |= _busy(plan, reports)
         if submission.number > state.amnesty:
             tries = tuple(NodeTry(report.node, attempt) for report in reports for attempt in report.tries)
-            evidence.append(Evidence(submission.number, ended=digest is not None, tries=tries, silent=silent))
+            ended = digest is not None
+            evidence.append(Evidence(submission.number, ended=ended, tries=tries, silent=silent, stopped=stopped))
     facts = [
         TarFact(
             tar.name,

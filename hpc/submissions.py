@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -13,10 +15,12 @@ import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.plan import Plan
+from hpc.slurm_words import from_outside
 from jobs.fileops import FileOps, write_atomically, write_if_absent
 from jobs.reporting import UNENDED, Progress, read_progress
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
+TAIL_BYTES = 4096
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
@@ -37,6 +41,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
     state: Literal["intended", "submitted", "refused"] = "intended"
     job_id: str = ""
+    cluster: str | None = None
+    """Which of the site's clusters has it, or may have taken it, as `--clusters` takes them; empty where none was named, and
+    None in files of versions that did not write it down.
+    """
+    answered_at: float = 0.0
+    """When sbatch answered, or was given up."""
+    seen: bool = False
+    """Slurm has shown it in its queue."""
     words: str = ""
     """What sbatch said when it did not just submit."""
     full: bool = False
@@ -59,9 +71,13 @@ class Digest(msgspec.Struct, frozen=True):
 
     ends: list[TaskEnd]
     silent: int
-    """Tasks that have a log, so they started, and no report, so they never came to their work."""
+    """Tasks that have a log, so they started, and no report, so they never came to their work; without those that somebody
+    stopped before.
+    """
     states: dict[str, int] = {}
     """How many of the array's tasks ended in which way, where Slurm could tell."""
+    stopped: bool = False
+    """Tasks had begun, and each of them was cancelled or preempted: that nothing came of it says nothing."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +165,25 @@ class Submission:
                     attempt.outcome = "died"
                     attempt.problem = f"Slurm ended the job: {OUT_OF_MEMORY}; ask for more with --mem-per-gpu"
         ends = [TaskEnd(slot, report) for slot, report in reports.items()]
-        digest = Digest(ends, self._silent(plan, reports), dict(Counter(states.values())))
+        logs = self._logs_by_element()
+        silent = logs.keys() - {slot // plan.processes for slot in reports}
+        idle = not any(attempt.gained for report in reports.values() for attempt in report.tries)
+        asked_about = (logs.keys() | states.keys()) if idle else silent
+        outside = {e for e in asked_about if from_outside(states.get(e), partial(_tails, logs.get(e, ())))}
+        digest = Digest(
+            ends,
+            silent=len(silent - outside),
+            states=dict(Counter(states.values())),
+            stopped=idle and bool(asked_about) and outside == asked_about,
+        )
         write_atomically(FileOps(), self.digest_file, msgspec.json.encode(digest))
         return digest
 
-    def _silent(self, plan: Plan, reports: Mapping[int, Progress]) -> int:
-        started = {element for element, _rank, _path in self.log_files()}
-        heard = {slot // plan.processes for slot in reports}
-        return len(started - heard)
+    def _logs_by_element(self) -> dict[int, list[Path]]:
+        found: dict[int, list[Path]] = {}
+        for element, _rank, path in self.log_files():
+            found.setdefault(element, []).append(path)
+        return found
 
     def log_files(self) -> list[tuple[int, int, Path]]:
         """(element, rank, file) of every log that there is."""
@@ -176,6 +203,16 @@ def read_submissions(folder: Path) -> list[Submission]:
     except FileNotFoundError:
         return []
     return [Submission(folder / name) for name in sorted(names, key=int)]
+
+
+def _tails(logs: Iterable[Path]) -> str:
+    """The ends of a task's logs; what cannot be read says nothing."""
+    text = ""
+    for log in logs:
+        with suppress(OSError), log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            text += file.read().decode(errors="replace")
+    return text
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:

@@ -13,21 +13,23 @@ import msgspec
 import typer
 
 from audio_tokenizers.base import Field
-from audio_tokenizers.errors import UsageError
-from hpc.cluster import batch_text, check_path
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from hpc.batch_script import batch_text, check_path
+from hpc.cluster import SlurmCluster, task_environment
 from hpc.launch import (
     Launch,
     Site,
     check_cluster,
+    check_gpu_request,
     check_tars_per_gpu,
     kept_environment,
     make_launch,
     overlay,
     parse_slurm_settings,
-    personal_defaults,
     site_defaults,
 )
 from hpc.list_check import describe_faults, find_faults
+from hpc.personal import personal_defaults
 from hpc.progress import TarState, scan
 from hpc.resume import one_round
 from hpc.run import ListedTar, Run, RunState, as_task
@@ -38,9 +40,12 @@ from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.reporting import counted
-from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name
+from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, uses_gpu
 
 __all__ = ["submit"]
+
+PATIENCE_SECONDS = 20.0
+"""For a Slurm of which nobody has said that there is one."""
 
 
 def submit(
@@ -54,6 +59,9 @@ def submit(
     workers: Annotated[int | None, typer.Option(min=1, help="local: worker processes; default one per GPU or core")] = None,
     gpus_per_node: Annotated[
         str | None, typer.Option(help="Slurm: GPUs of one array task; 1 on shared nodes, 4 or a100:4 for whole ones")
+    ] = None,
+    gpu_request: Annotated[
+        str | None, typer.Option(help="Slurm: how to ask for them: gpus-per-node (the default), gres, or none: not at all")
     ] = None,
     procs_per_gpu: Annotated[int | None, typer.Option(min=1, help="worker processes that share a GPU")] = None,
     tars_per_gpu: Annotated[str | None, typer.Option(help="Slurm: tars planned for one GPU, or auto")] = None,
@@ -112,6 +120,7 @@ def submit(
         constraint=constraint,
         time=time,
         gpus_per_node=gpus_per_node,
+        gpu_request=check_gpu_request(gpu_request),
         procs_per_gpu=procs_per_gpu,
         tars_per_gpu=check_tars_per_gpu(tars_per_gpu),
         cpus_per_gpu=cpus_per_gpu,
@@ -123,13 +132,17 @@ def submit(
         setup=tuple(setup or ()),
         slurm=parse_slurm_settings(slurm or ()),
     )
+    site = overlay(overlay(personal_defaults(os.environ), site_defaults()), asked)
     launch = make_launch(
-        overlay(overlay(personal_defaults(os.environ), site_defaults()), asked),
+        site,
         device=device,
         workers=workers,
         allow_missing_end=allow_missing_end,
         environment=kept_environment(os.environ),
+        uses_gpu=uses_gpu(backend),
     )
+    if launch.cluster == "slurm":
+        launch = _fit_to_slurm(launch, site, device)
     hashes = ModelHashes(output_dir)
     with hashes.in_use():
         spec = make_spec(
@@ -179,6 +192,28 @@ def _new_faults(run: Run, listed: Sequence[ListedTar]) -> dict[str, str]:
     new = {tar.tar: tar.name for tar in listed if tar.tar not in known}
     faults = find_faults(list(new))
     return {tar: fault for tar, fault in faults.items() if not run.paths(new[tar]).committed.exists()}
+
+
+def _fit_to_slurm(launch: Launch, site: Site, device: str) -> Launch:
+    """The launch as this Slurm can take it, where that was left to us. Raises InfrastructureError if no Slurm answers."""
+    slurm = SlurmCluster(task_environment(launch), PATIENCE_SECONDS)
+    if site.cluster in (None, "auto"):
+        try:
+            slurm.check_answers(launch)
+        except InfrastructureError as error:
+            raise InfrastructureError(
+                f"there is an sbatch here, but no Slurm answers: {error}\n--cluster local tokenizes on this machine; "
+                "if Slurm is only away for now, try again later, or let --cluster slurm wait for it"
+            ) from None
+    left_to_us = device == "auto" and site.gpus_per_node is None and launch.gpu_request != "none"
+    if left_to_us and launch.device != "cpu" and not slurm.has_gpus(launch):
+        print(
+            "no node has a GPU that Slurm knows of: planned for CPUs; where there are GPUs all the same, say --device cuda "
+            "--gpu-request none",
+            file=sys.stderr,
+        )
+        return msgspec.structs.replace(launch, device="cpu", gpus_per_node=0)
+    return launch
 
 
 def _needs_work(state: TarState, *, retry_errors: bool) -> bool:
@@ -246,7 +281,7 @@ def _summary(
 
 def _submit_to_slurm(run: Run) -> int:
     """One round; the rest is hpc.resume's."""
-    code = one_round(run)
+    code = one_round(run, patient=False)
     if code == EXIT_CODES["running"]:
         print(f"next: python -m hpc.resume --output-dir {run.output_dir}   (or --once from cron, or --chain)")
         return 0

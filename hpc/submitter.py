@@ -46,6 +46,8 @@ class Submitted:
     submissions: tuple[int, ...] = ()
     waiting: int = 0
     """Tars that no job was taken for yet."""
+    why: str = ""
+    """Why they wait, if not for room in Slurm's queue."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ class Submitter:
         if not wanted or room == 0 or self._is_probing(queue, states):
             return Submitted(waiting=len(wanted))
         try:
-            max_array = self._cluster.max_array()
+            max_array = self._cluster.max_array(self._launch)
         except SubmitUncertainError as error:
             log.warning("%s", error)
-            return Submitted(waiting=len(wanted))
+            return Submitted(waiting=len(wanted), why=str(error))
         spec = read_spec(self._run.output_dir)
         if spec is None:
             raise UsageError(f"{self._run.spec_file}: there is no such file: restore it, or begin again with hpc.submit")
@@ -125,7 +127,7 @@ class Submitter:
                     return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
                 except SubmitUncertainError as error:
                     log.warning("%s", error)
-                    return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
+                    return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed), str(error))
                 count = min(job.elements * self._processes, len(plan.slots))
                 alive[plan.submission] = list(range(count))
                 first_of_round = first_of_round or plan.submission
@@ -193,26 +195,29 @@ class Submitter:
                 elements=elements,
                 parallel=min(elements, order.parallel or elements),
                 host=self._host,
+                cluster=self._launch.clusters if self._launch.cluster == "slurm" else "",
                 intended_at=self._clock(),
                 round=order.first_of_round,
                 in_queue=order.in_queue,
             )
             submission.write_job(job)
             try:
-                job_id = self._cluster.submit(submission, self._launch, job, order.exclude)
+                number = self._cluster.submit(submission, self._launch, job, order.exclude)
             except SubmitLimitError as error:
                 _keep_refusal(submission, job, error, full=elements == 1)
                 if elements == 1:
                     raise
                 elements //= 2
             except SubmitUncertainError as error:
-                submission.write_job(msgspec.structs.replace(job, words=str(error)))
+                submission.write_job(msgspec.structs.replace(job, words=str(error), answered_at=self._clock()))
                 raise
             except UsageError as error:
                 _keep_refusal(submission, job, error)
                 raise
             else:
-                job = msgspec.structs.replace(job, state="submitted", job_id=job_id)
+                job = msgspec.structs.replace(
+                    job, state="submitted", job_id=number.job_id, cluster=number.cluster, answered_at=self._clock()
+                )
                 submission.write_job(job)
                 return plan, job
 

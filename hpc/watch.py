@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from audio_tokenizers.errors import UsageError
-from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, task_environment
+from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
 from hpc.controller import Controller, Round
 from hpc.failures import Failure, find_failures
 from hpc.launch import Launch
@@ -49,7 +49,7 @@ def cluster_of(launch: Launch, stop: Callable[[], bool] = lambda: False, *, pati
     """Where the run's tasks are. Slurm's commands are given up after `patience_s`."""
     if launch.cluster == "local":
         return LocalCluster(socket.gethostname(), stop)
-    return SlurmCluster(task_environment(launch), patience_s)
+    return SlurmCluster(task_environment(launch), patience_s, launch.clusters)
 
 
 def make_controller(run: Run, cluster: Cluster, launch: Launch) -> Controller:
@@ -93,6 +93,8 @@ def _rounds(controller: Controller, pause: float, interruption: Interruption) ->
                 seen = controller.round()
             except LockHeldError as held:
                 log.info("another controller is at work: %s", held)
+            except SubmitRefusedError as refusal:
+                log.warning("%s; the next round tries again, and that is the last time", refusal)
             else:
                 now = take_snapshot(seen)
                 speed = speed or Speed(now, began)

@@ -33,6 +33,7 @@ __all__ = [
     "preset_name",
     "read_spec",
     "spec_path",
+    "uses_gpu",
 ]
 
 DECODERS = ("soundfile", "av", "soxr")
@@ -115,6 +116,11 @@ def preset_name(spec: TokenizeSpec) -> str:
     if isinstance(codec, str) and (PRESET_FOLDER / f"{codec}.yaml").exists() and load_preset(codec).backend == spec.backend:
         return codec
     return spec.backend
+
+
+def uses_gpu(name: str) -> bool:
+    """Whether preset or backend `name` computes on a GPU where it gets one; only a backend that says so never does."""
+    return bool(getattr(get_factory(load_preset(name).backend), "uses_gpu", True))
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.runs import call, write_list
+from support.slurm_commands import SlurmCommands
 from support.small_run import small_tar
 
 from hpc import submit as module
@@ -19,7 +20,10 @@ from jobs.spec import read_spec
 
 @pytest.fixture
 def submitting(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commands that stop where they would submit; returns a list of tars."""
+    """Commands that find a Slurm and stop where they would submit; returns a list of tars."""
+    slurm = SlurmCommands(here / "bin")
+    slurm.answer("scontrol", out="MaxArraySize = 1001\n")
+    monkeypatch.setenv("PATH", slurm.environment["PATH"])
     monkeypatch.setattr(module, "_submit_to_slurm", lambda _: 0)
     monkeypatch.setattr(module, "watch", lambda *_: 0)
     return write_list(here / "l.txt", [small_tar(here / "1.tar")])
@@ -28,6 +32,7 @@ def submitting(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 SETTINGS = {
     "shared nodes": "--cluster slurm --partition gpu --account me --time 1-00:00:00 --mem-per-gpu 40G --cpus-per-gpu 6",
     "whole nodes": "--cluster slurm --gpus-per-node a100:4 --procs-per-gpu 2 --tars-per-gpu auto --max-running 12",
+    "other words for GPUs": "--cluster slurm --gpus-per-node a100:4 --gpu-request gres --mem-per-gpu 10G",
     "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
     "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
     "this machine": "--cluster local --workers 3 --decode-threads 2",

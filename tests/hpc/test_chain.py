@@ -20,6 +20,11 @@ GOLDEN = Path(__file__).parent / "golden"
 NAME = "tar2tokens-abcd-chain"
 
 
+def shown(job: int, state: str) -> str:
+    """A link as squeue shows it."""
+    return f"{NAME}|{job}|N/A|{state}||None\n"
+
+
 @pytest.fixture
 def slurm(tmp_path: Path) -> SlurmCommands:
     return SlurmCommands(tmp_path / "bin")
@@ -66,7 +71,7 @@ class TestStart:
         self, run: Run, launch: Launch, slurm: SlurmCommands, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Where there is a chain nothing is submitted."""
-        slurm.answer("squeue", out="71\n")
+        slurm.answer("squeue", out=shown(71, "PENDING"))
         assert start_chain(run, launch) == 0
         assert [call.split()[0] for call in slurm.calls()] == ["squeue"]
         assert "71" in capsys.readouterr().out
@@ -110,13 +115,13 @@ class Links:
 @pytest.fixture
 def links(run: Run, slurm: SlurmCommands, monkeypatch: pytest.MonkeyPatch) -> Links:
     monkeypatch.setenv("SLURM_JOB_ID", "70")
-    slurm.answer("squeue", out="70\n")
+    slurm.answer("squeue", out=shown(70, "RUNNING"))
     slurm.answer("sbatch", out="71\n")
     return Links(run, slurm, monkeypatch)
 
 
-def job_of(job_id: str) -> Job:
-    return Job(name="j", elements=1, parallel=1, host="h", intended_at=0.0, job_id=job_id)
+def job_of(job_id: str, cluster: str | None = None) -> Job:
+    return Job(name="j", elements=1, parallel=1, host="h", intended_at=0.0, job_id=job_id, cluster=cluster)
 
 
 class TestLink:
@@ -139,7 +144,7 @@ class TestLink:
 
     def test_a_successor_that_is_there_already(self, links: Links) -> None:
         """A link that was started again leaves no second successor."""
-        links.slurm.answer("squeue", out="70\n69\n")
+        links.slurm.answer("squeue", out=shown(70, "RUNNING") + shown(69, "PENDING"))
         links.open_jobs = [job_of("80")]
         assert links.link(75) == 0
         assert [call.split()[0] for call in links.slurm.calls()] == ["squeue", "scontrol"]
@@ -150,6 +155,32 @@ class TestLink:
         """Once the list is finished, or nothing more can be done, the chain ends, with the code that says how."""
         assert links.link(code) == code
         assert links.slurm.calls()[len(links.before_round) :] == ["scancel --quiet 71"]
+
+
+class TestSeveralClusters:
+    @pytest.fixture
+    def launch(self, slurm: SlurmCommands) -> Launch:
+        return Launch(
+            cluster="slurm", device="cuda", gpus_per_node=1, slurm={"clusters": "a,b"}, environment=slurm.environment
+        )
+
+    def test_the_chain_is_where_the_runs_jobs_are(self, links: Links) -> None:
+        """The successor goes to the run's clusters; it waits for jobs of the one that took it, since it sees no others."""
+        links.slurm.answer("sbatch", out="71;b\n")
+        links.open_jobs = [job_of("80", "a"), job_of("82", "b")]
+        assert links.link(75) == 0
+        assert "\n#SBATCH --clusters=a,b\n" in (links.slurm.folder / "script").read_text()
+        assert [call.split()[:2] for call in links.slurm.calls()][:2] == [
+            ["squeue", "--clusters=a"],
+            ["squeue", "--clusters=b"],
+        ]
+        assert links.slurm.calls()[-1] == "scontrol --clusters=b update JobId=71 Dependency=afterany:82 StartTime=now"
+
+    def test_the_last_link(self, links: Links) -> None:
+        """The successor is ended where it is."""
+        links.slurm.answer("sbatch", out="71;b\n")
+        assert links.link(0) == 0
+        assert links.slurm.calls()[-1] == "scancel --clusters=b --quiet 71"
 
 
 def test_cancel(run: Run, slurm: SlurmCommands) -> None:

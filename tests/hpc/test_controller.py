@@ -15,8 +15,10 @@ from support.fake_cluster import Campaign, FakeCluster, control_through
 from support.small_run import small_tar, tokenize
 
 from audio_tokenizers.errors import UsageError
-from hpc.controller import GRACE_SECONDS, Round
+from hpc.cluster import SubmitRefusedError
+from hpc.controller import Round
 from hpc.lock import LockHeldError
+from hpc.patience import GRACE_SECONDS
 from hpc.progress import scan
 from jobs.claims import STALE_SECONDS, Claim, process_start
 from jobs.reporting import Progress, Try, write_progress
@@ -277,6 +279,7 @@ class TestNotKnowing:
             assert (seen.decision.outcome, seen.decision.submit, seen.unknown) == ("running", (), (1,))
         assert campaign.run.submissions()[0].read_digest() is None
         campaign.cluster.blind = False
+        campaign.clock.now += LATER
         assert set(controller.round().decision.submit) == set(campaign.names)
 
     def test_answer_that_is_lost_with_the_job(self, tmp_path: Path) -> None:
@@ -415,14 +418,160 @@ class TestPeople:
         assert job.state == "refused"
         assert drive(campaign).decision.outcome == "finished"
 
-    def test_submission_that_never_came_to_be_counts_against_nobody(self, tmp_path: Path) -> None:
-        """Refusals, however many, are no evidence."""
+    def test_same_refusal_twice(self, tmp_path: Path) -> None:
+        """The run is stuck with Slurm's words, and asks no more, until a person says that something has changed."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.cluster.answers = ["refuse"] * 9
+        with pytest.raises(SubmitRefusedError):
+            campaign.controller().round()
+        for _ in range(3):
+            seen = campaign.controller().round()
+            assert (seen.decision.outcome, seen.decision.submit) == ("stuck", ())
+            assert "twice the same: sbatch refused the job: Invalid partition name" in seen.decision.diagnosis
+        assert campaign.cluster.calls.count("submit") == 2
+        campaign.cluster.answers = []
+        campaign.change_state(amnesty=2)
+        assert drive(campaign).decision.outcome == "finished"
+
+    def test_refusal_that_is_none(self, tmp_path: Path) -> None:
+        """A site's own sbatch may fail when Slurm's has submitted: the job is found by its name before the next try."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.cluster.answers = ["lie"]
+        with pytest.raises(SubmitRefusedError, match="quota"):
+            campaign.controller().round()
+        assert list(campaign.controller().open_jobs()) == [1]
+        seen = campaign.controller().round()
+        assert (seen.decision.outcome, list(seen.running), seen.submitted.submissions) == ("running", [1], ())
+        (submission,) = campaign.run.submissions()
+        job = submission.read_job()
+        assert job is not None
+        assert (job.state, job.job_id) == ("submitted", "1")
+        assert drive(campaign).decision.outcome == "finished"
+        assert len(campaign.cluster.jobs) == 1
+
+    def test_refusals_while_tasks_run(self, tmp_path: Path) -> None:
+        """What runs is waited for, while nothing more is submitted."""
+        campaign = Campaign(tmp_path, 3)
+        controller = campaign.controller()
+        controller.round()
+        campaign.cluster.lose(campaign.cluster.living()[0], 0, "TIMEOUT")
+        campaign.cluster.answers = ["refuse", "refuse"]
+        with pytest.raises(SubmitRefusedError):
+            controller.round()
+        for _ in range(2):
+            seen = controller.round()
+            assert (seen.decision.outcome, seen.decision.submit) == ("running", ())
+            assert "Invalid partition name" in seen.decision.diagnosis
+        campaign.cluster.run_all()
+        assert controller.round().decision.outcome == "stuck"
+
+    def test_refusals_that_differ_count_against_nobody(self, tmp_path: Path) -> None:
+        """What somebody has mended has been mended: refusals, however many, are no evidence against tars."""
         campaign = Campaign(tmp_path, 1)
         campaign.cluster.answers = ["refuse"] * 5
-        for _ in range(5):
-            with pytest.raises(UsageError):
+        for reason in "abcde":
+            campaign.cluster.refusal = reason
+            with pytest.raises(SubmitRefusedError):
                 campaign.controller().round()
         assert drive(campaign).decision.outcome == "finished"
+
+
+class TestJustSubmitted:
+    def test_queue_that_shows_it_late(self, tmp_path: Path) -> None:
+        """A squeue that answers from a snapshot does not know the job yet: it is not submitted again, and is cancelled."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        campaign.cluster.hidden = {job.job.name}
+        for _ in range(3):
+            campaign.clock.now += GRACE_SECONDS / 3
+            seen = campaign.controller().round()
+            assert (seen.decision.outcome, seen.decision.submit, seen.unknown) == ("running", (), (1,))
+        assert list(campaign.controller().open_jobs()) == [1]
+        campaign.cluster.hidden = set()
+        assert list(campaign.controller().round().running) == [1]
+        assert len(campaign.cluster.jobs) == 1
+
+    def test_what_has_been_shown_once_is_gone_when_it_is_not(self, tmp_path: Path) -> None:
+        """Nobody waits for the grace of a job that the queue has shown before."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.controller().round()
+        campaign.controller().round()
+        campaign.cluster.lose_all()
+        assert set(campaign.controller().round().decision.submit) == set(campaign.names)
+
+    def test_accounts_know_of_a_quick_end(self, tmp_path: Path) -> None:
+        """A job that the queue never showed has ended for sure when the accounts say of each task how it did."""
+        campaign = Campaign(tmp_path, 2)
+        controller = campaign.controller()
+        controller.round()
+        (job,) = campaign.cluster.living()
+        campaign.cluster.lose(job, 0, "FAILED")
+        campaign.cluster.lose(job, 1)
+        assert controller.round().unknown == (1,)
+        job.ends[1] = "CANCELLED"
+        assert set(controller.round().decision.submit) == set(campaign.names)
+
+    def test_reports_know_of_a_quick_end(self, tmp_path: Path) -> None:
+        """So it has when each worker has reported its own end, where there are no accounts."""
+        campaign = Campaign(tmp_path, 2)
+        controller = campaign.controller()
+        controller.round()
+        campaign.cluster.run_all()
+        campaign.cluster.jobs["tar2tokens-abc-0001"].ends.clear()
+        assert controller.round().decision.outcome == "finished"
+        assert campaign.run.submissions()[0].read_digest() is not None
+
+    def test_time_that_sbatch_took(self, tmp_path: Path) -> None:
+        """The grace begins when sbatch has answered, or was given up: that may be a minute after it was called."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.cluster.answers = ["lost"]
+        campaign.controller().round()
+        (submission,) = campaign.run.submissions()
+        job = submission.read_job()
+        assert job is not None
+        submission.write_job(msgspec.structs.replace(job, answered_at=job.intended_at + GRACE_SECONDS))
+        campaign.clock.now += LATER
+        assert campaign.controller().round().unknown == (1,)
+
+
+class TestCancelledAtTheStart:
+    def test_tasks_that_somebody_cancels_while_they_start(self, tmp_path: Path) -> None:
+        """Logs without a report, round after round: cancelled and preempted tasks count against nobody."""
+        campaign = Campaign(tmp_path, 4)
+        controller = campaign.controller()
+        for how in ("CANCELLED", "PREEMPTED", "CANCELLED", "PREEMPTED", "CANCELLED"):
+            assert controller.round().decision.outcome == "running"
+            (job,) = campaign.cluster.living()
+            for element in list(job.alive):
+                campaign.cluster._log(job, element, element, "loading modules")
+                campaign.cluster.lose(job, element, how)
+        assert drive(campaign).decision.outcome == "finished"
+
+    def test_where_there_are_no_accounts(self, tmp_path: Path) -> None:
+        """Slurm's last words are in the logs."""
+        campaign = Campaign(tmp_path, 4)
+        controller = campaign.controller()
+        for _ in range(5):
+            assert controller.round().decision.outcome == "running"
+            (job,) = campaign.cluster.living()
+            for element in list(job.alive):
+                words = "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-28T08:00:00 ***"
+                campaign.cluster._log(job, element, element, words)
+                campaign.cluster.lose(job, element)
+            campaign.clock.now += LATER
+        assert drive(campaign).decision.outcome == "finished"
+
+    def test_tasks_that_end_by_themselves_still_count(self, tmp_path: Path) -> None:
+        """A broken environment is found although somebody has cancelled a task of it."""
+        campaign = Campaign(tmp_path, 4)
+        controller = campaign.controller()
+        controller.round()
+        (job,) = campaign.cluster.living()
+        for element, how in enumerate(("CANCELLED", "FAILED", "FAILED", "FAILED")):
+            campaign.cluster._log(job, element, element, "python: command not found")
+            campaign.cluster.lose(job, element, how)
+        assert "3 tasks ended before they came to their work" in controller.round().decision.diagnosis
 
 
 class TestTwoControllers:

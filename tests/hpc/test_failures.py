@@ -61,7 +61,7 @@ class TestGroups:
         campaign.controller().round()
         job = campaign.cluster.living()[0]
         campaign.cluster._log(job, 0, 0, "python: command not found")
-        campaign.cluster.lose_all()
+        campaign.cluster.lose_all("FAILED")
         campaign.controller().look()
         (group,) = find_failures(campaign.run.submissions())
         assert (group.reason, group.tars) == (SILENT, [])

@@ -13,6 +13,7 @@ from hpc.launch import (
     Launch,
     Site,
     check_cluster,
+    check_gpu_request,
     check_tars_per_gpu,
     kept_environment,
     make_launch,
@@ -20,7 +21,6 @@ from hpc.launch import (
     parse_gpus,
     parse_minutes,
     parse_slurm_settings,
-    personal_defaults,
     site_defaults,
 )
 
@@ -86,8 +86,11 @@ def test_choices() -> None:
     """Only what there is can be chosen; not to choose is fine."""
     assert [check_cluster(name) for name in (None, "auto", "slurm", "local")] == [None, "auto", "slurm", "local"]
     assert [check_tars_per_gpu(text) for text in (None, "auto", "3")] == [None, "auto", 3]
+    assert [check_gpu_request(name) for name in (None, "gres", "none")] == [None, "gres", "none"]
     with pytest.raises(UsageError, match="--cluster"):
         check_cluster("pbs")
+    with pytest.raises(UsageError, match="--gpu-request"):
+        check_gpu_request("tres")
     for wrong in ("0", "-1", "many", "1.5"):
         with pytest.raises(UsageError, match="--tars-per-gpu"):
             check_tars_per_gpu(wrong)
@@ -138,7 +141,7 @@ class TestSiteFile:
             *("procs_per_gpu: 0\n", "tars_per_gpu: 0\n", "cpus_per_gpu: 0\n", "max_running: 0\n", "decode_threads: 0\n"),
             *("decode_threads: all\n", "decode_threads: true\n", "buffer_memory: big\n", "buffer_memory: 8\n"),
             *("memory_guard: 90\n", "memory_guard: true\n", "memory_guard: much\n"),
-            *("time: soon\n", "gpus_per_node: many\n"),
+            *("time: soon\n", "gpus_per_node: many\n", "gpu_request: tres\n"),
         ],
     )
     def test_mistakes_are_named(self, text: str, tmp_path: Path) -> None:
@@ -217,6 +220,18 @@ class TestLaunch:
             ("cpu", 4, None, 4),
         ]
 
+    def test_a_backend_without_use_for_a_gpu(self, with_sbatch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Gets none unless somebody asks for one, on Slurm or here."""
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        shapes = [
+            launch_of(site, with_sbatch, device=device, uses_gpu=False)
+            for site, device in (
+                *((Site(), "auto"), (Site(cluster="local"), "auto")),
+                *((Site(), "cuda"), (Site(gpus_per_node=2), "auto")),
+            )
+        ]
+        assert [(one.device, one.gpus_per_node) for one in shapes] == [("cpu", 0), ("cpu", 0), ("cuda", 1), ("cuda", 2)]
+
     def test_what_does_not_fit_together(self, with_sbatch: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """GPUs that are asked for and not asked for, or a device that does not exist, are refused at once."""
         with pytest.raises(UsageError, match="--device cpu"):
@@ -254,10 +269,3 @@ def test_environment_that_is_kept(with_sbatch: str) -> None:
     }
     assert kept_environment(given) == {"PATH": given["PATH"], "SLURM_CONF": "/c", "HF_HOME": "/h"}
     assert kept_environment({"PATH": "/none", "HOME": "/root"}) == {"PATH": "/none", "HOME": "/root"}
-
-
-def test_what_a_person_has_set_for_every_sbatch_counts_least() -> None:
-    """SBATCH_PARTITION and the like are defaults; a site's file and the command line win over them."""
-    mine = personal_defaults({"SBATCH_PARTITION": "mine", "SBATCH_ACCOUNT": "me", "SBATCH_QOS": "", "SBATCH_JOB_NAME": "x"})
-    site = overlay(overlay(mine, Site(partition="site", qos="normal")), Site(qos="high"))
-    assert (site.partition, site.account, site.qos) == ("site", "me", "high")

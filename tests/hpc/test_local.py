@@ -16,7 +16,7 @@ import pytest
 from support.runs import committed_bytes, lines_of, slow_backend, slow_spec, wait_for, worker_pids
 from support.small_run import small_tar, tokenize
 
-from hpc.cluster import JobSeen, TaskSeen
+from hpc.cluster import JobNumber, JobSeen, TaskSeen
 from hpc.launch import Launch
 from hpc.local import LocalCluster, Placement, place_workers
 from hpc.plan import make_plan
@@ -89,7 +89,7 @@ class LocalRun:
 
     def start(self) -> None:
         """Start the tasks, as the first controller."""
-        assert self.first.submit(self.submission, self.launch, self.job, ()) == "local"
+        assert self.first.submit(self.submission, self.launch, self.job, ()) == JobNumber("local")
 
     def has_ended(self) -> bool:
         return self.first.look(self.jobs) == NONE
@@ -263,4 +263,4 @@ def test_nobody_keeps_accounts(tmp_path: Path) -> None:
     job = Job(name="j", elements=1, parallel=1, host=HERE, intended_at=0.0)
     assert cluster.explain({1: job}) == {}
     cluster.avoid([job], ["n1"])
-    assert cluster.max_array() >= 100_000
+    assert cluster.max_array(Launch(cluster="local", device="cpu", gpus_per_node=0)) >= 100_000

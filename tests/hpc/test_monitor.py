@@ -13,7 +13,6 @@ from rich.console import Console
 from support.fake_cluster import Campaign, FakeCluster
 
 from hpc.cluster import TaskSeen
-from hpc.controller import GRACE_SECONDS
 from hpc.failures import Failure
 from hpc.monitor import (
     Interruption,
@@ -27,6 +26,7 @@ from hpc.monitor import (
     table,
     take_snapshot,
 )
+from hpc.patience import GRACE_SECONDS
 from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
 
 NOTHING = Snapshot(

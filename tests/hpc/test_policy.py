@@ -356,6 +356,11 @@ class TestStopping:
         assert decide(tars("a"), rounds[:2]).submit == ("a",)
         assert decide(tars("a"), rounds).outcome == "stuck"
 
+    def test_rounds_that_somebody_stopped(self) -> None:
+        """Cancelled or preempted, however often, they are no standstill."""
+        rounds = [Evidence(number, ended=True, tries=(at("a", "loading"),), stopped=True) for number in range(1, 9)]
+        assert decide(tars("a"), rounds).submit == ("a",)
+
     def test_rounds_that_change_nothing(self) -> None:
         """A time limit too short for the model, say: nobody is blamed, and it stops after three rounds."""
         idle = [[at("a", "loading")]] * IDLE_ROUNDS

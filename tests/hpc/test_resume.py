@@ -112,10 +112,20 @@ class TestOnce:
         assert campaign.cluster.tars() == []
 
     def test_refused(self, campaign: Campaign, once: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-        """2 when Slurm refuses the job, with its words."""
-        campaign.cluster.answers = ["refuse"]
-        assert once() == 2
-        assert "error: sbatch refused the job" in capsys.readouterr().err
+        """75 when Slurm refuses the job, with its words; 4 when it does so again, and then nobody asks it any more until a
+        person does.
+        """
+        campaign.cluster.refusal = "lua: add -A PROJECT\nUnspecified error"
+        campaign.cluster.answers = ["refuse", "refuse"]
+        assert once() == 75
+        words = "sbatch refused the job: lua: add -A PROJECT\nUnspecified error"
+        assert f"{words}; the next round tries again" in capsys.readouterr().err
+        for _ in range(2):
+            assert once() == 4
+            assert f"error: stuck: twice the same: {words}" in capsys.readouterr().err
+        assert campaign.cluster.calls.count("submit") == 2
+        assert once("--retry-quarantined") == 75
+        assert campaign.cluster.tars() == campaign.names
 
     def test_another_controller(
         self, campaign: Campaign, once: Callable[..., int], capsys: pytest.CaptureFixture[str]

@@ -101,7 +101,7 @@ class TestAsk:
         campaign.controller().round()
         job = campaign.cluster.living()[0]
         job.alive[0] = TaskSeen("RUNNING", "n1")
-        campaign.cluster.lose(job, 1)
+        campaign.cluster.lose(job, 1, "TIMEOUT")
         claim(campaign, "0", task="0001/0", host="n1")
         claim(campaign, "1", task="0001/1", host="n1")
         here = Claim.of_this_process("").host
@@ -109,7 +109,7 @@ class TestAsk:
         _, workers = ask(campaign.run, campaign.cluster)
         assert workers == {"0": Worker("0001/0", "n1"), "2": Worker("", here)}
         assert str(workers["0"]) == "task 0001/0 on n1"
-        campaign.cluster.lose_all()
+        campaign.cluster.lose_all("TIMEOUT")
         campaign.controller().look()
         _, workers = ask(campaign.run, campaign.cluster)
         assert set(workers) == {"2"}

@@ -61,6 +61,19 @@ def test_foreign_files_are_refused_by_name(submission: Submission) -> None:
         submission.read_job()
 
 
+def test_jobs_of_older_versions(submission: Submission) -> None:
+    """A file that knows no clusters is read; which cluster the job is on is then for the run's settings to say."""
+    submission.job_file.write_text(
+        '{"name": "tar2tokens-ab-0001", "elements": 4, "parallel": 4, "host": "h", "intended_at": 7.0, '
+        '"state": "submitted", "job_id": "50", "words": "", "full": false, "round": 0, "in_queue": 0}'
+    )
+    job = submission.read_job()
+    assert job == Job(
+        name="tar2tokens-ab-0001", elements=4, parallel=4, host="h", intended_at=7.0, state="submitted", job_id="50"
+    )
+    assert job.cluster is None
+
+
 def test_reports_are_read_as_far_as_there_are_any(submission: Submission) -> None:
     """A worker that has not reported yet, or whose report is torn, is left out."""
     report(submission, 0, Try("0"))
@@ -88,6 +101,25 @@ class TestEnd:
         report(submission, 5, Try("5"))  # of element 2
         assert [(element, rank) for element, rank, _ in submission.log_files()] == [(0, 0), (1, 0), (1, 1), (2, 0)]
         assert submission.close(plan_of(8, processes=2), {}).silent == 2
+
+    def test_whom_somebody_stopped(self, submission: Submission) -> None:
+        """By Slurm's accounts, or, where they do not know yet or never will, by the log; a time limit is no such end."""
+        last = "slurmstepd: error: *** JOB 5 ON n1 CANCELLED AT 2026-11-28T08:00:00"
+        logs = {0: "x", 1: f"{last} ***", 2: f"{last} DUE TO PREEMPTION ***", 3: f"{last} DUE TO TIME LIMIT ***"}
+        submission.logs.mkdir()
+        for element, text in logs.items():
+            (submission.logs / f"5_{element}_0_log.out").write_text(f"{text}\n")
+        digest = submission.close(plan_of(4), {0: "CANCELLED", 1: "RUNNING"})
+        assert (digest.silent, digest.stopped) == (1, False)
+        assert submission.close(plan_of(4), {0: "PREEMPTED", 3: "CANCELLED"}).stopped
+        assert submission.close(plan_of(4), {0: "PREEMPTED", 3: "CANCELLED", 1: "FAILED"}).silent == 1
+        report(submission, 1, Try("1", "working", gained=2))
+        assert not submission.close(plan_of(4), dict.fromkeys(range(4), "CANCELLED")).stopped
+
+    def test_nobody_has_stopped_what_never_began(self, submission: Submission) -> None:
+        """A job of which there is no trace at all has not been cancelled for all that anyone knows."""
+        assert not submission.close(plan_of(2), {}).stopped
+        assert submission.close(plan_of(2), {0: "CANCELLED", 1: "CANCELLED"}).stopped
 
     def test_a_whole_job_that_ran_out_of_memory(self, submission: Submission) -> None:
         """Where the kernel kills the witness too, Slurm's word makes it a death; tries that had ended stay as they are."""

@@ -17,6 +17,7 @@ import pytest
 from support.fake_cluster import FakeCluster
 from support.local_runs import SlowRun, submissions, task_pids
 from support.runs import ROOT, call, committed_bytes, lines_of, speech_list, tree, wait_for, worker_pids, write_list
+from support.slurm_commands import SlurmCommands
 from support.small_run import small_tar, write_tar
 
 from audio_tokenizers.file_hashes import FileVersion, files_sha256
@@ -588,6 +589,79 @@ class TestSlurm:
         assert call(submit, "--list", listed, *SLURM) == 2
         assert "is this a node that may submit?" in capsys.readouterr().err
 
+    @pytest.fixture
+    def commands(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmCommands:
+        """Slurm's commands as scripts, on the PATH."""
+        found = SlurmCommands(tmp_path / "slurm")
+        monkeypatch.setenv("PATH", found.environment["PATH"])
+        return found
+
+    @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+    def test_sbatch_without_a_slurm(
+        self, here: Path, listed: Path, commands: SlurmCommands, capsys: pytest.CaptureFixture[str], flags: list[str]
+    ) -> None:
+        """Its packages may be installed where no Slurm runs: then nobody waits for one who has not asked for it. All of
+        Slurm's words, and what to do; nothing is written.
+        """
+        words = "scontrol: error: fetch_config: DNS SRV lookup failed\nscontrol: fatal: Could not establish a configuration"
+        commands.answer("scontrol", err=f"{words}\n", code=1)
+        before = tree(here)
+        assert call(submit, "--list", listed, "--backend", "mulaw", *flags) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert f"error: there is an sbatch here, but no Slurm answers: {words}\n--cluster local" in captured.err
+        after = {path: data for path, data in tree(here).items() if path != "slurm/calls"}
+        assert after == before
+        assert call(submit, "--list", listed, "--backend", "mulaw", "--cluster", "local", "--workers", 1) == 0
+
+    def test_slurm_that_is_away_for_now(
+        self, listed: Path, commands: SlurmCommands, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Who has asked for Slurm waits for it, and is told for what."""
+        commands.answer("scontrol", err="Unable to contact slurm controller (connect failure)\n", code=1)
+        assert call(submit, "--list", listed, *SLURM) == 0
+        assert "4 tars wait (scontrol show config: Unable to contact slurm controller" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("wants", "sinfo", "expected"),
+        [
+            (False, "gpu:4\n", "each with no GPU"),
+            (True, "gpu:4\n(null)\n", "each with 1 GPU"),
+            (True, "(null)\n", "each with no GPU"),
+        ],
+    )
+    def test_gpus_are_planned_where_they_are_wanted_and_there(
+        self,
+        listed: Path,
+        commands: SlurmCommands,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        wants: bool,
+        sinfo: str,
+        expected: str,
+    ) -> None:
+        """Not for a backend that never uses one, nor where no node has any; the second is told."""
+        monkeypatch.setattr("hpc.submit.uses_gpu", lambda _backend: wants)
+        commands.answer("scontrol", out="MaxArraySize = 1001\n")
+        commands.answer("sinfo", out=sinfo)
+        assert call(submit, "--list", listed, "--backend", "mulaw", "--dry-run") == 0
+        captured = capsys.readouterr()
+        assert expected in captured.out
+        assert ("--gpu-request none" in captured.err) == (wants and "gpu" not in sinfo)
+
+    def test_gpus_that_somebody_asks_for_are_planned(
+        self, listed: Path, commands: SlurmCommands, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Whatever Slurm knows of them: on some sites it knows of none."""
+        commands.answer("scontrol", out="MaxArraySize = 1001\n")
+        commands.answer("sinfo", out="(null)\n")
+        for words in (["--device", "cuda", "--gpu-request", "none"], ["--gpus-per-node", 1, "--gpu-request", "gres"]):
+            assert call(submit, "--list", listed, "--backend", "mulaw", *words, "--dry-run") == 0
+            captured = capsys.readouterr()
+            assert ("each with 1 GPU" in captured.out, captured.err) == (True, "")
+            assert "--gpus-per-node" not in captured.out
+            assert ("--gres=gpu:1" in captured.out) == ("gres" in words)
+
     def test_workers_need_not_hash_the_model(
         self, here: Path, listed: Path, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -622,7 +696,7 @@ class TestImports:
             "import sys, runpy\n"
             "import hpc.submit, tools.check_progress, tools.generate_tar_list, tools.decode_check, tools.fetch_model\n"
             "import tools.pack, tools.merge, tools.export, tools.show\n"
-            "sys.argv = ['submit', '--list', 'list.txt', '--backend', 'mulaw', '--dry-run']\n"
+            "sys.argv = ['submit', '--list', 'list.txt', '--backend', 'mulaw', '--cluster', 'local', '--dry-run']\n"
             "try:\n    runpy.run_module('hpc.submit', run_name='__main__', alter_sys=True)\n"
             "except SystemExit as end:\n    assert not end.code, end.code\n"
             "assert not {'soundfile', 'soxr', 'av', 'pyarrow', 'py7zr', 'datasets'} & set(sys.modules)\n"

@@ -175,18 +175,27 @@ class TestSubmitLimits:
         """Without the site's largest array nothing is guessed: the tars wait, and nothing is written."""
         campaign = Campaign(tmp_path, 2)
         campaign.cluster.silent = True
-        assert submit(campaign, submitter_of(campaign)) == Submitted(waiting=2)
+        assert submit(campaign, submitter_of(campaign)) == Submitted(waiting=2, why="scontrol: no answer")
         assert campaign.run.submissions() == []
 
     def test_uncertain_answer_ends_the_round(self, tmp_path: Path) -> None:
         """Where sbatch gives no answer, no further array is tried: the next one might be lost as well."""
         campaign = Campaign(tmp_path, 6, FakeCluster(array_limit=2))
         campaign.cluster.answers = ["submit", "lost"]
-        assert submit(campaign, submitter_of(campaign)) == Submitted((1,), 4)
+        assert submit(campaign, submitter_of(campaign)) == Submitted((1,), 4, "sbatch: Socket timed out")
         assert campaign.cluster.calls.count("submit") == 2
         job = campaign.run.submissions()[1].read_job()
         assert job is not None
-        assert (job.state, job.words) == ("intended", "sbatch: Socket timed out")
+        assert (job.state, job.words, job.answered_at) == ("intended", "sbatch: Socket timed out", campaign.clock.now)
+
+    def test_clusters_are_written_down(self, tmp_path: Path) -> None:
+        """Those that are asked before sbatch is, and the one that took the job when it has said so."""
+        campaign = Campaign(tmp_path, 2, FakeCluster(array_limit=1), slurm={"clusters": "a,b"})
+        campaign.cluster.answers = ["submit", "lost"]
+        campaign.cluster.takes = "b"
+        submit(campaign, submitter_of(campaign))
+        jobs = [submission.read_job() for submission in campaign.run.submissions()]
+        assert [job.cluster for job in jobs if job is not None] == ["b", "a,b"]
 
 
 class TestMaxRunning:

@@ -147,11 +147,23 @@ class TestRounds:
         assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
         assert looks["all"] >= 4
 
-    def test_refused_job_ends_the_watch(self, campaign: Campaign) -> None:
-        """What Slurm will never take, no further round will mend."""
+    def test_refused_job_ends_the_watch(
+        self, campaign: Campaign, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One refusal may have passed by the next round; the same again is the end, told in all of Slurm's words."""
+        campaign.cluster.refusal = "job 7 refused at 9:00\nUnspecified error"
+        campaign.cluster.answers = ["refuse", "refuse"]
+        assert watch(campaign.run, campaign.launch, seconds=0.01) == 4
+        assert campaign.cluster.calls.count("submit") == 2
+        assert "the next round tries again" in caplog.text
+        assert "job 7 refused at 9:00\nUnspecified error" in capsys.readouterr().err
+
+    def test_refusal_that_passes(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After a single one the watch goes on."""
         campaign.cluster.answers = ["refuse"]
-        with pytest.raises(UsageError, match="Invalid partition"):
-            watch(campaign.run, campaign.launch, seconds=0.01)
+        look = campaign.cluster.look
+        monkeypatch.setattr(campaign.cluster, "look", lambda jobs: campaign.cluster.run_all() or look(jobs))
+        assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
 
 
 class TestWorkersOfThisMachine:

@@ -23,7 +23,7 @@ from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from jobs import spec as module
 from jobs.fileops import FileOps
-from jobs.spec import check_spec, freeze_spec, load_preset, make_spec, parse_settings, read_spec, spec_path
+from jobs.spec import check_spec, freeze_spec, load_preset, make_spec, parse_settings, read_spec, spec_path, uses_gpu
 
 CODES = Field(name="tokens", form="codes", width=8, codebook_size=1024, samples_per_item=960)
 
@@ -399,3 +399,8 @@ class TestFreezing:
         freeze_spec(output, spec)
         assert read_spec(output) == spec
         assert yaml.safe_load(spec_path(output).read_text(encoding="utf-8"))["fingerprint"] == spec.fingerprint
+
+
+def test_backends_that_use_no_gpu() -> None:
+    """Those that say so; presets are asked by the backend that they stand for, and who says nothing may use one."""
+    assert [uses_gpu(name) for name in ("mulaw", "higgs", "mimi")] == [False, True, True]

@@ -18,7 +18,7 @@ from support.runs import group_members, wait_for
 from support.slurm_runs import SlurmRun, Watch, slurm_run
 from support.small_run import small_tar
 
-from hpc.controller import GRACE_SECONDS
+from hpc.patience import GRACE_SECONDS
 from hpc.run import Run
 from hpc.watch import cluster_of, launch_of, make_controller
 from jobs.claims import read_claim

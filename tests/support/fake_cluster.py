@@ -15,8 +15,8 @@ from typing import Literal, TypeVar
 import msgspec
 import pytest
 
-from audio_tokenizers.errors import Tar2TokensError, UsageError
-from hpc.cluster import JobSeen, SubmitLimitError, SubmitUncertainError, TaskSeen
+from audio_tokenizers.errors import Tar2TokensError
+from hpc.cluster import JobNumber, JobSeen, SubmitLimitError, SubmitRefusedError, SubmitUncertainError, TaskSeen
 from hpc.controller import Controller
 from hpc.launch import Launch
 from hpc.plan import Plan, task_name
@@ -33,8 +33,10 @@ HOST = "login"
 
 Result = TypeVar("Result")
 
-Answer = Literal["submit", "lost", "kept", "refuse"]
-"""What sbatch does: `lost` and `kept` both give no answer, and only the second has submitted."""
+Answer = Literal["submit", "lost", "kept", "refuse", "lie"]
+"""What sbatch does: `lost` and `kept` both give no answer, `refuse` and `lie` refuse, and only the second of each two has
+submitted.
+"""
 
 
 class FakeClock:
@@ -76,6 +78,10 @@ class FakeCluster:
         self.jobs: dict[str, QueuedJob] = {}
         self.answers: list[Answer] = []
         """Of the next calls of sbatch, in order; afterwards it submits."""
+        self.takes = ""
+        """Which of the site's clusters takes the jobs."""
+        self.refusal = "Invalid partition name specified"
+        """What it says when it refuses."""
         self.blind = False
         """squeue fails."""
         self.silent = False
@@ -101,7 +107,7 @@ class FakeCluster:
             raise error
         return found
 
-    def max_array(self) -> int:
+    def max_array(self, launch: Launch) -> int:
         if self.silent:
             raise SubmitUncertainError("scontrol: no answer")
         return self.array_limit
@@ -123,11 +129,11 @@ class FakeCluster:
             found[number] = JobSeen(queued.job_id, dict(queued.alive)) if shown else None
         return found
 
-    def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> str:
+    def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> JobNumber:
         self.calls.append("submit")
         return self._answer(lambda: self._submit(submission, job, exclude))
 
-    def _submit(self, submission: Submission, job: Job, exclude: Collection[str]) -> str:
+    def _submit(self, submission: Submission, job: Job, exclude: Collection[str]) -> JobNumber:
         plan = submission.read_plan()
         assert plan is not None
         assert submission.read_job() == job
@@ -135,7 +141,7 @@ class FakeCluster:
         assert job.name not in self.jobs
         answer = self.answers.pop(0) if self.answers else "submit"
         if answer == "refuse":
-            raise UsageError("sbatch refused the job: Invalid partition name specified")
+            raise SubmitRefusedError(f"sbatch refused the job: {self.refusal}")
         if self.queue_limit is not None and self.in_queue() + job.elements > self.queue_limit:
             raise SubmitLimitError("AssocMaxSubmitJobLimit")
         if answer == "lost":
@@ -148,9 +154,11 @@ class FakeCluster:
             twice -= {attempt.name for report in reports for attempt in report.tries if attempt.outcome == "died"}
         assert not twice, f"{twice} submitted again while a task lives"
         self.jobs[job.name] = queued
+        if answer == "lie":
+            raise SubmitRefusedError("sbatch refused the job: site wrapper: disk quota exceeded")
         if answer == "kept":
             raise SubmitUncertainError("sbatch: Socket timed out")
-        return queued.job_id
+        return JobNumber(queued.job_id, self.takes)
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
         self.calls.append("explain")

@@ -48,6 +48,7 @@ class Slow(MuLaw):
 
 class Factory(MuLawFactory):
     name = "slow"
+    uses_gpu = True  # so that tests see each worker get its own
     options = {
         "pause": (0.0, "seconds per call"),
         "brake": ("", "a file: pause only while it is there, and not in a worker's first two calls"),

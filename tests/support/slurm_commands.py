@@ -7,6 +7,9 @@ from pathlib import Path
 FAKE = """#!/bin/sh
 me=${0##*/}; here=${0%/*}
 { printf '%s' "$me"; printf ' %s' "$@"; echo; } >> "$here/calls"
+if [ -s "$here/$me.only" ]; then
+    case " $* " in *"$(cat "$here/$me.only")"*) ;; *) exit 0 ;; esac
+fi
 [ "$me" = sbatch ] && cat > "$here/script"
 [ -f "$here/$me.out" ] && cat "$here/$me.out"
 [ -f "$here/$me.err" ] && cat "$here/$me.err" >&2
@@ -21,13 +24,16 @@ class SlurmCommands:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        for name in ("sbatch", "squeue", "sacct", "scancel", "scontrol"):
+        for name in ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"):
             (folder / name).write_text(FAKE)
             (folder / name).chmod(0o755)
         self.environment = {"PATH": f"{folder}:/usr/bin:/bin"}
 
-    def answer(self, name: str, out: str = "", err: str = "", code: int = 0, *, hangs: bool = False) -> None:
-        for kind, content in (("out", out), ("err", err), ("code", str(code))):
+    def answer(
+        self, name: str, out: str = "", err: str = "", code: int = 0, *, hangs: bool = False, only_with: str = ""
+    ) -> None:
+        """What a command answers; to calls without the word `only_with`, nothing."""
+        for kind, content in (("out", out), ("err", err), ("code", str(code)), ("only", only_with)):
             (self.folder / f"{name}.{kind}").write_text(content)
         if hangs:
             (self.folder / f"{name}.hangs").touch()

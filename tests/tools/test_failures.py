@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from support.fake_cluster import Campaign
 from support.runs import call, slow_backend, start, tree, write_list
+from support.slurm_commands import SlurmCommands
 from support.small_run import mulaw_spec, small_tar, tokenize
 
 from hpc import submit as submit_module
@@ -118,7 +119,7 @@ class TestExitCodes:
         campaign.controller().round()
         (job,) = campaign.cluster.living()
         campaign.cluster._log(job, 0, 0, "module: command not found")
-        campaign.cluster.lose_all()
+        campaign.cluster.lose_all("FAILED")
         campaign.controller().look()
         text = said(capsys, 1)
         assert "see --setup" in text
@@ -172,6 +173,8 @@ class TestCommands:
     ) -> None:
         """The command for clips with errors is accepted as it stands, and asks for the tars that have some."""
         monkeypatch.setattr(submit_module, "_submit_to_slurm", lambda _: 0)
+        slurm = SlurmCommands(campaign.run.output_dir.parent / "bin")
+        monkeypatch.setenv("PATH", slurm.environment["PATH"])
         for tar in campaign.tars[:2]:
             tokenize(tar, campaign.run.output_dir)
         (command,) = shown_commands(said(capsys, 1))

@@ -198,7 +198,9 @@ Backend = FrameBackend | ClipBackend
 
 
 class BackendFactory(Protocol):
-    """What an entry point of the group `tar2tokens.backends` names."""
+    """What an entry point of the group `tar2tokens.backends` names. Of a backend without use for a GPU it has
+    `uses_gpu = False`.
+    """
 
     @property
     def name(self) -> str:

@@ -60,6 +60,7 @@ class MuLawFactory:
     """Describes and makes MuLaw."""
 
     name = "mulaw"
+    uses_gpu = False
     options: Mapping[str, tuple[Scalar, str]] = {}
 
     def describe(self, options: Options, device: str) -> BackendInfo:

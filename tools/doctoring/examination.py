@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from audio_tokenizers.errors import UsageError
-from hpc.cluster import check_path
+from hpc.batch_script import check_path
 from hpc.launch import Launch
 from tools.doctoring import folder_probe, host_probe
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded

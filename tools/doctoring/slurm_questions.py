@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from hpc.cluster import CALL_SECONDS, batch_text, task_environment
+from hpc.batch_script import batch_text
+from hpc.cluster import CALL_SECONDS, task_environment
 from hpc.launch import Launch
 from hpc.submissions import Job, Submission
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded

@@ -1,0 +1,104 @@
+"""hpc/slurm_words.py: what Slurm's answers mean, also those of sites that have their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpc.slurm_words import JobNumber, all_ended, is_submit_limit, job_number, no_answer, verdict
+
+FAILED = "sbatch: error: Batch job submission failed: "
+POLICY = f"{FAILED}Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.parametrize(
+    ("out", "number"),
+    [
+        ("4711\n", JobNumber("4711")),
+        ("4711;other\n", JobNumber("4711", "other")),
+        ("submission notes\n4711\n", JobNumber("4711")),
+        ("Submitted batch job 4711\n", JobNumber("4711")),
+        ("thank you!\nSubmitted batch job 4711 on cluster other\n", JobNumber("4711", "other")),
+        ("", None),
+        ("4 jobs of yours run\n", None),
+    ],
+)
+def test_ways_to_tell_the_id(out: str, number: JobNumber | None) -> None:
+    """A cluster's name behind it, a site's words before it, or an sbatch that does not know --parsable."""
+    assert job_number(out) == number
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"sbatch: error: AssocMaxSubmitJobLimit\n{POLICY}",
+        f"sbatch: error: AssocGrpSubmitJobsLimit\n{POLICY}",
+        f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{POLICY}",
+        f"sbatch: error: QOSMaxSubmitJobPerAccountLimit\n{POLICY}",
+        f"sbatch: error: QOSGrpSubmitJobsLimit\n{POLICY}",
+        f"sbatch: error: QOSMaxJobsPerUserLimit\n{POLICY}",
+        f"sbatch: error: AssocMaxJobsLimit\n{POLICY}",
+        f"{FAILED}Resource temporarily unavailable",
+        POLICY,
+    ],
+)
+def test_limits_on_the_number_of_jobs_pass(words: str) -> None:
+    """Those of a person, an account, a QOS or the whole controller; the general word alone names them first."""
+    assert is_submit_limit(words)
+    assert verdict(1, "", words) == "limit"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"sbatch: error: QOSMinGRES\n{POLICY}",
+        f"sbatch: error: QOSMinCPUNotSatisfied\n{POLICY}",
+        f"sbatch: error: QOSMaxGRESPerUser\n{POLICY}",
+        f"sbatch: error: QOSMaxCpuPerUserLimit\n{POLICY}",
+        f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{POLICY}",
+        f"sbatch: error: AssocMaxCpuPerJobLimit\n{POLICY}",
+        f"sbatch: error: lua: GPUs only in partition gpu\n{FAILED}Unspecified error",
+        f"sbatch: error: lua: the debug partition is temporarily closed\n{POLICY}",
+        "sbatch: error: cli_filter plugin terminated with error",
+        f"{FAILED}Requested GRES option unsupported by configured SelectType plugin",
+        "sbatch: fatal: --gpus-per-node and --gres are mutually exclusive",
+        "sbatch: error: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.",
+        f"{FAILED}Invalid partition name specified",
+        "words that nobody has ever seen",
+    ],
+)
+def test_everything_else_is_a_refusal(words: str) -> None:
+    """A limit on what one job may be, a site's own plugin, and whatever we do not know: it would be refused for ever."""
+    assert not is_submit_limit(words)
+    assert verdict(1, "", words) == "refused"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"{FAILED}Socket timed out on send/recv operation",
+        f"{FAILED}Unable to contact slurm controller (connect failure)",
+        f"{FAILED}Connection refused",
+        f"{FAILED}Zero Bytes were transmitted or received",
+        f"{FAILED}Unexpected message received",
+        f"{FAILED}Slurm backup controller in standby mode",
+        "no answer in 60 s",
+    ],
+)
+def test_controller_that_does_not_answer(words: str) -> None:
+    """It may have taken the job before it fell silent."""
+    assert no_answer(words)
+    assert verdict(1, "", words) == "unknown"
+
+
+@pytest.mark.parametrize(("code", "out"), [(0, ""), (0, "no number\n"), (-1, ""), (-9, ""), (139, ""), (1, "4711\n")])
+def test_what_may_have_been_submitted(code: int, out: str) -> None:
+    """An sbatch that hung, or told an id and failed, or told none and did not, or failed without a word."""
+    assert verdict(code, out, "sbatch: error: something broke") == "unknown"
+    assert verdict(1, "", "") == "unknown"
+
+
+def test_all_ended() -> None:
+    """Only when the accounts tell of each task an end; one that waits to begin again has none."""
+    assert all_ended({0: "FAILED", 1: "CANCELLED"}, 2)
+    assert not all_ended({0: "FAILED"}, 2)
+    assert not all_ended({0: "FAILED", 1: "REQUEUED"}, 2)
