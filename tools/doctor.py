@@ -14,7 +14,7 @@ import typer
 from hpc.launch import Site, check_cluster, kept_environment, make_launch, overlay, site_defaults
 from hpc.personal import personal_defaults
 from jobs.commands import Verbose, run_command, setup_logging
-from jobs.spec import load_preset, uses_gpu
+from jobs.spec import uses_gpu
 from tools.doctoring.examination import Asked, examine
 from tools.doctoring.findings import exit_code, in_words, summary
 
@@ -57,10 +57,8 @@ def doctor(
         workers=None,
         allow_missing_end=False,
         environment=kept_environment(os.environ),
-        uses_gpu=backend is None or uses_gpu(backend),
+        uses_gpu=backend is None or uses_gpu(backend),  # UsageError where there is no such backend
     )
-    if backend is not None:
-        load_preset(backend)  # UsageError where there is none
     asked = Asked(
         output_dir.absolute(),
         launch,
