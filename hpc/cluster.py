@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from hpc.environment import restored_environment
 from hpc.launch import Launch
 from hpc.plan import stop_margin_s
 from hpc.submissions import Job, Submission
@@ -123,7 +124,7 @@ def task_environment(launch: Launch) -> dict[str, str]:
     """
     found = {
         name: value
-        for name, value in {**os.environ, **launch.environment}.items()
+        for name, value in restored_environment(os.environ, launch.environment).items()
         if not name.startswith(("SLURM_", "SBATCH_", "SRUN_")) or name == "SLURM_CONF"
     }
     root = str(Path(__file__).resolve().parent.parent)
@@ -148,6 +149,7 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
         srun.append(f"--cpus-per-task={cpus}")  # which srun does not take from the job since Slurm 22.05
     gpus = f"{launch.gpu_type}:{launch.gpus_per_node}" if launch.gpu_type else launch.gpus_per_node
     command = [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
+    command += ["--umask", launch.umask] if launch.umask else []
     parameters: dict[str, Any] = {
         "command": f'{shlex.join(command)} --started "$job_started"',
         "folder": submission.logs,

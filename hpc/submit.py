@@ -14,12 +14,12 @@ import typer
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import UsageError
 from hpc.cluster import batch_text, check_path
+from hpc.environment import kept_environment
 from hpc.launch import (
     Launch,
     Site,
     check_cluster,
     check_tars_per_gpu,
-    kept_environment,
     make_launch,
     overlay,
     parse_slurm_settings,
@@ -32,11 +32,13 @@ from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.submissions import Job, Submission
 from hpc.submitter import Submitter, bytes_per_second
 from hpc.tar_list import read_tar_list
+from hpc.trust import DEFAULT_UMASK, check_run, of_code, share_run
 from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings
+from jobs.trust import trust_of
 
 __all__ = ["submit"]
 
@@ -86,11 +88,21 @@ def submit(
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept tars with no end marker, or a very long one")
     ] = False,
+    group: Annotated[
+        str | None, typer.Option(help="a group to share the run with: its members can run commands in your name")
+    ] = None,
+    umask: Annotated[
+        str | None, typer.Option(help="of what the run creates; default 022 or stricter, with --group 002 or 007")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and change nothing")] = False,
     verbose: Verbose = False,
 ) -> int:
     """Tokenize every tar of a list. Run it again at any time: it goes on where the files say it stopped."""
     setup_logging(verbose=verbose, quiet=True)
+    trust = trust_of(group, umask)
+    os.umask(trust.umask)
+    run = Run(output_dir.absolute(), trust)
+    check_run(run, trust)
     tars = read_tar_list(tar_list)[from_index:to_index]
     if not tars:
         raise UsageError(f"--from-index {from_index} --to-index {to_index}: no tar of {tar_list} is in this range")
@@ -113,7 +125,7 @@ def submit(
         slurm=parse_slurm_settings(slurm or ()),
     )
     launch = make_launch(
-        overlay(overlay(personal_defaults(os.environ), site_defaults()), asked),
+        overlay(overlay(personal_defaults(os.environ), site_defaults(trust=of_code(trust))), asked),
         device=device,
         workers=workers,
         allow_missing_end=allow_missing_end,
@@ -130,14 +142,19 @@ def submit(
             max_duration=max_duration,
             extensions=extensions or (),
         )
-    launch = msgspec.structs.replace(launch, options=spec.options)
-    run = Run(output_dir.absolute())
+    launch = msgspec.structs.replace(
+        launch,
+        options=spec.options,
+        group=trust.group_name,
+        umask="" if trust.umask == DEFAULT_UMASK else f"{trust.umask:04o}",
+    )
     if launch.cluster == "slurm":
         check_path(run.output_dir)
     with writing_to(run.output_dir):
         check_spec(run.output_dir, spec)
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)  # a list that is refused leaves no trace
         if not dry_run:
+            share_run(run, trust)
             freeze_spec(run.output_dir, spec)
             hashes.save()
             listed = run.add_to_list(tars, keep_dirs=keep_dirs)
@@ -218,7 +235,8 @@ def _submit_to_slurm(run: Run) -> int:
     """One round; the rest is hpc.resume's."""
     code = one_round(run)
     if code == EXIT_CODES["running"]:
-        print(f"next: python -m hpc.resume --output-dir {run.output_dir}   (or --once from cron, or --chain)")
+        group = f" --group {run.trust.group_name}" if run.trust is not None and run.trust.group_name else ""
+        print(f"next: python -m hpc.resume --output-dir {run.output_dir}{group}   (or --once from cron, or --chain)")
         return 0
     return code
 

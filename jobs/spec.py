@@ -71,9 +71,9 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
-    """The preset `name`; a backend without a preset file has the backend's own defaults."""
+    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults."""
     path = folder / f"{name}.yaml"
-    if not path.exists():
+    if "/" in name or not path.exists():
         return Preset(get_factory(name).name)
     try:
         return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Preset)
