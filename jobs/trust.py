@@ -75,7 +75,7 @@ class Trust:
 def fault_of(found: Owned, trust: Trust) -> str | None:
     """Pure: who else may have written a file, in words; None if nobody."""
     if not trust.is_user(found.uid):
-        return f"owned by {_user(found.uid)}"
+        return "owned by somebody else"
     if found.mode & OTHERS_WRITE:
         return "writable by everybody"
     if found.mode & GROUP_WRITES:  # with an ACL these bits are its mask: without them nobody whom it names may write either
@@ -138,8 +138,10 @@ def _ways_out(found: Sequence[Owned], trust: Trust, mend: Path | None) -> Iterat
         )
     else:
         yield "copy what you need of it into a folder of your own, or have its owner run this"
-    if trust.group is None and not any(one.mode & OTHERS_WRITE for one in found):
-        yield "if you trust everybody in a group that shares it: --group NAME"
+    if trust.group is None and not any(one.mode & OTHERS_WRITE or one.uid == NOBODY for one in found):
+        groups = {one.gid for one in found if one.mode & GROUP_WRITES}
+        name = _group(*groups) if len(groups) == 1 else "NAME"
+        yield f"if you trust everybody in a group that shares it: --group {name}"
 
 
 def _needs(found: Sequence[Owned], bit: int, trust: Trust) -> bool:

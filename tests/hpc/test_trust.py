@@ -204,7 +204,7 @@ class TestGroups:
             assert call(command, *flags) == 2
             said = capsys.readouterr().err
             assert f"is writable by group {name} (mode " in said
-            assert "--group NAME" in said
+            assert f"--group {name}" in said
         for command, flags in ((submit, ["--list", some, *LOCAL]), (resume, ["--once"]), (cancel, [])):
             assert call(command, *flags, "--group", name) == 0
         assert call(tokenize_tar, "--input-tar", here / "1.tar", *LOCAL[:4], "--group", name) == 0
