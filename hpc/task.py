@@ -36,7 +36,7 @@ from jobs.plain_text import warn
 from jobs.reporting import UNENDED, Progress, ProgressFile, Try, read_progress, write_progress
 from jobs.spec import read_spec
 from jobs.stop_flag import STOP_SIGNALS, StopFlag
-from jobs.trust import trust_of
+from jobs.trust import private_umask
 from jobs.worker import Crew, Wishes, run_tars
 
 __all__ = ["Place", "Tried", "feeding_of", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
@@ -309,7 +309,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--gpu", default="none", help="CUDA_VISIBLE_DEVICES, or none")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
-    os.umask(trust_of().umask if given.umask is None else given.umask)  # setup lines may have changed it
+    os.umask(private_umask() if given.umask is None else given.umask)  # setup lines may have changed it
     setup_logging(verbose=False)
     submission = Submission(given.plan_file.parent)
     plan = submission.read_plan()

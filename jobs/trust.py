@@ -6,6 +6,7 @@ Whoever may write it acts as whoever goes on with it.
 
 from __future__ import annotations
 
+import functools
 import grp
 import os
 import pwd
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
 
-__all__ = ["Owned", "Trust", "check_files", "check_folder", "fault_of", "owned", "share", "trust_of"]
+__all__ = ["Owned", "Trust", "check_files", "check_folder", "fault_of", "owned", "private_umask", "share", "trust_of"]
 
 ROOT, NOBODY = 0, 65534
 GROUP_WRITES, OTHERS_WRITE, OWNER_BITS = 0o020, 0o002, 0o700
@@ -173,13 +174,23 @@ def trust_of(group: str | None = None, umask: str | None = None) -> Trust:
     """
     uid = os.geteuid()
     own_group = _own_group(uid)
+    if group is None:
+        return Trust(uid, _parse_umask(umask, shared=False) if umask else private_umask(), own_group)
+    gid = _gid(group)
+    wanted = _parse_umask(umask, shared=True) if umask else (_ambient_umask() | OTHERS_WRITE) & ~0o070
+    member = functools.cache(lambda other: gid in _groups_of(other))  # it may take a question to a server
+    return Trust(uid, wanted, own_group, gid, _group(gid), member)
+
+
+def private_umask() -> int:
+    """The process's own umask, made so strict that nobody else can write what it creates."""
+    return _ambient_umask() | 0o022
+
+
+def _ambient_umask() -> int:
     ambient = os.umask(0o077)
     os.umask(ambient)
-    if group is None:
-        return Trust(uid, _parse_umask(umask, shared=False) if umask else ambient | 0o022, own_group)
-    gid = _gid(group)
-    wanted = _parse_umask(umask, shared=True) if umask else (ambient | OTHERS_WRITE) & ~0o070
-    return Trust(uid, wanted, own_group, gid, _group(gid), lambda other: gid in _groups_of(other))
+    return ambient
 
 
 def _parse_umask(text: str, *, shared: bool) -> int:

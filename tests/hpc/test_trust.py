@@ -14,13 +14,14 @@ from support.committed_runs import make_run, some_records
 from support.fake_cluster import Campaign
 from support.owners import give_away, some_group
 from support.runs import call, committed_bytes, write_list
-from support.small_run import small_tar
+from support.small_run import mulaw_spec, small_tar
 
 from audio_tokenizers.errors import UsageError
+from hpc.again import again
 from hpc.cancel import cancel
 from hpc.chain import chain_text
 from hpc.cluster import batch_text
-from hpc.launch import site_defaults
+from hpc.launch import Site, site_defaults
 from hpc.resume import resume
 from hpc.run import Run
 from hpc.submissions import Job
@@ -39,7 +40,8 @@ STATE = (
 
 @pytest.fixture(autouse=True)
 def ambient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A umask that is nobody else's, and no cluster.yaml of whoever runs the tests."""
+    """A umask and a folder that are nobody else's, and no cluster.yaml of whoever runs the tests."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     before = os.umask(0o022)
     yield
@@ -247,6 +249,13 @@ class TestGroups:
         assert " --elements 1 --umask 0002 " in batch_text(submission, launch, job)
         assert chain_text(campaign.run, launch).endswith(f" -m hpc.chain {campaign.run.output_dir} lab\n")
         assert "umask" not in batch_text(submission, campaign.launch, job)
+
+    def test_the_command_that_submits_again(self, campaign: Campaign) -> None:
+        """tools.failures prints a command that shares the run as before."""
+        launch = msgspec.structs.replace(campaign.launch, group="lab", umask="0007")
+        words = again(mulaw_spec(), launch, Site(), Path("l.txt"), Path("tokens"))
+        assert words.endswith(" --group lab --umask 0007")
+        assert "umask" not in again(mulaw_spec(), campaign.launch, Site(), Path("l.txt"), Path("tokens"))
 
 
 class TestSiteFile:

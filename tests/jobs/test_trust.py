@@ -15,7 +15,7 @@ import pytest
 from support.owners import give_away, some_group
 
 from audio_tokenizers.errors import UsageError
-from jobs.trust import Owned, Trust, check_files, check_folder, fault_of, owned, share, trust_of
+from jobs.trust import Owned, Trust, check_files, check_folder, fault_of, owned, private_umask, share, trust_of
 
 ME, BOB, LAB, OWN = 1000, 1001, 5000, 1000
 MINE = Trust(ME, 0o022, own_group=OWN)
@@ -181,6 +181,7 @@ class TestAsked:
         name, _ = some_group(monkeypatch)
         os.umask(ambient_umask)
         assert (trust_of().umask, trust_of(name).umask) == (alone, shared)
+        assert private_umask() == alone
         assert os.umask(0o022) == ambient_umask
         assert (trust_of(umask="0027").umask, trust_of(umask="77").umask, trust_of(name, "007").umask) == (0o27, 0o77, 0o7)
 
