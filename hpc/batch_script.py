@@ -44,6 +44,7 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
         srun.append(f"--cpus-per-task={cpus}")  # which srun does not take from the job since Slurm 22.05
     gpus = gpu_options(launch.gpus_per_node, launch.gpu_type, launch.gpu_request, launch.mem_per_gpu, launch.slurm)
     command = [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
+    command += ["--umask", launch.umask] if launch.umask else []
     parameters: dict[str, Any] = {
         "command": f'{shlex.join(command)} --started "$job_started"',
         "folder": submission.logs,

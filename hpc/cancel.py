@@ -10,20 +10,23 @@ import typer
 
 from hpc.chain import cancel_chain
 from hpc.cluster import SlurmCluster
-from hpc.run import Run
-from hpc.watch import cluster_of, launch_of, make_controller
+from hpc.trust import open_run
+from hpc.watch import cluster_of, make_controller
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 
 __all__ = ["cancel"]
 
 
 def cancel(
-    output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"), verbose: Verbose = False
+    output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
+    group: Annotated[
+        str | None, typer.Option(help="the group that shares the run: its members can run commands in your name")
+    ] = None,
+    verbose: Verbose = False,
 ) -> int:
     """End all tasks of a run, and keep controllers from submitting more until the next hpc.submit. No line is lost."""
     setup_logging(verbose=verbose)
-    run = Run(output_dir.absolute())
-    launch = launch_of(run)
+    run, launch = open_run(output_dir, group)
     cluster = cluster_of(launch)
     with writing_to(run.output_dir):
         run.write_state(msgspec.structs.replace(run.read_state(), cancelled=True))  # first: a round may be under way

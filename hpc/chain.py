@@ -43,7 +43,7 @@ def chain_text(run: Run, launch: Launch) -> str:
         "--open-mode=append",
         *(f"--{name}={value}" for name in ("clusters", "partition", "account", "qos") if (value := getattr(launch, name))),
     ]
-    command = shlex.join([sys.executable, "-m", "hpc.chain", str(run.output_dir)])
+    command = shlex.join([sys.executable, "-m", "hpc.chain", str(run.output_dir), *filter(None, [launch.group])])
     return "\n".join(
         ["#!/bin/bash", *(f"#SBATCH {shlex.quote(option)}" for option in options), *launch.setup, f"exec {command}", ""]
     )
@@ -128,7 +128,9 @@ def _slurm(launch: Launch) -> SlurmCluster:
 if __name__ == "__main__":
     setup_logging(verbose=False)
     try:
-        sys.exit(run_link(Run(Path(sys.argv[1]))))
+        from hpc.trust import open_run
+
+        sys.exit(run_link(open_run(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)[0]))
     except Tar2TokensError as problem:
         log.error("the chain ends: %s", problem)
         sys.exit(problem.exit_code)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from hpc.batch_script import batch_text
+from hpc.environment import restored_environment
 from hpc.launch import Launch
 from hpc.slurm_words import (
     SQUEUE_FORMAT,
@@ -106,7 +107,7 @@ def task_environment(launch: Launch) -> dict[str, str]:
     """
     found = {
         name: value
-        for name, value in {**os.environ, **launch.environment}.items()
+        for name, value in restored_environment(os.environ, launch.environment).items()
         if not name.startswith(PRIVATE) or name == "SLURM_CONF"
     }
     root = str(Path(__file__).resolve().parent.parent)

@@ -29,6 +29,7 @@ from jobs.claims import Claim, held_by_other, read_claims, seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps
 from jobs.outputs import InputIdentity
+from jobs.plain_text import plain_json
 from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS
 from jobs.reporting import Progress
 
@@ -283,7 +284,7 @@ class Controller:
             "diagnosis": decision.diagnosis,
         }
         with self._run.history_file.open("ab") as file:
-            file.write(msgspec.json.encode(entry) + b"\n")
+            file.write(f"{plain_json(msgspec.json.encode(entry).decode())}\n".encode())
 
 
 def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:

@@ -19,6 +19,7 @@ from hpc.gpu_request import GPU_REQUESTS, GpuRequest
 from jobs.commands import number_or_auto, parse_buffer_memory
 from jobs.devices import choose_device
 from jobs.memory_guard import parse_memory_guard
+from jobs.trust import Trust, check_files, owned
 
 __all__ = [
     "Launch",
@@ -26,7 +27,6 @@ __all__ = [
     "check_cluster",
     "check_gpu_request",
     "check_tars_per_gpu",
-    "kept_environment",
     "make_launch",
     "overlay",
     "parse_gpus",
@@ -34,12 +34,6 @@ __all__ = [
     "parse_slurm_settings",
     "site_defaults",
 ]
-
-KEPT_VARIABLES = (
-    "PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL",
-    "MODULEPATH", "SLURM_CONF", "CUDA_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME", "XDG_CACHE_HOME",
-)  # fmt: skip
-"""What a task needs of the environment of whoever submitted first; cron has next to none of it. No secrets."""
 
 SITE_FILE = "cluster.yaml"
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -128,6 +122,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Scalar] = {}
     """How to load the backend: its weights may have moved since the run's spec was frozen."""
     environment: dict[str, str] = {}
+    group: str = ""
+    """The group that shares the run; who goes on with it has to name it too."""
+    umask: str = ""
+    """Of what tasks create, in octal; empty for 0022."""
 
     @property
     def clusters(self) -> str:
@@ -197,20 +195,27 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[0-9]+$"), list("0123456789"))
 
 
-def site_defaults(places: Sequence[Path] | None = None) -> Site:
-    """The first cluster.yaml among the current folder and the user's configuration folder. Raises UsageError."""
+def site_defaults(places: Sequence[Path] | None = None, *, trust: Trust | None = None) -> Site:
+    """The first cluster.yaml among the current folder and the user's configuration folder. Raises UsageError.
+
+    Its setup lines are commands: who submits gives `trust`, and refuses a file that others may have written.
+    """
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/")) / ".config")
     for folder in places if places is not None else (Path(), home / "tar2tokens"):
         path = folder / SITE_FILE
         if path.is_file():
-            return read_site(path)
+            return read_site(path, trust)
     return Site()
 
 
-def read_site(path: Path) -> Site:
+def read_site(path: Path, trust: Trust | None = None) -> Site:
     """A site's defaults. Raises UsageError that names the key at fault."""
+    with path.open("rb") as file:
+        if trust is not None:
+            check_files([owned(path, os.fstat(file.fileno()))], trust)
+        data = file.read()
     try:
-        values: Any = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
+        values: Any = yaml.load(data.decode(), _Loader) or {}  # noqa: S506 (a SafeLoader)
         site = msgspec.convert(values, Site)
         _check_words(site)
     except UsageError as error:
@@ -233,15 +238,6 @@ def _check_words(site: Site) -> None:
         parse_buffer_memory(site.buffer_memory)
     if site.memory_guard is not None:
         parse_memory_guard(site.memory_guard)
-
-
-def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What to keep for tasks and for later rounds; the folder of sbatch is on the kept PATH if it is on this one."""
-    kept = {name: environment[name] for name in KEPT_VARIABLES if name in environment}
-    sbatch = shutil.which("sbatch", path=environment.get("PATH"))
-    if sbatch is not None and str(Path(sbatch).parent) not in kept.get("PATH", "").split(os.pathsep):
-        kept["PATH"] = os.pathsep.join(filter(None, [kept.get("PATH"), str(Path(sbatch).parent)]))
-    return kept
 
 
 def check_cluster(name: str | None) -> Literal["auto", "slurm", "local"] | None:

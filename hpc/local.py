@@ -107,6 +107,7 @@ class LocalCluster:
                 break
             log_file = submission.log_file(LOCAL_JOB, element, 0)
             command = [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
+            command += ["--umask", launch.umask] if launch.umask else []
             command += ["--element", str(element), "--gpu", place.gpu or "none", "--threads", str(place.threads)]
             with log_file.open("ab") as log:
                 child = subprocess.Popen(  # noqa: S603 (our own module)

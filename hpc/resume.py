@@ -15,6 +15,7 @@ from hpc.cluster import SubmitRefusedError
 from hpc.lock import LockHeldError
 from hpc.monitor import Speed, line, take_snapshot
 from hpc.run import Run
+from hpc.trust import open_run
 from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, make_controller, watch
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.plain_text import warn
@@ -30,6 +31,9 @@ def resume(
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="forget what counts against tars, clips and nodes")
     ] = False,
+    group: Annotated[
+        str | None, typer.Option(help="the group that shares the run: its members can run commands in your name")
+    ] = None,
     interval: Annotated[float | None, typer.Option(min=0.1, help="seconds between rounds of --watch")] = None,
     verbose: Verbose = False,
 ) -> int:
@@ -40,8 +44,7 @@ def resume(
     setup_logging(verbose=verbose, quiet=True)
     if keep_watching + once + chain > 1:
         raise UsageError("--watch, --once and --chain: expected one of them")
-    run = Run(output_dir.absolute())
-    launch = launch_of(run)
+    run, launch = open_run(output_dir, group)
     if retry_quarantined:
         with writing_to(run.output_dir):
             latest = max([submission.number for submission in run.submissions()], default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from hpc.tar_list import name_tars
 from jobs.fileops import FileOps, write_atomically
 from jobs.outputs import TarPaths, TarTask
 from jobs.spec import spec_path
+from jobs.trust import Trust, check_files, owned
 
 __all__ = ["ListedTar", "Run", "RunState", "as_task"]
 
@@ -48,6 +50,8 @@ class Run:
     """One output directory: one frozen spec, one growing list of tars."""
 
     output_dir: Path
+    trust: Trust | None = None
+    """Whom a command believes that acts on what the run's state says; None for those who only look."""
 
     @property
     def folder(self) -> Path:
@@ -105,9 +109,12 @@ class Run:
         return read_submissions(self.submissions_folder)
 
     def read_state(self) -> RunState:
-        """What commands have said of the run as a whole."""
+        """What commands have said of the run as a whole. Raises UsageError if it is not to be believed."""
         try:
-            return msgspec.json.decode((self.folder / STATE_FILE).read_bytes(), type=RunState)
+            with (self.folder / STATE_FILE).open("rb") as file:
+                if self.trust is not None:  # each time: who may write the folder above may have put another run in its place
+                    check_files([owned(self.folder / STATE_FILE, os.fstat(file.fileno()))], self.trust)
+                return msgspec.json.decode(file.read(), type=RunState)
         except FileNotFoundError:
             return RunState()
         except msgspec.DecodeError as error:
@@ -130,6 +137,8 @@ class Run:
             tar, tab, name = line.partition("\t")
             if not tab:
                 raise UsageError(f"{self.list_file}: expected TAR<tab>NAME, found {line!r}")
+            if {"", ".."} & set(name.split("/")):  # what is read and written under it would lie outside of all folders given
+                raise UsageError(f"{self.list_file}: expected the name of an output below the run, found {name!r}")
             found.append(ListedTar(tar, name))
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +15,13 @@ from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.batch_script import batch_text, check_path
 from hpc.cluster import SlurmCluster, task_environment
+from hpc.environment import kept_environment
 from hpc.launch import (
     Launch,
     Site,
     check_cluster,
     check_gpu_request,
     check_tars_per_gpu,
-    kept_environment,
     make_launch,
     overlay,
     parse_slurm_settings,
@@ -36,11 +35,14 @@ from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.submissions import Job, Submission
 from hpc.submitter import Submitter, bytes_per_second
 from hpc.tar_list import read_tar_list
+from hpc.trust import DEFAULT_UMASK, check_run, of_code, share_run
 from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
+from jobs.plain_text import warn
 from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, uses_gpu
+from jobs.trust import trust_of
 
 __all__ = ["submit"]
 
@@ -104,11 +106,21 @@ def submit(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="leave out tars that are missing, unreadable or no tars, and go on")
     ] = False,
+    group: Annotated[
+        str | None, typer.Option(help="a group to share the run with: its members can run commands in your name")
+    ] = None,
+    umask: Annotated[
+        str | None, typer.Option(help="of what the run creates; default 022 or stricter, with --group 002 or 007")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and change nothing")] = False,
     verbose: Verbose = False,
 ) -> int:
     """Tokenize every tar of a list. Run it again at any time: it goes on where the files say it stopped."""
     setup_logging(verbose=verbose, quiet=True)
+    trust = trust_of(group, umask)
+    os.umask(trust.umask)
+    run = Run(output_dir.absolute(), trust)
+    check_run(run, trust)
     tars = read_tar_list(tar_list)[from_index:to_index]
     if not tars:
         raise UsageError(f"--from-index {from_index} --to-index {to_index}: no tar of {tar_list} is in this range")
@@ -132,7 +144,7 @@ def submit(
         setup=tuple(setup or ()),
         slurm=parse_slurm_settings(slurm or ()),
     )
-    site = overlay(overlay(personal_defaults(os.environ), site_defaults()), asked)
+    site = overlay(overlay(personal_defaults(os.environ), site_defaults(trust=of_code(trust))), asked)
     launch = make_launch(
         site,
         device=device,
@@ -154,8 +166,12 @@ def submit(
             max_duration=max_duration,
             extensions=extensions or (),
         )
-    launch = msgspec.structs.replace(launch, options=spec.options)
-    run = Run(output_dir.absolute())
+    launch = msgspec.structs.replace(
+        launch,
+        options=spec.options,
+        group=trust.group_name,
+        umask="" if trust.umask == DEFAULT_UMASK else f"{trust.umask:04o}",
+    )
     if launch.cluster == "slurm":
         check_path(run.output_dir)
     with writing_to(run.output_dir):
@@ -166,10 +182,11 @@ def submit(
         tars = [tar for tar in tars if tar not in faults]
         if not (skip_missing and tars):
             raise UsageError(f"--list {tar_list}: {words}\nmend the list, or go on without them: --skip-missing")
-        print(f"--skip-missing: {words}\nleft out: the other {counted(len(tars), 'tar')} go on", file=sys.stderr)
+        warn(f"--skip-missing: {words}\nleft out: the other {counted(len(tars), 'tar')} go on")
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)
     with writing_to(run.output_dir):
         if not dry_run:
+            share_run(run, trust)
             freeze_spec(run.output_dir, spec)
             hashes.save()
             listed = run.add_to_list(tars, keep_dirs=keep_dirs)
@@ -207,10 +224,9 @@ def _fit_to_slurm(launch: Launch, site: Site, device: str) -> Launch:
             ) from None
     left_to_us = device == "auto" and site.gpus_per_node is None and launch.gpu_request != "none"
     if left_to_us and launch.device != "cpu" and not slurm.has_gpus(launch):
-        print(
+        warn(
             "no node has a GPU that Slurm knows of: planned for CPUs; where there are GPUs all the same, say --device cuda "
-            "--gpu-request none",
-            file=sys.stderr,
+            "--gpu-request none"
         )
         return msgspec.structs.replace(launch, device="cpu", gpus_per_node=0)
     return launch
@@ -283,7 +299,8 @@ def _submit_to_slurm(run: Run) -> int:
     """One round; the rest is hpc.resume's."""
     code = one_round(run, patient=False)
     if code == EXIT_CODES["running"]:
-        print(f"next: python -m hpc.resume --output-dir {run.output_dir}   (or --once from cron, or --chain)")
+        group = f" --group {run.trust.group_name}" if run.trust is not None and run.trust.group_name else ""
+        print(f"next: python -m hpc.resume --output-dir {run.output_dir}{group}   (or --once from cron, or --chain)")
         return 0
     return code
 

@@ -37,6 +37,7 @@ from jobs.plain_text import warn
 from jobs.reporting import UNENDED, Progress, ProgressFile, Try, read_progress, write_progress
 from jobs.spec import read_spec
 from jobs.stop_flag import STOP_SIGNALS, StopFlag
+from jobs.trust import private_umask
 from jobs.worker import Crew, Wishes, run_tars
 
 __all__ = ["Place", "Tried", "feeding_of", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
@@ -307,9 +308,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--elements", type=int, required=True, help="array tasks that were submitted of the plan")
     parser.add_argument("--started", type=float, help="when the job began, in seconds since the epoch; default now")
     parser.add_argument("--element", type=int, help="which one this is, where it is no Slurm task")
+    parser.add_argument("--umask", type=partial(int, base=8), help="of what it creates, in octal; default 022 or stricter")
     parser.add_argument("--gpu", default="none", help="CUDA_VISIBLE_DEVICES, or none")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
+    os.umask(private_umask() if given.umask is None else given.umask)  # setup lines may have changed it
     setup_logging(verbose=False)
     submission = Submission(given.plan_file.parent)
     plan = submission.read_plan()

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
-from jobs.plain_text import PlainFormatter, plain_stream, warn
+from jobs.plain_text import PlainFormatter, plain_stream, warn, warn_of_bug
 
 __all__ = [
     "Verbose",
@@ -109,6 +109,7 @@ def run_command(function: Callable[..., int]) -> NoReturn:
     def command(*args: object, **kwargs: object) -> NoReturn:
         # Here and not around app(): which exception classes stand for bad usage differs between releases of typer.
         parsing.close()  # bars and tables want the terminal itself
+        sys.excepthook = warn_of_bug  # typer has set its own
         try:
             code = function(*args, **kwargs)
             sys.stdout.flush()

@@ -10,13 +10,15 @@ import copy
 import logging
 import re
 import sys
+import traceback
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
+from types import TracebackType
 from typing import Literal, TextIO, cast
 
-__all__ = ["PlainFormatter", "plain", "plain_json", "plain_lines", "plain_stream", "warn", "without_colours"]
+__all__ = ["PlainFormatter", "plain", "plain_json", "plain_lines", "plain_stream", "warn", "warn_of_bug", "without_colours"]
 
 ALLOWED = "\u200c\u200d"
 """Persian, Hindi and emoji join and part letters with them; they change no order."""
@@ -66,6 +68,11 @@ def without_colours(text: str) -> str:
 def warn(text: object) -> None:
     """Print a message on stderr, rendered."""
     print(plain_lines(text), file=sys.stderr, flush=True)
+
+
+def warn_of_bug(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """For sys.excepthook: a traceback on stderr, rendered, since the message may have been made of a name."""
+    warn("".join(traceback.format_exception(kind, error, at)).rstrip())
 
 
 class PlainFormatter(logging.Formatter):

@@ -86,12 +86,12 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
-    """The preset `name`; a backend without a preset file has the backend's own defaults.
+    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults.
 
     Raises UsageError that says what exists, and the nearest, if there is neither.
     """
     path = folder / f"{name}.yaml"
-    if not path.exists():
+    if "/" in name or not path.exists():
         _check_name(name, folder)
         return Preset(get_factory(name).name)
     try:

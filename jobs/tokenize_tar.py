@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from jobs.regular_files import kind_of
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings
 from jobs.stop_flag import StopFlag
+from jobs.trust import check_folder, share, trust_of
 from jobs.worker import Wishes, run_tars
 
 
@@ -49,6 +51,10 @@ def tokenize_tar(
     decode_threads: Annotated[str, typer.Option(help="threads that decode; auto: one per core")] = "auto",
     buffer_memory: Annotated[str, typer.Option(help="memory for audio decoded ahead, such as 500M")] = "1G",
     memory_guard: Annotated[str, typer.Option(help="share of its memory at which it flushes and ends; 0 is off")] = "0.9",
+    group: Annotated[str | None, typer.Option(help="the group that shares the run directory")] = None,
+    umask: Annotated[
+        str | None, typer.Option(help="of what it creates; default 022 or stricter, with --group 002 or 007")
+    ] = None,
     log_file: Annotated[Path | None, typer.Option(help="log to this file too")] = None,
     verbose: Verbose = False,
 ) -> int:
@@ -56,6 +62,11 @@ def tokenize_tar(
     setup_logging(verbose=verbose, log_file=log_file)
     if force and (skip_existing or retry_errors):
         raise UsageError("--force starts from nothing: it goes with neither --skip-existing nor --retry-errors")
+    trust = trust_of(group, umask)
+    os.umask(trust.umask)
+    state = output_dir.absolute() / ".run"
+    names = ("spec.yaml", "model_hashes.json", "claims", "attempts", "manifests")
+    check_folder(output_dir.absolute(), (state, *(state / name for name in names)), trust)
     threads = number_or_auto("--decode-threads", decode_threads)
     feeding = Feeding(
         decode_threads=available_cores() if threads == "auto" else threads,
@@ -85,6 +96,9 @@ def tokenize_tar(
     task = TarTask(str(tar), TarPaths.stem(tar), identity.size)
     _refuse_namesake(TarPaths(output_dir, task.name), identity, force=force)
     with writing_to(output_dir):
+        if group is not None:
+            state.mkdir(parents=True, exist_ok=True)
+            share((output_dir, state), (), trust)
         freeze_spec(output_dir, spec)
         hashes.save()
     reports = ProgressFile(None, total_bytes=task.bytes)

@@ -82,6 +82,7 @@ def test_a_run_from_its_list_to_its_export(say: Say, tmp_path: Path) -> None:
     logs = [path.read_text(errors="backslashreplace") for path in tmp_path.glob("tokens/.run/submissions/*/logs/*")]
     assert [faults(log) for log in logs] == [[]] * len(logs)
     assert all(shows(log) for log in logs)
+    assert faults((tmp_path / "tokens" / ".run" / "history.jsonl").read_text()) == []
     code, said = say(check_progress, "--verbose", "--check-validity")
     assert shows(said)
     report = json.loads(say(check_progress, "--json")[1])

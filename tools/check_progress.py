@@ -21,6 +21,7 @@ from hpc.progress import State, TarState, scan
 from hpc.run import ListedTar, Run
 from hpc.standing import Running, Worker, ask, judge_files
 from hpc.tar_list import read_tar_list
+from hpc.trust import launch_to_look_with
 from hpc.watch import cluster_of
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
@@ -295,7 +296,7 @@ def _look(run: Run, states: Sequence[TarState], *, checked: bool) -> Report:
     device = launch.device if launch is not None else ""
     if launch is None or all(state.state == "committed" for state in states):
         return make_report(run.output_dir, states, checked=checked, device=device)
-    running, working = ask(run, cluster_of(launch, patience_s=SLURM_SECONDS))
+    running, working = ask(run, cluster_of(launch_to_look_with(run, launch), patience_s=SLURM_SECONDS))
     quarantined = judge_files(run, states).quarantine
     return make_report(
         run.output_dir,

@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from hpc.launch import Site, check_cluster, kept_environment, make_launch, overlay, site_defaults
+from hpc.environment import kept_environment
+from hpc.launch import Site, check_cluster, make_launch, overlay, site_defaults
 from hpc.personal import personal_defaults
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.spec import uses_gpu

@@ -139,12 +139,13 @@ def commands(
 
     if found.failed() or found.idle():
         if state.launch is not None and not state.cancelled:
+            shared = f" --group {shlex.quote(state.launch.group)}" if state.launch.group else ""
             given_up = " --retry-quarantined" if found.decision.quarantine or found.idle() else ""
             lines += [
                 "the tars that failed, once the cause is mended (tars that are cut: copied again):"
                 if given_up
                 else "the tars that failed are tried again by the next round, if no controller is at it already:",
-                f"  python -m hpc.resume --output-dir {output}{given_up}",
+                f"  python -m hpc.resume --output-dir {output}{shared}{given_up}",
             ]
         elif found.failed():
             lines += ["the tars that failed:", submit(failed_list)]

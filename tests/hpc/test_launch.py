@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -15,7 +14,6 @@ from hpc.launch import (
     check_cluster,
     check_gpu_request,
     check_tars_per_gpu,
-    kept_environment,
     make_launch,
     overlay,
     parse_gpus,
@@ -256,16 +254,3 @@ class TestLaunch:
         )
         assert msgspec.json.decode(msgspec.json.encode(launch), type=Launch) == launch
         assert launch.time_limit_min == 24 * 60
-
-
-def test_environment_that_is_kept(with_sbatch: str) -> None:
-    """What tasks and cron need is kept, with a way to sbatch; neither secrets nor variables of a job are."""
-    given = {
-        "PATH": f"/usr/bin{os.pathsep}{with_sbatch}",
-        "SLURM_CONF": "/c",
-        "SLURM_JOB_ID": "1",
-        "API_TOKEN": "x",
-        "HF_HOME": "/h",
-    }
-    assert kept_environment(given) == {"PATH": given["PATH"], "SLURM_CONF": "/c", "HF_HOME": "/h"}
-    assert kept_environment({"PATH": "/none", "HOME": "/root"}) == {"PATH": "/none", "HOME": "/root"}

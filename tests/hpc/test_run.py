@@ -53,6 +53,16 @@ def test_known_tars_need_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert run.add_to_list(["/d/1.tar"], keep_dirs=False) == [ListedTar("/d/1.tar", "1")]
 
 
+@pytest.mark.parametrize("name", ["", "/etc/x", "..", "../x", "a/../../x", "a//b", "a/"])
+def test_names_that_lead_out(tmp_path: Path, name: str) -> None:
+    """Another's list must not have tools read, or an export write, beside the folders that a person named."""
+    run = Run(tmp_path)
+    run.folder.mkdir()
+    run.list_file.write_text(f"/d/1.tar\t1\n/d/2.tar\t{name}\n")
+    with pytest.raises(UsageError, match=r"tars\.txt: expected the name of an output below the run, found "):
+        run.listed()
+
+
 def test_odd_names_round_trip(tmp_path: Path) -> None:
     """Spaces, quotes and characters that Unicode takes for line ends come back as they went in."""
     tars = ["/d/a b.tar", "/d/'\".tar", "/d/c\u2028d\x0b\x85\x1c.tar", "/d/e\r.tar"]

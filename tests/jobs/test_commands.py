@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import pytest
 import typer
+from support.hostile_names import faults
 from support.runs import ROOT, call
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
@@ -104,6 +105,20 @@ def test_bugs_are_not_hidden() -> None:
     """What nobody expected is no tidy message: it must be seen."""
     with pytest.raises(ZeroDivisionError):
         call(raising(ZeroDivisionError()))
+
+
+def test_bugs_speak_of_names_too() -> None:
+    """The traceback of a bug shows what a terminal would obey."""
+    done = python(
+        "from jobs.commands import run_command\n"
+        "def command() -> int:\n    raise KeyError('a') from ValueError('x\\x1b[2J\\nerror: forged\\u202e')\n"
+        "run_command(command)"
+    )
+    _, err = done.communicate()
+    assert done.returncode == 1
+    assert faults(err) == []
+    assert "ValueError: x\\x1b[2J\n  error: forged\\u202e" in err
+    assert err.endswith("KeyError: 'a'\n")
 
 
 def test_interrupts_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -248,6 +248,15 @@ class TestPresets:
             preset = load_preset(path.stem)
             registry.complete_options(registry.get_factory(preset.backend), preset.options)
 
+    @pytest.mark.parametrize("name", ["../nice", "{}/nice", "below/nice", "codec:FACTORY", "json:loads"])
+    def test_names_are_no_paths_and_no_code(self, folder: Path, name: str) -> None:
+        """A preset is one of ours and a backend is one that is installed; no file and no object is named from outside."""
+        (folder / "below").mkdir()
+        for place in (folder, folder / "below", folder.parent):
+            self.preset(place, "backend: codec\n")
+        with pytest.raises(UsageError, match="there is no backend"):
+            make_spec(name.format(folder), device="cpu")
+
 
 class TestSettings:
     def test_values_are_scalars_of_yaml(self) -> None:

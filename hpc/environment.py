@@ -1,0 +1,69 @@
+"""What of a person's environment a run keeps, so that cron and another shell find what its tasks need, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["KEPT_VARIABLES", "kept_environment", "restored_environment"]
+
+KEPT_VARIABLES = {
+    "PATH": "Slurm's commands are on it, and programs that tasks call; cron's own is bare",
+    "LD_LIBRARY_PATH": "where modules put the libraries of an interpreter or of CUDA",
+    "PYTHONPATH": "backends of packages that nobody has installed",
+    "VIRTUAL_ENV": "setup lines name it",
+    "CONDA_PREFIX": "setup lines name it, and libraries look there for CUDA",
+    "MODULEPATH": "`module load` in setup lines looks there",
+    "SLURM_CONF": "where a site's Slurm has its configuration",
+    "CUDA_HOME": "compilers of kernels look there",
+    "HF_HOME": "where weights are, and whether the hub may be asked",
+    "HF_HUB_CACHE": "the same",
+    "HF_HUB_OFFLINE": "the same",
+    "TORCH_HOME": "the same",
+    "XDG_CACHE_HOME": "the same",
+    "LANG": "the encoding of names in messages",
+    "LC_ALL": "the same",
+}
+"""Variable -> why. Everything else comes from the process at hand: HOME, USER and LOGNAME are those of whoever runs it, of
+what decides which code runs (LD_PRELOAD, PYTHONSTARTUP, BASH_ENV and so on) a run folder says nothing, and secrets stay out.
+"""
+PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
+"""Of their folders only absolute ones: any other is the folder in which somebody happens to stand."""
+
+
+def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What to keep for tasks and for later rounds; the folder of sbatch is on the kept PATH if it is on this one."""
+    given = dict(environment)
+    if "PYTHONPATH" in given:  # what is relative is meant from here
+        folders = [folder for folder in given["PYTHONPATH"].split(os.pathsep) if folder]
+        given["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders)
+    kept = _allowed(given)
+    sbatch = shutil.which("sbatch", path=environment.get("PATH"))
+    if sbatch is not None and (folder := str(Path(sbatch).absolute().parent)) not in _folders(kept.get("PATH", "")):
+        kept["PATH"] = os.pathsep.join(filter(None, [kept.get("PATH"), folder]))
+    return kept
+
+
+def restored_environment(own: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
+    """The process's own variables, and over them those that a run has kept and may keep. HOME and USER are never others'."""
+    found = {**own, **_allowed(kept)}
+    try:
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:  # as in some containers
+        return found
+    return {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, **found}
+
+
+def _allowed(given: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: given[name] for name in KEPT_VARIABLES if name in given}
+    for name in PATHS:
+        if name in kept:
+            kept[name] = os.pathsep.join(_folders(kept[name]))
+    return {name: value for name, value in kept.items() if value or name not in PATHS}
+
+
+def _folders(path: str) -> list[str]:
+    return [folder for folder in path.split(os.pathsep) if folder.startswith("/")]

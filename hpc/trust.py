@@ -1,0 +1,113 @@
+"""What of a run folder is believed before a command acts on it, and how a group shares one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from audio_tokenizers.errors import UsageError
+from hpc.launch import Launch
+from hpc.run import STATE_FILE, Run
+from hpc.watch import launch_of
+from jobs.trust import Trust, check_folder, share, trust_of
+
+__all__ = ["DEFAULT_UMASK", "check_run", "launch_to_look_with", "of_code", "open_run", "share_run"]
+
+DEFAULT_UMASK = 0o022
+
+
+def check_run(run: Run, trust: Trust) -> None:
+    """Raise UsageError if anybody else may have written what the run's state is read from."""
+    check_folder(run.output_dir, _state(run), trust)
+
+
+def _state(run: Run) -> Iterator[Path]:
+    yield run.folder
+    names = ("spec.yaml", "tars.txt", "history.jsonl", "chain.log", "model_hashes.json")
+    yield from (run.folder / name for name in (STATE_FILE, *names, "claims", "attempts", "manifests", "submissions"))
+    with suppress(NotADirectoryError):  # whoever writes there will say so
+        for submission in run.submissions():
+            yield submission.folder
+            if not submission.digest_file.exists():
+                yield from (submission.plan_file, submission.job_file, submission.logs, submission.report_file(0).parent)
+
+
+def open_run(output_dir: Path, group: str | None) -> tuple[Run, Launch]:
+    """The run that a command is to go on with, and how it is launched; this process then creates files as the run wants.
+
+    `group` is what a person named. Raises UsageError if there is no run, or one that is not to be believed.
+    """
+    trust = trust_of(group)
+    run = Run(output_dir.absolute(), trust)
+    check_run(run, trust)
+    launch = launch_of(run)
+    if launch.group != trust.group_name:
+        raise UsageError(
+            f"--group {group}: {run.output_dir} is not shared with it: hpc.submit --group {group} shares it"
+            if group is not None
+            else f"{run.output_dir} is shared with group {launch.group}: give --group {launch.group}, or hpc.submit again"
+        )
+    os.umask(int(launch.umask, 8) if launch.umask else trust.umask)
+    return run, launch
+
+
+def of_code(trust: Trust) -> Trust:
+    """For files that stand beside the code, such as the cluster.yaml of a checkout that a lab shares: its owner decides what
+    runs here anyway.
+    """
+    return replace(trust, code_owner=code_owner())
+
+
+def code_owner() -> int:
+    """Who owns this very code."""
+    return Path(__file__).stat().st_uid
+
+
+def share_run(run: Run, trust: Trust) -> None:
+    """Make the run's folder, and if there is a group, give it what is there of the run; nothing else in the folder.
+
+    Raises UsageError if this file system does not hand a folder's group on to what is made in it.
+    """
+    if trust.group is None:
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)
+    status = run.folder.stat()
+    if status.st_gid != trust.group or not status.st_mode & stat.S_ISGID:  # else all in it was made as the group wants
+        _share_what_is_there(run, trust)
+    probe = run.folder / f".group.{os.getpid()}"
+    probe.touch()
+    try:
+        if probe.stat().st_gid != trust.group:
+            raise UsageError(
+                f"--group {trust.group_name}: files in {run.folder} do not get the folder's group on this file system: "
+                f"choose another --output-dir, or begin under `newgrp {trust.group_name}`"
+            )
+    finally:
+        probe.unlink()
+
+
+def _share_what_is_there(run: Run, trust: Trust) -> None:
+    below = [(Path(folder), names) for folder, _, names in os.walk(run.folder)]
+    outputs = [run.paths(tar.name) for tar in run.listed()]
+    folders = {run.output_dir, *(folder for folder, _ in below)}
+    for paths in outputs:
+        folders.update(parent for parent in paths.committed.parents if run.output_dir in parent.parents)
+    files = [folder / name for folder, names in below for name in names]
+    for paths in outputs:
+        files += [paths.committed, paths.partial, paths.previous, paths.features, paths.features_partial]
+    share(folders, files, trust)
+
+
+def launch_to_look_with(run: Run, launch: Launch) -> Launch:
+    """For who only looks: where others may write the run, Slurm's commands are those of this process's own PATH."""
+    try:
+        check_run(run, trust_of())
+    except UsageError:
+        return msgspec.structs.replace(launch, environment={})
+    return launch

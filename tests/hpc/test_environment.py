@@ -1,0 +1,66 @@
+"""hpc/environment.py: what a run remembers of a person's environment, and what it may not say."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from hpc.environment import KEPT_VARIABLES, kept_environment, restored_environment
+
+CODE = dict.fromkeys(
+    [
+        *("LD_PRELOAD", "LD_AUDIT", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONUSERBASE", "BASH_ENV", "ENV", "PROMPT_COMMAND"),
+        *("BASH_FUNC_module%%", "HOME", "USER", "LOGNAME", "SHELL", "IFS", "GCONV_PATH", "SQUEUE_FORMAT", "API_TOKEN"),
+    ],
+    "/theirs",
+)
+
+
+@pytest.fixture
+def with_sbatch(tmp_path: Path) -> str:
+    """A folder with an sbatch."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    return str(tmp_path / "bin")
+
+
+def test_what_is_kept(with_sbatch: str) -> None:
+    """What tasks and cron need, with a way to sbatch; neither secrets, nor a job's variables, nor what loads code."""
+    given = {"PATH": f"/usr/bin:{with_sbatch}", "SLURM_CONF": "/c", "SLURM_JOB_ID": "1", "HF_HOME": "/h", **CODE}
+    assert kept_environment(given) == {"PATH": given["PATH"], "SLURM_CONF": "/c", "HF_HOME": "/h"}
+    assert kept_environment({"PATH": "/none"}) == {"PATH": "/none"}
+    assert set(KEPT_VARIABLES).isdisjoint(CODE)
+
+
+def test_folders_that_depend_on_where_one_stands(with_sbatch: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Relative and empty parts of paths are not kept: cron would take programs from wherever it starts. Those of PYTHONPATH
+    are meant from here; a relative way to sbatch becomes a whole one.
+    """
+    monkeypatch.chdir(tmp_path)
+    given = {"PATH": "bin::.:/usr/bin", "PYTHONPATH": "site:/abs:", "LD_LIBRARY_PATH": ":lib:/lib:"}
+    assert kept_environment(given) == {
+        "PATH": f"/usr/bin:{with_sbatch}",
+        "PYTHONPATH": f"{tmp_path}/site:/abs",
+        "LD_LIBRARY_PATH": "/lib",
+    }
+    assert kept_environment({"PATH": "/none", "PYTHONPATH": "", "LD_LIBRARY_PATH": ":"}) == {"PATH": "/none"}
+
+
+def test_what_a_run_folder_says_is_not_all_believed() -> None:
+    """Only the variables that a run may keep come from it, however it came to have others; the rest is the process's own."""
+    own = {"PATH": "/bin", "HOME": "/me", "USER": "me", "LOGNAME": "me", "OTHER": "mine", "LD_LIBRARY_PATH": "/l"}
+    kept = {"PATH": "/opt/slurm/bin:.:", "LD_LIBRARY_PATH": ":", "CUDA_HOME": "/cuda", **CODE}
+    assert restored_environment(own, kept) == {**own, "PATH": "/opt/slurm/bin", "CUDA_HOME": "/cuda"}
+
+
+def test_whose_process_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where cron or `env -i` left out whose it is, it is the user's who runs it, and never what another has kept."""
+    me = pwd.getpwuid(os.geteuid())
+    found = restored_environment({}, CODE)
+    assert found == {"HOME": me.pw_dir, "USER": me.pw_name, "LOGNAME": me.pw_name}
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)  # nobody's
+    assert restored_environment({}, CODE) == {}
