@@ -89,7 +89,7 @@ class Cluster(Protocol):
         """Submit. Raises SubmitLimitError, SubmitUncertainError, SubmitRefusedError, or another UsageError."""
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
-        """Submission -> element -> how it ended; what nobody knows is left out."""
+        """Submission -> element -> how it ended, or is; a submission of which nobody keeps accounts is left out."""
 
     def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
         """Keep the tasks of these jobs that have not begun away from nodes."""
@@ -292,7 +292,8 @@ class SlurmCluster:
                 f"--jobs={','.join(numbers)}",
                 "--format=JobID,State",
             )
-            found |= parse_sacct(answer.stdout, numbers) if answer.returncode == 0 else {}
+            if answer.returncode == 0:
+                found |= {number: {} for number in numbers.values()} | parse_sacct(answer.stdout, numbers)
         return found
 
     def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:

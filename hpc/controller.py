@@ -16,7 +16,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.cluster import Cluster, JobSeen, SubmitRefusedError
 from hpc.launch import Launch
 from hpc.lock import locked
-from hpc.patience import may_turn_up, refused_again
+from hpc.patience import may_be_told, may_turn_up, refused_again
 from hpc.policy import Decision, TarFact, decide
 from hpc.progress import TarState, scan
 from hpc.run import ListedTar, Run, RunState, as_task
@@ -229,10 +229,17 @@ class Controller:
         asked = [*ended, *(v for v in views if v.missing)]
         ends = self._cluster.explain({v.submission.number: v.job for v in asked if v.job is not None and v.job.job_id})
         for view in asked:
-            states = ends.get(view.submission.number, {})
+            number = view.submission.number
+            states = ends.get(number, {})
             plan = view.submission.read_plan()
             if plan is None or view.job is None or (view.missing and not all_ended(states, view.job.elements)):
                 continue
+            if number in ends and view.submission.untold(plan, states):
+                if not view.job.gone_at:
+                    view.job = msgspec.structs.replace(view.job, gone_at=self._clock())
+                    view.submission.write_job(view.job)
+                if may_be_told(view.job, self._clock()):
+                    continue
             view.known = True
             view.digest = view.submission.close(plan, states)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hpc.slurm_words import is_submit_limit, no_answer
 from hpc.submissions import Job
 
-__all__ = ["GRACE_SECONDS", "may_turn_up", "refused_again"]
+__all__ = ["GRACE_SECONDS", "may_be_told", "may_turn_up", "refused_again"]
 
 GRACE_SECONDS = 60.0
 """How long a job may be on its way into the queue, or into what squeue shows: on some sites that is half a minute old."""
@@ -19,6 +19,11 @@ def may_turn_up(job: Job, now: float) -> bool:
     nobody has seen it since. What squeue has once shown and does not show now has ended.
     """
     return not job.seen and now - max(job.intended_at, job.answered_at) <= GRACE_SECONDS
+
+
+def may_be_told(job: Job, now: float) -> bool:
+    """Whether the accounts may still say how the tasks of an ended job did: they are late by seconds."""
+    return now - job.gone_at <= GRACE_SECONDS
 
 
 def refused_again(jobs: Sequence[Job]) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.plan import Plan
-from hpc.slurm_words import from_outside
+from hpc.slurm_words import ENDED, from_outside
 from jobs.fileops import FileOps, write_atomically, write_if_absent
 from jobs.reporting import UNENDED, Progress, read_progress
 
@@ -49,6 +49,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """When sbatch answered, or was given up."""
     seen: bool = False
     """Slurm has shown it in its queue."""
+    gone_at: float = 0.0
+    """Since when it is known to have ended, while the accounts do not say how; 0 if they did at once."""
     words: str = ""
     """What sbatch said when it did not just submit."""
     full: bool = False
@@ -165,19 +167,33 @@ class Submission:
                     attempt.outcome = "died"
                     attempt.problem = f"Slurm ended the job: {OUT_OF_MEMORY}; ask for more with --mem-per-gpu"
         ends = [TaskEnd(slot, report) for slot, report in reports.items()]
-        logs = self._logs_by_element()
-        silent = logs.keys() - {slot // plan.processes for slot in reports}
-        idle = not any(attempt.gained for report in reports.values() for attempt in report.tries)
-        asked_about = (logs.keys() | states.keys()) if idle else silent
-        outside = {e for e in asked_about if from_outside(states.get(e), partial(_tails, logs.get(e, ())))}
+        silent, idle, outside = self._vain(plan, reports, states)
         digest = Digest(
             ends,
             silent=len(silent - outside),
             states=dict(Counter(states.values())),
-            stopped=idle and bool(asked_about) and outside == asked_about,
+            stopped=bool(idle) and outside >= idle,
         )
         write_atomically(FileOps(), self.digest_file, msgspec.json.encode(digest))
         return digest
+
+    def untold(self, plan: Plan, states: Mapping[int, str]) -> bool:
+        """Whether tasks have ended in vain of which `states` do not say yet how."""
+        silent, idle, outside = self._vain(plan, self.reports(range(len(plan.slots))), states)
+        return any(states.get(element) not in ENDED for element in (silent | idle) - outside)
+
+    def _vain(
+        self, plan: Plan, reports: Mapping[int, Progress], states: Mapping[int, str]
+    ) -> tuple[set[int], set[int], set[int]]:
+        """Elements that started and never reported; all that left a trace, where nothing came of any; and which of these
+        were ended from outside.
+        """
+        logs = self._logs_by_element()
+        silent = logs.keys() - {slot // plan.processes for slot in reports}
+        in_vain = not any(attempt.gained for report in reports.values() for attempt in report.tries)
+        idle = set(logs.keys() | states.keys()) if in_vain else set()
+        outside = {one for one in silent | idle if from_outside(states.get(one), partial(_tails, logs.get(one, ())))}
+        return silent, idle, outside
 
     def _logs_by_element(self) -> dict[int, list[Path]]:
         found: dict[int, list[Path]] = {}

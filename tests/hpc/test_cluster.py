@@ -359,7 +359,7 @@ class TestExplain:
         slurm.answer("sacct", out="50_0|COMPLETED\n", only_with="--clusters=a")
         cluster = SlurmCluster(slurm.environment)
         jobs = {1: job_of(1, job_id="50", cluster="a"), 2: job_of(2, job_id="50", cluster="b")}
-        assert cluster.explain(jobs) == {1: {0: "COMPLETED"}}
+        assert cluster.explain(jobs) == {1: {0: "COMPLETED"}, 2: {}}
         assert len(slurm.calls()) == 2
 
     def test_asks_back_to_before_the_oldest_job(self, slurm: SlurmCommands) -> None:

@@ -551,6 +551,7 @@ class TestCancelledAtTheStart:
     def test_where_there_are_no_accounts(self, tmp_path: Path) -> None:
         """Slurm's last words are in the logs."""
         campaign = Campaign(tmp_path, 4)
+        campaign.cluster.accounts = False
         controller = campaign.controller()
         for _ in range(5):
             assert controller.round().decision.outcome == "running"
@@ -561,6 +562,31 @@ class TestCancelledAtTheStart:
                 campaign.cluster.lose(job, element)
             campaign.clock.now += LATER
         assert drive(campaign).decision.outcome == "finished"
+
+    def test_accounts_that_are_late(self, tmp_path: Path) -> None:
+        """While they do not say how a task ended, and its log does not either, nobody says that it ended by itself; they
+        have a minute.
+        """
+        for told in (True, False):
+            campaign = Campaign(tmp_path / str(told), 4)
+            controller = campaign.controller()
+            controller.round()
+            (job,) = campaign.cluster.living()
+            for element in list(job.alive):
+                campaign.cluster._log(job, element, element, "")
+                campaign.cluster.lose(job, element, "RUNNING")
+            campaign.clock.now += LATER
+            assert set(controller.round().decision.submit) == set(campaign.names)
+            assert campaign.run.submissions()[0].read_digest() is None
+            if told:
+                job.ends.update(dict.fromkeys(job.ends, "CANCELLED"))
+            else:
+                campaign.clock.now += LATER
+            campaign.cluster.lose_all("NODE_FAIL")
+            outcome = controller.round().decision.outcome
+            digest = campaign.run.submissions()[0].read_digest()
+            assert digest is not None
+            assert (digest.silent, outcome) == ((0, "running") if told else (4, "stuck"))
 
     def test_tasks_that_end_by_themselves_still_count(self, tmp_path: Path) -> None:
         """A broken environment is found although somebody has cancelled a task of it."""

@@ -111,13 +111,18 @@ def test_gpus_that_are_asked_for_in_other_words(slurm: RealCluster, tmp_path: Pa
 
 
 def test_tasks_that_are_cancelled_while_they_start(slurm: RealCluster, tmp_path: Path) -> None:
-    """They have a log and no report, and count against nobody: the run is not stuck, and the next round submits them."""
+    """They have a log and no report, and count against nobody: the run is not stuck, and the next round submits their tars,
+    whether the accounts know yet how they ended or not.
+    """
     run = slurm_run(tmp_path, tars=4, clips=2)
     run.submit("--setup", f"while [ -e {run.brake} ]; do sleep 0.1; done", pause=0.1)
     (job,) = run.job_ids()
     slurm.wait(lambda: len(run.logs()) == 4, "four tasks on their way")
     slurm.run("scancel", job)
     slurm.wait(lambda: not slurm.squeue(), "their end")
+    run.once(check=75)
+    assert len(run.submissions()) == 2
+    slurm.wait(lambda: slurm.states(job) == 4 * ["CANCELLED by 0"], "their end in the accounting")
     run.once(check=75)
     digest = run.submissions()[0].read_digest()
     assert (digest.silent, digest.stopped) == (0, True)

@@ -78,6 +78,8 @@ class FakeCluster:
         self.jobs: dict[str, QueuedJob] = {}
         self.answers: list[Answer] = []
         """Of the next calls of sbatch, in order; afterwards it submits."""
+        self.accounts = True
+        """There is a sacct."""
         self.takes = ""
         """Which of the site's clusters takes the jobs."""
         self.refusal = "Invalid partition name specified"
@@ -162,9 +164,8 @@ class FakeCluster:
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
         self.calls.append("explain")
-        return self._answer(
-            lambda: {number: dict(self.jobs[job.name].ends) for number, job in jobs.items() if job.name in self.jobs}
-        )
+        known = {number: job.name for number, job in jobs.items() if job.name in self.jobs and self.accounts}
+        return self._answer(lambda: {number: dict(self.jobs[name].ends) for number, name in known.items()})
 
     def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
         self.calls.append("avoid")
