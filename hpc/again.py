@@ -20,7 +20,7 @@ __all__ = ["again"]
 
 SAME_NAMES = (
     *("procs_per_gpu", "tars_per_gpu", "max_running", "partition", "account", "qos", "constraint"),
-    *("cpus_per_gpu", "mem_per_gpu", "workers", "decode_threads", "buffer_memory"),
+    *("cpus_per_gpu", "mem_per_gpu", "workers", "decode_threads", "buffer_memory", "clip_timeout"),
 )
 """Settings of a launch that are options by the same name."""
 

@@ -19,6 +19,7 @@ from hpc.lock import locked
 from hpc.policy import Decision, Evidence, NodeTry, TarFact, decide
 from hpc.progress import TarState, scan
 from hpc.run import ListedTar, Run, RunState, as_task
+from hpc.stalls import Still, read_stalls
 from hpc.submissions import Digest, Job, Submission
 from hpc.submitter import InQueue, Submitted, Submitter
 from jobs.claims import Claim, held_by_other, read_claims, seconds_silent
@@ -57,6 +58,8 @@ class Round:
     """Audio that the run's tasks have turned into tokens, committed or not."""
     bytes_left: int
     """Size of the tars that are not done and not in quarantine."""
+    stalls: tuple[Still, ...] = ()
+    """Tasks that make no progress, those that have made none for the longest time first."""
     scan_seconds: float = 0.0
     """How long the look at the tars' files took."""
 
@@ -175,6 +178,7 @@ class Controller:
                 for tar in states
                 if tar.state != "committed" and tar.name not in decision.quarantine
             ),
+            stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
         )
 

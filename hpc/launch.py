@@ -76,6 +76,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     decode_threads: Count | Literal["auto"] | None = None
     buffer_memory: str | int | None = None
     """As `1G`, or in bytes."""
+    clip_timeout: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Seconds; 0 for never."""
     max_running: Count | None = None
     setup: tuple[str, ...] = ()
     """Shell lines before the tasks, such as `module load cuda`."""
@@ -108,6 +110,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Of each worker; `auto` is one per core that it may use."""
     buffer_memory: int | None = None
     """Bytes of decoded audio, and of what it became, that each worker may hold; None leaves it to the worker."""
+    clip_timeout: float | None = None
+    """Seconds without progress after which a worker is ended; 0 for never, None for a time that fits what it is at."""
     setup: tuple[str, ...] = ()
     slurm: dict[str, str | int | float | bool] = {}
     allow_missing_end: bool = False
@@ -286,6 +290,7 @@ def make_launch(
         mem_per_gpu=site.mem_per_gpu,
         decode_threads=site.decode_threads or "auto",
         buffer_memory=None if site.buffer_memory is None else parse_buffer_memory(site.buffer_memory),
+        clip_timeout=site.clip_timeout,
         setup=site.setup,
         slurm=site.slurm,
         allow_missing_end=allow_missing_end,

@@ -49,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of each worker; `auto` is one per core that it may use."""
     buffer_memory: int | None = None
     """Bytes that each worker may hold; None leaves it to the worker."""
+    clip_timeout: float | None = None
+    """Seconds without progress after which a worker is ended; 0 for never, None for a time that fits what it is at."""
     alive: dict[int, tuple[int, ...]] = {}
     """Submission -> slots of the tasks that may have been alive when this plan was made. Claims of earlier tasks that are
     not among them are void.
@@ -146,6 +148,7 @@ def make_plan(
     allow_missing_end: bool = False,
     decode_threads: int | Literal["auto"] = "auto",
     buffer_memory: int | None = None,
+    clip_timeout: float | None = None,
     alive: Mapping[int, Collection[int]] | None = None,
 ) -> Plan:
     """The plan for one submission."""
@@ -160,5 +163,6 @@ def make_plan(
         allow_missing_end=allow_missing_end,
         decode_threads=decode_threads,
         buffer_memory=buffer_memory,
+        clip_timeout=clip_timeout,
         alive={number: tuple(sorted(slots)) for number, slots in (alive or {}).items()},
     )

@@ -71,6 +71,10 @@ def submit(
     buffer_memory: Annotated[
         str | None, typer.Option(help="memory of a worker for audio decoded ahead, such as 500M; default 1G")
     ] = None,
+    clip_timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="seconds without progress after which a worker is ended; 0: never; default: by its clip"),
+    ] = None,
     setup: Annotated[list[str] | None, typer.Option(help="Slurm: a shell line before the tasks: 'module load cuda'")] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="a further sbatch option, key=value")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -108,6 +112,7 @@ def submit(
         mem_per_gpu=mem_per_gpu,
         decode_threads=None if decode_threads is None else number_or_auto("--decode-threads", decode_threads),
         buffer_memory=buffer_memory,
+        clip_timeout=clip_timeout,
         max_running=max_running,
         setup=tuple(setup or ()),
         slurm=parse_slurm_settings(slurm or ()),

@@ -8,6 +8,7 @@ import numpy as np
 
 from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
+from jobs.activities import Activities, Step
 from jobs.audio import FragmentCutter, decode, resample
 from jobs.encoder import Encoder
 from jobs.feed import Feed
@@ -20,11 +21,14 @@ __all__ = ["ClipDecoder"]
 class ClipDecoder:
     """Decodes one clip per call; several threads may share it."""
 
-    def __init__(self, spec: TokenizeSpec, info: BackendInfo, encoder: Encoder, feed: Feed[Portion]) -> None:
+    def __init__(
+        self, spec: TokenizeSpec, info: BackendInfo, encoder: Encoder, feed: Feed[Portion], activities: Activities
+    ) -> None:
         self._spec = spec
         self._info = info
         self._encoder = encoder
         self._feed = feed
+        self._activities = activities
         self._cutter: FragmentCutter | None = None
         if spec.max_tokens_per_fragment is not None:
             self._cutter = FragmentCutter(
@@ -33,11 +37,15 @@ class ClipDecoder:
 
     def hand_over(self, pending: Pending) -> None:
         """Put the clip's portions into the feed, as there is room, unless it is dropped meanwhile. Raises ClipError."""
+        with self._activities.doing("decode", tar=pending.tar, clip=pending.clip.index) as step:
+            self._hand_over(pending, step)
+
+    def _hand_over(self, pending: Pending, step: Step) -> None:
         if pending.clip.audio is None:
             raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
-        blocks = decode(pending.clip.audio, mono=self._info.mono, max_seconds=self._spec.max_duration)
+        blocks = step.each(decode(pending.clip.audio, mono=self._info.mono, max_seconds=self._spec.max_duration))
         if self._cutter is None:
-            self._hand_over_whole(pending, blocks)
+            self._hand_over_whole(pending, blocks, step)
             return
         samples = 0
 
@@ -50,21 +58,26 @@ class ClipDecoder:
         for number, fragment in enumerate(self._cutter.cut(counted(resample(blocks, self._spec.sample_rate)))):
             wave = fragment.wave
             self._check_length(len(wave))
-            if not self._feed.reserve(pending.share, wave.nbytes):
+            with step.waiting():
+                admitted = self._feed.reserve(pending.share, wave.nbytes)
+            if not admitted:
                 return
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
             self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples))
 
-    def _hand_over_whole(self, pending: Pending, blocks: Iterator[tuple[Waveform, int]]) -> None:
+    def _hand_over_whole(self, pending: Pending, blocks: Iterator[tuple[Waveform, int]], step: Step) -> None:
         share, held = pending.share, 0
         waves: list[Waveform] = []
         sample_rate = 0
         for wave, sample_rate in blocks:  # noqa: B007 (one rate for all of them)
-            if not self._feed.reserve(share, wave.nbytes):
+            with step.waiting():
+                admitted = self._feed.reserve(share, wave.nbytes)
+            if not admitted:
                 return
             held += wave.nbytes
             waves.append(wave)
+        step.sign(sum(map(len, waves)) / sample_rate)
         heard = self._encoder.resample(waves[0] if len(waves) == 1 else np.concatenate(waves), sample_rate)
         waves.clear()
         self._feed.hold(share, heard.nbytes - held)

@@ -12,6 +12,7 @@ from support.small_run import mulaw_spec, wav
 from audio_tokenizers.base import Backend, Batching, Utterance
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.mulaw import FACTORY
+from jobs.activities import Activities
 from jobs.batcher import Batcher
 from jobs.clip_decoder import ClipDecoder
 from jobs.encoder import Encoder
@@ -35,7 +36,7 @@ def a_decoder(spec: TokenizeSpec, backend: Backend | None = None) -> tuple[ClipD
     )
     feed = Feed(batcher, most_bytes=10**9, most_items=100, most_undecoded=1, max_batch=1)
     backend = backend or FACTORY.load({}, "cpu")
-    return ClipDecoder(spec, backend.info, Encoder(backend), feed), feed
+    return ClipDecoder(spec, backend.info, Encoder(backend), feed, Activities()), feed
 
 
 def portions(feed: Feed[Portion]) -> list[Portion]:
