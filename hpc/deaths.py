@@ -39,6 +39,8 @@ class Death:
     """It crashed; the kernel needed its memory; it made no progress, and its witness ended it; somebody killed it."""
     words: str
     stall: Stall | None = None
+    lingers: bool = False
+    """It outlives SIGKILL, and keeps what it holds: its memory, its GPU."""
 
 
 def explain(number: int, stall: Stall | None, before: OomKills | None, after: OomKills | None, *, node: str) -> Death:
@@ -105,7 +107,11 @@ def write_down_death(report: Progress, output_dir: Path, death: Death, *, asked:
 
 
 def may_go_on(death: Death, tries: Sequence[Try]) -> bool:
-    """Whether another worker of the same task may do better: not where the machine could not even load the backend."""
+    """Whether another worker of the same task may do better: not where the machine could not even load the backend, nor
+    beside one that cannot die.
+    """
+    if death.lingers:
+        return False
     if death.stall is not None:
         return death.stall.activity.what != "load"
     return death.cause == "outside" or any(attempt.several or attempt.clip is not None for attempt in tries)

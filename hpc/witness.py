@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -81,20 +82,21 @@ class Witness:
         self._watchdog, self._touched = Watchdog(now), now
         if self.asked:  # before there was anyone to tell
             self._pass_on(signal.SIGTERM, None)
+        lingers = False
         signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
         try:
             _, status = os.waitpid(worker, 0)
             code = os.waitstatus_to_exitcode(status)
         except _CannotDieError:
             log.error("process %d does not die of SIGKILL: it waits in the kernel, and is left behind", worker)
-            code = -signal.SIGKILL
+            code, lingers = -signal.SIGKILL, True
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._worker = None
         self._tell(None)
         if code >= 0:
             return code
-        return explain(-code, self._stall, before, read_oom_kills(), node=self._node)
+        return replace(explain(-code, self._stall, before, read_oom_kills(), node=self._node), lingers=lingers)
 
     def _look(self, _number: int, _frame: FrameType | None) -> None:
         """Called every LOOK_SECONDS while the witness waits."""

@@ -30,8 +30,8 @@ SETTINGS = {
     "whole nodes": "--cluster slurm --gpus-per-node a100:4 --procs-per-gpu 2 --tars-per-gpu auto --max-running 12",
     "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
     "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
-    "this machine": "--cluster local --workers 3 --decode-threads 2",
-    "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G",
+    "this machine": "--cluster local --workers 3 --decode-threads 2 --clip-timeout 0",
+    "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --clip-timeout 90",
     "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
 }
 

@@ -137,6 +137,7 @@ class TestSiteFile:
             *("partitoin: x\n", "procs_per_gpu: two\n", "- a\n", "a: [\n", "slurm: {array: 0-3}\n", "\xff"),
             *("procs_per_gpu: 0\n", "tars_per_gpu: 0\n", "cpus_per_gpu: 0\n", "max_running: 0\n", "decode_threads: 0\n"),
             *("decode_threads: all\n", "decode_threads: true\n", "buffer_memory: big\n", "buffer_memory: 8\n"),
+            *("clip_timeout: -1\n", "clip_timeout: long\n"),
             *("time: soon\n", "gpus_per_node: many\n"),
         ],
     )
@@ -145,6 +146,13 @@ class TestSiteFile:
         (tmp_path / "cluster.yaml").write_bytes(text.encode("latin-1"))
         with pytest.raises(UsageError, match=r"cluster\.yaml: "):
             site_defaults([tmp_path])
+
+    def test_how_long_a_clip_may_take(self, tmp_path: Path) -> None:
+        """By default what fits it; a site's seconds, and a person's above them, 0 among those."""
+        assert launch_of(Site(), device="cpu").clip_timeout is None
+        site = site_defaults([self.write(tmp_path, "clip_timeout: 900\n")])
+        assert launch_of(site, device="cpu").clip_timeout == 900.0
+        assert launch_of(overlay(site, Site(clip_timeout=0.0)), device="cpu").clip_timeout == 0.0
 
     @pytest.mark.parametrize(("text", "size"), [("1G", 10**9), ("1.5GiB", 3 << 29), ("2000000", 2_000_000)])
     def test_how_the_device_is_fed(self, text: str, size: int, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.runs import wait_for
 
 from hpc import witness as module
-from hpc.deaths import Death
+from hpc.deaths import Death, may_go_on
 from hpc.witness import Witness
 from jobs import watchdog
 from jobs.activities import Activities
@@ -125,6 +125,8 @@ class TestEnds:
             kill(worker, signal.SIGKILL)
             os.waitpid(worker, 0)
         assert "reading /d/a.tar" in death.words
+        assert death.lingers
+        assert not may_go_on(death, [])
 
     def test_stopped_by_somebody(self, witness: Callable[..., Witness], tmp_path: Path) -> None:
         """While a worker is stopped its time stands still."""
