@@ -58,7 +58,7 @@ def explain(number: int, stall: Stall | None, before: OomKills | None, after: Oo
     if before is None or after is None or before.file != after.file:
         return Death("memory", f"the worker was killed by {name}; whether for its memory cannot be seen on {node}")
     if after.number > before.number:
-        words = f"the worker was killed by {name}, by the kernel's out-of-memory killer (oom_kill in {after.file})"
+        words = f"the kernel's out-of-memory killer ended the worker (oom_kill in {Path(after.file).name})"
         return Death("memory", words)
     words = f"killed by signal {int(number)} without a memory event: someone or something on {node} kills it"
     return Death("outside", words)

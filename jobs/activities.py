@@ -28,8 +28,8 @@ BASE_SECONDS = 600.0
 """One step of reading, decoding or encoding: a block of audio, 1 MB of a tar, a call of the device. Network file systems
 answer again after a minute or ten; a device's first call may compile its kernels."""
 PER_AUDIO_SECOND = 10.0
-"""On top, for each second of audio that the step has in hand: ten times slower than real time, which is slower than any
-backend here on one core."""
+"""On top, for each second of audio that the step has in hand: what is ten times slower than real time is of no use for a
+corpus, on whatever machine."""
 LOAD_SECONDS = 3600.0
 """Without reading or computing anything: what a slow file system delivers in an hour is still progress."""
 
