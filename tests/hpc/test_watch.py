@@ -203,6 +203,7 @@ class TestWorkersOfThisMachine:
         bad = {f"{number}.wav": wav(99 if number in (0, 3) else 40 + number, seed=number) for number in range(6)}
         case.tars = [write_tar(tmp_path / "bad.tar", bad), *(small_tar(tmp_path / f"{name}.tar") for name in "xy")]
         write_list(case.listed, case.tars)
+        case.brake.touch()  # while which clips hang that are to
         for number, workers in enumerate((2, 1)):
             case.output = tmp_path / f"tokens{number}"
             out, err = (process := case.start(0, *settings, workers=workers)).communicate()
@@ -229,6 +230,7 @@ class TestWorkersOfThisMachine:
     def test_interrupted_while_a_clip_hangs(self, tmp_path: Path) -> None:
         """A second Ctrl-C ends workers that hang, and their partials stay good."""
         case = SlowRun(tmp_path, tars="a")
+        case.brake.touch()
         process = case.start(0, "--set", "hang=43")
         wait_for(lambda: lines_of(case.output) == 3)
         process.send_signal(signal.SIGINT)
