@@ -20,7 +20,8 @@ __all__ = ["again"]
 
 SAME_NAMES = (
     *("gpu_request", "procs_per_gpu", "tars_per_gpu", "max_running", "partition", "account", "qos", "constraint"),
-    *("cpus_per_gpu", "mem_per_gpu", "workers", "decode_threads", "buffer_memory", "memory_guard", "group", "umask"),
+    *("cpus_per_gpu", "mem_per_gpu", "workers", "decode_threads", "buffer_memory", "memory_guard", "clip_timeout"),
+    *("group", "umask"),
 )
 """Settings of a launch that are options by the same name."""
 

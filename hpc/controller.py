@@ -21,6 +21,7 @@ from hpc.policy import Decision, TarFact, decide
 from hpc.progress import TarState, scan
 from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm_words import all_ended
+from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
 from hpc.submitter import InQueue, Submitted, Submitter
 from hpc.task_id import TaskId
@@ -57,6 +58,8 @@ class Round:
     """Audio that the run's tasks have turned into tokens, committed or not."""
     bytes_left: int
     """Size of the tars that are not done and not in quarantine."""
+    stalls: tuple[Still, ...] = ()
+    """Tasks that make no progress, those that have made none for the longest time first."""
     scan_seconds: float = 0.0
     """How long the look at the tars' files took."""
 
@@ -138,6 +141,7 @@ class Controller:
                 for tar in states
                 if tar.state != "committed" and tar.name not in decision.quarantine
             ),
+            stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
         )
 

@@ -26,7 +26,7 @@ TAIL_BYTES = 16384
 ERROR_LINE = re.compile(rb'"error_kind":"(\w+)"\}\n?$')
 """How the line of a clip with an error ends, and no other."""
 SILENT = "tasks ended before they came to their work: see --setup, and whether the environment is there on the nodes"
-FAILED = ("failed", "machine", "died", "damaged")
+FAILED = ("failed", "machine", "died", "killed", "damaged")
 NUMBER = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{12}|\d+(?:[.,:]\d+)*)\b")
 
 

@@ -81,6 +81,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """As `1G`, or in bytes."""
     memory_guard: str | int | None = None
     """As `0.9`."""
+    clip_timeout: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Seconds; 0 for never."""
     max_running: Count | None = None
     setup: tuple[str, ...] = ()
     """Shell lines before the tasks, such as `module load cuda`."""
@@ -116,6 +118,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of decoded audio, and of what it became, that each worker may hold; None leaves it to the worker."""
     memory_guard: float | None = None
     """Share of its memory at which a worker yields, 0 for never; None leaves it to the worker."""
+    clip_timeout: float | None = None
+    """Seconds without progress after which a worker is ended; 0 for never, None for a time that fits what it is at."""
     setup: tuple[str, ...] = ()
     slurm: dict[str, str | int | float | bool] = {}
     allow_missing_end: bool = False
@@ -319,6 +323,7 @@ def make_launch(
         decode_threads=site.decode_threads or "auto",
         buffer_memory=None if site.buffer_memory is None else parse_buffer_memory(site.buffer_memory),
         memory_guard=None if site.memory_guard is None else parse_memory_guard(site.memory_guard),
+        clip_timeout=site.clip_timeout,
         setup=site.setup,
         slurm=site.slurm,
         allow_missing_end=allow_missing_end,

@@ -14,6 +14,7 @@ import msgspec
 
 from hpc.controller import Round
 from hpc.failures import Failure, log_tail
+from hpc.stalls import Still, describe_stalls
 from jobs.plain_text import plain, plain_lines, warn
 from jobs.reporting import DeviceSeconds, clock_time, counted, describe_device, eta_seconds
 
@@ -92,6 +93,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Why tasks have not begun, in Slurm's words."""
     unknown: int
     """Submissions of which nobody can tell now."""
+    stalls: tuple[Still, ...] = ()
+    """Tasks that make no progress."""
     excluded: tuple[str, ...]
     device_seconds: DeviceSeconds
     """What the devices of the running tasks have spent their time on."""
@@ -121,6 +124,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         why_waiting=seen.submitted.why,
         reasons=dict(Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason)),
         unknown=len(seen.unknown),
+        stalls=seen.stalls,
         excluded=tuple(sorted(seen.decision.exclude)),
         device_seconds=sum((report.device_seconds for report in live), DeviceSeconds()),
         on_gpu=any(report.gpu is not None for report in live),
@@ -172,8 +176,10 @@ def _why_waiting(why: str) -> str:
 def line(now: Snapshot, speed: str) -> str:
     """A round in one line."""
     quarantine = f", {now.quarantined} in quarantine" if now.quarantined else ""
+    stuck = "".join(f"; {words}" for words in describe_stalls(now.stalls, shown=1))
     return (
-        f"{now.done}/{now.tars} tars, {now.clips} clips, {now.errors} errors{quarantine}, {speed}; {describe_running(now)}"
+        f"{now.done}/{now.tars} tars, {now.clips} clips, {now.errors} errors{quarantine}, {speed}; "
+        f"{describe_running(now)}{stuck}"
     )
 
 
@@ -190,6 +196,7 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
         ("tars", f"{now.done} of {now.tars} done{share}"),
         ("clips", f"{now.clips:,}, {now.errors:,} of the committed ones with errors"),
         ("running", describe_running(now)),
+        *(("no progress", words) for words in describe_stalls(now.stalls)),
         ("speed", speed),
     ]
     if device := describe_device(now.device_seconds, gpu=now.on_gpu):

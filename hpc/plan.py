@@ -52,6 +52,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that each worker may hold; None leaves it to the worker."""
     memory_guard: float | None = None
     """Share of its memory at which a worker yields, 0 for never; None leaves it to the worker."""
+    clip_timeout: float | None = None
+    """Seconds without progress after which a worker is ended; 0 for never, None for a time that fits what it is at."""
     alive: dict[int, tuple[int, ...]] = {}
     """Submission -> slots of the tasks that may have been alive when this plan was made. Claims of earlier tasks that are
     not among them are void.
@@ -150,6 +152,7 @@ def make_plan(
     decode_threads: int | Literal["auto"] = "auto",
     buffer_memory: int | None = None,
     memory_guard: float | None = None,
+    clip_timeout: float | None = None,
     alive: Mapping[int, Collection[int]] | None = None,
 ) -> Plan:
     """The plan for one submission."""
@@ -165,5 +168,6 @@ def make_plan(
         decode_threads=decode_threads,
         buffer_memory=buffer_memory,
         memory_guard=memory_guard,
+        clip_timeout=clip_timeout,
         alive={number: tuple(sorted(slots)) for number, slots in (alive or {}).items()},
     )

@@ -3,9 +3,9 @@
 What counts against whom. A worker that ended by itself without a new line, or died outside of any clip, counts against its
 tar; one that died with a clip in hand, against that clip. One that died with several clips in hand counts against none of
 them, nor against their tars: the next try takes them one at a time, and finds out. Whatever was stopped from outside (a time
-limit, preemption, a cancelled job, a dead node) left no witness, and counts against nobody. Nor does what happened on a node
-where tries failed and too few went well: that is the node's fault, or, if no node does better, the fault of something that
-all share.
+limit, preemption, a cancelled job, a dead node) left no witness, and counts against nobody. Nor does a worker that somebody
+killed, though many in a row are told (hpc/outside_kills.py); nor what happened on a node where tries failed and too few went
+well: that is the node's fault, or, if no node does better, the fault of something that all share.
 
 A clip that kills and a node that kills look alike, so the same clip has to die elsewhere too before its node is cleared.
 Where there is no other node, it speaks for the node that something went well there right before.
@@ -20,6 +20,8 @@ from typing import Literal
 
 import msgspec
 
+from hpc.deaths import timed_out_clips
+from hpc.outside_kills import OutsideKills, count_kills
 from jobs.memory_guard import LESS_MEMORY
 from jobs.reporting import Try
 
@@ -86,6 +88,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     submit: tuple[str, ...] = ()
     """Names of the tars that need a task, in the list's order."""
     crash_clips: dict[str, tuple[int, ...]] = {}
+    timed_out: dict[str, tuple[int, ...]] = {}
+    """Those of them that never came to an end."""
     one_at_a_time: tuple[str, ...] = ()
     """Tars in which a worker has died: the next is to show at which clip. And those that need the least memory."""
     short_of_memory: tuple[str, ...] = ()
@@ -99,8 +103,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> Decision:
     """Judge the evidence, submission by submission, and say what to do with the tars that are left."""
-    nodes = _judge_nodes(evidence)
-    tally = _count(evidence, nodes)
+    tries = [(each.node, each.attempt) for one in evidence for each in one.tries]
+    kills = count_kills(tries, _is_good)
+    nodes = _judge_nodes(evidence, kills)
+    tally = _count(evidence, nodes, kills)
     quarantine = _quarantine(tars, tally)
     left = [tar for tar in tars if not tar.done and tar.name not in quarantine]
     taken = any(tar.taken for tar in tars if not tar.done)
@@ -114,14 +120,16 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> Decision:
     else:
         outcome = "quarantined" if any(not tar.done for tar in tars) else "finished"
     wanted = set(submit)
-    deadly = {each.attempt.name for one in evidence for each in one.tries if each.attempt.outcome == "died"}
+    deadly = {attempt.name for _, attempt in tries if attempt.outcome == "died"}
     short = _short_of_memory(evidence)
+    crash_clips = {name: clips for name, clips in tally.crash_clips.items() if name in wanted}
     return Decision(
         outcome=outcome,
         submit=submit,
         one_at_a_time=tuple(name for name in submit if name in deadly or name in short),
         short_of_memory=tuple(name for name in submit if name in short),
-        crash_clips={name: clips for name, clips in tally.crash_clips.items() if name in wanted},
+        crash_clips=crash_clips,
+        timed_out=timed_out_clips(crash_clips, (attempt for _, attempt in tries)),
         quarantine=quarantine,
         exclude=nodes.excluded,
         diagnosis=diagnosis,
@@ -171,7 +179,7 @@ class _Nodes:
     """Clips that killed on two nodes that both have worked."""
 
 
-def _judge_nodes(evidence: Sequence[Evidence]) -> _Nodes:
+def _judge_nodes(evidence: Sequence[Evidence], kills: OutsideKills) -> _Nodes:
     worked = {each.node for one in evidence for each in one.tries if _is_good(each.attempt)}
     places: dict[Death, set[str]] = defaultdict(set)
     places_of_tar: dict[str, set[str]] = defaultdict(set)
@@ -196,9 +204,10 @@ def _judge_nodes(evidence: Sequence[Evidence]) -> _Nodes:
         return each.attempt.several or (each.attempt.name, each.attempt.clip) in sound or _follows_a_line(each.attempt)
 
     failures = {node: found for node, found in _failures(evidence, tried_elsewhere).items() if len(found) >= NODE_FAILURES}
-    if worked - set(failures):
-        words = {node: _node_words([each.attempt.name for each in found]) for node, found in failures.items()}
-        return _Nodes(set(failures), words, sound, elsewhere)
+    shunned = kills.shunned(worked)
+    if worked - set(failures) - set(shunned):
+        words = shunned | {node: _node_words([each.attempt.name for each in found]) for node, found in failures.items()}
+        return _Nodes(set(words), words, sound, elsewhere)
     shared = {
         node
         for node, found in _failures(evidence, likely_the_clip).items()
@@ -236,6 +245,7 @@ def _node_words(names: Sequence[str]) -> str:
 class _Tally:
     """What counts against tars and clips."""
 
+    kills: OutsideKills
     crash_clips: dict[str, tuple[int, ...]]
     """Tar -> clips that have killed CLIP_DEATHS workers on nodes that are beyond suspicion."""
     idle: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -247,8 +257,9 @@ class _Tally:
     """Those in which something counted. Since all counts end, so does what they delay."""
 
 
-def _count(evidence: Sequence[Evidence], nodes: _Nodes) -> _Tally:
-    tally = _Tally(_crash_clips(evidence, nodes))
+def _count(evidence: Sequence[Evidence], nodes: _Nodes, kills: OutsideKills) -> _Tally:
+    kills.forgive(nodes.suspects)
+    tally = _Tally(kills, _crash_clips(evidence, nodes))
     deaths: Counter[Death] = Counter()
     to_be_searched: set[str] = set()
     for one in evidence:
@@ -301,7 +312,7 @@ def _crash_clips(evidence: Sequence[Evidence], nodes: _Nodes) -> dict[str, tuple
 
 
 def _quarantine(tars: Sequence[TarFact], tally: _Tally) -> dict[str, str]:
-    """Tar -> why it is given up: its data, or TAR_TRIES tries in a row without progress."""
+    """Tar -> why it is given up: its data, TAR_TRIES tries in a row without progress, or whoever kills its workers."""
     found = {}
     for tar in tars:
         if tar.done or tar.taken:
@@ -311,12 +322,15 @@ def _quarantine(tars: Sequence[TarFact], tally: _Tally) -> dict[str, str]:
             found[tar.name] = tar.broken
         elif tries >= TAR_TRIES:
             found[tar.name] = f"{tries} tries without progress; the last one: {tally.words[tar.name]}"
+        elif words := tally.kills.of(tar.name):
+            found[tar.name] = words
     return found
 
 
 def _diagnose(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, tars: int, taken: bool) -> str:
     """Why to submit no more, or nothing."""
-    return _common_trouble(evidence, nodes, tars=tars, taken=taken) or _no_change(evidence, nodes, tally, taken=taken)
+    common = _common_trouble(evidence, nodes, tars=tars, taken=taken) or tally.kills.diagnosis(HOLD_TARS if taken else 0)
+    return common or _no_change(evidence, nodes, tally, taken=taken)
 
 
 def _went_well(one: Evidence, nodes: _Nodes) -> bool:
@@ -354,7 +368,8 @@ def _no_change(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, ta
     """Whether the latest submissions have changed nothing, not even a count, in words."""
     idle: list[Evidence] = []
     for one in evidence:
-        if _went_well(one, nodes) or one.submission in tally.submissions or any(each.attempt.gained for each in one.tries):
+        counted = one.submission in tally.submissions or any(each.attempt.outcome == "killed" for each in one.tries)
+        if counted or _went_well(one, nodes) or any(each.attempt.gained for each in one.tries):
             idle = []
         elif one.ended and not one.stopped:
             idle.append(one)

@@ -13,6 +13,7 @@ from hpc.plan import Plan
 from hpc.policy import Decision, Evidence, NodeTry, TarFact, decide
 from hpc.progress import TarState
 from hpc.run import Run
+from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
 from hpc.task_id import TaskId
 from jobs.claims import Claim, held_by_other, read_claims
@@ -47,6 +48,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     """Submissions of which nobody can tell now."""
     device_seconds: DeviceSeconds = DeviceSeconds()
     """What the tasks' devices have spent their time on, as far as they have reported."""
+    stalls: tuple[Still, ...] = ()
+    """Tasks that make no progress, those that have made none for the longest time first."""
 
 
 def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
@@ -120,17 +123,23 @@ def ask(run: Run, cluster: Cluster) -> tuple[Running, dict[str, Worker]]:
             (_device_seconds(submission, plans[number], seen[number]) for number, submission in submissions.items()),
             DeviceSeconds(),
         ),
+        stalls=read_stalls((submissions[number], _slots(plans[number], seen[number])) for number in submissions),
     )
     return running, _workers(run, _gone(plans, seen, ended))
 
 
 def _device_seconds(submission: Submission, plan: Plan | None, job: JobSeen | None) -> DeviceSeconds:
     """Of a submission's tasks that run."""
-    if plan is None or job is None:
-        return DeviceSeconds()
-    elements = [element for element, task in job.tasks.items() if task.state != "PENDING"]
-    reports = submission.reports(slot for element in elements for slot in plan.slots_of(element))
+    reports = submission.reports(_slots(plan, job))
     return sum((report.device_seconds for report in reports.values() if not report.finished), DeviceSeconds())
+
+
+def _slots(plan: Plan | None, job: JobSeen | None) -> list[int]:
+    """Those of a submission's tasks that run."""
+    if plan is None or job is None:
+        return []
+    elements = [element for element, task in job.tasks.items() if task.state != "PENDING"]
+    return [slot for element in elements for slot in plan.slots_of(element)]
 
 
 def _gone(plans: Mapping[int, Plan | None], seen: Mapping[int, JobSeen | None], ended: set[int]) -> Callable[[str], bool]:

@@ -86,6 +86,10 @@ def submit(
     memory_guard: Annotated[
         str | None, typer.Option(help="share of its memory at which a worker flushes and yields; default 0.9, 0 is off")
     ] = None,
+    clip_timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="seconds without progress after which a worker is ended; 0: never; default: by its clip"),
+    ] = None,
     setup: Annotated[list[str] | None, typer.Option(help="Slurm: a shell line before the tasks: 'module load cuda'")] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="a further sbatch option, key=value")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -140,6 +144,7 @@ def submit(
         decode_threads=None if decode_threads is None else number_or_auto("--decode-threads", decode_threads),
         buffer_memory=buffer_memory,
         memory_guard=memory_guard,
+        clip_timeout=clip_timeout,
         max_running=max_running,
         setup=tuple(setup or ()),
         slurm=parse_slurm_settings(slurm or ()),

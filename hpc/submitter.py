@@ -242,6 +242,7 @@ class Submitter:
             decode_threads=self._launch.decode_threads,
             buffer_memory=self._launch.buffer_memory,
             memory_guard=self._launch.memory_guard,
+            clip_timeout=self._launch.clip_timeout,
             alive=alive,
         )
 
@@ -255,6 +256,7 @@ def as_task_of(tar: ListedTar, decision: Decision, retry: set[str]) -> TarTask:
     return msgspec.structs.replace(
         as_task(tar),
         crash_clips=decision.crash_clips.get(tar.name, ()),
+        timed_out=decision.timed_out.get(tar.name, ()),
         one_at_a_time=tar.name in decision.one_at_a_time,
         retry_errors=tar.name in retry,
     )

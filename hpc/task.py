@@ -1,8 +1,8 @@
 """python -m hpc.task PLAN: the whole life of one worker process, under Slurm or on this machine.
 
 Two processes: the worker, and a witness that does nothing but wait for it. A worker that is killed by its clip (SIGSEGV in
-a decoder, the kernel's out-of-memory killer) leaves a witness who writes down which clip it was; where the witness dies
-too, it was not the worker's fault: a time limit, a cancelled job, a dead node.
+a decoder, the kernel's out-of-memory killer), or that makes no progress and is ended, leaves a witness who writes down which
+clip it was; where the witness dies too, it was not the worker's fault: a time limit, a cancelled job, a dead node.
 """
 
 from __future__ import annotations
@@ -14,38 +14,35 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from hpc.deaths import Death, Tried, may_go_on, what_was_tried, write_down_death
 from hpc.plan import Plan, stop_margin_s, task_name
+from hpc.stalls import stall_file
 from hpc.submissions import Submission
+from hpc.witness import Witness
+from jobs.activities import Activities
 from jobs.commands import setup_logging
 from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
-from jobs.lines import count_lines
 from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
-from jobs.outputs import TarPaths, TarTask
-from jobs.plain_text import warn
-from jobs.reporting import UNENDED, Progress, ProgressFile, Try, read_progress, write_progress
+from jobs.outputs import TarTask
+from jobs.reporting import Progress, ProgressFile, read_progress, write_progress
 from jobs.spec import read_spec
-from jobs.stop_flag import STOP_SIGNALS, StopFlag
+from jobs.stop_flag import StopFlag
 from jobs.trust import private_umask
 from jobs.worker import Crew, Wishes, run_tars
 
-__all__ = ["Place", "Tried", "feeding_of", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
+__all__ = ["Place", "feeding_of", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
 
-TOUCH_SECONDS = 60.0
 REPORT_SECONDS = {True: 10.0, False: 0.5}
 """How often a worker publishes its counts: on a cluster thousands share the file system, on one machine a person looks."""
-CRASH_EXIT = 70
 IDLE_LIVES = 2
 """Workers in a row that died before their first line: then it may well be the machine, so the task ends."""
 
@@ -108,16 +105,6 @@ def stop_time(place: Place, plan: Plan) -> float | None:
     return None if place.ends_at is None or plan.time_limit_s is None else place.ends_at - stop_margin_s(plan.time_limit_s)
 
 
-@dataclass(frozen=True)
-class Tried:
-    """What earlier workers of this very task have had in hand."""
-
-    skip: frozenset[str] = frozenset()
-    """Tars that are for others to try."""
-    search: frozenset[str] = frozenset()
-    """Tars in which a worker died with several clips in hand: the next one takes them clip by clip, before all others."""
-
-
 def work_lists(plan: Plan, slot: int, elements: int, tried: Tried) -> tuple[list[TarTask], list[TarTask]]:
     """A slot's own tars, and those of the submission's others to help with, last slot first: it starts last."""
     submitted = min(len(plan.slots), elements * plan.processes)
@@ -136,115 +123,34 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
     """Run workers until one comes to its end by itself; returns its exit code."""
     output_dir = submission.folder.parent.parent.parent
     report_file = submission.report_file(place.slot)
-    witness = _Witness(report_file)
+    witness = Witness(
+        report_file,
+        stall_file(submission, place.slot),
+        task=task_name(plan.submission, place.slot),
+        node=place.node,
+        impatient=not place.shared,
+    )
     tried = Tried()
     idle_lives = 0
     report = read_progress(report_file) or Progress(node=place.node, gpu=place.gpu, started=time.time())
     tries_before = len(report.tries)
     while True:
         clips_before = report.clips
-        worker = partial(_work, output_dir, submission, plan, place, elements, tried, report)
-        status = witness.watch(worker)
-        if status >= 0:
-            return status
+        activities = Activities(plan.clip_timeout)
+        worker = partial(_work, output_dir, submission, plan, place, elements, tried, report, activities)
+        end = witness.watch(worker, activities)
+        if not isinstance(end, Death):
+            return end
         report = read_progress(report_file) or report
-        dead = write_down_death(report, output_dir, signal.Signals(-status).name, asked=witness.asked)
+        dead = write_down_death(report, output_dir, end, asked=witness.asked)
         write_progress(report_file, report)
         if report.clips > clips_before:
             idle_lives = 0
         elif not any(attempt.several for attempt in dead):  # else the next life tells the clip from the machine
             idle_lives += 1
-        if not any(attempt.several or attempt.clip is not None for attempt in dead) or idle_lives >= IDLE_LIVES:
+        if witness.asked or not may_go_on(end, dead) or idle_lives >= IDLE_LIVES:
             return 1
         tried = what_was_tried(report.tries[tries_before:])
-
-
-def what_was_tried(tries: Sequence[Try]) -> Tried:
-    """What the next worker of a task makes of the tries of those before."""
-    last = {attempt.name: attempt for attempt in tries}
-    search = {name for name, attempt in last.items() if attempt.several}
-    return Tried(skip=frozenset(last.keys() - search), search=frozenset(search))
-
-
-def write_down_death(report: Progress, output_dir: Path, how: str, *, asked: bool) -> list[Try]:
-    """Complete a dead worker's report; returns the tries that it had in hand.
-
-    A worker that takes one clip at a time writes its line before it reads the next: the clip in hand is the one after the
-    last line. Others have several in hand, of one tar or more, and any of them may have killed it. Of a worker that was
-    asked to stop nothing is said: whoever asked may have lost patience.
-    """
-    if asked:
-        return []
-    in_hand = [attempt for attempt in report.tries if attempt.outcome in UNENDED]
-    for attempt in in_hand:
-        loading = attempt.outcome == "loading"
-        attempt.outcome, attempt.problem = "died", f"the worker was killed by {how}"
-        if loading:
-            attempt.problem += " while it loaded the backend"
-        elif attempt.alone:
-            attempt.clip = _lines(TarPaths(output_dir, attempt.name).partial)
-            attempt.problem += f" with clip {attempt.clip} in hand, counted from 0"
-        else:
-            attempt.several = True
-            attempt.problem += " with several clips in hand; the next try takes them one at a time, to find out which it is"
-        log.error("%s: %s", attempt.name, attempt.problem)
-    return in_hand
-
-
-def _lines(partial: Path) -> int:
-    try:
-        return count_lines(partial)
-    except OSError:
-        return 0
-
-
-class _Witness:
-    """Waits for a worker, passes signals on to it, and shows that the task lives."""
-
-    def __init__(self, report_file: Path) -> None:
-        self.asked = False
-        """Somebody wants the task to end: deaths from here on are nobody's fault."""
-        self._worker: int | None = None
-        self._report_file = report_file
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._pass_on)
-        signal.signal(signal.SIGALRM, self._touch)
-
-    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        if self._worker is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self._worker, number)
-
-    def _touch(self, _number: int, _frame: FrameType | None) -> None:
-        with suppress(OSError):
-            os.utime(self._report_file)
-
-    def watch(self, work: Callable[[Callable[[], bool]], int]) -> int:
-        """Fork a worker and wait for it. Returns its exit code, or minus the signal that killed it."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        worker = os.fork()
-        if worker == 0:
-            os._exit(self._be_worker(work))
-        self._worker = worker
-        if self.asked:  # before there was anyone to tell
-            self._pass_on(signal.SIGTERM, None)
-        signal.setitimer(signal.ITIMER_REAL, TOUCH_SECONDS, TOUCH_SECONDS)
-        _, status = os.waitpid(worker, 0)
-        self._worker = None
-        return os.waitstatus_to_exitcode(status)
-
-    def _be_worker(self, work: Callable[[Callable[[], bool]], int]) -> int:
-        code = CRASH_EXIT
-        try:
-            code = work(lambda: self.asked)
-        except BaseException:  # noqa: BLE001 (this process must not go on as a second witness)
-            warn(traceback.format_exc().rstrip())
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        return code
 
 
 def _work(
@@ -255,6 +161,7 @@ def _work(
     elements: int,
     tried: Tried,
     report: Progress,
+    activities: Activities,
     asked: Callable[[], bool],
 ) -> int:
     """What the worker process does. Returns its exit code."""
@@ -290,6 +197,7 @@ def _work(
                 wishes=Wishes(allow_missing_end=plan.allow_missing_end),
                 crew=Crew(task_name(plan.submission, place.slot), plan.knows_gone, others),
                 feeding=feeding_of(place, plan),
+                activities=activities,
             )
         except Tar2TokensError as error:
             log.error("%s", error)

@@ -11,6 +11,7 @@ import numpy as np
 
 from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
+from jobs.activities import Activities, Step
 from jobs.audio import FragmentCutter, decode, resample
 from jobs.encoder import Encoder
 from jobs.feed import Feed
@@ -26,11 +27,14 @@ UNCOUNTED_BYTES = 256 << 20
 class ClipDecoder:
     """Decodes one clip per call; several threads may share it."""
 
-    def __init__(self, spec: TokenizeSpec, info: BackendInfo, encoder: Encoder, feed: Feed[Portion]) -> None:
+    def __init__(
+        self, spec: TokenizeSpec, info: BackendInfo, encoder: Encoder, feed: Feed[Portion], activities: Activities
+    ) -> None:
         self._spec = spec
         self._info = info
         self._encoder = encoder
         self._feed = feed
+        self._activities = activities
         self._cutter: FragmentCutter | None = None
         if spec.max_tokens_per_fragment is not None:
             self._cutter = FragmentCutter(
@@ -39,11 +43,15 @@ class ClipDecoder:
 
     def hand_over(self, pending: Pending) -> None:
         """Put the clip's portions into the feed, as there is room, unless it is dropped meanwhile. Raises ClipError."""
+        with self._activities.doing("decode", tar=pending.tar, clip=pending.clip.index) as step:
+            self._hand_over(pending, step)
+
+    def _hand_over(self, pending: Pending, step: Step) -> None:
         if pending.clip.audio is None:
             raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
         audio = pending.clip.audio
         if self._cutter is None:
-            self._hand_over_whole(pending, audio)
+            self._hand_over_whole(pending, audio, step)
             return
         samples = 0
 
@@ -53,41 +61,48 @@ class ClipDecoder:
                 samples += len(wave)
                 yield wave
 
-        for number, fragment in enumerate(self._cutter.cut(counted(resample(self._decode(audio), self._spec.sample_rate)))):
+        for number, fragment in enumerate(
+            self._cutter.cut(counted(resample(self._decode(audio, step), self._spec.sample_rate)))
+        ):
             wave = fragment.wave
             self._check_length(len(wave))
-            if not self._feed.reserve(pending.share, wave.nbytes):
+            with step.waiting():
+                admitted = self._feed.reserve(pending.share, wave.nbytes)
+            if not admitted:
                 return
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
             self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples))
 
-    def _decode(self, audio: IO[bytes]) -> Iterator[tuple[Waveform, int]]:
-        return decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds)
+    def _decode(self, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
+        return step.each(decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds))
 
-    def _blocks_to_keep(self, audio: IO[bytes]) -> Iterator[tuple[Waveform, int]]:
+    def _blocks_to_keep(self, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
         """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
         end once, for nothing: if it is too long, that is where it shows.
         """
         size = 0
-        blocks = self._decode(audio)
+        blocks = self._decode(audio, step)
         for number, block in enumerate(blocks):
             size += block[0].nbytes
             if size > UNCOUNTED_BYTES:
                 deque(blocks, maxlen=0)
-                yield from islice(self._decode(audio), number, None)
+                yield from islice(self._decode(audio, step), number, None)
                 return
             yield block
 
-    def _hand_over_whole(self, pending: Pending, audio: IO[bytes]) -> None:
+    def _hand_over_whole(self, pending: Pending, audio: IO[bytes], step: Step) -> None:
         share, held = pending.share, 0
         waves: list[Waveform] = []
         sample_rate = 0
-        for wave, sample_rate in self._blocks_to_keep(audio):  # noqa: B007 (one rate for all of them)
-            if not self._feed.reserve(share, wave.nbytes):
+        for wave, sample_rate in self._blocks_to_keep(audio, step):  # noqa: B007 (one rate for all of them)
+            with step.waiting():
+                admitted = self._feed.reserve(share, wave.nbytes)
+            if not admitted:
                 return
             held += wave.nbytes
             waves.append(wave)
+        step.sign(sum(map(len, waves)) / sample_rate)
         heard = self._encoder.resample(waves[0] if len(waves) == 1 else np.concatenate(waves), sample_rate)
         waves.clear()
         self._feed.hold(share, heard.nbytes - held)

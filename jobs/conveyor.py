@@ -14,12 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from audio_tokenizers.base import Backend, Batching
 from audio_tokenizers.errors import ClipError
+from jobs.activities import Activities
 from jobs.batcher import Batch, Batcher
 from jobs.clip_decoder import ClipDecoder
 from jobs.encoder import Encoder, Result
@@ -56,9 +57,13 @@ class Feeding:
 class Conveyor:
     """Decode threads and a device thread, for one backend. Close it."""
 
-    def __init__(self, spec: TokenizeSpec, backend: Backend, feeding: Feeding = Feeding()) -> None:
+    def __init__(
+        self, spec: TokenizeSpec, backend: Backend, feeding: Feeding = Feeding(), activities: Activities | None = None
+    ) -> None:
         info = backend.info
         self._spec = spec
+        self.activities = activities or Activities()
+        """What these threads, and those that read, are at."""
         self._encoder = Encoder(backend)
         lanes = info.batching is Batching.LANES
         self._feed: Feed[Portion] = Feed(
@@ -76,7 +81,7 @@ class Conveyor:
             max_batch=info.max_batch,
         )
         self._in_flight = LANE_BATCHES_IN_FLIGHT if lanes else 1
-        self._decoder = ClipDecoder(spec, info, self._encoder, self._feed)
+        self._decoder = ClipDecoder(spec, info, self._encoder, self._feed, self.activities)
         self._clips: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._turns = itertools.count()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -176,11 +181,12 @@ class Conveyor:
         try:
             while (batch := self._feed.take(wait=not flying)) is not None or flying:
                 started = time.monotonic()
-                if batch is not None:
-                    items = [portion.item for portion in batch.items]
-                    flying.append((batch, self._encoder.begin(items, batch.shape)))
-                done = flying.popleft() if batch is None or len(flying) >= self._in_flight else None
-                outcomes = done[1]() if done is not None else []
+                with self._calling([*(flown for flown, _ in flying), *([batch] if batch is not None else [])]):
+                    if batch is not None:
+                        items = [portion.item for portion in batch.items]
+                        flying.append((batch, self._encoder.begin(items, batch.shape)))
+                    done = flying.popleft() if batch is None or len(flying) >= self._in_flight else None
+                    outcomes = done[1]() if done is not None else []
                 # Before the call, by which the batch's tar may end.
                 self._feed.time += DeviceSeconds(busy=time.monotonic() - started)
                 if done is not None:
@@ -188,6 +194,19 @@ class Conveyor:
         except BaseException as error:  # noqa: BLE001 (it is raised again in `step`)
             self.fail(error)
             self._feed.close()
+
+    def _calling(self, batches: Sequence[Batch[Portion]]) -> AbstractContextManager[object]:
+        """The device is at these batches."""
+        clips = {id(portion.pending): portion.pending for batch in batches for portion in batch.items}
+        first = next(iter(clips.values()))
+        one_tar = all(pending.tar == first.tar for pending in clips.values())
+        return self.activities.doing(
+            "encode",
+            tar=first.tar if one_tar else "",
+            clip=first.clip.index,
+            about=f" and {len(clips) - 1} more" if len(clips) > 1 else "",
+            audio_seconds=sum(map(_samples, batches)) / self._spec.sample_rate,
+        )
 
     def _receive(self, batch: Batch[Portion], outcomes: Sequence[Result | ClipError]) -> None:
         """Until it is called, batch and outcomes are in memory: the audio counts for both."""
@@ -206,6 +225,12 @@ def _grid(spec: TokenizeSpec, lanes: int) -> LaneGrid:
         hop_length=spec.hop_length,
         fragment_frames=spec.max_tokens_per_fragment,
     )
+
+
+def _samples(batch: Batch[Portion]) -> int:
+    """What a call computes: empty lanes and padding too."""
+    shape = batch.shape
+    return sum(portion.samples for portion in batch.items) if shape is None else shape.lanes * shape.samples
 
 
 def _note(pending: Pending, error: BaseException) -> None:

@@ -164,6 +164,8 @@ class TarTask(msgspec.Struct, frozen=True):
     bytes: int
     crash_clips: tuple[int, ...] = ()
     """Clips, counted from 0, that become records of kind `crash`: they are not decoded again."""
+    timed_out: tuple[int, ...] = ()
+    """Those of them whose records are of kind `timeout` instead."""
     one_at_a_time: bool = False
     """Write each clip's line before the next one is touched: a worker has died here, and its successor is to show where."""
     retry_errors: bool = False

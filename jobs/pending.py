@@ -32,6 +32,8 @@ class Pending:
     """What its fragments became."""
     tar_bytes: int = 0
     """Bytes of the tar that had been used when it was read."""
+    tar: str = ""
+    """Output name of its tar."""
     kept_line: bytes | None = None
     """The line from before --retry-errors."""
     share: Share = field(default_factory=Share)

@@ -45,9 +45,12 @@ BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 log = logging.getLogger("tar2tokens")
 
 
-Ending = Literal["loading", "working", "committed", "yielded", "damaged", "left_alone", "failed", "machine", "died"]
-"""How a try at a tar ended: `failed` is trouble with the tar's files, `machine` with everything else, `died` a process that
-crashed. `loading` and `working` are no ends: whoever still says so was stopped from outside, such as by a node that died.
+Ending = Literal[
+    "loading", "working", "committed", "yielded", "damaged", "left_alone", "failed", "machine", "died", "killed"
+]
+"""How a try at a tar ended: `failed` is trouble with the tar's files, `machine` with everything else. `died` is a process
+that crashed, or made no progress until it was ended; `killed` one that somebody has killed, as far as anyone can tell.
+`loading` and `working` are no ends: whoever still says so was stopped from outside, such as by a node that died.
 """
 
 UNENDED = ("loading", "working")
@@ -71,6 +74,8 @@ class Try(msgspec.Struct):
     """The worker died with several clips in hand: nobody knows which of them it was, if it was one of them."""
     short_of_memory: bool = False
     """It yielded because there was too little memory: `problem` says how little."""
+    timed_out: bool = False
+    """It died because its witness ended it: it had made no progress for too long."""
 
 
 class DeviceSeconds(msgspec.Struct, frozen=True):

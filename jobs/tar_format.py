@@ -8,13 +8,14 @@ write, and says at which byte anything else begins.
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from jobs.regular_files import refuse_irregular
 
@@ -22,6 +23,9 @@ if sys.version_info >= (3, 14):
     from compression.zstd import DecompressionParameter, ZstdError, ZstdFile
 else:
     from backports.zstd import DecompressionParameter, ZstdError, ZstdFile
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["ACCEPTABLE", "Member", "MemberKind", "TarDamage", "TarStream", "Verdict"]
 
@@ -80,6 +84,19 @@ class Member:
     """Where its first header begins."""
 
 
+class _TellingFile(io.FileIO):
+    """Reads in steps of READ_BYTES at most, and tells of each."""
+
+    def __init__(self, path: Path, on_read: Callable[[], None]) -> None:
+        super().__init__(path, "rb")
+        self._on_read = on_read
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        found = super().readinto(memoryview(buffer)[:READ_BYTES])
+        self._on_read()
+        return found
+
+
 class TarStream:
     """Iterates over the members of a plain, gzip or zstd tar; `read` gives the data of the member just yielded.
 
@@ -87,11 +104,13 @@ class TarStream:
     the uncompressed stream.
     """
 
-    def __init__(self, path: Path, *, read_bytes: int = READ_BYTES) -> None:
-        """`read_bytes`: what is read from the file at once. Raises TarDamage, UsageError (no regular file) and OSError."""
+    def __init__(self, path: Path, *, read_bytes: int = READ_BYTES, on_read: Callable[[], None] = lambda: None) -> None:
+        """`read_bytes`: what is read from the file at once; `on_read` is called whenever the file system has given them, or
+        fewer. Raises TarDamage, UsageError (no regular file) and OSError.
+        """
         refuse_irregular(path, "a tar")
         self._path = path
-        self._raw: IO[bytes] = path.open("rb", buffering=read_bytes)
+        self._raw: IO[bytes] = io.BufferedReader(_TellingFile(path, on_read), read_bytes)
         self._bytes_on_disk = os.fstat(self._raw.fileno()).st_size
         self.offset = 0
         self._left = 0

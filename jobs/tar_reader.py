@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,11 +127,13 @@ class TarReader:
         *,
         skip_clips: int = 0,
         allow_missing_end: bool = False,
+        on_read: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_read` is called with each piece that the file system gives."""
         self._extensions = frozenset(extensions)
         self._skip_clips = skip_clips
         self._allow_missing_end = allow_missing_end
-        self._stream = TarStream(path)
+        self._stream = TarStream(path, on_read=on_read)
         self._next_index = 0
         self.ignored: Counter[str] = Counter()
         """Members that are no clips and no sidecars, by reason."""

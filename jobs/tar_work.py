@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
+from jobs.activities import Step
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble
 from jobs.ledger import Ledger
@@ -40,6 +41,10 @@ OnProgress = Callable[[Record, int], None]
 
 CRASH_WORDS = "workers died with this clip in hand; their logs say how, and --retry-errors tries it again"
 """The same whatever the signals were: a committed file must not depend on luck."""
+TIMEOUT_WORDS = (
+    "two workers made no progress with this clip until they were ended; --retry-errors tries it again, with a longer "
+    "--clip-timeout if it only is slow"
+)
 READER_SECONDS = 5.0
 """How long a reading thread may take to end. It may hang in a file system that does not answer: then it is left behind."""
 
@@ -62,6 +67,8 @@ class TarOptions:
     """Accept a tar that lacks only its end marker."""
     crash_clips: Collection[int] = ()
     """Clips, from 0, that have killed workers: each becomes a record of kind `crash`, unread."""
+    timed_out: Collection[int] = ()
+    """Those of them that never came to an end: their records are of kind `timeout`."""
     one_at_a_time: bool = False
     """Read no clip before the one before it has its line: should this process die, its lines say which clip it was."""
 
@@ -125,9 +132,14 @@ class TarWork:
             self._start(retry_errors=self.options.retry_errors)
 
     def _start(self, *, retry_errors: bool) -> None:
-        identity = self._identity = self._look()
+        activities = self._conveyor.activities
+        with activities.doing("read", tar=self._paths.name, about=str(self._tar)):
+            identity = self._identity = self._look()
         spec = self._spec
-        ledger = self._ledger = self._take(self._paths, identity, spec.fingerprint, spec.fields, retry_errors=retry_errors)
+        with activities.doing("write", about=str(self._paths.partial)):
+            ledger = self._ledger = self._take(
+                self._paths, identity, spec.fingerprint, spec.fields, retry_errors=retry_errors
+            )
         self._reader = None
         self._reading = threading.Thread(target=self._read, args=(ledger,), name=f"reader of {self._tar}", daemon=True)
         self._reading.start()
@@ -143,24 +155,27 @@ class TarWork:
         """What the reading thread does."""
         trouble: BaseException | None = None
         try:
-            self._read_clips(ledger)
+            with self._conveyor.activities.doing("read", tar=self._paths.name, about=str(self._tar)) as step:
+                self._read_clips(ledger, step)
         except BaseException as error:  # noqa: BLE001 (`advance` raises it)
             trouble = error
         self._conveyor.call(partial(self._end_reading, trouble))
 
-    def _read_clips(self, ledger: Ledger) -> None:
+    def _read_clips(self, ledger: Ledger, step: Step) -> None:
         clips = 0
         self._reader = TarReader(
             self._tar,
             self._spec.extensions,
             skip_clips=len(ledger.done),
             allow_missing_end=self.options.allow_missing_end,
+            on_read=step.sign,
         )
         with self._reader as reader:
             for clip in reader:
                 clips += 1
                 if clip.index >= len(ledger.done):
-                    self._pass_on(clip, ledger, reader.bytes_consumed)
+                    with step.waiting():
+                        self._pass_on(clip, ledger, reader.bytes_consumed)
                 elif ledger.done[clip.index] != clip.name:
                     raise _PartialMismatchError
                 if self._dropped:
@@ -169,10 +184,11 @@ class TarWork:
             raise _PartialMismatchError
 
     def _pass_on(self, clip: Clip, ledger: Ledger, tar_bytes: int) -> None:
-        pending = Pending(clip, TokenSink(self._spec.fields[0].width), tar_bytes)
+        pending = Pending(clip, TokenSink(self._spec.fields[0].width), tar_bytes, self._paths.name)
         pending.kept_line = ledger.reusable_line(clip.index, clip.name)
         if pending.kept_line is None and clip.index in self.options.crash_clips:
-            pending.error = ClipError("crash", CRASH_WORDS)
+            timed_out = clip.index in self.options.timed_out
+            pending.error = ClipError("timeout", TIMEOUT_WORDS) if timed_out else ClipError("crash", CRASH_WORDS)
         with self._passing:
             if self._dropped:
                 self._conveyor.drop(pending.share)
@@ -214,7 +230,7 @@ class TarWork:
             if pending.trouble is not None:
                 raise pending.trouble
             self._queue.popleft()
-            with pending.sink:
+            with pending.sink, self._conveyor.activities.doing("write", about=str(self._paths.partial)):
                 record = self._write(pending)
             self._let_go(pending)
             if self.options.one_at_a_time:
@@ -239,7 +255,12 @@ class TarWork:
 
     def _finish(self) -> TarResult:
         self._drop_rest()
-        self._refuse_if_written_to()
+        with self._conveyor.activities.doing("read", tar=self._paths.name, about=str(self._tar)):
+            self._refuse_if_written_to()
+        with self._conveyor.activities.doing("write", about=str(self._paths.committed)):
+            return self._end()
+
+    def _end(self) -> TarResult:
         findings = _findings(self._reader)
         if self._damage is not None:
             return TarResult("damaged", self._held().release(**_verdict(self._damage), **findings))

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from audio_tokenizers.base import Backend
+from jobs.activities import Activities
 from jobs.conveyor import Conveyor, Feeding
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
@@ -44,10 +45,16 @@ class Tokenizer:
     """A loaded backend with its threads, and the tars in hand. Use it in a `with` block."""
 
     def __init__(
-        self, spec: TokenizeSpec, backend: Backend, feeding: Feeding = Feeding(), *, stop: Callable[[], bool] = lambda: False
+        self,
+        spec: TokenizeSpec,
+        backend: Backend,
+        feeding: Feeding = Feeding(),
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        activities: Activities | None = None,
     ) -> None:
         self._spec = spec
-        self._conveyor = Conveyor(spec, backend, feeding)
+        self._conveyor = Conveyor(spec, backend, feeding, activities)
         self._stop = stop
         self._works: list[TarWork] = []
         self._expects_more = True

@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from jobs.activities import Activities
 from jobs.commands import Verbose, number_or_auto, parse_buffer_memory, run_command, setup_logging, writing_to
 from jobs.conveyor import Feeding
 from jobs.devices import available_cores, choose_device
 from jobs.memory_guard import MemoryGuard, parse_memory_guard
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
+from jobs.own_watch import ended_when_stuck
 from jobs.regular_files import kind_of
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings
@@ -54,6 +56,12 @@ def tokenize_tar(
     group: Annotated[str | None, typer.Option(help="the group that shares the run directory")] = None,
     umask: Annotated[
         str | None, typer.Option(help="of what it creates; default 022 or stricter, with --group 002 or 007")
+    ] = None,
+    clip_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="seconds without progress after which the command gives up; 0: never; default: by the clip"
+        ),
     ] = None,
     log_file: Annotated[Path | None, typer.Option(help="log to this file too")] = None,
     verbose: Verbose = False,
@@ -102,7 +110,8 @@ def tokenize_tar(
         freeze_spec(output_dir, spec)
         hashes.save()
     reports = ProgressFile(None, total_bytes=task.bytes)
-    with stop.on_signals(), reports.on_terminal(task.name):
+    activities = Activities(clip_timeout)
+    with stop.on_signals(), ended_when_stuck(activities), reports.on_terminal(task.name):
         run_tars(
             [task],
             spec,
@@ -112,6 +121,7 @@ def tokenize_tar(
             reports=reports,
             wishes=Wishes(retry_errors=retry_errors, force=force, allow_missing_end=allow_missing_end),
             feeding=feeding,
+            activities=activities,
         )
     if stop.signal is not None:
         print("interrupted: run the same command again to go on", file=sys.stderr)

@@ -15,6 +15,7 @@ from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
+from jobs.activities import Activities
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps, own_files
 from jobs.ledger import Ledger
@@ -83,14 +84,16 @@ def run_tars(
     wishes: Wishes = Wishes(),
     crew: Crew = Crew(),
     feeding: Feeding = Feeding(),
+    activities: Activities | None = None,
 ) -> None:
     """Tokenize tars in their order, then those of others that nobody has claimed; what goes wrong with one is in `reports`
     and does not stop the next.
 
-    The backend is loaded when the first tar needs it. Raises InfrastructureError, which ends the worker: the next tar
-    would meet the same machine.
+    The backend is loaded when the first tar needs it. `activities` shows whoever else holds it what is going on. Raises
+    InfrastructureError, which ends the worker: the next tar would meet the same machine.
     """
-    with _Worker(spec, output_dir, device, stop, reports, wishes, crew, feeding) as worker:
+    activities = activities or Activities()
+    with _Worker(spec, output_dir, device, stop, reports, wishes, crew, feeding, activities) as worker:
         worker.work_on(tasks)
         for task in crew.others_tars:  # one by one: while it waits for a worker, another that is idle may take it
             paths = TarPaths(output_dir, task.name)
@@ -134,6 +137,7 @@ class _Worker:
         wishes: Wishes,
         crew: Crew,
         feeding: Feeding,
+        activities: Activities,
     ) -> None:
         self._spec = spec
         self._output_dir = output_dir
@@ -143,6 +147,7 @@ class _Worker:
         self._wishes = wishes
         self._crew = crew
         self._feeding = feeding
+        self._activities = activities
         self._threads = ExitStack()
         self._tokenizer: Tokenizer | None = None
         self._open: dict[TarWork, _Open] = {}
@@ -202,7 +207,10 @@ class _Worker:
         task = one.task
         paths = TarPaths(self._output_dir, task.name)
         retry_errors = self._wishes.retry_errors or task.retry_errors
-        with own_files(task.name):
+        with (
+            self._activities.doing("read", tar=task.name, about=task.tar),
+            own_files(task.name),
+        ):  # its size, where committed
             if self._wishes.force:
                 Ledger.erase(paths, FileOps())
             done = nothing_to_do(paths, Path(task.tar), retry_errors=retry_errors)
@@ -212,7 +220,8 @@ class _Worker:
             return None
         if self._tokenizer is None:
             self._publish(now=True)
-            tokenizer = Tokenizer(self._spec, self._load(), self._feeding, stop=self._stop)
+            backend = self._load()
+            tokenizer = Tokenizer(self._spec, backend, self._feeding, stop=self._stop, activities=self._activities)
             self._tokenizer = self._threads.enter_context(tokenizer)
         one.attempt.outcome = "working"
         self._publish(now=True)  # should this process die, whoever looks knows what it was at
@@ -223,6 +232,7 @@ class _Worker:
                 retry_errors=retry_errors,
                 allow_missing_end=self._wishes.allow_missing_end,
                 crash_clips=task.crash_clips,
+                timed_out=task.timed_out,
                 one_at_a_time=task.one_at_a_time,
             ),
             on_progress=lambda record, used: self._count(one, record, used),
@@ -303,7 +313,8 @@ class _Worker:
     def _load(self) -> Backend:
         hashes = ModelHashes(self._output_dir)
         try:
-            with hashes.in_use(), own_files("the backend's files"):
+            about = self._reports.progress.tries[-1].name
+            with self._activities.doing("load", tar=about), hashes.in_use(), own_files("the backend's files"):
                 return load_backend(self._spec, self._device)
         except UsageError as error:  # what is wrong with the backend here is wrong for every tar
             raise InfrastructureError(str(error)) from error

@@ -19,6 +19,7 @@ from audio_tokenizers.errors import UsageError
 from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
 from hpc.run import ListedTar, Run
+from hpc.stalls import describe_stalls
 from hpc.standing import Running, Worker, ask, judge_files
 from hpc.tar_list import read_tar_list
 from hpc.trust import launch_to_look_with
@@ -175,6 +176,7 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         lines.append(f"In quarantine:         {len(report.quarantined)} (python -m tools.failures says why)")
     if report.running is not None:
         lines.append(f"Running:               {_describe_running(report.running)}")
+        lines += [f"No progress:           {words}" for words in describe_stalls(report.running.stalls)]
     lines.append(f"Clips:                 {report.clips:,}")
     lines.append(f"Audio:                 {report.audio_hours:,.2f} hours")
     if device := _describe_device(report):

@@ -140,6 +140,7 @@ class TestSiteFile:
             *("decode_threads: all\n", "decode_threads: true\n", "buffer_memory: big\n", "buffer_memory: 8\n"),
             *("memory_guard: 90\n", "memory_guard: true\n", "memory_guard: much\n"),
             *("time: soon\n", "gpus_per_node: many\n", "gpu_request: tres\n"),
+            *("clip_timeout: -1\n", "clip_timeout: long\n"),
         ],
     )
     def test_mistakes_are_named(self, text: str, tmp_path: Path) -> None:
@@ -153,6 +154,13 @@ class TestSiteFile:
         (tmp_path / "cluster.yaml").write_text("time: 1:00:00\nsetup: [a\n")
         with pytest.raises(UsageError, match=r"cluster\.yaml: not a site's defaults: line 3, column 1: expected"):
             site_defaults([tmp_path])
+
+    def test_how_long_a_clip_may_take(self, tmp_path: Path) -> None:
+        """By default what fits it; a site's seconds, and a person's above them, 0 among those."""
+        assert launch_of(Site(), device="cpu").clip_timeout is None
+        site = site_defaults([self.write(tmp_path, "clip_timeout: 900\n")])
+        assert launch_of(site, device="cpu").clip_timeout == 900.0
+        assert launch_of(overlay(site, Site(clip_timeout=0.0)), device="cpu").clip_timeout == 0.0
 
     @pytest.mark.parametrize(("text", "size"), [("1G", 10**9), ("1.5GiB", 3 << 29), ("2000000", 2_000_000)])
     def test_how_the_device_is_fed(self, text: str, size: int, tmp_path: Path) -> None:

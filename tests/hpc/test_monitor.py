@@ -27,7 +27,10 @@ from hpc.monitor import (
     take_snapshot,
 )
 from hpc.patience import GRACE_SECONDS
+from hpc.stalls import stall_file, tell_stall
+from jobs.activities import Activity
 from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
+from jobs.watchdog import Stall
 
 NOTHING = Snapshot(
     tars=4, done=0, quarantined=0, clips=0, errors=0, audio_seconds=0.0, bytes_done=0, bytes_total=4_000_000,
@@ -109,6 +112,23 @@ class TestSnapshot:
         now = take_snapshot(controller.round())
         assert (now.done, now.quarantined) == (1, 1)
         assert now.bytes_done == now.bytes_total == campaign.tars[0].stat().st_size
+
+    def test_no_progress(self, tmp_path: Path) -> None:
+        """A living task that is stuck is told with the time since when; one that has ended is not."""
+        campaign = Campaign(tmp_path, 2)
+        controller = campaign.controller()
+        controller.round()
+        (job,) = campaign.cluster.living()
+        for element in range(2):
+            campaign.cluster.begin(job, element)
+            stall = Stall(Activity(0, 1, 600.0, "decode", str(element), 7), 300.0)
+            tell_stall(stall_file(job.submission, element), f"0001/{element}", "n1", stall, 1000.0 + element)
+        campaign.cluster.lose(job, 1)
+        now = take_snapshot(controller.round())
+        assert [(still.task, still.since) for still in now.stalls] == [("0001/0", 700.0)]
+        assert "no progress" in shown(now)
+        assert "task 0001/0 on n1 has made no progress since" in line(now, "")
+        assert "decoding clip 7 of 0" in line(now, "")
 
     def test_not_known(self, tmp_path: Path) -> None:
         """Where squeue fails, a submission counts as unknown, and not as ended."""

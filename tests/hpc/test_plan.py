@@ -144,6 +144,7 @@ class TestPlan:
             decode_threads=3,
             buffer_memory=10**9,
             memory_guard=0.5,
+            clip_timeout=0.0,
             alive={3: [2, 0]},
         )
         assert msgspec.json.decode(msgspec.json.format(msgspec.json.encode(plan)), type=Plan) == plan
@@ -151,7 +152,8 @@ class TestPlan:
         assert plan.bytes == 9
         assert plan.options == {"pause": 0.5}
         assert plan.alive == {3: (0, 2)}
-        assert (plan.decode_threads, plan.buffer_memory, plan.memory_guard) == (3, 10**9, 0.5)
+        assert (plan.decode_threads, plan.buffer_memory) == (3, 10**9)
+        assert (plan.memory_guard, plan.clip_timeout) == (0.5, 0.0)
 
     def test_options_are_the_specs_unless_said_otherwise(self) -> None:
         """Weights may have moved since the spec was frozen, so a plan may say another place; else the spec's holds."""

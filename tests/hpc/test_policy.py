@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hpc.outside_kills import KILLS_TOLD
 from hpc.policy import CLIP_DEATHS, HOLD_TARS, IDLE_ROUNDS, TAR_TRIES, Decision, Evidence, NodeTry, TarFact, decide
 from jobs.reporting import Try
 
@@ -160,6 +161,19 @@ class TestClips:
         decision = decide(tars("ab"), history([killed("a", 7, gained=7), good("b")]))
         assert decision.one_at_a_time == ("a",)
 
+    def test_what_kind_of_record(self) -> None:
+        """A clip that was ended twice for want of progress is told as that; one that crashed a worker too, as a crash."""
+        late = {"outcome": "died", "timed_out": True}
+        first = [at("a", clip=7, gained=7, **late), at("b", clip=2, gained=2, **late)]
+        decision = decide(tars("ab"), history(first, [at("a", clip=7, **late), killed("b", 2)]))
+        assert (decision.crash_clips, decision.timed_out) == ({"a": (7,), "b": (2,)}, {"a": (7,)})
+
+    def test_killed_by_somebody_at_one_clip(self) -> None:
+        """However often, no clip becomes a record, no tar is searched, and nobody is blamed until it is too much."""
+        kill = at("a", "killed")
+        decision = decide(tars("ab"), history(*[[kill, good("b")]] * (KILLS_TOLD - 1)))
+        assert decision == Decision(outcome="running", submit=("a", "b"))
+
     def test_deaths_by_a_clip_do_not_count_against_its_tar(self) -> None:
         """Two tries failed for another reason, two died with a clip in hand: the clip is given up, the tar is not."""
         failed = [at("a", "failed"), good("b")]
@@ -217,6 +231,32 @@ class TestClips:
         first = [killed("a", node="n1", gained=5), killed("b", node="n2", gained=5), good("c", "n3")]
         decision = decide(tars("abd"), history(first, [killed("a", node="n3"), killed("b", node="n3")]))
         assert (decision.exclude, decision.crash_clips) == ({}, {"a": (7,), "b": (7,)})
+
+
+class TestKills:
+    def test_one_tar(self) -> None:
+        """It is put aside, in the words of the last kill, and the others go on."""
+        rounds = [[at("a", "killed"), good("c", "n1")]] * KILLS_TOLD
+        decision = decide(tars("ab"), history(*rounds))
+        assert decision.quarantine == {"a": f"a says killed ({KILLS_TOLD} times)"}
+        assert decision.submit == ("b",)
+
+    def test_everything(self) -> None:
+        """Where nothing else happens any more the run is stuck, and says what happens."""
+        names = "abcdefgh"
+        decision = decide(tars(names), history([at(name, "killed", "n1") for name in names[:KILLS_TOLD]]))
+        assert (decision.outcome, decision.submit) == ("stuck", ())
+        assert f"workers were killed {KILLS_TOLD} times on n1 without a memory event" in decision.diagnosis
+
+    def test_a_node(self) -> None:
+        """It is avoided where others work, and counts against no tar any more."""
+        kills = [at("a", "killed", "n1")] * KILLS_TOLD
+        decision = decide(tars("ab"), history([good("c", "n2")], kills))
+        assert (set(decision.exclude), decision.quarantine, decision.submit) == ({"n1"}, {}, ("a", "b"))
+
+    def test_rounds_in_which_somebody_kills_are_no_standstill(self) -> None:
+        """They are told as what they are, or as nothing."""
+        assert decide(tars("a"), history(*[[at("a", "killed")]] * IDLE_ROUNDS)).submit == ("a",)
 
 
 class TestNodes:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.simulated_cluster import SimulatedCluster, Tar, Task
 
+from hpc.outside_kills import KILLS_TOLD
 from hpc.policy import SAME_TROUBLE_TARS, Decision, decide
 
 NODES = ["n1", "n2", "n3", "n4"]
@@ -19,11 +20,14 @@ ROUNDS = 40
 """In which a list of MANY_TARS has to come to its end once nothing new goes wrong."""
 
 tar_shapes = st.tuples(
-    st.integers(0, 6), st.sets(st.integers(0, 5), max_size=3), st.sampled_from(["", "", "", "cut", "missing"])
+    st.integers(0, 6),
+    st.sets(st.integers(0, 5), max_size=3),
+    st.booleans(),
+    st.sampled_from(["", "", "", "", "cut", "missing", "stuck"]),
 )
 
-Shape = tuple[int, set[int], Literal["", "cut", "missing"]]
-"""Clips, those that kill, and what is wrong with the file."""
+Shape = tuple[int, set[int], bool, Literal["", "cut", "missing", "stuck"]]
+"""Clips, those that kill, whether they do so by never ending, and what is wrong with the file."""
 
 
 class PolicyMachine(RuleBasedStateMachine):
@@ -39,11 +43,11 @@ class PolicyMachine(RuleBasedStateMachine):
         return decide(self.cluster.facts(), self.cluster.evidence())
 
     def add(self, shape: Shape) -> None:
-        clips, poison, fault = shape
+        clips, poison, endless, fault = shape
         if sum(0 in tar.poison for tar in self.cluster.tars.values()) == SAME_TROUBLE_TARS - 1:
             poison = poison - {0}  # more tars whose very first clip kills look like a machine that kills, and stop the loop
         name = f"tar{len(self.cluster.tars)}"
-        self.cluster.tars[name] = Tar(name, clips, frozenset(poison), fault)
+        self.cluster.tars[name] = Tar(name, clips, frozenset(poison), fault, frozenset(poison if endless else ()))
 
     @initialize(shapes=st.lists(tar_shapes, min_size=1, max_size=5))
     def user_submits_a_list(self, shapes: list[Shape]) -> None:
@@ -59,7 +63,7 @@ class PolicyMachine(RuleBasedStateMachine):
     @rule()
     def user_copies_a_tar_again(self) -> None:
         tar = next(tar for tar in self.cluster.tars.values() if tar.fault)
-        if tar.fault == "missing" or tar.broken:
+        if tar.fault in ("missing", "stuck") or tar.broken:
             self.cluster.replace(tar)
 
     @rule()
@@ -105,6 +109,11 @@ class PolicyMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 99))
     def worker_meets_trouble(self, number: int) -> None:
         self.cluster.fail(self.some("running", number))
+
+    @precondition(lambda self: self.cluster.in_state("running"))
+    @rule(number=st.integers(0, 99))
+    def somebody_kills_a_worker(self, number: int) -> None:
+        self.cluster.kill(self.some("running", number))
 
     @precondition(lambda self: self.cluster.in_state("running"))
     @rule(number=st.integers(0, 99), politely=st.booleans())
@@ -166,9 +175,10 @@ class PolicyMachine(RuleBasedStateMachine):
         assert not submit & taken
         assert not quarantine & (submit | done | taken)
         for name in quarantine:
-            assert tars[name].broken or tars[name].trouble >= TAR_TRIES
+            assert tars[name].broken or tars[name].trouble >= TAR_TRIES or tars[name].kills >= KILLS_TOLD
         for name, clips in decision.crash_clips.items():
             assert all(tars[name].killed[clip] >= CLIP_DEATHS for clip in clips)
+            assert set(decision.timed_out.get(name, ())) <= set(clips)
         left = set(tars) - done - taken - submit - quarantine
         assert not left or decision.diagnosis
         assert (decision.outcome == "finished") == (done == set(tars))
@@ -194,7 +204,7 @@ class PolicyMachine(RuleBasedStateMachine):
             if decision.outcome == "stuck":  # the diagnosis shows whose log to read
                 cluster.nodes = dict.fromkeys(NODES, "up")
                 for tar in cluster.tars.values():
-                    if tar.fault == "missing":
+                    if tar.fault in ("missing", "stuck"):
                         cluster.replace(tar)
             if decision.outcome != "running":
                 cluster.amnesty = cluster.submissions
@@ -205,7 +215,8 @@ class PolicyMachine(RuleBasedStateMachine):
             assert tar.committed or tar.fault
             for clip, line in enumerate(tar.lines):
                 assert line == "tokens" or tar.killed[clip] >= CLIP_DEATHS
-                assert line == "crash" or clip not in tar.poison
+                assert line != "tokens" or clip not in tar.poison
+                assert line != "timeout" or clip in tar.endless
 
     def _run_all(self) -> None:
         """Let everything run to its end, the lost copies of tasks too; nodes take turns, and not the same each round."""

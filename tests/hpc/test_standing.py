@@ -14,9 +14,12 @@ from support.runs import tree
 
 from hpc.cluster import TaskSeen
 from hpc.progress import scan
+from hpc.stalls import Still, stall_file, tell_stall
 from hpc.standing import Worker, ask, judge_files
+from jobs.activities import Activity
 from jobs.claims import Claim, process_start
 from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
+from jobs.watchdog import Stall
 
 
 @pytest.fixture
@@ -67,6 +70,17 @@ class TestAsk:
         assert running.device_seconds == DeviceSeconds(8.0, 1.0, 1.0)
         campaign.cluster.blind = True
         assert ask(campaign.run, campaign.cluster)[0].device_seconds == DeviceSeconds()
+
+    def test_no_progress(self, campaign: Campaign) -> None:
+        """Of tasks that run, since when they have made none, and at what."""
+        campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        for element in range(2):
+            stall = Stall(Activity(0, 1, 600.0, "load"), 300.0)
+            tell_stall(stall_file(job.submission, element), f"0001/{element}", "n1", stall, 1000.0)
+        campaign.cluster.begin(job, 1)
+        running, _ = ask(campaign.run, campaign.cluster)
+        assert running.stalls == (Still("0001/1", "n1", "loading the backend", 700.0),)
 
     def test_nothing_to_ask(self, campaign: Campaign) -> None:
         """A run whose tasks have all ended asks nobody."""

@@ -72,14 +72,23 @@ class TestArrays:
     def test_plan_says_what_was_decided(self, tmp_path: Path) -> None:
         """Crash clips, retried errors, options, limits and who lives: a task needs nothing but its plan."""
         campaign = Campaign(tmp_path, 2)
-        feeding = {"decode_threads": 3, "buffer_memory": 10**9, "memory_guard": 0.8}
+        feeding = {"decode_threads": 3, "buffer_memory": 10**9, "memory_guard": 0.8, "clip_timeout": 60.0}
         submitter = submitter_of(campaign, time_limit_min=2, options={"pause": 0.5}, allow_missing_end=True, **feeding)
-        submit(campaign, submitter, InQueue({7: [1, 0]}, 2, 2), crash_clips={"1": (4,)}, exclude={"bad": "why"})
+        submit(
+            campaign,
+            submitter,
+            InQueue({7: [1, 0]}, 2, 2),
+            crash_clips={"1": (3, 4)},
+            timed_out={"1": (4,)},
+            exclude={"bad": "why"},
+        )
         (job,) = campaign.cluster.jobs.values()
         plan = job.plan
-        assert {task.name: task.crash_clips for slot in plan.slots for task in slot} == {"0": (), "1": (4,)}
+        assert {task.name: task.crash_clips for slot in plan.slots for task in slot} == {"0": (), "1": (3, 4)}
+        assert {task.name: task.timed_out for slot in plan.slots for task in slot} == {"0": (), "1": (4,)}
         assert (plan.time_limit_s, plan.options, plan.allow_missing_end) == (120.0, {"pause": 0.5}, True)
-        assert (plan.decode_threads, plan.buffer_memory, plan.memory_guard) == (3, 10**9, 0.8)
+        assert (plan.decode_threads, plan.buffer_memory) == (3, 10**9)
+        assert (plan.memory_guard, plan.clip_timeout) == (0.8, 60.0)
         assert plan.alive == {7: (0, 1)}
         assert plan.fingerprint == mulaw_spec().fingerprint
         assert job.exclude == ("bad",)

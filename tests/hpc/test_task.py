@@ -17,13 +17,15 @@ from support.runs import committed_bytes, lines_of, slow_backend, slow_spec, sta
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 
 from hpc import task as module
+from hpc.deaths import Tried
 from hpc.plan import Plan, make_plan, stop_margin_s
 from hpc.run import Run
 from hpc.submissions import Submission
-from hpc.task import Place, Tried, feeding_of, main, place_in_slurm, stop_time, what_was_tried, work_lists, write_down_death
+from hpc.task import Place, feeding_of, main, place_in_slurm, stop_time, work_lists
+from jobs.activities import Activities
 from jobs.conveyor import Feeding
 from jobs.outputs import TarPaths, TarTask, read_manifest
-from jobs.reporting import Progress, Try, read_progress
+from jobs.reporting import Progress, read_progress
 from jobs.spec import freeze_spec
 
 KILLER = 43
@@ -128,7 +130,7 @@ class TestFeeding:
         submission = Run(tmp_path).new_submission()
         plan = plan_of(1, device="cpu", decode_threads=2, buffer_memory=5_000_000)
         place = Place(0, "n1", None, threads=6, ends_at=None, shared=False)
-        assert module._work(tmp_path, submission, plan, place, 1, Tried(), Progress(), lambda: False) == 0
+        assert module._work(tmp_path, submission, plan, place, 1, Tried(), Progress(), Activities(), lambda: False) == 0
         assert asked == [Feeding(2, 5_000_000)]
 
 
@@ -182,66 +184,18 @@ class TestWorkLists:
         assert [(task.name, task.one_at_a_time) for task in own] == [("1", True), ("2", True)]
         assert [task.name for task in others] == ["3", "0"]
 
-    def test_a_tar_is_searched_once(self) -> None:
-        """The task that has found the clip leaves the tar to others."""
-        died = Try("a", "died", several=True)
-        assert what_was_tried([Try("b", "committed"), died]) == Tried(frozenset({"b"}), frozenset({"a"}))
-        found = Try("a", "died", clip=3, alone=True)
-        assert what_was_tried([died, found]) == Tried(skip=frozenset({"a"}))
-
-
-class TestDeath:
-    def test_clip_in_hand_is_the_one_after_the_last_line(self, tmp_path: Path) -> None:
-        """Lines stand in the tar's order, so their number is the number of the clip; half a line is none."""
-        (tmp_path / "a.jsonl.partial").write_bytes(b"{}\n{}\n{}")
-        attempt = Try("a", "working", alone=True)
-        report = Progress(tries=[Try("b", "committed"), attempt])
-        assert write_down_death(report, tmp_path, "SIGSEGV", asked=False) == [attempt]
-        assert (attempt.outcome, attempt.clip, attempt.several) == ("died", 2, False)
-        assert report.tries[0] == Try("b", "committed")
-        assert "SIGSEGV" in attempt.problem
-
-    def test_several_clips_in_hand(self, tmp_path: Path) -> None:
-        """None of them is blamed, in whichever of the tars in hand it was."""
-        (tmp_path / "a.jsonl.partial").write_bytes(b"{}\n")
-        report = Progress(tries=[Try("a", "working"), Try("b", "working"), Try("c", "loading")])
-        assert len(write_down_death(report, tmp_path, "SIGSEGV", asked=False)) == 3
-        assert [(one.outcome, one.clip, one.several) for one in report.tries] == [
-            ("died", None, True),
-            ("died", None, True),
-            ("died", None, False),
-        ]
-
-    def test_no_line_yet(self, tmp_path: Path) -> None:
-        """Without a partial it was the first clip."""
-        report = Progress(tries=[Try("a", "working", alone=True)])
-        write_down_death(report, tmp_path, "SIGKILL", asked=False)
-        assert report.tries[-1].clip == 0
-
-    def test_no_clip_in_hand(self, tmp_path: Path) -> None:
-        """A death while the backend is loaded is no clip's."""
-        report = Progress(tries=[Try("a", "loading")])
-        write_down_death(report, tmp_path, "SIGKILL", asked=False)
-        assert (report.tries[-1].outcome, report.tries[-1].clip, report.tries[-1].several) == ("died", None, False)
-
-    @pytest.mark.parametrize("tries", [[], [Try("a", "committed")], [Try("a", "machine")]])
-    def test_between_tars(self, tries: list[Try], tmp_path: Path) -> None:
-        """Who had no tar in hand leaves nothing to write down; what had ended stays as it ended."""
-        report = Progress(tries=msgspec.convert(msgspec.to_builtins(tries), list[Try]))
-        assert write_down_death(report, tmp_path, "SIGKILL", asked=False) == []
-        assert report.tries == tries
-
-    def test_after_a_request_to_stop(self, tmp_path: Path) -> None:
-        """Whoever asked may have lost patience: nobody is to blame."""
-        report = Progress(tries=[Try("a", "working")])
-        assert write_down_death(report, tmp_path, "SIGKILL", asked=True) == []
-        assert report.tries == [Try("a", "working")]
-
 
 class TaskRun:
     """A run with one submission, whose tasks a test starts as processes."""
 
-    def __init__(self, folder: Path, slots: list[list[TarTask]], time_limit_s: float | None, **options: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        slots: list[list[TarTask]],
+        time_limit_s: float | None,
+        clip_timeout: float | None,
+        **options: object,
+    ) -> None:
         self.output, self.folder = folder / "tokens", folder
         self.env = slow_backend(folder / "site")
         spec = slow_spec(folder / "site", **options)
@@ -249,8 +203,8 @@ class TaskRun:
         self.submission: Submission = Run(self.output).new_submission()
         self.elements = len(slots)
         self.processes: list[subprocess.Popen[str]] = []
-        plan = make_plan([tuple(slot) for slot in slots], spec, submission=1, time_limit_s=time_limit_s)
-        self.submission.write_plan(plan)
+        limits = {"time_limit_s": time_limit_s, "clip_timeout": clip_timeout}
+        self.submission.write_plan(make_plan([tuple(slot) for slot in slots], spec, submission=1, **limits))
 
     def start(self, element: int = 0, elements: int | None = None) -> subprocess.Popen[str]:
         arguments = [self.submission.plan_file, "--elements", elements or self.elements, "--element", element]
@@ -293,9 +247,14 @@ def task_run(tmp_path: Path) -> Iterator[Callable[..., TaskRun]]:
     """Makes runs of the backend `slow`, which kills its process on a clip of KILLER samples if told so."""
     runs: list[TaskRun] = []
 
-    def make(*slots: list[Path | TarTask], time_limit_s: float | None = None, **options: object) -> TaskRun:
+    def make(
+        *slots: list[Path | TarTask],
+        time_limit_s: float | None = None,
+        clip_timeout: float | None = None,
+        **options: object,
+    ) -> TaskRun:
         tasks = [[tar if isinstance(tar, TarTask) else as_task(tar) for tar in slot] for slot in slots]
-        runs.append(TaskRun(tmp_path, tasks, time_limit_s, **options))
+        runs.append(TaskRun(tmp_path, tasks, time_limit_s, clip_timeout, **options))
         return runs[-1]
 
     yield make
@@ -314,7 +273,7 @@ def reference(tar: Path, folder: Path) -> bytes:
 
 
 class TestRun:
-    @pytest.mark.parametrize("how", ["SIGSEGV", "SIGKILL"])
+    @pytest.mark.parametrize("how", ["SIGSEGV", "SIGABRT"])
     def test_a_clip_that_kills_its_worker(self, how: str, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
         """The next worker finds out with which clip it died; the lines before it stay, and the tars around it are done."""
         before, bad, after = (small_tar(tmp_path / f"{n}.tar", samples=n) for n in (100, 40, 200))
@@ -351,6 +310,69 @@ class TestRun:
         assert [line for n, line in enumerate(lines) if n != KILLER_CLIP] == [
             line for n, line in enumerate(reference(bad, tmp_path).splitlines()) if n != KILLER_CLIP
         ]
+
+    def test_a_clip_that_never_ends(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
+        """The worker is ended; the next one finds out with which clip, and all other tars are done."""
+        before, bad, after = (small_tar(tmp_path / f"{n}.tar", samples=n) for n in (100, 40, 200))
+        run = task_run([before, bad, after], hang=KILLER, clip_timeout=2.0)
+        code, said = finish(run.start())
+        assert code == 0, said
+        ended = [one for one in run.tries() if one[1] != "yielded"]  # as a tar that was begun beside it may have
+        assert ended == [("100", "committed", None), ("40", "died", KILLER_CLIP), ("200", "committed", None)]
+        tries = [one for one in run.report().tries if one.name == "40"]
+        assert [(one.alone, one.several, one.timed_out) for one in tries] == [(False, True, True), (True, False, True)]
+        assert f"encoding clip {KILLER_CLIP} of 40 has made no progress for" in tries[-1].problem
+        whole = reference(bad, tmp_path).splitlines(keepends=True)
+        assert (run.output / "40.jsonl.partial").read_bytes() == b"".join(whole[:KILLER_CLIP])
+
+    def test_a_clip_that_is_known_never_to_end(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
+        """It becomes a record of kind `timeout`, unread, and the tar goes on."""
+        tar = as_task(small_tar(tmp_path / "a.tar"), crash_clips=(KILLER_CLIP,), timed_out=(KILLER_CLIP,))
+        run = task_run([tar], hang=KILLER)
+        assert finish(run.start())[0] == 0
+        lines = committed_bytes(run.output)["a.jsonl"].splitlines()
+        kinds = [msgspec.json.decode(line).get("error_kind") for line in lines]
+        assert kinds == [None, None, "decode", "timeout", None]
+
+    def test_a_tar_that_cannot_be_opened(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
+        """As on a file system that does not answer: it is the machine's trouble, named, and the tars after it are done."""
+        good = small_tar(tmp_path / "good.tar")
+        stuck = as_task(small_tar(tmp_path / "stuck.tar"))
+        run = task_run([stuck, good], clip_timeout=2.0)
+        (tmp_path / "stuck.tar").unlink()
+        os.mkfifo(tmp_path / "stuck.tar")
+        code, said = finish(run.start())
+        assert code == 0, said
+        assert run.tries() == [("stuck", "machine", None), ("good", "committed", None)]
+        assert f"reading {tmp_path / 'stuck.tar'} has made no progress" in run.report().tries[0].problem
+
+    def test_a_backend_that_never_loads(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
+        """It ends the task: the next worker would wait as well."""
+        run = task_run([small_tar(tmp_path / "a.tar"), small_tar(tmp_path / "b.tar")], fault="hang", clip_timeout=2.0)
+        assert finish(run.start())[0] == 1
+        assert run.tries() == [("a", "died", None)]
+        assert "loading the backend has made no progress" in run.report().tries[0].problem
+
+    def test_killed_from_outside_twice_at_one_clip(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
+        """A person's kill -9 blames no clip, and the next task makes of the tar what an undisturbed one does."""
+        tar = small_tar(tmp_path / "a.tar")
+        brake = tmp_path / "brake"
+        brake.touch()
+        run = task_run([tar], hang=KILLER, brake=str(brake))
+        task = run.start()
+        killed: set[int] = set()
+        for _ in range(3):  # the first of them has gained lines, and counts for nothing
+            wait_for(lambda: lines_of(run.output) == KILLER_CLIP and bool(set(worker_pids(run.output)) - killed))
+            (worker,) = worker_pids(run.output)
+            os.kill(worker, signal.SIGKILL)
+            killed.add(worker)
+        code, said = finish(task)
+        assert code == 1
+        assert {(one.outcome, one.clip, one.several) for one in run.report().tries} == {("killed", None, False)}
+        assert "killed by signal 9 without a memory event: someone or something on" in said
+        brake.unlink()
+        assert finish(run.start())[0] == 0
+        assert committed_bytes(run.output)["a.jsonl"] == reference(tar, tmp_path)
 
     def test_workers_that_die_before_their_first_line(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
         """Two in a row, and the task ends: it may well be the machine, which would eat the whole list."""

@@ -187,7 +187,7 @@ class TestWorkersOfThisMachine:
         case.assert_complete()
 
     def test_worker_killed_beside_its_witness(self, tmp_path: Path) -> None:
-        """Kill -9 of a worker alone, as the kernel does when memory is short: once is no verdict on the clip in hand."""
+        """Kill -9 of a worker alone is no verdict on anything: the next one goes on with its tar."""
         case = SlowRun(tmp_path)
         process = case.start(60)
         wait_for(lambda: lines_of(case.output) >= 3 and len(worker_pids(case.output)) == 2)
@@ -198,26 +198,60 @@ class TestWorkersOfThisMachine:
         assert "2 of 2 tars committed: 24 clips, 0 of them errors" in out
         case.assert_complete()
 
-    @pytest.mark.parametrize("how", ["SIGSEGV", "SIGKILL"])
-    def test_clip_that_kills_becomes_a_record(self, tmp_path: Path, how: str) -> None:
-        """Clips that kill every worker become records of kind crash, all others have tokens, and the bytes are those of a
-        second, independent run with another number of workers.
+    @pytest.mark.parametrize(
+        ("settings", "kind"),
+        [
+            (("--set", "killer=99"), "crash"),
+            (("--set", "killer=99", "--set", "signal=SIGABRT"), "crash"),
+            (("--set", "hang=99", "--clip-timeout", "2"), "timeout"),
+        ],
+    )
+    def test_clip_that_kills_becomes_a_record(self, tmp_path: Path, settings: tuple[str, ...], kind: str) -> None:
+        """Clips that kill every worker become records of kind crash, those that never end of kind timeout; all others have
+        tokens, and the bytes are those of a second, independent run with another number of workers.
         """
         found = []
         case = SlowRun(tmp_path)
         bad = {f"{number}.wav": wav(99 if number in (0, 3) else 40 + number, seed=number) for number in range(6)}
         case.tars = [write_tar(tmp_path / "bad.tar", bad), *(small_tar(tmp_path / f"{name}.tar") for name in "xy")]
         write_list(case.listed, case.tars)
+        case.brake.touch()  # while which clips hang that are to
         for number, workers in enumerate((2, 1)):
             case.output = tmp_path / f"tokens{number}"
-            killer = ("--set", "killer=99", "--set", f"signal={how}")
-            out, err = (process := case.start(0, *killer, workers=workers)).communicate()
+            out, err = (process := case.start(0, *settings, workers=workers)).communicate()
             assert process.returncode == 0, err
             assert "3 of 3 tars committed" in out
             found.append(committed_bytes(case.output))
         assert found[0] == found[1]
         kinds = [msgspec.json.decode(line).get("error_kind") for line in found[0]["bad.jsonl"].splitlines()]
-        assert kinds == ["crash", None, None, "crash", None, None]
+        assert kinds == [kind, None, None, kind, None, None]
+
+    def test_tar_whose_workers_somebody_kills(self, tmp_path: Path) -> None:
+        """It comes to an end: after a few rounds the tar is in quarantine, with the signal and the machine in words. No
+        clip becomes a record, and the other tars are done.
+        """
+        case = SlowRun(tmp_path, tars="a")
+        case.tars.append(write_tar(tmp_path / "bad.tar", {f"{number}.wav": wav(90 + number) for number in range(6)}))
+        write_list(case.listed, case.tars)
+        _, err = (process := case.start(0, "--set", "killer=93", "--set", "signal=SIGKILL")).communicate()
+        assert process.returncode == EXIT_CODES["quarantined"]
+        assert "in quarantine: bad: killed by signal 9 without a memory event: someone or something on" in err
+        assert [path.name for path in case.output.glob("*.jsonl")] == ["a.jsonl"]
+        assert lines_of(case.output) == 3
+
+    def test_interrupted_while_a_clip_hangs(self, tmp_path: Path) -> None:
+        """A second Ctrl-C ends workers that hang, and their partials stay good."""
+        case = SlowRun(tmp_path, tars="a")
+        case.brake.touch()
+        process = case.start(0, "--set", "hang=43")
+        wait_for(lambda: lines_of(case.output) == 3)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: "a second one ends them at once" in (process.stderr.readline() if process.stderr else ""))
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 128 + signal.SIGINT
+        assert task_pids(case.output) == []
+        assert lines_of(case.output) == 3
 
     def test_lost_terminal_leaves_no_worker_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """When progress can be shown no more, the workers finish their clips and end with their command."""

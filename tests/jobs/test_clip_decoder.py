@@ -13,10 +13,11 @@ import soundfile
 from support.envelope import Envelope, envelope_spec
 from support.small_run import mulaw_spec, wav
 
-from audio_tokenizers.base import Backend, Batching, Utterance
+from audio_tokenizers.base import Backend, Batching, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.mulaw import FACTORY
 from jobs import audio, clip_decoder, spec
+from jobs.activities import Activities
 from jobs.audio import decode
 from jobs.batcher import Batcher
 from jobs.clip_decoder import ClipDecoder
@@ -41,7 +42,7 @@ def a_decoder(spec: TokenizeSpec, backend: Backend | None = None) -> tuple[ClipD
     )
     feed = Feed(batcher, most_bytes=10**9, most_items=100, most_undecoded=1, max_batch=1)
     backend = backend or FACTORY.load({}, "cpu")
-    return ClipDecoder(spec, backend.info, Encoder(backend), feed), feed
+    return ClipDecoder(spec, backend.info, Encoder(backend), feed, Activities()), feed
 
 
 def portions(feed: Feed[Portion]) -> list[Portion]:
@@ -167,3 +168,31 @@ def test_a_clip_that_nobody_wants(*, whole_clips: bool) -> None:
     feed.drop(pending.share)
     decoder.hand_over(pending)
     assert portions(feed) == []
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_a_watcher_sees(monkeypatch: pytest.MonkeyPatch, *, whole: bool) -> None:
+    """While a clip is decoded it is named, with a sign for each block; a decoder that waits for room is not seen."""
+    decoder, feed = a_decoder(envelope_spec(), Envelope()) if whole else a_decoder(mulaw_spec())
+    activities: Activities = decoder._activities
+    seen: list[list[str]] = []
+    stamps: set[int] = set()
+
+    def blocks(*_: object, **__: object) -> Iterator[tuple[Waveform, int]]:
+        for _ in range(3):
+            seen.append([str(one) for one in activities.seen()])
+            stamps.update(one.stamp for one in activities.seen())
+            yield np.zeros(80, np.float32), 8000
+
+    def reserve(_share: object, _size: int) -> bool:
+        assert activities.seen() == []
+        return True
+
+    monkeypatch.setattr("jobs.clip_decoder.decode", blocks)
+    monkeypatch.setattr(feed, "reserve", reserve)
+    pending = a_clip(wav(240), "words")
+    pending.tar = "000012"
+    decoder.hand_over(pending)
+    assert seen == [["decoding clip 0 of 000012"]] * 3
+    assert len(stamps) == 3
+    assert activities.seen() == []

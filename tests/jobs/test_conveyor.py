@@ -19,6 +19,7 @@ from support.waiting import PATIENCE_SECONDS, until
 from audio_tokenizers.base import Backend, Codes, Waveform
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.mulaw import FACTORY, MuLaw
+from jobs.activities import allowed_seconds
 from jobs.conveyor import Conveyor, Feeding
 from jobs.pending import Pending
 from jobs.sidecars import Annotations
@@ -322,3 +323,20 @@ def test_what_the_device_waited_for_adds_up() -> None:
         assert conveyor.device_time.busy > 0
         assert conveyor.device_time.audio > 0
         assert conveyor.device_time.writer == 0
+
+
+def test_a_call_of_the_device_is_seen() -> None:
+    """With the clips that it has, and a time that fits their audio; afterwards there is nothing to see."""
+    gate = threading.Event()
+    backend = Gated(gate)
+    with a_conveyor(backend) as conveyor:
+        clip = a_clip(7, samples=8000)
+        clip.tar = "000012"
+        conveyor.offer(clip)
+        assert backend.entered.wait(PATIENCE_SECONDS)
+        (seen,) = [one for one in conveyor.activities.seen() if one.what == "encode"]
+        gate.set()
+        finish(conveyor, [clip])
+        until(lambda: not conveyor.activities.seen())
+    assert str(seen) == "encoding clip 7 of 000012"
+    assert seen.allowed == allowed_seconds("encode", 1.0, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import random
 import subprocess
 import sys
 import tarfile
@@ -503,3 +504,17 @@ def test_fuzz(which: int, edits: list[tuple[int, bytes]], cut: int | None) -> No
     if damage is not None:
         assert damage.verdict in DAMAGE
         assert 0 <= damage.offset <= max(len(data), 20_000)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd.compress], ids=["plain", "gzip", "zstd"])
+def test_each_piece_is_told(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """Whoever watches a read of a large member sees it get on, megabyte by megabyte; the data is the same."""
+    data = random.Random(7).randbytes(5 * tar_format.READ_BYTES)
+    path = tmp_path / "x.tar"
+    path.write_bytes(compress(tar_bytes([("a.wav", data)])))
+    told: list[None] = []
+    stream = TarStream(path, on_read=lambda: told.append(None))
+    next(iter(stream))
+    assert stream.read(len(data)) == data
+    stream.close()
+    assert len(told) >= 5

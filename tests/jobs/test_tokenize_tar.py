@@ -146,6 +146,30 @@ class TestOneTar:
             assert call(tokenize_tar, "--input-tar", f"{number}.tar", *MULAW, *flags) == 0
         assert asked == [Feeding(3, 10**9), Feeding(2, 20_000_000)]
 
+    def test_a_clip_that_never_ends(self, here: Path) -> None:
+        """The command gives up in time, with a message that names the clip and what goes on without it; lines stay."""
+        small_tar(here / "1.tar")
+        arguments = ("--input-tar", "1.tar", "--backend", "slow", "--set", "hang=43", "--clip-timeout", 2)
+        process = start("jobs.tokenize_tar", *arguments, cwd=here, env=slow_backend(here / "site"))
+        _, err = process.communicate()
+        assert process.returncode == 1
+        assert "error: encoding clip 3 of 1 has made no progress for" in err
+        assert "hpc.submit --cluster local" in err
+        assert lines_of(here / "tokens") == 3
+
+    def test_interrupted_while_a_clip_hangs(self, here: Path) -> None:
+        """A second Ctrl-C ends it at once."""
+        small_tar(here / "1.tar")
+        arguments = ("--input-tar", "1.tar", "--backend", "slow", "--set", "hang=43")
+        process = start("jobs.tokenize_tar", *arguments, cwd=here, env=slow_backend(here / "site"))
+        wait_for(lambda: lines_of(here / "tokens") == 3)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: "finishing what is in hand" in (process.stderr.readline() if process.stderr else ""))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+        assert process.returncode == 128 + signal.SIGINT
+        assert "ended at once; the partial stays good" in err
+
     def test_log_file(self, here: Path) -> None:
         """--log-file has the lines of the screen."""
         small_tar(here / "1.tar")

@@ -38,6 +38,8 @@ class Slow(MuLaw):
             time.sleep(min(self.options["pause"], 0.1))
     def encode(self, waves):
         self.pause()
+        while len(waves[0]) == self.options["hang"] and os.path.exists(self.options["brake"] or "/"):
+            time.sleep(0.1)
         if len(waves[0]) == self.options["killer"]:
             os.kill(os.getpid(), getattr(signal, self.options["signal"]))
         if self.options["fault"] == "disk":
@@ -52,14 +54,17 @@ class Factory(MuLawFactory):
     options = {
         "pause": (0.0, "seconds per call"),
         "brake": ("", "a file: pause only while it is there, and not in a worker's first two calls"),
-        "fault": ("none", "none, load or disk"),
+        "fault": ("none", "none, load, hang (while it loads) or disk"),
         "killer": (-1, "a clip of so many samples kills the process"),
         "signal": ("SIGSEGV", "how"),
+        "hang": (-1, "a clip of so many samples does not come back, while the brake is there or none is given"),
         "broken_node": ("", "the Slurm node whose GPU does not work"),
     }
     def load(self, options, device):
         if options["fault"] == "load":
             raise ValueError("a bug in the backend")
+        if options["fault"] == "hang":
+            time.sleep(1e6)
         return Slow(self.describe(options, device), options)
 
 FACTORY = Factory()

@@ -30,10 +30,12 @@ class Tar:
     clips: int
     poison: frozenset[int] = frozenset()
     """Clips that kill whoever decodes them."""
-    fault: Literal["", "cut", "missing"] = ""
-    """`cut`: it ends too early, after its clips."""
+    fault: Literal["", "cut", "missing", "stuck"] = ""
+    """`cut`: it ends too early, after its clips. `stuck`: reading it never ends, from the first byte on."""
+    endless: frozenset[int] = frozenset()
+    """Those of the clips that kill whose decoding never ends, until a witness ends it."""
     lines: list[str] = field(default_factory=list)
-    """`tokens` or `crash`, one for each clip so far."""
+    """`tokens`, `crash` or `timeout`, one for each clip so far."""
     committed: bool = False
     broken: str | None = None
     claim: Task | None = None
@@ -41,6 +43,8 @@ class Tar:
     """Workers that died with each clip in hand."""
     trouble: int = 0
     """Tries that ended by themselves without a new line."""
+    kills: int = 0
+    """Tries that somebody ended without a new line."""
 
 
 @dataclass(eq=False)
@@ -51,6 +55,8 @@ class Task:
     tars: list[str]
     told: dict[str, tuple[int, ...]]
     """What its plan says of clips that are not to be touched."""
+    timed_out: dict[str, tuple[int, ...]]
+    """What it says of those that never end."""
     alone: frozenset[str]
     """Tars whose clips its plan wants to be taken one at a time."""
     excluded: frozenset[str]
@@ -67,6 +73,8 @@ class Task:
     search: list[str] = field(default_factory=list)
     """Tars in which its worker has died with several clips in hand."""
     idle_lives: int = 0
+    killed: list[str] = field(default_factory=list)
+    """Tars that it had in hand when somebody killed its worker: they are tried again."""
     gained_in_life: int = 0
 
     @property
@@ -151,7 +159,8 @@ class SimulatedCluster:
         while names:
             own, names = names[:tars_per_task], names[tars_per_task:]
             told = {name: decision.crash_clips.get(name, ()) for name in decision.submit}
-            self.tasks.append(Task(self.submissions, own, told, alone, frozenset(decision.exclude), earlier))
+            excluded = frozenset(decision.exclude)
+            self.tasks.append(Task(self.submissions, own, told, decision.timed_out, alone, excluded, earlier))
 
     # What happens
 
@@ -187,6 +196,19 @@ class SimulatedCluster:
             self.tars[attempt.name].trouble += attempt.gained == 0
             self._give_back(task, attempt)
         self._end(task)
+        self.report(task)
+
+    def kill(self, task: Task) -> None:
+        """Somebody kills its worker, and not its witness, who lets another one go on."""
+        attempt = task.current or self._take(task)
+        if attempt is not None:
+            attempt.outcome, attempt.problem = "killed", "killed by signal 9 without a memory event"
+            self.tars[attempt.name].kills += attempt.gained == 0
+            task.killed.append(attempt.name)
+        task.idle_lives = 0 if task.gained_in_life else task.idle_lives + 1
+        task.gained_in_life = 0
+        if attempt is None or task.idle_lives >= IDLE_LIVES:
+            self._end(task)
         self.report(task)
 
     def stop(self, task: Task, *, politely: bool) -> None:
@@ -233,14 +255,16 @@ class SimulatedCluster:
     def _take(self, task: Task) -> Try | None:
         others = [name for other in self.tasks if other.submission == task.submission for name in other.tars]
         tried = {attempt.name for attempt in task.tries}
-        for name in [*task.search, *task.tars, *others]:
-            tar, searched = self.tars[name], name in task.search
+        for name in [*task.search, *task.killed, *task.tars, *others]:
+            tar, searched = self.tars[name], name in (*task.search, *task.killed)
             if not searched and (name in tried or (name not in task.tars and (tar.committed or tar.claim))):
                 continue
             if searched and tar.claim is task:  # its own worker, which is dead
                 tar.claim = None
             tried.add(name)
-            alone = searched or name in task.alone
+            before = [one for one in task.tries if one.name == name]
+            alone = name in task.search or name in task.alone or (bool(before) and before[-1].alone)
+            task.killed = [other for other in task.killed if other != name]
             task.search = [other for other in task.search if other != name]
             attempt = Try(name, crash_clips=task.told.get(name, ()), alone=alone)
             task.tries.append(attempt)
@@ -264,12 +288,16 @@ class SimulatedCluster:
             attempt.outcome = "committed" if tar.committed else "left_alone"
         elif self.nodes[task.node] == "broken":
             self.fail(task)
+        elif tar.fault == "stuck":
+            attempt.outcome, attempt.problem = "machine", "reading it has made no progress"
+            tar.trouble += attempt.gained == 0
+            self._live_again(task)
         elif tar.fault == "missing":
             attempt.outcome, attempt.problem = "failed", "no such tar"
             tar.trouble += 1
             self._give_back(task, attempt)
         elif clip < tar.clips and clip in attempt.crash_clips:
-            self._line(task, attempt, "crash")
+            self._line(task, attempt, "timeout" if clip in task.timed_out.get(tar.name, ()) else "crash")
         elif clip < tar.clips and (self._meets_poison(tar, attempt, clip) or self.nodes[task.node] == "deadly"):
             self._die(task, attempt, clip)
         elif clip < tar.clips:
@@ -295,6 +323,7 @@ class SimulatedCluster:
     def _die(self, task: Task, attempt: Try, clip: int) -> None:
         attempt.outcome, attempt.problem, attempt.several = "died", "SIGSEGV", not attempt.alone
         tar = self.tars[attempt.name]
+        attempt.timed_out = bool(tar.endless & set(range(clip, clip + (1 if attempt.alone else CLIPS_IN_HAND))))
         if attempt.alone:
             attempt.clip = clip
             tar.killed[clip] += 1
@@ -305,6 +334,13 @@ class SimulatedCluster:
             task.idle_lives = 0
         elif attempt.alone:
             task.idle_lives += 1
+        task.gained_in_life = 0
+        if task.idle_lives >= IDLE_LIVES:
+            self._end(task)
+
+    def _live_again(self, task: Task) -> None:
+        """Its witness has ended a worker that could not read; the claim is that of a dead process."""
+        task.idle_lives = 0 if task.gained_in_life else task.idle_lives + 1
         task.gained_in_life = 0
         if task.idle_lives >= IDLE_LIVES:
             self._end(task)

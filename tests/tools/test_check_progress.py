@@ -17,11 +17,14 @@ from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, toke
 from hpc.cluster import SlurmCluster
 from hpc.launch import Launch
 from hpc.run import Run, RunState
+from hpc.stalls import stall_file, tell_stall
+from jobs.activities import Activity
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, read_manifest
 from jobs.records import Manifest
 from jobs.reporting import DeviceSeconds, Progress, write_progress
 from jobs.spec import freeze_spec
+from jobs.watchdog import Stall
 from tools import check_progress as module
 from tools.check_progress import check_progress
 
@@ -434,11 +437,18 @@ class TestRunning:
     def test_who_works_on_what(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
         """The tars in hand are shown with task and node, tasks by node with why others wait, and what is given up."""
         campaign.cluster.calls.clear()
+        (job,) = campaign.cluster.living()
+        for slot in range(3):  # of which one runs
+            stall = Stall(Activity(0, 1, 600.0, "decode", "0", 7), 300.0)
+            tell_stall(stall_file(job.submission, slot), f"0001/{slot}", "n1", stall, 1000.0)
         found, text = report_of(capsys)
         (worker,) = found["working"].values()
         assert worker["node"] == "n1"
         assert f"[1/3] ○ 0.tar (not started): task {worker['task']} on n1" in text
         assert "Running:               1 tasks run on n1 (1); 1 pending (Priority)" in text
+        assert text.count(f"No progress:           task {worker['task']} on n1 has made no progress since ") == 1
+        assert "decoding clip 7 of 0" in text
+        assert [still["what"] for still in found["running"]["stalls"]] == ["decoding clip 7 of 0"]
         assert "In quarantine:         1 (python -m tools.failures says why)" in text
         assert set(found["quarantined"]) == {"2"}
         assert found["running"]["running"] == {"n1": 1}

@@ -15,7 +15,7 @@ __all__ = [
     "UsageError",
 ]
 
-ErrorKind = Literal["decode", "empty", "too_short", "too_long", "not_finite", "no_text", "backend", "crash"]
+ErrorKind = Literal["decode", "empty", "too_short", "too_long", "not_finite", "no_text", "backend", "crash", "timeout"]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 

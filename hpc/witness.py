@@ -1,0 +1,149 @@
+"""A worker's witness: the process that waits for it, passes signals on to it, and ends it when it makes no progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from hpc.deaths import Death, explain
+from hpc.stalls import TOLD_SECONDS, tell_stall
+from jobs.activities import Activities
+from jobs.memory_events import read_oom_kills
+from jobs.plain_text import warn
+from jobs.processes import look_at
+from jobs.stop_flag import STOP_SIGNALS
+from jobs.watchdog import Stall, Watchdog
+
+__all__ = ["CRASH_EXIT", "Witness"]
+
+LOOK_SECONDS = 1.0
+TOUCH_SECONDS = 60.0
+CRASH_EXIT = 70
+UNKILLABLE_SECONDS = 60.0
+"""After SIGKILL: a process that is still there waits in the kernel for what does not come."""
+
+log = logging.getLogger("tar2tokens")
+
+
+class _CannotDieError(Exception):
+    """The worker outlives SIGKILL."""
+
+
+class Witness:
+    """Waits for one worker after the other, and shows that their task lives."""
+
+    def __init__(self, report_file: Path, stall_file: Path, *, task: str, node: str, impatient: bool) -> None:
+        """`impatient`: a worker that was asked to stop and is stuck is ended; on a cluster that is Slurm's business."""
+        self.asked = False
+        """Somebody wants the task to end: deaths from here on are nobody's fault."""
+        self._worker: int | None = None
+        self._report_file, self._stall_file = report_file, stall_file
+        self._task, self._node = task, node
+        self._impatient = impatient
+        self._touched = self._asked_at = self._killed_at = 0.0
+        self._told: int | None = None
+        """The stamp of the activity of which the stall file tells."""
+        self._watchdog = Watchdog(time.monotonic())
+        self._activities = Activities()
+        self._stall: Stall | None = None
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._pass_on)
+        signal.signal(signal.SIGALRM, self._look)
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        if not self.asked:
+            self.asked, self._asked_at = True, time.monotonic()
+        if self._worker is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._worker, number)
+
+    def watch(self, work: Callable[[Callable[[], bool]], int], activities: Activities) -> int | Death:
+        """Fork a worker and wait for it. Returns its exit code, or how it died.
+
+        `activities` were made before, so that both processes see them.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        before = read_oom_kills()
+        worker = os.fork()
+        if worker == 0:
+            os._exit(self._be_worker(work))
+        self._worker = worker
+        self._activities, self._stall, self._killed_at = activities, None, 0.0
+        now = time.monotonic()
+        self._watchdog, self._touched = Watchdog(now), now
+        if self.asked:  # before there was anyone to tell
+            self._pass_on(signal.SIGTERM, None)
+        lingers = False
+        signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
+        try:
+            _, status = os.waitpid(worker, 0)
+            code = os.waitstatus_to_exitcode(status)
+        except _CannotDieError:
+            log.error("process %d does not die of SIGKILL: it waits in the kernel, and is left behind", worker)
+            code, lingers = -signal.SIGKILL, True
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._worker = None
+        self._tell(None)
+        if code >= 0:
+            return code
+        return replace(explain(-code, self._stall, before, read_oom_kills(), node=self._node), lingers=lingers)
+
+    def _look(self, _number: int, _frame: FrameType | None) -> None:
+        """Called every LOOK_SECONDS while the witness waits."""
+        worker, now = self._worker, time.monotonic()
+        if worker is None:
+            return
+        if self._killed_at:
+            if now - self._killed_at > UNKILLABLE_SECONDS:
+                raise _CannotDieError
+            return
+        activities = self._activities.seen()
+        process = look_at(worker, effort=any(one.what == "load" for one in activities))
+        self._watchdog.look(now, activities, process.effort, stopped=process.stopped)
+        if (late := self._watchdog.overdue()) is not None:
+            self._stall = late
+            log.error("%s: the worker is ended", late)
+            self._kill(worker, now)
+        elif self.asked and self._impatient and (late := self._watchdog.hopeless(now - self._asked_at)) is not None:
+            log.error("%s: the worker is not waited for; its partials stay good", late)
+            self._kill(worker, now)
+        longest = self._watchdog.longest()
+        self._tell(longest if longest is not None and longest.seconds >= TOLD_SECONDS else None)
+        if now - self._touched >= TOUCH_SECONDS:
+            self._touched = now
+            with suppress(OSError):
+                os.utime(self._report_file)
+
+    def _tell(self, stall: Stall | None) -> None:
+        """Keep the file about a lack of progress, for those who look at the run."""
+        stamp = stall.activity.stamp if stall is not None else None
+        if stamp != self._told:
+            self._told = stamp
+            tell_stall(self._stall_file, self._task, self._node, stall, time.time())
+
+    def _kill(self, worker: int, now: float) -> None:
+        self._killed_at = now
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+
+    def _be_worker(self, work: Callable[[Callable[[], bool]], int]) -> int:
+        code = CRASH_EXIT
+        try:
+            code = work(lambda: self.asked)
+        except BaseException:  # noqa: BLE001 (this process must not go on as a second witness)
+            warn(traceback.format_exc().rstrip())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        return code

@@ -1,0 +1,42 @@
+"""What the kernel says of a process: whether it is stopped, and what it has done so far."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.watchdog import Effort
+
+__all__ = ["Process", "look_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process at one moment."""
+
+    stopped: bool = False
+    """By SIGSTOP or a debugger."""
+    effort: Effort | None = None
+
+
+def look_at(pid: int, *, effort: bool, proc: Path = Path("/proc")) -> Process:
+    """Look at a process, and at its `effort` if wanted. What cannot be read counts for nothing. See proc_pid_stat(5)."""
+    try:
+        fields = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return Process()
+    if not effort:
+        return Process(fields[0] in "Tt")
+    ticks = os.sysconf("SC_CLK_TCK")
+    cpu_seconds = (int(fields[11]) + int(fields[12])) / ticks
+    return Process(fields[0] in "Tt", Effort(cpu_seconds, _read_bytes(proc / str(pid) / "io"), int(fields[9])))
+
+
+def _read_bytes(path: Path) -> int:
+    """By calls and from storage; see proc_pid_io(5)."""
+    with suppress(OSError, ValueError):
+        counts = dict(line.split(": ") for line in path.read_text(encoding="ascii").splitlines())
+        return int(counts.get("rchar", 0)) + int(counts.get("read_bytes", 0))
+    return 0

@@ -1,0 +1,109 @@
+"""Pure: for how long a worker's activities have made no progress, and which of them has had all the time it may have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.activities import Activity
+
+__all__ = ["Effort", "Stall", "Watchdog"]
+
+LONGEST_STEP_SECONDS = 5.0
+"""Between two looks: of a longer pause, such as of a suspended job or a virtual machine that slept, no more counts."""
+PATIENCE_SECONDS, NOTICE_SECONDS = 30.0, 10.0
+"""How long a step may take in all where a worker is to stop, which is as long as Slurm mostly waits (KillWait); and how long
+after the request, at least."""
+LEAST_COMPUTING = 0.1
+"""Of a core: who takes less only waits."""
+LEAST_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a process has done so far, as the kernel counts it."""
+
+    cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    """By calls and, with what was mapped, from storage."""
+    faults: int = 0
+    """Pages that had to be waited for."""
+
+    def since(self, before: Effort, seconds: float) -> bool:
+        """Whether it has read or computed in earnest in the `seconds` since `before`."""
+        return (
+            self.cpu_seconds - before.cpu_seconds >= LEAST_COMPUTING * seconds
+            or self.read_bytes - before.read_bytes >= LEAST_BYTES
+            or self.faults > before.faults
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """An activity without progress."""
+
+    activity: Activity
+    seconds: float
+
+    def __str__(self) -> str:
+        """`decoding clip 7 of 000012 has made no progress for 612 s`."""
+        return f"{self.activity} has made no progress for {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    stamp: int
+    progress: float
+    """When it last gave a sign, in seconds of looking."""
+    life: float
+    """The same, or when its process last showed that it works, where that counts."""
+
+
+class Watchdog:
+    """Counts the seconds that a worker was seen without progress. Use a new one for each worker."""
+
+    def __init__(self, now: float) -> None:
+        """`now`: seconds of any clock that goes evenly."""
+        self._looked = now
+        self._seconds = 0.0
+        self._effort: Effort | None = None
+        self._activities: Sequence[Activity] = ()
+        self._known: dict[int, _Known] = {}
+
+    def look(
+        self, now: float, activities: Sequence[Activity], effort: Effort | None = None, *, stopped: bool = False
+    ) -> None:
+        """Take in what is going on. `effort` counts for loading, whose steps nobody sees; no time passes for a worker that
+        is `stopped`, as by SIGSTOP: that is no fault of what it has in hand.
+        """
+        step = min(now - self._looked, LONGEST_STEP_SECONDS)
+        self._looked = now
+        if not stopped:
+            self._seconds += step
+        works = effort is not None and self._effort is not None and effort.since(self._effort, step)
+        self._effort = effort
+        self._known = {one.slot: self._follow(one, works=works) for one in activities}
+        self._activities = activities
+
+    def _follow(self, activity: Activity, *, works: bool) -> _Known:
+        before = self._known.get(activity.slot)
+        if before is None or before.stamp != activity.stamp:
+            return _Known(activity.stamp, self._seconds, self._seconds)
+        return _Known(before.stamp, before.progress, self._seconds if works and activity.what == "load" else before.life)
+
+    def longest(self) -> Stall | None:
+        """What has been without progress for the longest time; None where nothing is going on."""
+        stalls = [Stall(one, self._seconds - self._known[one.slot].progress) for one in self._activities]
+        return max(stalls, key=lambda stall: stall.seconds, default=None)
+
+    def hopeless(self, asked_seconds: float) -> Stall | None:
+        """What a worker that was asked to stop so long ago need not be waited for: its partials are good as they are."""
+        longest = self.longest()
+        patient = longest is None or longest.seconds < PATIENCE_SECONDS or asked_seconds < NOTICE_SECONDS
+        return None if patient else longest
+
+    def overdue(self) -> Stall | None:
+        """What has taken more than it may, by the largest part; None as long as all is well."""
+        stalls = [Stall(one, self._seconds - self._known[one.slot].life) for one in self._activities]
+        late = [stall for stall in stalls if stall.seconds >= stall.activity.allowed]
+        return max(late, key=lambda stall: stall.seconds / stall.activity.allowed, default=None)
