@@ -334,6 +334,22 @@ class TestTarsThatCannotBeTokenized:
         assert "expected a tar, found a FIFO" in captured.err
 
 
+def test_machine_with_too_little_memory(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Workers that yield at the same place again end as stuck, with what is short and what helps; nothing is blamed, and
+    with more memory the same command finishes.
+    """
+    write_list(here / "list.txt", [small_tar(here / "a.tar"), small_tar(here / "b.tar")])
+    arguments = ("--list", "list.txt", *MULAW, "--workers", 1)
+    assert call(submit, *arguments, "--memory-guard", "1e-9") == 4  # which whatever a worker holds is too much for
+    message = capfd.readouterr().err
+    assert "error: stuck: 2 rounds in a row brought no new line on " in message
+    assert "memory is short: " in message
+    assert "--buffer-memory" in message
+    assert "quarantine:" not in message
+    assert call(submit, *arguments) == 0
+    assert "2 of 2 tars committed" in capfd.readouterr().out
+
+
 class TestSpeech:
     def test_two_workers_from_list_to_committed_files(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """The speech examples become committed files of two workers, and a second run finds nothing to do."""
