@@ -187,7 +187,7 @@ def submit(
         tars = [tar for tar in tars if tar not in faults]
         if not (skip_missing and tars):
             raise UsageError(f"--list {tar_list}: {words}\nmend the list, or go on without them: --skip-missing")
-        warn(f"--skip-missing: {words}\nleft out: the other {counted(len(tars), 'tar')} go on")
+        warn(f"--skip-missing: {words}\nleft out; {counted(len(tars), 'tar')} to go on with")
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)
     with writing_to(run.output_dir):
         if not dry_run:

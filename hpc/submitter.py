@@ -101,10 +101,11 @@ class Submitter:
             raise UsageError(f"{self._run.spec_file}: there is no such file: restore it, or begin again with hpc.submit")
         retry = {tar.name for tar in states if tar.state == "committed"}
         rate = bytes_per_second(states)
+        last = set(decision.short_of_memory)
         slots: Sequence[Slot] = self.plan_slots(
             [
                 as_task_of(tar, decision, retry)
-                for tar in sorted(listed, key=lambda tar: tar.name in decision.short_of_memory)
+                for tar in sorted(listed, key=lambda tar: tar.name in last)
                 if tar.name in wanted
             ],
             rate,

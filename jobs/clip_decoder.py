@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import IO
 
 import numpy as np
@@ -14,7 +14,7 @@ from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
 from jobs.audio import FragmentCutter, decode, resample
 from jobs.encoder import Encoder
-from jobs.feed import Feed
+from jobs.feed import Feed, Share
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
 
@@ -77,7 +77,7 @@ class ClipDecoder:
     def _decode(self, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
         return step.each(decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds))
 
-    def _blocks_to_keep(self, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
+    def _blocks_to_keep(self, share: Share, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
         """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
         end once, for nothing: if it is too long, that is where it shows.
         """
@@ -86,7 +86,7 @@ class ClipDecoder:
         for number, block in enumerate(blocks):
             size += block[0].nbytes
             if size > UNCOUNTED_BYTES:
-                deque(blocks, maxlen=0)
+                deque(takewhile(lambda _: self._feed.wants(share), blocks), maxlen=0)
                 yield from islice(self._decode(audio, step), number, None)
                 return
             yield block
@@ -95,7 +95,7 @@ class ClipDecoder:
         share, held = pending.share, 0
         waves: list[Waveform] = []
         sample_rate = 0
-        for wave, sample_rate in self._blocks_to_keep(audio, step):  # noqa: B007 (one rate for all of them)
+        for wave, sample_rate in self._blocks_to_keep(share, audio, step):  # noqa: B007 (one rate for all of them)
             with step.waiting():
                 admitted = self._feed.reserve(share, wave.nbytes)
             if not admitted:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -126,6 +126,13 @@ class Progress(msgspec.Struct):
     gpu: str | None = None
     started: float = 0.0
     """Seconds since the epoch, by the node's clock: for people."""
+
+    def tell_of_shortage(self, tars: Sequence[str], words: str) -> None:
+        """Have a try that says so also where memory was short with no tar in hand: at the one that would have been next."""
+        if not any(attempt.short_of_memory for attempt in self.tries):
+            tried = {attempt.name for attempt in self.tries}
+            for name in [name for name in tars if name not in tried][:1]:
+                self.tries.append(Try(name, "yielded", problem=words, short_of_memory=True))
 
 
 class Pace:

@@ -100,19 +100,10 @@ def run_tars(
             if not (stop() or paths.committed.exists() or paths.claim.exists()):
                 worker.work_on([task])
     if stop.shortage:
-        _tell_of_shortage(tasks, stop.shortage, reports)
+        reports.progress.tell_of_shortage([task.name for task in tasks], stop.shortage)
         log.warning("%s: what is done is flushed, and the worker yields; %s", stop.shortage, LESS_MEMORY)
     reports.progress.finished = True
     reports.publish(now=True)
-
-
-def _tell_of_shortage(tasks: Sequence[TarTask], shortage: str, reports: ProgressFile) -> None:
-    """Also of a worker that had no tar in hand then somebody learns why it took no other one."""
-    tries = reports.progress.tries
-    if not any(attempt.short_of_memory for attempt in tries):
-        tried = {attempt.name for attempt in tries}
-        untried = [Try(task.name, "yielded", problem=shortage, short_of_memory=True) for task in tasks]
-        tries.extend([one for one in untried if one.name not in tried][:1])
 
 
 @dataclass(slots=True)
