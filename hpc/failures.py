@@ -18,7 +18,7 @@ from hpc.submissions import Job, Submission
 from jobs.records import ErrorRecord, Manifest, decode_record
 from jobs.reporting import Progress, Try
 
-__all__ = ["Failure", "find_error_clips", "find_failures", "log_tail"]
+__all__ = ["Failure", "find_damaged", "find_error_clips", "find_failures", "log_tail"]
 
 TAIL_LINES = 12
 TAIL_BYTES = 16384
@@ -60,6 +60,18 @@ def find_failures(submissions: Sequence[Submission]) -> list[Failure]:
             failure.log_file = next((path for element, _, path in submission.log_files() if element not in heard), None)
     if job is not None and job.state == "refused" and not is_submit_limit(job.words):  # and nobody has done better since
         found[job.words] = Failure(job.words)
+    return sorted(found.values(), key=lambda failure: -len(failure.tars))
+
+
+def find_damaged(states: Sequence[TarState]) -> list[Failure]:
+    """What the files alone say: tars that are cut, gone or not ours, and no task that has told of it."""
+    found: dict[str, Failure] = {}
+    for state in states:
+        if state.problem is not None:
+            own, shared = _reasons(Try(state.name, problem=state.problem), state.tar)
+            failure = found.setdefault(shared, Failure(own))
+            failure.reason = own if not failure.tars else shared
+            failure.tars.append(state.name)
     return sorted(found.values(), key=lambda failure: -len(failure.tars))
 
 

@@ -15,6 +15,7 @@ from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
+from audio_tokenizers.words import counted
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
@@ -261,13 +262,13 @@ class _Worker:
         if result.outcome == "damaged":
             return broken_tar(manifest)
         errors = sum(manifest.errors.values())
-        notes = f"{manifest.clips} clips, {manifest.audio_seconds / 3600:.3f} audio-h, {errors} errors"
+        notes = f"{counted(manifest.clips, 'clip')}, {manifest.audio_seconds / 3600:.3f} audio-h, {counted(errors, 'error')}"
         if manifest.clips == 0 and result.outcome == "committed":
             notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
         if manifest.orphan_sidecars:
-            notes += f"; {manifest.orphan_sidecars} sidecars have no audio beside them"
+            notes += f"; {counted(manifest.orphan_sidecars, 'sidecar')} without audio beside it"
         if manifest.sidecar_faults:
-            notes += f"; {manifest.sidecar_faults} sidecars could not be read"
+            notes += f"; {counted(manifest.sidecar_faults, 'sidecar')} could not be read"
         if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
             notes += f"; device {device}"
         log.info("%s: %s: %s", task.name, result.outcome, notes)
@@ -342,6 +343,6 @@ def broken_tar(manifest: Manifest) -> str:
     else:
         advice = "copy it again from its source"
     return (
-        f"{manifest.tar_file}: {manifest.verdict}: {manifest.verdict_detail}. {manifest.clips} clips before that are kept "
-        f"in the partial; {advice}"
+        f"{manifest.tar_file}: {manifest.verdict}: {manifest.verdict_detail}. What was read before that "
+        f"({counted(manifest.clips, 'clip')}) is kept in the partial; {advice}"
     )

@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.words import counted
+from hpc.tar_list import natural_order
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps, write_atomically
 from jobs.outputs import TAR_SUFFIXES, TarPaths
 
-__all__ = ["find_tars", "generate_tar_list", "natural_order", "write_tar_list"]
+__all__ = ["find_tars", "generate_tar_list", "write_tar_list"]
 
 
 def find_tars(
@@ -48,12 +50,6 @@ def _number(path: Path) -> int | None:
 
 def _in_range(number: int | None, start: int | None, end: int | None) -> bool:
     return number is not None and (start is None or number >= start) and (end is None or number <= end)
-
-
-def natural_order(name: str) -> tuple[list[int | str], str]:
-    """What to sort by: `2.tar` before `10.tar`; `01.tar` before `1.tar`, always."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def _line(tar: Path) -> bytes:
@@ -90,10 +86,12 @@ def generate_tar_list(
         raise UsageError(f"--input-dir {input_dir}: there is no such folder")
     tars = find_tars(input_dir, pattern, prefix, start, end)
     if not tars:
-        sought = pattern or ", ".join("*" + suffix for suffix in TAR_SUFFIXES)
-        raise UsageError(f"--input-dir {input_dir}: no file matches ({sought}, prefix {prefix!r}, numbers {start} to {end})")
+        asked = [pattern or ", ".join("*" + suffix for suffix in TAR_SUFFIXES)]
+        asked += [f"--prefix {prefix}"] if prefix else []
+        asked += [f"{option} {number}" for option, number in (("--start", start), ("--end", end)) if number is not None]
+        raise UsageError(f"--input-dir {input_dir}: no file matches {' and '.join(asked)}")
     write_tar_list(output_file, tars)
-    print(f"{len(tars)} tars in {output_file}")
+    print(f"{counted(len(tars), 'tar')} in {output_file}")
     return 0
 
 

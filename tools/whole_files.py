@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jobs.fileops import FileOps
 
-__all__ = ["replacing", "replacing_folder", "scratch_folder", "sweep"]
+__all__ = ["replacing", "replacing_folder", "scratch_folder", "sweep", "unmade_if_it_fails"]
 
 PRIVATE = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>[0-9]+)\.new")
 FORGOTTEN_SECONDS = 24 * 3600.0
@@ -74,6 +74,19 @@ def replacing_folder(path: Path, ops: FileOps | None = None) -> Iterator[Path]:
         shutil.rmtree(private, ignore_errors=True)
         raise
     ops.fsync_dir(path.parent)
+
+
+@contextmanager
+def unmade_if_it_fails(path: Path) -> Iterator[None]:
+    """Folders that the block makes on the way to `path` go again if it raises and has left nothing in them."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 @contextmanager

@@ -66,7 +66,9 @@ def test_list_is_what_submit_reads(
     ("arguments", "words"),
     [
         (["--input-dir", "none"], "there is no such folder"),
-        (["--input-dir", ".", "--prefix", "nope"], "no file matches"),
+        (["--input-dir", ".", "--prefix", "nope"], ".tzst and --prefix nope\n"),
+        (["--input-dir", ".", "--pattern", "*.x"], "no file matches *.x\n"),
+        (["--input-dir", ".", "--pattern", "*.x", "--start", "3"], "no file matches *.x and --start 3\n"),
         (["--input-dir", ".", "--pattern", "/abs/*"], "expected a glob below the folder"),
         (["--input-dir", ".", "--pattern", ""], "expected a glob below the folder"),
         (["--input-dir", ".", "--start", "x"], "--start"),

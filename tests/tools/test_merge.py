@@ -92,7 +92,7 @@ def test_a_shape(run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_an_unfinished_run(run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is refused, unless --partial-ok; what comes later is put in its place by the next merge."""
     run.add_to_list([str(small_tar(here / "data" / "0.tar"))], keep_dirs=False)
-    assert "1 of 3 tars are not committed (1 not started), the first of them 0" in fails(capsys, "--output", "all.jsonl")
+    assert "1 of 3 tars not committed (1 not started), the first of them 0" in fails(capsys, "--output", "all.jsonl")
     assert not (here / "all.jsonl").exists()
     assert call(merge, "--output", "all.jsonl", "--partial-ok", "--workers", 1) == 0
     tokenize(here / "data" / "0.tar", run.output_dir)

@@ -12,6 +12,7 @@ from typing import IO
 import soundfile
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
+from audio_tokenizers.words import counted
 from jobs.audio import decode_channels
 from jobs.audio_headers import refuse_cut_file
 from jobs.tar_format import TarDamage
@@ -53,7 +54,7 @@ def write_original(
         raise UsageError(f"{tar}: there is no such tar any more: copy it back to hear {name}") from None
     if tar_bytes not in (None, found):
         raise UsageError(
-            f"{tar}: it had {tar_bytes:,} bytes when it was tokenized, and has {found:,} now: it is another tar"
+            f"{tar}: it had {counted(tar_bytes, 'byte')} when it was tokenized, and has {found:,} now: it is another tar"
         )
     try:
         audio = _find(tar, index, name, extensions, found)
