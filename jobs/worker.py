@@ -17,7 +17,7 @@ from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.words import counted
 from jobs.conveyor import Feeding
-from jobs.fileops import FileOps
+from jobs.fileops import FileOps, public_name
 from jobs.ledger import Ledger
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, TarTask
@@ -316,7 +316,7 @@ class _Worker:
 
 def _words(error: Exception, task: TarTask) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename or task.tar}: {error.strerror or error}"
+        return f"{public_name(error.filename or task.tar)}: {error.strerror or error}"
     return str(error)
 
 

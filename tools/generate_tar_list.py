@@ -14,8 +14,9 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
 from hpc.tar_list import natural_order
 from jobs.commands import Verbose, run_command, setup_logging
-from jobs.fileops import FileOps, write_atomically
+from jobs.fileops import FileOps
 from jobs.outputs import TAR_SUFFIXES, TarPaths
+from tools.tar_lists import write_where_told
 
 __all__ = ["find_tars", "generate_tar_list", "write_tar_list"]
 
@@ -66,7 +67,7 @@ def _line(tar: Path) -> bytes:
 
 def write_tar_list(path: Path, tars: Iterable[Path], ops: FileOps | None = None) -> None:
     """A list as hpc.submit takes it, of absolute paths. Raises UsageError if it cannot hold the name of a tar."""
-    write_atomically(ops or FileOps(), path, b"".join(_line(tar) for tar in tars))
+    write_where_told(path, b"".join(_line(tar) for tar in tars), ops or FileOps())
 
 
 def generate_tar_list(

@@ -24,7 +24,7 @@ from hpc.run import Run
 from jobs.fileops import FileOps, write_atomically
 from tools.model_manifest import hash_file
 
-__all__ = ["Listing", "Written", "beside", "check_targets", "refuse_kept", "write_lists"]
+__all__ = ["Listing", "Written", "beside", "check_targets", "refuse_kept", "write_lists", "write_where_told"]
 
 READER_SECONDS = 5.0
 """How long a pipe waits for somebody to read it."""
@@ -92,6 +92,14 @@ def check_targets(run: Run, sources: Sequence[Path], targets: Sequence[tuple[str
 def write_lists(run: Run, listings: Sequence[Listing], *, force: bool, ops: FileOps | None = None) -> list[Written]:
     """Write each list where that costs nobody a file. An empty one is written only over a list of ours, or if asked for."""
     return [_write(run, listing, force=force, ops=ops or FileOps()) for listing in listings]
+
+
+def write_where_told(path: Path, data: bytes, ops: FileOps) -> None:
+    """Write what a person has named a file for: over what is there, through links, and into a pipe or a device."""
+    if _is_stream(path):
+        _stream(path, data)
+    else:
+        write_atomically(ops, Path(os.path.realpath(path)), data)
 
 
 def refuse_kept(written: Sequence[Written]) -> None:

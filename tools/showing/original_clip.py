@@ -18,7 +18,7 @@ from jobs.audio_headers import refuse_cut_file
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
 from tools.byte_progress import ByteProgress
-from tools.whole_files import replacing
+from tools.whole_files import replacing, require_file_place
 
 __all__ = ["Original", "write_original"]
 
@@ -91,6 +91,7 @@ def _find(tar: Path, index: int, name: str, extensions: Sequence[str], size: int
 
 
 def _write(audio: IO[bytes], output: Path) -> Original:
+    require_file_place(output)
     untouched = _is_wav(audio)
     with replacing(output) as private:
         if untouched:
