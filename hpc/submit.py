@@ -98,7 +98,8 @@ def submit(
     tars = _asked_for(run, tar_list)[from_index:to_index]
     if not tars:
         where = tar_list or run.output_dir
-        raise UsageError(f"--from-index {from_index} --to-index {to_index}: no tar of {where} is in this range")
+        to = "" if to_index is None else f" --to-index {to_index}"
+        raise UsageError(f"--from-index {from_index}{to}: no tar of {where} is in this range")
     asked = Site(
         cluster=check_cluster(cluster),
         partition=partition,

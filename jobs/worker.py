@@ -15,7 +15,7 @@ from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
-from audio_tokenizers.words import counted
+from audio_tokenizers.words import counted, shown
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps, public_name
 from jobs.ledger import Ledger
@@ -42,8 +42,8 @@ def load_backend(spec: TokenizeSpec, device: str) -> Backend:
     for key, value in found.items():
         if spec.recipe.get(key) != value:
             raise UsageError(
-                f"this worker's {key} is {value!r}, the run's spec says {spec.recipe.get(key)!r}: tokens would differ; "
-                "use the environment and the weights that the run was started with"
+                f"this worker's {key} is {shown(value)}, the run's spec says {shown(spec.recipe.get(key))}: tokens would "
+                "differ; use the environment and the weights that the run was started with"
             )
     with backend_packages(factory.name):
         return factory.load(spec.options, device)

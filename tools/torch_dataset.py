@@ -103,6 +103,7 @@ def _environment_place() -> tuple[int, int]:
         return 0, 1
     if not (rank or "").isdecimal() or not (world_size or "").isdecimal():
         raise UsageError(
-            f"RANK={rank}, WORLD_SIZE={world_size} in the environment: expected both to be numbers, or neither set"
+            f"RANK={rank or ''}, WORLD_SIZE={world_size or ''} in the environment: expected both to be numbers, or "
+            "neither set"
         )
     return _checked(int(rank or ""), int(world_size or ""))

@@ -85,6 +85,9 @@ class TestLists:
         message = refused(capsys, "--list", "list.txt", *MULAW, "--from-index", 5)
         assert "no tar of list.txt is in this range" in message
         assert call(submit, "--list", "list.txt", *MULAW, "--to-index", -1) == 2
+        capsys.readouterr()
+        assert call(submit, "--list", "list.txt", *MULAW, "--from-index", 100) == 2
+        assert capsys.readouterr().err == "error: --from-index 100: no tar of list.txt is in this range\n"
 
     def test_both_spellings_of_the_list_option(self, here: Path) -> None:
         """--tar-list is --list, for scripts that know the older tool."""

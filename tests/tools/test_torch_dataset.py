@@ -166,7 +166,7 @@ def test_places_that_cannot_be(source: Path, monkeypatch: pytest.MonkeyPatch) ->
         TokenDataset(source, rank=2, world_size=2)
     for rank in ("", "one", "-1"):
         monkeypatch.setenv("RANK", rank)
-        with pytest.raises(UsageError, match=f"RANK={rank}, WORLD_SIZE=None in the environment"):
+        with pytest.raises(UsageError, match=f"RANK={rank}, WORLD_SIZE= in the environment"):
             next(iter(TokenDataset(source)))
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "3")
