@@ -84,7 +84,8 @@ def _load_decoder(spec: TokenizeSpec, model_path: str | None, device: str) -> De
         if recipe.get(key) != spec.recipe.get(key):
             raise UsageError(
                 f"{options.get('model_path')}: expected the model that gave these tokens "
-                f"({key} {spec.recipe.get(key) or 'unknown'}), found another ({recipe.get(key) or 'unknown'}): give the right one with --model-path"
+                f"({key} {spec.recipe.get(key) or 'unknown'}), found another "
+                f"({recipe.get(key) or 'unknown'}): give the right one with --model-path"
             )
     with backend_packages(factory.name):
         return factory.load_decoder(options, device)
