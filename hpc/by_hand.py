@@ -18,7 +18,7 @@ SUFFIX = ".json"
 def tars_by_hand(run_folder: Path) -> dict[str, str]:
     """Tar -> the name of its output, in the order of the names, numbers by value.
 
-    A manifest that cannot be read stands for itself: whoever scans the tar says what is wrong with it.
+    Where no manifest can be read the name stands for the tar, too: whoever scans it says what is wrong.
     """
     found: dict[str, str] = {}
     for name in sorted(_names(run_folder), key=natural_order):

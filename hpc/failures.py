@@ -41,6 +41,14 @@ class Failure:
     """The latest one's own words."""
     log_file: Path | None = None
     """Of the latest one."""
+    known: set[str] = field(default_factory=set, repr=False)
+    """The tars, to be asked for each of many tries."""
+
+    def add(self, tar: str) -> None:
+        """Count a tar, once."""
+        if tar not in self.known:
+            self.known.add(tar)
+            self.tars.append(tar)
 
 
 def find_failures(submissions: Sequence[Submission]) -> list[Failure]:
@@ -71,7 +79,7 @@ def find_damaged(states: Sequence[TarState]) -> list[Failure]:
             own, shared = _reasons(Try(state.name, problem=state.problem), state.tar)
             failure = found.setdefault(shared, Failure(own))
             failure.reason = own if not failure.tars else shared
-            failure.tars.append(state.name)
+            failure.add(state.name)
     return sorted(found.values(), key=lambda failure: -len(failure.tars))
 
 
@@ -85,8 +93,7 @@ def _add_tries(
                 continue
             own, shared = _reasons(attempt, tars.get(attempt.name, ""))
             failure = found.setdefault(shared, Failure(own))
-            if attempt.name not in failure.tars:
-                failure.tars.append(attempt.name)
+            failure.add(attempt.name)
             if failure.reason != own:
                 failure.reason = shared
             if report.node and report.node not in failure.nodes:

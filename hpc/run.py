@@ -161,9 +161,11 @@ class Run:
         new = [tar for tar in tars if tar not in named]
         named |= {tar: ListedTar(tar, name) for tar, name in name_tars(new, keep_dirs=keep_dirs, taken=taken).items()}
         found = known | {tar: named[tar] for tar in tars}
-        # what was made by hand stays in the run, but for a tar that has moved: it has come by its new path
+        # What was made by hand stays in the run, but for a tar that has moved, which has come by its new path, and for names
+        # of which nobody knows the tar.
         names = {tar.name for tar in found.values()}
-        return found | {path: tar for path, tar in by_hand.items() if path not in found and tar.name not in names}
+        rest = (tar for tar in by_hand.values() if tar.tar not in found and tar.name not in names and tar.tar != tar.name)
+        return found | {tar.tar: tar for tar in rest}
 
 
 def as_task(tar: ListedTar) -> TarTask:

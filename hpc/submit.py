@@ -182,7 +182,7 @@ def _new_state(run: Run, launch: Launch, states: Sequence[TarState], *, retry_er
 def _asked_for(run: Run, tar_list: Path | None) -> list[str]:
     if tar_list is not None:
         return read_tar_list(tar_list)
-    tars = [tar.tar for tar in run.listed()]
+    tars = [tar.tar for tar in run.listed() if tar.tar != tar.name]  # but for those of which there is the name alone
     if not tars:
         raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
     return tars

@@ -121,3 +121,6 @@ def test_a_manifest_that_is_none_is_told(here: Path, capsys: pytest.CaptureFixtu
     assert tars_by_hand(run.folder) == {"1": "1"}
     assert call(check_progress) == 1
     assert "1.json: expected a manifest, found something else" in capsys.readouterr().out
+    assert call(submit, "--backend", "mulaw", "--cluster", "local") == 2
+    run.add_to_list([str(small_tar(here / "2.tar"))], keep_dirs=False)
+    assert [tar.name for tar in run.listed()] == ["2"]
