@@ -1,6 +1,4 @@
-# make demo   speech -> tars -> tokens, on this machine, in .venv
-# make test   every test that needs no GPU;  make test-gpu  those that do
-# make lint   ruff and mypy;  make bench  the figures of benchmarks/README.md
+# make, or make help, says what there is: what follows ## behind a target.
 
 PYTHON ?= python3
 PYTEST_FLAGS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -9,9 +7,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install $(PIP_FLAGS) --constraint requirements/constraints.txt
 
-.PHONY: demo test system test-gpu lint format bench clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test system test-gpu lint format bench clean
 
-demo: $(VENV)/base.done
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo "Programs and packages go into $(VENV); PYTHON=... chooses the Python. README.md says how to use tar2tokens without make."
+
+demo: $(VENV)/base.done ## five recordings -> tars -> tokens, on this machine; replaces the folder demo
 	rm -rf demo
 	$(BIN)/python -m tools.pack examples/speech --output-dir demo/tars --max-clips 3 --without-text
 	$(BIN)/python -m hpc.submit --list demo/tars/tars.txt --backend mulaw --cluster local --output-dir demo/tokens
@@ -21,31 +25,31 @@ demo: $(VENV)/base.done
 	@echo && echo "The first record of demo/all.jsonl.gz, its tokens shortened:"
 	@gzip -dc demo/all.jsonl.gz | head -n 1 | sed -E 's/("tokens":\[\[([0-9]+,){8})[^]]*/\1.../'
 
-test: $(VENV)/test.done system
+test: $(VENV)/test.done system ## every test that needs no GPU
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 # tests/slurm starts real Slurm clusters of its own, others run 7-Zip. Where programs are missing and we may, install them.
 system:
 	@requirements/debian.sh
 
-test-gpu: $(VENV)/test.done
+test-gpu: $(VENV)/test.done ## those that need one
 	$(BIN)/python -m pytest -m gpu --require-gpu
 
-lint: $(VENV)/test.done
+lint: $(VENV)/test.done ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/test.done
+format: $(VENV)/test.done ## bring the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/test.done
+bench: $(VENV)/test.done ## the figures of benchmarks/README.md
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python requirements/cpu_torchaudio.py
 	$(BIN)/python -m benchmarks.run_all
 
-clean:
+clean: ## delete .venv, demo, and what builds and tests have left
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Debian splits off what venv needs to bring pip; where it is missing, a pip outside can stand in.

@@ -8,7 +8,6 @@ where the backend has them, else in the batches that it allows. Weights are rand
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from audio_tokenizers.torch_device import fix_arithmetic
 from benchmarks.common import speech
 from benchmarks.models import CASES, Array, Case, Upstream, precisions, quiet
 from jobs.batcher import Batch, Batcher
+from jobs.commands import command_parser
 from jobs.encoder import Encoder, Item, Result
 from jobs.lane_grid import LaneGrid
 from jobs.spec import TokenizeSpec, make_spec
@@ -271,7 +271,7 @@ def words_of(row: Agreement | Company) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--backend", choices=CASES, action="append", help="default: all")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--tiny", action="store_true", help="tiny models, to try it out")

@@ -8,7 +8,6 @@ wav2vec2 with gradients and all hidden states. Random weights of the published s
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
@@ -30,6 +29,7 @@ from audio_tokenizers.bicodec_files import MIXED_LAYERS, MelShape, SpeakerShape,
 from benchmarks.common import alternate, encoded, report, speech
 from benchmarks.models import backwards
 from benchmarks.random_weights import enliven
+from jobs.commands import command_parser
 
 GOAL = 1.0
 RATE = 24000
@@ -166,7 +166,7 @@ def compare(directory: Path) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("model_path", nargs="?", type=Path, help="a directory of Spark-TTS-0.5B")
     parser.add_argument("--layers", type=int, default=24, help="of the random wav2vec2, 17 or more")
     arguments = parser.parse_args()

@@ -6,7 +6,6 @@ task's life as hpc.task lives it, and nodes that are lost. python -m benchmarks.
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import random
 import sys
@@ -18,6 +17,7 @@ from hpc.plan import balance, chunk, probes, slots_for, stop_margin_s
 from hpc.policy import Evidence, NodeTry, TarFact, decide
 from hpc.task import IDLE_LIVES
 from jobs.claims import STALE_SECONDS
+from jobs.commands import command_parser
 from jobs.outputs import TarTask
 from jobs.reporting import Ending, Try
 
@@ -330,7 +330,7 @@ class Campaign:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.campaign")
+    parser = command_parser(__doc__)
     parser.add_argument("--median-seconds", type=float, nargs="*", default=[100.0, 600.0], help="of work in a tar")
     parser.add_argument("--tars-per-gpu", default="auto")
     given = parser.parse_args()

@@ -8,7 +8,6 @@ python -m benchmarks.cosyvoice_s3_speed [--layers N]
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import whisper
 from audio_tokenizers.base import Utterance
 from audio_tokenizers.cosyvoice_s3 import FACTORY, CosyVoiceS3
 from benchmarks.common import alternate, encoded, report, speech
+from jobs.commands import command_parser
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -102,7 +102,7 @@ def compare(version: Literal["v1", "v2"], rate: Literal[25, 50], layers: int) ->
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
+    parser = command_parser(__doc__)
     parser.add_argument("--layers", type=int, default=LAYERS, help="fewer, to try it out")
     layers = parser.parse_args().layers
     torch.set_num_threads(1)

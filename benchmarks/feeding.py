@@ -17,6 +17,7 @@ import soxr
 
 from audio_tokenizers.mulaw import mu_law_codes
 from benchmarks.common import alternate, pack, report
+from jobs.commands import command_parser
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import make_spec
@@ -55,4 +56,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    command_parser(__doc__).parse_args()  # a word that it does not know begins nothing
     sys.exit(main())

@@ -8,7 +8,6 @@ have been read to their ends, and at most three are in hand. `--decode` and `--d
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from audio_tokenizers.base import Batching, LaneShape
 from jobs.audio import FragmentCutter
 from jobs.batcher import Batcher
+from jobs.commands import command_parser
 from jobs.conveyor import CLIPS_READ_AHEAD, DEFAULT_BUFFER_BYTES, LANE_BATCHES_IN_FLIGHT
 from jobs.feed import GATHER_SECONDS, Feed, Share
 from jobs.lane_grid import LaneGrid
@@ -294,7 +294,7 @@ def workloads() -> dict[str, tuple[list[list[int]], float]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     plain = Setting()
     parser.add_argument("--lanes", type=int, default=plain.lanes)
     parser.add_argument("--decode", type=float, default=plain.decode_rate)

@@ -12,7 +12,6 @@ Exits 0 if every part was done and every test passed, 1 if not, 2 without a GPU,
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -36,6 +35,7 @@ from typing import Any
 from benchmarks.gpu_measure import FULL, TINY, Emit, Left, Sizes, machine, measure_backend
 from benchmarks.gpu_scaling import measure_scaling
 from benchmarks.gpu_table import plot, table
+from jobs.commands import command_parser
 
 __all__ = ["PARTS", "Part", "Stopped", "main", "run"]
 
@@ -246,7 +246,7 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json, table.txt, plot.svg, tests.log")
     parser.add_argument("--minutes", type=float, default=8.0, help="for all parts together")
     parser.add_argument("--only", action="append", choices=[part.name for part in PARTS], help="this part; may be repeated")

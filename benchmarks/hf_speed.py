@@ -6,7 +6,6 @@ python -m benchmarks.hf_speed [--codec mimi|dac|encodec|xcodec] [--seconds 5] [-
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 from audio_tokenizers.hf import FACTORY
 from benchmarks.common import alternate, report, speech
 from benchmarks.models import build_hf
+from jobs.commands import command_parser
 
 GOAL = 1.0
 CODECS = ("mimi", "dac", "encodec", "xcodec")
@@ -65,7 +65,7 @@ def measure(codec: str, seconds: float, clips: int, rounds: int) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument("--codec", choices=CODECS, action="append", help="default: all")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--clips", type=int, default=2)

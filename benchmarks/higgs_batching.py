@@ -6,7 +6,6 @@ model of the published size. It decides what `HiggsFactory.describe` declares.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from audio_tokenizers.base import Waveform
 from audio_tokenizers.higgs import FACTORY, Higgs
 from benchmarks.models import build_higgs
+from jobs.commands import command_parser
 
 SECONDS = (2, 5, 15)
 BATCHES = (2, 4, 8)
@@ -33,9 +33,12 @@ def measure(backend: Higgs, seconds: int, count: int, rng: np.random.Generator) 
 
 
 def main() -> None:
+    parser = command_parser(__doc__)
+    parser.add_argument("model_path", nargs="?", help="a directory of the Higgs tokenizer; default: random weights")
+    given = parser.parse_args()
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:
-        path = sys.argv[1] if len(sys.argv) > 1 else scratch
+        path = given.model_path or scratch
         if path == scratch:
             build_higgs(Path(scratch))
         backend = FACTORY.load({"model_path": path, "tf32": False}, "cpu")

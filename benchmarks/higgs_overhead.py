@@ -17,6 +17,7 @@ from audio_tokenizers.base import FrameBackend
 from benchmarks.common import alternate, pack, report
 from benchmarks.models import build_higgs
 from jobs.audio import decode, resample
+from jobs.commands import command_parser
 from jobs.outputs import TarPaths
 from jobs.spec import make_spec
 from jobs.tar_reader import TarReader
@@ -28,9 +29,14 @@ CLIPS, SECONDS, ROUNDS = 8, 5.0, 5
 
 
 def main() -> int:
+    parser = command_parser(__doc__)
+    parser.add_argument(
+        "model_path", nargs="?", type=Path, help="a directory of the Higgs tokenizer; default: random weights"
+    )
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / "model"
-        if len(sys.argv) < 2:
+        model = given.model_path or Path(folder) / "model"
+        if given.model_path is None:
             build_higgs(model)
         tar = Path(folder) / "speech.tar"
         pack(tar, CLIPS, SECONDS, 16000, ("flac", "mp3"))

@@ -19,6 +19,7 @@ from pathlib import Path
 import soundfile
 
 from benchmarks.common import speech
+from jobs.commands import command_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 HOURS = (1.0, 3.0)
@@ -100,4 +101,6 @@ def main(hours: list[float]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main([float(hours) for hours in sys.argv[1:]] or list(HOURS)))
+    parser = command_parser(__doc__)
+    parser.add_argument("hours", nargs="*", type=float, default=list(HOURS), help="lengths of the MP3 files")
+    sys.exit(main(parser.parse_args().hours))

@@ -6,7 +6,6 @@ seconds are those of the whole process, its start included.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ import numpy as np
 from audio_tokenizers.base import Field
 from benchmarks.common import report
 from benchmarks.validity import FRAMES, higgs_like_spec
+from jobs.commands import command_parser
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
 from jobs.records import TokenRecord, codes_to_json, encode_record
@@ -114,7 +114,7 @@ def writer_alone(run: Path) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
+    parser = command_parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=5)
     given = parser.parse_args()
     met = True

@@ -23,6 +23,7 @@ from audio_tokenizers.base import Batching, Codes, Waveform
 from audio_tokenizers.mulaw import FACTORY, SAMPLE_RATE
 from benchmarks.common import pack, report
 from jobs.audio import decode, resample
+from jobs.commands import command_parser
 from jobs.conveyor import Feeding
 from jobs.outputs import TarPaths
 from jobs.spec import make_spec
@@ -99,4 +100,6 @@ def main(rounds: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 5))
+    parser = command_parser(__doc__)
+    parser.add_argument("rounds", nargs="?", type=int, default=5)
+    sys.exit(main(parser.parse_args().rounds))

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import SPEECH, alternate, report
+from jobs.commands import command_parser
 
 GOAL = 0.8
 PAIRS, FRAMES, ROUNDS = 2000, 60_000, 5
@@ -45,4 +46,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    command_parser(__doc__).parse_args()  # a word that it does not know begins nothing
     sys.exit(main())

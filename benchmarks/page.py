@@ -18,6 +18,7 @@ from benchmarks.gpu_table import facts_of, share_of
 from benchmarks.models import CASES
 from benchmarks.page_plots import Results, draw, gpu_records
 from benchmarks.sweep import FORMATS, RESULTS
+from jobs.commands import command_parser
 
 __all__ = ["BEGIN", "END", "files", "load", "with_block"]
 
@@ -270,4 +271,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    command_parser(__doc__).parse_args()  # a word that it does not know begins nothing
     sys.exit(main())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from jobs.commands import command_parser
+
 BENCHMARKS = (
     *("feeding", "overlap", "workers", "validity", "long_audio", "scale", "campaign", "fill", "packing"),
     *("merge_export", "higgs_overhead", "higgs_batching", "step_audio_speed", "cosyvoice_s3_speed", "bicodec_speed"),
@@ -25,4 +27,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    command_parser(__doc__).parse_args()  # a word that it does not know begins nothing
     sys.exit(main())

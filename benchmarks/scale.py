@@ -25,6 +25,7 @@ from hpc.launch import Site, make_launch
 from hpc.plan import balance, chunk, make_plan, slots_for
 from hpc.progress import scan
 from hpc.run import Run, RunState
+from jobs.commands import command_parser
 from jobs.outputs import TarTask
 from jobs.records import VERDICT_COMPLETE, Manifest
 from jobs.spec import TokenizeSpec, freeze_spec, make_spec
@@ -252,4 +253,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    command_parser(__doc__).parse_args()  # a word that it does not know begins nothing
     sys.exit(main())

@@ -8,7 +8,6 @@ python -m benchmarks.step_audio_speed [--layers N]
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import statistics
@@ -29,6 +28,7 @@ from audio_tokenizers.step_audio import FACTORY, StepAudio, Vq, merge
 from audio_tokenizers.step_audio_files import open_checkpoint, read_centres
 from audio_tokenizers.step_audio_frontend import normalize_energy
 from benchmarks.common import alternate, encoded, report, speech
+from jobs.commands import command_parser
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -125,7 +125,7 @@ def ours(files: list[bytes], backend: StepAudio, batch: int) -> list[list[int]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--layers", type=int, default=LAYERS, help="of the encoder of vq02, 50 as published")
     layers = parser.parse_args().layers
     # Else vq06, which runs beside vq02, would have a core of its own, and the figures be of two.

@@ -8,7 +8,6 @@ audio per second of CPU, which other programs on the machine disturb least; thos
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import multiprocessing
@@ -29,6 +28,7 @@ from benchmarks import fill
 from benchmarks.common import encoded, speech
 from benchmarks.free_codec import FreeCodec, free_spec
 from benchmarks.ways import pipeline, write_tar
+from jobs.commands import command_parser
 
 __all__ = ["FORMATS", "RESULTS", "decode_threads", "encoded_as", "main"]
 
@@ -188,7 +188,7 @@ def machine() -> Row:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS / "cpu.json")
     parser.add_argument("--small", action="store_true", help="next to nothing, to try it out")
     asked = parser.parse_args()

@@ -12,6 +12,7 @@ import numpy as np
 
 from audio_tokenizers.base import Field
 from benchmarks.common import report
+from jobs.commands import command_parser
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
 from jobs.records import TokenRecord, codes_to_json, encode_record
@@ -66,4 +67,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    command_parser(__doc__).parse_args()  # a word that it does not know begins nothing
     sys.exit(main())

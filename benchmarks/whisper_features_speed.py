@@ -6,7 +6,6 @@ python -m benchmarks.whisper_features_speed [--layers N]
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from audio_tokenizers.base import Utterance
 from audio_tokenizers.whisper_features import FACTORY
 from benchmarks.common import alternate, report
+from jobs.commands import command_parser
 
 GOAL = 1.0
 CLIP_SECONDS = (3.0, 11.0)
@@ -45,7 +45,7 @@ def build_random_model(directory: Path, layers: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
+    parser = command_parser(__doc__)
     parser.add_argument("--layers", type=int, default=32, help="2 or more; fewer than 32 for a smaller try")
     layers = parser.parse_args().layers
     import torch

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import pack, report
+from jobs.commands import command_parser
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import TokenizeSpec, make_spec
@@ -63,4 +64,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    command_parser(__doc__).parse_args()  # a word that it does not know begins nothing
     sys.exit(main())

@@ -27,13 +27,15 @@ SAME_NAMES = (
 
 
 def again(
-    spec: TokenizeSpec, launch: Launch | None, site: Site, tar_list: Path, output_dir: Path, flags: Sequence[str] = ()
+    spec: TokenizeSpec, launch: Launch | None, site: Site, tar_list: Path | None, output_dir: Path, flags: Sequence[str] = ()
 ) -> str:
     """`python -m hpc.submit ...` with what the recipe and the launch say, and neither presets nor `site` say anyway.
 
+    Without `tar_list` it is about the tars that the run has.
     `site` is what cluster.yaml says where the command will be given.
     """
-    words = ["--list", str(tar_list), "--backend", preset_name(spec), "--output-dir", str(output_dir)]
+    words = [] if tar_list is None else ["--list", str(tar_list)]
+    words += ["--backend", preset_name(spec), "--output-dir", str(output_dir)]
     options = spec.options if launch is None else {**spec.options, **launch.options}
     words += [*_recipe_words(spec, options), *([] if launch is None else _launch_words(launch, site, spec.backend)), *flags]
     return shlex.join(["python", "-m", "hpc.submit", *words])

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from audio_tokenizers.words import counted
 from hpc.chain import cancel_chain
 from hpc.cluster import SlurmCluster
 from hpc.trust import open_run
@@ -35,7 +36,7 @@ def cancel(
         cancel_chain(run, cluster)
     cluster.cancel(jobs)
     elements = sum(job.elements for _, job in jobs.values())
-    print(f"{len(jobs)} jobs with up to {elements} tasks are told to end; hpc.submit lets the run go on")
+    print(f"{counted(len(jobs), 'job')} with up to {counted(elements, 'task')} told to end; hpc.submit lets the run go on")
     return 0
 
 

@@ -14,7 +14,7 @@ from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageE
 from hpc.cluster import JobNumber, SlurmCluster, SubmitLimitError, task_environment
 from hpc.launch import Launch
 from hpc.run import Run
-from jobs.commands import setup_logging
+from jobs.commands import command_parser, setup_logging
 
 __all__ = ["CHAIN_MINUTES", "cancel_chain", "chain_name", "chain_text", "run_link", "start_chain"]
 
@@ -126,11 +126,15 @@ def _slurm(launch: Launch) -> SlurmCluster:
 
 
 if __name__ == "__main__":
+    parser = command_parser("One link of a chain of rounds, as a Slurm job. hpc.resume --chain submits the first one.")
+    parser.add_argument("output_dir", type=Path, help="the run directory")
+    parser.add_argument("group", nargs="?", help="the group that shares it")
+    given = parser.parse_args()
     setup_logging(verbose=False)
     try:
         from hpc.trust import open_run
 
-        sys.exit(run_link(open_run(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)[0]))
+        sys.exit(run_link(open_run(given.output_dir, given.group)[0]))
     except Tar2TokensError as problem:
         log.error("the chain ends: %s", problem)
         sys.exit(problem.exit_code)

@@ -19,7 +19,7 @@ from jobs.plain_text import without_colours
 from jobs.records import ErrorRecord, Manifest, decode_record
 from jobs.reporting import Progress, Try
 
-__all__ = ["Failure", "find_error_clips", "find_failures", "log_tail"]
+__all__ = ["Failure", "find_damaged", "find_error_clips", "find_failures", "log_tail"]
 
 TAIL_LINES = 12
 TAIL_BYTES = 16384
@@ -42,6 +42,14 @@ class Failure:
     """The latest one's own words."""
     log_file: Path | None = None
     """Of the latest one."""
+    known: set[str] = field(default_factory=set, repr=False)
+    """The tars, to be asked for each of many tries."""
+
+    def add(self, tar: str) -> None:
+        """Count a tar, once."""
+        if tar not in self.known:
+            self.known.add(tar)
+            self.tars.append(tar)
 
 
 def find_failures(submissions: Sequence[Submission]) -> list[Failure]:
@@ -64,6 +72,18 @@ def find_failures(submissions: Sequence[Submission]) -> list[Failure]:
     return sorted(found.values(), key=lambda failure: -len(failure.tars))
 
 
+def find_damaged(states: Sequence[TarState]) -> list[Failure]:
+    """What the files alone say: tars that are cut, gone or not ours, and no task that has told of it."""
+    found: dict[str, Failure] = {}
+    for state in states:
+        if state.problem is not None:
+            own, shared = _reasons(Try(state.name, problem=state.problem), state.tar)
+            failure = found.setdefault(shared, Failure(own))
+            failure.reason = own if not failure.tars else shared
+            failure.add(state.name)
+    return sorted(found.values(), key=lambda failure: -len(failure.tars))
+
+
 def _add_tries(
     found: dict[str, Failure], submission: Submission, plan: Plan, job: Job, reports: Mapping[int, Progress]
 ) -> None:
@@ -74,8 +94,7 @@ def _add_tries(
                 continue
             own, shared = _reasons(attempt, tars.get(attempt.name, ""))
             failure = found.setdefault(shared, Failure(own))
-            if attempt.name not in failure.tars:
-                failure.tars.append(attempt.name)
+            failure.add(attempt.name)
             if failure.reason != own:
                 failure.reason = shared
             if report.node and report.node not in failure.nodes:

@@ -76,7 +76,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     errors: int
     """Clips with an error record, in committed files and as far as running tasks tell."""
     audio_seconds: float
-    """Audio of committed files, and what running tasks have added."""
+    """Audio in committed files and partials."""
+    encoded_seconds: float
+    """Audio that the run's tasks have encoded, some of it more than once: what the speed is taken from."""
     bytes_done: int
     bytes_total: int
     """Of the tars that are not in quarantine."""
@@ -114,7 +116,8 @@ def take_snapshot(seen: Round) -> Snapshot:
         quarantined=len(seen.decision.quarantine),
         clips=sum(tar.clips for tar in seen.states),
         errors=sum(sum(manifest.errors.values()) for manifest in manifests),
-        audio_seconds=max(seen.audio_seconds, sum(manifest.audio_seconds for manifest in manifests)),
+        audio_seconds=sum(tar.audio_seconds for tar in seen.states),
+        encoded_seconds=seen.audio_seconds,
         bytes_done=done_bytes + sum(report.tar_bytes for report in live),
         bytes_total=done_bytes + seen.bytes_left,
         running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
@@ -141,7 +144,7 @@ class Speed:
     def words(self, now: Snapshot, moment: float) -> str:
         """`1.25 audio-h at 310 audio-h/h, ETA 0:12:00`; the rate is that of this watch, the hours are the run's."""
         wall = moment - self._started
-        rate = (now.audio_seconds - self._first.audio_seconds) / wall if wall > 0 else 0.0
+        rate = (now.encoded_seconds - self._first.encoded_seconds) / wall if wall > 0 else 0.0
         left = eta_seconds(self._first.bytes_done, now.bytes_done, now.bytes_total, wall)
         return f"{now.audio_seconds / 3600:,.2f} audio-h at {rate:.0f} audio-h/h, ETA {clock_time(left)}"
 
@@ -149,8 +152,9 @@ class Speed:
 def describe_tasks(running: Mapping[str, int], pending: int, reasons: Collection[str]) -> list[str]:
     """`12 tasks run on n1 (4), n2 (8)`, and `3 pending (Resources)` if there are any."""
     shown = ", ".join(f"{plain(node)} ({tasks})" for node, tasks in list(running.items())[:NODES_SHOWN])
-    more = f" and {len(running) - NODES_SHOWN} more nodes" if len(running) > NODES_SHOWN else ""
-    words = [f"{sum(running.values())} tasks run on {shown}{more}" if running else "no task runs"]
+    more = f" and {counted(len(running) - NODES_SHOWN, 'more node')}" if len(running) > NODES_SHOWN else ""
+    tasks = sum(running.values())
+    words = [f"{counted(tasks, 'task')} {'runs' if tasks == 1 else 'run'} on {shown}{more}" if tasks else "no task runs"]
     if pending:
         words.append(f"{pending} pending ({', '.join(map(plain, reasons)) or 'no reason given yet'})")
     return words
@@ -162,9 +166,11 @@ def describe_running(now: Snapshot) -> str:
     if now.submitted:
         words.append(f"{counted(now.submitted, 'array')} submitted just now")
     if now.waiting:
-        words.append(f"{counted(now.waiting, 'tar')} wait{'s' * (now.waiting == 1)} {_why_waiting(now.why_waiting)}")
+        words.append(
+            f"{counted(now.waiting, 'tar')} {'waits' if now.waiting == 1 else 'wait'} {_why_waiting(now.why_waiting)}"
+        )
     if now.unknown:
-        words.append(f"{now.unknown} submissions of which nobody can tell now")
+        words.append(f"{counted(now.unknown, 'submission')} of which nobody can tell now")
     return "; ".join(words)
 
 
@@ -178,8 +184,8 @@ def line(now: Snapshot, speed: str) -> str:
     quarantine = f", {now.quarantined} in quarantine" if now.quarantined else ""
     stuck = "".join(f"; {words}" for words in describe_stalls(now.stalls, shown=1))
     return (
-        f"{now.done}/{now.tars} tars, {now.clips} clips, {now.errors} errors{quarantine}, {speed}; "
-        f"{describe_running(now)}{stuck}"
+        f"{now.done}/{counted(now.tars, 'tar')}, {counted(now.clips, 'clip')}, {counted(now.errors, 'error')}{quarantine}, "
+        f"{speed}; {describe_running(now)}{stuck}"
     )
 
 
@@ -202,7 +208,7 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
     if device := describe_device(now.device_seconds, gpu=now.on_gpu):
         rows.append(("device", device))
     if now.quarantined:
-        rows.append(("quarantine", f"{now.quarantined} tars: python -m tools.failures says why"))
+        rows.append(("quarantine", f"{counted(now.quarantined, 'tar')}: python -m tools.failures says why"))
     if now.excluded:
         rows.append(("avoided", ", ".join(now.excluded)))
     rows += [("note", note) for note in notes]
@@ -217,6 +223,7 @@ class Screen:
     def __init__(self, moment: float) -> None:
         self._spoken = moment
         self._live: Live | None = None
+        self._size: tuple[int, int] | None = None
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -228,16 +235,35 @@ class Screen:
         from rich.live import Live
 
         with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as self._live:
-            yield
+            try:
+                yield
+            finally:
+                self.redraw()  # or the last look would begin where the one before it no longer is
         self._live = None
 
     def show(self, now: Snapshot, speed: Speed, moment: float, notes: Sequence[str]) -> None:
         """Show one round."""
         if self._live is not None:
+            self._clear_if_resized(self._live)
             self._live.update(table(now, speed.words(now, moment), notes), refresh=True)
         elif moment - self._spoken >= LINE_SECONDS:
             self._spoken = moment
             warn(line(now, speed.words(now, moment)))
+
+    def redraw(self) -> None:
+        """Draw again, if the terminal has another size by now."""
+        if self._live is not None and self._clear_if_resized(self._live):
+            self._live.refresh()
+
+    def _clear_if_resized(self, live: Live) -> bool:
+        """A terminal that becomes narrower breaks what stands on it into more rows than rich knows of, and keeps them."""
+        from rich.control import Control
+
+        before, self._size = self._size, (live.console.width, live.console.height)
+        if before in (None, self._size):
+            return False
+        live.console.control(Control.home(), Control.clear())
+        return True
 
 
 def describe_failures(failures: Sequence[Failure]) -> list[str]:

@@ -12,8 +12,8 @@ from typing import Literal
 
 from audio_tokenizers.errors import UsageError
 from hpc.run import ListedTar, Run
-from jobs.lines import count_lines
 from jobs.outputs import TarPaths
+from jobs.partial_tally import tally_partial
 from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS, Manifest
 
 __all__ = ["State", "TarState", "scan", "state_of"]
@@ -39,6 +39,8 @@ class TarState:
     """Of the committed file; where there is none, of the latest attempt."""
     problem: str | None
     """Why it is invalid, or why the tar itself is broken or missing."""
+    audio_seconds: float = 0.0
+    """Audio that became tokens, in the committed file or in the partial: wherever hours are told, they are sums of these."""
 
 
 def scan(run: Run, tars: Iterable[ListedTar]) -> Iterator[TarState]:
@@ -80,7 +82,7 @@ def state_of(tar: str, paths: TarPaths) -> TarState:
         return TarState(tar, paths.name, "invalid", 0, None, str(error))
     if problem is not None or manifest is None:
         return TarState(tar, paths.name, "invalid", 0, manifest, problem)
-    return TarState(tar, paths.name, "committed", manifest.clips, manifest, None)
+    return TarState(tar, paths.name, "committed", manifest.clips, manifest, None, manifest.audio_seconds)
 
 
 def _unfinished(tar: str, paths: TarPaths) -> TarState:
@@ -99,7 +101,7 @@ def _unfinished(tar: str, paths: TarPaths) -> TarState:
         except OSError as error:
             problem = f"the tar cannot be read: {error.strerror}"
     try:
-        clips = count_lines(paths.partial)
+        found = tally_partial(paths.partial)
     except FileNotFoundError:
         return TarState(tar, paths.name, "not_started", 0, manifest, problem)
-    return TarState(tar, paths.name, "partial", clips, manifest, problem)
+    return TarState(tar, paths.name, "partial", found.clips, manifest, problem, found.audio_seconds)

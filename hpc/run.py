@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from hpc.by_hand import tars_by_hand
 from hpc.launch import Launch
 from hpc.lock import locked
 from hpc.submissions import Submission, read_submissions
@@ -125,11 +126,17 @@ class Run:
         write_atomically(FileOps(), self.folder / STATE_FILE, msgspec.json.format(msgspec.json.encode(state)))
 
     def listed(self) -> list[ListedTar]:
-        """The run's tars so far, in the order in which they came."""
+        """The run's tars so far, in the order in which they came; without a list those that were tokenized by hand."""
+        listed = self._read_list()
+        if listed is None:
+            return [ListedTar(tar, name) for tar, name in tars_by_hand(self.folder).items()]
+        return listed
+
+    def _read_list(self) -> list[ListedTar] | None:
         try:
             text = self.list_file.read_bytes().decode()
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return None
         except UnicodeDecodeError:
             raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines in UTF-8, found something else") from None
         found = []
@@ -145,7 +152,7 @@ class Run:
     def add_to_list(self, tars: Sequence[str], *, keep_dirs: bool, dry_run: bool = False) -> list[ListedTar]:
         """Add tars to the run's list, and return those given, named. Raises UsageError where two would share a name."""
         known = self._with_new(tars, keep_dirs=keep_dirs)
-        if not dry_run and len(known) > len(self.listed()):
+        if not dry_run and len(known) > len(self._read_list() or ()):
             with locked(
                 self.folder / "tars.lock"
             ):  # or else two commands that add tars at once would each write a list without the other's
@@ -155,11 +162,19 @@ class Run:
         return [known[tar] for tar in tars]
 
     def _with_new(self, tars: Sequence[str], *, keep_dirs: bool) -> dict[str, ListedTar]:
-        known = {tar.tar: tar for tar in self.listed()}
-        taken = {tar.name: tar.tar for tar in known.values()}
-        new = [tar for tar in tars if tar not in known]
-        names = name_tars(new, keep_dirs=keep_dirs, taken=taken)
-        return known | {tar: ListedTar(tar, name) for tar, name in names.items()}
+        listed = self._read_list()
+        known = {tar.tar: tar for tar in listed or ()}
+        by_hand = {tar.tar: tar for tar in self.listed()} if listed is None else {}
+        named = known | {tar: by_hand[tar] for tar in tars if tar in by_hand}
+        taken = {tar.name: tar.tar for tar in named.values()}
+        new = [tar for tar in tars if tar not in named]
+        named |= {tar: ListedTar(tar, name) for tar, name in name_tars(new, keep_dirs=keep_dirs, taken=taken).items()}
+        found = known | {tar: named[tar] for tar in tars}
+        # What was made by hand stays in the run, but for a tar that has moved, which has come by its new path, and for names
+        # of which nobody knows the tar.
+        names = {tar.name for tar in found.values()}
+        rest = (tar for tar in by_hand.values() if tar.tar not in found and tar.name not in names and tar.tar != tar.name)
+        return found | {tar.tar: tar for tar in rest}
 
 
 def as_task(tar: ListedTar) -> TarTask:

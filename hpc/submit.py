@@ -51,8 +51,11 @@ PATIENCE_SECONDS = 20.0
 
 
 def submit(
-    tar_list: Annotated[Path, typer.Option("--list", "--tar-list", help="file with a tar per line")],
     backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
+    tar_list: Annotated[
+        Path | None,
+        typer.Option("--list", "--tar-list", help="file with a tar per line; default: the tars that the run has already"),
+    ] = None,
     model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
     cluster: Annotated[
@@ -125,9 +128,11 @@ def submit(
     os.umask(trust.umask)
     run = Run(output_dir.absolute(), trust)
     check_run(run, trust)
-    tars = read_tar_list(tar_list)[from_index:to_index]
+    tars = _asked_for(run, tar_list)[from_index:to_index]
     if not tars:
-        raise UsageError(f"--from-index {from_index} --to-index {to_index}: no tar of {tar_list} is in this range")
+        where = tar_list or run.output_dir
+        to = "" if to_index is None else f" --to-index {to_index}"
+        raise UsageError(f"--from-index {from_index}{to}: no tar of {where} is in this range")
     asked = Site(
         cluster=check_cluster(cluster),
         partition=partition,
@@ -197,6 +202,8 @@ def submit(
             listed = run.add_to_list(tars, keep_dirs=keep_dirs)
     states = list(scan(run, listed))
     todo = [tar for tar, state in zip(listed, states, strict=True) if _needs_work(state, retry_errors=retry_errors)]
+    if dry_run:
+        print("dry run: this is what would run; nothing is written and nothing is submitted")
     print(_summary(run, spec, states, todo, launch, show_script=dry_run))
     if dry_run or not todo:
         return 0
@@ -258,6 +265,15 @@ def _new_state(run: Run, launch: Launch, states: Sequence[TarState], *, retry_er
     )
 
 
+def _asked_for(run: Run, tar_list: Path | None) -> list[str]:
+    if tar_list is not None:
+        return read_tar_list(tar_list)
+    tars = [tar.tar for tar in run.listed() if tar.tar != tar.name]  # but for those of which there is the name alone
+    if not tars:
+        raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
+    return tars
+
+
 def _in_words(field: Field, spec: TokenizeSpec) -> str:
     """`tokens 8 x 1024 at 25/s`."""
     what = f"{field.width} {field.dtype}" if field.form == "features" else f"{field.width} x {field.codebook_size}"
@@ -275,10 +291,11 @@ def _summary(
     show_script: bool,
 ) -> str:
     count = {name: sum(state.state == name for state in states) for name in ("committed", "partial", "invalid")}
+    tars = counted(len(states), "tar")
     codes = ", ".join(_in_words(field, spec) for field in spec.fields)
     lines = [
         f"{run.output_dir}: {preset_name(spec)} on {launch.device}, {codes}, recipe {spec.fingerprint}",
-        f"{len(states)} tars: {count['committed']} committed, {count['partial']} begun, {count['invalid']} invalid",
+        f"{tars}: {count['committed']} committed, {count['partial']} begun, {count['invalid']} invalid",
     ]
     if not todo:
         return "\n".join([*lines, "nothing to do"])
@@ -286,7 +303,7 @@ def _summary(
     slots = submitter.plan_slots([as_task(tar) for tar in todo], bytes_per_second(states))
     loads = [sum(task.bytes for task in slot) for slot in slots]
     lines.append(
-        f"{len(todo)} tars ({sum(loads) / 1e6:,.1f} MB) for {len(slots)} workers, "
+        f"{counted(len(todo), 'tar')} ({sum(loads) / 1e6:,.1f} MB) for {counted(len(slots), 'worker')}, "
         f"{min(loads) / 1e6:,.1f} to {max(loads) / 1e6:,.1f} MB each"
     )
     if launch.cluster == "slurm":

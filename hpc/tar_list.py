@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.words import counted
 from jobs.outputs import TarPaths
 from jobs.regular_files import refuse_irregular
 
-__all__ = ["name_tars", "read_tar_list"]
+__all__ = ["name_tars", "natural_order", "read_tar_list"]
 
 log = logging.getLogger("tar2tokens")
 
@@ -25,7 +27,7 @@ def read_tar_list(path: Path) -> list[str]:
     lines = _lines(path)
     entries = [entry for line in lines if (entry := _entry(line))]
     if not entries:
-        raise UsageError(f"--list {path}: expected a tar per line, found none in {len(lines)} lines")
+        raise UsageError(f"--list {path}: expected a tar per line, found none in {counted(len(lines), 'line')}")
     tars = list(dict.fromkeys(_absolute(entry, path) for entry in entries))
     if len(tars) < len(entries):
         log.warning("--list %s: names %d of its tars more than once; each is taken once", path, len(entries) - len(tars))
@@ -77,6 +79,12 @@ def _exists(path: Path) -> bool:
     except OSError:  # Path.exists would raise some of them, such as that a name is too long
         return False
     return True
+
+
+def natural_order(name: str) -> tuple[list[int | str], str]:
+    """What to sort by: `2.tar` before `10.tar`; `01.tar` before `1.tar`, always."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def name_tars(tars: Sequence[str], *, keep_dirs: bool, taken: Mapping[str, str]) -> dict[str, str]:

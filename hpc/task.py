@@ -7,7 +7,6 @@ clip it was; where the witness dies too, it was not the worker's fault: a time l
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -28,7 +27,7 @@ from hpc.stalls import stall_file
 from hpc.submissions import Submission
 from hpc.witness import Witness
 from jobs.activities import Activities
-from jobs.commands import setup_logging
+from jobs.commands import command_parser, setup_logging
 from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
 from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
@@ -211,7 +210,7 @@ def _work(
 
 def main(arguments: Sequence[str]) -> int:
     """Parse, find out which process this is, and run."""
-    parser = argparse.ArgumentParser(prog="python -m hpc.task", description="one worker process; hpc.submit starts it")
+    parser = command_parser("One worker process of a task. hpc.submit and hpc.resume start it, and nobody else need.")
     parser.add_argument("plan_file", type=Path)
     parser.add_argument("--elements", type=int, required=True, help="array tasks that were submitted of the plan")
     parser.add_argument("--started", type=float, help="when the job began, in seconds since the epoch; default now")

@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.words import counted
+from hpc.again import again
 from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
 from hpc.controller import Controller, Round
 from hpc.failures import Failure, find_failures
-from hpc.launch import Launch
+from hpc.launch import Launch, site_defaults
 from hpc.local import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
 from hpc.run import Run
 from jobs.plain_text import plain, warn
+from jobs.spec import read_spec
 
 __all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "watch"]
 
@@ -40,9 +43,15 @@ log = logging.getLogger("tar2tokens")
 def launch_of(run: Run) -> Launch:
     """How the run is launched. Raises UsageError if nobody ever did."""
     launch = run.read_state().launch
-    if launch is None:
+    if launch is not None:
+        return launch
+    spec, tars = read_spec(run.output_dir), run.listed()
+    if spec is None or not tars:
         raise UsageError(f"{run.output_dir}: no run here yet: begin it with hpc.submit, or give another --output-dir")
-    return launch
+    raise UsageError(
+        f"{run.output_dir}: {counted(len(tars), 'tar')} of jobs.tokenize_tar, and no run yet. This makes one of them, and "
+        f"does nothing twice:\n  {again(spec, None, site_defaults(), None, run.output_dir)}"
+    )
 
 
 def cluster_of(launch: Launch, stop: Callable[[], bool] = lambda: False, *, patience_s: float = CALL_SECONDS) -> Cluster:
@@ -102,7 +111,7 @@ def _rounds(controller: Controller, pause: float, interruption: Interruption) ->
                 if seen.decision.outcome != "running":
                     return seen
                 looked = seen.scan_seconds
-            _sleep(max(pause, looked / BUSY_SHARE), interruption)
+            _sleep(max(pause, looked / BUSY_SHARE), interruption, screen.redraw)
     return None
 
 
@@ -127,8 +136,8 @@ def finish(run: Run, seen: Round) -> int:
     decision = seen.decision
     now = take_snapshot(seen)
     print(
-        f"{now.done} of {now.tars} tars committed: {now.clips:,} clips, {now.errors:,} of them errors, "
-        f"{now.audio_seconds / 3600:,.2f} audio-h"
+        f"{now.done:,} of {counted(now.tars, 'tar')} committed: {counted(now.clips, 'clip')}, "
+        f"{counted(now.errors, 'error')}, {now.audio_seconds / 3600:,.2f} audio-h"
     )
     reasons: dict[str, list[str]] = {}
     for name, reason in decision.quarantine.items():
@@ -151,7 +160,8 @@ def finish(run: Run, seen: Round) -> int:
     return EXIT_CODES[decision.outcome]
 
 
-def _sleep(seconds: float, interruption: Interruption) -> None:
+def _sleep(seconds: float, interruption: Interruption, meanwhile: Callable[[], None]) -> None:
     until = time.monotonic() + seconds
     while not interruption() and (left := until - time.monotonic()) > 0:
         time.sleep(min(left, STOP_SECONDS))
+        meanwhile()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import configparser
 import functools
+import importlib.metadata
+import inspect
 import io
 import logging
 import os
@@ -17,19 +21,58 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from jobs.fileops import public_name
 from jobs.plain_text import PlainFormatter, plain_stream, warn, warn_of_bug
 
 __all__ = [
     "Verbose",
+    "command_parser",
     "number_or_auto",
     "parse_buffer_memory",
     "parse_size",
     "run_command",
     "setup_logging",
+    "version_words",
     "writing_to",
 ]
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="say more, and show tracebacks")]
+
+
+def version_words() -> str:
+    """`tar2tokens 0.1.0`, also in a checkout that nobody has installed."""
+    try:
+        return f"tar2tokens {importlib.metadata.version('tar2tokens')}"
+    except importlib.metadata.PackageNotFoundError:
+        config = configparser.ConfigParser(interpolation=None)
+        config.read(Path(__file__).resolve().parent.parent / "setup.cfg", encoding="utf-8")
+        return f"tar2tokens {config.get('metadata', 'version', fallback='of an unknown version')}"
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(version_words())
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_say_version, help="say which version this is, and no more")
+]
+
+
+def command_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser for `python -m MODULE` where that is no command for people: with -h and --version, as theirs."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {spec.name}" if spec is not None else None,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action="version", version=version_words(), help="say which version this is, and no more"
+    )
+    return parser
+
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 SMALLEST_BUFFER = 10**6
@@ -106,7 +149,7 @@ def run_command(function: Callable[..., int]) -> NoReturn:
     logging.raiseExceptions = False  # a log file on a full disk loses lines; it must not add a traceback to each
 
     @functools.wraps(function)
-    def command(*args: object, **kwargs: object) -> NoReturn:
+    def command(*args: object, version: bool = False, **kwargs: object) -> NoReturn:  # noqa: ARG001 (acts as it is parsed)
         # Here and not around app(): which exception classes stand for bad usage differs between releases of typer.
         parsing.close()  # bars and tables want the terminal itself
         sys.excepthook = warn_of_bug  # typer has set its own
@@ -122,8 +165,12 @@ def run_command(function: Callable[..., int]) -> NoReturn:
             code = _report(error)
         sys.exit(code)
 
+    flag = inspect.Parameter("version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Version)
+    own = inspect.signature(function, eval_str=True)
+    command.__signature__ = own.replace(parameters=[*own.parameters.values(), flag])  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in own.parameters.items()}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
     with plain_stream("stdout"), ExitStack() as parsing:
         parsing.enter_context(plain_stream("stderr"))
         app()
@@ -141,5 +188,6 @@ def _words(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        named = isinstance(error.filename, str | bytes)  # and no descriptor
+        return f"{public_name(error.filename)}: {error.strerror}" if named and error.filename else error.strerror
     return str(error)

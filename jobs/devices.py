@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.words import counted
 
 __all__ = ["available_cores", "choose_device", "visible_gpus"]
 
@@ -38,7 +39,7 @@ def choose_device(asked: str, gpu_id: int = 0) -> str:
         why = f"no NVIDIA driver in {DRIVER_FOLDER}" if found is None else f"CUDA_VISIBLE_DEVICES is {found!r}"
         raise UsageError(f"--device {asked}: expected a GPU, found none ({why}); --device cpu does without")
     if not 0 <= gpu_id < len(gpus):
-        raise UsageError(f"--gpu-id {gpu_id}: this process sees {len(gpus)} GPUs, numbered from 0")
+        raise UsageError(f"--gpu-id {gpu_id}: this process sees {counted(len(gpus), 'GPU')}, numbered from 0")
     return f"cuda:{gpu_id}"
 
 

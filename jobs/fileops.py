@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,12 +16,14 @@ from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError
 
-__all__ = ["FileOps", "is_disk_trouble", "own_files", "write_atomically", "write_if_absent"]
+__all__ = ["FileOps", "is_disk_trouble", "own_files", "public_name", "write_atomically", "write_if_absent"]
 
 ABOUT_A_FILE = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
 
 TRIES = 3
 """Whoever commits a tar removes the temporary files that it finds, which may be those of a writer that is only late."""
+PRIVATE_NAME = re.compile(r"\.(.+?)\.(?:[0-9a-f]{12}|[^.]+\.[0-9]+\.new|new)", re.DOTALL)
+"""Of files that are written beside the one that they will become."""
 
 
 class FileOps:
@@ -109,6 +112,13 @@ def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
             ops.unlink(temporary)
     ops.fsync_dir(path.parent)
     return True
+
+
+def public_name(path: str | os.PathLike[str]) -> str:
+    """What a person calls the file: `a/1.jsonl` for `a/.1.jsonl.0123456789ab`, a name that only its writer knows."""
+    folder, slash, name = os.fsdecode(path).rpartition("/")
+    match = PRIVATE_NAME.fullmatch(name)
+    return f"{folder}{slash}{match[1] if match else name}"
 
 
 def is_disk_trouble(error: OSError) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.words import counted
 from jobs.records import VERDICT_COMPLETE, Manifest
 
 __all__ = ["InputIdentity", "TarPaths", "TarTask", "committed_fault", "read_manifest"]
@@ -247,11 +248,11 @@ def _fault(committed: str, size: int, features: str, tar: str, manifest: Manifes
     elif manifest.verdict != VERDICT_COMPLETE:
         found = "its manifest speaks of an unfinished attempt"
     elif size != manifest.output_bytes:
-        found = f"it has {size:,} bytes, its manifest says {manifest.output_bytes:,}"
+        found = f"it has {counted(size, 'byte')}, its manifest says {manifest.output_bytes:,}"
     elif manifest.features_bytes and (found_bytes := _size(features)) != manifest.features_bytes:
-        found = f"{features} has {found_bytes or 0:,} bytes, its manifest says {manifest.features_bytes:,}"
+        found = f"{features} has {counted(found_bytes or 0, 'byte')}, its manifest says {manifest.features_bytes:,}"
     elif (tar_size := _size(tar)) not in (None, manifest.input_bytes):
-        found = f"{tar} has changed since: it had {manifest.input_bytes:,} bytes then, and has {tar_size:,} now"
+        found = f"{tar} has changed since: it had {counted(manifest.input_bytes, 'byte')} then, and has {tar_size:,} now"
     else:
         return None
     return f"{committed}: {found}: move it away to have it made again"

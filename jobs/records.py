@@ -18,6 +18,7 @@ import orjson
 
 from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ErrorKind
+from audio_tokenizers.words import counted
 from jobs.reporting import DeviceSeconds
 
 __all__ = [
@@ -298,7 +299,7 @@ def token_fault(tokens: bytes | memoryview, shape: tuple[int, int], codebook_siz
     text = bytes(tokens)
     if tokens_are_valid([text], [shape], codebook_size):
         return None
-    expected = f"expected {shape[0]} lists of {shape[1]} integers in 0..{codebook_size - 1}"
+    expected = f"expected {counted(shape[0], 'list')} of {counted(shape[1], 'integer')} in 0..{codebook_size - 1}"
     try:
         rows = orjson.loads(text)
         values = [value for row in rows for value in row]
@@ -307,4 +308,4 @@ def token_fault(tokens: bytes | memoryview, shape: tuple[int, int], codebook_siz
         return f"{expected}, found {text[:30].decode(errors='backslashreplace')}..."
     if not all(type(value) is int for value in values) or not values:
         return f"{expected}, found other values"
-    return f"{expected}, found {len(rows)} lists of {sorted(lengths)} in {min(values)}..{max(values)}"
+    return f"{expected}, found {counted(len(rows), 'list')} of {sorted(lengths)} in {min(values)}..{max(values)}"

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from audio_tokenizers.words import counted
 from jobs.plain_text import plain
 
 __all__ = [
@@ -150,7 +151,7 @@ class Pace:
             self._bytes_before = progress.bytes_done  # a resumed tar begins at where its partial ends
         left = eta_seconds(self._bytes_before or 0, progress.bytes_done, self._total_bytes, wall)
         rate = describe_rate(progress.audio_seconds, wall)
-        return f"{progress.clips} clips, {progress.errors} errors, {rate}, ETA {clock_time(left)}"
+        return f"{counted(progress.clips, 'clip')}, {counted(progress.errors, 'error')}, {rate}, ETA {clock_time(left)}"
 
 
 class ProgressFile:
@@ -258,11 +259,6 @@ def eta_seconds(bytes_before: int, bytes_done: int, bytes_total: int, wall_secon
     if used <= 0 or wall_seconds <= 0:
         return None
     return max(bytes_total - bytes_done, 0) * wall_seconds / used
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 tar`, `2,000 tars`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def clock_time(seconds: float | None) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
+from audio_tokenizers.words import counted
 from jobs.regular_files import refuse_irregular
 
 if sys.version_info >= (3, 14):
@@ -238,7 +239,9 @@ class TarStream:
             return block
         if 0 < len(block) < BLOCK and any(block):
             if self.offset < BLOCK:
-                raise TarDamage("not_a_tar", 0, f"expected a tar header of 512 bytes, found a file of {self.offset} bytes")
+                raise TarDamage(
+                    "not_a_tar", 0, f"expected a tar header of 512 bytes, found a file of {counted(self.offset, 'byte')}"
+                )
             raise TarDamage("cut", self.offset, f"the file ends at byte {self.offset:,}, inside a member's header")
         return None
 

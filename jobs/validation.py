@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.base import Field
+from audio_tokenizers.words import counted
 from jobs.features import features_fault
 from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
 from jobs.spec import TokenizeSpec
@@ -117,8 +118,8 @@ def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeS
         return f"made with the recipe {manifest.fingerprint}, the run has {spec.fingerprint}"
     if (tally.clips, tally.errors) != (manifest.clips, manifest.errors):
         return (
-            f"it has {tally.clips} clips with errors {tally.errors or 'none'}, its manifest says {manifest.clips} with "
-            f"{manifest.errors or 'none'}"
+            f"it has {counted(tally.clips, 'clip')} with errors {tally.errors or 'none'}, its manifest says "
+            f"{manifest.clips} with {manifest.errors or 'none'}"
         )
     if sha256 != manifest.output_sha256:
         return f"its sha256 is {sha256[:16]}..., its manifest says {manifest.output_sha256[:16]}..."

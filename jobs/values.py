@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from audio_tokenizers.base import Codes, Features, Field, Values
+from audio_tokenizers.words import counted
 from jobs.records import codes_to_json, token_fault
 
 __all__ = [
@@ -218,9 +219,10 @@ def check_counts(fields: Sequence[Field], values: Mapping[str, msgspec.Raw], num
 def count_fault(field: Field, items: int, num_samples: int) -> str | None:
     """Why a field of `items` is too long or too short for a clip of `num_samples`, or None."""
     if field.items is not None and items != field.items:
-        return f"{field.name} has {items} items, expected {field.items}"
+        return f"{field.name} has {counted(items, 'item')}, expected {field.items}"
     if field.samples_per_item is not None and abs(items - num_samples / field.samples_per_item) > field.slack:
-        return f"{num_samples} samples became {items} {_unit(field)}, expected about one per {field.samples_per_item:g}"
+        became = f"{counted(num_samples, 'sample')} became {items} {_unit(field)}"
+        return f"{became}, expected about one per {field.samples_per_item:g}"
     return None
 
 

@@ -15,9 +15,10 @@ from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
+from audio_tokenizers.words import counted, shown
 from jobs.activities import Activities
 from jobs.conveyor import Feeding
-from jobs.fileops import FileOps, own_files
+from jobs.fileops import FileOps, own_files, public_name
 from jobs.ledger import Ledger
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
@@ -43,8 +44,8 @@ def load_backend(spec: TokenizeSpec, device: str) -> Backend:
     for key, value in found.items():
         if spec.recipe.get(key) != value:
             raise UsageError(
-                f"this worker's {key} is {value!r}, the run's spec says {spec.recipe.get(key)!r}: tokens would differ; "
-                "use the environment and the weights that the run was started with"
+                f"this worker's {key} is {shown(value)}, the run's spec says {shown(spec.recipe.get(key))}: tokens would "
+                "differ; use the environment and the weights that the run was started with"
             )
     with backend_packages(factory.name):
         return factory.load(spec.options, device)
@@ -284,13 +285,13 @@ class _Worker:
         if result.outcome == "damaged":
             return broken_tar(manifest)
         errors = sum(manifest.errors.values())
-        notes = f"{manifest.clips} clips, {manifest.audio_seconds / 3600:.3f} audio-h, {errors} errors"
+        notes = f"{counted(manifest.clips, 'clip')}, {manifest.audio_seconds / 3600:.3f} audio-h, {counted(errors, 'error')}"
         if manifest.clips == 0 and result.outcome == "committed":
             notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
         if manifest.orphan_sidecars:
-            notes += f"; {manifest.orphan_sidecars} sidecars have no audio beside them"
+            notes += f"; {counted(manifest.orphan_sidecars, 'sidecar')} without audio beside it"
         if manifest.sidecar_faults:
-            notes += f"; {manifest.sidecar_faults} sidecars could not be read"
+            notes += f"; {counted(manifest.sidecar_faults, 'sidecar')} could not be read"
         if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
             notes += f"; device {device}"
         log.info("%s: %s: %s", task.name, result.outcome, notes)
@@ -339,7 +340,7 @@ class _Worker:
 
 def _words(error: Exception, task: TarTask) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename or task.tar}: {error.strerror or error}"
+        return f"{public_name(error.filename or task.tar)}: {error.strerror or error}"
     return str(error)
 
 
@@ -366,6 +367,6 @@ def broken_tar(manifest: Manifest) -> str:
     else:
         advice = "copy it again from its source"
     return (
-        f"{manifest.tar_file}: {manifest.verdict}: {manifest.verdict_detail}. {manifest.clips} clips before that are kept "
-        f"in the partial; {advice}"
+        f"{manifest.tar_file}: {manifest.verdict}: {manifest.verdict_detail}. What was read before that "
+        f"({counted(manifest.clips, 'clip')}) is kept in the partial; {advice}"
     )

@@ -16,6 +16,7 @@ import typer
 from tqdm import tqdm
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.words import counted
 from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
 from hpc.run import ListedTar, Run
@@ -61,7 +62,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     errors: dict[str, int]
     """Error records of committed files, by kind."""
     audio_hours: float
-    """Audio that became tokens, in committed files."""
+    """Audio that became tokens, in committed files and partials."""
     device: str = ""
     """`cpu` or `cuda`, as the run was launched; empty for one that nobody has."""
     device_seconds: DeviceSeconds
@@ -106,7 +107,7 @@ def make_report(
         invalid=count["invalid"],
         clips=sum(state.clips for state in states),
         errors=dict(sorted(errors.items())),
-        audio_hours=round(sum(manifest.audio_seconds for manifest in committed) / 3600, 6),
+        audio_hours=round(sum(state.audio_seconds for state in states) / 3600, 6),
         device=device,
         device_seconds=sum((manifest.device_seconds for manifest in committed), DeviceSeconds()).rounded(),
         tars_without_clips=sum(manifest.clips == 0 for manifest in committed),
@@ -150,13 +151,20 @@ def _validate(run: Run, states: list[TarState]) -> list[TarState]:
     shown = tqdm(found, total=len(checks), unit="tar", desc="checking", disable=not sys.stderr.isatty())
     faults = {state.name: fault for state, fault in zip(committed, shown, strict=True) if fault is not None}
     return [
-        replace(state, state="invalid", problem=faults[state.name]) if state.name in faults else state for state in states
+        replace(state, state="invalid", clips=0, audio_seconds=0.0, problem=faults[state.name])
+        if state.name in faults
+        else state
+        for state in states
     ]
 
 
 def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
     """The report in words."""
-    lines = [f"Checking progress for {report.total_tars} tar files...", f"Output directory: {report.output_dir}", ""]
+    lines = [
+        f"Checking progress for {counted(report.total_tars, 'tar file')}...",
+        f"Output directory: {report.output_dir}",
+        "",
+    ]
     lines += _tar_lines(report, states, verbose=verbose)
     total = report.total_tars
     remaining = total - report.completed
@@ -184,15 +192,17 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
     if report.errors:
         named = ", ".join(f"{kind} {number}" for kind, number in report.errors.items())
         lines.append(f"Clips with errors:     {sum(report.errors.values()):,} ({named})")
-    for number, words in (
-        (report.tars_without_clips, "tars without any clip"),
-        (report.orphan_sidecars, "sidecars without audio beside them"),
-        (report.sidecar_faults, "sidecars that could not be read"),
+    for number, noun, words in (
+        (report.tars_without_clips, "tar", "without any clip"),
+        (report.orphan_sidecars, "sidecar", "without audio of its name"),
+        (report.sidecar_faults, "sidecar", "that could not be read"),
     ):
         if number:
-            lines.append(f"Note:                  {number:,} {words}")
+            lines.append(f"Note:                  {counted(number, noun)} {words}")
     if report.checked:
-        lines.append(f"Validity:              {report.completed} files valid in every line, {report.invalid} invalid")
+        lines.append(
+            f"Validity:              {counted(report.completed, 'file')} valid in every line, {report.invalid} invalid"
+        )
     return "\n".join(lines)
 
 
@@ -213,7 +223,7 @@ def _describe_running(found: Running) -> str:
     if not found.known:
         return "not known now"
     words = describe_tasks(found.running, found.pending, found.reasons)
-    return "; ".join([*words, *([f"{found.unknown} submissions not known now"] if found.unknown else [])])
+    return "; ".join([*words, *([f"{counted(found.unknown, 'submission')} not known now"] if found.unknown else [])])
 
 
 def _describe_device(report: Report) -> str:
@@ -225,11 +235,11 @@ def _describe_device(report: Report) -> str:
 def _remark(state: TarState) -> str:
     problem = f": {state.problem}" if state.problem else ""
     if state.state == "partial":
-        return f" (partial: {state.clips} clips processed){problem}"
+        return f" (partial: {counted(state.clips, 'clip')} processed){problem}"
     if state.state == "not_started":
         return f" (not started){problem}"
     if state.state == "committed":
-        return f" ({state.clips} clips)" if state.clips else " (no clips)"
+        return f" ({counted(state.clips, 'clip')})" if state.clips else " (no clips)"
     return problem
 
 

@@ -15,6 +15,7 @@ import typer
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, get_factory
+from audio_tokenizers.words import counted
 from hpc.progress import TarState, scan
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
@@ -83,8 +84,9 @@ def _load_decoder(spec: TokenizeSpec, model_path: str | None, device: str) -> De
     for key in SAME_FILES:
         if recipe.get(key) != spec.recipe.get(key):
             raise UsageError(
-                f"{options.get('model_path')}: expected the model that gave these tokens ({key} {spec.recipe.get(key)}), "
-                f"found another ({recipe.get(key)}): give the right one with --model-path"
+                f"{options.get('model_path')}: expected the model that gave these tokens "
+                f"({key} {spec.recipe.get(key) or 'unknown'}), found another "
+                f"({recipe.get(key) or 'unknown'}): give the right one with --model-path"
             )
     with backend_packages(factory.name):
         return factory.load_decoder(options, device)
@@ -161,7 +163,9 @@ def _compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpe
     from tools.decoded_audio import si_sdr
 
     if len(original) != pick.record.num_samples:
-        return Verdict(pick, fault=f"its audio has {len(original)} samples now, its record says {pick.record.num_samples}")
+        return Verdict(
+            pick, fault=f"its audio has {counted(len(original), 'sample')} now, its record says {pick.record.num_samples:,}"
+        )
     try:
         codes = _codes(pick.record, spec)
         heard = codes[:, : math.ceil(HEARD_SECONDS * spec.sample_rate / spec.hop_length)]
@@ -177,7 +181,7 @@ def _compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpe
     if not np.isfinite(decoded).all():
         fault = "decoded to values that are NaN or infinite"
     elif off > MOST_FRAMES_OFF * spec.hop_length:
-        fault = f"decoded to {off} samples more or less than there were, {off / spec.hop_length:.1f} frames"
+        fault = f"decoded to {counted(off, 'sample')} more or less than there were, {off / spec.hop_length:.1f} frames"
     similarity = si_sdr(part, decoded, max_lag=spec.hop_length) if fault is None else None
     return Verdict(pick, len(original) / spec.sample_rate, samples / spec.sample_rate, similarity, fault)
 
@@ -203,8 +207,8 @@ def render(verdicts: Sequence[Verdict], spec: TokenizeSpec, wav_dir: Path) -> st
     off = sum(verdict.fault is not None for verdict in verdicts)
     frame = spec.hop_length / spec.sample_rate
     lines.append(
-        f"{len(verdicts) - off} of {len(verdicts)} clips decoded to their length, within {MOST_FRAMES_OFF} frames "
-        f"of {frame:.4g} s"
+        f"{len(verdicts) - off} of {counted(len(verdicts), 'clip')} decoded to the right length, within "
+        f"{counted(MOST_FRAMES_OFF, 'frame')} of {frame:.4g} s"
     )
     lines.append(f"Listen: {wav_dir}/001.original.wav and {wav_dir}/001.decoded.wav, and so on")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from hpc.again import again
-from hpc.failures import Failure, find_error_clips, find_failures, log_tail
+from hpc.failures import Failure, find_damaged, find_error_clips, find_failures, log_tail
 from hpc.launch import site_defaults
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
@@ -73,6 +73,8 @@ def find(run: Run) -> Found:
     states = list(scan(run, listed))
     amnesty = run.read_state().amnesty
     groups = find_failures([submission for submission in run.submissions() if submission.number > amnesty])
+    if not run.submissions():  # and so no task that would have told
+        groups = find_damaged(states)
     return Found(states, groups, judge_files(run, states), find_error_clips(run, states, EXAMPLES))
 
 

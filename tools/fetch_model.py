@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import ModelFilesError, UsageError
+from audio_tokenizers.words import counted
 from jobs.commands import Verbose, run_command, setup_logging
 from tools.model_download import fetch
 from tools.model_manifest import ModelManifest, find_faults, read_manifest, write_manifest
@@ -119,7 +120,8 @@ def _is_right(name: str, directory: Path) -> bool:
     faults = list(find_faults(directory, manifest))
     if faults:
         print(*faults, sep="\n")
-        print(f"{len(faults)} of {len(manifest.files)} files are wrong: without --verify this command fetches those again")
+        wrong = f"{len(faults)} of {counted(len(manifest.files), 'file')} wrong"
+        print(f"{wrong}: without --verify this command fetches those again")
         return False
     _praise(directory, manifest)
     return True
@@ -139,7 +141,7 @@ def _looks_right(name: str, directory: Path) -> bool:
 
 def _praise(directory: Path, manifest: ModelManifest) -> None:
     origin = f"{manifest.repository} at {manifest.revision}"
-    print(f"{directory}: {len(manifest.files)} files of {origin}, all sizes and hashes right")
+    print(f"{directory}: {counted(len(manifest.files), 'file')} of {origin}, all sizes and hashes right")
 
 
 def _try_out(name: str, directory: Path | None) -> None:

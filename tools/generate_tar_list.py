@@ -12,12 +12,15 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.words import counted
+from hpc.tar_list import natural_order
 from jobs.commands import Verbose, run_command, setup_logging
-from jobs.fileops import FileOps, write_atomically
+from jobs.fileops import FileOps
 from jobs.outputs import TAR_SUFFIXES, TarPaths
-from jobs.regular_files import kind_of, refuse_irregular
+from jobs.regular_files import kind_of
+from tools.tar_lists import write_where_told
 
-__all__ = ["find_tars", "generate_tar_list", "natural_order", "write_tar_list"]
+__all__ = ["find_tars", "generate_tar_list", "write_tar_list"]
 
 log = logging.getLogger("tar2tokens")
 
@@ -66,12 +69,6 @@ def _in_range(number: int | None, start: int | None, end: int | None) -> bool:
     return number is not None and (start is None or number >= start) and (end is None or number <= end)
 
 
-def natural_order(name: str) -> tuple[list[int | str], str]:
-    """What to sort by: `2.tar` before `10.tar`; `01.tar` before `1.tar`, always."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
-
-
 def _line(tar: Path) -> bytes:
     """The tar's line in a list. Raises UsageError if a list cannot hold its name."""
     name = os.path.normpath(tar.absolute())
@@ -86,9 +83,7 @@ def _line(tar: Path) -> bytes:
 
 def write_tar_list(path: Path, tars: Iterable[Path], ops: FileOps | None = None) -> None:
     """A list as hpc.submit takes it, of absolute paths. Raises UsageError if it cannot hold the name of a tar."""
-    if path.exists() and not path.is_dir():
-        refuse_irregular(path, "a file to write the list to")  # a rename would put the list in place of a device
-    write_atomically(ops or FileOps(), path, b"".join(_line(tar) for tar in tars))
+    write_where_told(path, b"".join(_line(tar) for tar in tars), ops or FileOps())
 
 
 def generate_tar_list(
@@ -108,10 +103,12 @@ def generate_tar_list(
         raise UsageError(f"--input-dir {input_dir}: there is no such folder")
     tars = find_tars(input_dir, pattern, prefix, start, end)
     if not tars:
-        sought = pattern or ", ".join("*" + suffix for suffix in TAR_SUFFIXES)
-        raise UsageError(f"--input-dir {input_dir}: no file matches ({sought}, prefix {prefix!r}, numbers {start} to {end})")
+        asked = [pattern or ", ".join("*" + suffix for suffix in TAR_SUFFIXES)]
+        asked += [f"--prefix {prefix}"] if prefix else []
+        asked += [f"{option} {number}" for option, number in (("--start", start), ("--end", end)) if number is not None]
+        raise UsageError(f"--input-dir {input_dir}: no file matches {' and '.join(asked)}")
     write_tar_list(output_file, tars)
-    print(f"{len(tars)} tars in {output_file}")
+    print(f"{counted(len(tars), 'tar')} in {output_file}")
     return 0
 
 

@@ -18,6 +18,7 @@ from tools.run_files import committed_files, spec_of
 
 if TYPE_CHECKING:
     from tools.merging.assembly import Merged
+from tools.whole_files import require_file_place
 
 __all__ = ["merge"]
 
@@ -77,6 +78,7 @@ def _shape_called(name: str | None) -> Shape | None:
 
 
 def _check_place(output: Path, output_dir: Path) -> None:
+    require_file_place(output)
     if output_dir.resolve() in output.resolve().parents:
         raise UsageError(f"--output {output}: expected a place outside the run directory {output_dir}: give another")
 

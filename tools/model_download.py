@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError, UsageError
+from audio_tokenizers.words import counted
 from tools.model_manifest import FileEntry, hash_file
 from tools.model_sources import ExtraFile, Hub, ModelSource
 
@@ -57,7 +58,7 @@ class _RemoteFile:
     def fault(self, path: Path) -> str | None:
         """What is wrong with the local copy, in words."""
         if (size := path.stat().st_size) != self.size:
-            return f"expected {self.size:,} bytes, found {size:,}"
+            return f"expected {counted(self.size, 'byte')}, found {size:,}"
         kind, prefix = ("sha1", b"blob %d\0" % self.size) if self.is_git else ("sha256", b"")
         found = hash_file(path, kind, prefix)
         return None if found == self.digest else f"expected {kind} {self.digest}, found {found}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.words import counted
 from jobs.fileops import FileOps, write_atomically
 
 __all__ = ["FileEntry", "ModelManifest", "find_faults", "hash_file", "manifest_path", "read_manifest", "write_manifest"]
@@ -75,8 +76,8 @@ def find_faults(directory: Path, manifest: ModelManifest) -> Iterator[str]:
     for name, entry in manifest.files.items():
         path = directory / name
         if not path.is_file():
-            yield f"{path}: missing, expected {entry.size:,} bytes"
+            yield f"{path}: missing, expected {counted(entry.size, 'byte')}"
         elif (size := path.stat().st_size) != entry.size:
-            yield f"{path}: expected {entry.size:,} bytes, found {size:,}"
+            yield f"{path}: expected {counted(entry.size, 'byte')}, found {size:,}"
         elif (found := hash_file(path)) != entry.sha256:
             yield f"{path}: expected sha256 {entry.sha256}, found {found}"

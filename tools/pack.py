@@ -85,10 +85,11 @@ def _no_pairs(source: Source, given: str, left_out: Sequence[LeftOut]) -> UsageE
     from tools.packing.pairs import describe_found
 
     reasons = Counter(item.reason.replace("_", " ") for item in left_out)
+    found = f"no pair among {describe_found(source.found)}" if source.found else "no file at all"
     words = f"; left out: {', '.join(f'{number:,} {reason}' for reason, number in reasons.most_common())}" if reasons else ""
     return UsageError(
         f"{given}: expected audio with its text beside it (.lab, .txt or .json of the same name, or one of the layouts of "
-        f"docs/data.md), found no pair: there are {describe_found(source.found)}{words}. Audio alone is taken with "
+        f"docs/data.md), found {found}{words}. Audio alone is taken with "
         "--without-text"
     )
 
@@ -140,7 +141,7 @@ def pack(
     from tools.packing.shards import Limits
     from tools.packing.sources import find_ready_tars, open_source
     from tools.packing.tar_folder import PackPlan, TarFolder
-    from tools.whole_files import scratch_folder
+    from tools.whole_files import scratch_folder, unmade_if_it_fails
 
     ready = find_ready_tars(source, follow_links=follow_links)
     if ready is not None:
@@ -153,6 +154,7 @@ def pack(
     folder = TarFolder(output_dir.absolute())
     folder.check_is_free()
     with ExitStack() as stack:
+        stack.enter_context(unmade_if_it_fails(folder.state))
         with writing_to(output_dir):
             scratch = stack.enter_context(scratch_folder(folder.state))
         options = SourceOptions(

@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.words import counted
 
 __all__ = ["Tell", "in_processes"]
 
@@ -88,7 +89,9 @@ def in_processes(
         while waiting:
             yield first()
     except BrokenProcessPool:
-        raise InfrastructureError(f"one of {workers} processes was killed: is there enough memory for so many?") from None
+        raise InfrastructureError(
+            f"one of {counted(workers, 'process', 'processes')} was killed: is there enough memory for so many?"
+        ) from None
     finally:
         shared.stop.value = True
         pool.shutdown(cancel_futures=True)

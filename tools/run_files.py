@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.words import counted
 from hpc.progress import scan
 from hpc.run import Run
 from jobs.records import Manifest
@@ -62,7 +63,9 @@ def committed_files(output_dir: Path, *, partial_ok: bool = False) -> list[Commi
             rest.append(state)
     if rest:
         count = Counter(state.state.replace("_", " ") for state in rest)
-        missing = f"{len(rest)} of {len(listed)} tars are not committed ({', '.join(f'{n} {s}' for s, n in count.items())})"
+        missing = (
+            f"{len(rest)} of {counted(len(listed), 'tar')} not committed ({', '.join(f'{n} {s}' for s, n in count.items())})"
+        )
         if not partial_ok:
             raise UsageError(
                 f"{output_dir}: {missing}, the first of them {rest[0].name}: finish the run (python -m hpc.resume), or take "
@@ -70,7 +73,9 @@ def committed_files(output_dir: Path, *, partial_ok: bool = False) -> list[Commi
             )
         log.warning("%s: %s; only the others are taken", output_dir, missing)
     if not files:
-        raise UsageError(f"{output_dir}: none of its {len(listed)} tars is committed yet: python -m hpc.resume goes on")
+        raise UsageError(
+            f"{output_dir}: none of its {counted(len(listed), 'tar')} is committed yet: python -m hpc.resume goes on"
+        )
     return files
 
 

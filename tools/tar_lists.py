@@ -24,13 +24,11 @@ from hpc.run import Run
 from jobs.fileops import FileOps, write_atomically
 from tools.model_manifest import hash_file
 
-__all__ = ["Listing", "Written", "beside", "check_targets", "refuse_kept", "write_lists"]
+__all__ = ["Listing", "Written", "beside", "check_targets", "refuse_kept", "write_lists", "write_where_told"]
 
 READER_SECONDS = 5.0
 """How long a pipe waits for somebody to read it."""
 PAUSE_SECONDS = 0.05
-HASHES_KEPT = 2
-"""What a list is about to become and what it was: a command that is killed in between leaves one of them."""
 LISTS_KEPT = 256
 
 Memory = dict[str, list[str]]
@@ -94,6 +92,14 @@ def write_lists(run: Run, listings: Sequence[Listing], *, force: bool, ops: File
     return [_write(run, listing, force=force, ops=ops or FileOps()) for listing in listings]
 
 
+def write_where_told(path: Path, data: bytes, ops: FileOps) -> None:
+    """Write what a person has named a file for: over what is there, through links, and into a pipe or a device."""
+    if _is_stream(path):
+        _stream(path, data)
+    else:
+        write_atomically(ops, Path(os.path.realpath(path)), data)
+
+
 def refuse_kept(written: Sequence[Written]) -> None:
     """Raise UsageError if a file that a person has named is somebody's."""
     notes = [each.note for each in written if each.kept and each.listing.asked]
@@ -124,13 +130,14 @@ def _write_file(run: Run, listing: Listing, data: bytes, *, force: bool, ops: Fi
     found, wanted = _sha256(target), hashlib.sha256(data).hexdigest()
     if found == wanted or (found is None and not data and not listing.asked):
         return Written(listing, holds=True)
-    if found is not None and found not in memory.get(str(target), []) and not force:
+    ours = found is not None and found in memory.get(str(target), [])
+    if found is not None and not ours and not force:
         note = (
             f"{path}: left as it is, since it is not a list that this run wrote, or somebody has changed it since: "
             f"--force replaces it, {listing.option} writes elsewhere"
         )
         return Written(listing, holds=False, kept=True, note=note)
-    noted = _remember(run, memory, target, [*filter(None, [found]), wanted], ops)
+    noted = _remember(run, memory, target, [found, wanted] if ours else [wanted], ops)
     write_atomically(ops, target, data)
     if noted:
         return Written(listing, holds=True)
@@ -206,12 +213,15 @@ def _read_memory(run: Run) -> Memory:
         return {}
 
 
-def _remember(run: Run, memory: Memory, target: Path, hashes: Sequence[str], ops: FileOps) -> bool:
-    """Remember before the list is written. False where there is no run folder yet, or none that can be written."""
+def _remember(run: Run, memory: Memory, target: Path, hashes: Sequence[str | None], ops: FileOps) -> bool:
+    """Remember what is there, if it is ours, and what is about to be: a command that is killed leaves one of them.
+
+    False where there is no run folder yet, or none that can be written.
+    """
     if not run.folder.is_dir():
         return False
     memory.pop(str(target), None)
-    memory[str(target)] = list(hashes)[-HASHES_KEPT:]
+    memory[str(target)] = [sha256 for sha256 in hashes if sha256 is not None]
     newest = dict(list(memory.items())[-LISTS_KEPT:])
     try:
         write_atomically(ops, run.lists_file, msgspec.json.format(msgspec.json.encode(newest)))

@@ -7,7 +7,8 @@
         clips[0]["tokens"]                     # torch.int64 [codebooks, frames]
         clips[0]["text"], clips[0]["metadata"]
 
-Clips differ in length, so `collate_fn` is the caller's: `list` keeps them as they are.
+Clips differ in length, so `collate_fn` is the caller's: `list` keeps them as they are. Without one, clips that torch cannot
+stack are a UsageError that says so.
 """
 
 from __future__ import annotations
@@ -17,12 +18,31 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch.distributed
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from audio_tokenizers.errors import UsageError
 from tools.reader import read_run, to_torch
 
 __all__ = ["TokenDataset"]
+
+
+class _Clip(dict[str, Any]):
+    """A clip, which a DataLoader without a collate_fn can tell from any other dict."""
+
+
+def _collate(clips: list[_Clip], *, collate_fn_map: object = None) -> Any:  # noqa: ANN401, ARG001 (as torch calls it)
+    """What torch makes of a batch where nobody has said what to make of it."""
+    try:
+        return default_collate([dict(clip) for clip in clips])
+    except (RuntimeError, TypeError, KeyError) as error:
+        raise UsageError(
+            "clips differ in length and in what they have, so torch cannot stack them: DataLoader(..., collate_fn=list) "
+            "gives them as they are, and a function of your own can pad them"
+        ) from error
+
+
+default_collate_fn_map[_Clip] = _collate
 
 
 class TokenDataset(IterableDataset[dict[str, Any]]):
@@ -57,7 +77,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         share = {"part": rank * workers + worker, "parts": world_size * workers}
         for clip in read_run(self._source, partial_ok=self._partial_ok, **share):
-            yield to_torch(clip)
+            yield _Clip(to_torch(clip))
 
     def __getstate__(self) -> dict[str, Any]:
         # What pickles it is a DataLoader that spawns workers, and those know nothing of this process's group.
@@ -83,6 +103,7 @@ def _environment_place() -> tuple[int, int]:
         return 0, 1
     if not (rank or "").isdecimal() or not (world_size or "").isdecimal():
         raise UsageError(
-            f"RANK={rank}, WORLD_SIZE={world_size} in the environment: expected both to be numbers, or neither set"
+            f"RANK={rank or ''}, WORLD_SIZE={world_size or ''} in the environment: expected both to be numbers, or "
+            "neither set"
         )
     return _checked(int(rank or ""), int(world_size or ""))

@@ -7,14 +7,16 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from audio_tokenizers.errors import UsageError
 from jobs.fileops import FileOps
 
-__all__ = ["replacing", "replacing_folder", "scratch_folder", "sweep"]
+__all__ = ["replacing", "replacing_folder", "require_file_place", "scratch_folder", "sweep", "unmade_if_it_fails"]
 
 PRIVATE = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>[0-9]+)\.new")
 FORGOTTEN_SECONDS = 24 * 3600.0
@@ -27,6 +29,17 @@ def _private(path: Path) -> Path:
 
 def _host() -> str:
     return socket.gethostname().replace(".", "-").replace("/", "-") or "localhost"
+
+
+def require_file_place(path: Path) -> None:
+    """Raise UsageError where something is that no file may take the place of, such as /dev/null, a pipe or a folder."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(kind):
+        found = "a folder" if stat.S_ISDIR(kind) else "a pipe" if stat.S_ISFIFO(kind) else "a device"
+        raise UsageError(f"{path}: expected the name of a file, found {found} there: give another")
 
 
 @contextmanager
@@ -74,6 +87,19 @@ def replacing_folder(path: Path, ops: FileOps | None = None) -> Iterator[Path]:
         shutil.rmtree(private, ignore_errors=True)
         raise
     ops.fsync_dir(path.parent)
+
+
+@contextmanager
+def unmade_if_it_fails(path: Path) -> Iterator[None]:
+    """Folders that the block makes on the way to `path` go again if it raises and has left nothing in them."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_what_a_recipe_says_of_the_precision() -> None:
     ("options", "message"),
     [
         ({"tf32": False, "precision": "fp16"}, "precision: expected fp32, tf32 or bf16, found 'fp16'"),
-        ({"tf32": False, "precision": None}, "precision: expected fp32, tf32 or bf16, found None"),
+        ({"tf32": False, "precision": None}, "precision: expected fp32, tf32 or bf16, found null"),
         ({"tf32": 1}, "tf32: expected true or false"),
         ({"tf32": True, "precision": "bf16"}, "precision=bf16 and tf32=true.*one of the two"),
     ],

@@ -74,7 +74,7 @@ def test_one_machine(tmp_path: Path) -> None:
     wait_for(lambda: lines_of(case.output) >= 2)
     out, err = (cancelling := case.command("hpc.cancel")).communicate()
     assert cancelling.returncode == 0, err
-    assert "1 jobs with up to 2 tasks" in out
+    assert "1 job with up to 2 tasks told to end" in out
     _, err = process.communicate()
     assert process.returncode == 4
     assert "it was cancelled" in err

@@ -9,8 +9,8 @@ from support.fake_cluster import Campaign
 from support.small_run import CLIPS, small_tar, tokenize
 
 from audio_tokenizers.errors import UsageError
-from hpc.failures import SILENT, find_error_clips, find_failures, log_tail
-from hpc.progress import scan
+from hpc.failures import SILENT, find_damaged, find_error_clips, find_failures, log_tail
+from hpc.progress import TarState, scan
 from jobs.reporting import Try
 
 
@@ -113,3 +113,20 @@ class TestErrorClips:
         states = list(scan(campaign.run, campaign.run.listed()))
         campaign.run.paths("0").committed.unlink()
         assert find_error_clips(campaign.run, states, 2) == {"decode": []}
+
+
+class TestDamaged:
+    def test_what_files_alone_say(self, tmp_path: Path) -> None:
+        """Without a task that told of it, tars that are cut or gone are grouped by their cause, the commonest first."""
+        states = [
+            TarState("/d/a.tar", "a", "committed", 3, None, None),
+            TarState("/d/b.tar", "b", "partial", 0, None, "cut: the file ends at byte 700"),
+            TarState("/d/c.tar", "c", "not_started", 0, None, "there is no such tar"),
+            TarState("/d/e.tar", "e", "partial", 0, None, "cut: the file ends at byte 9,000"),
+        ]
+        found = find_damaged(states)
+        assert [(failure.reason, failure.tars) for failure in found] == [
+            ("cut: the file ends at byte *", ["b", "e"]),
+            ("there is no such tar", ["c"]),
+        ]
+        assert find_damaged(states[:2])[0].reason == "cut: the file ends at byte 700"

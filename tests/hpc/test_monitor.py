@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 from support.fake_cluster import Campaign, FakeCluster
+from support.terminal import Terminal
 
 from hpc.cluster import TaskSeen
 from hpc.failures import Failure
@@ -33,8 +36,8 @@ from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
 from jobs.watchdog import Stall
 
 NOTHING = Snapshot(
-    tars=4, done=0, quarantined=0, clips=0, errors=0, audio_seconds=0.0, bytes_done=0, bytes_total=4_000_000,
-    running={}, pending=0, submitted=0, waiting=0, reasons={}, unknown=0, excluded=(),
+    tars=4, done=0, quarantined=0, clips=0, errors=0, audio_seconds=0.0, encoded_seconds=0.0,
+    bytes_done=0, bytes_total=4_000_000, running={}, pending=0, submitted=0, waiting=0, reasons={}, unknown=0, excluded=(),
     device_seconds=DeviceSeconds(), on_gpu=False,
 )  # fmt: skip
 
@@ -65,7 +68,7 @@ class TestSnapshot:
         assert (now.tars, now.done, now.unknown) == (6, 0, 0)
 
     def test_live_counts_of_running_tasks(self, tmp_path: Path) -> None:
-        """Bytes and audio of tars that are under way are those that their workers report."""
+        """Bytes of tars that are under way are those that their workers report; audio is what has its line in a file."""
         campaign = Campaign(tmp_path, 2)
         controller = campaign.controller()
         controller.round()
@@ -75,7 +78,8 @@ class TestSnapshot:
         campaign.cluster.begin(job, 0)
         write_progress(job.submission.report_file(0), report)
         now = take_snapshot(controller.round())
-        assert (now.bytes_done, now.bytes_total, now.audio_seconds) == (600, 2 * size, 7.0)
+        assert (now.bytes_done, now.bytes_total) == (600, 2 * size)
+        assert (now.encoded_seconds, now.audio_seconds) == (7.0, 0.0)
 
     @pytest.mark.parametrize("gpu", [None, "0"])
     def test_what_devices_wait_for(self, gpu: str | None, tmp_path: Path) -> None:
@@ -138,16 +142,16 @@ class TestSnapshot:
         campaign.clock.now += GRACE_SECONDS
         now = take_snapshot(campaign.controller().round())
         assert now.unknown == 1
-        assert "1 submissions of which nobody can tell now" in describe_running(now)
+        assert "1 submission of which nobody can tell now" in describe_running(now)
 
 
 class TestWords:
     def test_speed_is_that_of_this_watch(self) -> None:
         """The rate and the ETA count from the first look on; hours are those of the whole run."""
-        first = snapshot(audio_seconds=3600.0, bytes_done=1_000_000)
+        first = snapshot(audio_seconds=3600.0, encoded_seconds=7200.0, bytes_done=1_000_000)
         speed = Speed(first, 100.0)
         assert speed.words(first, 100.0) == "1.00 audio-h at 0 audio-h/h, ETA ?"
-        later = snapshot(audio_seconds=7200.0, bytes_done=2_000_000)
+        later = snapshot(audio_seconds=7200.0, encoded_seconds=10800.0, bytes_done=2_000_000)
         assert speed.words(later, 136.0) == "2.00 audio-h at 100 audio-h/h, ETA 0:01:12"
 
     def test_running(self) -> None:
@@ -255,3 +259,57 @@ def test_pending_reason_that_slurm_has_not_given(tmp_path: Path) -> None:
     campaign.cluster.living()[0].alive[0] = TaskSeen("PENDING")
     now = take_snapshot(campaign.controller().round())
     assert describe_running(now) == "no task runs; 1 pending (no reason given yet)"
+
+
+WATCH = """
+import sys
+import msgspec
+from hpc.monitor import Screen, Snapshot, Speed
+now = msgspec.json.decode(sys.argv[1], type=Snapshot)
+screen = Screen(0.0)
+with screen.on():
+    screen.show(now, Speed(now, 0.0), 1.0, [sys.argv[2]])
+    for line in sys.stdin:
+        print(chr(7), end="", file=sys.__stderr__, flush=True)
+        if sys.stdin.readline() == "redraw\\n":
+            screen.redraw()
+        else:
+            screen.show(now, Speed(now, 0.0), 1.0, [sys.argv[2]])
+print(chr(7), end="", file=sys.__stderr__, flush=True)
+"""
+NOTE = "a note that is long enough to need several rows of a terminal that has become as narrow as this one has, or more"
+
+
+@pytest.mark.parametrize("how", ["redraw", "show"])
+def test_a_terminal_that_becomes_narrower_keeps_no_old_rows(how: str) -> None:
+    """On a real terminal each row of the table stands there once, whatever the window's width was before."""
+    terminal = Terminal(width=100, height=40)
+    command = [sys.executable, "-c", WATCH, msgspec.json.encode(snapshot(running={"n1": 4, "n2": 8})).decode(), NOTE]
+    env = {**{key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}, "TERM": "xterm"}
+    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=terminal.slave, env=env, text=True)
+    assert child.stdin is not None
+
+    def drawn() -> list[str]:
+        child.stdin.write("\n")
+        child.stdin.flush()
+        return terminal.read_to(b"\a")
+
+    names = ["tars", "clips", "running", "speed", "note"]
+    try:
+        assert [row.split()[0] for row in drawn() if not row.startswith(" ")] == names
+        for width in (50, 30, 70):
+            terminal.resize(width)
+            child.stdin.write(f"{how}\n")
+            rows = drawn()
+            assert [row.split()[0] for row in rows if not row.startswith(" ")] == names
+            assert " ".join(" ".join(rows).split()).endswith(NOTE)
+        terminal.resize(25)
+        child.stdin.close()
+        rows = terminal.read_to(b"\a")
+        assert [row.split()[0] for row in rows if not row.startswith(" ")] == names
+    finally:
+        child.stdin.close()
+        child.kill()
+        child.wait()
+        terminal.close()

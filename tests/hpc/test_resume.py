@@ -80,7 +80,7 @@ class TestOnce:
             assert once() == 0
             out, err = capsys.readouterr()
             assert (out.count("\n"), err) == (1, "")
-            assert out.startswith("2 of 2 tars committed: 6 clips, 2 of them errors")
+            assert out.startswith("2 of 2 tars committed: 6 clips, 2 errors")
 
     def test_quarantine(self, campaign: Campaign, once: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
         """3 when all but the quarantine is committed, which is named with the reasons."""

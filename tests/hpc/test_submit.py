@@ -87,6 +87,9 @@ class TestLists:
         message = refused(capsys, "--list", "list.txt", *MULAW, "--from-index", 5)
         assert "no tar of list.txt is in this range" in message
         assert call(submit, "--list", "list.txt", *MULAW, "--to-index", -1) == 2
+        capsys.readouterr()
+        assert call(submit, "--list", "list.txt", *MULAW, "--from-index", 100) == 2
+        assert capsys.readouterr().err == "error: --from-index 100: no tar of list.txt is in this range\n"
 
     def test_both_spellings_of_the_list_option(self, here: Path) -> None:
         """--tar-list is --list, for scripts that know the older tool."""
@@ -180,8 +183,11 @@ class TestRunDirectory:
         before = tree(here)
         assert call(submit, "--list", listed, *MULAW, "--dry-run") == 0
         assert tree(here) == before
-        assert "2 tars: 0 committed" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert out.startswith("dry run: this is what would run; nothing is written and nothing is submitted\n")
+        assert "2 tars: 0 committed" in out
         assert call(submit, "--list", listed, *MULAW, "--workers", 1) == 0
+        assert "dry run" not in capsys.readouterr().out
         write_list(listed, [here / "0.tar", here / "1.tar", small_tar(here / "new.tar")])
         before = tree(here)
         assert call(submit, "--list", listed, *MULAW, "--dry-run") == 0
@@ -393,7 +399,7 @@ class TestSpeech:
         assert call(submit, "--list", listed, *MULAW) == 0
         assert "nothing to do" in capfd.readouterr().out
         assert call(submit, "--list", listed, *MULAW, "--retry-errors") == 0
-        assert "1 tars (" in capfd.readouterr().out
+        assert "1 tar (" in capfd.readouterr().out
         after = [read_manifest(path.manifest) for path in paths]
         assert None not in [*before, *after]
         assert [one.attempt == two.attempt for one, two in zip(before, after, strict=True)] == [False, True]

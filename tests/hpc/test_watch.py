@@ -40,7 +40,7 @@ class TestFinish:
         campaign.cluster.run_all()
         assert finish(campaign.run, last_round(campaign)) == 0
         out, err = capsys.readouterr()
-        assert out == "2 of 2 tars committed: 6 clips, 2 of them errors, 0.00 audio-h\n"
+        assert out == "2 of 2 tars committed: 6 clips, 2 errors, 0.00 audio-h\n"
         assert err == ""
 
     def test_quarantine_is_told_by_reason(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +182,7 @@ class TestWorkersOfThisMachine:
         out, err = process.communicate()
         assert process.returncode == 0, err
         assert err == ""
-        assert "2 of 2 tars committed: 24 clips, 0 of them errors" in out
+        assert "2 of 2 tars committed: 24 clips, 0 errors" in out
         assert submissions(case.output) <= 2
         case.assert_complete()
 
@@ -195,7 +195,7 @@ class TestWorkersOfThisMachine:
         case.release()
         out, err = process.communicate()
         assert process.returncode == 0, err
-        assert "2 of 2 tars committed: 24 clips, 0 of them errors" in out
+        assert "2 of 2 tars committed: 24 clips, 0 errors" in out
         case.assert_complete()
 
     @pytest.mark.parametrize(

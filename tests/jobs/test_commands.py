@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from support.hostile_names import faults
 from support.runs import ROOT, call
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, writing_to
+from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, version_words, writing_to
 
 log = logging.getLogger("tar2tokens")
 
@@ -145,6 +147,39 @@ def test_bad_usage_is_told_by_the_parser(capsys: pytest.CaptureFixture[str]) -> 
         assert "Traceback" not in message
     assert call(command, "--number", 5) == 5
     assert call(command, "--help") == 0
+
+
+def test_help_and_version_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """-h is --help, and keeps the words of each option; --version needs none of what the command needs."""
+
+    def command(number: Annotated[int, typer.Option("-n", "--number", help="how many there are")]) -> int:
+        raise AssertionError(number)
+
+    for flag in ("-h", "--help"):
+        assert call(command, flag) == 0
+        words = capsys.readouterr().out
+        assert "how many there are" in words
+        assert "--version" in words
+        assert "-h, --help" in words
+    assert call(command, "--version") == 0
+    assert re.fullmatch(r"tar2tokens \d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+def test_version_of_a_checkout_that_nobody_has_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read where setup.py would read it."""
+    installed = version_words()
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert version_words() == installed
+
+
+def test_an_error_names_no_private_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be written is told by the name that it would have had."""
+    assert call(raising(OSError(28, "No space left on device", "/d/.l.txt.0123456789ab"))) == 1
+    assert capsys.readouterr().err == "error: /d/l.txt: No space left on device\n"
 
 
 def python(code: str) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.crashing import CrashingOps, SimulatedCrash
 
-from jobs.fileops import FileOps, write_atomically, write_if_absent
+from jobs.fileops import FileOps, public_name, write_atomically, write_if_absent
 
 
 def test_an_atomic_write_is_old_or_new_at_every_crash(tmp_path: Path) -> None:
@@ -108,3 +108,20 @@ def test_a_temporary_file_that_was_tidied_up_is_written_again(write: Callable[..
     with pytest.raises(FileNotFoundError):
         write(ops, tmp_path / "b", b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("private", "name"),
+    [
+        ("/d/.list.txt.0123456789ab", "/d/list.txt"),
+        (".1.jsonl.partial.0123456789ab", "1.jsonl.partial"),
+        ("a/.all.jsonl.node-1.4711.new", "a/all.jsonl"),
+        ("tasks/.00001.json.new", "tasks/00001.json"),
+        ("/d/1.tar", "/d/1.tar"),
+        ("/home/me/.hidden.tar", "/home/me/.hidden.tar"),
+        ("/home/.me/1.tar", "/home/.me/1.tar"),
+    ],
+)
+def test_private_names_are_nobodys_to_read(private: str, name: str) -> None:
+    """A message names the file that a person knows, and not the one that is written beside it."""
+    assert public_name(private) == name

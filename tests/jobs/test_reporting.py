@@ -178,8 +178,8 @@ def test_plain_lines(lines: pytest.LogCaptureFixture) -> None:
         reports.publish()
         reports.publish()
     assert [record.getMessage() for record in lines.records] == [
-        "1 clips, 0 errors, 0.02 audio-h at 2 audio-h/h, ETA ?",
-        "1 clips, 0 errors, 0.03 audio-h at 2 audio-h/h, ETA 0:02:04",
+        "1 clip, 0 errors, 0.02 audio-h at 2 audio-h/h, ETA ?",
+        "1 clip, 0 errors, 0.03 audio-h at 2 audio-h/h, ETA 0:02:04",
     ]
 
 

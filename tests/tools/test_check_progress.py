@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, toke
 
 from hpc.cluster import SlurmCluster
 from hpc.launch import Launch
+from hpc.monitor import take_snapshot
 from hpc.run import Run, RunState
 from hpc.stalls import stall_file, tell_stall
+from hpc.watch import finish
 from jobs.activities import Activity
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, read_manifest
@@ -85,7 +88,7 @@ class TestReport:
         numbers = {key: found[key] for key in ("total_tars", "completed", "partial", "not_started", "invalid", "clips")}
         assert numbers == {"total_tars": 3, "completed": 1, "partial": 1, "not_started": 1, "invalid": 0, "clips": 7}
         assert found["errors"] == {"decode": 1}
-        assert found["audio_hours"] == pytest.approx((40 + 41 + 43 + 44) / 8000 / 3600, abs=1e-6)
+        assert found["audio_hours"] == pytest.approx((40 + 41 + 43 + 44 + 40 + 41) / 8000 / 3600, abs=1e-6)
         assert found["problems"] == {}
         for words in ("partial:             1", "not started:         1", "invalid:             0"):
             assert words in text
@@ -109,7 +112,7 @@ class TestReport:
         run.add_to_list([str(tar)], keep_dirs=False)
         found, text = report_of(capsys)
         assert (found["tars_without_clips"], found["orphan_sidecars"]) == (1, 1)
-        assert "1 tars without any clip" in text
+        assert "1 tar without any clip" in text
 
     def test_a_narrow_locale_does_not_matter(self, run: Run) -> None:
         """Where the terminal has no ✓, the report is still a report."""
@@ -252,11 +255,11 @@ def change_digit(paths: TarPaths) -> None:
 CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
     "token out of range": (
         lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[256,"),
-        "expected 1 lists of 40 integers in 0..255, found 1 lists of [40] in 0..256",
+        "expected 1 list of 40 integers in 0..255, found 1 list of [40] in 0..256",
     ),
-    "huge token": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[99999,"), "found 1 lists of [40] in 0..99999"),
-    "negative token": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[-1,"), "found 1 lists of [40] in -1..255"),
-    "token lost": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[["), "found 1 lists of [39]"),
+    "huge token": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[99999,"), "found 1 list of [40] in 0..99999"),
+    "negative token": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[[-1,"), "found 1 list of [40] in -1..255"),
+    "token lost": (lambda p: edit(p, b"[[" + first_token(p) + b",", b"[["), "found 1 list of [39]"),
     "wrong codebooks": (lambda p: edit(p, b'"token_shape":[1,', b'"token_shape":[8,'), "token_shape is [8,40]"),
     "no frames": (lambda p: edit(p, b'"token_shape":[1,40]', b'"token_shape":[1,0]'), "token_shape is [1,0]"),
     "wrong sample count": (lambda p: edit(p, b'"num_samples":40', b'"num_samples":48'), "48 samples became 40 frames"),
@@ -265,7 +268,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
             edit(p, b'"token_shape":[1,40]', b'"token_shape":[1,4000000000000]'),
             edit(p, b'"num_samples":40', b'"num_samples":4000000000000'),
         ),
-        "expected 1 lists of 4000000000000 integers",
+        "expected 1 list of 4,000,000,000,000 integers",
     ),
     "wrong rate": (lambda p: edit(p, b'"sample_rate":8000', b'"sample_rate":16000'), "sample_rate is 16000, expected 8000"),
     "not JSON": (lambda p: edit(p, b"{", b"<"), "line 1: not a record"),
@@ -415,6 +418,44 @@ def test_manifest_type() -> None:
     )
 
 
+class TestHours:
+    """Audio hours are one sum, whoever tells them: of committed files and partials, each clip once."""
+
+    def agree(self, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> float:
+        """What check_progress, the live table and the last line say, which has to be one figure; in seconds."""
+        monkeypatch.setattr(module, "cluster_of", lambda *_, **__: campaign.cluster)
+        seen = campaign.controller().round()
+        shown = take_snapshot(seen)
+        capsys.readouterr()
+        finish(campaign.run, seen)
+        (told,) = re.findall(r"([0-9.]+) audio-h", capsys.readouterr().out)
+        report, text = report_of(capsys)
+        assert f"Audio:                 {shown.audio_seconds / 3600:,.2f} hours" in text
+        assert told == f"{shown.audio_seconds / 3600:,.2f}"
+        assert report["audio_hours"] == round(shown.audio_seconds / 3600, 6)
+        return shown.audio_seconds
+
+    def test_after_redone_work(
+        self, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Work that was done twice counts once: lost lines, --force, clips that were tried again."""
+        campaign = Campaign(here, tars=0)
+        tars = [small_tar(here / f"{number}.tar", samples=300_000) for number in range(2)]
+        campaign.run.add_to_list([str(tar) for tar in tars], keep_dirs=False)
+        campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        campaign.cluster.run(job, 0)
+        tokenize(tars[1], campaign.run.output_dir, **stopping_after(2))
+        once = self.agree(campaign, capsys, monkeypatch)
+        assert once == pytest.approx((4 * 300_000 + 8 + 2 * 300_000 + 1) / 8000, abs=0.001)
+        campaign.run.paths("0").committed.unlink()  # as a person does whose disk has lost it
+        assert self.agree(campaign, capsys, monkeypatch) < once
+        for _ in range(3):
+            campaign.controller().round()
+            campaign.cluster.run_all()
+        assert self.agree(campaign, capsys, monkeypatch) == pytest.approx(2 * (4 * 300_000 + 8) / 8000, abs=0.001)
+
+
 class TestRunning:
     """What a run that is under way adds to its report."""
 
@@ -445,7 +486,7 @@ class TestRunning:
         (worker,) = found["working"].values()
         assert worker["node"] == "n1"
         assert f"[1/3] ○ 0.tar (not started): task {worker['task']} on n1" in text
-        assert "Running:               1 tasks run on n1 (1); 1 pending (Priority)" in text
+        assert "Running:               1 task runs on n1 (1); 1 pending (Priority)" in text
         assert text.count(f"No progress:           task {worker['task']} on n1 has made no progress since ") == 1
         assert "decoding clip 7 of 0" in text
         assert [still["what"] for still in found["running"]["stalls"]] == ["decoding clip 7 of 0"]

@@ -69,7 +69,7 @@ def test_clips_are_written_beside_their_originals(capsys: pytest.CaptureFixture[
         waves = [soundfile.read(f"decode_check/{number:03}.{what}.wav") for what in ("original", "decoded")]
         assert [rate for _, rate in waves] == [8000, 8000]
         assert np.corrcoef(waves[0][0], waves[1][0])[0, 1] > 0.99
-    assert lines[4] == "3 of 3 clips decoded to their length, within 2 frames of 0.000125 s"
+    assert lines[4] == "3 of 3 clips decoded to the right length, within 2 frames of 0.000125 s"
 
 
 @pytest.mark.usefixtures("run")
@@ -94,7 +94,7 @@ def test_a_codec_of_transformers(here: Path, capsys: pytest.CaptureFixture[str])
     tar = write_tar(here / "a.tar", {f"{n}.wav": wav(4000 + n, rate=16000, seed=n) for n in range(2)})
     make_run(here, [tar], spec, hf.FACTORY.load(spec.options, "cpu"))
     assert call(decode_check, "--device", "cpu") == 0
-    assert "2 of 2 clips decoded to their length" in capsys.readouterr().out
+    assert "2 of 2 clips decoded to the right length" in capsys.readouterr().out
     other = build(here / "other", "encodec", seed=1)
     assert call(decode_check, "--device", "cpu", "--model-path", other) == 2
     assert "expected the model that gave these tokens (weights_sha256" in capsys.readouterr().err
@@ -116,7 +116,7 @@ def test_another_length_is_a_fault(monkeypatch: pytest.MonkeyPatch, capsys: pyte
             assert call(decode_check, "--clips", 1) == 1
         out = capsys.readouterr().out
         assert f"001: {words}" in out
-        assert "0 of 1 clips" in out
+        assert "0 of 1 clip decoded" in out
     with monkeypatch.context() as patch:
         patch.setattr(mulaw.MuLawDecoder, "decode", lambda self, codes: decode(self, codes)[:-2])
         assert call(decode_check, "--clips", 1) == 0
@@ -142,7 +142,7 @@ def test_audio_that_is_not_there_any_more(run: Run, here: Path, capsys: pytest.C
     os.utime(tar, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert call(decode_check, "--clips", 8) == 1
     out = capsys.readouterr().out
-    assert "its audio has 2000 samples now, its record says 4000" in out
+    assert "its audio has 2,000 samples now, its record says 4,000" in out
     assert out.count("its tar has another clip there now") == 2
     assert "5 of 8 clips" in out
     (here / "data" / "000002.tar").unlink()

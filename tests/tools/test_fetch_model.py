@@ -164,7 +164,7 @@ class TestVerify:
         assert call(fetch_model, "mimi", "--to", "my models/m", "--verify") == 1
         assert capsys.readouterr().out.splitlines() == [
             "my models/m/model.safetensors: expected 5,000 bytes, found 4,999",
-            "1 of 2 files are wrong: without --verify this command fetches those again",
+            "1 of 2 files wrong: without --verify this command fetches those again",
         ]
         assert call(fetch_model, "mimi", "--to", "my models/m") == 0
         assert call(fetch_model, "mimi", "--to", "my models/m", "--verify") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,35 @@ def test_list_is_what_submit_reads(
     assert tree(folder) == before
 
 
+def test_the_list_may_go_into_a_pipe_or_through_a_link(folder: Path, tmp_path: Path) -> None:
+    """What is no file is written to and stays what it is, /dev/null of root's too; a link stays a link."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link.txt"
+    os.mkfifo(pipe)
+    link.symlink_to("real.txt")
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    assert call(generate_tar_list, "--input-dir", folder, "--output-file", pipe) == 0
+    reader.join()
+    assert pipe.is_fifo()
+    assert call(generate_tar_list, "--input-dir", folder, "--output-file", link) == 0
+    assert link.is_symlink()
+    assert (tmp_path / "real.txt").read_bytes() == got[0]
+
+
+def test_a_list_that_cannot_be_written_is_told_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And not by that of the temporary file beside it."""
+    assert call(generate_tar_list, "--input-dir", folder, "--output-file", "/proc/l.txt") == 1
+    assert capsys.readouterr().err.startswith("error: /proc/l.txt: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--input-dir", "none"], "there is no such folder"),
-        (["--input-dir", ".", "--prefix", "nope"], "no file matches"),
+        (["--input-dir", ".", "--prefix", "nope"], ".tzst and --prefix nope\n"),
+        (["--input-dir", ".", "--pattern", "*.x"], "no file matches *.x\n"),
+        (["--input-dir", ".", "--pattern", "*.x", "--start", "3"], "no file matches *.x and --start 3\n"),
         (["--input-dir", ".", "--pattern", "/abs/*"], "expected a glob below the folder"),
         (["--input-dir", ".", "--pattern", ""], "expected a glob below the folder"),
         (["--input-dir", ".", "--start", "x"], "--start"),

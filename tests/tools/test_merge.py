@@ -68,6 +68,19 @@ def test_a_finished_run(run: Run, here: Path, name: str, compression: str, capsy
     assert tree(here) == before
 
 
+def test_a_device_or_a_pipe_is_no_place_for_a_file(
+    run: Run, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root would replace it by a file, for everybody on the machine."""
+    os.mkfifo(here / "pipe.jsonl")
+    (here / "null.jsonl").symlink_to("/dev/null")
+    (here / "folder.jsonl").mkdir()
+    before = sorted(here.iterdir())
+    for name, found in (("pipe", "a pipe"), ("null", "a device"), ("folder", "a folder")):
+        assert f"{name}.jsonl: expected the name of a file, found {found}" in fails(capsys, "--output", f"{name}.jsonl")
+    assert sorted(here.iterdir()) == before
+
+
 def test_gzip_reads_it(run: Run, here: Path) -> None:
     """The gzip of every system reads a file of several members to its end."""
     assert call(merge, "--output", "out/all.jsonl.gz", "--workers", 1) == 0
@@ -92,7 +105,7 @@ def test_a_shape(run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_an_unfinished_run(run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is refused, unless --partial-ok; what comes later is put in its place by the next merge."""
     run.add_to_list([str(small_tar(here / "data" / "0.tar"))], keep_dirs=False)
-    assert "1 of 3 tars are not committed (1 not started), the first of them 0" in fails(capsys, "--output", "all.jsonl")
+    assert "1 of 3 tars not committed (1 not started), the first of them 0" in fails(capsys, "--output", "all.jsonl")
     assert not (here / "all.jsonl").exists()
     assert call(merge, "--output", "all.jsonl", "--partial-ok", "--workers", 1) == 0
     tokenize(here / "data" / "0.tar", run.output_dir)

@@ -134,13 +134,31 @@ class TestPacking:
 
 
 class TestRefused:
+    def test_a_source_that_is_not_there_leaves_no_folder(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A slip in the source's name makes no folder, at whatever depth; one that was there stays, and what is in it."""
+        assert call(pack, "nope.7z") == 2
+        assert call(pack, "nope.7z", "--output-dir", "a/b/c") == 2
+        assert "there is no such file or folder" in capsys.readouterr().err
+        assert list(here.iterdir()) == []
+        (here / "a").mkdir()
+        (here / "a" / "mine").write_text("x")
+        assert call(pack, "nope.7z", "--output-dir", "a") == 2
+        assert [path.name for path in (here / "a").iterdir()] == ["mine"]
+
+    def test_a_folder_with_nothing_in_it(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where there is no file at all the message says so, in words that read."""
+        (here / "empty").mkdir()
+        assert call(pack, "empty") == 2
+        assert "found no file at all. Audio alone" in capsys.readouterr().err
+        assert [path.name for path in here.iterdir()] == ["empty"]
+
     def test_no_pairs(self, offer: Offer, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Zero pairs is an error that says what is there instead."""
         empty = offer(FakeSource(0))
         empty.found = Counter({".mp3": 1200, ".csv": 3})
         empty.left_out.append(LeftOut("audio_without_text", "x.mp3"))
         assert call(pack, "fake") == 2
-        assert "found no pair: there are 1,200 .mp3, 3 .csv; left out: 1 audio without text. Aud" in capsys.readouterr().err
+        assert "found no pair among 1,200 .mp3, 3 .csv; left out: 1 audio without text. Aud" in capsys.readouterr().err
         offer(FakeSource(2, without_text=(0, 1)))
         assert call(pack, "fake") == 2
         assert "left out: 2 empty text" in capsys.readouterr().err

@@ -169,5 +169,5 @@ class TestRefused:
         with pytest.raises(UsageError, match=r"1\.safetensors: the tensor 4/sum is damaged"):
             list(read_run(run))
         path.write_bytes(b"junk")
-        with pytest.raises(UsageError, match="1 of 3 tars are not committed"):
+        with pytest.raises(UsageError, match="1 of 3 tars not committed"):
             list(read_run(run))

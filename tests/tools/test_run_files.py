@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_an_unfinished_run_is_refused(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is missing is said, and nothing is given, unless somebody says that a part is enough."""
-    with pytest.raises(UsageError, match=r"1 of 3 tars are not committed \(1 not started\), the first of them c: finish"):
+    with pytest.raises(UsageError, match=r"1 of 3 tars not committed \(1 not started\), the first of them c: finish"):
         committed_files(run)
     logging.getLogger("tar2tokens").propagate = True
     assert [file.name for file in committed_files(run, partial_ok=True)] == ["b", "a"]

@@ -58,7 +58,7 @@ class TestFile:
         lines = said(capsys, "000000").splitlines()
         assert lines[0] == "000000: committed"
         assert lines[3:5] == [
-            "  clips     5, 1 of them errors (decode 1)",
+            "  clips     5, 1 error among them (decode 1)",
             "  audio     0:00:00 (0.0 s) became tokens, clips of 0.005 to 0.005 s",
         ]
         assert "tokens: 1 codebook, 8,000.0 tokens per second" in lines
@@ -86,7 +86,7 @@ class TestFile:
         """It says that it is one; whole lines count, the one that is being written does not."""
         text = said(capsys, "000001")
         assert text.startswith("000001: partial, not finished yet\n")
-        assert f"  file      {run.paths('000001').partial}\n  clips     3, 1 of them errors (decode 1)\n" in text
+        assert f"  file      {run.paths('000001').partial}\n  clips     3, 1 error among them (decode 1)\n" in text
         assert "damaged" not in text
 
     def test_a_damaged_one(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,11 +94,13 @@ class TestFile:
         path = run.paths("000000").committed
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join([*lines[:3], b"#" * len(lines[3]), lines[4]]))
-        assert "  clips     3, 1 of them errors (decode 1)\n  damaged   line 4 is no valid record" in said(capsys, "000000")
+        assert "  clips     3, 1 error among them (decode 1)\n  damaged   line 4 is no valid record" in said(
+            capsys, "000000"
+        )
         path.write_bytes(b"".join(lines[:2]))
         text = said(capsys, "000000")
         assert text.startswith(f"000000: invalid\n  problem   {path}: it has ")
-        assert "  clips     2, 0 of them errors\n" in text
+        assert "  clips     2, 0 errors among them\n" in text
 
     def test_one_that_has_not_begun(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         """There is nothing to show, and the message says so."""
@@ -178,7 +180,7 @@ class TestClip:
         assert "envelope: [5, 2], float16, 2 columns, 975.6 rows per second\n    minimum -" in text
         whole = said(capsys, "a")
         assert "envelope: float16, 2 columns, " in whole
-        assert "sum: float32, 1 columns, 1 row per clip\n" in whole
+        assert "sum: float32, 1 column, 1 row per clip\n" in whole
         features = run.paths("a").features
         features.write_bytes(features.read_bytes()[:-1] + b"\xff")
         assert "its values cannot be read: " in said(capsys, "a", "--clip", 4)

@@ -102,6 +102,16 @@ def test_a_list_that_somebody_has_edited_stays(run: Run, here: Path) -> None:
     assert path.read_text() == "/c\n"
 
 
+def test_force_makes_nobodys_file_ours_for_good(run: Run, here: Path) -> None:
+    """A file that was replaced once with --force, and that its owner has put back, stays."""
+    path = here / "l.txt"
+    path.write_text("mine\n")
+    assert write(run, path, "/a", force=True).useful
+    path.write_text("mine\n")
+    assert write(run, path, "/b").kept
+    assert path.read_text() == "mine\n"
+
+
 def test_another_runs_list_stays(run: Run, here: Path) -> None:
     """Two runs that are looked at in one folder do not take each other's lists for their own."""
     other = Run(here / "other")

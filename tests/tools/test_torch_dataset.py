@@ -153,7 +153,7 @@ def test_a_run_that_is_not_finished(source: Path, tmp_path: Path) -> None:
     tars = [str(write_tar(tmp_path / f"{name}.tar", {"1.wav": wav(50)})) for name in "xy"]
     run.add_to_list(tars, keep_dirs=False)
     tokenize(Path(tars[0]), run.output_dir)
-    with pytest.raises(UsageError, match="1 of 2 tars are not committed"):
+    with pytest.raises(UsageError, match="1 of 2 tars not committed"):
         names_of(TokenDataset(run.output_dir))
     assert names_of(TokenDataset(run.output_dir, partial_ok=True), 2) == ["1.wav"]
 
@@ -166,9 +166,26 @@ def test_places_that_cannot_be(source: Path, monkeypatch: pytest.MonkeyPatch) ->
         TokenDataset(source, rank=2, world_size=2)
     for rank in ("", "one", "-1"):
         monkeypatch.setenv("RANK", rank)
-        with pytest.raises(UsageError, match=f"RANK={rank}, WORLD_SIZE=None in the environment"):
+        with pytest.raises(UsageError, match=f"RANK={rank}, WORLD_SIZE= in the environment"):
             next(iter(TokenDataset(source)))
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UsageError, match="rank 3 of 3"):
         next(iter(TokenDataset(source)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_without_collate_fn_is_told_of_it(source: Path, workers: int) -> None:
+    """Clips of different lengths cannot be stacked: the error says what to give the DataLoader, from its workers too."""
+    with pytest.raises(UsageError, match=r"DataLoader\(\.\.\., collate_fn=list\)"):
+        list(DataLoader(TokenDataset(source), batch_size=4, num_workers=workers))
+
+
+def test_a_loader_without_collate_fn_where_torch_can_do_without(source: Path) -> None:
+    """One clip at a time is stacked as ever, and with batch_size=None it is the clip itself."""
+    (clip, *_) = DataLoader(TokenDataset(source), batch_size=1)
+    assert clip["tokens"].shape == (1, 1, 40)
+    assert clip["text"] == ["words 0"]
+    (alone, *_) = DataLoader(TokenDataset(source), batch_size=None)
+    assert alone["tokens"].shape == (1, 40)
+    assert torch.equal(alone["tokens"], clip["tokens"][0])

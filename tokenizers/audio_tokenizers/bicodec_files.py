@@ -17,6 +17,7 @@ import yaml
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.model_files import CONFIG, find_model, read_json, require_files
+from audio_tokenizers.words import shown
 from audio_tokenizers.yaml_words import describe_yaml_error
 
 __all__ = ["ATTENTION", "MIXED_LAYERS", "BiCodecCheckpoint", "MelShape", "SpeakerShape", "VocosShape", "open_bicodec"]
@@ -257,7 +258,7 @@ class _Fields:
 
     def error(self, expected: str, found: object) -> ModelFilesError:
         where = f" in {self.inside}" if self.inside else ""
-        return ModelFilesError(f"{self.path}: expected {expected}{where}, found {found!r}: is this Spark-TTS-0.5B?")
+        return ModelFilesError(f"{self.path}: expected {expected}{where}, found {shown(found)}: is this Spark-TTS-0.5B?")
 
     def part(self, key: str) -> _Fields:
         value = self.values.get(key)

@@ -48,6 +48,7 @@ from audio_tokenizers.torch_device import (
     require_bfloat16,
     require_device,
 )
+from audio_tokenizers.words import shown
 
 __all__ = ["FACTORY", "CosyVoiceS3", "CosyVoiceS3Factory"]
 
@@ -129,7 +130,7 @@ class CosyVoiceS3Factory:
         """Looks into the ONNX file for its variant, and hashes it; may download it if model_path is a hub id."""
         model_path, engine = model_path_of(options), options["engine"]
         if engine not in ENGINES:
-            raise UsageError(f"engine: expected {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, found {engine!r}")
+            raise UsageError(f"engine: expected {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, found {shown(engine, 'null')}")
         check_device_name(device)
         if engine == "auto":
             # onnxruntime's products of matrices are faster on a CPU than batches are with MKL's.

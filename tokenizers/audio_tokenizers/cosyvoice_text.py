@@ -20,6 +20,7 @@ from audio_tokenizers.options import model_path_of
 from audio_tokenizers.resampling import soxr_resample
 from audio_tokenizers.torch_device import check_device_name, on_device, package_versions
 from audio_tokenizers.weights import Naming, Weights
+from audio_tokenizers.words import shown
 
 __all__ = ["FACTORY", "CosyVoiceText", "CosyVoiceTextFactory"]
 
@@ -99,7 +100,7 @@ class CosyVoiceTextFactory:
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
         model_path, tokenizer_path = model_path_of(options), options["tokenizer_path"]
         if tokenizer_path is not None and (not isinstance(tokenizer_path, str) or not tokenizer_path):
-            raise UsageError(f"tokenizer_path: expected a file or null, found {tokenizer_path!r}")
+            raise UsageError(f"tokenizer_path: expected a file or null, found {shown(tokenizer_path, 'null')}")
         check_device_name(device)
         checkpoint = open_checkpoint(model_path, tokenizer_path)
         info = BackendInfo(

@@ -19,6 +19,7 @@ import yaml
 from audio_tokenizers.cosyvoice_text_vocabulary import ASSETS, Vocabulary, VocabularyName, most_languages, read_vocabulary
 from audio_tokenizers.errors import ModelFilesError, UsageError
 from audio_tokenizers.model_files import find_model, require_files
+from audio_tokenizers.words import shown
 from audio_tokenizers.yaml_words import describe_yaml_error
 
 __all__ = ["Checkpoint", "open_checkpoint"]
@@ -127,7 +128,7 @@ class _Config:
         self._root = _items(node)
 
     def error(self, expected: str, found: object, advice: str = "is this a CosyVoice 1 model?") -> ModelFilesError:
-        return ModelFilesError(f"{self._path}: expected {expected}, found {found!r}: {advice}")
+        return ModelFilesError(f"{self._path}: expected {expected}, found {shown(found)}: {advice}")
 
     def tag(self, key: str) -> str:
         """The tag of a top-level value, as in `key: !new:module.Class`."""

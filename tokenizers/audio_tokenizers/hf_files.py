@@ -15,6 +15,7 @@ from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError, UsageError
 from audio_tokenizers.model_files import CONFIG, INDEX, SHARDS, WEIGHTS, find_model, read_json, require_files, weights_names
+from audio_tokenizers.words import shown
 
 __all__ = ["CODECS", "Checkpoint", "open_checkpoint"]
 
@@ -65,7 +66,7 @@ class Checkpoint:
                 raise UsageError(f"num_quantizers: {self.model_type} is asked for a bandwidth instead: {self._choices()}")
             chosen = self.default_bandwidth if bandwidth is None else bandwidth
             if isinstance(chosen, bool) or not isinstance(chosen, int | float) or chosen not in self.bandwidths:
-                raise UsageError(f"bandwidth: expected one of {self._choices()}, found {bandwidth!r}")
+                raise UsageError(f"bandwidth: expected one of {self._choices()}, found {shown(bandwidth, 'null')}")
             return self.bandwidths[chosen], float(chosen)
         if bandwidth is not None:
             raise UsageError(f"bandwidth: {self.model_type} is asked for num_quantizers instead")
@@ -73,7 +74,7 @@ class Checkpoint:
             return self.codebooks, None
         if type(num_quantizers) is not int or not self.fewest_codebooks <= num_quantizers <= self.codebooks:
             allowed = f"null or {self.fewest_codebooks} to {self.codebooks}"
-            raise UsageError(f"num_quantizers: expected {allowed}, found {num_quantizers!r}")
+            raise UsageError(f"num_quantizers: expected {allowed}, found {shown(num_quantizers, 'null')}")
         return num_quantizers, None
 
     def _choices(self) -> str:
@@ -95,7 +96,7 @@ def _read_directory(directory: Path) -> Checkpoint:
         hint = f": {ELSEWHERE[model_type]}" if model_type in ELSEWHERE else ""
         raise ModelFilesError(
             f"{directory / CONFIG}: expected a model_type that this backend knows ({', '.join(CODECS)}), "
-            f"found {model_type!r}{hint}"
+            f"found {shown(model_type)}{hint}"
         )
     fields = _Fields(directory / CONFIG, config)
     shape = CODECS[model_type](fields)
@@ -132,7 +133,7 @@ class _Fields:
     config: Mapping[str, Any]
 
     def error(self, expected: str, found: object) -> ModelFilesError:
-        return ModelFilesError(f"{self.path}: expected {expected}, found {found!r}")
+        return ModelFilesError(f"{self.path}: expected {expected}, found {shown(found)}")
 
     def positive(self, key: str, default: int) -> int:
         """`default` is that of transformers' config class, which a file may leave out."""

@@ -27,6 +27,7 @@ from audio_tokenizers.model_files import (
     read_json,
     weights_names,
 )
+from audio_tokenizers.words import shown
 
 __all__ = ["Checkpoint", "Layout", "acoustic_frames", "open_checkpoint", "shortest_clip", "weights_sha256"]
 
@@ -173,7 +174,9 @@ class _Fields:
     config: Mapping[str, Any]
 
     def error(self, expected: str, found: object) -> ModelFilesError:
-        return ModelFilesError(f"{self.path}: expected {expected}, found {found!r}: is this a Higgs audio v2 tokenizer?")
+        return ModelFilesError(
+            f"{self.path}: expected {expected}, found {shown(found)}: is this a Higgs audio v2 tokenizer?"
+        )
 
     def positive(self, key: str, default: int | None = None) -> int:
         value = self.config.get(key)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.words import counted
 
 __all__ = [
     "CONFIG",
@@ -144,7 +145,9 @@ def check_whole(path: Path) -> None:
             raise ModelFilesError(f"{path}: a git-lfs pointer instead of weights: run `git lfs pull` in {path.parent}")
         if path.suffix in PICKLES:
             if head.startswith(b"PK") and not zipfile.is_zipfile(path):
-                raise ModelFilesError(f"{path}: cut after {size} bytes, its zip directory is missing: download it again")
+                raise ModelFilesError(
+                    f"{path}: cut after {counted(size, 'byte')}, its zip directory is missing: download it again"
+                )
             # torch wrote bare pickles before 1.6.
             if not head.startswith((b"PK", b"\x80")):
                 raise ModelFilesError(f"{path}: expected a file of torch.save, found one that begins with {head[:8]!r}")
@@ -166,5 +169,5 @@ def check_whole(path: Path) -> None:
         except (ValueError, KeyError, TypeError):
             expected = None
     if expected != size:
-        wanted = "a whole header" if expected is None else f"{expected} bytes"
-        raise ModelFilesError(f"{path}: expected {wanted}, found a file of {size} bytes: download it again")
+        wanted = "a whole header" if expected is None else counted(expected, "byte")
+        raise ModelFilesError(f"{path}: expected {wanted}, found a file of {counted(size, 'byte')}: download it again")

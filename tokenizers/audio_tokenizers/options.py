@@ -6,6 +6,7 @@ from typing import Literal
 
 from audio_tokenizers.base import Options, Scalar
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.words import shown
 
 __all__ = [
     "DTYPES",
@@ -38,7 +39,7 @@ def model_path_of(options: Options) -> str:
     """The option `model_path`. Raises UsageError unless it is a text."""
     value = options["model_path"]
     if not isinstance(value, str) or not value:
-        raise UsageError(f"model_path: expected a directory or hub id, found {value!r}")
+        raise UsageError(f"model_path: expected a directory or hub id, found {shown(value, 'null')}")
     return value
 
 
@@ -46,7 +47,7 @@ def switch(options: Options, name: str) -> bool:
     """The option `name`. Raises UsageError unless it is true or false."""
     value = options[name]
     if not isinstance(value, bool):
-        raise UsageError(f"{name}: expected true or false, found {value!r}")
+        raise UsageError(f"{name}: expected true or false, found {shown(value, 'null')}")
     return value
 
 
@@ -58,7 +59,7 @@ def precision_of(options: Options, no_bf16: str = "") -> Precision:
     value = options.get("precision", "fp32")
     tf32 = switch(options, "tf32")
     if value not in DTYPES:
-        raise UsageError(f"precision: expected {', '.join([*DTYPES][:-1])} or {[*DTYPES][-1]}, found {value!r}")
+        raise UsageError(f"precision: expected {', '.join([*DTYPES][:-1])} or {[*DTYPES][-1]}, found {shown(value, 'null')}")
     if value == "bf16":
         if tf32:
             raise UsageError("precision=bf16 and tf32=true: tf32 is an older word for precision=tf32, take one of the two")
@@ -82,5 +83,5 @@ def lanes_of(options: Options, device: str) -> int:
     if value is None:
         return LANES_ON_GPU if device.startswith("cuda") else 0
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_LANES:
-        raise UsageError(f"lanes: expected a number from 0 to {MOST_LANES}, or null, found {value!r}")
+        raise UsageError(f"lanes: expected a number from 0 to {MOST_LANES}, or null, found {shown(value, 'null')}")
     return value

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError
 from audio_tokenizers.model_files import check_whole
+from audio_tokenizers.words import counted
 
 __all__ = ["MELS", "MEL_HOP", "OnnxEncoder", "S3Variant", "is_known_to_torch", "log_mel", "read_variant"]
 
@@ -73,7 +74,7 @@ def _open_graph(path: Path) -> _Graph:
         return _read_graph(data)
     except _CutError:
         raise ModelFilesError(
-            f"{path}: cut after {len(data)} bytes, what it announces does not fit in: download it again"
+            f"{path}: cut after {counted(len(data), 'byte')}, what it announces does not fit in: download it again"
         ) from None
     except ValueError:
         raise ModelFilesError(f"{path}: {EXPECTED}, found no ONNX model (it begins with {bytes(data[:8])!r})") from None

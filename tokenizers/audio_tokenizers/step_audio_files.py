@@ -19,6 +19,7 @@ import yaml
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.model_files import find_model, require_files
 from audio_tokenizers.s3_onnx import read_variant
+from audio_tokenizers.words import shown
 from audio_tokenizers.yaml_words import describe_yaml_error
 
 __all__ = [
@@ -236,13 +237,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _section(path: Path, config: Mapping[str, Any], key: str) -> dict[str, Any]:
     section = config.get(key)
     if not isinstance(section, dict):
-        raise ModelFilesError(f"{path}: expected a mapping {key!r}, found {section!r}")
+        raise ModelFilesError(f"{path}: expected a mapping {key!r}, found {shown(section)}")
     return section
 
 
 def _require_choice(path: Path, config: Mapping[str, Any], key: str, expected: str) -> None:
     if config.get(key) != expected:
-        raise ModelFilesError(f"{path}: expected {key!r} to be {expected!r}, found {config.get(key)!r}")
+        raise ModelFilesError(f"{path}: expected {key!r} to be {expected!r}, found {shown(config.get(key))}")
 
 
 def _require(
@@ -257,7 +258,7 @@ def _require(
     for key, expected in fixed.items():
         found = section.get(key, defaults.get(key, expected))
         if found != expected:
-            raise ModelFilesError(f"{path}: {name}: expected {key!r} to be {expected!r}, found {found!r}")
+            raise ModelFilesError(f"{path}: {name}: expected {key!r} to be {expected!r}, found {shown(found)}")
     if unknown := sorted(str(key) for key in section if key not in fixed and key not in others):
         raise ModelFilesError(
             f"{path}: {name}: expected settings of FunASR's 1.0 classes, found unknown ones: {unknown[:5]}"
@@ -266,5 +267,5 @@ def _require(
 
 def _positive(path: Path, value: object, key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelFilesError(f"{path}: encoder_conf: expected a positive integer {key!r}, found {value!r}")
+        raise ModelFilesError(f"{path}: encoder_conf: expected a positive integer {key!r}, found {shown(value)}")
     return value

@@ -11,6 +11,7 @@ from audio_tokenizers.extras import require_packages
 from audio_tokenizers.options import Precision, model_path_of, precision_of, switch
 from audio_tokenizers.step_audio_files import CLUSTERS, VQ06_CODES
 from audio_tokenizers.torch_device import package_versions
+from audio_tokenizers.words import shown
 
 __all__ = ["FIRST_ID", "GROUP_SAMPLES", "WINDOWS", "Choices", "check_options", "fields_of", "versions"]
 
@@ -57,7 +58,7 @@ def check_options(options: Options) -> Choices:
     """Raises UsageError on a value of another kind."""
     dither = options["dither"]
     if not isinstance(dither, (int, float)) or isinstance(dither, bool) or not 0 <= dither < 32768:
-        raise UsageError(f"dither: expected a number from 0 (none) on, such as upstream's 1, found {dither!r}")
+        raise UsageError(f"dither: expected a number from 0 (none) on, such as upstream's 1, found {shown(dither, 'null')}")
     switches = {name: switch(options, name) for name in ("trim", "energy_norm", "raw_codes", "shifted_ids")}
     precision = precision_of(options, NO_BF16)
     return Choices(model_path=model_path_of(options), dither=float(dither), precision=precision, **switches)

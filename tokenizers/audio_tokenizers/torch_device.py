@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.extras import install_words
+from audio_tokenizers.words import counted
 
 __all__ = ["check_device_name", "fix_arithmetic", "on_device", "package_versions", "require_bfloat16", "require_device"]
 
@@ -50,7 +51,7 @@ def require_device(device: str) -> None:
         )
     count = torch.cuda.device_count()
     if int(device.partition(":")[2] or 0) >= count:
-        raise InfrastructureError(f"device {device!r}: torch sees {count} CUDA device(s), numbered from 0")
+        raise InfrastructureError(f"device {device!r}: torch sees {counted(count, 'CUDA device')}, numbered from 0")
 
 
 def require_bfloat16(device: str) -> None:

@@ -52,6 +52,7 @@ from audio_tokenizers.torch_device import (
 )
 from audio_tokenizers.whisper_features_files import HOP, SAMPLE_RATE, Checkpoint, open_checkpoint
 from audio_tokenizers.whisper_features_model import ATTENTION, WhisperEncoder
+from audio_tokenizers.words import shown
 
 if TYPE_CHECKING:
     import torch
@@ -235,7 +236,7 @@ def _dtype(value: Scalar) -> Literal["float16", "float32"]:
         return "float16"
     if value == "float32":
         return "float32"
-    raise UsageError(f"dtype: expected float16 or float32, found {value!r}")
+    raise UsageError(f"dtype: expected float16 or float32, found {shown(value, 'null')}")
 
 
 def _layer(value: Scalar, checkpoint: Checkpoint) -> int | None:
@@ -243,8 +244,8 @@ def _layer(value: Scalar, checkpoint: Checkpoint) -> int | None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < checkpoint.layers:
         raise UsageError(
-            f"layer: expected null or 0..{checkpoint.layers - 1} for {checkpoint.config_path}, found {value!r}; what its "
-            f"{checkpoint.layers} layers have made is `final`, behind the layer norm"
+            f"layer: expected null or 0..{checkpoint.layers - 1} for {checkpoint.config_path}, found "
+            f"{shown(value, 'null')}; what its {checkpoint.layers} layers have made is `final`, behind the layer norm"
         )
     return value
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.model_files import CONFIG, INDEX, SHARDS, WEIGHTS, find_model, read_json, require_files, weights_names
+from audio_tokenizers.words import shown
 
 __all__ = ["HOP", "SAMPLE_RATE", "Checkpoint", "open_checkpoint"]
 
@@ -65,7 +66,7 @@ def _read_directory(directory: Path) -> Checkpoint:
     config = read_json(path)
     if config.get("model_type") != "whisper":
         raise ModelFilesError(
-            f"{path}: expected model_type 'whisper', found {config.get('model_type')!r}: give a Whisper model, such as "
+            f"{path}: expected model_type 'whisper', found {shown(config.get('model_type'))}: give a Whisper model, such as "
             "openai/whisper-large-v3"
         )
     return Checkpoint(

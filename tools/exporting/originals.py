@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.words import counted
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
 from tools.run_files import CommittedFile
@@ -28,7 +29,7 @@ class Originals:
                 f"{self._tar}: there is no such tar any more: copy it back, or export without --with-audio"
             ) from None
         if found != file.manifest.input_bytes:
-            raise self._changed(f"it had {file.manifest.input_bytes:,} bytes, and has {found:,} now")
+            raise self._changed(f"it had {counted(file.manifest.input_bytes, 'byte')}, and has {found:,} now")
         self._reader = self._opened(extensions)
         self._clips = cast("Generator[Clip]", iter(self._reader))
 
@@ -59,7 +60,7 @@ class Originals:
             if clip.audio is not None:
                 clip.audio.close()
         if self._seen != self._expected:
-            raise self._changed(f"it had {self._expected:,} clips, and has {self._seen:,} now")
+            raise self._changed(f"it had {counted(self._expected, 'clip')}, and has {self._seen:,} now")
 
     def _next(self) -> Clip | None:
         try:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from audio_tokenizers.words import counted
 from tools.run_files import CommittedFile
 
 __all__ = ["FORMATS", "PLAN_FILE", "ExportFormat", "Part", "Plan", "Source", "differences", "make_plan"]
@@ -100,12 +101,12 @@ def differences(frozen: Plan, asked: Plan) -> list[str]:
     before = {source.name: source for part in frozen.parts for source in part.sources}
     now = {source.name: source for part in asked.parts for source in part.sources}
     for names, words in (
-        ([name for name in now if name not in before], "not in it: {} tars that the run has"),
-        ([name for name in before if name not in now], "in it: {} tars that the run does not have"),
-        ([name for name in now if name in before and now[name] != before[name]], "{} tars have been tokenized again"),
+        ([name for name in now if name not in before], "not in it: {} that the run has"),
+        ([name for name in before if name not in now], "in it: {} that the run does not have"),
+        ([name for name in now if name in before and now[name] != before[name]], "tokenized again since: {}"),
     ):
         if names:
-            found.append(f"{words.format(len(names))}, the first {names[0]}")
+            found.append(f"{words.format(counted(len(names), 'tar'))}, the first {names[0]}")
     if not found and frozen != asked:
         found.append("its tars stand in another order")
     return found

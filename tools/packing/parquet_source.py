@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from audio_tokenizers.errors import UsageError
-from tools.generate_tar_list import natural_order
+from hpc.tar_list import natural_order
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.pairs import Item, LeftOut, Pair, Source, SourceOptions, is_excluded
 from tools.packing.parquet_rows import BUFFER_BYTES, ID_COLUMNS, Columns, as_pair, bare_name, batches, find_columns, reading

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.extras import install_words
+from audio_tokenizers.words import counted
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
@@ -170,7 +171,8 @@ def check_ready_tar(path: Path) -> ReadyTar:
         raise read_trouble(path, error) from error
     if clips and without_text == clips and reader.orphan_sidecars:
         raise UsageError(
-            f"{path}: expected a WebDataset tar, in which each text stands next to its audio, found {clips:,} clips without "
-            f"text and {reader.orphan_sidecars:,} texts without audio: pack it by itself"
+            f"{path}: expected a WebDataset tar, in which each text stands next to its audio, found "
+            f"{counted(clips, 'clip')} without text and {counted(reader.orphan_sidecars, 'text')} without audio: pack it "
+            "by itself"
         )
     return ReadyTar(clips, without_text)

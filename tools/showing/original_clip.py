@@ -12,12 +12,13 @@ from typing import IO
 import soundfile
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
+from audio_tokenizers.words import counted
 from jobs.audio import decode_channels
 from jobs.audio_headers import refuse_cut_file
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
 from tools.byte_progress import ByteProgress
-from tools.whole_files import replacing
+from tools.whole_files import replacing, require_file_place
 
 __all__ = ["Original", "write_original"]
 
@@ -53,7 +54,7 @@ def write_original(
         raise UsageError(f"{tar}: there is no such tar any more: copy it back to hear {name}") from None
     if tar_bytes not in (None, found):
         raise UsageError(
-            f"{tar}: it had {tar_bytes:,} bytes when it was tokenized, and has {found:,} now: it is another tar"
+            f"{tar}: it had {counted(tar_bytes, 'byte')} when it was tokenized, and has {found:,} now: it is another tar"
         )
     try:
         audio = _find(tar, index, name, extensions, found)
@@ -90,6 +91,7 @@ def _find(tar: Path, index: int, name: str, extensions: Sequence[str], size: int
 
 
 def _write(audio: IO[bytes], output: Path) -> Original:
+    require_file_place(output)
     untouched = _is_wav(audio)
     with replacing(output) as private:
         if untouched:

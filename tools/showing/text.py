@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rich.cells import cell_len, set_cell_size
 
 from audio_tokenizers.base import Features, Field
+from audio_tokenizers.words import counted
 from hpc.progress import TarState
 from jobs.plain_text import plain
 from jobs.records import ErrorRecord, Record, Tally, TokenRecord
@@ -69,7 +70,7 @@ def render_file(found: Summary, fields: Sequence[Field], style: Style) -> str:
         lines += _row("problem", state.problem)
     lines += _row("tar", state.tar)
     lines += _row("file", str(found.path))
-    lines += _row("clips", f"{tally.clips:,}, {errors:,} of them errors{f' ({kinds})' if kinds else ''}")
+    lines += _row("clips", f"{tally.clips:,}, {counted(errors, 'error')} among them{f' ({kinds})' if kinds else ''}")
     if tally.clips < state.clips:
         lines += _row("damaged", f"line {tally.clips + 1:,} is no valid record; it and what follows are not counted")
     if tally.clips > errors:
@@ -107,7 +108,7 @@ def render_clip(clip: Clip, fields: Sequence[Field], style: Style) -> str:
     if isinstance(record, ErrorRecord):
         return "\n".join([*lines, *_row("error", f"{record.error_kind}: {record.error}")])
     seconds = record.num_samples / record.sample_rate
-    lines += _row("duration", f"{seconds:,.3f} s, {record.num_samples:,} samples at {record.sample_rate:,} Hz")
+    lines += _row("duration", f"{seconds:,.3f} s, {counted(record.num_samples, 'sample')} at {record.sample_rate:,} Hz")
     lines += _row("language", record.language or "not stated")
     lines += _row("text", "none" if record.text is None else record.text)
     metadata = record.metadata or {}
@@ -132,7 +133,7 @@ def _codes_lines(key: Field, record: TokenRecord, seconds: float, style: Style) 
         label = f"first of codebook {number}: " if len(rows) > 1 else "first: "
         lines.append(_numbers(INDENT + label, rows[number], style))
     if shown < len(rows):
-        lines.append(f"{INDENT}and so on for {len(rows) - shown} more codebooks")
+        lines.append(f"{INDENT}and so on for {counted(len(rows) - shown, 'more codebook')}")
     return lines + usage_lines(count_codes(rows, key), key.lowest, style)
 
 
@@ -154,7 +155,7 @@ def _features_lines(key: Field, rows: int, floats: Features | str, seconds: floa
 
 def _layout(key: Field) -> str:
     if key.form == "features":
-        return f"{key.dtype}, {key.width:,} columns"
+        return f"{key.dtype}, {counted(key.width, 'column')}"
     if key.form == "codes":
         return f"{key.width} codebook{'s' * (key.width != 1)}"
     return "a list" if key.form == "list" else "a string of <audio_N>"

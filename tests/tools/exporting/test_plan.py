@@ -59,9 +59,13 @@ def test_a_folder_is_not_taken_for_a_finished_part() -> None:
         (plan("a", "webdataset", with_audio=True), plan("a", "webdataset"), "begun with --with-audio"),
         (plan("a"), plan("a", fingerprint="g"), "recipe f, the run has g"),
         (plan("a"), plan("a b c"), "not in it: 2 tars that the run has, the first b"),
-        (plan("a b"), plan("b"), "in it: 1 tars that the run does not have, the first a"),
+        (plan("a b"), plan("b"), "in it: 1 tar that the run does not have, the first a"),
         (plan("a b"), plan("b a"), "another order"),
-        (plan("a"), make_plan([file("a", sha256="1")], to="parquet", fingerprint="f"), "1 tars have been tokenized again"),
+        (
+            plan("a"),
+            make_plan([file("a", sha256="1")], to="parquet", fingerprint="f"),
+            "tokenized again since: 1 tar, the first a",
+        ),
         (msgspec.structs.replace(plan("a"), version=0), plan("a"), "another version"),
     ],
 )

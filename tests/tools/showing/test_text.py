@@ -69,7 +69,7 @@ def test_a_file() -> None:
         "a: committed\n"
         "  tar       /d/a.tar\n"
         "  file      /t/a.jsonl\n"
-        "  clips     2, 1 of them errors (decode 1)\n"
+        "  clips     2, 1 error among them (decode 1)\n"
         "  audio     0:00:02 (2.0 s) became tokens, clips of 2.000 to 2.000 s\n"
         "\n"
         "tokens: 2 codebooks, 2.0 frames per second, 4.0 tokens per second\n"
@@ -101,14 +101,14 @@ def test_a_file_that_is_not_as_it_should_be() -> None:
         "  problem   there is no such tar\n"
         "  tar       /d/a.tar\n"
         "  file      /t/a.jsonl\n"
-        "  clips     1, 1 of them errors (decode 1)\n"
+        "  clips     1, 1 error among them (decode 1)\n"
         "  damaged   line 2 is no valid record; it and what follows are not counted\n"
         "\n"
         "clips\n"
         "    0        error  x/2.wav  decode: not decodable"
     )
     empty = render_file(summary(state=TarState("/d/a.tar", "a", "partial", 0, None, None)), FIELDS, RULER)
-    assert empty.endswith("\n  clips     0, 0 of them errors")
+    assert empty.endswith("\n  clips     0, 0 errors among them")
 
 
 def test_a_list_of_clips_fits_the_terminal() -> None:

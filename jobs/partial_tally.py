@@ -1,0 +1,39 @@
+"""What a partial holds, without a look at its tokens: lines, and the audio that became tokens."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["PartialTally", "tally_partial"]
+
+READ_BYTES = 1 << 20
+HEAD = re.compile(
+    rb'\{"tar_file":"(?:[^"\\]|\\.)*","audio_file":"(?:[^"\\]|\\.)*","num_samples":([0-9]+),"sample_rate":([1-9][0-9]*)[,}]'
+)
+"""How a line with tokens begins, as jobs/records.py writes it. Further on, `metadata` may hold the same keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartialTally:
+    """Counts of one file."""
+
+    clips: int
+    """Lines that end in a newline."""
+    audio_seconds: float
+    """Rounded as in a manifest: the commit of these lines changes no sum."""
+
+
+def tally_partial(path: Path) -> PartialTally:
+    """Read a partial, which may grow meanwhile. Raises FileNotFoundError."""
+    clips, seconds = 0, 0.0
+    with path.open("rb", buffering=READ_BYTES) as lines:
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            clips += 1
+            head = HEAD.match(line)
+            if head is not None:
+                seconds += int(head[1]) / int(head[2])
+    return PartialTally(clips, round(seconds, 3))

@@ -1,0 +1,54 @@
+"""jobs/partial_tally.py: a partial's clips and its audio, as the manifest will have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.small_run import small_tar, stopping_after, tokenize
+
+from jobs.outputs import TarPaths
+from jobs.partial_tally import PartialTally, tally_partial
+from jobs.records import ErrorRecord, TokenRecord, encode_record
+
+
+def line(samples: int = 4000, rate: int = 8000, name: str = "a.wav", **more: object) -> bytes:
+    """A line with tokens."""
+    values = {"tokens": msgspec.Raw(b"[[1]]"), "token_shape": msgspec.Raw(b"[1,1]")}
+    record = TokenRecord(tar_file="/d/1.tar", audio_file=name, num_samples=samples, sample_rate=rate, values=values, **more)
+    return encode_record(record) + b"\n"
+
+
+ERROR = encode_record(ErrorRecord(tar_file="/d/1.tar", audio_file="b.wav", error="no", error_kind="empty")) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", PartialTally(0, 0.0)),
+        (line() + ERROR + line(1, 3), PartialTally(3, 0.833)),
+        (line() + line()[:-1], PartialTally(1, 0.5)),
+        (line(name='odd "name"\\ \n é.wav'), PartialTally(1, 0.5)),
+        (
+            line(metadata={"tar_file": "x", "num_samples": 9, "sample_rate": 1}, text='"num_samples":9,'),
+            PartialTally(1, 0.5),
+        ),
+        (b"\xff\n{}\n", PartialTally(2, 0.0)),
+    ],
+    ids=["empty", "errors have no audio", "torn", "names", "metadata", "no lines of ours"],
+)
+def test_lines_and_seconds(tmp_path: Path, data: bytes, expected: PartialTally) -> None:
+    """Whole lines count; those with tokens count with the audio that their heads tell."""
+    (tmp_path / "p").write_bytes(data)
+    assert tally_partial(tmp_path / "p") == expected
+
+
+def test_it_is_what_the_manifest_says(tmp_path: Path) -> None:
+    """Of the same lines, so that a commit changes no sum."""
+    tar = small_tar(tmp_path / "1.tar", samples=4001)
+    tokenize(tar, tmp_path / "half", **stopping_after(2))
+    assert tally_partial(TarPaths(tmp_path / "half", "1").partial) == PartialTally(2, round((4001 + 4002) / 8000, 3))
+    manifest = tokenize(tar, tmp_path / "whole").manifest
+    whole = tally_partial(TarPaths(tmp_path / "whole", "1").committed)
+    assert whole == PartialTally(manifest.clips, manifest.audio_seconds)

@@ -1,0 +1,22 @@
+"""Numbers in messages."""
+
+from __future__ import annotations
+
+__all__ = ["counted"]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 tar`, `2,000 tars`, `2 entries`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def shown(value: object, none: str = "nothing") -> str:
+    """A value of a YAML or JSON file, or of an option, as people write it there: `'a'`, `3`, `true`.
+
+    `none` stands for None: nothing was there, or, in an option, `null` was.
+    """
+    if value is None:
+        return none
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
