@@ -7,8 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from benchmarks.soak_plan import TIME_LIMIT
+from hpc.watch import EXIT_CODES
 
-__all__ = ["Ended", "Row", "Tried", "bytes_lost", "rows_of", "table"]
+__all__ = ["Ended", "Result", "Row", "Tried", "bytes_lost", "in_words", "rows_of", "table"]
+
+FINISHED = (EXIT_CODES["finished"], EXIT_CODES["quarantined"])
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +40,32 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that worked until their time was up."""
     exit_code: int
     """Of the last round of hpc.resume."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole soak, as its JSON has it."""
+
+    seed: int
+    seconds: float
+    """Of faults."""
+    finished_s: float
+    """After the beginning."""
+    tars: int
+    clips: int
+    submissions: int
+    rounds: dict[str, int]
+    """Exit code of hpc.resume --once -> how often."""
+    tried: list[Tried]
+    ended: Ended
+    words: list[str]
+    """What rounds said that did not just go on."""
+    rows: list[Row]
+
+    @property
+    def well(self) -> bool:
+        """No byte is lost, no verdict is another, nobody was needed, and the run is finished."""
+        right = not self.ended.lost and not self.ended.wrong_verdicts and self.ended.exit_code in FINISHED
+        return right and not any(one.person for one in self.tried)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -84,4 +113,19 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         survived = row.survived if row.tried else "not tried"
         lines.append(f"| {row.kind} | {row.tried} | {survived} | {row.bytes_lost} | {row.person} |")
+    return "\n".join(lines)
+
+
+def in_words(result: Result) -> str:
+    """The table, and all that is wrong."""
+    ended = result.ended
+    lines = [
+        table(result.rows),
+        f"{result.tars} tars, {len(ended.verdicts)} of them with a verdict; hpc.resume ended with {ended.exit_code}",
+    ]
+    needed = [one for one in result.tried if one.person]
+    lines += [f"a person was needed at {one.at_s:.0f} s, after: {one.kind} ({one.what}): {one.person}" for one in needed]
+    lines += [f"{name}: {count} bytes are not those of the undisturbed run" for name, count in ended.lost.items()]
+    for name, words in ended.wrong_verdicts.items():
+        lines.append(f"{name}: another verdict than the undisturbed run's: {words or 'none'}")
     return "\n".join(lines)

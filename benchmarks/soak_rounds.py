@@ -50,6 +50,7 @@ class Soak:
         self.code = EXIT_CODES["running"]
         """Of the last round."""
         self.finished_s = 0.0
+        self.cluster = lab.cluster
         self._lab = lab
         self._damaged = frozenset(damaged)
         self._began = time.monotonic()

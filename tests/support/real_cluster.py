@@ -217,7 +217,7 @@ class RealCluster:
 
     def wait(self, condition: Callable[[], T], what: str) -> T:
         """Wait until `condition` holds; returns what it gave. TimeoutError, with `what` was awaited, where for long no job,
-        no node and no process of a task has changed, and none has computed.
+        no node and no process of a task has changed, and nobody has computed.
         """
         return wait_while_moving(condition, what, states=self._states, computed=self._computed)
 
@@ -238,7 +238,7 @@ class RealCluster:
 
     def kill_node(self, node: str) -> None:
         """Power loss of a node: all that runs there is gone at once, orphans included. The controller is told, if it is up;
-        by itself it would take 30 s to see it.
+        by itself it would take minutes to see it.
         """
         self._cut(node)
         for left in [*(self.folder / "spool" / node).glob("job*"), *(self.folder / "spool" / node).glob(f"{node}_*.*")]:
@@ -370,7 +370,9 @@ class RealCluster:
         return found
 
     def _computed(self) -> float:
-        return sum(map(cpu_seconds, self._task_processes()))
+        """By tasks and daemons: on a busy machine the latter take long to come up."""
+        below = {pid for holder in self._holders.values() if holder.poll() is None for pid in descendants(holder.pid)}
+        return sum(map(cpu_seconds, below))
 
     def _task_processes(self) -> list[int]:
         below = [pid for node in NODES for pid in self.node_processes(node)]
