@@ -1,6 +1,7 @@
 # make demo   speech -> tars -> tokens, on this machine, in .venv
 # make test   every test that needs no GPU;  make test-gpu  those that do
 # make lint   ruff and mypy;  make bench  the figures of benchmarks/README.md
+# make soak   a real Slurm in which something breaks every few seconds (root; SOAK_MINUTES, SOAK_TARS, SOAK_SEED)
 
 PYTHON ?= python3
 PYTEST_FLAGS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -9,7 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install $(PIP_FLAGS) --constraint requirements/constraints.txt
 
-.PHONY: demo test system test-gpu lint format bench clean
+SOAK_MINUTES ?= 20
+SOAK_TARS ?= 400
+
+.PHONY: demo test system test-gpu lint format bench soak clean
 
 demo: $(VENV)/base.done
 	rm -rf demo
@@ -44,6 +48,9 @@ bench: $(VENV)/test.done
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python requirements/cpu_torchaudio.py
 	$(BIN)/python -m benchmarks.run_all
+
+soak: $(VENV)/test.done system
+	$(BIN)/python -m benchmarks.soak --minutes $(SOAK_MINUTES) --tars $(SOAK_TARS) $(if $(SOAK_SEED),--seed $(SOAK_SEED)) --out soak.json
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
