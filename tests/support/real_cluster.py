@@ -301,7 +301,8 @@ class RealCluster:
         """Kill a node's slurmd, or "slurmdbd", and start it again at once: jobs run on."""
         before = self._daemon(name)
         self._holders[name].send_signal(signal.SIGUSR2)
-        self._wait_up(name, lambda: self._daemon(name) not in (None, before))
+        answers = self._answers("sacctmgr", "-n", "show", "cluster")
+        self._wait_up(name, lambda: self._daemon(name) not in (None, before) and (name in NODES or answers()))
 
     def configure(self, **settings: object) -> None:
         """Other lines of slurm.conf, such as MaxArraySize=11, until `reset` or the next call; restarts the controller."""
