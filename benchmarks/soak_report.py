@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from benchmarks.soak_plan import TIME_LIMIT
+from benchmarks.soak_plan import KINDS, TIME_LIMIT
 from hpc.watch import EXIT_CODES
 
-__all__ = ["Ended", "Result", "Row", "Tried", "bytes_lost", "in_words", "rows_of", "table"]
+__all__ = ["Ended", "Result", "Row", "Tried", "bytes_lost", "in_words", "rows_of", "table", "to_blame"]
 
 FINISHED = (EXIT_CODES["finished"], EXIT_CODES["quarantined"])
 
@@ -86,6 +86,14 @@ def bytes_lost(reference: Mapping[str, bytes], found: Mapping[str, bytes]) -> di
         if wanted != there:
             lost[name] = abs(len(wanted) - len(there)) + sum(a != b for a, b in zip(wanted, there, strict=False))
     return lost
+
+
+def to_blame(kinds: Sequence[str], said: str) -> int:
+    """Which of the faults so far, oldest first, was it after which a round said that: the last one of a kind whose words
+    are in it, or else the last one.
+    """
+    known = [number for number, kind in enumerate(kinds) if (words := KINDS[kind].says) and words in said]
+    return known[-1] if known else len(kinds) - 1
 
 
 def rows_of(kinds: Collection[str], tried: Sequence[Tried], ended: Ended) -> list[Row]:

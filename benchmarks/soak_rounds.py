@@ -24,7 +24,7 @@ from support.real_cluster import CommandError
 
 from benchmarks.soak_faults import FAULTS, Lab
 from benchmarks.soak_plan import Planned
-from benchmarks.soak_report import Tried
+from benchmarks.soak_report import Tried, to_blame
 from hpc.watch import EXIT_CODES
 
 __all__ = ["MOST_PERSONS", "Soak"]
@@ -149,14 +149,15 @@ class Soak:
         print(f"{self._now():7.1f} s  hpc.resume --once: exit code {code}: {said}", flush=True)
         if code in (EXIT_CODES["stuck"], EXIT_CODES["quarantined"], USAGE):
             why = f"in quarantine: {', '.join(healthy)}" if code == EXIT_CODES["quarantined"] else said.strip()
-            self._blame(f"exit code {code}: {why}")
+            self._blame(f"exit code {code}: {why}", said)
             self._retry = True
             self.code = EXIT_CODES["running"]
 
-    def _blame(self, why: str) -> None:
-        """The last fault before it is the one after which a person was needed."""
+    def _blame(self, why: str, said: str) -> None:
+        """Note that a person was needed, at the fault that was to blame."""
         if self.tried:
-            self.tried[-1] = msgspec.structs.replace(self.tried[-1], person=why)
+            number = to_blame([one.kind for one in self.tried], said)
+            self.tried[number] = msgspec.structs.replace(self.tried[number], person=why)
 
     def _quarantine(self) -> set[str]:
         """By the last whole line of the history: a full disk may have cut others."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from benchmarks.soak_report import Ended, Result, Row, Tried, bytes_lost, in_words, rows_of, table
+from benchmarks.soak_plan import DISK_FULL
+from benchmarks.soak_report import Ended, Result, Row, Tried, bytes_lost, in_words, rows_of, table, to_blame
 
 WELL = Ended(lost={}, verdicts={"07": "cut"}, wrong_verdicts={}, time_limits=2, exit_code=3)
 TRIED = [
@@ -65,6 +66,14 @@ def test_a_person() -> None:
     bad = result(tried, WELL)
     assert (bad.rows[0], bad.rows[-1].person, bad.well) == (Row("a", 2, 1, 0, 1), 1, False)
     assert "a person was needed at 2 s, after: a (n2): exit code 4: stuck" in in_words(bad)
+
+
+def test_who_is_to_blame() -> None:
+    """The last fault whose words a round repeats, or else simply the last one."""
+    kinds = [DISK_FULL, "a task is cancelled", DISK_FULL, "slurmctld is away"]
+    assert to_blame(kinds, "0102: [Errno 28] No space left on device") == 2
+    assert to_blame(kinds, "stuck: 3 tasks ended") == 3
+    assert to_blame(kinds[1:2], "No space left on device") == 0
 
 
 def test_other_verdicts_and_other_ends_are_no_success() -> None:
