@@ -7,7 +7,6 @@ import itertools
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -38,6 +37,10 @@ USAGE = 2
 LAST_WORDS = 2000
 
 
+Due = list[tuple[float, int, Callable[[], None]]]
+"""A heap: seconds since the beginning, order, action."""
+
+
 class Soak:
     """Disturbs a run, and lets rounds of `hpc.resume --once` bring it to its end."""
 
@@ -56,17 +59,19 @@ class Soak:
         self._began = time.monotonic()
         self._next_round_s = 0.0
         self._round: subprocess.Popen[bytes] | None = None
-        self._said = Path(tempfile.mkstemp(dir=lab.run.folder, prefix="round-")[1])
+        self._said = lab.run.folder / "round.out"
         self._retry = False
         self._order = itertools.count()
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._strikes: Due = []
+        self._mends: Due = []
 
     def faults(self, planned: Sequence[Planned], seconds: float) -> None:
         """Try them all, until `seconds` are over or the run is finished."""
         for fault in planned:
-            self._at(fault.at_s, partial(self._strike, fault))
+            self._at(self._strikes, fault.at_s, partial(self._strike, fault))
         while self._now() < seconds and not self._ended():
-            self._act()
+            self._act(self._mends)
+            self._act(self._strikes)
             self._go_round()
             time.sleep(0.1)
 
@@ -75,10 +80,9 @@ class Soak:
 
         TimeoutError where nothing moves any more.
         """
-        mends = sorted(action for action in self._due if getattr(action[2], "func", None) != self._strike)
-        self._due = [(0.0, order, action) for _, order, action in mends]
-        while self._due:
-            self._act()
+        self._mends = sorted((0.0, order, mend) for _, order, mend in self._mends)
+        while self._mends:
+            self._act(self._mends)
             time.sleep(0.1)
         self._lab.run.brake.unlink(missing_ok=True)
 
@@ -92,28 +96,28 @@ class Soak:
     def _now(self) -> float:
         return time.monotonic() - self._began
 
-    def _at(self, seconds: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (seconds, next(self._order), action))
+    def _at(self, due: Due, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(due, (seconds, next(self._order), action))
 
-    def _act(self) -> None:
+    def _act(self, due: Due) -> None:
         """Do what is due. Without a Slurm controller some of it has to wait."""
-        while self._due and self._due[0][0] <= self._now():
-            _, _, action = heapq.heappop(self._due)
+        while due and due[0][0] <= self._now():
+            _, _, action = heapq.heappop(due)
             try:
                 action()
             except CommandError:
-                self._at(self._now() + AGAIN_SECONDS, action)
+                self._at(due, self._now() + AGAIN_SECONDS, action)
 
     def _strike(self, fault: Planned) -> None:
         hit = FAULTS[fault.kind](self._lab, random.Random(fault.chance))
         now = self._now()
         if hit is None:
-            self._at(now + AGAIN_SECONDS, partial(self._strike, fault))
+            self._at(self._strikes, now + AGAIN_SECONDS, partial(self._strike, fault))
             return
         self.tried.append(Tried(at_s=round(now, 1), kind=fault.kind, what=hit.what, tars=tuple(sorted(hit.tars))))
         print(f"{now:7.1f} s  {fault.kind}: {hit.what}", flush=True)
         if hit.mend is not None:
-            self._at(now + fault.lasts_s, hit.mend)
+            self._at(self._mends, now + fault.lasts_s, hit.mend)
 
     def _ended(self) -> bool:
         return self.code in (EXIT_CODES["finished"], EXIT_CODES["quarantined"]) or len(self._persons()) > MOST_PERSONS

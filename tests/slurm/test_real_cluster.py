@@ -176,6 +176,19 @@ time.sleep(600)
     wait_for(lambda: not folder.exists() and not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
 
 
+def test_two_processes_that_ask_at_once_get_other_ports():
+    """Before anybody listens on them; whoever ends gives them back."""
+    code = "from support.real_cluster import free_ports; print(free_ports(28400), flush=True); input()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    words = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
+        theirs = int(other.stdout.readline())
+        assert free_ports(28400) != theirs
+        other.communicate("\n")
+    assert free_ports(28400) == theirs
+
+
 def test_a_start_that_fails_leaves_nothing(slurm: RealCluster):
     """With its ports taken by another cluster, the error says which daemon and why, and there is no folder."""
     folder = Path(f"/tmp/slurm-{os.getpid()}")

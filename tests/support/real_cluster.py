@@ -7,6 +7,7 @@ share this machine's host name, cores and disk. It needs root and Debian's packa
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,10 +64,32 @@ def missing_prerequisites() -> list[str]:
     return ["root"] * (os.geteuid() != 0) + [program for program in PROGRAMS if not shutil.which(program, path=path)]
 
 
+_LOCKED: set[int] = set()
+"""Base ports whose names this process has locked, until its end."""
+
+
+def _lock_ports(base: int) -> None:
+    """Raises OSError where another process has them."""
+    if base in _LOCKED:
+        return
+    lock = os.open(Path(tempfile.gettempdir(), f"slurm-ports-{base}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    _LOCKED.add(base)
+
+
 def free_ports(first: int) -> int:
-    """The first base port, from `first` on in steps of 1000, where nobody listens: this machine may have other test runs."""
+    """The first base port, from `first` on in steps of 1000, where nobody listens: this machine may have other test runs.
+
+    Those ask for theirs at the same moment, before anybody listens: so whoever gets ports holds a lock on their name until
+    its end.
+    """
     for base in range(first, first + 10_000, 1000):
         with suppress(OSError):
+            _lock_ports(base)
             for port in range(base, base + PORTS):
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
