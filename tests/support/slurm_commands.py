@@ -6,7 +6,7 @@ from pathlib import Path
 
 FAKE = """#!/bin/sh
 me=${0##*/}; here=${0%/*}
-{ printf '%s' "$me"; printf ' %s' "$@"; echo; } >> "$here/calls"
+printf '%s\\n' "$me $*" >> "$here/calls"  # in one piece: several may be called at once
 [ "$me" = sbatch ] && cat > "$here/script"
 [ -f "$here/$me.out" ] && cat "$here/$me.out"
 [ -f "$here/$me.err" ] && cat "$here/$me.err" >&2
