@@ -1,4 +1,4 @@
-"""What a site's Slurm answers, asked as a run would ask, and a few of its nodes, asked by srun. Submits no job."""
+"""What a site's Slurm answers, asked as a run would ask, and a few of its nodes, asked by srun. Submits no batch job."""
 
 from __future__ import annotations
 
