@@ -7,8 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install $(PIP_FLAGS) --constraint requirements/constraints.txt
 
+SOAK_MINUTES ?= 20
+SOAK_TARS ?= 400
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test system test-gpu lint format bench clean
+.PHONY: help demo test system test-gpu lint format bench soak clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -48,6 +51,9 @@ bench: $(VENV)/test.done ## the figures of benchmarks/README.md
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python requirements/cpu_torchaudio.py
 	$(BIN)/python -m benchmarks.run_all
+
+soak: $(VENV)/test.done system ## a real Slurm in which something breaks every few seconds (root; SOAK_MINUTES, SOAK_TARS, SOAK_SEED)
+	$(BIN)/python -m benchmarks.soak --minutes $(SOAK_MINUTES) --tars $(SOAK_TARS) $(if $(SOAK_SEED),--seed $(SOAK_SEED)) --out soak.json
 
 clean: ## delete .venv, demo, and what builds and tests have left
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

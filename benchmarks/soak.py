@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,8 +29,8 @@ from support.slurm_runs import SlurmRun
 
 from benchmarks.soak_data import SoakTars, make_tars
 from benchmarks.soak_faults import Lab
-from benchmarks.soak_plan import DISK_FULL, KINDS, plan_faults
-from benchmarks.soak_report import Ended, bytes_lost, rows_of, table
+from benchmarks.soak_plan import DISK_FULL, KINDS, Kind, plan_faults
+from benchmarks.soak_report import Ended, Result, bytes_lost, in_words, rows_of
 from benchmarks.soak_rounds import Soak
 from hpc.progress import scan
 from hpc.run import Run
@@ -44,6 +45,7 @@ WORKERS = 16
 BUSY_SHARE = 0.5
 """Of the soak's time, what the work would take all workers if nothing broke."""
 TIME_LIMIT_MIN = 1
+SMALLEST_DISK = 64 << 20
 OWN_MOUNTS = "TAR2TOKENS_SOAK_MOUNTS"
 """Set in a process whose mounts end with it."""
 
@@ -90,12 +92,13 @@ def verdicts(output: Path) -> dict[str, str]:
     return {state.name: state.problem or "" for state in states if state.state != "committed"}
 
 
-def at_time_limit(cluster: RealCluster) -> int:
-    """How many array tasks worked for as long as they might, by Slurm's records."""
-    rows = cluster.run("sacct", "-n", "-P", "-X", "-D", "-S", "now-1days", "-o", "State,ElapsedRaw").splitlines()
-    margin = 60 * TIME_LIMIT_MIN * 0.9
-    ends = (row.split("|") for row in rows)
-    return sum(state in ("COMPLETED", "FAILED", "TIMEOUT") and int(seconds) >= margin for state, seconds in ends)
+def at_time_limit(cluster: RealCluster, run: SlurmRun) -> int:
+    """How many array tasks of the run worked for as long as they might, by Slurm's records."""
+    words = ["-n", "-P", "-X", "-D", "-S", "now-1days", "-o", "State,ElapsedRaw,JobName"]
+    ends = (row.split("|", 2) for row in cluster.run("sacct", *words).splitlines())
+    margin, run_id = 60 * TIME_LIMIT_MIN * 0.9, Run(run.output).read_state().run_id
+    worked = ("COMPLETED", "FAILED", "TIMEOUT")
+    return sum(state in worked and int(seconds) >= margin for state, seconds, name in ends if run_id in name)
 
 
 def keep_run(output: Path, cluster_folder: Path, target: Path) -> None:
@@ -105,71 +108,74 @@ def keep_run(output: Path, cluster_folder: Path, target: Path) -> None:
     shutil.copytree(cluster_folder / "log", target / "slurm")
 
 
-def soak(folder: Path, *, seed: int, seconds: float, tars: int, every_s: float, out: Path) -> int:
-    """Try faults for so many seconds, let the run come to its end, and judge it. Returns the exit code."""
+def judge(soaking: Soak, run: SlurmRun, reference: Mapping[str, bytes], folder: Path) -> Ended:
+    """How the run ended, beside the undisturbed one."""
+    found, told, expected = committed_bytes(run.output), verdicts(run.output), verdicts(folder / "reference")
+    return Ended(
+        lost={name.removesuffix(".jsonl"): count for name, count in bytes_lost(reference, found).items()},
+        verdicts=told,
+        wrong_verdicts={name: told.get(name, "") for name in expected | told if told.get(name) != expected.get(name)},
+        time_limits=at_time_limit(soaking.cluster, run),
+        exit_code=soaking.code,
+    )
+
+
+def soak(
+    folder: Path,
+    cluster: RealCluster,
+    *,
+    seed: int,
+    seconds: float,
+    tars: int,
+    every_s: float,
+    kinds: Mapping[str, Kind] = KINDS,
+) -> Result:
+    """Try faults for so many seconds, let the run come to its end, and judge it.
+
+    Where this process may mount no small disk, or the mount would outlive it, the disk is never full.
+    """
     print(f"seed {seed}: {tars} tars, {seconds / 60:g} min of faults, one in {every_s:g} s", flush=True)
     data = make_tars(folder / "in", seed, tars, CLIPS)
-    cluster_folder = Path(f"/tmp/slurm-soak-{os.getpid()}")  # short, for its sockets
+    run, reference = start_run(folder, cluster, data)
+    if not mount_small_disk(run.output, 2 * sum(map(len, reference.values())) + SMALLEST_DISK):
+        print("the disk is never full: this process may not mount a small one", flush=True)
+        kinds = {kind: each for kind, each in kinds.items() if kind != DISK_FULL}
+    pause = BUSY_SHARE * seconds * WORKERS / data.clips
+    print(f"{data.clips} clips, {data.bad_clips} bad, {len(data.damaged)} tars damaged, {pause:.2f} s a clip", flush=True)
+    run.submit("--tars-per-gpu", TARS_PER_TASK, "--time", TIME_LIMIT_MIN, pause=pause)
+    soaking = Soak(Lab(cluster, run), data.damaged)
+    soaking.faults(plan_faults(seed, seconds, every_s=every_s, kinds=kinds), seconds)
+    soaking.finish()
+    ended = judge(soaking, run, reference, folder)
+    return Result(
+        seed=seed,
+        seconds=seconds,
+        finished_s=round(soaking.finished_s, 1),
+        tars=tars,
+        clips=data.clips,
+        submissions=len(run.submissions()),
+        rounds=dict(soaking.codes),
+        tried=soaking.tried,
+        ended=ended,
+        words=soaking.words,
+        rows=rows_of(kinds, soaking.tried, ended),
+    )
+
+
+def soak_and_tell(folder: Path, cluster: RealCluster, out: Path, given: argparse.Namespace) -> int:
+    """Print the table and write it; a run that did not come out well is kept. Returns the exit code."""
+    output = folder / "tokens"
     with ExitStack() as ends:
-        cluster = ends.enter_context(RealCluster(cluster_folder, free_ports(FIRST_PORT)))
-        run, reference = start_run(folder, cluster, data)
-        room = 2 * sum(map(len, reference.values())) + (64 << 20)
-        disk = mount_small_disk(run.output, room)
-        if disk:
-            ends.callback(subprocess.run, ["umount", "--lazy", str(run.output)], check=False)
-        else:
-            print("the disk is never full: this process may not mount a small one", flush=True)
-        keep = ends.enter_context(ExitStack())  # ends before all others
-        keep.callback(keep_run, run.output, cluster_folder, out.with_suffix(".run"))
-        pause = BUSY_SHARE * seconds * WORKERS / data.clips
-        print(
-            f"{data.clips} clips, {data.bad_clips} bad, {len(data.damaged)} tars damaged, {pause:.2f} s a clip", flush=True
-        )
-        run.submit("--tars-per-gpu", TARS_PER_TASK, "--time", TIME_LIMIT_MIN, pause=pause)
-        soaking = Soak(Lab(cluster, run), data.damaged)
-        kinds = {kind: KINDS[kind] for kind in KINDS if disk or kind != DISK_FULL}
-        soaking.faults(plan_faults(seed, seconds, every_s=every_s, kinds=kinds), seconds)
-        soaking.finish()
-        found = committed_bytes(run.output)
-        told, expected = verdicts(run.output), verdicts(folder / "reference")
-        ended = Ended(
-            lost={name.removesuffix(".jsonl"): count for name, count in bytes_lost(reference, found).items()},
-            verdicts=told,
-            wrong_verdicts={name: told.get(name, "") for name in expected | told if told.get(name) != expected.get(name)},
-            time_limits=at_time_limit(cluster),
-            exit_code=soaking.code,
-        )
-        result = {
-            "seed": seed,
-            "seconds": seconds,
-            "finished_s": round(soaking.finished_s, 1),
-            "tars": tars,
-            "clips": data.clips,
-            "lines_committed": sum(content.count(b"\n") for content in found.values()),
-            "submissions": len(run.submissions()),
-            "rounds": soaking.codes,
-            "left_over": sorted(path.name for path in run.output.iterdir() if not path.name.endswith(".jsonl"))[:50],
-            "tried": soaking.tried,
-            "ended": ended,
-            "words": soaking.words,
-        }
-        rows = rows_of(KINDS, soaking.tried, ended)
-        well = not ended.lost and not ended.wrong_verdicts and not any(one.person for one in soaking.tried)
-        well = well and soaking.code in (0, 3)
-        if well:
+        ends.callback(subprocess.run, ["umount", "--lazy", str(output)], capture_output=True, check=False)
+        keep = ends.enter_context(ExitStack())  # ends before the disk does
+        keep.callback(keep_run, output, cluster.folder, out.with_suffix(".run"))
+        result = soak(folder, cluster, seed=given.seed, seconds=60 * given.minutes, tars=given.tars, every_s=given.every)
+        if result.well:
             keep.pop_all()
-    print(table(rows))
-    print(f"{len(found)} of {tars} tars committed, {len(told)} with a verdict; hpc.resume ended with {ended.exit_code}")
-    for one in soaking.tried:
-        if one.person:
-            print(f"a person was needed at {one.at_s:.0f} s, after: {one.kind} ({one.what}): {one.person}")
-    for name, count in ended.lost.items():
-        print(f"{name}: {count} bytes are not those of the undisturbed run")
-    for name, words in ended.wrong_verdicts.items():
-        print(f"{name}: another verdict than the undisturbed run's: {words or 'committed'}")
-    out.write_bytes(msgspec.json.format(msgspec.json.encode({**result, "rows": rows})) + b"\n")
-    print(f"the same in {out}" + ("" if well else f", and the run in {out.with_suffix('.run')}"))
-    return 0 if well else 1
+    print(in_words(result))
+    out.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    print(f"the same in {out}" + ("" if result.well else f", and the run in {out.with_suffix('.run')}"))
+    return 0 if result.well else 1
 
 
 def main() -> int:
@@ -184,15 +190,12 @@ def main() -> int:
         print(f"a soak needs {', '.join(missing)}; as root: apt-get install {PACKAGES}", file=sys.stderr)
         return 2
     enter_own_mounts()
-    with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        return soak(
-            Path(name),
-            seed=given.seed,
-            seconds=60 * given.minutes,
-            tars=given.tars,
-            every_s=given.every,
-            out=given.out.absolute(),
-        )
+    cluster_folder = Path(f"/tmp/slurm-soak-{os.getpid()}")  # short, for its sockets
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as name,
+        RealCluster(cluster_folder, free_ports(FIRST_PORT)) as cluster,
+    ):
+        return soak_and_tell(Path(name), cluster, given.out.absolute(), given)
 
 
 if __name__ == "__main__":

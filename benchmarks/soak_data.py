@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import encoded, speech
+from benchmarks.common import SPEECH, encoded, speech
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for `support`
 
@@ -23,7 +23,8 @@ BAD_SHARE = 0.02
 POOL = 60
 """Distinct good clips; tars draw from them."""
 RATES = (8000, 16000, 22050)
-EXTENSIONS = ("wav", "flac", "ogg", "mp3")
+EXTENSIONS = ("wav", "flac", "mp3")
+"""libsndfile numbers Ogg streams at random: the one in the pool is as it was recorded."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def make_tars(folder: Path, seed: int, tars: int, clips: int) -> SoakTars:
 
 def _good_clips(source: random.Random) -> list[tuple[str, bytes]]:
     voice = {rate: speech(rate, 60) for rate in RATES}
-    found = []
+    found = [("ogg", (SPEECH / "austen-0920.ogg").read_bytes())]
     for number in range(POOL):
         rate, extension = source.choice(RATES), EXTENSIONS[number % len(EXTENSIONS)]
         samples, begin = int(source.uniform(0.3, 1.5) * rate), source.randrange(50 * rate)

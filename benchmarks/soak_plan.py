@@ -18,13 +18,15 @@ class Kind:
     shortest_s: float = 0.0
     longest_s: float = 0.0
     """How long until it is mended. 0 where nothing needs mending."""
+    says: str = ""
+    """Words by which the trouble that it makes is known, where there are any."""
 
 
 DISK_FULL = "the disk is full"
 KINDS: Mapping[str, Kind] = {
     "a node loses power": Kind(3, 5, 30),
     "a task is cancelled": Kind(4),
-    DISK_FULL: Kind(1.5, 3, 15),
+    DISK_FULL: Kind(1.5, 3, 15, says="No space left on device"),
     "a worker is frozen": Kind(3, 5, 90),
     "a worker is killed": Kind(4),
     "a worker and its witness are killed": Kind(3),

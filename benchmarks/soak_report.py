@@ -6,9 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from benchmarks.soak_plan import TIME_LIMIT
+from benchmarks.soak_plan import KINDS, TIME_LIMIT
+from hpc.watch import EXIT_CODES
 
-__all__ = ["Ended", "Row", "Tried", "bytes_lost", "rows_of", "table"]
+__all__ = ["Ended", "Result", "Row", "Tried", "bytes_lost", "in_words", "rows_of", "table", "to_blame"]
+
+FINISHED = (EXIT_CODES["finished"], EXIT_CODES["quarantined"])
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,32 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last round of hpc.resume."""
 
 
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole soak, as its JSON has it."""
+
+    seed: int
+    seconds: float
+    """Of faults."""
+    finished_s: float
+    """After the beginning."""
+    tars: int
+    clips: int
+    submissions: int
+    rounds: dict[str, int]
+    """Exit code of hpc.resume --once -> how often."""
+    tried: list[Tried]
+    ended: Ended
+    words: list[str]
+    """What rounds said that did not just go on."""
+    rows: list[Row]
+
+    @property
+    def well(self) -> bool:
+        """No byte is lost, no verdict is another, nobody was needed, and the run is finished."""
+        right = not self.ended.lost and not self.ended.wrong_verdicts and self.ended.exit_code in FINISHED
+        return right and not any(one.person for one in self.tried)
+
+
 class Row(msgspec.Struct, frozen=True):
     """A line of the table."""
 
@@ -57,6 +86,14 @@ def bytes_lost(reference: Mapping[str, bytes], found: Mapping[str, bytes]) -> di
         if wanted != there:
             lost[name] = abs(len(wanted) - len(there)) + sum(a != b for a, b in zip(wanted, there, strict=False))
     return lost
+
+
+def to_blame(kinds: Sequence[str], said: str) -> int:
+    """Which of the faults so far, oldest first, was it after which a round said that: the last one of a kind whose words
+    are in it, or else the last one.
+    """
+    known = [number for number, kind in enumerate(kinds) if (words := KINDS[kind].says) and words in said]
+    return known[-1] if known else len(kinds) - 1
 
 
 def rows_of(kinds: Collection[str], tried: Sequence[Tried], ended: Ended) -> list[Row]:
@@ -84,4 +121,19 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         survived = row.survived if row.tried else "not tried"
         lines.append(f"| {row.kind} | {row.tried} | {survived} | {row.bytes_lost} | {row.person} |")
+    return "\n".join(lines)
+
+
+def in_words(result: Result) -> str:
+    """The table, and all that is wrong."""
+    ended = result.ended
+    lines = [
+        table(result.rows),
+        f"{result.tars} tars, {len(ended.verdicts)} of them with a verdict; hpc.resume ended with {ended.exit_code}",
+    ]
+    needed = [one for one in result.tried if one.person]
+    lines += [f"a person was needed at {one.at_s:.0f} s, after: {one.kind} ({one.what}): {one.person}" for one in needed]
+    lines += [f"{name}: {count} bytes are not those of the undisturbed run" for name, count in ended.lost.items()]
+    for name, words in ended.wrong_verdicts.items():
+        lines.append(f"{name}: another verdict than the undisturbed run's: {words or 'none'}")
     return "\n".join(lines)

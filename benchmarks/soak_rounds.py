@@ -7,7 +7,6 @@ import itertools
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -24,7 +23,7 @@ from support.real_cluster import CommandError
 
 from benchmarks.soak_faults import FAULTS, Lab
 from benchmarks.soak_plan import Planned
-from benchmarks.soak_report import Tried
+from benchmarks.soak_report import Tried, to_blame
 from hpc.watch import EXIT_CODES
 
 __all__ = ["MOST_PERSONS", "Soak"]
@@ -36,6 +35,10 @@ AGAIN_SECONDS = 1.0
 MOST_PERSONS = 30
 USAGE = 2
 LAST_WORDS = 2000
+
+
+Due = list[tuple[float, int, Callable[[], None]]]
+"""A heap: seconds since the beginning, order, action."""
 
 
 class Soak:
@@ -50,22 +53,25 @@ class Soak:
         self.code = EXIT_CODES["running"]
         """Of the last round."""
         self.finished_s = 0.0
+        self.cluster = lab.cluster
         self._lab = lab
         self._damaged = frozenset(damaged)
         self._began = time.monotonic()
         self._next_round_s = 0.0
         self._round: subprocess.Popen[bytes] | None = None
-        self._said = Path(tempfile.mkstemp(dir=lab.run.folder, prefix="round-")[1])
+        self._said = lab.run.folder / "round.out"
         self._retry = False
         self._order = itertools.count()
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._strikes: Due = []
+        self._mends: Due = []
 
     def faults(self, planned: Sequence[Planned], seconds: float) -> None:
         """Try them all, until `seconds` are over or the run is finished."""
         for fault in planned:
-            self._at(fault.at_s, partial(self._strike, fault))
+            self._at(self._strikes, fault.at_s, partial(self._strike, fault))
         while self._now() < seconds and not self._ended():
-            self._act()
+            self._act(self._mends)
+            self._act(self._strikes)
             self._go_round()
             time.sleep(0.1)
 
@@ -74,10 +80,9 @@ class Soak:
 
         TimeoutError where nothing moves any more.
         """
-        mends = sorted(action for action in self._due if getattr(action[2], "func", None) != self._strike)
-        self._due = [(0.0, order, action) for _, order, action in mends]
-        while self._due:
-            self._act()
+        self._mends = sorted((0.0, order, mend) for _, order, mend in self._mends)
+        while self._mends:
+            self._act(self._mends)
             time.sleep(0.1)
         self._lab.run.brake.unlink(missing_ok=True)
 
@@ -91,28 +96,28 @@ class Soak:
     def _now(self) -> float:
         return time.monotonic() - self._began
 
-    def _at(self, seconds: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (seconds, next(self._order), action))
+    def _at(self, due: Due, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(due, (seconds, next(self._order), action))
 
-    def _act(self) -> None:
+    def _act(self, due: Due) -> None:
         """Do what is due. Without a Slurm controller some of it has to wait."""
-        while self._due and self._due[0][0] <= self._now():
-            _, _, action = heapq.heappop(self._due)
+        while due and due[0][0] <= self._now():
+            _, _, action = heapq.heappop(due)
             try:
                 action()
             except CommandError:
-                self._at(self._now() + AGAIN_SECONDS, action)
+                self._at(due, self._now() + AGAIN_SECONDS, action)
 
     def _strike(self, fault: Planned) -> None:
         hit = FAULTS[fault.kind](self._lab, random.Random(fault.chance))
         now = self._now()
         if hit is None:
-            self._at(now + AGAIN_SECONDS, partial(self._strike, fault))
+            self._at(self._strikes, now + AGAIN_SECONDS, partial(self._strike, fault))
             return
         self.tried.append(Tried(at_s=round(now, 1), kind=fault.kind, what=hit.what, tars=tuple(sorted(hit.tars))))
         print(f"{now:7.1f} s  {fault.kind}: {hit.what}", flush=True)
         if hit.mend is not None:
-            self._at(now + fault.lasts_s, hit.mend)
+            self._at(self._mends, now + fault.lasts_s, hit.mend)
 
     def _ended(self) -> bool:
         return self.code in (EXIT_CODES["finished"], EXIT_CODES["quarantined"]) or len(self._persons()) > MOST_PERSONS
@@ -148,14 +153,15 @@ class Soak:
         print(f"{self._now():7.1f} s  hpc.resume --once: exit code {code}: {said}", flush=True)
         if code in (EXIT_CODES["stuck"], EXIT_CODES["quarantined"], USAGE):
             why = f"in quarantine: {', '.join(healthy)}" if code == EXIT_CODES["quarantined"] else said.strip()
-            self._blame(f"exit code {code}: {why}")
+            self._blame(f"exit code {code}: {why}", said)
             self._retry = True
             self.code = EXIT_CODES["running"]
 
-    def _blame(self, why: str) -> None:
-        """The last fault before it is the one after which a person was needed."""
+    def _blame(self, why: str, said: str) -> None:
+        """Note that a person was needed, at the fault that was to blame."""
         if self.tried:
-            self.tried[-1] = msgspec.structs.replace(self.tried[-1], person=why)
+            number = to_blame([one.kind for one in self.tried], said)
+            self.tried[number] = msgspec.structs.replace(self.tried[number], person=why)
 
     def _quarantine(self) -> set[str]:
         """By the last whole line of the history: a full disk may have cut others."""

@@ -1,4 +1,4 @@
-"""The only file that talks to submitit and Slurm."""
+"""The only file that talks to submitit and Slurm, but for the questions of tools.doctor."""
 
 from __future__ import annotations
 

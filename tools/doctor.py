@@ -42,7 +42,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="a JSON array, for programs")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Check all that a run would rely on. Exits 0, 1 where something is at fault, 2 wrong usage. Submits no job."""
+    """Check all that a run would rely on. Exits 0, 1 where something is at fault, 2 wrong usage. Submits no batch job."""
     setup_logging(verbose=verbose, quiet=True)
     site = Site(
         cluster=check_cluster(cluster),

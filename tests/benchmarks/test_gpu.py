@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 from support import gpu_parts
+from support.runs import wait_for
 
 from benchmarks import gpu
 from benchmarks.gpu import PARTS, Part, run, run_tests
@@ -97,10 +97,7 @@ def test_parts_that_end_badly_cost_the_others_nothing(tmp_path, capsys, monkeypa
     kinds = [record["kind"] for part in results["parts"] for record in part["records"]]
     assert kinds.count("bare") == 4
     (child,) = (record["pid"] for part in results["parts"] for record in part["records"] if record["kind"] == "child")
-    deadline = time.monotonic() + 60
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not alive(child)
+    wait_for(lambda: not alive(child))
     table = capsys.readouterr().out
     assert "crash: DIED OF SIGSEGV" in table
     assert "fail: FAILED RuntimeError: CUDA error: an illegal memory access was encountered" in table

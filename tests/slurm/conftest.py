@@ -13,8 +13,8 @@ from support.real_cluster import PACKAGES, RealCluster, free_ports, missing_prer
 REQUIRE = "SYSTEM_TESTS"  # "require": what is missing is a failure. A skip must not pass for a success in CI.
 FIRST_PORT = 18100
 CLUSTER = pytest.StashKey[RealCluster]()
-TIME_LIMIT = pytest.mark.timeout(900)
-"""Three times that of other tests: Slurm's own times, such as the minute that is its least limit, are long."""
+TIME_LIMIT = pytest.mark.timeout(1800)
+"""Twice that of other tests: Slurm's own times, such as the minute that is its least limit, are long."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

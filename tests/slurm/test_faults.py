@@ -196,10 +196,10 @@ def test_an_sbatch_that_submits_and_never_ends(slurm: RealCluster, tmp_path: Pat
     assert run.job_ids() == slurm.squeue() == []
     (notes / "mode").write_text("hangs\n")
     launch = launch_of(Run(run.output))
-    controller = make_controller(Run(run.output), cluster_of(launch, patience_s=5), launch)
+    controller = make_controller(Run(run.output), cluster_of(launch, patience_s=20), launch)
     controller.round()
     submission = run.submissions()[-1]
-    assert "no answer in 5 s" in submission.read_job().words
+    assert "no answer in 20 s" in submission.read_job().words
     assert run.job_ids() == []
     (notes / "mode").write_text("works\n")
     run.finish()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import patience
+from support.process_holder import program_of
 from support.real_cluster import FOLDER_LENGTH, CommandError, RealCluster, free_ports
 from support.runs import ROOT, wait_for
 
@@ -123,6 +124,26 @@ def test_jobs_outlive_the_controller(slurm: RealCluster, tmp_path: Path):
     slurm.wait(lambda: slurm.states(waiting) == ["COMPLETED"], "the second job")
 
 
+def daemons(slurm: RealCluster, node: str) -> list[int]:
+    """The slurmds of a node."""
+    return [pid for pid in slurm.node_processes(node) if program_of(pid) == "slurmd"]
+
+
+def test_jobs_outlive_their_node_s_daemon(slurm: RealCluster, tmp_path: Path):
+    """A slurmd that is killed and started again finds its job, and records its end; so does the accounting's daemon."""
+    job = slurm.sbatch(f"while ! [ -e {tmp_path}/go ]; do echo tick; sleep 0.1; done", f"--output={tmp_path}/out")
+    slurm.wait(lambda: ticks(tmp_path / "out"), "the job")
+    [node] = {row.node for row in slurm.squeue(job)}
+    before = daemons(slurm, node)
+    slurm.restart_daemon(node)
+    slurm.restart_daemon("slurmdbd")
+    assert len(before) == len(daemons(slurm, node)) == 1
+    assert before != daemons(slurm, node)
+    assert_ticking(slurm, tmp_path / "out")
+    (tmp_path / "go").touch()
+    slurm.wait(lambda: slurm.states(job) == ["COMPLETED"], "the job's end in the accounting")
+
+
 def test_without_accounting_jobs_run_and_sacct_refuses(slurm_without_accounting: RealCluster, tmp_path: Path):
     """The variant for sites that keep no records."""
     slurm_without_accounting.sbatch(f"echo done > {tmp_path}/done")
@@ -153,6 +174,19 @@ time.sleep(600)
         owner.send_signal(signal.SIGKILL)
     assert len(pids) >= 10
     wait_for(lambda: not folder.exists() and not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
+
+
+def test_two_processes_that_ask_at_once_get_other_ports():
+    """Before anybody listens on them; whoever ends gives them back."""
+    code = "from support.real_cluster import free_ports; print(free_ports(28400), flush=True); input()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    words = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
+        theirs = int(other.stdout.readline())
+        assert free_ports(28400) != theirs
+        other.communicate("\n")
+    assert free_ports(28400) == theirs
 
 
 def test_a_start_that_fails_leaves_nothing(slurm: RealCluster):

@@ -24,7 +24,7 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_SECONDS = 0.5
-REMOVE_SECONDS = 60.0
+REMOVE_SECONDS = 300.0
 
 
 def descendants(pid: int) -> list[int]:

@@ -7,6 +7,7 @@ share this machine's host name, cores and disk. It needs root and Debian's packa
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,10 +64,32 @@ def missing_prerequisites() -> list[str]:
     return ["root"] * (os.geteuid() != 0) + [program for program in PROGRAMS if not shutil.which(program, path=path)]
 
 
+_LOCKED: set[int] = set()
+"""Base ports whose names this process has locked, until its end."""
+
+
+def _lock_ports(base: int) -> None:
+    """Raises OSError where another process has them."""
+    if base in _LOCKED:
+        return
+    lock = os.open(Path(tempfile.gettempdir(), f"slurm-ports-{base}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    _LOCKED.add(base)
+
+
 def free_ports(first: int) -> int:
-    """The first base port, from `first` on in steps of 1000, where nobody listens: this machine may have other test runs."""
+    """The first base port, from `first` on in steps of 1000, where nobody listens: this machine may have other test runs.
+
+    Those ask for theirs at the same moment, before anybody listens: so whoever gets ports holds a lock on their name until
+    its end.
+    """
     for base in range(first, first + 10_000, 1000):
         with suppress(OSError):
+            _lock_ports(base)
             for port in range(base, base + PORTS):
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -217,7 +241,7 @@ class RealCluster:
 
     def wait(self, condition: Callable[[], T], what: str) -> T:
         """Wait until `condition` holds; returns what it gave. TimeoutError, with `what` was awaited, where for long no job,
-        no node and no process of a task has changed, and none has computed.
+        no node and no process of a task has changed, and nobody has computed.
         """
         return wait_while_moving(condition, what, states=self._states, computed=self._computed)
 
@@ -238,7 +262,7 @@ class RealCluster:
 
     def kill_node(self, node: str) -> None:
         """Power loss of a node: all that runs there is gone at once, orphans included. The controller is told, if it is up;
-        by itself it would take 30 s to see it.
+        by itself it would take minutes to see it.
         """
         self._cut(node)
         for left in [*(self.folder / "spool" / node).glob("job*"), *(self.folder / "spool" / node).glob(f"{node}_*.*")]:
@@ -301,7 +325,8 @@ class RealCluster:
         """Kill a node's slurmd, or "slurmdbd", and start it again at once: jobs run on."""
         before = self._daemon(name)
         self._holders[name].send_signal(signal.SIGUSR2)
-        self._wait_up(name, lambda: self._daemon(name) not in (None, before))
+        answers = self._answers("sacctmgr", "-n", "show", "cluster")
+        self._wait_up(name, lambda: self._daemon(name) not in (None, before) and (name in NODES or answers()))
 
     def configure(self, **settings: object) -> None:
         """Other lines of slurm.conf, such as MaxArraySize=11, until `reset` or the next call; restarts the controller."""
@@ -370,7 +395,9 @@ class RealCluster:
         return found
 
     def _computed(self) -> float:
-        return sum(map(cpu_seconds, self._task_processes()))
+        """By tasks and daemons: on a busy machine the latter take long to come up."""
+        below = {pid for holder in self._holders.values() if holder.poll() is None for pid in descendants(holder.pid)}
+        return sum(map(cpu_seconds, below))
 
     def _task_processes(self) -> list[int]:
         below = [pid for node in NODES for pid in self.node_processes(node)]

@@ -11,7 +11,7 @@ NODES = ("n1", "n2", "n3", "n4")
 CPUS, GPUS = 16, 4
 
 # A requeued job waits for cred_expire: it is as short as Slurm honours it (below 5 would be taken as 120). SlurmdTimeout and
-# KillWait are long: on a busy machine a node may be slow to answer, and a task to end, without being lost.
+# KillWait are Slurm's own: on a busy machine a node may be slow to answer, and a task to end, without being lost.
 # File= of a GPU must be a device: links to /dev/null are, and need no privilege.
 SLURM_CONF = """\
 ClusterName=lab
@@ -42,10 +42,10 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,sched_min_interval=200000,batch_sched_delay=0,bf_interval=1,bf_continue
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=20
+SlurmdTimeout=300
 MessageTimeout=10
 InactiveLimit=0
-KillWait=10
+KillWait=30
 CompleteWait=0
 MinJobAge=30
 OverTimeLimit=0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 600
 """A machine may be slow; who waits longer waits for what never comes."""
 
 

@@ -104,8 +104,11 @@ def _read(
     with selectors.DefaultSelector() as selector:
         for pipe in filter(None, (child.stdout, child.stderr)):
             selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map() and (left := until - time.monotonic()) > 0 and not pointless():
-            for key, _ in selector.select(min(left, LOOK_SECONDS)):
+        last = False
+        while selector.get_map() and not last:
+            left = until - time.monotonic()
+            last = left <= 0 or pointless()  # what has been said by now is still read
+            for key, _ in selector.select(0 if last else min(left, LOOK_SECONDS)):
                 data = os.read(key.fd, READ_BYTES)
                 if not data:
                     selector.unregister(key.fileobj)

@@ -75,6 +75,24 @@ class Asked:
     """The command that asks again, with more patience."""
 
 
+@dataclass
+class _Place:
+    """The folder of our own in the output directory."""
+
+    folder: Path
+    made: folder_probe.Made | None = None
+    """Once it is there."""
+
+    def remove(self) -> list[Finding]:
+        """Remove what was made, or say what is left: what hangs is left alone after a while."""
+        ended = run_bounded(["rm", "-rf", "--", str(self.folder)], REMOVE_SECONDS)
+        if ended.code != 0:
+            return [warning("tidying up", f"{self.folder} may be there still: {ended.words}", f"rm -rf {self.folder}")]
+        if self.made is not None and self.made.parents:
+            run_bounded(["rmdir", "--", *self.made.parents], REMOVE_SECONDS)
+        return []
+
+
 def examine(asked: Asked) -> Iterator[Finding]:
     """A finding after the other, as soon as it is known. Leaves nothing behind in the output directory.
 
@@ -83,29 +101,20 @@ def examine(asked: Asked) -> Iterator[Finding]:
     tars = None
     if asked.tar_list is not None:
         tars = yield from _one("tars", _probe("tars", "--list", asked.tar_list), TARS_SECONDS, host_probe.Tars, judge_tars)
+    weights = None
     if asked.backend is not None:
-        yield from _weights(asked)
-    folder = asked.output_dir / f".tar2tokens-doctor-{uuid.uuid4().hex[:12]}"
-    made: folder_probe.Made | None = None
+        weights = yield from _weights(asked)
+    torch = asked.gpus and weights is not None and weights.needs_torch
+    place = _Place(asked.output_dir / f".tar2tokens-doctor-{uuid.uuid4().hex[:12]}")
     try:
-        made = yield from _folder(asked, folder, tars.tars if tars is not None else 0)
+        yield from _folder(asked, place, tars.tars if tars is not None else 0)
         answered, ended = answers(_probe("host", "driver"), HOST_SECONDS)
         yield from _host(answered, ended)
-        yield from _gpus(answered, _torch(asked), wanted=asked.gpus and not asked.slurm)
-        yield from _slurm(asked, folder if made is not None else None, tars)
+        yield from _gpus(answered, _torch() if torch else None, wanted=asked.gpus and not asked.slurm)
+        yield from _slurm(asked, place, tars, torch=torch)
     finally:
-        left = _remove(folder, made.parents if made is not None else ())
+        left = place.remove()
     yield from left
-
-
-def _remove(folder: Path, parents: Sequence[str]) -> list[Finding]:
-    """Remove what was made, or say what is left: what hangs is left alone after a while."""
-    ended = run_bounded(["rm", "-rf", "--", str(folder)], REMOVE_SECONDS)
-    if ended.code != 0:
-        return [warning("tidying up", f"{folder} may be there still: {ended.words}", f"rm -rf {folder}")]
-    if parents:
-        run_bounded(["rmdir", "--", *parents], REMOVE_SECONDS)
-    return []
 
 
 def _probe(*words: object) -> list[str]:
@@ -142,28 +151,25 @@ def _one(
     return facts
 
 
-def _folder(asked: Asked, folder: Path, tars: int) -> Generator[Finding, None, folder_probe.Made | None]:
-    """What the output directory's file system does; the first check without an answer is the one that hangs.
-
-    Returns what was made for it, if that could be.
-    """
+def _folder(asked: Asked, place: _Place, tars: int) -> Iterator[Finding]:
+    """What the output directory's file system does; the first check without an answer is the one that hangs."""
     if asked.slurm:
         try:
             check_path(asked.output_dir)
         except UsageError as error:
             yield fault("path", str(error), "choose another name")
-    answered, ended = answers(probe_command("folder_probe", folder), FOLDER_SECONDS)
+    answered, ended = answers(probe_command("folder_probe", place.folder), FOLDER_SECONDS)
     told = {answer.check: answer for answer in answered}
     first = told.get(folder_probe.FOLDER)
     if first is None or first.error:
         words = f"{asked.output_dir}: nothing can be made there: {first.error if first is not None else ended.words}"
         yield fault(folder_probe.FOLDER, words, "get write access, or choose another --output-dir")
-        return None
-    made = _decoded(first, folder_probe.Made)
+        return
+    place.made = _decoded(first, folder_probe.Made)
     for check in folder_probe.CHECKS:
         if check not in told:
             yield _unanswered(check, ended)
-            return made
+            return
         if told[check].error:
             yield fault(check, f"refused: {told[check].error}", OTHER_FOLDER)
         elif check == "room":
@@ -172,7 +178,6 @@ def _folder(asked: Asked, folder: Path, tars: int) -> Generator[Finding, None, f
         else:
             yield _judge_folder(check, told[check])
     yield from judge_quotas(ask_quotas(asked.output_dir))
-    return made
 
 
 def _judge_folder(check: str, answer: Answer) -> Finding:
@@ -186,11 +191,11 @@ def _judge_folder(check: str, answer: Answer) -> Finding:
     return judges[check]()
 
 
-def _weights(asked: Asked) -> Iterator[Finding]:
+def _weights(asked: Asked) -> Generator[Finding, None, host_probe.Weights | None]:
     words = ["--backend", asked.backend, *(word for setting in asked.settings for word in ("--set", setting))]
     if asked.model_path is not None:
         words += ["--model-path", asked.model_path]
-    yield from _one("weights", _probe("weights", *words), WEIGHTS_SECONDS, host_probe.Weights, judge_weights)
+    return (yield from _one("weights", _probe("weights", *words), WEIGHTS_SECONDS, host_probe.Weights, judge_weights))
 
 
 def _host(answered: Sequence[Answer], ended: Ended) -> Iterator[Finding]:
@@ -203,10 +208,8 @@ def _host(answered: Sequence[Answer], ended: Ended) -> Iterator[Finding]:
         yield from judge_host(_decoded(told["host"], host_probe.Host))
 
 
-def _torch(asked: Asked) -> host_probe.Torch | None:
-    """What torch says, in its own time; None where nobody asks for it, or it does not come to an end."""
-    if not asked.gpus:
-        return None
+def _torch() -> host_probe.Torch:
+    """What torch says, in its own time."""
     answered, ended = answers(_probe("torch"), TORCH_SECONDS)
     if answered and not answered[0].error:
         return _decoded(answered[0], host_probe.Torch)
@@ -222,7 +225,7 @@ def _gpus(answered: Sequence[Answer], torch: host_probe.Torch | None, *, wanted:
     return judge_gpus(_decoded(driver, host_probe.Driver), torch, wanted=wanted, node=node)
 
 
-def _slurm(asked: Asked, folder: Path | None, tars: host_probe.Tars | None) -> Iterator[Finding]:
+def _slurm(asked: Asked, place: _Place, tars: host_probe.Tars | None, *, torch: bool) -> Iterator[Finding]:
     """Slurm's commands, what sbatch would say, and a few nodes."""
     if not asked.slurm:
         yield fine("Slurm", "not asked: a run would be for this machine (--cluster slurm asks)")
@@ -236,20 +239,21 @@ def _slurm(asked: Asked, folder: Path | None, tars: host_probe.Tars | None) -> I
     yield job
     if job.verdict == "fault":
         yield warning("nodes", "not asked, since Slurm would refuse the job", "once it takes it, ask again")
-    elif asked.nodes and folder is None:
+    elif asked.nodes and place.made is None:
         yield warning("nodes", "not asked, since there is no folder to leave notes in", "mend that, and ask again")
-    elif asked.nodes and folder is not None:
+    elif asked.nodes:
         see = [*([tars.first] if tars is not None and not tars.bad_count else [])]
         see += [asked.model_path] if asked.model_path and Path(asked.model_path).is_absolute() else []
-        yield from _nodes(asked, folder, see)
+        checks = ["host", "driver", *["torch"] * torch, *["see"] * bool(see)]
+        yield from _nodes(asked, place.folder, checks, see)
 
 
-def _nodes(asked: Asked, folder: Path, see: Sequence[str]) -> Iterator[Finding]:
+def _nodes(asked: Asked, folder: Path, checks: Sequence[str], see: Sequence[str]) -> Iterator[Finding]:
     """As many nodes as were asked for, or one where so many are not free at once."""
     for nodes in dict.fromkeys((asked.nodes, 1)):
         place = folder / f"news{nodes}"
         place.mkdir()
-        said, heard = _ask(asked, place, nodes, see)
+        said, heard = _ask(asked, place, nodes, checks, see)
         if heard or not is_busy(said.srun):
             break
     yield judge_silence(asked.nodes, heard, said.srun, asked.wait_s, asked.again)
@@ -260,9 +264,8 @@ def _nodes(asked: Asked, folder: Path, see: Sequence[str]) -> Iterator[Finding]:
         yield skew
 
 
-def _ask(asked: Asked, place: Path, nodes: int, see: Sequence[str]) -> tuple[NodesAsked, list[str]]:
+def _ask(asked: Asked, place: Path, nodes: int, checks: Sequence[str], see: Sequence[str]) -> tuple[NodesAsked, list[str]]:
     """What so many nodes say, and the names of those that said anything."""
-    checks = ["host", "driver", *(["torch"] if asked.gpus and asked.backend else []), *(["see"] if see else [])]
     said = ask_nodes(place, asked.launch, nodes=nodes, wait_s=asked.wait_s, checks=checks, see=see)
     return said, sorted({answer.node for answer in said.answers} | set(said.news))
 

@@ -164,7 +164,7 @@ def weights(given: argparse.Namespace) -> Weights:
     factory = get_factory(preset.backend)
     path = {} if given.model_path is None else {"model_path": given.model_path}
     options = complete_options(factory, {**preset.options, **parse_settings(given.set), **path})
-    needs_torch = "torch" in _requirements(factory.name)
+    needs_torch = _needs_torch(factory.name)
     try:
         factory.describe(options, "cpu")
         directory = options.get("model_path")
@@ -185,15 +185,15 @@ def weights(given: argparse.Namespace) -> Weights:
         return Weights(error=str(error), needs_torch=needs_torch)
 
 
-def _requirements(backend: str) -> str:
-    """What the package's extra of this name installs, in its own words."""
+def _needs_torch(backend: str) -> bool:
+    """Whether the package's extra of this name installs it. In a checkout that nobody has installed all are said to."""
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
         lines = requires("tar2tokens") or []
     except PackageNotFoundError:
-        return ""
-    return " ".join(line for line in lines if f'extra == "{backend}"' in line.replace("'", '"'))
+        return True
+    return any(line.startswith("torch") for line in lines if f'extra == "{backend}"' in line.replace("'", '"'))
 
 
 def tars(given: argparse.Namespace) -> Tars:

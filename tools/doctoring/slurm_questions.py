@@ -1,12 +1,15 @@
-"""What a site's Slurm answers, asked as a run would ask, and a few of its nodes, asked by srun. Submits no job."""
+"""What a site's Slurm answers, asked as a run would ask, and a few of its nodes, asked by srun. Submits no batch job."""
 
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -30,6 +33,8 @@ START_SECONDS = 60.0
 NOTE_SECONDS = 75.0
 """For one note's answers: what network file systems may hide for a minute is still seen."""
 NOTES = 3
+LAST_WORDS_SECONDS = 5.0
+"""What the asker has to say comes right before srun ends, unless it never began."""
 LIMIT_MIN = 10
 """Of the job of srun. It ends long before."""
 
@@ -84,11 +89,19 @@ def ask_nodes(
     environment = task_environment(launch)
     with ThreadPoolExecutor(2) as pool:
         running = pool.submit(answers, srun, limit, environment=environment)
-        asked = pool.submit(answers, asking, limit, environment=environment, pointless=running.done)
+        over = partial(_done_for, running, LAST_WORDS_SECONDS, [])
+        asked = pool.submit(answers, asking, limit, environment=environment, pointless=over)
         told, ended = running.result()
         heard, _ = asked.result()
     news = {answer.node: msgspec.json.decode(answer.facts, type=News) for answer in heard}
     return NodesAsked(tuple(told), news, ended)
+
+
+def _done_for(running: Future[Any], seconds: float, since: list[float]) -> bool:
+    """Whether what was running has been done for so long; `since` remembers when that was first seen."""
+    if running.done() and not since:
+        since.append(time.monotonic())
+    return bool(since) and time.monotonic() - since[0] > seconds
 
 
 def _options(launch: Launch) -> Iterator[str]:
