@@ -27,6 +27,8 @@ tar's clips have so long to fill up the lanes."""
 class Share:
     """What one clip has in the feed. Its fields are the feed's business."""
 
+    announced: bool = False
+    """To the decoders."""
     bytes: int = 0
     items: int = 0
     """Given to `put` and not yet encoded."""
@@ -93,6 +95,7 @@ class Feed(Generic[Item]):
                 self._turn.wait()
             if self._closed or share.dropped:
                 return False
+            share.announced = True
             self._undecoded += 1
         return True
 
@@ -205,7 +208,8 @@ class Feed(Generic[Item]):
             self._held -= share.bytes
             share.bytes = 0
             share.dropped = True
-            self._turn.notify_all()
+            if not share.announced:
+                self._turn.notify_all()
             if self._blocked:
                 self._room.notify_all()
 
