@@ -11,7 +11,7 @@ import fcntl
 import io
 import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -50,8 +50,15 @@ STATES_DURATION = ("mov,", "matroska,")
 DURATION_SLACK_SECONDS, DURATION_SLACK_FRAMES = 0.1, 4096
 """Stated durations are rounded, and count an encoder's padding or do not."""
 _PYAV_TURN = threading.Lock()
-"""Held while a block is decoded: PyAV lets go of the GIL for every frame, and threads that hand it to and fro are done no
-sooner and take up to twice the CPU time.
+"""Held while a block is decoded: PyAV lets go of the GIL ten times per frame. Where a frame is decoded in 10 to 25 us (AAC,
+MP3, Vorbis, WMA, AC-3), threads that hand the GIL to and fro are done no sooner and take up to twice the CPU time.
+"""
+_PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
+    "opus": threading.BoundedSemaphore(2),
+    **dict.fromkeys(("alac", "flac", "tta", "wavpack"), contextlib.nullcontext()),
+}
+"""What is held instead where a frame takes longer. On two cores, two threads do 1.3 times as much of Opus (30 us) as one, in
+1.5 times the CPU time, and 1.5 to 1.9 times as much of the lossless ones (100 us and more): benchmarks/compressed.py.
 """
 
 
@@ -189,32 +196,39 @@ def _read_soundfile(
 
 def _open_with_pyav(file: WatchedFile, refusal: str) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
     """Blocks of PYAV_BLOCK_FRAMES and up to one of FFmpeg's frames more, the last one shorter."""
+    turn: contextlib.AbstractContextManager[object] = _PYAV_TURN
     with contextlib.closing(_pyav_blocks(file, refusal)) as blocks:
         while True:
             try:
-                with _PYAV_TURN:
-                    block = next(blocks, None)
+                with turn:
+                    found = next(blocks, None)
             finally:
                 file.check()
-            if block is None:
+            if found is None:
                 return
-            yield block
+            samples, rate, decoder = found
+            turn = _PYAV_TURNS.get(decoder, _PYAV_TURN)
+            yield samples, rate
 
 
-def _pyav_blocks(file: WatchedFile, refusal: str) -> Generator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
-    """FFmpeg's frames, gathered as they are: to convert each of them alone would cost several times as much."""
+def _pyav_blocks(file: WatchedFile, refusal: str) -> Generator[tuple[np.ndarray[Any, np.dtype[np.float32]], int, str]]:
+    """FFmpeg's frames, gathered as they are: to convert each of them alone would cost several times as much.
+
+    With them their rate, and FFmpeg's name of the decoder.
+    """
     import av
 
     gathered = av.AudioFifo()
+    decoder = ""
 
-    def blocks() -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:
+    def blocks() -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int, str]]:
         frame = gathered.read()
         if frame is not None:
-            yield float_samples(frame), frame.sample_rate
+            yield float_samples(frame), frame.sample_rate, decoder
 
     try:
         try:
-            for frame in _pyav_frames(file):
+            for frame, decoder in _pyav_frames(file):  # noqa: B007 (`blocks` tells it)
                 frame.pts = None  # with times, the queue would refuse a gap
                 gathered.write(frame)
                 if gathered.samples >= PYAV_BLOCK_FRAMES:
@@ -231,8 +245,8 @@ def _pyav_blocks(file: WatchedFile, refusal: str) -> Generator[tuple[np.ndarray[
         raise ClipError("decode", f"not decodable: soundfile: {refusal} PyAV: {found}") from None
 
 
-def _pyav_frames(file: WatchedFile) -> Iterator[AudioFrame]:
-    """The frames of the first audio stream, all of one form. Raises ClipError, and what PyAV raises."""
+def _pyav_frames(file: WatchedFile) -> Iterator[tuple[AudioFrame, str]]:
+    """The frames of the first audio stream, all of one form, and its decoder. Raises ClipError, and what PyAV raises."""
     import av
 
     with av.open(file, mode="r", options=PYAV_OPTIONS) as container:
@@ -250,7 +264,7 @@ def _pyav_frames(file: WatchedFile) -> Iterator[AudioFrame]:
             if found != form:
                 raise ClipError("decode", "the order of the channels or the sample format changes within the file")
             frames += frame.samples
-            yield frame
+            yield frame, stream.codec_context.name
         promised = _stated_seconds(container, stream)
         slack = DURATION_SLACK_SECONDS + DURATION_SLACK_FRAMES / max(rate, 1)
         if rate and promised is not None and frames / rate < promised - slack:

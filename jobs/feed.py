@@ -27,6 +27,8 @@ tar's clips have so long to fill up the lanes."""
 class Share:
     """What one clip has in the feed. Its fields are the feed's business."""
 
+    announced: bool = False
+    """To the decoders."""
     bytes: int = 0
     items: int = 0
     """Given to `put` and not yet encoded."""
@@ -97,6 +99,7 @@ class Feed(Generic[Item]):
                 if self._undecoded >= self._most_undecoded or not self._may_wait(share, undecoded):
                     self._turn.wait()
                 elif share.due or self._held == 0 or self._held + size + undecoded <= self._most_bytes:
+                    share.announced = True
                     self._undecoded += 1
                     self._undecoded_bytes += undecoded
                     self._hold(share, size + undecoded)
@@ -221,7 +224,8 @@ class Feed(Generic[Item]):
         """The clip's line is the next one to be written."""
         with self._lock:
             share.due = True
-            self._turn.notify_all()
+            if not share.announced:
+                self._turn.notify_all()
             if self._blocked:
                 self._room.notify_all()
 
@@ -231,7 +235,8 @@ class Feed(Generic[Item]):
             self._held -= share.bytes
             share.bytes = 0
             share.dropped = True
-            self._turn.notify_all()
+            if not share.announced:
+                self._turn.notify_all()
             if self._blocked:
                 self._room.notify_all()
 

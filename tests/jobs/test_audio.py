@@ -21,6 +21,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tars import Samples, audio_file, noise, pyav_file
+from support.waiting import Waiter, until
 
 from audio_tokenizers.base import MonoRule
 from audio_tokenizers.errors import ClipError
@@ -162,7 +163,7 @@ def test_samples_of_pyav_are_those_of_its_frames(
 
 def test_pyav_is_left_to_others_between_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread at a time decodes with PyAV; one that waits, for memory perhaps, keeps nobody out."""
-    data = pyav_file(noise(96_000), 48000, "webm", "libopus")
+    data = pyav_file(noise(96_000), 48000, "ipod", "aac")
     whole, _ = decoded(data)
     monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", 1000)
     frames = audio._pyav_frames
@@ -181,6 +182,35 @@ def test_pyav_is_left_to_others_between_blocks(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(np.concatenate([first, *(wave for wave, _ in waiting)]), whole)
     assert all(held)
     assert len(held) > 100
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("ipod", "alac"), ("webm", "libopus")])
+def test_decoders_that_take_long_over_a_frame_wait_for_no_other(
+    kind: str, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads decode more of such files than one; from the second block on, when the codec is known."""
+    data = pyav_file(noise(96_000), 48000, kind, codec)
+    whole, _ = decoded(data)
+    monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", 10_000)
+    waiting = decode(io.BytesIO(data), mono="mean")
+    first, _ = next(waiting)
+    with audio._PYAV_TURN:
+        rest = Waiter(lambda: [wave for wave, _ in waiting]).join()
+    np.testing.assert_array_equal(np.concatenate([first, *rest]), whole)
+
+
+def test_two_at_a_time_decode_opus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frames are short enough for more of them to cost each other more than they gain."""
+    data = pyav_file(noise(96_000), 48000, "webm", "libopus")
+    monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", 10_000)
+    waiting = decode(io.BytesIO(data), mono="mean")
+    next(waiting)
+    turns: Any = audio._PYAV_TURNS["opus"]
+    with turns, turns:
+        third = Waiter(lambda: [wave for wave, _ in waiting])
+        until(lambda: turns._cond._waiters)
+        assert third.waits
+    assert len(third.join()) > 5
 
 
 def wavpack_that_changes(forms: list[tuple[str, str]]) -> bytes:

@@ -285,13 +285,14 @@ def test_clips_in_the_decoders_hands_are_bounded() -> None:
 def test_a_reader_that_waits_is_left_asleep_until_several_clips_may_be_read() -> None:
     """Where threads share a core, a reader that wakes up for each clip takes time from those that decode."""
     feed = a_feed(most_undecoded=4)
-    for _ in range(4):
-        assert feed.announce(Share())
+    shares = [Share() for _ in range(4)]
+    assert all(map(feed.announce, shares))
     reader = Waiter(lambda: [feed.announce(Share()), feed.announce(Share())])
     until(lambda: feed._turn._waiters)  # type: ignore[attr-defined]
-    feed.decoded(Share())
+    feed.decoded(shares[0])
+    feed.drop(shares[0])
     assert feed._turn._waiters  # type: ignore[attr-defined]
-    feed.decoded(Share())
+    feed.decoded(shares[1])
     assert reader.join() == [True, True]
 
 

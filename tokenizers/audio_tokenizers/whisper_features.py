@@ -107,6 +107,7 @@ class WhisperFeatures:
 
         finishes = []
         for first in range(0, len(pieces), shape.lanes):
+            # Not in `resample`: a mel takes 1.5 MB however short its clip, and would wait in memory for the device.
             mels = [self._encoder.mel(piece) for piece in pieces[first : first + shape.lanes]]
             finishes.append(self._calls.begin([self._calls.stack(mels, (shape.lanes, *mels[0].shape))], work))
 
