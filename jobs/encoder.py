@@ -138,7 +138,8 @@ def _sorted(work: Callable[[], T]) -> T:
 def _machine_behind(error: BaseException) -> InfrastructureError | None:
     """The machine's trouble that `error` is the outcome of, as its cause or in its words; None if it is of another kind."""
     for each in _chain(error):
-        of_the_system = isinstance(each, MemoryError) or (isinstance(each, OSError) and is_disk_trouble(each))
+        refused = isinstance(each, OSError) and each.errno is not None and is_disk_trouble(each)
+        of_the_system = refused or isinstance(each, MemoryError)
         if of_the_system or (each is error and any(word in str(each).lower() for word in MACHINE_WORDS)):
             return InfrastructureError(f"the backend failed: {type(error).__name__}: {error} ({each!r})")
     return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import io
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import IO, TypeVar, cast
 
 import numpy as np
@@ -78,10 +77,9 @@ def confirmed(decode: Callable[[IO[bytes]], Iterator[T]], file: IO[bytes]) -> It
     """
     blocks = 0
     try:
-        with closing(decode(file)) as decoded:  # type: ignore[type-var]
-            for block in decoded:
-                blocks += 1
-                yield block
+        for block in decode(file):
+            blocks += 1
+            yield block
         return
     except ClipError as error:
         first = ClipError(error.kind, str(error))
