@@ -209,16 +209,16 @@ def test_no_fault_of_the_machine_becomes_a_record_or_a_verdict(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It happens once, at one of the first calls: the attempt ends for it, or does it again; the bytes are the same."""
+    """It happens once, at the first call or a later one: the attempt ends for it, or tries again; the bytes are the same."""
     happened = 0
     for number, error in enumerate(errors):
-        for at in (number % 4, 4 + number % 9):
+        for at in (0, 1 + number):
             fault = Fault(error, at)
             with monkeypatch.context() as patch:
                 put(patch, fault)
                 no_harm(tar, tmp_path / f"{number}-{at}", reference)
             happened += fault.happened
-    assert happened >= len(errors) / 3
+    assert happened >= len(errors)
 
 
 def test_no_refusal_of_the_file_system_becomes_a_verdict(tar: Path, reference: bytes, tmp_path: Path) -> None:
