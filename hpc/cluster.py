@@ -214,12 +214,16 @@ class SlurmCluster:
         return bool(job.job_id) and "," not in self._cluster_of(job)
 
     def _queue(self, cluster: str, which: str) -> str | None:
-        """What squeue shows, also of hidden partitions; None if it does not answer."""
-        answer = self._call("squeue", *_of(cluster), "--noheader", "--all", "--array", which, f"--format={SQUEUE_FORMAT}")
-        if answer.returncode == 0:
-            return answer.stdout
-        if unknown_job(answer.stderr):  # it says so of a single one; of several it shows those that there are
-            return ""
+        """What squeue shows, also of hidden partitions; None if it does not answer, asked twice unless it hung."""
+        words = ("squeue", *_of(cluster), "--noheader", "--all", "--array", which, f"--format={SQUEUE_FORMAT}")
+        for _ in range(2):
+            answer = self._call(*words)
+            if answer.returncode == 0 and (answer.stdout.strip() or not no_answer(answer.stderr)):
+                return answer.stdout
+            if unknown_job(answer.stderr):  # it says so of a single one; of several it shows those that there are
+                return ""
+            if answer.returncode < 0:
+                break
         log.warning("squeue: %s; what runs is not known for now", _last_line(answer))
         return None
 
@@ -310,11 +314,18 @@ class SlurmCluster:
         for _, job in jobs.values():
             if self._is_told(job):
                 known[self._cluster_of(job)].append(job.job_id)
-        for cluster, ids in known.items():
-            self._cancel(cluster, *only, *ids)
+        orders = [(cluster, *only, *ids) for cluster, ids in known.items()]
         for _, job in jobs.values():
             if not self._is_told(job):
-                self._cancel(self._cluster_of(job), *only, f"--name={job.name}")
+                orders.append((self._cluster_of(job), *only, f"--name={job.name}"))
+        untaken: list[InfrastructureError] = []
+        for order in orders:  # each of them: that one cluster is away keeps no task of the others
+            try:
+                self._cancel(*order)
+            except InfrastructureError as error:
+                untaken.append(error)
+        if untaken:
+            raise untaken[0]
 
     def cancel_name(self, name: str) -> None:
         """End the jobs of this name. Raises InfrastructureError if Slurm does not take the order."""

@@ -23,11 +23,14 @@ def refused(words: str, **more: object) -> Job:
         (msgspec.structs.replace(NEW, state="submitted", job_id="5"), GRACE_SECONDS, True),
         (msgspec.structs.replace(NEW, state="submitted", job_id="5", answered_at=1050.0), GRACE_SECONDS + 50, True),
         (msgspec.structs.replace(NEW, state="submitted", job_id="5", answered_at=1050.0), GRACE_SECONDS + 51, False),
-        (msgspec.structs.replace(NEW, state="submitted", job_id="5", seen=True), 1, False),
+        (msgspec.structs.replace(NEW, state="submitted", job_id="5", seen=True), GRACE_SECONDS, True),
+        (msgspec.structs.replace(NEW, state="submitted", job_id="5", seen=True), GRACE_SECONDS + 1, False),
     ],
 )
 def test_grace(job: Job, seconds: float, expected: bool) -> None:
-    """From the answer of sbatch on, or from its call where there is none; what was seen once needs no grace."""
+    """From the answer of sbatch on, or from its call where there is none; though it was seen once: the next squeue may ask
+    another snapshot, an older one.
+    """
     assert may_turn_up(job, 1000.0 + seconds) is expected
 
 
@@ -39,6 +42,17 @@ def test_the_same_refusal() -> None:
     assert refused_again([taken, one, two]) == "lua: job 8: no"
     for jobs in ([], [one], [one, refused("lua: yes")], [one, taken, two], [one, two, taken]):
         assert refused_again(jobs) == ""
+
+
+def test_refusals_that_are_never_the_same() -> None:
+    """A site that adds a tip of the day, or one of two controllers that word it differently, refuses all the same."""
+    tips = [refused(f"sbatch: error: no such account\ntip: {tip}") for tip in ("drink tea", "go home")]
+    assert refused_again(tips) == "sbatch: error: no such account\ntip: go home"
+    one, two = refused("lua: say which project pays"), refused("Unspecified error")
+    assert refused_again([two, one, two]) == ""
+    assert refused_again([one, two, one, two]) == "Unspecified error"
+    taken = msgspec.structs.replace(NEW, state="submitted", job_id="9")
+    assert refused_again([one, taken, one, two]) == ""
 
 
 def test_limits_and_silence_are_no_refusals() -> None:

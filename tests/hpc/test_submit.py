@@ -311,7 +311,7 @@ class TestTarsThatCannotBeTokenized:
         captured = capfd.readouterr()
         assert "3 of 4 cannot be tokenized" in captured.err
         assert "left out; 1 tar to go on with" in captured.err
-        assert "1 of 1 tars committed" in captured.out
+        assert "1 of 1 tar committed" in captured.out
         assert [tar.name for tar in Run(here / "tokens").listed()] == ["good"]
         write_list(here / "list.txt", tars[:3])
         assert call(submit, *arguments) == 2
