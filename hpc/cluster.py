@@ -315,10 +315,9 @@ class SlurmCluster:
             if self._is_told(job):
                 known[self._cluster_of(job)].append(job.job_id)
         orders = [(cluster, *only, *ids) for cluster, ids in known.items()]
-        for _, job in jobs.values():
-            if not self._is_told(job):
-                orders.append((self._cluster_of(job), *only, f"--name={job.name}"))
-        untaken: list[InfrastructureError] = []
+        named = [job for _, job in jobs.values() if not self._is_told(job)]
+        orders += [(self._cluster_of(job), *only, f"--name={job.name}") for job in named]
+        untaken = []
         for order in orders:  # each of them: that one cluster is away keeps no task of the others
             try:
                 self._cancel(*order)

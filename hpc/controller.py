@@ -148,8 +148,7 @@ class Controller:
     def _refused_again(self, state: RunState) -> str:
         """What Slurm has said again and again since somebody last asked for it, if that is a refusal."""
         known = [each.read_job() for each in self._run.submissions()[-REFUSALS:] if each.number > state.amnesty]
-        words = refused_again([job for job in known if job is not None])
-        return f"twice the same: {words}" if words else ""
+        return refused_again([job for job in known if job is not None])
 
     def _dismiss(self, views: Sequence[View]) -> None:
         """Tasks that have not begun would find nothing to do: others have helped. A refusal costs them a few seconds."""
@@ -219,7 +218,6 @@ class Controller:
             state="submitted",
             job_id=job.job_id or seen.job_id,
             cluster=job.cluster if job.job_id else seen.cluster,
-            seen=True,
         )
         if found != job:
             submission.write_job(found)

@@ -34,8 +34,9 @@ def refused_again(jobs: Sequence[Job]) -> str:
     REFUSALS were, in whatever words; else nothing.
     """
     words = [_refusal(job) for job in jobs[-REFUSALS:]]
-    same = len(words) > 1 and _gist(words[-2]) == _gist(words[-1])
-    return words[-1] if same or (len(words) == REFUSALS and all(words)) else ""
+    if len(words) > 1 and _gist(words[-2]) == _gist(words[-1]) != "":
+        return f"twice the same: {words[-1]}"
+    return f"{REFUSALS} times in a row: {words[-1]}" if len(words) == REFUSALS and all(words) else ""
 
 
 def _gist(words: str) -> str:
