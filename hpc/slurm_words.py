@@ -55,7 +55,9 @@ ENDED = frozenset(
 )
 """States that a task does not leave again: Slurm is told not to requeue it."""
 OUTSIDE = ("CANCELLED", "PREEMPTED")
-LAST_WORDS = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE TO PREEMPTION)? \*\*\*")
+LAST_WORDS = re.compile(
+    r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE [Tt][Oo] (?:PREEMPTION|JOB REQUEUE|SIGNAL [^*]*?))? \*\*\*"
+)
 """What slurmstepd writes into the log of a task that somebody cancels. It names other causes: a time limit, a lost node."""
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.slurm_words import JobNumber, TaskSeen, all_ended, is_submit_limit, job_number, no_answer, parse_squeue, verdict
+from hpc.slurm_words import (
+    JobNumber,
+    TaskSeen,
+    all_ended,
+    from_outside,
+    is_submit_limit,
+    job_number,
+    no_answer,
+    parse_squeue,
+    verdict,
+)
 
 FAILED = "sbatch: error: Batch job submission failed: "
 POLICY = f"{FAILED}Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -113,6 +123,18 @@ def test_arrays_that_a_site_s_squeue_keeps_together() -> None:
     (seen,) = parse_squeue(lines, {"50": 1}, {}).values()
     assert sorted(seen.tasks) == [0, 1, 2, 4, 6, 7, 9]
     assert seen.tasks[6] == TaskSeen("PENDING", "", "Resources")
+
+
+@pytest.mark.parametrize(
+    "why", ["", " DUE TO PREEMPTION", " DUE TO JOB REQUEUE", " DUE TO SIGNAL Terminated", " DUE to SIGNAL Killed"]
+)
+def test_last_words_of_a_task_that_somebody_ended(why: str) -> None:
+    """As slurmstepd writes them, in the words of several versions; a time limit or a lost node is another cause."""
+    log = f"loading\nslurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-28T10:00:00{why} ***\n"
+    assert from_outside(None, lambda: log)
+    assert not from_outside("FAILED", lambda: log)
+    for other in (" DUE TO TIME LIMIT", " DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS"):
+        assert not from_outside(None, lambda other=other: log.replace(f"{why} ***", f"{other} ***"))
 
 
 def test_all_ended() -> None:
