@@ -99,8 +99,7 @@ class Cluster(Protocol):
 
 
 def task_environment(launch: Launch) -> dict[str, str]:
-    """What Slurm's commands and the tasks get: this process's variables, under those kept from whoever submitted (cron has
-    a PATH too, but a bare one).
+    """What Slurm's commands and the tasks get: this process's variables, under those kept from whoever submitted.
 
     Without those that are PRIVATE: srun would take a job's variables for its own, and squeue would leave out jobs that we
     ask for. What of them is meant for sbatch is in the launch's settings.
@@ -311,13 +310,14 @@ class SlurmCluster:
         """scancel, by name where nobody has learned the id. Raises InfrastructureError if Slurm does not take the order."""
         only = ["--state=PENDING"] if pending_only else []
         known: dict[str, list[str]] = defaultdict(list)
+        named: list[tuple[str, ...]] = []
         for _, job in jobs.values():
             if self._is_told(job):
                 known[self._cluster_of(job)].append(job.job_id)
-        orders = [(cluster, *only, *ids) for cluster, ids in known.items()]
-        named = [job for _, job in jobs.values() if not self._is_told(job)]
-        orders += [(self._cluster_of(job), *only, f"--name={job.name}") for job in named]
+            else:
+                named.append((self._cluster_of(job), *only, f"--name={job.name}"))
         untaken = []
+        orders = [*((cluster, *only, *ids) for cluster, ids in known.items()), *named]
         for order in orders:  # each of them: that one cluster is away keeps no task of the others
             try:
                 self._cancel(*order)

@@ -89,12 +89,9 @@ class Submitter:
         """Submit what the decision says, as far as the site lets us now. Raises UsageError if it refuses the job."""
         wanted = set(decision.submit)
         room, parallel = self._room(queue)
-        if not wanted:
-            return Submitted()
-        if room == 0:
-            return Submitted(waiting=len(wanted), why=self._why_no_room(queue))
-        if self._is_probing(queue, states):
-            return Submitted(waiting=len(wanted), why="--tars-per-gpu auto: the first tars show how fast it goes")
+        why = self._why_not_now(room, queue, states)
+        if not wanted or why is not None:
+            return Submitted(waiting=len(wanted), why=why or "")
         try:
             max_array = self._cluster.max_array(self._launch)
         except SubmitUncertainError as error:
@@ -160,11 +157,13 @@ class Submitter:
         left = self._launch.max_running - queue.may_run
         return (None, left) if left > 0 else (0, None)
 
-    def _why_no_room(self, queue: InQueue) -> str:
-        """In a few words; nothing where Slurm took no more."""
-        if self._launch.cluster == "local":
+    def _why_not_now(self, room: int | None, queue: InQueue, states: Sequence[TarState]) -> str | None:
+        """What tars wait for, in a few words, none where Slurm took no more; None if they need not wait."""
+        if room == 0 and self._launch.cluster == "local":
             return "for the workers of this machine to end"
-        return "" if self._was_full(queue) else f"--max-running {self._launch.max_running}"
+        if room == 0:
+            return "" if self._was_full(queue) else f"--max-running {self._launch.max_running}"
+        return "--tars-per-gpu auto: the first tars show how fast it goes" if self._is_probing(queue, states) else None
 
     def _is_probing(self, queue: InQueue, states: Sequence[TarState]) -> bool:
         """Whether the tasks of a first array are to show how fast they are before the rest is planned.
