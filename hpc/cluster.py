@@ -59,6 +59,8 @@ DEFAULT_MAX_ARRAY = 1001
 """Slurm's own default of MaxArraySize."""
 PRIVATE = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_")
 """Variables of a job that we may be in, and what a person likes to see or to leave out, such as SQUEUE_STATES."""
+WAYS_TO_SLURM = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_SACK_SOCKET")
+"""Without them there may be no Slurm that answers: where it is, and who asks."""
 
 
 class SubmitLimitError(Tar2TokensError):
@@ -107,7 +109,7 @@ def task_environment(launch: Launch) -> dict[str, str]:
     found = {
         name: value
         for name, value in restored_environment(os.environ, launch.environment).items()
-        if not name.startswith(PRIVATE) or name == "SLURM_CONF"
+        if not name.startswith(PRIVATE) or name in WAYS_TO_SLURM
     }
     root = str(Path(__file__).resolve().parent.parent)
     paths = [path for path in found.get("PYTHONPATH", "").split(os.pathsep) if path and path != root]

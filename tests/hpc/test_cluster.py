@@ -116,11 +116,12 @@ class TestEnvironment:
         """Or else srun would take a controller's own job, its limits and its GPUs for the task's; the way to Slurm stays."""
         for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_MEM_PER_CPU", "SBATCH_EXPORT", "SRUN_CPUS_PER_TASK"):
             monkeypatch.setenv(name, "1")
-        monkeypatch.setenv("SLURM_CONF", "/etc/there")
-        monkeypatch.setenv("OTHER", "kept")
+        for name in ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "OTHER"):
+            monkeypatch.setenv(name, "/etc/there")
         found = task_environment(SHARED)
-        assert [name for name in found if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))] == ["SLURM_CONF"]
-        assert (found["SLURM_CONF"], found["OTHER"]) == ("/etc/there", "kept")
+        ways = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}
+        assert {name for name in found if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))} == ways
+        assert {found[name] for name in (*ways, "OTHER")} == {"/etc/there"}
 
     def test_what_a_person_likes_to_see_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Filters and formats would make a run's jobs invisible, and a question of scancel's would have nobody to answer."""
