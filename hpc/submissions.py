@@ -47,8 +47,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """
     answered_at: float = 0.0
     """When sbatch answered, or was given up."""
-    seen: bool = False
-    """Slurm has shown it in its queue."""
     gone_at: float = 0.0
     """Since when it is known to have ended, while the accounts do not say how; 0 if they did at once."""
     words: str = ""

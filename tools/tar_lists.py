@@ -67,8 +67,10 @@ class Written:
 
 
 def beside(path: Path, name: str) -> Path | None:
-    """The path of a list that goes where `path` goes; None beside a pipe or a device, where nobody looks for a file."""
-    return None if _is_stream(path) else path.with_name(name)
+    """The path of a list that goes where `path` goes; None beside a pipe or a device, where nobody looks for a file, and
+    beside a folder, which is refused.
+    """
+    return None if _is_stream(path) or path.is_dir() else path.with_name(name)
 
 
 def check_targets(run: Run, sources: Sequence[Path], targets: Sequence[tuple[str, Path]]) -> None:
