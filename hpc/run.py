@@ -15,6 +15,7 @@ from hpc.launch import Launch
 from hpc.lock import locked
 from hpc.submissions import Submission, read_submissions
 from hpc.tar_list import name_tars
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.outputs import TarPaths, TarTask
 from jobs.spec import spec_path
@@ -115,7 +116,7 @@ class Run:
             with (self.folder / STATE_FILE).open("rb") as file:
                 if self.trust is not None:  # each time: who may write the folder above may have put another run in its place
                     check_files([owned(self.folder / STATE_FILE, os.fstat(file.fileno()))], self.trust)
-                return msgspec.json.decode(file.read(), type=RunState)
+                return decode_json(file.read(), RunState)
         except FileNotFoundError:
             return RunState()
         except msgspec.DecodeError as error:
