@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,13 +142,19 @@ class Run:
         except UnicodeDecodeError:
             raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines in UTF-8, found something else") from None
         found = []
-        for line in text.split("\n")[:-1]:  # not splitlines: a name may hold what Unicode takes for the end of a line
+        *lines, rest = text.split("\n")
+        if rest or not lines:  # it is put in place whole: tars would be missing, and the run seem finished
+            raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines to its end, found a list that is cut or empty")
+        for line in lines:  # not splitlines: a name may hold what Unicode takes for the end of a line
             tar, tab, name = line.partition("\t")
             if not tab:
                 raise UsageError(f"{self.list_file}: expected TAR<tab>NAME, found {line!r}")
             if {"", ".."} & set(name.split("/")):  # what is read and written under it would lie outside of all folders given
                 raise UsageError(f"{self.list_file}: expected the name of an output below the run, found {name!r}")
             found.append(ListedTar(tar, name))
+        names = {tar.name for tar in found}
+        if len(names) < len(found):
+            raise UsageError(f"{self.list_file}: expected an output's name once, found {_twice(found)!r} twice")
         return found
 
     def add_to_list(self, tars: Sequence[str], *, keep_dirs: bool, dry_run: bool = False) -> list[ListedTar]:
@@ -176,6 +183,10 @@ class Run:
         names = {tar.name for tar in found.values()}
         rest = (tar for tar in by_hand.values() if tar.tar not in found and tar.name not in names and tar.tar != tar.name)
         return found | {tar.tar: tar for tar in rest}
+
+
+def _twice(tars: Sequence[ListedTar]) -> str:
+    return Counter(tar.name for tar in tars).most_common(1)[0][0]
 
 
 def as_task(tar: ListedTar) -> TarTask:

@@ -128,7 +128,7 @@ class StoredFeatures:
         self._file = path.open("rb")
         try:
             size = struct.unpack("<Q", self._file.read(HEADER_LENGTH))[0]
-            self._tensors = decode_json(self._file.read(min(size, _bytes_left(self._file))), dict[str, Any])
+            self._tensors = decode_json(self._file.read(size if size <= _bytes_left(self._file) else 0), dict[str, Any])
         except (struct.error, msgspec.DecodeError):
             self._file.close()
             raise UsageError(f"{path}: expected a safetensors file, found something else: the run is damaged") from None
@@ -137,9 +137,8 @@ class StoredFeatures:
     def read(self, ref: FeatureRef) -> Features:
         """float16 or float32 [rows, width]. Raises UsageError if the array is not there as its line says."""
         data = None
-        with suppress(
-            KeyError, TypeError, IndexError, ValueError, OverflowError, OSError
-        ):  # anything may stand in the header
+        # Anything may stand in the header.
+        with suppress(KeyError, TypeError, IndexError, ValueError, OverflowError, OSError):
             self._file.seek(self._start + self._tensors[ref.key]["data_offsets"][0])
             data = _read(self._file, ref)
         if data is None:

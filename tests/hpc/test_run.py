@@ -81,6 +81,25 @@ def test_damaged_list_is_refused_by_name(tmp_path: Path, content: bytes) -> None
         run.listed()
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"/d/1.tar\t1\n/d/2.tar\t2", b"/d/1.tar\t1\n/d/2.ta"])
+def test_a_list_that_is_cut_is_no_shorter_list(tmp_path: Path, content: bytes) -> None:
+    """Else a run that lost tars by a damaged disk would be finished without them, with exit code 0."""
+    run = Run(tmp_path)
+    run.folder.mkdir()
+    run.list_file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"tars.txt: expected TAR<tab>NAME lines to its end"):
+        run.listed()
+
+
+def test_two_tars_of_one_name_are_refused(tmp_path: Path) -> None:
+    """A bit that flips in a name would let one tar's tokens pass for another's."""
+    run = Run(tmp_path)
+    run.folder.mkdir()
+    run.list_file.write_text("/d/1.tar\t1\n/d/2.tar\t1\n")
+    with pytest.raises(UsageError, match=r"tars.txt: expected an output's name once, found '1' twice"):
+        run.listed()
+
+
 def add_one(arguments: tuple[Path, int]) -> None:
     output, number = arguments
     for part in range(5):
