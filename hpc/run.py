@@ -147,7 +147,7 @@ class Run:
             raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines to its end, found a list that is cut or empty")
         for line in lines:  # not splitlines: a name may hold what Unicode takes for the end of a line
             tar, tab, name = line.partition("\t")
-            if not tab:
+            if not tab or name.count("\r") > tar.count("\r"):  # an editor has changed the ends of its lines
                 raise UsageError(f"{self.list_file}: expected TAR<tab>NAME, found {line!r}")
             if {"", ".."} & set(name.split("/")):  # what is read and written under it would lie outside of all folders given
                 raise UsageError(f"{self.list_file}: expected the name of an output below the run, found {name!r}")

@@ -71,7 +71,7 @@ def test_odd_names_round_trip(tmp_path: Path) -> None:
     assert [tar.tar for tar in run.listed()] == tars
 
 
-@pytest.mark.parametrize("content", [b"/d/1.tar\n", b"/d/1.tar\t1\n\n", b"/d/\xff.tar\t1\n"])
+@pytest.mark.parametrize("content", [b"/d/1.tar\n", b"/d/1.tar\t1\n\n", b"/d/\xff.tar\t1\n", b"/d/1.tar\t1\r\n"])
 def test_damaged_list_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     """A list that is not ours is not guessed at."""
     run = Run(tmp_path)
