@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+import audio_tokenizers.errors
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from hpc.batch_script import batch_text
 from hpc.environment import restored_environment
@@ -104,16 +105,17 @@ def task_environment(launch: Launch) -> dict[str, str]:
     """What Slurm's commands and the tasks get: this process's variables, under those kept from whoever submitted.
 
     Without those that are PRIVATE: srun would take a job's variables for its own, and squeue would leave out jobs that we
-    ask for. What of them is meant for sbatch is in the launch's settings.
+    ask for. What of them is meant for sbatch is in the launch's settings. Tasks import this very code, both folders of it,
+    whatever checkout the run was begun with.
     """
     found = {
         name: value
         for name, value in restored_environment(os.environ, launch.environment).items()
         if not name.startswith(PRIVATE) or name in WAYS_TO_SLURM
     }
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [path for path in found.get("PYTHONPATH", "").split(os.pathsep) if path and path != root]
-    found["PYTHONPATH"] = os.pathsep.join([root, *paths])
+    ours = [str(Path(file).resolve().parent.parent) for file in (__file__, audio_tokenizers.errors.__file__)]
+    paths = [path for path in found.get("PYTHONPATH", "").split(os.pathsep) if path]
+    found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*ours, *paths]))
     return found
 
 

@@ -16,6 +16,7 @@ import msgspec
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.plan import Plan
 from hpc.slurm_words import ENDED, from_outside
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically, write_if_absent
 from jobs.reporting import UNENDED, Progress, read_progress
 
@@ -231,7 +232,7 @@ def _tails(logs: Iterable[Path]) -> str:
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return decode_json(path.read_bytes(), kind)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:

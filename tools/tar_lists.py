@@ -21,6 +21,7 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from hpc.run import Run
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from tools.model_manifest import hash_file
 
@@ -210,8 +211,8 @@ def _sha256(path: Path) -> str | None:
 def _read_memory(run: Run) -> Memory:
     """Path -> hashes of what this run has written there, the latest last. Without it every file is taken for somebody's."""
     try:
-        return msgspec.json.decode(run.lists_file.read_bytes(), type=Memory)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return decode_json(run.lists_file.read_bytes(), Memory)
+    except (OSError, msgspec.DecodeError):
         return {}
 
 

@@ -138,7 +138,7 @@ class TestEnvironment:
         kept = {"PATH": "/opt/slurm/bin:/bin", "SLURM_CONF": "/etc/there", "PYTHONPATH": f"/mine:{ROOT}"}
         found = task_environment(Launch(cluster="slurm", device="cpu", gpus_per_node=0, environment=kept))
         assert (found["PATH"], found["SLURM_CONF"]) == ("/opt/slurm/bin:/bin", "/etc/there")
-        assert found["PYTHONPATH"] == f"{ROOT}:/mine"
+        assert found["PYTHONPATH"] == f"{ROOT}:{ROOT}/tokenizers:/mine"
 
 
 FAILED = "sbatch: error: Batch job submission failed: "
