@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from audio_tokenizers.words import counted, shown
+from audio_tokenizers.words import counted, shown, size_words
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,10 @@ def test_values_as_their_file_has_them(value: object, words: str) -> None:
 def test_null_of_an_option() -> None:
     """An option that was given as null was given."""
     assert shown(None, "null") == "null"
+
+
+def test_sizes() -> None:
+    """In the largest unit that fits."""
+    assert [size_words(size) for size in (12, 1500, 2 * 10**6, 3.5 * 10**9, 10**13)] == [
+        "12 bytes", "1.5 kB", "2.0 MB", "3.5 GB", "10.0 TB"
+    ]  # fmt: skip

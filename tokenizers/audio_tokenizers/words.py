@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+__all__ = ["counted", "shown", "size_words"]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -20,3 +20,11 @@ def shown(value: object, none: str = "nothing") -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value)
+
+
+def size_words(size: float) -> str:
+    """Bytes in the largest unit that fits: `12.3 GB`."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 1000)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size:.0f} bytes"

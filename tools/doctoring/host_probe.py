@@ -21,6 +21,7 @@ import msgspec
 
 from audio_tokenizers.errors import ModelFilesError, Tar2TokensError, UsageError
 from audio_tokenizers.registry import complete_options, get_factory
+from hpc.list_check import find_faults as find_tar_faults
 from hpc.tar_list import read_tar_list
 from jobs.devices import available_cores
 from jobs.spec import load_preset, parse_settings
@@ -31,6 +32,8 @@ __all__ = ["SHARED_MEMORY", "Driver", "Host", "Seen", "Tars", "Torch", "Weights"
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (it is asked about, not written to)
 FAULTS_TOLD = 5
+TARS_SILENT_SECONDS = 60.0
+"""Less than the doctor waits for the whole check, so that tars that give no answer are named."""
 NVIDIA_SECONDS = 60.0
 
 
@@ -87,7 +90,7 @@ class Tars(msgspec.Struct, frozen=True):
     first: str
     bytes: int
     bad: tuple[str, ...]
-    """The first few that cannot be read, with the reason."""
+    """The first few that cannot be tokenized, with the reason."""
     bad_count: int
 
 
@@ -197,17 +200,12 @@ def _needs_torch(backend: str) -> bool:
 
 
 def tars(given: argparse.Namespace) -> Tars:
-    """Open each tar of a list."""
-    size, bad = 0, []
+    """Look at each tar of a list, as hpc.submit does: what is no file is never opened."""
     listed = read_tar_list(given.list)
-    for tar in listed:
-        try:
-            with Path(tar).open("rb") as file:
-                file.read(1)
-                size += os.fstat(file.fileno()).st_size
-        except OSError as error:
-            bad.append(f"{tar}: {error.strerror}")
-    return Tars(len(listed), listed[0], size, tuple(bad[:FAULTS_TOLD]), len(bad))
+    bad = find_tar_faults(listed, silent_seconds=TARS_SILENT_SECONDS)
+    size = sum(Path(tar).stat().st_size for tar in listed if tar not in bad)
+    told = tuple(f"{tar}: {why}" for tar, why in list(bad.items())[:FAULTS_TOLD])
+    return Tars(len(listed), listed[0], size, told, len(bad))
 
 
 def see(given: argparse.Namespace) -> Seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audio_tokenizers.words import counted, size_words
 from jobs.claims import SIGN_OF_LIFE_SECONDS, STALE_SECONDS
 from tools.doctoring.findings import Finding, fault, fine, warning
 from tools.doctoring.folder_probe import Exclusive, Flush, Replacing, Room, Signs
@@ -23,7 +24,6 @@ __all__ = [
     "judge_signs",
     "judge_tars",
     "judge_weights",
-    "size_words",
 ]
 
 MB, GB = 10**6, 10**9
@@ -41,14 +41,6 @@ LITTLE_TEMPORARY, LITTLE_SHARED = GB, 64 * MB
 OTHER_FOLDER = "choose an --output-dir on another file system (NFS, Lustre, GPFS, CephFS and local disks do)"
 LOST_AT_REBOOT = ("tmpfs", "ramfs", "devtmpfs")
 ONE_HOST = ("tmpfs", "ramfs", "devtmpfs", "ext4", "ext3", "ext2", "xfs", "btrfs", "overlay", "zfs")
-
-
-def size_words(size: float) -> str:
-    """`12.3 GB`."""
-    for unit, factor in (("TB", 10**12), ("GB", GB), ("MB", MB), ("kB", 1000)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size:.0f} bytes"
 
 
 def judge_exclusive(facts: Exclusive) -> Finding:
@@ -122,7 +114,9 @@ def judge_room(facts: Room, tars: int, *, shared: bool) -> list[Finding]:
         found.append(fine("room", free))
     if facts.free_files is not None:
         wanted = FILES_PER_TAR * tars + FILES_BESIDE
-        words = f"{facts.free_files:,} files may be made, some {wanted:,} will be for {tars:,} tars"
+        words = f"{facts.free_files:,} files may be made" + (
+            f"; a run of {counted(tars, 'tar')} makes some {wanted:,}" if tars else ""
+        )
         if facts.free_files < wanted:
             found.append(fault("inodes", words, "remove small files, ask for more, or choose another --output-dir"))
         else:
@@ -234,4 +228,6 @@ def judge_tars(facts: Tars) -> Finding:
     if not facts.bad_count:
         return fine("tars", f"{words}, all readable here")
     shown = "; ".join(facts.bad)
-    return fault("tars", f"{facts.bad_count} of {facts.tars:,} cannot be read: {shown}", "mend the list, or the permissions")
+    more = "; ..." if facts.bad_count > len(facts.bad) else ""
+    found = f"{facts.bad_count:,} of {facts.tars:,} cannot be tokenized: {shown}{more}"
+    return fault("tars", found, "mend the list, or go on without them: hpc.submit --skip-missing")

@@ -102,7 +102,7 @@ def test_a_list_and_weights_that_are_missing(tmp_path: Path) -> None:
     """A tar that is gone is the machine's fault; a list that is gone is the caller's."""
     (tmp_path / "list").write_text(f"{tmp_path}/gone.tar\n")
     found = examined(Asked(tmp_path, HERE, tar_list=tmp_path / "list", backend="mimi", model_path=str(tmp_path / "nothing")))
-    assert "1 of 1 cannot be read" in found["tars"].found
+    assert "1 of 1 cannot be tokenized" in found["tars"].found
     assert "found nothing" in found["weights"].found
     with pytest.raises(UsageError, match="there is no such file"):
         examined(Asked(tmp_path, HERE, tar_list=tmp_path / "no list"))

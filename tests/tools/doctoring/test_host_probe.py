@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from pathlib import Path
 
 import pytest
+from support.tars import tar_bytes
 from support.tiny_hf import build
 
 from tools.doctoring import host_probe
@@ -83,7 +85,8 @@ def test_weights_are_never_downloaded(
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it asked the network"))
-    assert "not in the local Hugging Face cache" in facts(capsys, "weights", "--backend", "mimi")["facts"]["error"]
+    error = facts(capsys, "weights", "--backend", "mimi")["facts"]["error"]
+    assert "there is no such folder here, and as a hub id it is not in the local Hugging Face cache" in error
 
 
 def test_mulaw_needs_no_weights(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,13 +96,28 @@ def test_mulaw_needs_no_weights(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tars_of_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that cannot be read are named; a list that is missing is the caller's error."""
-    (tmp_path / "a.tar").write_bytes(bytes(10))
-    (tmp_path / "list").write_text(f"{tmp_path}/a.tar\n{tmp_path}/b.tar\n")
+    """What hpc.submit would refuse is named, with the reason; a list that is missing is the caller's error."""
+    whole = tar_bytes([("a.wav", b"x")])
+    (tmp_path / "a.tar").write_bytes(whole)
+    (tmp_path / "text.tar").write_text("hello")
+    (tmp_path / "list").write_text("".join(f"{tmp_path}/{name}.tar\n" for name in ("a", "b", "text")))
     said = facts(capsys, "tars", "--list", tmp_path / "list")["facts"]
-    assert (said["tars"], said["bytes"], said["bad_count"]) == (2, 10, 1)
-    assert said["bad"] == [f"{tmp_path}/b.tar: No such file or directory"]
+    assert (said["tars"], said["bytes"], said["bad_count"]) == (3, len(whole), 2)
+    assert said["bad"] == [
+        f"{tmp_path}/b.tar: there is no such file",
+        f"{tmp_path}/text.tar: expected a tar header of 512 bytes, found a file of 5 bytes",
+    ]
     assert facts(capsys, "tars", "--list", tmp_path / "gone")["usage"] is True
+
+
+@pytest.mark.timeout(60)
+def test_a_fifo_in_a_list_is_never_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever opens one waits for its writer: the doctor would take that for a file system that hangs."""
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "list").write_text(f"{tmp_path}/pipe.tar\n")
+    assert facts(capsys, "tars", "--list", tmp_path / "list")["facts"]["bad"] == [
+        f"{tmp_path}/pipe.tar: expected a tar, found a FIFO"
+    ]
 
 
 def test_paths_to_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

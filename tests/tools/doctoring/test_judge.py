@@ -16,7 +16,6 @@ from tools.doctoring.judge import (
     judge_signs,
     judge_tars,
     judge_weights,
-    size_words,
 )
 from tools.doctoring.quota import Quota
 
@@ -132,11 +131,5 @@ def test_weights_and_tars() -> None:
     assert judge_weights(Weights(error="/m/model.pth: missing")).found == "/m/model.pth: missing"
     assert judge_tars(Tars(3, "/a", 10, (), 0)).found == "3 tars, 10 bytes, all readable here"
     bad = judge_tars(Tars(3, "/a", 10, ("/b: No such file or directory",), 1))
-    assert (bad.verdict, bad.found) == ("fault", "1 of 3 cannot be read: /b: No such file or directory")
-
-
-def test_sizes() -> None:
-    """In the largest unit that fits."""
-    assert [size_words(size) for size in (12, 1500, 2 * 10**6, 3.5 * GB, 10**13)] == [
-        "12 bytes", "1.5 kB", "2.0 MB", "3.5 GB", "10.0 TB"
-    ]  # fmt: skip
+    assert (bad.verdict, bad.found) == ("fault", "1 of 3 cannot be tokenized: /b: No such file or directory")
+    assert judge_tars(Tars(3, "/a", 10, ("/b: no",), 2)).found == "2 of 3 cannot be tokenized: /b: no; ..."
