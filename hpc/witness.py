@@ -71,8 +71,7 @@ class Witness:
 
         `activities` were made before, so that both processes see them.
         """
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         before = read_oom_kills()
         worker = os.fork()
         if worker == 0:
@@ -142,8 +141,15 @@ class Witness:
         try:
             code = work(lambda: self.asked)
         except BaseException:  # noqa: BLE001 (this process must not go on as a second witness)
-            warn(traceback.format_exc().rstrip())
+            with suppress(OSError):
+                warn(traceback.format_exc().rstrip())
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
         return code
+
+
+def _flush() -> None:
+    """Write out what was printed. Where there is no room for a log, the work goes on without."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
