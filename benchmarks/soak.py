@@ -62,7 +62,7 @@ def enter_own_mounts() -> None:
 def mount_small_disk(folder: Path, size: int) -> bool:
     """A file system of `size` bytes at `folder`; False where this process may not mount, or the mount would outlive it."""
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tar2tokens-soak", str(folder)]
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tar2tokens-soak", str(folder)]
     return OWN_MOUNTS in os.environ and not subprocess.run(words, capture_output=True, check=False).returncode
 
 

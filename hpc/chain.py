@@ -8,13 +8,16 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.errors import InfrastructureError, StorageError, Tar2TokensError, UsageError
 from hpc.cluster import JobNumber, SlurmCluster, SubmitLimitError, task_environment
+from hpc.controller import Round
 from hpc.launch import Launch
 from hpc.run import Run
 from jobs.commands import command_parser, setup_logging
+from jobs.fileops import end_last_line
 
 __all__ = ["CHAIN_MINUTES", "cancel_chain", "chain_name", "chain_text", "run_link", "start_chain"]
 
@@ -83,12 +86,16 @@ def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
     launch = launch_of(run)
     cluster = _slurm(launch)
     successor = _patiently(lambda: _successor(run, launch, cluster), sleep)
+    rounds: list[Round] = []
     try:
-        code = one_round(run)
+        code = one_round(run, note=rounds.append)
     except UsageError:  # such as a job that Slurm refuses for good: it would be refused again and again
         cluster.cancel_job(successor)
         raise
     if code != EXIT_CODES["running"]:
+        if any(seen.decision.passes for seen in rounds):
+            print(f"job {successor.job_id} tries again in ten minutes", flush=True)
+            return code
         cluster.cancel_job(successor)
         return code
     found = [job for _, job in make_controller(run, cluster, launch).open_jobs().values()]
@@ -134,7 +141,13 @@ if __name__ == "__main__":
     try:
         from hpc.trust import open_run
 
-        sys.exit(run_link(open_run(given.output_dir, given.group)[0]))
+        opened = open_run(given.output_dir, given.group)[0]
+        with suppress(OSError):  # what there is no room for here
+            end_last_line(opened.folder / "chain.log")
+        sys.exit(run_link(opened))
+    except StorageError as problem:
+        log.error("%s; the next job of the chain tries again", problem)
+        sys.exit(problem.exit_code)
     except Tar2TokensError as problem:
         log.error("the chain ends: %s", problem)
         sys.exit(problem.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from hpc.task_id import TaskId
 from hpc.view import View, evidence_of
 from jobs.claims import Claim, held_by_other, read_claims, seconds_silent
 from jobs.commands import writing_to
-from jobs.fileops import FileOps
+from jobs.fileops import FileOps, append_line
 from jobs.outputs import InputIdentity
 from jobs.plain_text import plain_json
 from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS
@@ -68,8 +69,16 @@ class Controller:
     """Brings a run to its end, round by round. Two at once, or one killed anywhere, cost time and nothing else."""
 
     def __init__(
-        self, run: Run, cluster: Cluster, launch: Launch, *, host: str, clock: Callable[[], float] = time.time
+        self,
+        run: Run,
+        cluster: Cluster,
+        launch: Launch,
+        *,
+        host: str,
+        clock: Callable[[], float] = time.time,
+        anew: bool = False,
     ) -> None:
+        """`anew`: a person has just begun to watch: what could not be written before is tried again at once."""
         self._run = run
         self._cluster = cluster
         self._host = host
@@ -78,6 +87,7 @@ class Controller:
         self._ended: dict[int, View] = {}  # which never change
         self._noted: object = None
         self._avoided: set[str] = set()
+        self._anew_at = clock() if anew else -math.inf
 
     def _relaunch(self, launch: Launch) -> None:
         self._launch = launch
@@ -98,8 +108,9 @@ class Controller:
         began = time.monotonic()
         states = list(scan(self._run, listed))
         scanned = time.monotonic()
-        found = (evidence_of(view) for view in views if view.submission.number > state.amnesty)
-        decision = decide(self._facts(state, states, views), [evidence for evidence in found if evidence is not None])
+        found = (evidence_of(view, self._age_s(view)) for view in views if view.submission.number > state.amnesty)
+        evidence = [each for each in found if each is not None]
+        decision = decide(self._facts(state, states, views), evidence, place=str(self._run.output_dir))
         if state.cancelled:
             decision = _held(decision, views, "it was cancelled; hpc.submit lets it go on")
         elif decision.submit and (words := self._refused_again(state)):
@@ -144,6 +155,11 @@ class Controller:
             stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
         )
+
+    def _age_s(self, view: View) -> float:
+        """Since a submission was made, in seconds."""
+        made_at = view.job.intended_at if view.job is not None else -math.inf
+        return max(0.0, self._clock() - made_at) if made_at >= self._anew_at else math.inf
 
     def _refused_again(self, state: RunState) -> str:
         """What Slurm has said again and again since somebody last asked for it, if that is a refusal."""
@@ -280,7 +296,6 @@ class Controller:
         news = (decision.outcome, decision.quarantine, decision.exclude, decision.diagnosis)
         if not submitted and news == self._noted:
             return
-        self._noted = news
         entry = {
             "at": datetime.fromtimestamp(self._clock(), tz=timezone.utc).isoformat(timespec="seconds"),
             "host": self._host,
@@ -292,17 +307,16 @@ class Controller:
             "crash_clips": decision.crash_clips,
             "diagnosis": decision.diagnosis,
         }
-        with self._run.history_file.open("ab") as file:
-            file.write(f"{plain_json(msgspec.json.encode(entry).decode())}\n".encode())
+        append_line(self._run.history_file, plain_json(msgspec.json.encode(entry).decode()).encode())
+        self._noted = news
 
 
 def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
     """What is left of a decision when nothing is to be submitted."""
     if decision.outcome in ("finished", "quarantined"):
         return decision
-    return msgspec.structs.replace(
-        decision, outcome="running" if any(view.alive() for view in views) else "stuck", submit=(), diagnosis=why
-    )
+    outcome = "running" if any(view.alive() for view in views) else "stuck"
+    return msgspec.structs.replace(decision, outcome=outcome, submit=(), diagnosis=why, passes=False)
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:

@@ -4,8 +4,9 @@ What counts against whom. A worker that ended by itself without a new line, or d
 tar; one that died with a clip in hand, against that clip. One that died with several clips in hand counts against none of
 them, nor against their tars: the next try takes them one at a time, and finds out. Whatever was stopped from outside (a time
 limit, preemption, a cancelled job, a dead node) left no witness, and counts against nobody. Nor does a worker that somebody
-killed, though many in a row are told (hpc/outside_kills.py); nor what happened on a node where tries failed and too few went
-well: that is the node's fault, or, if no node does better, the fault of something that all share.
+killed, though many in a row are told (hpc/outside_kills.py); nor one that could not write its results, since storage that
+is full or away is so for all, and may pass (hpc/storage_waits.py); nor what happened on a node where tries failed and too
+few went well: that is the node's fault, or, if no node does better, the fault of something that all share.
 
 A clip that kills and a node that kills look alike, so the same clip has to die elsewhere too before its node is cleared.
 Where there is no other node, it speaks for the node that something went well there right before.
@@ -13,6 +14,7 @@ Where there is no other node, it speaks for the node that something went well th
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ import msgspec
 
 from hpc.deaths import timed_out_clips
 from hpc.outside_kills import OutsideKills, count_kills
+from hpc.storage_waits import StorageWaits
 from jobs.memory_guard import LESS_MEMORY
 from jobs.reporting import Try
 
@@ -75,10 +78,14 @@ class Evidence(msgspec.Struct, frozen=True):
     tries: tuple[NodeTry, ...]
     silent: int = 0
     """Tasks that started and never came to their work."""
+    wordless: int = 0
+    """Tasks that started and left nothing, no word in a log either."""
     stopped: bool = False
     """Each task that had begun was cancelled or preempted."""
     round: int = 0
     """The first submission of the same round; 0 if it was the only one."""
+    age_s: float = math.inf
+    """Since it was submitted; infinite where that does not matter any more."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,10 +106,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     exclude: dict[str, str] = {}
     """Node -> reason."""
     diagnosis: str = ""
+    passes: bool = False
+    """What the diagnosis speaks of may pass by itself: later rounds try again."""
 
 
-def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> Decision:
-    """Judge the evidence, submission by submission, and say what to do with the tars that are left."""
+def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence], *, place: str = "the output directory") -> Decision:
+    """Judge the evidence, submission by submission, and say what to do with the tars that are left. `place` is what the run
+    directory is called.
+    """
     tries = [(each.node, each.attempt) for one in evidence for each in one.tries]
     kills = count_kills(tries, _is_good)
     nodes = _judge_nodes(evidence, kills)
@@ -110,10 +121,14 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> Decision:
     quarantine = _quarantine(tars, tally)
     left = [tar for tar in tars if not tar.done and tar.name not in quarantine]
     taken = any(tar.taken for tar in tars if not tar.done)
-    diagnosis = _diagnose(evidence, nodes, tally, tars=len(tars), taken=taken) if left else ""
-    submit = () if diagnosis else tuple(tar.name for tar in left if not tar.taken)
+    waits = StorageWaits(place)
+    unwritten = _count_unwritten(evidence, nodes, waits)
+    diagnosis = _diagnose(evidence, nodes, tally, unwritten, tars=len(tars), taken=taken) if left else ""
+    free = () if diagnosis else tuple(tar.name for tar in left if not tar.taken)
+    submit = tuple(name for name in free if not waits.holds(name))
+    waiting = waits.diagnosis(free)
     outcome: Literal["finished", "running", "quarantined", "stuck"]
-    if taken or submit:
+    if taken or submit or (waiting and not waits.last(free)):
         outcome = "running"
     elif left:
         outcome = "stuck"
@@ -132,8 +147,24 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> Decision:
         timed_out=timed_out_clips(crash_clips, (attempt for _, attempt in tries)),
         quarantine=quarantine,
         exclude=nodes.excluded,
-        diagnosis=diagnosis,
+        diagnosis=diagnosis or waiting,
+        passes=bool(waiting),
     )
+
+
+def _count_unwritten(evidence: Sequence[Evidence], nodes: _Nodes, waits: StorageWaits) -> set[int]:
+    """Submissions of which came nothing but trouble with storage."""
+    return {
+        one.submission
+        for one in evidence
+        if waits.add(
+            [each.attempt for each in one.tries],
+            one.wordless,
+            round_=one.round or one.submission,
+            age_s=one.age_s,
+            went_well=_went_well(one, nodes),
+        )
+    }
 
 
 def _short_of_memory(evidence: Sequence[Evidence]) -> set[str]:
@@ -157,7 +188,7 @@ def _is_good(attempt: Try) -> bool:
 
 
 def _failed(attempt: Try) -> bool:
-    return attempt.outcome in ("machine", "died")
+    return attempt.outcome in ("machine", "died") and not attempt.storage
 
 
 def _follows_a_line(attempt: Try) -> bool:
@@ -226,7 +257,8 @@ def _failures(evidence: Sequence[Evidence], explained: Callable[[NodeTry], bool]
         good = Counter(each.node for each in one.tries if _is_good(each.attempt))
         bad: dict[str, list[NodeTry]] = defaultdict(list)
         for each in one.tries:
-            if _failed(each.attempt) and not _is_good(each.attempt) and not explained(each):
+            failed = _failed(each.attempt) or (each.attempt.storage == "away" and _alone_without_storage(one, each.node))
+            if failed and not _is_good(each.attempt) and not explained(each):
                 bad[each.node].append(each)
         for node in good.keys() | bad.keys():
             if good[node] and good[node] >= len(bad[node]):
@@ -234,6 +266,12 @@ def _failures(evidence: Sequence[Evidence], explained: Callable[[NodeTry], bool]
             else:
                 since[node] += bad[node]
     return since
+
+
+def _alone_without_storage(one: Evidence, node: str) -> bool:
+    """Whether all went well on other nodes while this one could write nothing."""
+    without = {each.node for each in one.tries if each.attempt.storage}
+    return without == {node} and any(_is_good(each.attempt) for each in one.tries if each.node != node)
 
 
 def _node_words(names: Sequence[str]) -> str:
@@ -270,7 +308,7 @@ def _count(evidence: Sequence[Evidence], nodes: _Nodes, kills: OutsideKills) -> 
                 tally.damaged.add(name)
             if attempt.gained or attempt.outcome == "damaged":
                 tally.idle[name] = 0
-            if each.node in nodes.suspects or attempt.outcome not in ("failed", "machine", "died"):
+            if each.node in nodes.suspects or attempt.storage or attempt.outcome not in ("failed", "machine", "died"):
                 continue
             if attempt.several:
                 if name not in to_be_searched:
@@ -327,10 +365,12 @@ def _quarantine(tars: Sequence[TarFact], tally: _Tally) -> dict[str, str]:
     return found
 
 
-def _diagnose(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, tars: int, taken: bool) -> str:
+def _diagnose(
+    evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, unwritten: Collection[int], *, tars: int, taken: bool
+) -> str:
     """Why to submit no more, or nothing."""
     common = _common_trouble(evidence, nodes, tars=tars, taken=taken) or tally.kills.diagnosis(HOLD_TARS if taken else 0)
-    return common or _no_change(evidence, nodes, tally, taken=taken)
+    return common or _no_change(evidence, nodes, tally, unwritten, taken=taken)
 
 
 def _went_well(one: Evidence, nodes: _Nodes) -> bool:
@@ -364,14 +404,16 @@ def _common_trouble(evidence: Sequence[Evidence], nodes: _Nodes, *, tars: int, t
     return ""
 
 
-def _no_change(evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, *, taken: bool) -> str:
+def _no_change(
+    evidence: Sequence[Evidence], nodes: _Nodes, tally: _Tally, unwritten: Collection[int], *, taken: bool
+) -> str:
     """Whether the latest submissions have changed nothing, not even a count, in words."""
     idle: list[Evidence] = []
     for one in evidence:
         counted = one.submission in tally.submissions or any(each.attempt.outcome == "killed" for each in one.tries)
         if counted or _went_well(one, nodes) or any(each.attempt.gained for each in one.tries):
             idle = []
-        elif one.ended and not one.stopped:
+        elif one.ended and not one.stopped and one.submission not in unwritten:
             idle.append(one)
     short = {one.round or one.submission: each for one in idle for each in one.tries if each.attempt.short_of_memory}
     if len(short) >= (HOLD_TARS if taken else SHORT_ROUNDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from audio_tokenizers.errors import UsageError
 from hpc.chain import start_chain
 from hpc.cluster import SubmitRefusedError
+from hpc.controller import Round
 from hpc.lock import LockHeldError
 from hpc.monitor import Speed, line, take_snapshot
 from hpc.run import Run
@@ -54,8 +56,10 @@ def resume(
     return one_round(run) if once else watch(run, launch, seconds=interval)
 
 
-def one_round(run: Run, *, patient: bool = True) -> int:
-    """Look and act once. A refusal of Slurm's is an error; if `patient`, only when it is the second in the same words."""
+def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] = lambda _seen: None) -> int:
+    """Look and act once; `note` is told what there was to see. A refusal of Slurm's is an error; if `patient`, only when it
+    is the second in the same words.
+    """
     launch = launch_of(run)
     controller = make_controller(run, cluster_of(launch), launch)
     began = time.monotonic()
@@ -69,6 +73,7 @@ def one_round(run: Run, *, patient: bool = True) -> int:
             raise
         warn(f"{refusal}; the next round tries again, and that is the last time")
         return EXIT_CODES["running"]
+    note(seen)
     if seen.decision.outcome != "running":
         return finish(run, seen)
     now = take_snapshot(seen)

@@ -20,6 +20,7 @@ __all__ = [
     "job_number",
     "last_line",
     "no_answer",
+    "node_was_lost",
     "parse_sacct",
     "parse_squeue",
     "queue_lines",
@@ -59,6 +60,10 @@ LAST_WORDS = re.compile(
     r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE [Tt][Oo] (?:PREEMPTION|JOB REQUEUE|SIGNAL [^*]*?))? \*\*\*"
 )
 """What slurmstepd writes into the log of a task that somebody cancels. It names other causes: a time limit, a lost node."""
+
+
+NODE_LOST = ("NODE_FAIL", "BOOT_FAIL")
+NODE_LOST_WORDS = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ DUE TO NODE FAILURE")
 
 
 class JobNumber(NamedTuple):
@@ -192,6 +197,11 @@ def from_outside(state: str | None, log: Callable[[], str]) -> bool:
     By Slurm's accounts; where they tell of no end (there may be none, and they are late by seconds) by the end of its log.
     """
     return state in OUTSIDE if state in ENDED else bool(LAST_WORDS.search(log()))
+
+
+def node_was_lost(state: str | None, log: Callable[[], str]) -> bool:
+    """Whether a task's node died, which says nothing of the task: by Slurm's accounts or else by the end of its log."""
+    return state in NODE_LOST if state in ENDED else bool(NODE_LOST_WORDS.search(log()))
 
 
 def all_ended(states: Mapping[int, str], elements: int) -> bool:

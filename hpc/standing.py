@@ -73,8 +73,11 @@ def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
             busy |= _busy(plan, reports)
         if submission.number > state.amnesty:
             tries = tuple(NodeTry(report.node, attempt) for report in reports for attempt in report.tries)
+            wordless = digest.wordless if digest is not None else 0
             ended = digest is not None
-            evidence.append(Evidence(submission.number, ended=ended, tries=tries, silent=silent, stopped=stopped))
+            evidence.append(
+                Evidence(submission.number, ended=ended, tries=tries, silent=silent, wordless=wordless, stopped=stopped)
+            )
     facts = [
         TarFact(
             tar.name,

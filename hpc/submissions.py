@@ -15,9 +15,9 @@ import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.plan import Plan
-from hpc.slurm_words import ENDED, from_outside
+from hpc.slurm_words import ENDED, from_outside, node_was_lost
 from jobs.any_json import decode_json
-from jobs.fileops import FileOps, write_atomically, write_if_absent
+from jobs.fileops import FileOps, speaks_of_storage, write_atomically, write_if_absent
 from jobs.reporting import UNENDED, Progress, read_progress
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
@@ -73,8 +73,10 @@ class Digest(msgspec.Struct, frozen=True):
     ends: list[TaskEnd]
     silent: int
     """Tasks that have a log, so they started, and no report, so they never came to their work; without those that somebody
-    stopped before.
+    stopped before, whose node died, or that left no word.
     """
+    wordless: int = 0
+    """Such tasks whose logs are empty, or speak of storage that is full or away: they may have had no room for a report."""
     states: dict[str, int] = {}
     """How many of the array's tasks ended in which way, where Slurm could tell."""
     stopped: bool = False
@@ -167,9 +169,13 @@ class Submission:
                     attempt.problem = f"Slurm ended the job: {OUT_OF_MEMORY}; ask for more with --mem-per-gpu"
         ends = [TaskEnd(slot, report) for slot, report in reports.items()]
         silent, idle, outside = self._vain(plan, reports, states)
+        logs = self._logs_by_element()
+        silent = {one for one in silent - outside if not node_was_lost(states.get(one), partial(_tails, logs.get(one, ())))}
+        wordless = {one for one in silent if _says_nothing(_tails(logs.get(one, ())))}
         digest = Digest(
             ends,
-            silent=len(silent - outside),
+            silent=len(silent - wordless),
+            wordless=len(wordless),
             states=dict(Counter(states.values())),
             stopped=bool(idle) and outside >= idle,
         )
@@ -218,6 +224,11 @@ def read_submissions(folder: Path) -> list[Submission]:
     except FileNotFoundError:
         return []
     return [Submission(folder / name) for name in sorted(names, key=int)]
+
+
+def _says_nothing(log: str) -> bool:
+    """Whether a task that left no report may just have had no room for it."""
+    return not log.strip() or speaks_of_storage(log)
 
 
 def _tails(logs: Iterable[Path]) -> str:

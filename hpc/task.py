@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.errors import InfrastructureError, StorageError, Tar2TokensError, UsageError
 from hpc.deaths import Death, Tried, may_go_on, what_was_tried, write_down_death
 from hpc.plan import Plan, stop_margin_s, task_name
 from hpc.stalls import stall_file
@@ -30,6 +30,7 @@ from jobs.activities import Activities
 from jobs.commands import command_parser, setup_logging
 from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
+from jobs.fileops import output_files
 from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
 from jobs.outputs import TarTask
 from jobs.reporting import Progress, ProgressFile, read_progress, write_progress
@@ -183,7 +184,8 @@ def _work(
         )
         reports.publish(now=True)
         try:
-            spec = read_spec(output_dir)
+            with output_files(output_dir):
+                spec = read_spec(output_dir)
             if spec is None or spec.fingerprint != plan.fingerprint:
                 raise UsageError(f"{output_dir}: its spec is not the one that {submission.plan_file} was made for")
             run_tars(
@@ -200,6 +202,9 @@ def _work(
             )
         except Tar2TokensError as error:
             log.error("%s", error)
+            if isinstance(error, StorageError):
+                reports.progress.tell_of_storage([task.name for task in (*own, *others)], str(error), error.trouble)
+                reports.publish_at_last(stop)
             if not isinstance(error, InfrastructureError):  # which run_tars has reported
                 reports.progress.problems.append(("", str(error)))
                 reports.publish(now=True)

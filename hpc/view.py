@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from hpc.cluster import JobSeen
@@ -71,12 +72,13 @@ class View:
         return self.job is None or not self.job.job_id
 
 
-def evidence_of(view: View) -> Evidence | None:
+def evidence_of(view: View, age_s: float = math.inf) -> Evidence | None:
     """What the tasks of a submission have tried and ended, or given up; None if it never had a job."""
+    wordless = view.digest.wordless if view.digest is not None else 0
     if view.digest is not None:
         ends, silent = [(end.slot, end.progress) for end in view.digest.ends], view.digest.silent
         stopped = view.digest.stopped
-        if view.never_submitted and not ends and not silent:
+        if view.never_submitted and not ends and not silent and not wordless:
             return None
     else:
         ends, silent, stopped = list(view.reports.items()), 0, False
@@ -92,8 +94,10 @@ def evidence_of(view: View) -> Evidence | None:
         ended=view.digest is not None,
         tries=tries,
         silent=silent,
+        wordless=wordless,
         stopped=stopped,
         round=together,
+        age_s=age_s,
     )
 
 

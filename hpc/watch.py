@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from audio_tokenizers.errors import UsageError
+from audio_tokenizers.errors import StorageError, UsageError
 from audio_tokenizers.words import counted
 from hpc.again import again
 from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
@@ -32,6 +32,8 @@ BUSY_SHARE = 0.1
 """Of its time a watch spends at most so much on looking: a large run on a slow file system is looked at less often.
 Waiting for Slurm is no looking: after a controller of Slurm's that was away for a while, the next round is due as ever.
 """
+STORAGE_SECONDS, STORAGE_PAUSE_SECONDS = 1800.0, 10.0
+"""How long a watch goes on that cannot write to the run directory, and how often it tries: others may make room."""
 STOP_SECONDS = 0.1
 LOGS_SHOWN = 2
 RECENT = 3
@@ -61,9 +63,9 @@ def cluster_of(launch: Launch, stop: Callable[[], bool] = lambda: False, *, pati
     return SlurmCluster(task_environment(launch), patience_s, launch.clusters)
 
 
-def make_controller(run: Run, cluster: Cluster, launch: Launch) -> Controller:
-    """A controller of this host."""
-    return Controller(run, cluster, launch, host=socket.gethostname())
+def make_controller(run: Run, cluster: Cluster, launch: Launch, *, anew: bool = False) -> Controller:
+    """A controller of this host. `anew`: somebody has just begun to watch, and knows why."""
+    return Controller(run, cluster, launch, host=socket.gethostname(), anew=anew)
 
 
 def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
@@ -74,7 +76,7 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
     """
     interruption = Interruption()
     cluster = cluster_of(launch, interruption)
-    controller = make_controller(run, cluster, launch)
+    controller = make_controller(run, cluster, launch, anew=True)
     pause = seconds if seconds is not None else LOCAL_SECONDS if launch.cluster == "local" else SLURM_SECONDS
     with interruption.listening():
         try:
@@ -95,23 +97,30 @@ def _rounds(controller: Controller, pause: float, interruption: Interruption) ->
     """Look and act again and again; returns the last round, or None after an interruption."""
     screen = Screen(time.monotonic())
     speed: Speed | None = None
+    written = time.monotonic()
     with screen.on():
         while not interruption():
-            began, looked = time.monotonic(), 0.0
+            began, rest = time.monotonic(), pause
             try:
                 seen = controller.round()
             except LockHeldError as held:
                 log.info("another controller is at work: %s", held)
+            except StorageError as trouble:
+                if began - written > STORAGE_SECONDS:
+                    raise
+                log.warning("%s; the watch tries again by itself for %.0f minutes", trouble, STORAGE_SECONDS / 60)
+                rest = max(pause, STORAGE_PAUSE_SECONDS)
             except SubmitRefusedError as refusal:
                 log.warning("%s; the next round tries again, and that is the last time", refusal)
             else:
+                written = time.monotonic()
                 now = take_snapshot(seen)
                 speed = speed or Speed(now, began)
                 screen.show(now, speed, time.monotonic(), list(filter(None, [seen.decision.diagnosis])))
                 if seen.decision.outcome != "running":
                     return seen
-                looked = seen.scan_seconds
-            _sleep(max(pause, looked / BUSY_SHARE), interruption, screen.redraw)
+                rest = max(pause, seen.scan_seconds / BUSY_SHARE)
+            _sleep(rest, interruption, screen.redraw)
     return None
 
 
@@ -153,7 +162,7 @@ def finish(run: Run, seen: Round) -> int:
             warn(f"error: {words}")
         for failure in failures[:LOGS_SHOWN]:
             warn(describe_log(failure))
-        if not run.read_state().cancelled:
+        if not run.read_state().cancelled and not decision.passes:
             warn("when that is mended: hpc.submit again, or python -m hpc.resume --retry-quarantined")
     elif decision.outcome == "quarantined":
         warn("python -m tools.failures says more; python -m hpc.resume --retry-quarantined tries them again")

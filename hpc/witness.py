@@ -75,8 +75,7 @@ class Witness:
 
         `activities` were made before, so that both processes see them.
         """
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         before = read_oom_kills()
         witness = os.getpid()
         worker = os.fork()
@@ -148,10 +147,10 @@ class Witness:
         try:
             code = work(lambda: self.asked)
         except BaseException:  # noqa: BLE001 (this process must not go on as a second witness)
-            warn(traceback.format_exc().rstrip())
+            with suppress(OSError):
+                warn(traceback.format_exc().rstrip())
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
         return code
 
 
@@ -159,6 +158,15 @@ def _die_with(witness: int) -> None:
     """Have the kernel end this process as soon as its witness is gone: nobody else would, if it hangs, and its partials are
     good as they are.
     """
+    if sys.platform != "linux":
+        return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != witness:  # before that was said
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _flush() -> None:
+    """Write out what was printed. Where there is no room for a log, the work goes on without."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()

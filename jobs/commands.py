@@ -20,8 +20,8 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
-from jobs.fileops import public_name
+from audio_tokenizers.errors import Tar2TokensError, UsageError
+from jobs.fileops import end_last_line, output_error, public_name
 from jobs.plain_text import PlainFormatter, plain_stream, warn, warn_of_bug
 
 __all__ = [
@@ -115,6 +115,7 @@ def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = 
     if log_file is not None:
         try:
             log_file.parent.mkdir(parents=True, exist_ok=True)
+            end_last_line(log_file)
             handlers.append(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
             raise UsageError(f"--log-file {log_file}: cannot be written: {error.strerror}") from None
@@ -135,9 +136,10 @@ def writing_to(output_dir: Path) -> Iterator[None]:
     except (NotADirectoryError, FileExistsError):
         raise UsageError(f"--output-dir {output_dir}: expected a folder, found a file on the way to it") from None
     except OSError as error:
-        raise InfrastructureError(
+        raise output_error(
             f"--output-dir {output_dir}: cannot be written: {_words(error)}; make room or get write access and run the same "
-            "command again, or choose another folder: what is there stays good"
+            "command again, or choose another folder: what is there stays good",
+            error,
         ) from error
 
 

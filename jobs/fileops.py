@@ -9,16 +9,38 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.errors import InfrastructureError, StorageError, StorageTrouble
 
-__all__ = ["FileOps", "is_disk_trouble", "own_files", "public_name", "write_atomically", "write_if_absent"]
+__all__ = [
+    "FileOps",
+    "append_line",
+    "end_last_line",
+    "is_disk_trouble",
+    "output_error",
+    "output_files",
+    "own_files",
+    "public_name",
+    "speaks_of_storage",
+    "storage_trouble",
+    "write_atomically",
+    "write_if_absent",
+]
 
 ABOUT_A_FILE = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+AWAY = {
+    *(errno.EIO, errno.EROFS, errno.ESTALE, errno.EREMOTEIO, errno.ENODEV, errno.ENXIO, errno.ENOLINK, errno.ESHUTDOWN),
+    *(errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT),
+    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+}
+STORAGE_WORDS = tuple(os.strerror(number) for number in (*FULL, errno.EROFS, errno.ESTALE, errno.ENOTCONN))
+"""In a log they speak of a file system, where those of other numbers may speak of anything."""
 
 TRIES = 3
 """Whoever commits a tar removes the temporary files that it finds, which may be those of a writer that is only late."""
@@ -114,6 +136,30 @@ def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
     return True
 
 
+def end_last_line(path: Path) -> None:
+    """Have what is appended to a text begin on a line of its own, where a full disk has cut the last one."""
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) and status.st_size):  # a terminal or a pipe would be waited for
+            return
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            whole = file.read(1) == b"\n"
+        if not whole:
+            _append(path, b"\n")
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line, given without its newline. Should there be no room for all of it, the next one is whole again."""
+    end_last_line(path)
+    _append(path, line + b"\n")
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        FileOps().write(file.fileno(), data)
+
+
 def public_name(path: str | os.PathLike[str]) -> str:
     """What a person calls the file: `a/1.jsonl` for `a/.1.jsonl.0123456789ab`, a name that only its writer knows."""
     folder, slash, name = os.fsdecode(path).rpartition("/")
@@ -124,6 +170,31 @@ def public_name(path: str | os.PathLike[str]) -> str:
 def is_disk_trouble(error: OSError) -> bool:
     """Whether an OSError speaks of the machine, its storage and its limits rather than of a missing or wrong file."""
     return error.errno not in ABOUT_A_FILE
+
+
+def storage_trouble(error: OSError) -> StorageTrouble | None:
+    """What an OSError says of the storage it came from, if it says anything of that."""
+    return "full" if error.errno in FULL else "away" if error.errno in AWAY else None
+
+
+def speaks_of_storage(text: str) -> bool:
+    """Whether the last words of a process say that storage is full or away."""
+    return any(words in text for words in STORAGE_WORDS)
+
+
+def output_error(message: str, error: OSError) -> InfrastructureError:
+    """What an OSError is that came from the files of a run: trouble with its storage, or else with the machine."""
+    trouble = storage_trouble(error)
+    return StorageError(message, trouble) if trouble is not None else InfrastructureError(message)
+
+
+@contextmanager
+def output_files(what: object) -> Iterator[None]:
+    """For the files of a run: raises whatever OSError as `output_error` does."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(f"{what}: {error}", error) from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from audio_tokenizers.errors import StorageTrouble
 from audio_tokenizers.words import counted
 from jobs.any_json import decode_json
 from jobs.plain_text import plain
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 WRITE_SECONDS = 0.5
+PATIENCE_SECONDS = 60.0
 LOG_SECONDS = 30.0
 BAR_SECONDS = 0.2
 MUCH_WAITING = 0.05
@@ -78,6 +80,8 @@ class Try(msgspec.Struct):
     """It yielded because there was too little memory: `problem` says how little."""
     timed_out: bool = False
     """It died because its witness ended it: it had made no progress for too long."""
+    storage: StorageTrouble | None = None
+    """With `machine`: it ended because results could not be written, which says nothing of the tar."""
 
 
 class DeviceSeconds(msgspec.Struct, frozen=True):
@@ -129,6 +133,11 @@ class Progress(msgspec.Struct):
     started: float = 0.0
     """Seconds since the epoch, by the node's clock: for people."""
 
+    def tell_of_storage(self, tars: Sequence[str], words: str, trouble: StorageTrouble) -> None:
+        """Have a try that says so also where no tar was in hand yet: at the one that would have been the first."""
+        if not any(attempt.storage for attempt in self.tries):
+            self.tries += [Try(name, "machine", problem=words, storage=trouble) for name in tars[:1]]
+
     def tell_of_shortage(self, tars: Sequence[str], words: str) -> None:
         """Have a try that says so also where memory was short with no tar in hand: at the one that would have been next."""
         if not any(attempt.short_of_memory for attempt in self.tries):
@@ -176,8 +185,8 @@ class ProgressFile:
         self._pace = Pace(total_bytes, self._written)
         self._draw: Callable[[str], None] | None = None
 
-    def publish(self, *, now: bool = False) -> None:
-        """Write the counts out, if it is time or `now` is set."""
+    def publish(self, *, now: bool = False) -> bool:
+        """Write the counts out, if it is time or `now` is set. Returns whether the file has them."""
         moment = self._clock()
         if self._draw is not None:
             if moment - self._drawn >= BAR_SECONDS or now:
@@ -187,9 +196,17 @@ class ProgressFile:
             self._logged = moment
             log.info("%s", self._pace.words(self.progress, moment))
         if self._path is None or (moment - self._written < self._write_seconds and not now):
-            return
+            return self._path is None
         self._written = moment
-        write_progress(self._path, self.progress)
+        return write_progress(self._path, self.progress)
+
+    def publish_at_last(self, stop: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> None:
+        """Write the counts out, and try for PATIENCE_SECONDS where there is no room: without them nobody knows why the
+        worker has ended.
+        """
+        until = self._clock() + PATIENCE_SECONDS
+        while not self.publish(now=True) and not stop() and self._clock() < until:
+            sleep(WRITE_SECONDS)
 
     @contextmanager
     def on_terminal(self, name: str) -> Iterator[None]:
@@ -216,8 +233,8 @@ class ProgressFile:
                 self._draw = None
 
 
-def write_progress(path: Path, progress: Progress) -> None:
-    """Publish. A reader sees the old report or the new one; nothing depends on a write that fails."""
+def write_progress(path: Path, progress: Progress) -> bool:
+    """Publish. A reader sees the old report or the new one. Returns whether it could be written."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,6 +242,8 @@ def write_progress(path: Path, progress: Progress) -> None:
         os.replace(temporary, path)  # noqa: PTH105 (one call, no second Path object on this hot path)
     except OSError as error:
         log.debug("progress not written: %s", error)
+        return False
+    return True
 
 
 def read_progress(path: Path) -> Progress | None:

@@ -21,7 +21,7 @@ from typing import Literal
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
 from jobs.activities import Step
 from jobs.conveyor import Conveyor
-from jobs.fileops import is_disk_trouble
+from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
 from jobs.pending import Pending
@@ -121,6 +121,8 @@ class TarWork:
         self._damage: TarDamage | None = None
         self._of_the_tar: OSError | None = None
         """What the tar itself could not be read for, perhaps; any other OSError is the machine's."""
+        self._of_the_output: OSError | None = None
+        """What kept results from being written, or read back."""
 
     def start(self) -> None:
         """Claim the tar, take its partial over and begin to read.
@@ -136,7 +138,7 @@ class TarWork:
         with activities.doing("read", tar=self._paths.name, about=str(self._tar)):
             identity = self._identity = self._look()
         spec = self._spec
-        with activities.doing("write", about=str(self._paths.partial)):
+        with activities.doing("write", about=str(self._paths.partial)), self._storing():
             ledger = self._ledger = self._take(
                 self._paths, identity, spec.fingerprint, spec.fields, retry_errors=retry_errors
             )
@@ -185,7 +187,8 @@ class TarWork:
 
     def _pass_on(self, clip: Clip, ledger: Ledger, tar_bytes: int) -> None:
         pending = Pending(clip, TokenSink(self._spec.fields[0].width), tar_bytes, self._paths.name)
-        pending.kept_line = ledger.reusable_line(clip.index, clip.name)
+        with self._storing():
+            pending.kept_line = ledger.reusable_line(clip.index, clip.name)
         if pending.kept_line is None and clip.index in self.options.crash_clips:
             timed_out = clip.index in self.options.timed_out
             pending.error = ClipError("timeout", TIMEOUT_WORDS) if timed_out else ClipError("crash", CRASH_WORDS)
@@ -230,7 +233,7 @@ class TarWork:
             if pending.trouble is not None:
                 raise pending.trouble
             self._queue.popleft()
-            with pending.sink, self._conveyor.activities.doing("write", about=str(self._paths.partial)):
+            with pending.sink, self._conveyor.activities.doing("write", about=str(self._paths.partial)), self._storing():
                 record = self._write(pending)
             self._let_go(pending)
             if self.options.one_at_a_time:
@@ -248,8 +251,7 @@ class TarWork:
             raise InfrastructureError(f"{self._tar}: its clips change from one reading to the next")
         self._begun_anew = True
         self._drop_rest()
-        self._held().start_over()
-        self._ledger = None
+        self._start_over()
         self._dropped = self.read_to_end = False
         self._start(retry_errors=False)
 
@@ -257,7 +259,7 @@ class TarWork:
         self._drop_rest()
         with self._conveyor.activities.doing("read", tar=self._paths.name, about=str(self._tar)):
             self._refuse_if_written_to()
-        with self._conveyor.activities.doing("write", about=str(self._paths.committed)):
+        with self._conveyor.activities.doing("write", about=str(self._paths.committed)), self._storing():
             return self._end()
 
     def _end(self) -> TarResult:
@@ -277,15 +279,20 @@ class TarWork:
         except FileNotFoundError:
             return
         if self._identity.written_to(now):
-            self._held().start_over()
-            self._ledger = None
+            self._start_over()
             raise WrittenMeanwhileError(f"{self._tar}: it was written to while it was read; once that is over, try again")
+
+    def _start_over(self) -> None:
+        with self._storing():
+            self._held().start_over()
+        self._ledger = None
 
     def leave(self) -> TarResult:
         """End the attempt here: the partial stays, resumable at the next clip."""
         with self._settling():
             self._drop_rest()
-            return TarResult("yielded", self._held().release())
+            with self._storing():
+                return TarResult("yielded", self._held().release())
 
     def fail(self, trouble: BaseException) -> None:
         """End the attempt because of trouble elsewhere, which is raised in this tar's words."""
@@ -314,6 +321,15 @@ class TarWork:
         return self._ledger
 
     @contextlib.contextmanager
+    def _storing(self) -> Iterator[None]:
+        """An OSError that is raised within is the output's, and no tar's."""
+        try:
+            yield
+        except OSError as error:
+            self._of_the_output = error
+            raise
+
+    @contextlib.contextmanager
     def _settling(self) -> Iterator[None]:
         """Whatever is raised within, the attempt ends properly first."""
         try:
@@ -333,6 +349,10 @@ class TarWork:
                 _leave(ledger)
         if isinstance(error, MemoryError):
             raise InfrastructureError(f"{self._tar}: out of memory; the partial stays good") from error
+        if isinstance(error, OSError) and error is self._of_the_output:
+            file = public_name(error.filename or self._paths.partial)
+            words = f"{self._paths.name}: {file}: {error.strerror or error}; the partial stays good"
+            raise output_error(words, error) from error
         if isinstance(error, OSError) and (error is not self._of_the_tar or is_disk_trouble(error)):
             raise InfrastructureError(f"{self._tar}: {error}; the partial stays good") from error
 

@@ -71,7 +71,7 @@ class TokenSink:
             yield b"],[" if k else b"[["
             with scratch_trouble():
                 file.seek(0)
-            while piece := file.read(COPY_BYTES):
+            while piece := _piece(file):
                 yield piece
         yield b"]]"
 
@@ -82,3 +82,8 @@ class TokenSink:
                 file.close()
         self._files = []
         self._arrays = []
+
+
+def _piece(file: IO[bytes]) -> bytes:
+    with scratch_trouble():
+        return file.read(COPY_BYTES)

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import TracebackType
 
 from audio_tokenizers.base import Backend
-from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
+from audio_tokenizers.errors import ClaimLostError, InfrastructureError, StorageError, UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.words import counted, shown
 from jobs.activities import Activities
 from jobs.conveyor import Feeding
-from jobs.fileops import FileOps, own_files, public_name
+from jobs.fileops import FileOps, output_files, own_files, public_name
 from jobs.ledger import Ledger
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
@@ -201,7 +201,7 @@ class _Worker:
         retry_errors = self._wishes.retry_errors or task.retry_errors
         with (
             self._activities.doing("read", tar=task.name, about=task.tar),
-            own_files(task.name),
+            output_files(task.name),
         ):  # its size, where committed
             if self._wishes.force:
                 Ledger.erase(paths, FileOps())
@@ -243,6 +243,7 @@ class _Worker:
             if result is not None:
                 self._note_end(attempt, task, result)
         except InfrastructureError as error:
+            attempt.storage = error.trouble if isinstance(error, StorageError) else None
             self._tell_of_machine(attempt, str(error))
             raise
         except (UsageError, OSError) as error:
@@ -270,7 +271,7 @@ class _Worker:
 
     def _lose(self, one: _Open, error: ClaimLostError) -> None:
         """Another worker has the tar; or has committed it, which is as good."""
-        with own_files(one.task.name):
+        with output_files(one.task.name):
             done = nothing_to_do(TarPaths(self._output_dir, one.task.name), Path(one.task.tar), retry_errors=False)
         if done is None:
             one.attempt.outcome, one.attempt.problem = "left_alone", str(error)

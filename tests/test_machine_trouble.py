@@ -20,7 +20,7 @@ from support.crashing import CrashingOps
 from support.small_run import mulaw_spec, tokenize, wav, write_tar
 from support.tars import audio_file, noise, pyav_file
 
-from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.errors import InfrastructureError, StorageError
 from audio_tokenizers.mulaw import MuLaw
 from jobs import audio, tar_work, token_sink
 from jobs.fileops import FileOps
@@ -269,3 +269,14 @@ def test_memory_that_stays_short_blames_no_clip(tar: Path, tmp_path: Path, monke
     with pytest.raises(InfrastructureError, match="out of memory"):
         tokenize(tar, tmp_path / "out", spec=SPEC)
     assert (tmp_path / "out" / "speech.jsonl.partial").read_bytes() == b""
+
+
+@pytest.mark.parametrize("method", ["write", "seek", "read"])
+def test_a_full_folder_for_temporary_files_is_no_full_output(
+    method: str, tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that machine's own: others may do better, so it counts as trouble with the machine."""
+    scratch_method(method)(monkeypatch, Fault(OSError(errno.ENOSPC, "No space left on device"), 0))
+    with pytest.raises(InfrastructureError) as raised:
+        tokenize(tar, tmp_path / "out", spec=SPEC)
+    assert not isinstance(raised.value, StorageError)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.slurm_commands import SlurmCommands
 
-from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.errors import InfrastructureError, StorageError, UsageError
 from hpc import chain as module
 from hpc.chain import cancel_chain, chain_name, chain_text, run_link, start_chain
 from hpc.cluster import SlurmCluster
 from hpc.launch import Launch
+from hpc.policy import Decision
 from hpc.run import Run, RunState
 from hpc.submissions import Job
 
@@ -96,10 +100,15 @@ class Links:
         self.run, self.slurm, self.monkeypatch = run, slurm, monkeypatch
         self.before_round: list[str] = []
         self.open_jobs: list[Job] = []
+        self.decision = Decision(outcome="stuck")
+        self.trouble: Exception | None = None
 
     def link(self, code: int) -> int:
-        def one_round(_run: Run) -> int:
+        def one_round(_run: Run, *, note: Callable[[Any], None]) -> int:
             self.before_round = self.slurm.calls()
+            if self.trouble is not None:
+                raise self.trouble
+            note(SimpleNamespace(decision=self.decision))
             return code
 
         class Controller:
@@ -155,6 +164,16 @@ class TestLink:
         """Once the list is finished, or nothing more can be done, the chain ends, with the code that says how."""
         assert links.link(code) == code
         assert links.slurm.calls()[len(links.before_round) :] == ["scancel --quiet 71"]
+
+    def test_a_full_disk_does_not_end_the_chain(self, links: Links) -> None:
+        """What may pass by itself is tried again by the successor, whether a round saw it or could not even begin."""
+        links.decision = Decision(outcome="stuck", diagnosis="no room", passes=True)
+        assert links.link(4) == 4
+        assert links.slurm.calls() == links.before_round
+        links.trouble = StorageError("no room", "full")
+        with pytest.raises(StorageError):
+            links.link(4)
+        assert links.slurm.calls()[-1].split()[0] != "scancel"
 
 
 class TestSeveralClusters:

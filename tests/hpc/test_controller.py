@@ -11,15 +11,16 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.crashing import CrashingOps, SimulatedCrash
-from support.fake_cluster import Campaign, FakeCluster, control_through
+from support.fake_cluster import HOST, Campaign, FakeCluster, control_through
 from support.small_run import small_tar, tokenize
 
 from audio_tokenizers.errors import UsageError
 from hpc.cluster import SubmitRefusedError
-from hpc.controller import Round
+from hpc.controller import Controller, Round
 from hpc.lock import LockHeldError
 from hpc.patience import GRACE_SECONDS, REFUSALS
 from hpc.progress import scan
+from hpc.storage_waits import STORAGE_ROUNDS, pause_s
 from jobs.claims import STALE_SECONDS, Claim, process_start
 from jobs.reporting import Progress, Try, write_progress
 
@@ -594,7 +595,7 @@ class TestCancelledAtTheStart:
             controller.round()
             (job,) = campaign.cluster.living()
             for element in list(job.alive):
-                campaign.cluster._log(job, element, element, "")
+                campaign.cluster._log(job, element, element, "loading modules")
                 campaign.cluster.lose(job, element, "RUNNING")
             campaign.clock.now += LATER
             assert set(controller.round().decision.submit) == set(campaign.names)
@@ -619,6 +620,64 @@ class TestCancelledAtTheStart:
             campaign.cluster._log(job, element, element, "python: command not found")
             campaign.cluster.lose(job, element, how)
         assert "3 tasks ended before they came to their work" in controller.round().decision.diagnosis
+
+
+class TestStorage:
+    FULL = Try("0", "machine", problem="0: x: No space left on device", storage="full")
+
+    def fail(self, campaign: Campaign) -> None:
+        for job in campaign.cluster.living():
+            for element in list(job.alive):
+                campaign.cluster.end(job, element, self.FULL)
+
+    def test_a_full_disk_needs_nobody(self, tmp_path: Path) -> None:
+        """Rounds of cron submit nothing for a while, are stuck when it lasts, and go on by themselves to the end."""
+        campaign = Campaign(tmp_path, 4)
+        seen = campaign.controller().round()
+        for times in range(1, STORAGE_ROUNDS + 1):
+            assert seen.submitted.submissions == (times,)
+            self.fail(campaign)
+            seen = campaign.controller().round()
+            assert (seen.submitted.submissions, seen.decision.quarantine, seen.decision.exclude) == ((), {}, {})
+            assert f"no room on {campaign.run.output_dir}" in seen.decision.diagnosis
+            assert seen.decision.outcome == ("stuck" if times == STORAGE_ROUNDS else "running")
+            campaign.clock.now += pause_s(times)
+            seen = campaign.controller().round()
+        assert drive(campaign).decision.outcome == "finished"
+
+    def test_who_begins_to_watch_does_not_wait(self, tmp_path: Path) -> None:
+        """A person who has made room; when there is none after all, the watch waits as others do."""
+        campaign = Campaign(tmp_path, 4)
+        campaign.controller().round()
+        self.fail(campaign)
+        assert campaign.controller().round().submitted.submissions == ()
+        campaign.clock.now += 1
+        watch = Controller(campaign.run, campaign.cluster, campaign.launch, host=HOST, clock=campaign.clock, anew=True)
+        assert watch.round().submitted.submissions == (2,)
+        self.fail(campaign)
+        assert watch.round().submitted.submissions == ()
+
+    def test_tasks_that_start_on_a_full_disk(self, tmp_path: Path) -> None:
+        """Empty logs and no reports, of however many tasks."""
+        campaign = Campaign(tmp_path, 14)
+        for _ in range(3):
+            campaign.controller().round()
+            for job in campaign.cluster.living():
+                for element in list(job.alive):
+                    campaign.cluster._log(job, element, element, "")
+                    campaign.cluster.lose(job, element, "FAILED")
+            assert campaign.controller().round().decision.outcome == "running"
+            campaign.clock.now += 600
+        assert drive(campaign).decision.outcome == "finished"
+
+    def test_history_goes_on_behind_a_cut_line(self, tmp_path: Path) -> None:
+        """What a full disk has cut is lost, and nothing else."""
+        campaign = Campaign(tmp_path, 2)
+        campaign.run.history_file.write_bytes(b'{"outcome": "runn')
+        campaign.controller().round()
+        cut, line = campaign.run.history_file.read_bytes().splitlines()
+        assert cut == b'{"outcome": "runn'
+        assert msgspec.json.decode(line)["submitted"] == [1]
 
 
 class TestTwoControllers:

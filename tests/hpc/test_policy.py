@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from hpc.outside_kills import KILLS_TOLD
 from hpc.policy import CLIP_DEATHS, HOLD_TARS, IDLE_ROUNDS, TAR_TRIES, Decision, Evidence, NodeTry, TarFact, decide
+from hpc.storage_waits import STORAGE_ROUNDS
 from jobs.reporting import Try
 
 
@@ -101,6 +103,64 @@ class TestShortMemory:
         decision = decide(tars("ab"), history([short("a"), at("b", "failed")], [short("a"), at("b", "failed")]))
         assert (decision.outcome, decision.diagnosis) == ("running", "")
         assert decide(tars("a"), history([at("a", "yielded")], [at("a", "yielded")])).diagnosis == ""
+
+
+def full(name: str, node: str = "n1", storage: str = "full", gained: int = 0) -> NodeTry:
+    """A try that ended because its results could not be written."""
+    return at(name, "machine", node, storage=storage, gained=gained)
+
+
+def aged(rounds: list[Evidence], age_s: float) -> list[Evidence]:
+    """The same, the last one submitted so long ago."""
+    return [*rounds[:-1], msgspec.structs.replace(rounds[-1], age_s=age_s)]
+
+
+class TestStorage:
+    @pytest.mark.parametrize("storage", ["full", "away"])
+    def test_no_tar_and_no_node_is_to_blame(self, storage: str) -> None:
+        """However often, and wherever: once there is room, each tar gets its task again, and no node is avoided."""
+        nodes = ["n1", "n2", "n3", "n4"]
+        troubled = [[full(name, node, storage) for name, node in zip("abcd", nodes, strict=True)]] * 20
+        assert decide(tars("abcd"), history(*troubled)) == Decision(outcome="running", submit=tuple("abcd"))
+        decision = decide(tars("abc", c={"taken": True}), history(*troubled, [good("d", "n2")]))
+        assert decision == Decision(outcome="running", submit=("a", "b"))
+
+    def test_it_waits_and_goes_on_by_itself(self) -> None:
+        """Longer each time; the round says why it submits nothing."""
+        rounds = history([full("a"), full("b")])
+        decision = decide(tars("abc"), aged(rounds, 29), place="/d/out")
+        assert (decision.outcome, decision.submit, decision.passes) == ("running", (), True)
+        assert decision.diagnosis.startswith("no room on /d/out: make room and run hpc.resume again")
+        assert decide(tars("abc"), aged(rounds, 30)) == Decision(outcome="running", submit=("a", "b", "c"))
+
+    def test_when_it_lasts_it_is_stuck_until_the_next_try(self) -> None:
+        """So that a person hears of it; a later round tries again, without a word from anyone."""
+        rounds = history(*[[full("a")]] * STORAGE_ROUNDS)
+        decision = decide(tars("ab"), aged(rounds, 0))
+        assert (decision.outcome, decision.submit, decision.passes) == ("stuck", (), True)
+        assert decide(tars("ab"), aged(rounds, 600)).submit == ("a", "b")
+        assert decide(tars("ab", b={"taken": True}), aged(rounds, 0)).outcome == "running"
+
+    def test_tries_before_it_still_count(self) -> None:
+        """Those in between are as if they had never been."""
+        failed = [at("a", "failed"), good("b")]
+        rounds = history(failed, [full("a"), good("b")], failed, [full("a"), good("b")], failed)
+        assert set(decide(tars("ac"), rounds).quarantine) == {"a"}
+        assert decide(tars("ac"), rounds[:-1]).quarantine == {}
+
+    def test_a_node_that_alone_has_lost_its_storage(self) -> None:
+        """It is avoided, as for any other trouble; where the storage is just full it is not."""
+        for storage, excluded in (("away", {"n1"}), ("full", set())):
+            rounds = history(*[[full(name, "n1", storage), good("x", "n2")] for name in "abc"])
+            assert set(decide(tars("abc"), rounds).exclude) == excluded
+
+    def test_tasks_that_ended_without_a_word(self) -> None:
+        """Where there is no room for a log either: they count against nobody, and are no rounds that changed nothing."""
+        rounds = [Evidence(number, ended=True, tries=(), wordless=13) for number in range(1, 20)]
+        assert decide(tars("a"), rounds) == Decision(outcome="running", submit=("a",))
+        decision = decide(tars("a"), aged(rounds, 0))
+        assert (decision.outcome, decision.passes) == ("stuck", True)
+        assert "13 tasks ended without a word" in decision.diagnosis
 
 
 class TestTars:

@@ -102,6 +102,25 @@ class TestEnd:
         assert [(element, rank) for element, rank, _ in submission.log_files()] == [(0, 0), (1, 0), (1, 1), (2, 0)]
         assert submission.close(plan_of(8, processes=2), {}).silent == 2
 
+    def test_tasks_that_had_no_room_for_a_word(self, submission: Submission) -> None:
+        """An empty log, or one that speaks of a full disk, with no report: no sign of a broken environment."""
+        submission.logs.mkdir()
+        logs = ("", " \n", "OSError: [Errno 28] No space left on device\n", "python: command not found\n", "")
+        for element, text in enumerate(logs):
+            (submission.logs / f"5_{element}_0_log.out").write_text(text)
+        digest = submission.close(plan_of(5), {4: "CANCELLED"})
+        assert (digest.silent, digest.wordless) == (1, 3)
+        assert submission.read_digest() == digest
+
+    def test_tasks_whose_node_died(self, submission: Submission) -> None:
+        """While they started: by the accounts, or by Slurm's last words. It says nothing of them; but nothing came of it."""
+        submission.logs.mkdir()
+        words = "slurmstepd: error: *** STEP 5.0 ON n1 CANCELLED AT 2026-11-28T08:00 DUE TO NODE FAILURE, SEE SLURMCTLD LOG"
+        for element, text in enumerate(("loading modules", words, "loading modules")):
+            (submission.logs / f"5_{element}_0_log.out").write_text(text)
+        digest = submission.close(plan_of(3), {0: "NODE_FAIL", 2: "FAILED"})
+        assert (digest.silent, digest.wordless, digest.stopped) == (1, 0, False)
+
     def test_whom_somebody_stopped(self, submission: Submission) -> None:
         """By Slurm's accounts, or, where they do not know yet or never will, by the log; a time limit is no such end."""
         last = "slurmstepd: error: *** JOB 5 ON n1 CANCELLED AT 2026-11-28T08:00:00"

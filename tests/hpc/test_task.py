@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -505,6 +506,22 @@ class TestRun:
         assert code == 2
         assert "its spec is not the one" in said
         assert "its spec is not the one" in run.report().problems[0][1]
+
+    def test_storage_that_is_away_before_any_tar_is_in_hand(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The report says so at the first tar, or else it would be a task that did nothing for no reason."""
+
+        def away(_folder: Path) -> None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+        monkeypatch.setattr(module, "read_spec", away)
+        submission = Run(tmp_path).new_submission()
+        plan = plan_of(2, device="cpu")
+        place = Place(1, "n1", None, 1, ends_at=None, shared=True)
+        report = Progress(node="n1")
+        code = module._work(tmp_path, submission, plan, place, 2, Tried(), report, Activities(), lambda: False)
+        assert code == 1
+        (attempt,) = submission.reports([1])[1].tries
+        assert (attempt.name, attempt.outcome, attempt.storage) == ("1", "machine", "away")
 
     def test_an_exception_that_nobody_foresaw(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
         """It ends the task, which says so in its report, so that the tar is not tried for ever."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +16,7 @@ from support.local_runs import SlowRun, submissions, task_pids
 from support.runs import committed_bytes, lines_of, wait_for, worker_pids, write_list
 from support.small_run import small_tar, wav, write_tar
 
-from audio_tokenizers.errors import UsageError
+from audio_tokenizers.errors import StorageError, UsageError
 from hpc import watch as module
 from hpc.cluster import SlurmCluster
 from hpc.controller import Round
@@ -164,6 +166,50 @@ class TestRounds:
         look = campaign.cluster.look
         monkeypatch.setattr(campaign.cluster, "look", lambda jobs: campaign.cluster.run_all() or look(jobs))
         assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def campaign(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+        found = Campaign(tmp_path, 2)
+        monkeypatch.setattr(module, "cluster_of", lambda _launch, _stop: found.cluster)
+        monkeypatch.setattr(module, "STORAGE_PAUSE_SECONDS", 0.01)
+        return found
+
+    def fill(self, monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
+        """No room for the round's lock, for so many rounds."""
+        left = iter(range(rounds))
+
+        def locked_if_room(*arguments: Any, **more: Any) -> Any:
+            if next(left, None) is not None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return locked(*arguments, **more)
+
+        monkeypatch.setattr("hpc.controller.locked", locked_if_room)
+
+    def test_the_watch_goes_on(
+        self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Others make room, and nobody has to come."""
+        self.fill(monkeypatch, 5)
+        look = campaign.cluster.look
+        monkeypatch.setattr(campaign.cluster, "look", lambda jobs: campaign.cluster.run_all() or look(jobs))
+        assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
+        assert "No space left on device; make room" in caplog.text
+
+    def test_not_for_ever(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After half an hour somebody has to make room."""
+        monkeypatch.setattr(module, "STORAGE_SECONDS", 0.05)
+        self.fill(monkeypatch, 10**9)
+        with pytest.raises(StorageError, match="make room"):
+            watch(campaign.run, campaign.launch, seconds=0.01)
+
+    def test_what_passes_by_itself_asks_for_no_amnesty(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """The diagnosis says what to do."""
+        assert finish(campaign.run, last_round(campaign, outcome="stuck", diagnosis="no room on x", passes=True)) == 4
+        said = capsys.readouterr().err
+        assert "stuck: no room on x" in said
+        assert "--retry-quarantined" not in said
 
 
 class TestWorkersOfThisMachine:

@@ -73,6 +73,22 @@ class TestEnds:
 
         assert witness().watch(fails, activities) == module.CRASH_EXIT
 
+    def test_where_there_is_no_room_for_a_log(
+        self, witness: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Lines that cannot be written keep nobody from working, nor a bug from being a bug."""
+
+        def fails(_asked: Callable[[], bool]) -> int:
+            raise RuntimeError("a bug")
+
+        with Path("/dev/full").open("w") as full:
+            full.write("a line that waits")
+            monkeypatch.setattr("sys.stderr", full)
+            assert witness().watch(lambda _asked: 3, Activities()) == 3
+            assert witness().watch(fails, Activities()) == module.CRASH_EXIT
+            monkeypatch.undo()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
     def test_without_progress(self, witness: Callable[..., Witness]) -> None:
         """It is ended when its time is up, and what it was at is known."""
         activities = Activities(0.2)

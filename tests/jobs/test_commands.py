@@ -18,7 +18,7 @@ import typer
 from support.hostile_names import faults
 from support.runs import ROOT, call
 
-from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.errors import InfrastructureError, StorageError, UsageError
 from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, version_words, writing_to
 
 log = logging.getLogger("tar2tokens")
@@ -216,6 +216,13 @@ class TestLogging:
         lines = (tmp_path / "logs" / "x.log").read_text().splitlines()
         assert [line.partition(" ")[2] for line in lines] == ["INFO told", "WARNING told twice", "WARNING odd \\udce9 name"]
 
+    def test_log_file_that_a_full_disk_has_cut(self, tmp_path: Path) -> None:
+        """What is added begins on a line of its own."""
+        (tmp_path / "x.log").write_bytes(b"10:00:00 INFO half a l")
+        setup_logging(verbose=False, quiet=True, log_file=tmp_path / "x.log")
+        logging.getLogger("tar2tokens").info("whole")
+        assert [line[9:] for line in (tmp_path / "x.log").read_text().splitlines()] == ["INFO half a l", "INFO whole"]
+
     def test_log_file_that_cannot_be_opened(self, tmp_path: Path) -> None:
         """A --log-file that is a folder is bad usage, with the reason."""
         with pytest.raises(UsageError, match=r"--log-file .*: cannot be written: Is a directory"):
@@ -245,7 +252,7 @@ class TestWritingTo:
             with writing_to(Path("tokens")):
                 raise error
 
-        with pytest.raises(InfrastructureError, match=r"tokens: cannot be written: /x: Read-only file system; make room"):
+        with pytest.raises(StorageError, match=r"tokens: cannot be written: /x: Read-only file system; make room"):
             fail(OSError(errno.EROFS, os.strerror(errno.EROFS), "/x"))
         for error in (NotADirectoryError(), FileExistsError()):
             with pytest.raises(UsageError, match="expected a folder, found a file"):

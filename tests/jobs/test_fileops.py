@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,17 @@ from pathlib import Path
 import pytest
 from support.crashing import CrashingOps, SimulatedCrash
 
-from jobs.fileops import FileOps, public_name, write_atomically, write_if_absent
+from audio_tokenizers.errors import InfrastructureError, StorageError
+from jobs.fileops import (
+    FileOps,
+    append_line,
+    end_last_line,
+    output_files,
+    public_name,
+    speaks_of_storage,
+    write_atomically,
+    write_if_absent,
+)
 
 
 def test_an_atomic_write_is_old_or_new_at_every_crash(tmp_path: Path) -> None:
@@ -125,3 +137,44 @@ def test_a_temporary_file_that_was_tidied_up_is_written_again(write: Callable[..
 def test_private_names_are_nobodys_to_read(private: str, name: str) -> None:
     """A message names the file that a person knows, and not the one that is written beside it."""
     assert public_name(private) == name
+
+
+def test_lines_are_appended_whole(tmp_path: Path) -> None:
+    """Behind one that a full disk has cut a new line begins; a file that is not there yet is made."""
+    path = tmp_path / "history"
+    append_line(path, b"one")
+    append_line(path, b"two")
+    assert path.read_bytes() == b"one\ntwo\n"
+    path.write_bytes(b"one\ntw")
+    append_line(path, b"three")
+    assert path.read_bytes() == b"one\ntw\nthree\n"
+
+
+def test_no_last_line_to_end(tmp_path: Path) -> None:
+    """Files that are missing or empty stay so; pipes and folders are left alone, and nobody waits for them."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    for path in (tmp_path / "missing", tmp_path / "empty", tmp_path / "pipe", tmp_path, Path("/dev/full")):
+        end_last_line(path)
+    assert not (tmp_path / "missing").exists()
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("number", "trouble"),
+    [(errno.ENOSPC, "full"), (errno.EDQUOT, "full"), (errno.EROFS, "away"), (errno.ESTALE, "away"), (errno.EIO, "away")],
+)
+def test_what_speaks_of_storage(number: int, trouble: str) -> None:
+    """No room, or no file system: then it is told as that."""
+    with pytest.raises(StorageError, match=r"a: .*x") as raised, output_files("a"):
+        raise OSError(number, os.strerror(number), "x")
+    assert raised.value.trouble == trouble
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EACCES, errno.EFBIG])
+def test_what_does_not_speak_of_storage(number: int) -> None:
+    """Other trouble with the machine is just that."""
+    with pytest.raises(InfrastructureError) as raised, output_files("a"):
+        raise OSError(number, os.strerror(number))
+    assert not isinstance(raised.value, StorageError)
+    assert not speaks_of_storage(os.strerror(number))

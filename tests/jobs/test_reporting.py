@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from jobs.reporting import (
+    PATIENCE_SECONDS,
     DeviceSeconds,
     Pace,
     Progress,
@@ -108,6 +109,29 @@ def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path, lines: pyte
     (tmp_path / "file").write_text("x")
     ProgressFile(tmp_path / "file" / "p.json").publish(now=True)
     assert [record.levelname for record in lines.records] == ["DEBUG"]
+
+
+def test_a_last_report_waits_for_room(tmp_path: Path) -> None:
+    """Without it nobody would know why the worker has ended; a stop and a minute end the waiting."""
+    in_the_way, slept = tmp_path / "tasks", list[float]()
+    in_the_way.write_text("x")
+    now = [0.0]
+    reports = ProgressFile(in_the_way / "p.json", clock=lambda: now[0])
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+        if len(slept) == 3:
+            in_the_way.unlink()
+
+    reports.publish_at_last(lambda: False, sleep)
+    assert len(slept) == 3
+    assert read_progress(in_the_way / "p.json") == Progress()
+    never = ProgressFile(in_the_way / "p.json" / "q.json", clock=lambda: now[0])
+    never.publish_at_last(lambda: True, sleep)
+    assert len(slept) == 3
+    never.publish_at_last(lambda: False, sleep)
+    assert PATIENCE_SECONDS <= sum(slept) <= PATIENCE_SECONDS + 3
 
 
 def test_report_round_trips(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from support.small_run import mulaw_spec, small_tar
 from support.waiting import PATIENCE_SECONDS
 
 from audio_tokenizers.base import Backend, Codes, Waveform
-from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
+from audio_tokenizers.errors import ClaimLostError, InfrastructureError, StorageError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
 from jobs import reporting
 from jobs.claims import Claim
@@ -139,6 +139,63 @@ def test_a_full_machine_blames_no_tar(place: str, tmp_path: Path, monkeypatch: p
     with pytest.raises(InfrastructureError, match="Too many open files"):
         run_tars([as_task(tar)], mulaw_spec(), tmp_path, device="cpu", stop=StopFlag(), reports=reports, wishes=wishes)
     assert [attempt.outcome for attempt in reports.progress.tries] == ["machine"]
+
+
+@pytest.mark.parametrize("place", [*("create", "write", "fsync", "rename", "link", "fsync_dir"), "nothing_to_do", "erase"])
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, "full"), (errno.ESTALE, "away"), (errno.EMFILE, None)])
+def test_results_that_cannot_be_written(
+    place: str, number: int, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever of a claim, a line or a commit there is no room for: the worker ends, says that it is the storage, and not
+    the tar; no other tar is tried.
+    """
+
+    def refuse(*_args: Any, **_settings: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    where = {"nothing_to_do": "jobs.worker.nothing_to_do", "erase": "jobs.worker.Ledger.erase"}
+    monkeypatch.setattr(where.get(place, f"jobs.fileops.FileOps.{place}"), refuse)
+    tars = [small_tar(tmp_path / "in" / f"{n}.tar") for n in range(3)]
+    reports = ProgressFile(tmp_path / "progress.json")
+    tasks, wishes = [as_task(tar) for tar in tars], Wishes(force=place == "erase")
+    with pytest.raises(InfrastructureError, match=os.strerror(number)):
+        run_tars(tasks, mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports, wishes=wishes)
+    published = read_progress(tmp_path / "progress.json")
+    assert published is not None
+    first, *begun = published.tries
+    assert (first.name, first.outcome, first.storage) == ("0", "machine", told)
+    assert os.strerror(number) in first.problem
+    assert str(tars[0]) not in first.problem
+    assert all(one.outcome == "yielded" for one in begun)
+
+
+def test_a_full_disk_at_the_end_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for what a stop leaves behind, it is the storage too."""
+    monkeypatch.setattr(Ledger, "release", lambda *_args, **_findings: _raise_full())
+    reports = ProgressFile(None)
+    tar = small_tar(tmp_path / "a.tar", clips=30)
+
+    def stop_soon() -> bool:
+        return bool(reports.progress.clips)
+
+    with pytest.raises(StorageError, match=r"a: .*a\.jsonl\.partial: No space left on device; the partial stays good"):
+        run_tars([as_task(tar)], mulaw_spec(), tmp_path / "out", device="cpu", stop=Stop(stop_soon), reports=reports)
+    assert [one.storage for one in reports.progress.tries] == ["full"]
+
+
+def _raise_full() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class Stop(StopFlag):
+    """A stop whenever a test says so."""
+
+    def __init__(self, wanted: Callable[[], bool]) -> None:
+        super().__init__()
+        self._wanted = wanted
+
+    def __call__(self) -> bool:
+        return self._wanted()
 
 
 def test_a_bad_tar_does_not_stop_the_next(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Pure: how long a run waits when its results cannot be written. Nobody is to blame, and it goes on without a person."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from audio_tokenizers.words import counted
+from jobs.reporting import Try
+
+__all__ = ["STORAGE_ROUNDS", "StorageWaits", "pause_s"]
+
+STORAGE_ROUNDS = 5
+"""Rounds of submissions in a row that brought nothing else, until the run is stuck, for as long as the next pause takes."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 600.0
+
+
+def pause_s(times: int) -> float:
+    """Seconds from a submission to the next, after so many in a row that could write nothing: 0, 30, 60, ... 600."""
+    return min(FIRST_PAUSE_S * 2.0 ** (times - 1), LONGEST_PAUSE_S) if times else 0.0
+
+
+@dataclass
+class _Tries:
+    """Of one tar, or of all: rounds in a row, and how long since the latest was submitted."""
+
+    rounds: list[int] = field(default_factory=list)
+    age_s: float = math.inf
+
+    def add(self, round_: int, age_s: float) -> None:
+        if round_ not in self.rounds[-1:]:
+            self.rounds.append(round_)
+        self.age_s = age_s
+
+    @property
+    def times(self) -> int:
+        return len(self.rounds)
+
+    @property
+    def wait(self) -> bool:
+        return self.age_s < pause_s(self.times)
+
+
+@dataclass
+class StorageWaits:
+    """What could not be written since something last was, submission by submission, the oldest first."""
+
+    place: str
+    """What the run directory is called."""
+    _all: _Tries = field(default_factory=_Tries)
+    _words: str = ""
+    _tars: dict[str, _Tries] = field(default_factory=dict)
+    """Those that could not be written where others could."""
+
+    def add(self, tries: Sequence[Try], wordless: int, *, round_: int, age_s: float, went_well: bool) -> bool:
+        """Count a submission; returns whether trouble with storage is all that came of it."""
+        told = [attempt for attempt in tries if attempt.storage]
+        if went_well or any(attempt.gained for attempt in tries):
+            self._all = _Tries()
+            for attempt in tries:
+                if attempt.gained or attempt.outcome in ("committed", "damaged"):
+                    self._tars.pop(attempt.name, None)
+                elif attempt.storage:
+                    self._tars.setdefault(attempt.name, _Tries()).add(round_, age_s)
+            return False
+        if not told and not wordless:
+            return False
+        self._all.add(round_, age_s)
+        self._words = self._describe(told[-1]) if told else self._describe_wordless(wordless)
+        return True
+
+    def holds(self, tar: str) -> bool:
+        """Whether a tar had better wait: everything has to, or it alone cannot be written."""
+        return self._all.wait or self._tries(tar).wait
+
+    def diagnosis(self, tars: Sequence[str]) -> str:
+        """Why all of these tars wait; empty if one of them need not."""
+        if not tars or not all(map(self.holds, tars)):
+            return ""
+        found = self._words if self._all.wait else f"{counted(len(tars), 'tar')} cannot be written to {self.place}"
+        return f"{found}; later rounds of hpc.resume try again by themselves"
+
+    def last(self, tars: Sequence[str]) -> bool:
+        """Whether they have waited so often that somebody should know."""
+        return self._all.times >= STORAGE_ROUNDS or all(self._tries(tar).times >= STORAGE_ROUNDS for tar in tars)
+
+    def _tries(self, tar: str) -> _Tries:
+        return self._tars.get(tar, _Tries())
+
+    def _describe(self, attempt: Try) -> str:
+        if attempt.storage == "full":
+            return f"no room on {self.place}: make room and run hpc.resume again"
+        return f"{self.place} cannot be written to ({attempt.problem}): mend that and run hpc.resume again"
+
+    def _describe_wordless(self, number: int) -> str:
+        return (
+            f"{counted(number, 'task')} ended without a word in the log, as where there is no room for one: see whether "
+            f"there is on {self.place}, and whether --setup ends the job, and run hpc.resume again"
+        )
