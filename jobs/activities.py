@@ -13,7 +13,7 @@ import mmap
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -142,6 +142,7 @@ class Activities:
         self._free = list(reversed(range(SLOTS)))
         self._lock = threading.Lock()
         self._stamps = itertools.count(1)
+        self._own = threading.local()
 
     @contextmanager
     def doing(
@@ -163,12 +164,19 @@ class Activities:
 
         step = Step(show, lambda audio_seconds: allowed_seconds(what, audio_seconds, self._clip_timeout))
         step.sign(audio_seconds)
+        outer, self._own.step = getattr(self._own, "step", None), step
         try:
             yield step
         finally:
+            self._own.step = outer
             show(None)
             with self._lock:
                 self._free.append(slot)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """`Step.waiting` of what the calling thread is at, where its step is not at hand."""
+        step: Step | None = getattr(self._own, "step", None)
+        return nullcontext() if step is None else step.waiting()
 
     def seen(self) -> list[Activity]:
         """What is going on. May be called in another process, at any time."""

@@ -64,7 +64,7 @@ class Conveyor:
         self._spec = spec
         self.activities = activities or Activities()
         """What these threads, and those that read, are at."""
-        self._encoder = Encoder(backend)
+        self._encoder = Encoder(backend, self.activities.waiting)
         lanes = info.batching is Batching.LANES
         self._feed: Feed[Portion] = Feed(
             Batcher(

@@ -1,11 +1,19 @@
-"""A backend of either kind behind one call, with every exception sorted into the clip's fault or the machine's."""
+"""A backend of either kind behind one call, with every exception sorted into the clip's fault or the machine's.
+
+An exception that says neither is the clip's if it comes again when the clip is tried a second time, while nothing else
+calls the backend. Else it was the company, most likely that of another thread, and what the second try gives is as good as
+if it were the first: calls leave nothing behind.
+"""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 from audio_tokenizers.base import (
@@ -22,6 +30,7 @@ from audio_tokenizers.base import (
 )
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError
 from jobs.fileops import is_disk_trouble
+from jobs.turns import Turns
 
 __all__ = ["Encoder", "Item", "Result"]
 
@@ -33,36 +42,86 @@ MACHINE_WORDS = (
     *(os.strerror(number).lower() for number in MACHINE_ERRNOS),
 )
 """What libraries say, in small letters, whose exceptions have lost their kind on the way."""
+MOST_TRACEBACKS = 20
+"""In a worker's log. Those of a corpus of bad clips would fill a disk."""
 T = TypeVar("T")
+log = logging.getLogger("tar2tokens")
 
 Item = Waveform | Utterance
 Result = Codes | Values
 
 
-class Encoder:
-    """What the device thread calls."""
+class _UnexpectedError(ClipError):
+    """An exception that is neither known as the clip's fault nor as the machine's: its cause."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("backend", f"{type(cause).__name__}: {cause}")
+        self.cause = cause
+
+
+class Encoder:
+    """What the device thread calls, and decoders."""
+
+    def __init__(self, backend: Backend, waiting: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+        """`waiting`: a block in which the calling thread waits for others."""
         self._backend = backend
-        self._first = threading.Lock()
+        self._turns = Turns(waiting)
         self._called: set[str] = set()
+        self._tracebacks = 0
+        self._counting = threading.Lock()
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
         """A whole clip at a ClipBackend's rate."""
         backend = cast("ClipBackend", self._backend)
-        return _sorted(lambda: self._alone_at_first("resample", lambda: backend.resample(wave, sample_rate)))
+        try:
+            return _sorted(lambda: self._in_turn("resample", lambda: backend.resample(wave, sample_rate)))
+        except _UnexpectedError as error:
+            first = error  # Python forgets `error` at the end of this block
+        return self._again(lambda: backend.resample(wave, sample_rate), first)
 
-    def _alone_at_first(self, what: str, work: Callable[[], T]) -> T:
-        """The first call of each kind imports what it needs: two threads that import modules which import one another may
-        see one of them half made, and it would look like the clip's fault.
+    def _in_turn(self, what: str, work: Callable[[], T]) -> T:
+        """The first call of each kind is alone, for backends that import or initialize what they need only then: two threads
+        that import modules which import one another may see one of them half made.
         """
         if what in self._called:
-            return work()
-        with self._first:
+            with self._turns.beside():
+                return work()
+        with self._turns.alone():
             try:
                 return work()
             finally:
                 self._called.add(what)
+
+    def _again(self, work: Callable[[], T], first: _UnexpectedError) -> T:
+        """What a second try of one clip gives, alone. Raises ClipError if it ends as the first one did."""
+        try:
+            with self._turns.alone():
+                result = _sorted(work)
+        except _UnexpectedError as second:
+            again, told = second.cause, str(second)
+        except ClipError as refusal:
+            raise InfrastructureError(
+                f"the backend refuses a clip ({refusal}) at which it failed otherwise before ({first}): memory fails here, "
+                "or this is a bug in it"
+            ) from first
+        else:
+            self._tell("the backend failed at a clip in company, and not alone: its tokens count", first.cause)
+            return result
+        if type(again) is not type(first.cause):
+            raise InfrastructureError(
+                f"the backend failed twice at a clip, each time otherwise ({first}; {told}): memory fails here, or this is "
+                "a bug in it"
+            ) from again
+        self._tell("the backend failed at a clip twice, which gets a record of kind backend", again)
+        raise ClipError("backend", told)
+
+    def _tell(self, what: str, error: Exception) -> None:
+        with self._counting:
+            self._tracebacks += 1
+            number = self._tracebacks
+        if number <= MOST_TRACEBACKS:
+            last = "; the next ones are not logged" if number == MOST_TRACEBACKS else ""
+            log.warning("%s%s", what, last, exc_info=error)
 
     def begin(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result | ClipError]]:
         """Begin to encode a batch. What is returned waits for it, and gives one result per item, in their order.
@@ -79,25 +138,30 @@ class Encoder:
             try:
                 return list(finish())
             except ClipError as error:
-                return self._pin(items, shape, error)
+                failed = error
+            return self._pin(items, shape, failed)
 
         return outcomes
 
     def _pin(self, items: Sequence[Item], shape: LaneShape | None, error: ClipError) -> list[Result | ClipError]:
-        if len(items) == 1:
+        if len(items) > 1:
+            return [outcome for item in items for outcome in self.begin([item], shape)()]
+        if not isinstance(error, _UnexpectedError):
             return [error]
-        return [outcome for item in items for outcome in self.begin([item], shape)()]
+        try:
+            return list(self._again(lambda: self._checked(self._call(items, shape)(), items), error))
+        except ClipError as refusal:
+            return [refusal]
 
     def _begin(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result]]:
-        call = _sorted(lambda: self._alone_at_first("encode", lambda: self._call(items, shape)))
+        call = _sorted(lambda: self._in_turn("encode", lambda: self._call(items, shape)))
+        return lambda: self._checked(_sorted(lambda: self._in_turn("encode", call)), items)
 
-        def finish() -> list[Result]:
-            results = _sorted(call)
-            if len(results) != len(items):
-                raise InfrastructureError(f"the backend gave {len(results)} results for {len(items)} waveforms: a bug in it")
-            return results
-
-        return finish
+    @staticmethod
+    def _checked(results: list[Result], items: Sequence[Item]) -> list[Result]:
+        if len(results) != len(items):
+            raise InfrastructureError(f"the backend gave {len(results)} results for {len(items)} waveforms: a bug in it")
+        return results
 
     def _call(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result]]:
         if shape is not None:
@@ -132,7 +196,9 @@ def _sorted(work: Callable[[], T]) -> T:
             raise InfrastructureError(f"the device failed: {type(error).__name__}: {error}") from error
         if (trouble := _machine_behind(error)) is not None:
             raise trouble from error
-        raise ClipError("backend", f"{type(error).__name__}: {error}") from error
+        for each in _chain(error):
+            traceback.clear_frames(each.__traceback__)  # what was computed so far, while it is tried again
+        raise _UnexpectedError(error) from error
 
 
 def _machine_behind(error: BaseException) -> InfrastructureError | None:

@@ -13,13 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support.packed_speech import pack_speech
-from support.tiny_bicodec import build_spark_tts
-from support.tiny_cosyvoice_text import build_cosyvoice
-from support.tiny_hf import build
-from support.tiny_higgs import build_original_layout
-from support.tiny_s3 import build_s3_onnx
-from support.tiny_step_audio import build_step_audio
-from support.tiny_whisper import build_whisper
+from support.tiny_models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,31 +38,6 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     listed = run("tools.generate_tar_list", "--input-dir", "tars", "--output-file", "tars.txt", folder=folder)
     assert listed.returncode == 0, listed.stderr
     return folder
-
-
-def build_model(backend: str, folder: Path) -> list[str]:
-    """A tiny random checkpoint in the real layout, and the arguments that name it."""
-    if backend == "mulaw":
-        return []
-    model = folder / "model"
-    if backend == "higgs":
-        build_original_layout(model)
-    elif backend == "step_audio":
-        build_step_audio(model)
-        return ["--model-path", str(model), "--set", "raw_codes=true"]
-    elif backend == "cosyvoice_s3":
-        model.mkdir()
-        build_s3_onnx(model / "speech_tokenizer_v2.onnx", version="v2", rate=25)
-    elif backend == "bicodec":
-        build_spark_tts(model)
-    elif backend == "whisper_features":
-        build_whisper(model)
-        return ["--model-path", str(model), "--set", "layer=1"]
-    elif backend == "cosyvoice_text":
-        build_cosyvoice(model)
-    else:
-        build(model, backend)
-    return ["--model-path", str(model)]
 
 
 RATES = {

@@ -149,6 +149,17 @@ def test_clips_longer_than_any_before_get_their_positions(network):
     assert torch.equal(encoder.embed(clip[:30], 0), embedded[:30])
 
 
+def test_the_table_of_positions_may_shrink_meanwhile(network):
+    """Another thread that grew it for a shorter clip may be the last to set it: no clip fails for that."""
+
+    class Shared(ChunkEncoder):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value[:1024] if name == "_positions" else value)
+
+    clip = torch.randn(1100, FEATURES, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(Shared(network, "cpu", 1).embed(clip), ChunkEncoder(network, "cpu", 1).embed(clip))
+
+
 def test_products_get_rows_in_sixteens(network):
     """MKL sends a rest of one to three rows through another kernel; here are never such rests."""
     rows = []

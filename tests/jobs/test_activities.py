@@ -57,6 +57,19 @@ class TestSeen:
                 assert activities.seen() == []
             assert len(activities.seen()) == 1
 
+    def test_who_waits_far_from_its_step(self) -> None:
+        """What the thread is at by then is not seen, as with its step at hand; what other threads are at is."""
+        activities = Activities()
+        with activities.waiting(), activities.doing("encode", tar="a"):
+            with activities.doing("write", about="b"), activities.waiting():
+                assert [one.what for one in activities.seen()] == ["encode"]
+            with activities.waiting():
+                assert activities.seen() == []
+                other = threading.Thread(target=lambda: activities.waiting().__enter__())
+                other.start()
+                other.join()
+            assert [one.what for one in activities.seen()] == ["encode"]
+
     def test_threads_are_told_apart(self) -> None:
         """Each has its own place, and gives it back."""
         activities = Activities()

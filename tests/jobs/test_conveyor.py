@@ -249,7 +249,7 @@ def test_a_bad_clip_keeps_none_of_its_audio(monkeypatch: pytest.MonkeyPatch) -> 
         finish(conveyor, clips[1:])
     gc.collect()
     assert [str(clip.error) for clip in clips] == ["ValueError: odd", "cut short"]
-    assert [array() for array in seen] == [None, None]
+    assert [array() for array in seen] == [None] * 3  # the backend has tried its clip twice
 
 
 class _Failing(io.BytesIO):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from support.envelope import Envelope
 from audio_tokenizers.base import Audio, Codes, LaneShape, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, InfrastructureError, ModelFilesError
 from audio_tokenizers.mulaw import FACTORY, MuLaw, mu_law_codes
-from jobs.encoder import Encoder
+from jobs.encoder import MOST_TRACEBACKS, Encoder
 
 BAD = -1.0
 WAVE = np.linspace(-1, 1, 40, dtype=np.float32)
@@ -154,22 +157,173 @@ def test_a_call_with_lanes_is_not_waited_for() -> None:
 
 def test_first_calls_are_alone() -> None:
     """They import what they need, which in two threads at once may go wrong; later ones wait for nobody."""
-    locked: list[tuple[str, bool]] = []
+    alone: list[tuple[str, bool]] = []
 
     class Noting(Envelope):
         def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-            locked.append(("resample", encoder._first.locked()))
+            alone.append(("resample", encoder._turns._alone))
             return super().resample(wave, sample_rate)
 
         def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
-            locked.append(("encode", encoder._first.locked()))
+            alone.append(("encode", encoder._turns._alone))
             return super().encode_clips(clips)
 
     encoder = Encoder(Noting())
     for _ in range(2):
         wave = encoder.resample(WAVE, 8000)
         encoder.begin([Utterance(wave)], None)()
-    assert locked == [("resample", True), ("encode", True), ("resample", False), ("encode", False)]
+    assert alone == [("resample", True), ("encode", True), ("resample", False), ("encode", False)]
+
+
+class Stumbling(Envelope):
+    """Raises these errors one after the other, then none."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__()
+        self._errors = list(errors)
+        self.calls = 0
+
+    def _stumble(self) -> None:
+        self.calls += 1
+        if self._errors:
+            raise self._errors.pop(0)
+
+    def resample(self, wave: Waveform, sample_rate: int) -> Audio:
+        self._stumble()
+        return super().resample(wave, sample_rate)
+
+    def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+        self._stumble()
+        return super().encode_clips(clips)
+
+
+DEADLOCK = "deadlock detected by _ModuleLock('torchaudio.compliance') at 140"
+
+
+def test_what_goes_well_alone_is_no_fault_of_the_clip(caplog: pytest.LogCaptureFixture) -> None:
+    """An import in two threads at once, say, or whatever else comes of company: the clip has its tokens, and the log tells
+    what happened and where.
+    """
+    expected = Envelope().encode_clips([Utterance(WAVE)])[0]
+    backend = Stumbling(RuntimeError(DEADLOCK))
+    np.testing.assert_array_equal(Encoder(backend).resample(WAVE, 8000), WAVE)
+    assert backend.calls == 2
+    backend = Stumbling(RuntimeError(DEADLOCK))
+    (values,) = Encoder(backend).begin([Utterance(WAVE)], None)()
+    assert isinstance(values, dict)
+    assert all(np.array_equal(values[key], expected[key]) for key in expected)
+    assert backend.calls == 2
+    assert len(caplog.records) == 2
+    assert caplog.text.count("not alone: its tokens count") == caplog.text.count(DEADLOCK) == 2
+    assert caplog.text.count("in _stumble") == 2
+
+
+def test_a_lane_that_stumbles_late_is_tried_again() -> None:
+    """Where the exception comes with the codes, too, and in a call of the same shape."""
+
+    class Late(Lanes):
+        def encode_lanes(self, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], list[Codes]]:
+            self.calls.append(([len(wave) for wave in waves], shape))
+            number = len(self.calls)
+
+            def codes() -> list[Codes]:
+                if number == 1:
+                    raise RuntimeError(DEADLOCK)
+                return self.encode(waves)
+
+            return codes
+
+    backend, shape = Late(refuses_late=True), LaneShape(4, 40)
+    (codes,) = Encoder(backend).begin([WAVE], shape)()
+    assert np.array_equal(np.asarray(codes), mu_law_codes(WAVE)[None])
+    assert backend.calls == [([40], shape)] * 2
+
+
+def test_the_second_try_is_alone() -> None:
+    """It waits, and is seen to wait, until no other thread is in the backend."""
+    begun, waits, go_on = threading.Event(), threading.Event(), threading.Event()
+    order: list[str] = []
+
+    class Shared(Stumbling):
+        def resample(self, wave: Waveform, sample_rate: int) -> Audio:
+            if threading.current_thread() is decoder:
+                begun.set()
+                go_on.wait()
+                order.append("resampled")
+            return wave
+
+        def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+            order.append("encode")
+            return super().encode_clips(clips)
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        waits.set()
+        yield
+
+    backend = Shared(RuntimeError(DEADLOCK))
+    encoder = Encoder(backend, waiting)
+    encoder._called |= {"resample", "encode"}
+    decoder = threading.Thread(target=encoder.resample, args=(WAVE, 8000))
+    decoder.start()
+    begun.wait()
+    found: list[object] = []
+    device = threading.Thread(target=lambda: found.extend(encoder.begin([Utterance(WAVE)], None)()))
+    device.start()
+    waits.wait()
+    go_on.set()
+    device.join()
+    decoder.join()
+    assert order == ["encode", "resampled", "encode"]
+    assert isinstance(found[0], dict)
+
+
+def test_what_fails_again_alone_is_the_clips(caplog: pytest.LogCaptureFixture) -> None:
+    """It has a record in the words of the second try, its neighbours have tokens, and a person can find out why: the first
+    tracebacks are in the log.
+    """
+
+    class Choosy(Envelope):
+        def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+            if any(clip.text == "odd" for clip in clips):
+                raise ValueError(f"odd shape {len(clips)}")
+            return super().encode_clips(clips)
+
+    encoder = Encoder(Choosy())
+    outcomes = encoder.begin([Utterance(WAVE, text) for text in ("one", "odd", "two")], None)()
+    assert [isinstance(outcome, ClipError) for outcome in outcomes] == [False, True, False]
+    assert str(outcomes[1]) == "ValueError: odd shape 1"
+    assert "twice, which gets a record of kind backend" in caplog.text
+    assert "in encode_clips" in caplog.text
+    for _ in range(MOST_TRACEBACKS):
+        encoder.begin([Utterance(WAVE, "odd")], None)()
+    assert len(caplog.records) == MOST_TRACEBACKS
+    assert "the next ones are not logged" in caplog.text
+
+
+@pytest.mark.parametrize("second", [TypeError("no shape"), ClipError("backend", "no clip of ours")])
+def test_what_ends_otherwise_each_time_is_the_machines(second: Exception) -> None:
+    """A clip's fault is the same one again."""
+    with pytest.raises(InfrastructureError, match="otherwise"):
+        Encoder(Stumbling(ValueError("odd shape"), second)).resample(WAVE, 8000)
+    with pytest.raises(InfrastructureError, match="otherwise"):
+        Encoder(Stumbling(ValueError("odd shape"), second)).begin([Utterance(WAVE)], None)()
+
+
+def test_the_second_try_may_have_the_memory_of_the_first() -> None:
+    """What was computed until the exception is gone by then: a device may have room for it only once."""
+    alive: list[bool] = []
+
+    class Large(Envelope):
+        def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+            alive.append(bool(alive) and kept[0]() is not None)
+            activations = np.zeros(1000)
+            kept.append(weakref.ref(activations))
+            raise ValueError(f"odd shape {activations.shape}")
+
+    kept: list[weakref.ref[object]] = []
+    Encoder(Large()).begin([Utterance(WAVE)], None)()
+    assert alive == [False, False]
 
 
 def test_a_full_disk_keeps_its_name() -> None:

@@ -26,6 +26,7 @@ from audio_tokenizers.base import (
 )
 from audio_tokenizers.cosyvoice_s3_files import find_onnx
 from audio_tokenizers.cosyvoice_s3_model import TorchEncoder, rows_per_product
+from audio_tokenizers.early_imports import import_early
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.extras import require_packages
 from audio_tokenizers.file_hashes import files_sha256
@@ -73,6 +74,7 @@ class CosyVoiceS3:
         self._device = device
         self._tf32 = bool(info.recipe["tf32"])
         path = find_onnx(onnx)
+        import_early("torchaudio", "whisper")
         self._tokens: Callable[[Sequence[Waveform]], list[Tokens]]
         if info.recipe["engine"] == "torch":
             require_device(device)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import BackendInfo, Batching, Options, Scalar, Utterance, Values, Waveform
 from audio_tokenizers.cosyvoice_s3_model import TorchEncoder, rows_per_product
+from audio_tokenizers.early_imports import import_early
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.options import TF32_OPTION
@@ -97,6 +98,9 @@ class StepAudio:
 
         from audio_tokenizers.step_audio_encoder import ChunkEncoder, Network
 
+        import_early("torchaudio.compliance.kaldi", "whisper")
+        if self._choices.trim:
+            trim_silence(np.ones(SAMPLE_RATE, np.float32))  # librosa imports its parts when they are called
         with torch.device("meta"):
             network = Network(checkpoint)
         Weights([checkpoint.weights], ENCODER, str(checkpoint.config_path)).read(self._device).fill(network)

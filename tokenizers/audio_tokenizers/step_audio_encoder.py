@@ -214,10 +214,11 @@ class ChunkEncoder:
     def embed(self, features: Tensor, position: int = 0) -> Tensor:
         """Scale, and add the sinusoids of the frames' positions, which count from 1."""
         end = position + len(features)
-        if end > len(self._positions):
-            self._positions = _positions(2 * end)
+        positions = self._positions  # several threads may be here: another one may have set fewer meanwhile
+        if end > len(positions):
+            positions = self._positions = _positions(2 * end)
         scaled: Tensor = features * self._encoder.after_norm.normalized_shape[0] ** 0.5
-        return scaled + self._positions[position:end]
+        return scaled + positions[position:end]
 
 
 def _positions(count: int) -> Tensor:
