@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.common import speech
 from jobs.audio import decode, resample
+from jobs.commands import command_parser
 
 SECONDS, CLIPS, ROUNDS = 8.0, 16, 9
 RATE = 24000
@@ -112,4 +113,6 @@ def main(rounds: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else ROUNDS))
+    parser = command_parser(__doc__)
+    parser.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
+    sys.exit(main(parser.parse_args().rounds))

@@ -34,6 +34,7 @@ from benchmarks.soak_report import Ended, Result, bytes_lost, in_words, rows_of
 from benchmarks.soak_rounds import Soak
 from hpc.progress import scan
 from hpc.run import Run
+from jobs.commands import command_parser
 
 __all__ = ["main", "soak"]
 
@@ -179,7 +180,7 @@ def soak_and_tell(folder: Path, cluster: RealCluster, out: Path, given: argparse
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.soak")
+    parser = command_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="of faults; the run's end comes after them")
     parser.add_argument("--tars", type=int, default=400)
     parser.add_argument("--every", type=float, default=6.0, help="seconds between faults, on average")

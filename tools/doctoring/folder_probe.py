@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from jobs.claims import seconds_silent
+from jobs.commands import command_parser
 from jobs.fileops import FileOps, write_atomically, write_if_absent
 from tools.doctoring.bounded import Answer
 
@@ -263,12 +264,14 @@ def probe(folder: Path, ops: FileOps, say: Callable[[Answer], None]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make a folder, and probe it."""
+    """A folder, for tools.doctor: make it, and probe it."""
 
     def say(answer: Answer) -> None:
         print(msgspec.json.encode(answer).decode(), flush=True)
 
-    folder = Path(arguments[0]).absolute()
+    parser = command_parser(main.__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(arguments).folder.absolute()
     with suppress(BrokenPipeError):
         try:
             made = make_folder(folder)

@@ -23,6 +23,7 @@ from audio_tokenizers.errors import ModelFilesError, Tar2TokensError, UsageError
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.list_check import find_faults as find_tar_faults
 from hpc.tar_list import read_tar_list
+from jobs.commands import command_parser
 from jobs.devices import available_cores
 from jobs.spec import load_preset, parse_settings
 from tools.doctoring.bounded import Answer
@@ -224,8 +225,8 @@ CHECKS: Mapping[str, Callable[[argparse.Namespace], msgspec.Struct]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer each check that is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m tools.doctoring.host_probe")
+    """One host, for tools.doctor: answer each check that is asked for."""
+    parser = command_parser(main.__doc__)
     parser.add_argument("checks", nargs="+", choices=sorted(CHECKS))
     parser.add_argument("--backend")
     parser.add_argument("--model-path")

@@ -6,7 +6,6 @@ be compared within half a round. python -m tools.doctoring.news ask|answer FOLDE
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from jobs.commands import command_parser
 from jobs.fileops import FileOps, write_atomically
 from tools.doctoring.bounded import Answer
 
@@ -114,8 +114,8 @@ def ask(post: Post, hosts: int, *, start_s: float, note_s: float) -> dict[str, N
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Ask, or answer."""
-    parser = argparse.ArgumentParser(prog="python -m tools.doctoring.news")
+    """Notes between hosts for tools.doctor: ask, or answer."""
+    parser = command_parser(main.__doc__)
     parser.add_argument("role", choices=("ask", "answer"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hosts", type=int, default=1)
