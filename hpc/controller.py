@@ -34,9 +34,10 @@ from jobs.plain_text import plain_json
 from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS
 from jobs.reporting import Progress
 
-__all__ = ["Controller", "Round", "data_verdict", "wants_retry"]
+__all__ = ["CANCELLED", "Controller", "Round", "data_verdict", "refused_words", "wants_retry"]
 
 ROUND_LOCK_SECONDS = 600.0
+CANCELLED = "it was cancelled; hpc.submit lets it go on"
 
 log = logging.getLogger("tar2tokens")
 
@@ -101,8 +102,8 @@ class Controller:
         found = (evidence_of(view) for view in views if view.submission.number > state.amnesty)
         decision = decide(self._facts(state, states, views), [evidence for evidence in found if evidence is not None])
         if state.cancelled:
-            decision = _held(decision, views, "it was cancelled; hpc.submit lets it go on")
-        elif decision.submit and (words := self._refused_again(state)):
+            decision = _held(decision, views, CANCELLED)
+        elif decision.submit and (words := refused_words(self._run, state)):
             decision = _held(decision, views, words)
         open_jobs = [view.job for view in views if view.job is not None and view.alive()]
         if decision.exclude and set(decision.exclude) - self._avoided:
@@ -116,7 +117,7 @@ class Controller:
         try:
             submitted = self._submitter.submit(state.run_id, decision, listed, states, queue)
         except SubmitRefusedError as error:
-            words = self._refused_again(state)
+            words = refused_words(self._run, state)
             submitted = Submitted(waiting=len(decision.submit), why=str(error))
             decision = _held(decision, views, words or str(error))
             if not words:
@@ -144,12 +145,6 @@ class Controller:
             stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
         )
-
-    def _refused_again(self, state: RunState) -> str:
-        """What Slurm has said twice since somebody last asked for it, if that is a refusal."""
-        known = [each.read_job() for each in self._run.submissions()[-2:] if each.number > state.amnesty]
-        words = refused_again([job for job in known if job is not None])
-        return f"twice the same: {words}" if words else ""
 
     def _dismiss(self, views: Sequence[View]) -> None:
         """Tasks that have not begun would find nothing to do: others have helped. A refusal costs them a few seconds."""
@@ -305,6 +300,13 @@ def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
     return msgspec.structs.replace(
         decision, outcome="running" if any(view.alive() for view in views) else "stuck", submit=(), diagnosis=why
     )
+
+
+def refused_words(run: Run, state: RunState) -> str:
+    """What Slurm has said twice since somebody last asked for it, if that is a refusal."""
+    known = [each.read_job() for each in run.submissions()[-2:] if each.number > state.amnesty]
+    words = refused_again([job for job in known if job is not None])
+    return f"twice the same: {words}" if words else ""
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:
