@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+import audio_tokenizers.errors
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from hpc.batch_script import batch_text
 from hpc.environment import restored_environment
@@ -59,6 +60,8 @@ DEFAULT_MAX_ARRAY = 1001
 """Slurm's own default of MaxArraySize."""
 PRIVATE = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_")
 """Variables of a job that we may be in, and what a person likes to see or to leave out, such as SQUEUE_STATES."""
+WAYS_TO_SLURM = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_SACK_SOCKET")
+"""Without them there may be no Slurm that answers: where it is, and who asks."""
 
 
 class SubmitLimitError(Tar2TokensError):
@@ -99,20 +102,20 @@ class Cluster(Protocol):
 
 
 def task_environment(launch: Launch) -> dict[str, str]:
-    """What Slurm's commands and the tasks get: this process's variables, under those kept from whoever submitted (cron has
-    a PATH too, but a bare one).
+    """What Slurm's commands and the tasks get: this process's variables, under those kept from whoever submitted.
 
     Without those that are PRIVATE: srun would take a job's variables for its own, and squeue would leave out jobs that we
-    ask for. What of them is meant for sbatch is in the launch's settings.
+    ask for. What of them is meant for sbatch is in the launch's settings. Tasks import this very code, both folders of it,
+    whatever checkout the run was begun with.
     """
     found = {
         name: value
         for name, value in restored_environment(os.environ, launch.environment).items()
-        if not name.startswith(PRIVATE) or name == "SLURM_CONF"
+        if not name.startswith(PRIVATE) or name in WAYS_TO_SLURM
     }
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [path for path in found.get("PYTHONPATH", "").split(os.pathsep) if path and path != root]
-    found["PYTHONPATH"] = os.pathsep.join([root, *paths])
+    ours = [str(Path(file).resolve().parent.parent) for file in (__file__, audio_tokenizers.errors.__file__)]
+    paths = [path for path in found.get("PYTHONPATH", "").split(os.pathsep) if path]
+    found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*ours, *paths]))
     return found
 
 
@@ -214,12 +217,16 @@ class SlurmCluster:
         return bool(job.job_id) and "," not in self._cluster_of(job)
 
     def _queue(self, cluster: str, which: str) -> str | None:
-        """What squeue shows, also of hidden partitions; None if it does not answer."""
-        answer = self._call("squeue", *_of(cluster), "--noheader", "--all", "--array", which, f"--format={SQUEUE_FORMAT}")
-        if answer.returncode == 0:
-            return answer.stdout
-        if unknown_job(answer.stderr):  # it says so of a single one; of several it shows those that there are
-            return ""
+        """What squeue shows, also of hidden partitions; None if it does not answer, asked twice unless it hung."""
+        words = ("squeue", *_of(cluster), "--noheader", "--all", "--array", which, f"--format={SQUEUE_FORMAT}")
+        for _ in range(2):
+            answer = self._call(*words)
+            if answer.returncode == 0 and (answer.stdout.strip() or not no_answer(answer.stderr)):
+                return answer.stdout
+            if unknown_job(answer.stderr):  # it says so of a single one; of several it shows those that there are
+                return ""
+            if answer.returncode < 0:
+                break
         log.warning("squeue: %s; what runs is not known for now", _last_line(answer))
         return None
 
@@ -307,14 +314,21 @@ class SlurmCluster:
         """scancel, by name where nobody has learned the id. Raises InfrastructureError if Slurm does not take the order."""
         only = ["--state=PENDING"] if pending_only else []
         known: dict[str, list[str]] = defaultdict(list)
+        named: list[tuple[str, ...]] = []
         for _, job in jobs.values():
             if self._is_told(job):
                 known[self._cluster_of(job)].append(job.job_id)
-        for cluster, ids in known.items():
-            self._cancel(cluster, *only, *ids)
-        for _, job in jobs.values():
-            if not self._is_told(job):
-                self._cancel(self._cluster_of(job), *only, f"--name={job.name}")
+            else:
+                named.append((self._cluster_of(job), *only, f"--name={job.name}"))
+        untaken = []
+        orders = [*((cluster, *only, *ids) for cluster, ids in known.items()), *named]
+        for order in orders:  # each of them: that one cluster is away keeps no task of the others
+            try:
+                self._cancel(*order)
+            except InfrastructureError as error:
+                untaken.append(error)
+        if untaken:
+            raise untaken[0]
 
     def cancel_name(self, name: str) -> None:
         """End the jobs of this name. Raises InfrastructureError if Slurm does not take the order."""

@@ -16,7 +16,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.cluster import Cluster, JobSeen, SubmitRefusedError
 from hpc.launch import Launch
 from hpc.lock import locked
-from hpc.patience import may_be_told, may_turn_up, refused_again
+from hpc.patience import REFUSALS, may_be_told, may_turn_up, refused_again
 from hpc.policy import Decision, TarFact, decide
 from hpc.progress import TarState, scan
 from hpc.run import ListedTar, Run, RunState, as_task
@@ -214,7 +214,6 @@ class Controller:
             state="submitted",
             job_id=job.job_id or seen.job_id,
             cluster=job.cluster if job.job_id else seen.cluster,
-            seen=True,
         )
         if found != job:
             submission.write_job(found)
@@ -303,10 +302,9 @@ def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
 
 
 def refused_words(run: Run, state: RunState) -> str:
-    """What Slurm has said twice since somebody last asked for it, if that is a refusal."""
-    known = [each.read_job() for each in run.submissions()[-2:] if each.number > state.amnesty]
-    words = refused_again([job for job in known if job is not None])
-    return f"twice the same: {words}" if words else ""
+    """What Slurm has said again and again since somebody last asked for it, if that is a refusal."""
+    known = [each.read_job() for each in run.submissions()[-REFUSALS:] if each.number > state.amnesty]
+    return refused_again([job for job in known if job is not None])
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:

@@ -18,6 +18,7 @@ KEPT_VARIABLES = {
     "CONDA_PREFIX": "setup lines name it, and libraries look there for CUDA",
     "MODULEPATH": "`module load` in setup lines looks there",
     "SLURM_CONF": "where a site's Slurm has its configuration",
+    "SLURM_CONF_SERVER": "the same, of sites that have it on a server only",
     "CUDA_HOME": "compilers of kernels look there",
     "HF_HOME": "where weights are, and whether the hub may be asked",
     "HF_HUB_CACHE": "the same",

@@ -14,7 +14,7 @@ import yaml
 
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.yaml_words import describe_yaml_error
+from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 from hpc.gpu_request import GPU_REQUESTS, GpuRequest
 from jobs.commands import number_or_auto, parse_buffer_memory
 from jobs.devices import choose_device
@@ -221,7 +221,7 @@ def read_site(path: Path, trust: Trust | None = None) -> Site:
             check_files([owned(path, os.fstat(file.fileno()))], trust)
         data = file.read()
     try:
-        values: Any = yaml.load(data.decode(), _Loader) or {}  # noqa: S506 (a SafeLoader)
+        values: Any = load_yaml(data.decode(), _Loader) or {}
         site = msgspec.convert(values, Site)
         _check_words(site)
     except UsageError as error:

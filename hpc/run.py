@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from hpc.launch import Launch
 from hpc.lock import locked
 from hpc.submissions import Submission, read_submissions
 from hpc.tar_list import name_tars
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.outputs import TarPaths, TarTask
 from jobs.spec import spec_path
@@ -115,7 +117,7 @@ class Run:
             with (self.folder / STATE_FILE).open("rb") as file:
                 if self.trust is not None:  # each time: who may write the folder above may have put another run in its place
                     check_files([owned(self.folder / STATE_FILE, os.fstat(file.fileno()))], self.trust)
-                return msgspec.json.decode(file.read(), type=RunState)
+                return decode_json(file.read(), RunState)
         except FileNotFoundError:
             return RunState()
         except msgspec.DecodeError as error:
@@ -140,13 +142,19 @@ class Run:
         except UnicodeDecodeError:
             raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines in UTF-8, found something else") from None
         found = []
-        for line in text.split("\n")[:-1]:  # not splitlines: a name may hold what Unicode takes for the end of a line
+        *lines, rest = text.split("\n")
+        if rest or not lines:  # it is put in place whole: tars would be missing, and the run seem finished
+            raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines to its end, found a list that is cut or empty")
+        for line in lines:  # not splitlines: a name may hold what Unicode takes for the end of a line
             tar, tab, name = line.partition("\t")
-            if not tab:
+            if not tab or name.count("\r") > tar.count("\r"):  # an editor has changed the ends of its lines
                 raise UsageError(f"{self.list_file}: expected TAR<tab>NAME, found {line!r}")
             if {"", ".."} & set(name.split("/")):  # what is read and written under it would lie outside of all folders given
                 raise UsageError(f"{self.list_file}: expected the name of an output below the run, found {name!r}")
             found.append(ListedTar(tar, name))
+        names = {tar.name for tar in found}
+        if len(names) < len(found):
+            raise UsageError(f"{self.list_file}: expected an output's name once, found {_twice(found)!r} twice")
         return found
 
     def add_to_list(self, tars: Sequence[str], *, keep_dirs: bool, dry_run: bool = False) -> list[ListedTar]:
@@ -175,6 +183,10 @@ class Run:
         names = {tar.name for tar in found.values()}
         rest = (tar for tar in by_hand.values() if tar.tar not in found and tar.name not in names and tar.tar != tar.name)
         return found | {tar.tar: tar for tar in rest}
+
+
+def _twice(tars: Sequence[ListedTar]) -> str:
+    return Counter(tar.name for tar in tars).most_common(1)[0][0]
 
 
 def as_task(tar: ListedTar) -> TarTask:

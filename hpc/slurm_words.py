@@ -31,12 +31,13 @@ Verdict = Literal["taken", "limit", "unknown", "refused"]
 
 NO_ANSWER_WORDS = re.compile(
     r"timed out|no answer in|[Uu]nable to contact|[Cc]onnection (?:refused|reset|timed|closed)|connect failure"
-    r"|Zero Bytes were transmitted|Unexpected message|Transport endpoint is not connected|controller in standby"
+    r"|Zero Bytes were transmitted|Unexpected message|Transport endpoint is not connected|[Cc]ontroller (?:is )?in standby"
+    r"|(?:Communication (?:connection|shutdown)|Message (?:send|receive)) failure"
 )
 """The controller does not answer; whatever sbatch said before that, the job may have been taken."""
 LIMIT_WORDS = re.compile(
     r"\b(?:Assoc|QOS)(?:Max|Grp)(?:Submit)?Jobs?\w*Limit\b|\bMaxJobCount\b"
-    r"|Resource temporarily unavailable"
+    r"|Resource temporarily unavailable|Unable to create job record, try again"
 )
 """Limits on the number of jobs, which pass. Those on what one job may be (QOSMinGRES, ...PerJob, ...Wall) do not."""
 POLICY_WORDS = "job submit limit"
@@ -44,6 +45,8 @@ POLICY_WORDS = "job submit limit"
 UNKNOWN_JOB_WORDS = re.compile(r"[Ii]nvalid job id")
 SQUEUE_FORMAT = "%j|%F|%K|%T|%N|%r"
 """See QueueLine."""
+ELEMENTS = re.compile(r"\[?\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*(?:%\d+)?\]?")
+"""`3`, and what a squeue that does not know --array says of those that wait: `0-3`, `[4,6-9%2]`."""
 ENDED = frozenset(
     (
         *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY"),
@@ -52,7 +55,9 @@ ENDED = frozenset(
 )
 """States that a task does not leave again: Slurm is told not to requeue it."""
 OUTSIDE = ("CANCELLED", "PREEMPTED")
-LAST_WORDS = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE TO PREEMPTION)? \*\*\*")
+LAST_WORDS = re.compile(
+    r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE [Tt][Oo] (?:PREEMPTION|JOB REQUEUE|SIGNAL [^*]*?))? \*\*\*"
+)
 """What slurmstepd writes into the log of a task that somebody cancels. It names other causes: a time limit, a lost node."""
 
 
@@ -103,10 +108,14 @@ def unknown_job(words: str) -> bool:
 def job_number(out: str) -> JobNumber | None:
     """The job in what sbatch printed: `4711`, `4711;other`, or the words of a site's own sbatch, which may not know
     --parsable. None if there is none.
+
+    A site may say more, in numbers too: before the id if it is its sbatch that talks, so the last number counts.
     """
-    found = re.search(r"^(\d+)(?:;(\S+))?\s*$", out, re.MULTILINE)
-    found = found or re.search(r"Submitted batch job (\d+)(?: on cluster (\S+))?", out)
-    return JobNumber(found[1], found[2] or "") if found else None
+    for way in (r"Submitted batch job (\d+)(?: on cluster (\S+))?", r"^\s*(\d+);(\S+)\s*$", r"^\s*(\d+)()\s*$"):
+        found = re.findall(way, out, re.MULTILINE)
+        if found:
+            return JobNumber(*found[-1])
+    return None
 
 
 def verdict(code: int, out: str, words: str) -> Verdict:
@@ -149,9 +158,10 @@ def parse_squeue(text: str, by_id: Mapping[str, int], by_name: Mapping[str, int]
     found: dict[int, JobSeen] = {}
     for line in queue_lines(text):
         number = by_id.get(line.job_id, by_name.get(line.name))
-        if number is not None and line.element.isdigit():
+        if number is not None and ELEMENTS.fullmatch(line.element):
             seen = found.setdefault(number, JobSeen(line.job_id, {}, cluster))
-            seen.tasks[int(line.element)] = TaskSeen(line.state, line.node, "" if line.reason == "None" else line.reason)
+            task = TaskSeen(line.state, line.node, "" if line.reason == "None" else line.reason)
+            seen.tasks.update(dict.fromkeys(_elements(line.element), task))
     return found
 
 

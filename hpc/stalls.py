@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hpc.submissions import Submission
+from jobs.any_json import decode_json
 from jobs.reporting import clock_time, counted
 from jobs.watchdog import Stall
 
@@ -61,7 +62,7 @@ def read_stalls(alive: Iterable[tuple[Submission, Iterable[int]]]) -> tuple[Stil
             path = files.get(stall_file(submission, slot).name)
             with suppress(OSError, msgspec.DecodeError):
                 if path is not None:
-                    found.append(msgspec.json.decode(path.read_bytes(), type=Still))
+                    found.append(decode_json(path.read_bytes(), Still))
     return tuple(sorted(found, key=lambda still: still.since))
 
 

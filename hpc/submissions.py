@@ -16,6 +16,7 @@ import msgspec
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.plan import Plan
 from hpc.slurm_words import ENDED, from_outside
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically, write_if_absent
 from jobs.reporting import UNENDED, Progress, read_progress
 
@@ -47,8 +48,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """
     answered_at: float = 0.0
     """When sbatch answered, or was given up."""
-    seen: bool = False
-    """Slurm has shown it in its queue."""
     gone_at: float = 0.0
     """Since when it is known to have ended, while the accounts do not say how; 0 if they did at once."""
     words: str = ""
@@ -233,7 +232,7 @@ def _tails(logs: Iterable[Path]) -> str:
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return decode_json(path.read_bytes(), kind)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:

@@ -206,7 +206,10 @@ def submit(
     if dry_run:
         print("dry run: this is what would run; nothing is written and nothing is submitted")
     print(_summary(run, spec, states, todo, launch, show_script=dry_run))
-    if dry_run or not todo:
+    if dry_run:
+        return 0
+    if not todo:
+        _keep_sharing(run, launch)
         return 0
     with writing_to(run.output_dir):
         run.write_state(_new_state(run, launch, states, retry_errors=retry_errors))
@@ -263,11 +266,26 @@ def _new_state(run: Run, launch: Launch, states: Sequence[TarState], *, retry_er
         if retry_errors and tar.state == "committed" and tar.manifest is not None and tar.manifest.errors
     }
     return RunState(
-        run_id=before.run_id or uuid.uuid4().hex[:8],
+        run_id=before.run_id or _new_run_id(),
         launch=launch,
         amnesty=max([submission.number for submission in run.submissions()], default=0),
         retry={**before.retry, **retry},
     )
+
+
+def _keep_sharing(run: Run, launch: Launch) -> None:
+    """Where there is nothing to do, keep who shares the run, which the next command has to say, and that it is one."""
+    state = run.read_state()
+    before = state.launch
+    if before is not None:
+        launch = msgspec.structs.replace(before, group=launch.group, umask=launch.umask)
+    if launch != before:
+        with writing_to(run.output_dir):
+            run.write_state(msgspec.structs.replace(state, launch=launch, run_id=state.run_id or _new_run_id()))
+
+
+def _new_run_id() -> str:
+    return uuid.uuid4().hex[:8]
 
 
 def _asked_for(run: Run, tar_list: Path | None) -> list[str]:

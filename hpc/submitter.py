@@ -89,8 +89,9 @@ class Submitter:
         """Submit what the decision says, as far as the site lets us now. Raises UsageError if it refuses the job."""
         wanted = set(decision.submit)
         room, parallel = self._room(queue)
-        if not wanted or room == 0 or self._is_probing(queue, states):
-            return Submitted(waiting=len(wanted))
+        why = self._why_not_now(room, queue, states)
+        if not wanted or why is not None:
+            return Submitted(waiting=len(wanted), why=why or "")
         try:
             max_array = self._cluster.max_array(self._launch)
         except SubmitUncertainError as error:
@@ -136,7 +137,8 @@ class Submitter:
                 placed.update(task.name for slot in plan.slots[:count] for task in slot)
                 first += count
                 if parallel is not None and (parallel := parallel - job.parallel) == 0:
-                    return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
+                    left = len(wanted) - len(placed)
+                    return Submitted(tuple(list(alive)[before:]), left, f"--max-running {self._launch.max_running}")
         return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
 
     @property
@@ -154,6 +156,14 @@ class Submitter:
             return None, None
         left = self._launch.max_running - queue.may_run
         return (None, left) if left > 0 else (0, None)
+
+    def _why_not_now(self, room: int | None, queue: InQueue, states: Sequence[TarState]) -> str | None:
+        """What tars wait for, in a few words, none where Slurm took no more; None if they need not wait."""
+        if room == 0 and self._launch.cluster == "local":
+            return "for the workers of this machine to end"
+        if room == 0:
+            return "" if self._was_full(queue) else f"--max-running {self._launch.max_running}"
+        return "--tars-per-gpu auto: the first tars show how fast it goes" if self._is_probing(queue, states) else None
 
     def _is_probing(self, queue: InQueue, states: Sequence[TarState]) -> bool:
         """Whether the tasks of a first array are to show how fast they are before the rest is planned.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -30,6 +31,9 @@ TOUCH_SECONDS = 60.0
 CRASH_EXIT = 70
 UNKILLABLE_SECONDS = 60.0
 """After SIGKILL: a process that is still there waits in the kernel for what does not come."""
+
+PR_SET_PDEATHSIG = 1
+"""See prctl(2)."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -74,8 +78,10 @@ class Witness:
         sys.stdout.flush()
         sys.stderr.flush()
         before = read_oom_kills()
+        witness = os.getpid()
         worker = os.fork()
         if worker == 0:
+            _die_with(witness)
             os._exit(self._be_worker(work))
         self._worker = worker
         self._activities, self._stall, self._killed_at = activities, None, 0.0
@@ -147,3 +153,12 @@ class Witness:
             sys.stdout.flush()
             sys.stderr.flush()
         return code
+
+
+def _die_with(witness: int) -> None:
+    """Have the kernel end this process as soon as its witness is gone: nobody else would, if it hangs, and its partials are
+    good as they are.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != witness:  # before that was said
+        os.kill(os.getpid(), signal.SIGKILL)

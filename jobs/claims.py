@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import ClaimLostError
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically, write_if_absent
 
 __all__ = [
@@ -85,10 +86,10 @@ NOBODY = Claim("", "", 0, "")
 def read_claim(path: Path) -> Claim | None:
     """The claim, or None if nobody has one."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Claim)
+        return decode_json(path.read_bytes(), Claim)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.DecodeError:
         return NOBODY
 
 

@@ -19,12 +19,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from audio_tokenizers.base import Features
 from audio_tokenizers.errors import UsageError
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps
 from jobs.outputs import TarPaths
 from jobs.values import FeatureRef
@@ -56,8 +58,8 @@ class FeatureSource:
         """The bytes of the next arrays; None if they are not all there as they were written."""
         found = []
         for ref in refs:
-            data = self._file.read(ref.size) if self._file is not None else b""
-            if len(data) != ref.size or zlib.crc32(data) != ref.crc32:
+            data = _read(self._file, ref) if self._file is not None else None
+            if data is None:
                 return None
             found.append(data)
         return found
@@ -126,26 +128,36 @@ class StoredFeatures:
         self._file = path.open("rb")
         try:
             size = struct.unpack("<Q", self._file.read(HEADER_LENGTH))[0]
-            self._tensors = json.loads(self._file.read(size))
-        except (struct.error, ValueError):
+            self._tensors = decode_json(self._file.read(size if size <= _bytes_left(self._file) else 0), dict[str, Any])
+        except (struct.error, msgspec.DecodeError):
             self._file.close()
             raise UsageError(f"{path}: expected a safetensors file, found something else: the run is damaged") from None
         self._start = HEADER_LENGTH + size
 
     def read(self, ref: FeatureRef) -> Features:
         """float16 or float32 [rows, width]. Raises UsageError if the array is not there as its line says."""
-        tensor = self._tensors.get(ref.key)
-        data = b""
-        if tensor is not None:
-            self._file.seek(self._start + tensor["data_offsets"][0])
-            data = self._file.read(ref.size)
-        if len(data) != ref.size or zlib.crc32(data) != ref.crc32:
+        data = None
+        # Anything may stand in the header.
+        with suppress(KeyError, TypeError, IndexError, ValueError, OverflowError, OSError):
+            self._file.seek(self._start + self._tensors[ref.key]["data_offsets"][0])
+            data = _read(self._file, ref)
+        if data is None:
             raise UsageError(f"{self._path}: the tensor {ref.key} is damaged or missing: check_progress --check-validity")
         return np.frombuffer(data, ref.dtype).reshape(ref.shape)
 
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
+
+
+def _bytes_left(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size - file.tell()
+
+
+def _read(file: BinaryIO, ref: FeatureRef) -> bytes | None:
+    """The array that begins here, if it is there as it was written: a damaged line may claim more bytes than fit memory."""
+    data = file.read(ref.size) if ref.size <= _bytes_left(file) else b""
+    return data if len(data) == ref.size and zlib.crc32(data) == ref.crc32 else None
 
 
 def _header(refs: Iterable[FeatureRef]) -> bytes:

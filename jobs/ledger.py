@@ -37,7 +37,7 @@ from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
 from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
 from jobs.lines import LineFile, ReusableLines, good_lines
-from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, read_manifest
+from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, is_attempt, read_manifest
 from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord, decode_record, with_tar_file
 from jobs.reporting import DeviceSeconds
 from jobs.values import FeatureRef, feature_refs
@@ -195,11 +195,14 @@ class Ledger:
 
     def _sums_found(self, known: Manifest | None) -> set[Path]:
         """The sums of the attempts before."""
-        attempts = [known.attempt] if known is not None else []
-        if self._hold.overtaken is not None:
-            attempts.append(self._hold.overtaken.attempt)
-        # A list of a folder may be seconds old.
-        return {*self.paths.all_private_sums(), *map(self.paths.private_sums, attempts)} - {self._sums}
+        attempts = [self._attempt_before] if known is None else [self._attempt_before, known.attempt]
+        named = map(self.paths.private_sums, filter(is_attempt, attempts))  # a list of a folder may be seconds old
+        return {*self.paths.all_private_sums(), *named} - {self._sums}
+
+    @property
+    def _attempt_before(self) -> str:
+        """Whose claim was taken over, if its file says so: anything may stand there."""
+        return self._hold.overtaken.attempt if self._hold.overtaken is not None else ""
 
     def _check(self, known: Manifest | None) -> SumsCheck:
         return SumsCheck(map(read_sums, sorted(self._sums_found(known))))
@@ -258,8 +261,8 @@ class Ledger:
     def _sweep_up(self) -> None:
         """Remove the private names of the attempts before, dead or overtaken."""
         before = set(self.paths.private_partials())
-        if self._hold.overtaken is not None:  # a list of a folder may be seconds old
-            before.add(self.paths.private_partial(self._hold.overtaken.attempt))
+        if is_attempt(self._attempt_before):  # a list of a folder may be seconds old
+            before.add(self.paths.private_partial(self._attempt_before))
         if self._has_features:
             before |= set(self.paths.private_feature_files())
         self._sweep(before)

@@ -15,7 +15,7 @@ from audio_tokenizers.base import Field
 from jobs.fileops import FileOps
 from jobs.line_sums import SumFile, SumsCheck, line_sum
 from jobs.records import ErrorRecord, Record, TokenRecord, decode_record, encode_record
-from jobs.values import values_fault
+from jobs.values import check_counts, values_fault
 
 __all__ = ["LineFile", "ReusableLines", "count_lines", "good_lines"]
 
@@ -38,7 +38,7 @@ def good_lines(
     """The longest prefix of whole lines that are valid records: the lines, without their newline, and what they say.
 
     With a `check` they are to be committed: one of which it knows nothing has to be, to the byte, what its record is
-    written as.
+    written as, and its numbers have to be possible.
     """
     for line in file:
         if not line.endswith(b"\n"):
@@ -52,9 +52,14 @@ def good_lines(
             return
         if isinstance(record, TokenRecord) and values_fault(fields, record.values) is not None:
             return
-        if passes is None and encode_record(record) != line[:-1]:
+        if passes is None and not _is_as_written(line[:-1], record, fields):
             return
         yield line[:-1], record
+
+
+def _is_as_written(line: bytes, record: Record, fields: Sequence[Field]) -> bool:
+    counts = not isinstance(record, TokenRecord) or check_counts(fields, record.values, record.num_samples) is None
+    return counts and encode_record(record) == line
 
 
 class LineFile:

@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 
 from audio_tokenizers.file_hashes import FileVersion, HashMemory, hashes_from
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 
 __all__ = ["ModelHashes", "model_hashes_path"]
@@ -81,8 +82,8 @@ class ModelHashes(HashMemory):
 
     def _read(self) -> dict[Key, str]:
         try:
-            entries = msgspec.json.decode(self._path.read_bytes(), type=list[_Entry])
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            entries = decode_json(self._path.read_bytes(), list[_Entry])
+        except (OSError, msgspec.DecodeError):
             return {}
         return {entry.files: entry.sha256 for entry in entries}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,16 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
+from jobs.any_json import decode_json
 from jobs.records import VERDICT_COMPLETE, Manifest
 
-__all__ = ["InputIdentity", "TarPaths", "TarTask", "committed_fault", "read_manifest"]
+__all__ = ["InputIdentity", "TarPaths", "TarTask", "committed_fault", "is_attempt", "read_manifest"]
 
 PARTIAL_SUFFIX = ".partial"
 ATTEMPT_DIGITS = 12
 READ_BYTES = 1 << 16
+ATTEMPT = re.compile(rf"[0-9a-f]{{{ATTEMPT_DIGITS}}}")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.zstd", ".tzst")
-
-_manifest_decoder = msgspec.json.Decoder(Manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +228,14 @@ def read_manifest(path: Path | str) -> Manifest | None:
     finally:
         os.close(fd)
     try:
-        return _manifest_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decode_json(data, Manifest)
+    except msgspec.DecodeError as error:
         raise UsageError(f"{path}: expected a manifest, found something else ({error}): delete it to start over") from None
+
+
+def is_attempt(text: str) -> bool:
+    """Whether a text from a claim or a manifest, in which anything may stand, can be the name of an attempt of ours."""
+    return ATTEMPT.fullmatch(text) is not None
 
 
 def committed_fault(paths: TarPaths, tar: Path, manifest: Manifest | None) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -79,13 +79,18 @@ class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, Any] | msgspec.Raw | None = None
 
 
+_NumSamples = Annotated[int, msgspec.Meta(ge=0)]
+_SampleRate = Annotated[int, msgspec.Meta(gt=0)]
+"""Whoever reads a line divides by it."""
+
+
 class _CommonLine(msgspec.Struct, frozen=True):
     """What all lines but errors have."""
 
     tar_file: str
     audio_file: str
-    num_samples: int
-    sample_rate: int
+    num_samples: _NumSamples
+    sample_rate: _SampleRate
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
@@ -96,8 +101,8 @@ class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     tar_file: str
     audio_file: str
-    num_samples: int
-    sample_rate: int
+    num_samples: _NumSamples
+    sample_rate: _SampleRate
     tokens: msgspec.Raw
     token_shape: msgspec.Raw
     text: str | None = None

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from audio_tokenizers.words import counted
+from jobs.any_json import decode_json
 from jobs.plain_text import plain
 
 __all__ = [
@@ -229,7 +230,7 @@ def write_progress(path: Path, progress: Progress) -> None:
 def read_progress(path: Path) -> Progress | None:
     """What a worker has published, or None if it has not yet, or what is there is unreadable."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Progress)
+        return decode_json(path.read_bytes(), Progress)
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -17,7 +17,7 @@ from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
-from audio_tokenizers.yaml_words import describe_yaml_error
+from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
@@ -95,7 +95,7 @@ def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
         _check_name(name, folder)
         return Preset(get_factory(name).name)
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Preset)
+        return msgspec.convert(load_yaml(path.read_text(encoding="utf-8")), Preset)
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not a preset: {describe_yaml_error(error)}") from None
     except (UnicodeDecodeError, msgspec.ValidationError) as error:
@@ -129,7 +129,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError:
             raise UsageError(f"--set {setting!r}: expected option=value, quoted as in YAML where it needs to be") from None
         if not equals or not key.strip() or not isinstance(value, str | int | float | bool | None):
@@ -219,7 +219,7 @@ def read_spec(output_dir: Path) -> TokenizeSpec | None:
     """The run's frozen spec, or None if there is none yet."""
     path = spec_path(output_dir)
     try:
-        spec = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), TokenizeSpec)
+        spec = msgspec.convert(load_yaml(path.read_text(encoding="utf-8")), TokenizeSpec)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:

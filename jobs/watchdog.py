@@ -9,8 +9,8 @@ from jobs.activities import Activity
 
 __all__ = ["Effort", "Stall", "Watchdog"]
 
-LONGEST_STEP_SECONDS = 5.0
-"""Between two looks: of a longer pause, such as of a suspended job or a virtual machine that slept, no more counts."""
+LONGEST_STEP_SECONDS, PAUSE_SECONDS = 5.0, 1.0
+"""Between two looks; and what counts of a longer pause, such as of a suspended job or a virtual machine that slept."""
 PATIENCE_SECONDS, NOTICE_SECONDS = 30.0, 10.0
 """How long a step may take in all where a worker is to stop, which is as long as Slurm mostly waits (KillWait); and how long
 after the request, at least."""
@@ -76,7 +76,8 @@ class Watchdog:
         """Take in what is going on. `effort` counts for loading, whose steps nobody sees; no time passes for a worker that
         is `stopped`, as by SIGSTOP: that is no fault of what it has in hand.
         """
-        step = min(now - self._looked, LONGEST_STEP_SECONDS)
+        step = now - self._looked
+        step = PAUSE_SECONDS if step > LONGEST_STEP_SECONDS else step
         self._looked = now
         if not stopped:
             self._seconds += step

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -51,6 +52,13 @@ def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
     turns |= {path: turn + 1 for turn, path in enumerate(busy)}
     last = len(items)  # not in the lambda: a list is empty while it is sorted
     return lambda item: turns.get(item.path, last)
+
+
+@pytest.fixture(autouse=True)
+def untouched_log() -> Iterator[None]:
+    """Commands in a test's process keep our log from going on to the root; later tests, and pytest, expect it there."""
+    yield
+    logging.getLogger("tar2tokens").propagate = True
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import msgspec
 
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.words import counted
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 
 __all__ = ["FileEntry", "ModelManifest", "find_faults", "hash_file", "manifest_path", "read_manifest", "write_manifest"]
@@ -53,7 +54,7 @@ def read_manifest(directory: Path, name: str) -> ModelManifest | None:
     """None where there is none. Raises ModelFilesError on one that is damaged."""
     path = manifest_path(directory, name)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ModelManifest)
+        return decode_json(path.read_bytes(), ModelManifest)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:

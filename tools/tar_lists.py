@@ -21,6 +21,7 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from hpc.run import Run
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from tools.model_manifest import hash_file
 
@@ -67,8 +68,10 @@ class Written:
 
 
 def beside(path: Path, name: str) -> Path | None:
-    """The path of a list that goes where `path` goes; None beside a pipe or a device, where nobody looks for a file."""
-    return None if _is_stream(path) else path.with_name(name)
+    """The path of a list that goes where `path` goes; None beside a pipe or a device, where nobody looks for a file, and
+    beside a folder, which is refused.
+    """
+    return None if _is_stream(path) or path.is_dir() else path.with_name(name)
 
 
 def check_targets(run: Run, sources: Sequence[Path], targets: Sequence[tuple[str, Path]]) -> None:
@@ -208,8 +211,8 @@ def _sha256(path: Path) -> str | None:
 def _read_memory(run: Run) -> Memory:
     """Path -> hashes of what this run has written there, the latest last. Without it every file is taken for somebody's."""
     try:
-        return msgspec.json.decode(run.lists_file.read_bytes(), type=Memory)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return decode_json(run.lists_file.read_bytes(), Memory)
+    except (OSError, msgspec.DecodeError):
         return {}
 
 

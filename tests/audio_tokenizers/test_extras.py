@@ -67,7 +67,8 @@ def test_a_backend_without_one_of_its_packages(
     """Without --model-path too, where a hub would be asked: exit code 2, one line, and nothing begun."""
     tar = small_tar(here / "1.tar")
     monkeypatch.setitem(sys.modules, module, None)
-    source = ("--input-tar", tar) if command is tokenize_tar else ("--list", write_list(here / "l.txt", [tar]))
+    listed = "--list", write_list(here / "l.txt", [tar]), "--cluster", "local"
+    source = ("--input-tar", tar) if command is tokenize_tar else listed
     assert call(command, *source, "--backend", backend) == 2
     words = f"error: the backend {backend!r} needs {module}: pip install -e '.[{backend}]' in the folder of tar2tokens\n"
     assert capsys.readouterr().err == words

@@ -1,11 +1,11 @@
-"""audio_tokenizers/yaml_words.py: where a YAML file is wrong, in one line."""
+"""audio_tokenizers/yaml_words.py: where a YAML file is wrong, in one line; and all that is no YAML is one kind of error."""
 
 from __future__ import annotations
 
 import pytest
 import yaml
 
-from audio_tokenizers.yaml_words import describe_yaml_error
+from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,10 @@ def test_line_and_column(text: str, words: str) -> None:
     with pytest.raises(yaml.YAMLError) as caught:
         yaml.safe_load(text)
     assert describe_yaml_error(caught.value) == words
+
+
+@pytest.mark.parametrize("text", ["a: 2020-13-45", "a: 0b_", "a: !!bool x", "a: !!timestamp x", "[" * 100_000, b"a: \x01"])
+def test_what_is_no_yaml_is_one_kind_of_error(text: str | bytes) -> None:
+    """A value that PyYAML itself stumbles over ends no command in a traceback."""
+    with pytest.raises(yaml.YAMLError):
+        load_yaml(text)

@@ -103,7 +103,7 @@ def test_a_tar_that_has_moved_comes_by_its_new_path(folder: Path, here: Path) ->
 def test_a_dry_run_makes_no_run_of_it(folder: Path) -> None:
     """Nor does a command that only looks."""
     before = tree(folder)
-    assert call(submit, "--backend", "mulaw", "--dry-run") == 0
+    assert call(submit, "--backend", "mulaw", "--cluster", "local", "--dry-run") == 0
     assert tree(folder) == before
 
 

@@ -116,11 +116,12 @@ class TestEnvironment:
         """Or else srun would take a controller's own job, its limits and its GPUs for the task's; the way to Slurm stays."""
         for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_MEM_PER_CPU", "SBATCH_EXPORT", "SRUN_CPUS_PER_TASK"):
             monkeypatch.setenv(name, "1")
-        monkeypatch.setenv("SLURM_CONF", "/etc/there")
-        monkeypatch.setenv("OTHER", "kept")
+        for name in ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "OTHER"):
+            monkeypatch.setenv(name, "/etc/there")
         found = task_environment(SHARED)
-        assert [name for name in found if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))] == ["SLURM_CONF"]
-        assert (found["SLURM_CONF"], found["OTHER"]) == ("/etc/there", "kept")
+        ways = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}
+        assert {name for name in found if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))} == ways
+        assert {found[name] for name in (*ways, "OTHER")} == {"/etc/there"}
 
     def test_what_a_person_likes_to_see_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Filters and formats would make a run's jobs invisible, and a question of scancel's would have nobody to answer."""
@@ -137,7 +138,7 @@ class TestEnvironment:
         kept = {"PATH": "/opt/slurm/bin:/bin", "SLURM_CONF": "/etc/there", "PYTHONPATH": f"/mine:{ROOT}"}
         found = task_environment(Launch(cluster="slurm", device="cpu", gpus_per_node=0, environment=kept))
         assert (found["PATH"], found["SLURM_CONF"]) == ("/opt/slurm/bin:/bin", "/etc/there")
-        assert found["PYTHONPATH"] == f"{ROOT}:/mine"
+        assert found["PYTHONPATH"] == f"{ROOT}:{ROOT}/tokenizers:/mine"
 
 
 FAILED = "sbatch: error: Batch job submission failed: "
@@ -321,6 +322,25 @@ class TestLook:
         cluster = SlurmCluster(slurm.environment, patience_s=0.5 if hangs else 60.0)
         assert cluster.look(jobs_of(submission, job_of(1), job_of(2))) == {}
 
+    def test_squeue_that_fails_now_and_then(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """Where every second call fails there are still answers: a question is put once more. One that hung is not."""
+        slurm.answer("squeue", out="t-0002|51|0|RUNNING|n1|None\n", err="slurm_load_jobs error\n")
+        script = slurm.folder / "squeue"
+        flip = 'echo >> "$here/n"; [ $(($(wc -l < "$here/n") % 2)) = 0 ] || exit 1\n'
+        script.write_text(script.read_text().replace("printf", f"{flip}printf", 1))
+        jobs = jobs_of(submission, job_of(1, job_id="50"), job_of(2, job_id="51"))
+        assert SlurmCluster(slurm.environment).look(jobs) == {1: None, 2: JobSeen("51", {0: TaskSeen("RUNNING", "n1")})}
+        (slurm.folder / "calls").unlink()
+        script.write_text(script.read_text().replace(flip, ""))
+        slurm.answer("squeue", hangs=True)
+        assert SlurmCluster(slurm.environment, patience_s=0.5).look(jobs) == {}
+        assert len(slurm.calls()) == 1
+
+    def test_squeue_that_fails_and_does_not_say_so(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """Exit code 0 and nothing but words about a controller that is away: that is no answer."""
+        slurm.answer("squeue", err="squeue: error: slurm_load_jobs error: Unable to contact slurm controller\n")
+        assert SlurmCluster(slurm.environment).look(jobs_of(submission, job_of(1, job_id="50"))) == {}
+
     def test_nothing_to_ask(self, slurm: SlurmCommands) -> None:
         """Without jobs Slurm is left alone: a list of no names would ask for everybody's."""
         assert SlurmCluster(slurm.environment).look({}) == {}
@@ -469,6 +489,14 @@ class TestOrders:
         slurm.answer("scancel", err="scancel: error: Unable to contact slurm controller\n", code=1)
         with pytest.raises(InfrastructureError, match="try again"):
             SlurmCluster(slurm.environment).cancel(jobs_of(submission, job_of(1, job_id="50")))
+
+    def test_cancel_that_one_cluster_does_not_take(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """The jobs of the others end all the same."""
+        slurm.answer("scancel", err="scancel: error: Unable to contact slurm controller\n", code=1, only_with="--clusters=a")
+        jobs = job_of(1, job_id="50", cluster="a"), job_of(2, job_id="51", cluster="b"), job_of(3)
+        with pytest.raises(InfrastructureError, match="try again"):
+            SlurmCluster(slurm.environment).cancel(jobs_of(submission, *jobs))
+        assert [call.split()[-1] for call in slurm.calls()] == ["50", "51", "--name=t-0003"]
 
     def test_nodes_are_avoided_by_those_that_wait(self, slurm: SlurmCommands) -> None:
         """Waiting tasks of known jobs are kept away; that Slurm does not take it is no error."""

@@ -18,7 +18,7 @@ from audio_tokenizers.errors import UsageError
 from hpc.cluster import SubmitRefusedError
 from hpc.controller import Round
 from hpc.lock import LockHeldError
-from hpc.patience import GRACE_SECONDS
+from hpc.patience import GRACE_SECONDS, REFUSALS
 from hpc.progress import scan
 from jobs.claims import STALE_SECONDS, Claim, process_start
 from jobs.reporting import Progress, Try, write_progress
@@ -376,6 +376,7 @@ class TestPeople:
         seen = controller.round()
         assert (seen.decision.outcome, seen.decision.submit) == ("running", ())
         campaign.cluster.lose_all()
+        campaign.clock.now += LATER
         seen = controller.round()
         assert (seen.decision.outcome, seen.decision.submit) == ("stuck", ())
         assert "cancelled" in seen.decision.diagnosis
@@ -468,12 +469,27 @@ class TestPeople:
     def test_refusals_that_differ_count_against_nobody(self, tmp_path: Path) -> None:
         """What somebody has mended has been mended: refusals, however many, are no evidence against tars."""
         campaign = Campaign(tmp_path, 1)
-        campaign.cluster.answers = ["refuse"] * 5
-        for reason in "abcde":
+        campaign.cluster.answers = ["refuse"] * (REFUSALS - 1)
+        for reason in "abc":
             campaign.cluster.refusal = reason
             with pytest.raises(SubmitRefusedError):
                 campaign.controller().round()
         assert drive(campaign).decision.outcome == "finished"
+
+    def test_refusals_that_differ_come_to_an_end(self, tmp_path: Path) -> None:
+        """A site whose words are never the same, such as with a tip of the day, is not asked for ever."""
+        campaign = Campaign(tmp_path, 1)
+        campaign.cluster.answers = ["refuse"] * 100
+        for reason in "abc":
+            campaign.cluster.refusal = reason
+            with pytest.raises(SubmitRefusedError):
+                campaign.controller().round()
+        campaign.cluster.refusal = "d"
+        for _ in range(2):
+            decision = campaign.controller().round().decision
+            assert decision.outcome == "stuck"
+            assert "4 times in a row: sbatch refused the job: d" in decision.diagnosis
+        assert campaign.cluster.calls.count("submit") == REFUSALS
 
 
 class TestJustSubmitted:
@@ -492,12 +508,17 @@ class TestJustSubmitted:
         assert list(campaign.controller().round().running) == [1]
         assert len(campaign.cluster.jobs) == 1
 
-    def test_what_has_been_shown_once_is_gone_when_it_is_not(self, tmp_path: Path) -> None:
-        """Nobody waits for the grace of a job that the queue has shown before."""
+    def test_queue_that_shows_it_only_now_and_then(self, tmp_path: Path) -> None:
+        """Another login node's snapshot may be older: what one squeue has shown is not gone because the next does not."""
         campaign = Campaign(tmp_path, 2)
         campaign.controller().round()
         campaign.controller().round()
+        (job,) = campaign.cluster.living()
+        campaign.cluster.hidden = {job.job.name}
+        seen = campaign.controller().round()
+        assert (seen.decision.outcome, seen.decision.submit, seen.unknown) == ("running", (), (1,))
         campaign.cluster.lose_all()
+        campaign.clock.now += LATER
         assert set(campaign.controller().round().decision.submit) == set(campaign.names)
 
     def test_accounts_know_of_a_quick_end(self, tmp_path: Path) -> None:
@@ -630,6 +651,7 @@ class TestTwoControllers:
                 controller.round()
             campaign.cluster.run(campaign.cluster.living()[0], 0)
             campaign.cluster.lose_all()
+            campaign.clock.now += LATER
         assert drive(campaign).decision.outcome == "finished"
 
 

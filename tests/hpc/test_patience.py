@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hpc.patience import GRACE_SECONDS, may_turn_up, refused_again
+from hpc.patience import GRACE_SECONDS, REFUSALS, may_turn_up, refused_again
 from hpc.submissions import Job
 
 NEW = Job(name="n", elements=1, parallel=1, host="h", intended_at=1000.0)
@@ -23,11 +23,10 @@ def refused(words: str, **more: object) -> Job:
         (msgspec.structs.replace(NEW, state="submitted", job_id="5"), GRACE_SECONDS, True),
         (msgspec.structs.replace(NEW, state="submitted", job_id="5", answered_at=1050.0), GRACE_SECONDS + 50, True),
         (msgspec.structs.replace(NEW, state="submitted", job_id="5", answered_at=1050.0), GRACE_SECONDS + 51, False),
-        (msgspec.structs.replace(NEW, state="submitted", job_id="5", seen=True), 1, False),
     ],
 )
 def test_grace(job: Job, seconds: float, expected: bool) -> None:
-    """From the answer of sbatch on, or from its call where there is none; what was seen once needs no grace."""
+    """From the answer of sbatch on, or from its call where there is none."""
     assert may_turn_up(job, 1000.0 + seconds) is expected
 
 
@@ -35,10 +34,21 @@ def test_the_same_refusal() -> None:
     """Twice in a row, but for numbers in it, and the latest is told; a job that was taken in between begins anew."""
     one, two = refused("lua: job 7: no"), refused("lua: job 8: no")
     taken = msgspec.structs.replace(NEW, state="submitted", job_id="9")
-    assert refused_again([one, two]) == "lua: job 8: no"
-    assert refused_again([taken, one, two]) == "lua: job 8: no"
+    assert refused_again([one, two]) == "twice the same: lua: job 8: no"
+    assert refused_again([taken, one, two]) == "twice the same: lua: job 8: no"
     for jobs in ([], [one], [one, refused("lua: yes")], [one, taken, two], [one, two, taken]):
         assert refused_again(jobs) == ""
+
+
+def test_refusals_that_are_never_the_same() -> None:
+    """A site that adds a tip of the day, or one of two controllers that word it differently, refuses all the same."""
+    tips = [refused(f"sbatch: error: no such account\ntip: {tip}") for tip in ("drink tea", "go home")]
+    assert refused_again(tips) == "twice the same: sbatch: error: no such account\ntip: go home"
+    one, two = refused("lua: say which project pays"), refused("Unspecified error")
+    assert refused_again([two, one, two]) == ""
+    assert refused_again([one, two, one, two]) == f"{REFUSALS} times in a row: Unspecified error"
+    taken = msgspec.structs.replace(NEW, state="submitted", job_id="9")
+    assert refused_again([one, taken, one, two]) == ""
 
 
 def test_limits_and_silence_are_no_refusals() -> None:
@@ -51,5 +61,5 @@ def test_limits_and_silence_are_no_refusals() -> None:
 def test_answers_that_no_job_came_of() -> None:
     """An sbatch that ends well and names no job is looked up; that no job is found twice is told like a refusal."""
     odd = msgspec.structs.replace(NEW, words="sbatch: exit code 0: its job will be looked up by name")
-    assert refused_again([odd, odd]) == odd.words
+    assert refused_again([odd, odd]) == f"twice the same: {odd.words}"
     assert refused_again([odd, msgspec.structs.replace(odd, state="submitted", job_id="9")]) == ""

@@ -71,13 +71,32 @@ def test_odd_names_round_trip(tmp_path: Path) -> None:
     assert [tar.tar for tar in run.listed()] == tars
 
 
-@pytest.mark.parametrize("content", [b"/d/1.tar\n", b"/d/1.tar\t1\n\n", b"/d/\xff.tar\t1\n"])
+@pytest.mark.parametrize("content", [b"/d/1.tar\n", b"/d/1.tar\t1\n\n", b"/d/\xff.tar\t1\n", b"/d/1.tar\t1\r\n"])
 def test_damaged_list_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     """A list that is not ours is not guessed at."""
     run = Run(tmp_path)
     run.folder.mkdir()
     run.list_file.write_bytes(content)
     with pytest.raises(UsageError, match=r"tars.txt: expected TAR<tab>NAME"):
+        run.listed()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"/d/1.tar\t1\n/d/2.tar\t2", b"/d/1.tar\t1\n/d/2.ta"])
+def test_a_list_that_is_cut_is_no_shorter_list(tmp_path: Path, content: bytes) -> None:
+    """Else a run that lost tars by a damaged disk would be finished without them, with exit code 0."""
+    run = Run(tmp_path)
+    run.folder.mkdir()
+    run.list_file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"tars.txt: expected TAR<tab>NAME lines to its end"):
+        run.listed()
+
+
+def test_two_tars_of_one_name_are_refused(tmp_path: Path) -> None:
+    """A bit that flips in a name would let one tar's tokens pass for another's."""
+    run = Run(tmp_path)
+    run.folder.mkdir()
+    run.list_file.write_text("/d/1.tar\t1\n/d/2.tar\t1\n")
+    with pytest.raises(UsageError, match=r"tars.txt: expected an output's name once, found '1' twice"):
         run.listed()
 
 

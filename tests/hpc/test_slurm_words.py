@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.slurm_words import JobNumber, all_ended, is_submit_limit, job_number, no_answer, verdict
+from hpc.slurm_words import (
+    JobNumber,
+    TaskSeen,
+    all_ended,
+    from_outside,
+    is_submit_limit,
+    job_number,
+    no_answer,
+    parse_squeue,
+    verdict,
+)
 
 FAILED = "sbatch: error: Batch job submission failed: "
 POLICY = f"{FAILED}Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -16,6 +26,10 @@ POLICY = f"{FAILED}Job violates accounting/QOS policy (job submit limit, user's 
         ("4711\n", JobNumber("4711")),
         ("4711;other\n", JobNumber("4711", "other")),
         ("submission notes\n4711\n", JobNumber("4711")),
+        ("2026\n4711\n", JobNumber("4711")),
+        ("  4711 \n", JobNumber("4711")),
+        ("12000\nSubmitted batch job 4711\n", JobNumber("4711")),
+        ("4711;other\n3 jobs of yours run\n12000\n", JobNumber("4711", "other")),
         ("Submitted batch job 4711\n", JobNumber("4711")),
         ("thank you!\nSubmitted batch job 4711 on cluster other\n", JobNumber("4711", "other")),
         ("", None),
@@ -38,6 +52,7 @@ def test_ways_to_tell_the_id(out: str, number: JobNumber | None) -> None:
         f"sbatch: error: QOSMaxJobsPerUserLimit\n{POLICY}",
         f"sbatch: error: AssocMaxJobsLimit\n{POLICY}",
         f"{FAILED}Resource temporarily unavailable",
+        f"{FAILED}Unable to create job record, try again",
         POLICY,
     ],
 )
@@ -81,6 +96,11 @@ def test_everything_else_is_a_refusal(words: str) -> None:
         f"{FAILED}Zero Bytes were transmitted or received",
         f"{FAILED}Unexpected message received",
         f"{FAILED}Slurm backup controller in standby mode",
+        f"{FAILED}Controller is in standby mode, try a different controller",
+        f"{FAILED}Communication connection failure",
+        f"{FAILED}Communication shutdown failure",
+        f"{FAILED}Message send failure",
+        f"{FAILED}Message receive failure",
         "no answer in 60 s",
     ],
 )
@@ -95,6 +115,26 @@ def test_what_may_have_been_submitted(code: int, out: str) -> None:
     """An sbatch that hung, or told an id and failed, or told none and did not, or failed without a word."""
     assert verdict(code, out, "sbatch: error: something broke") == "unknown"
     assert verdict(1, "", "") == "unknown"
+
+
+def test_arrays_that_a_site_s_squeue_keeps_together() -> None:
+    """One that does not know --array, or keeps what waits in one line: each of its elements is alive."""
+    lines = "t|50|0-2|PENDING||None\nt|50|[4,6-7%2]|PENDING||Resources\nt|50|9|RUNNING|n1|None\nt|50|[1-]|RUNNING|n1|None\n"
+    (seen,) = parse_squeue(lines, {"50": 1}, {}).values()
+    assert sorted(seen.tasks) == [0, 1, 2, 4, 6, 7, 9]
+    assert seen.tasks[6] == TaskSeen("PENDING", "", "Resources")
+
+
+@pytest.mark.parametrize(
+    "why", ["", " DUE TO PREEMPTION", " DUE TO JOB REQUEUE", " DUE TO SIGNAL Terminated", " DUE to SIGNAL Killed"]
+)
+def test_last_words_of_a_task_that_somebody_ended(why: str) -> None:
+    """As slurmstepd writes them, in the words of several versions; a time limit or a lost node is another cause."""
+    log = f"loading\nslurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-28T10:00:00{why} ***\n"
+    assert from_outside(None, lambda: log)
+    assert not from_outside("FAILED", lambda: log)
+    for other in (" DUE TO TIME LIMIT", " DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS"):
+        assert not from_outside(None, lambda other=other: log.replace(f"{why} ***", f"{other} ***"))
 
 
 def test_all_ended() -> None:

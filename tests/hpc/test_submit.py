@@ -313,7 +313,7 @@ class TestTarsThatCannotBeTokenized:
         captured = capfd.readouterr()
         assert "3 of 4 cannot be tokenized" in captured.err
         assert "left out; 1 tar to go on with" in captured.err
-        assert "1 of 1 tars committed" in captured.out
+        assert "1 of 1 tar committed" in captured.out
         assert [tar.name for tar in Run(here / "tokens").listed()] == ["good"]
         write_list(here / "list.txt", tars[:3])
         assert call(submit, *arguments) == 2
@@ -633,7 +633,8 @@ class TestSlurm:
         assert call(submit, "--list", listed, "--backend", "mulaw", *flags) == 1
         captured = capsys.readouterr()
         assert captured.out == ""
-        assert f"error: there is an sbatch here, but no Slurm answers: {words}\n--cluster local" in captured.err
+        told = words.replace("\n", "\n  ")
+        assert f"error: there is an sbatch here, but no Slurm answers: {told}\n  --cluster local" in captured.err
         assert "is SLURM_CONF right?" in captured.err
         assert "wait for it" not in captured.err  # sbatch would refuse: these words do not pass by themselves
         after = {path: data for path, data in tree(here).items() if path != "slurm/calls"}

@@ -215,7 +215,7 @@ class TestMaxRunning:
         controller.round()
         assert (campaign.cluster.in_queue(), campaign.cluster.may_run()) == (5, 2)
         campaign.cluster.lose(campaign.cluster.living()[0], 0)
-        assert controller.round().submitted == Submitted(waiting=1)
+        assert controller.round().submitted == Submitted(waiting=1, why="--max-running 2")
 
     def test_never_exceeded(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         """Whatever ends, fills up, lags or goes unanswered, no more than --max-running tasks may run at once."""
@@ -243,7 +243,9 @@ class TestOneMachine:
         """On one machine workers help each other to the end of a submission; the next begins when all have ended."""
         campaign = Campaign(tmp_path, 2)
         submitter = submitter_of(campaign, cluster="local")
-        assert submit(campaign, submitter, InQueue({1: [0]}, 1, 1)) == Submitted(waiting=2)
+        assert submit(campaign, submitter, InQueue({1: [0]}, 1, 1)) == Submitted(
+            waiting=2, why="for the workers of this machine to end"
+        )
         assert campaign.run.submissions() == []
         submit(campaign, submitter, InQueue({1: []}, 0, 0))
         (job,) = campaign.cluster.jobs.values()

@@ -226,6 +226,16 @@ class TestGroups:
         for path in (here / "tokens", *(here / "tokens").rglob("*")):
             if path != mine:
                 assert (path.stat().st_gid, path.stat().st_mode & 0o022) == (gid, 0o020), path
+        # It was finished: hpc.submit had nothing to do but this, and the command that was refused before goes.
+        assert call(resume, "--once", "--group", name) == 0
+
+    def test_a_finished_run_of_tars_by_hand(self, here: Path) -> None:
+        """hpc.submit, which other commands ask for there, makes it a run, although there is nothing left to do."""
+        tar = small_tar(here / "1.tar")
+        assert call(tokenize_tar, "--input-tar", tar, *LOCAL[:4]) == 0
+        assert call(resume, "--once") == 2
+        assert call(submit, *LOCAL) == 0
+        assert call(resume, "--once") == 0
 
     def test_no_longer_shared(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
         """A run of a group that has been closed to it by hand says which of the two it is to be."""

@@ -156,7 +156,7 @@ class TestRounds:
         assert watch(campaign.run, campaign.launch, seconds=0.01) == 4
         assert campaign.cluster.calls.count("submit") == 2
         assert "the next round tries again" in caplog.text
-        assert "job 7 refused at 9:00\nUnspecified error" in capsys.readouterr().err
+        assert "job 7 refused at 9:00\n  Unspecified error" in capsys.readouterr().err
 
     def test_refusal_that_passes(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a single one the watch goes on."""

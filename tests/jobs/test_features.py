@@ -15,9 +15,9 @@ from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope, envelope_spec
 from support.small_run import BAD_CLIP, CLIPS, small_tar, stopping_after, tokenize, wav, write_tar
 
-from audio_tokenizers.errors import ClaimLostError
+from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.audio import decode
-from jobs.features import FeatureSource, features_fault
+from jobs.features import FeatureSource, StoredFeatures, features_fault
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, committed_fault, read_manifest
@@ -184,3 +184,47 @@ def test_no_source_has_no_floats(tmp_path: Path) -> None:
     assert source.read([]) == []
     assert source.read([FeatureRef(key="0/a", shape=(1, 1), dtype="float32", crc32=0)]) is None
     source.close()
+
+
+def test_a_size_that_no_file_has_is_damage(tmp_path: Path) -> None:
+    """A damaged line may claim more bytes than there is memory: nobody tries to read so many."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(bytes(16))
+    source = FeatureSource(path)
+    assert source.read([FeatureRef(key="0/sum", shape=(10**12, 4), dtype="float32", crc32=0)]) is None
+    source.close()
+    source = FeatureSource(path)
+    assert source.read([FeatureRef(key="0/sum", shape=(10**30, 4), dtype="float32", crc32=0)]) is None
+    source.close()
+
+
+HEAD = b'{"0/sum": {"dtype": "F32", "shape": [1, 4], "data_offsets": %s}}'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (2**63).to_bytes(8, "little") + b"{}",
+        (10**13).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"[]",
+        (100_000).to_bytes(8, "little") + b"[" * 100_000,
+    ],
+    ids=["longer than any file", "longer than memory", "no object", "deep"],
+)
+def test_a_header_that_is_none_is_told(header: bytes, tmp_path: Path) -> None:
+    """Exports and readers say that the run is damaged, and do not run out of memory."""
+    (tmp_path / "a.safetensors").write_bytes(header)
+    with pytest.raises(UsageError, match="expected a safetensors file"):
+        StoredFeatures(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("offsets", [b"[-500, 16]", b"{}", b'["a", 1]', b"[1e99, 2]"])
+def test_a_place_that_is_none_is_told(offsets: bytes, tmp_path: Path) -> None:
+    """The same for a tensor's place, whatever stands there, and for a line that claims another size."""
+    header = HEAD % offsets
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    stored = StoredFeatures(tmp_path / "a.safetensors")
+    for rows in (1, 10**12, 10**30):
+        with pytest.raises(UsageError, match="damaged or missing"):
+            stored.read(FeatureRef(key="0/sum", shape=(rows, 4), dtype="float32", crc32=1))
+    stored.close()

@@ -520,3 +520,38 @@ def test_a_claim_names_its_process(paths: TarPaths) -> None:
     assert (claim.pid, claim.task) == (os.getpid(), "0003/12")
     ledger.release()
     assert read_claim(paths.claim) is None
+
+
+@pytest.mark.parametrize("attempt", ["a/b", "../../../x", "", "nul\0", "x" * 5000, "."])
+@pytest.mark.parametrize("where", ["claim", "attempt"])
+def test_a_made_up_attempt_names_no_file(paths: TarPaths, where: str, attempt: str) -> None:
+    """Anything may stand in claims and attempts: what they call an attempt is no part of a path unless it is as ours are."""
+    ledger = take(paths)
+    append(ledger, "a.wav")
+    ledger.release() if where == "attempt" else ledger.sync()
+    if where == "claim":
+        as_if_elsewhere(paths)
+        claim = read_claim(paths.claim)
+        assert claim is not None
+        paths.claim.write_bytes(msgspec.json.encode(msgspec.structs.replace(claim, attempt=attempt)))
+        os.utime(paths.claim, (0, 0))
+    else:
+        known = read_manifest(paths.attempt)
+        assert known is not None
+        paths.attempt.write_bytes(msgspec.json.encode(msgspec.structs.replace(known, attempt=attempt)))
+    successor = take(paths)
+    assert successor.done == ["a.wav"]
+    successor.commit()
+
+
+@pytest.mark.parametrize("change", [(b'e_rate":1000', b'e_rate":0'), (b'samples":4000', b'samples":-4')])
+def test_an_old_line_with_impossible_numbers_is_made_again(paths: TarPaths, change: tuple[bytes, bytes]) -> None:
+    """Partials of older versions have no sums: what their lines say has to be possible, and ends no worker with a bug."""
+    ledger = take(paths)
+    append(ledger, "a.wav", "b.wav")
+    ledger.release()
+    for sums in paths.all_private_sums():
+        sums.unlink()
+    first, second = paths.partial.read_bytes().splitlines(keepends=True)
+    paths.partial.write_bytes(first + second.replace(*change))
+    assert take(paths).done == ["a.wav"]

@@ -324,3 +324,13 @@ def test_many_clips_at_once(clips: list[tuple[int, int, int]], size: int) -> Non
     shapes = [(codebooks, frames) for codebooks, frames, _ in clips]
     alone = [token_fault(text, shape, size) is None for text, shape in zip(texts, shapes, strict=True)]
     assert tokens_are_valid(texts, shapes, size) == all(alone) == all(value < size for _, _, value in clips)
+
+
+@pytest.mark.parametrize("change", [(b'"sample_rate":8000', b'"sample_rate":0'), (b'"num_samples":4', b'"num_samples":-4')])
+@pytest.mark.parametrize("values", [b'"tokens":[[1]],"token_shape":[1,1]', b'"semantic":[1]'])
+def test_impossible_numbers_are_no_record(values: bytes, change: tuple[bytes, bytes]) -> None:
+    """Readers divide by the sample rate: a damaged line is told as one, and never ends a command in a traceback."""
+    line = b'{"tar_file":"a.tar","audio_file":"a.wav","num_samples":4,"sample_rate":8000,%s}' % values
+    decode_record(line)
+    with pytest.raises(msgspec.DecodeError):
+        decode_record(line.replace(*change))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.activities import Activity, What
-from jobs.watchdog import LONGEST_STEP_SECONDS, NOTICE_SECONDS, PATIENCE_SECONDS, Effort, Stall, Watchdog
+from jobs.watchdog import NOTICE_SECONDS, PATIENCE_SECONDS, PAUSE_SECONDS, Effort, Stall, Watchdog
 
 
 def at(stamp: int, *, slot: int = 0, allowed: float = 60.0, what: What = "decode") -> Activity:
@@ -62,7 +62,15 @@ class TestOverdue:
         longest = dog.longest()
         assert dog.overdue() is None
         assert longest is not None
-        assert longest.seconds == 30.0 + LONGEST_STEP_SECONDS
+        assert longest.seconds == 30.0 + PAUSE_SECONDS
+
+    def test_suspended_with_little_time(self) -> None:
+        """So nothing is ended for it, however short --clip-timeout is."""
+        dog = after(1, at(1, allowed=3.0))
+        dog.look(86_400.0, [at(1, allowed=3.0)])
+        assert dog.overdue() is None
+        dog.look(86_401.0, [at(1, allowed=3.0)])
+        assert dog.overdue() is not None
 
     def test_stopped_worker(self) -> None:
         """No time passes for a worker that somebody has stopped: when it is let go, its clip has all the time it had."""

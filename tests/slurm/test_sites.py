@@ -57,7 +57,7 @@ def test_squeue_that_answers_from_a_snapshot(slurm: RealCluster, tmp_path: Path)
     run = behind(slurm_run(tmp_path, tars=4), squeue="cached_squeue")
     (tmp_path / "squeue.snapshot").touch()
     run.submit(*LATER)
-    assert "1 submissions of which nobody can tell now" in run.once(check=75).stdout
+    assert "1 submission of which nobody can tell now" in run.once(check=75).stdout
     assert_one_array(slurm, run)
 
 
@@ -78,7 +78,8 @@ def test_site_that_refuses_for_good(slurm: RealCluster, tmp_path: Path) -> None:
     """Whatever a site's plugin says is told in whole, at once by hpc.submit, and the second time by every round."""
     run = behind(slurm_run(tmp_path, tars=4), sbatch="refusing_sbatch")
     lines = "Please say which project pays: add -A PROJECT", "Batch job submission failed: Unspecified error"
-    words = run.env["WORDS"] = "\n".join(f"sbatch: error: {line}" for line in lines)
+    run.env["WORDS"] = "\n".join(f"sbatch: error: {line}" for line in lines)
+    words = run.env["WORDS"].replace("\n", "\n  ")
     assert f"error: sbatch refused the job: {words}\n" in run.submit(check=2).stderr
     assert f"error: stuck: twice the same: sbatch refused the job: {words}\n" in run.once(check=4).stderr
     assert run.once(check=4).stdout.startswith("0 of 4 tars committed")

@@ -208,6 +208,16 @@ def test_a_folder_is_refused(run: Run, here: Path) -> None:
     assert "a folder is no place for a list" in written.note
 
 
+@pytest.mark.parametrize("place", [".", "..", "/", "tokens"])
+def test_folders_by_whatever_name(place: str, run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One message and exit code 2, also where the name has no last part; nothing is written beside it either."""
+    for command, option in ((check_progress, "--remaining-output"), (failures, "--failed-output")):
+        before = sorted(here.parent.iterdir()), sorted(here.iterdir())
+        assert call(command, "--output-dir", run.output_dir, option, place) == 2
+        assert "a folder is no place for a list" in capsys.readouterr().err
+        assert (sorted(here.parent.iterdir()), sorted(here.iterdir())) == before
+
+
 def test_runs_own_files_are_never_replaced(run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Not even with --force, and not by another name of theirs."""
     before = run.list_file.read_bytes()

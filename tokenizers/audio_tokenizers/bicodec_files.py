@@ -18,7 +18,7 @@ import yaml
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.model_files import CONFIG, find_model, read_json, require_files
 from audio_tokenizers.words import shown
-from audio_tokenizers.yaml_words import describe_yaml_error
+from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 
 __all__ = ["ATTENTION", "MIXED_LAYERS", "BiCodecCheckpoint", "MelShape", "SpeakerShape", "VocosShape", "open_bicodec"]
 
@@ -235,7 +235,7 @@ def _receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else " ".join(str(error).split())
         raise ModelFilesError(f"{path}: expected YAML, found something else or a cut file ({reason})") from None

@@ -122,7 +122,7 @@ class _Config:
         self._path = path
         try:
             node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
             raise ModelFilesError(f"{path}: expected YAML, found something else ({reason})") from None
         self._root = _items(node)

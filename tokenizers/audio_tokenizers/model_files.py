@@ -126,7 +126,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelFilesError(
             f"{path}: missing; expected config.json with model.pth or model.safetensors, found {found}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFilesError(f"{path}: expected JSON, found something else or a cut file ({error})") from None
     if not isinstance(value, dict):
         raise ModelFilesError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -166,7 +166,7 @@ def check_whole(path: Path) -> None:
             expected = (
                 8 + header_size + max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             expected = None
     if expected != size:
         wanted = "a whole header" if expected is None else counted(expected, "byte")

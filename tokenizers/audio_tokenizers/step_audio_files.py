@@ -20,7 +20,7 @@ from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.model_files import find_model, require_files
 from audio_tokenizers.s3_onnx import read_variant
 from audio_tokenizers.words import shown
-from audio_tokenizers.yaml_words import describe_yaml_error
+from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 
 __all__ = [
     "CLUSTERS",
@@ -225,7 +225,7 @@ def read_centres(checkpoint: Checkpoint) -> Matrix:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_bytes())
+        config = load_yaml(path.read_bytes())
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else " ".join(str(error).split())
         raise ModelFilesError(f"{path}: expected YAML, found something else or a cut file ({reason})") from None

@@ -1,10 +1,26 @@
-"""What is wrong with a YAML file, in words for whoever reads the message."""
+"""YAML, and what is wrong with it in words for whoever reads the message."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import yaml
 
-__all__ = ["describe_yaml_error"]
+__all__ = ["describe_yaml_error", "load_yaml"]
+
+
+def load_yaml(text: str | bytes, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:  # noqa: ANN401 (a file may hold anything)
+    """What the text says. Raises yaml.YAMLError on all that is no YAML, UnicodeDecodeError on other bytes than text: of a
+    date in month 13, of `!!bool x` and of brackets without an end PyYAML itself tells in other ways.
+    """
+    try:
+        return yaml.load(text, loader)  # noqa: S506 (a SafeLoader)
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, KeyError, AttributeError) as error:
+        raise yaml.YAMLError(f"a value that is none of its type: {error}") from None
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep") from None
 
 
 def describe_yaml_error(error: yaml.YAMLError) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps
 from jobs.spec import TokenizeSpec
 from tools.byte_progress import ByteProgress
@@ -49,10 +50,10 @@ def freeze_plan(folder: Path, plan: Plan, ops: FileOps | None = None) -> None:
 def _read_plan(folder: Path) -> Plan | None:
     path = folder / PLAN_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Plan)
+        return decode_json(path.read_bytes(), Plan)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise UsageError(
             f"{path}: expected the plan of an export by this version of tar2tokens ({error}): give another --output"
         ) from None

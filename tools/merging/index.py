@@ -22,6 +22,7 @@ from typing import Literal
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from jobs.any_json import decode_json
 from tools.merging.members import COMPRESSIONS, Compression, Made
 from tools.merging.shapes import Shape
 from tools.run_files import CommittedFile
@@ -138,15 +139,15 @@ def read_index(path: Path, file: Path) -> Index | None:
     try:
         size = file.stat().st_size
         lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is a line that a crash has cut
-        header = msgspec.json.decode(lines[0], type=Header)
-    except (FileNotFoundError, IndexError, msgspec.DecodeError, UnicodeDecodeError):
+        header = decode_json(lines[0], Header)
+    except (FileNotFoundError, IndexError, msgspec.DecodeError):
         return None
     entries: list[Entry] = []
     end = 0
     for line in lines[1:]:
         try:
-            entry = msgspec.json.decode(line, type=Entry)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            entry = decode_json(line, Entry)
+        except msgspec.DecodeError:
             break
         if not end <= entry.end <= size:
             break

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from tools.generate_tar_list import write_tar_list
 from tools.packing.pairs import PACKED, LeftOut
@@ -88,7 +89,7 @@ class TarFolder:
     def freeze(self, plan: PackPlan) -> None:
         """Make `plan` the folder's, or check that it is. Raises UsageError that says what differs."""
         try:
-            frozen = msgspec.json.decode(self._plan_file.read_bytes(), type=PackPlan)
+            frozen = decode_json(self._plan_file.read_bytes(), PackPlan)
         except FileNotFoundError:
             write_atomically(self._ops, self._plan_file, msgspec.json.format(msgspec.json.encode(plan)))
             return
@@ -107,7 +108,7 @@ class TarFolder:
         shards: list[Shard] = []
         while True:
             try:
-                shard = msgspec.json.decode(self._shard_file(len(shards)).read_bytes(), type=Shard)
+                shard = decode_json(self._shard_file(len(shards)).read_bytes(), Shard)
                 if shard.tar and self.tar(plan, len(shards)).stat().st_size != shard.bytes:
                     return shards
             except (FileNotFoundError, msgspec.DecodeError):
