@@ -138,7 +138,6 @@ class TestUsage:
             (["--buffer-memory", "lots"], "expected a size such as 1GB"),
             (["--buffer-memory", "8"], "expected at least 1,000,000 bytes"),
             (["--slurm", "array=0-3"], "none that tar2tokens sets itself: array,"),
-            (["--slurm", "--mem=3G"], "--slurm --mem: expected a long option of sbatch without its dashes"),
             (["--slurm", "time=10"], "--slurm time: give --time instead"),
             (["--device", "tpu"], "expected auto, cpu or cuda"),
         ],
