@@ -36,7 +36,8 @@ def cancel(
         cancel_chain(run, cluster)
     cluster.cancel(jobs)
     elements = sum(job.elements for _, job in jobs.values())
-    print(f"{counted(len(jobs), 'job')} with up to {counted(elements, 'task')} told to end; hpc.submit lets the run go on")
+    told = f"{counted(len(jobs), 'job')} with up to {counted(elements, 'task')} told to end" if jobs else "no task runs"
+    print(f"{told}; nothing more is submitted until hpc.submit lets the run go on")
     return 0
 
 

@@ -35,9 +35,10 @@ from jobs.plain_text import plain_json
 from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS
 from jobs.reporting import Progress
 
-__all__ = ["Controller", "Round", "data_verdict", "wants_retry"]
+__all__ = ["CANCELLED", "Controller", "Round", "data_verdict", "refused_words", "wants_retry"]
 
 ROUND_LOCK_SECONDS = 600.0
+CANCELLED = "it was cancelled; hpc.submit lets it go on"
 
 log = logging.getLogger("tar2tokens")
 
@@ -112,8 +113,8 @@ class Controller:
         evidence = [each for each in found if each is not None]
         decision = decide(self._facts(state, states, views), evidence, place=str(self._run.output_dir))
         if state.cancelled:
-            decision = _held(decision, views, "it was cancelled; hpc.submit lets it go on")
-        elif decision.submit and (words := self._refused_again(state)):
+            decision = _held(decision, views, CANCELLED)
+        elif decision.submit and (words := refused_words(self._run, state)):
             decision = _held(decision, views, words)
         open_jobs = [view.job for view in views if view.job is not None and view.alive()]
         if decision.exclude and set(decision.exclude) - self._avoided:
@@ -127,7 +128,7 @@ class Controller:
         try:
             submitted = self._submitter.submit(state.run_id, decision, listed, states, queue)
         except SubmitRefusedError as error:
-            words = self._refused_again(state)
+            words = refused_words(self._run, state)
             submitted = Submitted(waiting=len(decision.submit), why=str(error))
             decision = _held(decision, views, words or str(error))
             if not words:
@@ -160,11 +161,6 @@ class Controller:
         """Since a submission was made, in seconds."""
         made_at = view.job.intended_at if view.job is not None else -math.inf
         return max(0.0, self._clock() - made_at) if made_at >= self._anew_at else math.inf
-
-    def _refused_again(self, state: RunState) -> str:
-        """What Slurm has said again and again since somebody last asked for it, if that is a refusal."""
-        known = [each.read_job() for each in self._run.submissions()[-REFUSALS:] if each.number > state.amnesty]
-        return refused_again([job for job in known if job is not None])
 
     def _dismiss(self, views: Sequence[View]) -> None:
         """Tasks that have not begun would find nothing to do: others have helped. A refusal costs them a few seconds."""
@@ -317,6 +313,12 @@ def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
         return decision
     outcome = "running" if any(view.alive() for view in views) else "stuck"
     return msgspec.structs.replace(decision, outcome=outcome, submit=(), diagnosis=why, passes=False)
+
+
+def refused_words(run: Run, state: RunState) -> str:
+    """What Slurm has said again and again since somebody last asked for it, if that is a refusal."""
+    known = [each.read_job() for each in run.submissions()[-REFUSALS:] if each.number > state.amnesty]
+    return refused_again([job for job in known if job is not None])
 
 
 def wants_retry(state: RunState, tar: TarState) -> bool:

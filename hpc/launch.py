@@ -181,9 +181,11 @@ def check_slurm_settings(settings: Mapping[str, str | int | float | bool]) -> di
     """The settings, or UsageError if one is not a user's to set."""
     for key in settings:
         if key in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", key):
-            way_out = "--time" if key == "time" else "tar2tokens sets it itself"
+            if key == "time":
+                raise UsageError("--slurm time: give --time instead")
             raise UsageError(
-                f"--slurm {key}: expected a long option of sbatch that is not one of {', '.join(sorted(OURS))}: {way_out}"
+                f"--slurm {key}: expected a long option of sbatch without its dashes, but none that tar2tokens sets itself: "
+                f"{', '.join(sorted(OURS))}"
             )
     return dict(settings)
 

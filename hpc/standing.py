@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from hpc.cluster import Cluster, JobSeen
-from hpc.controller import data_verdict, wants_retry
+from hpc.controller import CANCELLED, data_verdict, refused_words, wants_retry
 from hpc.plan import Plan
 from hpc.policy import Decision, Evidence, NodeTry, TarFact, decide
 from hpc.progress import TarState
@@ -19,7 +19,7 @@ from hpc.task_id import TaskId
 from jobs.claims import Claim, held_by_other, read_claims
 from jobs.reporting import UNENDED, DeviceSeconds, Progress
 
-__all__ = ["Running", "Worker", "ask", "judge_files"]
+__all__ = ["Running", "Worker", "ask", "judge_files", "why_stopped"]
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -88,6 +88,12 @@ def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
         for tar in states
     ]
     return decide(facts, evidence)
+
+
+def why_stopped(run: Run, decision: Decision) -> str:
+    """Why the next round would submit nothing though something is left to do, by `judge_files`; empty if it would."""
+    state = run.read_state()
+    return CANCELLED if state.cancelled else decision.diagnosis or (refused_words(run, state) if decision.submit else "")
 
 
 def _may_live(job: Job | None) -> bool:

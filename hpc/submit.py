@@ -32,6 +32,7 @@ from hpc.personal import personal_defaults
 from hpc.progress import TarState, scan
 from hpc.resume import one_round
 from hpc.run import ListedTar, Run, RunState, as_task
+from hpc.slurm_words import no_answer
 from hpc.submissions import Job, Submission
 from hpc.submitter import Submitter, bytes_per_second
 from hpc.tar_list import read_tar_list
@@ -233,9 +234,13 @@ def _fit_to_slurm(launch: Launch, site: Site, device: str) -> Launch:
         try:
             slurm.check_answers(launch)
         except InfrastructureError as error:
-            raise InfrastructureError(
-                f"there is an sbatch here, but no Slurm answers: {error}\n--cluster local tokenizes on this machine; "
+            later = (
                 "if Slurm is only away for now, try again later, or let --cluster slurm wait for it"
+                if no_answer(str(error))
+                else "if there is a Slurm, is SLURM_CONF right? python -m tools.doctor asks more"
+            )
+            raise InfrastructureError(
+                f"there is an sbatch here, but no Slurm answers: {error}\n--cluster local tokenizes on this machine; {later}"
             ) from None
     left_to_us = device == "auto" and site.gpus_per_node is None and launch.gpu_request != "none"
     if left_to_us and launch.device != "cpu" and not slurm.has_gpus(launch):

@@ -19,7 +19,7 @@ from hpc.local import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
 from hpc.run import Run
-from jobs.plain_text import plain, warn
+from jobs.plain_text import plain, plain_lines, warn
 from jobs.spec import read_spec
 
 __all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "watch"]
@@ -159,7 +159,8 @@ def finish(run: Run, seen: Round) -> int:
         warn(f"error: stuck: {decision.diagnosis or 'nothing more can be submitted'}")
         failures = find_failures(run.submissions()[-RECENT:])
         for words in describe_failures(failures):
-            warn(f"error: {words}")
+            if words not in plain_lines(decision.diagnosis):
+                warn(f"error: {words}")
         for failure in failures[:LOGS_SHOWN]:
             warn(describe_log(failure))
         if not run.read_state().cancelled and not decision.passes:

@@ -249,7 +249,8 @@ def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:
         return
     differences = "\n".join(_differences(msgspec.to_builtins(frozen), msgspec.to_builtins(spec)))
     raise UsageError(
-        f"{output_dir} holds tokens of another recipe; two recipes are two data sets, so use another --output-dir:\n"
+        f"{output_dir} holds tokens of another recipe; two recipes are two data sets, so use another --output-dir, or the "
+        f"options that it was begun with (hpc.resume goes on with them):\n"
         f"{differences}"
     )
 

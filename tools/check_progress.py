@@ -21,13 +21,13 @@ from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
 from hpc.run import ListedTar, Run
 from hpc.stalls import describe_stalls
-from hpc.standing import Running, Worker, ask, judge_files
+from hpc.standing import Running, Worker, ask, judge_files, why_stopped
 from hpc.tar_list import read_tar_list
 from hpc.trust import launch_to_look_with
 from hpc.watch import cluster_of
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
-from jobs.plain_text import plain, plain_json
+from jobs.plain_text import plain, plain_json, plain_lines
 from jobs.records import Manifest
 from jobs.reporting import DeviceSeconds, describe_device
 from jobs.spec import TokenizeSpec, read_spec
@@ -78,6 +78,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Output name -> who works on it, of those that are not committed."""
     running: Running | None = None
     """Tasks of the run, where hpc.submit has begun it and something is left to do."""
+    stopped: str = ""
+    """Why nothing more is submitted, if that is so: the run is stuck, or cancelled."""
     checked: bool
     """Whether every line was read (--check-validity)."""
 
@@ -90,6 +92,7 @@ def make_report(
     quarantined: Mapping[str, str] = MappingProxyType({}),
     working: Mapping[str, Worker] = MappingProxyType({}),
     running: Running | None = None,
+    stopped: str = "",
     device: str = "",
 ) -> Report:
     """Pure: count states."""
@@ -117,6 +120,7 @@ def make_report(
         quarantined=dict(quarantined),
         working={s.name: working[s.name] for s in states if s.state != "committed" and s.name in working},
         running=running,
+        stopped=stopped,
         checked=checked,
     )
 
@@ -185,6 +189,8 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
     if report.running is not None:
         lines.append(f"Running:               {_describe_running(report.running)}")
         lines += [f"No progress:           {words}" for words in describe_stalls(report.running.stalls)]
+    if report.stopped:
+        lines.append(f"Stopped:               nothing more is submitted: {plain_lines(report.stopped)}")
     lines.append(f"Clips:                 {report.clips:,}")
     lines.append(f"Audio:                 {report.audio_hours:,.2f} hours")
     if device := _describe_device(report):
@@ -309,14 +315,15 @@ def _look(run: Run, states: Sequence[TarState], *, checked: bool) -> Report:
     if launch is None or all(state.state == "committed" for state in states):
         return make_report(run.output_dir, states, checked=checked, device=device)
     running, working = ask(run, cluster_of(launch_to_look_with(run, launch), patience_s=SLURM_SECONDS))
-    quarantined = judge_files(run, states).quarantine
+    decision = judge_files(run, states)
     return make_report(
         run.output_dir,
         states,
         checked=checked,
-        quarantined=quarantined,
+        quarantined=decision.quarantine,
         working=working,
         running=running,
+        stopped=why_stopped(run, decision),
         device=device,
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.words import size_words
 from jobs.commands import Verbose, parse_size, run_command, setup_logging, writing_to
 from jobs.plain_text import plain
 from jobs.reporting import ProgressFile, counted
@@ -65,10 +66,10 @@ def _write_shards(
 def _summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[LeftOut]) -> str:
     tars = [shard for shard in shards if shard.tar]
     hours = sum(shard.audio_seconds for shard in shards) / 3600
-    size = sum(shard.bytes for shard in shards) / 1e9
+    size = sum(shard.bytes for shard in shards)
     pairs = sum(shard.pairs for shard in shards)
     lines = [
-        f"{counted(pairs, 'clip')}, {hours:,.2f} hours of audio, in {counted(len(tars), 'tar')} of {size:,.2f} GB in all"
+        f"{counted(pairs, 'clip')}, {hours:,.2f} hours of audio, in {counted(len(tars), 'tar')}, {size_words(size)} in all"
     ]
     for reason, number in Counter(item.reason for item in left_out).most_common():
         names = [plain(item.name) for item in left_out if item.reason == reason][:EXAMPLES]
@@ -111,8 +112,8 @@ def _list_ready_tars(tars: Sequence[Path], output_dir: Path, workers: int) -> st
     with writing_to(output_dir):
         write_tar_list(output_dir / "tars.txt", tars)
     return (
-        f"{counted(len(tars), 'tar')} of {counted(clips, 'clip')} are WebDataset tars already, and stay where they are"
-        f"{f'; {without:,} of their clips have no text' if without else ''}\nThe list of tars: {output_dir / 'tars.txt'}"
+        f"WebDataset tars already, which stay where they are: {counted(len(tars), 'tar')} of {counted(clips, 'clip')}"
+        f"{f', {without:,} of them without text' if without else ''}\nThe list of tars: {output_dir.absolute() / 'tars.txt'}"
     )
 
 

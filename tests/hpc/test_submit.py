@@ -137,7 +137,8 @@ class TestUsage:
             (["--decode-threads", "0"], "expected a number from 1, or auto"),
             (["--buffer-memory", "lots"], "expected a size such as 1GB"),
             (["--buffer-memory", "8"], "expected at least 1,000,000 bytes"),
-            (["--slurm", "array=0-3"], "tar2tokens sets it itself"),
+            (["--slurm", "array=0-3"], "none that tar2tokens sets itself: array,"),
+            (["--slurm", "time=10"], "--slurm time: give --time instead"),
             (["--device", "tpu"], "expected auto, cpu or cuda"),
         ],
     )
@@ -633,6 +634,8 @@ class TestSlurm:
         assert captured.out == ""
         told = words.replace("\n", "\n  ")
         assert f"error: there is an sbatch here, but no Slurm answers: {told}\n  --cluster local" in captured.err
+        assert "is SLURM_CONF right?" in captured.err
+        assert "wait for it" not in captured.err  # sbatch would refuse: these words do not pass by themselves
         after = {path: data for path, data in tree(here).items() if path != "slurm/calls"}
         assert after == before
         assert call(submit, "--list", listed, "--backend", "mulaw", "--cluster", "local", "--workers", 1) == 0
@@ -640,8 +643,10 @@ class TestSlurm:
     def test_slurm_that_is_away_for_now(
         self, listed: Path, commands: SlurmCommands, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Who has asked for Slurm waits for it, and is told for what."""
+        """Who has asked for Slurm waits for it, and is told for what; whoever has not is told that one may."""
         commands.answer("scontrol", err="Unable to contact slurm controller (connect failure)\n", code=1)
+        assert call(submit, "--list", listed, "--backend", "mulaw") == 1
+        assert "let --cluster slurm wait for it" in capsys.readouterr().err
         assert call(submit, "--list", listed, *SLURM) == 0
         assert "4 tars wait (scontrol show config: Unable to contact slurm controller" in capsys.readouterr().out
 

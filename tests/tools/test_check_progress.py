@@ -15,7 +15,7 @@ from support.fake_cluster import Campaign
 from support.runs import ROOT, call, read_json, start, tree, write_list
 from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, write_tar
 
-from hpc.cluster import SlurmCluster
+from hpc.cluster import SlurmCluster, SubmitRefusedError
 from hpc.launch import Launch
 from hpc.monitor import take_snapshot
 from hpc.run import Run, RunState
@@ -507,6 +507,26 @@ class TestRunning:
         assert "Device:                busy 75 %, waiting for audio 25 %, for the writer 0 %\n" in text
         assert found["device_seconds"] == {"busy": 10.0, "audio": 0.0, "writer": 0.0}
         assert found["running"]["device_seconds"] == {"busy": 3.0, "audio": 1.0, "writer": 0.0}
+
+    def test_why_nothing_more_is_submitted(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+        """Who looks at a run that stands still is told why: it was cancelled, or Slurm has refused it twice."""
+        found, text = report_of(capsys)
+        assert (found["stopped"], "Stopped:" in text) == ("", False)
+        state = campaign.run.read_state()
+        campaign.run.write_state(msgspec.structs.replace(state, cancelled=True))
+        assert "Stopped:               nothing more is submitted: it was cancelled; hpc.submit" in report_of(capsys)[1]
+        campaign.run.write_state(state)
+        (job,) = campaign.cluster.living()
+        for element in list(job.alive):
+            campaign.cluster.end(job, element)
+        campaign.cluster.answers = ["refuse", "refuse"]
+        with pytest.raises(SubmitRefusedError):
+            campaign.controller().round()
+        assert report_of(capsys)[0]["stopped"] == ""  # a round tries once more
+        campaign.controller().round()
+        found, text = report_of(capsys)
+        assert found["stopped"].startswith("twice the same: ")
+        assert f"Stopped:               nothing more is submitted: {found['stopped']}" in text
 
     def test_nobody_answers(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
         """Where Slurm does not answer the report is whole all the same, and claims what files tell only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -49,7 +50,7 @@ class TestPacking:
         listed = (here / "tars" / "tars.txt").read_text().splitlines()
         assert listed == [str(here / "tars" / f"fake-{number:06}.tar") for number in range(len(listed))]
         assert len(listed) > 2
-        assert "7 clips, 0.00 hours of audio, in " in out
+        assert re.search(r"7 clips, 0\.00 hours of audio, in \d+ tars?, [\d.]+ kB in all\n", out)
         assert "Left out, audio without text: 5 (0.wav, 1.wav, 2.wav, ...)\nLeft out, empty text: 1 (002.lab)\n" in out
         lines = [json.loads(line) for line in (here / "tars" / "left_out.jsonl").read_text().splitlines()]
         assert Counter(line["reason"] for line in lines) == {"audio_without_text": 5, "empty_text": 1}
@@ -223,7 +224,7 @@ class TestReadyTars:
         tars = [small_tar(here / "data" / f"{number}.tar") for number in (10, 9)]
         assert call(pack, "data") == 0
         assert (here / "tars" / "tars.txt").read_text().splitlines() == [str(tars[1]), str(tars[0])]
-        assert "2 tars of 10 clips are WebDataset tars already, and stay where they are\n" in capsys.readouterr().out
+        assert "WebDataset tars already, which stay where they are: 2 tars of 10 clips\n" in capsys.readouterr().out
         assert [path.name for path in (here / "tars").iterdir()] == ["tars.txt"]
 
     def test_nothing_can_be_left_out_of_them(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,12 +91,12 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
 def _read_directory(directory: Path) -> Checkpoint:
     config = read_json(directory / CONFIG)
-    model_type = str(config.get("model_type"))
+    model_type = str(config.get("model_type", "none"))
     if model_type not in CODECS:
         hint = f": {ELSEWHERE[model_type]}" if model_type in ELSEWHERE else ""
         raise ModelFilesError(
             f"{directory / CONFIG}: expected a model_type that this backend knows ({', '.join(CODECS)}), "
-            f"found {shown(model_type)}{hint}"
+            f"found {shown(model_type) if 'model_type' in config else 'none'}{hint}"
         )
     fields = _Fields(directory / CONFIG, config)
     shape = CODECS[model_type](fields)

@@ -90,9 +90,9 @@ def _hub_directory(
     except (OSError, ValueError, RuntimeError, ModelFilesError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
     raise ModelFilesError(
-        f"{repo_id} is not in the local Hugging Face cache, and could not be downloaded ({reason}): run `hf download "
-        f"{repo_id}` or `python -m tools.fetch_model` where there is network, or give "
-        f"{layout} as --model-path"
+        f"{repo_id}: there is no such folder here, and as a hub id it is not in the local Hugging Face cache and could not "
+        f"be downloaded ({reason}): run `hf download {repo_id}` or `python -m tools.fetch_model NAME` where there is "
+        f"network, or give {layout} as --model-path"
     )
 
 
