@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audio_tokenizers.words import counted
 from jobs.claims import SIGN_OF_LIFE_SECONDS, STALE_SECONDS
 from tools.doctoring.findings import Finding, fault, fine, warning
 from tools.doctoring.folder_probe import Exclusive, Flush, Replacing, Room, Signs
@@ -122,7 +123,8 @@ def judge_room(facts: Room, tars: int, *, shared: bool) -> list[Finding]:
         found.append(fine("room", free))
     if facts.free_files is not None:
         wanted = FILES_PER_TAR * tars + FILES_BESIDE
-        words = f"{facts.free_files:,} files may be made, some {wanted:,} will be for {tars:,} tars"
+        words = f"{facts.free_files:,} files may be made, some {wanted:,} will be"
+        words += f" for {counted(tars, 'tar')}" if tars else " for a small run"
         if facts.free_files < wanted:
             found.append(fault("inodes", words, "remove small files, ask for more, or choose another --output-dir"))
         else:
@@ -230,7 +232,7 @@ def judge_weights(facts: Weights) -> Finding:
 
 def judge_tars(facts: Tars) -> Finding:
     """The tars of a list."""
-    words = f"{facts.tars:,} tars, {size_words(facts.bytes)}"
+    words = f"{counted(facts.tars, 'tar')}, {size_words(facts.bytes)}"
     if not facts.bad_count:
         return fine("tars", f"{words}, all readable here")
     shown = "; ".join(facts.bad)
