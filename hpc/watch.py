@@ -103,7 +103,7 @@ def _rounds(controller: Controller, pause: float, interruption: Interruption) ->
             except LockHeldError as held:
                 log.info("another controller is at work: %s", held)
             except SubmitRefusedError as refusal:
-                log.warning("%s; the next round tries again, and that is the last time", refusal)
+                log.warning("%s; the next round tries again; the same twice is too much", refusal)
             else:
                 now = take_snapshot(seen)
                 speed = speed or Speed(now, began)
