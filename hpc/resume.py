@@ -67,7 +67,7 @@ def one_round(run: Run, *, patient: bool = True) -> int:
     except SubmitRefusedError as refusal:
         if not patient:
             raise
-        warn(f"{refusal}; the next round tries again; the same twice is too much")
+        warn(f"{refusal}; the next round tries again, and a second refusal in the same words is the last")
         return EXIT_CODES["running"]
     if seen.decision.outcome != "running":
         return finish(run, seen)

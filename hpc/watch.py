@@ -103,7 +103,7 @@ def _rounds(controller: Controller, pause: float, interruption: Interruption) ->
             except LockHeldError as held:
                 log.info("another controller is at work: %s", held)
             except SubmitRefusedError as refusal:
-                log.warning("%s; the next round tries again; the same twice is too much", refusal)
+                log.warning("%s; the next round tries again, and a second refusal in the same words is the last", refusal)
             else:
                 now = take_snapshot(seen)
                 speed = speed or Speed(now, began)
