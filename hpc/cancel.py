@@ -35,8 +35,8 @@ def cancel(
     if isinstance(cluster, SlurmCluster):
         cancel_chain(run, cluster)
     cluster.cancel(jobs)
-    elements = sum(job.elements for _, job in jobs.values())
-    told = f"{counted(len(jobs), 'job')} with up to {counted(elements, 'task')} told to end" if jobs else "no task runs"
+    tasks = counted(sum(job.elements for _, job in jobs.values()), "task")
+    told = f"{counted(len(jobs), 'job')} with up to {tasks} told to end" if jobs else "no task is in the queue or at work"
     print(f"{told}; nothing more is submitted until hpc.submit lets the run go on")
     return 0
 

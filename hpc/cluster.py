@@ -214,7 +214,7 @@ class SlurmCluster:
 
     def _is_told(self, job: Job) -> bool:
         """Whether its id says which job it is. Several clusters may each have a job of that number."""
-        return bool(job.job_id) and "," not in self._cluster_of(job)
+        return bool(job.job_id) and "," not in self._cluster_of(job) and self._cluster_of(job) != "all"
 
     def _queue(self, cluster: str, which: str) -> str | None:
         """What squeue shows, also of hidden partitions; None if it does not answer, asked twice unless it hung."""

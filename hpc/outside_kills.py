@@ -70,5 +70,7 @@ def count_kills(tries: Iterable[tuple[str, Try]], is_good: Callable[[Try], bool]
 
 
 def _times(nodes: list[str]) -> str:
-    """`5 times on n1, 2 times on n2`."""
-    return ", ".join(f"{number} times on {node}" for node, number in Counter(nodes).most_common(3))
+    """`5 times on n1, once on n2`."""
+    return ", ".join(
+        f"{number} times on {node}" if number > 1 else f"once on {node}" for node, number in Counter(nodes).most_common(3)
+    )

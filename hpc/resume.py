@@ -71,7 +71,7 @@ def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] =
     except SubmitRefusedError as refusal:
         if not patient:
             raise
-        warn(f"{refusal}; the next round tries again, and that is the last time")
+        warn(f"{refusal}; the next round tries again, and a second refusal in the same words is the last")
         return EXIT_CODES["running"]
     note(seen)
     if seen.decision.outcome != "running":

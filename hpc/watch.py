@@ -111,7 +111,7 @@ def _rounds(controller: Controller, pause: float, interruption: Interruption) ->
                 log.warning("%s; the watch tries again by itself for %.0f minutes", trouble, STORAGE_SECONDS / 60)
                 rest = max(pause, STORAGE_PAUSE_SECONDS)
             except SubmitRefusedError as refusal:
-                log.warning("%s; the next round tries again, and that is the last time", refusal)
+                log.warning("%s; the next round tries again, and a second refusal in the same words is the last", refusal)
             else:
                 written = time.monotonic()
                 now = take_snapshot(seen)

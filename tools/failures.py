@@ -60,9 +60,14 @@ class Found:
         """Committed tars that have clips with errors."""
         return [state for state in self.states if state.name in self.done and state.manifest and state.manifest.errors]
 
+    def stuck(self) -> bool:
+        """Whether no round will submit what is left, and says why."""
+        return self.decision.outcome == "stuck" and bool(self.decision.diagnosis)
+
     def idle(self) -> bool:
-        """Whether tasks failed that never came to a tar, while tars are left."""
-        return any(not group.tars for group in self.groups) and len(self.done) < len(self.states)
+        """Whether nothing comes of the tars that are left, and of no tar alone: no task came to one, or the run is stuck."""
+        vain = self.stuck() or any(not group.tars for group in self.groups)
+        return vain and len(self.done) < len(self.states)
 
 
 def find(run: Run) -> Found:
@@ -81,6 +86,8 @@ def find(run: Run) -> Found:
 def render(found: Found) -> list[str]:
     """All but the commands, in words."""
     lines: list[str] = []
+    if found.stuck():
+        lines += [f"Stuck, nothing more is submitted: {plain_lines(found.decision.diagnosis)}", ""]
     for group in found.groups:
         lines += [*_describe_group(group, found.done), ""]
     quarantine = found.decision.quarantine
@@ -137,7 +144,10 @@ def commands(
     def submit(tar_list: Path | None, *flags: str) -> str:
         if tar_list is None:
             return f"  (give {OPTION} the name of a new file: the command needs the list)"
-        return f"  {again(spec, state.launch, site, tar_list, run.output_dir, flags)}"
+        try:
+            return f"  {again(spec, state.launch, site, tar_list, run.output_dir, flags)}"
+        except UsageError as error:  # such as a backend of a package that is not here
+            return f"  ({plain_lines(str(error))})"
 
     if found.failed() or found.idle():
         if state.launch is not None and not state.cancelled:

@@ -472,6 +472,11 @@ class TestOrders:
             "scancel --clusters=a,b --quiet --name=t-0003",
         ]
 
+    def test_cancel_somewhere(self, slurm: SlurmCommands, submission: Submission) -> None:
+        """Of `--clusters=all` too an id may mean a job on each of them, one of which is another run's."""
+        SlurmCluster(slurm.environment).cancel(jobs_of(submission, job_of(1, job_id="50", cluster="all")))
+        assert slurm.calls() == ["scancel --clusters=all --quiet --name=t-0001"]
+
     def test_single_jobs(self, slurm: SlurmCommands) -> None:
         """By number where that is, by name wherever the run's jobs may be."""
         cluster = SlurmCluster(slurm.environment, clusters="a,b")

@@ -51,7 +51,7 @@ def test_spread_over_tars_and_nodes() -> None:
     """Where every worker is killed, each at another tar, it is the run that is told."""
     kills = counted(*[(f"n{number}", killed(str(number))) for number in range(KILLS_TOLD)])
     assert kills.of("0") == ""
-    assert "1 times on n0" in kills.diagnosis(0)
+    assert "killed once on n0, once on n1" in kills.diagnosis(0)
     assert kills.diagnosis(KILLS_TOLD + 1) == ""
 
 

@@ -94,6 +94,25 @@ class TestWhileItRuns:
 
 
 class TestExitCodes:
+    def test_run_that_is_stuck_though_nothing_failed(
+        self, campaign: Campaign, capsys: pytest.CaptureFixture[str], here: Path
+    ) -> None:
+        """Workers that yield again and again for want of memory have failed at nothing: still the reason is told."""
+        controller = campaign.controller()
+        for _ in range(2):
+            controller.round()
+            (job,) = campaign.cluster.living()
+            for element, slot in enumerate(job.plan.slots):
+                short = Try(slot[0].name, "yielded", problem="memory is short: there", short_of_memory=True)
+                campaign.cluster.end(job, element, short, node="n1")
+        assert controller.round().decision.outcome == "stuck"
+        text = said(capsys, 1)
+        assert text.startswith(
+            "Stuck, nothing more is submitted: 2 rounds in a row brought no new line on n1: memory is short"
+        )
+        assert shown_commands(text) == [f"python -m hpc.resume --output-dir {campaign.run.output_dir} --retry-quarantined"]
+        assert "nothing failed" not in text
+
     def test_nothing_failed(self, campaign: Campaign, capsys: pytest.CaptureFixture[str], here: Path) -> None:
         """A run without a failure says so, and writes no list."""
         assert said(capsys, 0) == f"{campaign.run.output_dir}: nothing failed\n"
@@ -162,11 +181,33 @@ class TestCommands:
         campaign.controller().round()
         (job,) = campaign.cluster.living()
         campaign.cluster._log(job, 0, 0, "module: command not found")
-        campaign.cluster.lose_all()
+        campaign.cluster.lose_all("FAILED")
         campaign.controller().look()
         campaign.change_state(cancelled=True)
         (command,) = shown_commands(said(capsys, 1))
         assert f"--list {campaign.run.list_file} " in command
+
+    def test_backend_that_is_not_here(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Whoever looks without the package of a run's backend is told all the rest."""
+        env = slow_backend(here / "site")
+        tar_list = write_list(here / "tars.txt", [small_tar(here / "1.tar")])
+        words = (
+            "--list",
+            tar_list,
+            "--backend",
+            "slow",
+            "--cluster",
+            "local",
+            "--workers",
+            1,
+            "--output-dir",
+            here / "tokens",
+        )
+        with start("hpc.submit", *words, cwd=here, env=env) as process:
+            process.communicate()
+        text = said(capsys, 1)
+        assert "Clips with errors: 1 in 1 tar\n" in text
+        assert "  (there is no backend 'slow': " in text
 
     def test_retrying_errors_submits_just_those(
         self, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

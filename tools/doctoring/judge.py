@@ -224,7 +224,7 @@ def judge_weights(facts: Weights) -> Finding:
 
 def judge_tars(facts: Tars) -> Finding:
     """The tars of a list."""
-    words = f"{facts.tars:,} tars, {size_words(facts.bytes)}"
+    words = f"{counted(facts.tars, 'tar')}, {size_words(facts.bytes)}"
     if not facts.bad_count:
         return fine("tars", f"{words}, all readable here")
     shown = "; ".join(facts.bad)

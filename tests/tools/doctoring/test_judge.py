@@ -60,6 +60,8 @@ def test_room_for_a_list() -> None:
     plenty = Room(100 * GB, 1000 * GB, 10**9, "lustre")
     assert verdicts(judge_room(plenty, 1000, shared=True)) == {"room": "ok", "inodes": "ok"}
     assert verdicts(judge_room(Room(GB, GB, None, "nfs4"), 1, shared=True)) == {"room": "warning"}
+    for tars, words in ((0, "1,000 will be for a small run"), (1, "will be for 1 tar"), (2000, "will be for 2,000 tars")):
+        assert words in judge_room(plenty, tars, shared=True)[1].found
     few = Room(10**6, GB, 50_000, "xfs")
     assert verdicts(judge_room(few, 10_000, shared=True)) == {"room": "fault", "inodes": "fault", "file system": "warning"}
     assert verdicts(judge_room(few, 10, shared=False)) == {"room": "fault", "inodes": "ok"}
@@ -130,6 +132,7 @@ def test_weights_and_tars() -> None:
     assert judge_weights(Weights(checked="whole")).verdict == "ok"
     assert judge_weights(Weights(error="/m/model.pth: missing")).found == "/m/model.pth: missing"
     assert judge_tars(Tars(3, "/a", 10, (), 0)).found == "3 tars, 10 bytes, all readable here"
+    assert judge_tars(Tars(1, "/a", 10, (), 0)).found == "1 tar, 10 bytes, all readable here"
     bad = judge_tars(Tars(3, "/a", 10, ("/b: No such file or directory",), 1))
     assert (bad.verdict, bad.found) == ("fault", "1 of 3 cannot be tokenized: /b: No such file or directory")
     assert judge_tars(Tars(3, "/a", 10, ("/b: no",), 2)).found == "2 of 3 cannot be tokenized: /b: no; ..."
