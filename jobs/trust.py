@@ -128,7 +128,11 @@ def _ways_out(found: Sequence[Owned], trust: Trust, mend: Path | None) -> Iterat
         bits = "".join(sign for sign, bit in (("g", GROUP_WRITES), ("o", OTHERS_WRITE)) if _needs(found, bit, trust))
         paths = [mend] if mend is not None and len(found) > FILES_SHOWN else [one.path for one in found]
         recursive = "-R " if mend is not None and len(found) > FILES_SHOWN else ""
-        yield f"look at what stands in it, then: chmod {recursive}{bits}-w {shlex.join(map(str, paths))}"
+        command = f"chmod {recursive}{bits}-w {shlex.join(map(str, paths))}"
+        if trust.uid == ROOT or all(one.uid == trust.uid for one in found):
+            yield f"look at what stands in it, then: {command}"
+        else:
+            yield f"look at what stands in it, and have its owner run: {command}, or take a folder of your own"
         if any(one.acl for one in found):
             place = shlex.quote(str(mend or found[0].path))
             yield f"new files get their ACL from the folder's: setfacl -R -bk {place} removes it"

@@ -153,6 +153,13 @@ class TestWords:
             check_folder(tmp_path, [], trust_of())
         assert "chmod" not in str(told.value)
 
+    def test_what_only_its_owner_can_mend(self) -> None:
+        """Of root's scratch folder, which all may write, a user is told who can run the chmod, and what to do without."""
+        with pytest.raises(UsageError, match=r"have its owner run: chmod go-w /run/run.json, or take a folder of your own"):
+            check_files([file(0o1777, uid=0)], MINE)
+        with pytest.raises(UsageError, match=r"look at what stands in it, then: chmod go-w /run/run.json$"):
+            check_files([file(0o1777, uid=0)], Trust(0, 0o022))
+
     def test_nobodys(self) -> None:
         """Where a file system shows nobody in an owner's place, the message says what that is."""
         with pytest.raises(UsageError, match="root_squash"):
