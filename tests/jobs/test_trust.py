@@ -278,3 +278,16 @@ class TestShare:
         before = tmp_path.stat()
         share([tmp_path], [], trust)
         assert (tmp_path.stat().st_mode, tmp_path.stat().st_gid) == (before.st_mode, before.st_gid)
+
+    def test_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A link that somebody left in the run gives no file outside of it away."""
+        name, gid = some_group(monkeypatch)
+        private, keys = tmp_path / "private", tmp_path / "keys"
+        private.touch(mode=0o600)
+        keys.mkdir(mode=0o700)
+        (tmp_path / "file").symlink_to(private)
+        (tmp_path / "folder").symlink_to(keys)
+        share([tmp_path / "folder"], [tmp_path / "file", tmp_path / "folder"], trust_of(name))
+        for path, mode in ((private, 0o600), (keys, 0o700)):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+            assert path.stat().st_gid != gid
