@@ -152,9 +152,10 @@ class Run:
             if {"", ".."} & set(name.split("/")):  # what is read and written under it would lie outside of all folders given
                 raise UsageError(f"{self.list_file}: expected the name of an output below the run, found {name!r}")
             found.append(ListedTar(tar, name))
-        names = {tar.name for tar in found}
-        if len(names) < len(found):
-            raise UsageError(f"{self.list_file}: expected an output's name once, found {_twice(found)!r} twice")
+        for words in ([tar.name for tar in found], [tar.tar for tar in found]):
+            if len(set(words)) < len(words):
+                twice = Counter(words).most_common(1)[0][0]
+                raise UsageError(f"{self.list_file}: expected a tar, and an output's name, once each, found {twice!r} twice")
         return found
 
     def add_to_list(self, tars: Sequence[str], *, keep_dirs: bool, dry_run: bool = False) -> list[ListedTar]:
@@ -183,10 +184,6 @@ class Run:
         names = {tar.name for tar in found.values()}
         rest = (tar for tar in by_hand.values() if tar.tar not in found and tar.name not in names and tar.tar != tar.name)
         return found | {tar.tar: tar for tar in rest}
-
-
-def _twice(tars: Sequence[ListedTar]) -> str:
-    return Counter(tar.name for tar in tars).most_common(1)[0][0]
 
 
 def as_task(tar: ListedTar) -> TarTask:

@@ -14,6 +14,7 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from hpc.launch import Launch
 from hpc.run import STATE_FILE, Run
+from hpc.stalls import stall_file
 from hpc.watch import launch_of
 from jobs.trust import Trust, check_folder, share, trust_of
 
@@ -35,7 +36,8 @@ def _state(run: Run) -> Iterator[Path]:
         for submission in run.submissions():
             yield submission.folder
             if not submission.digest_file.exists():
-                yield from (submission.plan_file, submission.job_file, submission.logs, submission.report_file(0).parent)
+                yield from (submission.plan_file, submission.job_file, submission.logs)
+                yield from (submission.report_file(0).parent, stall_file(submission, 0).parent)
 
 
 def open_run(output_dir: Path, group: str | None) -> tuple[Run, Launch]:
@@ -95,7 +97,7 @@ def share_run(run: Run, trust: Trust) -> None:
 def _share_what_is_there(run: Run, trust: Trust) -> None:
     below = [(Path(folder), names) for folder, _, names in os.walk(run.folder)]
     outputs = [run.paths(tar.name) for tar in run.listed()]
-    folders = {run.output_dir, *(folder for folder, _ in below)}
+    folders = {run.output_dir.resolve(), *(folder for folder, _ in below)}
     for paths in outputs:
         folders.update(parent for parent in paths.committed.parents if run.output_dir in parent.parents)
     files = [folder / name for folder, names in below for name in names]

@@ -106,7 +106,7 @@ def tokenize_tar(
     with writing_to(output_dir):
         if group is not None:
             state.mkdir(parents=True, exist_ok=True)
-            share((output_dir, state), (), trust)
+            share((output_dir.resolve(), state), (), trust)
         freeze_spec(output_dir, spec)
         hashes.save()
     reports = ProgressFile(None, total_bytes=task.bytes)

@@ -128,7 +128,11 @@ def _ways_out(found: Sequence[Owned], trust: Trust, mend: Path | None) -> Iterat
         bits = "".join(sign for sign, bit in (("g", GROUP_WRITES), ("o", OTHERS_WRITE)) if _needs(found, bit, trust))
         paths = [mend] if mend is not None and len(found) > FILES_SHOWN else [one.path for one in found]
         recursive = "-R " if mend is not None and len(found) > FILES_SHOWN else ""
-        yield f"look at what stands in it, then: chmod {recursive}{bits}-w {shlex.join(map(str, paths))}"
+        command = f"chmod {recursive}{bits}-w {shlex.join(map(str, paths))}"
+        if trust.uid == ROOT or all(one.uid == trust.uid for one in found):
+            yield f"look at what stands in it, then: {command}"
+        else:
+            yield f"look at what stands in it, and have its owner run: {command}, or take a folder of your own"
         if any(one.acl for one in found):
             place = shlex.quote(str(mend or found[0].path))
             yield f"new files get their ACL from the folder's: setfacl -R -bk {place} removes it"
@@ -156,8 +160,16 @@ def _by_group(one: Owned, trust: Trust) -> bool:
 def check_folder(output_dir: Path, paths: Iterable[Path], trust: Trust) -> None:
     """Raise UsageError if the run folder, or one of these `paths` of it, may have been written by others.
 
-    What there is not needs no check: it will be this user's.
+    What there is not needs no check: it will be this user's. No file of ours is a link: one that is there was left by
+    whoever could write the folder once, to have a later command write elsewhere.
     """
+    paths = list(paths)
+    for path in paths:
+        if path.is_symlink() and not path.is_dir():
+            raise UsageError(
+                f"not trusted: {path} is a link to {path.readlink()}, and a run makes none: whoever made it could have this "
+                f"command, or a later one, write elsewhere; look where it leads, then: rm {shlex.quote(str(path))}"
+            )
 
     def there() -> Iterator[Owned]:
         for path in (output_dir, *paths):
@@ -250,7 +262,8 @@ def _group(gid: int) -> str:
 def share(folders: Iterable[Path], files: Iterable[Path], trust: Trust) -> None:
     """Give folders and files that are this user's to the group, which may write them; what is made in the folders follows.
 
-    Others' stay as they are: their owners have shared them, or have not. Without a group nothing is changed.
+    Others' stay as they are: their owners have shared them, or have not. So does what a link leads to. Without a group
+    nothing is changed.
     """
     gid = trust.group
     if gid is None:
@@ -258,8 +271,8 @@ def share(folders: Iterable[Path], files: Iterable[Path], trust: Trust) -> None:
     for paths, bits in ((folders, stat.S_ISGID | 0o070), (files, 0o060)):
         for path in paths:
             with suppress(FileNotFoundError):
-                status = path.stat()
-                if status.st_uid != os.geteuid():
+                status = path.lstat()
+                if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
                     continue
                 if status.st_gid != gid:
                     os.chown(path, -1, gid)

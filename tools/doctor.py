@@ -14,8 +14,10 @@ import typer
 from hpc.environment import kept_environment
 from hpc.launch import Site, check_cluster, make_launch, overlay, site_defaults
 from hpc.personal import personal_defaults
+from hpc.trust import of_code
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.spec import uses_gpu
+from jobs.trust import trust_of
 from tools.doctoring.examination import Asked, examine
 from tools.doctoring.findings import exit_code, in_words, summary
 
@@ -53,7 +55,7 @@ def doctor(
         gpus_per_node=gpus_per_node,
     )
     launch = make_launch(
-        overlay(overlay(personal_defaults(os.environ), site_defaults()), site),
+        overlay(overlay(personal_defaults(os.environ), site_defaults(trust=of_code(trust_of()))), site),
         device=device,
         workers=None,
         allow_missing_end=False,

@@ -91,12 +91,15 @@ def test_a_list_that_is_cut_is_no_shorter_list(tmp_path: Path, content: bytes) -
         run.listed()
 
 
-def test_two_tars_of_one_name_are_refused(tmp_path: Path) -> None:
-    """A bit that flips in a name would let one tar's tokens pass for another's."""
+@pytest.mark.parametrize(("content", "twice"), [("/d/1.tar\t1\n/d/2.tar\t1\n", "1"), ("/a.tar\t1\n/a.tar\t2\n", "/a.tar")])
+def test_nothing_is_listed_twice(tmp_path: Path, content: str, twice: str) -> None:
+    """A bit that flips in a name or a path would let one tar's tokens pass for another's."""
     run = Run(tmp_path)
     run.folder.mkdir()
-    run.list_file.write_text("/d/1.tar\t1\n/d/2.tar\t1\n")
-    with pytest.raises(UsageError, match=r"tars.txt: expected an output's name once, found '1' twice"):
+    run.list_file.write_text(content)
+    with pytest.raises(
+        UsageError, match=f"tars.txt: expected a tar, and an output's name, once each, found {twice!r} twice"
+    ):
         run.listed()
 
 

@@ -108,6 +108,33 @@ class TestRefused:
         assert call(cancel, "--output-dir", campaign.run.output_dir) == 1  # there is no scancel here
         assert "not trusted" not in capsys.readouterr().err
 
+    @pytest.mark.parametrize("there", [True, False])
+    @pytest.mark.parametrize("name", [".run/history.jsonl", ".run/chain.log", ".run/submissions/0001/jobs.json"])
+    def test_links_among_the_state(
+        self, name: str, there: bool, campaign: Campaign, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        """Who could write the folder once may have left a link that has a later round write elsewhere: a chmod of the folder
+        mends nothing of that.
+        """
+        target, path = tmp_path / "profile", campaign.run.output_dir / name
+        if there:
+            target.write_text("mine\n")
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+        for command, flags in ((resume, ["--once"]), (cancel, [])):
+            assert call(command, *flags, "--output-dir", campaign.run.output_dir) == 2
+            said = capsys.readouterr().err
+            assert f"not trusted: {path} is a link to {target}" in said
+            assert f"rm {path}" in said
+        assert target.exists() == there
+        assert not there or target.read_text() == "mine\n"
+
+    def test_a_run_on_another_disk(self, campaign: Campaign, tmp_path: Path) -> None:
+        """Folders may be links: people put a run where there is room."""
+        campaign.run.folder.rename(tmp_path / "elsewhere")
+        campaign.run.folder.symlink_to(tmp_path / "elsewhere")
+        open_run(campaign.run.output_dir, None)
+
     @pytest.mark.parametrize("name", [".", ".run/run.json", ".run/submissions/0001"])
     def test_somebody_elses(
         self, name: str, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -215,6 +242,8 @@ class TestGroups:
         """hpc.submit --group gives the group what there is of the run, and nothing else that lies in the folder."""
         name, gid = some_group(monkeypatch)
         some = write_list(here / "list", [small_tar(here / "a" / "1.tar"), small_tar(here / "b" / "1.tar")])
+        (here / "room").mkdir()
+        (here / "tokens").symlink_to(here / "room")  # which a person may do
         assert call(submit, "--list", some, *LOCAL, "--keep-dirs") == 0
         mine = here / "tokens" / "mine.txt"
         mine.touch(mode=0o600)

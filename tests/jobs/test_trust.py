@@ -153,6 +153,13 @@ class TestWords:
             check_folder(tmp_path, [], trust_of())
         assert "chmod" not in str(told.value)
 
+    def test_what_only_its_owner_can_mend(self) -> None:
+        """Of root's scratch folder, which all may write, a user is told who can run the chmod, and what to do without."""
+        with pytest.raises(UsageError, match=r"have its owner run: chmod go-w /run/run.json, or take a folder of your own"):
+            check_files([file(0o1777, uid=0)], MINE)
+        with pytest.raises(UsageError, match=r"look at what stands in it, then: chmod go-w /run/run.json$"):
+            check_files([file(0o1777, uid=0)], Trust(0, 0o022))
+
     def test_nobodys(self) -> None:
         """Where a file system shows nobody in an owner's place, the message says what that is."""
         with pytest.raises(UsageError, match="root_squash"):
@@ -271,3 +278,16 @@ class TestShare:
         before = tmp_path.stat()
         share([tmp_path], [], trust)
         assert (tmp_path.stat().st_mode, tmp_path.stat().st_gid) == (before.st_mode, before.st_gid)
+
+    def test_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A link that somebody left in the run gives no file outside of it away."""
+        name, gid = some_group(monkeypatch)
+        private, keys = tmp_path / "private", tmp_path / "keys"
+        private.touch(mode=0o600)
+        keys.mkdir(mode=0o700)
+        (tmp_path / "file").symlink_to(private)
+        (tmp_path / "folder").symlink_to(keys)
+        share([tmp_path / "folder"], [tmp_path / "file", tmp_path / "folder"], trust_of(name))
+        for path, mode in ((private, 0o600), (keys, 0o700)):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+            assert path.stat().st_gid != gid

@@ -65,3 +65,25 @@ def test_the_command_that_asks_again_is_the_same_but_for_its_patience(
     expected = ("python", "-m", "tools.doctor", *map(str, words), "--wait", "600")
     assert [one.again for one in asked] == [expected, expected]
     capsys.readouterr()
+
+
+def test_setup_lines_that_others_may_have_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The doctor has nodes run them, so it refuses a cluster.yaml that hpc.submit would."""
+    (tmp_path / "cluster.yaml").write_text("setup: [evil]\n")
+    (tmp_path / "cluster.yaml").chmod(0o646)
+    assert call(doctor, "--cluster", "local", "--device", "cpu") == 2
+    assert "not trusted: cluster.yaml is writable by everybody" in capsys.readouterr().err
+
+
+def test_a_folder_that_hpc_submit_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is told before anybody submits, with the words that mend it."""
+    folder = tmp_path / "tokens"
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert call(doctor, "--output-dir", folder, "--cluster", "local", "--device", "cpu") == 1
+    out = capsys.readouterr().out
+    assert "fault    trust" in out
+    assert f"o-w {folder}" in " ".join(out.split())
+    folder.chmod(0o755)
+    assert call(doctor, "--output-dir", folder, "--cluster", "local", "--device", "cpu") == 0
+    assert "ok       trust" in capsys.readouterr().out

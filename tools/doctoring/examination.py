@@ -13,6 +13,9 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from hpc.batch_script import check_path
 from hpc.launch import Launch
+from hpc.run import Run
+from hpc.trust import check_run
+from jobs.trust import trust_of
 from tools.doctoring import folder_probe, host_probe
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded
 from tools.doctoring.findings import Finding, fault, fine, warning
@@ -178,6 +181,17 @@ def _folder(asked: Asked, place: _Place, tars: int) -> Iterator[Finding]:
         else:
             yield _judge_folder(check, told[check])
     yield from judge_quotas(ask_quotas(asked.output_dir))
+    yield _trust(asked.output_dir)
+
+
+def _trust(output_dir: Path) -> Finding:
+    """Whether hpc.submit would begin, or go on, in this folder."""
+    try:
+        check_run(Run(output_dir), trust_of())
+    except UsageError as error:
+        found, _, advice = str(error).partition(": whoever ")
+        return (warning if "--group" in advice else fault)("trust", found, f"whoever {advice}")
+    return fine("trust", "nobody else can write what a run would be told by")
 
 
 def _judge_folder(check: str, answer: Answer) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -48,10 +49,11 @@ def in_words(finding: Finding, width: int | None = None) -> str:
     """A finding in one line, or in as many as a terminal of `width` columns needs; the advice in lines of its own."""
     columns = max(NARROWEST, width or shutil.get_terminal_size((100, 24)).columns)
     lead = f"{finding.verdict:<8} {finding.check:<{CHECK_WIDTH}} "
-    text = textwrap.wrap(finding.found, columns, initial_indent=lead, subsequent_indent=" " * len(lead))
+    wrap = partial(textwrap.wrap, width=columns, break_on_hyphens=False, break_long_words=False)  # commands stay whole words
+    text = wrap(finding.found, initial_indent=lead, subsequent_indent=" " * len(lead))
     if finding.advice:
         pad = " " * len(lead)
-        text += textwrap.wrap(finding.advice, columns, initial_indent=f"{pad}-> ", subsequent_indent=f"{pad}   ")
+        text += wrap(finding.advice, initial_indent=f"{pad}-> ", subsequent_indent=f"{pad}   ")
     return "\n".join(text)
 
 

@@ -21,3 +21,9 @@ def test_words_fit_the_terminal() -> None:
     assert sum("->" in line for line in lines) == 1
     assert "".join(lines).count("word") == 20
     assert "".join(lines).count("do") == 20
+
+
+def test_commands_can_be_pasted() -> None:
+    """No option is cut at its hyphen, however narrow the terminal: `chmod go-` and `w` would be another command."""
+    words = in_words(fault("trust", "x", "chmod go-w /a-long/path-of/a-run/that-goes-on-and-on-and-on && look --at-it"), 60)
+    assert {"go-w", "/a-long/path-of/a-run/that-goes-on-and-on-and-on", "--at-it"} <= set(words.split())
