@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -144,6 +145,21 @@ def test_the_engine_suits_the_device(onnx, monkeypatch):
     monkeypatch.setattr("audio_tokenizers.cosyvoice_s3._versions", lambda **_: {})
     for device, engine in (("cpu", "onnx"), ("cuda:1", "torch")):
         assert FACTORY.describe(options(onnx, "auto"), device) == FACTORY.describe(options(onnx, engine), device)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_torch_has_one_thread(onnx, engine):
+    """With either engine, in whichever thread: with four, the mel of some clips differs in its last bits."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        FACTORY.load(options(onnx, engine), "cpu")
+        with ThreadPoolExecutor(1) as device:
+            assert device.submit(torch.get_num_threads).result() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_bfloat16_is_a_matter_of_the_torch_engine(onnx):

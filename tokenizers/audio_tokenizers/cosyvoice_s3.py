@@ -48,6 +48,7 @@ from audio_tokenizers.torch_device import (
     package_versions,
     require_bfloat16,
     require_device,
+    use_one_thread,
 )
 from audio_tokenizers.words import shown
 
@@ -83,6 +84,7 @@ class CosyVoiceS3:
             variant = read_variant(path)
             self._tokens = on_device(device, lambda: TorchEncoder(path, variant, device, precision)).encode
         else:
+            use_one_thread()  # for the mel
             encoder = OnnxEncoder(path, device, tf32=self._tf32)
             self._tokens = lambda waves: [encoder.encode(log_mel(wave)) for wave in waves]
 

@@ -11,7 +11,15 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.extras import install_words
 from audio_tokenizers.words import counted
 
-__all__ = ["check_device_name", "fix_arithmetic", "on_device", "package_versions", "require_bfloat16", "require_device"]
+__all__ = [
+    "check_device_name",
+    "fix_arithmetic",
+    "on_device",
+    "package_versions",
+    "require_bfloat16",
+    "require_device",
+    "use_one_thread",
+]
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 SMALLER = "a smaller --max-tokens-per-fragment or --max-duration"
@@ -36,13 +44,20 @@ def package_versions(packages: Iterable[str], extra: str) -> dict[str, str]:
     return found
 
 
-def require_device(device: str) -> None:
-    """Raise InfrastructureError unless torch sees `device`. From here on torch computes with one thread on the CPU."""
+def use_one_thread() -> None:
+    """From here on torch computes with one thread on the CPU."""
     import torch
 
     # Two threads sum in another order than one, which moved a token in some ten thousand; and how many threads a worker has
     # depends on how many workers there are. Whoever has cores to spare runs more workers.
     torch.set_num_threads(1)
+
+
+def require_device(device: str) -> None:
+    """Raise InfrastructureError unless torch sees `device`. From here on torch computes with one thread on the CPU."""
+    import torch
+
+    use_one_thread()
     if not device.startswith("cuda"):
         return
     if not torch.cuda.is_available():
