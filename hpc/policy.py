@@ -256,8 +256,9 @@ def _failures(evidence: Sequence[Evidence], explained: Callable[[NodeTry], bool]
     for one in evidence:
         good = Counter(each.node for each in one.tries if _is_good(each.attempt))
         bad: dict[str, list[NodeTry]] = defaultdict(list)
+        alone = _alone_without_storage(one)
         for each in one.tries:
-            failed = _failed(each.attempt) or (each.attempt.storage == "away" and _alone_without_storage(one, each.node))
+            failed = _failed(each.attempt) or (each.attempt.storage == "away" and each.node == alone)
             if failed and not _is_good(each.attempt) and not explained(each):
                 bad[each.node].append(each)
         for node in good.keys() | bad.keys():
@@ -268,10 +269,11 @@ def _failures(evidence: Sequence[Evidence], explained: Callable[[NodeTry], bool]
     return since
 
 
-def _alone_without_storage(one: Evidence, node: str) -> bool:
-    """Whether all went well on other nodes while this one could write nothing."""
+def _alone_without_storage(one: Evidence) -> str | None:
+    """The one node that could not write its results, if others could."""
     without = {each.node for each in one.tries if each.attempt.storage}
-    return without == {node} and any(_is_good(each.attempt) for each in one.tries if each.node != node)
+    others = any(_is_good(each.attempt) for each in one.tries if each.node not in without)
+    return without.pop() if len(without) == 1 and others else None
 
 
 def _node_words(names: Sequence[str]) -> str:

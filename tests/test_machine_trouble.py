@@ -20,7 +20,7 @@ from support.crashing import CrashingOps
 from support.small_run import mulaw_spec, tokenize, wav, write_tar
 from support.tars import audio_file, noise, pyav_file
 
-from audio_tokenizers.errors import InfrastructureError, StorageError
+from audio_tokenizers.errors import InfrastructureError, StorageError, UsageError
 from audio_tokenizers.mulaw import MuLaw
 from jobs import audio, tar_work, token_sink
 from jobs.fileops import FileOps
@@ -247,7 +247,7 @@ def test_a_tar_that_cannot_be_read_for_itself_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         tokenize(tmp_path / "none.tar", tmp_path / "out")
     (tmp_path / "folder.tar").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(UsageError, match=r"folder\.tar: expected a tar, found a folder"):
         tokenize(tmp_path / "folder.tar", tmp_path / "out")
 
 

@@ -102,7 +102,11 @@ def slow_backend(folder: Path) -> dict[str, str]:
     (folder / "slow_codec.py").write_text(BACKEND)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-codec\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[tar2tokens.backends]\nslow = slow_codec:FACTORY\n")
-    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (folder, ROOT, ROOT / "tokenizers"))),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def slow_spec(folder: Path, **options: object) -> TokenizeSpec:
@@ -123,7 +127,7 @@ def start(module: str, *args: object, cwd: Path, env: dict[str, str] | None = No
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, args)],
         cwd=cwd,
-        env=env or {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        env=env or {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tokenizers'}", "CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
