@@ -82,7 +82,7 @@ def test_the_list_may_go_into_a_pipe_or_through_a_link(folder: Path, tmp_path: P
 def test_a_list_that_cannot_be_written_is_told_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And not by that of the temporary file beside it."""
     assert call(generate_tar_list, "--input-dir", folder, "--output-file", "/proc/l.txt") == 1
-    assert capsys.readouterr().err.startswith("error: /proc/l.txt: ")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: /proc/l.txt: ")
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,3 @@ def test_what_is_called_a_tar_and_is_no_file(folder: Path, capsys: pytest.Captur
     assert "gone.tar is a link that leads nowhere" in captured.err
     assert "folder.tar is a folder" in captured.err
     assert captured.out.startswith("7 tars in")
-
-
-def test_output_that_is_no_file_stays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A device or FIFO as --output-file is refused: a new file is renamed into place, and would replace it."""
-    os.mkfifo(folder / "l.txt")
-    assert call(generate_tar_list, "--input-dir", folder, "--output-file", folder / "l.txt") == 2
-    assert "expected a file to write the list to, found a FIFO" in capsys.readouterr().err
-    assert (folder / "l.txt").is_fifo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import sys
 from pathlib import Path
@@ -130,10 +131,18 @@ class TestWhatCannotBeHad:
         """The decoder's own words are in the message; of a file that breaks off half-way nothing is written."""
         assert self.refused(write_tar(tmp_path / "a.tar", {name: data}), 0, name).startswith(words)
 
-    def test_of_a_tar_that_cannot_be_read(self, tmp_path: Path) -> None:
-        """Trouble with the disk is said to be that."""
-        with pytest.raises(InfrastructureError, match=r"cannot be read: Is a directory$"):
+    def test_of_a_tar_that_cannot_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Trouble with the disk is said to be that, and what is no tar is told from it."""
+        with pytest.raises(UsageError, match="expected a tar, found a folder"):
             write(tmp_path, 0, "0.wav", tmp_path / "o.wav")
+        tar = write_tar(tmp_path / "a.tar", {"0.wav": b""})
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr("jobs.tar_format._TellingFile", fail)
+        with pytest.raises(InfrastructureError, match=r"cannot be read: Input/output error$"):
+            write(tar, 0, "0.wav", tmp_path / "o.wav")
 
     def test_of_a_sparse_member(self, tmp_path: Path) -> None:
         """It is named as what it is."""
