@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from audio_tokenizers.errors import StorageTrouble
 from audio_tokenizers.words import counted
+from jobs.fileops import StorageTrouble
 from jobs.plain_text import plain
 
 __all__ = [
