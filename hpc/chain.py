@@ -11,13 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from audio_tokenizers.errors import InfrastructureError, StorageError, Tar2TokensError, UsageError
+from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from hpc.cluster import JobNumber, SlurmCluster, SubmitLimitError, task_environment
 from hpc.controller import Round
 from hpc.launch import Launch
 from hpc.run import Run
 from jobs.commands import command_parser, setup_logging
-from jobs.fileops import end_last_line
+from jobs.fileops import StorageError, end_last_line
 
 __all__ = ["CHAIN_MINUTES", "cancel_chain", "chain_name", "chain_text", "run_link", "start_chain"]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from audio_tokenizers.errors import InfrastructureError, StorageError, Tar2TokensError, UsageError
+from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from hpc.deaths import Death, Tried, may_go_on, what_was_tried, write_down_death
 from hpc.plan import Plan, stop_margin_s, task_name
 from hpc.stalls import stall_file
@@ -30,7 +30,7 @@ from jobs.activities import Activities
 from jobs.commands import command_parser, setup_logging
 from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
-from jobs.fileops import output_files
+from jobs.fileops import StorageError, output_files
 from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
 from jobs.outputs import TarTask
 from jobs.reporting import Progress, ProgressFile, read_progress, write_progress

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from audio_tokenizers.errors import StorageError, UsageError
+from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
 from hpc.again import again
 from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
@@ -19,6 +19,7 @@ from hpc.local import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
 from hpc.run import Run
+from jobs.fileops import StorageError
 from jobs.plain_text import plain, plain_lines, warn
 from jobs.spec import read_spec
 

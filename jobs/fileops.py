@@ -14,11 +14,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
-from audio_tokenizers.errors import InfrastructureError, StorageError, StorageTrouble
+from audio_tokenizers.errors import InfrastructureError
 
 __all__ = [
     "FileOps",
+    "StorageError",
+    "StorageTrouble",
     "append_line",
     "end_last_line",
     "is_disk_trouble",
@@ -46,6 +49,18 @@ TRIES = 3
 """Whoever commits a tar removes the temporary files that it finds, which may be those of a writer that is only late."""
 PRIVATE_NAME = re.compile(r"\.(.+?)\.(?:[0-9a-f]{12}|[^.]+\.[0-9]+\.new|new)", re.DOTALL)
 """Of files that are written beside the one that they will become."""
+
+
+StorageTrouble = Literal["full", "away"]
+"""What keeps results from being written: there is no room for them, or their file system does not answer as it should."""
+
+
+class StorageError(InfrastructureError):
+    """Trouble with the storage of a run's results. Whoever works on that run meets it, whatever tar is in hand."""
+
+    def __init__(self, message: str, trouble: StorageTrouble) -> None:
+        super().__init__(message)
+        self.trouble: StorageTrouble = trouble
 
 
 class FileOps:

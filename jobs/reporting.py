@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from audio_tokenizers.errors import StorageTrouble
 from audio_tokenizers.words import counted
 from jobs.any_json import decode_json
+from jobs.fileops import StorageTrouble
 from jobs.plain_text import plain
 
 __all__ = [

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import TracebackType
 
 from audio_tokenizers.base import Backend
-from audio_tokenizers.errors import ClaimLostError, InfrastructureError, StorageError, UsageError
+from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.words import counted, shown
 from jobs.activities import Activities
 from jobs.conveyor import Feeding
-from jobs.fileops import FileOps, output_files, own_files, public_name
+from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
 from jobs.ledger import Ledger
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes

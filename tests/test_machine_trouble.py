@@ -20,10 +20,10 @@ from support.crashing import CrashingOps
 from support.small_run import mulaw_spec, tokenize, wav, write_tar
 from support.tars import audio_file, noise, pyav_file
 
-from audio_tokenizers.errors import InfrastructureError, StorageError, UsageError
+from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.mulaw import MuLaw
 from jobs import audio, tar_work, token_sink
-from jobs.fileops import FileOps
+from jobs.fileops import FileOps, StorageError
 from jobs.tar_format import TarStream
 from jobs.token_sink import TokenSink
 

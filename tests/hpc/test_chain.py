@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.slurm_commands import SlurmCommands
 
-from audio_tokenizers.errors import InfrastructureError, StorageError, UsageError
+from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc import chain as module
 from hpc.chain import cancel_chain, chain_name, chain_text, run_link, start_chain
 from hpc.cluster import SlurmCluster
@@ -19,6 +19,7 @@ from hpc.launch import Launch
 from hpc.policy import Decision
 from hpc.run import Run, RunState
 from hpc.submissions import Job
+from jobs.fileops import StorageError
 
 GOLDEN = Path(__file__).parent / "golden"
 NAME = "tar2tokens-abcd-chain"

@@ -16,7 +16,7 @@ from support.local_runs import SlowRun, submissions, task_pids
 from support.runs import committed_bytes, lines_of, wait_for, worker_pids, write_list
 from support.small_run import small_tar, wav, write_tar
 
-from audio_tokenizers.errors import StorageError, UsageError
+from audio_tokenizers.errors import UsageError
 from hpc import watch as module
 from hpc.cluster import SlurmCluster
 from hpc.controller import Round
@@ -25,6 +25,7 @@ from hpc.lock import LockHeldError, locked
 from hpc.monitor import Screen
 from hpc.run import Run
 from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, watch
+from jobs.fileops import StorageError
 
 
 def last_round(campaign: Campaign, **decided: object) -> Round:

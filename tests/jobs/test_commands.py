@@ -18,8 +18,9 @@ import typer
 from support.hostile_names import faults
 from support.runs import ROOT, call
 
-from audio_tokenizers.errors import InfrastructureError, StorageError, UsageError
+from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, version_words, writing_to
+from jobs.fileops import StorageError
 
 log = logging.getLogger("tar2tokens")
 

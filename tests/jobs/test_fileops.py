@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from support.crashing import CrashingOps, SimulatedCrash
 
-from audio_tokenizers.errors import InfrastructureError, StorageError
+from audio_tokenizers.errors import InfrastructureError
 from jobs.fileops import (
     FileOps,
+    StorageError,
     append_line,
     end_last_line,
     output_files,

@@ -24,10 +24,11 @@ from support.small_run import mulaw_spec, small_tar
 from support.waiting import PATIENCE_SECONDS
 
 from audio_tokenizers.base import Backend, Codes, Waveform
-from audio_tokenizers.errors import ClaimLostError, InfrastructureError, StorageError, UsageError
+from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
 from jobs import reporting
 from jobs.claims import Claim
+from jobs.fileops import StorageError
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, TarTask, read_manifest
 from jobs.reporting import DeviceSeconds, Progress, ProgressFile, Try, read_progress

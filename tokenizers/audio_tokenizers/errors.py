@@ -11,17 +11,12 @@ __all__ = [
     "ErrorKind",
     "InfrastructureError",
     "ModelFilesError",
-    "StorageError",
-    "StorageTrouble",
     "Tar2TokensError",
     "UsageError",
 ]
 
 ErrorKind = Literal["decode", "empty", "too_short", "too_long", "not_finite", "no_text", "backend", "crash", "timeout"]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
-
-StorageTrouble = Literal["full", "away"]
-"""What keeps results from being written: there is no room for them, or their file system does not answer as it should."""
 
 
 class Tar2TokensError(Exception):
@@ -50,14 +45,6 @@ class ClipError(Tar2TokensError):
 
 class InfrastructureError(Tar2TokensError):
     """Trouble with the machine (memory, CUDA, disk): it ends the attempt and never becomes a record."""
-
-
-class StorageError(InfrastructureError):
-    """Trouble with the storage of a run's results. Whoever works on that run meets it, whatever tar is in hand."""
-
-    def __init__(self, message: str, trouble: StorageTrouble) -> None:
-        super().__init__(message)
-        self.trouble: StorageTrouble = trouble
 
 
 class ClaimLostError(Tar2TokensError):
