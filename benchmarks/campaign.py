@@ -14,8 +14,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from hpc.plan import balance, chunk, probes, slots_for, stop_margin_s
-from hpc.policy import Evidence, NodeTry, TarFact, decide
+from hpc.policy import TarFact, decide
 from hpc.task import IDLE_LIVES
+from hpc.tries import Evidence, NodeTry
 from jobs.claims import STALE_SECONDS
 from jobs.commands import command_parser
 from jobs.outputs import TarTask

@@ -10,12 +10,13 @@ import msgspec
 from hpc.cluster import Cluster, JobSeen
 from hpc.controller import CANCELLED, data_verdict, refused_words, wants_retry
 from hpc.plan import Plan
-from hpc.policy import Decision, Evidence, NodeTry, TarFact, decide
+from hpc.policy import Decision, TarFact, decide
 from hpc.progress import TarState
 from hpc.run import Run
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
 from hpc.task_id import TaskId
+from hpc.tries import Evidence, NodeTry
 from jobs.claims import Claim, held_by_other, read_claims
 from jobs.reporting import UNENDED, DeviceSeconds, Progress
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from hpc.cluster import JobSeen
-from hpc.policy import Evidence, NodeTry
 from hpc.submissions import Digest, Job, Submission
+from hpc.tries import Evidence, NodeTry
 from jobs.outputs import TarTask
 from jobs.reporting import Ending, Progress, Try
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.simulated_cluster import SimulatedCluster, Tar, Task
 
+from hpc.node_faults import SAME_TROUBLE_TARS
 from hpc.outside_kills import KILLS_TOLD
-from hpc.policy import SAME_TROUBLE_TARS, Decision, decide
+from hpc.policy import Decision, decide
 
 NODES = ["n1", "n2", "n3", "n4"]
 MANY_TARS = 8

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hpc.policy import Decision, Evidence, NodeTry, TarFact
+from hpc.policy import Decision, TarFact
+from hpc.tries import Evidence, NodeTry
 from jobs.reporting import UNENDED, Try
 
 Health = Literal["up", "down", "broken", "deadly"]
