@@ -118,7 +118,7 @@ class TestOnce:
         campaign.cluster.refusal = "lua: add -A PROJECT\nUnspecified error"
         campaign.cluster.answers = ["refuse", "refuse"]
         assert once() == 75
-        words = "sbatch refused the job: lua: add -A PROJECT\nUnspecified error"
+        words = "sbatch refused the job: lua: add -A PROJECT\n  Unspecified error"
         assert f"{words}; the next round tries again" in capsys.readouterr().err
         for _ in range(2):
             assert once() == 4
