@@ -762,10 +762,10 @@ def test_a_stop_does_not_wait_for_a_file_system_that_hangs(
     hangs, answers = threading.Event(), threading.Event()
     plain = getattr(TarStream, call)
 
-    def hang(*args: Any) -> Any:
+    def hang(*args: Any, **settings: Any) -> Any:
         hangs.set()
         assert answers.wait(PATIENCE_SECONDS)
-        return plain(*args)
+        return plain(*args, **settings)
 
     def readers() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
