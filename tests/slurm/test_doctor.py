@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.real_cluster import RealCluster
 from support.runs import ROOT
+from support.small_run import small_tar
 
 
 def doctor(folder: Path, *words: object) -> tuple[int, dict[str, dict[str, str]]]:
@@ -34,8 +35,7 @@ def nothing_of_it(slurm: RealCluster) -> bool:
 
 def test_a_site_that_works(slurm: RealCluster, tmp_path: Path) -> None:
     """Commands, a job that would be taken, and two nodes that see each note."""
-    (tmp_path / "a.tar").touch()
-    (tmp_path / "list").write_text(f"{tmp_path}/a.tar\n")
+    (tmp_path / "list").write_text(f"{small_tar(tmp_path / 'a.tar')}\n")
     words = "--device", "cpu", "--backend", "mulaw", "--list", tmp_path / "list", "--wait", "200"
     code, found = doctor(tmp_path, *words)
     assert code == 0
