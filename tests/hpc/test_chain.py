@@ -82,11 +82,11 @@ class TestStart:
         assert "71" in capsys.readouterr().out
 
     def test_not_knowing_is_no_reason_for_a_second_chain(self, run: Run, launch: Launch, slurm: SlurmCommands) -> None:
-        """When squeue does not answer nothing is submitted."""
+        """When squeue, asked twice, does not answer nothing is submitted."""
         slurm.answer("squeue", err="slurm_load_jobs error\n", code=1)
         with pytest.raises(InfrastructureError):
             start_chain(run, launch)
-        assert [call.split()[0] for call in slurm.calls()] == ["squeue"]
+        assert [call.split()[0] for call in slurm.calls()] == ["squeue", "squeue"]
 
     def test_one_machine_has_no_chain(self, run: Run) -> None:
         """Without Slurm there is nobody to start the next link."""

@@ -157,8 +157,7 @@ class TestMemoryGuard:
         submission = Run(tmp_path).new_submission()
         plan = plan_of(8, device="cpu", processes=4, memory_guard=plan_says)
         place = Place(0, "n1", None, threads=1, ends_at=None, shared=shared)
-        given = Tried(), Progress(), Activities(), lambda: False
-        assert module._work(tmp_path, submission, plan, place, 7, *given) == 0
+        assert module._work(tmp_path, submission, plan, place, 7, Tried(), Progress(), Activities(), lambda: False) == 0
         assert asked == [expected]
 
 

@@ -174,10 +174,10 @@ def test_a_full_disk_at_the_end_of_a_worker(tmp_path: Path, monkeypatch: pytest.
     """Where there is no room for what a stop leaves behind, it is the storage too."""
     monkeypatch.setattr(Ledger, "release", lambda *_args, **_findings: _raise_full())
     reports = ProgressFile(None)
-    tar = small_tar(tmp_path / "a.tar", clips=30)
+    tar = small_tar(tmp_path / "a.tar", clips=500)
 
     def stop_soon() -> bool:
-        return bool(reports.progress.clips)
+        return any(one.outcome == "working" for one in reports.progress.tries)
 
     with pytest.raises(StorageError, match=r"a: .*a\.jsonl\.partial: No space left on device; the partial stays good"):
         run_tars([as_task(tar)], mulaw_spec(), tmp_path / "out", device="cpu", stop=Stop(stop_soon), reports=reports)

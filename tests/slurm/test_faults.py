@@ -129,8 +129,12 @@ def test_an_orphan_and_its_successor_write_the_same_tar(slurm: RealCluster, tmp_
     slurm.run("scancel", row.id)
     slurm.wait(lambda: not slurm.squeue(), "Slurm to forget the job")
     assert slurm.job_processes(row.raw_id)
-    run.once(check=UNDER_WAY)
-    slurm.wait(lambda: run.claims()[name].host != row.node and run.lines() > before, "its successor")
+
+    def followed() -> bool:
+        run.once(check=UNDER_WAY)  # the first ones may still think that squeue does not show the young job yet
+        return run.claims()[name].host != row.node and run.lines() > before
+
+    slurm.wait(followed, "its successor")
     os.kill(claim.pid, signal.SIGCONT)
     run.release()
     run.finish()
