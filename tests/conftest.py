@@ -56,9 +56,14 @@ def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
 
 @pytest.fixture(autouse=True)
 def untouched_log() -> Iterator[None]:
-    """Commands in a test's process keep our log from going on to the root; later tests, and pytest, expect it there."""
+    """Commands in a test's process set our log's level, and keep it from going on to the root; later tests, and pytest,
+    expect it there.
+    """
+    log = logging.getLogger("tar2tokens")
+    level = log.level
     yield
-    logging.getLogger("tar2tokens").propagate = True
+    log.propagate = True
+    log.setLevel(level)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from support.waiting import PATIENCE_SECONDS
 from audio_tokenizers.base import Backend, Codes, Waveform
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
+from audio_tokenizers.mulaw import MuLaw
 from jobs import reporting
 from jobs.claims import Claim
 from jobs.fileops import StorageError
@@ -173,11 +174,19 @@ def test_results_that_cannot_be_written(
 def test_a_full_disk_at_the_end_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no room for what a stop leaves behind, it is the storage too."""
     monkeypatch.setattr(Ledger, "release", lambda *_args, **_findings: _raise_full())
-    reports = ProgressFile(None)
-    tar = small_tar(tmp_path / "a.tar", clips=500)
+    reports, asked, encode = ProgressFile(None), threading.Event(), MuLaw.encode
+    tar = small_tar(tmp_path / "a.tar")
+
+    def encode_late(self: MuLaw, waves: Sequence[Waveform]) -> list[Codes]:
+        assert asked.wait(PATIENCE_SECONDS)
+        return encode(self, waves)
 
     def stop_soon() -> bool:
-        return any(one.outcome == "working" for one in reports.progress.tries)
+        if any(one.outcome == "working" for one in reports.progress.tries):
+            asked.set()
+        return asked.is_set()
+
+    monkeypatch.setattr(MuLaw, "encode", encode_late)
 
     with pytest.raises(StorageError, match=r"a: .*a\.jsonl\.partial: No space left on device; the partial stays good"):
         run_tars([as_task(tar)], mulaw_spec(), tmp_path / "out", device="cpu", stop=Stop(stop_soon), reports=reports)
@@ -287,7 +296,6 @@ def test_trouble_with_the_machine_ends_the_worker(
     trouble: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next tar would meet the same machine: it is not tried, and what happened is published."""
-    from audio_tokenizers.mulaw import MuLaw
 
     def fail(self: object, waves: object) -> list[object]:
         raise trouble
@@ -310,7 +318,6 @@ def test_trouble_with_the_machine_ends_the_worker(
 
 def test_a_tar_beside_one_that_ends_the_worker_yields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its partial is good, and nobody is to take it for one whose worker was killed: that is what `working` says."""
-    from audio_tokenizers.mulaw import MuLaw
 
     begun, encode, take = threading.Event(), MuLaw.encode, Ledger.take
 

@@ -60,7 +60,11 @@ def test_room_for_a_list() -> None:
     plenty = Room(100 * GB, 1000 * GB, 10**9, "lustre")
     assert verdicts(judge_room(plenty, 1000, shared=True)) == {"room": "ok", "inodes": "ok"}
     assert verdicts(judge_room(Room(GB, GB, None, "nfs4"), 1, shared=True)) == {"room": "warning"}
-    for tars, words in ((0, "1,000 will be for a small run"), (1, "will be for 1 tar"), (2000, "will be for 2,000 tars")):
+    for tars, words in (
+        (0, "files may be made"),
+        (1, "; a run of 1 tar makes some 1,0"),
+        (2000, "; a run of 2,000 tars makes"),
+    ):
         assert words in judge_room(plenty, tars, shared=True)[1].found
     few = Room(10**6, GB, 50_000, "xfs")
     assert verdicts(judge_room(few, 10_000, shared=True)) == {"room": "fault", "inodes": "fault", "file system": "warning"}
