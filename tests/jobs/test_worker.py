@@ -318,7 +318,6 @@ def test_trouble_with_the_machine_ends_the_worker(
 
 def test_a_tar_beside_one_that_ends_the_worker_yields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its partial is good, and nobody is to take it for one whose worker was killed: that is what `working` says."""
-
     begun, encode, take = threading.Event(), MuLaw.encode, Ledger.take
 
     def wait(self: MuLaw, waves: Sequence[Waveform]) -> list[Codes]:
