@@ -100,13 +100,17 @@ class Soak:
         heapq.heappush(due, (seconds, next(self._order), action))
 
     def _act(self, due: Due) -> None:
-        """Do what is due. Without a Slurm controller some of it has to wait."""
-        while due and due[0][0] <= self._now():
+        """Do what is due. Without a Slurm controller some of it has to wait: what is due after that then waits too, since each
+        command takes seconds to give up, and the mending that brings the controller back comes first.
+        """
+        now = self._now()
+        while due and due[0][0] <= now:
             _, _, action = heapq.heappop(due)
             try:
                 action()
             except CommandError:
                 self._at(due, self._now() + AGAIN_SECONDS, action)
+                return
 
     def _strike(self, fault: Planned) -> None:
         hit = FAULTS[fault.kind](self._lab, random.Random(fault.chance))
