@@ -100,8 +100,8 @@ class Soak:
         heapq.heappush(due, (seconds, next(self._order), action))
 
     def _act(self, due: Due) -> None:
-        """Do what is due. Without a Slurm controller some of it has to wait: what is due after that then waits too, since each
-        command takes seconds to give up, and the mending that brings the controller back comes first.
+        """Do what is due. Without a Slurm controller some of it has to wait, and what is due after that waits too: each command
+        takes seconds to give up, and the mending that brings the controller back comes first.
         """
         now = self._now()
         while due and due[0][0] <= now:
