@@ -100,7 +100,7 @@ class Soak:
         heapq.heappush(due, (seconds, next(self._order), action))
 
     def _act(self, due: Due) -> None:
-        """Do what is due. Without a Slurm controller some of it has to wait, and what is due after that waits too: each command
+        """Do what is due. Without a Slurm controller some of it has to wait, and what is due after that waits too: a command
         takes seconds to give up, and the mending that brings the controller back comes first.
         """
         now = self._now()
