@@ -11,9 +11,25 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["NoWaiting", "check_company", "check_ready", "embeddings"]
+__all__ = ["NoWaiting", "begun_without_waiting", "check_company", "check_ready", "embeddings"]
 
 Encode = Callable[[Sequence[Any]], Sequence[Mapping[str, np.ndarray]]]
+
+
+def begun_without_waiting(
+    begin: Callable[[Sequence[Any]], Callable[[], Any]], clips: Sequence[Any], others: Sequence[Any]
+) -> Any:
+    """What a call of `clips` finds that begins on a GPU before a call of `others` does, and ends after it.
+
+    Torch is in the mode meanwhile in which it fails where the host would wait for the device.
+    """
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        finishes = [begin(batch) for batch in (clips, others)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    finishes[1]()
+    return finishes[0]()
 
 
 def check_company(encode: Encode, clips: Sequence[Any], others: Sequence[Any]) -> None:
