@@ -32,7 +32,6 @@ from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
 from jobs.outputs import InputIdentity
 from jobs.plain_text import plain_json
-from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS
 from jobs.reporting import Progress
 
 __all__ = ["CANCELLED", "Controller", "Round", "data_verdict", "refused_words", "wants_retry"]
@@ -329,7 +328,7 @@ def wants_retry(state: RunState, tar: TarState) -> bool:
 def data_verdict(tar: TarState) -> str | None:
     """The data verdict, unless somebody has put another file in the tar's place since."""
     manifest = tar.manifest
-    if tar.state == "committed" or manifest is None or manifest.verdict in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS):
+    if tar.state == "committed" or manifest is None or not manifest.is_damage:
         return None
     try:
         same = InputIdentity.of(Path(tar.tar)).matches(manifest)

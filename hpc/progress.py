@@ -14,7 +14,7 @@ from audio_tokenizers.errors import UsageError
 from hpc.run import ListedTar, Run
 from jobs.outputs import TarPaths
 from jobs.partial_tally import tally_partial
-from jobs.records import VERDICT_COMPLETE, VERDICT_IN_PROGRESS, Manifest
+from jobs.records import Manifest
 
 __all__ = ["State", "TarState", "scan", "state_of"]
 
@@ -91,7 +91,7 @@ def _unfinished(tar: str, paths: TarPaths) -> TarState:
     except UsageError as error:
         return TarState(tar, paths.name, "invalid", 0, None, str(error))
     problem = None
-    if manifest is not None and manifest.verdict not in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS):
+    if manifest is not None and manifest.is_damage:
         problem = f"{manifest.verdict}: {manifest.verdict_detail}"
     else:
         try:

@@ -158,6 +158,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Sidecar files that could not be read; their clips' records say so."""
     versions: dict[str, str] = {}
 
+    @property
+    def is_damage(self) -> bool:
+        """Whether the verdict is that the tar itself is broken."""
+        return self.verdict not in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS)
+
 
 class Tally:
     """Running counts over the lines of one output file."""

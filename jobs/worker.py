@@ -22,7 +22,7 @@ from jobs.fileops import FileOps, StorageError, output_files, own_files, public_
 from jobs.ledger import Ledger
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import TarPaths, TarTask
+from jobs.outputs import InputIdentity, TarPaths, TarTask, read_manifest
 from jobs.records import ErrorRecord, Manifest, Record
 from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
@@ -97,8 +97,7 @@ def run_tars(
     with _Worker(spec, output_dir, device, stop, reports, wishes, crew, feeding, activities) as worker:
         worker.work_on(tasks)
         for task in crew.others_tars:  # one by one: while it waits for a worker, another that is idle may take it
-            paths = TarPaths(output_dir, task.name)
-            if not (stop() or paths.committed.exists() or paths.claim.exists()):
+            if not stop() and worker.may_help(task):
                 worker.work_on([task])
     if stop.shortage:
         reports.progress.tell_of_shortage([task.name for task in tasks], stop.shortage)
@@ -174,6 +173,22 @@ class _Worker:
                     trouble = trouble or error
             if trouble is not None:
                 raise trouble
+
+    def may_help(self, task: TarTask) -> bool:
+        """Whether another's tar wants a worker: nobody has it in hand, has committed it, or has read it to a bad end.
+
+        Reading a damaged tar again would end the same, and a worker that is dismissed meanwhile would leave it undecided.
+        """
+        paths = TarPaths(self._output_dir, task.name)
+        if paths.committed.exists() or paths.claim.exists():
+            return False
+        try:
+            known = read_manifest(paths.attempt)
+            if known is None or not known.is_damage or (self._wishes.allow_missing_end and known.verdict in ACCEPTABLE):
+                return True
+            return not InputIdentity.of(Path(task.tar)).matches(known)
+        except (UsageError, OSError):
+            return True  # it is for whoever begins with it to say
 
     def _may_begin(self, task: TarTask) -> bool:
         if not self._open:

@@ -459,11 +459,12 @@ def test_no_tar_is_begun_after_a_stop(tmp_path: Path) -> None:
 class TestCrew:
     """One of several workers of a submission."""
 
-    def work(self, output: Path, own: list[Path], others: list[Path], **crew: Any) -> Progress:
+    def work(self, output: Path, own: list[Path], others: list[Path], *, forgiving: bool = False, **crew: Any) -> Progress:
         reports = ProgressFile(None)
+        wishes = Wishes(allow_missing_end=forgiving)
         members = Crew("0002/0", others_tars=[as_task(tar) for tar in others], **crew)
         tasks = [as_task(tar) for tar in own]
-        run_tars(tasks, mulaw_spec(), output, device="cpu", stop=StopFlag(), reports=reports, crew=members)
+        run_tars(tasks, mulaw_spec(), output, device="cpu", stop=StopFlag(), reports=reports, wishes=wishes, crew=members)
         return reports.progress
 
     def claim(self, output: Path, name: str, task: str) -> Path:
@@ -484,6 +485,36 @@ class TestCrew:
         assert progress.problems == []
         assert not (output / "claimed.jsonl.partial").exists()
         assert claim.exists()
+
+    def test_leaves_a_tar_that_was_found_damaged(self, tmp_path: Path) -> None:
+        """What another has read to its bad end is not read again, or a worker that is told to go home leaves it undecided;
+        unless that end is forgiven.
+        """
+        own, bad = small_tar(tmp_path / "own.tar"), small_tar(tmp_path / "bad.tar")
+        without_end = bad.read_bytes().rstrip(b"\0")
+        bad.write_bytes(without_end + bytes(-len(without_end) % 512))
+        output = tmp_path / "out"
+        work([bad], output)
+        attempt = TarPaths(output, "bad").attempt
+        verdict = attempt.read_bytes()
+        assert b"no_end_marker" in verdict
+        progress = self.work(output, [own], [bad])
+        assert [one.name for one in progress.tries] == ["own"]
+        assert attempt.read_bytes() == verdict
+
+        forgiving = self.work(output, [own], [bad], forgiving=True)
+        assert [(one.name, one.outcome) for one in forgiving.tries] == [("own", "committed"), ("bad", "committed")]
+
+    def test_helps_with_a_damaged_tar_that_was_copied_again(self, tmp_path: Path) -> None:
+        """The verdict is that of other bytes."""
+        own, bad = small_tar(tmp_path / "own.tar"), small_tar(tmp_path / "bad.tar")
+        whole = bad.read_bytes()
+        bad.write_bytes(whole[:-2000])
+        output = tmp_path / "out"
+        work([bad], output)
+        bad.write_bytes(whole)
+        progress = self.work(output, [own], [bad])
+        assert [(one.name, one.outcome) for one in progress.tries] == [("own", "committed"), ("bad", "committed")]
 
     def test_its_own_tar_in_anothers_hands(self, tmp_path: Path) -> None:
         """It is left to whoever has it, which is no problem, and the next tar is done."""
