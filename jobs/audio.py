@@ -22,6 +22,8 @@ import soxr
 from audio_tokenizers.base import MonoRule, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import mp3_states_its_length, refuse_cut_file
+from jobs.damage import nothing_decoded
+from jobs.losses import Losses
 from jobs.pyav_samples import float_samples
 from jobs.refusals import WatchedFile, confirmed, require_memory
 
@@ -62,7 +64,9 @@ _PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
 """
 
 
-def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None) -> Iterator[tuple[Waveform, int]]:
+def decode(
+    file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None, losses: Losses | None = None
+) -> Iterator[tuple[Waveform, int]]:
     """Decode to mono blocks: (float32 [samples], sample rate in Hz), of BLOCK_FRAMES at most, the last one shorter or empty.
 
     soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs). Raises ClipError: `empty` (no samples),
@@ -88,7 +92,7 @@ def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None)
             raise ClipError("not_finite", "samples are NaN or infinite")
         yield wave, rate
     if frames == 0:
-        raise ClipError("empty", "the file has no samples")
+        raise nothing_decoded(losses or Losses())
 
 
 def _to_mono(block: np.ndarray[Any, np.dtype[np.float32]], mono: MonoRule) -> Waveform:

@@ -1,0 +1,44 @@
+"""A stand-in for a decoder that goes on after damage: audio files that say what of them is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import IO
+
+import pytest
+
+from audio_tokenizers.base import MonoRule, Waveform
+from jobs import audio
+from jobs.losses import Losses
+
+__all__ = ["lossy", "lossy_decode", "use_lossy_decode"]
+
+MARK = b"LOST"
+
+
+def lossy(data: bytes, *losses: tuple[float, str]) -> bytes:
+    """The audio file `data`, of which a decoder will say that it lacks so many seconds, for these reasons."""
+    return data + MARK + json.dumps(losses).encode()
+
+
+def lossy_decode(
+    file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None, losses: Losses | None = None
+) -> Iterator[tuple[Waveform, int]]:
+    """As jobs.audio.decode; what `lossy` has noted is told block by block, the first of it before the first block."""
+    file.seek(0)
+    data, _, notes = file.read().partition(MARK)
+    told = json.loads(notes) if notes else []
+    for block in audio.decode(io.BytesIO(data), mono=mono, max_seconds=max_seconds, losses=losses):
+        if losses is not None and told:
+            losses.add(*told.pop(0))
+        yield block
+    for seconds, what in told:
+        assert losses is not None
+        losses.add(seconds, what)
+
+
+def use_lossy_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have clips decoded by it."""
+    monkeypatch.setattr("jobs.clip_decoder.decode", lossy_decode)
