@@ -287,6 +287,8 @@ class _Worker:
             return broken_tar(manifest)
         errors = sum(manifest.errors.values())
         notes = f"{counted(manifest.clips, 'clip')}, {manifest.audio_seconds / 3600:.3f} audio-h, {counted(errors, 'error')}"
+        if manifest.damaged_clips:
+            notes += f"; {counted(manifest.damaged_clips, 'damaged clip')} kept ({manifest.damaged_seconds:,.3f} s missing)"
         if manifest.clips == 0 and result.outcome == "committed":
             notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
         if manifest.orphan_sidecars:
@@ -323,6 +325,9 @@ class _Worker:
             log.info("%s: %s: %s", record.audio_file, record.error_kind, record.error)
         else:
             progress.audio_seconds += record.num_samples / record.sample_rate
+            if record.damage is not None:
+                lost, why = record.damage.seconds, record.damage.what
+                log.info("%s: damaged: %.3f s could not be decoded: %s", record.audio_file, lost, why)
         one.tar_bytes = used
         self._count_bytes()
         # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.

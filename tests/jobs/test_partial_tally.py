@@ -6,8 +6,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import small_tar, stopping_after, tokenize
 
+from jobs.damage import Damage
 from jobs.outputs import TarPaths
 from jobs.partial_tally import PartialTally, tally_partial
 from jobs.records import ErrorRecord, TokenRecord, encode_record
@@ -34,9 +36,14 @@ ERROR = encode_record(ErrorRecord(tar_file="/d/1.tar", audio_file="b.wav", error
             line(metadata={"tar_file": "x", "num_samples": 9, "sample_rate": 1}, text='"num_samples":9,'),
             PartialTally(1, 0.5),
         ),
+        (
+            line(damage=Damage(0.72, 'a "frame"')) + ERROR + line(damage=Damage(0.0, "x")) + line(damage=Damage(1e20, "y")),
+            PartialTally(4, 1.5, 3, 1e20),
+        ),
+        (line(metadata={"damage": {"seconds": 9.0, "what": "x"}}), PartialTally(1, 0.5)),
         (b"\xff\n{}\n", PartialTally(2, 0.0)),
     ],
-    ids=["empty", "errors have no audio", "torn", "names", "metadata", "no lines of ours"],
+    ids=["empty", "errors have no audio", "torn", "names", "metadata", "damage", "no damage", "no lines of ours"],
 )
 def test_lines_and_seconds(tmp_path: Path, data: bytes, expected: PartialTally) -> None:
     """Whole lines count; those with tokens count with the audio that their heads tell."""
@@ -52,3 +59,15 @@ def test_it_is_what_the_manifest_says(tmp_path: Path) -> None:
     manifest = tokenize(tar, tmp_path / "whole").manifest
     whole = tally_partial(TarPaths(tmp_path / "whole", "1").committed)
     assert whole == PartialTally(manifest.clips, manifest.audio_seconds)
+
+
+def test_damage_is_what_the_manifest_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same lines."""
+    use_lossy_decode(monkeypatch)
+    tar = damaged_tar(tmp_path / "1.tar")
+    tokenize(tar, tmp_path / "half", **stopping_after(3))
+    assert tally_partial(TarPaths(tmp_path / "half", "1").partial) == PartialTally(3, 3.0, 2, 0.05)
+    manifest = tokenize(tar, tmp_path / "whole").manifest
+    assert (manifest.damaged_clips, manifest.damaged_seconds) == (3, 0.07)
+    whole = tally_partial(TarPaths(tmp_path / "whole", "1").committed)
+    assert whole == PartialTally(manifest.clips, manifest.audio_seconds, 3, 0.07)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from audio_tokenizers.base import MonoRule, Waveform
 from jobs import audio
 from jobs.losses import Losses
+from support.small_run import wav, write_tar
 
-__all__ = ["lossy", "lossy_decode", "use_lossy_decode"]
+__all__ = ["damaged_tar", "lossy", "lossy_decode", "use_lossy_decode"]
 
 MARK = b"LOST"
 
@@ -42,3 +44,10 @@ def lossy_decode(
 def use_lossy_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have clips decoded by it."""
     monkeypatch.setattr("jobs.clip_decoder.decode", lossy_decode)
+
+
+def damaged_tar(path: Path) -> Path:
+    """Six clips of a second: 30 ms missing, whole, 20 ms missing, too much missing, 20 ms missing, whole."""
+    lost = [[(0.03, "frames that cannot be decoded")], [], [(0.02, "its end")], [(0.5, "its end")]]
+    lost += [[(0.01, "its end"), (0.01, "a gap")], []]
+    return write_tar(path, {f"{number}.wav": lossy(wav(8000, seed=number), *each) for number, each in enumerate(lost)})
