@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PartialTally", "tally_partial"]
+__all__ = ["PartialTally", "is_damaged", "tally_partial"]
 
 READ_BYTES = 1 << 20
 HEAD = re.compile(
@@ -27,6 +27,12 @@ class PartialTally:
     damaged_clips: int = 0
     damaged_seconds: float = 0.0
     """What these lack, rounded likewise."""
+
+
+def is_damaged(line: bytes) -> bool:
+    """Whether the line is of a clip that was kept though something of it is missing."""
+    head = HEAD.match(line)
+    return head is not None and head[3] is not None
 
 
 def tally_partial(path: Path) -> PartialTally:
