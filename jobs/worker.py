@@ -22,7 +22,7 @@ from jobs.fileops import FileOps, StorageError, output_files, own_files, public_
 from jobs.ledger import Ledger
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import TarPaths, TarTask
+from jobs.outputs import TarPaths, TarTask, UntrustedFileError
 from jobs.records import ErrorRecord, Manifest, Record
 from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
@@ -248,6 +248,7 @@ class _Worker:
             raise
         except (UsageError, OSError) as error:
             attempt.outcome, attempt.problem = "failed", _words(error, task)
+            attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
                 attempt.gained = 0  # or a tar that is always written to would be tried for ever
         except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
@@ -351,13 +352,13 @@ def _words(error: Exception, task: TarTask) -> str:
 
 
 def nothing_to_do(paths: TarPaths, tar: Path, *, retry_errors: bool) -> str | None:
-    """Why a tar needs no work, or None. Raises UsageError where a file that is not ours stands in the way."""
+    """Why a tar needs no work, or None. Raises UntrustedFileError where a file that is not ours stands in the way."""
     try:
         manifest, fault = paths.read_committed(str(tar))
     except FileNotFoundError:
         return None
     if fault is not None:
-        raise UsageError(fault)
+        raise UntrustedFileError(fault)
     if retry_errors and manifest is not None and manifest.errors:
         return None
     Ledger.tidy(paths, FileOps())  # whoever committed it may have died a moment later
