@@ -22,7 +22,6 @@ import soxr
 from audio_tokenizers.base import MonoRule, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import mp3_states_its_length, refuse_cut_file
-from jobs.damage import nothing_decoded
 from jobs.losses import Losses
 from jobs.pyav_samples import float_samples
 from jobs.refusals import WatchedFile, confirmed, require_memory
@@ -65,7 +64,11 @@ _PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
 
 
 def decode(
-    file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None, losses: Losses | None = None
+    file: IO[bytes],
+    *,
+    mono: MonoRule,
+    max_seconds: float | None = None,
+    losses: Losses | None = None,  # noqa: ARG001 (damage is refused as yet, so there is none to tell)
 ) -> Iterator[tuple[Waveform, int]]:
     """Decode to mono blocks: (float32 [samples], sample rate in Hz), of BLOCK_FRAMES at most, the last one shorter or empty.
 
@@ -92,7 +95,7 @@ def decode(
             raise ClipError("not_finite", "samples are NaN or infinite")
         yield wave, rate
     if frames == 0:
-        raise nothing_decoded(losses or Losses())
+        raise ClipError("empty", "the file has no samples")
 
 
 def _to_mono(block: np.ndarray[Any, np.dtype[np.float32]], mono: MonoRule) -> Waveform:

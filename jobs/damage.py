@@ -10,7 +10,7 @@ import msgspec
 from audio_tokenizers.errors import ClipError
 from jobs.losses import Losses
 
-__all__ = ["ALWAYS_KEPT_SECONDS", "DEFAULT_MAX_DAMAGE", "Damage", "judge", "nothing_decoded"]
+__all__ = ["ALWAYS_KEPT_SECONDS", "DEFAULT_MAX_DAMAGE", "Damage", "judge"]
 
 DEFAULT_MAX_DAMAGE = 0.02
 """Share of a clip that may be missing, unless --max-damage says otherwise."""
@@ -39,7 +39,7 @@ def judge(losses: Losses, decoded_seconds: float, max_share: float) -> Damage | 
     if not losses.what:
         return None
     if not decoded_seconds > 0:
-        return nothing_decoded(losses)
+        return ClipError("decode", f"damaged: nothing of it could be decoded ({_words(losses)})")
     lost = losses.seconds
     whole = decoded_seconds + lost
     allowed = max(ALWAYS_KEPT_SECONDS, max_share * whole) if max_share > 0 else 0.0
@@ -48,13 +48,6 @@ def judge(losses: Losses, decoded_seconds: float, max_share: float) -> Damage | 
     missing = f"{lost:.3f} s of {whole:.3f} s" if lost > 0 else "part of it"
     bound = f"--max-damage {max_share:g} allows {allowed:.3f} s" if max_share > 0 else "--max-damage 0 allows nothing"
     return ClipError("decode", f"damaged: {missing} could not be decoded ({_words(losses)}); {bound}")
-
-
-def nothing_decoded(losses: Losses) -> ClipError:
-    """What a clip without a sample is: empty by itself, or by what is wrong with it."""
-    if not losses.what:
-        return ClipError("empty", "the file has no samples")
-    return ClipError("decode", f"damaged: nothing of it could be decoded ({_words(losses)})")
 
 
 def _words(losses: Losses) -> str:
