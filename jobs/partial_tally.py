@@ -10,8 +10,8 @@ __all__ = ["PartialTally", "is_damaged", "tally_partial"]
 
 READ_BYTES = 1 << 20
 HEAD = re.compile(
-    rb'\{"tar_file":"(?:[^"\\]|\\.)*","audio_file":"(?:[^"\\]|\\.)*","num_samples":([0-9]+),"sample_rate":([1-9][0-9]*)'
-    rb'(?:,"damage":\{"seconds":([0-9][0-9.e+-]*))?[,}]'
+    rb'\{"tar_file":"(?:[^"\\]|\\.)*","audio_file":"(?:[^"\\]|\\.)*","num_samples":([0-9]{1,18}),'
+    rb'"sample_rate":([1-9][0-9]{,17})(?:,"damage":\{"seconds":([0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[+-]?[0-9]{1,2})?))?[,}]'
 )
 """How a line with tokens begins, as jobs/records.py writes it. Further on, `metadata` may hold the same keys."""
 
