@@ -51,7 +51,7 @@ def with_block(readme: str, cpu: Results, gpu: Results | None) -> str:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"README.md: expected {BEGIN!r} and {END!r}")
-    return head + BEGIN + "\n".join(_three_lines(cpu, gpu)) + "\n" + END + tail
+    return head + BEGIN + "\n".join(_three_lines(cpu, gpu, more=" (docs/performance.md)")) + "\n" + END + tail
 
 
 def _machine(gpu: Results) -> Mapping[str, Any]:
@@ -67,7 +67,8 @@ def _waste(cpu: Results, lanes: int) -> dict[str, float]:
     return {row["tars"]: row["padding"] + row["empty"] for row in cpu["lanes"] if row["lanes"] == lanes}
 
 
-def _three_lines(cpu: Results, gpu: Results | None) -> list[str]:
+def _three_lines(cpu: Results, gpu: Results | None, *, more: str = "") -> list[str]:
+    """`more`: where there is more about it, for who reads them elsewhere."""
     rates = _rates(cpu)
     decoded = ", ".join(f"{_round(rate)} of {name}" for name, rate in rates.items())
     cores = ", ".join(f"{1000 / rate:.1f}" for rate in rates.values())
@@ -88,7 +89,7 @@ def _three_lines(cpu: Results, gpu: Results | None) -> list[str]:
         ),
         *_item(
             f"With 16 lanes {large:.0%} of the GPU's work is padding or empty lanes in tars of 10,000 clips around 6 s, "
-            f"{small:.0%} in tars of 300 (docs/performance.md)."
+            f"{small:.0%} in tars of 300{more}."
         ),
         *_item(on_gpu),
     ]

@@ -14,6 +14,7 @@ from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.launch import Launch, Site, make_launch, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, normalise_extensions
+from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
 
 __all__ = ["again"]
@@ -52,6 +53,8 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
     for name in ("max_tokens_per_fragment", "num_tokens_overlap", "max_duration"):
         if getattr(spec, name) != getattr(preset, name):
             words += [_option(name), str(getattr(spec, name))]
+    if spec.max_damage != (DEFAULT_MAX_DAMAGE if preset.max_damage is None else preset.max_damage):
+        words += ["--max-damage", str(spec.max_damage)]
     if spec.extensions != normalise_extensions(preset.extensions or AUDIO_EXTENSIONS):
         words += ["--extensions", ",".join(spec.extensions)]
     return words

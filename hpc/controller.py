@@ -264,6 +264,7 @@ class Controller:
                 done=tar.state == "committed" and not wants_retry(state, tar),
                 taken=tar.name in taken,
                 broken=data_verdict(tar),
+                untrusted=tar.state == "invalid",
             )
             for tar in states
         ]

@@ -1,11 +1,12 @@
-"""What failed, in groups by reason, with the end of a log of each; clips with errors, with examples."""
+"""What failed, in groups by reason, with the end of a log of each; clips with errors, and damaged ones, with examples."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -15,11 +16,12 @@ from hpc.plan import Plan
 from hpc.progress import TarState
 from hpc.run import Run
 from hpc.submissions import Job, Submission
+from jobs.partial_tally import is_damaged
 from jobs.plain_text import without_colours
-from jobs.records import ErrorRecord, Manifest, decode_record
+from jobs.records import ErrorRecord, Manifest, TokenRecord, decode_record
 from jobs.reporting import Progress, Try
 
-__all__ = ["Failure", "find_damaged", "find_error_clips", "find_failures", "log_tail"]
+__all__ = ["Failure", "find_damaged", "find_damaged_clips", "find_error_clips", "find_failures", "log_tail"]
 
 TAIL_LINES = 12
 TAIL_BYTES = 16384
@@ -130,18 +132,39 @@ def log_tail(path: Path | None, lines: int = TAIL_LINES, about: str = "") -> lis
 def find_error_clips(run: Run, states: Sequence[TarState], per_kind: int) -> dict[str, list[ErrorRecord]]:
     """Some clips with errors of each kind that committed files have, from the smallest files that have them."""
     examples: dict[str, list[ErrorRecord]] = {}
-    with_errors = [
-        (state.manifest, run.paths(state.name).committed)
-        for state in states
-        if state.state == "committed" and state.manifest is not None and state.manifest.errors
-    ]
-    for manifest, path in sorted(with_errors, key=_size):
+    for manifest, path in _committed(run, states, lambda manifest: bool(manifest.errors)):
         wanted = {kind: per_kind - len(examples.setdefault(kind, [])) for kind in manifest.errors}
         wanted = {kind: min(number, manifest.errors[kind]) for kind, number in wanted.items() if number > 0}
         with suppress(FileNotFoundError):  # --retry-errors has set it aside meanwhile
             for record in _error_records(path, wanted):
                 examples[record.error_kind].append(record)
     return examples
+
+
+def find_damaged_clips(run: Run, states: Sequence[TarState], number: int) -> list[TokenRecord]:
+    """Some clips that were kept though something of them is missing, from the smallest committed files that have them."""
+    examples: list[TokenRecord] = []
+    for manifest, path in _committed(run, states, lambda manifest: manifest.damaged_clips > 0):
+        wanted = min(number - len(examples), manifest.damaged_clips)
+        if wanted <= 0:
+            break
+        with suppress(FileNotFoundError), path.open("rb") as file:  # --retry-errors has set it aside meanwhile
+            for line in islice(filter(is_damaged, file), wanted):
+                with suppress(msgspec.DecodeError):
+                    record = decode_record(line)
+                    if isinstance(record, TokenRecord):
+                        examples.append(record)
+    return examples
+
+
+def _committed(run: Run, states: Sequence[TarState], wanted: Callable[[Manifest], bool]) -> list[tuple[Manifest, Path]]:
+    """Manifests and files of the committed tars that are `wanted`, the smallest files first."""
+    found = [
+        (state.manifest, run.paths(state.name).committed)
+        for state in states
+        if state.state == "committed" and state.manifest is not None and wanted(state.manifest)
+    ]
+    return sorted(found, key=_size)
 
 
 def _size(found: tuple[Manifest, Path]) -> int:

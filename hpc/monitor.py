@@ -75,6 +75,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Lines of committed files and partials."""
     errors: int
     """Clips with an error record, in committed files and as far as running tasks tell."""
+    damaged: int = 0
+    """Clips that were kept though something of them is missing, in committed files and partials."""
     audio_seconds: float
     """Audio in committed files and partials."""
     encoded_seconds: float
@@ -116,6 +118,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         quarantined=len(seen.decision.quarantine),
         clips=sum(tar.clips for tar in seen.states),
         errors=sum(sum(manifest.errors.values()) for manifest in manifests),
+        damaged=sum(tar.damaged_clips for tar in seen.states),
         audio_seconds=sum(tar.audio_seconds for tar in seen.states),
         encoded_seconds=seen.audio_seconds,
         bytes_done=done_bytes + sum(report.tar_bytes for report in live),
@@ -198,9 +201,10 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
     grid.add_column(style="bold")
     grid.add_column()
     share = f" ({100 * now.bytes_done / now.bytes_total:.1f} % of the bytes)" if now.bytes_total else ""
+    damaged = f", {now.damaged:,} kept though damaged" if now.damaged else ""
     rows = [
         ("tars", f"{now.done} of {now.tars} done{share}"),
-        ("clips", f"{now.clips:,}, {now.errors:,} of the committed ones with errors"),
+        ("clips", f"{now.clips:,}, {now.errors:,} of the committed ones with errors{damaged}"),
         ("running", describe_running(now)),
         *(("no progress", words) for words in describe_stalls(now.stalls)),
         ("speed", speed),

@@ -50,6 +50,8 @@ class TarFact(msgspec.Struct, frozen=True):
     """A task that may be alive has it in its plan, or holds its claim."""
     broken: str | None = None
     """The data verdict, as long as the tar is still the file that was judged."""
+    untrusted: bool = False
+    """Files of its output are not what the run has left there."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,7 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence], *, place: str 
     """Judge the evidence, submission by submission, and say what to do with the tars that are left. `place` is what the run
     directory is called.
     """
+    evidence = _that_still_counts(tars, evidence)
     tries = [(each.node, each.attempt) for one in evidence for each in one.tries]
     kills = count_kills(tries, is_good)
     nodes = judge_nodes(evidence, kills)
@@ -114,6 +117,17 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence], *, place: str 
         diagnosis=diagnosis or waiting,
         passes=bool(waiting),
     )
+
+
+def _that_still_counts(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Without tries that failed for files which a person has removed since, and without submissions of nothing else."""
+    untrusted = {tar.name for tar in tars if tar.untrusted}
+    found = []
+    for one in evidence:
+        tries = tuple(each for each in one.tries if not each.attempt.untrusted or each.attempt.name in untrusted)
+        if tries or not one.tries or one.silent or one.wordless:
+            found.append(one if len(tries) == len(one.tries) else msgspec.structs.replace(one, tries=tries))
+    return found
 
 
 def _count_unwritten(evidence: Sequence[Evidence], nodes: Nodes, waits: StorageWaits) -> set[int]:
@@ -170,7 +184,7 @@ def _count(evidence: Sequence[Evidence], nodes: Nodes, kills: OutsideKills) -> _
             name, clip = attempt.name, attempt.clip
             if attempt.outcome == "damaged":
                 tally.damaged.add(name)
-            if attempt.gained or attempt.outcome == "damaged":
+            if attempt.gained or attempt.outcome in ("damaged", "committed"):
                 tally.idle[name] = 0
             if each.node in nodes.suspects or attempt.storage or attempt.outcome not in ("failed", "machine", "died"):
                 continue

@@ -41,6 +41,10 @@ class TarState:
     """Why it is invalid, or why the tar itself is broken or missing."""
     audio_seconds: float = 0.0
     """Audio that became tokens, in the committed file or in the partial: wherever hours are told, they are sums of these."""
+    damaged_clips: int = 0
+    """Clips that were kept though something of them is missing, likewise."""
+    damaged_seconds: float = 0.0
+    """What is missing of them."""
 
 
 def scan(run: Run, tars: Iterable[ListedTar]) -> Iterator[TarState]:
@@ -82,7 +86,17 @@ def state_of(tar: str, paths: TarPaths) -> TarState:
         return TarState(tar, paths.name, "invalid", 0, None, str(error))
     if problem is not None or manifest is None:
         return TarState(tar, paths.name, "invalid", 0, manifest, problem)
-    return TarState(tar, paths.name, "committed", manifest.clips, manifest, None, manifest.audio_seconds)
+    return TarState(
+        tar,
+        paths.name,
+        "committed",
+        manifest.clips,
+        manifest,
+        None,
+        manifest.audio_seconds,
+        manifest.damaged_clips,
+        manifest.damaged_seconds,
+    )
 
 
 def _unfinished(tar: str, paths: TarPaths) -> TarState:
@@ -104,4 +118,14 @@ def _unfinished(tar: str, paths: TarPaths) -> TarState:
         found = tally_partial(paths.partial)
     except FileNotFoundError:
         return TarState(tar, paths.name, "not_started", 0, manifest, problem)
-    return TarState(tar, paths.name, "partial", found.clips, manifest, problem, found.audio_seconds)
+    return TarState(
+        tar,
+        paths.name,
+        "partial",
+        found.clips,
+        manifest,
+        problem,
+        found.audio_seconds,
+        found.damaged_clips,
+        found.damaged_seconds,
+    )

@@ -85,6 +85,7 @@ def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
             done=tar.state == "committed" and not wants_retry(state, tar),
             taken=tar.name in busy,
             broken=data_verdict(tar),
+            untrusted=tar.state == "invalid",
         )
         for tar in states
     ]

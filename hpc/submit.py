@@ -42,7 +42,16 @@ from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, w
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
 from jobs.reporting import counted
-from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, uses_gpu
+from jobs.spec import (
+    TokenizeSpec,
+    check_spec,
+    damage_as_begun,
+    freeze_spec,
+    make_spec,
+    parse_settings,
+    preset_name,
+    uses_gpu,
+)
 from jobs.trust import trust_of
 
 __all__ = ["submit"]
@@ -105,6 +114,10 @@ def submit(
     num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
     max_duration: Annotated[
         float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
+    ] = None,
+    max_damage: Annotated[
+        float | None,
+        typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
@@ -175,6 +188,7 @@ def submit(
             max_tokens_per_fragment=max_tokens_per_fragment,
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
+            max_damage=damage_as_begun(output_dir, max_damage),
             extensions=extensions or (),
         )
     launch = msgspec.structs.replace(

@@ -148,6 +148,7 @@ def finish(run: Run, seen: Round) -> int:
     print(
         f"{now.done:,} of {counted(now.tars, 'tar')} committed: {counted(now.clips, 'clip')}, "
         f"{counted(now.errors, 'error')}, {now.audio_seconds / 3600:,.2f} audio-h"
+        + (f", {counted(now.damaged, 'damaged clip')} kept" if now.damaged else "")
     )
     reasons: dict[str, list[str]] = {}
     for name, reason in decision.quarantine.items():

@@ -22,6 +22,7 @@ import soxr
 from audio_tokenizers.base import MonoRule, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import mp3_states_its_length, refuse_cut_file
+from jobs.losses import Losses
 from jobs.pyav_samples import float_samples
 from jobs.refusals import WatchedFile, confirmed, require_memory
 
@@ -62,7 +63,13 @@ _PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
 """
 
 
-def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None) -> Iterator[tuple[Waveform, int]]:
+def decode(
+    file: IO[bytes],
+    *,
+    mono: MonoRule,
+    max_seconds: float | None = None,
+    losses: Losses | None = None,  # noqa: ARG001 (damage is refused as yet, so there is none to tell)
+) -> Iterator[tuple[Waveform, int]]:
     """Decode to mono blocks: (float32 [samples], sample rate in Hz), of BLOCK_FRAMES at most, the last one shorter or empty.
 
     soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs). Raises ClipError: `empty` (no samples),

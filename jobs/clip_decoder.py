@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import IO
 
@@ -13,8 +14,10 @@ from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
 from jobs.audio import FragmentCutter, decode, resample
+from jobs.damage import Damage, judge
 from jobs.encoder import Encoder
 from jobs.feed import Feed, Share
+from jobs.losses import Losses
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
 
@@ -22,6 +25,22 @@ __all__ = ["ClipDecoder"]
 
 UNCOUNTED_BYTES = 256 << 20
 """70 minutes at 16 kHz."""
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """What one decoding of a clip has come to: all there is of it once its blocks have ended."""
+
+    samples: int = 0
+    """At the file's rate."""
+    sample_rate: int = 1
+    """The file's, in Hz."""
+    losses: Losses = field(default_factory=Losses)
+
+    @property
+    def seconds(self) -> float:
+        """Of audio."""
+        return self.samples / self.sample_rate
 
 
 class ClipDecoder:
@@ -54,6 +73,7 @@ class ClipDecoder:
             self._hand_over_whole(pending, audio, step)
             return
         samples = 0
+        decoded = _Decoded()
 
         def counted(waves: Iterator[Waveform]) -> Iterator[Waveform]:
             nonlocal samples
@@ -62,9 +82,10 @@ class ClipDecoder:
                 yield wave
 
         for number, fragment in enumerate(
-            self._cutter.cut(counted(resample(self._decode(audio, step), self._spec.sample_rate)))
+            self._cutter.cut(counted(resample(self._decode(audio, step, decoded), self._spec.sample_rate)))
         ):
             wave = fragment.wave
+            damage = self._judge(decoded) if fragment.last else None
             self._check_length(len(wave))
             with step.waiting():
                 admitted = self._feed.reserve(pending.share, wave.nbytes)
@@ -72,45 +93,62 @@ class ClipDecoder:
                 return
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples))
+            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage))
 
-    def _decode(self, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
-        return step.each(decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds))
+    def _decode(self, audio: IO[bytes], step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
+        blocks = decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds, losses=decoded.losses)
+        for wave, rate in step.each(blocks):
+            decoded.samples, decoded.sample_rate = decoded.samples + len(wave), rate
+            yield wave, rate
 
-    def _blocks_to_keep(self, share: Share, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
+    def _judge(self, decoded: _Decoded) -> Damage | None:
+        """What is missing of a clip that has been decoded to its end. Raises ClipError if it is too much."""
+        found = judge(decoded.losses, decoded.seconds, self._spec.max_damage)
+        if isinstance(found, ClipError):
+            raise found
+        return found
+
+    def _blocks_to_keep(
+        self, share: Share, audio: IO[bytes], step: Step, decoded: _Decoded
+    ) -> Iterator[tuple[Waveform, int]]:
         """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
-        end once, for nothing: if it is too long, that is where it shows.
+        end once, for nothing: if it is too long, or too much of it is missing, that is where it shows.
         """
         size = 0
-        blocks = self._decode(audio, step)
+        blocks = self._decode(audio, step, decoded)
         for number, block in enumerate(blocks):
             size += block[0].nbytes
             if size > UNCOUNTED_BYTES:
                 deque(takewhile(lambda _: self._feed.wants(share), blocks), maxlen=0)
-                yield from islice(self._decode(audio, step), number, None)
+                if self._feed.wants(share):
+                    self._judge(decoded)
+                yield from islice(self._decode(audio, step, _Decoded()), number, None)
                 return
             yield block
 
     def _hand_over_whole(self, pending: Pending, audio: IO[bytes], step: Step) -> None:
         share, held = pending.share, 0
         waves: list[Waveform] = []
-        sample_rate = 0
-        for wave, sample_rate in self._blocks_to_keep(share, audio, step):  # noqa: B007 (one rate for all of them)
+        decoded = _Decoded()
+        for wave, _ in self._blocks_to_keep(share, audio, step, decoded):
             with step.waiting():
                 admitted = self._feed.reserve(share, wave.nbytes)
             if not admitted:
                 return
             held += wave.nbytes
             waves.append(wave)
-        step.sign(sum(map(len, waves)) / sample_rate)
-        heard = self._encoder.resample(waves[0] if len(waves) == 1 else np.concatenate(waves), sample_rate)
+        damage = self._judge(decoded)
+        step.sign(decoded.seconds)
+        heard = self._encoder.resample(waves[0] if len(waves) == 1 else np.concatenate(waves), decoded.sample_rate)
         waves.clear()
         self._feed.hold(share, heard.nbytes - held)
         self._check_length(len(heard))
         text = pending.clip.annotations.text
         if self._info.needs_text and not (text and text.strip()):
             raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
-        self._feed.put(Portion(pending, Utterance(heard, text), heard.nbytes, len(heard), clip_samples=len(heard)))
+        self._feed.put(
+            Portion(pending, Utterance(heard, text), heard.nbytes, len(heard), clip_samples=len(heard), damage=damage)
+        )
 
     def _check_length(self, samples: int) -> None:
         if samples < self._spec.min_samples:

@@ -438,6 +438,8 @@ class Ledger:
             "wall_seconds": round(wall, 3),
             "clips": self.tally.clips,
             "errors": dict(sorted(self.tally.errors.items())),
+            "damaged_clips": self.tally.damaged_clips,
+            "damaged_seconds": round(self.tally.damaged_seconds, 3),
             "audio_seconds": round(self.tally.audio_seconds, 3),
             "output_bytes": self._written().size,
             "output_sha256": self._written().sha256,

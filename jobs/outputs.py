@@ -14,13 +14,27 @@ from audio_tokenizers.words import counted
 from jobs.any_json import decode_json
 from jobs.records import VERDICT_COMPLETE, Manifest
 
-__all__ = ["InputIdentity", "TarPaths", "TarTask", "committed_fault", "is_attempt", "read_manifest"]
+__all__ = [
+    "InputIdentity",
+    "TarPaths",
+    "TarTask",
+    "UntrustedFileError",
+    "committed_fault",
+    "is_attempt",
+    "read_manifest",
+]
 
 PARTIAL_SUFFIX = ".partial"
 ATTEMPT_DIGITS = 12
 READ_BYTES = 1 << 16
 ATTEMPT = re.compile(rf"[0-9a-f]{{{ATTEMPT_DIGITS}}}")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.zstd", ".tzst")
+
+
+class UntrustedFileError(UsageError):
+    """A file of a tar's output is not what this run has left there; a person has to remove it. Nothing else is needed: what
+    failed for it counts no more once it is gone.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +230,7 @@ class InputIdentity:
 
 
 def read_manifest(path: Path | str) -> Manifest | None:
-    """The manifest, or None if there is none. Raises UsageError if the file is something else."""
+    """The manifest, or None if there is none. Raises UntrustedFileError if the file is something else."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -230,7 +244,9 @@ def read_manifest(path: Path | str) -> Manifest | None:
     try:
         return decode_json(data, Manifest)
     except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: expected a manifest, found something else ({error}): delete it to start over") from None
+        raise UntrustedFileError(
+            f"{path}: expected a manifest, found something else ({error}): delete it to start over"
+        ) from None
 
 
 def is_attempt(text: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from audio_tokenizers.base import Codes, Field, Values
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.damage import Damage
 from jobs.encoder import Item, Result
 from jobs.feed import Share
 from jobs.tar_reader import Clip
@@ -42,6 +43,8 @@ class Pending:
     values: Values | None = None
     """What the whole clip became, of a ClipBackend."""
     samples: int = 0
+    damage: Damage | None = None
+    """What is missing of its audio."""
     error: ClipError | None = None
     """Why it has no tokens."""
     trouble: BaseException | None = None
@@ -90,6 +93,7 @@ class Pending:
         self._encoded += 1  # not before: a clip of which something could not be taken is never finished
         if portion.clip_samples is not None:
             self._portions, self.samples = portion.number + 1, portion.clip_samples
+            self.damage = portion.damage
         self._judge()
         return grown + self.sink.bytes_in_memory - before
 
@@ -137,6 +141,8 @@ class Portion:
     """Frames that belong to its neighbours."""
     clip_samples: int | None = None
     """Of the last one: samples of the whole clip, after resampling."""
+    damage: Damage | None = None
+    """Of the last one: what is missing of the clip."""
 
     @property
     def share(self) -> Share:

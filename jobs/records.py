@@ -19,6 +19,7 @@ import orjson
 from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ErrorKind
 from audio_tokenizers.words import counted
+from jobs.damage import Damage
 from jobs.reporting import DeviceSeconds
 
 __all__ = [
@@ -57,18 +58,21 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Hz: the backend's rate, not the file's."""
     values: dict[str, msgspec.Raw]
     """JSON by key, as they stand in the line: for a codec `tokens` and `token_shape`."""
+    damage: Damage | None = None
+    """What is missing of it, where something is."""
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
 
 
-class _Head(msgspec.Struct, frozen=True):
-    """How a line begins."""
+class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a line begins. `damage` stands here so that who counts lines need not look beyond their tokens."""
 
     tar_file: str
     audio_file: str
     num_samples: int
     sample_rate: int
+    damage: Damage | None = None
 
 
 class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,6 +95,7 @@ class _CommonLine(msgspec.Struct, frozen=True):
     audio_file: str
     num_samples: _NumSamples
     sample_rate: _SampleRate
+    damage: Damage | None = None
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
@@ -105,6 +110,7 @@ class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate: _SampleRate
     tokens: msgspec.Raw
     token_shape: msgspec.Raw
+    damage: Damage | None = None
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
@@ -138,6 +144,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     clips: int = 0
     errors: dict[str, int] = {}
     """Error records by kind."""
+    damaged_clips: int = 0
+    """Clips with tokens that lack something, and say so."""
+    damaged_seconds: float = 0.0
+    """What they lack."""
     audio_seconds: float = 0.0
     """Audio that became tokens."""
     wall_seconds: float = 0.0
@@ -170,6 +180,8 @@ class Tally:
     def __init__(self) -> None:
         self.clips = 0
         self.errors: dict[str, int] = {}
+        self.damaged_clips = 0
+        self.damaged_seconds = 0.0
         self.audio_seconds = 0.0
 
     def add(self, record: Record) -> None:
@@ -179,6 +191,9 @@ class Tally:
             self.errors[record.error_kind] = self.errors.get(record.error_kind, 0) + 1
         else:
             self.audio_seconds += record.num_samples / record.sample_rate
+            if record.damage is not None:
+                self.damaged_clips += 1
+                self.damaged_seconds += record.damage.seconds
 
 
 _encoder = msgspec.json.Encoder()
@@ -206,7 +221,7 @@ def line_parts(
     """The line in pieces, with the JSON of `values` by key, itself in pieces, in place of `record.values`, and
     `metadata_json` in place of `record.metadata` where it is given.
     """
-    head = _Head(record.tar_file, record.audio_file, record.num_samples, record.sample_rate)
+    head = _Head(record.tar_file, record.audio_file, record.num_samples, record.sample_rate, record.damage)
     yield _encoder.encode(head)[:-1]
     for key, pieces in values:
         yield b"," + _encoder.encode(key) + b":"
@@ -254,6 +269,7 @@ def _token_record(line: _CommonLine | _CodesLine, values: dict[str, msgspec.Raw]
         num_samples=line.num_samples,
         sample_rate=line.sample_rate,
         values=values,
+        damage=line.damage,
         text=line.text,
         language=line.language,
         metadata=line.metadata,

@@ -82,6 +82,8 @@ class Try(msgspec.Struct):
     """It died because its witness ended it: it had made no progress for too long."""
     storage: StorageTrouble | None = None
     """With `machine`: it ended because results could not be written, which says nothing of the tar."""
+    untrusted: bool = False
+    """With `failed`: for a file of the tar's output that is not what the run has left there. It counts while that is so."""
 
 
 class DeviceSeconds(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
 from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
+from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
 
@@ -26,6 +27,7 @@ __all__ = [
     "Preset",
     "TokenizeSpec",
     "check_spec",
+    "damage_as_begun",
     "freeze_spec",
     "load_preset",
     "make_spec",
@@ -66,6 +68,9 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     recipe: dict[str, Scalar]
     options: dict[str, Scalar]
     """How to load the backend. What of it decides tokens is in `recipe`; a model may move to another folder."""
+    max_damage: float = 0.0
+    """Share of a clip that may be missing of what is kept (jobs/damage.py). Runs from before there was such a thing keep no
+    damaged clip, nor has their fingerprint anything of it."""
     fingerprint: str = ""
 
     @property
@@ -82,6 +87,7 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens_per_fragment: int | None = None
     num_tokens_overlap: int | None = None
     max_duration: float | None = None
+    max_damage: float | None = None
     extensions: tuple[str, ...] | None = None
 
 
@@ -146,6 +152,7 @@ def make_spec(
     max_tokens_per_fragment: int | None = None,
     num_tokens_overlap: int | None = None,
     max_duration: float | None = None,
+    max_damage: float | None = None,
     extensions: Sequence[str] = (),
 ) -> TokenizeSpec:
     """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
@@ -169,6 +176,12 @@ def make_spec(
     max_duration = max_duration if max_duration is not None else preset.max_duration
     if max_duration is not None and not 0 < max_duration < math.inf:  # nan too
         raise UsageError(f"--max-duration {max_duration:g}: expected seconds above 0")
+    max_damage = next(share for share in (max_damage, preset.max_damage, DEFAULT_MAX_DAMAGE) if share is not None)
+    if not 0 <= max_damage <= 1:
+        raise UsageError(
+            f"--max-damage {max_damage:g}: expected a share of the clip, from 0 (keep no damaged clip) to 1 (keep whatever "
+            "decodes)"
+        )
     spec = TokenizeSpec(
         backend=factory.name,
         device=device.partition(":")[0],
@@ -181,6 +194,7 @@ def make_spec(
         max_tokens_per_fragment=length,
         num_tokens_overlap=overlap,
         max_duration=max_duration,
+        max_damage=max_damage,
         extensions=normalise_extensions(extensions or preset.extensions or AUDIO_EXTENSIONS),
         recipe={
             **info.recipe,
@@ -207,6 +221,8 @@ def _check_fragments(length: int, overlap: int, info: BackendInfo, name: str) ->
 
 def _fingerprint(spec: TokenizeSpec) -> str:
     decisive = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in NOT_HASHED}
+    if not spec.max_damage:
+        del decisive["max_damage"]
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()[:16]
 
 
@@ -240,6 +256,15 @@ def freeze_spec(output_dir: Path, spec: TokenizeSpec, ops: FileOps | None = None
         text = yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
         if not write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode()):
             check_spec(output_dir, spec)  # another command was faster
+
+
+def damage_as_begun(output_dir: Path, asked: float | None) -> float | None:
+    """The --max-damage of a command for this run directory: where it says nothing, a run that keeps no damaged clip goes on
+    so, be it that it began before there was a choice.
+    """
+    if asked is None and (frozen := read_spec(output_dir)) is not None and not frozen.max_damage:
+        return frozen.max_damage
+    return asked
 
 
 def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:

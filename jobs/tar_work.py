@@ -376,6 +376,7 @@ class TarWork:
             num_samples=pending.samples,
             sample_rate=self._spec.sample_rate,
             values={},
+            damage=pending.damage,
             text=said.text,
             language=said.language,
         )

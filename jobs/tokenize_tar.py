@@ -20,7 +20,7 @@ from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.own_watch import ended_when_stuck
 from jobs.regular_files import kind_of
 from jobs.reporting import ProgressFile
-from jobs.spec import freeze_spec, make_spec, parse_settings
+from jobs.spec import damage_as_begun, freeze_spec, make_spec, parse_settings
 from jobs.stop_flag import StopFlag
 from jobs.trust import check_folder, share, trust_of
 from jobs.worker import Wishes, run_tars
@@ -38,6 +38,10 @@ def tokenize_tar(
     num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
     max_duration: Annotated[
         float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
+    ] = None,
+    max_damage: Annotated[
+        float | None,
+        typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     skip_existing: Annotated[
@@ -98,6 +102,7 @@ def tokenize_tar(
             max_tokens_per_fragment=max_tokens_per_fragment,
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
+            max_damage=damage_as_begun(output_dir, max_damage),
             extensions=extensions or (),
         )
     identity = InputIdentity.of(tar)

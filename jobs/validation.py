@@ -94,6 +94,8 @@ def _line_fault(
         fault = _values_fault(record, number, spec, held)
         if fault is not None:
             return f"{record.audio_file}: {fault}"
+        if record.damage is not None and not spec.max_damage:
+            return f"{record.audio_file}: it lacks {record.damage.seconds:.3f} s, and the run keeps no damaged clip"
         if held.field is None:
             refs += feature_refs(spec.fields, record.values)
     elif not record.error:
@@ -120,6 +122,12 @@ def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeS
         return (
             f"it has {counted(tally.clips, 'clip')} with errors {tally.errors or 'none'}, its manifest says "
             f"{manifest.clips} with {manifest.errors or 'none'}"
+        )
+    damaged = tally.damaged_clips, round(tally.damaged_seconds, 3)
+    if damaged != (manifest.damaged_clips, manifest.damaged_seconds):
+        return (
+            f"it has {counted(damaged[0], 'damaged clip')} that lack {damaged[1]:.3f} s, its manifest says "
+            f"{manifest.damaged_clips} that lack {manifest.damaged_seconds:.3f} s"
         )
     if sha256 != manifest.output_sha256:
         return f"its sha256 is {sha256[:16]}..., its manifest says {manifest.output_sha256[:16]}..."

@@ -22,7 +22,7 @@ from jobs.fileops import FileOps, StorageError, output_files, own_files, public_
 from jobs.ledger import Ledger
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import InputIdentity, TarPaths, TarTask, read_manifest
+from jobs.outputs import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
 from jobs.records import ErrorRecord, Manifest, Record
 from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
@@ -263,6 +263,7 @@ class _Worker:
             raise
         except (UsageError, OSError) as error:
             attempt.outcome, attempt.problem = "failed", _words(error, task)
+            attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
                 attempt.gained = 0  # or a tar that is always written to would be tried for ever
         except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
@@ -302,6 +303,8 @@ class _Worker:
             return broken_tar(manifest)
         errors = sum(manifest.errors.values())
         notes = f"{counted(manifest.clips, 'clip')}, {manifest.audio_seconds / 3600:.3f} audio-h, {counted(errors, 'error')}"
+        if manifest.damaged_clips:
+            notes += f"; {counted(manifest.damaged_clips, 'damaged clip')} kept ({manifest.damaged_seconds:,.3f} s missing)"
         if manifest.clips == 0 and result.outcome == "committed":
             notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
         if manifest.orphan_sidecars:
@@ -338,6 +341,9 @@ class _Worker:
             log.info("%s: %s: %s", record.audio_file, record.error_kind, record.error)
         else:
             progress.audio_seconds += record.num_samples / record.sample_rate
+            if record.damage is not None:
+                lost, why = record.damage.seconds, record.damage.what
+                log.info("%s: damaged: %.3f s could not be decoded: %s", record.audio_file, lost, why)
         one.tar_bytes = used
         self._count_bytes()
         # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.
@@ -361,13 +367,13 @@ def _words(error: Exception, task: TarTask) -> str:
 
 
 def nothing_to_do(paths: TarPaths, tar: Path, *, retry_errors: bool) -> str | None:
-    """Why a tar needs no work, or None. Raises UsageError where a file that is not ours stands in the way."""
+    """Why a tar needs no work, or None. Raises UntrustedFileError where a file that is not ours stands in the way."""
     try:
         manifest, fault = paths.read_committed(str(tar))
     except FileNotFoundError:
         return None
     if fault is not None:
-        raise UsageError(fault)
+        raise UntrustedFileError(fault)
     if retry_errors and manifest is not None and manifest.errors:
         return None
     Ledger.tidy(paths, FileOps())  # whoever committed it may have died a moment later

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
@@ -61,6 +61,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """In committed files and partials."""
     errors: dict[str, int]
     """Error records of committed files, by kind."""
+    damaged_clips: int = 0
+    """Clips that were kept though something of them is missing, in committed files and partials."""
+    damaged_seconds: float = 0.0
+    """What is missing of them."""
     audio_hours: float
     """Audio that became tokens, in committed files and partials."""
     device: str = ""
@@ -110,6 +114,8 @@ def make_report(
         invalid=count["invalid"],
         clips=sum(state.clips for state in states),
         errors=dict(sorted(errors.items())),
+        damaged_clips=sum(state.damaged_clips for state in states),
+        damaged_seconds=round(sum(state.damaged_seconds for state in states), 3),
         audio_hours=round(sum(state.audio_seconds for state in states) / 3600, 6),
         device=device,
         device_seconds=sum((manifest.device_seconds for manifest in committed), DeviceSeconds()).rounded(),
@@ -155,9 +161,7 @@ def _validate(run: Run, states: list[TarState]) -> list[TarState]:
     shown = tqdm(found, total=len(checks), unit="tar", desc="checking", disable=not sys.stderr.isatty())
     faults = {state.name: fault for state, fault in zip(committed, shown, strict=True) if fault is not None}
     return [
-        replace(state, state="invalid", clips=0, audio_seconds=0.0, problem=faults[state.name])
-        if state.name in faults
-        else state
+        TarState(state.tar, state.name, "invalid", 0, state.manifest, faults[state.name]) if state.name in faults else state
         for state in states
     ]
 
@@ -191,13 +195,7 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         lines += [f"No progress:           {words}" for words in describe_stalls(report.running.stalls)]
     if report.stopped:
         lines.append(f"Stopped:               nothing more is submitted: {plain_lines(report.stopped)}")
-    lines.append(f"Clips:                 {report.clips:,}")
-    lines.append(f"Audio:                 {report.audio_hours:,.2f} hours")
-    if device := _describe_device(report):
-        lines.append(f"Device:                {device}")
-    if report.errors:
-        named = ", ".join(f"{kind} {number}" for kind, number in report.errors.items())
-        lines.append(f"Clips with errors:     {sum(report.errors.values()):,} ({named})")
+    lines += _clip_lines(report)
     for number, noun, words in (
         (report.tars_without_clips, "tar", "without any clip"),
         (report.orphan_sidecars, "sidecar", "without audio of its name"),
@@ -210,6 +208,19 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
             f"Validity:              {counted(report.completed, 'file')} valid in every line, {report.invalid} invalid"
         )
     return "\n".join(lines)
+
+
+def _clip_lines(report: Report) -> list[str]:
+    lines = [f"Clips:                 {report.clips:,}", f"Audio:                 {report.audio_hours:,.2f} hours"]
+    if device := _describe_device(report):
+        lines.append(f"Device:                {device}")
+    if report.errors:
+        named = ", ".join(f"{kind} {number}" for kind, number in report.errors.items())
+        lines.append(f"Clips with errors:     {sum(report.errors.values()):,} ({named})")
+    if report.damaged_clips:
+        missing = f"{report.damaged_seconds:,.3f} s missing; python -m tools.failures shows some"
+        lines.append(f"Damaged clips, kept:   {report.damaged_clips:,} ({missing})")
+    return lines
 
 
 def _tar_lines(report: Report, states: Sequence[TarState], *, verbose: bool) -> list[str]:

@@ -84,9 +84,11 @@ def _describe(plan: Plan, files: Sequence[CommittedFile]) -> str:
         errors.update(file.manifest.errors)
     kinds = ", ".join(f"{kind} {number:,}" for kind, number in sorted(errors.items()))
     left_out = f", {counted(errors.total(), 'clip')} with errors left out ({kinds})" if errors else ""
+    damaged = sum(file.manifest.damaged_clips for file in files)
+    kept = f", {counted(damaged, 'damaged clip')} among them" if damaged else ""
     what = counted(len(plan.parts), "folder" if plan.to == "npz" else "file")
     read = _megabytes(sum(file.manifest.output_bytes + file.manifest.features_bytes for file in files))
-    return f"{counted(_clips(files), 'clip')} of {counted(len(files), 'tar')} in {what}, from {read}{left_out}"
+    return f"{counted(_clips(files), 'clip')} of {counted(len(files), 'tar')} in {what}, from {read}{kept}{left_out}"
 
 
 def _megabytes(size: int) -> str:

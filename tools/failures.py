@@ -15,7 +15,7 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from hpc.again import again
-from hpc.failures import Failure, find_damaged, find_error_clips, find_failures, log_tail
+from hpc.failures import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
 from hpc.launch import site_defaults
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
@@ -23,12 +23,12 @@ from hpc.run import Run, RunState
 from hpc.standing import judge_files
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.plain_text import plain, plain_lines
-from jobs.records import ErrorRecord
+from jobs.records import ErrorRecord, TokenRecord
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import ACCEPTABLE
 from tools.tar_lists import Listing, Written, beside, check_targets, refuse_kept, write_lists
 
-__all__ = ["Found", "failures", "find", "render"]
+__all__ = ["Found", "failures", "find", "render", "render_damaged"]
 
 EXAMPLES = 2
 NAMES_SHOWN = 5
@@ -45,6 +45,8 @@ class Found:
     groups: list[Failure]
     decision: Decision
     examples: dict[str, list[ErrorRecord]]
+    damaged: list[TokenRecord]
+    """Some of the clips that were kept though something of them is missing."""
 
     @functools.cached_property
     def done(self) -> set[str]:
@@ -80,11 +82,12 @@ def find(run: Run) -> Found:
     groups = find_failures([submission for submission in run.submissions() if submission.number > amnesty])
     if not run.submissions():  # and so no task that would have told
         groups = find_damaged(states)
-    return Found(states, groups, judge_files(run, states), find_error_clips(run, states, EXAMPLES))
+    examples = find_error_clips(run, states, EXAMPLES)
+    return Found(states, groups, judge_files(run, states), examples, find_damaged_clips(run, states, EXAMPLES))
 
 
 def render(found: Found) -> list[str]:
-    """All but the commands, in words."""
+    """What failed, in words: all but the commands."""
     lines: list[str] = []
     if found.stuck():
         lines += [f"Stuck, nothing more is submitted: {plain_lines(found.decision.diagnosis)}", ""]
@@ -109,6 +112,20 @@ def render(found: Found) -> list[str]:
             clips = found.examples.get(kind, [])
             lines += [f"    {plain(clip.tar_file)}: {plain(clip.audio_file)}: {plain(clip.error)}" for clip in clips]
         lines.append("")
+    return lines
+
+
+def render_damaged(found: Found) -> list[str]:
+    """Clips that have tokens, but not of all their audio, in words: nothing failed."""
+    tars = [state for state in found.states if state.name in found.done and state.damaged_clips]
+    if not tars:
+        return []
+    clips, lost = sum(state.damaged_clips for state in tars), sum(state.damaged_seconds for state in tars)
+    lines = ["", f"Clips kept though damaged: {clips:,} in {_tars(len(tars))}, {lost:,.3f} s of them missing"]
+    for clip in found.damaged:
+        if clip.damage is not None:
+            name = f"{plain(clip.tar_file)}: {plain(clip.audio_file)}"
+            lines.append(f"  {name}: {clip.damage.seconds:,.3f} s: {plain(clip.damage.what)}")
     return lines
 
 
@@ -206,7 +223,7 @@ def failures(
         lines.append(f"Failed tar files: {len(failed)} in {failed_list}")
     if errors_list is not None:
         lines.append(f"Tar files that have clips with errors: {len(errors)} in {errors_list}")
-    print("\n".join(lines or [f"{run.output_dir}: nothing failed"]))
+    print("\n".join([*(lines or [f"{run.output_dir}: nothing failed"]), *render_damaged(found)]))
     refuse_kept(written)
     return 1 if wrong else 0
 

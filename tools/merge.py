@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from jobs.devices import available_cores
 from jobs.reporting import counted
 from tools.byte_progress import ByteProgress
 from tools.merging.shapes import SHAPES, Shape, check_shape
-from tools.run_files import committed_files, spec_of
+from tools.run_files import CommittedFile, committed_files, spec_of
 
 if TYPE_CHECKING:
     from tools.merging.assembly import Merged
@@ -64,7 +65,7 @@ def merge(
     if merged is None:
         print(f"{output}: nothing to do: it has the lines of all {counted(len(files), 'committed file')} already")
     else:
-        print("\n".join(_summary(output, merged)))
+        print("\n".join([*_summary(output, merged), *_damaged(files, wanted)]))
     return 0
 
 
@@ -95,6 +96,16 @@ def _summary(output: Path, merged: Merged) -> list[str]:
         kinds = ", ".join(f"{kind} {number:,}" for kind, number in merged.left_out.items())
         lines.append(f"Left out: {counted(sum(merged.left_out.values()), 'clip')} ({kinds})")
     return lines
+
+
+def _damaged(files: Sequence[CommittedFile], shape: Shape | None) -> list[str]:
+    """What is to be said of clips that lack something: lines of a shape cannot."""
+    damaged = sum(file.manifest.damaged_clips for file in files)
+    if not damaged:
+        return []
+    lost = sum(file.manifest.damaged_seconds for file in files)
+    silent = f"; lines of --shape {shape} do not say which" if shape else ""
+    return [f"Damaged:  {counted(damaged, 'clip')} of the run (kept, {lost:,.3f} s missing){silent}"]
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from audio_tokenizers.base import Form
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.arrays import forms_of, read_integers, read_ref, split_integers
+from jobs.damage import Damage
 from jobs.features import StoredFeatures
 from jobs.records import TokenRecord, decode_record
 from jobs.values import shape_key
@@ -64,6 +65,8 @@ class TokenizedClip:
     text: str | None
     language: str | None
     metadata: Mapping[str, Any] | None
+    damage: Damage | None = None
+    """What is missing of its audio, where something is: `damage.seconds`, and `damage.what` in words."""
 
     @property
     def tokens(self) -> Array:
@@ -80,23 +83,25 @@ class TokenizedClip:
 
 
 def read_run(
-    source: str | os.PathLike[str], *, partial_ok: bool = False, part: int = 0, parts: int = 1
+    source: str | os.PathLike[str], *, partial_ok: bool = False, damaged: bool = True, part: int = 0, parts: int = 1
 ) -> Iterator[TokenizedClip]:
     """The clips with tokens of a run directory, in list order, or of a merged .jsonl, .jsonl.gz or .jsonl.zst.
 
     With `parts`, a share of them: over all `part` in 0..parts-1 each clip comes exactly once. Of a run that is not finished
-    nothing is given unless `partial_ok` says so. Raises UsageError if `source` is neither, InfrastructureError if a
-    file is damaged. A run's files are checked against their hashes when they are read whole (`parts=1`).
+    nothing is given unless `partial_ok` says so. With `damaged=False` clips that lack something are left out. Raises
+    UsageError if `source` is neither, InfrastructureError if a file is damaged. A run's files are checked against their
+    hashes when they are read whole (`parts=1`).
     """
     path = Path(source)
     if not 0 <= part < parts:
         raise UsageError(f"part {part} of {parts}: expected a number from 0 to {parts - 1}")
     if path.is_dir():
-        yield from _read_directory(path, part, parts, partial_ok=partial_ok)
+        clips = _read_directory(path, part, parts, partial_ok=partial_ok)
     elif path.is_file():
-        yield from _clips(_merged_lines(path, part, parts), str(path), None)
+        clips = _clips(_merged_lines(path, part, parts), str(path), None)
     else:
         raise UsageError(f"{path}: expected a run directory or a merged file, found neither")
+    yield from (clip for clip in clips if damaged or clip.damage is None)
 
 
 def _read_directory(path: Path, part: int, parts: int, *, partial_ok: bool) -> Iterator[TokenizedClip]:
@@ -211,13 +216,18 @@ def _typed(
             text=record.text,
             language=record.language,
             metadata=record.metadata,
+            damage=record.damage,
         )
 
 
 def to_torch(clip: TokenizedClip) -> dict[str, Any]:
-    """The clip as a dict for a collate function: a tensor per key of `arrays`, of the same type, and the rest as it is."""
+    """The clip as a dict for a collate function: a tensor per key of `arrays`, of the same type, and the rest as it is.
+
+    Its damage is a number and a text, so that torch can collate it: `damage_seconds` and `damage`, 0 and "" of a whole clip.
+    """
     import torch
 
     tensors = {key: torch.tensor(array) for key, array in clip.arrays.items()}
-    rest = {name: getattr(clip, name) for name in TokenizedClip.__dataclass_fields__ if name != "arrays"}
-    return {**tensors, **rest}
+    rest = {name: getattr(clip, name) for name in TokenizedClip.__dataclass_fields__ if name not in ("arrays", "damage")}
+    lost, what = (0.0, "") if clip.damage is None else (clip.damage.seconds, clip.damage.what)
+    return {**tensors, **rest, "damage_seconds": lost, "damage": what}

@@ -54,7 +54,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
     stop at the first one that ends, or use torch.distributed.algorithms.join.
 
     `partial_ok` takes what is there of a run that is not finished. Do not let the run go on meanwhile: workers that see
-    different files divide them differently.
+    different files divide them differently. `damaged=False` leaves out clips that lack something.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         source: str | os.PathLike[str],
         *,
         partial_ok: bool = False,
+        damaged: bool = True,
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
@@ -69,6 +70,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
             raise UsageError(f"rank={rank}, world_size={world_size}: expected both or neither")
         self._source = os.fspath(source)
         self._partial_ok = partial_ok
+        self._damaged = damaged
         self._place = None if rank is None or world_size is None else _checked(rank, world_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -76,7 +78,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         share = {"part": rank * workers + worker, "parts": world_size * workers}
-        for clip in read_run(self._source, partial_ok=self._partial_ok, **share):
+        for clip in read_run(self._source, partial_ok=self._partial_ok, damaged=self._damaged, **share):
             yield _Clip(to_torch(clip))
 
     def __getstate__(self) -> dict[str, Any]:

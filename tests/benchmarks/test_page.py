@@ -117,3 +117,10 @@ def test_a_readme_without_its_place_is_an_error(cpu):
     """Rather than one without figures."""
     with pytest.raises(ValueError, match="expected"):
         with_block("no block here\n", cpu, None)
+
+
+def test_the_page_does_not_refer_to_itself(cpu):
+    """The README's lines say where there is more; the page that has it does not."""
+    page = files(cpu, None)["docs/performance.md"]
+    assert "docs/performance.md" not in page
+    assert "(docs/performance.md)" in with_block((ROOT / "README.md").read_text(), cpu, None)

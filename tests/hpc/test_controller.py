@@ -198,6 +198,31 @@ class TestTasksThatEnd:
         campaign.change_state(amnesty=campaign.run.submissions()[-1].number)
         assert drive(campaign).decision.outcome == "finished"
 
+    @pytest.mark.parametrize("what", ["committed", "manifest"])
+    def test_files_that_were_moved_away_are_made_again(self, tmp_path: Path, what: str) -> None:
+        """A tar whose files cannot be trusted is given up, and let in again by itself once they are gone, as is promised
+        where they are refused; while they are there its tries count.
+        """
+        campaign = Campaign(tmp_path, 4)
+        assert drive(campaign).decision.outcome == "finished"
+        before = campaign.committed()
+        for name in "01":
+            path = getattr(campaign.run.paths(name), what)
+            path.write_bytes(path.read_bytes()[:-9])
+        seen = drive(campaign)
+        assert (seen.decision.outcome, set(seen.decision.quarantine)) == ("quarantined", set("01"))
+        advice = "move it away to have it made again" if what == "committed" else "delete it to start over"
+        assert all(advice in reason for reason in seen.decision.quarantine.values())
+        assert drive(campaign).submitted.submissions == ()
+        paths = campaign.run.paths("0")
+        if what == "manifest":
+            paths.manifest.unlink()
+            assert "0" in drive(campaign).decision.quarantine  # for nothing vouches for its lines now
+        paths.committed.rename(tmp_path / "away")
+        seen = drive(campaign)
+        assert (seen.decision.outcome, set(seen.decision.quarantine)) == ("quarantined", {"1"})
+        assert campaign.committed()["0"] == before["0"]
+
     def test_broken_tar_that_is_copied_again(self, tmp_path: Path) -> None:
         """A cut tar is quarantined at once, with the reason; another file in its place is let in again by itself."""
         campaign = Campaign(tmp_path, 2)

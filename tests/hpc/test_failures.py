@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from support.fake_cluster import Campaign
+from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import CLIPS, small_tar, tokenize
 
 from audio_tokenizers.errors import UsageError
-from hpc.failures import SILENT, find_damaged, find_error_clips, find_failures, log_tail
+from hpc.failures import SILENT, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
 from hpc.progress import TarState, scan
 from jobs.reporting import Try
 
@@ -113,6 +114,22 @@ class TestErrorClips:
         states = list(scan(campaign.run, campaign.run.listed()))
         campaign.run.paths("0").committed.unlink()
         assert find_error_clips(campaign.run, states, 2) == {"decode": []}
+
+
+class TestDamagedClips:
+    def test_examples(self, campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Some clips that were kept though something of them is missing; never more than asked for."""
+        use_lossy_decode(monkeypatch)
+        damaged = damaged_tar(tmp_path / "damaged.tar")
+        campaign.run.add_to_list([str(damaged)], keep_dirs=False)
+        for tar in (*campaign.tars, damaged):
+            tokenize(tar, campaign.run.output_dir)
+        states = list(scan(campaign.run, campaign.run.listed()))
+        assert [(state.damaged_clips, state.damaged_seconds) for state in states] == [(0, 0.0)] * 3 + [(3, 0.07)]
+        for number, names in ((0, []), (2, ["0.wav", "2.wav"]), (9, ["0.wav", "2.wav", "4.wav"])):
+            assert [clip.audio_file for clip in find_damaged_clips(campaign.run, states, number)] == names
+        campaign.run.paths("damaged").committed.unlink()  # as --retry-errors does
+        assert find_damaged_clips(campaign.run, states, 2) == []
 
 
 class TestDamaged:

@@ -184,6 +184,8 @@ class TestWords:
         assert "quarantine" not in plain
         assert "avoided" not in plain
         assert "device" not in plain
+        assert "damaged" not in plain
+        assert "0 of the committed ones with errors, 1,234 kept though damaged" in shown(snapshot(damaged=1234))
         busy = shown(snapshot(device_seconds=DeviceSeconds(90.0, 10.0, 0.0), on_gpu=True))
         assert "busy 90 %, waiting for audio 10 %, for the writer 0 %: more CPU cores would help" in busy
         full = shown(snapshot(quarantined=2, excluded=("n7", "n9")), "3 tars met trouble")

@@ -133,6 +133,30 @@ class TestStorage:
         assert "13 tasks ended without a word" in decision.diagnosis
 
 
+class TestUntrustedFiles:
+    """Tries that failed because of files that a person has to remove."""
+
+    def test_they_count_as_long_as_the_files_are_there(self) -> None:
+        """As any failure does; without them the tar is as if it had never been tried, and no round as if in vain."""
+        rounds = history(*[[at("a", "failed", untrusted=True)]] * TAR_TRIES * 2)
+        assert set(decide(tars("a", a={"untrusted": True}), rounds).quarantine) == {"a"}
+        assert decide(tars("a"), rounds) == Decision(outcome="running", submit=("a",))
+
+    def test_other_failures_count_on(self) -> None:
+        """Those of the same tar, and those of others in the same rounds."""
+        rounds = history(*[[at("a", "failed", untrusted=True), at("b", "failed")]] * TAR_TRIES, [at("a", "failed")])
+        decision = decide(tars("ab"), rounds)
+        assert (decision.submit, set(decision.quarantine)) == (("a",), {"b"})
+        again = history(*[[at("a", "failed", untrusted=True)]] * TAR_TRIES, *[[at("a", "failed")]] * TAR_TRIES)
+        assert set(decide(tars("a"), again).quarantine) == {"a"}
+
+    def test_many_of_them_do_not_stop_the_run_for_ever(self) -> None:
+        """A run is stuck while most of its tars have such files, and goes on when they are gone."""
+        rounds = history([at(name, "failed", untrusted=True) for name in "abcdef"])
+        assert decide(tars("abcdef", **{name: {"untrusted": True} for name in "abcdef"}), rounds).outcome == "stuck"
+        assert decide(tars("abcdef"), rounds).submit == tuple("abcdef")
+
+
 class TestTars:
     @pytest.mark.parametrize("outcome", ["failed", "machine", "died"])
     def test_three_tries_without_progress(self, outcome: str) -> None:

@@ -209,6 +209,28 @@ class TestRunDirectory:
             assert "--output-dir" in message
         assert tree(here) == before
 
+    def test_what_may_be_missing_of_a_clip(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Part of the recipe: another share is refused with the difference; one that is none by itself."""
+        for share in ("-0.1", "1.5", "2", "nan"):
+            assert "expected a share of the clip, from 0" in refused(capsys, "--list", listed, *MULAW, "--max-damage", share)
+        assert not (here / "tokens").exists()
+        assert call(submit, "--list", listed, *MULAW, "--workers", 1) == 0
+        capsys.readouterr()
+        message = refused(capsys, "--list", listed, *MULAW, "--max-damage", 0)
+        assert "-max_damage: 0.02" in message
+        assert "+max_damage: 0.0" in message
+
+    def test_a_run_that_keeps_no_damaged_clip_goes_on_so(self, here: Path, listed: Path) -> None:
+        """As one that was begun before there was a choice: the same command goes on with it, and does not mix recipes."""
+        assert call(submit, "--list", listed, *MULAW, "--workers", 1, "--max-damage", 0) == 0
+        spec = here / "tokens" / ".run" / "spec.yaml"
+        before = spec.read_text()
+        spec.write_text("".join(line for line in before.splitlines(keepends=True) if not line.startswith("max_damage:")))
+        assert spec.read_text() != before
+        write_list(listed, [here / "0.tar", small_tar(here / "new.tar")])
+        assert call(submit, "--list", listed, *MULAW, "--workers", 1) == 0
+        assert (here / "tokens" / "new.jsonl").exists()
+
     def test_file_in_place_of_the_directory(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """An --output-dir that is a file is bad usage, named as what it is."""
         (here / "tokens").write_text("mine")

@@ -26,6 +26,7 @@ from hpc.monitor import Screen
 from hpc.run import Run
 from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, watch
 from jobs.fileops import StorageError
+from jobs.outputs import read_manifest
 
 
 def last_round(campaign: Campaign, **decided: object) -> Round:
@@ -45,6 +46,18 @@ class TestFinish:
         out, err = capsys.readouterr()
         assert out == "2 of 2 tars committed: 6 clips, 2 errors, 0.00 audio-h\n"
         assert err == ""
+
+    def test_damaged_clips_are_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Those that were kept are counted in the same line."""
+        campaign = Campaign(tmp_path, 1)
+        campaign.controller().round()
+        campaign.cluster.run_all()
+        paths = campaign.run.paths("0")
+        manifest = read_manifest(paths.manifest)
+        assert manifest is not None
+        paths.manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, damaged_clips=2)))
+        assert finish(campaign.run, last_round(campaign)) == 0
+        assert capsys.readouterr().out == "1 of 1 tar committed: 3 clips, 1 error, 0.00 audio-h, 2 damaged clips kept\n"
 
     def test_quarantine_is_told_by_reason(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Each reason once, with the tars that have it, and the ways to learn more and to try again; exit code 3."""

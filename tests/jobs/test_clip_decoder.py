@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from support.envelope import Envelope, envelope_spec
+from support.lossy import lossy, use_lossy_decode
 from support.small_run import mulaw_spec, wav
 
 from audio_tokenizers.base import Backend, Batching, Utterance, Waveform
@@ -21,6 +22,7 @@ from jobs.activities import Activities
 from jobs.audio import decode
 from jobs.batcher import Batcher
 from jobs.clip_decoder import ClipDecoder
+from jobs.damage import Damage
 from jobs.encoder import Encoder
 from jobs.feed import Feed
 from jobs.pending import Pending, Portion
@@ -196,3 +198,58 @@ def test_what_a_watcher_sees(monkeypatch: pytest.MonkeyPatch, *, whole: bool) ->
     assert seen == [["decoding clip 0 of 000012"]] * 3
     assert len(stamps) == 3
     assert activities.seen() == []
+
+
+def lost(monkeypatch: pytest.MonkeyPatch, data: bytes, *, whole_clips: bool, max_damage: float) -> Portion:
+    """The last portion of a clip that lacks something."""
+    use_lossy_decode(monkeypatch)
+    if whole_clips:
+        decoder, feed = a_decoder(envelope_spec(max_damage=max_damage), Envelope())
+    else:
+        decoder, feed = a_decoder(mulaw_spec(max_tokens_per_fragment=6000, num_tokens_overlap=10, max_damage=max_damage))
+    decoder.hand_over(a_clip(data, "words"))
+    *before, last = portions(feed)
+    assert [one.damage for one in before] == [None] * len(before)
+    return last
+
+
+@pytest.mark.parametrize("whole_clips", [False, True])
+def test_a_damaged_clip_is_judged_when_all_is_decoded(monkeypatch: pytest.MonkeyPatch, *, whole_clips: bool) -> None:
+    """Its last portion says what is missing, losses at its very end too; above the bound it is an error, though most of it
+    was on its way already.
+    """
+    monkeypatch.setattr(audio, "BLOCK_FRAMES", 1000)
+    data = lossy(wav(16000), (0.03, "a frame"), (0.01, "its end"))
+    assert lost(monkeypatch, data, whole_clips=whole_clips, max_damage=0.02).damage == Damage(0.04, "a frame; its end")
+    much = lossy(wav(16000), *[(0.01, "a frame")] * 20)
+    assert lost(monkeypatch, much, whole_clips=whole_clips, max_damage=0.1).damage == Damage(0.2, "a frame")
+    for share in (0.0, 0.02):
+        with pytest.raises(ClipError, match=r"damaged: 0.200 s of 2.200 s .*--max-damage") as caught:
+            lost(monkeypatch, much, whole_clips=whole_clips, max_damage=share)
+        assert caught.value.kind == "decode"
+
+
+@pytest.mark.parametrize("whole_clips", [False, True])
+def test_a_clip_that_is_whole_says_nothing(monkeypatch: pytest.MonkeyPatch, *, whole_clips: bool) -> None:
+    """Whether damage is allowed or not."""
+    for share in (0.0, 0.02, 1.0):
+        assert lost(monkeypatch, wav(16000), whole_clips=whole_clips, max_damage=share).damage is None
+
+
+@pytest.mark.parametrize("bound", [10**9, 1000, 0])
+def test_what_is_decoded_twice_is_lost_once(monkeypatch: pytest.MonkeyPatch, bound: int) -> None:
+    """A long clip that is counted first has the same damage as if it had been decoded once; so has its refusal."""
+    monkeypatch.setattr(audio, "BLOCK_FRAMES", 100)
+    monkeypatch.setattr(clip_decoder, "UNCOUNTED_BYTES", bound)
+    data = lossy(wav(16000), (0.2, "a frame"))
+    assert lost(monkeypatch, data, whole_clips=True, max_damage=0.1).damage == Damage(0.2, "a frame")
+    with pytest.raises(ClipError, match=r"damaged: 0.200 s of 2.200 s could not"):
+        lost(monkeypatch, data, whole_clips=True, max_damage=0.02)
+
+
+@pytest.mark.parametrize("whole_clips", [False, True])
+def test_damage_speaks_before_shortness(monkeypatch: pytest.MonkeyPatch, *, whole_clips: bool) -> None:
+    """What is left of a clip may be too short for the backend because of what is missing: that is what is said."""
+    data = lossy(wav(16), (9.0, "nearly all of it"))
+    with pytest.raises(ClipError, match="nearly all of it"):
+        lost(monkeypatch, data, whole_clips=whole_clips, max_damage=0.02)

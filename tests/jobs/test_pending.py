@@ -11,12 +11,14 @@ from support.small_run import mulaw_spec
 
 from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.damage import Damage
 from jobs.pending import Pending, Portion
 from jobs.tar_reader import Clip
 from jobs.token_sink import TokenSink
 
 FIELDS = mulaw_spec().fields
 CODES = np.arange(12, dtype=np.uint8)[None]
+DAMAGE = Damage(0.01, "a frame")
 
 
 def a_clip(tokens_in_memory: int = 100) -> Pending:
@@ -28,7 +30,8 @@ def portions(pending: Pending) -> list[tuple[Portion, Codes]]:
     found = []
     for number, (start, head, tail) in enumerate([(0, 0, 2), (2, 2, 2), (4, 2, 0)]):
         wave = np.zeros(6 + 2 * (number == 2), np.float32)
-        portion = Portion(pending, wave, wave.nbytes, len(wave), number, head, tail, 12 if number == 2 else None)
+        end = (12, DAMAGE) if number == 2 else ()
+        portion = Portion(pending, wave, wave.nbytes, len(wave), number, head, tail, *end)
         found.append((portion, CODES[:, start : start + len(wave)]))
     return found
 
@@ -47,7 +50,7 @@ def test_fragments_in_any_order(order: tuple[int, ...]) -> None:
         held += take(pending, *portions(pending)[number])
     assert pending.finished
     assert pending.error is None
-    assert pending.samples == 12
+    assert (pending.samples, pending.damage) == (12, DAMAGE)
     assert b"".join(pending.sink.json_parts()) == b"[[0,1,2,3,4,5,6,7,8,9,10,11]]"
     assert held == 12  # bytes of all codes
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.damage import Damage
 from jobs.records import (
     ErrorRecord,
     Manifest,
@@ -60,6 +61,28 @@ def test_keys_in_order() -> None:
     assert json.loads(line)["metadata"] == {"b": 1, "a": None}
     assert list(json.loads(encode_record(record()))) == KEYS[:6]
     assert b"\n" not in encode_record(record(text="two\nlines\r\u2028"))
+
+
+def test_damage_stands_before_the_tokens() -> None:
+    """Where something of a clip is missing its line says so, before its tokens, and comes back whatever the words are."""
+    for nasty in ["a frame", *NASTY]:
+        told = record(damage=Damage(0.72, nasty), text="t", metadata={"damage": 1})
+        line = encode_record(told)
+        assert list(json.loads(line)) == [*KEYS[:4], "damage", *KEYS[4:7], "metadata"]
+        assert json.loads(line)["damage"] == {"seconds": 0.72, "what": nasty}
+        assert decode_record(line) == told
+        flat = record(damage=Damage(0.72, nasty), values={"tokens": msgspec.Raw(b"[1,2]")})
+        assert decode_record(encode_record(flat)) == flat
+
+
+@pytest.mark.parametrize(
+    "damage", ["1", "{}", '{"seconds":-1.0,"what":"x"}', '{"seconds":1.0,"what":""}', '{"seconds":1,"x":1}']
+)
+def test_damage_of_another_form_is_refused(damage: str) -> None:
+    """A line of which nobody can tell what is missing is no record."""
+    line = encode_record(record(damage=Damage(0.5, "x"))).replace(b'{"seconds":0.5,"what":"x"}', damage.encode())
+    with pytest.raises(msgspec.DecodeError):
+        decode_record(line)
 
 
 def test_error_keys_in_order() -> None:

@@ -95,6 +95,8 @@ class TestFingerprint:
             {"max_tokens_per_fragment": 500},
             {"num_tokens_overlap": 10},
             {"max_duration": 60.0},
+            {"max_damage": 0.03},
+            {"max_damage": 0.0},
             {"extensions": (".mp3",)},
             {"options": {"tf32": True}},
             {"device": "cuda"},
@@ -179,12 +181,12 @@ class TestPresets:
         self.preset(
             folder,
             "backend: codec\noptions: {tf32: true, model_path: /a}\nmax_tokens_per_fragment: 100\nnum_tokens_overlap: 5\n"
-            "max_duration: 30\nextensions: [mp3]\n",
+            "max_duration: 30\nmax_damage: 0.5\nextensions: [mp3]\n",
         )
         spec = make_spec("nice", device="cpu")
         assert (spec.backend, spec.options) == ("codec", {"model_path": "/a", "tf32": True})
         assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (100, 5)
-        assert (spec.max_duration, spec.extensions) == (30.0, ("mp3",))
+        assert (spec.max_duration, spec.max_damage, spec.extensions) == (30.0, 0.5, ("mp3",))
         given = make_spec(
             "nice",
             device="cpu",
@@ -192,11 +194,12 @@ class TestPresets:
             max_tokens_per_fragment=200,
             num_tokens_overlap=0,
             max_duration=9.0,
+            max_damage=0.0,
             extensions=["wav"],
         )
         assert given.options == {"model_path": "/a", "tf32": False}
         assert (given.max_tokens_per_fragment, given.num_tokens_overlap) == (200, 0)
-        assert (given.max_duration, given.extensions) == (9.0, ("wav",))
+        assert (given.max_duration, given.max_damage, given.extensions) == (9.0, 0.0, ("wav",))
 
     @pytest.mark.parametrize(
         "text",
@@ -307,6 +310,63 @@ class TestSettings:
         """`nan` compares as nothing does, so as a limit it would silently be none."""
         with pytest.raises(UsageError, match="--max-duration nan"):
             make_spec("codec", device="cpu", max_duration=math.nan)
+
+    @pytest.mark.parametrize("share", [-0.01, 1.01, 2.0, math.nan, math.inf])
+    def test_damage_that_is_no_share(self, codec: Codec, share: float) -> None:
+        """A percentage given as a share, or no number at all, is refused with what is expected."""
+        with pytest.raises(UsageError, match=rf"--max-damage {share:g}: expected a share of the clip, from 0 .* to 1 "):
+            make_spec("codec", device="cpu", max_damage=share)
+
+
+OLD_SPEC = """\
+backend: mulaw
+device: cpu
+sample_rate: 8000
+hop_length: 1
+fields:
+- {name: tokens, form: codes, width: 1, lowest: 0, codebook_size: 256, items: null, samples_per_item: 1.0, slack: 2.0,
+  dtype: ''}
+mono: mean
+min_samples: 1
+max_tokens_per_fragment: 480000
+num_tokens_overlap: 0
+max_duration: null
+extensions: [aac, ac3, aif, aifc, aiff, amr, au, caf, flac, m4a, m4b, mka, mp2, mp3, mp4, oga, ogg, opus, sph, w64, wav,
+  webm, wma]
+recipe: {companding: 'mu-law, mu = 255', numpy: 2.4.6, resampler: soxr HQ, soundfile: 0.14.0, av: 18.1.0, soxr: 1.1.0}
+options: {}
+fingerprint: 9a0c221f3a8ffde8
+"""
+"""Frozen before there was --max-damage."""
+
+
+class TestDamage:
+    def test_new_runs_keep_clips_that_lack_little(self) -> None:
+        """Two hundredths where nobody says anything; it is part of the recipe."""
+        assert make_spec("mulaw", device="cpu").max_damage == 0.02
+
+    def test_a_run_from_before_goes_on_as_it_began(self, tmp_path: Path) -> None:
+        """Its frozen spec has the fingerprint that it had, and keeps no damaged clip; nor do its next commands, unless one
+        of them says otherwise, which is another recipe.
+        """
+        spec_path(tmp_path).parent.mkdir()
+        spec_path(tmp_path).write_text(OLD_SPEC)
+        frozen = read_spec(tmp_path)
+        assert frozen is not None
+        assert (frozen.fingerprint, frozen.max_damage) == ("9a0c221f3a8ffde8", 0.0)
+        assert module.damage_as_begun(tmp_path, None) == 0.0
+        assert module.damage_as_begun(tmp_path, 0.5) == 0.5
+        check_spec(tmp_path, frozen)
+        asked = msgspec.structs.replace(frozen, max_damage=0.5)
+        with pytest.raises(UsageError, match=r"\n-max_damage: 0.0\n\+max_damage: 0.5$"):
+            check_spec(tmp_path, msgspec.structs.replace(asked, fingerprint=module._fingerprint(asked)))
+
+    def test_other_runs_have_to_be_told_again(self, tmp_path: Path) -> None:
+        """As for all that is part of the recipe: what a command does not say is the default, in a new run too."""
+        assert module.damage_as_begun(tmp_path, None) is None
+        freeze_spec(tmp_path, make_spec("mulaw", device="cpu", max_damage=0.5))
+        assert module.damage_as_begun(tmp_path, None) is None
+        assert read_spec(tmp_path) == make_spec("mulaw", device="cpu", max_damage=0.5)
 
 
 def freeze_one(arguments: tuple[Path, float | None]) -> str:

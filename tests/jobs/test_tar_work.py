@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
+from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
 from support.waiting import PATIENCE_SECONDS, Waiter, until
 
@@ -25,11 +26,13 @@ from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY
 from jobs.conveyor import Conveyor, Feeding
+from jobs.damage import Damage
 from jobs.feed import Share
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, read_manifest
 from jobs.pending import Pending
+from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.tar_format import TarStream
 from jobs.tar_reader import Clip
 from jobs.tar_work import TarWork, WrittenMeanwhileError
@@ -855,3 +858,73 @@ def test_values_that_a_backend_did_not_declare_are_never_written(tar: Path, tmp_
     with pytest.raises(InfrastructureError, match=r"sum of shape .* float64"):
         envelope_lines(tar, tmp_path, Wrong())
     assert not (tmp_path / "speech.jsonl").exists()
+
+
+class TestDamage:
+    """Clips of which something is missing."""
+
+    @pytest.fixture(autouse=True)
+    def lossy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_lossy_decode(monkeypatch)
+
+    def lines(self, tmp_path: Path, max_damage: float) -> list[Any]:
+        """What became of the clips of a tar."""
+        output = tmp_path / str(max_damage)
+        tokenize(damaged_tar(tmp_path / "speech.tar"), output, spec=mulaw_spec(max_damage=max_damage))
+        return [decode_record(line) for line in committed(output).splitlines()]
+
+    def test_a_record_says_what_is_missing(self, tmp_path: Path) -> None:
+        """Up to the share a clip has its tokens and says what it lacks; above it is an error; whole ones say nothing."""
+        records = self.lines(tmp_path, 0.02)
+        assert [record.damage if isinstance(record, TokenRecord) else record.error_kind for record in records] == [
+            Damage(0.03, "frames that cannot be decoded"),
+            None,
+            Damage(0.02, "its end"),
+            "decode",
+            Damage(0.02, "its end; a gap"),
+            None,
+        ]
+        assert records[0].num_samples == 8000
+
+    def test_none_or_all(self, tmp_path: Path) -> None:
+        """A share of 0 keeps none that lacks anything, a share of 1 whatever decodes."""
+        none = [isinstance(record, ErrorRecord) for record in self.lines(tmp_path, 0.0)]
+        assert none == [True, False, True, True, True, False]
+        everything = self.lines(tmp_path, 1.0)
+        assert [record.damage and record.damage.seconds for record in everything] == [0.03, None, 0.02, 0.5, 0.02, None]
+
+    def test_the_same_bytes_after_any_interruption(self, tmp_path: Path) -> None:
+        """Lines and counts add up over attempts, wherever they ended."""
+        tar = damaged_tar(tmp_path / "speech.tar")
+        whole = tokenize(tar, tmp_path / "whole").manifest
+        assert (whole.clips, whole.errors, whole.damaged_clips, whole.damaged_seconds) == (6, {"decode": 1}, 3, 0.07)
+        for lines in range(1, 6):
+            output = tmp_path / str(lines)
+            tokenize(tar, output, **stopping_after(lines))
+            manifest = tokenize(tar, output).manifest
+            assert committed(output) == committed(tmp_path / "whole")
+            assert (manifest.damaged_clips, manifest.damaged_seconds) == (3, 0.07)
+
+    def test_a_partial_from_before_there_were_sums(self, tmp_path: Path) -> None:
+        """A line with damage is used again if it is what we write, and made again if its seconds are written otherwise."""
+        tar = damaged_tar(tmp_path / "speech.tar")
+        for change, encoded in (((b"", b""), 3), ((b'"seconds":0.03,', b'"seconds":0.030,'), 5)):
+            output = tmp_path / str(encoded)
+            tokenize(tar, output, **stopping_after(2))
+            forget_sums(output)
+            partial = output / "speech.jsonl.partial"
+            partial.write_bytes(partial.read_bytes().replace(*change))
+            backend = Recording()
+            tokenize(tar, output, backend=backend)
+            assert len(backend.lengths) == encoded  # all that are left but the one that is refused
+
+    def test_retrying_errors_keeps_damaged_lines(self, tmp_path: Path) -> None:
+        """A clip that was kept is no error, and is not decoded again."""
+        tar = damaged_tar(tmp_path / "speech.tar")
+        before = tokenize(tar, tmp_path / "out").manifest
+        expected = committed(tmp_path / "out")
+        backend = Recording()
+        after = tokenize(tar, tmp_path / "out", backend=backend, retry_errors=True).manifest
+        assert committed(tmp_path / "out") == expected
+        assert backend.lengths == []
+        assert after.damaged_seconds == before.damaged_seconds == 0.07

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import call, committed_bytes, lines_of, slow_backend, start, tree, wait_for
 from support.small_run import BAD_CLIP, CLIPS, small_tar, wav, write_tar
 
@@ -91,6 +92,24 @@ class TestOneTar:
         assert isinstance(first, ErrorRecord)
         assert first.error_kind == "too_long"
         assert plain[1] == limited[1]
+
+    def test_damaged_clips(self, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """--max-damage says how much a clip may lack; what was kept is told at the tar's end, by clip and in all. The same
+        command on a run that keeps none goes on with it.
+        """
+        use_lossy_decode(monkeypatch)
+        damaged_tar(here / "1.tar")
+        for share, errors, words in (
+            (["--max-damage", "0"], 4, []),
+            ([], 4, []),
+            (["--output-dir", "two"], 1, ["3 damaged clips kept (0.070 s missing)", "0.wav: damaged: 0.030 s could not"]),
+            (["--output-dir", "all", "--max-damage", "1"], 0, ["4 damaged clips kept (0.570 s missing)"]),
+        ):
+            assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, *share) == 0
+            told = capsys.readouterr().err
+            assert f"{errors} error" in told or "already committed" in told
+            assert all(each in told for each in words)
+            assert words or "damaged clip" not in told
 
     def test_force_begins_again(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """--force makes a committed file anew, with the same bytes."""
@@ -197,6 +216,7 @@ class TestBadInput:
             (["--input-tar", "1.tar", "--gpu-id", "1", "--device", "auto"], "expected a GPU, found none"),
             (["--input-tar", "1.tar", "--backend", "higs"], "did you mean 'higgs'?"),
             (["--input-tar", "1.tar", "--max-duration", "-1"], "expected seconds above 0"),
+            (["--input-tar", "1.tar", "--max-damage", "2"], "--max-damage 2: expected a share of the clip, from 0"),
             (["--input-tar", "1.tar", "--log-file", "."], "cannot be written"),
             (["--input-tar", "1.tar", "--decode-threads", "many"], "expected a number from 1, or auto"),
             (["--input-tar", "1.tar", "--buffer-memory", "1X"], "expected a size such as 1GB"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.envelope import Envelope, envelope_spec
+from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 
 from jobs.outputs import TarPaths, read_manifest
@@ -114,3 +115,20 @@ def test_every_key_is_checked(tmp_path: Path) -> None:
     ):
         paths.committed.write_bytes(lines.replace(old, new, 1))
         assert (validate_file(paths.committed, manifest, envelope_spec()).fault or "").startswith(words)
+
+
+def test_damage_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts of damaged clips are what the manifest says, and a run that keeps none has none."""
+    use_lossy_decode(monkeypatch)
+    tokenize(damaged_tar(tmp_path / "a.tar"), tmp_path)
+    path, manifest = TarPaths(tmp_path, "a").committed, read_manifest(TarPaths(tmp_path, "a").manifest)
+    assert manifest is not None
+    assert validate_file(path, manifest, mulaw_spec()).fault is None
+    for change in ({"damaged_clips": 2}, {"damaged_seconds": 0.071}):
+        fault = validate_file(path, msgspec.structs.replace(manifest, **change), mulaw_spec()).fault
+        assert fault is not None
+        assert "3 damaged clips that lack 0.070 s, its manifest says" in fault
+    strict = mulaw_spec(max_damage=0.0)
+    manifest = msgspec.structs.replace(manifest, fingerprint=strict.fingerprint)
+    fault = validate_file(path, manifest, strict).fault
+    assert fault == "line 1: 0.wav: it lacks 0.030 s, and the run keeps no damaged clip"

@@ -286,6 +286,7 @@ def test_a_foreign_committed_file_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out" / "a.jsonl").write_text("mine\n")
     reports = work([tar], tmp_path / "out")
     assert "move it away" in reports.progress.problems[0][1]
+    assert [(one.outcome, one.untrusted) for one in reports.progress.tries] == [("failed", True)]
     assert (tmp_path / "out" / "a.jsonl").read_text() == "mine\n"
     assert work([tar], tmp_path / "out", force=True).progress.problems == []
     assert (tmp_path / "out" / "a.jsonl").read_bytes().count(b"\n") == 5

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from audio_tokenizers.base import Field
 from hpc.run import ListedTar, Run
+from jobs.damage import Damage
 from jobs.outputs import TarPaths
 from jobs.records import ErrorRecord, Manifest, Record, Tally, TokenRecord, encode_record
 from jobs.spec import TokenizeSpec, _fingerprint, freeze_spec
@@ -72,6 +74,13 @@ def some_records(number: int, clips: int = 3) -> list[Record]:
     return [*good, error(tar_file=tar)]
 
 
+def damaged_records(number: int) -> list[Record]:
+    """Three clips of the tar `number`, an error, and then two clips of which something is missing."""
+    good = some_records(number)
+    lost = [Damage(0.72, "frames that cannot be decoded"), Damage(0.012, "its end")]
+    return [*good, *(replace(good[clip], audio_file=f"d{clip}.wav", damage=each) for clip, each in enumerate(lost))]
+
+
 def lines_of(records: Sequence[Record]) -> bytes:
     """As a committed file has them."""
     return b"".join(encode_record(one) + b"\n" for one in records)
@@ -92,6 +101,8 @@ def commit(output: Path, name: str, records: Sequence[Record], spec: TokenizeSpe
         verdict="complete",
         clips=tally.clips,
         errors=tally.errors,
+        damaged_clips=tally.damaged_clips,
+        damaged_seconds=round(tally.damaged_seconds, 3),
         audio_seconds=tally.audio_seconds,
         output_bytes=len(data),
         output_sha256=hashlib.sha256(data).hexdigest(),

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from support import part_makers
 from support.fake_cluster import Campaign
+from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import ROOT, call, read_json, start, tree, write_list
 from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, write_tar
 
@@ -92,6 +93,23 @@ class TestReport:
         assert found["problems"] == {}
         for words in ("partial:             1", "not started:         1", "invalid:             0"):
             assert words in text
+
+    def test_damaged_clips(self, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that were kept are counted, with what they lack, in committed files and partials; validity finds nothing
+        wrong with them.
+        """
+        found, text = report_of(capsys)
+        assert (found["damaged_clips"], found["damaged_seconds"]) == (0, 0.0)
+        assert "Damaged clips, kept" not in text
+        use_lossy_decode(monkeypatch)
+        tars = [damaged_tar(run.output_dir.parent / "data" / f"{name}.tar") for name in ("4", "5")]
+        run.add_to_list([str(tar) for tar in tars], keep_dirs=False)
+        tokenize(tars[0], run.output_dir)
+        tokenize(tars[1], run.output_dir, **stopping_after(3))
+        found, text = report_of(capsys, "--check-validity")
+        assert (found["damaged_clips"], found["damaged_seconds"]) == (5, 0.12)
+        assert "Damaged clips, kept:   5 (0.120 s missing; python -m tools.failures shows some)\n" in text
+        assert found["errors"] == {"decode": 2}
 
     def test_problems_are_shown_without_verbose(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         """A tar that needs a person is named, with its reason, in a report that else has only sums."""

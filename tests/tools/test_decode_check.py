@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import ROOT, call
-from support.small_run import BAD_CLIP, small_tar, tokenize, wav, write_tar
+from support.small_run import BAD_CLIP, mulaw_spec, small_tar, tokenize, wav, write_tar
 from support.tiny_hf import build
 
 from audio_tokenizers import hf, mulaw
@@ -186,3 +187,11 @@ def test_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, "--wav-dir" in done.stdout) == (0, True), done.stderr
+
+
+def test_damaged_clips(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip that was kept though something of it is missing is compared with what the run heard of it."""
+    use_lossy_decode(monkeypatch)
+    make_run(here, [damaged_tar(here / "a.tar")], mulaw_spec(), mulaw.FACTORY.load({}, "cpu"))
+    assert call(decode_check, "--clips", 5) == 0
+    assert "5 of 5 clips decoded to the right length" in capsys.readouterr().out

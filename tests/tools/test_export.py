@@ -9,14 +9,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.committed_runs import make_run
+from support.committed_runs import damaged_records, make_run
 from support.crashing import CrashingOps, SimulatedCrash
 from support.exported import code_records, tokenized_run
 from support.runs import call, group_members, start, tree, wait_for
+from support.small_run import mulaw_spec, small_tar, tokenize
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError
+from hpc.run import Run
 from jobs.outputs import TarPaths, read_manifest
+from jobs.spec import freeze_spec
 from tools.export import export, export_run
 from tools.exporting import batches
 
@@ -183,3 +186,29 @@ def test_stopped_in_the_middle(how: signal.Signals, tmp_path: Path) -> None:
     export_run(run, tmp_path / "whole", "webdataset")
     found = {path: data for path, data in tree(out).items() if not path.endswith(".new")}  # of the dead that nobody buried
     assert found == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_damaged_clips(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are exported with what they lack, and counted."""
+    make_run(tmp_path / "run", {"a": damaged_records(1)}, (Field(name="tokens", form="codes", width=2, codebook_size=1024),))
+    args = ("--to", to, "--output", tmp_path / "out", "--output-dir", tmp_path / "run", "--workers", 1)
+    assert call(export, *args) == 0
+    said = capsys.readouterr().out
+    assert "5 clips of 1 tar in " in said
+    assert ", 2 damaged clips among them, 1 clip with errors left out" in said
+
+
+def test_a_run_that_keeps_no_damaged_clip_is_exported_as_ever(tmp_path: Path) -> None:
+    """No column of damage, so that an export that was begun before there was one goes on with parts of the same form."""
+    import pyarrow.parquet as pq
+
+    for share, columns in ((0.0, set()), (0.02, {"damage_seconds", "damage"})):
+        output = tmp_path / str(share)
+        freeze_spec(output / "run", mulaw_spec(max_damage=share))
+        tar = small_tar(output / "a.tar")
+        Run(output / "run").add_to_list([str(tar)], keep_dirs=False)
+        tokenize(tar, output / "run", spec=mulaw_spec(max_damage=share))
+        export_run(output / "run", output / "out", "parquet")
+        (part,) = (output / "out").glob("*.parquet")
+        assert {name for name in pq.read_schema(part).names if "damage" in name} == columns

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.fake_cluster import Campaign
+from support.lossy import damaged_tar, lossy, use_lossy_decode
 from support.runs import call, slow_backend, start, tree, write_list
 from support.slurm_commands import SlurmCommands
-from support.small_run import mulaw_spec, small_tar, tokenize
+from support.small_run import mulaw_spec, small_tar, tokenize, wav, write_tar
 
 from hpc import submit as submit_module
 from hpc.run import Run
@@ -117,6 +118,30 @@ class TestExitCodes:
         """A run without a failure says so, and writes no list."""
         assert said(capsys, 0) == f"{campaign.run.output_dir}: nothing failed\n"
         assert not (here / "failed_tars.txt").exists()
+
+    def test_damaged_clips_are_no_failures(
+        self, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Clips that were kept are a group of their own, with examples; where nothing else is to be said, nothing failed."""
+        use_lossy_decode(monkeypatch)
+        tar = write_tar(here / "a.tar", {f"{n}.wav": lossy(wav(8000), (0.01 + n / 100, "a gap")) for n in range(1, 3)})
+        run = Run(here / "tokens")
+        freeze_spec(run.output_dir, mulaw_spec(max_damage=0.5))
+        run.add_to_list([str(tar)], keep_dirs=False)
+        tokenize(tar, run.output_dir, spec=mulaw_spec(max_damage=0.5))
+        assert said(capsys, 0) == (
+            f"{run.output_dir}: nothing failed\n\nClips kept though damaged: 2 in 1 tar, 0.050 s of them missing\n"
+            f"  {tar}: 1.wav: 0.020 s: a gap\n  {tar}: 2.wav: 0.030 s: a gap\n"
+        )
+        bad = damaged_tar(here / "b.tar")
+        run.add_to_list([str(bad)], keep_dirs=False)
+        tokenize(bad, run.output_dir, spec=mulaw_spec(max_damage=0.5))
+        (here / "c.tar").write_bytes(small_tar(here / "c.tar").read_bytes()[:-700])
+        run.add_to_list([str(here / "c.tar")], keep_dirs=False)
+        tokenize(here / "c.tar", run.output_dir, spec=mulaw_spec(max_damage=0.5))
+        text = said(capsys, 1)
+        assert "nothing failed" not in text
+        assert "\n\nClips kept though damaged: 6 in 2 tars, 0.620 s of them missing\n" in text
 
     def test_what_is_done_since_is_told_and_no_failure(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A tar that failed once and went well later is no reason for a person to act."""

@@ -10,11 +10,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.committed_runs import BICODEC_FIELDS, READ_BACK, commit, make_run, record, some_records
+from support.committed_runs import (
+    BICODEC_FIELDS,
+    READ_BACK,
+    commit,
+    damaged_records,
+    lines_of,
+    make_run,
+    record,
+    some_records,
+)
 from support.envelope import FIELDS as ENVELOPE_FIELDS
 from support.runs import call, group_members, start, tree, wait_for
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 
+from audio_tokenizers.base import Field
 from hpc.run import Run
 from jobs.spec import freeze_spec
 from tools.merge import merge
@@ -190,3 +200,16 @@ def test_stopped(here: Path, how: signal.Signals) -> None:
     assert call(merge, "--output", "out/all.jsonl.gz", "--workers", 1) == 0
     assert sorted(tree(here / "out")) == ["all.jsonl.gz", "all.jsonl.gz.index"]
     assert (here / "out" / "all.jsonl.gz").read_bytes() == (here / "undisturbed.jsonl.gz").read_bytes()
+
+
+def test_damaged_clips(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines carry what their clips lack; those of a shape cannot, which is said."""
+    records = {"a": damaged_records(1), "b": some_records(2)}
+    make_run(here / "tokens", records, (Field(name="tokens", form="codes", width=2, codebook_size=1024),))
+    assert call(merge, "--output", "all.jsonl", "--workers", 1) == 0
+    assert (here / "all.jsonl").read_bytes() == b"".join(lines_of(each) for each in records.values())
+    assert "Damaged:  2 clips of the run (kept, 0.732 s missing)\n" in capsys.readouterr().out
+    assert call(merge, "--output", "shape.jsonl", "--shape", "higgs", "--workers", 1) == 0
+    assert len((here / "shape.jsonl").read_bytes().splitlines()) == 8
+    said = capsys.readouterr().out
+    assert "Damaged:  2 clips of the run (kept, 0.732 s missing); lines of --shape higgs do not say which\n" in said

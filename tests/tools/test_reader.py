@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backports.zstd import compress
+from support.committed_runs import damaged_records, lines_of
+from support.committed_runs import make_run as committed_run
 from support.envelope import Envelope, envelope, envelope_spec
 from support.small_run import mulaw_spec, small_tar, tokenize
 
+from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.run import Run
+from jobs.damage import Damage
 from jobs.spec import TokenizeSpec, freeze_spec
 from tools import reader
 from tools.reader import TokenizedClip, read_run, to_torch
@@ -171,3 +175,22 @@ class TestRefused:
         path.write_bytes(b"junk")
         with pytest.raises(UsageError, match="1 of 3 tars not committed"):
             list(read_run(run))
+
+
+def test_damaged_clips(tmp_path: Path) -> None:
+    """They say what they lack, and can be left out: of a run, of a share of it, of a merged file."""
+    records = {name: damaged_records(number) for number, name in enumerate("ab")}
+    committed_run(tmp_path / "run", records, (Field(name="tokens", form="codes", width=2, codebook_size=1024),))
+    (tmp_path / "all.jsonl").write_bytes(b"".join(lines_of(each) for each in records.values()))
+    lost = [None, None, None, 0.72, 0.012]
+    for source in (tmp_path / "run", tmp_path / "all.jsonl"):
+        assert [clip.damage and clip.damage.seconds for clip in read_run(source)] == lost * 2
+        assert [clip.audio_file for clip in read_run(source, damaged=False)] == ["0.wav", "1.wav", "2.wav"] * 2
+        shares = [clip.audio_file for part in range(3) for clip in read_run(source, damaged=False, part=part, parts=3)]
+        assert sorted(shares) == sorted(["0.wav", "1.wav", "2.wav"] * 2)
+    *_, damaged, _ = read_run(tmp_path / "run", part=1, parts=2)
+    assert damaged.damage == Damage(0.72, "frames that cannot be decoded")
+    found = to_torch(damaged)
+    assert (found["damage_seconds"], found["damage"]) == (0.72, "frames that cannot be decoded")
+    whole = to_torch(next(read_run(tmp_path / "run")))
+    assert (whole["damage_seconds"], whole["damage"]) == (0.0, "")

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from support.committed_runs import damaged_records, make_run
 from support.small_run import BAD_CLIP, mulaw_spec, tokenize, wav, write_tar
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader
 
+from audio_tokenizers.base import Field
 from audio_tokenizers.errors import UsageError
 from hpc.run import Run
 from jobs.spec import freeze_spec
@@ -189,3 +191,15 @@ def test_a_loader_without_collate_fn_where_torch_can_do_without(source: Path) ->
     (alone, *_) = DataLoader(TokenDataset(source), batch_size=None)
     assert alone["tokens"].shape == (1, 40)
     assert torch.equal(alone["tokens"], clip["tokens"][0])
+
+
+def test_damaged_clips(tmp_path: Path) -> None:
+    """They come with what they lack, in words and seconds that torch collates, or not at all if nobody wants them."""
+    fields = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
+    make_run(tmp_path / "run", {"a": damaged_records(1)}, fields)
+    clips = clips_of(TokenDataset(tmp_path / "run"))
+    assert [clip["damage_seconds"] for clip in clips] == [0.0, 0.0, 0.0, 0.72, 0.012]
+    assert [clip["damage"] for clip in clips][2:4] == ["", "frames that cannot be decoded"]
+    whole = TokenDataset(tmp_path / "run", damaged=False)
+    for dataset in (whole, pickle.loads(pickle.dumps(whole))):
+        assert names_of(dataset) == ["0.wav", "1.wav", "2.wav"]

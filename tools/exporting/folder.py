@@ -124,4 +124,4 @@ def _write_file(task: _Task, path: Path, tell: Tell) -> None:
     from tools.exporting.hf import features_metadata
     from tools.exporting.parquet import write_parquet
 
-    write_parquet(task.files, path, task.spec, tell, features_metadata(task.spec.fields) if task.to == "hf" else None)
+    write_parquet(task.files, path, task.spec, tell, features_metadata(task.spec) if task.to == "hf" else None)

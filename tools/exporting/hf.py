@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from audio_tokenizers.base import Field
@@ -45,11 +44,18 @@ above, as `license: ...`, before you publish this.
 
 One second of audio is {rate:g} frames. Recipe of the tokens: `{fingerprint}`.
 """
+DAMAGE_ROWS = (
+    "| `damage_seconds` | float64 | audio of the clip that could not be decoded; 0: it is whole |",
+    "| `damage` | string or null | why |",
+)
+"""Of a run that keeps damaged clips."""
 
 
 def dataset_card(spec: TokenizeSpec, *, clips: int, files: int) -> str:
     """README.md."""
-    columns = "\n".join(f"| `{field.name}` | {_type_words(field)} |" for field in spec.fields)
+    columns = "\n".join(
+        [*(DAMAGE_ROWS if spec.max_damage else ()), *(f"| `{field.name}` | {_type_words(field)} |" for field in spec.fields)]
+    )
     return CARD.format(
         backend=spec.backend,
         clips=counted(clips, "clip"),
@@ -71,14 +77,15 @@ def _type_words(field: Field) -> str:
     return f"list of {number} | {values}"
 
 
-def features_metadata(fields: Sequence[Field]) -> dict[str, str]:
+def features_metadata(spec: TokenizeSpec) -> dict[str, str]:
     """The schema metadata in which `datasets` looks for its types."""
     features: dict[str, Any] = {
         "tar_file": _value("string"),
         "audio_file": _value("string"),
         "num_samples": _value("int64"),
         "sample_rate": _value("int32"),
-        **{field.name: _feature(field) for field in fields},
+        **({"damage_seconds": _value("float64"), "damage": _value("string")} if spec.max_damage else {}),
+        **{field.name: _feature(field) for field in spec.fields},
         "text": _value("string"),
         "language": _value("string"),
         "metadata": _value("string"),

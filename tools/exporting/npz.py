@@ -51,5 +51,6 @@ def _head(record: TokenRecord) -> dict[str, Any]:
 
 def _tail(record: TokenRecord) -> dict[str, Any]:
     metadata = None if record.metadata is None else msgspec.json.encode(record.metadata).decode()
-    found = {"text": record.text, "language": record.language, "metadata": metadata}
+    damage = {} if record.damage is None else {"damage_seconds": record.damage.seconds, "damage": record.damage.what}
+    found = {"text": record.text, "language": record.language, "metadata": metadata, **damage}
     return {key: np.array(value) for key, value in found.items() if value is not None}

@@ -41,7 +41,7 @@ def write_parquet(
     Raises InfrastructureError if a file is not what was committed; what was written is void then.
     """
     pa.set_cpu_count(1)  # there is a process for each core already
-    schema = run_schema(spec.fields, {**run_metadata(spec), **(metadata or {})})
+    schema = run_schema(spec.fields, {**run_metadata(spec), **(metadata or {})}, damage=spec.max_damage > 0)
     with path.open("wb") as file, parquet_writer(file, schema, spec.fields) as writer:
         held: list[pa.RecordBatch] = []
         size = 0

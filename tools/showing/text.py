@@ -73,6 +73,8 @@ def render_file(found: Summary, fields: Sequence[Field], style: Style) -> str:
     lines += _row("clips", f"{tally.clips:,}, {counted(errors, 'error')} among them{f' ({kinds})' if kinds else ''}")
     if tally.clips < state.clips:
         lines += _row("damaged", f"line {tally.clips + 1:,} is no valid record; it and what follows are not counted")
+    if tally.damaged_clips:
+        lines += _row("missing", f"{tally.damaged_seconds:,.3f} s of {counted(tally.damaged_clips, 'damaged clip')}, kept")
     if tally.clips > errors:
         span = f"clips of {found.shortest:,.3f} to {found.longest:,.3f} s"
         lines += _row("audio", f"{clock_time(tally.audio_seconds)} ({tally.audio_seconds:,.1f} s) became tokens, {span}")
@@ -95,6 +97,8 @@ def _listed(records: Sequence[Record], style: Style) -> Iterator[str]:
             seconds, words = "error", f"{record.error_kind}: {plain(record.error)}"
         else:
             seconds, words = f"{record.num_samples / record.sample_rate:,.3f} s", plain(record.text or "")
+            if record.damage is not None:
+                words = f"({record.damage.seconds:,.3f} s missing) {words}"
         line = f"{index:>5}  {seconds:>11}  {set_cell_size(name, widest)}  {words}".rstrip()
         yield line if cell_len(line) <= style.width else set_cell_size(line, style.width - len("...")) + "..."
 
@@ -109,6 +113,8 @@ def render_clip(clip: Clip, fields: Sequence[Field], style: Style) -> str:
         return "\n".join([*lines, *_row("error", f"{record.error_kind}: {record.error}")])
     seconds = record.num_samples / record.sample_rate
     lines += _row("duration", f"{seconds:,.3f} s, {counted(record.num_samples, 'sample')} at {record.sample_rate:,} Hz")
+    if record.damage is not None:
+        lines += _row("missing", f"{record.damage.seconds:,.3f} s: {record.damage.what}")
     lines += _row("language", record.language or "not stated")
     lines += _row("text", "none" if record.text is None else record.text)
     metadata = record.metadata or {}

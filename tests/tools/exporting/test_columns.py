@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from support.committed_runs import make_run
+from support.committed_runs import damaged_records, make_run
 from support.envelope import FIELDS
 from support.exported import code_records
 
@@ -44,3 +44,14 @@ def test_rows(tmp_path: Path) -> None:
     assert [row["text"] for row in rows] == [None, "1 é 語", "2 é 語", None, "4 é 語"]
     assert [row["metadata"] for row in rows] == [None, '{"n":1,"é":[1.5,null]}', None, '{"n":3,"é":[1.5,null]}', None]
     assert {row["num_samples"] for row in rows} == {2880}
+
+
+def test_damage(tmp_path: Path) -> None:
+    """Where a run keeps damaged clips each row says what is missing: seconds, 0 of a whole clip, and words or null."""
+    (file,) = make_run(tmp_path / "run", {"a": damaged_records(1)}, CODES)
+    schema = run_schema(CODES, {}, damage=True)
+    assert schema.names[3:7] == ["sample_rate", "damage_seconds", "damage", "tokens"]
+    (batch,) = (to_arrow(batch, schema) for batch in read_batches(file, CODES, lambda _: None))
+    batch.validate(full=True)
+    assert batch.column("damage_seconds").to_pylist() == [0.0, 0.0, 0.0, 0.72, 0.012]
+    assert batch.column("damage").to_pylist() == [None, None, None, "frames that cannot be decoded", "its end"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.exported import by_tar, same, tokenized_run
+from support.small_run import mulaw_spec
 
 from tools.export import export_run
 from tools.exporting.hf import dataset_card
@@ -28,6 +29,7 @@ def test_round_trip(several_keys: bool, tmp_path: Path, monkeypatch: pytest.Monk
     for row, clip in zip(data, clips, strict=True):
         assert same(row, clip)
         assert (row["audio_file"], row["text"], row["language"]) == (clip.audio_file, clip.text, None)
+        assert (row["damage_seconds"], row["damage"]) == (0.0, None)
     short, text = datasets.Value("int16"), datasets.Value("string")
     assert data.features["metadata"] == text
     if several_keys:
@@ -43,5 +45,7 @@ def test_card_describes_the_columns(tmp_path: Path) -> None:
     assert "1,234 clips in 2 Parquet files" in card
     assert "| `levels` | list of int16 | 100 to 355 |" in card
     assert "| `envelope` | list of lists of float16 | [rows][2] features |" in card
+    assert "| `damage_seconds` | float64 | audio of the clip that could not be decoded; 0: it is whole |" in card
+    assert "damage" not in dataset_card(mulaw_spec(max_damage=0.0), clips=1, files=1)
     assert "The licence is that of the audio" in card
     assert "license:" not in card.split("---")[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from support.committed_runs import make_run
+from support.committed_runs import damaged_records, make_run
 from support.exported import by_tar, code_records, same, tokenized_run
 from support.runs import tree
 
@@ -58,3 +58,12 @@ def test_bytes_depend_on_the_run_alone(tmp_path: Path) -> None:
     written(run, tmp_path / "2")
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
     assert all(b"\x00\x00\x21\x00" in data for data in tree(tmp_path / "1").values())  # 1980-01-01, 0:00
+
+
+def test_damage(tmp_path: Path) -> None:
+    """What a clip lacks stands in its file; a whole one has nothing of it."""
+    make_run(tmp_path / "run", {"a": damaged_records(1)}, CODES)
+    written(tmp_path / "run", tmp_path / "out")
+    found = np.load(tmp_path / "out" / "a" / "d0.npz")
+    assert (found["damage_seconds"].item(), found["damage"].item()) == (0.72, "frames that cannot be decoded")
+    assert not {"damage_seconds", "damage"} & set(np.load(tmp_path / "out" / "a" / "0.npz"))

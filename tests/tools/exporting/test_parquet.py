@@ -80,4 +80,4 @@ def test_a_run_without_clips(tmp_path: Path) -> None:
     field = Field(name="tokens", form="codes", width=2, codebook_size=1024)
     make_run(tmp_path / "run", {"a": [], "b": code_records([])}, (field,))
     table = pq.read_table(written(tmp_path / "run", tmp_path / "x.parquet"))
-    assert (table.num_rows, table.num_columns) == (0, 8)
+    assert (table.num_rows, table.num_columns) == (0, 10)

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from audio_tokenizers.base import Field
 from hpc.progress import TarState
+from jobs.damage import Damage
 from jobs.records import ErrorRecord, Tally, TokenRecord
 from jobs.values import to_json
 from tools.showing.histograms import Style, count_codes
@@ -204,3 +205,14 @@ def test_words_of_a_data_set_do_not_steer_the_terminal() -> None:
     state = TarState("/d/a.tar", "a", "committed", 1, None, None)
     listed = render_file(summary(record(text="a\x1bb", audio_file="n\nm"), state=state), FIELDS, RULER)
     assert listed.endswith("    0      2.000 s  n\\nm  a\\x1bb")
+
+
+def test_damage() -> None:
+    """What is missing is told of a file, of each clip in the list, and of a clip with the reason."""
+    damaged = record(text="good morning", damage=Damage(0.72, "frames that cannot be decoded"))
+    found = summary(damaged, record(), state=TarState("/d/a.tar", "a", "committed", 2, None, None))
+    lines = render_file(found, FIELDS, RULER).splitlines()
+    assert "  missing   0.720 s of 1 damaged clip, kept" in lines
+    assert lines[-2].split() == ["0", "2.000", "s", "x/1.wav", "(0.720", "s", "missing)", "good", "morning"]
+    shown = render_clip(Clip(name="a", index=0, record=damaged, floats={"layer": ""}), FIELDS, RULER)
+    assert "  missing   0.720 s: frames that cannot be decoded" in shown

@@ -1,0 +1,56 @@
+"""Pure: what a clip's losses mean for it: nothing, damage that its record tells of, or an error instead of tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import msgspec
+
+from audio_tokenizers.errors import ClipError
+from jobs.losses import Losses
+
+__all__ = ["ALWAYS_KEPT_SECONDS", "DEFAULT_MAX_DAMAGE", "Damage", "judge"]
+
+DEFAULT_MAX_DAMAGE = 0.02
+"""Share of a clip that may be missing, unless --max-damage says otherwise."""
+ALWAYS_KEPT_SECONDS = 0.05
+"""What any clip may lack, however short it is: about two frames of MP3. But for a share of 0, which allows nothing."""
+KINDS_NAMED = 4
+SECONDS_DIGITS = 3
+
+
+class Damage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is missing of a clip that was kept."""
+
+    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    """Audio that could not be decoded, to the millisecond."""
+    what: Annotated[str, msgspec.Meta(min_length=1)]
+    """In words."""
+
+
+def judge(losses: Losses, decoded_seconds: float, max_share: float) -> Damage | ClipError | None:
+    """What becomes of a clip of which `decoded_seconds` were decoded and `losses` were not; None: it is whole.
+
+    The share that is missing is that of the whole clip, losses included. Up to `max_share` (0 to 1) the clip is kept, and
+    so is one that lacks ALWAYS_KEPT_SECONDS or less; with a share of 0 none is that lacks anything. Above that it is an
+    error of kind `decode`, as is a clip of which nothing could be decoded.
+    """
+    if not losses.what:
+        return None
+    if not decoded_seconds > 0:
+        return ClipError("decode", f"damaged: nothing of it could be decoded ({_words(losses)})")
+    lost = losses.seconds
+    whole = decoded_seconds + lost
+    allowed = max(ALWAYS_KEPT_SECONDS, max_share * whole) if max_share > 0 else 0.0
+    if max_share > 0 and 0 <= lost <= allowed and math.isfinite(lost):
+        return Damage(round(lost, SECONDS_DIGITS), _words(losses))
+    missing = f"{lost:.3f} s of {whole:.3f} s" if lost > 0 else "part of it"
+    bound = f"--max-damage {max_share:g} allows {allowed:.3f} s" if max_share > 0 else "--max-damage 0 allows nothing"
+    return ClipError("decode", f"damaged: {missing} could not be decoded ({_words(losses)}); {bound}")
+
+
+def _words(losses: Losses) -> str:
+    """Bounded: a decoder may name as many kinds as a file has frames."""
+    rest = len(losses.what) - KINDS_NAMED
+    return "; ".join([*losses.what[:KINDS_NAMED], *([f"and {rest} more"] if rest > 0 else [])])
