@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +17,24 @@ from isal.isal_zlib import crc32
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.sidecars import LARGEST_SIDECAR
-from tools.packing.archive_safety import refuse_long_list, refuse_names
+from tools.packing.archive_safety import refuse_names, require_space
 from tools.packing.layouts import Layout, Planned, plan_tree
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
 
-__all__ = ["ArchiveMember", "Listing", "MemberData", "broken", "list_members", "pair_of", "read_table", "read_text"]
+__all__ = [
+    "TABLE_IN_MEMORY",
+    "ArchiveMember",
+    "Listing",
+    "MemberData",
+    "Tables",
+    "broken",
+    "list_members",
+    "pair_of",
+    "read_text",
+]
 
 READ_BYTES = 1 << 20
+TABLE_IN_MEMORY = 16 << 20
 
 MemberKind = Literal["file", "directory", "link", "sparse", "other"]
 
@@ -148,10 +162,39 @@ class MemberData:
             pass
 
 
-def read_table(path: Path, data: MemberData) -> bytes:
-    """A table with the texts of many clips, which may be long. Raises UsageError if it is longer than any that is honest."""
-    refuse_long_list(path, size=data.member.size)
-    return data.read_all()
+class Tables:
+    """The tables of an archive: small ones in memory, others in unnamed files, for each may be read more than once."""
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        self._path = path
+        self._scratch = scratch
+        self._held: dict[str, bytes | BinaryIO] = {}
+
+    def keep(self, name: str, data: MemberData | bytes) -> None:
+        """Keep a table, which passes now. Raises InfrastructureError if there is no room for it."""
+        if isinstance(data, bytes):
+            self._held[name] = data
+        elif data.member.size <= TABLE_IN_MEMORY:
+            self._held[name] = data.read_all()
+        else:
+            require_space(self._path, self._scratch, data.member.size)
+            file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 (closed by `close`)
+            self._held[name] = file
+            data.copy_to(file)
+
+    def open(self, name: str) -> BinaryIO:
+        """One of them, from its beginning."""
+        held = self._held[name]
+        if isinstance(held, bytes):
+            return io.BytesIO(held)
+        held.seek(0)  # which writes what is not written yet
+        return os.fdopen(os.dup(held.fileno()), "rb")
+
+    def close(self) -> None:
+        """Give back their room."""
+        for held in self._held.values():
+            if not isinstance(held, bytes):
+                held.close()
 
 
 def read_text(data: MemberData) -> bytes:

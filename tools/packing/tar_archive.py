@@ -11,17 +11,17 @@ from typing import IO, Any
 
 from isal.isal_zlib import crc32
 
-from jobs.sidecars import LARGEST_SIDECAR
 from jobs.tar_format import TarDamage, TarStream
 from tools.byte_progress import ByteProgress
 from tools.packing.archive_listing import ArchiveMember, MemberData, broken
 from tools.packing.archive_safety import decode_names, refuse_bomb, refuse_long_list
+from tools.packing.layouts import is_table_name
 
-__all__ = ["TABLE_ENDINGS", "list_tar", "open_tar"]
+__all__ = ["list_tar", "open_tar"]
 
 READ_BYTES = 1 << 20
-TABLE_ENDINGS = (".trans.txt", "metadata.csv")
-"""Names, in lower case, of what may hold the texts of many clips: kept in the first pass, so that no clip waits for them."""
+TABLES_IN_MEMORY = 64 << 20
+"""Bytes of what may hold the texts of many clips: kept in the first pass; what is more costs a pass of its own."""
 
 
 class _Unpacked:
@@ -92,9 +92,9 @@ def list_tar(path: Path) -> tuple[list[ArchiveMember], dict[int, bytes]]:
         for member in stream:
             refuse_bomb(path, size_on_disk, stream.offset + member.size)
             names_bytes += len(member.name)
-            is_table = member.size <= LARGEST_SIDECAR and _may_be_table(member.name)
+            is_table = member.size <= TABLES_IN_MEMORY - table_bytes and _may_be_table(member.name)
             table_bytes += member.size if is_table else 0
-            refuse_long_list(path, size=max(names_bytes, table_bytes), members=len(found) + 1)
+            refuse_long_list(path, size=names_bytes, members=len(found) + 1)
             crc = 0
             pieces = []
             while data := stream.read(READ_BYTES):
@@ -115,7 +115,7 @@ def list_tar(path: Path) -> tuple[list[ArchiveMember], dict[int, bytes]]:
 
 
 def _may_be_table(name: bytes) -> bool:
-    return name.lower().endswith(tuple(ending.encode() for ending in TABLE_ENDINGS))
+    return is_table_name(name.rpartition(b"/")[2].decode("utf-8", "replace"))
 
 
 @contextmanager

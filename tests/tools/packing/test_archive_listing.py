@@ -1,12 +1,21 @@
 import io
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from audio_tokenizers.errors import UsageError
+from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.sidecars import LARGEST_SIDECAR
-from tools.packing.archive_listing import ArchiveMember, MemberData, list_members, pair_of, read_table, read_text
+from tools.packing.archive_listing import (
+    TABLE_IN_MEMORY,
+    ArchiveMember,
+    MemberData,
+    Tables,
+    list_members,
+    pair_of,
+    read_text,
+)
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
 
 ARCHIVE = Path("x.7z")
@@ -121,9 +130,21 @@ def test_audio_is_opened_only_for_a_pair(tmp_path: Path) -> None:
     assert pair == Pair(id="a", audio_name="a.wav", audio=b"audio", size=5, text="第一句", text_name="a.lab")
 
 
-def test_a_long_table_is_read_whole() -> None:
-    """Unlike a sidecar, it has a line per clip; but not without any end."""
-    content = bytes(LARGEST_SIDECAR + 1000)
-    assert len(read_table(ARCHIVE, data_of(content, len(content), zlib.crc32(content))[0])) == len(content)
-    with pytest.raises(UsageError, match="claims 1,073,741,824 bytes"):
-        read_table(ARCHIVE, data_of(b"", 1 << 30, None)[0])
+def test_a_long_table_is_read_whole(tmp_path: Path) -> None:
+    """Unlike a sidecar, it has a line per clip: what is large waits in an unnamed file, and may be opened again."""
+    content = bytes(range(256)) * ((TABLE_IN_MEMORY >> 8) + 1)
+    with closing(Tables(ARCHIVE, tmp_path)) as tables:
+        tables.keep("large.tsv", data_of(content, len(content), zlib.crc32(content))[0])
+        tables.keep("small.tsv", data_of(b"abc", 3, zlib.crc32(b"abc"))[0])
+        for _ in range(2):
+            with tables.open("large.tsv") as file:
+                assert file.read() == content
+        with tables.open("small.tsv") as file:
+            assert file.read() == b"abc"
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_for_which_there_is_no_room(tmp_path: Path) -> None:
+    """The machine is too small for it: the message says how much it needs, before anything is written."""
+    with closing(Tables(ARCHIVE, tmp_path)) as tables, pytest.raises(InfrastructureError, match=r"room|space"):
+        tables.keep("x.tsv", data_of(b"", 1 << 60, None)[0])
