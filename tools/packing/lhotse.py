@@ -230,9 +230,8 @@ def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -
         else:
             parts.append(made)
     parts.sort(key=lambda part: (part["start"], part["end"]))
-    languages = {part.get("language") for part in parts}
-    language = languages.pop() if len(languages) == 1 else None
-    language = language if isinstance(language, str) and language else None
+    languages = {language if isinstance(language := part.get("language"), str) else None for part in parts}
+    language = languages.pop() or None if len(languages) == 1 else None
     metadata: dict[str, Any] = {"recording_id": name} | ({"sidecar_errors": faults} if faults else {})
     if len(parts) == 1 and _is_whole(parts[0], duration):
         part = parts[0]

@@ -23,10 +23,11 @@ from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.sidecars import decode_text
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import read_audio, read_trouble, told
+from tools.packing.kaldi_segments import kaldi_segments
 from tools.packing.layouts import split_name
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
 
-__all__ = ["ManifestSource", "open_jsonl", "open_kaldi"]
+__all__ = ["ManifestSource", "Row", "name_below", "open_jsonl", "open_kaldi"]
 
 AUDIO_KEYS = ("audio_path", "audio_filepath")
 """Ours, and NeMo's."""
@@ -111,7 +112,7 @@ class ManifestSource:
             return LeftOut("duplicate", row.id, f"{row.where}: an earlier line with this id is taken")
         if split_name(row.audio)[1] not in AUDIO_EXTENSIONS:
             return LeftOut("unreadable_audio", row.id, f"{row.where}: {row.audio}: not the name of an audio file")
-        if self._options.without_text or (row.text or "").strip():
+        if self._options.without_text or (row.text or "").strip() or (row.metadata or {}).get("segments"):
             return None
         return LeftOut("audio_without_text" if row.text is None else "empty_text", row.id, row.where)
 
@@ -171,7 +172,7 @@ class ManifestSource:
         )
 
 
-def _name_below(home: str, audio: str) -> str:
+def name_below(home: str, audio: str) -> str:
     """A path as a name: relative to the manifest's folder if it is below, else without what leads to a root or out."""
     below = audio.removeprefix(f"{home}/")
     if not (below.startswith(("/", ".")) or "/." in below or "//" in below):
@@ -241,7 +242,7 @@ def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
     text = record.pop("text", None)
     if text is not None and not isinstance(text, str):
         raise UsageError(f"{where}: expected a string under `text`, found {text!r:.60}")
-    audio_name = _name_below(home, audio)
+    audio_name = name_below(home, audio)
     stem = split_name(audio_name)[0]
     clip_id = record.pop("id") if isinstance(record.get("id"), str) and record["id"] else stem
     language = record.pop("language") if isinstance(record.get("language"), str) else None
@@ -249,19 +250,15 @@ def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
 
 
 def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
-    """A Kaldi folder: `wav.scp` and `text`, and `utt2spk` for the speaker.
+    """A Kaldi folder: `wav.scp` and `text`, and `utt2spk` for the speaker. Recordings stay whole, with their `segments`.
 
-    Raises UsageError if clips are parts of files or come out of commands: nothing here is cut, and nothing is run.
+    Raises UsageError if audio comes out of commands: nothing is run.
     """
-    if (folder / "segments").exists():
-        raise UsageError(
-            f"{folder / 'segments'}: the clips are parts of longer files, and cutting would re-encode them. Cut them with "
-            "Kaldi's extract-segments into files, and name these in a wav.scp without segments beside it"
-        )
     home = str(folder.absolute())
     if not options.follow_links:
         boundary = Boundary(folder)
-        tables = {name: boundary.outside(str(folder.absolute() / name)) for name in ("wav.scp", "text", "utt2spk")}
+        names = ("wav.scp", "text", "utt2spk", "segments")
+        tables = {name: boundary.outside(str(folder.absolute() / name)) for name in names}
         refuse_links(folder, {name: target for name, target in tables.items() if target is not None})
     text_file = folder / "text"
     if not text_file.exists() and not options.without_text:
@@ -269,6 +266,10 @@ def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
     texts = {key: (text, where) for key, text, where in _table(text_file)} if text_file.exists() else {}
     speakers_file = folder / "utt2spk"
     speakers = {key: speaker for key, speaker, _ in _table(speakers_file)} if speakers_file.exists() else {}
+    left_out: list[LeftOut] = []
+    parts: dict[str, list[dict[str, Any]]] = {}
+    if (folder / "segments").exists():
+        parts, left_out = kaldi_segments(_table(folder / "segments"), texts, speakers, without_text=options.without_text)
     rows: list[Row] = []
     for key, audio, where in _table(folder / "wav.scp"):
         if audio.endswith("|"):
@@ -280,11 +281,22 @@ def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
             raise UsageError(
                 f"{folder / 'wav.scp'}: {where}: expected an utterance and the path of its audio, found {key!r}"
             )
-        metadata = {"speaker": speakers[key]} if key in speakers else None
+        metadata: dict[str, Any] = {"speaker": speakers[key]} if key in speakers else {}
         text = texts[key][0] if key in texts else None
-        rows.append(Row(key, audio, _name_below(home, audio), text, where, metadata=metadata))
-    orphans = texts.keys() - {row.id for row in rows}
-    left_out = [LeftOut("text_without_audio", key, where) for key, (_, where) in texts.items() if key in orphans]
+        if key in parts:
+            metadata["segments"] = sorted(parts.pop(key), key=lambda part: (part["start"], part["end"]))
+        rows.append(Row(key, audio, name_below(home, audio), text, where, metadata=metadata or None))
+    used = (
+        {row.id for row in rows} | {left.name for left in left_out} | {part["id"] for one in parts.values() for part in one}
+    )
+    used |= {part["id"] for row in rows for part in (row.metadata or {}).get("segments", ())}
+    orphans = texts.keys() - used
+    left_out += [LeftOut("text_without_audio", key, where) for key, (_, where) in texts.items() if key in orphans]
+    left_out += [
+        LeftOut("text_without_audio", part["id"], f"of {key}, which is not in wav.scp")
+        for key, listed in parts.items()
+        for part in listed
+    ]
     return ManifestSource(folder.absolute().name or "data", home, lambda: iter(rows), options, left_out)
 
 

@@ -20,7 +20,9 @@ from tools.generate_tar_list import find_tars
 from tools.packing.archives import ARCHIVE_ENDINGS, open_archive
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import FolderSource, list_folder, read_trouble
+from tools.packing.lhotse import is_lhotse_table
 from tools.packing.pairs import PACKED, Source, SourceOptions
+from tools.packing.shar import SharSource, shar_shards
 
 __all__ = ["ReadyTar", "check_ready_tar", "find_ready_tars", "open_source"]
 
@@ -88,6 +90,15 @@ def _open_folder(path: Path, options: SourceOptions) -> Source:
     if (path / PACKED).resolve() in options.scratch.resolve().parents:
         raise UsageError(f"--output-dir {path}: is SOURCE itself, whose files would then be part of it: choose another")
     listing = list_folder(path, follow_links=options.follow_links)
+    if not any(_is_audio(name) for name in listing.files):
+        if shards := shar_shards(listing.files):
+            used = {name for shard in shards for name in (shard.cuts, shard.recordings)}
+            refuse_links(path, {name: listing.outside[name] for name in used if name in listing.outside})
+            return SharSource(path, shards, options)
+        if tables := {name: Path(listing.path(name)) for name in listing.files if is_lhotse_table(name.rpartition("/")[2])}:
+            from tools.packing.lhotse_source import open_lhotse
+
+            return open_lhotse(tables, path, path.name or "data", options)
     parquet = sorted(name for name in listing.files if name.lower().endswith(PARQUET))
     if parquet and not any(_is_audio(name) for name in listing.files):
         refuse_links(path, {name: listing.outside[name] for name in parquet if name in listing.outside})
@@ -103,6 +114,10 @@ def _open_file(path: Path, options: SourceOptions) -> Source:
     name = path.name.lower()
     if name.endswith(ARCHIVE_ENDINGS):
         return open_archive(path, options)
+    if is_lhotse_table(path.name):
+        from tools.packing.lhotse_source import open_lhotse_file
+
+        return open_lhotse_file(path, options)
     if name.endswith(MANIFESTS):
         from tools.packing.manifests import open_jsonl
 
@@ -136,7 +151,7 @@ def find_ready_tars(source: str, *, follow_links: bool = False) -> list[Path] | 
     if not stat.S_ISDIR(mode):
         return [path] if path.name.lower().endswith(TAR) and _is_webdataset(path) else None
     for _, _, names in os.walk(path):
-        if any(_is_audio(name) or name.endswith(PARQUET) for name in names):
+        if any(_is_audio(name) or name.endswith(PARQUET) for name in names) or shar_shards(names):
             return None
     tars = find_tars(path, f"**/*{TAR}")
     boundary = Boundary(path)

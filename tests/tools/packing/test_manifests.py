@@ -240,16 +240,41 @@ def test_kaldi_without_text(tmp_path: Path) -> None:
     ("files", "words"),
     [
         ({"wav_scp": "utt1 touch PROOF; cat 1.wav |\n"}, "line 1 of wav.scp: utt1 comes out of a command.*never run"),
-        ({"wav_scp": "utt1 1.wav\n", "segments": "utt1-1 utt1 0.0 1.0\n"}, "parts of longer files.*re-encode"),
         ({"wav_scp": "utt1 1.wav\nutt2\n"}, "line 2 of wav.scp: expected an utterance and the path"),
     ],
 )
 def test_kaldi_that_is_not_files(tmp_path: Path, files: dict[str, str], words: str) -> None:
-    """No command of a data set is run, and nothing is cut: one message says what to do instead."""
+    """No command of a data set is run: one message says what to do instead."""
     kaldi(tmp_path, text="utt1 GO\n", **files)
     with pytest.raises(UsageError, match=words):
         open_kaldi(tmp_path, options())
     assert not (tmp_path / "PROOF").exists()
+
+
+def test_kaldi_with_segments(tmp_path: Path) -> None:
+    """The recording stays whole, and has the utterances with their times, texts and speakers; what makes none is listed."""
+    write(tmp_path, "r1.wav", "r2.wav")
+    folder = kaldi(
+        tmp_path,
+        wav_scp="rec1 r1.wav\nrec2 r2.wav\n",
+        segments="utt2 rec1 2.5 4\nutt1 rec1 0.0 1.25\nutt3 rec1 4 -1\nutt4 rec9 0 1\nutt5 rec1 5 6\nutt6\n",
+        text="utt1 ONE\nutt2 TWO\nutt3 THREE\nutt4 FOUR\nutt7 SEVEN\n",
+        utt2spk="utt1 A\nutt2 B\n",
+    )
+    source = open_kaldi(folder, options())
+    parts = [
+        {"id": "utt1", "start": 0.0, "end": 1.25, "text": "ONE", "speaker": "A"},
+        {"id": "utt2", "start": 2.5, "end": 4.0, "text": "TWO", "speaker": "B"},
+    ]
+    assert read(source) == [pair("rec1", "r1.wav", None, metadata={"segments": parts})]
+    assert sorted(left_out(source)) == [
+        ("rec2", "audio_without_text"),
+        ("utt3", "unreadable_text"),
+        ("utt4", "text_without_audio"),
+        ("utt5", "audio_without_text"),
+        ("utt6", "unreadable_text"),
+        ("utt7", "text_without_audio"),
+    ]
 
 
 def test_links_that_lead_out(tmp_path: Path) -> None:
