@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.made_trees import audio_of, lay_out, left_out_of, pairs_of, read_everywhere, read_or_refuse
+from support.lhotse_manifests import LEFT_OUT, lines, manifests, recording, supervision
+from support.made_trees import audio_of, left_out_of, read_everywhere, read_or_refuse
 
 from audio_tokenizers.errors import UsageError
 from tools.packing.lhotse import is_lhotse_table, with_partners
-from tools.packing.pairs import SourceOptions
-from tools.packing.sources import open_source
-
-
-def recording(name: str, path: str, duration: float = 10.0, kind: str = "file") -> dict[str, Any]:
-    source = {"type": kind, "channels": [0], "source": path}
-    samples = int(duration * 16000)
-    return {"id": name, "sources": [source], "sampling_rate": 16000, "num_samples": samples, "duration": duration}
-
-
-def supervision(name: str, of: str, start: float, duration: float, text: str, **more: object) -> dict[str, Any]:
-    return {"id": name, "recording_id": of, "start": start, "duration": duration, "channel": 0, "text": text, **more}
-
-
-def lines(*records: object) -> bytes:
-    return gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode(), mtime=0)
-
-
-def manifests(below: str = "") -> dict[str, bytes | str]:
-    return {
-        "manifests/ami_recordings_train.jsonl.gz": lines(
-            recording("long", f"{below}wav/long.wav", 100.0),
-            recording("short", f"{below}wav/short.flac"),
-            recording("silent", f"{below}wav/silent.wav"),
-            recording("piped", "sph2pipe -f wav x.sph |", kind="command"),
-            recording("far", "https://example.com/x.wav", kind="url"),
-            {**recording("two", "x"), "sources": [{}, {}]},
-            recording("long", f"{below}wav/long.wav"),
-        ),
-        "manifests/ami_supervisions_train.jsonl.gz": lines(
-            supervision("l-2", "long", 50.1, 2.2, "second", language="English", speaker="B", custom={"snr": 3}),
-            supervision("l-1", "long", 1.0, 2.0, "first", language="English", speaker="A"),
-            supervision("s", "short", 0.0, 10.0, "all of it", speaker="A"),
-            supervision("n", "nobody", 0, 1, "lost"),
-            {"id": "no recording"},
-        ),
-    }
-
-
-LEFT_OUT = [
-    ("duplicate", "long"),
-    ("text_without_audio", "nobody"),
-    ("unreadable_audio", "far"),
-    ("unreadable_audio", "piped"),
-    ("unreadable_audio", "two"),
-    ("unreadable_text", "line 5 of manifests/ami_supervisions_train.jsonl.gz"),
-]
 
 
 def test_a_tree_with_manifests(tmp_path: Path) -> None:
@@ -125,29 +78,6 @@ def test_cuts(tmp_path: Path) -> None:
         ("s2", 20.0, 25.0, "two"),
     ]
     assert left_out_of(left_out) == [("unreadable_text", "c3"), ("unreadable_text", "m")]
-
-
-@pytest.mark.parametrize(
-    "given", ["manifests", "manifests/ami_recordings_train.jsonl.gz", "manifests/ami_supervisions_train.jsonl.gz"]
-)
-@pytest.mark.parametrize("absolute", [True, False])
-def test_manifests_apart_from_the_audio(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, *, absolute: bool
-) -> None:
-    """A folder of nothing but manifests, or one of them with what belongs to it: the audio lies where its path says."""
-    lay_out(tmp_path, audio_of("elsewhere/wav/long.wav", "elsewhere/wav/short.flac"))
-    lay_out(tmp_path, manifests(f"{tmp_path / 'elsewhere'}/" if absolute else "elsewhere/"))
-    monkeypatch.chdir(tmp_path)
-    options = SourceOptions(scratch=tmp_path)
-    pairs, left_out = pairs_of(open_source(str(tmp_path / given), options))
-    assert [(name, pair.text, len((pair.metadata or {}).get("segments", []))) for name, pair in pairs.items()] == [
-        ("long", None, 2),
-        ("short", "all of it", 0),
-    ]
-    assert pairs["long"].audio == b"audio of elsewhere/wav/long.wav"
-    table = "line 5 of ami_supervisions_train.jsonl.gz"
-    expected = [*LEFT_OUT[:-1], ("unreadable_text", table), ("audio_without_text", "silent")]
-    assert left_out_of(left_out) == sorted(expected)
 
 
 def test_names_of_manifests() -> None:

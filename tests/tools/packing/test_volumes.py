@@ -54,7 +54,7 @@ def test_volumes_are_one_archive(
 
 
 @pytest.mark.parametrize(
-    ("gone", "words"), [(0, r"x\.7z\.001 is missing"), (1, r"x\.7z\.002 is missing of"), (-1, "is missing, or")]
+    ("gone", "words"), [(0, "001 is missing beside"), (1, "002 is missing beside"), (-1, "is missing, or")]
 )
 def test_a_missing_volume_is_named(tmp_path: Path, gone: int, words: str) -> None:
     """The first, one between and the last, before anything is unpacked."""
