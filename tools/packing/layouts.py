@@ -35,6 +35,7 @@ __all__ = ["Annotated", "Layout", "Plan", "Planned", "is_table_name", "plan_tree
 
 TRANSCRIPT = ".trans"
 """What a LibriSpeech table's stem ends with: `84-121123.trans.txt` holds the lines of `84-121123-*.flac` beside it."""
+TABLE_EXTENSIONS = ("txt", "json", "jsonl", "gz", "csv", "tsv")
 WAVS = "wavs"
 """The folder beside an LJSpeech metadata.csv with the audio."""
 WITHOUT_EXTENSION = "without extension"
@@ -121,7 +122,8 @@ def _sort_out(names: Iterable[str], options: SourceOptions) -> _Tree:
             continue
         stem, extension = split_name(name)
         tree.found[f".{extension}" if extension else WITHOUT_EXTENSION] += 1
-        audio, text, table = extension in AUDIO_EXTENSIONS, extension in SIDECAR_EXTENSIONS, is_table_name(base)
+        audio, text = extension in AUDIO_EXTENSIONS, extension in SIDECAR_EXTENSIONS
+        table = extension in TABLE_EXTENSIONS and is_table_name(base)
         if not (audio or text or table):
             continue
         if options.exclude and is_excluded(name, options.exclude):
@@ -139,13 +141,9 @@ def _sort_out(names: Iterable[str], options: SourceOptions) -> _Tree:
 def is_table_name(base: str) -> bool:
     """Whether a file of this name, without its folder, may say something of many audio files."""
     lower = base.lower()
-    return (
-        lower.endswith(f"{TRANSCRIPT}.txt")
-        or lower == METADATA
-        or is_corpus_table(lower)
-        or is_recordings_table(base)
-        or is_lhotse_table(base)
-    )
+    if lower.endswith(".txt"):  # nearly all are texts of one clip
+        return lower.endswith(f"{TRANSCRIPT}.txt") or is_corpus_table(lower)
+    return lower == METADATA or is_corpus_table(lower) or is_recordings_table(base) or is_lhotse_table(base)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -175,6 +173,11 @@ def _kin(tree: _Tree, stem: str) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
+def _is_of_one_clip(tree: _Tree, name: str) -> bool:
+    stem, extension = split_name(name)
+    return extension in SIDECAR_EXTENSIONS and stem in tree.audio
+
+
 class _Library:
     """The books that the tables of a tree may be, by what they may speak of."""
 
@@ -182,31 +185,33 @@ class _Library:
         folders = {stem.rpartition("/")[0] for stem in tree.audio}
         self._by_scope: dict[str, list[Book]] = {}
         self._by_chapter: dict[str, Book] = {}
-        self._of_folder: dict[str, tuple[Book, ...]] = {}
+        self._of_folder: dict[str, tuple[tuple[Book, ...], tuple[str, ...]]] = {}
+        """Books around a folder, and their tables."""
         self.used: dict[tuple[str, ...], tuple[Book, ...]] = {}
         """Tables as items name them -> their books, the nearest first."""
-        for name in tree.tables:
+        tables = [name for name in tree.tables if not _is_of_one_clip(tree, name)]
+        for name in tables:
             folder, slash, base = name.rpartition("/")
             if base.lower().endswith(f"{TRANSCRIPT}.txt"):
                 chapter = split_name(name)[0]
-                if chapter not in tree.audio and chapter.endswith(TRANSCRIPT):
+                if chapter.endswith(TRANSCRIPT):
                     scope = chapter.removesuffix(TRANSCRIPT)
                     self._by_chapter.setdefault(scope, Book("LibriSpeech", (name,), folder, _read_transcript))
             elif base.lower() == METADATA:
                 read = _read_metadata if f"{folder}{slash}{WAVS}" in folders else _read_audiofolder
                 self._by_scope.setdefault(folder, []).append(Book("metadata.csv", (name,), folder, read))
-        for book in (*corpus_books(tree.tables), *recording_books(tree.tables), *lhotse_books(tree.tables)):
+        for book in (*corpus_books(tables), *recording_books(tables), *lhotse_books(tables)):
             self._by_scope.setdefault(book.scope, []).append(book)
 
     def tables_of(self, stem: str) -> tuple[str, ...]:
         """The tables that may have a line for this audio."""
         folder = stem.rpartition("/")[0]
         if folder not in self._of_folder:
-            self._of_folder[folder] = tuple(self._around(folder))
-        books = self._of_folder[folder]
+            around = tuple(self._around(folder))
+            self._of_folder[folder] = (around, tuple(name for book in around for name in book.tables))
+        books, tables = self._of_folder[folder]
         if (chapter := self._by_chapter.get(stem.rpartition("-")[0])) is not None:
-            books = (chapter, *books)
-        tables = tuple(name for book in books for name in book.tables)
+            books, tables = (chapter, *books), (*chapter.tables, *tables)
         if books:
             self.used[tables] = books
         return tables

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from tools.packing.layouts import Annotated, Plan, Planned, plan_tree
+from tools.packing.layouts import Annotated, Plan, Planned, is_table_name, plan_tree
 from tools.packing.pairs import LeftOut, SourceOptions
 
 
@@ -154,6 +154,14 @@ def test_a_table_of_no_kind_that_is_known_costs_nothing_but_itself() -> None:
     ]
 
 
+def test_the_text_of_one_clip_is_no_table_of_many() -> None:
+    """`content.txt` beside `content.wav` is that clip's, whatever else there is."""
+    plan = plan_tree(["content.wav", "content.txt", "wav/a.wav"], options())
+    assert plan.items == (Planned("content", "content.wav", ("content.txt",)),)
+    assert plan.layout.tables == frozenset()
+    assert plan.layout.annotate(plan.items[0], {"content.txt": b"hello"}) == Annotated("hello", "content.txt")
+
+
 def test_an_excluded_table_is_not_read() -> None:
     """--exclude metadata.csv is the way out where it is another kind of table; its clips then have no text."""
     plan = plan_tree(["metadata.csv", "wavs/a.wav"], options("metadata.csv"))
@@ -189,9 +197,28 @@ def test_sidecars_that_say_nothing() -> None:
     assert sidecars({"x.json": b'{"speaker": 7}'}, without_text=True) == Annotated(metadata={"speaker": 7})
 
 
-FOLDERS = st.sampled_from(["", "a/", "a/b/", "wavs/", "a/wavs/", "__MACOSX/", "P/"])
-STEMS = st.sampled_from(["x", "x.y", "1-2-0001", "1-2-0002", "1-2.trans", "metadata", "._x", "P", "-", ""])
-EXTENSIONS = st.sampled_from([".wav", ".WAV", ".flac", ".lab", ".LAB", ".txt", ".TXT", ".json", ".csv", ".pdf", ""])
+FOLDERS = st.sampled_from(["", "a/", "a/b/", "wavs/", "a/wavs/", "a/wav/", "clips/", "__MACOSX/", "P/"])
+STEMS = st.sampled_from(
+    [
+        "x",
+        "x.y",
+        "x.normalized",
+        "1-2-0001",
+        "1-2-0002",
+        "1-2.trans",
+        "metadata",
+        "content",
+        "train",
+        "cuts",
+        "._x",
+        "P",
+        "-",
+        "",
+    ]
+)
+EXTENSIONS = st.sampled_from(
+    [".wav", ".WAV", ".flac", ".lab", ".LAB", ".txt", ".TXT", ".json", ".csv", ".tsv", ".jsonl", ".pdf", ""]
+)
 TREES = st.lists(st.tuples(FOLDERS, STEMS, EXTENSIONS).map("".join).filter(lambda name: not name.endswith("/")), unique=True)
 
 
@@ -216,7 +243,7 @@ def test_nothing_is_lost(names: list[str], exclude: list[str], without_text: boo
         matters = stem and extension.lower() in (*AUDIO_EXTENSIONS, "json", "txt", "lab")
         if matters and not base.startswith("._") and "__MACOSX" not in name:
             assert places.pop(name) == 1
-    assert all(name.endswith("metadata.csv") for name in places)
+    assert all(is_table_name(name.rpartition("/")[2]) for name in places)
     ids = [item.id for item in plan.items]
     assert ids == sorted(set(ids))
     shared = Counter(text for item in plan.items for text in item.texts)
