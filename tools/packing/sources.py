@@ -24,6 +24,7 @@ from tools.packing.folder import FolderSource, Listing, list_folder, read_troubl
 from tools.packing.lhotse import is_lhotse_table
 from tools.packing.pairs import PACKED, Source, SourceOptions
 from tools.packing.shar import SharSource, shar_shards
+from tools.packing.tar_archive import table_in
 from tools.packing.volumes import first_volumes, is_volume
 
 __all__ = ["ReadyTar", "check_ready_tar", "find_ready_tars", "open_source"]
@@ -186,7 +187,9 @@ def _is_webdataset(path: Path) -> bool:
     """Whether the texts in a tar, if there are any, stand next to their audio. What is damaged may be one."""
     try:
         with TarReader(path, skip_clips=sys.maxsize) as reader:
-            return any(clip.annotations.text is not None for clip in reader) or not reader.orphan_sidecars
+            if any(clip.annotations.text is not None for clip in reader):
+                return True
+        return not reader.orphan_sidecars and table_in(path) is None
     except TarDamage:
         return True
     except OSError as error:
@@ -205,6 +208,11 @@ def check_ready_tar(path: Path) -> ReadyTar:
         raise UsageError(f"{path}: {damage.verdict}: {damage}; copy it again from its source, or leave it out") from None
     except OSError as error:
         raise read_trouble(path, error) from error
+    if clips and without_text == clips and (table := table_in(path)) is not None:
+        raise UsageError(
+            f"{path}: expected a WebDataset tar, in which each text stands next to its audio, found "
+            f"{counted(clips, 'clip')} without text and {table}, which may have the texts: pack it by itself"
+        )
     if clips and without_text == clips and reader.orphan_sidecars:
         raise UsageError(
             f"{path}: expected a WebDataset tar, in which each text stands next to its audio, found "

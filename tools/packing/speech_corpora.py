@@ -146,7 +146,6 @@ def _common_voice_row(record: dict[str, str], split: str | None) -> Annotated:
     row: dict[str, object] = {
         key: int(value) if key.endswith("_votes") and value.isascii() and value.isdigit() else value
         for key, value in record.items()
-        if key not in ("split", "segments")
     }
     sentence = record["sentence"]
     inner = sentence[1:-1]

@@ -53,7 +53,8 @@ class Annotated:
     @property
     def says_nothing(self) -> bool:
         """Whether there is no text, neither of the whole nor of parts."""
-        return not (self.text or "").strip() and not (self.metadata or {}).get("segments")
+        parts = (self.metadata or {}).get("segments")
+        return not (self.text or "").strip() and not (isinstance(parts, list) and parts)
 
 
 class OtherKindError(Exception):

@@ -17,7 +17,7 @@ from tools.packing.archive_listing import ArchiveMember, MemberData, broken
 from tools.packing.archive_safety import decode_names, refuse_bomb, refuse_long_list
 from tools.packing.layouts import is_table_name
 
-__all__ = ["list_tar", "open_tar"]
+__all__ = ["list_tar", "open_tar", "table_in"]
 
 READ_BYTES = 1 << 20
 TABLES_IN_MEMORY = 64 << 20
@@ -112,6 +112,14 @@ def list_tar(path: Path) -> tuple[list[ArchiveMember], dict[int, bytes]]:
         for name, (_, member) in zip(names, found, strict=True)
     ]
     return members, tables
+
+
+def table_in(path: Path) -> str | None:
+    """The first member that may have the texts of many clips, by its name. Raises UsageError if the tar is damaged."""
+    with _opened(path) as stream:
+        found = (member.name for member in stream if member.kind == "file" and _may_be_table(member.name))
+        name = next(found, None)
+    return None if name is None else name.decode("utf-8", "replace")
 
 
 def _may_be_table(name: bytes) -> bool:
