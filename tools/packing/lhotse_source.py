@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -9,7 +10,7 @@ from typing import BinaryIO
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import read_trouble
 from tools.packing.lhotse import is_lhotse_table, read_lhotse, with_partners
-from tools.packing.manifests import ManifestSource, Row, name_below
+from tools.packing.manifests import ManifestSource, Row
 from tools.packing.pairs import LeftOut, SourceOptions
 from tools.packing.tables import Reading
 
@@ -24,6 +25,12 @@ def open_lhotse_file(path: Path, options: SourceOptions) -> ManifestSource:
         raise read_trouble(path.parent, error) from error
     tables = {name: path.parent / name for name in with_partners(path.name, there)}
     return open_lhotse(tables, path.parent, path.name.partition(".")[0], options)
+
+
+def _audio_name(home: str, path: str) -> str:
+    """A path as a name: below the manifests' folder if it is there, else without what leads to a root."""
+    whole = posixpath.normpath(posixpath.join(home, path))
+    return whole.removeprefix(f"{home}/").lstrip("/")
 
 
 def open_lhotse(tables: Mapping[str, Path], home: Path, name: str, options: SourceOptions) -> ManifestSource:
@@ -50,9 +57,10 @@ def open_lhotse(tables: Mapping[str, Path], home: Path, name: str, options: Sour
             if isinstance(found, LeftOut):
                 faults.append(found)
                 continue
-            audio_name = name_below(below, found.path)
             said = found.said
-            yield Row(found.id, found.path, audio_name, said.text, found.where, said.language, said.metadata)
+            yield Row(
+                found.id, found.path, _audio_name(below, found.path), said.text, found.where, said.language, said.metadata
+            )
 
     source = ManifestSource(name, below, rows, options)
     source.left_out = (*source.left_out, *faults)

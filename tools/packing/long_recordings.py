@@ -64,7 +64,7 @@ def _read(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
             language = header.get("language")
             said = Annotated(
                 language=language.lower() if isinstance(language, str) and language else None,
-                metadata={**audio, SEGMENTS: segments},
+                metadata={**audio, SEGMENTS: segments} if segments else audio,
             )
             yield Line(stem_of(folder, path), said, where)
 

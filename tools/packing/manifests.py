@@ -27,7 +27,7 @@ from tools.packing.kaldi_segments import kaldi_segments
 from tools.packing.layouts import split_name
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
 
-__all__ = ["ManifestSource", "Row", "name_below", "open_jsonl", "open_kaldi"]
+__all__ = ["ManifestSource", "Row", "open_jsonl", "open_kaldi"]
 
 AUDIO_KEYS = ("audio_path", "audio_filepath")
 """Ours, and NeMo's."""
@@ -112,9 +112,14 @@ class ManifestSource:
             return LeftOut("duplicate", row.id, f"{row.where}: an earlier line with this id is taken")
         if split_name(row.audio)[1] not in AUDIO_EXTENSIONS:
             return LeftOut("unreadable_audio", row.id, f"{row.where}: {row.audio}: not the name of an audio file")
-        if self._options.without_text or (row.text or "").strip() or (row.metadata or {}).get("segments"):
+        if self._options.without_text or (row.text or "").strip() or self._has_parts(row):
             return None
         return LeftOut("audio_without_text" if row.text is None else "empty_text", row.id, row.where)
+
+    @staticmethod
+    def _has_parts(row: Row) -> bool:
+        parts = (row.metadata or {}).get("segments")
+        return isinstance(parts, list) and bool(parts)
 
     def _missing(self, row: Row) -> LeftOut:
         places = " or ".join(dict.fromkeys(self._places))
@@ -172,7 +177,7 @@ class ManifestSource:
         )
 
 
-def name_below(home: str, audio: str) -> str:
+def _name_below(home: str, audio: str) -> str:
     """A path as a name: relative to the manifest's folder if it is below, else without what leads to a root or out."""
     below = audio.removeprefix(f"{home}/")
     if not (below.startswith(("/", ".")) or "/." in below or "//" in below):
@@ -242,7 +247,7 @@ def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
     text = record.pop("text", None)
     if text is not None and not isinstance(text, str):
         raise UsageError(f"{where}: expected a string under `text`, found {text!r:.60}")
-    audio_name = name_below(home, audio)
+    audio_name = _name_below(home, audio)
     stem = split_name(audio_name)[0]
     clip_id = record.pop("id") if isinstance(record.get("id"), str) and record["id"] else stem
     language = record.pop("language") if isinstance(record.get("language"), str) else None
@@ -285,7 +290,7 @@ def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
         text = texts[key][0] if key in texts else None
         if key in parts:
             metadata["segments"] = sorted(parts.pop(key), key=lambda part: (part["start"], part["end"]))
-        rows.append(Row(key, audio, name_below(home, audio), text, where, metadata=metadata or None))
+        rows.append(Row(key, audio, _name_below(home, audio), text, where, metadata=metadata or None))
     used = (
         {row.id for row in rows} | {left.name for left in left_out} | {part["id"] for one in parts.values() for part in one}
     )

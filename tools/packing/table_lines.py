@@ -10,11 +10,13 @@ import posixpath
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.sidecars import decode_text
+from tools.packing.archive_safety import SURELY_HARMLESS, refuse_bomb
 
 __all__ = [
     "LONGEST_LINE",
@@ -56,9 +58,12 @@ def _opened(name: str, open_table: OpenTable) -> Iterator[BinaryIO]:
 def table_lines(name: str, open_table: OpenTable) -> Iterator[tuple[int, bytes]]:
     """(number, line) of a table, without blank ones. Raises UsageError at a line that is too long to be one."""
     with _opened(name, open_table) as file:
-        number = 0
+        number = unpacked = 0
         while line := file.readline(LONGEST_LINE + 1):
             number += 1
+            unpacked += len(line)
+            if unpacked > SURELY_HARMLESS and isinstance(file, gzip.GzipFile):
+                refuse_bomb(Path(name), file.fileobj.tell(), unpacked)
             if len(line) > LONGEST_LINE:
                 raise UsageError(
                     f"{name}: line {number}: longer than {LONGEST_LINE:,} bytes, as no table has: leave it out (--exclude)"

@@ -7,8 +7,9 @@ Whether the tables are what their names promise shows when they are read; one th
 from __future__ import annotations
 
 import threading
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,9 @@ class BookRows:
             self._rows = RowStore(reading.scratch)
 
     def _add(self, line: Line, known: Collection[str]) -> None:
+        if line.key not in known and not line.key.isascii():  # file systems compose letters in two ways
+            composed = (unicodedata.normalize(form, line.key) for form in ("NFC", "NFD"))
+            line = replace(line, key=next((key for key in composed if key in known), line.key))
         if line.key in self._rows:
             if not line.repeats:
                 self.left_out.append(LeftOut("duplicate", line.key, f"{line.where}: an earlier line is taken"))

@@ -7,12 +7,14 @@ import io
 import json
 import math
 import random
+from collections import deque
 from typing import Any
 
 import pytest
 
 from audio_tokenizers.errors import UsageError
 from tools.packing import table_lines as module
+from tools.packing.archive_safety import SURELY_HARMLESS
 from tools.packing.table_lines import (
     csv_rows,
     decode_object,
@@ -48,6 +50,13 @@ def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_LINE", 100)
     with pytest.raises(UsageError, match=r"t\.tsv: line 2: longer than 100 bytes"):
         list(table_lines("t.tsv", lambda _: io.BytesIO(b"a\n" + b"x" * 101)))
+
+
+def test_a_packed_table_that_is_a_bomb() -> None:
+    """Lines of nothing, by the gigabyte, are refused before they fill the memory."""
+    data = gzip.compress((b"x" * 9999 + b"\n") * (SURELY_HARMLESS // 9000), 9)
+    with pytest.raises(UsageError, match=r"t\.jsonl\.gz: refused: .* look like a bomb"):
+        deque(table_lines("t.jsonl.gz", lambda _: io.BytesIO(data)), maxlen=0)
 
 
 def test_fields_between_commas() -> None:

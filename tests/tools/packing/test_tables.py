@@ -51,6 +51,12 @@ def test_the_first_line_of_an_audio_is_taken(tmp_path: Path) -> None:
     ]
 
 
+def test_letters_that_are_composed_otherwise(tmp_path: Path) -> None:
+    """A table from one file system finds the audio on another."""
+    for composed, decomposed in (("\xe9", "e\u0301"), ("e\u0301", "\xe9")):
+        assert rows(tmp_path, f"{composed} one\n", {decomposed}).said(decomposed) == Annotated("one")
+
+
 def test_rows_by_name(tmp_path: Path) -> None:
     """A name holds for audio in any folder below, and for none elsewhere."""
     found = rows(tmp_path, "a one\nb two\n", {"d/x/a", "d/y/a", "e/b"}, by_name=True, scope="d")
