@@ -189,7 +189,7 @@ def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore
         for supervision in listed if isinstance(listed, list) else []:
             try:
                 placed = {**supervision, "start": float(supervision["start"]) + float(record["start"])}
-            except (TypeError, ValueError, KeyError):
+            except (TypeError, ValueError, KeyError, OverflowError):
                 yield LeftOut("unreadable_text", record["id"], f"{where}: a supervision without a begin in seconds")
             else:
                 placed.pop("recording_id", None)

@@ -25,6 +25,7 @@ from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import read_audio, read_trouble, told
 from tools.packing.kaldi_segments import kaldi_segments
 from tools.packing.layouts import split_name
+from tools.packing.manifest_parts import PartsFoundError, only_whole_files, recordings_of
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
 
 __all__ = ["ManifestSource", "Row", "open_jsonl", "open_kaldi"]
@@ -50,6 +51,8 @@ class Row:
     """Its line, for messages."""
     language: str | None = None
     metadata: dict[str, Any] | None = None
+    is_part: bool = False
+    """Of the file, from `offset` on."""
 
 
 class ManifestSource:
@@ -203,7 +206,13 @@ def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
         for number, line in _lines(path):
             yield _json_row(line, home, f"{path}: line {number}", number)
 
-    return ManifestSource(name, home, rows, options)
+    try:
+        return ManifestSource(name, home, only_whole_files(rows), options)
+    except PartsFoundError:
+        faults: list[LeftOut] = []
+        source = ManifestSource(name, home, recordings_of(rows, options.scratch, faults), options)
+        source.left_out = (*source.left_out, *faults)
+        return source
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -238,11 +247,7 @@ def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
     if key is None:
         keys = ", ".join(record) or "none"
         raise UsageError(f"{where}: expected the path of an audio file under `audio_path`, found these keys: {keys}")
-    if key == AUDIO_KEYS[1] and record.get("offset"):
-        raise UsageError(
-            f"{where}: names a part of a file (`offset`): cutting would re-encode. Write the parts out as files, or take "
-            "`offset` out if whole files are meant"
-        )
+    is_part = key == AUDIO_KEYS[1] and bool(record.get("offset"))
     audio = record.pop(key)
     text = record.pop("text", None)
     if text is not None and not isinstance(text, str):
@@ -251,7 +256,7 @@ def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
     stem = split_name(audio_name)[0]
     clip_id = record.pop("id") if isinstance(record.get("id"), str) and record["id"] else stem
     language = record.pop("language") if isinstance(record.get("language"), str) else None
-    return Row(clip_id, audio, audio_name, text, f"line {number}", language, record or None)
+    return Row(clip_id, audio, audio_name, text, f"line {number}", language, record or None, is_part)
 
 
 def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:

@@ -148,7 +148,6 @@ def test_encodings_and_compression(tmp_path: Path) -> None:
         ('{"audio": "a.wav", "text": "a"}', "under `audio_path`, found these keys: audio, text"),
         ('{"audio_path": "", "text": "a"}', "under `audio_path`"),
         ('{"audio_path": "a.wav", "text": 5}', "expected a string under `text`, found 5"),
-        ('{"audio_filepath": "a.wav", "text": "a", "offset": 1.5}', "part of a file.*re-encode"),
     ],
 )
 def test_a_bad_line_is_an_error_that_names_it(tmp_path: Path, line: str, words: str) -> None:
@@ -200,6 +199,28 @@ def kaldi(folder: Path, **files: str) -> Path:
     for name, content in files.items():
         (folder / name.replace("_", ".")).write_text(content, "utf-8")
     return folder
+
+
+def test_parts_of_files(tmp_path: Path) -> None:
+    """NeMo's lines with an offset: the file is one clip with segments, in their order; other files are whole."""
+    write(tmp_path, "long.wav", "short.wav")
+    parts = [
+        {"audio_filepath": "long.wav", "text": "two", "offset": 2.5, "duration": 1.25, "lang": "en"},
+        {"audio_filepath": "short.wav", "text": "all", "duration": 3},
+        {"audio_filepath": "long.wav", "text": "one", "offset": 0.0, "duration": 2.0, "id": "utt1"},
+        {"audio_filepath": "long.wav", "text": "bad", "offset": 9},
+        {"audio_filepath": "gone.wav", "text": "lost", "offset": 1, "duration": 1},
+    ]
+    source = open_jsonl(jsonl(tmp_path, *parts, audio=False), options())
+    segments = [
+        {"start": 2.5, "end": 3.75, "text": "two", "lang": "en"},
+        {"id": "utt1", "start": 0.0, "end": 2.0, "text": "one"},
+    ]
+    found = [pair("long", "long.wav", None, metadata={"segments": segments})]
+    found.append(pair("short", "short.wav", "all", metadata={"duration": 3}))
+    assert read(source) == found
+    assert read(source, 1) == found[1:]
+    assert left_out(source) == [("gone", "unreadable_audio"), ("long", "unreadable_text")]
 
 
 def test_kaldi(tmp_path: Path) -> None:
