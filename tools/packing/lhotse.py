@@ -212,6 +212,10 @@ def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) ->
         return LeftOut(
             "unreadable_audio", name, f"{where}: expected a file, found a {kind!s:.20} ({source!s:.80}): {advice}"
         )
+    if record.get("transforms"):
+        return LeftOut(
+            "unreadable_audio", name, f"{where}: its audio is to be changed (`transforms`), which is not done here"
+        )
     said = [msgspec.json.decode(row) for row in supervisions]
     return Recording(name, source, said_of_supervisions(name, said, record.get("duration")), where)
 
@@ -219,16 +223,19 @@ def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) ->
 def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -> Annotated:
     """What supervisions say of a recording of `duration` seconds: one of the whole is its text; others are segments.
 
-    What cannot be a part (no begin, no duration) is told in the metadata under `sidecar_errors`.
+    Of supervisions with one id, which manifests and cuts may both have, the first counts. What cannot be a part (no begin, no
+    duration) is told in the metadata under `sidecar_errors`.
     """
     parts: list[dict[str, Any]] = []
     faults: list[str] = []
+    seen: set[str] = set()
     for raw in supervisions:
         made = segment(_with_end(raw))
         if isinstance(made, str):
             faults.append(f"a supervision of {name}: {made}")
-        else:
+        elif not (isinstance(made.get("id"), str) and made["id"] in seen):
             parts.append(made)
+            seen.add(str(made.get("id")))
     parts.sort(key=lambda part: (part["start"], part["end"]))
     languages = {language if isinstance(language := part.get("language"), str) else None for part in parts}
     language = languages.pop() or None if len(languages) == 1 else None

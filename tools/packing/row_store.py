@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+from audio_tokenizers.errors import InfrastructureError
+
 __all__ = ["ROWS_IN_MEMORY", "RowStore"]
 
 ROWS_IN_MEMORY = 64 << 20
@@ -22,6 +24,7 @@ class RowStore:
 
     def __init__(self, scratch: Path) -> None:
         self._file = tempfile.SpooledTemporaryFile(ROWS_IN_MEMORY, dir=str(scratch))  # noqa: SIM115 (closed by the next line)
+        self._scratch = scratch
         weakref.finalize(self, self._file.close)
         self._last: dict[str, int] = {}
         self._end = 0
@@ -35,13 +38,19 @@ class RowStore:
         return len(self._last)
 
     def add(self, key: str, row: bytes) -> None:
-        """Add a row to those of a key. Raises OSError if the disk is full."""
+        """Add a row to those of a key. Raises InfrastructureError if the disk is full."""
         with self._lock:
-            if not self._at_end:
-                self._file.seek(self._end)
-                self._at_end = True
-            self._file.write(HEAD.pack(self._last.get(key, -1), len(row)))
-            self._file.write(row)
+            try:
+                if not self._at_end:
+                    self._file.seek(self._end)
+                    self._at_end = True
+                self._file.write(HEAD.pack(self._last.get(key, -1), len(row)))
+                self._file.write(row)
+            except OSError as error:
+                raise InfrastructureError(
+                    f"{self._scratch}: the rows of tables cannot be kept there: {error.strerror or error}; run the same command "
+                    "again when they can"
+                ) from error
             self._last[key] = self._end
             self._end += HEAD.size + len(row)
 

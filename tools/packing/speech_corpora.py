@@ -36,6 +36,7 @@ VALIDATED, SPLITS, UNSURE = "validated", ("train", "dev", "test"), ("other", "in
 COMMON_VOICE = tuple(f"{name}.tsv" for name in (*SPLITS, VALIDATED, *UNSURE))
 """In the order in which they are read."""
 CLIPS = "clips"
+VOTES = re.compile(r"[0-9]{1,9}")
 AISHELL_1 = re.compile(r"aishell_transcript.*\.txt", re.IGNORECASE)
 AISHELL_3, MLS, MLS_PLACES = "content.txt", "transcripts.txt", "segments.txt"
 AISHELL_3_LINE = re.compile(r"(?P<name>\S+)\.wav\s+(?P<words>.*)", re.IGNORECASE)
@@ -144,8 +145,7 @@ def _read_common_voice(book: Book, reading: Reading) -> Iterator[Line | LeftOut]
 def _common_voice_row(record: dict[str, str], split: str | None) -> Annotated:
     del record["path"]
     row: dict[str, object] = {
-        key: int(value) if key.endswith("_votes") and value.isascii() and value.isdigit() else value
-        for key, value in record.items()
+        key: int(value) if key.endswith("_votes") and VOTES.fullmatch(value) else value for key, value in record.items()
     }
     sentence = record["sentence"]
     inner = sentence[1:-1]

@@ -44,7 +44,7 @@ class StreamedSource:
     """The pairs of a solid archive or a tar.
 
     `tables` are the contents of members that have been read already, by position. Those of tables that are missing there
-    cost a pass of their own; only layouts with tables in a 7z, and tables of over 16 MB in a tar, pay it.
+    cost a pass of their own; only layouts with tables in a 7z, and over 64 MiB of tables in a tar, pay it.
     """
 
     def __init__(

@@ -13,15 +13,13 @@ from isal.isal_zlib import crc32
 
 from jobs.tar_format import TarDamage, TarStream
 from tools.byte_progress import ByteProgress
-from tools.packing.archive_listing import ArchiveMember, MemberData, broken
+from tools.packing.archive_listing import TABLES_IN_MEMORY, ArchiveMember, MemberData, broken
 from tools.packing.archive_safety import decode_names, refuse_bomb, refuse_long_list
 from tools.packing.layouts import is_table_name
 
 __all__ = ["list_tar", "open_tar", "table_in"]
 
 READ_BYTES = 1 << 20
-TABLES_IN_MEMORY = 64 << 20
-"""Bytes of what may hold the texts of many clips: kept in the first pass; what is more costs a pass of its own."""
 
 
 class _Unpacked:

@@ -7,8 +7,8 @@ import pytest
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.sidecars import LARGEST_SIDECAR
+from tools.packing import archive_listing
 from tools.packing.archive_listing import (
-    TABLE_IN_MEMORY,
     ArchiveMember,
     MemberData,
     Tables,
@@ -130,16 +130,20 @@ def test_audio_is_opened_only_for_a_pair(tmp_path: Path) -> None:
     assert pair == Pair(id="a", audio_name="a.wav", audio=b"audio", size=5, text="第一句", text_name="a.lab")
 
 
-def test_a_long_table_is_read_whole(tmp_path: Path) -> None:
-    """Unlike a sidecar, it has a line per clip: what is large waits in an unnamed file, and may be opened again."""
-    content = bytes(range(256)) * ((TABLE_IN_MEMORY >> 8) + 1)
+def test_long_tables_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlike a sidecar, one has a line per clip: those that are too many for memory wait in one file without a name."""
+    monkeypatch.setattr(archive_listing, "TABLES_IN_MEMORY", 300)
+    contents = {f"{number}.tsv": bytes([number]) * (number * 40) for number in range(1, 9)}
     with closing(Tables(ARCHIVE, tmp_path)) as tables:
-        tables.keep("large.tsv", data_of(content, len(content), zlib.crc32(content))[0])
-        tables.keep("small.tsv", data_of(b"abc", 3, zlib.crc32(b"abc"))[0])
+        for name, content in contents.items():
+            tables.keep(name, data_of(content, len(content), zlib.crc32(content))[0])
+        tables.keep("known.tsv", b"abc")
         for _ in range(2):
-            with tables.open("large.tsv") as file:
-                assert file.read() == content
-        with tables.open("small.tsv") as file:
+            files = {name: tables.open(name) for name in contents}
+            assert {name: file.read(100) + file.read() for name, file in files.items()} == contents
+            for file in files.values():
+                file.close()
+        with tables.open("known.tsv") as file:
             assert file.read() == b"abc"
         assert list(tmp_path.iterdir()) == []
 

@@ -61,7 +61,7 @@ def test_a_tree_with_manifests(tmp_path: Path) -> None:
 
 
 def test_cuts(tmp_path: Path) -> None:
-    """Each cut's supervisions become segments at their times in the recording; what is of no one file is named."""
+    """Each supervision of the cuts becomes a segment at its time in the recording, once; what is of no one file is named."""
     whole = recording("r", "wav/r.wav", 30.0)
     cut = {"id": "c1", "start": 10.0, "duration": 5.0, "channel": 0, "type": "MonoCut", "recording": whole}
     other = {**cut, "id": "c2", "start": 20.0, "supervisions": [supervision("s2", "r", 0.0, 5.0, "two")]}
@@ -70,6 +70,8 @@ def test_cuts(tmp_path: Path) -> None:
         other,
         {"id": "m", "start": 0, "duration": 1, "type": "MixedCut", "tracks": []},
         {**cut, "id": "c3", "supervisions": [{"id": "timeless"}]},
+        {**cut, "id": "c4", "supervisions": [supervision("s1", "r", 0.5, 1.0, "one"), supervision("s2", "r", 10, 5, "two")]},
+        {**cut, "id": "c5", "recording": {**recording("slow", "wav/r.wav"), "transforms": [{"name": "Speed"}]}},
     )
     pairs, left_out = read_everywhere(tmp_path, {**audio_of("wav/r.wav"), "cuts_train.jsonl.gz": cuts})
     (pair,) = pairs.values()
@@ -77,7 +79,11 @@ def test_cuts(tmp_path: Path) -> None:
         ("s1", 10.5, 11.5, "one"),
         ("s2", 20.0, 25.0, "two"),
     ]
-    assert left_out_of(left_out) == [("unreadable_text", "c3"), ("unreadable_text", "m")]
+    assert left_out_of(left_out) == [
+        ("unreadable_audio", "slow"),
+        ("unreadable_text", "c3"),
+        ("unreadable_text", "m"),
+    ]
 
 
 def test_names_of_manifests() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from audio_tokenizers.errors import InfrastructureError
 from tools.packing import row_store
 from tools.packing.row_store import RowStore
 
@@ -26,6 +29,19 @@ def test_rows_come_back_in_their_order(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(store.take("k6")) == 28
     assert (store.get("k6"), "k6" in store) == ([], False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_the_machines_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is said with the folder that is full."""
+    store = RowStore(tmp_path)
+
+    class Full:
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "_file", Full())
+    with pytest.raises(InfrastructureError, match=rf"{tmp_path}: the rows of tables.*No space left"):
+        store.add("k", b"row")
 
 
 def test_many_threads_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
