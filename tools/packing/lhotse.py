@@ -213,9 +213,7 @@ def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) ->
             "unreadable_audio", name, f"{where}: expected a file, found a {kind!s:.20} ({source!s:.80}): {advice}"
         )
     if record.get("transforms"):
-        return LeftOut(
-            "unreadable_audio", name, f"{where}: its audio is to be changed (`transforms`), which is not done here"
-        )
+        return LeftOut("unreadable_audio", name, f"{where}: its audio is to be changed (`transforms`); nothing here does")
     said = [msgspec.json.decode(row) for row in supervisions]
     return Recording(name, source, said_of_supervisions(name, said, record.get("duration")), where)
 
@@ -223,8 +221,8 @@ def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) ->
 def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -> Annotated:
     """What supervisions say of a recording of `duration` seconds: one of the whole is its text; others are segments.
 
-    Of supervisions with one id, which manifests and cuts may both have, the first counts. What cannot be a part (no begin, no
-    duration) is told in the metadata under `sidecar_errors`.
+    Of supervisions with one id, which manifests and cuts may both have, the first counts. What cannot be a part (no begin,
+    no duration) is told in the metadata under `sidecar_errors`.
     """
     parts: list[dict[str, Any]] = []
     faults: list[str] = []

@@ -48,8 +48,8 @@ class RowStore:
                 self._file.write(row)
             except OSError as error:
                 raise InfrastructureError(
-                    f"{self._scratch}: the rows of tables cannot be kept there: {error.strerror or error}; run the same command "
-                    "again when they can"
+                    f"{self._scratch}: the rows of tables cannot be kept there: {error.strerror or error}; run the same "
+                    "command again when they can"
                 ) from error
             self._last[key] = self._end
             self._end += HEAD.size + len(row)

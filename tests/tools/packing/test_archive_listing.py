@@ -141,6 +141,7 @@ def test_long_tables_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for _ in range(2):
             files = {name: tables.open(name) for name in contents}
             assert {name: file.read(100) + file.read() for name, file in files.items()} == contents
+            assert {name: file.tell() for name, file in files.items()} == {name: len(one) for name, one in contents.items()}
             for file in files.values():
                 file.close()
         with tables.open("known.tsv") as file:
