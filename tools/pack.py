@@ -71,6 +71,12 @@ def _summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[Left
     lines = [
         f"{counted(pairs, 'clip')}, {hours:,.2f} hours of audio, in {counted(len(tars), 'tar')}, {size_words(size)} in all"
     ]
+    if segments := sum(shard.segments for shard in shards):
+        segmented = sum(shard.segmented for shard in shards)
+        lines.append(
+            f"{counted(segmented, 'clip')} of these {'is a recording' if segmented == 1 else 'are recordings'} of "
+            f"{counted(segments, 'segment')}: `hpc.submit --segments` makes each of them a clip"
+        )
     for reason, number in Counter(item.reason for item in left_out).most_common():
         names = [plain(item.name) for item in left_out if item.reason == reason][:EXAMPLES]
         lines.append(

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from isal.isal_zlib import crc32
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.sidecars import LARGEST_SIDECAR
-from tools.packing.archive_safety import refuse_long_list, refuse_names
+from tools.packing.archive_safety import refuse_names, require_space
 from tools.packing.layouts import Layout, Planned, plan_tree
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
 
-__all__ = ["ArchiveMember", "Listing", "MemberData", "broken", "list_members", "pair_of", "read_table", "read_text"]
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = [
+    "TABLES_IN_MEMORY",
+    "ArchiveMember",
+    "Listing",
+    "MemberData",
+    "Tables",
+    "broken",
+    "list_members",
+    "pair_of",
+    "read_text",
+]
 
 READ_BYTES = 1 << 20
+TABLES_IN_MEMORY = 64 << 20
+"""Bytes of tables; what is more waits in a file."""
 
 MemberKind = Literal["file", "directory", "link", "sparse", "other"]
 
@@ -148,10 +166,67 @@ class MemberData:
             pass
 
 
-def read_table(path: Path, data: MemberData) -> bytes:
-    """A table with the texts of many clips, which may be long. Raises UsageError if it is longer than any that is honest."""
-    refuse_long_list(path, size=data.member.size)
-    return data.read_all()
+class Tables:
+    """The tables of an archive: a few in memory, others in an unnamed file, for each may be read more than once."""
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        self._path = path
+        self._scratch = scratch
+        self._held: dict[str, bytes | tuple[int, int]] = {}
+        """What each has, or where it begins in the file and its size."""
+        self._in_memory = self._end = 0
+        self._file: BinaryIO | None = None
+
+    def keep(self, name: str, data: MemberData | bytes) -> None:
+        """Keep a table, which passes now. Raises InfrastructureError if there is no room for it."""
+        if isinstance(data, bytes):
+            self._held[name] = data
+        elif data.member.size <= TABLES_IN_MEMORY - self._in_memory:
+            self._in_memory += data.member.size
+            self._held[name] = data.read_all()
+        else:
+            require_space(self._path, self._scratch, data.member.size)
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 (closed by `close`)
+            self._held[name] = (self._end, data.member.size)
+            data.copy_to(self._file)
+            self._end += data.member.size
+
+    def open(self, name: str) -> BinaryIO:
+        """One of them, from its beginning."""
+        held = self._held[name]
+        if isinstance(held, bytes):
+            return io.BytesIO(held)
+        assert self._file is not None
+        self._file.flush()
+        return cast("BinaryIO", io.BufferedReader(_Slice(self._file.fileno(), *held), READ_BYTES))
+
+    def close(self) -> None:
+        """Give back their room."""
+        if self._file is not None:
+            self._file.close()
+
+
+class _Slice(io.RawIOBase):
+    """A part of a file, which others read meanwhile."""
+
+    def __init__(self, file: int, begin: int, size: int) -> None:
+        self._file = file
+        self._begin = self._at = begin
+        self._end = begin + size
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at - self._begin
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = os.pread(self._file, min(len(view), self._end - self._at), self._at)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def read_text(data: MemberData) -> bytes:

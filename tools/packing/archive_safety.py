@@ -12,6 +12,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 __all__ = [
     "LARGEST_LIST",
     "MOST_MEMBERS",
+    "SURELY_HARMLESS",
     "decode_names",
     "refuse_bomb",
     "refuse_long_list",

@@ -7,6 +7,7 @@ member by member. Nothing that an archive names is ever written under that name.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from tools.packing.sevenzip import open_sevenzip, require_unpacker
 from tools.packing.sevenzip_header import read_sevenzip_list
 from tools.packing.streamed_archive import StreamedSource
 from tools.packing.tar_archive import list_tar, open_tar
+from tools.packing.volumes import find_volumes, open_volumes, refuse_missing_end
 from tools.packing.zip_archive import ZipSource
 
-__all__ = ["ARCHIVE_ENDINGS", "ending_of", "open_archive"]
+__all__ = ["ARCHIVE_ENDINGS", "ending_of", "open_archive", "open_archive_of_volumes"]
 
 SEVENZIP, ZIP = ".7z", ".zip"
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -34,6 +36,17 @@ def ending_of(path: Path) -> str | None:
     return max((ending for ending in ARCHIVE_ENDINGS if name.endswith(ending)), key=len, default=None)
 
 
+def open_archive_of_volumes(first: Path, options: SourceOptions) -> Source:
+    """List a 7z in volumes, given the first. Raises UsageError as `open_archive` does, and where a volume is missing."""
+    _keep_from_indexing(options.scratch, sys.platform)
+    try:
+        volumes = find_volumes(first)
+        refuse_missing_end(volumes)
+        return _open_sevenzip(first, first.name.rpartition(".")[0][: -len(SEVENZIP)], options, volumes)
+    except OSError as error:
+        raise read_trouble(error.filename or first, error) from error
+
+
 def open_archive(path: Path, options: SourceOptions) -> Source:
     """List an archive. Raises UsageError if it is damaged, hostile, encrypted, or not what its name says."""
     ending = ending_of(path)
@@ -44,7 +57,7 @@ def open_archive(path: Path, options: SourceOptions) -> Source:
     try:
         if ending == ZIP:
             return ZipSource(path, name, options)
-        return _open_sevenzip(path, name, options) if ending == SEVENZIP else _open_tar(path, name, options)
+        return _open_sevenzip(path, name, options, [path]) if ending == SEVENZIP else _open_tar(path, name, options)
     except OSError as error:
         raise read_trouble(path, error) from error
 
@@ -55,12 +68,13 @@ def _open_tar(path: Path, name: str, options: SourceOptions) -> Source:
     return StreamedSource(path, name, listing, partial(open_tar, path, members), options.scratch, tables)
 
 
-def _open_sevenzip(path: Path, name: str, options: SourceOptions) -> Source:
-    with path.open("rb") as file:
+def _open_sevenzip(path: Path, name: str, options: SourceOptions, volumes: Sequence[Path]) -> Source:
+    with open_volumes(volumes) as file:
         members = read_sevenzip_list(path, file)
-    refuse_bomb(path, path.stat().st_size, sum(member.size for member in members))
+    refuse_bomb(path, sum(volume.stat().st_size for volume in volumes), sum(member.size for member in members))
     listing = list_members(path, members, options)
-    open_data = partial(open_sevenzip, path, members, program=require_unpacker(path))
+    program = require_unpacker(path)
+    open_data = partial(open_sevenzip, volumes, members, program=program, scratch=options.scratch)
     return StreamedSource(path, name, listing, open_data, options.scratch, {})
 
 

@@ -30,6 +30,7 @@ from tools.packing.pairs import PACKED, Item, LeftOut, Pair, SourceOptions, is_e
 __all__ = ["FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "told"]
 
 TELL_EVERY = 256
+READ_BYTES = 1 << 20
 BAD_DATA = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
 """What opening a file says of the file itself, and not of the machine (too many open files, a lost disk)."""
 
@@ -205,9 +206,15 @@ class FolderSource:
         digest = hashlib.sha256(b"folder 1\n")
         rows: list[LeftOut] = []
         for table in sorted(plan.layout.tables):
-            content = self._read_table(table)
-            digest.update(content)
-            rows.extend(self._parse_table(table, content))
+            with self._open_table(table) as file:
+                while data := file.read(READ_BYTES):
+                    digest.update(data)
+        try:
+            rows.extend(plan.layout.shelf.read(self._open_table, str(listing.root)))
+        except UsageError as error:
+            raise UsageError(f"{listing.root}/{error}") from None
+        except OSError as error:
+            raise read_trouble(error.filename or listing.root, error) from error
         for item in plan.items:
             digest.update(f"{item.audio}\0{listing.files[item.audio][0]}\n".encode())
             for text in item.texts:
@@ -226,18 +233,12 @@ class FolderSource:
         wanted = {name for name in folders if not is_excluded(name, options.exclude)}
         refuse_links(self._listing.root, {name: outside[name] for name in there | wanted})
 
-    def _read_table(self, table: str) -> bytes:
+    def _open_table(self, table: str) -> BinaryIO:
         path = self._listing.path(table)
         try:
-            return Path(path).read_bytes()
+            return Path(path).open("rb")
         except OSError as error:
             raise read_trouble(path, error) from error
-
-    def _parse_table(self, table: str, content: bytes) -> list[LeftOut]:
-        try:
-            return self._layout.read_table(table, content)
-        except UsageError as error:
-            raise UsageError(f"{self._listing.root}/{error}") from None
 
     def items(self, start: int) -> Iterator[Item]:
         """The pairs from number `start` on; see `Source.items`."""

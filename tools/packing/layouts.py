@@ -1,29 +1,43 @@
 """Which files of a tree belong together, from their names alone, and what the texts among them say of the audio.
 
-Three layouts, which may stand in one tree and below any folder: audio with sidecars of the same stem (`a/1.5_x.wav`,
-`a/1.5_x.lab`); LibriSpeech (`84/121123/84-121123-0000.flac`, all lines in `84/121123/84-121123.trans.txt`); LJSpeech
-(`wavs/LJ001-0001.wav`, all lines in `metadata.csv`). Audio with a sidecar of its own takes it rather than a table's line.
+Layouts may stand in one tree and below any folder: audio with sidecars of the same stem (`a/1.5_x.wav`, `a/1.5_x.lab`);
+LibriSpeech (`84/121123/84-121123-0000.flac`, all lines in `84/121123/84-121123.trans.txt`); LJSpeech
+(`wavs/LJ001-0001.wav`, all lines in `metadata.csv`); those of speech_corpora.py, long_recordings.py and lhotse.py. Audio
+with a text of its own takes it rather than a table's line. Where two layouts have a line for one file, both are named.
 """
 
 from __future__ import annotations
 
-import threading
+import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.sidecars import SIDECAR_EXTENSIONS, decode_text, read_sidecars
+from tools.packing.lhotse import is_lhotse_table, lhotse_books
+from tools.packing.long_recordings import is_recordings_table, recording_books
 from tools.packing.pairs import LeftOut, Reason, SourceOptions, is_excluded
+from tools.packing.speech_corpora import (
+    METADATA,
+    audiofolder_csv,
+    corpus_books,
+    is_audiofolder,
+    is_corpus_table,
+    kin,
+    read_kin,
+)
+from tools.packing.table_lines import first_line
+from tools.packing.tables import Annotated, Book, Line, OtherKindError, Reading, Shelf
 
-__all__ = ["Annotated", "Layout", "Plan", "Planned", "plan_tree", "split_name"]
+__all__ = ["Annotated", "Layout", "Plan", "Planned", "is_table_name", "plan_tree", "split_name"]
 
 TRANSCRIPT = ".trans"
 """What a LibriSpeech table's stem ends with: `84-121123.trans.txt` holds the lines of `84-121123-*.flac` beside it."""
-METADATA, WAVS = "metadata.csv", "wavs"
-"""An LJSpeech table, and the folder beside it with the audio."""
+TABLE_EXTENSIONS = ("txt", "json", "jsonl", "gz", "csv", "tsv")
+WAVS = "wavs"
+"""The folder beside an LJSpeech metadata.csv with the audio."""
 WITHOUT_EXTENSION = "without extension"
 
 
@@ -35,18 +49,9 @@ class Planned:
     """The audio's relative path without its extension."""
     audio: str
     texts: tuple[str, ...]
-    """The names of the files that may say something of it: its sidecars, or one table (see `Layout.tables`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Annotated:
-    """What the texts say of one item."""
-
-    text: str | None = None
-    text_name: str | None = None
-    """The sidecar that gave the text."""
-    language: str | None = None
-    metadata: dict[str, Any] | None = None
+    """The names of the files that may say something of it: its sidecars, or tables (see `Layout.tables`)."""
+    kin: str = ""
+    """The layout, where the texts are files of its own under other names: `libritts` or `vctk`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,8 @@ class _Tree:
 
     audio: dict[str, list[str]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
-    """Folder -> its metadata.csv."""
+    tables: list[str] = field(default_factory=list)
+    """What may be tables, by their names."""
     excluded: set[str] = field(default_factory=set)
     """Stems of excluded audio."""
     left_out: list[LeftOut] = field(default_factory=list)
@@ -83,48 +88,62 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
     in sorted order is taken. What macOS leaves behind (`._x`, `.DS_Store`, `__MACOSX`) is passed over in silence.
     """
     tree = _sort_out(names, options)
+    library = _Library(tree)
     items: list[Planned] = []
-    tables: set[str] = set()
+    used: set[str] = set()
     for stem in sorted(tree.audio):
         audio, *others = tree.audio[stem]
         tree.left_out.extend(LeftOut("duplicate", name, f"{audio} is taken") for name in others)
         texts = tuple(_sidecars(tree, stem))
-        if not texts and (table := _table(tree, stem)) is not None:
-            texts = (table,)
-            tables.add(table)
+        layout = ""
+        if not texts:
+            layout, texts = _kin(tree, stem)
+            texts = texts or library.tables_of(stem)
+            used.update(texts)
         if texts or options.without_text:
-            items.append(Planned(stem, audio, texts))
+            items.append(Planned(stem, audio, texts, layout))
         else:
             tree.left_out.append(LeftOut("audio_without_text", audio))
     for stem in tree.texts.keys() - tree.audio.keys():
         reason: Reason = "excluded" if stem in tree.excluded else "text_without_audio"
-        left = [name for name in _sidecars(tree, stem) if name not in tables]
+        left = [name for name in _sidecars(tree, stem) if name not in used]
         tree.left_out.extend(LeftOut(reason, name) for name in left)
-    stems = frozenset(tree.audio.keys() | tree.excluded) if tables else frozenset()
-    layout = Layout(frozenset(tables), stems, without_text=options.without_text)
-    return Plan(tuple(items), tuple(sorted(tree.left_out, key=lambda left: left.name)), tree.found, layout)
+    books = library.used
+    stems = frozenset(tree.audio.keys() | tree.excluded) if books else frozenset()
+    left_out = tuple(sorted(tree.left_out, key=lambda left: left.name))
+    return Plan(tuple(items), left_out, tree.found, Layout(books, stems, options))
 
 
 def _sort_out(names: Iterable[str], options: SourceOptions) -> _Tree:
     tree = _Tree()
     for name in sorted(names):
-        folder, _, base = name.rpartition("/")
+        base = name.rpartition("/")[2]
         if base == ".DS_Store" or base.startswith("._") or ("__MACOSX" in name and "__MACOSX" in name.split("/")):
             continue
         stem, extension = split_name(name)
         tree.found[f".{extension}" if extension else WITHOUT_EXTENSION] += 1
-        audio, text, metadata = extension in AUDIO_EXTENSIONS, extension in SIDECAR_EXTENSIONS, base.lower() == METADATA
-        if not (audio or text or metadata):
+        audio, text = extension in AUDIO_EXTENSIONS, extension in SIDECAR_EXTENSIONS
+        table = extension in TABLE_EXTENSIONS and is_table_name(base)
+        if not (audio or text or table):
             continue
         if options.exclude and is_excluded(name, options.exclude):
             tree.left_out.append(LeftOut("excluded", name))
             if audio:
                 tree.excluded.add(stem)
-        elif metadata:
-            tree.metadata.setdefault(folder, name)
-        else:
+            continue
+        if table:
+            tree.tables.append(name)
+        if audio or text:
             (tree.audio if audio else tree.texts).setdefault(stem, []).append(name)
     return tree
+
+
+def is_table_name(base: str) -> bool:
+    """Whether a file of this name, without its folder, may say something of many audio files."""
+    lower = base.lower()
+    if lower.endswith(".txt"):  # nearly all are texts of one clip
+        return lower.endswith(f"{TRANSCRIPT}.txt") or is_corpus_table(lower)
+    return lower == METADATA or is_corpus_table(lower) or is_recordings_table(base) or is_lhotse_table(base)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -145,63 +164,93 @@ def _sidecars(tree: _Tree, stem: str) -> Iterator[str]:
             yield name
 
 
-def _table(tree: _Tree, stem: str) -> str | None:
-    """The table that ought to have a line for this audio, if its folder has one."""
-    folder, slash, base = stem.rpartition("/")
-    chapter = folder + slash + base.rpartition("-")[0] + TRANSCRIPT
-    if chapter not in tree.audio:
-        for name in tree.texts.get(chapter, ()):
-            if split_name(name)[1] == "txt":
-                return name
-    above, _, last = folder.rpartition("/")
-    return tree.metadata.get(above) if last == WAVS else None
+def _kin(tree: _Tree, stem: str) -> tuple[str, tuple[str, ...]]:
+    """(layout, texts) of audio whose texts are files of its own under other names."""
+    for layout, stems in kin(stem):
+        names = (next((name for name in tree.texts.get(other, ()) if split_name(name)[1] == "txt"), None) for other in stems)
+        if texts := tuple(name for name in names if name is not None):
+            return layout, texts
+    return "", ()
+
+
+def _is_of_one_clip(tree: _Tree, name: str) -> bool:
+    stem, extension = split_name(name)
+    return extension in SIDECAR_EXTENSIONS and stem in tree.audio
+
+
+class _Library:
+    """The books that the tables of a tree may be, by what they may speak of."""
+
+    def __init__(self, tree: _Tree) -> None:
+        folders = {stem.rpartition("/")[0] for stem in tree.audio}
+        self._by_scope: dict[str, list[Book]] = {}
+        self._by_chapter: dict[str, Book] = {}
+        self._of_folder: dict[str, tuple[tuple[Book, ...], tuple[str, ...]]] = {}
+        """Books around a folder, and their tables."""
+        self.used: dict[tuple[str, ...], tuple[Book, ...]] = {}
+        """Tables as items name them -> their books, the nearest first."""
+        tables = [name for name in tree.tables if not _is_of_one_clip(tree, name)]
+        for name in tables:
+            folder, slash, base = name.rpartition("/")
+            if base.lower().endswith(f"{TRANSCRIPT}.txt"):
+                chapter = split_name(name)[0]
+                if chapter.endswith(TRANSCRIPT):
+                    scope = chapter.removesuffix(TRANSCRIPT)
+                    self._by_chapter.setdefault(scope, Book("LibriSpeech", (name,), folder, _read_transcript))
+            elif base.lower() == METADATA:
+                read = _read_metadata if f"{folder}{slash}{WAVS}" in folders else _read_audiofolder
+                self._by_scope.setdefault(folder, []).append(Book("metadata.csv", (name,), folder, read))
+        for book in (*corpus_books(tables), *recording_books(tables), *lhotse_books(tables)):
+            self._by_scope.setdefault(book.scope, []).append(book)
+
+    def tables_of(self, stem: str) -> tuple[str, ...]:
+        """The tables that may have a line for this audio."""
+        folder = stem.rpartition("/")[0]
+        if folder not in self._of_folder:
+            around = tuple(self._around(folder))
+            self._of_folder[folder] = (around, tuple(name for book in around for name in book.tables))
+        books, tables = self._of_folder[folder]
+        if (chapter := self._by_chapter.get(stem.rpartition("-")[0])) is not None:
+            books, tables = (chapter, *books), (*chapter.tables, *tables)
+        if books:
+            self.used[tables] = books
+        return tables
+
+    def _around(self, folder: str) -> Iterator[Book]:
+        while True:
+            yield from self._by_scope.get(folder, ())
+            if not folder:
+                return
+            folder = folder.rpartition("/")[0]
 
 
 class Layout:
     """Says what is said of the items of a plan, from the contents of the files that they name. For use in many threads."""
 
-    def __init__(self, tables: frozenset[str], stems: frozenset[str], *, without_text: bool) -> None:
-        self.tables = tables
+    def __init__(
+        self,
+        books: Mapping[tuple[str, ...], tuple[Book, ...]],
+        stems: Collection[str],
+        options: SourceOptions,
+    ) -> None:
+        self.shelf = Shelf(books, stems, options.scratch)
+        self.tables = self.shelf.tables
         """Texts that many items share, each with a line per item."""
-        self._stems = stems
-        """Of all audio in the tree, excluded or not; empty if there are no tables."""
-        self._without_text = without_text
-        self._rows: dict[str, dict[str, Annotated]] = {}
-        self._lock = threading.Lock()
-
-    def read_table(self, name: str, content: bytes) -> list[LeftOut]:
-        """Keep a table for `annotate`, which may then do without its content.
-
-        Gives the lines that no audio answers to, and those that name an audio again. Raises UsageError, naming the line,
-        if it is no such table.
-        """
-        folder = name.rpartition("/")[0]
-        transcript = name.lower().endswith(TRANSCRIPT + ".txt")
-        below = [part for part in (folder, "" if transcript else WAVS) if part]
-        rows: dict[str, Annotated] = {}
-        left_out: list[LeftOut] = []
-        for number, line in _lines(name, content):
-            key, row = _transcript_line(line) if transcript else _metadata_line(name, number, line)
-            stem = "/".join([*below, key])
-            if stem in rows:
-                left_out.append(LeftOut("duplicate", stem, f"line {number} of {name}: an earlier line is taken"))
-            elif stem not in self._stems:
-                left_out.append(LeftOut("text_without_audio", stem, f"line {number} of {name}"))
-            rows.setdefault(stem, row)
-        self._rows[name] = rows
-        return left_out
+        self._without_text = options.without_text
 
     def annotate(self, planned: Planned, contents: Mapping[str, bytes]) -> Annotated | LeftOut:
         """What `contents`, by name, say of an item. Of a table that has been read before, the content may be absent.
 
         A text that is empty or cannot be read leaves the item out, unless audio without text is wanted. Raises UsageError
-        as `read_table` does.
+        as `shelf.read` does.
         """
         if planned.texts and planned.texts[0] in self.tables:
-            said = self._row(planned, planned.texts[0], contents)
+            said = self._row(planned, contents)
+        elif planned.kin:
+            said = read_kin(planned.kin, planned.id, [(name, contents[name]) for name in planned.texts])
         else:
             said = _read_sidecars(planned, contents)
-        if isinstance(said, Annotated) and not (said.text or "").strip() and planned.texts:
+        if isinstance(said, Annotated) and said.says_nothing and planned.texts:
             faults = (said.metadata or {}).get("sidecar_errors")
             detail = "; ".join(faults) if faults else f"no text in {', '.join(planned.texts)}"
             said = (
@@ -209,14 +258,14 @@ class Layout:
             )
         return said
 
-    def _row(self, planned: Planned, table: str, contents: Mapping[str, bytes]) -> Annotated | LeftOut:
-        with self._lock:
-            if table not in self._rows:
-                self.read_table(table, contents[table])
-        row = self._rows[table].get(planned.id)
-        if row is not None:
-            return row
-        return Annotated() if self._without_text else LeftOut("audio_without_text", planned.audio, f"no line in {table}")
+    def _row(self, planned: Planned, contents: Mapping[str, bytes]) -> Annotated | LeftOut:
+        said = self.shelf.said(planned.texts, planned.id, lambda name: io.BytesIO(contents[name]))
+        if isinstance(said, LeftOut):
+            return LeftOut(said.reason, planned.audio, said.detail)
+        if said is not None:
+            return said
+        tables = ", ".join(planned.texts)
+        return Annotated() if self._without_text else LeftOut("audio_without_text", planned.audio, f"no line in {tables}")
 
 
 def _read_sidecars(planned: Planned, contents: Mapping[str, bytes]) -> Annotated:
@@ -227,6 +276,38 @@ def _read_sidecars(planned: Planned, contents: Mapping[str, bytes]) -> Annotated
         ways = (extension for extension in SIDECAR_EXTENSIONS if extension in files)
         text_name = next(files[way][0] for way in ways if read_sidecars({way: files[way]}).text is not None)
     return Annotated(said.text, text_name, said.language, said.metadata)
+
+
+def _read_transcript(book: Book, reading: Reading) -> Iterator[Line]:
+    name = book.tables[0]
+    with reading.open_table(name) as file:
+        content = file.read()
+    for number, line in _lines(name, content):
+        key, said = _transcript_line(line)
+        yield Line(f"{book.scope}/{key}" if book.scope else key, said, f"line {number} of {name}")
+
+
+def _read_metadata(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
+    """An audiofolder's metadata.csv if its first line says so, else LJSpeech's."""
+    name = book.tables[0]
+    if is_audiofolder(first_line(name, reading.open_table)):
+        yield from audiofolder_csv(name, reading)
+        return
+    with reading.open_table(name) as file:
+        content = file.read()
+    below = f"{book.scope}/{WAVS}" if book.scope else WAVS
+    for number, line in _lines(name, content):
+        key, said = _metadata_line(name, number, line)
+        yield Line(f"{below}/{key}", said, f"line {number} of {name}")
+
+
+def _read_audiofolder(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
+    """As there is no `wavs` beside it, it can be nothing else."""
+    name = book.tables[0]
+    first = first_line(name, reading.open_table)
+    if not is_audiofolder(first):
+        raise OtherKindError(f"expected an audiofolder's column `file_name`, found {first[:80]!r}")
+    yield from audiofolder_csv(name, reading)
 
 
 def _lines(name: str, content: bytes) -> Iterator[tuple[int, str]]:

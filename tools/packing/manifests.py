@@ -23,10 +23,12 @@ from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.sidecars import decode_text
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import read_audio, read_trouble, told
+from tools.packing.kaldi_segments import kaldi_segments
 from tools.packing.layouts import split_name
+from tools.packing.manifest_parts import PartsFoundError, only_whole_files, recordings_of
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
 
-__all__ = ["ManifestSource", "open_jsonl", "open_kaldi"]
+__all__ = ["ManifestSource", "Row", "open_jsonl", "open_kaldi"]
 
 AUDIO_KEYS = ("audio_path", "audio_filepath")
 """Ours, and NeMo's."""
@@ -49,6 +51,8 @@ class Row:
     """Its line, for messages."""
     language: str | None = None
     metadata: dict[str, Any] | None = None
+    is_part: bool = False
+    """Of the file, from `offset` on."""
 
 
 class ManifestSource:
@@ -111,9 +115,14 @@ class ManifestSource:
             return LeftOut("duplicate", row.id, f"{row.where}: an earlier line with this id is taken")
         if split_name(row.audio)[1] not in AUDIO_EXTENSIONS:
             return LeftOut("unreadable_audio", row.id, f"{row.where}: {row.audio}: not the name of an audio file")
-        if self._options.without_text or (row.text or "").strip():
+        if self._options.without_text or (row.text or "").strip() or self._has_parts(row):
             return None
         return LeftOut("audio_without_text" if row.text is None else "empty_text", row.id, row.where)
+
+    @staticmethod
+    def _has_parts(row: Row) -> bool:
+        parts = (row.metadata or {}).get("segments")
+        return isinstance(parts, list) and bool(parts)
 
     def _missing(self, row: Row) -> LeftOut:
         places = " or ".join(dict.fromkeys(self._places))
@@ -197,7 +206,13 @@ def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
         for number, line in _lines(path):
             yield _json_row(line, home, f"{path}: line {number}", number)
 
-    return ManifestSource(name, home, rows, options)
+    try:
+        return ManifestSource(name, home, only_whole_files(rows), options)
+    except PartsFoundError:
+        faults: list[LeftOut] = []
+        source = ManifestSource(name, home, recordings_of(rows, options.scratch, faults), options)
+        source.left_out = (*source.left_out, *faults)
+        return source
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -232,11 +247,7 @@ def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
     if key is None:
         keys = ", ".join(record) or "none"
         raise UsageError(f"{where}: expected the path of an audio file under `audio_path`, found these keys: {keys}")
-    if key == AUDIO_KEYS[1] and record.get("offset"):
-        raise UsageError(
-            f"{where}: names a part of a file (`offset`): cutting would re-encode. Write the parts out as files, or take "
-            "`offset` out if whole files are meant"
-        )
+    is_part = key == AUDIO_KEYS[1] and bool(record.get("offset"))
     audio = record.pop(key)
     text = record.pop("text", None)
     if text is not None and not isinstance(text, str):
@@ -245,23 +256,19 @@ def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
     stem = split_name(audio_name)[0]
     clip_id = record.pop("id") if isinstance(record.get("id"), str) and record["id"] else stem
     language = record.pop("language") if isinstance(record.get("language"), str) else None
-    return Row(clip_id, audio, audio_name, text, f"line {number}", language, record or None)
+    return Row(clip_id, audio, audio_name, text, f"line {number}", language, record or None, is_part)
 
 
 def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
-    """A Kaldi folder: `wav.scp` and `text`, and `utt2spk` for the speaker.
+    """A Kaldi folder: `wav.scp` and `text`, and `utt2spk` for the speaker. Recordings stay whole, with their `segments`.
 
-    Raises UsageError if clips are parts of files or come out of commands: nothing here is cut, and nothing is run.
+    Raises UsageError if audio comes out of commands: nothing is run.
     """
-    if (folder / "segments").exists():
-        raise UsageError(
-            f"{folder / 'segments'}: the clips are parts of longer files, and cutting would re-encode them. Cut them with "
-            "Kaldi's extract-segments into files, and name these in a wav.scp without segments beside it"
-        )
     home = str(folder.absolute())
     if not options.follow_links:
         boundary = Boundary(folder)
-        tables = {name: boundary.outside(str(folder.absolute() / name)) for name in ("wav.scp", "text", "utt2spk")}
+        names = ("wav.scp", "text", "utt2spk", "segments")
+        tables = {name: boundary.outside(str(folder.absolute() / name)) for name in names}
         refuse_links(folder, {name: target for name, target in tables.items() if target is not None})
     text_file = folder / "text"
     if not text_file.exists() and not options.without_text:
@@ -269,6 +276,10 @@ def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
     texts = {key: (text, where) for key, text, where in _table(text_file)} if text_file.exists() else {}
     speakers_file = folder / "utt2spk"
     speakers = {key: speaker for key, speaker, _ in _table(speakers_file)} if speakers_file.exists() else {}
+    left_out: list[LeftOut] = []
+    parts: dict[str, list[dict[str, Any]]] = {}
+    if (folder / "segments").exists():
+        parts, left_out = kaldi_segments(_table(folder / "segments"), texts, speakers, without_text=options.without_text)
     rows: list[Row] = []
     for key, audio, where in _table(folder / "wav.scp"):
         if audio.endswith("|"):
@@ -280,11 +291,22 @@ def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
             raise UsageError(
                 f"{folder / 'wav.scp'}: {where}: expected an utterance and the path of its audio, found {key!r}"
             )
-        metadata = {"speaker": speakers[key]} if key in speakers else None
+        metadata: dict[str, Any] = {"speaker": speakers[key]} if key in speakers else {}
         text = texts[key][0] if key in texts else None
-        rows.append(Row(key, audio, _name_below(home, audio), text, where, metadata=metadata))
-    orphans = texts.keys() - {row.id for row in rows}
-    left_out = [LeftOut("text_without_audio", key, where) for key, (_, where) in texts.items() if key in orphans]
+        if key in parts:
+            metadata["segments"] = sorted(parts.pop(key), key=lambda part: (part["start"], part["end"]))
+        rows.append(Row(key, audio, _name_below(home, audio), text, where, metadata=metadata or None))
+    used = (
+        {row.id for row in rows} | {left.name for left in left_out} | {part["id"] for one in parts.values() for part in one}
+    )
+    used |= {part["id"] for row in rows for part in (row.metadata or {}).get("segments", ())}
+    orphans = texts.keys() - used
+    left_out += [LeftOut("text_without_audio", key, where) for key, (_, where) in texts.items() if key in orphans]
+    left_out += [
+        LeftOut("text_without_audio", part["id"], f"of {key}, which is not in wav.scp")
+        for key, listed in parts.items()
+        for part in listed
+    ]
     return ManifestSource(folder.absolute().name or "data", home, lambda: iter(rows), options, left_out)
 
 

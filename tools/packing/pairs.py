@@ -31,6 +31,7 @@ Reason = Literal[
     "empty_text",
     "unreadable_text",
     "unreadable_audio",
+    "not_validated",
     "excluded",
     "link",
 ]

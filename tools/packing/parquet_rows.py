@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import errno
-import io
 import json
 import math
 import posixpath
@@ -12,15 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.pairs import LeftOut, Pair
+from tools.packing.parquet_forms import FORMS, Form, audio_of, form_of, is_bytes, is_text, record_of, text_of
 
 __all__ = [
     "BUFFER_BYTES",
@@ -31,14 +29,17 @@ __all__ = [
     "bare_name",
     "batches",
     "find_columns",
+    "path_of",
     "reading",
-    "sniff",
 ]
 
 TEXT_COLUMNS = ("text", "sentence", "transcription", "transcript", "normalized_text", "raw_transcription", "raw_text")
 """The first of them that holds strings is the text."""
+WEBDATASET_TEXTS = ("txt", "lab")
+"""Of the hub's Parquet of WebDataset repositories, after `json`, which holds the keys of TEXT_COLUMNS."""
+RECORD = "json"
 LANGUAGE_COLUMNS = ("language", "lang", "locale")
-ID_COLUMNS = ("id", "utt_id", "utterance_id", "audio_id", "segment_id", "clip_id")
+ID_COLUMNS = ("id", "utt_id", "utterance_id", "audio_id", "segment_id", "clip_id", "__key__")
 
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1024
@@ -46,25 +47,6 @@ BUFFER_BYTES = 1 << 20
 """Of a column chunk in memory at a time; without it pyarrow reads whole chunks, which have hundreds of MB."""
 LONGEST_LIST = 256
 """Elements; longer lists are embeddings and the like, and no metadata of a clip."""
-MAGIC = (
-    ("wav", 8, b"WAVE"),
-    ("w64", 0, b"riff\x2e\x91\xcf\x11"),
-    ("flac", 0, b"fLaC"),
-    ("ogg", 0, b"OggS"),
-    ("mp3", 0, b"ID3"),
-    ("m4a", 4, b"ftyp"),
-    ("aiff", 8, b"AIFF"),
-    ("aifc", 8, b"AIFC"),
-    ("au", 0, b".snd"),
-    ("caf", 0, b"caff"),
-    ("webm", 0, b"\x1a\x45\xdf\xa3"),
-    ("amr", 0, b"#!AMR"),
-    ("wma", 0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
-    ("sph", 0, b"NIST_1A"),
-    ("ac3", 0, b"\x0b\x77"),
-)
-"""(extension, offset, bytes there)"""
-LONGEST_MAGIC = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +61,21 @@ class Columns:
     metadata: tuple[str, ...]
     labels: dict[str, list[str]]
     """Column of class numbers -> names of its classes."""
+    form: Form = "file"
+    record: str | None = None
+    """A column of objects, or of JSON, that may have the text and more."""
+    has_paths: bool = True
+    """Whether rows may name a file of their audio."""
 
     @property
     def read(self) -> list[str]:
         """All that a pair is made of."""
-        return [self.audio, *(name for name in (self.text, self.language) if name), *self.metadata]
+        return [self.audio, *(name for name in (self.text, self.language, self.record) if name), *self.metadata]
+
+    @property
+    def data_leaf(self) -> str:
+        """What the path of the Parquet column with the audio's data begins with."""
+        return self.audio + {"file": ".bytes", "bytes": "", "samples": ".array"}[self.form]
 
 
 def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -> Columns:
@@ -93,20 +85,25 @@ def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -
     """
     features = _features(schema)
     audio = [name for name in schema.names if features.get(name, {}).get("_type") == "Audio"]
-    audio = [name for name in audio or schema.names if _is_audio(schema.field(name).type)]
+    forms = {name: form_of(name, schema.field(name).type) for name in audio or schema.names}
+    audio = next((some for form in FORMS if (some := [name for name in forms if forms[name] == form])), [])
     if not features and len(audio) > 1:
         audio = [name for name in audio if name == "audio"] or audio
     there = ", ".join(f"{field.name} ({_describe(field.type)})" for field in schema)
     if len(audio) != 1:
         found = f"{len(audio)} of them ({', '.join(audio)})" if audio else "none"
         raise UsageError(
-            f"{place}: expected one Audio column, which is a struct of bytes and path, found {found} among: {there}: "
+            f"{place}: expected one Audio column, which is a struct of bytes and path (or of array and sampling_rate, or "
+            f"bytes that are called `wav`), found {found} among: {there}: "
             "is this the right file? `datasets` can remove_columns or cast_column to Audio(), and save with to_parquet"
         )
     labels = {name: list(found["names"]) for name, found in features.items() if found.get("_type") == "ClassLabel"}
-    words = [name for name in schema.names if _is_text(schema.field(name).type)]
+    words = [name for name in schema.names if is_text(schema.field(name).type)]
     text = next((name for name in TEXT_COLUMNS if name in words), None)
-    if text is None and not without_text:
+    record = RECORD if RECORD in schema.names and _may_be_record(schema.field(RECORD).type) else None
+    plain = (name for name in WEBDATASET_TEXTS if name in schema.names)
+    text = text or next((name for name in plain if name in words or is_bytes(schema.field(name).type)), None)
+    if text is None and record is None and not without_text:
         raise UsageError(
             f"{place}: expected the text in one of the columns {', '.join(TEXT_COLUMNS)}, found {there}: rename one with "
             "`datasets` (rename_column), or give --without-text"
@@ -117,9 +114,27 @@ def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -
         for name in ID_COLUMNS
         if name in words or (name in schema.names and pa.types.is_integer(schema.field(name).type))
     ]
-    taken = {*audio, text, language, "text", "language"}
+    taken = {*audio, text, language, record, "text", "language"}
     rest = [name for name in schema.names if name not in taken and _is_plain(schema.field(name).type, top=True)]
-    return Columns(audio[0], text, language, tuple(ids), tuple(rest), labels)
+    return Columns(
+        audio[0],
+        text,
+        language,
+        tuple(ids),
+        tuple(rest),
+        labels,
+        forms[audio[0]] or "file",
+        record,
+        _has_paths(schema.field(audio[0]).type),
+    )
+
+
+def _has_paths(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and any(field.name == "path" and is_text(field.type) for field in kind)
+
+
+def _may_be_record(kind: pa.DataType) -> bool:
+    return is_text(kind) or (pa.types.is_struct(kind) and _is_plain(kind))
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -131,24 +146,6 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _is_audio(kind: pa.DataType) -> bool:
-    if not pa.types.is_struct(kind):
-        return False
-    fields = {field.name: field.type for field in kind}
-    data, path = fields.get("bytes"), fields.get("path")
-    return data is not None and path is not None and _is_bytes(data) and (_is_text(path) or pa.types.is_null(path))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string))
-
-
 def _is_plain(kind: pa.DataType, *, top: bool = False) -> bool:
     """Whether JSON can say it."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -156,7 +153,7 @@ def _is_plain(kind: pa.DataType, *, top: bool = False) -> bool:
     if pa.types.is_struct(kind):
         return all(_is_plain(field.type) for field in kind)
     simple = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_date)
-    return _is_text(kind) or any(test(kind) for test in simple) or (top and pa.types.is_timestamp(kind))
+    return is_text(kind) or any(test(kind) for test in simple) or (top and pa.types.is_timestamp(kind))
 
 
 def _describe(kind: pa.DataType) -> str:
@@ -229,23 +226,31 @@ def as_pair(
     Raises InfrastructureError if such a file cannot be read.
     """
     try:
-        row = {name: batch.column(name)[index].as_py() for name in columns.read}
+        row = {name: batch.column(name)[index].as_py() for name in columns.read if name != columns.audio}
+        record = record_of(row.pop(columns.record)) if columns.record else {}
+        text = text_of(row.pop(columns.text)) if columns.text else None
     except UnicodeDecodeError as error:
         return LeftOut("unreadable_text", clip, f"strings in Parquet are UTF-8, found {error.object[:20]!r}")
+    except ValueError as error:
+        return LeftOut("unreadable_text", clip, f"{columns.record}: {error}")
     for name, labels in columns.labels.items():
         if isinstance(number := row.get(name), int) and 0 <= number < len(labels):
             row[name] = labels[number]
-    audio = row.pop(columns.audio) or {}
-    text = row.pop(columns.text) if columns.text else None
+    if record:
+        row = {**record, **row}
+        said = (row.pop(key) for key in TEXT_COLUMNS if key in record and isinstance(record[key], str))
+        text = text if columns.text in TEXT_COLUMNS else next(said, None) or text
     if not without_text and not (text or "").strip():
         return LeftOut("audio_without_text" if text is None else "empty_text", clip)
     language = row.pop(columns.language) if columns.language else None
+    language = language or next((row.pop(key) for key in LANGUAGE_COLUMNS if isinstance(record.get(key), str)), None)
     row.pop(id_column or "", None)
     metadata = {name: plain for name, value in row.items() if (plain := _plain(value)) is not None}
     if split is not None:
         metadata.setdefault("split", split)
-    path = audio.get("path") or ""
-    read = _audio(audio.get("bytes") or b"", path, locate)
+    scalar = batch.column(columns.audio)[index]
+    path = path_of(columns, scalar) or ""
+    read = audio_of(columns.form, columns.audio, scalar, path, locate)
     if isinstance(read, str):
         return LeftOut("unreadable_audio", clip, read)
     data, size, extension = read
@@ -260,46 +265,12 @@ def as_pair(
     )
 
 
-def _audio(data: bytes, path: str, locate: Callable[[str], Path | None]) -> tuple[bytes | BinaryIO, int, str] | str:
-    """(the audio, its size, its extension), or what is wrong."""
-    if data:
-        file: BinaryIO = io.BytesIO(data)
-        size = len(data)
-    elif not path:
-        return "neither bytes nor a path"
-    else:
-        try:
-            found = locate(path)
-            if found is None or not found.is_file():
-                return f"no bytes, and no file {path} beside the Parquet file"
-            size = found.stat().st_size
-            file = found.open("rb")
-        except OSError as error:
-            if error.errno in {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}:
-                return f"{path}: {error.strerror}"
-            raise InfrastructureError(f"{path}: cannot be read: {error.strerror}") from error
-    extension = posixpath.splitext(path)[1][1:].lower()
-    if extension not in AUDIO_EXTENSIONS:
-        start = file.read(LONGEST_MAGIC)
-        file.seek(0)
-        extension = sniff(start) or ""
-    if not extension:
-        file.close()
-        return f"no audio format that is known begins with {start[:8].hex(' ') or 'nothing'}"
-    if size > AUDIO_IN_MEMORY:
-        return file, size, extension
-    with file:
-        return data or file.read(), size, extension
-
-
-def sniff(start: bytes) -> str | None:
-    """The extension of the audio format whose files begin like this."""
-    for extension, offset, magic in MAGIC:
-        if start[offset : offset + len(magic)] == magic:
-            return extension
-    if len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0:  # an MPEG frame; two bits name the layer
-        return {0: "aac", 1: "mp3", 2: "mp2"}.get(start[1] >> 1 & 3)
-    return None
+def path_of(columns: Columns, audio: pa.Scalar) -> str | None:
+    """The path that a row's audio has, if it has one. Raises UnicodeDecodeError."""
+    if not audio.is_valid or columns.form == "bytes" or "path" not in {field.name for field in audio.type}:
+        return None
+    path = audio["path"].as_py()
+    return path if isinstance(path, str) else None
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever a column holds

@@ -21,7 +21,17 @@ from audio_tokenizers.errors import UsageError
 from hpc.tar_list import natural_order
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.pairs import Item, LeftOut, Pair, Source, SourceOptions, is_excluded
-from tools.packing.parquet_rows import BUFFER_BYTES, ID_COLUMNS, Columns, as_pair, bare_name, batches, find_columns, reading
+from tools.packing.parquet_rows import (
+    BUFFER_BYTES,
+    ID_COLUMNS,
+    Columns,
+    as_pair,
+    bare_name,
+    batches,
+    find_columns,
+    path_of,
+    reading,
+)
 
 __all__ = ["SPLIT", "ParquetSource", "open_parquet"]
 
@@ -107,7 +117,7 @@ class ParquetSource:
         column = self._naming.column
         try:
             audio = batch.column(shard.columns.audio)[index]
-            path = audio["path"].as_py() if audio.is_valid else None
+            path = path_of(shard.columns, audio)
             clip = self._naming.clip(shard, row, column and batch.column(column)[index].as_py(), path)
         except UnicodeDecodeError as error:
             return LeftOut("unreadable_text", f"{shard.name}, row {row}", f"expected UTF-8, found {error.object[:20]!r}")
@@ -165,9 +175,8 @@ def _open_shards(named: Iterable[tuple[Path, str]], options: SourceOptions) -> l
             metadata, schema = file.metadata, file.schema_arrow
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         columns = find_columns(schema, str(path), without_text=options.without_text)
-        leaf = f"{columns.audio}.bytes"
         chunks = (group.column(number) for group in groups for number in range(group.num_columns))
-        size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == leaf)
+        size = sum(chunk.total_uncompressed_size for chunk in chunks if _is_at(columns, chunk.path_in_schema))
         split = _split_of(name)
         prefix = split or path.stem
         shards.append(
@@ -176,6 +185,10 @@ def _open_shards(named: Iterable[tuple[Path, str]], options: SourceOptions) -> l
         rows_of[prefix] += metadata.num_rows
         total += metadata.num_rows
     return shards
+
+
+def _is_at(columns: Columns, path: str) -> bool:
+    return path == columns.data_leaf or path.startswith(f"{columns.data_leaf}.")
 
 
 def _footer(path: Path) -> str:
@@ -229,6 +242,9 @@ def _repeated(naming: _Naming, shards: Sequence[_Shard]) -> frozenset[int] | Non
 
 def _read_names(shard: _Shard, column: str | None) -> Iterator[list[Any]]:
     """The values of a column, or else the audio's paths, some rows at a time."""
+    if column is None and not shard.columns.has_paths:
+        yield from ([None] * min(ROWS_AT_A_TIME, shard.rows - row) for row in range(0, shard.rows, ROWS_AT_A_TIME))
+        return
     leaf = column or f"{shard.columns.audio}.path"
     with reading(shard.path), pq.ParquetFile(shard.path, buffer_size=BUFFER_BYTES) as file:
         for batch in file.iter_batches(ROWS_AT_A_TIME, columns=[leaf]):

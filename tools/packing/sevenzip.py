@@ -16,13 +16,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol, cast
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.extras import install_words
 from tools.packing.archive_listing import ArchiveMember, MemberData, broken
+from tools.packing.volumes import is_volume, open_volumes
 
 __all__ = ["PROGRAMS", "open_sevenzip", "require_unpacker"]
 
@@ -65,17 +66,31 @@ class _Flow(Protocol):
 
 @contextmanager
 def open_sevenzip(
-    path: Path, members: Sequence[ArchiveMember], wanted: Collection[int], program: str | None
+    volumes: Sequence[Path],
+    members: Sequence[ArchiveMember],
+    wanted: Collection[int],
+    program: str | None,
+    scratch: Path,
 ) -> Iterator[Iterator[tuple[int, MemberData]]]:
     """Iterates over the `wanted` members in the archive's order, as (position, data). Without a `program`, py7zr unpacks.
 
+    `volumes` is the archive, or the files that are its parts. In `scratch` these get names that the program understands.
+
     Raises UsageError where the archive is damaged: at the member that is not as listed, or at the end.
     """
-    with path.open("rb") as file:
+    path = volumes[0]
+    with ExitStack() as stack:
+        file = stack.enter_context(open_volumes(volumes) if len(volumes) > 1 or is_volume(path.name) else path.open("rb"))
         flow: _Flow
         if program is not None:
             patterns, passing = _patterns(members, wanted)
-            flow = _Program(path, file, program, patterns)
+            if is_volume(path.name):
+                folder = stack.enter_context(tempfile.TemporaryDirectory(dir=scratch))
+                for number, volume in enumerate(volumes, 1):
+                    Path(folder, f"x.7z.{number:03}").symlink_to(volume.absolute())
+                flow = _Program(path, None, program, ["-t7z.split", *patterns, "--", "x.7z.001"], folder)
+            else:
+                flow = _Program(path, file, program, ["-t7z", *patterns, "--", _archive(path, file)])
         else:
             passing = list(range(len(members)))
             flow = _Library(path, file)
@@ -125,23 +140,28 @@ def _ending(name: str) -> str:
     return base[base.rfind(".") :] if "." in base else ""
 
 
+def _archive(path: Path, file: BinaryIO) -> str:
+    """A name may hold wildcards, or be in another encoding than the locale's: then 7z gets the open file."""
+    archive = str(path.absolute())
+    return archive if PLAIN_PATH.fullmatch(archive) else f"/dev/fd/{file.fileno()}"
+
+
 class _Program:
     """What a 7z program writes to its standard output."""
 
-    def __init__(self, path: Path, file: BinaryIO, program: str, patterns: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, file: BinaryIO | None, program: str, arguments: Sequence[str], folder: str | None = None
+    ) -> None:
         self._path = path
         self._name = Path(program).name
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe that nobody reads could stop it)
-        # Names may hold wildcards, or be in another encoding than the locale's: then 7z gets the open file.
-        archive = str(path.absolute())
-        if not PLAIN_PATH.fullmatch(archive):
-            archive = f"/dev/fd/{file.fileno()}"
         self._process = subprocess.Popen(  # noqa: S603
-            [program, "x", "-so", "-t7z", "-ssc", "-bd", *patterns, "--", archive],
+            [program, "x", "-so", "-ssc", "-bd", *arguments],
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._said,
-            pass_fds=(file.fileno(),),
+            pass_fds=() if file is None else (file.fileno(),),
             bufsize=PIPE_BYTES,
         )
         self._data = cast("IO[bytes]", self._process.stdout)

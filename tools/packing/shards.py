@@ -48,6 +48,10 @@ class Shard(msgspec.Struct, frozen=True):
     audio_bytes: int
     audio_seconds: float
     left_out: list[LeftOut]
+    segments: int = 0
+    """Parts of its clips that have texts of their own."""
+    segmented: int = 0
+    """Clips that have such parts."""
 
 
 @dataclass(slots=True)
@@ -103,7 +107,7 @@ def write_shard(stream: Stream, path: Path, limits: Limits, tell: Callable[[int,
     No pairs, no tar. The same items give the same bytes. `tell` hears bytes and seconds of each clip's audio.
     """
     first = stream.number
-    pairs = audio_bytes = 0
+    pairs = audio_bytes = segments = segmented = 0
     seconds = 0.0
     left_out: list[LeftOut] = []
     tar: _Tar | None = None
@@ -123,6 +127,10 @@ def write_shard(stream: Stream, path: Path, limits: Limits, tell: Callable[[int,
             tar.write(members)
             pairs += 1
             audio_bytes += item.pair.size
+            parts = (item.pair.metadata or {}).get("segments")
+            if isinstance(parts, list) and parts:
+                segments += len(parts)
+                segmented += 1
             seconds += item.seconds
             tell(item.pair.size, item.seconds)
             stream.advance()
@@ -137,4 +145,6 @@ def write_shard(stream: Stream, path: Path, limits: Limits, tell: Callable[[int,
         audio_bytes=audio_bytes,
         audio_seconds=seconds,
         left_out=left_out,
+        segments=segments,
+        segmented=segmented,
     )

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,10 +18,14 @@ from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
 from tools.generate_tar_list import find_tars
-from tools.packing.archives import ARCHIVE_ENDINGS, open_archive
+from tools.packing.archives import ARCHIVE_ENDINGS, open_archive, open_archive_of_volumes
 from tools.packing.boundary import Boundary, refuse_links
-from tools.packing.folder import FolderSource, list_folder, read_trouble
+from tools.packing.folder import FolderSource, Listing, list_folder, read_trouble
+from tools.packing.lhotse import is_lhotse_table
 from tools.packing.pairs import PACKED, Source, SourceOptions
+from tools.packing.shar import SharSource, shar_shards
+from tools.packing.tar_archive import table_in
+from tools.packing.volumes import first_volumes, is_volume
 
 __all__ = ["ReadyTar", "check_ready_tar", "find_ready_tars", "open_source"]
 
@@ -32,8 +37,8 @@ HUB_ADDRESS = re.compile(
 )
 KINDS = (
     "a folder of audio and texts, of .tar or of .parquet files; a Kaldi folder with wav.scp; an archive "
-    f"({', '.join(ARCHIVE_ENDINGS)}); a manifest (.jsonl, .jsonl.gz); a .parquet file; or owner/name of a data set on the "
-    "Hugging Face hub"
+    f"({', '.join(ARCHIVE_ENDINGS)}, .7z.001); a manifest (.jsonl, .jsonl.gz); a .parquet file; or owner/name of a data "
+    "set on the Hugging Face hub"
 )
 
 
@@ -88,11 +93,37 @@ def _open_folder(path: Path, options: SourceOptions) -> Source:
     if (path / PACKED).resolve() in options.scratch.resolve().parents:
         raise UsageError(f"--output-dir {path}: is SOURCE itself, whose files would then be part of it: choose another")
     listing = list_folder(path, follow_links=options.follow_links)
-    parquet = sorted(name for name in listing.files if name.lower().endswith(PARQUET))
-    if parquet and not any(_is_audio(name) for name in listing.files):
-        refuse_links(path, {name: listing.outside[name] for name in parquet if name in listing.outside})
-        return _hugging_face().open_parquet([Path(listing.path(name)) for name in parquet], path.name or "data", options)
+    if not any(_is_audio(name) for name in listing.files):
+        return _open_without_audio(path, listing, options) or FolderSource(listing, options)
     return FolderSource(listing, options)
+
+
+def _open_without_audio(path: Path, listing: Listing, options: SourceOptions) -> Source | None:
+    """A folder whose audio is inside other files, or elsewhere; None if it is of no such kind."""
+
+    def refuse_outside(names: Iterable[str]) -> None:
+        refuse_links(path, {name: listing.outside[name] for name in names if name in listing.outside})
+
+    volumes = first_volumes(name for name in listing.files if "/" not in name)
+    if volumes:
+        if len(volumes) > 1:
+            raise UsageError(f"{path}: expected the volumes of one archive, found {', '.join(volumes)}: give one of these")
+        refuse_outside(name for name in listing.files if is_volume(name))
+        return open_archive_of_volumes(path / volumes[0], options)
+    shards = shar_shards(listing.files)
+    if shards:
+        refuse_outside(name for shard in shards for name in (shard.cuts, shard.recordings))
+        return SharSource(path, shards, options)
+    tables = {name: Path(listing.path(name)) for name in listing.files if is_lhotse_table(name.rpartition("/")[2])}
+    if tables:
+        from tools.packing.lhotse_source import open_lhotse
+
+        return open_lhotse(tables, path, path.name or "data", options)
+    parquet = sorted(name for name in listing.files if name.lower().endswith(PARQUET))
+    if parquet:
+        refuse_outside(parquet)
+        return _hugging_face().open_parquet([Path(listing.path(name)) for name in parquet], path.name or "data", options)
+    return None
 
 
 def _is_audio(name: str) -> bool:
@@ -103,6 +134,12 @@ def _open_file(path: Path, options: SourceOptions) -> Source:
     name = path.name.lower()
     if name.endswith(ARCHIVE_ENDINGS):
         return open_archive(path, options)
+    if is_volume(name):
+        return open_archive_of_volumes(path, options)
+    if is_lhotse_table(path.name):
+        from tools.packing.lhotse_source import open_lhotse_file
+
+        return open_lhotse_file(path, options)
     if name.endswith(MANIFESTS):
         from tools.packing.manifests import open_jsonl
 
@@ -136,7 +173,7 @@ def find_ready_tars(source: str, *, follow_links: bool = False) -> list[Path] | 
     if not stat.S_ISDIR(mode):
         return [path] if path.name.lower().endswith(TAR) and _is_webdataset(path) else None
     for _, _, names in os.walk(path):
-        if any(_is_audio(name) or name.endswith(PARQUET) for name in names):
+        if any(_is_audio(name) or name.endswith(PARQUET) for name in names) or shar_shards(names):
             return None
     tars = find_tars(path, f"**/*{TAR}")
     boundary = Boundary(path)
@@ -150,7 +187,9 @@ def _is_webdataset(path: Path) -> bool:
     """Whether the texts in a tar, if there are any, stand next to their audio. What is damaged may be one."""
     try:
         with TarReader(path, skip_clips=sys.maxsize) as reader:
-            return any(clip.annotations.text is not None for clip in reader) or not reader.orphan_sidecars
+            if any(clip.annotations.text is not None for clip in reader):
+                return True
+        return not reader.orphan_sidecars and table_in(path) is None
     except TarDamage:
         return True
     except OSError as error:
@@ -169,6 +208,11 @@ def check_ready_tar(path: Path) -> ReadyTar:
         raise UsageError(f"{path}: {damage.verdict}: {damage}; copy it again from its source, or leave it out") from None
     except OSError as error:
         raise read_trouble(path, error) from error
+    if clips and without_text == clips and (table := table_in(path)) is not None:
+        raise UsageError(
+            f"{path}: expected a WebDataset tar, in which each text stands next to its audio, found "
+            f"{counted(clips, 'clip')} without text and {table}, which may have the texts: pack it by itself"
+        )
     if clips and without_text == clips and reader.orphan_sidecars:
         raise UsageError(
             f"{path}: expected a WebDataset tar, in which each text stands next to its audio, found "

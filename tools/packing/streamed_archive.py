@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from audio_tokenizers.errors import InfrastructureError
 from jobs.tar_reader import AUDIO_IN_MEMORY
-from tools.packing.archive_listing import Listing, MemberData, pair_of, read_table, read_text
+from tools.packing.archive_listing import Listing, MemberData, Tables, pair_of, read_text
 from tools.packing.archive_safety import require_space
 from tools.packing.layouts import Layout, Planned
 from tools.packing.pairs import Item, LeftOut, Pair
@@ -44,7 +44,7 @@ class StreamedSource:
     """The pairs of a solid archive or a tar.
 
     `tables` are the contents of members that have been read already, by position. Those of tables that are missing there
-    cost a pass of their own; only LibriSpeech and LJSpeech in a 7z pay it.
+    cost a pass of their own; only layouts with tables in a 7z, and over 64 MiB of tables in a tar, pay it.
     """
 
     def __init__(
@@ -65,15 +65,16 @@ class StreamedSource:
 
     def _read_tables(self, tables: Mapping[int, bytes]) -> list[LeftOut]:
         layout, positions = self._listing.layout, self._listing.positions
-        contents = {positions[name]: tables.get(positions[name]) for name in layout.tables}
-        if missing := [position for position, content in contents.items() if content is None]:
-            with self._open_data(missing) as passing:
-                for position, data in passing:
-                    contents[position] = read_table(self._path, data)
-        lines: list[LeftOut] = []
-        for name in sorted(layout.tables):
-            lines += layout.read_table(name, contents[positions[name]] or b"")
-        return lines
+        wanted = {positions[name]: name for name in layout.tables}
+        missing = wanted.keys() - tables.keys()
+        with closing(Tables(self._path, self._scratch)) as kept:
+            for position in sorted(wanted.keys() & tables.keys()):
+                kept.keep(wanted[position], tables[position])
+            if missing:
+                with self._open_data(missing) as passing:
+                    for position, data in passing:
+                        kept.keep(wanted[position], data)
+            return layout.shelf.read(kept.open)
 
     def items(self, start: int) -> Iterator[Item]:
         """The items from number `start` on; those before have to pass all the same.

@@ -11,17 +11,15 @@ from typing import IO, Any
 
 from isal.isal_zlib import crc32
 
-from jobs.sidecars import LARGEST_SIDECAR
 from jobs.tar_format import TarDamage, TarStream
 from tools.byte_progress import ByteProgress
-from tools.packing.archive_listing import ArchiveMember, MemberData, broken
+from tools.packing.archive_listing import TABLES_IN_MEMORY, ArchiveMember, MemberData, broken
 from tools.packing.archive_safety import decode_names, refuse_bomb, refuse_long_list
+from tools.packing.layouts import is_table_name
 
-__all__ = ["TABLE_ENDINGS", "list_tar", "open_tar"]
+__all__ = ["list_tar", "open_tar", "table_in"]
 
 READ_BYTES = 1 << 20
-TABLE_ENDINGS = (".trans.txt", "metadata.csv")
-"""Names, in lower case, of what may hold the texts of many clips: kept in the first pass, so that no clip waits for them."""
 
 
 class _Unpacked:
@@ -92,9 +90,9 @@ def list_tar(path: Path) -> tuple[list[ArchiveMember], dict[int, bytes]]:
         for member in stream:
             refuse_bomb(path, size_on_disk, stream.offset + member.size)
             names_bytes += len(member.name)
-            is_table = member.size <= LARGEST_SIDECAR and _may_be_table(member.name)
+            is_table = member.size <= TABLES_IN_MEMORY - table_bytes and _may_be_table(member.name)
             table_bytes += member.size if is_table else 0
-            refuse_long_list(path, size=max(names_bytes, table_bytes), members=len(found) + 1)
+            refuse_long_list(path, size=names_bytes, members=len(found) + 1)
             crc = 0
             pieces = []
             while data := stream.read(READ_BYTES):
@@ -114,8 +112,16 @@ def list_tar(path: Path) -> tuple[list[ArchiveMember], dict[int, bytes]]:
     return members, tables
 
 
+def table_in(path: Path) -> str | None:
+    """The first member that may have the texts of many clips, by its name. Raises UsageError if the tar is damaged."""
+    with _opened(path) as stream:
+        found = (member.name for member in stream if member.kind == "file" and _may_be_table(member.name))
+        name = next(found, None)
+    return None if name is None else name.decode("utf-8", "replace")
+
+
 def _may_be_table(name: bytes) -> bool:
-    return name.lower().endswith(tuple(ending.encode() for ending in TABLE_ENDINGS))
+    return is_table_name(name.rpartition(b"/")[2].decode("utf-8", "replace"))
 
 
 @contextmanager

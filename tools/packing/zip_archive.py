@@ -10,7 +10,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -22,10 +22,10 @@ from tools.packing.archive_listing import (
     Listing,
     MemberData,
     MemberKind,
+    Tables,
     broken,
     list_members,
     pair_of,
-    read_table,
     read_text,
 )
 from tools.packing.archive_safety import decode_names, refuse_bomb, refuse_long_list
@@ -60,10 +60,10 @@ class ZipSource:
         self._zip = _open_zip(path)
         self._infos = self._zip.infolist()
         self._listing = list_members(path, _members(path, self._infos), options)
-        tables = self._listing.layout.tables
-        lines: list[LeftOut] = []
-        for table in sorted(tables):
-            lines += self._listing.layout.read_table(table, self._read(table, partial(read_table, path)))
+        with closing(Tables(path, options.scratch)) as tables:
+            for table in sorted(self._listing.layout.tables):
+                self._read(table, partial(tables.keep, table))
+            lines = self._listing.layout.shelf.read(tables.open)
         self.fingerprint = self._listing.fingerprint
         self.left_out: Sequence[LeftOut] = (*self._listing.left_out, *lines)
         self.found = self._listing.found

@@ -1,12 +1,21 @@
 import io
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from audio_tokenizers.errors import UsageError
+from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.sidecars import LARGEST_SIDECAR
-from tools.packing.archive_listing import ArchiveMember, MemberData, list_members, pair_of, read_table, read_text
+from tools.packing import archive_listing
+from tools.packing.archive_listing import (
+    ArchiveMember,
+    MemberData,
+    Tables,
+    list_members,
+    pair_of,
+    read_text,
+)
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
 
 ARCHIVE = Path("x.7z")
@@ -121,9 +130,26 @@ def test_audio_is_opened_only_for_a_pair(tmp_path: Path) -> None:
     assert pair == Pair(id="a", audio_name="a.wav", audio=b"audio", size=5, text="第一句", text_name="a.lab")
 
 
-def test_a_long_table_is_read_whole() -> None:
-    """Unlike a sidecar, it has a line per clip; but not without any end."""
-    content = bytes(LARGEST_SIDECAR + 1000)
-    assert len(read_table(ARCHIVE, data_of(content, len(content), zlib.crc32(content))[0])) == len(content)
-    with pytest.raises(UsageError, match="claims 1,073,741,824 bytes"):
-        read_table(ARCHIVE, data_of(b"", 1 << 30, None)[0])
+def test_long_tables_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlike a sidecar, one has a line per clip: those that are too many for memory wait in one file without a name."""
+    monkeypatch.setattr(archive_listing, "TABLES_IN_MEMORY", 300)
+    contents = {f"{number}.tsv": bytes([number]) * (number * 40) for number in range(1, 9)}
+    with closing(Tables(ARCHIVE, tmp_path)) as tables:
+        for name, content in contents.items():
+            tables.keep(name, data_of(content, len(content), zlib.crc32(content))[0])
+        tables.keep("known.tsv", b"abc")
+        for _ in range(2):
+            files = {name: tables.open(name) for name in contents}
+            assert {name: file.read(100) + file.read() for name, file in files.items()} == contents
+            assert {name: file.tell() for name, file in files.items()} == {name: len(one) for name, one in contents.items()}
+            for file in files.values():
+                file.close()
+        with tables.open("known.tsv") as file:
+            assert file.read() == b"abc"
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_for_which_there_is_no_room(tmp_path: Path) -> None:
+    """The machine is too small for it: the message says how much it needs, before anything is written."""
+    with closing(Tables(ARCHIVE, tmp_path)) as tables, pytest.raises(InfrastructureError, match=r"room|space"):
+        tables.keep("x.tsv", data_of(b"", 1 << 60, None)[0])

@@ -92,7 +92,7 @@ def test_tables_are_read_with_the_list(tmp_path: Path) -> None:
         Pair(id="wavs/lj", audio_name="wavs/lj.wav", audio=b"wav", size=3, text="one", metadata={"raw_text": "1"}),
     ]
     assert [(left.name, left.reason) for left in source.left_out] == [("L/84/1/84-1-0001", "text_without_audio")]
-    write(tmp_path, {"metadata.csv": b"file_name,text\n"})
+    write(tmp_path, {"metadata.csv": b"lj|1|one|more\n"})
     with pytest.raises(UsageError, match=f"{tmp_path}/metadata.csv: line 1: expected"):
         source_of(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from tools.packing.layouts import Annotated, Plan, Planned, plan_tree
+from tools.packing.layouts import Annotated, Plan, Planned, is_table_name, plan_tree
 from tools.packing.pairs import LeftOut, SourceOptions
 
 
@@ -92,7 +93,7 @@ def test_librispeech() -> None:
         LeftOut("audio_without_text", plan.items[2].audio, f"no line in {table}"),
     ]
     below = "LibriSpeech/dev/84/121123/"
-    assert plan.layout.read_table(table, content) == [
+    assert plan.layout.shelf.read(lambda _: io.BytesIO(content)) == [
         LeftOut("duplicate", f"{below}84-121123-0000", f"line 3 of {table}: an earlier line is taken"),
         LeftOut("text_without_audio", f"{below}84-121123-0009", f"line 5 of {table}"),
     ]
@@ -103,7 +104,7 @@ def test_ljspeech() -> None:
     names = ["LJ/metadata.csv", "LJ/README", *(f"LJ/wavs/LJ001-000{number}.wav" for number in range(4)), "LJ/wavs/own.wav"]
     plan = plan_tree([*names, "LJ/wavs/own.lab"], options(without_text=True))
     content = 'LJ001-0000|in "1963"|in "nineteen sixty-three"\nLJ001-0001|same|same\nLJ001-0002|raw alone|\nown|x|y\n'
-    left = plan.layout.read_table("LJ/metadata.csv", b"\xef\xbb\xbf" + content.encode())
+    left = plan.layout.shelf.read(lambda _: io.BytesIO(b"\xef\xbb\xbf" + content.encode()))
     assert left == []
     said = [plan.layout.annotate(item, {"LJ/wavs/own.lab": "自己".encode("gb18030")}) for item in plan.items]
     assert said == [
@@ -131,12 +132,34 @@ def test_a_table_of_another_kind_is_an_error(content: bytes, words: str) -> None
 
 
 def test_tables_that_nobody_needs() -> None:
-    """Audio with a text of its own has it; a metadata.csv that is not beside wavs/, or needed by none, may be anything."""
-    plan = plan_tree(["metadata.csv", "wavs/a.wav", "wavs/a.lab", "b/metadata.csv", "b/a.wav", "1-2-3.wav"], options())
+    """Audio with a text of its own has it, and a table that no audio needs is not read."""
+    plan = plan_tree(["metadata.csv", "wavs/a.wav", "wavs/a.lab", "b/metadata.csv", "1-2.trans.txt"], options())
     assert plan.items == (Planned("wavs/a", "wavs/a.wav", ("wavs/a.lab",)),)
     assert plan.layout.tables == frozenset()
+    assert left_out(plan) == [("1-2.trans.txt", "text_without_audio")]
     plan = plan_tree(["d/1-2.trans.txt", "d/1-2.trans.wav", "d/1-2-3.wav"], options())
     assert plan.items == (Planned("d/1-2.trans", "d/1-2.trans.wav", ("d/1-2.trans.txt",)),)
+
+
+def test_a_table_of_no_kind_that_is_known_costs_nothing_but_itself() -> None:
+    """A metadata.csv without `wavs/` beside it is an audiofolder's by its first line; else it is named."""
+    plan = plan_tree(["metadata.csv", "a.wav", "b/x.wav", "b/x.lab"], options())
+    left = plan.layout.shelf.read(lambda _: io.BytesIO(b"speaker,hours\nA,7\n"))
+    fault = "expected an audiofolder's column `file_name`, found 'speaker,hours'"
+    assert left == [LeftOut("unreadable_text", "metadata.csv", fault)]
+    said = [plan.layout.annotate(item, {"b/x.lab": b"hello"}) for item in plan.items]
+    assert said == [
+        LeftOut("audio_without_text", "a.wav", "no line in metadata.csv"),
+        Annotated("hello", "b/x.lab"),
+    ]
+
+
+def test_the_text_of_one_clip_is_no_table_of_many() -> None:
+    """`content.txt` beside `content.wav` is that clip's, whatever else there is."""
+    plan = plan_tree(["content.wav", "content.txt", "wav/a.wav"], options())
+    assert plan.items == (Planned("content", "content.wav", ("content.txt",)),)
+    assert plan.layout.tables == frozenset()
+    assert plan.layout.annotate(plan.items[0], {"content.txt": b"hello"}) == Annotated("hello", "content.txt")
 
 
 def test_an_excluded_table_is_not_read() -> None:
@@ -174,9 +197,28 @@ def test_sidecars_that_say_nothing() -> None:
     assert sidecars({"x.json": b'{"speaker": 7}'}, without_text=True) == Annotated(metadata={"speaker": 7})
 
 
-FOLDERS = st.sampled_from(["", "a/", "a/b/", "wavs/", "a/wavs/", "__MACOSX/", "P/"])
-STEMS = st.sampled_from(["x", "x.y", "1-2-0001", "1-2-0002", "1-2.trans", "metadata", "._x", "P", "-", ""])
-EXTENSIONS = st.sampled_from([".wav", ".WAV", ".flac", ".lab", ".LAB", ".txt", ".TXT", ".json", ".csv", ".pdf", ""])
+FOLDERS = st.sampled_from(["", "a/", "a/b/", "wavs/", "a/wavs/", "a/wav/", "clips/", "__MACOSX/", "P/"])
+STEMS = st.sampled_from(
+    [
+        "x",
+        "x.y",
+        "x.normalized",
+        "1-2-0001",
+        "1-2-0002",
+        "1-2.trans",
+        "metadata",
+        "content",
+        "train",
+        "cuts",
+        "._x",
+        "P",
+        "-",
+        "",
+    ]
+)
+EXTENSIONS = st.sampled_from(
+    [".wav", ".WAV", ".flac", ".lab", ".LAB", ".txt", ".TXT", ".json", ".csv", ".tsv", ".jsonl", ".pdf", ""]
+)
 TREES = st.lists(st.tuples(FOLDERS, STEMS, EXTENSIONS).map("".join).filter(lambda name: not name.endswith("/")), unique=True)
 
 
@@ -201,7 +243,7 @@ def test_nothing_is_lost(names: list[str], exclude: list[str], without_text: boo
         matters = stem and extension.lower() in (*AUDIO_EXTENSIONS, "json", "txt", "lab")
         if matters and not base.startswith("._") and "__MACOSX" not in name:
             assert places.pop(name) == 1
-    assert all(name.endswith("metadata.csv") for name in places)
+    assert all(is_table_name(name.rpartition("/")[2]) for name in places)
     ids = [item.id for item in plan.items]
     assert ids == sorted(set(ids))
     shared = Counter(text for item in plan.items for text in item.texts)

@@ -148,7 +148,6 @@ def test_encodings_and_compression(tmp_path: Path) -> None:
         ('{"audio": "a.wav", "text": "a"}', "under `audio_path`, found these keys: audio, text"),
         ('{"audio_path": "", "text": "a"}', "under `audio_path`"),
         ('{"audio_path": "a.wav", "text": 5}', "expected a string under `text`, found 5"),
-        ('{"audio_filepath": "a.wav", "text": "a", "offset": 1.5}', "part of a file.*re-encode"),
     ],
 )
 def test_a_bad_line_is_an_error_that_names_it(tmp_path: Path, line: str, words: str) -> None:
@@ -202,6 +201,28 @@ def kaldi(folder: Path, **files: str) -> Path:
     return folder
 
 
+def test_parts_of_files(tmp_path: Path) -> None:
+    """NeMo's lines with an offset: the file is one clip with segments, in their order; other files are whole."""
+    write(tmp_path, "long.wav", "short.wav")
+    parts = [
+        {"audio_filepath": "long.wav", "text": "two", "offset": 2.5, "duration": 1.25, "lang": "en"},
+        {"audio_filepath": "short.wav", "text": "all", "duration": 3},
+        {"audio_filepath": "long.wav", "text": "one", "offset": 0.0, "duration": 2.0, "id": "utt1"},
+        {"audio_filepath": "long.wav", "text": "bad", "offset": 9},
+        {"audio_filepath": "gone.wav", "text": "lost", "offset": 1, "duration": 1},
+    ]
+    source = open_jsonl(jsonl(tmp_path, *parts, audio=False), options())
+    segments = [
+        {"start": 2.5, "end": 3.75, "text": "two", "lang": "en"},
+        {"id": "utt1", "start": 0.0, "end": 2.0, "text": "one"},
+    ]
+    found = [pair("long", "long.wav", None, metadata={"segments": segments})]
+    found.append(pair("short", "short.wav", "all", metadata={"duration": 3}))
+    assert read(source) == found
+    assert read(source, 1) == found[1:]
+    assert left_out(source) == [("gone", "unreadable_audio"), ("long", "unreadable_text")]
+
+
 def test_kaldi(tmp_path: Path) -> None:
     """Clips in the order of wav.scp, with the text and the speaker of their names; what has no other half is listed."""
     write(tmp_path, "wavs/1 one.wav", "2.wav", "3.wav", "4.wav")
@@ -240,16 +261,41 @@ def test_kaldi_without_text(tmp_path: Path) -> None:
     ("files", "words"),
     [
         ({"wav_scp": "utt1 touch PROOF; cat 1.wav |\n"}, "line 1 of wav.scp: utt1 comes out of a command.*never run"),
-        ({"wav_scp": "utt1 1.wav\n", "segments": "utt1-1 utt1 0.0 1.0\n"}, "parts of longer files.*re-encode"),
         ({"wav_scp": "utt1 1.wav\nutt2\n"}, "line 2 of wav.scp: expected an utterance and the path"),
     ],
 )
 def test_kaldi_that_is_not_files(tmp_path: Path, files: dict[str, str], words: str) -> None:
-    """No command of a data set is run, and nothing is cut: one message says what to do instead."""
+    """No command of a data set is run: one message says what to do instead."""
     kaldi(tmp_path, text="utt1 GO\n", **files)
     with pytest.raises(UsageError, match=words):
         open_kaldi(tmp_path, options())
     assert not (tmp_path / "PROOF").exists()
+
+
+def test_kaldi_with_segments(tmp_path: Path) -> None:
+    """The recording stays whole, and has the utterances with their times, texts and speakers; what makes none is listed."""
+    write(tmp_path, "r1.wav", "r2.wav")
+    folder = kaldi(
+        tmp_path,
+        wav_scp="rec1 r1.wav\nrec2 r2.wav\n",
+        segments="utt2 rec1 2.5 4\nutt1 rec1 0.0 1.25\nutt3 rec1 4 -1\nutt4 rec9 0 1\nutt5 rec1 5 6\nutt6\n",
+        text="utt1 ONE\nutt2 TWO\nutt3 THREE\nutt4 FOUR\nutt7 SEVEN\n",
+        utt2spk="utt1 A\nutt2 B\n",
+    )
+    source = open_kaldi(folder, options())
+    parts = [
+        {"id": "utt1", "start": 0.0, "end": 1.25, "text": "ONE", "speaker": "A"},
+        {"id": "utt2", "start": 2.5, "end": 4.0, "text": "TWO", "speaker": "B"},
+    ]
+    assert read(source) == [pair("rec1", "r1.wav", None, metadata={"segments": parts})]
+    assert sorted(left_out(source)) == [
+        ("rec2", "audio_without_text"),
+        ("utt3", "unreadable_text"),
+        ("utt4", "text_without_audio"),
+        ("utt5", "audio_without_text"),
+        ("utt6", "unreadable_text"),
+        ("utt7", "text_without_audio"),
+    ]
 
 
 def test_links_that_lead_out(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from support.tars import audio_file, noise, pyav_file
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from tools.packing import parquet_rows
 from tools.packing.pairs import LeftOut, Pair
-from tools.packing.parquet_rows import as_pair, bare_name, batches, find_columns, reading, sniff
+from tools.packing.parquet_forms import sniff
+from tools.packing.parquet_rows import as_pair, bare_name, batches, find_columns, reading
 
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 WAV = wav(40)

@@ -37,7 +37,7 @@ def write(path: Path, data: bytes) -> list[ArchiveMember]:
 def contents(
     path: Path, members: list[ArchiveMember], wanted: Iterable[int], program: str | None
 ) -> list[tuple[str, bytes]]:
-    with open_sevenzip(path, members, frozenset(wanted), program) as passing:
+    with open_sevenzip([path], members, frozenset(wanted), program, path.parent) as passing:
         return [(members[index].name, data.read_all()) for index, data in passing]
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_byte_is_found_at_its_member(tmp_path: Path, program: str | No
     at = sum(len(entry.data or b"") for entry in entries[:4]) + 10
     members = write(tmp_path / "a.7z", sevenzip(entries, damage=at))
     found = []
-    with open_sevenzip(tmp_path / "a.7z", members, range(8), program) as passing:
+    with open_sevenzip([tmp_path / "a.7z"], members, range(8), program, tmp_path) as passing:
         for _ in range(4):
             number, data = next(passing)
             found.append((number, data.read_all()))
@@ -139,7 +139,7 @@ def test_stopping_early_leaves_no_process_thread_or_descriptor(tmp_path: Path, p
     entries = [Entry(f"{i}.wav", os.urandom(1 << 20)) for i in range(12)]
     members = write(tmp_path / "a.7z", sevenzip(entries))
     threads, descriptors, before = threading.active_count(), len(list(Path("/dev/fd").iterdir())), children()
-    with open_sevenzip(tmp_path / "a.7z", members, range(12), program) as passing:
+    with open_sevenzip([tmp_path / "a.7z"], members, range(12), program, tmp_path) as passing:
         index, data = next(passing)
         assert (index, data.read(10)) == (0, (entries[0].data or b"")[:10])
     assert threading.active_count() == threads
@@ -174,7 +174,7 @@ def test_the_program_has_a_limit_to_its_memory(tmp_path: Path) -> None:
     slow = script(
         tmp_path / "slow", "while [ $(ulimit -v) = unlimited ]; do sleep 0.01; done; ulimit -v | tr -d '\\n'; exit 3"
     )
-    with open_sevenzip(tmp_path / "a.7z", members, [0], slow) as passing:
+    with open_sevenzip([tmp_path / "a.7z"], members, [0], slow, tmp_path) as passing:
         _, data = next(passing)
         assert int(data.read(30)) >= module.PROGRAM_MEMORY // 1024
 
@@ -204,7 +204,7 @@ def test_the_fallback_unpacks_while_it_is_read(tmp_path: Path) -> None:
     """It does not unpack all before giving the first member: nothing is read ahead but what the pipe holds."""
     entries = [Entry(f"{i}.wav", os.urandom(1 << 20)) for i in range(8)]
     members = write(tmp_path / "a.7z", sevenzip(entries))
-    with open_sevenzip(tmp_path / "a.7z", members, range(8), None) as passing:
+    with open_sevenzip([tmp_path / "a.7z"], members, range(8), None, tmp_path) as passing:
         _, data = next(passing)
         data.read(1)
         assert any(thread.name == "py7zr" for thread in threading.enumerate())

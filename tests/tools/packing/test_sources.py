@@ -204,6 +204,18 @@ def test_links_that_lead_out_of_a_folder(here: Path, options: SourceOptions) -> 
         open_source("parquet", dataclasses.replace(options, follow_links=True))
 
 
+@pytest.mark.parametrize("table", ["en/train.tsv", "en/clips/metadata.jsonl", "recordings.jsonl.gz"])
+def test_a_tar_with_a_table_of_texts_is_not_ready(here: Path, table: str) -> None:
+    """Its clips would be without text; in a folder of tars the message says so, and alone it is an archive."""
+    path = write(here / "cv" / "cv.tar", tar_bytes([("en/clips/1.wav", AUDIO), (table, b"x")]))
+    assert find_ready_tars(str(path)) is None
+    with pytest.raises(UsageError, match=rf"cv\.tar: expected a WebDataset tar.*1 clip without text and {table}.*by itself"):
+        check_ready_tar(path)
+    path = write(here / "cv" / "cv.tar", tar_bytes([("1.wav", AUDIO), ("1.txt", b"text"), (table, b"x")]))
+    assert find_ready_tars(str(path)) == [path]
+    assert check_ready_tar(path) == ReadyTar(clips=1, without_text=0)
+
+
 def test_ready_tars_are_counted(here: Path) -> None:
     """Clips, and those without a text."""
     members = [("a.mp3", AUDIO), ("a.json", b'{"text": "said"}'), ("b.mp3", AUDIO), ("c.mp3", AUDIO), ("c.txt", b" ")]

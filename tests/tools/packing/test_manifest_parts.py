@@ -1,0 +1,54 @@
+"""tools/packing/manifest_parts.py: lines that are parts of files."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.packing.manifest_parts import PartsFoundError, only_whole_files, recordings_of
+from tools.packing.manifests import Row
+from tools.packing.pairs import LeftOut
+
+
+def row(audio: str, text: str = "t", *, is_part: bool = False, **metadata: Any) -> Row:
+    return Row(audio[:-4], audio, audio, text, "line 1", None, metadata or None, is_part)
+
+
+def test_whole_files_stay_as_they_are() -> None:
+    """Rows pass; the first part ends it."""
+    rows = [row("a.wav"), row("b.wav", offset=0.0, duration=1)]
+    assert list(only_whole_files(lambda: iter(rows))()) == rows
+    with pytest.raises(PartsFoundError):
+        list(only_whole_files(lambda: iter([*rows, row("c.wav", is_part=True)]))())
+
+
+def test_the_recording_stands_where_its_first_part_stood(tmp_path: Path) -> None:
+    """Each once, with its parts in order; reading it again gives the same."""
+    first = row("a.wav", "one", offset=0, duration=1.5)
+    rows = [row("w.wav"), first, row("x.wav"), row("a.wav", "two", is_part=True, offset=1.5, duration=0.1, speaker="A")]
+    faults: list[LeftOut] = []
+    joined = recordings_of(lambda: iter(rows), tmp_path, faults)
+    for _ in range(2):
+        found = list(joined())
+        assert [one.audio for one in found] == ["w.wav", "a.wav", "x.wav"]
+        assert found[1].metadata == {
+            "segments": [
+                {"start": 0.0, "end": 1.5, "text": "one"},
+                {"start": 1.5, "end": 1.6, "text": "two", "speaker": "A"},
+            ]
+        }
+        assert (found[1].id, found[1].text, faults) == ("a", None, [])
+
+
+def test_any_values_are_segments_or_left_out(tmp_path: Path) -> None:
+    """Whatever stands under offset and duration."""
+    chance = random.Random(4)
+    values: list[Any] = [None, 0, 1.5, -1, "1", [], {}, True, 1e999, float("nan"), 10**400]
+    for _ in range(300):
+        rows = [row("a.wav", is_part=True, offset=chance.choice(values), duration=chance.choice(values)) for _ in range(3)]
+        faults: list[LeftOut] = []
+        found = list(recordings_of(lambda rows=rows: iter(rows), tmp_path, faults)())  # type: ignore[misc]
+        assert len(faults) + sum(len((one.metadata or {})["segments"]) for one in found) == 3

@@ -1,0 +1,117 @@
+"""tools/packing/table_lines.py: lines of tables, and what of them JSON can say."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import random
+from collections import deque
+from typing import Any
+
+import pytest
+
+from audio_tokenizers.errors import UsageError
+from tools.packing import table_lines as module
+from tools.packing.archive_safety import SURELY_HARMLESS
+from tools.packing.table_lines import (
+    csv_rows,
+    decode_object,
+    first_line,
+    json_lines,
+    representable,
+    stem_of,
+    table_lines,
+    text_lines,
+)
+
+
+def test_lines() -> None:
+    """Numbered from 1, without blank ones and ends of lines; what is no text is None, and the last line needs no end."""
+    data = "a\r\n\n b\u2028c \n".encode() + b"\xff\xff\n" + "中文".encode("gb18030")
+    found = list(text_lines("t.txt", lambda _: io.BytesIO(data)))
+    assert found == [(1, "a"), (3, " b\u2028c "), (4, None), (5, "中文")]
+    assert first_line("t.txt", lambda _: io.BytesIO(b"\n\nx\ny")) == "x"
+    assert first_line("t.txt", lambda _: io.BytesIO(b"")) == ""
+
+
+def test_compressed_lines() -> None:
+    """By the name's end; damage is one error."""
+    data = gzip.compress(b"a\nb\n")
+    assert list(table_lines("t.jsonl.GZ", lambda _: io.BytesIO(data))) == [(1, b"a"), (2, b"b")]
+    for broken in (data[:-5], b"plain", data[:12] + b"\xff" + data[13:]):
+        with pytest.raises(UsageError, match=r"t\.gz: the gzip data is cut or damaged"):
+            list(table_lines("t.gz", lambda _, broken=broken: io.BytesIO(broken)))  # type: ignore[misc]
+
+
+def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more of it is held than any table has in a line."""
+    monkeypatch.setattr(module, "LONGEST_LINE", 100)
+    with pytest.raises(UsageError, match=r"t\.tsv: line 2: longer than 100 bytes"):
+        list(table_lines("t.tsv", lambda _: io.BytesIO(b"a\n" + b"x" * 101)))
+
+
+def test_a_packed_table_that_is_a_bomb() -> None:
+    """Lines of nothing, by the gigabyte, are refused before they fill the memory."""
+    data = gzip.compress((b"x" * 9999 + b"\n") * (SURELY_HARMLESS // 9000), 9)
+    with pytest.raises(UsageError, match=r"t\.jsonl\.gz: refused: .* look like a bomb"):
+        deque(table_lines("t.jsonl.gz", lambda _: io.BytesIO(data)), maxlen=0)
+
+
+def test_fields_between_commas() -> None:
+    """Quoted ones may hold commas, quotation marks and ends of lines; the number is that of the last line."""
+    data = b'a,b\n"1,\n""x""",2\n\n3,\n'
+    assert list(csv_rows("t.csv", lambda _: io.BytesIO(data))) == [(1, ["a", "b"]), (3, ['1,\n"x"', "2"]), (5, ["3", ""])]
+    for broken, line in ((b'a\n"b', 2), (b"a\nb\n\xff\xff\n", 3), (b"a\n" + b"x" * 200_000, 2)):
+        with pytest.raises(UsageError, match=rf"t\.csv: line {line}: expected fields between commas"):
+            list(csv_rows("t.csv", lambda _, broken=broken: io.BytesIO(broken)))  # type: ignore[misc]
+
+
+def test_objects_as_python_writes_them() -> None:
+    """NaN and raw control characters are taken; what is no object is told in words."""
+    assert decode_object('{"a": "x\ty"}') == {"a": "x\ty"}
+    assert math.isnan(decode_object('{"a": NaN}')["a"])
+    for text in ("[]", "", "{", '{"a": 1} x', "[" * 100_000, '{"a": ' + "9" * 5000 + "}"):
+        with pytest.raises(ValueError, match=r"\w"):
+            decode_object(text)
+    rows = list(json_lines("t.jsonl", lambda _: io.BytesIO(b'{"a": 1}\n[]\n\xff\xff\n')))
+    assert rows[0] == (1, {"a": 1})
+    assert [isinstance(row, str) for _, row in rows] == [False, True, True]
+
+
+def test_what_json_cannot_say() -> None:
+    """It is made into what it can: nothing that a row holds stops its clip."""
+    deep: Any = "x"
+    for _ in range(200):
+        deep = [deep]
+    found = representable(
+        {"a": float("nan"), "b": "\ud800x", "c": 1 << 70, "d": [-1e999, True, None], "e": deep, "\udfff": 1}
+    )
+    assert found["a"] is None
+    assert found["b"] == "\\ud800x"
+    assert found["c"] == hex(1 << 70)
+    assert found["d"] == [None, True, None]
+    assert found["\\udfff"] == 1
+    assert json.dumps(found).count("[") < 60
+
+
+def test_stems() -> None:
+    """As they stand in the tree, whatever way the table writes the path."""
+    for path in ("x/1.wav", "./x/1.FLAC", "y/../x/1.mp3", "x\\1.wav", "x/1"):
+        assert stem_of("d", path) == "d/x/1"
+    assert stem_of("", "1.5 x.wav") == "1.5 x"
+    assert stem_of("d", "../1.wav") == "1"
+    assert stem_of("d", "/abs/1.wav") == "/abs/1"
+
+
+def test_any_bytes_are_rows_or_one_error() -> None:
+    """Of lines, of fields and of objects."""
+    chance = random.Random(11)
+    for _ in range(400):
+        data = bytes(chance.choice(b'a,"\n\r\t{}[]:\\\xff\x00\xe4') for _ in range(chance.randrange(40)))
+        for read in (table_lines, text_lines, csv_rows, json_lines):
+            try:
+                list(read(chance.choice(("t", "t.gz")), lambda _, data=data: io.BytesIO(data)))  # type: ignore[operator]
+            except UsageError as error:
+                assert "\n" not in str(error)  # noqa: PT017 (any of many may raise)

@@ -1,0 +1,205 @@
+"""lhotse's Shar: shards of `cuts.000000.jsonl.gz` beside `recording.000000.tar`, with the audio of each cut under its id."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from audio_tokenizers.errors import InfrastructureError
+from hpc.tar_list import natural_order
+from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.tar_reader import AUDIO_IN_MEMORY
+from tools.packing.archive_listing import ArchiveMember, MemberData
+from tools.packing.archive_safety import refuse_names
+from tools.packing.folder import read_trouble
+from tools.packing.lhotse import said_of_supervisions
+from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
+from tools.packing.table_lines import json_lines, representable
+from tools.packing.tables import Annotated
+from tools.packing.tar_archive import list_tar, open_tar
+
+__all__ = ["SharSource", "shar_shards"]
+
+CUTS = re.compile(r"cuts\.(?P<number>[0-9]+)\.jsonl(\.gz)?")
+FIELD = re.compile(r"(?P<field>[^/.]+)\.(?P<number>[0-9]+)\.tar(\.gz)?")
+RECORDING = "recording"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One shard, by the names of its files."""
+
+    cuts: str
+    recordings: str
+    others: tuple[str, ...]
+    """Tars of other fields, such as features."""
+
+
+def shar_shards(names: Iterable[str]) -> list[Shard]:
+    """The shards that files make, given by relative paths; none if it is no Shar. In natural order."""
+    cuts: dict[tuple[str, str], str] = {}
+    fields: dict[tuple[str, str], dict[str, str]] = {}
+    for name in sorted(names):
+        folder, _, base = name.rpartition("/")
+        if found := CUTS.fullmatch(base):
+            cuts.setdefault((folder, found["number"]), name)
+        elif found := FIELD.fullmatch(base):
+            fields.setdefault((folder, found["number"]), {}).setdefault(found["field"], name)
+    shards = []
+    for key, name in cuts.items():
+        others = fields.get(key, {})
+        if RECORDING in others:
+            rest = tuple(other for field, other in others.items() if field != RECORDING)
+            shards.append(Shard(name, others[RECORDING], rest))
+    return sorted(shards, key=lambda shard: natural_order(shard.cuts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A shard that has been looked through."""
+
+    shard: Shard
+    members: Sequence[ArchiveMember]
+    clips: Sequence[tuple[int, str]]
+    """(position of its audio in the tar, id of its cut)"""
+
+
+class SharSource:
+    """The cuts of all shards that have audio and text, in the order of the shards and of their tars.
+
+    Each tar is read twice, as all tars are: once for its list, with a checksum of every member, and once for its data.
+    """
+
+    def __init__(self, root: Path, shards: Sequence[Shard], options: SourceOptions) -> None:
+        self.name = root.name or "data"
+        self._root = root
+        self._options = options
+        self.found: Counter[str] = Counter({"shards": len(shards)})
+        self.items_total = self.bytes_total = 0
+        left_out: list[LeftOut] = []
+        digest = hashlib.sha256(b"shar 1\n")
+        self._listed: list[_Listed] = []
+        seen: set[str] = set()
+        for shard in shards:
+            left_out += [LeftOut("excluded", name, "of a Shar only its recordings are packed") for name in shard.others]
+            cuts, faults = self._cuts(shard)
+            left_out += faults
+            try:
+                members, _ = list_tar(root / shard.recordings)
+            except OSError as error:
+                raise read_trouble(root / shard.recordings, error) from error
+            refuse_names(root / shard.recordings, (member.name for member in members))
+            clips, missing = self._match(shard, cuts, members, seen)
+            left_out += missing
+            self._listed.append(_Listed(shard, members, clips))
+            self.items_total += len(clips)
+            self.bytes_total += sum(members[position].size for position, _ in clips)
+            digest.update(repr([shard, members, sorted(cuts.items())]).encode("utf-8", "backslashreplace"))
+        self.left_out: Sequence[LeftOut] = left_out
+        self.fingerprint = digest.hexdigest()
+
+    def _open_table(self, name: str) -> BinaryIO:
+        try:
+            return (self._root / name).open("rb")
+        except OSError as error:
+            raise read_trouble(self._root / name, error) from error
+
+    def _cuts(self, shard: Shard) -> tuple[dict[str, Annotated], list[LeftOut]]:
+        """What is said of the cuts of one shard, by id."""
+        cuts: dict[str, Annotated] = {}
+        left_out: list[LeftOut] = []
+        for number, record in json_lines(str(shard.cuts), self._open_table):
+            where = f"line {number} of {shard.cuts}"
+            if isinstance(record, str) or not isinstance(record.get("id"), str):
+                what = record if isinstance(record, str) else "expected a cut with an `id`"
+                left_out.append(LeftOut("unreadable_text", where, what))
+            elif record["id"] in cuts:
+                left_out.append(LeftOut("duplicate", record["id"], f"{where}: an earlier cut with this id is taken"))
+            else:
+                supervisions: Any = representable(record.get("supervisions"))
+                listed = supervisions if isinstance(supervisions, list) else []
+                cuts[record["id"]] = said_of_supervisions(record["id"], listed, record.get("duration"))
+        return cuts, left_out
+
+    def _match(
+        self, shard: Shard, cuts: dict[str, Annotated], members: Sequence[ArchiveMember], seen: set[str]
+    ) -> tuple[list[tuple[int, str]], list[LeftOut]]:
+        """The clips of a shard, and what is none."""
+        left_out: list[LeftOut] = []
+        clips: list[tuple[int, str]] = []
+        with_audio: set[str] = set()
+        for position, member in enumerate(members):
+            cut, _, extension = member.name.rpartition(".")
+            if member.kind != "file" or extension.lower() not in AUDIO_EXTENSIONS:
+                continue
+            with_audio.add(cut)
+            clip = self._clip(shard, cut)
+            if reason := self._reason(clip, cuts.get(cut), seen, shard):
+                left_out.append(reason)
+            else:
+                seen.add(clip)
+                clips.append((position, cut))
+        alone = cuts.keys() - with_audio
+        left_out += [LeftOut("text_without_audio", self._clip(shard, cut), f"not in {shard.recordings}") for cut in alone]
+        return clips, sorted(left_out, key=lambda left: left.name)
+
+    def _clip(self, shard: Shard, cut: str) -> str:
+        folder = shard.cuts.rpartition("/")[0]
+        return f"{folder}/{cut}" if folder else cut
+
+    def _reason(self, clip: str, said: Annotated | None, seen: set[str], shard: Shard) -> LeftOut | None:
+        if self._options.exclude and is_excluded(clip, self._options.exclude):
+            return LeftOut("excluded", clip)
+        if clip in seen:
+            return LeftOut("duplicate", clip, f"{shard.recordings}: an earlier cut with this id is taken")
+        if self._options.without_text or (said is not None and not said.says_nothing):
+            return None
+        return LeftOut("audio_without_text" if said is None else "empty_text", clip, f"in {shard.cuts}")
+
+    def items(self, start: int) -> Iterator[Item]:
+        """The items from number `start` on; see `Source.items`."""
+        for listed in self._listed:
+            wanted = dict(listed.clips[start:])
+            start = max(0, start - len(listed.clips))
+            if not wanted:
+                continue
+            cuts, _ = self._cuts(listed.shard)
+            path = self._root / listed.shard.recordings
+            try:
+                with open_tar(path, listed.members, wanted.keys()) as passing:
+                    for position, data in passing:
+                        cut = wanted[position]
+                        said = cuts.get(cut, Annotated())
+                        yield partial(self._pair, self._clip(listed.shard, cut), data.member, self._audio(data), said)
+            except OSError as error:
+                raise InfrastructureError(f"{error.filename or path}: {error.strerror or error}") from error
+
+    def _audio(self, data: MemberData) -> bytes | BinaryIO:
+        if data.member.size <= AUDIO_IN_MEMORY:
+            return data.read_all()
+        file = tempfile.TemporaryFile(dir=self._options.scratch)  # noqa: SIM115 (whoever takes the pair closes it)
+        try:
+            data.copy_to(file)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _pair(self, clip: str, member: ArchiveMember, audio: bytes | BinaryIO, said: Annotated) -> Pair:
+        return Pair(
+            id=clip,
+            audio_name=f"{clip}.{member.name.rpartition('.')[2]}",
+            audio=audio,
+            size=member.size,
+            text=said.text,
+            language=said.language,
+            metadata=said.metadata,
+        )
