@@ -42,7 +42,16 @@ from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, w
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
 from jobs.reporting import counted
-from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, uses_gpu
+from jobs.spec import (
+    TokenizeSpec,
+    check_spec,
+    extensions_as_begun,
+    freeze_spec,
+    make_spec,
+    parse_settings,
+    preset_name,
+    uses_gpu,
+)
 from jobs.trust import trust_of
 
 __all__ = ["submit"]
@@ -108,8 +117,14 @@ def submit(
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
+    sniff: Annotated[
+        bool, typer.Option("--sniff", help="take what begins as audio, too, if it has no known extension")
+    ] = False,
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept tars with no end marker, or a very long one")
+    ] = False,
+    allow_joined: Annotated[
+        bool, typer.Option("--allow-joined", help="accept tars after whose end another one begins, and read on")
     ] = False,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="leave out tars that are missing, unreadable or no tars, and go on")
@@ -161,6 +176,7 @@ def submit(
         device=device,
         workers=workers,
         allow_missing_end=allow_missing_end,
+        allow_joined=allow_joined,
         environment=kept_environment(os.environ),
         uses_gpu=uses_gpu(backend),
     )
@@ -175,7 +191,8 @@ def submit(
             max_tokens_per_fragment=max_tokens_per_fragment,
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
-            extensions=extensions or (),
+            extensions=extensions_as_begun(output_dir, extensions or ()),
+            sniff=sniff,
         )
     launch = msgspec.structs.replace(
         launch,

@@ -48,7 +48,7 @@ class ClipDecoder:
 
     def _hand_over(self, pending: Pending, step: Step) -> None:
         if pending.clip.audio is None:
-            raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
+            raise ClipError("decode", pending.clip.fault)
         audio = pending.clip.audio
         if self._cutter is None:
             self._hand_over_whole(pending, audio, step)

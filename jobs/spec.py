@@ -18,7 +18,7 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
 from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
-from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
+from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, normalise_extensions
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
 
@@ -26,6 +26,7 @@ __all__ = [
     "Preset",
     "TokenizeSpec",
     "check_spec",
+    "extensions_as_begun",
     "freeze_spec",
     "load_preset",
     "make_spec",
@@ -66,6 +67,8 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     recipe: dict[str, Scalar]
     options: dict[str, Scalar]
     """How to load the backend. What of it decides tokens is in `recipe`; a model may move to another folder."""
+    sniff: bool = False
+    """Whether what begins as audio is a clip, whatever its extension. The fingerprint has it only where it is so."""
     fingerprint: str = ""
 
     @property
@@ -83,6 +86,7 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_tokens_overlap: int | None = None
     max_duration: float | None = None
     extensions: tuple[str, ...] | None = None
+    sniff: bool = False
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
@@ -147,6 +151,7 @@ def make_spec(
     num_tokens_overlap: int | None = None,
     max_duration: float | None = None,
     extensions: Sequence[str] = (),
+    sniff: bool = False,
 ) -> TokenizeSpec:
     """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
     preset = load_preset(name)
@@ -189,6 +194,7 @@ def make_spec(
             **{package: importlib.metadata.version(package) for package in DECODERS},
         },
         options=complete,
+        sniff=sniff or preset.sniff,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
@@ -207,6 +213,8 @@ def _check_fragments(length: int, overlap: int, info: BackendInfo, name: str) ->
 
 def _fingerprint(spec: TokenizeSpec) -> str:
     decisive = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in NOT_HASHED}
+    if not spec.sniff:
+        del decisive["sniff"]
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()[:16]
 
 
@@ -240,6 +248,15 @@ def freeze_spec(output_dir: Path, spec: TokenizeSpec, ops: FileOps | None = None
         text = yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
         if not write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode()):
             check_spec(output_dir, spec)  # another command was faster
+
+
+def extensions_as_begun(output_dir: Path, asked: Sequence[str]) -> Sequence[str]:
+    """The --extensions of a command for this run directory: where it says nothing, a run goes on with the default that it
+    was begun with, however long that list is by now.
+    """
+    if not asked and (frozen := read_spec(output_dir)) is not None and frozen.extensions in FORMER_EXTENSIONS:
+        return frozen.extensions
+    return asked
 
 
 def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:

@@ -32,7 +32,7 @@ from jobs.token_sink import TokenSink
 
 def a_clip(data: bytes | None, text: str | None = None) -> Pending:
     audio = None if data is None else io.BytesIO(data)
-    clip = Clip(0, "a.wav", audio, sparse=data is None, annotations=Annotations(text=text))
+    clip = Clip(0, "a.wav", audio, annotations=Annotations(text=text))
     return Pending(clip, TokenSink(1))
 
 

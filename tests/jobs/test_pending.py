@@ -20,7 +20,7 @@ CODES = np.arange(12, dtype=np.uint8)[None]
 
 
 def a_clip(tokens_in_memory: int = 100) -> Pending:
-    return Pending(Clip(0, "a.wav", None, sparse=False), TokenSink(1, tokens_in_memory))
+    return Pending(Clip(0, "a.wav", None), TokenSink(1, tokens_in_memory))
 
 
 def portions(pending: Pending) -> list[tuple[Portion, Codes]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -127,26 +127,170 @@ def test_a_long_group_is_given_out_in_parts(path: Path) -> None:
 
 
 def test_what_is_no_clip_is_counted(path: Path) -> None:
-    """AppleDouble files, directories, links, devices and other files are no clips; each kind is counted."""
+    """AppleDouble files, directories, links, devices and other files are no clips; each kind is counted. Of those that may
+    be data the suffixes are.
+    """
     data = b"".join(
         [
             member(b"d/", kind=b"5"),
             member(b"d/._a.wav", b"\0\5\x16\7"),
             member(b"._b.json", b"{}"),
             member(b"d/a.wav", b"x"),
-            member(b"d/soft.wav", kind=b"2"),
-            member(b"d/hard.wav", kind=b"1"),
+            member(b"d/soft.png", kind=b"2"),
+            member(b"d/hard", kind=b"1"),
             member(b"d/pipe.wav", kind=b"6"),
             member(b"README", b"read me"),
             member(b"d/a.png", b"\x89PNG"),
+            member(b"d/b.XYZ", b"what is it"),
+            member(b"d/c.xyz", b"what is it"),
+            member(b"d/c", b"fLaC" + bytes(40)),
             end_blocks(),
         ]
     )
     path.write_bytes(data)
     with TarReader(path) as reader:
         assert [clip.name for clip, _ in take(reader)] == ["d/a.wav"]
-        assert reader.ignored == {"directory": 1, "appledouble": 2, "link": 2, "other": 3}
+        assert reader.ignored == {"directory": 1, "appledouble": 2, "link": 2, "other": 6}
+        assert reader.left_out == {"xyz": 2, "(none)": 1}
         assert (reader.orphan_sidecars, reader.sidecar_faults) == (0, 0)
+
+
+def test_sniff(path: Path) -> None:
+    """With it, what begins as audio is a clip under any name but a sidecar's, whole and with the sidecars of its key; what
+    does not is none, and of links the data decides. The places of clips are the same when some are skipped.
+    """
+    flac = b"fLaC" + bytes(range(256)) * 50
+    data = b"".join(
+        [
+            member(b"a", flac),
+            member(b"a.txt", b"text of a"),
+            member(b"b.42", flac),
+            member(b"c.xyz", b"nothing" * 3000),
+            member(b"c.txt", flac),
+            member(b"d.wav", b"by its name"),
+            link(b"e", b"a", b"1"),
+            member(b"e.json", b'{"text": "text of e"}'),
+            link(b"f", b"c.xyz", b"1"),
+            link(b"g", b"nothing", b"1"),
+            member(b"._h", flac),
+            end_blocks(),
+        ]
+    )
+    path.write_bytes(data)
+    everything = [
+        ("a", "text of a", flac),
+        ("b.42", None, flac),
+        ("d.wav", None, b"by its name"),
+        ("e", "text of e", flac),
+    ]
+    for skipped in range(5):
+        for packed in (data, gzip.compress(data)):
+            path.write_bytes(packed)
+            with TarReader(path, sniff=True, skip_clips=skipped) as reader:
+                found = [(clip.name, clip.annotations.text, body) for clip, body in take(reader)]
+                assert found == [(n, t, None if k < skipped else b) for k, (n, t, b) in enumerate(everything)]
+                assert reader.left_out == {"xyz": 1}
+    path.write_bytes(data)
+    with TarReader(path) as reader:
+        assert [clip.name for clip, _ in take(reader)] == ["d.wav"]
+        assert reader.left_out == {"(none)": 2, "xyz": 1}
+
+
+def link(name: bytes, target: bytes, kind: bytes) -> bytes:
+    """A ustar link, hard (1) or symbolic (2)."""
+    header = bytearray(member(name, kind=kind))
+    header[157 : 157 + len(target)] = target
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_links_are_clips(compress: Callable[[bytes], bytes], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link with an audio name is a clip in its place, with the data of what it leads to and its own sidecars, which may be
+    links, too. One that leads nowhere is a clip without data that says why, or a sidecar that was not read.
+    """
+    data = b"".join(
+        [
+            link(b"early.wav", b"d/late.wav", b"2"),
+            member(b"a.wav", b"A" * 3000),
+            member(b"a.txt", b"words"),
+            link(b"b.wav", b"a.wav", b"1"),
+            link(b"b.txt", b"a.txt", b"1"),
+            link(b"c.wav", b"b.wav", b"2"),
+            member(b"c.txt", b"of its own"),
+            link(b"lost.wav", b"../a.wav", b"2"),
+            member(b"lost.txt", b"text"),
+            member(b"d/late.wav", b"late"),
+            link(b"d/late.txt", b"no.txt", b"2"),
+            link(b"d/late.png", b"no.png", b"2"),
+            end_blocks(),
+        ]
+    )
+    everything = [
+        ("early.wav", None, b"late"),
+        ("a.wav", "words", b"A" * 3000),
+        ("b.wav", "words", b"A" * 3000),
+        ("c.wav", "of its own", b"A" * 3000),
+        ("lost.wav", "text", None),
+        ("d/late.wav", None, b"late"),
+    ]
+    path.write_bytes(compress(data))
+    for limit in (10_000, 10):  # in memory, and through a file
+        monkeypatch.setattr(tar_reader, "AUDIO_IN_MEMORY", limit)
+        for skipped in range(7):
+            with TarReader(path, skip_clips=skipped) as reader:
+                found = [(clip.name, clip.annotations.text, body, clip.fault) for clip, body in take(reader)]
+                assert [one[:3] for one in found] == [
+                    (name, text, None if index < skipped else body) for index, (name, text, body) in enumerate(everything)
+                ]
+                assert [bool(one[3]) for one in found] == [n == 4 and skipped <= 4 for n in range(6)]
+                assert (reader.linked_clips, reader.ignored, reader.sidecar_faults) == (4, {"link": 1}, 1)
+    assert found[4][3] == ""
+    with TarReader(path) as reader:
+        clips_ = [clip for clip, _ in take(reader)]
+    assert clips_[4].fault == "a symbolic link to ../a.wav: that is outside the tar, where no link is followed"
+    assert clips_[5].annotations.metadata == {
+        "sidecar_errors": ["d/late.txt: a symbolic link to no.txt: there is no such member in the tar"]
+    }
+
+
+def test_links_of_an_earlier_version(path: Path) -> None:
+    """Who reads a tar for a file from when links were no clips finds its clips as they were."""
+    path.write_bytes(member(b"a.wav", b"a") + link(b"b.wav", b"a.wav", b"1") + member(b"c.wav", b"c") + end_blocks())
+    with TarReader(path, follow_links=False) as reader:
+        assert [(clip.index, clip.name) for clip, _ in take(reader)] == [(0, "a.wav"), (1, "c.wav")]
+        assert reader.ignored == {"link": 1}
+
+
+def test_a_link_behind_which_the_tar_is_damaged(path: Path) -> None:
+    """Nothing is recorded of a symbolic link that nobody can follow to its end: the damage is the verdict, as ever."""
+    data = member(b"a.wav", b"a") + member(b"b.wav", b"b") + link(b"c.wav", b"a.wav", b"2") + member(b"d.wav", b"d")
+    path.write_bytes(data)
+    found: list[str] = []
+    with pytest.raises(TarDamage) as caught, TarReader(path) as reader:
+        found.extend(clip.name for clip, _ in take(reader))
+    assert (caught.value.verdict, found) == ("no_end_marker", ["a.wav", "b.wav"])
+    with TarReader(path, allow_missing_end=True) as reader:
+        assert [body for _, body in take(reader)] == [b"a", b"b", b"a", b"d"]
+
+
+def test_joined_tars(path: Path) -> None:
+    """The switch reads what follows the end of a tar, links across included; without it the first tar's clips come out."""
+    first = member(b"a.wav", b"a") + member(b"b.wav", b"b") + end_blocks()
+    second = link(b"c.wav", b"a.wav", b"1") + member(b"c.txt", b"text") + end_blocks()
+    for data in (first + second, gzip.compress(first) + gzip.compress(second)):
+        path.write_bytes(data)
+        found: list[str] = []
+        with pytest.raises(TarDamage) as caught, TarReader(path) as reader:
+            found.extend(clip.name for clip, _ in take(reader))
+        assert (caught.value.verdict, found) == ("data_after_end", ["a.wav"])
+        with TarReader(path, allow_joined=True) as reader:
+            assert [(clip.name, clip.annotations.text, body) for clip, body in take(reader)] == [
+                ("a.wav", None, b"a"),
+                ("b.wav", None, b"b"),
+                ("c.wav", "text", b"a"),
+            ]
 
 
 def test_extensions(path: Path) -> None:
@@ -224,21 +368,30 @@ def test_nothing_stays_open_when_reading_ends_early(path: Path, monkeypatch: pyt
 
 
 def test_sparse_members(path: Path) -> None:
-    """A sparse clip comes without bytes, so that it becomes a named error; a sparse transcript is not taken for text."""
-    tail = bytes(137) + b"\0" + b"00000000003\0"
+    """A sparse clip or transcript comes whole, holes and all. One that cannot be given back says so: a clip by its fault,
+    and no part of a transcript is taken for text.
+    """
+    good = b"30 GNU.sparse.map=600,3,700,0\n" + b"23 GNU.sparse.size=700\n"
+    bad = b"23 GNU.sparse.size=700\n"
     data = b"".join(
         [
-            member(b"a.wav", b"abc", b"S", more=tail),
-            member(b"a.txt", b"abc", b"S", more=tail),
-            member(b"b.wav", b"good"),
+            *(member(b"x", good, b"x") + member(name, b"abc") for name in (b"a.wav", b"a.lab")),
+            *(member(b"x", bad, b"x") + member(name, b"abc") for name in (b"b.wav", b"b.txt")),
+            member(b"c.wav", b"good"),
             end_blocks(),
         ]
     )
     path.write_bytes(data)
+    whole = bytes(600) + b"abc" + bytes(97)
     with TarReader(path) as reader:
-        found = [(clip.name, clip.sparse, clip.annotations.text, body) for clip, body in take(reader)]
+        found = [(clip.name, clip.fault, clip.annotations.text, body) for clip, body in take(reader)]
         assert reader.ignored == {"sparse_sidecar": 1}
-    assert found == [("a.wav", True, None, None), ("b.wav", False, None, b"good")]
+    fault = "a sparse file that cannot be given back: it has no valid map: pack it again without --sparse"
+    assert found == [
+        ("a.wav", "", whole.decode(), whole),
+        ("b.wav", fault, None, None),
+        ("c.wav", "", None, b"good"),
+    ]
 
 
 def test_a_sidecar_over_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

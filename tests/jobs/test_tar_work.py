@@ -789,7 +789,7 @@ def test_an_attempt_ends_whatever_its_reader_waits_for(tmp_path: Path) -> None:
     try:
         feed, others = conveyor._feed, Share()
         assert feed.reserve(others, 1000)
-        other = Pending(Clip(0, "other.wav", io.BytesIO(wav(40)), sparse=False), TokenSink(1))
+        other = Pending(Clip(0, "other.wav", io.BytesIO(wav(40))), TokenSink(1))
         waiter = Waiter(lambda: conveyor.offer(other))
         until(lambda: feed._blocked == 1)
         work = TarWork(tar, TarPaths(tmp_path / "out", "speech"), mulaw_spec(), conveyor)
