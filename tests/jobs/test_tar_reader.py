@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.tars import end_blocks, member, tar_bytes
+from support.tars import end_blocks, link_member, member, tar_bytes
 
 from jobs import sidecars, tar_reader
 from jobs.tar_format import TarDamage
@@ -168,10 +168,10 @@ def test_sniff(path: Path) -> None:
             member(b"c.xyz", b"nothing" * 3000),
             member(b"c.txt", flac),
             member(b"d.wav", b"by its name"),
-            link(b"e", b"a", b"1"),
+            link_member(b"e", b"a", b"1"),
             member(b"e.json", b'{"text": "text of e"}'),
-            link(b"f", b"c.xyz", b"1"),
-            link(b"g", b"nothing", b"1"),
+            link_member(b"f", b"c.xyz", b"1"),
+            link_member(b"g", b"nothing", b"1"),
             member(b"._h", flac),
             end_blocks(),
         ]
@@ -196,15 +196,6 @@ def test_sniff(path: Path) -> None:
         assert reader.left_out == {"(none)": 2, "xyz": 1}
 
 
-def link(name: bytes, target: bytes, kind: bytes) -> bytes:
-    """A ustar link, hard (1) or symbolic (2)."""
-    header = bytearray(member(name, kind=kind))
-    header[157 : 157 + len(target)] = target
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header)
-
-
 @pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_links_are_clips(compress: Callable[[bytes], bytes], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link with an audio name is a clip in its place, with the data of what it leads to and its own sidecars, which may be
@@ -212,18 +203,18 @@ def test_links_are_clips(compress: Callable[[bytes], bytes], path: Path, monkeyp
     """
     data = b"".join(
         [
-            link(b"early.wav", b"d/late.wav", b"2"),
+            link_member(b"early.wav", b"d/late.wav", b"2"),
             member(b"a.wav", b"A" * 3000),
             member(b"a.txt", b"words"),
-            link(b"b.wav", b"a.wav", b"1"),
-            link(b"b.txt", b"a.txt", b"1"),
-            link(b"c.wav", b"b.wav", b"2"),
+            link_member(b"b.wav", b"a.wav", b"1"),
+            link_member(b"b.txt", b"a.txt", b"1"),
+            link_member(b"c.wav", b"b.wav", b"2"),
             member(b"c.txt", b"of its own"),
-            link(b"lost.wav", b"../a.wav", b"2"),
+            link_member(b"lost.wav", b"../a.wav", b"2"),
             member(b"lost.txt", b"text"),
             member(b"d/late.wav", b"late"),
-            link(b"d/late.txt", b"no.txt", b"2"),
-            link(b"d/late.png", b"no.png", b"2"),
+            link_member(b"d/late.txt", b"no.txt", b"2"),
+            link_member(b"d/late.png", b"no.png", b"2"),
             end_blocks(),
         ]
     )
@@ -257,7 +248,7 @@ def test_links_are_clips(compress: Callable[[bytes], bytes], path: Path, monkeyp
 
 def test_links_of_an_earlier_version(path: Path) -> None:
     """Who reads a tar for a file from when links were no clips finds its clips as they were."""
-    path.write_bytes(member(b"a.wav", b"a") + link(b"b.wav", b"a.wav", b"1") + member(b"c.wav", b"c") + end_blocks())
+    path.write_bytes(member(b"a.wav", b"a") + link_member(b"b.wav", b"a.wav", b"1") + member(b"c.wav", b"c") + end_blocks())
     with TarReader(path, follow_links=False) as reader:
         assert [(clip.index, clip.name) for clip, _ in take(reader)] == [(0, "a.wav"), (1, "c.wav")]
         assert reader.ignored == {"link": 1}
@@ -265,7 +256,7 @@ def test_links_of_an_earlier_version(path: Path) -> None:
 
 def test_a_link_behind_which_the_tar_is_damaged(path: Path) -> None:
     """Nothing is recorded of a symbolic link that nobody can follow to its end: the damage is the verdict, as ever."""
-    data = member(b"a.wav", b"a") + member(b"b.wav", b"b") + link(b"c.wav", b"a.wav", b"2") + member(b"d.wav", b"d")
+    data = member(b"a.wav", b"a") + member(b"b.wav", b"b") + link_member(b"c.wav", b"a.wav", b"2") + member(b"d.wav", b"d")
     path.write_bytes(data)
     found: list[str] = []
     with pytest.raises(TarDamage) as caught, TarReader(path) as reader:
@@ -278,7 +269,7 @@ def test_a_link_behind_which_the_tar_is_damaged(path: Path) -> None:
 def test_joined_tars(path: Path) -> None:
     """The switch reads what follows the end of a tar, links across included; without it the first tar's clips come out."""
     first = member(b"a.wav", b"a") + member(b"b.wav", b"b") + end_blocks()
-    second = link(b"c.wav", b"a.wav", b"1") + member(b"c.txt", b"text") + end_blocks()
+    second = link_member(b"c.wav", b"a.wav", b"1") + member(b"c.txt", b"text") + end_blocks()
     for data in (first + second, gzip.compress(first) + gzip.compress(second)):
         path.write_bytes(data)
         found: list[str] = []
