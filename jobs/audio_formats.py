@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["AUDIO_EXTENSIONS", "FORMER_EXTENSIONS", "RESAMPLER", "normalise_extensions"]
+__all__ = ["AUDIO_EXTENSIONS", "FORMER_EXTENSIONS", "MAY_BE_FILMS", "RESAMPLER", "normalise_extensions"]
 
 RESAMPLER = "soxr HQ"
 AUDIO_EXTENSIONS = (
@@ -16,6 +16,8 @@ AUDIO_EXTENSIONS = (
 """What our decoders decode and speech data sets have. Not `ts`, which are programs as often; and of the containers that
 films are in, only the families of mp4 and Matroska: beside an `avi` or `mpg` mostly stands its sound in a file of its own.
 """
+MAY_BE_FILMS = frozenset(("3g2", "3gp", "m4v", "mkv", "mov"))
+"""Where a sound file has the same name it is the better one: it is what somebody made of the film."""
 FORMER_EXTENSIONS = (
     (
         *("aac", "ac3", "aif", "aifc", "aiff", "amr", "au", "caf", "flac", "m4a", "m4b", "mka"),

@@ -252,7 +252,7 @@ class TestBadInput:
         assert "--allow-joined" in message
         assert "tar --ignore-zeros -xf" in message
         assert call(tokenize_tar, "--input-tar", "joined.tar", *MULAW, "--allow-joined") == 0
-        assert lines_of(here / "tokens" / "joined.jsonl") == 2 * CLIPS
+        assert (here / "tokens" / "joined.jsonl").read_bytes().count(b"\n") == 2 * CLIPS
         (here / "other.tar").write_bytes(one + b"something else" * 100)
         assert call(tokenize_tar, "--input-tar", "other.tar", *MULAW, "--allow-joined") == 1
         message = capsys.readouterr().err

@@ -106,7 +106,7 @@ class TestReport:
         assert set(found["problems"]) == {"4", "5"}
 
     def test_notes(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-        """Tars without clips, sidecars without audio and what may be audio are told: they often mean a wrong --extensions."""
+        """Tars without clips, sidecars without audio and what may be audio are told: --extensions is often to blame."""
         tar = write_tar(
             run.output_dir.parent / "empty.tar", {"a.txt": b"words", "b.avi": b"?", "c.avi": b"?", "README": b"x"}
         )
