@@ -44,6 +44,9 @@ AT_START = {
     b"FLV\1": "flv",
     b"\0\0\1\xba": "mpg",
 }
+BY_FIRST_BYTES = {
+    magic[:3]: [(each, kind) for each, kind in AT_START.items() if each[:3] == magic[:3]] for magic in AT_START
+}
 IN_RIFF = {b"WAVE": "wav", b"QLCM": "qcp", b"AVI ": "avi"}
 IN_FORM = {b"AIFF": "aiff", b"AIFC": "aifc"}
 STILLS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"mif1", b"msf1", b"jp2 ", b"jpx ", b"jpm ", b"crx ")
@@ -77,8 +80,10 @@ def audio_kind(head: bytes) -> str | None:
 
     `head` has HEAD_BYTES, or is the whole file. A container of video and audio counts as audio.
     """
-    found = next((kind for magic, kind in AT_START.items() if head.startswith(magic)), None)
-    return found or _container(head) or _packets(head) or _frames(head)
+    for magic, kind in BY_FIRST_BYTES.get(head[:3], ()):
+        if head.startswith(magic):
+            return kind
+    return _container(head) or _packets(head) or _frames(head)
 
 
 def _container(head: bytes) -> str | None:
@@ -94,14 +99,16 @@ def _container(head: bytes) -> str | None:
 
 def _packets(head: bytes) -> str | None:
     for kind, (size, packets, mask, value) in EVERY.items():
-        first_bytes = head[: size * packets : size]
-        if len(first_bytes) == packets and all(byte & mask == value for byte in first_bytes):
-            return kind
+        if head and head[0] & mask == value:
+            first_bytes = head[: size * packets : size]
+            if len(first_bytes) == packets and all(byte & mask == value for byte in first_bytes):
+                return kind
     return None
 
 
 def _frames(head: bytes) -> str | None:
-    for kind, length in (("mp3", _mp3_frame), ("aac", _adts_frame), ("ac3", _ac3_frame)):
+    kinds = FRAMES if head[:1] in (b"\xff", b"\x0b") else ()
+    for kind, length in kinds:
         first = length(head[:16])
         if first and length(head[first : first + 16]):
             return kind
@@ -144,3 +151,6 @@ def _ac3_frame(header: bytes) -> int:
     bits, rate = AC3_KBIT[size_index >> 1] * 1000, AC3_RATES[rate_index]
     words = 96 * bits // rate
     return 2 * (words + (size_index & 1 if rate == 44100 else 0))
+
+
+FRAMES = (("mp3", _mp3_frame), ("aac", _adts_frame), ("ac3", _ac3_frame))

@@ -15,6 +15,7 @@ MOST_SUFFIXES = 40
 """Of one tar; all that come later count as OTHERS."""
 SUFFIXES_SHOWN = 8
 NO_SUFFIX, OTHERS = "(none)", "(others)"
+NAMES = {NO_SUFFIX: "no suffix", OTHERS: "others"}
 SUFFIX = re.compile(r"[a-z0-9_+~-]{1,16}")
 
 PICTURES = "avif bmp eps gif heic ico jpeg jpg pbm pgm png ppm psd svg tif tiff webp"
@@ -67,7 +68,7 @@ def describe_left_out(found: Mapping[str, int]) -> str:
     if not found:
         return ""
     ranked = sorted(found.items(), key=lambda item: (item[0] == OTHERS, -item[1], item[0]))
-    shown = [f"{name if name in (NO_SUFFIX, OTHERS) else '.' + name} {number:,}" for name, number in ranked[:SUFFIXES_SHOWN]]
+    shown = [f"{NAMES.get(name, f'.{name}')} {number:,}" for name, number in ranked[:SUFFIXES_SHOWN]]
     more = [f"and {len(ranked) - SUFFIXES_SHOWN} more suffixes"] if len(ranked) > SUFFIXES_SHOWN else []
     members = counted(sum(found.values()), "member")
     was = "was no clip" if sum(found.values()) == 1 else "were no clips"

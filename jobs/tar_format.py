@@ -25,6 +25,7 @@ from jobs.tar_headers import (
     GNU_SPARSE,
     HARD_LINK,
     PAX_GLOBAL,
+    PLAIN_FILE,
     WITHOUT_DATA,
     Extended,
     MemberKind,
@@ -198,7 +199,7 @@ class TarStream:
         return self._raw.tell() if self._compression else self.offset
 
     def __iter__(self) -> Iterator[Member]:
-        said = Extended()
+        said: Extended | None = None
         start = self.offset
         while True:
             self.skip()
@@ -212,13 +213,19 @@ class TarStream:
                 start = header_offset = self.offset - BLOCK
             size, type_flag = self._parse(header, header_offset)
             if type_flag in EXTENDED:
+                said = said or Extended()
                 self._take_extended(said, type_flag, size, header_offset)
                 if type_flag == PAX_GLOBAL and header_offset == start:
                     start = self.offset  # it needs no member after it
                 continue
-            yield self._begin(header, size, type_flag, said, start)
+            if said is None and not self._pax_global and type_flag in PLAIN_FILE:  # as nearly all members are
+                name = header_name(header)
+                self._left, self._padding = size, -size % BLOCK
+                yield Member(name, size, kind_of(type_flag, name), start)
+            else:
+                yield self._begin(header, size, type_flag, said or Extended(), start)
             self.skip()
-            start, said = self.offset, Extended()
+            start, said = self.offset, None
 
     def _take_extended(self, said: Extended, type_flag: bytes, size: int, offset: int) -> None:
         data = self._read_extended(size, offset)

@@ -11,6 +11,7 @@ __all__ = [
     "GNU_SPARSE",
     "HARD_LINK",
     "PAX_GLOBAL",
+    "PLAIN_FILE",
     "WITHOUT_DATA",
     "Extended",
     "MemberKind",
@@ -26,6 +27,7 @@ __all__ = [
 MemberKind = Literal["file", "directory", "link", "sparse", "other"]
 
 BLOCK = 512
+PLAIN_FILE = {b"0", b"\0"}
 HARD_LINK, SYMBOLIC_LINK = b"1", b"2"
 WITHOUT_DATA = {b"1", b"2", b"3", b"4", b"5", b"6"}
 NO_FILES = {*WITHOUT_DATA, b"D", b"M", b"N", b"V"}

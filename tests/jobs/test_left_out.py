@@ -79,13 +79,13 @@ def test_words() -> None:
     """The commonest come first; what is many is cut, and what is one is one."""
     assert describe_left_out({}) == ""
     assert describe_left_out({"spx": 1, "wv": 1, "(none)": 3}) == (
-        "5 members were no clips: (none) 3, .spx 1, .wv 1: --extensions takes them, or --sniff what begins as audio does"
+        "5 members were no clips: no suffix 3, .spx 1, .wv 1: --extensions takes them, or --sniff what begins as audio does"
     )
     assert describe_left_out({"spx": 1}).startswith("1 member was no clip: .spx 1: ")
     many = describe_left_out({f"x{n:02}": n for n in range(1, 21)} | {"(others)": 5000})
     assert ".x20 20, .x19 19" in many
     assert ", and 13 more suffixes: " in many
-    assert describe_left_out({"a": 1, "(others)": 7}).startswith("8 members were no clips: .a 1, (others) 7: ")
+    assert describe_left_out({"a": 1, "(others)": 7}).startswith("8 members were no clips: .a 1, others 7: ")
 
 
 def test_sums() -> None:

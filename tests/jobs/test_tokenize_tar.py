@@ -264,7 +264,7 @@ class TestBadInput:
         flac = audio_file(noise(400), 8000, "FLAC")
         write_tar(here / "odd.tar", {"a.wav": wav(40), "b.xyz": b"?", "c": flac, "c.txt": b"words", "README": b"x"})
         assert call(tokenize_tar, "--input-tar", "odd.tar", *MULAW) == 0
-        words = "2 members were no clips: (none) 1, .xyz 1: --extensions takes them, or --sniff what begins as audio does"
+        words = "2 members were no clips: no suffix 1, .xyz 1: --extensions takes them, or --sniff what begins as audio does"
         assert words in capsys.readouterr().err
         manifest = read_manifest(TarPaths(here / "tokens", "odd").manifest)
         assert manifest is not None
