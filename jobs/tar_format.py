@@ -131,15 +131,16 @@ class TarStream:
         path: Path,
         *,
         read_bytes: int = READ_BYTES,
+        seek_over: int = READ_BYTES,
         on_read: Callable[[], None] = lambda: None,
         allow_joined: bool = False,
     ) -> None:
         """`read_bytes`: what is read from the file at once; `on_read` is called whenever the file system has given them, or
-        fewer. `allow_joined`: after the end of an archive another one may begin. Raises TarDamage, UsageError (no regular
-        file) and OSError.
+        fewer. Of a plain tar, more than `seek_over` bytes that nobody wants are not read. `allow_joined`: after the end of
+        an archive another one may begin. Raises TarDamage, UsageError (no regular file) and OSError.
         """
         refuse_irregular(path, "a tar")
-        self._read_bytes = read_bytes
+        self._seek_over = seek_over
         self._allow_joined = allow_joined
         self._path = path
         self._raw: IO[bytes] = io.BufferedReader(_TellingFile(path, on_read), read_bytes)
@@ -301,7 +302,7 @@ class TarStream:
         todo = self._left + self._padding
         self._left = self._padding = 0
         self._restored, self._peeked = None, b""
-        if self._compression is None and not self._ahead and todo > min(READ_BYTES, self._read_bytes):
+        if self._compression is None and not self._ahead and todo > self._seek_over:
             # Seeking past the end succeeds, or fails as if the disk were at fault: so ask how long the file is.
             step = max(0, min(todo - 1, self._bytes_on_disk - self.offset))
             self.offset = self._raw.seek(self.offset + step)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from audio_tokenizers.errors import ClipError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.audio_magic import HEAD_BYTES, audio_kind
 from jobs.left_out import data_suffix, leave_out
@@ -45,7 +46,7 @@ class Clip:
     """The member's name; bytes that are not UTF-8 as \\xNN."""
     audio: IO[bytes] | None
     """The member's bytes, at position 0; None for a clip that the caller asked to skip, and for one with a fault."""
-    fault: str = ""
+    fault: ClipError | None = None
     """Why a clip that was not skipped has no bytes."""
     annotations: Annotations = field(default_factory=Annotations)
 
@@ -149,7 +150,7 @@ class TarReader:
         self._kinds = {"file", "sparse", *(("link",) if follow_links else ())}
 
         def open_tar(read_bytes: int = READ_BYTES) -> TarStream:
-            return TarStream(path, read_bytes=read_bytes, on_read=on_read, allow_joined=allow_joined)
+            return TarStream(path, read_bytes=read_bytes, seek_over=read_bytes, on_read=on_read, allow_joined=allow_joined)
 
         self._stream = open_tar()
         self._links = Links(open_tar, self._may_be_opened, self._accepts)
@@ -228,7 +229,7 @@ class TarReader:
         is_clip = extension in self._extensions
         if not is_clip and extension not in SIDECAR_EXTENSIONS:
             head = self._head(member)
-            is_clip = self._sniff and audio_kind(head) is not None
+            is_clip = (self._sniff and audio_kind(head) is not None) or self._leads_to_audio(member)
             if not is_clip:
                 self.ignored["link" if member.kind == "link" else "other"] += 1
                 missed = data_suffix(base, head)
@@ -247,8 +248,15 @@ class TarReader:
     def _may_be_opened(self, link: Member) -> bool:
         base = link.name.rpartition(b"/")[2]
         extension = base.rpartition(b".")[2].decode("utf-8", "backslashreplace").lower() if b"." in base else ""
-        known = extension in self._extensions or extension in SIDECAR_EXTENSIONS
+        known = extension in self._extensions or extension in SIDECAR_EXTENSIONS or self._names_audio(link)
         return (known or self._sniff) and not base.startswith(b"._")
+
+    def _names_audio(self, link: Member) -> bool:
+        return link.target.rpartition(b".")[2].decode("utf-8", "backslashreplace").lower() in self._extensions
+
+    def _leads_to_audio(self, member: Member) -> bool:
+        """Whether it is a link that has no audio name, to a member that has one: `latest -> a.wav`."""
+        return member.kind == "link" and self._names_audio(member) and isinstance(self._links.open(member), LinkedData)
 
     def _sidecar(self, member: Member, group: _Group) -> bytes | str:
         """The content, or why it is not read."""
@@ -277,7 +285,9 @@ class TarReader:
         if index < self._skip_clips:
             return Clip(index, name, None)
         data = self._data(member)
-        return Clip(index, name, None, data) if isinstance(data, str) else Clip(index, name, self._audio(data, group))
+        if isinstance(data, str):
+            return Clip(index, name, None, ClipError("decode", data))
+        return Clip(index, name, self._audio(data, group))
 
     def _audio(self, data: LinkedData, group: _Group) -> IO[bytes]:
         if group.bytes_in_memory + data.size <= AUDIO_IN_MEMORY:

@@ -58,7 +58,7 @@ def links_of(path: Path, opened: list[int] | None = None) -> Links:
     def open_tar(read_bytes: int) -> TarStream:
         if opened is not None:
             opened.append(read_bytes)
-        return TarStream(path, read_bytes=read_bytes)
+        return TarStream(path, read_bytes=read_bytes, seek_over=read_bytes)
 
     return Links(open_tar, lambda _: True, lambda _: False)
 
@@ -209,7 +209,7 @@ def test_the_headers_of_a_plain_tar_are_read_and_not_its_data(tmp_path: Path) ->
     streams = []
 
     def open_tar(read_bytes: int) -> TarStream:
-        streams.append(TarStream(path, read_bytes=read_bytes, on_read=lambda: pieces.append(None)))
+        streams.append(TarStream(path, read_bytes=read_bytes, seek_over=read_bytes, on_read=lambda: pieces.append(None)))
         return streams[-1]
 
     with closing(TarStream(path)) as stream, closing(Links(open_tar, lambda _: True, lambda _: False)) as links:
