@@ -574,7 +574,8 @@ NAMES_IN_ODD = ["early.wav", "a.wav", "b.wav", "c.wav", "d", "e", "late.wav", "l
 )
 def test_fuzz(edits: list[tuple[int, bytes]], repair: bool, cut: int | None, pack: bool, skipped: int) -> None:
     """Tars with links, sparse members and another tar behind them, overwritten and cut, under right checksums too: reading
-    ends properly or with TarDamage; a clip that was not skipped has data or a fault; and clips are the same whatever is skipped.
+    ends properly or with TarDamage; a clip that was not skipped has data or a fault; and clips are the same whatever is
+    skipped.
     """
     data = bytearray(ODD)
     for place, new in edits:
