@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,25 +174,27 @@ class _Copied:
         self._places: dict[int, tuple[int, int] | str] = {}
         """Where it begins -> where its copy begins and how long it is, or why there is none."""
         self._end = 0
-        self._file = scratch_file()
-        self.close = self._file.close
-        try:
-            left = iter(wanted)
-            sought = next(left, None)
-            for member in stream:
-                if sought is None:
-                    break
-                if member.offset == sought:
-                    self._places[sought] = self._copy(_opened(member, sought, stream))
-                    sought = next(left, None)
-            with scratch_trouble():
-                self._file.flush()
-        except BaseException:
-            with suppress(OSError):  # it tries once more to write what it holds
-                self._file.close()
-            raise
-        finally:
-            stream.close()
+        with closing(stream):
+            self._file = scratch_file()
+            self.close = self._file.close
+            try:
+                self._copy_all(stream, wanted)
+            except BaseException:
+                with suppress(OSError):  # it tries once more to write what it holds
+                    self._file.close()
+                raise
+
+    def _copy_all(self, stream: TarStream, wanted: array[int]) -> None:
+        left = iter(wanted)
+        sought = next(left, None)
+        for member in stream:
+            if sought is None:
+                break
+            if member.offset == sought:
+                self._places[sought] = self._copy(_opened(member, sought, stream))
+                sought = next(left, None)
+        with scratch_trouble():
+            self._file.flush()
 
     def _copy(self, data: LinkedData | str) -> tuple[int, int] | str:
         if isinstance(data, str):

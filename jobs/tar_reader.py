@@ -148,12 +148,13 @@ class TarReader:
         self._allow_missing_end = allow_missing_end
         self._sniff = sniff
         self._kinds = {"file", "sparse", *(("link",) if follow_links else ())}
+        self._stream = stream = TarStream(path, on_read=on_read, allow_joined=allow_joined)
 
-        def open_tar(read_bytes: int = READ_BYTES) -> TarStream:
-            return TarStream(path, read_bytes=read_bytes, seek_over=read_bytes, on_read=on_read, allow_joined=allow_joined)
+        def open_again(read_bytes: int) -> TarStream:
+            wanted = read_bytes if stream.is_plain else READ_BYTES  # all of a compressed one is read anyway
+            return TarStream(path, read_bytes=wanted, seek_over=wanted, on_read=on_read, allow_joined=allow_joined)
 
-        self._stream = open_tar()
-        self._links = Links(open_tar, self._may_be_opened, self._accepts)
+        self._links = Links(open_again, self._may_be_opened, self._accepts)
         self._next_index = 0
         self.ignored: Counter[str] = Counter()
         """Members that are no clips and no sidecars, by reason."""
