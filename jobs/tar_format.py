@@ -357,8 +357,8 @@ class TarStream:
                 begin = at - (at - end) % BLOCK
                 self._ahead, self.offset = data[begin - self.offset :], begin  # the offset less than 0: from the data's end
                 header = self._take(BLOCK)
-                joined = len(header) == BLOCK and checksum_fits(header)
-                if joined and self._allow_joined and at - end <= LONGEST_END:
+                joined = at - end <= LONGEST_END and len(header) == BLOCK and checksum_fits(header)
+                if joined and self._allow_joined:
                     return header
                 what = f"other data follows at byte {at:,}"
                 what = f"at byte {at:,} another one {JOINED}" if joined else what
@@ -417,5 +417,5 @@ class TarStream:
 
 
 def looks_joined(verdict: str, detail: str) -> bool:
-    """Whether a manifest's verdict is about tars that were put end to end, as far as the first byte of the next one says."""
+    """Whether a manifest's verdict is about tars that were put end to end, as far as the next one's first header says."""
     return verdict == "data_after_end" and JOINED in detail

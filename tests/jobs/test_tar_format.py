@@ -517,6 +517,7 @@ def test_what_is_no_joined_tar(tmp_path: Path) -> None:
     _, damage = read_joined(joined(data) + bytes(3 << 20) + data, tmp_path)
     assert damage is not None
     assert damage.verdict == "data_after_end"
+    assert not looks_joined(damage.verdict, str(damage))
     assert read_joined(joined(data) + data[:-1024], tmp_path)[1].verdict == "no_end_marker"  # type: ignore[union-attr]
     assert read_joined(joined(data) + data[:700], tmp_path)[1].verdict == "cut"  # type: ignore[union-attr]
 
