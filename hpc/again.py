@@ -13,7 +13,7 @@ import yaml
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.launch import Launch, Site, make_launch, overlay
-from jobs.audio_formats import AUDIO_EXTENSIONS, normalise_extensions
+from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, normalise_extensions
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
 
@@ -55,8 +55,11 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
             words += [_option(name), str(getattr(spec, name))]
     if spec.max_damage != (DEFAULT_MAX_DAMAGE if preset.max_damage is None else preset.max_damage):
         words += ["--max-damage", str(spec.max_damage)]
-    if spec.extensions != normalise_extensions(preset.extensions or AUDIO_EXTENSIONS):
+    usual_extensions = (normalise_extensions(preset.extensions or AUDIO_EXTENSIONS), *FORMER_EXTENSIONS)
+    if spec.extensions not in usual_extensions:
         words += ["--extensions", ",".join(spec.extensions)]
+    if spec.sniff and not preset.sniff:
+        words.append("--sniff")
     return words
 
 
@@ -72,7 +75,8 @@ def _launch_words(launch: Launch, site: Site, backend: str) -> list[str]:
         if launch.device == "cpu":
             usual = _usual(site, backend, "cpu")
     words += [*_size_words(launch, usual), *_sbatch_words(launch, site)]
-    return [*words, *(["--allow-missing-end"] if launch.allow_missing_end else [])]
+    flags = {"--allow-missing-end": launch.allow_missing_end, "--allow-joined": launch.allow_joined}
+    return [*words, *(flag for flag, given in flags.items() if given)]
 
 
 def _size_words(launch: Launch, usual: Launch) -> list[str]:

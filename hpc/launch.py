@@ -123,6 +123,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     setup: tuple[str, ...] = ()
     slurm: dict[str, str | int | float | bool] = {}
     allow_missing_end: bool = False
+    allow_joined: bool = False
     options: dict[str, Scalar] = {}
     """How to load the backend: its weights may have moved since the run's spec was frozen."""
     environment: dict[str, str] = {}
@@ -285,6 +286,7 @@ def make_launch(
     workers: int | None,
     allow_missing_end: bool,
     environment: Mapping[str, str],
+    allow_joined: bool = False,
     uses_gpu: bool = True,
 ) -> Launch:
     """How to launch a backend that `uses_gpu`, given the settings. Raises UsageError where they do not fit together."""
@@ -329,5 +331,6 @@ def make_launch(
         setup=site.setup,
         slurm=site.slurm,
         allow_missing_end=allow_missing_end,
+        allow_joined=allow_joined,
         environment=dict(environment),
     )

@@ -46,6 +46,7 @@ from jobs.spec import (
     TokenizeSpec,
     check_spec,
     damage_as_begun,
+    extensions_as_begun,
     freeze_spec,
     make_spec,
     parse_settings,
@@ -121,8 +122,14 @@ def submit(
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
+    sniff: Annotated[
+        bool, typer.Option("--sniff", help="take what begins as audio, too, if it has no known extension")
+    ] = False,
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept tars with no end marker, or a very long one")
+    ] = False,
+    allow_joined: Annotated[
+        bool, typer.Option("--allow-joined", help="accept tars after whose end another one begins, and read on")
     ] = False,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="leave out tars that are missing, unreadable or no tars, and go on")
@@ -174,6 +181,7 @@ def submit(
         device=device,
         workers=workers,
         allow_missing_end=allow_missing_end,
+        allow_joined=allow_joined,
         environment=kept_environment(os.environ),
         uses_gpu=uses_gpu(backend),
     )
@@ -189,7 +197,8 @@ def submit(
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
             max_damage=damage_as_begun(output_dir, max_damage),
-            extensions=extensions or (),
+            extensions=extensions_as_begun(output_dir, extensions or ()),
+            sniff=sniff,
         )
     launch = msgspec.structs.replace(
         launch,

@@ -250,6 +250,7 @@ class Submitter:
             device=self._launch.device,
             options=self._launch.options,
             allow_missing_end=self._launch.allow_missing_end,
+            allow_joined=self._launch.allow_joined,
             decode_threads=self._launch.decode_threads,
             buffer_memory=self._launch.buffer_memory,
             memory_guard=self._launch.memory_guard,

@@ -20,6 +20,7 @@ from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
 from hpc.run import Run
 from jobs.fileops import StorageError
+from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_lines, warn
 from jobs.spec import read_spec
 
@@ -150,6 +151,7 @@ def finish(run: Run, seen: Round) -> int:
         f"{counted(now.errors, 'error')}, {now.audio_seconds / 3600:,.2f} audio-h"
         + (f", {counted(now.damaged, 'damaged clip')} kept" if now.damaged else "")
     )
+    _tell_left_out(seen)
     reasons: dict[str, list[str]] = {}
     for name, reason in decision.quarantine.items():
         reasons.setdefault(reason, []).append(name)
@@ -170,6 +172,13 @@ def finish(run: Run, seen: Round) -> int:
     elif decision.outcome == "quarantined":
         warn("python -m tools.failures says more; python -m hpc.resume --retry-quarantined tries them again")
     return EXIT_CODES[decision.outcome]
+
+
+def _tell_left_out(seen: Round) -> None:
+    done = [tar.manifest for tar in seen.states if tar.state == "committed" and tar.manifest is not None]
+    left_out = sum_left_out(manifest.left_out for manifest in done)
+    if left_out:
+        print(f"note: {plain(describe_left_out(left_out))}")
 
 
 def _sleep(seconds: float, interruption: Interruption, meanwhile: Callable[[], None]) -> None:

@@ -66,9 +66,10 @@ class ClipDecoder:
             self._hand_over(pending, step)
 
     def _hand_over(self, pending: Pending, step: Step) -> None:
-        if pending.clip.audio is None:
-            raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
+        if pending.clip.fault is not None:
+            raise pending.clip.fault
         audio = pending.clip.audio
+        assert audio is not None, "a clip that is to be decoded has audio or a fault"
         if self._cutter is None:
             self._hand_over_whole(pending, audio, step)
             return

@@ -162,6 +162,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     attempt: str = ""
     ignored_members: dict[str, int] = {}
     """Members that are no clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
+    linked_clips: int | None = None
+    """Clips that are links in the tar; None from when links were no clips."""
+    left_out: dict[str, int] = {}
+    """Those of them that may be data, by suffix (jobs/left_out.py)."""
     orphan_sidecars: int = 0
     """Sidecar files with no audio of the same key beside them."""
     sidecar_faults: int = 0

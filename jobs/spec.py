@@ -18,7 +18,7 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
 from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
-from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
+from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, normalise_extensions
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
@@ -28,6 +28,7 @@ __all__ = [
     "TokenizeSpec",
     "check_spec",
     "damage_as_begun",
+    "extensions_as_begun",
     "freeze_spec",
     "load_preset",
     "make_spec",
@@ -40,6 +41,8 @@ __all__ = [
 
 DECODERS = ("soundfile", "av", "soxr")
 NOT_HASHED = ("device", "options", "fingerprint")
+UNDECIDED = {"max_damage": 0.0, "sniff": False}
+"""What runs did before there was a choice. A spec that says so has the fingerprint of one that says nothing."""
 PRESET_FOLDER = Path(__file__).parent
 LONGEST_CLIP_SECONDS = 24 * 3600.0
 """What a clip may be decoded to unless --max-duration says otherwise. A few hundred bytes can promise years of silence, and
@@ -71,6 +74,8 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_damage: float = 0.0
     """Share of a clip that may be missing of what is kept (jobs/damage.py). Runs from before there was such a thing keep no
     damaged clip, nor has their fingerprint anything of it."""
+    sniff: bool = False
+    """Whether what begins as audio is a clip, whatever its extension. The fingerprint has it only where it is so."""
     fingerprint: str = ""
 
     @property
@@ -89,6 +94,7 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_duration: float | None = None
     max_damage: float | None = None
     extensions: tuple[str, ...] | None = None
+    sniff: bool = False
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
@@ -154,6 +160,7 @@ def make_spec(
     max_duration: float | None = None,
     max_damage: float | None = None,
     extensions: Sequence[str] = (),
+    sniff: bool = False,
 ) -> TokenizeSpec:
     """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
     preset = load_preset(name)
@@ -203,6 +210,7 @@ def make_spec(
             **{package: importlib.metadata.version(package) for package in DECODERS},
         },
         options=complete,
+        sniff=sniff or preset.sniff,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
@@ -220,9 +228,8 @@ def _check_fragments(length: int, overlap: int, info: BackendInfo, name: str) ->
 
 
 def _fingerprint(spec: TokenizeSpec) -> str:
-    decisive = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in NOT_HASHED}
-    if not spec.max_damage:
-        del decisive["max_damage"]
+    said = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in NOT_HASHED}
+    decisive = {k: v for k, v in said.items() if k not in UNDECIDED or v != UNDECIDED[k]}
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()[:16]
 
 
@@ -264,6 +271,15 @@ def damage_as_begun(output_dir: Path, asked: float | None) -> float | None:
     """
     if asked is None and (frozen := read_spec(output_dir)) is not None and not frozen.max_damage:
         return frozen.max_damage
+    return asked
+
+
+def extensions_as_begun(output_dir: Path, asked: Sequence[str]) -> Sequence[str]:
+    """The --extensions of a command for this run directory: where it says nothing, a run goes on with the default that it
+    was begun with, however long that list is by now.
+    """
+    if not asked and (frozen := read_spec(output_dir)) is not None and frozen.extensions in FORMER_EXTENSIONS:
+        return frozen.extensions
     return asked
 
 

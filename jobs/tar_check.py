@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
-from jobs.tar_format import BLOCK, TarDamage, TarStream
+from jobs.tar_format import TarDamage, TarStream
+from jobs.tar_headers import BLOCK
 
 __all__ = ["start_fault"]
 

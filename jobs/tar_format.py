@@ -19,6 +19,25 @@ from typing import IO, TYPE_CHECKING, Literal
 
 from audio_tokenizers.words import counted
 from jobs.regular_files import refuse_irregular
+from jobs.tar_headers import (
+    BLOCK,
+    EXTENDED,
+    GNU_SPARSE,
+    HARD_LINK,
+    PAX_GLOBAL,
+    PLAIN_FILE,
+    WITHOUT_DATA,
+    Extended,
+    MemberKind,
+    checksum_fits,
+    decimal,
+    header_name,
+    header_target,
+    kind_of,
+    number,
+    parse_pax,
+)
+from jobs.tar_sparse import Restored, SparseMap, is_gnu_sparse, is_pax_sparse, read_gnu_map, read_pax_map
 
 if sys.version_info >= (3, 14):
     from compression.zstd import DecompressionParameter, ZstdError, ZstdFile
@@ -28,16 +47,14 @@ else:
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["ACCEPTABLE", "Member", "MemberKind", "TarDamage", "TarStream", "Verdict"]
+__all__ = ["ACCEPTABLE", "Member", "MemberKind", "TarDamage", "TarStream", "Verdict", "looks_joined"]
 
 Verdict = Literal[
     "empty_file", "not_a_tar", "cut", "bad_header", "data_after_end", "bad_compression", "no_end_marker", "zero_tail"
 ]
 ACCEPTABLE: tuple[Verdict, ...] = ("no_end_marker", "zero_tail")
 """What may be a whole tar all the same, if somebody says so."""
-MemberKind = Literal["file", "directory", "link", "sparse", "other"]
 
-BLOCK = 512
 END_BLOCKS = 2
 LONGEST_END = 2 << 20
 """Writers fill their last record with zeros; records are 10 KiB unless told otherwise, and never this large."""
@@ -49,12 +66,6 @@ LARGEST_ZSTD_WINDOW_LOG = 31
 NO_MEMORY = ("Error -4 ", "not enough memory")
 """What zlib and zstd say of it; a zstd tar may ask for 2 GB."""
 
-REGULAR = {b"0", b"\0", b"7"}
-LINKS = {b"1", b"2"}
-WITHOUT_DATA = {b"1", b"2", b"3", b"4", b"5", b"6"}
-GNU_LONG_NAME, GNU_LONG_LINK, GNU_SPARSE = b"L", b"K", b"S"
-PAX_NEXT, PAX_GLOBAL, PAX_SOLARIS = b"x", b"g", b"X"
-
 COMPRESSED_BUT_NOT_READ = {
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
@@ -62,6 +73,9 @@ COMPRESSED_BUT_NOT_READ = {
     b"7z\xbc\xaf": "7z",
     b"Rar!": "rar",
 }
+
+JOINED = "begins, as where tars were put end to end"
+"""What the verdict `data_after_end` says where that may be so."""
 
 
 class TarDamage(Exception):  # noqa: N818 (what it names is the damage)
@@ -79,10 +93,17 @@ class Member:
 
     name: bytes
     size: int
-    """Bytes of data that follow the header."""
+    """Bytes of data that `read` gives; of a sparse file, with its holes."""
     kind: MemberKind
+    """`sparse` is a sparse file that is not given back."""
     offset: int
     """Where its first header begins."""
+    target: bytes = b""
+    """What a link leads to: of a hard link another member, of a symbolic one a path from the link's own folder."""
+    hard: bool = False
+    """It is a hard link."""
+    fault: str = ""
+    """Why a sparse file is not given back."""
 
 
 class _TellingFile(io.FileIO):
@@ -105,11 +126,22 @@ class TarStream:
     the uncompressed stream.
     """
 
-    def __init__(self, path: Path, *, read_bytes: int = READ_BYTES, on_read: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_bytes: int = READ_BYTES,
+        seek_over: int = READ_BYTES,
+        on_read: Callable[[], None] = lambda: None,
+        allow_joined: bool = False,
+    ) -> None:
         """`read_bytes`: what is read from the file at once; `on_read` is called whenever the file system has given them, or
-        fewer. Raises TarDamage, UsageError (no regular file) and OSError.
+        fewer. Of a plain tar, more than `seek_over` bytes that nobody wants are not read. `allow_joined`: after the end of
+        an archive another one may begin. Raises TarDamage, UsageError (no regular file) and OSError.
         """
         refuse_irregular(path, "a tar")
+        self._seek_over = seek_over
+        self._allow_joined = allow_joined
         self._path = path
         self._raw: IO[bytes] = io.BufferedReader(_TellingFile(path, on_read), read_bytes)
         self._bytes_on_disk = os.fstat(self._raw.fileno()).st_size
@@ -117,6 +149,13 @@ class TarStream:
         self._left = 0
         """Data and padding bytes of the current member that nobody has read."""
         self._padding = 0
+        self._restored: Restored | None = None
+        """The current member, if it is a sparse file."""
+        self._peeked = b""
+        """Of the current member's data: read, and still to be given."""
+        self._ahead = b""
+        """Of the stream, after `offset`."""
+        self._pax_global: dict[bytes, bytes] = {}
         try:
             self._file, self._compression = self._open()
         except BaseException:
@@ -145,47 +184,89 @@ class TarStream:
         self._raw.close()
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is not compressed, and `seek` works."""
+        return self._compression is None
+
+    def seek(self, offset: int) -> None:
+        """Have the next iteration begin at a member's `offset`."""
+        self._left = self._padding = 0
+        self._restored, self._peeked, self._ahead = None, b"", b""
+        self.offset = self._raw.seek(offset)
+
+    @property
     def bytes_consumed(self) -> int:
         """Bytes of the file on disk that have been used, for progress."""
         return self._raw.tell() if self._compression else self.offset
 
     def __iter__(self) -> Iterator[Member]:
-        name: bytes | None = None  # from a GNU long name or a pax header, for the next member
-        pax: dict[bytes, bytes] = {}
-        pax_global: dict[bytes, bytes] = {}
+        said: Extended | None = None
         start = self.offset
         while True:
             self.skip()
             header_offset = self.offset
             header = self._read_block()
             if header is None:
-                self._check_end(header_offset, pending=header_offset != start)
-                return
+                header = self._check_end(header_offset, pending=header_offset != start)
+                if header is None:
+                    return
+                self._pax_global.clear()
+                start = header_offset = self.offset - BLOCK
             size, type_flag = self._parse(header, header_offset)
-            if type_flag in (GNU_LONG_NAME, GNU_LONG_LINK, PAX_NEXT, PAX_SOLARIS, PAX_GLOBAL):
-                data = self._read_extended(size, header_offset)
-                if type_flag == GNU_LONG_NAME:
-                    name = data.partition(b"\0")[0]
-                elif type_flag == PAX_GLOBAL:
-                    pax_global.update(self._parse_pax(data, header_offset))
-                    start = self.offset if header_offset == start else start  # it needs no member after it
-                elif type_flag != GNU_LONG_LINK:
-                    pax.update(self._parse_pax(data, header_offset))
+            if type_flag in EXTENDED:
+                said = said or Extended()
+                self._take_extended(said, type_flag, size, header_offset)
+                if type_flag == PAX_GLOBAL and header_offset == start:
+                    start = self.offset  # it needs no member after it
                 continue
-            attributes = {**pax_global, **pax}
-            if attributes.get(b"size"):  # an empty value takes a global one back
-                size = self._decimal(attributes[b"size"], header_offset)
-            if name is None:
-                name = attributes.get(b"GNU.sparse.name") or attributes.get(b"path") or _header_name(header)
-            if type_flag == GNU_SPARSE:
-                self._skip_sparse_maps(header)
-            sparse = type_flag == GNU_SPARSE or any(key.startswith(b"GNU.sparse.") for key in attributes)
-            stored = 0 if type_flag in WITHOUT_DATA else size
-            self._left = stored
-            self._padding = -stored % BLOCK
-            yield Member(name, stored, _kind(type_flag, name, sparse=sparse), start)
+            if said is None and not self._pax_global and type_flag in PLAIN_FILE:  # as nearly all members are
+                name = header_name(header)
+                self._left, self._padding = size, -size % BLOCK
+                yield Member(name, size, kind_of(type_flag, name), start)
+            else:
+                yield self._begin(header, size, type_flag, said or Extended(), start)
             self.skip()
-            start, name, pax = self.offset, None, {}
+            start, said = self.offset, None
+
+    def _take_extended(self, said: Extended, type_flag: bytes, size: int, offset: int) -> None:
+        data = self._read_extended(size, offset)
+        try:
+            if type_flag == PAX_GLOBAL:
+                self._pax_global.update(parse_pax(data))
+            else:
+                said.take(type_flag, data)
+        except ValueError as error:
+            raise TarDamage("bad_header", offset, f"the pax header at byte {offset:,} {error}") from None
+
+    def _begin(self, header: bytes, size: int, type_flag: bytes, said: Extended, start: int) -> Member:
+        """The member, ready to be read."""
+        attributes = {**self._pax_global, **said.pax}
+        if attributes.get(b"size"):  # an empty value takes a global one back
+            try:
+                size = decimal(attributes[b"size"])
+            except ValueError as error:
+                offset = self.offset - BLOCK
+                raise TarDamage("bad_header", offset, f"the pax header before byte {offset:,} {error}") from None
+        name = said.name
+        if name is None:
+            name = attributes.get(b"GNU.sparse.name") or attributes.get(b"path") or header_name(header)
+        kind = kind_of(type_flag, name)
+        if kind == "link":
+            target = said.target if said.target is not None else attributes.get(b"linkpath") or header_target(header)
+            return Member(name, 0, kind, start, target, hard=type_flag == HARD_LINK)
+        found = None
+        if type_flag == GNU_SPARSE:
+            found = self._read_gnu_map(header, size)
+        self._left = 0 if type_flag in WITHOUT_DATA else size
+        self._padding = -self._left % BLOCK
+        if found is None and kind == "file" and is_pax_sparse(attributes):
+            found = read_pax_map(attributes, self._left, self._read_stored)
+        if found is None:
+            return Member(name, self._left, kind, start)
+        if found.fault:
+            return Member(name, self._left, "sparse", start, fault=found.fault)
+        self._restored = Restored(found, self._read_stored)
+        return Member(name, found.size, kind, start)
 
     def check_start(self) -> None:
         """Read the first header, and nothing after it. Raises TarDamage if there is none; zeros may be an empty archive."""
@@ -194,7 +275,21 @@ class TarStream:
             self._parse(header, 0)
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes of the current member's data; empty at its end. Raises TarDamage if the file ends first."""
+        """Up to `size` bytes of the current member's data; fewer only at its end. Raises TarDamage if the file is cut."""
+        if not self._peeked:
+            return self._read_data(size)
+        data, self._peeked = self._peeked[:size], self._peeked[size:]
+        return data + self._read_data(size - len(data)) if len(data) < size else data
+
+    def peek(self, size: int) -> bytes:
+        """The same, but the next `read` gives them again."""
+        self._peeked += self._read_data(max(0, size - len(self._peeked)))
+        return self._peeked[:size]
+
+    def _read_data(self, size: int) -> bytes:
+        return self._read_stored(size) if self._restored is None else self._restored.read(size)
+
+    def _read_stored(self, size: int) -> bytes:
         wanted = min(size, self._left)
         data = self._take(wanted)
         self._left -= len(data)
@@ -206,7 +301,8 @@ class TarStream:
         """Pass over what is left of the current member."""
         todo = self._left + self._padding
         self._left = self._padding = 0
-        if self._compression is None and todo > READ_BYTES:
+        self._restored, self._peeked = None, b""
+        if self._compression is None and not self._ahead and todo > self._seek_over:
             # Seeking past the end succeeds, or fails as if the disk were at fault: so ask how long the file is.
             step = max(0, min(todo - 1, self._bytes_on_disk - self.offset))
             self.offset = self._raw.seek(self.offset + step)
@@ -219,6 +315,10 @@ class TarStream:
 
     def _take(self, size: int) -> bytes:
         """`size` bytes of the stream, fewer only at its end."""
+        if self._ahead:
+            data, self._ahead = self._ahead[:size], self._ahead[size:]
+            self.offset += len(data)
+            return data + self._take(size - len(data)) if len(data) < size else data
         try:
             data = self._file.read(size)
         except (EOFError, gzip.BadGzipFile, zlib.error, ZstdError) as error:
@@ -245,15 +345,24 @@ class TarStream:
             raise TarDamage("cut", self.offset, f"the file ends at byte {self.offset:,}, inside a member's header")
         return None
 
-    def _check_end(self, end: int, *, pending: bool) -> None:
-        """After the last member: two zero blocks or more and nothing else, or TarDamage."""
+    def _check_end(self, end: int, *, pending: bool) -> bytes | None:
+        """After the last member: two zero blocks or more and nothing else, or TarDamage; or, where tars may be joined, zero
+        blocks and the first header of the next one, which is returned.
+        """
         if pending:
             raise TarDamage("cut", end, f"the archive ends at byte {end:,}, between an extended header and its member")
         while data := self._take(READ_BYTES):
             if data.count(0) != len(data):
                 at = self.offset - len(data.lstrip(b"\0"))
-                message = f"zero blocks at byte {end:,} end the archive, but other data follows at byte {at:,}"
-                raise TarDamage("data_after_end", at, message)
+                begin = at - (at - end) % BLOCK
+                self._ahead, self.offset = data[begin - self.offset :], begin  # the offset less than 0: from the data's end
+                header = self._take(BLOCK)
+                joined = at - end <= LONGEST_END and len(header) == BLOCK and checksum_fits(header)
+                if joined and self._allow_joined:
+                    return header
+                what = f"other data follows at byte {at:,}"
+                what = f"at byte {at:,} another one {JOINED}" if joined else what
+                raise TarDamage("data_after_end", at, f"zero blocks at byte {end:,} end the archive, but {what}")
         if self.offset - end < END_BLOCKS * BLOCK:
             if end == 0:
                 raise TarDamage("not_a_tar", 0, f"expected a tar header, found {self.offset} bytes of zero")
@@ -267,23 +376,17 @@ class TarStream:
                 "was given its size at the start and never finished"
             )
             raise TarDamage("zero_tail", end, message)
+        return None
 
     def _parse(self, header: bytes, offset: int) -> tuple[int, bytes]:
         """(size, type flag) of a header block whose checksum is right."""
-        try:
-            stated = _number(header[148:156])
-        except ValueError:
-            stated = -1
-        # The checksum field counts as spaces; old writers summed signed chars.
-        unsigned = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-        high = sum(1 for byte in header[:148] + header[156:] if byte > 127) if stated != unsigned else 0
-        if stated not in (unsigned, unsigned - 256 * high):
+        if not checksum_fits(header):
             if offset == 0 and header[257:262] != b"ustar":
                 found = header[:16]
                 raise TarDamage("not_a_tar", 0, f"expected a tar header at byte 0, found {found!r}")
             raise TarDamage("bad_header", offset, f"the header at byte {offset:,} is damaged: its checksum does not match")
         try:
-            return _number(header[124:136]), header[156:157]
+            return number(header[124:136]), header[156:157]
         except ValueError:
             message = f"the header at byte {offset:,} has no valid size: {header[124:136]!r}"
             raise TarDamage("bad_header", offset, message) from None
@@ -297,64 +400,22 @@ class TarStream:
         self.skip()
         return data
 
-    def _parse_pax(self, data: bytes, offset: int) -> dict[bytes, bytes]:
-        """Lines of the form `LENGTH KEY=VALUE`, where LENGTH counts the whole line and its newline."""
-        found: dict[bytes, bytes] = {}
-        position = 0
-        data = data.rstrip(b"\0")
-        while position < len(data):
-            space = data.find(b" ", position, position + 20)
-            length = self._decimal(data[position:space], offset) if space > 0 else 0
-            record = data[space + 1 : position + length]
-            if not 5 <= length <= len(data) - position or not record.endswith(b"\n") or b"=" not in record:
-                raise TarDamage("bad_header", offset, f"the pax header at byte {offset:,} is damaged")
-            key, _, value = record[:-1].partition(b"=")
-            found[key] = value
-            position += length
-        return found
+    def _read_gnu_map(self, header: bytes, size: int) -> SparseMap | None:
+        """What type S says of the member, which nobody but GNU tar means so."""
+        offset = self.offset - BLOCK
+        try:
+            return read_gnu_map(header, size, self._read_map_block) if is_gnu_sparse(header) else None
+        except ValueError as error:
+            message = f"the header at byte {offset:,} has no valid map of a sparse member: {error}"
+            raise TarDamage("bad_header", offset, message) from None
 
-    def _decimal(self, text: bytes, offset: int) -> int:
-        if not text.isdigit() or len(text) > 20:
-            raise TarDamage("bad_header", offset, f"the pax header at byte {offset:,} has no valid number: {text[:20]!r}")
-        return int(text)
-
-    def _skip_sparse_maps(self, header: bytes) -> None:
-        """Old GNU sparse members carry further map blocks between header and data."""
-        more = header[482]
-        while more:
-            block = self._take(BLOCK)
-            if len(block) < BLOCK:
-                raise TarDamage("cut", self.offset, f"the file ends at byte {self.offset:,}, inside a sparse member's map")
-            more = block[504]
+    def _read_map_block(self) -> bytes:
+        block = self._take(BLOCK)
+        if len(block) < BLOCK:
+            raise TarDamage("cut", self.offset, f"the file ends at byte {self.offset:,}, inside a sparse member's map")
+        return block
 
 
-def _number(field: bytes) -> int:
-    """A numeric header field: octal text, or base 256 where the top bit is set (GNU). Raises ValueError."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big") - (0x80 << (8 * (len(field) - 1)))
-        if field[0] == 0xFF or value > 1 << 62:
-            raise ValueError("negative or absurd size")
-        return value
-    text = field.partition(b"\0")[0].strip(b" ")
-    if text and not text.isdigit():  # int() takes signs, underscores and `0o` too
-        raise ValueError("not octal")
-    return int(text, 8) if text else 0
-
-
-def _header_name(header: bytes) -> bytes:
-    name = header[:100].partition(b"\0")[0]
-    if header[257:263] == b"ustar\0":  # GNU's magic is `ustar `, and it puts other things where POSIX has the prefix
-        prefix = header[345:500].partition(b"\0")[0]
-        if prefix:
-            return prefix + b"/" + name
-    return name
-
-
-def _kind(type_flag: bytes, name: bytes, *, sparse: bool) -> MemberKind:
-    if type_flag == b"5" or (type_flag in REGULAR and name.endswith(b"/")):
-        return "directory"
-    if type_flag in LINKS:
-        return "link"
-    if sparse:
-        return "sparse"
-    return "file" if type_flag in REGULAR else "other"
+def looks_joined(verdict: str, detail: str) -> bool:
+    """Whether a manifest's verdict is about tars that were put end to end, as far as the next one's first header says."""
+    return verdict == "data_after_end" and JOINED in detail

@@ -16,10 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from audio_tokenizers.errors import ClipError
 from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.audio_magic import HEAD_BYTES, audio_kind
+from jobs.left_out import data_suffix, leave_out
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars, too_large
-from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
+from jobs.tar_format import ACCEPTABLE, READ_BYTES, Member, TarDamage, TarStream
+from jobs.tar_links import LinkedData, Links
 
 __all__ = ["Clip", "TarReader"]
 
@@ -41,8 +45,9 @@ class Clip:
     name: str
     """The member's name; bytes that are not UTF-8 as \\xNN."""
     audio: IO[bytes] | None
-    """The member's bytes, at position 0; None for a clip that the caller asked to skip, and for a sparse member."""
-    sparse: bool
+    """The member's bytes, at position 0; None for a clip that the caller asked to skip, and for one with a fault."""
+    fault: ClipError | None = None
+    """Why a clip that was not skipped has no bytes."""
     annotations: Annotations = field(default_factory=Annotations)
 
 
@@ -118,6 +123,8 @@ class TarReader:
     """Iterates over the clips of one tar, in one pass. Ends normally only if the tar ends properly; else TarDamage.
 
     At damage the group that was being read is not given out, since its sidecars may be missing: the verdict covers it.
+    What a link leads to (jobs/tar_links.py) is looked for only if it is a sidecar or a clip that is not skipped, or may be a
+    clip.
     """
 
     def __init__(
@@ -126,17 +133,34 @@ class TarReader:
         extensions: Sequence[str] = AUDIO_EXTENSIONS,
         *,
         skip_clips: int = 0,
+        sniff: bool = False,
+        follow_links: bool = True,
         allow_missing_end: bool = False,
+        allow_joined: bool = False,
         on_read: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_read` is called with each piece that the file system gives."""
+        """`sniff`: what begins as audio is a clip, too, if its extension is neither one of `extensions` nor a sidecar's.
+        `follow_links`: links to data are clips and sidecars, which once they were not. `on_read` is called with each piece
+        that the file system gives.
+        """
         self._extensions = frozenset(extensions)
         self._skip_clips = skip_clips
         self._allow_missing_end = allow_missing_end
-        self._stream = TarStream(path, on_read=on_read)
+        self._sniff = sniff
+        self._kinds = {"file", "sparse", *(("link",) if follow_links else ())}
+        self._stream = stream = TarStream(path, on_read=on_read, allow_joined=allow_joined)
+
+        def open_again(read_bytes: int) -> TarStream:
+            wanted = read_bytes if stream.is_plain else READ_BYTES  # all of a compressed one is read anyway
+            return TarStream(path, read_bytes=wanted, seek_over=wanted, on_read=on_read, allow_joined=allow_joined)
+
+        self._links = Links(open_again, self._may_be_opened, self._accepts)
         self._next_index = 0
         self.ignored: Counter[str] = Counter()
         """Members that are no clips and no sidecars, by reason."""
+        self.left_out: Counter[str] = Counter()
+        """Those of them that may be data, by suffix (jobs/left_out.py)."""
+        self.linked_clips = 0
         self.orphan_sidecars = 0
         self.sidecar_faults = 0
 
@@ -145,6 +169,7 @@ class TarReader:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stream.close()
+        self._links.close()
 
     @property
     def bytes_consumed(self) -> int:
@@ -158,36 +183,40 @@ class TarReader:
                 place = self._place(member)
                 if place is None:
                     continue
-                name, key, suffix = place
-                stem, _, extension = suffix.rpartition(".")
+                name, key, suffix, is_clip = place
+                stem = _stem(suffix)
                 if key != group.key or suffix in group.suffixes or len(group.sidecars) >= SIDECARS_IN_GROUP:
                     yield from self._give_out(group)
                     group = _Group(key)
                 elif len(group.clips) >= CLIPS_IN_GROUP and stem != group.last_stem:
                     yield from self._give_out(group, last_part=False)
                     group = group.rest()
-                elif extension not in self._extensions and group.is_full_for(stem, member.size):
+                elif not is_clip and group.is_full_for(stem, member.size):
                     rest = group.split(stem)
                     yield from self._give_out(group, last_part=False)
                     group = rest
                 group.suffixes.add(suffix)
                 group.last_stem = stem
-                if extension in self._extensions:
+                if is_clip:
                     group.clips.append((suffix, self._clip(name, member, group)))
                 elif member.kind == "sparse":
                     self.ignored["sparse_sidecar"] += 1
                 else:
                     group.sidecars[suffix] = (name, self._sidecar(member, group))
         except BaseException as error:
-            acceptable = isinstance(error, TarDamage) and error.verdict in ACCEPTABLE
-            if not (acceptable and self._allow_missing_end):
+            if not (isinstance(error, TarDamage) and self._accepts(error)):
                 group.close()
                 raise
         yield from self._give_out(group)
 
-    def _place(self, member: Member) -> tuple[str, str, str] | None:
-        """(name, key, suffix in lower case) of an audio file or sidecar; None for anything else, which is counted."""
-        if member.kind not in ("file", "sparse"):
+    def _accepts(self, damage: TarDamage) -> bool:
+        return self._allow_missing_end and damage.verdict in ACCEPTABLE
+
+    def _place(self, member: Member) -> tuple[str, str, str, bool] | None:
+        """(name, key, suffix in lower case, whether it is audio) of an audio file or sidecar; None for anything else, which
+        is counted.
+        """
+        if member.kind not in self._kinds:
             self.ignored[member.kind] += 1
             return None
         name = member.name.decode("utf-8", "backslashreplace")
@@ -197,35 +226,77 @@ class TarReader:
         extension = suffix.rpartition(".")[2]
         if base.startswith("._"):
             self.ignored["appledouble"] += 1
-        elif extension not in self._extensions and extension not in SIDECAR_EXTENSIONS:
-            self.ignored["other"] += 1
-        else:
-            return name, folder + slash + stem, suffix
-        return None
+            return None
+        is_clip = extension in self._extensions
+        if not is_clip and extension not in SIDECAR_EXTENSIONS:
+            head = self._head(member)
+            is_clip = (self._sniff and audio_kind(head) is not None) or self._leads_to_audio(member)
+            if not is_clip:
+                self.ignored["link" if member.kind == "link" else "other"] += 1
+                missed = data_suffix(base, head)
+                if missed is not None:
+                    leave_out(self.left_out, missed)
+                return None
+        return name, folder + slash + stem, suffix, is_clip
+
+    def _head(self, member: Member) -> bytes:
+        """Its first bytes. What is at the end of a link is looked at only if it may be a clip."""
+        if member.kind != "link":
+            return self._stream.peek(HEAD_BYTES)
+        data = self._links.open(member) if self._sniff else ""
+        return data.read(HEAD_BYTES) if isinstance(data, LinkedData) else b""
+
+    def _may_be_opened(self, link: Member) -> bool:
+        base = link.name.rpartition(b"/")[2]
+        extension = base.rpartition(b".")[2].decode("utf-8", "backslashreplace").lower() if b"." in base else ""
+        known = extension in self._extensions or extension in SIDECAR_EXTENSIONS or self._names_audio(link)
+        return (known or self._sniff) and not base.startswith(b"._")
+
+    def _names_audio(self, link: Member) -> bool:
+        return link.target.rpartition(b".")[2].decode("utf-8", "backslashreplace").lower() in self._extensions
+
+    def _leads_to_audio(self, member: Member) -> bool:
+        """Whether it is a link that has no audio name, to a member that has one: `latest -> a.wav`."""
+        return member.kind == "link" and self._names_audio(member) and isinstance(self._links.open(member), LinkedData)
 
     def _sidecar(self, member: Member, group: _Group) -> bytes | str:
         """The content, or why it is not read."""
-        if member.size > LARGEST_SIDECAR:
+        data = self._data(member)
+        if isinstance(data, str):
+            return data
+        if data.size > LARGEST_SIDECAR:
             return too_large()
-        if not group.has_room(member.size):
+        if not group.has_room(data.size):
             return f"with the other sidecars of its group {too_large()}"
-        group.sidecar_bytes += member.size
-        return self._stream.read(member.size)
+        group.sidecar_bytes += data.size
+        return data.read(data.size)
+
+    def _data(self, member: Member) -> LinkedData | str:
+        """Its data, which may be another member's; or why it has none."""
+        if member.kind == "link":
+            return self._links.open(member)
+        if member.kind == "sparse":
+            return f"a sparse file that cannot be given back: {member.fault}: pack it again without --sparse"
+        return LinkedData(member.size, self._stream.read)
 
     def _clip(self, name: str, member: Member, group: _Group) -> Clip:
         index = self._next_index
         self._next_index += 1
-        sparse = member.kind == "sparse"
-        wanted = index >= self._skip_clips and not sparse
-        return Clip(index, name, self._audio(member.size, group) if wanted else None, sparse)
+        self.linked_clips += member.kind == "link"
+        if index < self._skip_clips:
+            return Clip(index, name, None)
+        data = self._data(member)
+        if isinstance(data, str):
+            return Clip(index, name, None, ClipError("decode", data))
+        return Clip(index, name, self._audio(data, group))
 
-    def _audio(self, size: int, group: _Group) -> IO[bytes]:
-        if group.bytes_in_memory + size <= AUDIO_IN_MEMORY:
-            group.bytes_in_memory += size
-            return io.BytesIO(self._stream.read(size))
+    def _audio(self, data: LinkedData, group: _Group) -> IO[bytes]:
+        if group.bytes_in_memory + data.size <= AUDIO_IN_MEMORY:
+            group.bytes_in_memory += data.size
+            return io.BytesIO(data.read(data.size))
         file = scratch_file()
         try:
-            while piece := self._stream.read(COPY_BYTES):
+            while piece := data.read(COPY_BYTES):
                 with scratch_trouble():
                     file.write(piece)
             with scratch_trouble():

@@ -65,6 +65,8 @@ class TarOptions:
     """Try clips again that have error records."""
     allow_missing_end: bool = False
     """Accept a tar that lacks only its end marker."""
+    allow_joined: bool = False
+    """Accept tars that were put end to end."""
     crash_clips: Collection[int] = ()
     """Clips, from 0, that have killed workers: each becomes a record of kind `crash`, unread."""
     timed_out: Collection[int] = ()
@@ -169,7 +171,9 @@ class TarWork:
             self._tar,
             self._spec.extensions,
             skip_clips=len(ledger.done),
+            sniff=self._spec.sniff,
             allow_missing_end=self.options.allow_missing_end,
+            allow_joined=self.options.allow_joined,
             on_read=step.sign,
         )
         with self._reader as reader:
@@ -405,6 +409,8 @@ def _findings(reader: TarReader | None) -> dict[str, object]:
         return {}
     return {
         "ignored_members": dict(sorted(reader.ignored.items())),
+        "linked_clips": reader.linked_clips,
+        "left_out": dict(sorted(reader.left_out.items())),
         "orphan_sidecars": reader.orphan_sidecars,
         "sidecar_faults": reader.sidecar_faults,
         "versions": _versions(),

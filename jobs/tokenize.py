@@ -201,6 +201,7 @@ def tokenize_tar(
     on_progress: OnProgress = lambda _record, _bytes: None,
     retry_errors: bool = False,
     allow_missing_end: bool = False,
+    allow_joined: bool = False,
     crash_clips: Collection[int] = (),
     one_at_a_time: bool = False,
     take: Callable[..., Ledger] = Ledger.take,
@@ -212,6 +213,7 @@ def tokenize_tar(
     options = TarOptions(
         retry_errors=retry_errors,
         allow_missing_end=allow_missing_end,
+        allow_joined=allow_joined,
         crash_clips=crash_clips,
         one_at_a_time=one_at_a_time,
     )

@@ -20,7 +20,7 @@ from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.own_watch import ended_when_stuck
 from jobs.regular_files import kind_of
 from jobs.reporting import ProgressFile
-from jobs.spec import damage_as_begun, freeze_spec, make_spec, parse_settings
+from jobs.spec import damage_as_begun, extensions_as_begun, freeze_spec, make_spec, parse_settings
 from jobs.stop_flag import StopFlag
 from jobs.trust import check_folder, share, trust_of
 from jobs.worker import Wishes, run_tars
@@ -51,8 +51,14 @@ def tokenize_tar(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="try the clips again that have error records")
     ] = False,
+    sniff: Annotated[
+        bool, typer.Option("--sniff", help="take what begins as audio, too, if it has no known extension")
+    ] = False,
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept a tar with no end marker, or a very long one")
+    ] = False,
+    allow_joined: Annotated[
+        bool, typer.Option("--allow-joined", help="accept a tar after whose end another one begins, and read on")
     ] = False,
     decode_threads: Annotated[str, typer.Option(help="threads that decode; auto: one per core")] = "auto",
     buffer_memory: Annotated[str, typer.Option(help="memory for audio decoded ahead, such as 500M")] = "1G",
@@ -103,7 +109,8 @@ def tokenize_tar(
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
             max_damage=damage_as_begun(output_dir, max_damage),
-            extensions=extensions or (),
+            extensions=extensions_as_begun(output_dir, extensions or ()),
+            sniff=sniff,
         )
     identity = InputIdentity.of(tar)
     task = TarTask(str(tar), TarPaths.stem(tar), identity.size)
@@ -124,7 +131,9 @@ def tokenize_tar(
             device=device,
             stop=stop,
             reports=reports,
-            wishes=Wishes(retry_errors=retry_errors, force=force, allow_missing_end=allow_missing_end),
+            wishes=Wishes(
+                retry_errors=retry_errors, force=force, allow_missing_end=allow_missing_end, allow_joined=allow_joined
+            ),
             feeding=feeding,
             activities=activities,
         )

@@ -20,6 +20,7 @@ from jobs.activities import Activities
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
 from jobs.ledger import Ledger
+from jobs.left_out import describe_left_out
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
@@ -27,7 +28,7 @@ from jobs.records import ErrorRecord, Manifest, Record
 from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
 from jobs.stop_flag import StopFlag
-from jobs.tar_format import ACCEPTABLE
+from jobs.tar_format import ACCEPTABLE, looks_joined
 from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 
@@ -60,6 +61,7 @@ class Wishes:
     force: bool = False
     """Forget the tar's output and begin again."""
     allow_missing_end: bool = False
+    allow_joined: bool = False
     """Accept a tar that lacks only its end marker."""
 
 
@@ -238,6 +240,7 @@ class _Worker:
             TarOptions(
                 retry_errors=retry_errors,
                 allow_missing_end=self._wishes.allow_missing_end,
+                allow_joined=self._wishes.allow_joined,
                 crash_clips=task.crash_clips,
                 timed_out=task.timed_out,
                 one_at_a_time=task.one_at_a_time,
@@ -307,6 +310,8 @@ class _Worker:
             notes += f"; {counted(manifest.damaged_clips, 'damaged clip')} kept ({manifest.damaged_seconds:,.3f} s missing)"
         if manifest.clips == 0 and result.outcome == "committed":
             notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
+        if manifest.left_out:
+            notes += f"; {describe_left_out(manifest.left_out)}"
         if manifest.orphan_sidecars:
             notes += f"; {counted(manifest.orphan_sidecars, 'sidecar')} without audio beside it"
         if manifest.sidecar_faults:
@@ -384,6 +389,11 @@ def broken_tar(manifest: Manifest) -> str:
     """One message for a tar that does not end properly."""
     if manifest.verdict in ACCEPTABLE:
         advice = "if it is known to be whole, accept it with --allow-missing-end"
+    elif looks_joined(manifest.verdict, manifest.verdict_detail):
+        advice = (
+            "if it is several tars put end to end, accept that with --allow-joined, or make one tar of it: unpack it with "
+            "tar --ignore-zeros -xf and pack it again"
+        )
     elif manifest.verdict == "not_a_tar":
         advice = "check the list"
     else:

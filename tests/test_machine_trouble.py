@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gzip
 import io
 import json
 import os
@@ -18,7 +19,7 @@ import soundfile
 import soxr
 from support.crashing import CrashingOps
 from support.small_run import mulaw_spec, tokenize, wav, write_tar
-from support.tars import audio_file, noise, pyav_file
+from support.tars import audio_file, end_blocks, link_member, member, noise, pyav_file
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.mulaw import MuLaw
@@ -177,6 +178,7 @@ OF_THE_SYSTEM: dict[str, Callable[[pytest.MonkeyPatch, Fault], None]] = {
     "codes become JSON": attribute(token_sink, "codes_to_json"),
     "a line is put together": attribute(tar_work, "line_parts"),
 }
+SCRATCH = ("a temporary file is written", "a temporary file is rewound", "a temporary file is read")
 OF_DECODERS: dict[str, tuple[Callable[[pytest.MonkeyPatch, Fault], None], tuple[BaseException, ...]]] = {
     "libsndfile opens a clip": (attribute(soundfile.SoundFile, "__init__"), (SYSTEM_ERROR, NO_MEMORY, MemoryError())),
     "libsndfile reads a block": (attribute(soundfile.SoundFile, "read"), (SYSTEM_ERROR, NO_MEMORY, MemoryError())),
@@ -219,6 +221,30 @@ def test_no_fault_of_the_machine_becomes_a_record_or_a_verdict(
                 no_harm(tar, tmp_path / f"{number}-{at}", reference)
             happened += fault.happened
     assert happened >= len(errors)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_a_link_whose_data_cannot_be_had_now_is_no_dead_link(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the machine refuses while a tar is searched for what its links lead to, or while that is copied or read."""
+    members = [member(b"a.wav", wav(3000)), link_member(b"b.wav", b"c.wav", b"2"), member(b"c.wav", wav(4000, seed=1))]
+    data = b"".join([*members, link_member(b"d.wav", b"a.wav"), end_blocks()])
+    tar = tmp_path / "speech.tar"
+    tar.write_bytes(gzip.compress(data) if packed else data)
+    tokenize(tar, tmp_path / "reference", spec=SPEC)
+    reference = (tmp_path / "reference" / "speech.jsonl").read_bytes()
+    assert reference.count(b'"tokens"') == 4
+    happened = 0
+    for place in ("the tar is opened", "the tar is read", "a temporary file is made", *SCRATCH):
+        for at in range(8):
+            number = ERRNOS[at % len(ERRNOS)]
+            fault = Fault(OSError(number, os.strerror(number)), at)
+            with monkeypatch.context() as patch:
+                OF_THE_SYSTEM[place](patch, fault)
+                no_harm(tar, tmp_path / f"{place}-{at}", reference)
+            happened += fault.happened
+    assert happened > 30
 
 
 def test_no_refusal_of_the_file_system_becomes_a_verdict(tar: Path, reference: bytes, tmp_path: Path) -> None:

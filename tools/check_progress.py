@@ -27,6 +27,7 @@ from hpc.trust import launch_to_look_with
 from hpc.watch import cluster_of
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
+from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_json, plain_lines
 from jobs.records import Manifest
 from jobs.reporting import DeviceSeconds, describe_device
@@ -72,6 +73,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     device_seconds: DeviceSeconds
     """What workers' devices spent their time on, over committed files; `running` has those of tasks that run."""
     tars_without_clips: int
+    left_out: dict[str, int] = {}
+    """Members that became no clips although they may be data, by suffix."""
     orphan_sidecars: int
     sidecar_faults: int
     problems: dict[str, str]
@@ -120,6 +123,7 @@ def make_report(
         device=device,
         device_seconds=sum((manifest.device_seconds for manifest in committed), DeviceSeconds()).rounded(),
         tars_without_clips=sum(manifest.clips == 0 for manifest in committed),
+        left_out=sum_left_out(manifest.left_out for manifest in committed),
         orphan_sidecars=sum(manifest.orphan_sidecars for manifest in committed),
         sidecar_faults=sum(manifest.sidecar_faults for manifest in committed),
         problems={state.name: state.problem for state in states if state.problem is not None},
@@ -196,13 +200,7 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
     if report.stopped:
         lines.append(f"Stopped:               nothing more is submitted: {plain_lines(report.stopped)}")
     lines += _clip_lines(report)
-    for number, noun, words in (
-        (report.tars_without_clips, "tar", "without any clip"),
-        (report.orphan_sidecars, "sidecar", "without audio of its name"),
-        (report.sidecar_faults, "sidecar", "that could not be read"),
-    ):
-        if number:
-            lines.append(f"Note:                  {counted(number, noun)} {words}")
+    lines += [f"Note:                  {note}" for note in _notes(report)]
     if report.checked:
         lines.append(
             f"Validity:              {counted(report.completed, 'file')} valid in every line, {report.invalid} invalid"
@@ -221,6 +219,17 @@ def _clip_lines(report: Report) -> list[str]:
         missing = f"{report.damaged_seconds:,.3f} s missing; python -m tools.failures shows some"
         lines.append(f"Damaged clips, kept:   {report.damaged_clips:,} ({missing})")
     return lines
+
+
+def _notes(report: Report) -> list[str]:
+    """What data may be missing of committed tars."""
+    counts = (
+        (report.tars_without_clips, "tar", "without any clip"),
+        (report.orphan_sidecars, "sidecar", "without audio of its name"),
+        (report.sidecar_faults, "sidecar", "that could not be read"),
+    )
+    notes = [f"{counted(number, noun)} {words}" for number, noun, words in counts if number]
+    return [*notes, *([plain(describe_left_out(report.left_out))] if report.left_out else [])]
 
 
 def _tar_lines(report: Report, states: Sequence[TarState], *, verbose: bool) -> list[str]:

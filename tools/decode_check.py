@@ -133,8 +133,17 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
 
     for tar in dict.fromkeys(pick.state.tar for pick in picks):
         wanted = {pick.index: pick for pick in picks if pick.state.tar == tar}
+        manifest = next(pick.state.manifest for pick in wanted.values())
         try:
-            with TarReader(Path(tar), spec.extensions, skip_clips=min(wanted), allow_missing_end=True) as reader:
+            with TarReader(
+                Path(tar),
+                spec.extensions,
+                skip_clips=min(wanted),
+                sniff=spec.sniff,
+                follow_links=manifest is None or manifest.linked_clips is not None,
+                allow_missing_end=True,
+                allow_joined=True,
+            ) as reader:
                 for clip in reader:
                     pick = wanted.get(clip.index)
                     if pick is not None and clip.audio is not None and clip.name == pick.record.audio_file:

@@ -6,7 +6,7 @@ import functools
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ import typer
 from audio_tokenizers.errors import UsageError
 from hpc.again import again
 from hpc.failures import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
-from hpc.launch import site_defaults
+from hpc.launch import Launch, site_defaults
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
 from hpc.run import Run, RunState
@@ -25,7 +25,7 @@ from jobs.commands import Verbose, run_command, setup_logging
 from jobs.plain_text import plain, plain_lines
 from jobs.records import ErrorRecord, TokenRecord
 from jobs.spec import TokenizeSpec, read_spec
-from jobs.tar_format import ACCEPTABLE
+from jobs.tar_format import ACCEPTABLE, looks_joined
 from tools.tar_lists import Listing, Written, beside, check_targets, refuse_kept, write_lists
 
 __all__ = ["Found", "failures", "find", "render", "render_damaged"]
@@ -180,15 +180,24 @@ def commands(
             lines += ["the tars that failed:", submit(failed_list)]
         else:
             lines += ["all tars that are left:", submit(run.list_file)]
-        if any(reason.partition(":")[0] in ACCEPTABLE for reason in found.decision.quarantine.values()):
-            flags = [] if state.launch is not None and state.launch.allow_missing_end else ["--allow-missing-end"]
-            lines += ["those that only lack their end marker, if they are known to be whole:", submit(failed_list, *flags)]
+        for words, flag in _accepting(found.decision.quarantine.values(), state.launch):
+            lines += [f"those that {words}:", submit(failed_list, *flag)]
     if found.with_errors():
         lines += [
             "the clips with errors, if they may work now (good lines are kept):",
             submit(errors_list, "--retry-errors"),
         ]
     return lines
+
+
+def _accepting(reasons: Collection[str], launch: Launch | None) -> Iterator[tuple[str, list[str]]]:
+    """(which tars, with which flag to submit them that the run does not have anyway) for what somebody may accept."""
+    if any(reason.partition(":")[0] in ACCEPTABLE for reason in reasons):
+        given = launch is not None and launch.allow_missing_end
+        yield "only lack their end marker, if they are known to be whole", [] if given else ["--allow-missing-end"]
+    if any(looks_joined(*reason.partition(": ")[::2]) for reason in reasons):
+        given = launch is not None and launch.allow_joined
+        yield "are several tars put end to end", [] if given else ["--allow-joined"]
 
 
 def failures(

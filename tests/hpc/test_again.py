@@ -35,6 +35,7 @@ SETTINGS = {
     "other words for GPUs": "--cluster slurm --gpus-per-node a100:4 --gpu-request gres --mem-per-gpu 10G",
     "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
     "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
+    "odd tars": "--cluster local --allow-joined --sniff",
     "this machine": "--cluster local --workers 3 --decode-threads 2 --clip-timeout 0",
     "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --memory-guard 0.0 --clip-timeout 90",
     "damage": "--cluster local --max-damage 0.05",

@@ -18,15 +18,16 @@ from support.fake_cluster import FakeCluster
 from support.local_runs import SlowRun, submissions, task_pids
 from support.runs import ROOT, call, committed_bytes, lines_of, speech_list, tree, wait_for, worker_pids, write_list
 from support.slurm_commands import SlurmCommands
-from support.small_run import small_tar, write_tar
+from support.small_run import small_tar, wav, write_tar
 
 from audio_tokenizers.file_hashes import FileVersion, files_sha256
 from hpc.run import Run
 from hpc.submit import submit
+from jobs.audio_formats import FORMER_EXTENSIONS
 from jobs.fileops import FileOps
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import TarPaths, read_manifest
-from jobs.spec import make_spec
+from jobs.spec import freeze_spec, make_spec
 from jobs.tokenize_tar import tokenize_tar
 
 MULAW = ("--backend", "mulaw", "--device", "cpu", "--cluster", "local")
@@ -409,6 +410,20 @@ class TestSpeech:
         assert "2 tars: 1 committed" in captured.out
         assert "2 of 2 tars committed" in captured.out
         assert committed_bytes(here / "tokens")["0.jsonl"] == before["0.jsonl"]
+
+    def test_run_of_an_earlier_version(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """Without --extensions it goes on with the default that it was begun with; joined tars are read where the command
+        says so; --sniff is another recipe.
+        """
+        tar = write_tar(here / "1.tar", {"a.wav": wav(40), "b.mkv": b"?"})
+        tar.write_bytes(tar.read_bytes() * 2)
+        write_list(here / "list.txt", [tar])
+        freeze_spec(here / "tokens", make_spec("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0]))
+        assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1) == 3
+        assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1, "--allow-joined") == 0
+        assert "1 of 1 tar committed: 2 clips, 0 errors" in capfd.readouterr().out
+        assert call(submit, "--list", "list.txt", *MULAW, "--sniff") == 2
+        assert "sniff: True" in capfd.readouterr().err
 
     def test_retry_errors(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """--retry-errors makes tars with error records once more, and leaves those without alone."""

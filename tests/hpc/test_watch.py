@@ -59,6 +59,17 @@ class TestFinish:
         assert finish(campaign.run, last_round(campaign)) == 0
         assert capsys.readouterr().out == "1 of 1 tar committed: 3 clips, 1 error, 0.00 audio-h, 2 damaged clips kept\n"
 
+    def test_what_was_left_out_is_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Of all tars together, by suffix: nothing that may be audio is passed over in silence."""
+        campaign = Campaign(tmp_path, 2)
+        for number, tar in enumerate(campaign.tars):
+            write_tar(tar, {"a.wav": wav(40), "a.avi": b"?", "b.raw": b"?" * number, "README": b"?"})
+        campaign.controller().round()
+        campaign.cluster.run_all()
+        assert finish(campaign.run, last_round(campaign)) == 0
+        note = capsys.readouterr().out.splitlines()[1]
+        assert note.startswith("note: 3 members were no clips: .avi 2, .raw 1: --extensions takes them")
+
     def test_quarantine_is_told_by_reason(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Each reason once, with the tars that have it, and the ways to learn more and to try again; exit code 3."""
         campaign = Campaign(tmp_path, 4)

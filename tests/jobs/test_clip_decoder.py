@@ -34,7 +34,8 @@ from jobs.token_sink import TokenSink
 
 def a_clip(data: bytes | None, text: str | None = None) -> Pending:
     audio = None if data is None else io.BytesIO(data)
-    clip = Clip(0, "a.wav", audio, sparse=data is None, annotations=Annotations(text=text))
+    fault = ClipError("decode", "it has none") if data is None else None
+    clip = Clip(0, "a.wav", audio, fault, annotations=Annotations(text=text))
     return Pending(clip, TokenSink(1))
 
 
@@ -69,6 +70,14 @@ def test_fragments() -> None:
         (3, 30, 10, 0),
     ]
     assert [one.clip_samples for one in found] == [None, None, None, 150]
+
+
+def test_a_clip_without_audio() -> None:
+    """Why there is none is its error."""
+    decoder, feed = a_decoder(mulaw_spec())
+    with pytest.raises(ClipError, match="it has none"):
+        decoder.hand_over(a_clip(None))
+    assert portions(feed) == []
 
 
 def test_whole_clips() -> None:

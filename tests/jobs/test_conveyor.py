@@ -29,7 +29,7 @@ from jobs.token_sink import TokenSink
 
 def a_clip(number: int = 0, samples: int = 40, data: bytes | None = None) -> Pending:
     audio = io.BytesIO(wav(samples, seed=number) if data is None else data)
-    return Pending(Clip(number, f"{number}.wav", audio, sparse=False), TokenSink(1))
+    return Pending(Clip(number, f"{number}.wav", audio), TokenSink(1))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ DAMAGE = Damage(0.01, "a frame")
 
 
 def a_clip(tokens_in_memory: int = 100) -> Pending:
-    return Pending(Clip(0, "a.wav", None, sparse=False), TokenSink(1, tokens_in_memory))
+    return Pending(Clip(0, "a.wav", None), TokenSink(1, tokens_in_memory))
 
 
 def portions(pending: Pending) -> list[tuple[Portion, Codes]]:

@@ -22,8 +22,19 @@ from audio_tokenizers import registry
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from jobs import spec as module
+from jobs.audio_formats import FORMER_EXTENSIONS
 from jobs.fileops import FileOps
-from jobs.spec import check_spec, freeze_spec, load_preset, make_spec, parse_settings, read_spec, spec_path, uses_gpu
+from jobs.spec import (
+    check_spec,
+    extensions_as_begun,
+    freeze_spec,
+    load_preset,
+    make_spec,
+    parse_settings,
+    read_spec,
+    spec_path,
+    uses_gpu,
+)
 
 CODES = Field(name="tokens", form="codes", width=8, codebook_size=1024, samples_per_item=960)
 
@@ -98,6 +109,7 @@ class TestFingerprint:
             {"max_damage": 0.03},
             {"max_damage": 0.0},
             {"extensions": (".mp3",)},
+            {"sniff": True},
             {"options": {"tf32": True}},
             {"device": "cuda"},
         ],
@@ -181,12 +193,12 @@ class TestPresets:
         self.preset(
             folder,
             "backend: codec\noptions: {tf32: true, model_path: /a}\nmax_tokens_per_fragment: 100\nnum_tokens_overlap: 5\n"
-            "max_duration: 30\nmax_damage: 0.5\nextensions: [mp3]\n",
+            "max_duration: 30\nmax_damage: 0.5\nextensions: [mp3]\nsniff: true\n",
         )
         spec = make_spec("nice", device="cpu")
         assert (spec.backend, spec.options) == ("codec", {"model_path": "/a", "tf32": True})
         assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (100, 5)
-        assert (spec.max_duration, spec.max_damage, spec.extensions) == (30.0, 0.5, ("mp3",))
+        assert (spec.max_duration, spec.max_damage, spec.extensions, spec.sniff) == (30.0, 0.5, ("mp3",), True)
         given = make_spec(
             "nice",
             device="cpu",
@@ -394,6 +406,26 @@ class TestFreezing:
         freeze_spec(tmp_path, spec, ReadOnly())
         assert tree(tmp_path) == before
         assert read_spec(tmp_path) == spec
+
+    def test_a_run_from_before_there_were_more_formats(self, tmp_path: Path) -> None:
+        """It goes on with the extensions that were the default then, and its spec, which knows nothing of --sniff, is as
+        good as ever. Another choice of extensions is another recipe.
+        """
+        assert extensions_as_begun(tmp_path, ()) == ()
+        old = make_spec("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0])
+        freeze_spec(tmp_path, old)
+        path = spec_path(tmp_path)
+        text = path.read_text()
+        path.write_text(text.replace("sniff: false\n", ""))
+        assert path.read_text() != text
+        asked = make_spec("mulaw", device="cpu", extensions=extensions_as_begun(tmp_path, ()))
+        check_spec(tmp_path, asked)
+        assert read_spec(tmp_path) == asked == old
+        assert extensions_as_begun(tmp_path, ["wav"]) == ["wav"]
+        with pytest.raises(UsageError, match="extensions"):
+            check_spec(tmp_path, make_spec("mulaw", device="cpu"))
+        with pytest.raises(UsageError, match="sniff: True"):
+            check_spec(tmp_path, make_spec("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0], sniff=True))
 
     def test_moved_weights_are_the_same_recipe(self, tmp_path: Path, codec: Codec) -> None:
         """Options that decide no token may differ from one command to the next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import lzma
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from support.tars import BLOCK, end_blocks, member, tar_bytes
 
 from jobs import tar_format
-from jobs.tar_format import Member, TarDamage, TarStream, Verdict
+from jobs.tar_format import Member, TarDamage, TarStream, Verdict, looks_joined
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -32,11 +33,11 @@ FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarf
 DAMAGE = {"empty_file", "not_a_tar", "cut", "bad_header", "data_after_end", "bad_compression", "no_end_marker", "zero_tail"}
 
 
-def read_all(path: Path) -> tuple[list[tuple[Member, bytes]], TarDamage | None]:
+def read_all(path: Path, *, allow_joined: bool = False) -> tuple[list[tuple[Member, bytes]], TarDamage | None]:
     """Members that were read whole, and how it ended."""
     found: list[tuple[Member, bytes]] = []
     try:
-        stream = TarStream(path)
+        stream = TarStream(path, allow_joined=allow_joined)
     except TarDamage as damage:
         return [], damage
     try:
@@ -179,27 +180,6 @@ def test_same_members_as_gnu_tar(form: str, tmp_path: Path) -> None:
         assert [m.name.rstrip(b"/").decode() for m, _ in found] == tar.getnames()
         assert sum(m.size for m, _ in found) == sum(e.size for e in tar.getmembers() if e.isreg())
     assert [m.kind for m, _ in found].count("directory") == 1
-
-
-@pytest.mark.parametrize(
-    "form", [["--format=gnu"], *(["--format=posix", f"--sparse-version={v}"] for v in ("0.0", "0.1", "1.0"))]
-)
-def test_sparse_members_are_named_as_such(form: list[str], tmp_path: Path) -> None:
-    """All four ways in which GNU tar stores holes are recognised, with the real name, and what follows is found."""
-    with (tmp_path / "holes.wav").open("wb") as file:
-        for piece in range(12):  # more than the header's map holds
-            file.seek(piece << 20)
-            file.write(b"data" * 300)
-        file.truncate(13 << 20)
-    (tmp_path / "next.wav").write_bytes(b"next")
-    path = tmp_path / "x.tar"
-    subprocess.run(["tar", *form, "--sparse", "-C", str(tmp_path), "-cf", str(path), "holes.wav", "next.wav"], check=True)
-    found, damage = read_all(path)
-    assert damage is None
-    assert [(m.name, m.kind) for m, _ in found] == [(b"holes.wav", "sparse"), (b"next.wav", "file")]
-    assert found[1][1] == b"next"
-    cut = path.read_bytes()[:600]
-    assert read_bytes(cut, tmp_path)[1] is not None
 
 
 def test_base_256_sizes(tmp_path: Path) -> None:
@@ -473,6 +453,169 @@ def test_a_file_that_shrinks_under_the_reader_is_cut(tmp_path: Path) -> None:
         next(members)
     stream.close()
     assert caught.value.verdict == "cut"
+
+
+def joined(*parts: bytes) -> bytes:
+    """Tars as `cat` puts them end to end, each filled up to a whole record as tar programs do."""
+    return b"".join(part + bytes(-len(part) % 10240) for part in parts)
+
+
+def read_joined(data: bytes, tmp_path: Path) -> tuple[list[tuple[Member, bytes]], TarDamage | None]:
+    path = tmp_path / "joined.tar"
+    path.write_bytes(data)
+    return read_all(path, allow_joined=True)
+
+
+OTHER = [("d.wav", b"D" * 2000), ("n" * 120 + ".wav", b"E")]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd.compress], ids=["plain", "gzip", "zstd"])
+def test_joined_tars(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """Tars put end to end, plain or as the members of one gzip or zstd file, are read one after the other where that is
+    allowed, with their places; else the verdict says what follows.
+    """
+    first, second = tar_bytes(THREE), tar_bytes(OTHER, tarfile.GNU_FORMAT)
+    for parts in ((first, second), (second, first, end_blocks(), first), (first[:-512], second), (first[:-1024], second)):
+        data = b"".join(
+            compress(part) for part in (joined(part) if part[-1024:] == end_blocks() else part for part in parts)
+        )
+        found, damage = read_joined(data, tmp_path)
+        assert damage is None
+        contents = [
+            *(THREE if parts[0][:5] == b"a.wav" else OTHER),
+            *(OTHER if parts[0][:5] == b"a.wav" else [*THREE, *THREE]),
+        ]
+        assert [(m.name.decode(), body) for m, body in found] == contents
+        with (
+            tarfile.open(tmp_path / "joined.tar", ignore_zeros=True)
+            if compress is bytes
+            else contextlib.nullcontext() as tar
+        ):
+            assert tar is None or [m.offset for m, _ in found] == [m.offset for m in tar.getmembers()]
+    damage = read_bytes(compress(joined(first)) + compress(second), tmp_path)[1]
+    assert damage is not None
+    assert (damage.verdict, damage.offset) == ("data_after_end", 10240)
+    assert looks_joined(damage.verdict, str(damage))
+
+
+def test_what_is_no_joined_tar(tmp_path: Path) -> None:
+    """Zeros inside a tar and other data after its end stay damage, and so does a tar that begins after more zeros than any
+    writer leaves; the verdict does not take them for tars put end to end.
+    """
+    data = tar_bytes(THREE)
+    for broken in (
+        data[:1536] + bytes(BLOCK) + data[1536 + BLOCK :],  # a header; its member's data follows
+        data + b"garbage" * 200,
+        data + bytes(100) + data,  # not at a whole block
+        joined(data) + data[:100],
+        joined(data) + bytes([data[0] ^ 1]) + data[1:],
+    ):
+        _, damage = read_joined(broken, tmp_path)
+        assert damage is not None
+        assert damage.verdict == "data_after_end"
+        assert not looks_joined(damage.verdict, str(damage))
+    _, damage = read_joined(joined(data) + bytes(3 << 20) + data, tmp_path)
+    assert damage is not None
+    assert damage.verdict == "data_after_end"
+    assert not looks_joined(damage.verdict, str(damage))
+    assert read_joined(joined(data) + data[:-1024], tmp_path)[1].verdict == "no_end_marker"  # type: ignore[union-attr]
+    assert read_joined(joined(data) + data[:700], tmp_path)[1].verdict == "cut"  # type: ignore[union-attr]
+
+
+def test_global_headers_end_with_their_tar(tmp_path: Path) -> None:
+    """What one tar says of all its members is not said of the next tar's."""
+    first = member(b"g", pax_record(b"size", b"3"), b"g") + member(b"a.wav", b"abc", size=b"%011o\0" % 0) + end_blocks()
+    found, damage = read_joined(joined(first) + tar_bytes([("b.wav", b"12345")]), tmp_path)
+    assert damage is None
+    assert [(m.name, body) for m, body in found] == [(b"a.wav", b"abc"), (b"b.wav", b"12345")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=4),
+    edit=st.tuples(st.integers(0, 60_000), st.integers(0, 3)) | st.none(),
+)
+def test_fuzz_joined(parts: list[tuple[int, int, int]], edit: tuple[int, int] | None) -> None:
+    """However tars are put end to end: what is accepted, tarfile with ignore_zeros reads too, member by member; what tarfile
+    reads whole of tars that nobody edited is accepted.
+    """
+    whole = [
+        tar_bytes(THREE),
+        tar_bytes(OTHER, tarfile.GNU_FORMAT),
+        tar_bytes([("é" * 120, b"1"), *THREE], tarfile.PAX_FORMAT),
+    ]
+    data = bytearray()
+    for which, missing, zeros in parts:
+        part = whole[which]
+        data += part[: len(part) - BLOCK * min(missing, 2)] + bytes(BLOCK * zeros)
+    if edit is not None:
+        at, blocks = edit
+        at = at % len(data) // BLOCK * BLOCK
+        data[at : at + blocks * BLOCK] = bytes(min(blocks * BLOCK, len(data) - at))
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(data)
+        found, damage = read_all(Path(file.name), allow_joined=True)
+        with contextlib.suppress(tarfile.ReadError), tarfile.open(file.name, ignore_zeros=True) as tar:
+            expected = [(m.name, tar.extractfile(m).read()) for m in tar.getmembers()]  # type: ignore[union-attr]
+            ours = [(m.name.decode(), body) for m, body in found]
+            assert ours == expected if damage is None else ours == expected[: len(ours)]
+    if edit is None and damage is not None:
+        assert damage.verdict == "no_end_marker"
+
+
+@pytest.mark.parametrize("kind", [b"A", b"Q", b"S"])
+def test_types_that_nobody_knows_are_files(kind: bytes, tmp_path: Path) -> None:
+    """As POSIX says and tar programs do; so is a sparse type of a header that GNU tar has not written."""
+    found, damage = read_bytes(member(b"a.wav", b"data", kind) + end_blocks(), tmp_path)
+    assert damage is None
+    assert [(m.kind, body) for m, body in found] == [("file", b"data")]
+    listed = subprocess.run(["tar", "-xOf", str(tmp_path / "x.tar")], check=False, capture_output=True).stdout
+    assert listed == b"data"
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_targets_of_links(form: str, tmp_path: Path) -> None:
+    """Where links lead, short or long, is told as it is stored, and whether they are hard."""
+    path = tmp_path / "x.tar"
+    long = "t" * 150 + "/" + "u" * 150 + ".wav"
+    with tarfile.open(path, "w", format=FORMATS[form]) as tar:
+        for name, kind, target in (("a", tarfile.LNKTYPE, "b"), ("c", tarfile.SYMTYPE, long), ("d", tarfile.LNKTYPE, long)):
+            tar.addfile(entry(name, kind, target))
+    found, damage = read_all(path)
+    assert damage is None
+    assert [(m.name, m.kind, m.size, m.target, m.hard) for m, _ in found] == [
+        (b"a", "link", 0, b"b", True),
+        (b"c", "link", 0, long.encode(), False),
+        (b"d", "link", 0, long.encode(), True),
+    ]
+
+
+def test_peek(tmp_path: Path) -> None:
+    """A look at a member's first bytes takes nothing from it, nor from the members after it."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(tar_bytes(THREE))
+    stream = TarStream(path)
+    found = []
+    for entry_ in stream:
+        assert stream.peek(3) == stream.peek(10)[:3] == stream.peek(3)
+        if entry_.name != b"b.txt":
+            found.append((entry_.name.decode(), stream.read(2) + stream.read(10**6)))
+    stream.close()
+    assert found == [THREE[0], THREE[2]]
+
+
+def test_seek(tmp_path: Path) -> None:
+    """A plain tar can be read again from any member, whatever was read of it before."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(tar_bytes([("n" * 120 + ".wav", b"1"), *THREE], tarfile.GNU_FORMAT))
+    stream = TarStream(path)
+    members = list(stream)
+    for wanted in (members[2], members[0], members[3]):
+        stream.seek(wanted.offset)
+        assert next(iter(stream)) == wanted
+        stream.peek(1)
+    stream.close()
+    assert stream.is_plain
 
 
 GOOD = [

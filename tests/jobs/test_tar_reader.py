@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import tarfile
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.tars import end_blocks, member, tar_bytes
+from support.tars import end_blocks, link_member, member, tar_bytes
 
 from jobs import sidecars, tar_reader
 from jobs.tar_format import TarDamage
@@ -127,26 +128,166 @@ def test_a_long_group_is_given_out_in_parts(path: Path) -> None:
 
 
 def test_what_is_no_clip_is_counted(path: Path) -> None:
-    """AppleDouble files, directories, links, devices and other files are no clips; each kind is counted."""
+    """AppleDouble files, directories, links, devices and other files are no clips; each kind is counted. Of those that may
+    be data the suffixes are.
+    """
     data = b"".join(
         [
             member(b"d/", kind=b"5"),
             member(b"d/._a.wav", b"\0\5\x16\7"),
             member(b"._b.json", b"{}"),
             member(b"d/a.wav", b"x"),
-            member(b"d/soft.wav", kind=b"2"),
-            member(b"d/hard.wav", kind=b"1"),
+            member(b"d/soft.png", kind=b"2"),
+            member(b"d/hard", kind=b"1"),
             member(b"d/pipe.wav", kind=b"6"),
             member(b"README", b"read me"),
             member(b"d/a.png", b"\x89PNG"),
+            member(b"d/b.XYZ", b"what is it"),
+            member(b"d/c.xyz", b"what is it"),
+            member(b"d/c", b"fLaC" + bytes(40)),
             end_blocks(),
         ]
     )
     path.write_bytes(data)
     with TarReader(path) as reader:
         assert [clip.name for clip, _ in take(reader)] == ["d/a.wav"]
-        assert reader.ignored == {"directory": 1, "appledouble": 2, "link": 2, "other": 3}
+        assert reader.ignored == {"directory": 1, "appledouble": 2, "link": 2, "other": 6}
+        assert reader.left_out == {"xyz": 2, "(none)": 1}
         assert (reader.orphan_sidecars, reader.sidecar_faults) == (0, 0)
+
+
+def test_sniff(path: Path) -> None:
+    """With it, what begins as audio is a clip under any name but a sidecar's, whole and with the sidecars of its key; what
+    does not is none, and of links the data decides. The places of clips are the same when some are skipped.
+    """
+    flac = b"fLaC" + bytes(range(256)) * 50
+    data = b"".join(
+        [
+            member(b"a", flac),
+            member(b"a.txt", b"text of a"),
+            member(b"b.42", flac),
+            member(b"c.xyz", b"nothing" * 3000),
+            member(b"c.txt", flac),
+            member(b"d.wav", b"by its name"),
+            link_member(b"e", b"a", b"1"),
+            member(b"e.json", b'{"text": "text of e"}'),
+            link_member(b"f", b"c.xyz", b"1"),
+            link_member(b"g", b"nothing", b"1"),
+            member(b"._h", flac),
+            end_blocks(),
+        ]
+    )
+    path.write_bytes(data)
+    everything = [
+        ("a", "text of a", flac),
+        ("b.42", None, flac),
+        ("d.wav", None, b"by its name"),
+        ("e", "text of e", flac),
+    ]
+    for skipped in range(5):
+        for packed in (data, gzip.compress(data)):
+            path.write_bytes(packed)
+            with TarReader(path, sniff=True, skip_clips=skipped) as reader:
+                found = [(clip.name, clip.annotations.text, body) for clip, body in take(reader)]
+                assert found == [(n, t, None if k < skipped else b) for k, (n, t, b) in enumerate(everything)]
+                assert reader.left_out == {"xyz": 1}
+    path.write_bytes(data)
+    with TarReader(path) as reader:
+        assert [clip.name for clip, _ in take(reader)] == ["d.wav"]
+        assert reader.left_out == {"(none)": 2, "xyz": 1}
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_links_are_clips(compress: Callable[[bytes], bytes], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link with an audio name, or to a member with one, is a clip in its place, with the data of what it leads to and its
+    own sidecars, which may be links, too. One that leads nowhere is a clip without data that says why, or a sidecar that was
+    not read.
+    """
+    data = b"".join(
+        [
+            link_member(b"early.wav", b"d/late.wav", b"2"),
+            member(b"a.wav", b"A" * 3000),
+            member(b"a.txt", b"words"),
+            link_member(b"b.wav", b"a.wav", b"1"),
+            link_member(b"b.txt", b"a.txt", b"1"),
+            link_member(b"c.wav", b"b.wav", b"2"),
+            member(b"c.txt", b"of its own"),
+            link_member(b"lost.wav", b"../a.wav", b"2"),
+            member(b"lost.txt", b"text"),
+            member(b"d/late.wav", b"late"),
+            link_member(b"d/late.txt", b"no.txt", b"2"),
+            link_member(b"d/late.png", b"no.png", b"2"),
+            link_member(b"latest", b"a.wav", b"2"),
+            member(b"latest.txt", b"the latest"),
+            link_member(b"oldest", b"gone.wav", b"1"),
+            end_blocks(),
+        ]
+    )
+    everything = [
+        ("early.wav", None, b"late"),
+        ("a.wav", "words", b"A" * 3000),
+        ("b.wav", "words", b"A" * 3000),
+        ("c.wav", "of its own", b"A" * 3000),
+        ("lost.wav", "text", None),
+        ("d/late.wav", None, b"late"),
+        ("latest", "the latest", b"A" * 3000),
+    ]
+    path.write_bytes(compress(data))
+    for limit in (10_000, 10):  # in memory, and through a file
+        monkeypatch.setattr(tar_reader, "AUDIO_IN_MEMORY", limit)
+        for skipped in range(8):
+            with TarReader(path, skip_clips=skipped) as reader:
+                found = [(clip.name, clip.annotations.text, body, str(clip.fault or "")) for clip, body in take(reader)]
+                assert [one[:3] for one in found] == [
+                    (name, text, None if index < skipped else body) for index, (name, text, body) in enumerate(everything)
+                ]
+                assert [bool(one[3]) for one in found] == [n == 4 and skipped <= 4 for n in range(7)]
+                assert (reader.linked_clips, reader.ignored, reader.sidecar_faults) == (5, {"link": 2}, 1)
+    assert found[4][3] == ""
+    with TarReader(path) as reader:
+        clips_ = [clip for clip, _ in take(reader)]
+    assert str(clips_[4].fault) == "a symbolic link to ../a.wav: that is outside the tar, where no link is followed"
+    assert clips_[5].annotations.metadata == {
+        "sidecar_errors": ["d/late.txt: a symbolic link to no.txt: there is no such member in the tar"]
+    }
+
+
+def test_links_of_an_earlier_version(path: Path) -> None:
+    """Who reads a tar for a file from when links were no clips finds its clips as they were."""
+    path.write_bytes(member(b"a.wav", b"a") + link_member(b"b.wav", b"a.wav", b"1") + member(b"c.wav", b"c") + end_blocks())
+    with TarReader(path, follow_links=False) as reader:
+        assert [(clip.index, clip.name) for clip, _ in take(reader)] == [(0, "a.wav"), (1, "c.wav")]
+        assert reader.ignored == {"link": 1}
+
+
+def test_a_link_behind_which_the_tar_is_damaged(path: Path) -> None:
+    """Nothing is recorded of a symbolic link that nobody can follow to its end: the damage is the verdict, as ever."""
+    data = member(b"a.wav", b"a") + member(b"b.wav", b"b") + link_member(b"c.wav", b"a.wav", b"2") + member(b"d.wav", b"d")
+    path.write_bytes(data)
+    found: list[str] = []
+    with pytest.raises(TarDamage) as caught, TarReader(path) as reader:
+        found.extend(clip.name for clip, _ in take(reader))
+    assert (caught.value.verdict, found) == ("no_end_marker", ["a.wav", "b.wav"])
+    with TarReader(path, allow_missing_end=True) as reader:
+        assert [body for _, body in take(reader)] == [b"a", b"b", b"a", b"d"]
+
+
+def test_joined_tars(path: Path) -> None:
+    """The switch reads what follows the end of a tar, links across included; without it the first tar's clips come out."""
+    first = member(b"a.wav", b"a") + member(b"b.wav", b"b") + end_blocks()
+    second = link_member(b"c.wav", b"a.wav", b"1") + member(b"c.txt", b"text") + end_blocks()
+    for data in (first + second, gzip.compress(first) + gzip.compress(second)):
+        path.write_bytes(data)
+        found: list[str] = []
+        with pytest.raises(TarDamage) as caught, TarReader(path) as reader:
+            found.extend(clip.name for clip, _ in take(reader))
+        assert (caught.value.verdict, found) == ("data_after_end", ["a.wav"])
+        with TarReader(path, allow_joined=True) as reader:
+            assert [(clip.name, clip.annotations.text, body) for clip, body in take(reader)] == [
+                ("a.wav", None, b"a"),
+                ("b.wav", None, b"b"),
+                ("c.wav", "text", b"a"),
+            ]
 
 
 def test_extensions(path: Path) -> None:
@@ -224,21 +365,30 @@ def test_nothing_stays_open_when_reading_ends_early(path: Path, monkeypatch: pyt
 
 
 def test_sparse_members(path: Path) -> None:
-    """A sparse clip comes without bytes, so that it becomes a named error; a sparse transcript is not taken for text."""
-    tail = bytes(137) + b"\0" + b"00000000003\0"
+    """A sparse clip or transcript comes whole, holes and all. One that cannot be given back says so: a clip by its fault,
+    and no part of a transcript is taken for text.
+    """
+    good = b"30 GNU.sparse.map=600,3,700,0\n" + b"23 GNU.sparse.size=700\n"
+    bad = b"23 GNU.sparse.size=700\n"
     data = b"".join(
         [
-            member(b"a.wav", b"abc", b"S", more=tail),
-            member(b"a.txt", b"abc", b"S", more=tail),
-            member(b"b.wav", b"good"),
+            *(member(b"x", good, b"x") + member(name, b"abc") for name in (b"a.wav", b"a.lab")),
+            *(member(b"x", bad, b"x") + member(name, b"abc") for name in (b"b.wav", b"b.txt")),
+            member(b"c.wav", b"good"),
             end_blocks(),
         ]
     )
     path.write_bytes(data)
+    whole = bytes(600) + b"abc" + bytes(97)
     with TarReader(path) as reader:
-        found = [(clip.name, clip.sparse, clip.annotations.text, body) for clip, body in take(reader)]
+        found = [(clip.name, str(clip.fault or ""), clip.annotations.text, body) for clip, body in take(reader)]
         assert reader.ignored == {"sparse_sidecar": 1}
-    assert found == [("a.wav", True, None, None), ("b.wav", False, None, b"good")]
+    fault = "a sparse file that cannot be given back: it has no valid map: pack it again without --sparse"
+    assert found == [
+        ("a.wav", "", whole.decode(), whole),
+        ("b.wav", fault, None, None),
+        ("c.wav", "", None, b"good"),
+    ]
 
 
 def test_a_sidecar_over_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,3 +543,64 @@ def test_no_audio_member_is_lost(tmp_path_factory: pytest.TempPathFactory, files
     assert found == audio
     assert orphans <= len(beside)
     assert audio or orphans == len(beside)
+
+
+ODD = b"".join(
+    [
+        link_member(b"early.wav", b"late.wav", b"2"),
+        member(b"a.wav", b"A" * 700),
+        member(b"x", b"30 GNU.sparse.map=600,3,700,0\n23 GNU.sparse.size=700\n", b"x") + member(b"b.wav", b"abc"),
+        link_member(b"c.wav", b"b.wav"),
+        link_member(b"c.txt", b"late.txt", b"2"),
+        member(b"d", b"fLaC" + bytes(100)),
+        link_member(b"e", b"d"),
+        end_blocks(),
+        member(b"late.wav", b"late"),
+        member(b"late.txt", b"text"),
+        link_member(b"lost.wav", b"no.wav"),
+        end_blocks(),
+    ]
+)
+NAMES_IN_ODD = ["early.wav", "a.wav", "b.wav", "c.wav", "d", "e", "late.wav", "lost.wav"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    edits=st.lists(st.tuples(st.integers(0, len(ODD)), st.binary(min_size=1, max_size=12)), max_size=4),
+    repair=st.booleans(),
+    cut=st.integers(0, len(ODD)) | st.none(),
+    pack=st.booleans(),
+    skipped=st.integers(0, 9),
+)
+def test_fuzz(edits: list[tuple[int, bytes]], repair: bool, cut: int | None, pack: bool, skipped: int) -> None:
+    """Tars with links, sparse members and another tar behind them, overwritten and cut, under right checksums too: reading
+    ends properly or with TarDamage; a clip that was not skipped has data or a fault; and clips are the same whatever is
+    skipped.
+    """
+    data = bytearray(ODD)
+    for place, new in edits:
+        data[place : place + len(new)] = new
+        header = place // 512 * 512
+        if repair and data[header + 257 : header + 262] == b"ustar":
+            data[header + 148 : header + 156] = b" " * 8
+            data[header + 148 : header + 156] = b"%06o\0 " % sum(data[header : header + 512])
+    data = data[:cut]
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(gzip.compress(data) if pack else data)
+        ends = []
+        for skip in (0, skipped):
+            names, verdict = [], ""
+            try:
+                with TarReader(Path(file.name), sniff=True, allow_joined=True, skip_clips=skip) as reader:
+                    for clip, body in take(reader):
+                        assert clip.index == len(names)
+                        assert (body is None) == (clip.index < skip or clip.fault is not None)
+                        names.append(clip.name)
+            except TarDamage as damage:
+                verdict = damage.verdict
+            ends.append((names, verdict))
+    if not edits and cut is None:
+        assert ends == [(NAMES_IN_ODD, "")] * 2
+    longer, shorter = sorted((names for names, _ in ends), key=len, reverse=True)
+    assert longer[: len(shorter)] == shorter  # a link that is skipped is not followed, and may stand before the damage
+    assert longer == shorter or ends[0][1]

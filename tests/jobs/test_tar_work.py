@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import json
 import os
 import random
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
+from support.tars import end_blocks, link_member, member
 from support.waiting import PATIENCE_SECONDS, Waiter, until
 
 from audio_tokenizers.base import Batching, Codes, Utterance, Values
@@ -465,6 +467,49 @@ def test_a_missing_end_marker_can_be_accepted(tar: Path, reference: bytes, tmp_p
     assert committed(tmp_path / "out") == reference
 
 
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_links_are_committed_the_same_whatever_is_interrupted(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """A linked clip's line has the tokens of what it leads to; one that leads nowhere is an error of kind `decode`. A stop
+    after any line, and going on, gives the same bytes.
+    """
+    data = b"".join(
+        [
+            link_member(b"early.wav", b"late.wav", b"2"),
+            member(b"a.wav", wav(40)),
+            link_member(b"b.wav", b"a.wav"),
+            link_member(b"lost.wav", b"no.wav"),
+            member(b"late.wav", wav(50, seed=1)),
+            end_blocks(),
+        ]
+    )
+    tar = tmp_path / "speech.tar"
+    tar.write_bytes(compress(data))
+    result = tokenize(tar, tmp_path / "whole")
+    assert (result.manifest.clips, result.manifest.errors, result.manifest.linked_clips) == (5, {"decode": 1}, 3)
+    whole = committed(tmp_path / "whole")
+    records = [msgspec.json.decode(line) for line in whole.splitlines()]
+    assert [record["audio_file"] for record in records] == ["early.wav", "a.wav", "b.wav", "lost.wav", "late.wav"]
+    assert records[0]["tokens"] == records[4]["tokens"] != records[1]["tokens"] == records[2]["tokens"]
+    assert records[3]["error"] == "a hard link to no.wav: there is no such member before it in the tar"
+    for lines in range(1, 5):
+        output = tmp_path / f"{lines}"
+        assert tokenize(tar, output, **stopping_after(lines)).outcome == "yielded"
+        assert tokenize(tar, output).outcome == "committed"
+        assert committed(output) == whole
+
+
+def test_joined_tars_go_on_from_the_first_ones_partial(tmp_path: Path) -> None:
+    """What was read of joined tars before anybody allowed it is kept, and what comes of both is what one go gives."""
+    tar = small_tar(tmp_path / "speech.tar")
+    one = tar.read_bytes()
+    tar.write_bytes(one + one)
+    refused = tokenize(tar, tmp_path / "out")
+    assert (refused.outcome, refused.manifest.verdict, refused.manifest.clips) == ("damaged", "data_after_end", CLIPS - 1)
+    assert tokenize(tar, tmp_path / "out", allow_joined=True).outcome == "committed"
+    assert tokenize(tar, tmp_path / "again", allow_joined=True).manifest.clips == 2 * CLIPS
+    assert committed(tmp_path / "out") == committed(tmp_path / "again")
+
+
 def test_a_tar_without_clips_is_committed_empty(tmp_path: Path) -> None:
     """It is complete: there was nothing to tokenize, and the manifest says what was there instead."""
     tar = write_tar(tmp_path / "speech.tar", {"readme.md": b"x", "._a.wav": b"y", "b.txt": b"z"})
@@ -792,7 +837,7 @@ def test_an_attempt_ends_whatever_its_reader_waits_for(tmp_path: Path) -> None:
     try:
         feed, others = conveyor._feed, Share()
         assert feed.reserve(others, 1000)
-        other = Pending(Clip(0, "other.wav", io.BytesIO(wav(40)), sparse=False), TokenSink(1))
+        other = Pending(Clip(0, "other.wav", io.BytesIO(wav(40))), TokenSink(1))
         waiter = Waiter(lambda: conveyor.offer(other))
         until(lambda: feed._blocked == 1)
         work = TarWork(tar, TarPaths(tmp_path / "out", "speech"), mulaw_spec(), conveyor)

@@ -16,6 +16,7 @@ import pytest
 from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import call, committed_bytes, lines_of, slow_backend, start, tree, wait_for
 from support.small_run import BAD_CLIP, CLIPS, small_tar, wav, write_tar
+from support.tars import audio_file, noise
 
 from audio_tokenizers import mulaw
 from audio_tokenizers.file_hashes import files_sha256
@@ -258,6 +259,40 @@ class TestBadInput:
         assert call(tokenize_tar, "--input-tar", "open.tar", *MULAW) == 1
         assert "--allow-missing-end" in capsys.readouterr().err
         assert call(tokenize_tar, "--input-tar", "open.tar", *MULAW, "--allow-missing-end") == 0
+
+    def test_joined_tars_can_be_accepted(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Tars put end to end: the message says which flag accepts them and how to mend them, and the flag reads all. Of
+        other data after the end it says neither.
+        """
+        one = (here / "1.tar").read_bytes()
+        (here / "joined.tar").write_bytes(one + one)
+        assert call(tokenize_tar, "--input-tar", "joined.tar", *MULAW) == 1
+        message = capsys.readouterr().err
+        assert "data_after_end" in message
+        assert "--allow-joined" in message
+        assert "tar --ignore-zeros -xf" in message
+        assert call(tokenize_tar, "--input-tar", "joined.tar", *MULAW, "--allow-joined") == 0
+        assert (here / "tokens" / "joined.jsonl").read_bytes().count(b"\n") == 2 * CLIPS
+        (here / "other.tar").write_bytes(one + b"something else" * 100)
+        assert call(tokenize_tar, "--input-tar", "other.tar", *MULAW, "--allow-joined") == 1
+        message = capsys.readouterr().err
+        assert "data_after_end" in message
+        assert "--allow-joined" not in message
+
+    def test_what_was_left_out_is_told(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """At the end of a tar, by suffix; --sniff takes what begins as audio, into a directory of its own."""
+        flac = audio_file(noise(400), 8000, "FLAC")
+        write_tar(here / "odd.tar", {"a.wav": wav(40), "b.xyz": b"?", "c": flac, "c.txt": b"words", "README": b"x"})
+        assert call(tokenize_tar, "--input-tar", "odd.tar", *MULAW) == 0
+        words = "2 members were no clips: no suffix 1, .xyz 1: --extensions takes them, or --sniff what begins as audio does"
+        assert words in capsys.readouterr().err
+        manifest = read_manifest(TarPaths(here / "tokens", "odd").manifest)
+        assert manifest is not None
+        assert (manifest.left_out, manifest.ignored_members) == ({"(none)": 1, "xyz": 1}, {"other": 3})
+        assert "sniff" in refused(capsys, "--input-tar", "odd.tar", *MULAW, "--sniff")
+        assert call(tokenize_tar, "--input-tar", "odd.tar", *MULAW, "--sniff", "--output-dir", "sniffed") == 0
+        lines = map(msgspec.json.decode, (here / "sniffed" / "odd.jsonl").read_bytes().splitlines())
+        assert [(line["audio_file"], line.get("text")) for line in lines] == [("a.wav", None), ("c", "words")]
 
     def test_namesake_is_not_written_over(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """The output of another tar of this stem is neither taken for this one's nor destroyed, not even by --force."""

@@ -15,7 +15,7 @@ import soundfile
 
 Samples = npt.NDArray[np.float32]
 
-__all__ = ["Samples", "audio_file", "end_blocks", "member", "noise", "pyav_file", "tar_bytes"]
+__all__ = ["Samples", "audio_file", "end_blocks", "link_member", "member", "noise", "pyav_file", "tar_bytes"]
 
 BLOCK = 512
 
@@ -76,6 +76,15 @@ def member(name: bytes, data: bytes = b"", kind: bytes = b"0", *, size: bytes | 
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     return bytes(header) + data + bytes(-len(data) % BLOCK)
+
+
+def link_member(name: bytes, target: bytes, kind: bytes = b"1") -> bytes:
+    """A ustar link, hard (1) or symbolic (2)."""
+    header = bytearray(member(name, kind=kind))
+    header[157 : 157 + len(target)] = target
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
 
 
 def end_blocks() -> bytes:

@@ -124,13 +124,17 @@ class TestReport:
         assert set(found["problems"]) == {"4", "5"}
 
     def test_notes(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-        """Tars without clips and sidecars without audio are counted: both often mean a wrong --extensions."""
-        tar = write_tar(run.output_dir.parent / "empty.tar", {"a.txt": b"words"})
+        """Tars without clips, sidecars without audio and what may be audio are told: --extensions is often to blame."""
+        tar = write_tar(
+            run.output_dir.parent / "empty.tar", {"a.txt": b"words", "b.avi": b"?", "c.avi": b"?", "README": b"x"}
+        )
         tokenize(tar, run.output_dir)
         run.add_to_list([str(tar)], keep_dirs=False)
         found, text = report_of(capsys)
         assert (found["tars_without_clips"], found["orphan_sidecars"]) == (1, 1)
         assert "1 tar without any clip" in text
+        assert found["left_out"] == {"avi": 2}
+        assert "Note:                  2 members were no clips: .avi 2: --extensions takes them" in text
 
     def test_a_narrow_locale_does_not_matter(self, run: Run) -> None:
         """Where the terminal has no ✓, the report is still a report."""

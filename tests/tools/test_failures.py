@@ -261,6 +261,16 @@ class TestCommands:
         assert "--list failed_tars.txt" in accepting
         assert accepting.endswith("--allow-missing-end")
 
+    def test_joined_tars(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Tars put end to end have a command of their own, too."""
+        campaign = Campaign(here, tars=1)
+        campaign.tars[0].write_bytes(campaign.tars[0].read_bytes() * 2)
+        campaign.controller().round()
+        campaign.cluster.run_all()
+        _, accepting = shown_commands(said(capsys, 1))
+        assert "--list failed_tars.txt" in accepting
+        assert accepting.endswith("--allow-joined")
+
     def test_cancelled_run_is_submitted_anew(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
         """hpc.resume submits nothing for a run that was cancelled, so another command is shown."""
         spoil(campaign)

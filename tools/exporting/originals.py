@@ -18,7 +18,8 @@ __all__ = ["Originals"]
 class Originals:
     """Reads the tar in one pass, as far as it is asked to."""
 
-    def __init__(self, file: CommittedFile, extensions: Sequence[str]) -> None:
+    def __init__(self, file: CommittedFile, extensions: Sequence[str], *, sniff: bool = False) -> None:
+        """`extensions` and `sniff` are those of the run."""
         self._tar = Path(file.tar)
         self._expected = file.manifest.clips
         self._seen = 0
@@ -30,13 +31,20 @@ class Originals:
             ) from None
         if found != file.manifest.input_bytes:
             raise self._changed(f"it had {counted(file.manifest.input_bytes, 'byte')}, and has {found:,} now")
-        self._reader = self._opened(extensions)
+        self._reader = self._opened(extensions, sniff=sniff, follow_links=file.manifest.linked_clips is not None)
         self._clips = cast("Generator[Clip]", iter(self._reader))
 
-    def _opened(self, extensions: Sequence[str]) -> TarReader:
+    def _opened(self, extensions: Sequence[str], *, sniff: bool, follow_links: bool) -> TarReader:
         try:
-            # A committed file vouches for its tar: whether it had its end blocks was judged then.
-            return TarReader(self._tar, extensions, allow_missing_end=True)
+            # A committed file vouches for its tar: how it ends was judged then.
+            return TarReader(
+                self._tar,
+                extensions,
+                sniff=sniff,
+                follow_links=follow_links,
+                allow_missing_end=True,
+                allow_joined=True,
+            )
         except TarDamage as error:
             raise self._changed(str(error)) from None
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from audio_tokenizers.errors import UsageError
-from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.audio_formats import AUDIO_EXTENSIONS, MAY_BE_FILMS
 from jobs.sidecars import SIDECAR_EXTENSIONS, decode_text, read_sidecars
 from tools.packing.lhotse import is_lhotse_table, lhotse_books
 from tools.packing.long_recordings import is_recordings_table, recording_books
@@ -85,14 +85,15 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
     """Pair the files of a tree, given as relative paths with `/`, in any order.
 
     Of several audio files with one stem, and of several texts with one stem and one extension (in any case), the first
-    in sorted order is taken. What macOS leaves behind (`._x`, `.DS_Store`, `__MACOSX`) is passed over in silence.
+    in sorted order is taken, but no film where there is sound. What macOS leaves behind (`._x`, `.DS_Store`, `__MACOSX`) is
+    passed over in silence.
     """
     tree = _sort_out(names, options)
     library = _Library(tree)
     items: list[Planned] = []
     used: set[str] = set()
     for stem in sorted(tree.audio):
-        audio, *others = tree.audio[stem]
+        audio, *others = sorted(tree.audio[stem], key=lambda name: split_name(name)[1] in MAY_BE_FILMS)
         tree.left_out.extend(LeftOut("duplicate", name, f"{audio} is taken") for name in others)
         texts = tuple(_sidecars(tree, stem))
         layout = ""

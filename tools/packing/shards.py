@@ -12,7 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError
-from jobs.tar_format import BLOCK
+from jobs.tar_headers import BLOCK
 from tools.packing.loading import Stream
 from tools.packing.members import Loaded, member_key, sidecar
 from tools.packing.pairs import LeftOut

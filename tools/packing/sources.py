@@ -15,7 +15,7 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.extras import install_words
 from audio_tokenizers.words import counted
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from jobs.tar_format import TarDamage
+from jobs.tar_format import TarDamage, looks_joined
 from jobs.tar_reader import TarReader
 from tools.generate_tar_list import find_tars
 from tools.packing.archives import ARCHIVE_ENDINGS, open_archive, open_archive_of_volumes
@@ -205,7 +205,10 @@ def check_ready_tar(path: Path) -> ReadyTar:
                 clips += 1
                 without_text += not (clip.annotations.text or "").strip()
     except TarDamage as damage:
-        raise UsageError(f"{path}: {damage.verdict}: {damage}; copy it again from its source, or leave it out") from None
+        advice = "copy it again from its source"
+        if looks_joined(damage.verdict, str(damage)):
+            advice = "make one tar of it: unpack it with tar --ignore-zeros -xf and pack that"
+        raise UsageError(f"{path}: {damage.verdict}: {damage}; {advice}, or leave it out") from None
     except OSError as error:
         raise read_trouble(path, error) from error
     if clips and without_text == clips and (table := table_in(path)) is not None:

@@ -41,11 +41,20 @@ class Original:
 
 
 def write_original(
-    tar: Path, index: int, name: str, output: Path, *, extensions: Sequence[str], tar_bytes: int | None
+    tar: Path,
+    index: int,
+    name: str,
+    output: Path,
+    *,
+    extensions: Sequence[str],
+    tar_bytes: int | None,
+    sniff: bool = False,
+    follow_links: bool = True,
 ) -> Original:
     """Write the clip numbered `index` of a tar, which has to be called `name`, to `output`, whole or not at all.
 
-    A WAV member is copied; another one is decoded, at its own rate and with all its channels. Raises UsageError if the tar
+    A WAV member is copied; another one is decoded, at its own rate and with all its channels. `extensions`, `sniff` and
+    `follow_links` are those with which the tar was tokenized. Raises UsageError if the tar
     is gone, has no such clip, or no longer the `tar_bytes` that it had, or if the clip cannot be decoded.
     """
     try:
@@ -57,7 +66,16 @@ def write_original(
             f"{tar}: it had {counted(tar_bytes, 'byte')} when it was tokenized, and has {found:,} now: it is another tar"
         )
     try:
-        audio = _find(tar, index, name, extensions, found)
+        reader = TarReader(
+            tar,
+            extensions,
+            skip_clips=index,
+            sniff=sniff,
+            follow_links=follow_links,
+            allow_missing_end=True,
+            allow_joined=True,
+        )
+        audio = _find(reader, tar, index, name, found)
     except TarDamage as error:
         raise UsageError(f"{tar}: cannot be read as far as {name}: {error}") from None
     except OSError as error:
@@ -69,12 +87,12 @@ def write_original(
             raise UsageError(f"{tar}: {name}: there is nothing to hear: {error}") from None
 
 
-def _find(tar: Path, index: int, name: str, extensions: Sequence[str], size: int) -> IO[bytes]:
+def _find(reader: TarReader, tar: Path, index: int, name: str, size: int) -> IO[bytes]:
     """The clip's audio; whoever takes it closes it."""
     changed = "the tar has changed since it was tokenized"
     progress, done = ByteProgress(f"looking for {name}", size), 0
     bar = progress.on_terminal() if size >= LONG_BYTES else nullcontext()
-    with bar, TarReader(tar, extensions, skip_clips=index, allow_missing_end=True) as reader:
+    with bar, reader:
         for clip in reader:
             progress(reader.bytes_consumed - done)
             done = reader.bytes_consumed
@@ -85,7 +103,7 @@ def _find(tar: Path, index: int, name: str, extensions: Sequence[str], size: int
                     clip.audio.close()
                 raise UsageError(f"{tar}: expected {name} as its clip {index}, found {clip.name}: {changed}")
             if clip.audio is None:
-                raise UsageError(f"{tar}: {name} is a sparse file, which is not read: pack it again without --sparse")
+                raise UsageError(f"{tar}: {name}: there is nothing to hear: {clip.fault}")
             return clip.audio
     raise UsageError(f"{tar}: expected {name} as its clip {index}, found fewer clips: {changed}")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.exported import tokenized_run
 from support.small_run import wav, write_tar
+from support.tars import end_blocks, link_member, member
 
 from audio_tokenizers.errors import UsageError
 from tools.exporting.originals import Originals
@@ -34,6 +37,18 @@ def test_clips_by_their_numbers(file: CommittedFile) -> None:
         for number in (0, 3):
             with originals.audio(number, f"{number:03}.wav") as audio:
                 assert audio.read() == wav(40 + number, seed=number)
+        originals.finish()
+
+
+def test_a_file_from_when_links_were_no_clips(file: CommittedFile) -> None:
+    """Its records are those of the other members, and their audio is found."""
+    members = [member(b"%03d.wav" % number, wav(40 + number, seed=number)) for number in range(5)]
+    data = b"".join([link_member(b"first.wav", b"000.wav", b"2"), *members, end_blocks()])
+    Path(file.tar).write_bytes(data)
+    old = replace(file, manifest=msgspec.structs.replace(file.manifest, input_bytes=len(data), linked_clips=None))
+    with opened(old) as originals:
+        with originals.audio(0, "000.wav") as audio:
+            assert audio.read() == wav(40)
         originals.finish()
 
 

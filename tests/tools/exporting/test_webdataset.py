@@ -10,8 +10,12 @@ import pytest
 import webdataset
 from support.committed_runs import make_run
 from support.exported import TARS, by_tar, code_records, same, tokenized_run
+from support.small_run import mulaw_spec, tokenize, wav
+from support.tars import audio_file, end_blocks, link_member, member, noise
 
 from audio_tokenizers.base import Field
+from hpc.run import Run
+from jobs.spec import freeze_spec
 from tools.exporting.webdataset import write_webdataset
 from tools.run_files import committed_files, spec_of
 
@@ -58,6 +62,21 @@ def test_audio_is_what_stood_in_the_tar(tmp_path: Path) -> None:
             for sample in samples:
                 assert sample["wav"] == original.extractfile(sample["json"]["audio_file"]).read()
         assert len(samples) == 4
+
+
+def test_audio_of_links_and_of_clips_without_extension(tmp_path: Path) -> None:
+    """A linked clip has the audio that it leads to, and one that was found by its first bytes the extension they say."""
+    flac = audio_file(noise(400), 8000, "FLAC")
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"".join([member(b"a", flac), link_member(b"b.flac", b"a"), member(b"c.wav", wav(40)), end_blocks()]))
+    spec, output = mulaw_spec(sniff=True), tmp_path / "tokens"
+    freeze_spec(output, spec)
+    Run(output).add_to_list([str(tar)], keep_dirs=False)
+    tokenize(tar, output, spec=spec)
+    (exported,) = written(output, tmp_path / "out", with_audio=True)
+    with tarfile.open(exported) as found:
+        audio = {name: found.extractfile(name).read() for name in ("a.flac", "b.flac", "c.wav")}  # type: ignore[union-attr]
+    assert audio == {"a.flac": flac, "b.flac": flac, "c.wav": wav(40)}
 
 
 def test_names_with_dots_and_names_that_clash(tmp_path: Path) -> None:

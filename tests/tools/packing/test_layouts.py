@@ -248,3 +248,10 @@ def test_nothing_is_lost(names: list[str], exclude: list[str], without_text: boo
     assert ids == sorted(set(ids))
     shared = Counter(text for item in plan.items for text in item.texts)
     assert {text for text, number in shared.items() if number > 1} <= plan.layout.tables
+
+
+def test_sound_beside_a_film_is_taken() -> None:
+    """Where a film and a sound file have one stem, the sound is what somebody made of the film; a film alone is taken."""
+    plan = plan_tree(["a.mov", "a.wav", "a.txt", "b.mkv", "b.txt"], options())
+    assert [item.audio for item in plan.items] == ["a.wav", "b.mkv"]
+    assert [(left.reason, left.name) for left in plan.left_out] == [("duplicate", "a.mov")]

@@ -231,6 +231,9 @@ def test_tars_that_are_not_what_they_seem(here: Path) -> None:
         assert find_ready_tars("x.tar") == [here / "x.tar"]
         with pytest.raises(UsageError, match=f"x.tar: {words}.*copy it again"):
             check_ready_tar(here / "x.tar")
+    write(here / "x.tar", whole + whole)
+    with pytest.raises(UsageError, match=r"data_after_end: .*unpack it with tar --ignore-zeros"):
+        check_ready_tar(here / "x.tar")
     members = [("a.wav", AUDIO), ("b.wav", AUDIO), ("a.lab", TEXT), ("b.lab", TEXT)]
     write(here / "x.tar", tar_bytes(members, tarfile.GNU_FORMAT))
     with pytest.raises(UsageError, match="found 2 clips without text and 2 texts without audio: pack it by itself"):

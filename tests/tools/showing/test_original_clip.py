@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from support.small_run import wav, write_tar
-from support.tars import audio_file, end_blocks, member, noise, pyav_file
+from support.tars import audio_file, end_blocks, link_member, member, noise, pyav_file
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
@@ -62,6 +62,25 @@ def test_what_soundfile_cannot_read(tmp_path: Path) -> None:
     assert abs(len(heard) - 8000) <= 2048
     assert heard.std() == pytest.approx(wave.std(), rel=0.5)
     assert write(tar, 1, "1.wav", tmp_path / "o.wav") == Original(16000, 1, 8000, untouched=False)
+
+
+def test_linked_clips_and_clips_found_by_their_first_bytes(tmp_path: Path) -> None:
+    """Both are heard as what they are, in tars put end to end too; a file from when links were no clips counts otherwise."""
+    data = [member(b"a", wav(30)), link_member(b"b.wav", b"a"), member(b"c.wav", wav(50)), end_blocks()]
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"".join([*data, *data]))
+    for index, name, samples, settings in (
+        (0, "a", 30, {"sniff": True}),
+        (4, "b.wav", 30, {"sniff": True}),
+        (2, "b.wav", 30, {}),
+        (1, "c.wav", 50, {}),
+        (1, "c.wav", 50, {"follow_links": False}),
+    ):
+        original = write_original(
+            tar, index, name, tmp_path / "o.wav", extensions=AUDIO_EXTENSIONS, tar_bytes=None, **settings
+        )
+        assert original.samples == samples
+        (tmp_path / "o.wav").unlink()
 
 
 def test_of_clips_of_one_name_the_right_one(tmp_path: Path) -> None:
@@ -145,7 +164,13 @@ class TestWhatCannotBeHad:
             write(tar, 0, "0.wav", tmp_path / "o.wav")
 
     def test_of_a_sparse_member(self, tmp_path: Path) -> None:
-        """It is named as what it is."""
+        """One that cannot be given back is named as what it is."""
         tar = tmp_path / "a.tar"
-        tar.write_bytes(member(b"0.wav", bytes(512), b"S") + end_blocks())
-        assert self.refused(tar, 0, "0.wav").startswith("0.wav is a sparse file")
+        tar.write_bytes(member(b"x", b"23 GNU.sparse.size=700\n", b"x") + member(b"0.wav", bytes(512)) + end_blocks())
+        assert self.refused(tar, 0, "0.wav").startswith("0.wav: there is nothing to hear: a sparse file that cannot be")
+
+    def test_of_a_link_that_leads_nowhere(self, tmp_path: Path) -> None:
+        """The message says where it leads."""
+        tar = tmp_path / "a.tar"
+        tar.write_bytes(link_member(b"0.wav", b"no.wav") + end_blocks())
+        assert self.refused(tar, 0, "0.wav").startswith("0.wav: there is nothing to hear: a hard link to no.wav: there is")
