@@ -15,6 +15,8 @@ from audio_tokenizers.registry import complete_options, get_factory
 from hpc.launch import Launch, Site, make_launch, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, normalise_extensions
 from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
+from jobs.text_encoding import AUTO
+from jobs.text_rules import TEXT_KEYS
 
 __all__ = ["again"]
 
@@ -54,6 +56,10 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
             words += [_option(name), str(getattr(spec, name))]
     if spec.extensions != normalise_extensions(preset.extensions or AUDIO_EXTENSIONS):
         words += ["--extensions", ",".join(spec.extensions)]
+    if spec.text_keys not in (None, preset.text_keys or TEXT_KEYS):
+        words += ["--text-key", ",".join(spec.text_keys)]
+    if spec.text_encoding not in (None, preset.text_encoding or AUTO):
+        words += ["--text-encoding", spec.text_encoding]
     return words
 
 

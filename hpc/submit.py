@@ -42,7 +42,7 @@ from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, w
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
 from jobs.reporting import counted
-from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, uses_gpu
+from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, read_spec, uses_gpu
 from jobs.trust import trust_of
 
 __all__ = ["submit"]
@@ -107,6 +107,13 @@ def submit(
         float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    text_key: Annotated[
+        list[str] | None,
+        typer.Option(help="key of the text in a clip's JSON; default: text, transcript, sentence and others"),
+    ] = None,
+    text_encoding: Annotated[
+        str | None, typer.Option(help="of texts, such as shift_jis; default auto: UTF-8, or what all texts of a tar show")
+    ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept tars with no end marker, or a very long one")
@@ -166,6 +173,8 @@ def submit(
     )
     if launch.cluster == "slurm":
         launch = _fit_to_slurm(launch, site, device)
+    with writing_to(run.output_dir):
+        begun = read_spec(run.output_dir)
     hashes = ModelHashes(output_dir)
     with hashes.in_use():
         spec = make_spec(
@@ -176,6 +185,9 @@ def submit(
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
             extensions=extensions or (),
+            text_keys=text_key or (),
+            text_encoding=text_encoding,
+            begun=begun,
         )
     launch = msgspec.structs.replace(
         launch,

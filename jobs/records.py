@@ -153,9 +153,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ignored_members: dict[str, int] = {}
     """Members that are no clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
     orphan_sidecars: int = 0
-    """Sidecar files with no audio of the same key beside them."""
+    """Sidecar files that belong to no audio by their names, or were not found to: their texts are in no record."""
     sidecar_faults: int = 0
-    """Sidecar files that could not be read; their clips' records say so."""
+    """Sidecar files that could not be read, or not all of them; their clips' records say so."""
+    text_encoding: str = ""
+    """Of sidecars that are neither UTF-8 nor say what they are, as it was told from all of them; empty if none was sure."""
     versions: dict[str, str] = {}
 
 

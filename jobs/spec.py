@@ -21,6 +21,8 @@ from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
+from jobs.text_encoding import AUTO, check_encoding
+from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 
 __all__ = [
     "Preset",
@@ -37,7 +39,11 @@ __all__ = [
 ]
 
 DECODERS = ("soundfile", "av", "soxr")
+DETECTOR = "charset-normalizer"
+"""What encodings of texts are told with."""
 NOT_HASHED = ("device", "options", "fingerprint")
+ADDED_LATER = ("text_keys", "text_encoding")
+"""Where these are None, the run began before they were there, and goes on without: they are no part of its fingerprint."""
 PRESET_FOLDER = Path(__file__).parent
 LONGEST_CLIP_SECONDS = 24 * 3600.0
 """What a clip may be decoded to unless --max-duration says otherwise. A few hundred bytes can promise years of silence, and
@@ -67,6 +73,18 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     options: dict[str, Scalar]
     """How to load the backend. What of it decides tokens is in `recipe`; a model may move to another folder."""
     fingerprint: str = ""
+    text_keys: tuple[str, ...] | None = None
+    """Of what a clip's JSON says, which is the text: the first that is there. None: `text` alone."""
+    text_encoding: str | None = None
+    """Of texts: `auto`, or a codec's name. None: UTF-8 or GB18030. Both are None in a run from before there was a choice:
+    its sidecars stand beside their audio, and its JSON is strict."""
+
+    @property
+    def text_rules(self) -> TextRules | None:
+        """How sidecars are found and read; None as they were in runs from before there was a choice."""
+        if self.text_keys is None and self.text_encoding is None:
+            return None
+        return TextRules(self.text_keys or TEXT_KEYS, self.text_encoding or AUTO)
 
     @property
     def longest_seconds(self) -> float:
@@ -83,6 +101,8 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_tokens_overlap: int | None = None
     max_duration: float | None = None
     extensions: tuple[str, ...] | None = None
+    text_keys: tuple[str, ...] | None = None
+    text_encoding: str | None = None
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
@@ -147,8 +167,15 @@ def make_spec(
     num_tokens_overlap: int | None = None,
     max_duration: float | None = None,
     extensions: Sequence[str] = (),
+    text_keys: Sequence[str] = (),
+    text_encoding: str | None = None,
+    begun: TokenizeSpec | None = None,
 ) -> TokenizeSpec:
-    """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
+    """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch.
+
+    `begun` is the spec of the run that goes on, if there is one: what was not there when it began stays out, unless somebody
+    asks for it.
+    """
     preset = load_preset(name)
     factory = get_factory(preset.backend)
     complete = complete_options(factory, {**preset.options, **(options or {})}, name)
@@ -169,6 +196,10 @@ def make_spec(
     max_duration = max_duration if max_duration is not None else preset.max_duration
     if max_duration is not None and not 0 < max_duration < math.inf:  # nan too
         raise UsageError(f"--max-duration {max_duration:g}: expected seconds above 0")
+    keys = check_text_keys(text_keys or preset.text_keys or ()) or TEXT_KEYS
+    encoding = check_encoding(text_encoding or preset.text_encoding or AUTO)
+    said = text_keys or preset.text_keys or text_encoding or preset.text_encoding
+    as_before = begun is not None and begun.text_rules is None and not said
     spec = TokenizeSpec(
         backend=factory.name,
         device=device.partition(":")[0],
@@ -187,8 +218,11 @@ def make_spec(
             **({} if info.max_tokens_per_fragment is None else {"resampler": RESAMPLER}),  # whole clips have their backend's
             **({"lane_grid": RULE} if info.batching is Batching.LANES else {}),
             **{package: importlib.metadata.version(package) for package in DECODERS},
+            **({DETECTOR: importlib.metadata.version(DETECTOR)} if encoding == AUTO and not as_before else {}),
         },
         options=complete,
+        text_keys=None if as_before else keys,
+        text_encoding=None if as_before else encoding,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
@@ -206,7 +240,8 @@ def _check_fragments(length: int, overlap: int, info: BackendInfo, name: str) ->
 
 
 def _fingerprint(spec: TokenizeSpec) -> str:
-    decisive = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in NOT_HASHED}
+    values = msgspec.to_builtins(spec).items()
+    decisive = {k: v for k, v in values if k not in NOT_HASHED and not (k in ADDED_LATER and v is None)}
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()[:16]
 
 

@@ -105,14 +105,23 @@ class TarStream:
     the uncompressed stream.
     """
 
-    def __init__(self, path: Path, *, read_bytes: int = READ_BYTES, on_read: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_bytes: int = READ_BYTES,
+        seek_over: int = READ_BYTES,
+        on_read: Callable[[], None] = lambda: None,
+    ) -> None:
         """`read_bytes`: what is read from the file at once; `on_read` is called whenever the file system has given them, or
-        fewer. Raises TarDamage, UsageError (no regular file) and OSError.
+        fewer. Of a plain tar, more than `seek_over` bytes that nobody wants are not read. Raises TarDamage, UsageError (no
+        regular file) and OSError.
         """
         refuse_irregular(path, "a tar")
         self._path = path
         self._raw: IO[bytes] = io.BufferedReader(_TellingFile(path, on_read), read_bytes)
         self._bytes_on_disk = os.fstat(self._raw.fileno()).st_size
+        self._seek_over = seek_over
         self.offset = 0
         self._left = 0
         """Data and padding bytes of the current member that nobody has read."""
@@ -148,6 +157,16 @@ class TarStream:
     def bytes_consumed(self) -> int:
         """Bytes of the file on disk that have been used, for progress."""
         return self._raw.tell() if self._compression else self.offset
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is not compressed, and `read_at` works."""
+        return self._compression is None
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes of a plain tar from `offset` on, once the iteration is over; fewer at its end. Raises OSError."""
+        self._raw.seek(offset)
+        return self._raw.read(size)
 
     def __iter__(self) -> Iterator[Member]:
         name: bytes | None = None  # from a GNU long name or a pax header, for the next member
@@ -206,7 +225,7 @@ class TarStream:
         """Pass over what is left of the current member."""
         todo = self._left + self._padding
         self._left = self._padding = 0
-        if self._compression is None and todo > READ_BYTES:
+        if self._compression is None and todo > self._seek_over:
             # Seeking past the end succeeds, or fails as if the disk were at fault: so ask how long the file is.
             step = max(0, min(todo - 1, self._bytes_on_disk - self.offset))
             self.offset = self._raw.seek(self.offset + step)

@@ -20,7 +20,7 @@ from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.own_watch import ended_when_stuck
 from jobs.regular_files import kind_of
 from jobs.reporting import ProgressFile
-from jobs.spec import freeze_spec, make_spec, parse_settings
+from jobs.spec import freeze_spec, make_spec, parse_settings, read_spec
 from jobs.stop_flag import StopFlag
 from jobs.trust import check_folder, share, trust_of
 from jobs.worker import Wishes, run_tars
@@ -40,6 +40,13 @@ def tokenize_tar(
         float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    text_key: Annotated[
+        list[str] | None,
+        typer.Option(help="key of the text in a clip's JSON; default: text, transcript, sentence and others"),
+    ] = None,
+    text_encoding: Annotated[
+        str | None, typer.Option(help="of texts, such as shift_jis; default auto: UTF-8, or what all texts of a tar show")
+    ] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
     ] = False,
@@ -89,6 +96,8 @@ def tokenize_tar(
     if model_path is not None:
         options["model_path"] = model_path
     device = choose_device(device, gpu_id)
+    with writing_to(output_dir):
+        begun = read_spec(output_dir)
     hashes = ModelHashes(output_dir)
     with hashes.in_use():
         spec = make_spec(
@@ -99,6 +108,9 @@ def tokenize_tar(
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
             extensions=extensions or (),
+            text_keys=text_key or (),
+            text_encoding=text_encoding,
+            begun=begun,
         )
     identity = InputIdentity.of(tar)
     task = TarTask(str(tar), TarPaths.stem(tar), identity.size)

@@ -200,8 +200,12 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         lines.append(f"Clips with errors:     {sum(report.errors.values()):,} ({named})")
     for number, noun, words in (
         (report.tars_without_clips, "tar", "without any clip"),
-        (report.orphan_sidecars, "sidecar", "without audio of its name"),
-        (report.sidecar_faults, "sidecar", "that could not be read"),
+        (
+            report.orphan_sidecars,
+            "sidecar",
+            "without audio of its name, in no record: tools.pack of an unpacked tar pairs by name",
+        ),
+        (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
     ):
         if number:
             lines.append(f"Note:                  {counted(number, noun)} {words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import math
 import multiprocessing
@@ -23,7 +24,18 @@ from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from jobs import spec as module
 from jobs.fileops import FileOps
-from jobs.spec import check_spec, freeze_spec, load_preset, make_spec, parse_settings, read_spec, spec_path, uses_gpu
+from jobs.spec import (
+    TokenizeSpec,
+    check_spec,
+    freeze_spec,
+    load_preset,
+    make_spec,
+    parse_settings,
+    read_spec,
+    spec_path,
+    uses_gpu,
+)
+from jobs.text_rules import TextRules
 
 CODES = Field(name="tokens", form="codes", width=8, codebook_size=1024, samples_per_item=960)
 
@@ -96,6 +108,8 @@ class TestFingerprint:
             {"num_tokens_overlap": 10},
             {"max_duration": 60.0},
             {"extensions": (".mp3",)},
+            {"text_keys": ("transcript",)},
+            {"text_encoding": "shift_jis"},
             {"options": {"tf32": True}},
             {"device": "cuda"},
         ],
@@ -317,6 +331,57 @@ def freeze_one(arguments: tuple[Path, float | None]) -> str:
     except UsageError as error:
         return str(error)
     return spec.fingerprint
+
+
+class TestRunsFromBefore:
+    """Those that began before texts had rules go on as they began, with the same fingerprint."""
+
+    @pytest.fixture
+    def begun(self, tmp_path: Path) -> TokenizeSpec:
+        """The spec of such a run, as its file came out then."""
+        spec = make_spec("mulaw", device="cpu")
+        recipe = {key: value for key, value in spec.recipe.items() if key != module.DETECTOR}
+        spec = msgspec.structs.replace(spec, recipe=recipe, text_keys=None, text_encoding=None)
+        values = msgspec.to_builtins(spec)
+        del values["text_keys"], values["text_encoding"], values["fingerprint"]
+        hashed = {key: value for key, value in values.items() if key not in module.NOT_HASHED}
+        values["fingerprint"] = hashlib.sha256(msgspec.json.encode(hashed, order="sorted")).hexdigest()[:16]
+        spec_path(tmp_path).parent.mkdir()
+        spec_path(tmp_path).write_text(yaml.safe_dump(values, sort_keys=False))
+        found = read_spec(tmp_path)
+        assert found is not None
+        return found
+
+    def test_the_same_command_goes_on(self, tmp_path: Path, begun: TokenizeSpec) -> None:
+        """It asks for nothing that was not there."""
+        assert begun.text_rules is None
+        again = make_spec("mulaw", device="cpu", begun=begun)
+        assert again == begun
+        freeze_spec(tmp_path, again)
+
+    @pytest.mark.parametrize("asked", [{"text_encoding": "auto"}, {"text_keys": ("text",)}])
+    def test_rules_that_somebody_asks_for_are_refused(
+        self, tmp_path: Path, begun: TokenizeSpec, asked: dict[str, Any]
+    ) -> None:
+        """With the lines that differ: its texts would be of two kinds."""
+        with pytest.raises(UsageError, match=r"-text_keys: None\n.*-text_encoding: None\n"):
+            freeze_spec(tmp_path, make_spec("mulaw", device="cpu", begun=begun, **asked))
+
+    def test_a_run_that_begins_now_has_them(self, tmp_path: Path) -> None:
+        """And keeps them, in the file too."""
+        spec = make_spec("mulaw", device="cpu", text_keys=["transcript"], text_encoding="Shift-JIS")
+        freeze_spec(tmp_path, spec)
+        assert read_spec(tmp_path) == spec
+        assert spec.text_rules == TextRules(("transcript",), "cp932")
+        assert make_spec("mulaw", device="cpu").text_rules == TextRules()
+        assert module.DETECTOR in make_spec("mulaw", device="cpu").recipe
+        assert module.DETECTOR not in spec.recipe
+
+    def test_a_preset_may_say_them(self, tmp_path: Path) -> None:
+        """The command line wins."""
+        (tmp_path / "p.yaml").write_text("backend: mulaw\ntext_keys: [transcript]\ntext_encoding: big5\n")
+        preset = load_preset("p", tmp_path)
+        assert (preset.text_keys, preset.text_encoding) == (("transcript",), "big5")
 
 
 class TestFreezing:

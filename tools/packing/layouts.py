@@ -15,7 +15,9 @@ from typing import Any
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from jobs.sidecars import SIDECAR_EXTENSIONS, decode_text, read_sidecars
+from jobs.sidecar_names import AmbiguousName, SidecarNames
+from jobs.sidecars import SIDECAR_EXTENSIONS, Reading, decode_text, read_sidecars
+from jobs.text_rules import TEXT_KEYS
 from tools.packing.pairs import LeftOut, Reason, SourceOptions, is_excluded
 
 __all__ = ["Annotated", "Layout", "Plan", "Planned", "plan_tree", "split_name"]
@@ -72,6 +74,10 @@ class _Tree:
     """Folder -> its metadata.csv."""
     excluded: set[str] = field(default_factory=set)
     """Stems of excluded audio."""
+    paired: set[str] = field(default_factory=set)
+    """Texts whose stem is not quite that of their audio."""
+    doubts: dict[str, str] = field(default_factory=dict)
+    """Stem of audio -> why none of several texts is its own."""
     left_out: list[LeftOut] = field(default_factory=list)
     found: Counter[str] = field(default_factory=Counter)
 
@@ -83,6 +89,7 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
     in sorted order is taken. What macOS leaves behind (`._x`, `.DS_Store`, `__MACOSX`) is passed over in silence.
     """
     tree = _sort_out(names, options)
+    _pair_by_look(tree)
     items: list[Planned] = []
     tables: set[str] = set()
     for stem in sorted(tree.audio):
@@ -95,10 +102,10 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
         if texts or options.without_text:
             items.append(Planned(stem, audio, texts))
         else:
-            tree.left_out.append(LeftOut("audio_without_text", audio))
+            tree.left_out.append(LeftOut("audio_without_text", audio, tree.doubts.get(stem, "")))
     for stem in tree.texts.keys() - tree.audio.keys():
         reason: Reason = "excluded" if stem in tree.excluded else "text_without_audio"
-        left = [name for name in _sidecars(tree, stem) if name not in tables]
+        left = [name for name in _sidecars(tree, stem) if name not in tables and name not in tree.paired]
         tree.left_out.extend(LeftOut(reason, name) for name in left)
     stems = frozenset(tree.audio.keys() | tree.excluded) if tables else frozenset()
     layout = Layout(frozenset(tables), stems, without_text=options.without_text)
@@ -131,6 +138,33 @@ def split_name(name: str) -> tuple[str, str]:
     """(stem, extension in lower case). A name that begins with its only dot has no extension."""
     stem, _, extension = name.rpartition(".")
     return (stem, extension.lower()) if "/" not in extension and stem and not stem.endswith("/") else (name, "")
+
+
+def _pair_by_look(tree: _Tree) -> None:
+    """Give texts that have no audio of their stem to audio of nearly that name: `a.mp3.json` of `a.mp3`, `A.txt` of `a.mp3`.
+
+    Where several would fit, none is taken, and the text is left out with the names.
+    """
+    left = [stem for stem in tree.texts.keys() - tree.audio.keys() - tree.excluded if not stem.endswith(TRANSCRIPT)]
+    if not left:
+        return
+    index: SidecarNames[tuple[str, str]] = SidecarNames(keys=False)
+    for stem in sorted(left):
+        for name in tree.texts[stem]:
+            index.add_sidecar(name, (stem, name))
+    for name in (name for names in tree.audio.values() for name in names):
+        index.add_audio(name)
+    for stem in sorted(tree.audio):
+        has = {split_name(name)[1] for name in tree.texts.get(stem, ())}
+        for extension in (extension for extension in SIDECAR_EXTENSIONS if extension not in has):
+            try:
+                found = index.of(tree.audio[stem][0], extension)
+            except AmbiguousName as error:
+                tree.doubts[stem] = str(error)
+                continue
+            if found is not None:
+                tree.texts.setdefault(stem, []).append(found[1])
+                tree.paired.add(found[1])
 
 
 def _sidecars(tree: _Tree, stem: str) -> Iterator[str]:
@@ -166,6 +200,8 @@ class Layout:
         self._stems = stems
         """Of all audio in the tree, excluded or not; empty if there are no tables."""
         self._without_text = without_text
+        self.reading = Reading(TEXT_KEYS, decode_text)
+        """How its texts are read. Whoever can give all of them has their encoding told from all."""
         self._rows: dict[str, dict[str, Annotated]] = {}
         self._lock = threading.Lock()
 
@@ -200,7 +236,7 @@ class Layout:
         if planned.texts and planned.texts[0] in self.tables:
             said = self._row(planned, planned.texts[0], contents)
         else:
-            said = _read_sidecars(planned, contents)
+            said = _read_sidecars(planned, contents, self.reading)
         if isinstance(said, Annotated) and not (said.text or "").strip() and planned.texts:
             faults = (said.metadata or {}).get("sidecar_errors")
             detail = "; ".join(faults) if faults else f"no text in {', '.join(planned.texts)}"
@@ -219,13 +255,13 @@ class Layout:
         return Annotated() if self._without_text else LeftOut("audio_without_text", planned.audio, f"no line in {table}")
 
 
-def _read_sidecars(planned: Planned, contents: Mapping[str, bytes]) -> Annotated:
+def _read_sidecars(planned: Planned, contents: Mapping[str, bytes], reading: Reading) -> Annotated:
     files = {split_name(name)[1]: (name, contents[name]) for name in planned.texts}
-    said = read_sidecars(files)
+    said = read_sidecars(files, reading)
     text_name = planned.texts[0] if said.text is not None else None
     if said.text is not None and len(files) > 1:  # the first that would give a text alone has given it
         ways = (extension for extension in SIDECAR_EXTENSIONS if extension in files)
-        text_name = next(files[way][0] for way in ways if read_sidecars({way: files[way]}).text is not None)
+        text_name = next(files[way][0] for way in ways if read_sidecars({way: files[way]}, reading).text is not None)
     return Annotated(said.text, text_name, said.language, said.metadata)
 
 
@@ -233,8 +269,8 @@ def _lines(name: str, content: bytes) -> Iterator[tuple[int, str]]:
     """(number, line) of a table, without blank ones."""
     try:
         text = decode_text(content)
-    except UnicodeDecodeError:
-        raise UsageError(f"{name}: expected a table of texts in UTF-8 or GB18030, found neither: convert it") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: expected a table of texts: {error.reason}") from None
     # not splitlines: a text may hold what Unicode, but no table, takes for the end of a line
     for number, line in enumerate(text.split("\n"), 1):
         if stripped := line.strip():

@@ -8,7 +8,7 @@ import io
 import json
 import math
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_reader import AUDIO_IN_MEMORY
+from jobs.text_rules import LANGUAGE_KEYS, TEXT_KEYS
 from tools.packing.pairs import LeftOut, Pair
 
 __all__ = [
     "BUFFER_BYTES",
     "ID_COLUMNS",
-    "TEXT_COLUMNS",
     "Columns",
     "as_pair",
     "bare_name",
@@ -35,9 +35,6 @@ __all__ = [
     "sniff",
 ]
 
-TEXT_COLUMNS = ("text", "sentence", "transcription", "transcript", "normalized_text", "raw_transcription", "raw_text")
-"""The first of them that holds strings is the text."""
-LANGUAGE_COLUMNS = ("language", "lang", "locale")
 ID_COLUMNS = ("id", "utt_id", "utterance_id", "audio_id", "segment_id", "clip_id")
 
 BATCH_BYTES = 16 << 20
@@ -86,8 +83,11 @@ class Columns:
         return [self.audio, *(name for name in (self.text, self.language) if name), *self.metadata]
 
 
-def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -> Columns:
-    """Tell the columns by what `datasets` says of them in the file, else by their types and names.
+def find_columns(
+    schema: pa.Schema, place: str, *, text_keys: Sequence[str] = TEXT_KEYS, without_text: bool = False
+) -> Columns:
+    """Tell the columns by what `datasets` says of them in the file, else by their types and names. The text is the first of
+    `text_keys` that holds strings.
 
     Raises UsageError if there is not exactly one Audio column, or no text.
     """
@@ -105,13 +105,13 @@ def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -
         )
     labels = {name: list(found["names"]) for name, found in features.items() if found.get("_type") == "ClassLabel"}
     words = [name for name in schema.names if _is_text(schema.field(name).type)]
-    text = next((name for name in TEXT_COLUMNS if name in words), None)
+    text = next((name for name in text_keys if name in words), None)
     if text is None and not without_text:
         raise UsageError(
-            f"{place}: expected the text in one of the columns {', '.join(TEXT_COLUMNS)}, found {there}: rename one with "
-            "`datasets` (rename_column), or give --without-text"
+            f"{place}: expected the text in one of the columns {', '.join(text_keys)}, found {there}: say which "
+            "with --text-key, or give --without-text"
         )
-    language = next((name for name in LANGUAGE_COLUMNS if name in words or name in labels), None)
+    language = next((name for name in LANGUAGE_KEYS if name in words or name in labels), None)
     ids = [
         name
         for name in ID_COLUMNS

@@ -164,7 +164,7 @@ def _open_shards(named: Iterable[tuple[Path, str]], options: SourceOptions) -> l
         with reading(path), pq.ParquetFile(path) as file:
             metadata, schema = file.metadata, file.schema_arrow
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        columns = find_columns(schema, str(path), without_text=options.without_text)
+        columns = find_columns(schema, str(path), text_keys=options.texts.keys, without_text=options.without_text)
         leaf = f"{columns.audio}.bytes"
         chunks = (group.column(number) for group in groups for number in range(group.num_columns))
         size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == leaf)
