@@ -38,6 +38,8 @@ MOST_MESS = 0.2
 SURE, SURE_OF_CHINESE, TRUST = 10.0, 1.5, 0.5
 """Bits; and what a bit counts, since the letters of a word are no independent witnesses. GB18030 needs fewer: it was all
 that there was beside UTF-8 before, and short texts that were read right stay so."""
+SLACK = 3.0
+"""More bits per letter that one text may cost than all together: it may be a list of names."""
 LEAST_LETTERS = 4
 """Outside ASCII, in all texts together."""
 MOST_READABLE = 0.9
@@ -138,7 +140,11 @@ class TextDecoder:
         found = self._look()
         if not found.encoding:
             raise UnicodeDecodeError("text", data[:1], 0, 1, found.words)
-        return _strictly(data, found.encoding, f"neither UTF-8 nor {found.encoding}, as the others are")
+        others = f"{found.encoding}, as the others are"
+        text = _strictly(data, found.encoding, f"neither UTF-8 nor {others}")
+        if not looks_written(text, found.encoding, slack=SLACK):
+            raise UnicodeDecodeError("text", data[:1], 0, 1, f"does not look as if it were {others}: {SAY_IT}")
+        return text
 
     def _look(self) -> Found:
         with self._lock:  # whoever else needs it waits for the one look

@@ -111,10 +111,17 @@ def _hanzi_of_taiwan(letter: str) -> float:
     return STRANGE if not code else 13.5 if b"\xa4" <= code[:1] <= b"\xc6" else 18.0
 
 
+def _hanzi_of_gbk(letter: str) -> float:
+    """Traditional characters, with which GBK has room for few words."""
+    return max(15.0, min(_hanzi(letter), _hanzi_of_taiwan(letter) + 2.0))
+
+
 def _hangul(letter: str) -> float:
-    if not "가" <= letter <= "힣":
-        return 19.0 if _encodes(letter, "euc_kr") else STRANGE
-    return 13.3 if _encodes(letter, "euc_kr") else 20.0
+    """KS X 1001 has what is usual; the other syllables take more than two bytes there."""
+    in_standard = len(_encodes(letter, "euc_kr")) == 2
+    if "가" <= letter <= "힣":
+        return 13.3 if in_standard else 20.0
+    return 19.0 if in_standard else STRANGE
 
 
 def _kanji(letter: str) -> float:
@@ -127,7 +134,7 @@ def _kanji(letter: str) -> float:
 
 CHINESE = _Script(dict.fromkeys(SIMPLIFIED, 9.2), latin=False, known=_hanzi)
 OLD_CHINESE = _Script(dict.fromkeys(TRADITIONAL, 9.2), latin=False, known=_hanzi_of_taiwan)
-GBK_CHINESE = _Script(dict.fromkeys(TRADITIONAL, 10.2), latin=False, known=lambda letter: max(15.0, _hanzi(letter) - 5.0))
+GBK_CHINESE = _Script(dict.fromkeys(TRADITIONAL, 10.2), latin=False, known=_hanzi_of_gbk)
 HANGUL = _Script(dict.fromkeys(KOREAN, 7.6), latin=False, known=_hangul)
 JAPANESE = _Script(dict.fromkeys(HIRAGANA, 7.2) | dict.fromkeys(KATAKANA, 9.0), latin=False, known=_kanji)
 
@@ -171,11 +178,14 @@ OUTSIDE = r"[^\x00-\x7f\u2000-\u206f\u3000-\u303f\uff00-\uff65]"
 MIXED_WORD = re.compile(f"(?<=[A-Za-z]){OUTSIDE}|{OUTSIDE}(?=[A-Za-z])")
 
 
-def looks_written(text: str, encoding: str) -> bool:
-    """Whether the letters outside ASCII are such as people write, in the mean, and no noise."""
+def looks_written(text: str, encoding: str, *, slack: float = 0.0) -> bool:
+    """Whether the letters outside ASCII are such as people write, in the mean, and no noise.
+
+    `slack`: how many more bits a letter may cost, where the text is an unusual one.
+    """
     letters = "".join(letter for letter in text if not letter.isascii())
     most = MOST_BITS_OF_MANY if encoding in MANY_LETTERS else MOST_BITS
-    return bits(letters, encoding) - RARE.get(encoding, 0.0) <= most * len(letters)
+    return bits(letters, encoding) - RARE.get(encoding, 0.0) <= (most + slack) * len(letters)
 
 
 def bits(text: str, encoding: str) -> float:

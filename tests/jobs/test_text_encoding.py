@@ -117,6 +117,21 @@ def test_what_is_not_sure_is_no_text(texts: list[bytes]) -> None:
     assert "say it with --text-encoding" in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("few", "most"),
+    [(("ja", "cp932"), ("ko", "cp949")), (("ja", "cp932"), ("zh-CN", "gb18030")), (("ko", "cp949"), ("ja", "cp932"))],
+)
+def test_one_text_of_another_encoding(few: tuple[str, str], most: tuple[str, str]) -> None:
+    """It fits the encoding of the others, but says nothing that anybody would write: it is named, and they are read."""
+    stranger = SENTENCES[few[0]][0].encode(few[1])
+    texts = [stranger, *(sentence.encode(most[1]) for sentence in SENTENCES[most[0]])]
+    decoder = TextDecoder("auto", lambda: texts)
+    with pytest.raises(UnicodeDecodeError) as caught:
+        decoder.decode(stranger)
+    assert f"{most[1]}, as the others are" in caught.value.reason
+    assert [decoder.decode(text) for text in texts[1:]] == list(SENTENCES[most[0]])
+
+
 @pytest.mark.parametrize("text", ["第一句", "你好 语音 é", "带变量语音"])
 def test_short_chinese_stays_chinese(text: str) -> None:
     """What was read right before there was a choice is still read, alone."""

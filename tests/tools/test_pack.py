@@ -59,7 +59,7 @@ class TestPacking:
         assert sorted(path.name for path in (here / "tars" / ".pack").iterdir() if path.is_dir()) == []
 
     def test_bad_lines_are_told_at_the_end(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Lines that cannot be read are numbered, and the exit code says each time that clips are missing; the rest is packed."""
+        """The rest is packed; lines that cannot be read are numbered, and the exit code says that clips are missing."""
         (here / "a.wav").write_bytes(wav(40))
         (here / "x.jsonl").write_text('{"audio_path": "a.wav", "text": "x", "snr": NaN}\n{"audio_path": "b.w\n[]\n')
         for _ in range(2):
