@@ -109,7 +109,8 @@ def read_sidecars(files: Mapping[str, tuple[str, bytes | str]], reading: Reading
             faults.append(f"{name}: {error}")
         faulty += len(faults) > before
     if faults:
-        metadata[FAULTS_KEY] = faults
+        earlier = metadata.get(FAULTS_KEY) if reading.keys is not None else None  # what tools.pack has found out
+        metadata[FAULTS_KEY] = [*earlier, *faults] if isinstance(earlier, list) else faults
     # A copy: what msgspec gives has half its size to spare.
     encoded = bytes(memoryview(msgspec.json.encode(metadata))) if metadata else None
     return Annotations(text, language, encoded, faulty)

@@ -197,6 +197,12 @@ def test_an_encoding_is_that_of_all_texts() -> None:
     assert read(reading_of(TextRules(encoding="cp1252"), list), txt=b"\xe9").text == "é"
 
 
+def test_what_was_found_out_before_stays() -> None:
+    """tools.pack has written down what it could not read; a fault that comes later does not take its place."""
+    said = read(NOW, json=b'{"text": "t", "sidecar_errors": ["x"], "a": NaN}')
+    assert said.metadata == {"sidecar_errors": ["x", "clip.json: a: NaN is no value of JSON: null"], "a": None}
+
+
 def test_one_file_is_counted_once() -> None:
     """Whatever is wrong with it."""
     said = read(NOW, json=b'{"a": NaN, "b": 1e999}', txt=b"t")
