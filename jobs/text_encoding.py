@@ -17,7 +17,6 @@ from jobs.text_letters import bits, looks_written
 
 __all__ = [
     "AUTO",
-    "SAMPLE_BYTES",
     "TextDecoder",
     "check_encoding",
     "decode_legacy",
@@ -224,6 +223,8 @@ def _utf16_json(data: bytes) -> str | None:
 
 def _utf16_kana(data: bytes) -> str | None:
     """Which UTF-16 of Japanese this would be, though it looks like ASCII."""
+    if 2 * data.count(KANA_HIGH) != len(data):
+        return None
     for high, low, encoding in ((data[1::2], data[::2], "utf_16_le"), (data[::2], data[1::2], "utf_16_be")):
         if len(low) == len(high) >= LEAST_KANA and not high.strip(KANA_HIGH) and not low.translate(None, KANA_LOW):
             return encoding
