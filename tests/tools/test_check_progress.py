@@ -113,6 +113,7 @@ class TestReport:
         found, text = report_of(capsys)
         assert (found["tars_without_clips"], found["orphan_sidecars"]) == (1, 1)
         assert "1 tar without any clip" in text
+        assert "1 sidecar without audio of its name, in no record: tools.pack of an unpacked tar pairs by name" in text
 
     def test_a_narrow_locale_does_not_matter(self, run: Run) -> None:
         """Where the terminal has no ✓, the report is still a report."""

@@ -293,6 +293,18 @@ def test_kaldi(tmp_path: Path) -> None:
     assert source.name == tmp_path.name
 
 
+def test_kaldi_in_another_encoding(tmp_path: Path) -> None:
+    """A table's encoding is told from all of its lines."""
+    write(tmp_path, *(f"{number}.wav" for number in range(6)))
+    (tmp_path / "wav.scp").write_text("".join(f"u{number} {number}.wav\n" for number in range(6)))
+    lines = [f"u{number} {sentence}\n" for number, sentence in enumerate(SENTENCES["ko"])]
+    (tmp_path / "text").write_bytes("".join(lines).encode("euc_kr"))
+    assert [item.text for item in read(open_kaldi(tmp_path, options())) if isinstance(item, Pair)] == list(SENTENCES["ko"])
+    (tmp_path / "text").write_bytes(b"u0 \xff\xff\n")
+    with pytest.raises(UsageError, match=r"text: line 1: too little text to tell.*--text-encoding"):
+        open_kaldi(tmp_path, options())
+
+
 def test_kaldi_without_text(tmp_path: Path) -> None:
     """A wav.scp alone is enough where audio without text is wanted, and is an error where it is not."""
     write(tmp_path, "1.wav")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.hostile_archives import Entry, pairs
+from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from tools.packing import archive_safety, streamed_archive
@@ -77,6 +78,17 @@ def test_one_pass_gives_all_pairs_whatever_the_order(
     assert read(source) == expected(pairs(6))
     assert len(passes.asked) == 1 + 1  # the texts alone, since two of them are no UTF-8
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_encoding_is_that_of_all_texts(tmp_path: Path) -> None:
+    """They have a pass of their own then, the first one included, and only one."""
+    entries = [Entry("0.wav", b"x"), Entry("0.lab", "はい".encode("euc_jp"))]
+    for number, sentence in enumerate(SENTENCES["ja"], 1):
+        entries += [Entry(f"{number}.wav", b"x"), Entry(f"{number}.lab", sentence.encode("euc_jp"))]
+    passes = Passes(entries)
+    assert [text for _, _, text in read(passes.source(tmp_path))] == ["はい", *SENTENCES["ja"]]
+    assert len(passes.asked) == 2
+    assert passes.asked[1] == [entry.name for entry in entries[1::2]]
 
 
 def test_an_item_comes_with_the_last_of_its_members(tmp_path: Path) -> None:
