@@ -6,6 +6,7 @@ files that we wrote ourselves there is jobs/any_json.py.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -50,7 +51,7 @@ def read_json(text: str) -> tuple[Any, list[str]]:
         refuse_depth(strict)
         return strict, []
     try:
-        found = json.loads(text, strict=False, parse_constant=_Unsayable, parse_float=_float, parse_int=_integer)
+        found = json.loads(text, strict=False, parse_constant=_unsayable, parse_float=_float, parse_int=_integer)
     except RecursionError:
         raise msgspec.DecodeError(TOO_DEEP) from None
     except ValueError as error:
@@ -95,13 +96,17 @@ class _Unsayable:
         self.word = word if len(word) <= 20 else f"an integer of {len(word.lstrip('-')):,} digits"
 
 
+_unsayable = functools.lru_cache(maxsize=16)(_Unsayable)
+"""One object for all that are spelled alike: a list may hold millions."""
+
+
 def _float(text: str) -> float | _Unsayable:
     value = float(text)
-    return value if math.isfinite(value) else _Unsayable(text)
+    return value if math.isfinite(value) else _unsayable(text)
 
 
 def _integer(text: str) -> int | _Unsayable:
-    return int(text) if len(text) <= LONGEST_INTEGER else _Unsayable(text)
+    return int(text) if len(text) <= LONGEST_INTEGER else _unsayable(text)
 
 
 class _Faults:
@@ -120,16 +125,21 @@ class _Faults:
         return lines
 
     def mended(self, value: Any, path: str = "") -> Any:  # noqa: ANN401 (JSON)
-        """`value` as strict JSON can say it."""
+        """`value` as strict JSON can say it, lists and objects changed where they stand."""
         if isinstance(value, _Unsayable):
             self._note(path, f"{value.word} is no value of JSON: null")
             return None
         if isinstance(value, str):
             return self._string(value, path)
         if isinstance(value, list):
-            return [self.mended(item, f"{path}[{number}]") for number, item in enumerate(value)]
+            for number, item in enumerate(value):
+                if not isinstance(item, int | float):
+                    value[number] = self.mended(item, f"{path}[{number}]")
         if isinstance(value, dict):
-            return {self._key(key, path): self.mended(item, _below(path, key)) for key, item in value.items()}
+            for key, item in value.items():
+                value[key] = self.mended(item, _below(path, key))
+            if any(without_surrogates(key) != key for key in value):
+                return {self._key(key, path): item for key, item in value.items()}
         return value
 
     def _key(self, key: str, path: str) -> str:
