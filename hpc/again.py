@@ -16,6 +16,8 @@ from hpc.launch import Launch, Site, make_launch, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, normalise_extensions
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
+from jobs.text_encoding import AUTO
+from jobs.text_rules import TEXT_KEYS
 
 __all__ = ["again"]
 
@@ -60,6 +62,10 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
         words += ["--extensions", ",".join(spec.extensions)]
     if spec.sniff and not preset.sniff:
         words.append("--sniff")
+    if spec.text_keys not in (None, preset.text_keys or TEXT_KEYS):
+        words += ["--text-key", ",".join(spec.text_keys)]
+    if spec.text_encoding not in (None, preset.text_encoding or AUTO):
+        words += ["--text-encoding", spec.text_encoding]
     return words
 
 

@@ -42,17 +42,7 @@ from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, w
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
 from jobs.reporting import counted
-from jobs.spec import (
-    TokenizeSpec,
-    check_spec,
-    damage_as_begun,
-    extensions_as_begun,
-    freeze_spec,
-    make_spec,
-    parse_settings,
-    preset_name,
-    uses_gpu,
-)
+from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, read_spec, uses_gpu
 from jobs.trust import trust_of
 
 __all__ = ["submit"]
@@ -121,6 +111,13 @@ def submit(
         typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    text_key: Annotated[
+        list[str] | None,
+        typer.Option(help="key of the text in a clip's JSON; default: text, transcript, sentence and others"),
+    ] = None,
+    text_encoding: Annotated[
+        str | None, typer.Option(help="of texts, such as shift_jis; default auto: UTF-8, or what all texts of a tar show")
+    ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
     sniff: Annotated[
         bool, typer.Option("--sniff", help="take what begins as audio, too, if it has no known extension")
@@ -187,6 +184,8 @@ def submit(
     )
     if launch.cluster == "slurm":
         launch = _fit_to_slurm(launch, site, device)
+    with writing_to(run.output_dir):
+        begun = read_spec(run.output_dir)
     hashes = ModelHashes(output_dir)
     with hashes.in_use():
         spec = make_spec(
@@ -196,9 +195,12 @@ def submit(
             max_tokens_per_fragment=max_tokens_per_fragment,
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
-            max_damage=damage_as_begun(output_dir, max_damage),
-            extensions=extensions_as_begun(output_dir, extensions or ()),
+            max_damage=max_damage,
+            extensions=extensions or (),
             sniff=sniff,
+            text_keys=text_key or (),
+            text_encoding=text_encoding,
+            begun=begun,
         )
     launch = msgspec.structs.replace(
         launch,

@@ -167,9 +167,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     left_out: dict[str, int] = {}
     """Those of them that may be data, by suffix (jobs/left_out.py)."""
     orphan_sidecars: int = 0
-    """Sidecar files with no audio of the same key beside them."""
+    """Sidecar files that belong to no audio by their names, or were not found to: their texts are in no record."""
     sidecar_faults: int = 0
-    """Sidecar files that could not be read; their clips' records say so."""
+    """Sidecar files that could not be read, or not all of them; their clips' records say so."""
+    text_encoding: str = ""
+    """Of sidecars that are neither UTF-8 nor say what they are, as it was told from all of them; empty if none was sure."""
     versions: dict[str, str] = {}
 
     @property

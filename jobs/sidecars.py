@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-__all__ = ["LARGEST_SIDECAR", "SIDECAR_EXTENSIONS", "Annotations", "read_sidecars", "too_large"]
+from jobs.foreign_json import DEEPEST_JSON, SURROGATE_FAULT, read_json_object, refuse_depth, without_surrogates
+from jobs.text_encoding import TextDecoder, decode_legacy, decode_text
+from jobs.text_rules import TextRules, first_of, take_language, take_text
+
+__all__ = [
+    "FAULTS_KEY",
+    "LARGEST_SIDECAR",
+    "SIDECAR_EXTENSIONS",
+    "Annotations",
+    "Reading",
+    "decode_text",
+    "read_sidecars",
+    "reading_of",
+    "too_large",
+]
 
 SIDECAR_EXTENSIONS = ("json", "txt", "lab")  # in the order in which they may give the text
 
 LARGEST_SIDECAR = 16 << 20
 """Of one, and of all in a group of members with one key."""
-DEEPEST_JSON = 100
-"""Far below where a JSON library of any language gives up, at whatever depth of calls it stands."""
 FAULTS_KEY = "sidecar_errors"
 
 
@@ -46,47 +58,70 @@ def too_large() -> str:
     return f"larger than {LARGEST_SIDECAR:,} bytes"
 
 
-def decode_text(data: bytes) -> str:
-    """Text in UTF-8, UTF-8 with a byte order mark, or GB18030. Raises UnicodeDecodeError on anything else."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("gb18030")
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the sidecars of one tar or source are read."""
+
+    keys: tuple[str, ...] | None = None
+    """Where the text may stand in a `.json`, the first choice first; None as runs did that began before there was a choice:
+    under `text`, the language under `language`, and JSON strictly."""
+    decode: Callable[[bytes], str] = decode_legacy
+    """Raises UnicodeDecodeError, with the reason in words."""
 
 
-def read_sidecars(files: Mapping[str, tuple[str, bytes | str]]) -> Annotations:
+def reading_of(rules: TextRules, texts: Callable[[], Iterable[bytes]]) -> Reading:
+    """How a source's sidecars are read; `texts` gives the contents of all of them, from the first on."""
+    return Reading(rules.keys, TextDecoder(rules.encoding, texts).decode)
+
+
+def read_sidecars(files: Mapping[str, tuple[str, bytes | str]], reading: Reading = Reading()) -> Annotations:
     """Merge sidecars, given as extension -> (member name, content, or in words why it was not read).
 
-    The text of a `.json` wins over `.txt`, and that over `.lab`. A sidecar that cannot be read costs nothing but itself:
-    `metadata` names it under `sidecar_errors`.
+    The text of a `.json` wins over `.txt`, and that over `.lab`. A sidecar that cannot be read costs nothing but itself, and
+    a value that JSON cannot say nothing but itself: `metadata` names both under `sidecar_errors`.
     """
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] = {}
     faults: list[str] = []
+    faulty = 0
     for extension in SIDECAR_EXTENSIONS:
         if extension not in files:
             continue
         name, content = files[extension]
+        before = len(faults)
         try:
             data = _readable(content)
             if extension == "json":
-                metadata = _json_object(data)
-                text = _take_string(metadata, "text")
-                language = _take_string(metadata, "language")
+                metadata, words = _json_object(data, reading)
+                faults += [f"{name}: {word}" for word in words]
+                text, language = _said(metadata, reading)
             elif text is None:
-                text = decode_text(data).strip()
-        except UnicodeDecodeError:
-            faults.append(f"{name}: neither UTF-8 nor GB18030 text")
+                read = reading.decode(data).strip()
+                text = without_surrogates(read)
+                faults += [f"{name}: {SURROGATE_FAULT}"] if text != read else []
+        except UnicodeDecodeError as error:
+            known = reading.keys is not None
+            faults.append(f"{name}: {error.reason if known else 'neither UTF-8 nor GB18030 text'}")
         except RecursionError:
             faults.append(f"{name}: nested more than {DEEPEST_JSON} deep")
         except msgspec.DecodeError as error:
             faults.append(f"{name}: {error}")
+        faulty += len(faults) > before
     if faults:
-        metadata[FAULTS_KEY] = faults
+        earlier = metadata.get(FAULTS_KEY) if reading.keys is not None else None  # what tools.pack has found out
+        metadata[FAULTS_KEY] = [*earlier, *faults] if isinstance(earlier, list) else faults
     # A copy: what msgspec gives has half its size to spare.
     encoded = bytes(memoryview(msgspec.json.encode(metadata))) if metadata else None
-    return Annotations(text, language, encoded, len(faults))
+    return Annotations(text, language, encoded, faulty)
+
+
+def _said(metadata: dict[str, Any], reading: Reading) -> tuple[str | None, str | None]:
+    """Take text and language out of the metadata."""
+    if reading.keys is not None:
+        return take_text(metadata, reading.keys), take_language(metadata)
+    keys = [first_of(metadata, (key,)) for key in ("text", "language")]
+    return tuple(None if key is None else metadata.pop(key) for key in keys)  # type: ignore[return-value]
 
 
 def _readable(content: bytes | str) -> bytes:
@@ -97,23 +132,13 @@ def _readable(content: bytes | str) -> bytes:
     return content
 
 
-def _json_object(data: bytes) -> dict[str, Any]:
-    found = msgspec.json.decode(decode_text(data).encode())
+def _json_object(data: bytes, reading: Reading) -> tuple[dict[str, Any], list[str]]:
+    """(the object, what of it JSON could not say). Raises msgspec.DecodeError, UnicodeDecodeError and RecursionError."""
+    text = reading.decode(data)
+    if reading.keys is not None:
+        return read_json_object(text)
+    found = msgspec.json.decode(text.encode())
     if not isinstance(found, dict):
         raise msgspec.DecodeError(f"expected a JSON object, found {type(found).__name__}")
-    layer: list[Any] = [found]
-    for _ in range(DEEPEST_JSON):
-        layer = [value for holder in layer for value in _values(holder)]
-        if not layer:
-            return found
-    raise RecursionError
-
-
-def _values(holder: dict[str, Any] | list[Any]) -> list[Any]:
-    values = holder.values() if isinstance(holder, dict) else holder
-    return [value for value in values if isinstance(value, dict | list)]
-
-
-def _take_string(metadata: dict[str, Any], key: str) -> str | None:
-    """Remove and return a string value; anything else stays where it is."""
-    return metadata.pop(key) if isinstance(metadata.get(key), str) else None
+    refuse_depth(found)
+    return found, []

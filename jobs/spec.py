@@ -22,13 +22,13 @@ from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, n
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
+from jobs.text_encoding import AUTO, check_encoding
+from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 
 __all__ = [
     "Preset",
     "TokenizeSpec",
     "check_spec",
-    "damage_as_begun",
-    "extensions_as_begun",
     "freeze_spec",
     "load_preset",
     "make_spec",
@@ -40,8 +40,10 @@ __all__ = [
 ]
 
 DECODERS = ("soundfile", "av", "soxr")
+DETECTOR = "charset-normalizer"
+"""What encodings of texts are told with."""
 NOT_HASHED = ("device", "options", "fingerprint")
-UNDECIDED = {"max_damage": 0.0, "sniff": False}
+UNDECIDED = {"max_damage": 0.0, "sniff": False, "text_keys": None, "text_encoding": None}
 """What runs did before there was a choice. A spec that says so has the fingerprint of one that says nothing."""
 PRESET_FOLDER = Path(__file__).parent
 LONGEST_CLIP_SECONDS = 24 * 3600.0
@@ -77,6 +79,18 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sniff: bool = False
     """Whether what begins as audio is a clip, whatever its extension. The fingerprint has it only where it is so."""
     fingerprint: str = ""
+    text_keys: tuple[str, ...] | None = None
+    """Of what a clip's JSON says, which is the text: the first that is there. None: `text` alone."""
+    text_encoding: str | None = None
+    """Of texts: `auto`, or a codec's name. None: UTF-8 or GB18030. Both are None in a run from before there was a choice:
+    its sidecars stand beside their audio, and its JSON is strict."""
+
+    @property
+    def text_rules(self) -> TextRules | None:
+        """How sidecars are found and read; None as they were in runs from before there was a choice."""
+        if self.text_keys is None and self.text_encoding is None:
+            return None
+        return TextRules(self.text_keys or TEXT_KEYS, self.text_encoding or AUTO)
 
     @property
     def longest_seconds(self) -> float:
@@ -95,6 +109,8 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_damage: float | None = None
     extensions: tuple[str, ...] | None = None
     sniff: bool = False
+    text_keys: tuple[str, ...] | None = None
+    text_encoding: str | None = None
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
@@ -161,9 +177,20 @@ def make_spec(
     max_damage: float | None = None,
     extensions: Sequence[str] = (),
     sniff: bool = False,
+    text_keys: Sequence[str] = (),
+    text_encoding: str | None = None,
+    begun: TokenizeSpec | None = None,
 ) -> TokenizeSpec:
-    """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
+    """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch.
+
+    `begun` is the spec of the run that goes on, if there is one: where nobody asks for anything else, it keeps no damaged
+    clip if it began so, has the default extensions that it began with, and reads texts as it did.
+    """
     preset = load_preset(name)
+    if begun is not None and max_damage is None and not begun.max_damage:
+        max_damage = begun.max_damage
+    if begun is not None and not extensions and begun.extensions in FORMER_EXTENSIONS:
+        extensions = begun.extensions
     factory = get_factory(preset.backend)
     complete = complete_options(factory, {**preset.options, **(options or {})}, name)
     for key, path in complete.items():  # workers, and who resumes the run, may stand in another folder
@@ -189,6 +216,10 @@ def make_spec(
             f"--max-damage {max_damage:g}: expected a share of the clip, from 0 (keep no damaged clip) to 1 (keep whatever "
             "decodes)"
         )
+    keys = check_text_keys(text_keys or preset.text_keys or ()) or TEXT_KEYS
+    encoding = check_encoding(text_encoding or preset.text_encoding or AUTO)
+    said = text_keys or preset.text_keys or text_encoding or preset.text_encoding
+    as_before = begun is not None and begun.text_rules is None and not said
     spec = TokenizeSpec(
         backend=factory.name,
         device=device.partition(":")[0],
@@ -208,9 +239,12 @@ def make_spec(
             **({} if info.max_tokens_per_fragment is None else {"resampler": RESAMPLER}),  # whole clips have their backend's
             **({"lane_grid": RULE} if info.batching is Batching.LANES else {}),
             **{package: importlib.metadata.version(package) for package in DECODERS},
+            **({DETECTOR: importlib.metadata.version(DETECTOR)} if encoding == AUTO and not as_before else {}),
         },
         options=complete,
         sniff=sniff or preset.sniff,
+        text_keys=None if as_before else keys,
+        text_encoding=None if as_before else encoding,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
@@ -263,24 +297,6 @@ def freeze_spec(output_dir: Path, spec: TokenizeSpec, ops: FileOps | None = None
         text = yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
         if not write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode()):
             check_spec(output_dir, spec)  # another command was faster
-
-
-def damage_as_begun(output_dir: Path, asked: float | None) -> float | None:
-    """The --max-damage of a command for this run directory: where it says nothing, a run that keeps no damaged clip goes on
-    so, be it that it began before there was a choice.
-    """
-    if asked is None and (frozen := read_spec(output_dir)) is not None and not frozen.max_damage:
-        return frozen.max_damage
-    return asked
-
-
-def extensions_as_begun(output_dir: Path, asked: Sequence[str]) -> Sequence[str]:
-    """The --extensions of a command for this run directory: where it says nothing, a run goes on with the default that it
-    was begun with, however long that list is by now.
-    """
-    if not asked and (frozen := read_spec(output_dir)) is not None and frozen.extensions in FORMER_EXTENSIONS:
-        return frozen.extensions
-    return asked
 
 
 def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:

@@ -145,6 +145,7 @@ class TarStream:
         self._path = path
         self._raw: IO[bytes] = io.BufferedReader(_TellingFile(path, on_read), read_bytes)
         self._bytes_on_disk = os.fstat(self._raw.fileno()).st_size
+        self._seek_over = seek_over
         self.offset = 0
         self._left = 0
         """Data and padding bytes of the current member that nobody has read."""

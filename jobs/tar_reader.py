@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -21,9 +22,13 @@ from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.audio_magic import HEAD_BYTES, audio_kind
 from jobs.left_out import data_suffix, leave_out
 from jobs.scratch import scratch_file, scratch_trouble
-from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars, too_large
+from jobs.sidecar_look import SidecarLook, texts_of
+from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, Reading, read_sidecars, too_large
 from jobs.tar_format import ACCEPTABLE, READ_BYTES, Member, TarDamage, TarStream
+from jobs.tar_headers import BLOCK
 from jobs.tar_links import LinkedData, Links
+from jobs.text_encoding import TextDecoder
+from jobs.text_rules import TextRules
 
 __all__ = ["Clip", "TarReader"]
 
@@ -34,6 +39,9 @@ CLIPS_IN_GROUP = 64
 SIDECARS_IN_GROUP = 1 << 17
 """Then it is over, whatever comes: a few megabytes of tar.gz hold millions of empty ones."""
 COPY_BYTES = 1 << 20
+LOOK_BYTES = 8 * BLOCK
+MOST_ORPHANS = 1 << 18
+"""Names of sidecars without audio beside them that are remembered, until a clip asks for them."""
 
 
 @dataclass(slots=True)
@@ -68,12 +76,16 @@ class _Group:
     bytes_in_memory: int = 0
     """Of its audio."""
 
-    def sidecars_of(self, suffix: str) -> dict[str, tuple[str, bytes | str]]:
-        """Extension -> sidecar. `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`."""
+    def sidecars_of(self, suffix: str, *, whole_names: bool) -> dict[str, tuple[str, bytes | str]]:
+        """Extension -> sidecar. `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`.
+
+        `whole_names`: `1.wav.txt` is `1.wav`'s before all others.
+        """
         stem = suffix.rpartition(".")[0]
         found: dict[str, tuple[str, bytes | str]] = {}
         for extension in SIDECAR_EXTENSIONS:
-            for candidate in (f"{stem}.{extension}" if stem else extension, extension):
+            whole = (f"{suffix}.{extension}",) if whole_names else ()
+            for candidate in (*whole, f"{stem}.{extension}" if stem else extension, extension):
                 if candidate in self.sidecars:
                     found[extension] = self.sidecars[candidate]
                     self.used.add(candidate)
@@ -137,12 +149,25 @@ class TarReader:
         follow_links: bool = True,
         allow_missing_end: bool = False,
         allow_joined: bool = False,
+        texts: TextRules | None = None,
         on_read: Callable[[], None] = lambda: None,
     ) -> None:
         """`sniff`: what begins as audio is a clip, too, if its extension is neither one of `extensions` nor a sidecar's.
-        `follow_links`: links to data are clips and sidecars, which once they were not. `on_read` is called with each piece
-        that the file system gives.
+        `follow_links`: links to data are clips and sidecars, which once they were not. `texts` says how sidecars are read
+        and found; None is for runs that began before there were rules: only beside their audio. `on_read` is called with
+        each piece that the file system gives.
         """
+        # A look that only wants headers: small pieces, and nothing read that can be passed over.
+        self._open_look = partial(
+            TarStream, path, read_bytes=LOOK_BYTES, seek_over=LOOK_BYTES, on_read=on_read, allow_joined=allow_joined
+        )
+        self._decoder: TextDecoder | None = None
+        self._reading = Reading()
+        if texts is not None:
+            self._decoder = TextDecoder(texts.encoding, partial(texts_of, self._open_look))
+            self._reading = Reading(texts.keys, self._decoder.decode)
+        self._look: SidecarLook | None = None
+        self._orphans: Counter[str] = Counter()
         self._extensions = frozenset(extensions)
         self._skip_clips = skip_clips
         self._allow_missing_end = allow_missing_end
@@ -161,7 +186,7 @@ class TarReader:
         self.left_out: Counter[str] = Counter()
         """Those of them that may be data, by suffix (jobs/left_out.py)."""
         self.linked_clips = 0
-        self.orphan_sidecars = 0
+        self._orphan_count = 0
         self.sidecar_faults = 0
 
     def __enter__(self) -> TarReader:
@@ -170,6 +195,18 @@ class TarReader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stream.close()
         self._links.close()
+        if self._look is not None:
+            self._look.close()
+
+    @property
+    def orphan_sidecars(self) -> int:
+        """Sidecars that no clip has had so far."""
+        return self._orphan_count - sum(name in self._orphans for name in (self._look.taken if self._look else ()))
+
+    @property
+    def text_encoding(self) -> str:
+        """Of the sidecars that do not show it themselves, as it was found; empty if there were none or none is sure."""
+        return self._decoder.found if self._decoder is not None else ""
 
     @property
     def bytes_consumed(self) -> int:
@@ -311,11 +348,24 @@ class TarReader:
         try:
             while group.clips:
                 suffix, clip = group.clips[0]
-                clip.annotations = read_sidecars(group.sidecars_of(suffix))
+                clip.annotations = read_sidecars(self._sidecars_of(clip.name, suffix, group), self._reading)
                 self.sidecar_faults += clip.annotations.faults
                 del group.clips[0]
                 yield clip
         finally:
             group.close()
-        orphans = group.sidecars.keys() - group.used
-        self.orphan_sidecars += len(orphans if last_part else [suffix for suffix in orphans if "." in suffix])
+        orphans = [suffix for suffix in group.sidecars.keys() - group.used if last_part or "." in suffix]
+        self._orphan_count += len(orphans)
+        if self._decoder is not None and len(self._orphans) < MOST_ORPHANS:
+            self._orphans.update(group.sidecars[suffix][0] for suffix in orphans)
+
+    def _sidecars_of(self, name: str, suffix: str, group: _Group) -> dict[str, tuple[str, bytes | str]]:
+        """A clip's sidecars: those beside it, and once a clip has none beside it, those that stand elsewhere."""
+        files = group.sidecars_of(suffix, whole_names=self._decoder is not None)
+        if self._decoder is None:
+            return files
+        if not files and self._look is None:
+            self._look = SidecarLook(self._open_look, self._extensions)
+        if self._look is not None:
+            self._look.complete(name, files)
+        return files

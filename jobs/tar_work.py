@@ -27,7 +27,7 @@ from jobs.outputs import InputIdentity, TarPaths
 from jobs.pending import Pending
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
 from jobs.reporting import DeviceSeconds
-from jobs.spec import DECODERS, TokenizeSpec
+from jobs.spec import DECODERS, DETECTOR, TokenizeSpec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
 from jobs.token_sink import TokenSink
@@ -174,6 +174,7 @@ class TarWork:
             sniff=self._spec.sniff,
             allow_missing_end=self.options.allow_missing_end,
             allow_joined=self.options.allow_joined,
+            texts=self._spec.text_rules,
             on_read=step.sign,
         )
         with self._reader as reader:
@@ -413,6 +414,7 @@ def _findings(reader: TarReader | None) -> dict[str, object]:
         "left_out": dict(sorted(reader.left_out.items())),
         "orphan_sidecars": reader.orphan_sidecars,
         "sidecar_faults": reader.sidecar_faults,
+        "text_encoding": reader.text_encoding,
         "versions": _versions(),
     }
 
@@ -421,7 +423,7 @@ def _findings(reader: TarReader | None) -> dict[str, object]:
 def _versions() -> dict[str, str]:
     """Versions of what took part, for the manifest; those that decide tokens are in the recipe too."""
     found = {"python": platform.python_version()}
-    for package in ("tar2tokens", "numpy", *DECODERS):
+    for package in ("tar2tokens", "numpy", *DECODERS, DETECTOR):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that nobody has installed

@@ -20,7 +20,7 @@ from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.own_watch import ended_when_stuck
 from jobs.regular_files import kind_of
 from jobs.reporting import ProgressFile
-from jobs.spec import damage_as_begun, extensions_as_begun, freeze_spec, make_spec, parse_settings
+from jobs.spec import freeze_spec, make_spec, parse_settings, read_spec
 from jobs.stop_flag import StopFlag
 from jobs.trust import check_folder, share, trust_of
 from jobs.worker import Wishes, run_tars
@@ -44,6 +44,13 @@ def tokenize_tar(
         typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    text_key: Annotated[
+        list[str] | None,
+        typer.Option(help="key of the text in a clip's JSON; default: text, transcript, sentence and others"),
+    ] = None,
+    text_encoding: Annotated[
+        str | None, typer.Option(help="of texts, such as shift_jis; default auto: UTF-8, or what all texts of a tar show")
+    ] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
     ] = False,
@@ -99,6 +106,8 @@ def tokenize_tar(
     if model_path is not None:
         options["model_path"] = model_path
     device = choose_device(device, gpu_id)
+    with writing_to(output_dir):
+        begun = read_spec(output_dir)
     hashes = ModelHashes(output_dir)
     with hashes.in_use():
         spec = make_spec(
@@ -108,9 +117,12 @@ def tokenize_tar(
             max_tokens_per_fragment=max_tokens_per_fragment,
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
-            max_damage=damage_as_begun(output_dir, max_damage),
-            extensions=extensions_as_begun(output_dir, extensions or ()),
+            max_damage=max_damage,
+            extensions=extensions or (),
             sniff=sniff,
+            text_keys=text_key or (),
+            text_encoding=text_encoding,
+            begun=begun,
         )
     identity = InputIdentity.of(tar)
     task = TarTask(str(tar), TarPaths.stem(tar), identity.size)

@@ -36,6 +36,8 @@ __all__ = ["Crew", "Wishes", "load_backend", "run_tars"]
 
 log = logging.getLogger("tar2tokens")
 
+ORPHAN_ADVICE = "if they are texts of its clips, unpack the tar and pack the folder with tools.pack, which pairs by name"
+
 
 def load_backend(spec: TokenizeSpec, device: str) -> Backend:
     """Load the spec's backend, and make sure that it still computes what the spec says. Raises UsageError if not."""
@@ -313,9 +315,15 @@ class _Worker:
         if manifest.left_out:
             notes += f"; {describe_left_out(manifest.left_out)}"
         if manifest.orphan_sidecars:
-            notes += f"; {counted(manifest.orphan_sidecars, 'sidecar')} without audio beside it"
+            notes += (
+                f"; {counted(manifest.orphan_sidecars, 'sidecar')} without audio of its name, in no record: {ORPHAN_ADVICE}"
+            )
         if manifest.sidecar_faults:
-            notes += f"; {counted(manifest.sidecar_faults, 'sidecar')} could not be read"
+            notes += (
+                f"; {counted(manifest.sidecar_faults, 'sidecar')} could not be read, or not all of it: see sidecar_errors"
+            )
+        if manifest.text_encoding:
+            notes += f"; texts in {manifest.text_encoding}"
         if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
             notes += f"; device {device}"
         log.info("%s: %s: %s", task.name, result.outcome, notes)

@@ -225,8 +225,12 @@ def _notes(report: Report) -> list[str]:
     """What data may be missing of committed tars."""
     counts = (
         (report.tars_without_clips, "tar", "without any clip"),
-        (report.orphan_sidecars, "sidecar", "without audio of its name"),
-        (report.sidecar_faults, "sidecar", "that could not be read"),
+        (
+            report.orphan_sidecars,
+            "sidecar",
+            "without audio of its name, in no record: tools.pack of an unpacked tar pairs by name",
+        ),
+        (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
     )
     notes = [f"{counted(number, noun)} {words}" for number, noun, words in counts if number]
     return [*notes, *([plain(describe_left_out(report.left_out))] if report.left_out else [])]

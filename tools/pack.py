@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,10 @@ import typer
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.words import size_words
 from jobs.commands import Verbose, parse_size, run_command, setup_logging, writing_to
-from jobs.plain_text import plain
+from jobs.plain_text import plain, warn
 from jobs.reporting import ProgressFile, counted
+from jobs.text_encoding import AUTO, check_encoding
+from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 from tools.generate_tar_list import write_tar_list
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ __all__ = ["pack"]
 
 WORKERS = 4
 EXAMPLES = 3
+LINES_NAMED = 20
 SMALLEST = 10 << 10
 
 
@@ -101,14 +105,27 @@ def _no_pairs(source: Source, given: str, left_out: Sequence[LeftOut]) -> UsageE
     )
 
 
-def _list_ready_tars(tars: Sequence[Path], output_dir: Path, workers: int) -> str:
+def _tell_of_bad_lines(given: str, left_out: Sequence[LeftOut]) -> int:
+    """The exit code: 1 if lines of a manifest are missing, for a manifest that was cut would lose clips without a word."""
+    bad = [item for item in left_out if item.reason == "unreadable_line"]
+    if bad:
+        numbers = ", ".join(item.name.removeprefix("line ") for item in bad[:LINES_NAMED])
+        more = f" and {len(bad) - LINES_NAMED:,} more" if len(bad) > LINES_NAMED else ""
+        warn(
+            f"{given}: {counted(len(bad), 'line')} could not be read, and the clips there are missing: {numbers}{more}. The "
+            f"first: {bad[0].detail}\nmend the manifest and pack it into another --output-dir; was it cut?"
+        )
+    return 1 if bad else 0
+
+
+def _list_ready_tars(tars: Sequence[Path], output_dir: Path, workers: int, texts: TextRules) -> str:
     """WebDataset tars are what we make: they are looked through, and listed where they lie."""
     from tools.packing.folder import told
     from tools.packing.sources import check_ready_tar
 
     with ThreadPoolExecutor(workers) as pool:
         try:
-            counts = list(told(pool.map(check_ready_tar, tars), "looking through tars", "tar"))
+            counts = list(told(pool.map(partial(check_ready_tar, texts=texts), tars), "looking through tars", "tar"))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -138,10 +155,17 @@ def pack(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="take what links in SOURCE lead to outside of it, too")
     ] = False,
+    text_key: Annotated[
+        list[str] | None, typer.Option(help="key or column of the text; default: text, transcript, sentence and others")
+    ] = None,
+    text_encoding: Annotated[
+        str, typer.Option(help="of texts, such as shift_jis; auto: UTF-8, or what all texts of SOURCE show")
+    ] = AUTO,
     verbose: Verbose = False,
 ) -> int:
     """Pack a data set into tars. The same command goes on after an interruption, and does nothing on finished work."""
     setup_logging(verbose=verbose)
+    texts = TextRules(check_text_keys(text_key or ()) or TEXT_KEYS, check_encoding(text_encoding))
     limit = parse_size("--max-size", max_size, smallest=SMALLEST)
     from tools.packing.members import safe_name
     from tools.packing.pairs import SourceOptions
@@ -156,7 +180,7 @@ def pack(
             raise UsageError(
                 f"--exclude: {source} is tars already, which are listed as they are: unpack them to leave some out"
             )
-        print(_list_ready_tars(ready, output_dir, workers))
+        print(_list_ready_tars(ready, output_dir, workers, texts))
         return 0
     folder = TarFolder(output_dir.absolute())
     folder.check_is_free()
@@ -165,7 +189,11 @@ def pack(
         with writing_to(output_dir):
             scratch = stack.enter_context(scratch_folder(folder.state))
         options = SourceOptions(
-            exclude=tuple(exclude or ()), without_text=without_text, follow_links=follow_links, scratch=scratch
+            exclude=tuple(exclude or ()),
+            without_text=without_text,
+            follow_links=follow_links,
+            scratch=scratch,
+            texts=texts,
         )
         found = open_source(source, options)
         plan = PackPlan(
@@ -176,6 +204,8 @@ def pack(
             max_clips=max_clips,
             exclude=options.exclude,
             without_text=without_text,
+            text_keys=texts.keys,
+            text_encoding=texts.encoding,
         )
         if not found.items_total:
             raise _no_pairs(found, source, found.left_out)
@@ -191,7 +221,7 @@ def pack(
         if not done:
             folder.finish(shards, left_out)
     print(("Packed before, nothing to do.\n" if done else "") + _summary(folder, shards, left_out))
-    return 0
+    return _tell_of_bad_lines(source, found.left_out)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import sidecars
-from jobs.sidecars import Annotations, decode_text, read_sidecars, too_large
+from jobs.sidecars import Annotations, Reading, decode_text, read_sidecars, reading_of, too_large
+from jobs.text_rules import TEXT_KEYS, TextRules
+
+BEFORE = Reading()
+NOW = Reading(TEXT_KEYS, decode_text)
+"""As runs that begin now read them."""
 
 
-def read(**files: bytes) -> Annotations:
-    return read_sidecars({extension: (f"clip.{extension}", data) for extension, data in files.items()})
+def read(reading: Reading = BEFORE, **files: bytes) -> Annotations:
+    return read_sidecars({extension: (f"clip.{extension}", data) for extension, data in files.items()}, reading)
 
 
 def test_nothing() -> None:
@@ -129,24 +134,76 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), values, max_size=4))
-def test_any_json_object_survives(data: dict[str, Any]) -> None:
+@given(st.dictionaries(st.text(), values, max_size=4), st.sampled_from([Reading(), Reading(("text",), decode_text)]))
+def test_any_json_object_survives(data: dict[str, Any], reading: Reading) -> None:
     """Every JSON object comes back: as text, language and metadata that can be written as JSON."""
-    said = read(json=json.dumps(data).encode())
+    said = read(reading, json=json.dumps(data).encode())
     assert said.faults == 0
     back = json.loads(msgspec.json.encode(said.metadata or {}))
-    for key, value in (("text", said.text), ("language", said.language)):
+    language = next((key for key in ("language", "lang", "locale") if key not in back and key in data), "language")
+    for key, value in (("text", said.text), (language, said.language)):
         if value is not None:
             back[key] = value
     assert back == data
 
 
-@given(st.binary(max_size=200))
-def test_no_bytes_raise(data: bytes) -> None:
+@given(st.binary(max_size=200), st.sampled_from([Reading(), NOW]))
+def test_no_bytes_raise(data: bytes, reading: Reading) -> None:
     """Whatever a sidecar holds, what comes of it can be written as a JSON line."""
-    said = read(json=data, txt=data)
+    said = read(reading, json=data, txt=data)
     msgspec.json.encode([said.text, said.language, said.metadata])
     try:
-        decode_text(data).encode()
+        reading.decode(data)
     except UnicodeDecodeError:
         assert said.faults == 2
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999"])
+def test_json_as_python_writes_it(value: str) -> None:
+    """Text, language and all else that JSON can say are kept; the key of what it cannot say is named."""
+    said = read(NOW, json=f'{{"text": "x", "language": "en", "snr": {value}, "id": 1}}'.encode())
+    assert (said.text, said.language, said.faults) == ("x", "en", 1)
+    word = value if value != "1e999" else "1e999"
+    assert said.metadata == {"snr": None, "id": 1, "sidecar_errors": [f"clip.json: snr: {word} is no value of JSON: null"]}
+
+
+def test_surrogates_and_control_characters() -> None:
+    """A lone surrogate is named in JSON and in a text alike; a raw control character is one of the text."""
+    said = read(NOW, json=b'{"text": "a\\ud83d\tb\x01"}')
+    assert (said.text, said.faults) == ("a\ufffd\tb\x01", 1)
+    said = read(NOW, txt=b"a\xed\xa0\xbdb", lab=b"not needed")
+    assert (said.text, said.faults) == ("a\ufffdb", 1)
+    assert said.metadata == {"sidecar_errors": ["clip.txt: a lone surrogate is no character: U+FFFD"]}
+
+
+def test_where_the_text_stands() -> None:
+    """Under the first key that has one, the language likewise; a run from before there was a choice knows `text` alone."""
+    json_ = b'{"sentence": "s", "locale": "fr", "up_votes": 2}'
+    assert read(NOW, json=json_, txt=b"t") == Annotations("s", "fr", b'{"up_votes":2}', 0)
+    assert read(json=json_, txt=b"t") == Annotations("t", None, b'{"sentence":"s","locale":"fr","up_votes":2}', 0)
+    said = read(Reading(("transcript",), decode_text), json=b'{"text": "a", "transcript": "b"}')
+    assert said == Annotations("b", None, b'{"text":"a"}', 0)
+
+
+def test_an_encoding_is_that_of_all_texts() -> None:
+    """What a source's texts show together, or what a person says; what is not sure is named and is no text."""
+    texts = [text.encode("shift_jis") for text in ("今日はとても良い天気ですね。", "明日は雨が降るかもしれません。")]
+    reading = reading_of(TextRules(), lambda: texts)
+    assert read(reading, txt="はい".encode("shift_jis")).text == "はい"
+    said = read(reading_of(TextRules(), lambda: [b"\xe9"]), txt=b"\xe9", json=b'{"id": 1}')
+    assert (said.text, said.faults) == (None, 1)
+    assert said.metadata is not None
+    assert "say it with --text-encoding" in said.metadata["sidecar_errors"][0]
+    assert read(reading_of(TextRules(encoding="cp1252"), list), txt=b"\xe9").text == "é"
+
+
+def test_what_was_found_out_before_stays() -> None:
+    """tools.pack has written down what it could not read; a fault that comes later does not take its place."""
+    said = read(NOW, json=b'{"text": "t", "sidecar_errors": ["x"], "a": NaN}')
+    assert said.metadata == {"sidecar_errors": ["x", "clip.json: a: NaN is no value of JSON: null"], "a": None}
+
+
+def test_one_file_is_counted_once() -> None:
+    """Whatever is wrong with it."""
+    said = read(NOW, json=b'{"a": NaN, "b": 1e999}', txt=b"t")
+    assert (said.faults, said.text) == (1, "t")

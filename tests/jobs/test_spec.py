@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import math
 import multiprocessing
@@ -25,8 +26,8 @@ from jobs import spec as module
 from jobs.audio_formats import FORMER_EXTENSIONS
 from jobs.fileops import FileOps
 from jobs.spec import (
+    TokenizeSpec,
     check_spec,
-    extensions_as_begun,
     freeze_spec,
     load_preset,
     make_spec,
@@ -35,6 +36,7 @@ from jobs.spec import (
     spec_path,
     uses_gpu,
 )
+from jobs.text_rules import TextRules
 
 CODES = Field(name="tokens", form="codes", width=8, codebook_size=1024, samples_per_item=960)
 
@@ -110,6 +112,8 @@ class TestFingerprint:
             {"max_damage": 0.0},
             {"extensions": (".mp3",)},
             {"sniff": True},
+            {"text_keys": ("transcript",)},
+            {"text_encoding": "shift_jis"},
             {"options": {"tf32": True}},
             {"device": "cuda"},
         ],
@@ -366,8 +370,8 @@ class TestDamage:
         frozen = read_spec(tmp_path)
         assert frozen is not None
         assert (frozen.fingerprint, frozen.max_damage) == ("9a0c221f3a8ffde8", 0.0)
-        assert module.damage_as_begun(tmp_path, None) == 0.0
-        assert module.damage_as_begun(tmp_path, 0.5) == 0.5
+        assert make_spec("mulaw", device="cpu", begun=frozen).max_damage == 0.0
+        assert make_spec("mulaw", device="cpu", begun=frozen, max_damage=0.5).max_damage == 0.5
         check_spec(tmp_path, frozen)
         asked = msgspec.structs.replace(frozen, max_damage=0.5)
         with pytest.raises(UsageError, match=r"\n-max_damage: 0.0\n\+max_damage: 0.5$"):
@@ -375,10 +379,10 @@ class TestDamage:
 
     def test_other_runs_have_to_be_told_again(self, tmp_path: Path) -> None:
         """As for all that is part of the recipe: what a command does not say is the default, in a new run too."""
-        assert module.damage_as_begun(tmp_path, None) is None
-        freeze_spec(tmp_path, make_spec("mulaw", device="cpu", max_damage=0.5))
-        assert module.damage_as_begun(tmp_path, None) is None
-        assert read_spec(tmp_path) == make_spec("mulaw", device="cpu", max_damage=0.5)
+        other = make_spec("mulaw", device="cpu", max_damage=0.5)
+        assert make_spec("mulaw", device="cpu", begun=other).max_damage == 0.02
+        freeze_spec(tmp_path, other)
+        assert read_spec(tmp_path) == other
 
 
 def freeze_one(arguments: tuple[Path, float | None]) -> str:
@@ -389,6 +393,57 @@ def freeze_one(arguments: tuple[Path, float | None]) -> str:
     except UsageError as error:
         return str(error)
     return spec.fingerprint
+
+
+class TestRunsFromBefore:
+    """Those that began before there was much to choose go on as they began, with the same fingerprint."""
+
+    @pytest.fixture
+    def begun(self, tmp_path: Path) -> TokenizeSpec:
+        """The spec of such a run, as its file came out then."""
+        spec = make_spec("mulaw", device="cpu")
+        recipe = {key: value for key, value in spec.recipe.items() if key != module.DETECTOR}
+        spec = msgspec.structs.replace(spec, recipe=recipe, extensions=FORMER_EXTENSIONS[0])
+        values = msgspec.to_builtins(spec)
+        values = {key: value for key, value in values.items() if key not in (*module.UNDECIDED, "fingerprint")}
+        hashed = {key: value for key, value in values.items() if key not in module.NOT_HASHED}
+        values["fingerprint"] = hashlib.sha256(msgspec.json.encode(hashed, order="sorted")).hexdigest()[:16]
+        spec_path(tmp_path).parent.mkdir()
+        spec_path(tmp_path).write_text(yaml.safe_dump(values, sort_keys=False))
+        found = read_spec(tmp_path)
+        assert found is not None
+        return found
+
+    def test_the_same_command_goes_on(self, tmp_path: Path, begun: TokenizeSpec) -> None:
+        """It asks for nothing that was not there."""
+        assert begun.text_rules is None
+        again = make_spec("mulaw", device="cpu", begun=begun)
+        assert again == begun
+        freeze_spec(tmp_path, again)
+
+    @pytest.mark.parametrize("asked", [{"text_encoding": "auto"}, {"text_keys": ("text",)}])
+    def test_rules_that_somebody_asks_for_are_refused(
+        self, tmp_path: Path, begun: TokenizeSpec, asked: dict[str, Any]
+    ) -> None:
+        """With the lines that differ: its texts would be of two kinds."""
+        with pytest.raises(UsageError, match=r"-text_keys: None\n.*-text_encoding: None\n"):
+            freeze_spec(tmp_path, make_spec("mulaw", device="cpu", begun=begun, **asked))
+
+    def test_a_run_that_begins_now_has_them(self, tmp_path: Path) -> None:
+        """And keeps them, in the file too."""
+        spec = make_spec("mulaw", device="cpu", text_keys=["transcript"], text_encoding="Shift-JIS")
+        freeze_spec(tmp_path, spec)
+        assert read_spec(tmp_path) == spec
+        assert spec.text_rules == TextRules(("transcript",), "cp932")
+        assert make_spec("mulaw", device="cpu").text_rules == TextRules()
+        assert module.DETECTOR in make_spec("mulaw", device="cpu").recipe
+        assert module.DETECTOR not in spec.recipe
+
+    def test_a_preset_may_say_them(self, tmp_path: Path) -> None:
+        """The command line wins."""
+        (tmp_path / "p.yaml").write_text("backend: mulaw\ntext_keys: [transcript]\ntext_encoding: big5\n")
+        preset = load_preset("p", tmp_path)
+        assert (preset.text_keys, preset.text_encoding) == (("transcript",), "big5")
 
 
 class TestFreezing:
@@ -411,17 +466,16 @@ class TestFreezing:
         """It goes on with the extensions that were the default then, and its spec, which knows nothing of --sniff, is as
         good as ever. Another choice of extensions is another recipe.
         """
-        assert extensions_as_begun(tmp_path, ()) == ()
         old = make_spec("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0])
         freeze_spec(tmp_path, old)
         path = spec_path(tmp_path)
         text = path.read_text()
         path.write_text(text.replace("sniff: false\n", ""))
         assert path.read_text() != text
-        asked = make_spec("mulaw", device="cpu", extensions=extensions_as_begun(tmp_path, ()))
+        asked = make_spec("mulaw", device="cpu", begun=old)
         check_spec(tmp_path, asked)
         assert read_spec(tmp_path) == asked == old
-        assert extensions_as_begun(tmp_path, ["wav"]) == ["wav"]
+        assert make_spec("mulaw", device="cpu", begun=old, extensions=["wav"]).extensions == ("wav",)
         with pytest.raises(UsageError, match="extensions"):
             check_spec(tmp_path, make_spec("mulaw", device="cpu"))
         with pytest.raises(UsageError, match="sniff: True"):

@@ -661,3 +661,21 @@ def test_each_piece_is_told(compress: Callable[[bytes], bytes], tmp_path: Path) 
     assert stream.read(len(data)) == data
     stream.close()
     assert len(told) >= 5
+
+
+def test_a_look_at_headers_reads_little(tmp_path: Path) -> None:
+    """Of a plain tar, data that nobody wants is passed over, and any part can be read afterwards."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(tar_bytes([("a", b"a" * 50_000), ("b", b"hello"), ("c", b"c" * 50_000)]))
+    pieces: list[int] = []
+    stream = TarStream(path, read_bytes=512, seek_over=512, on_read=lambda: pieces.append(1))
+    places = {}
+    for found in stream:
+        places[found.name] = found.offset
+    assert len(pieces) < 20
+    assert stream.is_plain
+    for name, data in ((b"b", b"hello"), (b"a", b"a" * 50_000)):
+        stream.seek(places[name])
+        assert next(iter(stream)).name == name
+        assert stream.read(len(data) + 1) == data
+    stream.close()

@@ -20,6 +20,7 @@ import pytest
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.lossy import damaged_tar, use_lossy_decode
+from support.sentences import SENTENCES
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
 from support.tars import end_blocks, link_member, member
 from support.waiting import PATIENCE_SECONDS, Waiter, until
@@ -517,6 +518,41 @@ def test_a_tar_without_clips_is_committed_empty(tmp_path: Path) -> None:
     assert committed(tmp_path) == b""
     assert result.manifest.ignored_members == {"appledouble": 1, "other": 1}
     assert result.manifest.orphan_sidecars == 1
+
+
+def test_texts_are_those_of_one_go_however_often_it_stops(tmp_path: Path) -> None:
+    """Sidecars in another encoding, that stand apart from their clips: a run that stops after each line reads them alike."""
+    sentences = SENTENCES["ja"]
+    members = {f"{n}.wav": wav(40 + n) for n in range(len(sentences))}
+    members |= {f"{n}.txt": sentence.encode("shift_jis") for n, sentence in enumerate(sentences)}
+    tar = write_tar(tmp_path / "speech.tar", members)
+    manifest = tokenize(tar, tmp_path / "reference").manifest
+    assert (manifest.text_encoding, manifest.orphan_sidecars, manifest.sidecar_faults) == ("cp932", 0, 0)
+    lines = committed(tmp_path / "reference").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == list(sentences)
+    for _ in range(len(sentences)):
+        tokenize(tar, tmp_path / "out", **stopping_after(1))
+    tokenize(tar, tmp_path / "out")
+    assert committed(tmp_path / "out") == committed(tmp_path / "reference")
+
+
+def test_a_run_from_before_texts_had_rules_goes_on_as_it_began(tmp_path: Path) -> None:
+    """JSON strictly, `text` alone, UTF-8 or GB18030, and only what stands beside the clip."""
+    members = {"a.wav": wav(40), "a.json": b'{"text": "x", "snr": NaN}', "b.wav": wav(40), "b.json": b'{"sentence": "s"}'}
+    members |= {
+        "c.txt": b"far",
+        "c.wav.x.txt": b"far",
+        "d.wav": wav(40),
+        "e.wav": wav(40),
+        "e.txt": "はい".encode("shift_jis"),
+    }
+    members |= {"d.txt.json": b"{}", "c.wav": wav(40)}
+    tar = write_tar(tmp_path / "speech.tar", members)
+    spec = msgspec.structs.replace(mulaw_spec(), text_keys=None, text_encoding=None)
+    manifest = tokenize(tar, tmp_path, spec=spec).manifest
+    found = [json.loads(line) for line in committed(tmp_path).splitlines()]
+    assert [line.get("text") for line in found] == [None, None, None, "はい".encode("shift_jis").decode("gb18030"), None]
+    assert (manifest.orphan_sidecars, manifest.sidecar_faults, manifest.text_encoding) == (3, 1, "")
 
 
 class Recording:

@@ -57,6 +57,24 @@ class TestOneTar:
             assert "already committed" in capsys.readouterr().err
         assert tree(here) == before
 
+    def test_texts(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Key and encoding are the run's: the log says what was found and what is in no record, and others are refused."""
+        members = {"a.wav": wav(40), "a.json": b'{"said": "\xe9t\xe9", "text": "x"}', "b.wav": wav(40), "b.json": b"nothing"}
+        write_tar(here / "1.tar", {**members, "zz.txt": b"nobody's"})
+        arguments = ("--input-tar", "1.tar", "--output-dir", "out", *MULAW)
+        assert call(tokenize_tar, *arguments, "--text-key", "said", "--text-encoding", "latin-1") == 0
+        message = capsys.readouterr().err
+        assert (
+            "; 1 sidecar without audio of its name, in no record: if they are texts of its clips, unpack the tar" in message
+        )
+        assert "; 1 sidecar could not be read, or not all of it: see sidecar_errors" in message
+        records = [decode_record(line) for line in (here / "out" / "1.jsonl").read_bytes().splitlines()]
+        assert [record.text for record in records if not isinstance(record, ErrorRecord)] == ["été", None]
+        message = refused(capsys, *arguments)
+        assert "-text_keys: ('said',)" in message
+        assert "-text_encoding: iso8859-1" in message
+        assert "expected auto, or an encoding" in refused(capsys, *arguments, "--text-encoding", "x")
+
     def test_the_next_command_need_not_hash_the_model(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The hash of what it was described with stays in the run directory."""
         model, real, hashes = here / "model.safetensors", make_spec, []

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
+from jobs.text_rules import TextRules
 from support.hostile_archives import LZMA2, Entry, sevenzip, tar_of, zip_of
 from tools.packing.pairs import LeftOut, Pair, Source, SourceOptions
 from tools.packing.sources import open_source
@@ -40,12 +41,16 @@ def left_out_of(left_out: list[LeftOut]) -> list[tuple[str, str]]:
 
 
 def read_everywhere(
-    tmp_path: Path, files: Mapping[str, bytes | str], *exclude: str, without_text: bool = False
+    tmp_path: Path,
+    files: Mapping[str, bytes | str],
+    *exclude: str,
+    without_text: bool = False,
+    texts: TextRules = TextRules(),  # noqa: B008 (frozen)
 ) -> tuple[dict[str, Pair], list[LeftOut]]:
     """What tools.pack makes of a tree; it has to be the same in a folder, a zip, a tar, a 7z, and below another folder."""
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
-    options = SourceOptions(exclude=exclude, without_text=without_text, scratch=scratch)
+    options = SourceOptions(exclude=exclude, without_text=without_text, scratch=scratch, texts=texts)
     found = pairs_of(open_source(str(lay_out(tmp_path / "tree", files)), options))
     entries = [Entry(name, content.encode() if isinstance(content, str) else content) for name, content in files.items()]
     below = [Entry(f"top/{entry.name}", entry.data) for entry in reversed(entries)]

@@ -135,6 +135,7 @@ class TestReport:
         assert "1 tar without any clip" in text
         assert found["left_out"] == {"avi": 2}
         assert "Note:                  2 members were no clips: .avi 2: --extensions takes them" in text
+        assert "1 sidecar without audio of its name, in no record: tools.pack of an unpacked tar pairs by name" in text
 
     def test_a_narrow_locale_does_not_matter(self, run: Run) -> None:
         """Where the terminal has no ✓, the report is still a report."""

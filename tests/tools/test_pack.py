@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,25 @@ class TestPacking:
         assert Counter(line["reason"] for line in lines) == {"audio_without_text": 5, "empty_text": 1}
         assert err == ""
         assert sorted(path.name for path in (here / "tars" / ".pack").iterdir() if path.is_dir()) == []
+
+    def test_bad_lines_are_told_at_the_end(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """The rest is packed; lines that cannot be read are numbered, and the exit code says that clips are missing."""
+        (here / "a.wav").write_bytes(wav(40))
+        (here / "x.jsonl").write_text('{"audio_path": "a.wav", "text": "x", "snr": NaN}\n{"audio_path": "b.w\n[]\n')
+        for _ in range(2):
+            assert call(pack, "x.jsonl") == 1
+            out, err = capsys.readouterr()
+            assert "1 clip, " in out
+            assert "Left out, unreadable line: 2 (line 2, line 3)" in out
+            assert re.search(
+                r"x\.jsonl: 2 lines could not be read, and the clips there are missing: 2, 3\. The first: line 2", err
+            )
+        with tarfile.open(here / "tars" / "x-000000.tar") as tar:
+            file = tar.extractfile("a.json")
+            assert file is not None
+            said = json.loads(file.read())
+        assert (said["text"], said["snr"]) == ("x", None)
+        assert said["sidecar_errors"] == ["line 1: snr: NaN is no value of JSON: null"]
 
     def test_on_finished_work_it_does_nothing(self, offer: Offer, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """The same command again reads no clip, changes no file, and says so."""

@@ -65,7 +65,7 @@ def open_archive(path: Path, options: SourceOptions) -> Source:
 def _open_tar(path: Path, name: str, options: SourceOptions) -> Source:
     members, tables = list_tar(path)
     listing = list_members(path, members, options)
-    return StreamedSource(path, name, listing, partial(open_tar, path, members), options.scratch, tables)
+    return StreamedSource(path, name, listing, partial(open_tar, path, members), options.scratch, tables, options.texts)
 
 
 def _open_sevenzip(path: Path, name: str, options: SourceOptions, volumes: Sequence[Path]) -> Source:
@@ -75,7 +75,7 @@ def _open_sevenzip(path: Path, name: str, options: SourceOptions, volumes: Seque
     listing = list_members(path, members, options)
     program = require_unpacker(path)
     open_data = partial(open_sevenzip, volumes, members, program=program, scratch=options.scratch)
-    return StreamedSource(path, name, listing, open_data, options.scratch, {})
+    return StreamedSource(path, name, listing, open_data, options.scratch, {}, options.texts)
 
 
 def _keep_from_indexing(scratch: Path, platform: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -21,7 +22,7 @@ from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageE
 from jobs.fileops import is_disk_trouble
 from jobs.plain_text import plain
 from jobs.reporting import LOG_SECONDS
-from jobs.sidecars import LARGEST_SIDECAR
+from jobs.sidecars import LARGEST_SIDECAR, reading_of
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.layouts import Planned, plan_tree
@@ -201,6 +202,7 @@ class FolderSource:
         self.found: Counter[str] = plan.found
         self.items_total = len(plan.items)
         self.bytes_total = sum(listing.files[item.audio][0] for item in plan.items)
+        self._layout.reading = reading_of(options.texts, self._texts)
         self._refuse_outside(options)
         links = [LeftOut("link", name, "only linked files are followed") for name in sorted(listing.links)]
         digest = hashlib.sha256(b"folder 1\n")
@@ -232,6 +234,14 @@ class FolderSource:
         folders = {name for name in self._listing.links if name in outside and Path(outside[name]).is_dir()}
         wanted = {name for name in folders if not is_excluded(name, options.exclude)}
         refuse_links(self._listing.root, {name: outside[name] for name in there | wanted})
+
+    def _texts(self) -> Iterator[bytes]:
+        """The contents of the sidecars, as far as they can be read."""
+        for name in (name for item in self._items for name in item.texts if name not in self._layout.tables):
+            with suppress(OSError):
+                self._check_is_there(name)
+                with Path(self._listing.path(name)).open("rb") as file:
+                    yield file.read(LARGEST_SIDECAR)
 
     def _open_table(self, table: str) -> BinaryIO:
         path = self._listing.path(table)

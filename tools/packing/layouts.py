@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS, MAY_BE_FILMS
+from jobs.sidecar_names import AmbiguousName, SidecarNames
 from jobs.sidecars import SIDECAR_EXTENSIONS, decode_text, read_sidecars
+from jobs.sidecars import Reading as SidecarReading
 from tools.packing.lhotse import is_lhotse_table, lhotse_books
 from tools.packing.long_recordings import is_recordings_table, recording_books
 from tools.packing.pairs import LeftOut, Reason, SourceOptions, is_excluded
@@ -77,6 +79,10 @@ class _Tree:
     """What may be tables, by their names."""
     excluded: set[str] = field(default_factory=set)
     """Stems of excluded audio."""
+    paired: set[str] = field(default_factory=set)
+    """Texts whose stem is not quite that of their audio."""
+    doubts: dict[str, str] = field(default_factory=dict)
+    """Stem of audio -> why none of several texts is its own."""
     left_out: list[LeftOut] = field(default_factory=list)
     found: Counter[str] = field(default_factory=Counter)
 
@@ -89,6 +95,7 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
     passed over in silence.
     """
     tree = _sort_out(names, options)
+    _pair_by_look(tree)
     library = _Library(tree)
     items: list[Planned] = []
     used: set[str] = set()
@@ -104,10 +111,10 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
         if texts or options.without_text:
             items.append(Planned(stem, audio, texts, layout))
         else:
-            tree.left_out.append(LeftOut("audio_without_text", audio))
+            tree.left_out.append(LeftOut("audio_without_text", audio, tree.doubts.get(stem, "")))
     for stem in tree.texts.keys() - tree.audio.keys():
         reason: Reason = "excluded" if stem in tree.excluded else "text_without_audio"
-        left = [name for name in _sidecars(tree, stem) if name not in used]
+        left = [name for name in _sidecars(tree, stem) if name not in used and name not in tree.paired]
         tree.left_out.extend(LeftOut(reason, name) for name in left)
     books = library.used
     stems = frozenset(tree.audio.keys() | tree.excluded) if books else frozenset()
@@ -153,6 +160,33 @@ def split_name(name: str) -> tuple[str, str]:
     return (stem, extension.lower()) if "/" not in extension and stem and not stem.endswith("/") else (name, "")
 
 
+def _pair_by_look(tree: _Tree) -> None:
+    """Give texts that have no audio of their stem to audio of nearly that name: `a.mp3.json` of `a.mp3`, `A.txt` of `a.mp3`.
+
+    Where several would fit, none is taken, and the text is left out with the names.
+    """
+    left = [stem for stem in tree.texts.keys() - tree.audio.keys() - tree.excluded if not stem.endswith(TRANSCRIPT)]
+    if not left:
+        return
+    index: SidecarNames[tuple[str, str]] = SidecarNames(keys=False)
+    for stem in sorted(left):
+        for name in tree.texts[stem]:
+            index.add_sidecar(name, (stem, name))
+    for name in (name for names in tree.audio.values() for name in names):
+        index.add_audio(name)
+    for stem in sorted(tree.audio):
+        has = {split_name(name)[1] for name in tree.texts.get(stem, ())}
+        for extension in (extension for extension in SIDECAR_EXTENSIONS if extension not in has):
+            try:
+                found = index.of(tree.audio[stem][0], extension)
+            except AmbiguousName as error:
+                tree.doubts[stem] = str(error)
+                continue
+            if found is not None:
+                tree.texts.setdefault(stem, []).append(found[1])
+                tree.paired.add(found[1])
+
+
 def _sidecars(tree: _Tree, stem: str) -> Iterator[str]:
     """The texts of a stem, one for each extension; others are left out."""
     taken: dict[str, str] = {}
@@ -176,7 +210,7 @@ def _kin(tree: _Tree, stem: str) -> tuple[str, tuple[str, ...]]:
 
 def _is_of_one_clip(tree: _Tree, name: str) -> bool:
     stem, extension = split_name(name)
-    return extension in SIDECAR_EXTENSIONS and stem in tree.audio
+    return (extension in SIDECAR_EXTENSIONS and stem in tree.audio) or name in tree.paired
 
 
 class _Library:
@@ -234,10 +268,12 @@ class Layout:
         stems: Collection[str],
         options: SourceOptions,
     ) -> None:
-        self.shelf = Shelf(books, stems, options.scratch)
+        self.shelf = Shelf(books, stems, options.scratch, options.texts)
         self.tables = self.shelf.tables
         """Texts that many items share, each with a line per item."""
         self._without_text = options.without_text
+        self.reading = SidecarReading(options.texts.keys, decode_text)
+        """How its texts are read. Whoever can give all of them has their encoding told from all."""
 
     def annotate(self, planned: Planned, contents: Mapping[str, bytes]) -> Annotated | LeftOut:
         """What `contents`, by name, say of an item. Of a table that has been read before, the content may be absent.
@@ -248,9 +284,9 @@ class Layout:
         if planned.texts and planned.texts[0] in self.tables:
             said = self._row(planned, contents)
         elif planned.kin:
-            said = read_kin(planned.kin, planned.id, [(name, contents[name]) for name in planned.texts])
+            said = read_kin(planned.kin, planned.id, [(name, contents[name]) for name in planned.texts], self.reading)
         else:
-            said = _read_sidecars(planned, contents)
+            said = _read_sidecars(planned, contents, self.reading)
         if isinstance(said, Annotated) and said.says_nothing and planned.texts:
             faults = (said.metadata or {}).get("sidecar_errors")
             detail = "; ".join(faults) if faults else f"no text in {', '.join(planned.texts)}"
@@ -269,21 +305,19 @@ class Layout:
         return Annotated() if self._without_text else LeftOut("audio_without_text", planned.audio, f"no line in {tables}")
 
 
-def _read_sidecars(planned: Planned, contents: Mapping[str, bytes]) -> Annotated:
+def _read_sidecars(planned: Planned, contents: Mapping[str, bytes], reading: SidecarReading) -> Annotated:
     files = {split_name(name)[1]: (name, contents[name]) for name in planned.texts}
-    said = read_sidecars(files)
+    said = read_sidecars(files, reading)
     text_name = planned.texts[0] if said.text is not None else None
     if said.text is not None and len(files) > 1:  # the first that would give a text alone has given it
         ways = (extension for extension in SIDECAR_EXTENSIONS if extension in files)
-        text_name = next(files[way][0] for way in ways if read_sidecars({way: files[way]}).text is not None)
+        text_name = next(files[way][0] for way in ways if read_sidecars({way: files[way]}, reading).text is not None)
     return Annotated(said.text, text_name, said.language, said.metadata)
 
 
 def _read_transcript(book: Book, reading: Reading) -> Iterator[Line]:
     name = book.tables[0]
-    with reading.open_table(name) as file:
-        content = file.read()
-    for number, line in _lines(name, content):
+    for number, line in _lines(name, reading):
         key, said = _transcript_line(line)
         yield Line(f"{book.scope}/{key}" if book.scope else key, said, f"line {number} of {name}")
 
@@ -291,13 +325,11 @@ def _read_transcript(book: Book, reading: Reading) -> Iterator[Line]:
 def _read_metadata(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     """An audiofolder's metadata.csv if its first line says so, else LJSpeech's."""
     name = book.tables[0]
-    if is_audiofolder(first_line(name, reading.open_table)):
+    if is_audiofolder(first_line(name, reading.open_table, reading.decoder)):
         yield from audiofolder_csv(name, reading)
         return
-    with reading.open_table(name) as file:
-        content = file.read()
     below = f"{book.scope}/{WAVS}" if book.scope else WAVS
-    for number, line in _lines(name, content):
+    for number, line in _lines(name, reading):
         key, said = _metadata_line(name, number, line)
         yield Line(f"{below}/{key}", said, f"line {number} of {name}")
 
@@ -305,18 +337,20 @@ def _read_metadata(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 def _read_audiofolder(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     """As there is no `wavs` beside it, it can be nothing else."""
     name = book.tables[0]
-    first = first_line(name, reading.open_table)
+    first = first_line(name, reading.open_table, reading.decoder)
     if not is_audiofolder(first):
         raise OtherKindError(f"expected an audiofolder's column `file_name`, found {first[:80]!r}")
     yield from audiofolder_csv(name, reading)
 
 
-def _lines(name: str, content: bytes) -> Iterator[tuple[int, str]]:
+def _lines(name: str, reading: Reading) -> Iterator[tuple[int, str]]:
     """(number, line) of a table, without blank ones."""
+    with reading.open_table(name) as file:
+        content = file.read()
     try:
-        text = decode_text(content)
-    except UnicodeDecodeError:
-        raise UsageError(f"{name}: expected a table of texts in UTF-8 or GB18030, found neither: convert it") from None
+        text = (decode_text if reading.decoder is None else reading.decoder.decode)(content)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: expected a table of texts: {error.reason}") from None
     # not splitlines: a text may hold what Unicode, but no table, takes for the end of a line
     for number, line in enumerate(text.split("\n"), 1):
         if stripped := line.strip():

@@ -142,7 +142,7 @@ def _recordings(
 def _objects(name: str, reading: Reading, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any] | LeftOut]]:
     """(where it stands, object in which the first of `keys` is a text); what is wrong with others."""
     first = True
-    for number, record in json_lines(name, reading.open_table):
+    for number, record in json_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
         if first and not (isinstance(record, dict) and record.keys() >= set(keys)):
             yield (

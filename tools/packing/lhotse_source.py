@@ -12,6 +12,7 @@ from tools.packing.folder import read_trouble
 from tools.packing.lhotse import is_lhotse_table, read_lhotse, with_partners
 from tools.packing.manifests import ManifestSource, Row
 from tools.packing.pairs import LeftOut, SourceOptions
+from tools.packing.table_lines import TableDecoder
 from tools.packing.tables import Reading
 
 __all__ = ["open_lhotse", "open_lhotse_file"]
@@ -51,9 +52,11 @@ def open_lhotse(tables: Mapping[str, Path], home: Path, name: str, options: Sour
         except OSError as error:
             raise read_trouble(tables[table], error) from error
 
+    decoder = TableDecoder(open_table, sorted(tables), options.texts.encoding)
+
     def rows() -> Iterator[Row]:
         faults.clear()
-        for found in read_lhotse(sorted(tables), Reading(open_table, options.scratch, ())):
+        for found in read_lhotse(sorted(tables), Reading(open_table, options.scratch, (), decoder=decoder)):
             if isinstance(found, LeftOut):
                 faults.append(found)
                 continue

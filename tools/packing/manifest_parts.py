@@ -25,37 +25,41 @@ class PartsFoundError(Exception):
     """A manifest has a line that names a part of a file."""
 
 
-def only_whole_files(rows: Callable[[], Iterator[Row]]) -> Callable[[], Iterator[Row]]:
+Rows = Callable[[], "Iterator[Row | LeftOut]"]
+"""Reads a manifest: its rows, and the lines that are none."""
+
+
+def only_whole_files(rows: Rows) -> Rows:
     """The same rows. Raises PartsFoundError at one that is a part of a file."""
 
-    def checked() -> Iterator[Row]:
+    def checked() -> Iterator[Row | LeftOut]:
         for row in rows():
-            if row.is_part:
+            if not isinstance(row, LeftOut) and row.is_part:
                 raise PartsFoundError
             yield row
 
     return checked
 
 
-def recordings_of(rows: Callable[[], Iterator[Row]], scratch: Path, faults: list[LeftOut]) -> Callable[[], Iterator[Row]]:
+def recordings_of(rows: Rows, scratch: Path, faults: list[LeftOut]) -> Rows:
     """A row for each file that parts are of, where its first part stood, with its parts as segments in the manifest's order.
 
     All lines of such a file are parts, also one whose offset is 0. `faults` gets the parts that are none, at each reading.
     """
 
-    def joined() -> Iterator[Row]:
+    def joined() -> Iterator[Row | LeftOut]:
         faults.clear()
-        of_parts = {row.audio for row in rows() if row.is_part}
+        of_parts = {row.audio for row in rows() if not isinstance(row, LeftOut) and row.is_part}
         parts = RowStore(scratch)
         for row in rows():
-            if row.audio in of_parts:
+            if not isinstance(row, LeftOut) and row.audio in of_parts:
                 made = _part(row)
                 if isinstance(made, str):
                     faults.append(LeftOut("unreadable_text", row.id, f"{row.where}: {made}"))
                 else:
                     parts.add(row.audio, msgspec.json.encode(made))
         for row in rows():
-            if row.audio not in of_parts:
+            if isinstance(row, LeftOut) or row.audio not in of_parts:
                 yield row
             elif found := parts.take(row.audio):
                 segments = [msgspec.json.decode(part) for part in found]

@@ -14,27 +14,28 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from jobs.sidecars import decode_text
+from jobs.foreign_json import read_json_object
+from jobs.sidecars import FAULTS_KEY
+from jobs.text_encoding import TextDecoder, wide_encoding
+from jobs.text_rules import take_language, take_text
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import read_audio, read_trouble, told
 from tools.packing.kaldi_segments import kaldi_segments
 from tools.packing.layouts import split_name
 from tools.packing.manifest_parts import PartsFoundError, only_whole_files, recordings_of
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
+from tools.packing.table_lines import LONGEST_LINE, wide_lines
 
 __all__ = ["ManifestSource", "Row", "open_jsonl", "open_kaldi"]
 
 AUDIO_KEYS = ("audio_path", "audio_filepath")
 """Ours, and NeMo's."""
-
-
-LONGEST_LINE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,15 @@ class ManifestSource:
     """The clips that a manifest names, in its order.
 
     `rows` reads the manifest: once for the list and once for the pairs, so that memory need not hold it. The fingerprint
-    covers all that it says of the clips, and the sizes of their files. Audio that is missing is left out from the start.
+    covers all that it says of the clips, and the sizes of their files. Audio that is missing is left out from the start, and
+    so is a line that cannot be read.
     """
 
     def __init__(
         self,
         name: str,
         home: str,
-        rows: Callable[[], Iterator[Row]],
+        rows: Callable[[], Iterator[Row | LeftOut]],
         options: SourceOptions,
         left_out: Sequence[LeftOut] = (),
     ) -> None:
@@ -83,6 +85,10 @@ class ManifestSource:
         digest = hashlib.sha256(b"manifest 1\n")
         reasons: list[LeftOut] = []
         for number, row in enumerate(told(rows(), f"listing {name}", "clip")):
+            if isinstance(row, LeftOut):
+                self._skipped.add(number)
+                reasons.append(row)
+                continue
             extension = split_name(row.audio)[1]
             self.found[f".{extension}" if extension else "without extension"] += 1
             size = 0
@@ -157,7 +163,8 @@ class ManifestSource:
 
     def items(self, start: int) -> Iterator[Item]:
         """The pairs from number `start` on; see `Source.items`."""
-        wanted = (row for number, row in enumerate(self._rows()) if number not in self._skipped)
+        numbered = enumerate(self._rows())
+        wanted = (row for number, row in numbered if number not in self._skipped and isinstance(row, Row))
         return (partial(self._read, row) for row in islice(wanted, start, None))
 
     def _read(self, row: Row) -> Pair | LeftOut:
@@ -193,18 +200,30 @@ def _name_below(home: str, audio: str) -> str:
 def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
     """A manifest with an object per line: `audio_path` or `audio_filepath`, `text`, `language`, `id`, and any metadata.
 
-    `.gz` too. Raises UsageError at a line that is no such object: a manifest that was cut would lose clips without a word.
+    `.gz` too. Where lines name parts of a file (NeMo's `offset`), it is one recording with these as segments. A line that is
+    no such object is left out as `unreadable_line`. Raises UsageError where none is one.
     """
     home = str(path.absolute().parent)
     name = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).stem
     state = path.stat()
 
-    def rows() -> Iterator[Row]:
+    texts = options.texts
+    decoder = TextDecoder(texts.encoding, lambda: (line for _, line in _lines(path, texts.encoding)))
+
+    def rows() -> Iterator[Row | LeftOut]:
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) != (state.st_size, state.st_mtime_ns):
             raise UsageError(f"{path}: has changed while it was read: run the same command again")
-        for number, line in _lines(path):
-            yield _json_row(line, home, f"{path}: line {number}", number)
+        good, first_bad = False, ""
+        for number, line in _lines(path, texts.encoding):
+            row = _json_row(line, home, number, decoder.decode, texts.keys)
+            if isinstance(row, LeftOut):
+                first_bad = first_bad or row.detail
+            else:
+                good = True
+            yield row
+        if first_bad and not good:
+            raise UsageError(f"{path}: {first_bad}: mend the manifest, or write it again if it was cut")
 
     try:
         return ManifestSource(name, home, only_whole_files(rows), options)
@@ -215,47 +234,56 @@ def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
         return source
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number, line) of a file, without blank ones."""
+def _lines(path: Path, encoding: str) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of a file, without blank ones; of UTF-16 and UTF-32, the line as UTF-8 with a mark."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opener(path, "rb") as file:
-            number = 0
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
+            wide = wide_encoding(file.read(4), encoding)
+            file.seek(0)
+            narrow = iter(partial(file.readline, LONGEST_LINE + 1), b"")
+            lines = narrow if wide is None else wide_lines(path, cast("BinaryIO", file), wide)
+            for number, line in enumerate(lines, 1):
                 if len(line) > LONGEST_LINE:
                     raise UsageError(f"{path}: line {number}: longer than {LONGEST_LINE:,} bytes: is this a manifest?")
                 if line.strip():
-                    yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                    yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 and not wide else line
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: the gzip data is cut or damaged: {error}: copy it again from its source") from None
     except OSError as error:
         raise read_trouble(path, error) from error
 
 
-def _json_row(line: bytes, home: str, where: str, number: int) -> Row:
+def _json_row(
+    line: bytes, home: str, number: int, decode: Callable[[bytes], str], text_keys: Sequence[str]
+) -> Row | LeftOut:
+    def unreadable(words: str) -> LeftOut:
+        return LeftOut("unreadable_line", f"line {number}", f"line {number}: {words}")
+
     try:
-        record = msgspec.json.decode(decode_text(line))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(
-            f"{where}: expected a JSON object with `audio_path` and `text`, found {line[:60]!r} ({error}): mend the "
-            "manifest, or write it again if it was cut"
-        ) from None
-    if not isinstance(record, dict):
-        raise UsageError(f"{where}: expected a JSON object with `audio_path` and `text`, found {line[:60]!r}")
+        record, faults = read_json_object(decode(line))
+    except UnicodeDecodeError as error:
+        return unreadable(f"expected a JSON object with `audio_path` and `text`: {error.reason}")
+    except msgspec.DecodeError as error:
+        return unreadable(f"expected a JSON object with `audio_path` and `text`, found {line[:60]!r} ({error})")
     key = next((key for key in AUDIO_KEYS if isinstance(record.get(key), str) and record[key]), None)
     if key is None:
         keys = ", ".join(record) or "none"
-        raise UsageError(f"{where}: expected the path of an audio file under `audio_path`, found these keys: {keys}")
+        return unreadable(f"expected the path of an audio file under `audio_path`, found these keys: {keys}")
     is_part = key == AUDIO_KEYS[1] and bool(record.get("offset"))
     audio = record.pop(key)
-    text = record.pop("text", None)
-    if text is not None and not isinstance(text, str):
-        raise UsageError(f"{where}: expected a string under `text`, found {text!r:.60}")
+    text = take_text(record, text_keys)
+    if text is None:
+        other = next((name for name in text_keys if record.get(name) is not None), None)
+        if other is not None:
+            return unreadable(f"expected a string under `{other}`, found {record[other]!r:.60}")
+        record.pop(text_keys[0], None)
     audio_name = _name_below(home, audio)
     stem = split_name(audio_name)[0]
     clip_id = record.pop("id") if isinstance(record.get("id"), str) and record["id"] else stem
-    language = record.pop("language") if isinstance(record.get("language"), str) else None
+    language = take_language(record)
+    if faults:
+        record[FAULTS_KEY] = [f"line {number}: {fault}" for fault in faults]
     return Row(clip_id, audio, audio_name, text, f"line {number}", language, record or None, is_part)
 
 
@@ -273,15 +301,18 @@ def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
     text_file = folder / "text"
     if not text_file.exists() and not options.without_text:
         raise UsageError(f"{folder}: expected `text` beside wav.scp: add it, or take audio alone with --without-text")
-    texts = {key: (text, where) for key, text, where in _table(text_file)} if text_file.exists() else {}
+    encoding = options.texts.encoding
+    texts = {key: (text, where) for key, text, where in _table(text_file, encoding)} if text_file.exists() else {}
     speakers_file = folder / "utt2spk"
-    speakers = {key: speaker for key, speaker, _ in _table(speakers_file)} if speakers_file.exists() else {}
+    speakers = {key: speaker for key, speaker, _ in _table(speakers_file, encoding)} if speakers_file.exists() else {}
     left_out: list[LeftOut] = []
     parts: dict[str, list[dict[str, Any]]] = {}
-    if (folder / "segments").exists():
-        parts, left_out = kaldi_segments(_table(folder / "segments"), texts, speakers, without_text=options.without_text)
+    segments_file = folder / "segments"
+    if segments_file.exists():
+        table = _table(segments_file, encoding)
+        parts, left_out = kaldi_segments(table, texts, speakers, without_text=options.without_text)
     rows: list[Row] = []
-    for key, audio, where in _table(folder / "wav.scp"):
+    for key, audio, where in _table(folder / "wav.scp", encoding):
         if audio.endswith("|"):
             raise UsageError(
                 f"{folder / 'wav.scp'}: {where}: {key} comes out of a command, and commands of a data set are never run: "
@@ -310,12 +341,13 @@ def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
     return ManifestSource(folder.absolute().name or "data", home, lambda: iter(rows), options, left_out)
 
 
-def _table(path: Path) -> Iterator[tuple[str, str, str]]:
+def _table(path: Path, encoding: str) -> Iterator[tuple[str, str, str]]:
     """(utterance, the rest of its line, where that stands)."""
-    for number, line in _lines(path):
+    decoder = TextDecoder(encoding, lambda: (line for _, line in _lines(path, encoding)))
+    for number, line in _lines(path, encoding):
         try:
-            parts = decode_text(line).split(None, 1)
-        except UnicodeDecodeError:
-            raise UsageError(f"{path}: line {number}: neither UTF-8 nor GB18030 text: convert it") from None
+            parts = decoder.decode(line).split(None, 1)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}: line {number}: {error.reason}") from None
         if parts:
             yield parts[0], parts[1].strip() if len(parts) > 1 else "", f"line {number} of {path.name}"

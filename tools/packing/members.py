@@ -48,7 +48,7 @@ def sidecar(loaded: Loaded) -> bytes:
     """The JSON beside a clip's audio: what its source says, under `text`, `language` and its own keys, and where it was.
 
     An `id` of the data set's own, which may be no clip's alone, stays what it is: ours is in `source` then. A `source` of
-    its own is kept inside ours, as `was`.
+    its own is kept inside ours, as `was`, and so is what stood where text and language stand now, as `text_was`.
     """
     pair = loaded.pair
     source: dict[str, Any] = {"audio": pair.audio_name}
@@ -61,7 +61,11 @@ def sidecar(loaded: Loaded) -> bytes:
         source["id"] = pair.id
     if "source" in found:
         source["was"] = found.pop("source")
-    found |= {key: value for key, value in (("text", pair.text), ("language", pair.language)) if value is not None}
+    for key, value in (("text", pair.text), ("language", pair.language)):
+        if value is not None:
+            if str(found.get(key) or "").strip():  # such as a number, where the text stood under another key
+                source[key + "_was"] = found[key]
+            found[key] = value
     return msgspec.json.encode({**_printable(found), "source": _printable(source)})
 
 

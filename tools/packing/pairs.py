@@ -5,11 +5,13 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, get_args
 
 import msgspec
+
+from jobs.text_rules import TextRules
 
 __all__ = [
     "PACKED",
@@ -32,6 +34,7 @@ Reason = Literal[
     "unreadable_text",
     "unreadable_audio",
     "not_validated",
+    "unreadable_line",
     "excluded",
     "link",
 ]
@@ -84,6 +87,8 @@ class SourceOptions:
     """Globs; see `is_excluded`."""
     without_text: bool = False
     """Take audio that has no text, too."""
+    texts: TextRules = field(default_factory=TextRules)
+    """In which encoding texts are, and under which key."""
     follow_links: bool = False
     """Take what links lead to outside of the source, too."""
     scratch: Path

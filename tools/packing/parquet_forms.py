@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from audio_tokenizers.errors import InfrastructureError
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from jobs.sidecars import decode_text
 from jobs.tar_reader import AUDIO_IN_MEMORY
+from jobs.text_encoding import decode_text
 from tools.packing.table_lines import decode_object, representable
 
 __all__ = ["FORMS", "Form", "audio_of", "form_of", "is_bytes", "is_text", "record_of", "sniff", "text_of", "wav_of"]
@@ -94,15 +94,15 @@ def _inner(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def text_of(value: object) -> str | None:
-    """A column's string, or its bytes as text. Raises UnicodeDecodeError."""
-    return decode_text(value).strip() if isinstance(value, bytes) else value if isinstance(value, str) else None
+def text_of(value: object, decode: Callable[[bytes], str] = decode_text) -> str | None:
+    """A column's string, or its bytes as text. Raises UnicodeDecodeError, with the reason in words."""
+    return decode(value).strip() if isinstance(value, bytes) else value if isinstance(value, str) else None
 
 
-def record_of(value: object) -> dict[str, Any]:
+def record_of(value: object, decode: Callable[[bytes], str] = decode_text) -> dict[str, Any]:
     """What a `json` column says: its struct, or the object that its text is. Raises ValueError if it is none."""
     if isinstance(value, str | bytes):
-        value = representable(decode_object(text_of(value) or ""))
+        value = representable(decode_object(text_of(value, decode) or ""))
     return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
 
 

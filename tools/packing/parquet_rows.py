@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import math
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,15 @@ import pyarrow.parquet as pq
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.text_encoding import decode_text
+from jobs.text_rules import LANGUAGE_KEYS, TEXT_KEYS, take_language, take_text
 from tools.packing.pairs import LeftOut, Pair
 from tools.packing.parquet_forms import FORMS, Form, audio_of, form_of, is_bytes, is_text, record_of, text_of
 
 __all__ = [
+    "BATCH_ROWS",
     "BUFFER_BYTES",
     "ID_COLUMNS",
-    "TEXT_COLUMNS",
     "Columns",
     "as_pair",
     "bare_name",
@@ -33,12 +35,9 @@ __all__ = [
     "reading",
 ]
 
-TEXT_COLUMNS = ("text", "sentence", "transcription", "transcript", "normalized_text", "raw_transcription", "raw_text")
-"""The first of them that holds strings is the text."""
 WEBDATASET_TEXTS = ("txt", "lab")
-"""Of the hub's Parquet of WebDataset repositories, after `json`, which holds the keys of TEXT_COLUMNS."""
+"""Of the hub's Parquet of WebDataset repositories, after `json`, whose keys are those that columns may have."""
 RECORD = "json"
-LANGUAGE_COLUMNS = ("language", "lang", "locale")
 ID_COLUMNS = ("id", "utt_id", "utterance_id", "audio_id", "segment_id", "clip_id", "__key__")
 
 BATCH_BYTES = 16 << 20
@@ -66,6 +65,8 @@ class Columns:
     """A column of objects, or of JSON, that may have the text and more."""
     has_paths: bool = True
     """Whether rows may name a file of their audio."""
+    text_keys: tuple[str, ...] = TEXT_KEYS
+    """Under which the text may stand in `record`, the first choice first."""
 
     @property
     def read(self) -> list[str]:
@@ -78,8 +79,11 @@ class Columns:
         return self.audio + {"file": ".bytes", "bytes": "", "samples": ".array"}[self.form]
 
 
-def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -> Columns:
-    """Tell the columns by what `datasets` says of them in the file, else by their types and names.
+def find_columns(
+    schema: pa.Schema, place: str, *, text_keys: Sequence[str] = TEXT_KEYS, without_text: bool = False
+) -> Columns:
+    """Tell the columns by what `datasets` says of them in the file, else by their types and names. The text is the first of
+    `text_keys` that holds strings; else it stands under one of them in a column `json`, or in `txt` or `lab`.
 
     Raises UsageError if there is not exactly one Audio column, or no text.
     """
@@ -99,16 +103,16 @@ def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -
         )
     labels = {name: list(found["names"]) for name, found in features.items() if found.get("_type") == "ClassLabel"}
     words = [name for name in schema.names if is_text(schema.field(name).type)]
-    text = next((name for name in TEXT_COLUMNS if name in words), None)
+    text = next((name for name in text_keys if name in words), None)
     record = RECORD if RECORD in schema.names and _may_be_record(schema.field(RECORD).type) else None
     plain = (name for name in WEBDATASET_TEXTS if name in schema.names)
     text = text or next((name for name in plain if name in words or is_bytes(schema.field(name).type)), None)
     if text is None and record is None and not without_text:
         raise UsageError(
-            f"{place}: expected the text in one of the columns {', '.join(TEXT_COLUMNS)}, found {there}: rename one with "
-            "`datasets` (rename_column), or give --without-text"
+            f"{place}: expected the text in one of the columns {', '.join(text_keys)}, found {there}: say which "
+            "with --text-key, or give --without-text"
         )
-    language = next((name for name in LANGUAGE_COLUMNS if name in words or name in labels), None)
+    language = next((name for name in LANGUAGE_KEYS if name in words or name in labels), None)
     ids = [
         name
         for name in ID_COLUMNS
@@ -126,6 +130,7 @@ def find_columns(schema: pa.Schema, place: str, *, without_text: bool = False) -
         forms[audio[0]] or "file",
         record,
         _has_paths(schema.field(audio[0]).type),
+        tuple(text_keys),
     )
 
 
@@ -134,7 +139,9 @@ def _has_paths(kind: pa.DataType) -> bool:
 
 
 def _may_be_record(kind: pa.DataType) -> bool:
-    return is_text(kind) or (pa.types.is_struct(kind) and _is_plain(kind))
+    if pa.types.is_struct(kind):
+        return _is_plain(kind)
+    return is_text(kind) or (is_bytes(kind) and not pa.types.is_null(kind))
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -220,30 +227,35 @@ def as_pair(
     split: str | None,
     locate: Callable[[str], Path | None],
     without_text: bool = False,
+    decode: Callable[[bytes], str] = decode_text,
 ) -> Pair | LeftOut:
-    """One row, as the clip of that name, which `id_column` gave. `locate` says where audio lies that the row only names.
+    """One row, as the clip of that name, which `id_column` gave. `locate` says where audio lies that the row only names, and
+    `decode` what texts are in columns of bytes.
 
     Raises InfrastructureError if such a file cannot be read.
     """
     try:
         row = {name: batch.column(name)[index].as_py() for name in columns.read if name != columns.audio}
-        record = record_of(row.pop(columns.record)) if columns.record else {}
-        text = text_of(row.pop(columns.text)) if columns.text else None
     except UnicodeDecodeError as error:
         return LeftOut("unreadable_text", clip, f"strings in Parquet are UTF-8, found {error.object[:20]!r}")
+    try:
+        record = record_of(row.pop(columns.record), decode) if columns.record else {}
+        text = text_of(row.pop(columns.text), decode) if columns.text else None
+    except UnicodeDecodeError as error:
+        return LeftOut("unreadable_text", clip, error.reason)
     except ValueError as error:
         return LeftOut("unreadable_text", clip, f"{columns.record}: {error}")
     for name, labels in columns.labels.items():
         if isinstance(number := row.get(name), int) and 0 <= number < len(labels):
             row[name] = labels[number]
-    if record:
-        row = {**record, **row}
-        said = (row.pop(key) for key in TEXT_COLUMNS if key in record and isinstance(record[key], str))
-        text = text if columns.text in TEXT_COLUMNS else next(said, None) or text
+    if columns.text not in columns.text_keys:
+        said = take_text(record, columns.text_keys)
+        text = said if said is not None and (said.strip() or text is None) else text
     if not without_text and not (text or "").strip():
         return LeftOut("audio_without_text" if text is None else "empty_text", clip)
     language = row.pop(columns.language) if columns.language else None
-    language = language or next((row.pop(key) for key in LANGUAGE_COLUMNS if isinstance(record.get(key), str)), None)
+    language = language or take_language(record)
+    row = {**record, **row}
     row.pop(id_column or "", None)
     metadata = {name: plain for name, value in row.items() if (plain := _plain(value)) is not None}
     if split is not None:

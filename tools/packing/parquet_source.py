@@ -19,9 +19,12 @@ import pyarrow.parquet as pq
 
 from audio_tokenizers.errors import UsageError
 from hpc.tar_list import natural_order
+from jobs.text_encoding import TextDecoder
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.pairs import Item, LeftOut, Pair, Source, SourceOptions, is_excluded
+from tools.packing.parquet_forms import is_bytes
 from tools.packing.parquet_rows import (
+    BATCH_ROWS,
     BUFFER_BYTES,
     ID_COLUMNS,
     Columns,
@@ -104,6 +107,7 @@ class ParquetSource:
             digest.update(f"{shard.name}\0{shard.path.stat().st_size}\0{shard.rows}\0{shard.footer}\n".encode())
         self.fingerprint = digest.hexdigest()
         self._naming, self._repeated = _naming(shards)
+        self._decoder = TextDecoder(options.texts.encoding, self._texts)
 
     def items(self, start: int) -> Iterator[Item]:
         """Rows from number `start` on."""
@@ -134,7 +138,17 @@ class ParquetSource:
             split=shard.split,
             locate=functools.partial(self._locate, shard.path),
             without_text=self._options.without_text,
+            decode=self._decoder.decode,
         )
+
+    def _texts(self) -> Iterator[bytes]:
+        """What columns of bytes say: strings are UTF-8, and tell nothing of these."""
+        for shard in self._shards:
+            with reading(shard.path), pq.ParquetFile(shard.path, buffer_size=BUFFER_BYTES) as file:
+                texts = [name for name in (shard.columns.text, shard.columns.record) if name is not None]
+                names = [name for name in texts if is_bytes(file.schema_arrow.field(name).type)]
+                for batch in file.iter_batches(BATCH_ROWS, columns=names) if names else ():
+                    yield from (value for column in batch.columns for value in column.to_pylist() if value is not None)
 
 
 def open_parquet(paths: Sequence[Path], name: str, options: SourceOptions) -> Source:
@@ -174,7 +188,7 @@ def _open_shards(named: Iterable[tuple[Path, str]], options: SourceOptions) -> l
         with reading(path), pq.ParquetFile(path) as file:
             metadata, schema = file.metadata, file.schema_arrow
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        columns = find_columns(schema, str(path), without_text=options.without_text)
+        columns = find_columns(schema, str(path), text_keys=options.texts.keys, without_text=options.without_text)
         chunks = (group.column(number) for group in groups for number in range(group.num_columns))
         size = sum(chunk.total_uncompressed_size for chunk in chunks if _is_at(columns, chunk.path_in_schema))
         split = _split_of(name)

@@ -21,7 +21,7 @@ from tools.packing.archive_safety import refuse_names
 from tools.packing.folder import read_trouble
 from tools.packing.lhotse import said_of_supervisions
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
-from tools.packing.table_lines import json_lines, representable
+from tools.packing.table_lines import TableDecoder, json_lines, representable
 from tools.packing.tables import Annotated
 from tools.packing.tar_archive import list_tar, open_tar
 
@@ -81,6 +81,7 @@ class SharSource:
         self.name = root.name or "data"
         self._root = root
         self._options = options
+        self._decoder = TableDecoder(self._open_table, [shard.cuts for shard in shards], options.texts.encoding)
         self.found: Counter[str] = Counter({"shards": len(shards)})
         self.items_total = self.bytes_total = 0
         left_out: list[LeftOut] = []
@@ -115,7 +116,7 @@ class SharSource:
         """What is said of the cuts of one shard, by id."""
         cuts: dict[str, Annotated] = {}
         left_out: list[LeftOut] = []
-        for number, record in json_lines(str(shard.cuts), self._open_table):
+        for number, record in json_lines(shard.cuts, self._open_table, self._decoder):
             where = f"line {number} of {shard.cuts}"
             if isinstance(record, str) or not isinstance(record.get("id"), str):
                 what = record if isinstance(record, str) else "expected a cut with an `id`"

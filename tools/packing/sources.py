@@ -17,6 +17,7 @@ from audio_tokenizers.words import counted
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage, looks_joined
 from jobs.tar_reader import TarReader
+from jobs.text_rules import TextRules
 from tools.generate_tar_list import find_tars
 from tools.packing.archives import ARCHIVE_ENDINGS, open_archive, open_archive_of_volumes
 from tools.packing.boundary import Boundary, refuse_links
@@ -196,11 +197,11 @@ def _is_webdataset(path: Path) -> bool:
         raise read_trouble(path, error) from error
 
 
-def check_ready_tar(path: Path) -> ReadyTar:
+def check_ready_tar(path: Path, texts: TextRules) -> ReadyTar:
     """Read a tar to its end, all but the audio. Raises UsageError if it is damaged, or if its texts stand apart."""
     clips = without_text = 0
     try:
-        with TarReader(path, skip_clips=sys.maxsize) as reader:
+        with TarReader(path, skip_clips=sys.maxsize, texts=texts) as reader:
             for clip in reader:
                 clips += 1
                 without_text += not (clip.annotations.text or "").strip()

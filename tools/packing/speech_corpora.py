@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from jobs.sidecars import Reading as SidecarReading
 from jobs.sidecars import read_sidecars
 from tools.packing.pairs import LeftOut
 from tools.packing.row_store import RowStore
@@ -91,9 +92,9 @@ def kin(stem: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "vctk", ("/".join((*([top] if top else []), VCTK_TEXT, speaker, found["base"] if found else base)),)
 
 
-def read_kin(layout: str, clip: str, texts: Sequence[tuple[str, bytes]]) -> Annotated:
+def read_kin(layout: str, clip: str, texts: Sequence[tuple[str, bytes]], reading: SidecarReading) -> Annotated:
     """What the texts, as (name, content), say of a clip, as `kin` has them; LibriTTS's normalised one is what is spoken."""
-    said = [read_sidecars({"txt": file}) for file in texts]
+    said = [read_sidecars({"txt": file}, reading) for file in texts]
     metadata = dict(said[0].metadata or {})
     if layout == "vctk":
         *_, speaker, base = clip.split("/")
@@ -116,7 +117,7 @@ def _read_common_voice(book: Book, reading: Reading) -> Iterator[Line | LeftOut]
     for name in book.tables:
         base = bases[name]
         columns: list[str] | None = None
-        for number, line in text_lines(name, reading.open_table):
+        for number, line in text_lines(name, reading.open_table, reading.decoder):
             where = f"line {number} of {name}"
             fields = [] if line is None else line.split("\t")  # no quoting: a sentence may begin with a quotation mark
             if columns is None:
@@ -132,7 +133,7 @@ def _read_common_voice(book: Book, reading: Reading) -> Iterator[Line | LeftOut]
             else:
                 record = dict(zip(columns, fields, strict=True))
                 key = stem_of(book.scope, record["path"])
-                said = _common_voice_row(record, None if base == VALIDATED else base)
+                said = _common_voice_row(record, None if base == VALIDATED else base, reading.keys)
                 if approved and base in UNSURE:
                     yield Line(key, LeftOut("not_validated", key, f"only in {name}"), where, repeats=True)
                 else:
@@ -142,7 +143,7 @@ def _read_common_voice(book: Book, reading: Reading) -> Iterator[Line | LeftOut]
     yield from left_out
 
 
-def _common_voice_row(record: dict[str, str], split: str | None) -> Annotated:
+def _common_voice_row(record: dict[str, str], split: str | None, keys: Sequence[str]) -> Annotated:
     del record["path"]
     row: dict[str, object] = {
         key: int(value) if key.endswith("_votes") and VOTES.fullmatch(value) else value for key, value in record.items()
@@ -152,7 +153,7 @@ def _common_voice_row(record: dict[str, str], split: str | None) -> Annotated:
     # Releases before 2020 were quoted as CSV where a sentence had quotation marks: `"""Good-bye,"" said the boy."`
     if len(sentence) > 1 and sentence[0] == sentence[-1] == '"' and '""' in inner and '"' not in inner.replace('""', ""):
         row |= {"sentence": inner.replace('""', '"'), "raw_text": sentence}
-    said = said_of(row)
+    said = said_of(row, (*keys, "sentence"))
     return said if split is None else Annotated(said.text, None, said.language, {**(said.metadata or {}), "split": split})
 
 
@@ -169,30 +170,30 @@ def audiofolder_csv(name: str, reading: Reading) -> Iterator[Line | LeftOut]:
     """The rows of an audiofolder's metadata.csv. Raises UsageError where its quoting is none."""
     folder = name.rpartition("/")[0]
     columns: list[str] | None = None
-    for number, fields in csv_rows(name, reading.open_table):
+    for number, fields in csv_rows(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
         if columns is None:
             columns = [fields[0].removeprefix("\ufeff"), *fields[1:]]
         elif len(fields) != len(columns):
             yield LeftOut("unreadable_text", where, f"expected {len(columns)} fields between commas, found {len(fields)}")
         else:
-            yield _audiofolder_line(folder, dict(zip(columns, fields, strict=True)), where)
+            yield _audiofolder_line(folder, dict(zip(columns, fields, strict=True)), where, reading.keys)
 
 
-def _audiofolder_line(folder: str, record: dict[str, object], where: str) -> Line | LeftOut:
+def _audiofolder_line(folder: str, record: dict[str, object], where: str, text_keys: Sequence[str]) -> Line | LeftOut:
     keys = (FILE_NAME, *(key for key in record if _names_a_file(key)))
     key = next((key for key in keys if isinstance(record.get(key), str) and record[key]), None)
     if key is None:
         return LeftOut("unreadable_text", where, f"expected the path of an audio file under `{FILE_NAME}`")
     path = str(record.pop(key))
-    return Line(stem_of(folder, path), said_of(record), where)
+    return Line(stem_of(folder, path), said_of(record, text_keys), where)
 
 
 def _read_metadata_lines(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     name = book.tables[0]
     folder = name.rpartition("/")[0]
     first = True
-    for number, record in json_lines(name, reading.open_table):
+    for number, record in json_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
         if first and not (isinstance(record, dict) and any(_names_a_file(key) for key in record)):
             raise OtherKindError(f"expected objects with `{FILE_NAME}`, as in an audiofolder; the first line has none")
@@ -200,17 +201,17 @@ def _read_metadata_lines(book: Book, reading: Reading) -> Iterator[Line | LeftOu
         yield (
             LeftOut("unreadable_text", where, record)
             if isinstance(record, str)
-            else _audiofolder_line(folder, record, where)
+            else _audiofolder_line(folder, record, where, reading.keys)
         )
 
 
 def _read_aishell_1(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     """Such as `BAC009S0002W0122 而 对 楼市`. The spaces between words stay."""
     for name in book.tables:
-        for number, line in text_lines(name, reading.open_table):
+        for number, line in text_lines(name, reading.open_table, reading.decoder):
             where = f"line {number} of {name}"
             if line is None:
-                yield LeftOut("unreadable_text", where, "neither UTF-8 nor GB18030 text")
+                yield LeftOut("unreadable_text", where, "in no encoding that is sure: say it with --text-encoding")
             elif parts := line.split(None, 1):
                 yield Line(parts[0], Annotated(parts[1].strip() if len(parts) > 1 else None), where)
 
@@ -219,7 +220,7 @@ def _read_aishell_3(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     """Such as `SSB00050001.wav	广 guang3 州 zhou1`: the characters are the text, `pinyin` is metadata."""
     recognised = False
     name = book.tables[0]
-    for number, line in text_lines(name, reading.open_table):
+    for number, line in text_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
         found = AISHELL_3_LINE.fullmatch((line or "").strip())
         if found is None:
@@ -240,12 +241,12 @@ def _read_mls(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     *places, name = book.tables
     found_in = RowStore(reading.scratch)
     for table in places:
-        for _, line in text_lines(table, reading.open_table):
+        for _, line in text_lines(table, reading.open_table, reading.decoder):
             key, _, rest = (line or "").partition("\t")
             if rest:
                 found_in.add(key, rest.encode("utf-8", "surrogatepass"))
     recognised = False
-    for number, line in text_lines(name, reading.open_table):
+    for number, line in text_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
         found = MLS_LINE.fullmatch((line or "").strip())
         if found is None:

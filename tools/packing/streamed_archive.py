@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from audio_tokenizers.errors import InfrastructureError
+from jobs.sidecars import reading_of
 from jobs.tar_reader import AUDIO_IN_MEMORY
+from jobs.text_rules import TextRules
 from tools.packing.archive_listing import Listing, MemberData, Tables, pair_of, read_text
 from tools.packing.archive_safety import require_space
 from tools.packing.layouts import Layout, Planned
@@ -48,7 +50,14 @@ class StreamedSource:
     """
 
     def __init__(
-        self, path: Path, name: str, listing: Listing, open_data: OpenData, scratch: Path, tables: Mapping[int, bytes]
+        self,
+        path: Path,
+        name: str,
+        listing: Listing,
+        open_data: OpenData,
+        scratch: Path,
+        tables: Mapping[int, bytes],
+        texts: TextRules | None = None,
     ) -> None:
         self.name = name
         self._path = path
@@ -59,6 +68,7 @@ class StreamedSource:
         self._scratch = scratch
         self.left_out: Sequence[LeftOut] = (*listing.left_out, *self._read_tables(tables))
         self._steps = _steps(listing)
+        listing.layout.reading = reading_of(texts or TextRules(), self._texts)
         self.items_total = len(self._steps)
         self.bytes_total = listing.bytes_total
         require_space(path, scratch, _most_waiting(listing, self._steps))
@@ -75,6 +85,12 @@ class StreamedSource:
                     for position, data in passing:
                         kept.keep(wanted[position], data)
             return layout.shelf.read(kept.open)
+
+    def _texts(self) -> Iterator[bytes]:
+        """The contents of the sidecars: a pass of its own, which only texts that are no UTF-8 ask for."""
+        with self._open_data({position for step in self._steps for position in step.texts}) as passing:
+            for _, data in passing:
+                yield read_text(data)
 
     def items(self, start: int) -> Iterator[Item]:
         """The items from number `start` on; those before have to pass all the same.

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
+import io
 import json
 import math
 import posixpath
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
-from jobs.sidecars import decode_text
+from jobs.text_encoding import AUTO, TextDecoder, wide_encoding
 from tools.packing.archive_safety import SURELY_HARMLESS, refuse_bomb
 
 __all__ = [
     "LONGEST_LINE",
     "OpenTable",
+    "TableDecoder",
     "csv_rows",
     "decode_object",
     "first_line",
@@ -29,6 +33,7 @@ __all__ = [
     "stem_of",
     "table_lines",
     "text_lines",
+    "wide_lines",
 ]
 
 OpenTable = Callable[[str], BinaryIO]
@@ -55,12 +60,39 @@ def _opened(name: str, open_table: OpenTable) -> Iterator[BinaryIO]:
             raise UsageError(f"{name}: the gzip data is cut or damaged: {error}: copy it again from its source") from None
 
 
-def table_lines(name: str, open_table: OpenTable) -> Iterator[tuple[int, bytes]]:
-    """(number, line) of a table, without blank ones. Raises UsageError at a line that is too long to be one."""
+class TableDecoder:
+    """Decodes the lines of tables, which are in one encoding unless they say or show another."""
+
+    def __init__(self, open_table: OpenTable, tables: Iterable[str], encoding: str = AUTO) -> None:
+        """`tables` are those whose lines tell the encoding, all together, where it has to be told."""
+        self.encoding = encoding
+        self.decode = TextDecoder(encoding, partial(_foreign_lines, tuple(tables), open_table)).decode
+        """Raises UnicodeDecodeError, with the reason in words."""
+
+
+def _foreign_lines(tables: Iterable[str], open_table: OpenTable) -> Iterator[bytes]:
+    """The lines that are no UTF-8. What is wrong with a table is told where it is read."""
+    for name in tables:
+        with suppress(UsageError):
+            yield from (line for _, line in table_lines(name, open_table) if not _is_utf8(line))
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _raw_lines(name: str, open_table: OpenTable, encoding: str) -> Iterator[bytes]:
+    """All lines of a table with their ends; of UTF-16 and UTF-32 as UTF-8 with a mark."""
     with _opened(name, open_table) as file:
-        number = unpacked = 0
-        while line := file.readline(LONGEST_LINE + 1):
-            number += 1
+        wide = wide_encoding(file.read(4), encoding)
+    with _opened(name, open_table) as file:
+        narrow = iter(partial(file.readline, LONGEST_LINE + 1), b"")
+        unpacked = 0
+        for number, line in enumerate(narrow if wide is None else wide_lines(name, file, wide), 1):
             unpacked += len(line)
             if unpacked > SURELY_HARMLESS and isinstance(file, gzip.GzipFile):
                 refuse_bomb(Path(name), file.fileobj.tell(), unpacked)
@@ -68,41 +100,57 @@ def table_lines(name: str, open_table: OpenTable) -> Iterator[tuple[int, bytes]]
                 raise UsageError(
                     f"{name}: line {number}: longer than {LONGEST_LINE:,} bytes, as no table has: leave it out (--exclude)"
                 )
-            if stripped := line.strip(b"\r\n"):
-                yield number, stripped
+            yield line
 
 
-def text_lines(name: str, open_table: OpenTable) -> Iterator[tuple[int, str | None]]:
-    """(number, line) of a table, without blank ones; None for a line that is no text."""
-    for number, line in table_lines(name, open_table):
+def wide_lines(place: str | Path, file: BinaryIO, encoding: str) -> Iterator[bytes]:
+    """Lines whose newlines are more than one byte, as UTF-8 with a mark. Raises UsageError where they are no such text."""
+    try:
+        with io.TextIOWrapper(cast("io.BufferedReader", file), encoding, newline="\n") as text:
+            while line := text.readline(LONGEST_LINE + 1):
+                yield codecs.BOM_UTF8 + line.encode() if line.strip() else b"\n"
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{place}: no {encoding} text: {error.reason}: write it again if it was cut") from None
+
+
+def table_lines(name: str, open_table: OpenTable, encoding: str = AUTO) -> Iterator[tuple[int, bytes]]:
+    """(number, line) of a table, without blank ones. Raises UsageError at a line that is too long to be one."""
+    for number, line in enumerate(_raw_lines(name, open_table, encoding), 1):
+        if stripped := line.strip(b"\r\n"):
+            yield number, stripped
+
+
+def text_lines(name: str, open_table: OpenTable, decoder: TableDecoder | None = None) -> Iterator[tuple[int, str | None]]:
+    """(number, line) of a table, without blank ones; None for a line that is no text. Without `decoder` the table itself
+    tells its encoding.
+    """
+    decoder = decoder or TableDecoder(open_table, (name,))
+    for number, line in table_lines(name, open_table, decoder.encoding):
         try:
-            yield number, decode_text(line)
+            yield number, decoder.decode(line)
         except UnicodeDecodeError:
             yield number, None
 
 
-def first_line(name: str, open_table: OpenTable) -> str:
+def first_line(name: str, open_table: OpenTable, decoder: TableDecoder | None = None) -> str:
     """The first line of a table that is not blank; nothing if there is none, or if it is no text."""
-    return next((line or "" for _, line in text_lines(name, open_table)), "")
+    return next((line or "" for _, line in text_lines(name, open_table, decoder)), "")
 
 
-def csv_rows(name: str, open_table: OpenTable) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(name: str, open_table: OpenTable, decoder: TableDecoder | None = None) -> Iterator[tuple[int, list[str]]]:
     """(number of its last line, fields) of a table with commas, in which quoted fields may hold commas and ends of lines."""
-
-    def lines() -> Iterator[str]:
-        with _opened(name, open_table) as file:
-            while line := file.readline(LONGEST_LINE):
-                yield decode_text(line)
-
-    reader = csv.reader(lines(), strict=True)
+    decoder = decoder or TableDecoder(open_table, (name,))
+    lines = _raw_lines(name, open_table, decoder.encoding)
+    reader = csv.reader((decoder.decode(line) if line != b"\n" else "\n" for line in lines), strict=True)
     try:
         for row in reader:
             if any(row):
                 yield reader.line_num, row
     except (csv.Error, UnicodeDecodeError) as error:
         number = reader.line_num + isinstance(error, UnicodeDecodeError)  # which has no line yet
+        words = error.reason if isinstance(error, UnicodeDecodeError) else error
         raise UsageError(
-            f"{name}: line {number}: expected fields between commas, found none ({error}): mend it, or leave the table "
+            f"{name}: line {number}: expected fields between commas, found none ({words}): mend it, or leave the table "
             "out with --exclude"
         ) from None
 
@@ -118,12 +166,17 @@ def decode_object(text: str) -> dict[str, Any]:
     return found
 
 
-def json_lines(name: str, open_table: OpenTable) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def json_lines(
+    name: str, open_table: OpenTable, decoder: TableDecoder | None = None
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """(number, object) of a table with a JSON object per line; in words what is wrong with a line that has none."""
-    for number, line in table_lines(name, open_table):
+    decoder = decoder or TableDecoder(open_table, (name,))
+    for number, line in table_lines(name, open_table, decoder.encoding):
         try:
-            yield number, decode_object(decode_text(line))
-        except ValueError as error:  # a UnicodeDecodeError is one
+            yield number, decode_object(decoder.decode(line))
+        except UnicodeDecodeError as error:
+            yield number, f"expected a JSON object, found {line[:60]!r} ({error.reason})"
+        except ValueError as error:
             yield number, f"expected a JSON object, found {line[:60]!r} ({error})"
 
 

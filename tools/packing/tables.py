@@ -17,13 +17,12 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from jobs.sidecars import LARGEST_SIDECAR
+from jobs.text_rules import TEXT_KEYS, TextRules, take_language, take_text
 from tools.packing.pairs import LeftOut
 from tools.packing.row_store import RowStore
-from tools.packing.table_lines import OpenTable, representable
+from tools.packing.table_lines import OpenTable, TableDecoder, representable
 
 __all__ = [
-    "LANGUAGE_KEYS",
-    "TEXT_KEYS",
     "Annotated",
     "Book",
     "BookRows",
@@ -34,9 +33,6 @@ __all__ = [
     "said_of",
 ]
 
-TEXT_KEYS = ("text", "transcript", "transcription", "sentence", "normalized_text", "raw_transcription", "raw_text")
-"""The first of them that holds a string is the text."""
-LANGUAGE_KEYS = ("language", "lang", "locale")
 LARGEST_ROW = LARGEST_SIDECAR - (64 << 10)
 """Bytes: what else stands in a sidecar has room beside it."""
 
@@ -85,6 +81,10 @@ class Reading:
     """Of all audio in the tree, excluded or not."""
     root: str | None = None
     """The folder that the tree is, if it is one, for tables that name absolute paths."""
+    decoder: TableDecoder | None = None
+    """Of all tables; without it each table tells its own encoding."""
+    keys: tuple[str, ...] = TEXT_KEYS
+    """Under which the text may stand, in tables with names of columns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,12 +153,19 @@ class BookRows:
 class Shelf:
     """The books of a tree, by the tables that its items name. For use in many threads."""
 
-    def __init__(self, books: Mapping[tuple[str, ...], tuple[Book, ...]], stems: Collection[str], scratch: Path) -> None:
+    def __init__(
+        self,
+        books: Mapping[tuple[str, ...], tuple[Book, ...]],
+        stems: Collection[str],
+        scratch: Path,
+        rules: TextRules | None = None,
+    ) -> None:
         """`books` are those that have the same tables, the nearest to the audio first; `stems` all audio of the tree."""
         self.tables = frozenset(name for names in books for name in names)
         self._books = books
         self._stems = stems
         self._scratch = scratch
+        self._rules = rules or TextRules()
         self._rows: dict[Book, BookRows] = {}
         self._lock = threading.Lock()
 
@@ -169,17 +176,19 @@ class Shelf:
         naming the line, if a table is damaged, or if those of two layouts have a line for one audio.
         """
         books = sorted({book for found in self._books.values() for book in found}, key=lambda book: book.tables)
+        decoder = TableDecoder(open_table, sorted(self.tables), self._rules.encoding)
         left_out: list[LeftOut] = []
         for book in books:
-            left_out += self._read(book, open_table, root).left_out
+            left_out += self._read(book, open_table, decoder, root).left_out
         if any(len(found) > 1 for found in self._books.values()):
             self._refuse_two_layouts()
         return left_out
 
-    def _read(self, book: Book, open_table: OpenTable, root: str | None = None) -> BookRows:
+    def _read(self, book: Book, open_table: OpenTable, decoder: TableDecoder, root: str | None = None) -> BookRows:
         with self._lock:
             if book not in self._rows:
-                self._rows[book] = BookRows(book, Reading(open_table, self._scratch, self._stems, root))
+                reading = Reading(open_table, self._scratch, self._stems, root, decoder, self._rules.keys)
+                self._rows[book] = BookRows(book, reading)
             return self._rows[book]
 
     def _refuse_two_layouts(self) -> None:
@@ -191,7 +200,8 @@ class Shelf:
 
     def said(self, tables: tuple[str, ...], stem: str, open_table: OpenTable) -> Annotated | LeftOut | None:
         """What the tables say of an audio file; None if none has a line for it. What `read` has read stays closed."""
-        rows = _nearest([self._read(book, open_table) for book in self._books[tables]], stem)
+        decoder = TableDecoder(open_table, tables, self._rules.encoding)
+        rows = _nearest([self._read(book, open_table, decoder) for book in self._books[tables]], stem)
         return rows.said(stem) if rows is not None else None
 
 
@@ -227,9 +237,8 @@ def _decode(row: bytes) -> Annotated | LeftOut:
     return Annotated(text, None, language, metadata)
 
 
-def said_of(record: dict[str, Any]) -> Annotated:
+def said_of(record: dict[str, Any], keys: Sequence[str] = TEXT_KEYS) -> Annotated:
     """What a row with names says: the text, the language, and all else as metadata, without what is empty."""
-    text = next((record.pop(key) for key in TEXT_KEYS if isinstance(record.get(key), str) and record[key].strip()), None)
-    language = next((record.pop(key) for key in LANGUAGE_KEYS if isinstance(record.get(key), str) and record[key]), None)
+    text, language = take_text(record, keys), take_language(record)
     metadata = {key: value for key, value in record.items() if value is not None and value != ""}
-    return Annotated(text, None, language, metadata or None)
+    return Annotated(text, None, language or None, metadata or None)

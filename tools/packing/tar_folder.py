@@ -17,6 +17,8 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
+from jobs.text_encoding import AUTO
+from jobs.text_rules import TEXT_KEYS
 from tools.generate_tar_list import write_tar_list
 from tools.packing.pairs import PACKED, LeftOut
 from tools.packing.shards import Shard
@@ -38,6 +40,8 @@ class PackPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_clips: int | None
     exclude: tuple[str, ...]
     without_text: bool
+    text_keys: tuple[str, ...] = TEXT_KEYS
+    text_encoding: str = AUTO
 
 
 WORDS = {
@@ -48,6 +52,8 @@ WORDS = {
     "max_clips": "--max-clips",
     "exclude": "--exclude",
     "without_text": "--without-text",
+    "text_keys": "--text-key",
+    "text_encoding": "--text-encoding",
     "format": "the version of tar2tokens",
 }
 

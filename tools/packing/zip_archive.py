@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from audio_tokenizers.errors import UsageError
+from jobs.sidecars import reading_of
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.archive_listing import (
     ArchiveMember,
@@ -68,6 +69,7 @@ class ZipSource:
         self.left_out: Sequence[LeftOut] = (*self._listing.left_out, *lines)
         self.found = self._listing.found
         positions = self._listing.positions
+        self._listing.layout.reading = reading_of(options.texts, self._texts)
         self._planned = sorted(self._listing.planned, key=lambda item: positions[item.audio])
         self.items_total = len(self._planned)
         self.bytes_total = self._listing.bytes_total
@@ -82,6 +84,10 @@ class ZipSource:
         contents = {name: self._read(name, read_text) for name in planned.texts if name not in listing.layout.tables}
         audio = partial(self._read, planned.audio, self._audio)
         return pair_of(planned, listing.layout, contents, audio, listing.size(planned.audio))
+
+    def _texts(self) -> Iterator[bytes]:
+        for planned in self._planned:
+            yield from (self._read(name, read_text) for name in planned.texts if name not in self._listing.layout.tables)
 
     def _audio(self, data: MemberData) -> bytes | BinaryIO:
         if data.member.size <= AUDIO_IN_MEMORY:

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.tar_reader import AUDIO_IN_MEMORY
+from jobs.text_rules import TextRules
 from tools.packing import folder as folder_module
 from tools.packing.folder import FolderSource, list_folder, read_audio, told
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
@@ -76,6 +78,20 @@ def test_pairs_of_any_depth(tmp_path: Path) -> None:
     assert (source.name, source.items_total, source.bytes_total) == ("set", 3, 9)
     assert [left.reason for left in source.left_out] == ["excluded", "excluded"]
     assert source.found == {".wav": 3, ".lab": 2, ".flac": 1, ".txt": 1, ".json": 1}
+
+
+def test_the_encoding_is_that_of_all_texts(tmp_path: Path) -> None:
+    """Whichever is read first; one that a person says goes before."""
+    files = {}
+    for number, sentence in enumerate(SENTENCES["ja"]):
+        files |= {f"{number}.wav": b"x", f"{number}.txt": sentence.encode("euc_jp")}
+    files["0.txt"] = "はい".encode("euc_jp")
+    source = source_of(write(tmp_path / "set", files))
+    texts = ["はい", *SENTENCES["ja"][1:]]
+    assert [item.text for item in reversed(read(source)) if isinstance(item, Pair)] == texts[::-1]
+    said = SourceOptions(scratch=tmp_path, texts=TextRules(encoding="utf-8"))
+    refused = read(FolderSource(list_folder(tmp_path / "set"), said))
+    assert {item.reason for item in refused if isinstance(item, LeftOut)} == {"unreadable_text"}
 
 
 def test_tables_are_read_with_the_list(tmp_path: Path) -> None:

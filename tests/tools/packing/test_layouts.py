@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -36,6 +37,27 @@ def test_pairs_by_stem() -> None:
     )
     assert left_out(plan) == [("b/1.lab", "text_without_audio"), ("c/a.lab", "text_without_audio")]
     assert plan.found == {".wav": 2, ".lab": 3, ".txt": 2, ".flac": 1, ".json": 1}
+
+
+def test_names_that_are_nearly_equal() -> None:
+    """A text may be called by the audio's whole name, or differ in case or in how a letter is made; equal ones win."""
+    nfd = unicodedata.normalize("NFD", "é")
+    names = ["x.mp3", "x.mp3.json", "Case.FLAC", "case.json", f"{nfd}.wav", "é.txt", "y.wav", "Y.lab", "y.lab", "Y.wav"]
+    plan = plan_tree(names, options())
+    assert {item.audio: item.texts for item in plan.items} == {
+        "x.mp3": ("x.mp3.json",),
+        "Case.FLAC": ("case.json",),
+        f"{nfd}.wav": ("é.txt",),
+        "Y.wav": ("Y.lab",),
+        "y.wav": ("y.lab",),
+    }
+    assert plan.left_out == ()
+    doubtful = plan_tree(["Case.flac", "case.json", "CASE.json"], options())
+    assert doubtful.items == ()
+    assert doubtful.left_out[1:] == (
+        LeftOut("audio_without_text", "Case.flac", "CASE.json and case.json look alike"),
+        LeftOut("text_without_audio", "case.json"),
+    )
 
 
 def test_of_two_files_for_one_place_the_first_is_taken() -> None:
@@ -121,7 +143,7 @@ def test_ljspeech() -> None:
     [
         (b"a|1|one\nfile_name,text\n", r"metadata\.csv: line 2: expected the lines of LJSpeech.*found 'file_name,text'"),
         (b"a|1|one|more\n", r"metadata\.csv: line 1: expected"),
-        (b"a|\xff\xff", r"metadata\.csv: expected a table of texts in UTF-8 or GB18030"),
+        (b"a|\xff\xff", r"metadata\.csv: expected a table of texts: too little text to tell"),
     ],
 )
 def test_a_table_of_another_kind_is_an_error(content: bytes, words: str) -> None:
@@ -192,7 +214,9 @@ def test_sidecars_that_say_nothing() -> None:
     assert sidecars({"x.lab": b" \n"}) == LeftOut("empty_text", "x.wav", "no text in x.lab")
     assert sidecars({"x.json": b'{"speaker": 7}'}) == LeftOut("empty_text", "x.wav", "no text in x.json")
     bad = sidecars({"x.lab": b"\xff\xff"})
-    assert bad == LeftOut("unreadable_text", "x.wav", "x.lab: neither UTF-8 nor GB18030 text")
+    assert bad == LeftOut(
+        "unreadable_text", "x.wav", "x.lab: too little text to tell in which encoding: say it with --text-encoding"
+    )
     assert sidecars({"x.lab": b" \n"}, without_text=True) == Annotated("", "x.lab")
     assert sidecars({"x.json": b'{"speaker": 7}'}, without_text=True) == Annotated(metadata={"speaker": 7})
 

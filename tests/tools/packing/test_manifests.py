@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.text_rules import TextRules
 from tools.packing import manifests as manifests_module
 from tools.packing.manifests import ManifestSource, open_jsonl, open_kaldi
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
@@ -128,11 +133,12 @@ def test_where_audio_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_encodings_and_compression(tmp_path: Path) -> None:
     """A byte order mark, GB18030, blank lines and gzip are read through."""
     write(tmp_path, "1.wav", "2.wav")
-    lines = [json.dumps({"audio_path": f"{number}.wav", "text": "语音"}, ensure_ascii=False) for number in (1, 2)]
+    text = SENTENCES["zh-CN"][0]
+    lines = [json.dumps({"audio_path": f"{number}.wav", "text": text}, ensure_ascii=False) for number in (1, 2)]
     data = b"\xef\xbb\xbf" + lines[0].encode() + b"\r\n\n" + lines[1].encode("gb18030")
     (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(data))
     source = open_jsonl(tmp_path / "train.jsonl.gz", options())
-    assert read(source) == [pair("1", "1.wav", "语音"), pair("2", "2.wav", "语音")]
+    assert read(source) == [pair("1", "1.wav", text), pair("2", "2.wav", text)]
     assert source.name == "train"
     (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(data)[:-9])
     with pytest.raises(UsageError, match=r"train\.jsonl\.gz: the gzip data is cut or damaged"):
@@ -150,12 +156,65 @@ def test_encodings_and_compression(tmp_path: Path) -> None:
         ('{"audio_path": "a.wav", "text": 5}', "expected a string under `text`, found 5"),
     ],
 )
-def test_a_bad_line_is_an_error_that_names_it(tmp_path: Path, line: str, words: str) -> None:
-    """A manifest that was cut would lose clips without a word."""
+def test_one_bad_line_is_one_bad_line(tmp_path: Path, line: str, words: str) -> None:
+    """It is left out with its number and what is wrong with it, and the others are packed; alone it is no manifest."""
+    write(tmp_path, "a.wav", "b.wav")
     path = tmp_path / "x.jsonl"
-    path.write_text('{"audio_path": "a.wav", "text": "a"}\n\n' + line)
-    with pytest.raises(UsageError, match=f"x.jsonl: line 3: .*{words}"):
+    path.write_text('{"audio_path": "a.wav", "text": "a"}\n\n' + line + '\n{"audio_path": "b.wav", "text": "b"}\n')
+    source = open_jsonl(path, options())
+    assert left_out(source) == [("line 3", "unreadable_line")]
+    assert re.match(f"line 3: .*{words}", source.left_out[0].detail)
+    assert read(source) == [pair("a", "a.wav", "a"), pair("b", "b.wav", "b")]
+    assert read(source, 1) == [pair("b", "b.wav", "b")]
+    path.write_text(line)
+    with pytest.raises(UsageError, match=f"x.jsonl: line 1: .*{words}.*: mend the manifest"):
         open_jsonl(path, options())
+
+
+def test_json_as_python_writes_it(tmp_path: Path) -> None:
+    """NaN, lone surrogates and control characters cost nothing but themselves, and are named."""
+    write(tmp_path, "a.wav", "b.wav")
+    path = tmp_path / "x.jsonl"
+    path.write_text(
+        '{"audio_path": "a.wav", "text": "x", "snr": NaN, "big": 123456789012345678901}\n'
+        '{"audio_path": "b.wav", "text": "y\\ud83d\t"}'
+    )
+    errors = ["line 1: snr: NaN is no value of JSON: null"]
+    assert read(open_jsonl(path, options())) == [
+        pair("a", "a.wav", "x", metadata={"snr": None, "big": 123456789012345678901, "sidecar_errors": errors}),
+        pair(
+            "b",
+            "b.wav",
+            "y\ufffd\t",
+            metadata={"sidecar_errors": ["line 2: text: a lone surrogate is no character: U+FFFD"]},
+        ),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "shift_jis", "euc_jp", "gb18030"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_manifests_in_other_encodings(tmp_path: Path, encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    """As editors of Windows and programs of Japan write them; told from all lines together."""
+    sentences = SENTENCES["ja"]
+    names = [f"{number}.wav" for number in range(len(sentences))]
+    write(tmp_path, *names)
+    lines = [
+        json.dumps({"audio_path": name, "sentence": text}, ensure_ascii=False)
+        for name, text in zip(names, sentences, strict=True)
+    ]
+    path = tmp_path / ("x.jsonl.gz" if pack is gzip.compress else "x.jsonl")
+    path.write_bytes(pack("\r\n".join(lines).encode(encoding)))
+    assert [item.text for item in read(open_jsonl(path, options())) if isinstance(item, Pair)] == list(sentences)
+
+
+def test_keys_of_text_and_language(tmp_path: Path) -> None:
+    """Those that data sets have, in the order of sidecars; or the one that somebody names."""
+    write(tmp_path, "a.wav")
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"audio_path": "a.wav", "sentence": "s", "transcript": "t", "locale": "fr"}')
+    assert read(open_jsonl(path, options())) == [pair("a", "a.wav", "t", language="fr", metadata={"sentence": "s"})]
+    named = dataclasses.replace(options(), texts=TextRules(("sentence",)))
+    assert read(open_jsonl(path, named)) == [pair("a", "a.wav", "s", language="fr", metadata={"transcript": "t"})]
 
 
 def test_a_file_without_lines_is_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +272,7 @@ def test_parts_of_files(tmp_path: Path) -> None:
     ]
     source = open_jsonl(jsonl(tmp_path, *parts, audio=False), options())
     segments = [
-        {"start": 2.5, "end": 3.75, "text": "two", "lang": "en"},
+        {"start": 2.5, "end": 3.75, "text": "two", "language": "en"},
         {"id": "utt1", "start": 0.0, "end": 2.0, "text": "one"},
     ]
     found = [pair("long", "long.wav", None, metadata={"segments": segments})]
@@ -221,6 +280,22 @@ def test_parts_of_files(tmp_path: Path) -> None:
     assert read(source) == found
     assert read(source, 1) == found[1:]
     assert left_out(source) == [("gone", "unreadable_audio"), ("long", "unreadable_text")]
+
+
+def test_a_bad_line_among_parts(tmp_path: Path) -> None:
+    """It is one bad line, and the recordings are those of the others."""
+    write(tmp_path, "long.wav", "short.wav")
+    path = tmp_path / "x.jsonl"
+    path.write_text(
+        '{"audio_filepath": "short.wav", "text": "all"}\n{"audio_filepath": "lo\n'
+        '{"audio_filepath": "long.wav", "sentence": "one", "offset": 0, "duration": 1}\n'
+        '{"audio_filepath": "long.wav", "sentence": "two", "offset": 1.5, "duration": 1}\n'
+    )
+    source = open_jsonl(path, options())
+    assert left_out(source) == [("line 2", "unreadable_line")]
+    segments = [{"start": 0.0, "end": 1.0, "text": "one"}, {"start": 1.5, "end": 2.5, "text": "two"}]
+    found = [pair("short", "short.wav", "all"), pair("long", "long.wav", None, metadata={"segments": segments})]
+    assert (read(source), read(source, 1)) == (found, found[1:])
 
 
 def test_kaldi(tmp_path: Path) -> None:
@@ -246,6 +321,18 @@ def test_kaldi(tmp_path: Path) -> None:
         ("utt9", "text_without_audio", "line 4 of text"),
     ]
     assert source.name == tmp_path.name
+
+
+def test_kaldi_in_another_encoding(tmp_path: Path) -> None:
+    """A table's encoding is told from all of its lines."""
+    write(tmp_path, *(f"{number}.wav" for number in range(6)))
+    (tmp_path / "wav.scp").write_text("".join(f"u{number} {number}.wav\n" for number in range(6)))
+    lines = [f"u{number} {sentence}\n" for number, sentence in enumerate(SENTENCES["ko"])]
+    (tmp_path / "text").write_bytes("".join(lines).encode("euc_kr"))
+    assert [item.text for item in read(open_kaldi(tmp_path, options())) if isinstance(item, Pair)] == list(SENTENCES["ko"])
+    (tmp_path / "text").write_bytes(b"u0 \xff\xff\n")
+    with pytest.raises(UsageError, match=r"text: line 1: too little text to tell.*--text-encoding"):
+        open_kaldi(tmp_path, options())
 
 
 def test_kaldi_without_text(tmp_path: Path) -> None:

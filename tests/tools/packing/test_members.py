@@ -66,3 +66,10 @@ class TestSidecar:
     def test_audio_without_text(self) -> None:
         """No text is no key, so that nobody takes an empty transcript for one."""
         assert "text" not in beside(text=None, text_name=None)
+
+
+def test_what_stood_where_the_text_stands_now() -> None:
+    """A number under `text`, where the text stood under another key, is kept; the text is found where it always is."""
+    found = beside(metadata={"text": 5, "language": " ", "speaker": "s"}, text="said", language="en")
+    assert (found["text"], found["language"], found["speaker"]) == ("said", "en", "s")
+    assert found["source"] == {"audio": "a/x.wav", "text": "a/x.lab", "sample_rate": 48000, "text_was": 5}

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from support.made_trees import left_out_of, pairs_of
+from support.sentences import SENTENCES
 from support.small_run import wav
 
 from audio_tokenizers.errors import UsageError
+from jobs.text_rules import TextRules
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
 from tools.packing.parquet_forms import form_of, record_of, wav_of
 from tools.packing.sources import open_source
@@ -25,12 +27,15 @@ AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 WAV = wav(400)
 
 
-def opened(folder: Path, table: pa.Table, features: dict[str, Any] | None = None) -> tuple[dict[str, Pair], list[LeftOut]]:
+def opened(
+    folder: Path, table: pa.Table, features: dict[str, Any] | None = None, texts: TextRules | None = None
+) -> tuple[dict[str, Pair], list[LeftOut]]:
     """What tools.pack makes of a file with this table, with what `datasets` would say of its columns."""
     if features is not None:
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    options = SourceOptions(scratch=folder, texts=texts or TextRules())
     pq.write_table(table, folder / "train-00000-of-00001.parquet")
-    return pairs_of(open_source(str(folder / "train-00000-of-00001.parquet"), SourceOptions(scratch=folder)))
+    return pairs_of(open_source(str(folder / "train-00000-of-00001.parquet"), options))
 
 
 @pytest.mark.parametrize("column", ["wav", "flac", "mp3"])
@@ -70,6 +75,28 @@ def test_bytes_alone_and_json_as_text(tmp_path: Path) -> None:
         "b": ("b.flac", "zwei ü", {"snr": 1, "split": "train"}),
     }
     assert left_out_of(left_out) == [("unreadable_audio", "d"), ("unreadable_text", "c")]
+
+
+def test_the_key_of_the_text(tmp_path: Path) -> None:
+    """--text-key holds inside `json` too; the text under another key is metadata."""
+    table = pa.table({"wav": pa.array([WAV], pa.binary()), "json": ['{"text": "no", "said": "yes", "lang": "de"}']})
+    pairs, _ = opened(tmp_path, table, texts=TextRules(keys=("said",)))
+    assert [(pair.text, pair.language, pair.metadata) for pair in pairs.values()] == [
+        ("yes", "de", {"text": "no", "split": "train"})
+    ]
+
+
+@pytest.mark.parametrize("column", ["json", "txt"])
+def test_bytes_in_another_encoding(tmp_path: Path, column: str) -> None:
+    """What columns of bytes say is told from all rows; one that a person says goes before."""
+    texts = ["はい", *SENTENCES["ja"]]
+    said = [json.dumps({"text": text}, ensure_ascii=False) if column == "json" else text for text in texts]
+    values = pa.array([one.encode("cp932") for one in said], pa.binary())
+    table = pa.table({"wav": pa.array([WAV] * len(texts), pa.binary()), column: values})
+    pairs, left_out = opened(tmp_path, table)
+    assert ([pair.text for pair in pairs.values()], left_out) == (texts, [])
+    pairs, left_out = opened(tmp_path, table, texts=TextRules(encoding="utf-8"))
+    assert (pairs, {left.reason for left in left_out}) == ({}, {"unreadable_text"})
 
 
 def test_files_before_other_forms(tmp_path: Path) -> None:

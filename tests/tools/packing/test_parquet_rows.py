@@ -90,9 +90,16 @@ class TestColumns:
         columns = {name: pa.string() for name in ("raw_text", "sentence", "transcription", "locale", "utt_id")}
         more = {"id": pa.int32(), "vector": pa.binary(), "big": pa.list_(pa.binary()), "words": pa.list_(pa.string())}
         found = find_columns(schema(audio=AUDIO, language=pa.int64(), **columns, **more), "t")
-        assert (found.text, found.language, found.ids) == ("sentence", "locale", ("id", "utt_id"))
-        assert found.metadata == ("raw_text", "transcription", "utt_id", "id", "words")
-        assert set(found.read) == {"audio", "sentence", "locale", *found.metadata}
+        assert (found.text, found.language, found.ids) == ("transcription", "locale", ("id", "utt_id"))
+        assert found.metadata == ("raw_text", "sentence", "utt_id", "id", "words")
+        assert set(found.read) == {"audio", "transcription", "locale", *found.metadata}
+
+    def test_the_column_that_somebody_names(self) -> None:
+        """It is the text, and the only one that may be."""
+        given = schema(audio=AUDIO, text=pa.string(), caption=pa.string())
+        assert find_columns(given, "t", text_keys=("caption",)).text == "caption"
+        with pytest.raises(UsageError, match=r"expected the text in one of the columns said, found .*--text-key"):
+            find_columns(given, "t", text_keys=("said",))
 
     def test_no_text_where_none_is_asked_for(self) -> None:
         """--without-text takes such a data set."""

@@ -237,7 +237,9 @@ class TestListing:
         (found,) = read(open_parquet([tmp_path / "a.parquet"], "a", SourceOptions(scratch=tmp_path, without_text=True)))
         assert isinstance(found, Pair)
         assert found.text is None
-        with pytest.raises(UsageError, match=r"found audio \(struct of bytes, path\): rename one .* or give --without-text"):
+        with pytest.raises(
+            UsageError, match=r"found audio \(struct of bytes, path\): say which with --text-key, or give --without-text"
+        ):
             open_parquet([tmp_path / "a.parquet"], "a", SourceOptions(scratch=tmp_path))
 
 

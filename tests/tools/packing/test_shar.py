@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.hostile_archives import Entry, tar_of
 from support.made_trees import left_out_of, pairs_of
+from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import UsageError
 from tools.packing.pairs import Pair, Source, SourceOptions
@@ -37,10 +38,10 @@ def said(name: str, text: str, start: float = 0.0, duration: float = 5.0) -> dic
     }
 
 
-def shard(folder: Path, number: int, cuts: list[dict[str, Any]], *audio: str) -> None:
+def shard(folder: Path, number: int, cuts: list[dict[str, Any]], *audio: str, encoding: str = "utf-8") -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(one) + "\n" for one in cuts)
-    (folder / f"cuts.{number:06}.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+    lines = "".join(json.dumps(one, ensure_ascii=encoding == "utf-8") + "\n" for one in cuts)
+    (folder / f"cuts.{number:06}.jsonl.gz").write_bytes(gzip.compress(lines.encode(encoding), mtime=0))
     entries: list[Entry] = []
     for name in audio:
         entries += [Entry(f"{name}.flac", f"audio of {name}".encode()), Entry(f"{name}.json", b'{"sampling_rate": 16000}')]
@@ -63,6 +64,14 @@ def shar(tmp_path: Path) -> Path:
     shard(folder / "train", 1, [cut("b", said("s", "again")), cut("c", said("s", "three"))], "c", "b")
     (folder / "train" / "features.000000.tar").write_bytes(tar_of([Entry("b.npy", b"x")], "w"))
     return folder
+
+
+def test_cuts_in_another_encoding(tmp_path: Path) -> None:
+    """Told from the cuts of all shards together."""
+    for number, text in enumerate(SENTENCES["ja"]):
+        shard(tmp_path / "shar", number, [cut(f"c{number}", said("s", text))], f"c{number}", encoding="euc_jp")
+    pairs, left_out = pairs_of(opened(tmp_path / "shar", tmp_path))
+    assert ([pair.text for pair in pairs.values()], left_out) == (list(SENTENCES["ja"]), [])
 
 
 def test_cuts_have_their_audio(tmp_path: Path, shar: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from support.tars import tar_bytes
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.text_rules import TextRules
 from tools import packing
 from tools.packing import hugging_face
 from tools.packing.folder import FolderSource
@@ -210,17 +211,19 @@ def test_a_tar_with_a_table_of_texts_is_not_ready(here: Path, table: str) -> Non
     path = write(here / "cv" / "cv.tar", tar_bytes([("en/clips/1.wav", AUDIO), (table, b"x")]))
     assert find_ready_tars(str(path)) is None
     with pytest.raises(UsageError, match=rf"cv\.tar: expected a WebDataset tar.*1 clip without text and {table}.*by itself"):
-        check_ready_tar(path)
+        check_ready_tar(path, TextRules())
     path = write(here / "cv" / "cv.tar", tar_bytes([("1.wav", AUDIO), ("1.txt", b"text"), (table, b"x")]))
     assert find_ready_tars(str(path)) == [path]
-    assert check_ready_tar(path) == ReadyTar(clips=1, without_text=0)
+    assert check_ready_tar(path, TextRules()) == ReadyTar(clips=1, without_text=0)
 
 
 def test_ready_tars_are_counted(here: Path) -> None:
     """Clips, and those without a text."""
     members = [("a.mp3", AUDIO), ("a.json", b'{"text": "said"}'), ("b.mp3", AUDIO), ("c.mp3", AUDIO), ("c.txt", b" ")]
-    assert check_ready_tar(write(here / "x.tar", tar_bytes(members))) == ReadyTar(clips=3, without_text=2)
-    assert check_ready_tar(write(here / "y.tar", tar_bytes([("README", b"x")]))) == ReadyTar(clips=0, without_text=0)
+    assert check_ready_tar(write(here / "x.tar", tar_bytes(members)), TextRules()) == ReadyTar(clips=3, without_text=2)
+    assert check_ready_tar(write(here / "y.tar", tar_bytes([("README", b"x")])), TextRules()) == ReadyTar(
+        clips=0, without_text=0
+    )
 
 
 def test_tars_that_are_not_what_they_seem(here: Path) -> None:
@@ -230,16 +233,18 @@ def test_tars_that_are_not_what_they_seem(here: Path) -> None:
         write(here / "x.tar", data)
         assert find_ready_tars("x.tar") == [here / "x.tar"]
         with pytest.raises(UsageError, match=f"x.tar: {words}.*copy it again"):
-            check_ready_tar(here / "x.tar")
+            check_ready_tar(here / "x.tar", TextRules())
     write(here / "x.tar", whole + whole)
     with pytest.raises(UsageError, match=r"data_after_end: .*unpack it with tar --ignore-zeros"):
-        check_ready_tar(here / "x.tar")
-    members = [("a.wav", AUDIO), ("b.wav", AUDIO), ("a.lab", TEXT), ("b.lab", TEXT)]
+        check_ready_tar(here / "x.tar", TextRules())
+    apart = [("a.wav", AUDIO), ("b.wav", AUDIO), ("a.lab", TEXT), ("b.lab", TEXT)]
+    assert check_ready_tar(write(here / "x.tar", tar_bytes(apart)), TextRules()) == ReadyTar(clips=2, without_text=0)
+    members = [("a.wav", AUDIO), ("b.wav", AUDIO), ("texts/a.lab", TEXT), ("texts/b.lab", TEXT)]
     write(here / "x.tar", tar_bytes(members, tarfile.GNU_FORMAT))
     with pytest.raises(UsageError, match="found 2 clips without text and 2 texts without audio: pack it by itself"):
-        check_ready_tar(here / "x.tar")
+        check_ready_tar(here / "x.tar", TextRules())
     with pytest.raises(UsageError, match="expected a tar, found a folder"):
-        check_ready_tar(here)
+        check_ready_tar(here, TextRules())
 
 
 def test_a_failing_disk_is_no_damage(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +256,6 @@ def test_a_failing_disk_is_no_damage(here: Path, monkeypatch: pytest.MonkeyPatch
     path = write(here / "x.tar", webdataset(1))
     monkeypatch.setattr("tools.packing.sources.TarReader", fail)
     with pytest.raises(InfrastructureError, match=r"x\.tar: cannot be read: Input/output error"):
-        check_ready_tar(path)
+        check_ready_tar(path, TextRules())
     with pytest.raises(InfrastructureError, match="Input/output error"):
         find_ready_tars("x.tar")

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from support.made_trees import audio_of, left_out_of, read_everywhere, read_or_refuse
+from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import UsageError
+from jobs.text_rules import TextRules
 from tools.packing.speech_corpora import corpus_books, is_audiofolder, kin
 
 COLUMNS = "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents variant locale segment"
@@ -168,6 +170,63 @@ def test_audiofolder_with_jsonl(tmp_path: Path) -> None:
         ("unreadable_text", "line 4 of metadata.jsonl"),
         ("unreadable_text", "line 5 of metadata.jsonl"),
     ]
+
+
+def test_tables_in_other_encodings(tmp_path: Path) -> None:
+    """Told from all lines; a short table beside a long one is in its encoding."""
+    ids = [f"BAC009S0002W{number:04}" for number in range(6)]
+    files: dict[str, bytes | str] = {**audio_of(*(f"wav/S0002/{name}.wav" for name in ids))}
+    lines = [f"{name} {' '.join(said)}" for name, said in zip(ids, SENTENCES["zh-CN"], strict=True)]
+    files["transcript/aishell_transcript_v0.8.txt"] = "\n".join(lines).encode("gb18030")
+    pairs, left_out = read_everywhere(tmp_path, files)
+    assert ([pair.text for pair in pairs.values()], left_out) == ([" ".join(said) for said in SENTENCES["zh-CN"]], [])
+
+    files = {**audio_of(*(f"train/{number}.wav" for number in range(6)), "test/0.wav")}
+    rows = [f'{number}.wav,"{said}"' for number, said in enumerate(SENTENCES["ja"])]
+    files["train/metadata.csv"] = "\r\n".join(["file_name,transcription", *rows]).encode("cp932")
+    files["test/metadata.csv"] = "\r\n".join(["file_name,transcription", "0.wav,はい"]).encode("cp932")
+    (tmp_path / "ja").mkdir()
+    pairs, left_out = read_everywhere(tmp_path / "ja", files)
+    said = {"test/0": "はい"} | {f"train/{number}": said for number, said in enumerate(SENTENCES["ja"])}
+    assert ({name: pair.text for name, pair in pairs.items()}, left_out) == (said, [])
+
+
+def test_texts_of_kin_in_another_encoding(tmp_path: Path) -> None:
+    """LibriTTS's and VCTK's texts are texts as all others: their encoding is told from all."""
+    files: dict[str, bytes | str] = {}
+    for number, said in enumerate(SENTENCES["de"]):
+        files |= {f"{number}.wav": b"x", f"{number}.normalized.txt": said.encode("cp1252")}
+        files |= {f"wav48/p225/p225_{number}.wav": b"x", f"txt/p225/p225_{number}.txt": said.encode("cp1252")}
+    pairs, left_out = read_everywhere(tmp_path, files)
+    assert sorted(pair.text or "" for pair in pairs.values()) == sorted(SENTENCES["de"] * 2)
+    assert left_out == []
+
+
+def test_a_short_table_whose_encoding_a_person_says(tmp_path: Path) -> None:
+    """It alone would not tell."""
+    text = "はい"
+    files = {**audio_of("1.wav"), "metadata.csv": b"file_name,text\n1.wav," + text.encode("cp932")}
+    with pytest.raises(UsageError, match=r"metadata\.csv: line 2: .*--text-encoding"):
+        read_everywhere(tmp_path, files)
+    pairs, _ = read_everywhere(tmp_path, files, texts=TextRules(encoding="cp932"))
+    assert pairs["1"].text == text
+    speech = {**audio_of("wavs/LJ1.wav"), "metadata.csv": b"LJ1|" + text.encode("cp932")}
+    (tmp_path / "lj").mkdir()
+    pairs, _ = read_everywhere(tmp_path / "lj", speech, texts=TextRules(encoding="cp932"))
+    assert pairs["wavs/LJ1"].text == text
+
+
+def test_the_key_of_the_text(tmp_path: Path) -> None:
+    """--text-key names columns of an audiofolder; what it does not name is metadata. Common Voice has its own beside it."""
+    files = {
+        **audio_of("a/1.wav", "b/2.wav", "clips/3.mp3"),
+        "a/metadata.csv": "file_name,text,said\n1.wav,no,one\n",
+        "b/metadata.jsonl": '{"file_name": "2.wav", "text": "no", "said": "two"}\n',
+        "train.tsv": "path\tsentence\n3.mp3\tthree\n",
+    }
+    pairs, _ = read_everywhere(tmp_path, files, texts=TextRules(keys=("said",)))
+    assert {name: pair.text for name, pair in pairs.items()} == {"a/1": "one", "b/2": "two", "clips/3": "three"}
+    assert pairs["a/1"].metadata == {"text": "no"}
 
 
 def test_a_csv_that_is_none_is_one_error_with_its_line(tmp_path: Path) -> None:

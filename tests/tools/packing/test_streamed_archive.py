@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.hostile_archives import Entry, pairs
+from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from tools.packing import archive_safety, streamed_archive
@@ -75,8 +76,19 @@ def test_one_pass_gives_all_pairs_whatever_the_order(
     passes = Passes(ORDERS[order])
     source = passes.source(tmp_path)
     assert read(source) == expected(pairs(6))
-    assert len(passes.asked) == 1
+    assert len(passes.asked) == 1 + 1  # the texts alone, since two of them are no UTF-8
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_encoding_is_that_of_all_texts(tmp_path: Path) -> None:
+    """They have a pass of their own then, the first one included, and only one."""
+    entries = [Entry("0.wav", b"x"), Entry("0.lab", "はい".encode("euc_jp"))]
+    for number, sentence in enumerate(SENTENCES["ja"], 1):
+        entries += [Entry(f"{number}.wav", b"x"), Entry(f"{number}.lab", sentence.encode("euc_jp"))]
+    passes = Passes(entries)
+    assert [text for _, _, text in read(passes.source(tmp_path))] == ["はい", *SENTENCES["ja"]]
+    assert len(passes.asked) == 2
+    assert passes.asked[1] == [entry.name for entry in entries[1::2]]
 
 
 def test_an_item_comes_with_the_last_of_its_members(tmp_path: Path) -> None:
@@ -94,7 +106,7 @@ def test_from_any_number_on_the_items_are_the_same(tmp_path: Path) -> None:
     for start in range(7):
         assert read(source, start) == everything[start:]
     assert passes.asked[-1] == ["s1/c0005.wav", "s1/c0005.lab"]
-    assert len(passes.asked) == 1 + 6  # there is no pass for nothing
+    assert len(passes.asked) == 1 + 6 + 1  # there is no pass for nothing; one is for the encoding of texts
 
 
 def test_only_what_is_planned_is_asked_for(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from collections import deque
 from typing import Any
 
 import pytest
+from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import UsageError
 from tools.packing import table_lines as module
 from tools.packing.archive_safety import SURELY_HARMLESS
 from tools.packing.table_lines import (
+    TableDecoder,
     csv_rows,
     decode_object,
     first_line,
@@ -29,11 +31,70 @@ from tools.packing.table_lines import (
 
 def test_lines() -> None:
     """Numbered from 1, without blank ones and ends of lines; what is no text is None, and the last line needs no end."""
-    data = "a\r\n\n b\u2028c \n".encode() + b"\xff\xff\n" + "中文".encode("gb18030")
+    chinese = SENTENCES["zh-CN"] * 2
+    data = "a\r\n\n b\u2028c \n".encode() + b"\xff\xff\n" + "\n".join(chinese).encode("gb18030")
     found = list(text_lines("t.txt", lambda _: io.BytesIO(data)))
-    assert found == [(1, "a"), (3, " b\u2028c "), (4, None), (5, "中文")]
+    assert found == [(1, "a"), (3, " b\u2028c "), (4, None), *enumerate(chinese, 5)]
     assert first_line("t.txt", lambda _: io.BytesIO(b"\n\nx\ny")) == "x"
     assert first_line("t.txt", lambda _: io.BytesIO(b"")) == ""
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding"),
+    [("ja", "cp932"), ("ja", "euc_jp"), ("zh-CN", "gb18030"), ("zh-TW", "big5"), ("ko", "cp949"), ("ru", "cp1251")],
+)
+def test_the_encoding_is_that_of_all_lines(language: str, encoding: str) -> None:
+    """Of all tables together, so that a short one is read, too; beside lines that are UTF-8; or the one that is said."""
+    sentences = SENTENCES[language]
+    lines = [f"id{number}\t{sentence}" for number, sentence in enumerate(sentences)]
+    tables = {"a": "name\ttext\nüber\n".encode(), "b": "\n".join(lines).encode(encoding), "c": lines[0].encode(encoding)}
+    tables["d"] = ("file_name,text\n" + "".join(f'{line[:3]},"{line[4:]}\n"\n' for line in lines)).encode(encoding)
+    tables["e"] = "\n".join(json.dumps({"text": one}, ensure_ascii=False) for one in sentences).encode(encoding)
+
+    def open_table(name: str) -> io.BytesIO:
+        return io.BytesIO(tables[name])
+
+    for decoder in (TableDecoder(open_table, "abcde"), TableDecoder(open_table, "b", encoding)):
+        assert [line for _, line in text_lines("b", open_table, decoder)] == lines
+        assert [line for _, line in text_lines("c", open_table, decoder)] == lines[:1]
+        rows = [row for _, row in csv_rows("d", open_table, decoder)]
+        assert rows[1:] == [[line[:3], line[4:] + "\n"] for line in lines]
+        assert [row for _, row in json_lines("e", open_table, decoder)] == [{"text": one} for one in sentences]
+    assert [line for _, line in text_lines("b", open_table)] == lines
+    together = TableDecoder(open_table, "abcde")
+    assert [line for _, line in text_lines("a", open_table, together)] == ["name\ttext", "über"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_lines_whose_ends_are_wide(encoding: str) -> None:
+    """UTF-16 and UTF-32 by their marks, or where a person says it, in gzip too; cut ones are one error."""
+    marked = encoding in {"utf-16", "utf-32"}
+    data = "a,b\r\n\r\n今日,\u0a0d\r\n".encode(encoding)
+    tables = {"t.csv": data, "t.csv.gz": gzip.compress(data)}
+
+    def open_table(name: str) -> io.BytesIO:
+        return io.BytesIO(tables[name])
+
+    decoder = None if marked else TableDecoder(open_table, (), encoding)
+    for name in tables:
+        assert list(text_lines(name, open_table, decoder)) == [(1, "a,b"), (3, "今日,\u0a0d")]
+        assert list(csv_rows(name, open_table, decoder)) == [(1, ["a", "b"]), (3, ["今日", "\u0a0d"])]
+        assert first_line(name, open_table, decoder) == "a,b"
+    tables["t.csv"] = data[:-1]
+    with pytest.raises(UsageError, match=r"t\.csv: no utf.*text: .*write it again if it was cut"):
+        list(text_lines("t.csv", open_table, decoder))
+
+
+def test_a_late_line_in_another_encoding() -> None:
+    """However many are UTF-8 before it, and whatever is wrong with other tables."""
+    japanese = "\n".join(SENTENCES["ja"]).encode("cp932")
+    tables = {"a.gz": b"no gzip", "b": "über\n".encode() * 70_000 + japanese}
+
+    def open_table(name: str) -> io.BytesIO:
+        return io.BytesIO(tables[name])
+
+    found = [line for _, line in text_lines("b", open_table, TableDecoder(open_table, tables))]
+    assert tuple(found[-len(SENTENCES["ja"]) :]) == SENTENCES["ja"]
 
 
 def test_compressed_lines() -> None:
@@ -109,7 +170,7 @@ def test_any_bytes_are_rows_or_one_error() -> None:
     """Of lines, of fields and of objects."""
     chance = random.Random(11)
     for _ in range(400):
-        data = bytes(chance.choice(b'a,"\n\r\t{}[]:\\\xff\x00\xe4') for _ in range(chance.randrange(40)))
+        data = bytes(chance.choice(b'a,"\n\r\t{}[]:\\\xff\xfe\x00\xe4') for _ in range(chance.randrange(40)))
         for read in (table_lines, text_lines, csv_rows, json_lines):
             try:
                 list(read(chance.choice(("t", "t.gz")), lambda _, data=data: io.BytesIO(data)))  # type: ignore[operator]

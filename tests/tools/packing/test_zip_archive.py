@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.hostile_archives import Entry, link, pairs, zip_of
+from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import UsageError
 from tools.packing import zip_archive
@@ -19,6 +20,15 @@ def source_of(folder: Path, data: bytes, *, without_text: bool = False) -> ZipSo
     path = folder / "a.zip"
     path.write_bytes(data)
     return ZipSource(path, "a", SourceOptions(scratch=folder, without_text=without_text))
+
+
+def test_the_encoding_is_that_of_all_texts(tmp_path: Path) -> None:
+    """Read by themselves before the first of them is needed."""
+    entries = [Entry("0.wav", b"x"), Entry("0.lab", "はい".encode("euc_jp"))]
+    for number, sentence in enumerate(SENTENCES["ja"], 1):
+        entries += [Entry(f"{number}.wav", b"x"), Entry(f"{number}.lab", sentence.encode("euc_jp"))]
+    found = read(source_of(tmp_path, zip_of(entries)))
+    assert [item.text for item in found if isinstance(item, Pair)] == ["はい", *SENTENCES["ja"]]
 
 
 def read(source: ZipSource, start: int = 0) -> list[Pair | LeftOut]:
