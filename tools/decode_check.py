@@ -27,7 +27,7 @@ from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
 
 if TYPE_CHECKING:
-    from audio_tokenizers.base import Codes, Decoder, DecodingFactory, Waveform
+    from audio_tokenizers.base import Codes, Decoder, DecodingFactory, MonoRule, Waveform
 
 __all__ = ["decode_check"]
 
@@ -129,6 +129,7 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
     import numpy as np
 
     from jobs.audio import decode, resample
+    from jobs.losses import Losses
 
     for tar in dict.fromkeys(pick.state.tar for pick in picks):
         wanted = {pick.index: pick for pick in picks if pick.state.tar == tar}
@@ -139,9 +140,8 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
                     if pick is not None and clip.audio is not None and clip.name == pick.record.audio_file:
                         del wanted[clip.index]
                         try:
-                            blocks = resample(
-                                decode(clip.audio, mono="first" if spec.mono == "first" else "mean"), spec.sample_rate
-                            )
+                            mono: MonoRule = "first" if spec.mono == "first" else "mean"
+                            blocks = resample(decode(clip.audio, mono=mono, losses=Losses()), spec.sample_rate)
                             yield pick, np.concatenate(list(blocks))
                         except ClipError as error:
                             yield pick, f"its audio cannot be read now: {error}"
