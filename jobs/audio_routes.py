@@ -300,11 +300,12 @@ def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float
     """Seconds missing: by the bytes between frames or the lengths `stated`, and of whole frames what was not heard."""
     if not found.frames:
         return 0.0
-    frame = found.samples_per_frame / found.rate
-    cut = [gap for gap in gaps if gap.begin < found.end or not _is_last_frame(file, gap)]
-    slack = (1.5 if found.padding else 0.5) * frame + found.changes * LONGEST_FRAME_SECONDS
-    unheard = found.seconds - found.padding / found.rate - heard
-    return max(sum(gap.seconds for gap in cut), stated) + (unheard if unheard > slack else 0.0)
+    cut = sum(gap.seconds for gap in gaps if gap.begin < found.end or not _is_last_frame(file, gap))
+    missing = found.seconds + cut - found.padding / found.rate - heard
+    if cut or stated:
+        return max(cut, stated, missing)
+    slack = (1.5 if found.padding else 0.5) * found.samples_per_frame / found.rate + found.changes * LONGEST_FRAME_SECONDS
+    return missing if missing > slack else 0.0
 
 
 def _is_last_frame(file: IO[bytes], gap: Gap) -> bool:

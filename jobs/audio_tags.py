@@ -12,7 +12,7 @@ ID3_HEADER = 10
 ID3V1, ID3V1_EXTENDED = 128, 227
 APE_HEADER = 32
 LONGEST_LYRICS = 1 << 20
-TITLE = re.compile(rb"StreamTitle='[^\0]{0,4000}?';(?:[^\0\xff]{0,4000};)?")
+TITLE = re.compile(rb"StreamTitle='[\x20-\xfe]{0,4000}?';(?:Stream[\x20-\xfe]{0,4000}?;)?")
 """Shoutcast's metadata: text that zeros fill up to units of 16 bytes, and before it a byte with their number."""
 LONGEST_TITLE = 1 + 255 * 16
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")

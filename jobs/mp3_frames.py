@@ -32,6 +32,7 @@ DECODER_DELAY = 529
 LONGEST_HEADER = 64
 """Bytes of a frame before the name of a length."""
 LENGTH_NAMES = re.compile(rb"Xing|Info|VBRI")
+BIT_RATE = 0x00F0
 SAME_STREAM = 0x1E0C
 """Of a header's second and third byte: what the frames of one stream have in common (version, layer, rate)."""
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -155,7 +156,7 @@ class _Walk:
     def _along(self, data: bytes, base: int, at: int, limit: int) -> int:
         """Frame after frame; where the next one would begin."""
         places: list[int] = []
-        counted, size, known = 0, 0, -1
+        counted, size, known, before = 0, 0, -1, -1
         stop = min(limit, len(data) - 3)
         while at < stop and data[at] == 0xFF:
             head = data[at + 1] << 8 | data[at + 2]
@@ -167,9 +168,13 @@ class _Walk:
                 counted, known = len(places), head
             if at + size > len(data):
                 break
-            self._head = head
+            before, self._head = self._head, head
             places.append(at)
             at += size
+        # One of another length, and where it ends there is no header: if others are within, its own is damaged.
+        alone = 1 < len(places) == counted + 1 and (before ^ known) & (SAME_STREAM | BIT_RATE) and at < stop
+        if alone and self._next(data, places[-1] + 1, at, at_end=False) < at:
+            at, self._head = places.pop(), before
         self._count(len(places) - counted)
         if places:
             self._kept.append(np.array(places, np.int64) + base)

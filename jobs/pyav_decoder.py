@@ -146,6 +146,8 @@ def _pyav_frames(file: WatchedFile, told: _Told, form: str | None) -> Iterator[A
         if not container.streams.audio:
             raise ClipError("decode", "a container without an audio stream")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise ClipError("decode", "audio that FFmpeg has no decoder for")
         told.begin(container, stream)
         if options := CHECKSUMS.get(told.decoder):
             stream.codec_context.options = options

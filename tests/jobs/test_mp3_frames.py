@@ -102,6 +102,18 @@ def test_gaps() -> None:
     assert [(gap.begin, gap.end) for gap in scan(b"junk" * 9 + PLAIN).gaps] == [(0, 36)]
 
 
+def test_a_damaged_header_that_seems_to_hold_many_frames() -> None:
+    """A higher bit rate makes a longer frame: it costs one frame, not all that seem to be in it; the true last one stays."""
+    at = int(scan(PLAIN).positions[40])
+    found = scan(PLAIN[: at + 2] + bytes([PLAIN[at + 2] & 0x0F | 0xE0]) + PLAIN[at + 3 :])
+    assert found.frames == 85
+    assert [(gap.begin, gap.end) for gap in found.gaps] == [(at, at + int(scan(PLAIN).positions[1]))]
+    last = plain_mp3(1.0)
+    higher = last + PLAIN[:2] + bytes([PLAIN[2] & 0x0F | 0x50]) + PLAIN[3:4] + bytes(600)
+    size = mp3_frames._tables()[0][higher[len(last) + 1] << 8 | higher[len(last) + 2]]
+    assert scan(higher[: len(last) + size] + ID3V1).frames == scan(last).frames + 1
+
+
 def test_parts_that_end_early() -> None:
     """A part of which frames are missing is told by its own first frame, unless that says that all bytes are there."""
     cut = STATED[: int(scan(STATED).positions[50])]
