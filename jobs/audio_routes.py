@@ -30,9 +30,12 @@ __all__ = ["Limits", "decode_parts"]
 
 HEAD = 64
 READ_BYTES = 1 << 20
-
 LONGEST_FRAME_SECONDS = 0.072
 """Of an MP3: FFmpeg gives one at the old rate where the rate changes."""
+FEW_FRAMES = 4
+"""Of an MP3 behind a tag that states the wrong size: fewer may be chance."""
+BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b".snd")
+"""What libsndfile reads wrong behind an ID3 tag."""
 MOST_TAG_BYTES = 16 << 20
 """Between frames: more would be no tag."""
 FLAC_BYTES_PER_SECOND = 32_000
@@ -77,10 +80,10 @@ def decode_parts(file: IO[bytes], losses: Losses, limits: Limits) -> Blocks:
         yield from _ogg(file, begin, losses, limits)
     elif read_stream_info(head):
         yield from _flac(file, begin, losses, limits)
-    elif looks_like_mp3(head):
+    elif looks_like_mp3(head) or (begin and scan_mp3(file, begin, end).frames >= FEW_FRAMES):
         yield from _mp3(file, (begin, end), losses, limits, as_stated=file)
     else:
-        inside: IO[bytes] = file if not begin else _part(file, begin, end)
+        inside = _part(file, begin, end) if begin and head[:4] in BEHIND_TAGS else file
         cut = missing_bytes(inside)  # first of all: it may mend the header
         payload = mp3_in_wav(inside)
         heard = _Counted()
@@ -217,10 +220,10 @@ def _ogg(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
 
 def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits, *, as_stated: IO[bytes]) -> Blocks:
     """MPEG audio between two places of `file`; `as_stated` is for libsndfile, if the first frame states the right length."""
-    found = scan_mp3(file, *span)
-    audio = file if span[1] == file.seek(0, io.SEEK_END) and as_stated is file and span[0] == 0 else _part(file, *span)
-    if audio is not file:
-        found = scan_mp3(audio, 0, span[1] - span[0])
+    audio = file  # with the ID3 tags before it, which both decoders know; but of a WAV only what is inside
+    if span[1] < file.seek(0, io.SEEK_END) or mp3_in_wav(file):
+        audio, span = _part(file, *span), (0, span[1] - span[0])
+    found = scan_mp3(audio, *span)
     gaps = _not_tags(audio, found)
     stated = 0.0 if found.whole else stated_parts(audio, found)
     if cut := _tags_inside(audio, found, gaps):
@@ -267,7 +270,8 @@ def _tags_inside(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap]) -> list[t
 
     A frame after a tag that only states a length goes with it, as in FFmpeg: it holds no audio.
     """
-    inside = [gap for gap in found.gaps if gap not in gaps and gap.begin < found.end and gap.end > found.begin]
+    others = set(gaps)
+    inside = [gap for gap in found.gaps if gap not in others and gap.begin < found.end and gap.end > found.begin]
     if not inside and not gaps:
         return []
     cut = []

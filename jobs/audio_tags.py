@@ -12,7 +12,7 @@ ID3_HEADER = 10
 ID3V1, ID3V1_EXTENDED = 128, 227
 APE_HEADER = 32
 LONGEST_LYRICS = 1 << 20
-TITLE = re.compile(rb"StreamTitle='[\x20-\xfe]{0,4000}?';(?:Stream[\x20-\xfe]{0,4000}?;)?")
+TITLE = re.compile(rb"StreamTitle='[\x20-\xfe]{0,1000}?';(?:Stream[\x20-\xfe]{0,1000}?;)?")
 """Shoutcast's metadata: text that zeros fill up to units of 16 bytes, and before it a byte with their number."""
 LONGEST_TITLE = 1 + 255 * 16
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
@@ -30,24 +30,24 @@ def id3v2_size(head: bytes) -> int:
     return size + ID3_HEADER * (2 if head[5] & 0x10 else 1)
 
 
-def tag_size(data: bytes) -> int:
-    """Bytes of the tag that `data` begins with, perhaps more than there are; 0 if it begins with none."""
-    if data.startswith(b"TAG+"):
+def tag_size(data: bytes, at: int = 0) -> int:
+    """Bytes of the tag that begins in `data` at a place, perhaps more than there are; 0 if none does."""
+    if data.startswith(b"TAG+", at):
         return ID3V1_EXTENDED
-    if data.startswith(b"TAG"):
+    if data.startswith(b"TAG", at):
         return ID3V1
-    if data.startswith(b"APETAGEX") and len(data) >= APE_HEADER:
-        size, is_header = int.from_bytes(data[12:16], "little"), data[23] & 0x20
+    if data.startswith(b"APETAGEX", at) and len(data) - at >= APE_HEADER:
+        size, is_header = int.from_bytes(data[at + 12 : at + 16], "little"), data[at + 23] & 0x20
         return size + APE_HEADER if is_header else APE_HEADER
-    if data.startswith(b"LYRICSBEGIN"):
+    if data.startswith(b"LYRICSBEGIN", at):
         for end in (b"LYRICS200", b"LYRICSEND"):
-            at = data.find(end, 0, LONGEST_LYRICS)
-            if at > 0:
-                return at + len(end)
-    for begin in (0, 1):
+            found = data.find(end, at, at + LONGEST_LYRICS)
+            if found > 0:
+                return found + len(end) - at
+    for begin in (at, at + 1):
         if (title := TITLE.match(data, begin)) is not None:
-            return _title(data, title)[1]
-    return id3v2_size(data)
+            return _title(data, title)[1] - at
+    return id3v2_size(data[at : at + ID3_HEADER])
 
 
 def only_tags(data: bytes, *, at_end: bool) -> bool:
@@ -55,11 +55,11 @@ def only_tags(data: bytes, *, at_end: bool) -> bool:
 
     Within a file zeros may stand where audio was: a hole that a download left.
     """
+    if at_end:
+        return not data or tag_size(data) > 0 or _is_padding(data)
     at = 0
     while at < len(data):
-        size = tag_size(data[at:])
-        if at_end:
-            return size > 0 or _is_padding(data)
+        size = tag_size(data, at)
         if not size:
             return False
         at += size
@@ -70,7 +70,7 @@ def _is_padding(data: bytes) -> bool:
     """Whether zeros or text begin here, with a tag behind them or long enough not to be chance."""
     text = TEXT.match(data)
     size = len(data) - len(data.lstrip(b"\0")) or (len(text[0]) if text else 0)
-    return size >= min(SHORT_TEXT, len(data)) or (size > 0 and tag_size(data[size:]) > 0)
+    return size >= min(SHORT_TEXT, len(data)) or (size > 0 and tag_size(data, size) > 0)
 
 
 def radio_titles(data: bytes) -> list[tuple[int, int]]:

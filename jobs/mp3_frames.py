@@ -194,20 +194,29 @@ class _Walk:
 
     def _next(self, data: bytes, at: int, limit: int, *, at_end: bool) -> int:
         """From where frames go on: two in a row of a kind, or one of the stream's with which the file ends; else `limit`."""
-        raw = np.frombuffer(data, np.uint8)[at:]
+        width = 2 * LONGEST_FRAME  # most gaps are short
+        while at < limit:
+            window = np.frombuffer(data, np.uint8)[at : at + width + 2 * LONGEST_FRAME]
+            found = self._first_good(window, min(width, limit - at), len(data) - at if at_end else -1)
+            if found >= 0:
+                return at + found
+            at, width = at + width, 4 * width
+        return limit
+
+    def _first_good(self, raw: np.ndarray[Any, np.dtype[np.uint8]], width: int, end: int) -> int:
+        """The first such place among the first `width`, -1 if there is none."""
         places = np.flatnonzero(raw[:-3] == 0xFF)
         heads = raw[places + 1].astype(np.int64) << 8 | raw[places + 2]
         sizes = _size_array()[heads]
         there = sizes > 0
         places, kinds, ends = places[there], heads[there] & SAME_STREAM, (places + sizes)[there]
         if not len(places):
-            return limit
+            return -1
         after = np.minimum(np.searchsorted(places, ends), len(places) - 1)
         good = (places[after] == ends) & (kinds[after] == kinds)
-        if at_end:
-            good |= (ends == len(raw)) & (kinds == self._kind)
-        found = np.flatnonzero(good)
-        return min(at + int(places[found[0]]), limit) if len(found) else limit
+        good |= (ends == end) & (kinds == self._kind)
+        found = np.flatnonzero(good & (places < width))
+        return int(places[found[0]]) if len(found) else -1
 
     def _close_gap(self, end: int) -> None:
         if self._lost_at is not None and end > self._lost_at:

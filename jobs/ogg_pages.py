@@ -20,6 +20,8 @@ HEADER = struct.Struct("<4sBBqIIIB")
 CONTINUED, FIRST, LAST = 1, 2, 4
 NO_PACKET_ENDS = -1
 READ_BYTES = 1 << 20
+MOST_WASTED_BYTES = 64 << 20
+"""Of what looked like pages: after so many another one that is damaged is believed in its length."""
 LONGEST_PAGE = 27 + 255 + 255 * 255
 LONGEST_PAGE_SECONDS = 600
 """What the header of a page that is cut may promise."""
@@ -250,7 +252,7 @@ def _pages(file: IO[bytes], position: int) -> Iterator[_Page]:
     """Whole pages with a right checksum, and those that the file's end cuts or whose bytes have changed."""
     end = file.seek(0, io.SEEK_END)
     file.seek(position)
-    buffer, base = b"", position
+    buffer, base, wasted = b"", position, 0
     while True:
         if len(buffer) < LONGEST_PAGE and base + len(buffer) < end:
             file.seek(base + len(buffer))
@@ -263,17 +265,16 @@ def _pages(file: IO[bytes], position: int) -> Iterator[_Page]:
                 at = max(at, len(buffer) - 4 if found < 0 else found)
                 break
             page = _page(buffer, found, base)
-            if page is None:
-                at = found + 4
-                continue
             yield page
-            at = found + 4 if not page.whole else page.end - base
+            wasted += 0 if page.whole else len(page.body)
+            skip = page.whole or wasted > MOST_WASTED_BYTES
+            at = max(page.end - base, found + 4) if skip else found + 4
         buffer, base = buffer[at:], base + at
         if base + len(buffer) >= end and (len(buffer) < 5 or b"OggS\0" not in buffer):
             return
 
 
-def _page(buffer: bytes, at: int, base: int) -> _Page | None:
+def _page(buffer: bytes, at: int, base: int) -> _Page:
     if at + HEADER.size > len(buffer):
         return _Page(base + at, base + at, 0, NO_PACKET_ENDS, 0, 0, b"", b"", whole=False)
     _, _, flags, granule, serial, number, checksum, count = HEADER.unpack_from(buffer, at)
