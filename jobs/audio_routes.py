@@ -17,13 +17,13 @@ from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import missing_bytes, mp3_in_wav
 from jobs.audio_tags import LONGEST_TITLE, TAG_HEAD, id3v2_size, only_tags, radio_titles
 from jobs.flac_decoder import decode_flac
-from jobs.flac_frames import ends_as_stated, flac_files, read_stream_info
+from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
 from jobs.losses import Losses
 from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_length, stated_parts
 from jobs.ogg_pages import OggLink, scan_ogg
 from jobs.pyav_decoder import Block, decode_with_pyav
 from jobs.refusals import WatchedFile
-from jobs.soundfile_decoder import Sound, opened_sound
+from jobs.soundfile_decoder import Sound, opened_sound, reading_aside
 from jobs.spans import SpanFile
 
 __all__ = ["Limits", "decode_parts"]
@@ -177,12 +177,20 @@ def _flac(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks
         if info is None:
             raise ClipError("decode", "a FLAC header that is cut")
         refusal, done = NO_LENGTH, 0
+        in_order: bool | None = None
         with opened_sound(part) as sound:
             if isinstance(sound, str):
                 refusal = sound
             elif sound.promised is not None:
-                yield from sound.blocks(limits.frames, limits.samples)
-                refusal, done = sound.error, sound.read
+                for block, rate in sound.blocks(limits.frames, limits.samples):
+                    if in_order is None and _may_hide_a_frame(block, info.block):
+                        with reading_aside(file):
+                            in_order = frames_in_order(file, start, end, info)
+                    if in_order is False:
+                        break
+                    yield block, rate
+                    done += len(block)
+                refusal = sound.error or "frames are missing."
         if done and done == info.samples and ends_as_stated(file, start, end, info):
             return
         part.seek(0)
@@ -194,6 +202,12 @@ def _flac(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks
         return info.samples / info.rate if info and info.rate and info.samples else (end - start) / FLAC_BYTES_PER_SECOND
 
     yield from _in_turn([(lambda span=span: piece(*span), seconds(*span)) for span in pieces], losses)  # type: ignore[misc]
+
+
+def _may_hide_a_frame(block: Block, frame: int) -> bool:
+    """Whether there is silence as long as a FLAC frame: libFLAC puts it where one is missing, without a word."""
+    silent = np.logical_not(np.any(block[:: max(frame // 2, 1)], axis=1))
+    return bool(np.any(silent[1:] & silent[:-1]))
 
 
 def _ogg(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:

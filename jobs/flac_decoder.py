@@ -95,7 +95,7 @@ class _Walk:
         found = frame_range(bytes(memoryview(packet)[:LONGEST_HEADER]), self._info)
         begin = found[0] if found is not None and self._info.block else self._position
         if begin > self._position:
-            self._gaps += begin - max(self._position, self._skip)
+            self._gaps += max(begin - max(self._position, self._skip), 0)
         for block in frames:
             fresh = block[max(self._skip - begin, 0) :] if begin < self._skip else block
             self.done += len(fresh)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO
 
-__all__ = ["StreamInfo", "ends_as_stated", "flac_files", "frame_range", "read_stream_info"]
+__all__ = ["StreamInfo", "ends_as_stated", "flac_files", "frame_range", "frames_in_order", "read_stream_info"]
 
 STREAM_INFO = 42
 """Bytes of a file's beginning up to the end of STREAMINFO."""
@@ -100,6 +100,24 @@ def ends_as_stated(file: IO[bytes], begin: int, end: int, info: StreamInfo) -> b
         if found is not None:
             return sum(found) == info.samples
     return False
+
+
+def frames_in_order(file: IO[bytes], begin: int, end: int, info: StreamInfo) -> bool:
+    """Whether each frame follows the one before, from the first sample to the last that is stated."""
+    expected, base, kept = 0, begin, b""
+    while base < end and expected < info.samples:
+        file.seek(base)
+        data = file.read(min(READ_BYTES, end - base))
+        if not data:
+            break
+        base += len(data)
+        text = kept + data
+        kept = text[-LONGEST_HEADER + 1 :] if base < end else b""
+        for match in SYNC.finditer(text, 0, len(text) - len(kept)):
+            found = frame_range(text[match.start() : match.start() + LONGEST_HEADER], info)
+            if found is not None and found[0] == expected:
+                expected += found[1]
+    return expected == info.samples
 
 
 def flac_files(file: IO[bytes], begin: int) -> list[tuple[int, int]]:

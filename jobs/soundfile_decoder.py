@@ -14,7 +14,7 @@ import soundfile
 
 from jobs.refusals import WatchedFile, require_memory
 
-__all__ = ["ABOUT_THE_FILE", "Block", "Sound", "opened_sound"]
+__all__ = ["ABOUT_THE_FILE", "Block", "Sound", "opened_sound", "reading_aside"]
 
 Block = np.ndarray[Any, np.dtype[np.float32]]
 UNKNOWN_FRAMES = 1 << 62
@@ -94,6 +94,20 @@ def opened_sound(file: IO[bytes]) -> Iterator[Sound | str]:
         if descriptor is not None:
             os.close(descriptor)
             file.seek(0, io.SEEK_END)  # the position may be shared: whatever `file` has read ahead of it is forgotten
+
+
+@contextlib.contextmanager
+def reading_aside(file: IO[bytes]) -> Iterator[None]:
+    """Whatever is read of `file` meanwhile, libsndfile goes on where it was, though both may share the position."""
+    if isinstance(file, (io.BytesIO, io.RawIOBase)):
+        place = file.tell()
+        yield
+        file.seek(place)
+        return
+    place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    yield
+    file.seek(0, io.SEEK_END)
+    os.lseek(file.fileno(), place, os.SEEK_SET)
 
 
 def _open(watched: WatchedFile, descriptor: int | None) -> soundfile.SoundFile:

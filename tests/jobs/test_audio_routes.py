@@ -30,6 +30,7 @@ from support.tars import Samples, audio_file, pyav_file
 from audio_tokenizers.errors import ClipError
 from jobs import audio_routes
 from jobs.audio import decode, decode_channels
+from jobs.flac_frames import frame_range, read_stream_info
 from jobs.losses import Losses
 from jobs.mp3_frames import scan_mp3
 
@@ -294,6 +295,32 @@ def test_a_damaged_flac_has_all_samples_of_all_other_frames(
     gap = int(np.flatnonzero(wave != true[: len(wave)])[0]) // 4096 * 4096
     np.testing.assert_array_equal(wave[:gap], true[:gap])
     np.testing.assert_array_equal(wave[gap:], true[gap + 4096 :])
+
+
+@pytest.mark.parametrize("removed", [0, 5, 11])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_flac_frame_that_is_missing_is_no_silence(removed: int, channels: int) -> None:
+    """LibFLAC puts zeros in its place, without a word; digital silence that was recorded stays."""
+    wave = np.stack([speech(3.0)] * channels, axis=1)
+    wave[20_000:40_000] = 0.0
+    data = audio_file(wave, 16000, "FLAC")
+    true, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    np.testing.assert_array_equal(heard(data)[0], true[:, 0])
+    info = read_stream_info(data[:64])
+    assert info is not None
+    places = [at for at in range(len(data)) if data.startswith(b"\xff\xf8", at)]
+    starts = {
+        frame[0] // 4096: at for at in places if (frame := frame_range(data[at : at + 16], info)) and not frame[0] % 4096
+    }
+    odd = data[: starts[removed]] + (data[starts[removed + 1] :] if removed < 11 else b"")
+    expected = np.delete(true[:, 0], slice(4096 * removed, 4096 * (removed + 1)))
+    for file in (io.BytesIO(odd), tempfile.TemporaryFile()):  # noqa: SIM115 (closed below)
+        with file:
+            file.write(odd)
+            losses = Losses()
+            found = np.concatenate([block for block, _ in decode(file, mono="mean", losses=losses)])
+        np.testing.assert_array_equal(found, expected)
+        assert losses.seconds == pytest.approx((48_000 - len(expected)) / 16000)
 
 
 def gap_in(times: Callable[[int], float]) -> bytes:
