@@ -23,7 +23,7 @@ from support.tars import audio_file, end_blocks, link_member, member, noise, pya
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.mulaw import MuLaw
-from jobs import audio, tar_work, token_sink
+from jobs import pyav_decoder, tar_work, token_sink
 from jobs.fileops import FileOps, StorageError
 from jobs.tar_format import TarStream
 from jobs.token_sink import TokenSink
@@ -184,7 +184,7 @@ OF_DECODERS: dict[str, tuple[Callable[[pytest.MonkeyPatch, Fault], None], tuple[
     "libsndfile reads a block": (attribute(soundfile.SoundFile, "read"), (SYSTEM_ERROR, NO_MEMORY, MemoryError())),
     "FFmpeg opens a clip": (attribute(av, "open"), (av.error.MemoryError(errno.ENOMEM, "no"), MemoryError())),
     "FFmpeg's frames are gathered": (
-        attribute(audio, "_pyav_frames"),
+        attribute(pyav_decoder, "_pyav_frames"),
         (av.error.MemoryError(errno.ENOMEM, "no"), MemoryError()),
     ),
     "zlib and zstd decompress": (attribute(TarStream, "_take"), (MemoryError(),)),

@@ -137,17 +137,22 @@ class TestWhatCannotBeHad:
         assert self.refused(tar, 1, "1.wav").startswith("cannot be read as far as 1.wav: the file ends at byte 4,000")
         assert write(tar, 0, "0.wav", tmp_path / "o.wav").samples == 10
 
+    def test_of_a_damaged_member_what_is_left(self, tmp_path: Path) -> None:
+        """All that can be decoded can be heard."""
+        tar = write_tar(tmp_path / "a.tar", {"0.flac": audio_file(noise(300_000), kind="FLAC")[:-60_000]})
+        assert 200_000 < write(tar, 0, "0.flac", tmp_path / "o.wav").samples < 300_000
+
     @pytest.mark.parametrize(
         ("name", "data", "words"),
         [
             ("0.wav", b"not audio", "0.wav: there is nothing to hear: not decodable: "),
             ("0.wav", b"", "0.wav: there is nothing to hear: the file is empty (0 bytes)"),
             ("0.wav", wav(0), "0.wav: there is nothing to hear: the file has no samples"),
-            ("0.flac", audio_file(noise(300_000), kind="FLAC")[:-60_000], "0.flac: there is nothing to hear: "),
+            ("0.flac", audio_file(noise(300_000), kind="FLAC")[:60], "0.flac: there is nothing to hear: "),
         ],
     )
     def test_of_a_member_that_is_no_audio(self, tmp_path: Path, name: str, data: bytes, words: str) -> None:
-        """The decoder's own words are in the message; of a file that breaks off half-way nothing is written."""
+        """The decoder's own words are in the message, and nothing is written."""
         assert self.refused(write_tar(tmp_path / "a.tar", {name: data}), 0, name).startswith(words)
 
     def test_of_a_tar_that_cannot_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
