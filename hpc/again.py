@@ -14,6 +14,7 @@ from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.launch import Launch, Site, make_launch, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, normalise_extensions
+from jobs.channels import channel_rule
 from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
 
 __all__ = ["again"]
@@ -54,6 +55,11 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
             words += [_option(name), str(getattr(spec, name))]
     if spec.extensions != normalise_extensions(preset.extensions or AUDIO_EXTENSIONS):
         words += ["--extensions", ",".join(spec.extensions)]
+    usual_channel = preset.channel and channel_rule(preset.channel)
+    if spec.channel != usual_channel:
+        words += ["--channel", spec.channel_rule]
+    if spec.segments != bool(preset.segments):
+        words += ["--segments" if spec.segments else "--no-segments"]
     return words
 
 

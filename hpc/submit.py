@@ -107,6 +107,14 @@ def submit(
         float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(help="mean, first, left, right, a number from 0, or split: each a clip; default: as the backend"),
+    ] = None,
+    segments: Annotated[
+        bool | None,
+        typer.Option("--segments/--no-segments", help="cut audio into the segments of its sidecars, each a clip"),
+    ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept tars with no end marker, or a very long one")
@@ -176,6 +184,8 @@ def submit(
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
             extensions=extensions or (),
+            channel=channel,
+            segments=segments,
         )
     launch = msgspec.structs.replace(
         launch,

@@ -19,9 +19,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from audio_tokenizers.base import MonoRule, Waveform
+from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import mp3_states_its_length, refuse_cut_file
+from jobs.channels import Block, Mixer, mixed
 from jobs.pyav_samples import float_samples
 from jobs.refusals import WatchedFile, confirmed, require_memory
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-__all__ = ["Fragment", "FragmentCutter", "decode", "decode_channels", "resample"]
+__all__ = ["Fragment", "FragmentCutter", "decode", "decode_blocks", "decode_channels", "resample"]
 
 BLOCK_FRAMES = 1 << 18
 PYAV_BLOCK_FRAMES = 1 << 15
@@ -62,11 +63,20 @@ _PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
 """
 
 
-def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None) -> Iterator[tuple[Waveform, int]]:
+def decode(file: IO[bytes], *, mono: str | Mixer, max_seconds: float | None = None) -> Iterator[tuple[Waveform, int]]:
     """Decode to mono blocks: (float32 [samples], sample rate in Hz), of BLOCK_FRAMES at most, the last one shorter or empty.
 
+    `mono` is one of `Mixer`'s rules, or a mixer, which has its notes when all blocks have passed. Raises what
+    `decode_blocks` and `Mixer.mix` do.
+    """
+    return mixed(decode_blocks(file, max_seconds=max_seconds), Mixer(mono) if isinstance(mono, str) else mono)
+
+
+def decode_blocks(file: IO[bytes], *, max_seconds: float | None = None) -> Iterator[tuple[Block, int]]:
+    """Decode to blocks of all channels: (float32 [samples, channels], sample rate in Hz), as long as those of `decode`.
+
     soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs). Raises ClipError: `empty` (no samples),
-    `decode` (unreadable, or fewer samples than its header promises), `not_finite`, `too_long` (over `max_seconds`);
+    `decode` (unreadable, or fewer samples than its header promises), `too_long` (over `max_seconds`);
     OSError, MemoryError and InfrastructureError where the machine is at fault.
     """
     if file.seek(0, io.SEEK_END) == 0:
@@ -80,26 +90,9 @@ def decode(file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None)
         frames += len(block)
         if max_seconds is not None and frames > max_seconds * rate:
             raise ClipError("too_long", f"longer than {max_seconds:g} s")
-        wave = _to_mono(block, mono)
-        # A finite sum of squares proves all samples finite; an infinite one may only be large.
-        with np.errstate(over="ignore"):
-            suspicious = not np.isfinite(np.dot(wave, wave))
-        if suspicious and not np.isfinite(wave).all():
-            raise ClipError("not_finite", "samples are NaN or infinite")
-        yield wave, rate
+        yield block, rate
     if frames == 0:
         raise ClipError("empty", "the file has no samples")
-
-
-def _to_mono(block: np.ndarray[Any, np.dtype[np.float32]], mono: MonoRule) -> Waveform:
-    """float32 [samples, channels] -> [samples]; the mean is a sum in channel order, as librosa's to_mono computes it."""
-    wave: Waveform = np.ascontiguousarray(block[:, 0])
-    if mono == "mean" and block.shape[1] > 1:
-        wave = wave.copy()
-        for channel in range(1, block.shape[1]):
-            wave += block[:, channel]
-        wave /= block.shape[1]
-    return wave
 
 
 def decode_channels(file: IO[bytes]) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float32]], int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice, takewhile
-from typing import IO
 
 import numpy as np
 
@@ -13,10 +12,13 @@ from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
 from jobs.audio import FragmentCutter, decode, resample
+from jobs.channels import Mixer, mixed
 from jobs.encoder import Encoder
 from jobs.feed import Feed, Share
+from jobs.parts import mixer_for
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
+from jobs.tar_reader import Clip
 
 __all__ = ["ClipDecoder"]
 
@@ -47,13 +49,13 @@ class ClipDecoder:
             self._hand_over(pending, step)
 
     def _hand_over(self, pending: Pending, step: Step) -> None:
-        if pending.clip.audio is None:
+        if pending.clip.audio is None and pending.clip.part is None:
             raise ClipError("decode", "stored as a sparse member, which tar readers restore differently: repack it")
-        audio = pending.clip.audio
         if self._cutter is None:
-            self._hand_over_whole(pending, audio, step)
+            self._hand_over_whole(pending, step)
             return
         samples = 0
+        mixer = mixer_for(pending.clip, self._spec)
 
         def counted(waves: Iterator[Waveform]) -> Iterator[Waveform]:
             nonlocal samples
@@ -62,7 +64,7 @@ class ClipDecoder:
                 yield wave
 
         for number, fragment in enumerate(
-            self._cutter.cut(counted(resample(self._decode(audio, step), self._spec.sample_rate)))
+            self._cutter.cut(counted(resample(self._decode(pending.clip, step, mixer), self._spec.sample_rate)))
         ):
             wave = fragment.wave
             self._check_length(len(wave))
@@ -72,30 +74,36 @@ class ClipDecoder:
                 return
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples))
+            notes = mixer.notes if fragment.last else ()
+            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, notes))
 
-    def _decode(self, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
-        return step.each(decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds))
+    def _decode(self, clip: Clip, step: Step, mixer: Mixer) -> Iterator[tuple[Waveform, int]]:
+        longest = self._spec.longest_seconds
+        if clip.part is not None:
+            return mixed(clip.part.blocks(step, longest), mixer)
+        assert clip.audio is not None
+        return step.each(decode(clip.audio, mono=mixer, max_seconds=longest))
 
-    def _blocks_to_keep(self, share: Share, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
+    def _blocks_to_keep(self, share: Share, clip: Clip, step: Step, mixer: Mixer) -> Iterator[tuple[Waveform, int]]:
         """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
         end once, for nothing: if it is too long, that is where it shows.
         """
         size = 0
-        blocks = self._decode(audio, step)
+        blocks = self._decode(clip, step, mixer)
         for number, block in enumerate(blocks):
             size += block[0].nbytes
-            if size > UNCOUNTED_BYTES:
+            if size > UNCOUNTED_BYTES and clip.part is None:  # a part is decoded once
                 deque(takewhile(lambda _: self._feed.wants(share), blocks), maxlen=0)
-                yield from islice(self._decode(audio, step), number, None)
+                yield from islice(self._decode(clip, step, mixer_for(clip, self._spec)), number, None)
                 return
             yield block
 
-    def _hand_over_whole(self, pending: Pending, audio: IO[bytes], step: Step) -> None:
+    def _hand_over_whole(self, pending: Pending, step: Step) -> None:
         share, held = pending.share, 0
         waves: list[Waveform] = []
         sample_rate = 0
-        for wave, sample_rate in self._blocks_to_keep(share, audio, step):  # noqa: B007 (one rate for all of them)
+        mixer = mixer_for(pending.clip, self._spec)
+        for wave, sample_rate in self._blocks_to_keep(share, pending.clip, step, mixer):  # noqa: B007 (one rate for all of them)
             with step.waiting():
                 admitted = self._feed.reserve(share, wave.nbytes)
             if not admitted:
@@ -110,7 +118,8 @@ class ClipDecoder:
         text = pending.clip.annotations.text
         if self._info.needs_text and not (text and text.strip()):
             raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
-        self._feed.put(Portion(pending, Utterance(heard, text), heard.nbytes, len(heard), clip_samples=len(heard)))
+        utterance = Utterance(heard, text)
+        self._feed.put(Portion(pending, utterance, heard.nbytes, len(heard), clip_samples=len(heard), notes=mixer.notes))
 
     def _check_length(self, samples: int) -> None:
         if samples < self._spec.min_samples:

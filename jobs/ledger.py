@@ -438,6 +438,7 @@ class Ledger:
             "wall_seconds": round(wall, 3),
             "clips": self.tally.clips,
             "errors": dict(sorted(self.tally.errors.items())),
+            "notes": dict(sorted(self.tally.notes.items())),
             "audio_seconds": round(self.tally.audio_seconds, 3),
             "output_bytes": self._written().size,
             "output_sha256": self._written().sha256,

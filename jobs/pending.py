@@ -42,6 +42,7 @@ class Pending:
     values: Values | None = None
     """What the whole clip became, of a ClipBackend."""
     samples: int = 0
+    notes: tuple[str, ...] = ()
     error: ClipError | None = None
     """Why it has no tokens."""
     trouble: BaseException | None = None
@@ -64,6 +65,8 @@ class Pending:
     def undecoded_size(self) -> int:
         """Bytes that its audio takes until it is decoded. A large one lies in a file."""
         audio = self.clip.audio
+        if self.clip.part is not None:
+            return AUDIO_FACTOR * self.clip.part.undecoded_size
         return AUDIO_FACTOR * audio.getbuffer().nbytes if isinstance(audio, io.BytesIO) and not audio.closed else 0
 
     @property
@@ -90,6 +93,7 @@ class Pending:
         self._encoded += 1  # not before: a clip of which something could not be taken is never finished
         if portion.clip_samples is not None:
             self._portions, self.samples = portion.number + 1, portion.clip_samples
+            self.notes = portion.notes
         self._judge()
         return grown + self.sink.bytes_in_memory - before
 
@@ -137,6 +141,8 @@ class Portion:
     """Frames that belong to its neighbours."""
     clip_samples: int | None = None
     """Of the last one: samples of the whole clip, after resampling."""
+    notes: tuple[str, ...] = ()
+    """Of the last one: what its record says of the mixing."""
 
     @property
     def share(self) -> Share:

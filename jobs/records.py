@@ -60,6 +60,8 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    """What mixing did to it: jobs/channels.py."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -74,6 +76,7 @@ class _Head(msgspec.Struct, frozen=True):
 class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
     """How it ends."""
 
+    notes: tuple[str, ...] = ()
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | msgspec.Raw | None = None
@@ -91,6 +94,7 @@ class _CommonLine(msgspec.Struct, frozen=True):
     audio_file: str
     num_samples: _NumSamples
     sample_rate: _SampleRate
+    notes: tuple[str, ...] = ()
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
@@ -105,6 +109,7 @@ class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate: _SampleRate
     tokens: msgspec.Raw
     token_shape: msgspec.Raw
+    notes: tuple[str, ...] = ()
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
@@ -138,6 +143,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     clips: int = 0
     errors: dict[str, int] = {}
     """Error records by kind."""
+    notes: dict[str, int] = {}
+    """Records by what they note."""
     audio_seconds: float = 0.0
     """Audio that became tokens."""
     wall_seconds: float = 0.0
@@ -165,6 +172,7 @@ class Tally:
     def __init__(self) -> None:
         self.clips = 0
         self.errors: dict[str, int] = {}
+        self.notes: dict[str, int] = {}
         self.audio_seconds = 0.0
 
     def add(self, record: Record) -> None:
@@ -174,6 +182,8 @@ class Tally:
             self.errors[record.error_kind] = self.errors.get(record.error_kind, 0) + 1
         else:
             self.audio_seconds += record.num_samples / record.sample_rate
+            for note in record.notes:
+                self.notes[note] = self.notes.get(note, 0) + 1
 
 
 _encoder = msgspec.json.Encoder()
@@ -207,7 +217,7 @@ def line_parts(
         yield b"," + _encoder.encode(key) + b":"
         yield from pieces
     metadata = record.metadata if metadata_json is None else msgspec.Raw(metadata_json)
-    tail = _encoder.encode(_Tail(record.text, record.language, metadata))
+    tail = _encoder.encode(_Tail(record.notes, record.text, record.language, metadata))
     yield b"}" if tail == b"{}" else b"," + tail[1:]
 
 
@@ -252,6 +262,7 @@ def _token_record(line: _CommonLine | _CodesLine, values: dict[str, msgspec.Raw]
         text=line.text,
         language=line.language,
         metadata=line.metadata,
+        notes=line.notes,
     )
 
 

@@ -19,6 +19,7 @@ from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
 from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, RESAMPLER, normalise_extensions
+from jobs.channels import channel_rule
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
 
@@ -38,6 +39,8 @@ __all__ = [
 
 DECODERS = ("soundfile", "av", "soxr")
 NOT_HASHED = ("device", "options", "fingerprint")
+NEW_DEFAULTS = (("channel", None), ("segments", False))
+"""Values that say what runs did before there was the key; these keep their fingerprint."""
 PRESET_FOLDER = Path(__file__).parent
 LONGEST_CLIP_SECONDS = 24 * 3600.0
 """What a clip may be decoded to unless --max-duration says otherwise. A few hundred bytes can promise years of silence, and
@@ -66,7 +69,16 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     recipe: dict[str, Scalar]
     options: dict[str, Scalar]
     """How to load the backend. What of it decides tokens is in `recipe`; a model may move to another folder."""
+    segments: bool = False
+    """Whether the segments of which sidecars tell are clips of their own: jobs/segments.py."""
+    channel: str | None = None
+    """Which channel is heard, or `split`, where that is not `mono`: jobs/channels.py."""
     fingerprint: str = ""
+
+    @property
+    def channel_rule(self) -> str:
+        """Which channel is heard."""
+        return self.channel or self.mono
 
     @property
     def longest_seconds(self) -> float:
@@ -83,6 +95,8 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_tokens_overlap: int | None = None
     max_duration: float | None = None
     extensions: tuple[str, ...] | None = None
+    channel: str | None = None
+    segments: bool | None = None
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
@@ -147,6 +161,8 @@ def make_spec(
     num_tokens_overlap: int | None = None,
     max_duration: float | None = None,
     extensions: Sequence[str] = (),
+    channel: str | None = None,
+    segments: bool | None = None,
 ) -> TokenizeSpec:
     """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
     preset = load_preset(name)
@@ -169,6 +185,8 @@ def make_spec(
     max_duration = max_duration if max_duration is not None else preset.max_duration
     if max_duration is not None and not 0 < max_duration < math.inf:  # nan too
         raise UsageError(f"--max-duration {max_duration:g}: expected seconds above 0")
+    channel = channel if channel is not None else preset.channel
+    rule = info.mono if channel is None else channel_rule(channel)
     spec = TokenizeSpec(
         backend=factory.name,
         device=device.partition(":")[0],
@@ -189,6 +207,8 @@ def make_spec(
             **{package: importlib.metadata.version(package) for package in DECODERS},
         },
         options=complete,
+        segments=bool(preset.segments if segments is None else segments),
+        channel=None if rule == info.mono else rule,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
@@ -207,6 +227,7 @@ def _check_fragments(length: int, overlap: int, info: BackendInfo, name: str) ->
 
 def _fingerprint(spec: TokenizeSpec) -> str:
     decisive = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in NOT_HASHED}
+    decisive = {k: v for k, v in decisive.items() if (k, v) not in NEW_DEFAULTS}
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()[:16]
 
 

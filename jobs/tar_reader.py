@@ -10,16 +10,21 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars, too_large
 from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
+
+if TYPE_CHECKING:
+    from audio_tokenizers.errors import ClipError
+    from jobs.parts import Cutting, FinishedMembers
+    from jobs.recording import Part
 
 __all__ = ["Clip", "TarReader"]
 
@@ -34,16 +39,28 @@ COPY_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class Clip:
-    """One audio member with what stands beside it."""
+    """One audio member, or a part of one, with what stands beside it."""
 
     index: int
     """Position among the tar's clips, from 0."""
     name: str
-    """The member's name; bytes that are not UTF-8 as \\xNN."""
+    """The member's name, with `#` and that of the part; bytes that are not UTF-8 as \\xNN."""
     audio: IO[bytes] | None
-    """The member's bytes, at position 0; None for a clip that the caller asked to skip, and for a sparse member."""
+    """The member's bytes, at position 0. None for a part, a clip that the caller asked to skip, and a sparse member."""
     sparse: bool
     annotations: Annotations = field(default_factory=Annotations)
+    part: Part | None = None
+    """Of the member, where it is no clip as a whole."""
+    number: int = 0
+    """Position among the member's parts, from 0."""
+    fault: ClipError | None = None
+    """Why it cannot be cut out of its member."""
+
+    def close(self) -> None:
+        """Let its audio go."""
+        for audio in (self.audio, self.part):
+            if audio is not None:
+                audio.close()
 
 
 @dataclass(slots=True)
@@ -63,17 +80,28 @@ class _Group:
     bytes_in_memory: int = 0
     """Of its audio."""
 
-    def sidecars_of(self, suffix: str) -> dict[str, tuple[str, bytes | str]]:
+    def sidecars_of(self, suffix: str, extensions: Sequence[str] = SIDECAR_EXTENSIONS) -> dict[str, tuple[str, bytes | str]]:
         """Extension -> sidecar. `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`."""
         stem = suffix.rpartition(".")[0]
         found: dict[str, tuple[str, bytes | str]] = {}
-        for extension in SIDECAR_EXTENSIONS:
+        for extension in extensions:
             for candidate in (f"{stem}.{extension}" if stem else extension, extension):
                 if candidate in self.sidecars:
                     found[extension] = self.sidecars[candidate]
                     self.used.add(candidate)
                     break
+            else:
+                self._add_in_language(found, stem, extension)
         return found
+
+    def _add_in_language(self, found: dict[str, tuple[str, bytes | str]], stem: str, extension: str) -> None:
+        """`talk.en.vtt` is beside `talk.m4a`, unless there are others: nobody knows then which language is spoken."""
+        if extension in SIDECAR_EXTENSIONS:
+            return
+        others = [suffix for suffix in self.sidecars if suffix.endswith(f".{extension}")]
+        if len(others) == 1 and not stem:
+            found[extension] = self.sidecars[others[0]]
+            self.used.add(others[0])
 
     def has_room(self, size: int) -> bool:
         """Whether a sidecar of `size` bytes fits beside the others: together they may take what one may."""
@@ -102,8 +130,7 @@ class _Group:
     def close(self) -> None:
         """Drop the clips that nobody has taken."""
         for _, clip in self.clips:
-            if clip.audio is not None:
-                clip.audio.close()
+            clip.close()
 
 
 def _stem(suffix: str) -> str:
@@ -127,14 +154,21 @@ class TarReader:
         *,
         skip_clips: int = 0,
         allow_missing_end: bool = False,
+        cutting: Cutting | None = None,
+        finished: FinishedMembers | None = None,
         on_read: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_read` is called with each piece that the file system gives."""
+        """`cutting` makes several clips of a member. Whose clips are `finished` is not read then: how many they are is known
+        too late for `skip_clips`. `on_read` is called with each piece that the file system gives.
+        """
         self._extensions = frozenset(extensions)
+        self._cutting = cutting
+        self._finished = finished
+        self._sidecar_extensions = (*SIDECAR_EXTENSIONS, *(cutting.sidecars if cutting is not None else ()))
         self._skip_clips = skip_clips
         self._allow_missing_end = allow_missing_end
         self._stream = TarStream(path, on_read=on_read)
-        self._next_index = 0
+        self._next_index = self._next_part = 0
         self.ignored: Counter[str] = Counter()
         """Members that are no clips and no sidecars, by reason."""
         self.orphan_sidecars = 0
@@ -197,7 +231,7 @@ class TarReader:
         extension = suffix.rpartition(".")[2]
         if base.startswith("._"):
             self.ignored["appledouble"] += 1
-        elif extension not in self._extensions and extension not in SIDECAR_EXTENSIONS:
+        elif extension not in self._extensions and extension not in self._sidecar_extensions:
             self.ignored["other"] += 1
         else:
             return name, folder + slash + stem, suffix
@@ -216,7 +250,11 @@ class TarReader:
         index = self._next_index
         self._next_index += 1
         sparse = member.kind == "sparse"
-        wanted = index >= self._skip_clips and not sparse
+        if self._cutting is None:
+            wanted = index >= self._skip_clips
+        else:
+            wanted = self._finished is None or not self._finished.has(name)
+        wanted = wanted and not sparse
         return Clip(index, name, self._audio(member.size, group) if wanted else None, sparse)
 
     def _audio(self, size: int, group: _Group) -> IO[bytes]:
@@ -240,10 +278,26 @@ class TarReader:
         try:
             while group.clips:
                 suffix, clip = group.clips[0]
-                clip.annotations = read_sidecars(group.sidecars_of(suffix))
+                files = group.sidecars_of(suffix, self._sidecar_extensions)
+                clip.annotations = read_sidecars(files)
                 self.sidecar_faults += clip.annotations.faults
                 del group.clips[0]
-                yield clip
+                if self._cutting is None:
+                    yield clip
+                    continue
+                first = self._next_part
+                wanted_from = max(self._skip_clips - first, 0)
+                pieces = self._cutting.pieces(clip.name, clip.audio, clip.annotations, files, wanted_from=wanted_from)
+                with closing(pieces):
+                    for piece in pieces:
+                        self._next_part += 1
+                        one = Clip(first + piece.number, piece.name, None, clip.sparse, piece.annotations)
+                        one.part, one.number, one.fault = piece.part, piece.number, piece.fault
+                        if piece.whole and wanted_from == 0:
+                            one.audio = clip.audio
+                        elif piece.whole:
+                            clip.close()
+                        yield one
         finally:
             group.close()
         orphans = group.sidecars.keys() - group.used

@@ -40,6 +40,14 @@ def tokenize_tar(
         float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(help="mean, first, left, right, a number from 0, or split: each a clip; default: as the backend"),
+    ] = None,
+    segments: Annotated[
+        bool | None,
+        typer.Option("--segments/--no-segments", help="cut audio into the segments of its sidecars, each a clip"),
+    ] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
     ] = False,
@@ -99,6 +107,8 @@ def tokenize_tar(
             num_tokens_overlap=num_tokens_overlap,
             max_duration=max_duration,
             extensions=extensions or (),
+            channel=channel,
+            segments=segments,
         )
     identity = InputIdentity.of(tar)
     task = TarTask(str(tar), TarPaths.stem(tar), identity.size)

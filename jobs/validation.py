@@ -121,6 +121,8 @@ def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeS
             f"it has {counted(tally.clips, 'clip')} with errors {tally.errors or 'none'}, its manifest says "
             f"{manifest.clips} with {manifest.errors or 'none'}"
         )
+    if tally.notes != manifest.notes:
+        return f"its clips note {tally.notes or 'nothing'}, its manifest says {manifest.notes or 'nothing'}"
     if sha256 != manifest.output_sha256:
         return f"its sha256 is {sha256[:16]}..., its manifest says {manifest.output_sha256[:16]}..."
     return None

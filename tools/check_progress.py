@@ -25,6 +25,7 @@ from hpc.standing import Running, Worker, ask, judge_files, why_stopped
 from hpc.tar_list import read_tar_list
 from hpc.trust import launch_to_look_with
 from hpc.watch import cluster_of
+from jobs.channels import in_words
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.plain_text import plain, plain_json, plain_lines
@@ -61,6 +62,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """In committed files and partials."""
     errors: dict[str, int]
     """Error records of committed files, by kind."""
+    notes: dict[str, int] = {}
+    """Records of committed files, by what they note."""
     audio_hours: float
     """Audio that became tokens, in committed files and partials."""
     device: str = ""
@@ -99,8 +102,10 @@ def make_report(
     count = Counter(state.state for state in states)
     committed = [state.manifest for state in states if state.state == "committed" and state.manifest is not None]
     errors: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     for manifest in committed:
         errors.update(manifest.errors)
+        notes.update(manifest.notes)
     return Report(
         output_dir=str(output_dir),
         total_tars=len(states),
@@ -110,6 +115,7 @@ def make_report(
         invalid=count["invalid"],
         clips=sum(state.clips for state in states),
         errors=dict(sorted(errors.items())),
+        notes=dict(sorted(notes.items())),
         audio_hours=round(sum(state.audio_seconds for state in states) / 3600, 6),
         device=device,
         device_seconds=sum((manifest.device_seconds for manifest in committed), DeviceSeconds()).rounded(),
@@ -202,6 +208,7 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         (report.tars_without_clips, "tar", "without any clip"),
         (report.orphan_sidecars, "sidecar", "without audio of its name"),
         (report.sidecar_faults, "sidecar", "that could not be read"),
+        *((number, "clip", in_words(note)) for note, number in report.notes.items()),
     ):
         if number:
             lines.append(f"Note:                  {counted(number, noun)} {words}")

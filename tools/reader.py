@@ -64,6 +64,8 @@ class TokenizedClip:
     text: str | None
     language: str | None
     metadata: Mapping[str, Any] | None
+    notes: tuple[str, ...] = ()
+    """What the record notes, such as `opposite_phase`."""
 
     @property
     def tokens(self) -> Array:
@@ -211,6 +213,7 @@ def _typed(
             text=record.text,
             language=record.language,
             metadata=record.metadata,
+            notes=record.notes,
         )
 
 

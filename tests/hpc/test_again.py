@@ -37,6 +37,8 @@ SETTINGS = {
     "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
     "this machine": "--cluster local --workers 3 --decode-threads 2 --clip-timeout 0",
     "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --memory-guard 0.0 --clip-timeout 90",
+    "clips": "--cluster local --channel right --segments",
+    "channels": "--cluster local --channel split",
     "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
 }
 

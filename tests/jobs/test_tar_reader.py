@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.tars import end_blocks, member, tar_bytes
 
 from jobs import sidecars, tar_reader
+from jobs.parts import Cutting, FinishedMembers
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
 
@@ -393,3 +394,88 @@ def test_no_audio_member_is_lost(tmp_path_factory: pytest.TempPathFactory, files
     assert found == audio
     assert orphans <= len(beside)
     assert audio or orphans == len(beside)
+
+
+SEGMENTS = b'{"segments": [{"start": 0, "end": 1, "text": "one"}, {"start": 1, "end": 2, "id": "x"}], "language": "en"}'
+
+
+def given_out(path: Path, files: Files, **settings: object) -> list[tuple[int, str, int, bool, bool]]:
+    """Index, name, number in its member, and whether there is audio: of a part, or whole."""
+    found = []
+    for clip in clips(path, files, **settings):
+        found.append((clip.index, clip.name, clip.number, clip.part is not None, clip.audio is not None))
+        clip.close()
+    return found
+
+
+@pytest.mark.parametrize("first", ["json", "wav"])
+def test_segments_are_clips_of_their_own(first: str, path: Path) -> None:
+    """In the place of their member, wherever its sidecar stands; members without segments are what they were."""
+    group = [("b.json", SEGMENTS), ("b.wav", b"audio")]
+    files = [("a.wav", b"audio"), *(group if first == "json" else group[::-1]), ("c.wav", b"audio")]
+    assert given_out(path, files, cutting=Cutting(segments=True)) == [
+        (0, "a.wav", 0, False, True),
+        (1, "b.wav#0", 0, True, False),
+        (2, "b.wav#x", 1, True, False),
+        (3, "c.wav", 0, False, True),
+    ]
+    said = clips(path, files, cutting=Cutting(segments=True))[1].annotations
+    assert (said.text, said.language, said.metadata) == ("one", "en", {"start": 0, "end": 1})
+
+
+def test_segments_count_only_where_they_are_asked_for(path: Path) -> None:
+    """Whisper's JSON beside audio that is wanted whole stays metadata, and subtitles are no sidecars."""
+    path.write_bytes(tar_bytes([("b.wav", b"audio"), ("b.json", SEGMENTS), ("b.srt", b"1")]))
+    with TarReader(path) as reader:
+        ((clip, _),) = take(reader)
+        assert (clip.name, set(clip.annotations.metadata or {})) == ("b.wav", {"segments"})
+        assert reader.ignored == {"other": 1}
+
+
+@pytest.mark.parametrize("name", ["b.srt", "b.vtt", "b.en.vtt", "b.SRT"])
+def test_subtitles_beside_audio(name: str, path: Path) -> None:
+    """With or without a language in their name."""
+    files = [("b.wav", b"audio"), (name, b"1\n00:00:01,000 --> 00:00:02,000\nwords\n")]
+    (clip,) = clips(path, files, cutting=Cutting(segments=True))
+    assert (clip.name, clip.annotations.text) == ("b.wav#1", "words")
+
+
+def test_subtitles_in_several_languages(path: Path) -> None:
+    """Which of them is spoken nobody knows: the clip is whole, and they are counted as orphans."""
+    cue = b"1\n00:00:01,000 --> 00:00:02,000\nwords\n"
+    path.write_bytes(tar_bytes([("b.wav", b"audio"), ("b.de.vtt", cue), ("b.en.vtt", cue)]))
+    with TarReader(path, cutting=Cutting(segments=True)) as reader:
+        assert [clip.name for clip, _ in take(reader)] == ["b.wav"]
+        assert reader.orphan_sidecars == 2
+
+
+def test_parts_that_are_skipped_have_no_audio(path: Path) -> None:
+    """Those before are named and numbered; of a member that is finished, nothing is read."""
+    files = [(f"{name}{ending}", data) for name in "abc" for ending, data in ((".wav", b"audio"), (".json", SEGMENTS))]
+    names = [f"{name}.wav#{part}" for name in "abc" for part in "0x"]
+    for done in range(7):
+        found = given_out(
+            path, files, cutting=Cutting(segments=True), skip_clips=done, finished=FinishedMembers(names[:done])
+        )
+        assert [(index, name, number) for index, name, number, *_ in found] == [
+            (index, name, index % 2) for index, name in enumerate(names)
+        ]
+        assert [part for *_, part, _ in found] == [index >= done for index in range(6)]
+
+
+def test_whole_members_that_are_skipped_are_closed(path: Path) -> None:
+    """Where members may be cut it is known too late that they need not be read."""
+    files = [("a.wav", b"audio"), ("b.wav", b"audio"), ("c.wav", b"audio")]
+    found = given_out(
+        path, files, cutting=Cutting(segments=True), skip_clips=2, finished=FinishedMembers(["a.wav", "b.wav"])
+    )
+    assert [audio for *_, audio in found] == [False, False, True]
+
+
+def test_sparse_members_are_cut_too(path: Path) -> None:
+    """Into clips of which each is an error."""
+    sparse = member(b"b.wav", b"", b"S", more=bytes(138) + b"00000001000\0")
+    path.write_bytes(member(b"b.json", SEGMENTS) + sparse + end_blocks())
+    with TarReader(path, cutting=Cutting(segments=True)) as reader:
+        found = [(clip.name, clip.sparse, clip.part) for clip, _ in take(reader)]
+    assert found == [("b.wav#0", True, None), ("b.wav#x", True, None)]

@@ -6,12 +6,13 @@ import functools
 import io
 import tarfile
 from contextlib import closing, nullcontext
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
 
 from audio_tokenizers.base import Codes, Features
+from jobs.parts import Cutting
 from jobs.records import line_parts
 from jobs.spec import TokenizeSpec
 from tools.exporting.batches import Tell, number_type, read_batches
@@ -36,25 +37,22 @@ def write_webdataset(file: CommittedFile, path: Path, spec: TokenizeSpec, tell: 
     keys = ClipKeys()
     endings = [f"{field.name}.npy" for field in spec.fields]
     kinds = [number_type(field).str for field in spec.fields]
-    originals = Originals(file, spec.extensions) if with_audio else None
+    originals = Originals(file, spec.extensions, Cutting.of(spec)) if with_audio else None
     with path.open("wb", buffering=COPY_BYTES) as tar, closing(originals) if originals else nullcontext():
         for batch in read_batches(file, spec.fields, tell):
             arrays = [batch.columns[field.name].clips() for field in spec.fields]
             for index, record, *values in zip(batch.indices, batch.records, *arrays, strict=True):
                 key = keys.key(record.audio_file)
                 if originals is not None:
-                    with originals.audio(index, record.audio_file) as audio:
-                        _add_stream(tar, f"{key}.{_extension(record.audio_file)}", audio)
+                    audio, extension = originals.audio(index, record.audio_file)
+                    with audio:
+                        _add_stream(tar, f"{key}.{extension}", audio)
                 _add(tar, f"{key}.json", b"".join(line_parts(record, ())))
                 for ending, kind, array in zip(endings, kinds, values, strict=True):
                     _add(tar, f"{key}.{ending}", _npy_header(kind, array.shape), array)
         if originals is not None:
             originals.finish()
         tar.write(ZEROS)
-
-
-def _extension(audio_file: str) -> str:
-    return PurePosixPath(audio_file).name.rpartition(".")[2].lower()
 
 
 @functools.lru_cache(maxsize=4096)

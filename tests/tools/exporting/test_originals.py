@@ -32,8 +32,9 @@ def test_clips_by_their_numbers(file: CommittedFile) -> None:
     """Clips that nobody asks for are passed over; at the end all of them are counted."""
     with opened(file) as originals:
         for number in (0, 3):
-            with originals.audio(number, f"{number:03}.wav") as audio:
-                assert audio.read() == wav(40 + number, seed=number)
+            audio, extension = originals.audio(number, f"{number:03}.wav")
+            with audio:
+                assert (audio.read(), extension) == (wav(40 + number, seed=number), "wav")
         originals.finish()
 
 
