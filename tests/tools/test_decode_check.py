@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from support.runs import ROOT, call
 from support.small_run import BAD_CLIP, small_tar, tokenize, wav, write_tar
+from support.tars import audio_file, noise
 from support.tiny_hf import build
 
 from audio_tokenizers import hf, mulaw
@@ -70,6 +71,19 @@ def test_clips_are_written_beside_their_originals(capsys: pytest.CaptureFixture[
         assert [rate for _, rate in waves] == [8000, 8000]
         assert np.corrcoef(waves[0][0], waves[1][0])[0, 1] > 0.99
     assert lines[4] == "3 of 3 clips decoded to the right length, within 2 frames of 0.000125 s"
+
+
+@pytest.mark.parametrize("cut", [{"channel": "right"}, {"channel": "split"}, {"segments": True}], ids=str)
+def test_clips_are_heard_as_the_run_heard_them(cut: dict[str, Any], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The channel that was chosen, and the part of the member that is the clip."""
+    data = audio_file(noise(4000, 2), 8000, subtype="PCM_16")
+    said = b'{"segments": [{"start": 0.2, "end": 0.4}, {"start": 0.1, "end": 0.3}]}'
+    tar = write_tar(here / "data" / "1.tar", {"a.wav": data, "a.json": said, "b.wav": data})
+    make_run(here, [tar], make_spec("mulaw", device="cpu", **cut), mulaw.FACTORY.load({}, "cpu"))
+    assert call(decode_check, "--clips", 9) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    ratios = [float(line.split()[4]) for line in lines[: {"right": 2, "split": 4}.get(cut.get("channel", ""), 3)]]
+    assert min(ratios) > 30
 
 
 @pytest.mark.usefixtures("run")

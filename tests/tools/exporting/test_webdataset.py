@@ -7,11 +7,16 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import soundfile
 import webdataset
 from support.committed_runs import make_run
 from support.exported import TARS, by_tar, code_records, same, tokenized_run
+from support.small_run import mulaw_spec, tokenize, wav, write_tar
+from support.tars import audio_file, noise
 
 from audio_tokenizers.base import Field
+from hpc.run import Run
+from jobs.spec import freeze_spec
 from tools.exporting.webdataset import write_webdataset
 from tools.run_files import committed_files, spec_of
 
@@ -79,3 +84,18 @@ def test_bytes_depend_on_the_run_alone(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(first.read_bytes())) as tar:
         assert {(member.mtime, member.uid, member.uname) for member in tar} == {(0, 0, "")}
     assert first.read_bytes().endswith(bytes(1024))
+
+
+def test_audio_of_parts(tmp_path: Path) -> None:
+    """Each has its own beside its tokens, as WAV."""
+    spec = mulaw_spec(channel="split")
+    tar = write_tar(tmp_path / "a.tar", {"a.flac": audio_file(noise(100, 2), 8000, "FLAC"), "b.wav": wav(50)})
+    run = Run(tmp_path / "run")
+    freeze_spec(run.output_dir, spec)
+    run.add_to_list([str(tar)], keep_dirs=False)
+    tokenize(tar, run.output_dir, spec=spec)
+    (exported,) = written(run.output_dir, tmp_path / "out", with_audio=True)
+    samples = read(exported)
+    assert [(sample["__key__"], len(soundfile.read(io.BytesIO(sample["wav"]))[0])) for sample in samples] == [
+        *(("a#0", 100), ("a#1", 100), ("b#0", 50))
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from support.tars import audio_file, end_blocks, member, noise, pyav_file
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.parts import Cutting
 from tools.showing import original_clip as module
 from tools.showing.original_clip import Original, write_original
 
@@ -149,3 +151,33 @@ class TestWhatCannotBeHad:
         tar = tmp_path / "a.tar"
         tar.write_bytes(member(b"0.wav", bytes(512), b"S") + end_blocks())
         assert self.refused(tar, 0, "0.wav").startswith("0.wav is a sparse file")
+
+
+def test_a_part_of_a_member(tmp_path: Path) -> None:
+    """A segment, or a channel, is cut out of it; one that cannot be cut says so."""
+    data = audio_file(noise(8000, 2), 8000, subtype="PCM_16")
+    wave = soundfile.read(io.BytesIO(data), dtype="int16")[0]
+    said = b'{"segments": [{"start": 0.1, "end": 0.2}, {"start": 3, "end": 1}, {"start": 5, "end": 6}]}'
+    tar = write_tar(tmp_path / "a.tar", {"a.wav": data, "a.json": said, "b.wav": data})
+    both = Cutting(segments=True, channels=True)
+    for cutting, index, name, expected in (
+        (Cutting(segments=True), 0, "a.wav#0", wave[800:1600]),
+        (Cutting(segments=True), 3, "b.wav", wave),
+        (Cutting(channels=True), 1, "a.wav#1", wave[:, 1]),
+        (both, 7, "b.wav#1", wave[:, 1]),
+        (both, 1, "a.wav#0#1", wave[800:1600, 1]),
+    ):
+        output = tmp_path / "o.wav"
+        write_original(tar, index, name, output, extensions=AUDIO_EXTENSIONS, tar_bytes=None, cutting=cutting)
+        assert np.array_equal(soundfile.read(output, dtype="int16")[0], expected)
+    for index, words in ((1, "before it begins"), (2, r"ends at 1\.000 s")):
+        with pytest.raises(UsageError, match=rf"a\.wav#{index}: there is nothing to hear: .*{words}"):
+            write_original(
+                tar,
+                index,
+                f"a.wav#{index}",
+                tmp_path / "x.wav",
+                extensions=AUDIO_EXTENSIONS,
+                tar_bytes=None,
+                cutting=Cutting(segments=True),
+            )
