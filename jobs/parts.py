@@ -92,7 +92,7 @@ class Cutting:
     ) -> Generator[Piece]:
         channels = None
         if self.channels:
-            channels = 1 if audio is None else count_channels(audio)
+            channels = 1 if audio is None else _counted(audio)
         recording = None if audio is None else Recording(audio, channels=channels, max_seconds=self.most_seconds)
         number = 0
         try:
@@ -152,6 +152,14 @@ def count_channels(audio: IO[bytes]) -> int:
             return found
         require_memory()  # what is not seen is not heard: no passing trouble may decide that
     return 1
+
+
+def _counted(audio: IO[bytes]) -> int:
+    try:
+        return count_channels(audio)
+    except BaseException:
+        audio.close()
+        raise
 
 
 def _with_soundfile(file: WatchedFile) -> int:
