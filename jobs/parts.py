@@ -14,7 +14,7 @@ from jobs.audio import PYAV_OPTIONS
 from jobs.channels import SPLIT, Mixer, channel_rule
 from jobs.recording import Cut, Part, Recording
 from jobs.refusals import WatchedFile, require_memory
-from jobs.segments import Segment, Segments, read_segments
+from jobs.segments import Segment, Segments, read_segments, with_lists_as_objects
 from jobs.sidecars import Annotations
 from jobs.spec import LONGEST_CLIP_SECONDS, TokenizeSpec
 from jobs.subtitles import SUBTITLE_EXTENSIONS
@@ -62,6 +62,10 @@ class Cutting:
     def sidecars(self) -> tuple[str, ...]:
         """Extensions of the sidecars that matter for it alone."""
         return SUBTITLE_EXTENSIONS if self.segments else ()
+
+    def readable(self, files: Mapping[str, tuple[str, bytes | str]]) -> Mapping[str, tuple[str, bytes | str]]:
+        """A member's sidecars as they are to be read."""
+        return with_lists_as_objects(files) if self.segments else files
 
     def pieces(
         self,

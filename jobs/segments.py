@@ -1,12 +1,14 @@
 """What sidecars say of the pieces of a long recording: lists of segments, `offset` and `duration`, subtitles.
 
-Known are `{"segments": [{"start": 0.0, "end": 2.5, "text": "...", "id": 7, ...}, ...]}` (Whisper's JSON, Emilia's raw form),
-NeMo's `offset` with `duration`, SubRip and WebVTT.
+Known are `{"segments": [{"start": 0.0, "end": 2.5, "text": "...", "id": 7, ...}, ...]}` (Whisper's JSON), that list alone
+(Emilia's pipeline), NeMo's `offset` with `duration`, SubRip and WebVTT.
 """
 
 from __future__ import annotations
 
+import codecs
 import math
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +21,7 @@ from audio_tokenizers.errors import ClipError
 from jobs.sidecars import FAULTS_KEY, Annotations, decode_text
 from jobs.subtitles import SUBTITLE_EXTENSIONS, subtitle_segments
 
-__all__ = ["MOST_SEGMENTS", "Segment", "Segments", "read_segments"]
+__all__ = ["MOST_SEGMENTS", "Segment", "Segments", "read_segments", "with_lists_as_objects"]
 
 MOST_SEGMENTS = 200_000
 """Of one recording: 100 hours of speech have half as many."""
@@ -28,6 +30,7 @@ ROUNDED_SECONDS = 0.5
 SHARED_BYTES = 1 << 14
 """What a sidecar says of the whole recording is repeated for each segment, if it is no larger."""
 WORDS_SHOWN = 40
+LIST_OF_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -46,6 +49,17 @@ class Segment:
     """Where the segments after it in the list begin, at the earliest; infinite after the last one."""
     fault: ClipError | None = None
     """Why it cannot be cut."""
+
+
+def with_lists_as_objects(files: Mapping[str, tuple[str, bytes | str]]) -> dict[str, tuple[str, bytes | str]]:
+    """The same sidecars, but a `.json` that is nothing but a list of objects, as Emilia's pipeline writes it, has that list
+    as its `segments`.
+    """
+    found = dict(files)
+    name, content = files.get("json", ("", ""))
+    if isinstance(content, bytes) and LIST_OF_OBJECTS.match(content):
+        found["json"] = (name, b'{"segments":' + content.removeprefix(codecs.BOM_UTF8) + b"}")
+    return found
 
 
 class Segments:

@@ -279,7 +279,7 @@ class TarReader:
             while group.clips:
                 suffix, clip = group.clips[0]
                 files = group.sidecars_of(suffix, self._sidecar_extensions)
-                clip.annotations = read_sidecars(files)
+                clip.annotations = read_sidecars(files if self._cutting is None else self._cutting.readable(files))
                 self.sidecar_faults += clip.annotations.faults
                 del group.clips[0]
                 if self._cutting is None:

@@ -11,7 +11,7 @@ import pytest
 
 from audio_tokenizers.errors import ClipError
 from jobs import segments
-from jobs.segments import Segment, Segments, read_segments
+from jobs.segments import Segment, Segments, read_segments, with_lists_as_objects
 from jobs.sidecars import LARGEST_SIDECAR, Annotations, read_sidecars, too_large
 
 
@@ -68,6 +68,22 @@ def test_emilias_raw_form() -> None:
     assert (one.name, one.annotations.language, two.annotations.language) == ("0", "en", "zh")
     assert one.annotations.metadata == {"speaker": "S1", "dnsmos": 3.1, "start": 1, "end": 2}
     assert two.annotations.metadata == {"speaker": "none", "dnsmos": 3.1, "start": 2, "end": 3}
+
+
+def test_a_list_alone() -> None:
+    """As Emilia's pipeline writes it: it counts as `segments`. Other lists are no object, as ever."""
+    items = [{"start": 1, "end": 2, "text": "é", "language": "fr", "dnsmos": 3.5}]
+    for data in (json.dumps(items), json.dumps(items, indent=2), "\ufeff " + json.dumps(items, ensure_ascii=False)):
+        files = with_lists_as_objects({"json": ("a.json", data.encode())})
+        found = read_segments(read_sidecars(files), files)
+        assert isinstance(found, Segments)
+        (one,) = found
+        assert (one.start, one.annotations.text, one.annotations.language) == (1.0, "é", "fr")
+    for text in ("[]", "[1, 2]", '{"a": [{}]}', "[[{}]]", "x"):
+        given: dict[str, tuple[str, bytes | str]] = {"json": ("a.json", text.encode())}
+        assert with_lists_as_objects(given) == given
+    assert with_lists_as_objects({"json": ("a.json", "too large")}) == {"json": ("a.json", "too large")}
+    assert with_lists_as_objects({}) == {}
 
 
 @pytest.mark.parametrize(

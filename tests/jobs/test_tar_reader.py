@@ -432,6 +432,15 @@ def test_segments_count_only_where_they_are_asked_for(path: Path) -> None:
         assert reader.ignored == {"other": 1}
 
 
+def test_a_list_alone_is_one_of_segments(path: Path) -> None:
+    """Where segments are asked for; else it is a sidecar that cannot be read."""
+    files = [("b.wav", b"audio"), ("b.json", b'[{"start": 0, "end": 1, "text": "one"}]')]
+    (clip,) = clips(path, files, cutting=Cutting(segments=True))
+    assert (clip.name, clip.annotations.text) == ("b.wav#0", "one")
+    (clip,) = clips(path, files)
+    assert (clip.name, clip.annotations.faults) == ("b.wav", 1)
+
+
 @pytest.mark.parametrize("name", ["b.srt", "b.vtt", "b.en.vtt", "b.SRT"])
 def test_subtitles_beside_audio(name: str, path: Path) -> None:
     """With or without a language in their name."""
