@@ -14,11 +14,10 @@ from jobs.activities import Activities, Step
 from jobs.audio import FragmentCutter, decode, resample
 from jobs.channels import Mixer, mixed
 from jobs.encoder import Encoder
-from jobs.feed import Feed, Share
+from jobs.feed import Feed
 from jobs.parts import mixer_for
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
-from jobs.tar_reader import Clip
 
 __all__ = ["ClipDecoder"]
 
@@ -64,7 +63,7 @@ class ClipDecoder:
                 yield wave
 
         for number, fragment in enumerate(
-            self._cutter.cut(counted(resample(self._decode(pending.clip, step, mixer), self._spec.sample_rate)))
+            self._cutter.cut(counted(resample(self._decode(pending, step, mixer), self._spec.sample_rate)))
         ):
             wave = fragment.wave
             self._check_length(len(wave))
@@ -77,24 +76,24 @@ class ClipDecoder:
             notes = mixer.notes if fragment.last else ()
             self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, notes))
 
-    def _decode(self, clip: Clip, step: Step, mixer: Mixer) -> Iterator[tuple[Waveform, int]]:
-        longest = self._spec.longest_seconds
+    def _decode(self, pending: Pending, step: Step, mixer: Mixer) -> Iterator[tuple[Waveform, int]]:
+        clip, longest = pending.clip, self._spec.longest_seconds
         if clip.part is not None:
-            return mixed(clip.part.blocks(step, longest), mixer)
+            return mixed(clip.part.blocks(step, longest, lambda: self._feed.wants(pending.share)), mixer)
         assert clip.audio is not None
         return step.each(decode(clip.audio, mono=mixer, max_seconds=longest))
 
-    def _blocks_to_keep(self, share: Share, clip: Clip, step: Step, mixer: Mixer) -> Iterator[tuple[Waveform, int]]:
+    def _blocks_to_keep(self, pending: Pending, step: Step, mixer: Mixer) -> Iterator[tuple[Waveform, int]]:
         """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
         end once, for nothing: if it is too long, that is where it shows.
         """
         size = 0
-        blocks = self._decode(clip, step, mixer)
+        blocks = self._decode(pending, step, mixer)
         for number, block in enumerate(blocks):
             size += block[0].nbytes
-            if size > UNCOUNTED_BYTES and clip.part is None:  # a part is decoded once
-                deque(takewhile(lambda _: self._feed.wants(share), blocks), maxlen=0)
-                yield from islice(self._decode(clip, step, mixer_for(clip, self._spec)), number, None)
+            if size > UNCOUNTED_BYTES and pending.clip.part is None:  # a part is decoded once
+                deque(takewhile(lambda _: self._feed.wants(pending.share), blocks), maxlen=0)
+                yield from islice(self._decode(pending, step, mixer_for(pending.clip, self._spec)), number, None)
                 return
             yield block
 
@@ -103,7 +102,7 @@ class ClipDecoder:
         waves: list[Waveform] = []
         sample_rate = 0
         mixer = mixer_for(pending.clip, self._spec)
-        for wave, sample_rate in self._blocks_to_keep(share, pending.clip, step, mixer):  # noqa: B007 (one rate for all of them)
+        for wave, sample_rate in self._blocks_to_keep(pending, step, mixer):  # noqa: B007 (one rate for all of them)
             with step.waiting():
                 admitted = self._feed.reserve(share, wave.nbytes)
             if not admitted:

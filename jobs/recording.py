@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import IO, cast
@@ -30,8 +30,6 @@ __all__ = ["Cut", "Kept", "Part", "Recording"]
 KEPT_IN_MEMORY = 8 << 20
 """Bytes; a recording that needs more of what has been decoded has it in a temporary file."""
 READ_FRAMES = 1 << 15
-FARTHEST_SECONDS = 1e9
-"""Thirty years: a sidecar may state any number."""
 MOST_MISSING_SECONDS, MOST_MISSING = 0.5, 0.5
 """How much of a segment may lie beyond the end of its audio, which transcribers round or guess: seconds, and its share."""
 
@@ -175,8 +173,11 @@ class Recording:
             self._kept.close()
             self._audio.close()
 
-    def blocks(self, part: Part, step: Step | None = None, max_seconds: float | None = None) -> Iterator[tuple[Block, int]]:
-        """The part's samples, as `decode_blocks` gives them; waits until all parts before it are closed.
+    def blocks(
+        self, part: Part, step: Step | None, max_seconds: float | None, wanted: Callable[[], bool]
+    ) -> Iterator[tuple[Block, int]]:
+        """The part's samples, as `decode_blocks` gives them; waits until all parts before it are closed. Ends early once it
+        is not `wanted` any more: the way to a part may be long.
 
         Raises ClipError: `too_long` (over `max_seconds`), `segment` where the recording ends long before the part does, and
         whatever its decoding ends in before.
@@ -199,9 +200,9 @@ class Recording:
                 if last is None and max_seconds is not None and at - first > max_seconds * self._rate:
                     raise _too_long(max_seconds)
                 yield piece, self._rate
-            elif not self._decode_more(step):
+            elif not (wanted() and self._decode_more(step)):
                 break
-        if last is not None and at < last:
+        if last is not None and at < last and wanted():
             self._refuse_if_missing(at, first, last)
         if at == first:
             yield np.empty((0, self._channels or 1), np.float32), self._rate
@@ -213,11 +214,11 @@ class Recording:
                 block, rate = next(self._source)
                 if self._channels not in (None, block.shape[1]):
                     raise ClipError("decode", f"its header states {self._channels} channels, {block.shape[1]} are decoded")
+                self._kept.append(block)
             except BaseException as error:  # noqa: BLE001 (each part is told)
                 self._end = error
             else:
                 self._rate = rate
-                self._kept.append(block)
                 if step is not None:
                     step.sign()
                 return True
@@ -251,9 +252,11 @@ class Part:
         """Bytes of the recording in memory."""
         return self._recording.size
 
-    def blocks(self, step: Step | None = None, max_seconds: float | None = None) -> Iterator[tuple[Block, int]]:
+    def blocks(
+        self, step: Step | None = None, max_seconds: float | None = None, wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[tuple[Block, int]]:
         """As `Recording.blocks`."""
-        return self._recording.blocks(self, step, max_seconds)
+        return self._recording.blocks(self, step, max_seconds, wanted)
 
     def close(self) -> None:
         """Let the next part have its turn."""
@@ -261,7 +264,7 @@ class Part:
 
 
 def _frames(seconds: float, rate: int) -> int:
-    return math.floor(min(seconds, FARTHEST_SECONDS) * rate + 0.5)
+    return math.floor(seconds * rate + 0.5)
 
 
 def _too_long(max_seconds: float) -> ClipError:

@@ -27,6 +27,8 @@ MOST_SEGMENTS = 200_000
 """Of one recording: 100 hours of speech have half as many."""
 ROUNDED_SECONDS = 0.5
 """A segment that begins so little before 0 begins at 0: transcribers round."""
+FARTHEST_SECONDS = 1e9
+"""Thirty years: what is further off is no time in a recording."""
 SHARED_BYTES = 1 << 14
 """What a sidecar says of the whole recording is repeated for each segment, if it is no larger."""
 WORDS_SHOWN = 40
@@ -140,7 +142,7 @@ def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)
         seconds = float(value)
     except OverflowError:
         return None
-    return seconds if math.isfinite(seconds) else None
+    return seconds if abs(seconds) < FARTHEST_SECONDS else None  # nor is NaN
 
 
 def read_segments(said: Annotations, files: Mapping[str, tuple[str, bytes | str]]) -> Segments | ClipError | None:
