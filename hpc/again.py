@@ -14,6 +14,7 @@ from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.launch import Launch, Site, make_launch, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, normalise_extensions
+from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
 
@@ -60,6 +61,11 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
         words += ["--extensions", ",".join(spec.extensions)]
     if spec.sniff and not preset.sniff:
         words.append("--sniff")
+    usual_channel = preset.channel and channel_rule(preset.channel)
+    if spec.channel != usual_channel:
+        words += ["--channel", spec.channel_rule]
+    if spec.segments != bool(preset.segments):
+        words += ["--segments" if spec.segments else "--no-segments"]
     return words
 
 

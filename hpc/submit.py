@@ -121,6 +121,14 @@ def submit(
         typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(help="mean, first, left, right, a number from 0, or split: each a clip; default: as the backend"),
+    ] = None,
+    segments: Annotated[
+        bool | None,
+        typer.Option("--segments/--no-segments", help="cut audio into the segments of its sidecars, each a clip"),
+    ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
     sniff: Annotated[
         bool, typer.Option("--sniff", help="take what begins as audio, too, if it has no known extension")
@@ -199,6 +207,8 @@ def submit(
             max_damage=damage_as_begun(output_dir, max_damage),
             extensions=extensions_as_begun(output_dir, extensions or ()),
             sniff=sniff,
+            channel=channel,
+            segments=segments,
         )
     launch = msgspec.structs.replace(
         launch,

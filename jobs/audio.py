@@ -9,21 +9,21 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import soxr
 
-from audio_tokenizers.base import MonoRule, Waveform
+from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.audio_routes import Limits, decode_parts
+from jobs.channels import Block, Mixer
 from jobs.losses import Losses
 from jobs.one_form import at_one_rate, with_as_many_channels
 from jobs.refusals import confirmed
 
 __all__ = ["Fragment", "FragmentCutter", "decode", "decode_channels", "resample"]
 
-Block = np.ndarray[Any, np.dtype[np.float32]]
 BLOCK_FRAMES = 1 << 18
 MOST_BLOCK_SAMPLES = 8 * BLOCK_FRAMES
 """Of all channels, of which a header may state 1024."""
@@ -31,42 +31,43 @@ LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 
 
 def decode(
-    file: IO[bytes], *, mono: MonoRule, max_seconds: float | None = None, losses: Losses | None = None
+    file: IO[bytes], *, mono: str | Mixer, max_seconds: float | None = None, losses: Losses | None = None
 ) -> Iterator[tuple[Waveform, int]]:
     """Decode to mono blocks: (float32 [samples], sample rate in Hz), of a bounded length, the last one shorter or empty.
 
     All audio that is in the file, whatever its header says, as FFmpeg would play it; parts at another rate than the first
-    are resampled to it. What is missing, by what the file says of itself, is told to `losses` after the last block; without
-    `losses` it is an error there. soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs, damage).
-    Raises ClipError: `empty` (no samples), `decode` (unreadable), `not_finite`, `too_long` (over `max_seconds`);
-    OSError, MemoryError and InfrastructureError where the machine is at fault.
+    are resampled to it. `mono` is one of `Mixer`'s rules, or a mixer, which has its notes when all blocks have passed. What
+    is missing, by what the file says of itself, is told to `losses` after the last block; without `losses` it is an error
+    there. soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs, damage). Raises ClipError: `empty` (no
+    samples), `decode` (unreadable), `too_long` (over `max_seconds`), and what `Mixer.mix` raises; OSError, MemoryError and
+    InfrastructureError where the machine is at fault.
     """
+    mixer = Mixer(mono) if isinstance(mono, str) else mono
     told = Losses()
-    parts = ((_to_mono(block, mono), rate) for block, rate in _decode_parts(file, told))
-    frames = 0
-    for wave, rate in at_one_rate(parts):
-        frames += len(wave)
-        if max_seconds is not None and frames > max_seconds * rate:
-            raise ClipError("too_long", f"longer than {max_seconds:g} s")
-        # A finite sum of squares proves all samples finite; an infinite one may only be large.
-        with np.errstate(over="ignore"):
-            suspicious = not np.isfinite(np.dot(wave, wave))
-        if suspicious and not np.isfinite(wave).all():
-            raise ClipError("not_finite", "samples are NaN or infinite")
-        yield wave, rate
-    _judge(frames, told, losses)
+    parts = ((mixer.mix(block), rate) for block, rate in _decode_parts(file, told))
+    return _bounded(at_one_rate(parts), max_seconds, told, losses)
 
 
-def decode_channels(file: IO[bytes], *, losses: Losses | None = None) -> Iterator[tuple[Block, int]]:
+def decode_channels(
+    file: IO[bytes], *, max_seconds: float | None = None, losses: Losses | None = None
+) -> Iterator[tuple[Block, int]]:
     """Blocks of float32 [samples, channels], with the sample rate in Hz: as `decode`, with all channels.
 
     All blocks have the rate and the number of channels of the first: parts with other channels come as their mean, in each.
-    Raises what `decode` raises, but `not_finite` and `too_long`.
     """
     told = Losses()
+    parts = with_as_many_channels(_decode_parts(file, told))
+    return _bounded(at_one_rate(parts), max_seconds, told, losses)
+
+
+def _bounded(
+    blocks: Iterator[tuple[Block, int]], max_seconds: float | None, told: Losses, losses: Losses | None
+) -> Iterator[tuple[Block, int]]:
     frames = 0
-    for block, rate in at_one_rate(with_as_many_channels(_decode_parts(file, told))):
+    for block, rate in blocks:
         frames += len(block)
+        if max_seconds is not None and frames > max_seconds * rate:
+            raise ClipError("too_long", f"longer than {max_seconds:g} s")
         yield block, rate
     _judge(frames, told, losses)
 
@@ -88,21 +89,9 @@ def _judge(frames: int, told: Losses, losses: Losses | None) -> None:
     if not frames:
         raise ClipError("empty", "the file has no samples")
     if losses is not None:
-        losses.seconds += told.seconds
-        losses.what += [words for words in told.what if words not in losses.what]
+        losses.take(told)
     elif told.what:
         raise ClipError("decode", f"{told.seconds:.3f} s of it are missing: {'; '.join(told.what)}")
-
-
-def _to_mono(block: np.ndarray[Any, np.dtype[np.float32]], mono: MonoRule) -> Waveform:
-    """float32 [samples, channels] -> [samples]; the mean is a sum in channel order, as librosa's to_mono computes it."""
-    wave: Waveform = np.ascontiguousarray(block[:, 0])
-    if mono == "mean" and block.shape[1] > 1:
-        wave = wave.copy()
-        for channel in range(1, block.shape[1]):
-            wave += block[:, channel]
-        wave /= block.shape[1]
-    return wave
 
 
 def resample(blocks: Iterator[tuple[Waveform, int]], sample_rate: int) -> Iterator[Waveform]:

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from typing import IO
 
 import numpy as np
 
@@ -14,10 +13,12 @@ from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
 from jobs.audio import FragmentCutter, decode, resample
+from jobs.channels import Mixer, mixed
 from jobs.damage import Damage, judge
 from jobs.encoder import Encoder
-from jobs.feed import Feed, Share
+from jobs.feed import Feed
 from jobs.losses import Losses
+from jobs.parts import mixer_for
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
 
@@ -31,6 +32,7 @@ UNCOUNTED_BYTES = 256 << 20
 class _Decoded:
     """What one decoding of a clip has come to: all there is of it once its blocks have ended."""
 
+    mixer: Mixer
     samples: int = 0
     """At the file's rate."""
     sample_rate: int = 1
@@ -68,13 +70,11 @@ class ClipDecoder:
     def _hand_over(self, pending: Pending, step: Step) -> None:
         if pending.clip.fault is not None:
             raise pending.clip.fault
-        audio = pending.clip.audio
-        assert audio is not None, "a clip that is to be decoded has audio or a fault"
         if self._cutter is None:
-            self._hand_over_whole(pending, audio, step)
+            self._hand_over_whole(pending, step)
             return
         samples = 0
-        decoded = _Decoded()
+        decoded = _Decoded(mixer_for(pending.clip, self._spec))
 
         def counted(waves: Iterator[Waveform]) -> Iterator[Waveform]:
             nonlocal samples
@@ -83,7 +83,7 @@ class ClipDecoder:
                 yield wave
 
         for number, fragment in enumerate(
-            self._cutter.cut(counted(resample(self._decode(audio, step, decoded), self._spec.sample_rate)))
+            self._cutter.cut(counted(resample(self._decode(pending, step, decoded), self._spec.sample_rate)))
         ):
             wave = fragment.wave
             damage = self._judge(decoded) if fragment.last else None
@@ -94,11 +94,19 @@ class ClipDecoder:
                 return
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage))
+            notes = decoded.mixer.notes if fragment.last else ()
+            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage, notes))
 
-    def _decode(self, audio: IO[bytes], step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
-        blocks = decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds, losses=decoded.losses)
-        for wave, rate in step.each(blocks):
+    def _decode(self, pending: Pending, step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
+        clip, longest = pending.clip, self._spec.longest_seconds
+        if clip.part is not None:
+            blocks = mixed(
+                clip.part.blocks(step, longest, lambda: self._feed.wants(pending.share), decoded.losses), decoded.mixer
+            )
+        else:
+            assert clip.audio is not None, "a clip that is to be decoded has audio, a part or a fault"
+            blocks = step.each(decode(clip.audio, mono=decoded.mixer, max_seconds=longest, losses=decoded.losses))
+        for wave, rate in blocks:
             decoded.samples, decoded.sample_rate = decoded.samples + len(wave), rate
             yield wave, rate
 
@@ -109,29 +117,28 @@ class ClipDecoder:
             raise found
         return found
 
-    def _blocks_to_keep(
-        self, share: Share, audio: IO[bytes], step: Step, decoded: _Decoded
-    ) -> Iterator[tuple[Waveform, int]]:
+    def _blocks_to_keep(self, pending: Pending, step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
         """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
         end once, for nothing: if it is too long, or too much of it is missing, that is where it shows.
         """
         size = 0
-        blocks = self._decode(audio, step, decoded)
+        blocks = self._decode(pending, step, decoded)
         for number, block in enumerate(blocks):
             size += block[0].nbytes
-            if size > UNCOUNTED_BYTES:
-                deque(takewhile(lambda _: self._feed.wants(share), blocks), maxlen=0)
-                if self._feed.wants(share):
+            if size > UNCOUNTED_BYTES and pending.clip.part is None:  # a part is decoded once
+                deque(takewhile(lambda _: self._feed.wants(pending.share), blocks), maxlen=0)
+                if self._feed.wants(pending.share):
                     self._judge(decoded)
-                yield from islice(self._decode(audio, step, _Decoded()), number, None)
+                again = _Decoded(mixer_for(pending.clip, self._spec))
+                yield from islice(self._decode(pending, step, again), number, None)
                 return
             yield block
 
-    def _hand_over_whole(self, pending: Pending, audio: IO[bytes], step: Step) -> None:
+    def _hand_over_whole(self, pending: Pending, step: Step) -> None:
         share, held = pending.share, 0
         waves: list[Waveform] = []
-        decoded = _Decoded()
-        for wave, _ in self._blocks_to_keep(share, audio, step, decoded):
+        decoded = _Decoded(mixer_for(pending.clip, self._spec))
+        for wave, _ in self._blocks_to_keep(pending, step, decoded):
             with step.waiting():
                 admitted = self._feed.reserve(share, wave.nbytes)
             if not admitted:
@@ -147,8 +154,9 @@ class ClipDecoder:
         text = pending.clip.annotations.text
         if self._info.needs_text and not (text and text.strip()):
             raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
+        utterance, notes = Utterance(heard, text), decoded.mixer.notes
         self._feed.put(
-            Portion(pending, Utterance(heard, text), heard.nbytes, len(heard), clip_samples=len(heard), damage=damage)
+            Portion(pending, utterance, heard.nbytes, len(heard), clip_samples=len(heard), damage=damage, notes=notes)
         )
 
     def _check_length(self, samples: int) -> None:

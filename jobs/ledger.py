@@ -440,6 +440,7 @@ class Ledger:
             "errors": dict(sorted(self.tally.errors.items())),
             "damaged_clips": self.tally.damaged_clips,
             "damaged_seconds": round(self.tally.damaged_seconds, 3),
+            "notes": dict(sorted(self.tally.notes.items())),
             "audio_seconds": round(self.tally.audio_seconds, 3),
             "output_bytes": self._written().size,
             "output_sha256": self._written().sha256,

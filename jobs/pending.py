@@ -45,6 +45,7 @@ class Pending:
     samples: int = 0
     damage: Damage | None = None
     """What is missing of its audio."""
+    notes: tuple[str, ...] = ()
     error: ClipError | None = None
     """Why it has no tokens."""
     trouble: BaseException | None = None
@@ -67,6 +68,8 @@ class Pending:
     def undecoded_size(self) -> int:
         """Bytes that its audio takes until it is decoded. A large one lies in a file."""
         audio = self.clip.audio
+        if self.clip.part is not None:
+            return AUDIO_FACTOR * self.clip.part.undecoded_size
         return AUDIO_FACTOR * audio.getbuffer().nbytes if isinstance(audio, io.BytesIO) and not audio.closed else 0
 
     @property
@@ -94,6 +97,7 @@ class Pending:
         if portion.clip_samples is not None:
             self._portions, self.samples = portion.number + 1, portion.clip_samples
             self.damage = portion.damage
+            self.notes = portion.notes
         self._judge()
         return grown + self.sink.bytes_in_memory - before
 
@@ -143,6 +147,8 @@ class Portion:
     """Of the last one: samples of the whole clip, after resampling."""
     damage: Damage | None = None
     """Of the last one: what is missing of the clip."""
+    notes: tuple[str, ...] = ()
+    """Of the last one: what its record says of the mixing."""
 
     @property
     def share(self) -> Share:

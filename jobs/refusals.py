@@ -108,8 +108,7 @@ def confirmed(decode: Callable[[IO[bytes], Losses], Iterator[T]], file: IO[bytes
         )
     if refusal is not None:
         raise refusal
-    losses.seconds += told.seconds
-    losses.what += [words for words in told.what if words not in losses.what]
+    losses.take(told)
 
 
 def _refusal(decoded: Iterator[object], blocks: int) -> ClipError | None:

@@ -19,6 +19,7 @@ from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
 from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, normalise_extensions
+from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
@@ -41,7 +42,7 @@ __all__ = [
 
 DECODERS = ("soundfile", "av", "soxr")
 NOT_HASHED = ("device", "options", "fingerprint")
-UNDECIDED = {"max_damage": 0.0, "sniff": False}
+UNDECIDED = {"max_damage": 0.0, "sniff": False, "channel": None, "segments": False}
 """What runs did before there was a choice. A spec that says so has the fingerprint of one that says nothing."""
 PRESET_FOLDER = Path(__file__).parent
 LONGEST_CLIP_SECONDS = 24 * 3600.0
@@ -76,7 +77,16 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     damaged clip, nor has their fingerprint anything of it."""
     sniff: bool = False
     """Whether what begins as audio is a clip, whatever its extension. The fingerprint has it only where it is so."""
+    segments: bool = False
+    """Whether the segments of which sidecars tell are clips of their own: jobs/segments.py."""
+    channel: str | None = None
+    """Which channel is heard, or `split`, where that is not `mono`: jobs/channels.py."""
     fingerprint: str = ""
+
+    @property
+    def channel_rule(self) -> str:
+        """Which channel is heard."""
+        return self.channel or self.mono
 
     @property
     def longest_seconds(self) -> float:
@@ -95,6 +105,8 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_damage: float | None = None
     extensions: tuple[str, ...] | None = None
     sniff: bool = False
+    channel: str | None = None
+    segments: bool | None = None
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
@@ -161,6 +173,8 @@ def make_spec(
     max_damage: float | None = None,
     extensions: Sequence[str] = (),
     sniff: bool = False,
+    channel: str | None = None,
+    segments: bool | None = None,
 ) -> TokenizeSpec:
     """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch."""
     preset = load_preset(name)
@@ -189,6 +203,8 @@ def make_spec(
             f"--max-damage {max_damage:g}: expected a share of the clip, from 0 (keep no damaged clip) to 1 (keep whatever "
             "decodes)"
         )
+    channel = channel if channel is not None else preset.channel
+    rule = info.mono if channel is None else channel_rule(channel)
     spec = TokenizeSpec(
         backend=factory.name,
         device=device.partition(":")[0],
@@ -211,6 +227,8 @@ def make_spec(
         },
         options=complete,
         sniff=sniff or preset.sniff,
+        segments=bool(preset.segments if segments is None else segments),
+        channel=None if rule == info.mono else rule,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 

@@ -20,10 +20,12 @@ from typing import Literal
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
 from jobs.activities import Step
+from jobs.channels import SPLIT
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
+from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
 from jobs.reporting import DeviceSeconds
@@ -45,6 +47,7 @@ TIMEOUT_WORDS = (
     "two workers made no progress with this clip until they were ended; --retry-errors tries it again, with a longer "
     "--clip-timeout if it only is slow"
 )
+RECORDING_WORDS = "workers died with two parts of this recording in hand, one after the other: the rest of it is not tried"
 READER_SECONDS = 5.0
 """How long a reading thread may take to end. It may hang in a file system that does not answer: then it is left behind."""
 
@@ -167,6 +170,8 @@ class TarWork:
 
     def _read_clips(self, ledger: Ledger, step: Step) -> None:
         clips = 0
+        # Only sidecars tell how many clips a member is, without reading it.
+        finished = FinishedMembers(ledger.done) if self._spec.segments and self._spec.channel_rule != SPLIT else None
         self._reader = TarReader(
             self._tar,
             self._spec.extensions,
@@ -174,6 +179,8 @@ class TarWork:
             sniff=self._spec.sniff,
             allow_missing_end=self.options.allow_missing_end,
             allow_joined=self.options.allow_joined,
+            cutting=Cutting.of(self._spec),
+            finished=finished,
             on_read=step.sign,
         )
         with self._reader as reader:
@@ -196,6 +203,10 @@ class TarWork:
         if pending.kept_line is None and clip.index in self.options.crash_clips:
             timed_out = clip.index in self.options.timed_out
             pending.error = ClipError("timeout", TIMEOUT_WORDS) if timed_out else ClipError("crash", CRASH_WORDS)
+        elif pending.kept_line is None and crashed_before(clip, self.options.crash_clips):
+            pending.error = ClipError("crash", RECORDING_WORDS)
+        elif pending.kept_line is None and clip.fault is not None:
+            pending.error = clip.fault
         with self._passing:
             if self._dropped:
                 self._conveyor.drop(pending.share)
@@ -383,6 +394,7 @@ class TarWork:
             damage=pending.damage,
             text=said.text,
             language=said.language,
+            notes=pending.notes,
         )
         if pending.values is None:
             shape = b"[%d,%d]" % (self._spec.fields[0].width, pending.sink.frames)
@@ -393,6 +405,14 @@ class TarWork:
         parts = ((key, (text,)) for key, text in json.items())
         ledger.append(record, line_parts(record, parts, said.metadata_json), features)
         return record
+
+
+def crashed_before(clip: Clip, crash_clips: Collection[int]) -> bool:
+    """Whether two clips in a row of the clip's recording, both before it, have killed workers: what kills them is then most
+    likely in the recording, which has to be decoded for all clips after them, and each would cost two workers more.
+    """
+    first = clip.index - clip.number
+    return any(first <= one and one + 1 < clip.index and one + 1 in crash_clips for one in crash_clips)
 
 
 def _leave(ledger: Ledger) -> None:

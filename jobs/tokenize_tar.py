@@ -44,6 +44,14 @@ def tokenize_tar(
         typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
     ] = None,
     extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(help="mean, first, left, right, a number from 0, or split: each a clip; default: as the backend"),
+    ] = None,
+    segments: Annotated[
+        bool | None,
+        typer.Option("--segments/--no-segments", help="cut audio into the segments of its sidecars, each a clip"),
+    ] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
     ] = False,
@@ -111,6 +119,8 @@ def tokenize_tar(
             max_damage=damage_as_begun(output_dir, max_damage),
             extensions=extensions_as_begun(output_dir, extensions or ()),
             sniff=sniff,
+            channel=channel,
+            segments=segments,
         )
     identity = InputIdentity.of(tar)
     task = TarTask(str(tar), TarPaths.stem(tar), identity.size)

@@ -17,6 +17,7 @@ from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.words import counted, shown
 from jobs.activities import Activities
+from jobs.channels import in_words
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
 from jobs.ledger import Ledger
@@ -316,6 +317,8 @@ class _Worker:
             notes += f"; {counted(manifest.orphan_sidecars, 'sidecar')} without audio beside it"
         if manifest.sidecar_faults:
             notes += f"; {counted(manifest.sidecar_faults, 'sidecar')} could not be read"
+        for note, number in manifest.notes.items():
+            notes += f"; {counted(number, 'clip')} {in_words(note)}"
         if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
             notes += f"; device {device}"
         log.info("%s: %s: %s", task.name, result.outcome, notes)

@@ -40,6 +40,8 @@ SETTINGS = {
     "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --memory-guard 0.0 --clip-timeout 90",
     "damage": "--cluster local --max-damage 0.05",
     "no damage": "--cluster local --max-damage 0",
+    "clips": "--cluster local --channel right --segments",
+    "channels": "--cluster local --channel split",
     "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
 }
 

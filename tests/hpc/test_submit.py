@@ -208,6 +208,8 @@ class TestRunDirectory:
             assert "-max_duration: None" in message
             assert "+max_duration: 5.0" in message
             assert "--output-dir" in message
+            assert "+channel: split" in refused(capsys, "--list", listed, *MULAW, "--channel", "split", *flags)
+            assert "+segments: True" in refused(capsys, "--list", listed, *MULAW, "--segments", *flags)
         assert tree(here) == before
 
     def test_what_may_be_missing_of_a_clip(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from support.runs import committed_bytes, wait_for
-from support.small_run import mulaw_spec, small_tar
+from support.small_run import mulaw_spec, small_tar, wav, write_tar
+from support.tars import audio_file, noise
 from support.waiting import PATIENCE_SECONDS
 
 from audio_tokenizers.base import Backend, Codes, Waveform
@@ -357,6 +359,15 @@ def test_an_exception_that_nobody_foresaw_is_told(tmp_path: Path, monkeypatch: p
         run_tars([as_task(tar)], mulaw_spec(), tmp_path / "out", device="cpu", stop=StopFlag(), reports=reports)
     assert read_progress(tmp_path / "progress.json") == reports.progress
     assert reports.progress.tries == [Try("a", "machine", problem="RuntimeError: No CUDA GPUs are available")]
+
+
+def test_clips_whose_channels_cancel_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At the end of their tar, with what can be done."""
+    caplog.set_level(logging.INFO, "tar2tokens")
+    left = noise(100)
+    tar = write_tar(tmp_path / "a.tar", {"a.wav": audio_file(np.stack([left, -left], axis=1), 8000), "b.wav": wav(50)})
+    work([tar], tmp_path / "out")
+    assert "1 clip whose channels cancel each other when mixed (--channel first hears one)" in caplog.text
 
 
 def test_what_the_device_did(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
