@@ -131,11 +131,8 @@ def _any(file: IO[bytes], begin: int, losses: Losses, limits: Limits, *, rewind:
         elif sound.promised is not None:
             if rewind:
                 sound.rewind()
-            if not sound.error:
-                yield from _to_its_end(sound, losses, limits)
-            if sound.read or not sound.error:
-                return
-            refusal = sound.error
+            yield from _to_its_end(sound, losses, limits)
+            return
     if is_mp3:
         yield from _mp3(file, (begin, file.seek(0, io.SEEK_END)), losses, limits, as_stated=file)
         return
@@ -144,10 +141,16 @@ def _any(file: IO[bytes], begin: int, losses: Losses, limits: Limits, *, rewind:
 
 
 def _to_its_end(sound: Sound, losses: Losses, limits: Limits) -> Blocks:
-    """What libsndfile gives, and a word about what it promised beyond that."""
-    yield from sound.blocks(limits.frames, limits.samples)
+    """What libsndfile gives, and a word about what it promised beyond that.
+
+    Raises ClipError if it gives nothing: to go on with FFmpeg would let a passing trouble choose the decoder.
+    """
+    if not sound.error:
+        yield from sound.blocks(limits.frames, limits.samples)
+    if sound.error and not sound.read:
+        raise ClipError("decode", f"damaged after sample 0: {sound.error}")
     missing = (sound.promised or 0) - sound.read
-    if missing and sound.read:
+    if missing:
         words = f"what follows sample {sound.read}"
         losses.add(missing / sound.rate, f"{words}: {sound.error}" if sound.error else words)
 
@@ -251,8 +254,7 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
                 refusal = sound
             elif sound.promised is not None and _fits(sound.promised, found):
                 yield from _to_its_end(sound, losses, limits)
-                if sound.read:
-                    return
+                return
     heard = _Counted()
     audio.seek(0)
     container = "mp3" if found.frames > 1 else None

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from support.tars import Samples, audio_file, noise, pyav_file
 
+from audio_tokenizers.errors import InfrastructureError
 from jobs import audio_routes
 from jobs.audio import decode
 
@@ -51,6 +52,33 @@ def test_an_mp3_that_cannot_be_copied(call: str, monkeypatch: pytest.MonkeyPatch
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     file.close()  # while the traceback keeps what the functions had in hand
     assert caught.traceback
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "FLOAT"), ("MP3", None), ("OGG", "VORBIS"), ("OGG", "OPUS")])
+def test_trouble_while_reading_chooses_no_other_decoder(
+    kind: str, subtype: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first read fails, the second reading does not: it was the machine."""
+    data = audio_file(noise(3000), 16000, kind, subtype)
+    reads: list[object] = []
+    read = soundfile.SoundFile.read
+
+    def short_of_memory(sound: soundfile.SoundFile, *args: Any, **settings: Any) -> Any:
+        reads.append(sound)
+        if len(reads) == 1:
+            raise soundfile.LibsndfileError(17)
+        return read(sound, *args, **settings)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", short_of_memory)
+    monkeypatch.setattr(audio_routes, "decode_with_pyav", None)
+    with pytest.raises(InfrastructureError):
+        decoded(data)
+    monkeypatch.setattr(soundfile.SoundFile, "read", read)
+    flac = audio_file(noise(3000), 16000, "FLAC")
+    true = decoded(flac)
+    reads.clear()
+    monkeypatch.setattr(soundfile.SoundFile, "read", short_of_memory)
+    np.testing.assert_array_equal(decoded(flac), true)  # FFmpeg's samples are the same
 
 
 @pytest.mark.parametrize("code", [2, 17])
