@@ -44,7 +44,7 @@ __all__ = ["Place", "feeding_of", "main", "place_in_slurm", "run_task", "stop_ti
 REPORT_SECONDS = {True: 10.0, False: 0.5}
 """How often a worker publishes its counts: on a cluster thousands share the file system, on one machine a person looks."""
 IDLE_LIVES = 2
-"""Workers in a row that died before their first line: then it may well be the machine, so the task ends."""
+"""Workers in a row that died before they came on: then it may well be the machine, so the task ends."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -135,7 +135,7 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
     report = read_progress(report_file) or Progress(node=place.node, gpu=place.gpu, started=time.time())
     tries_before = len(report.tries)
     while True:
-        clips_before = report.clips
+        clips_before, lives_tries = report.clips, len(report.tries)
         activities = Activities(plan.clip_timeout)
         worker = partial(_work, output_dir, submission, plan, place, elements, tried, report, activities)
         end = witness.watch(worker, activities)
@@ -144,7 +144,7 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
         report = read_progress(report_file) or report
         dead = write_down_death(report, output_dir, end, asked=witness.asked)
         write_progress(report_file, report)
-        if report.clips > clips_before:
+        if report.clips > clips_before or any(attempt.came_on for attempt in report.tries[lives_tries:]):
             idle_lives = 0
         elif not any(attempt.several for attempt in dead):  # else the next life tells the clip from the machine
             idle_lives += 1

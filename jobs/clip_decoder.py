@@ -12,7 +12,8 @@ import numpy as np
 from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
-from jobs.audio import FragmentCutter, decode, resample
+from jobs.audio import Fragment, FragmentCutter, decode, resample
+from jobs.clip_journal import LONG_CLIP_SECONDS, JournalMismatchError, member_sum
 from jobs.encoder import Encoder
 from jobs.feed import Feed, Share
 from jobs.pending import Pending, Portion
@@ -53,7 +54,7 @@ class ClipDecoder:
         if self._cutter is None:
             self._hand_over_whole(pending, audio, step)
             return
-        samples = 0
+        samples, member = 0, pending.member
 
         def counted(waves: Iterator[Waveform]) -> Iterator[Waveform]:
             nonlocal samples
@@ -61,10 +62,11 @@ class ClipDecoder:
                 samples += len(wave)
                 yield wave
 
-        for number, fragment in enumerate(
-            self._cutter.cut(counted(resample(self._decode(audio, step), self._spec.sample_rate)))
-        ):
+        fragments = self._cutter.cut(counted(resample(self._decode(audio, step), self._spec.sample_rate)))
+        for number, fragment in self._to_encode(pending, fragments):
             wave = fragment.wave
+            if member is None and samples > LONG_CLIP_SECONDS * self._spec.sample_rate:
+                member = member_sum(audio, step.sign)
             self._check_length(len(wave))
             with step.waiting():
                 admitted = self._feed.reserve(pending.share, wave.nbytes)
@@ -72,7 +74,17 @@ class ClipDecoder:
                 return
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples))
+            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, member))
+
+    def _to_encode(self, pending: Pending, fragments: Iterator[Fragment]) -> Iterator[tuple[int, Fragment]]:
+        """The fragments that an earlier attempt has not left the codes of, with their numbers."""
+        for number, fragment in enumerate(fragments):
+            if number >= pending.resumed_at:
+                yield number, fragment
+            elif fragment.last:
+                raise JournalMismatchError(f"{pending.clip.name}: shorter than an earlier attempt found it")
+            elif not self._feed.wants(pending.share):
+                return
 
     def _decode(self, audio: IO[bytes], step: Step) -> Iterator[tuple[Waveform, int]]:
         return step.each(decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds))

@@ -9,6 +9,7 @@ import numpy as np
 
 from audio_tokenizers.base import Codes, Field, Values
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.clip_journal import MemberSum
 from jobs.encoder import Item, Result
 from jobs.feed import Share
 from jobs.tar_reader import Clip
@@ -46,6 +47,12 @@ class Pending:
     """Why it has no tokens."""
     trouble: BaseException | None = None
     """What kept the machine from decoding it."""
+    resumed_at: int = 0
+    """Fragments of which an earlier attempt has left the codes."""
+    kept: int = 0
+    """Fragments of which the next one would find them."""
+    member: MemberSum | None = None
+    """What is known of its bytes, once it is long enough for a journal."""
     _portions: int | None = None
     """How many it has, once its last one is there."""
     _encoded: int = 0
@@ -58,7 +65,7 @@ class Pending:
     @property
     def size(self) -> int:
         """Bytes that it takes until it is written, beside its audio and what becomes of it."""
-        return CLIP_BYTES + self.clip.annotations.size + len(self.kept_line or b"")
+        return CLIP_BYTES + self.clip.annotations.size + len(self.kept_line or b"") + self.sink.bytes_in_memory
 
     @property
     def undecoded_size(self) -> int:
@@ -71,6 +78,16 @@ class Pending:
         """Whether its line can be written, or never will be."""
         settled = self.kept_line is not None or self.error is not None or self.trouble is not None
         return settled or self._encoded == self._portions
+
+    @property
+    def taken(self) -> int:
+        """Fragments whose codes are in the sink, without a gap."""
+        return self._next
+
+    def resume(self, fragments: int, member: MemberSum) -> None:
+        """The sink has the codes of the first `fragments`: they are not encoded again."""
+        self.member = member
+        self.resumed_at = self.kept = self._next = self._encoded = fragments
 
     def refuse(self, error: ClipError) -> None:
         """It has no tokens."""
@@ -87,6 +104,7 @@ class Pending:
             self._refused[portion.number] = _told(outcome)
         elif self.error is None and not self._refused:
             grown = self._take(portion, outcome, fields, backend)
+        self.member = portion.member or self.member
         self._encoded += 1  # not before: a clip of which something could not be taken is never finished
         if portion.clip_samples is not None:
             self._portions, self.samples = portion.number + 1, portion.clip_samples
@@ -137,6 +155,8 @@ class Portion:
     """Frames that belong to its neighbours."""
     clip_samples: int | None = None
     """Of the last one: samples of the whole clip, after resampling."""
+    member: MemberSum | None = None
+    """Of a long clip: what is known of its bytes."""
 
     @property
     def share(self) -> Share:
