@@ -77,12 +77,16 @@ class ClipDecoder:
             self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, member))
 
     def _to_encode(self, pending: Pending, fragments: Iterator[Fragment]) -> Iterator[tuple[int, Fragment]]:
-        """The fragments that an earlier attempt has not left the codes of, with their numbers."""
+        """The fragments that an earlier attempt has not left the codes of, with their numbers. Once one was refused only the
+        last one follows: there will be no tokens, and hours would be encoded in vain, but damage at its end speaks first.
+        """
+        following = pending.resumed_at
         for number, fragment in enumerate(fragments):
-            if number >= pending.resumed_at:
-                yield number, fragment
-            elif fragment.last:
+            if number < pending.resumed_at and fragment.last:
                 raise JournalMismatchError(f"{pending.clip.name}: shorter than an earlier attempt found it")
+            if number >= pending.resumed_at and (fragment.last or not pending.refused):
+                yield following, fragment
+                following += 1
             elif not self._feed.wants(pending.share):
                 return
 

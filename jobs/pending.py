@@ -80,6 +80,11 @@ class Pending:
         return settled or self._encoded == self._portions
 
     @property
+    def refused(self) -> bool:
+        """Whether the backend has refused a fragment. All before it have been handed over by then."""
+        return bool(self._refused)
+
+    @property
     def taken(self) -> int:
         """Fragments whose codes are in the sink, without a gap."""
         return self._next

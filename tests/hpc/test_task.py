@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.runs import committed_bytes, lines_of, slow_backend, slow_spec, start, wait_for, worker_pids
-from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
+from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize, wav, write_tar
 
 from hpc import task as module
 from hpc.deaths import Tried
@@ -307,6 +307,16 @@ class TestRun:
         assert (run.output / "40.jsonl.partial").read_bytes() == b"".join(whole[:KILLER_CLIP])
         assert committed_bytes(run.output) == {f"{n}.jsonl": reference(tmp_path / f"{n}.tar", tmp_path) for n in (100, 200)}
 
+    def test_a_killer_within_a_long_clip(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
+        """The worker that comes so far is told to have come on; the next one begins right before it, and dies without."""
+        tar = write_tar(tmp_path / "in" / "a.tar", {"a.wav": wav(50), "b.wav": wav(3 * 8000 * 60 + KILLER)})
+        run = task_run([tar], killer=KILLER, pause=0.5)
+        (tmp_path / "site" / "sitecustomize.py").write_text(EACH_FRAGMENT)
+        finish(run.start())
+        first, second = run.report().tries
+        assert (first.several, first.lengthened) == (True, 1)
+        assert (second.outcome, second.clip, second.came_on) == ("died", 1, False)
+
     def test_a_clip_that_is_known_to_kill_is_not_touched(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
         """Told of it, a worker takes the dead one's tar over and finishes it, with a record of kind `crash` in its place."""
         bad = small_tar(tmp_path / "a.tar")
@@ -587,6 +597,10 @@ class TestRun:
         assert "asked for cuda:0" in said
 
 
+EACH_FRAGMENT = """
+from jobs import clip_decoder, clip_journal
+clip_decoder.LONG_CLIP_SECONDS = clip_journal.KEEP_SECONDS = 0.0
+"""
 CLOCK = """
 import os, time
 real = time.time

@@ -85,6 +85,17 @@ def test_fragments_that_an_earlier_attempt_has_left() -> None:
         assert np.array_equal(one.item, other.item)  # type: ignore[arg-type]
 
 
+def test_after_a_refusal_the_rest_is_not_encoded() -> None:
+    """It is decoded to its end, where the last fragment says that this was all; the numbers have no gap."""
+    spec = mulaw_spec(max_tokens_per_fragment=60, num_tokens_overlap=10)
+    decoder, feed = a_decoder(spec)
+    pending, first = a_clip(wav(500)), Portion(a_clip(None), np.zeros(60, np.float32), 240, 60)
+    pending.encoded(first, ClipError("backend", "odd"), spec.fields, "mulaw")
+    decoder.hand_over(pending)
+    (last,) = portions(feed)
+    assert (last.number, last.clip_samples) == (0, 500)
+
+
 def test_a_clip_that_nobody_wants_is_not_decoded_to_where_it_was_left() -> None:
     """Which may take minutes, while a worker is to stop."""
     decoder, feed = a_decoder(mulaw_spec(max_tokens_per_fragment=60, num_tokens_overlap=10))

@@ -25,7 +25,7 @@ from support.small_run import mulaw_spec, tokenize, wav, write_tar
 from support.waiting import PATIENCE_SECONDS
 
 from audio_tokenizers.base import Codes, Field
-from audio_tokenizers.errors import ClaimLostError, InfrastructureError
+from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError
 from audio_tokenizers.mulaw import FACTORY
 from jobs import clip_decoder, clip_journal, conveyor
 from jobs.clip_journal import ClipJournal, LongClip, MemberSum, code_type, member_sum
@@ -554,6 +554,38 @@ def test_a_clip_that_is_shorter_than_its_journal_is_begun_again(
     assert not journals(output)
     run(tar, output)
     assert committed(output) == reference
+
+
+def test_a_refused_clip_ends_without_its_rest(keeping: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same record, wherever it was interrupted; what follows the refused fragment is not encoded, be it hours."""
+    tar = write_tar(tmp_path / "in" / "speech.tar", {"b.wav": wav(20_000)})
+    monkeypatch.setattr(conveyor, "ITEMS_AHEAD", 4)
+
+    class Refusing(Recording):
+        def encode(self, waves: Sequence[Any]) -> list[Any]:
+            if len(self.fragments) == refused_at:
+                self.fragments += map(len, waves)
+                raise ClipError("backend", "odd")
+            return super().encode(waves)
+
+    refused_at = 6
+    backend = Refusing()
+    run(tar, tmp_path / "reference", backend=backend)
+    assert b'"error":"odd"' in committed(tmp_path / "reference")
+    assert len(backend.fragments) < 60  # of 250
+    output, told = tmp_path / "out", []
+    refused_at = 999
+    backend = Refusing(hold=3)
+
+    def stop() -> bool:
+        if told:
+            backend.let_go.set()
+        return backend.let_go.is_set()
+
+    run(tar, output, backend=backend, stop=stop, on_kept=told.append)
+    refused_at = 6 - told[-1].after
+    run(tar, output, backend=Refusing())
+    assert committed(output) == committed(tmp_path / "reference")
 
 
 def test_a_clip_that_becomes_a_crash_record_needs_its_journal_no_more(keeping: None, tar: Path, tmp_path: Path) -> None:
