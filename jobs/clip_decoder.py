@@ -13,7 +13,7 @@ from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
 from jobs.audio import Fragment, FragmentCutter, decode, resample
-from jobs.clip_journal import LONG_CLIP_SECONDS, JournalMismatchError, member_sum
+from jobs.clip_journal import LONG_CLIP_SECONDS, JournalMismatchError, MemberSum, member_sum
 from jobs.encoder import Encoder
 from jobs.feed import Feed, Share
 from jobs.pending import Pending, Portion
@@ -65,8 +65,7 @@ class ClipDecoder:
         fragments = self._cutter.cut(counted(resample(self._decode(audio, step), self._spec.sample_rate)))
         for number, fragment in self._to_encode(pending, fragments):
             wave = fragment.wave
-            if member is None and samples > LONG_CLIP_SECONDS * self._spec.sample_rate:
-                member = member_sum(audio, step.sign)
+            member = member or self._member(pending, samples, step)
             self._check_length(len(wave))
             with step.waiting():
                 admitted = self._feed.reserve(pending.share, wave.nbytes)
@@ -74,7 +73,12 @@ class ClipDecoder:
                 return
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, member))
+            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, member=member))
+
+    def _member(self, pending: Pending, samples: int, step: Step) -> MemberSum | None:
+        """What the bytes of a clip are known by, once it turns out to be long."""
+        audio = pending.clip.audio
+        return member_sum(audio, step.sign) if audio and samples > LONG_CLIP_SECONDS * self._spec.sample_rate else None
 
     def _to_encode(self, pending: Pending, fragments: Iterator[Fragment]) -> Iterator[tuple[int, Fragment]]:
         """The fragments that an earlier attempt has not left the codes of, with their numbers. Once one was refused only the

@@ -32,6 +32,7 @@ from jobs.clip_journal import ClipJournal, LongClip, MemberSum, code_type, membe
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
+from jobs.pending import Pending
 from jobs.reporting import Kept
 from jobs.tar_work import TarResult
 
@@ -566,13 +567,24 @@ def test_a_refused_clip_ends_without_its_rest(keeping: None, tmp_path: Path, mon
             if len(self.fragments) == refused_at:
                 self.fragments += map(len, waves)
                 raise ClipError("backend", "odd")
+            if len(self.fragments) > refused_at:
+                assert told_of_it.wait(PATIENCE_SECONDS)
             return super().encode(waves)
 
+    take, told_of_it = Pending.encoded, threading.Event()
+
+    def encoded(pending: Pending, *what: Any) -> int:
+        grown = take(pending, *what)
+        if pending.refused:
+            told_of_it.set()
+        return grown
+
+    monkeypatch.setattr(Pending, "encoded", encoded)
     refused_at = 6
     backend = Refusing()
     run(tar, tmp_path / "reference", backend=backend)
     assert b'"error":"odd"' in committed(tmp_path / "reference")
-    assert len(backend.fragments) < 60  # of 250
+    assert len(backend.fragments) < 30  # of 250
     output, told = tmp_path / "out", []
     refused_at = 999
     backend = Refusing(hold=3)
