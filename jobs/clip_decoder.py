@@ -12,8 +12,9 @@ import numpy as np
 from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
-from jobs.audio import FragmentCutter, decode, resample
+from jobs.audio import Fragment, FragmentCutter, decode, resample
 from jobs.channels import Mixer, mixed
+from jobs.clip_journal import LONG_CLIP_SECONDS, JournalMismatchError, MemberSum, member_sum
 from jobs.damage import Damage, judge
 from jobs.encoder import Encoder
 from jobs.feed import Feed
@@ -73,7 +74,7 @@ class ClipDecoder:
         if self._cutter is None:
             self._hand_over_whole(pending, step)
             return
-        samples = 0
+        samples, member = 0, pending.member
         decoded = _Decoded(mixer_for(pending.clip, self._spec))
 
         def counted(waves: Iterator[Waveform]) -> Iterator[Waveform]:
@@ -82,11 +83,11 @@ class ClipDecoder:
                 samples += len(wave)
                 yield wave
 
-        for number, fragment in enumerate(
-            self._cutter.cut(counted(resample(self._decode(pending, step, decoded), self._spec.sample_rate)))
-        ):
+        fragments = self._cutter.cut(counted(resample(self._decode(pending, step, decoded), self._spec.sample_rate)))
+        for number, fragment in self._to_encode(pending, fragments):
             wave = fragment.wave
             damage = self._judge(decoded) if fragment.last else None
+            member = member or self._member(pending, samples, step)
             self._check_length(len(wave))
             with step.waiting():
                 admitted = self._feed.reserve(pending.share, wave.nbytes)
@@ -95,7 +96,28 @@ class ClipDecoder:
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
             notes = decoded.mixer.notes if fragment.last else ()
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage, notes))
+            self._feed.put(
+                Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage, notes, member)
+            )
+
+    def _member(self, pending: Pending, samples: int, step: Step) -> MemberSum | None:
+        """What the bytes of a clip are known by, once it turns out to be long."""
+        audio = pending.clip.audio
+        return member_sum(audio, step.sign) if audio and samples > LONG_CLIP_SECONDS * self._spec.sample_rate else None
+
+    def _to_encode(self, pending: Pending, fragments: Iterator[Fragment]) -> Iterator[tuple[int, Fragment]]:
+        """The fragments that an earlier attempt has not left the codes of, with their numbers. Once one was refused only the
+        last one follows: there will be no tokens, and hours would be encoded in vain, but damage at its end speaks first.
+        """
+        following = pending.resumed_at
+        for number, fragment in enumerate(fragments):
+            if number < pending.resumed_at and fragment.last:
+                raise JournalMismatchError(f"{pending.clip.name}: shorter than an earlier attempt found it")
+            if number >= pending.resumed_at and (fragment.last or not pending.refused):
+                yield following, fragment
+                following += 1
+            elif not self._feed.wants(pending.share):
+                return
 
     def _decode(self, pending: Pending, step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
         clip, longest = pending.clip, self._spec.longest_seconds

@@ -79,6 +79,18 @@ class TarPaths:
         """Those that there are, of whatever attempt."""
         return self._private(self._sums)
 
+    def private_journal(self, attempt: str) -> Path:
+        """What one attempt has of a long clip that has no line yet (jobs/clip_journal.py)."""
+        return self._journal.with_name(f".{self._journal.name}.{attempt}")
+
+    def private_journals(self) -> list[Path]:
+        """Those that there are, of whatever attempt."""
+        return self._private(self._journal)
+
+    @property
+    def _journal(self) -> Path:
+        return self.output_dir / ".run" / "attempts" / f"{self.name}.clip"
+
     @property
     def _sums(self) -> Path:
         return self.output_dir / ".run" / "attempts" / f"{self.name}.sums"
@@ -86,7 +98,8 @@ class TarPaths:
     def temporary_files(self) -> list[Path]:
         """Every private name that there is, of whatever attempt, and what any of them was about to write in place."""
         whole = (self.manifest, self.attempt, self.claim, self.previous_sums)
-        private = self.private_partials() + self.private_feature_files() + self.all_private_sums()
+        private = self.private_partials() + self.private_feature_files()
+        private += self.all_private_sums() + self.private_journals()
         return private + [path for each in whole for path in self._private(each)]
 
     @property

@@ -15,7 +15,7 @@ from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
 from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
-from jobs.tar_work import OnProgress, TarOptions, TarResult, TarWork
+from jobs.tar_work import OnKept, OnProgress, TarOptions, TarResult, TarWork
 
 __all__ = ["Ended", "Tokenizer", "tokenize_tar"]
 
@@ -92,6 +92,7 @@ class Tokenizer:
         options: TarOptions = TarOptions(),
         *,
         on_progress: OnProgress = lambda _record, _bytes: None,
+        on_kept: OnKept = lambda _kept: None,
         take: Callable[..., Ledger] = Ledger.take,
     ) -> TarWork:
         """Begin with a tar, from where its partial ends. Raises as `TarWork.start` does."""
@@ -104,6 +105,7 @@ class Tokenizer:
             self._conveyor,
             options,
             on_progress=on_progress,
+            on_kept=on_kept,
             take=take,
             device_seconds=self._tell_device_time,
         )
@@ -199,6 +201,7 @@ def tokenize_tar(
     feeding: Feeding = Feeding(),
     stop: Callable[[], bool] = lambda: False,
     on_progress: OnProgress = lambda _record, _bytes: None,
+    on_kept: OnKept = lambda _kept: None,
     retry_errors: bool = False,
     allow_missing_end: bool = False,
     allow_joined: bool = False,
@@ -218,6 +221,6 @@ def tokenize_tar(
         one_at_a_time=one_at_a_time,
     )
     with Tokenizer(spec, backend, feeding, stop=stop) as tokenizer:
-        tokenizer.begin(tar, paths, options, on_progress=on_progress, take=take)
+        tokenizer.begin(tar, paths, options, on_progress=on_progress, on_kept=on_kept, take=take)
         (ended,) = tokenizer.wait()
         return ended.result()

@@ -26,7 +26,7 @@ from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
 from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
+from jobs.reporting import UNENDED, Kept, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
 from jobs.stop_flag import StopFlag
 from jobs.tar_format import ACCEPTABLE, looks_joined
@@ -247,6 +247,7 @@ class _Worker:
                 one_at_a_time=task.one_at_a_time,
             ),
             on_progress=lambda record, used: self._count(one, record, used),
+            on_kept=lambda kept: self._note_kept(one, kept),
             take=functools.partial(Ledger.take, task=self._crew.task, gone=self._crew.gone),
         )
 
@@ -269,7 +270,7 @@ class _Worker:
             attempt.outcome, attempt.problem = "failed", _words(error, task)
             attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
-                attempt.gained = 0  # or a tar that is always written to would be tried for ever
+                attempt.gained, attempt.kept = 0, None  # or a tar that is always written to would be tried for ever
         except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
             self._tell_of_machine(attempt, f"{type(error).__name__}: {error}")
             raise
@@ -356,6 +357,12 @@ class _Worker:
         self._count_bytes()
         # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.
         self._publish(now=attempt.gained == len(attempt.crash_clips) + 1)
+
+    def _note_kept(self, one: _Open, kept: Kept) -> None:
+        """Should the clip be a killer, how far it came speaks for it, and for the node."""
+        first = one.attempt.lengthened != kept.clip
+        one.attempt.kept = kept
+        self._publish(now=first)
 
     def _publish(self, *, now: bool = False) -> None:
         if self._tokenizer is not None:

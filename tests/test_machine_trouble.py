@@ -63,6 +63,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.tar_reader.AUDIO_IN_MEMORY", 5000)
     monkeypatch.setattr("jobs.audio.BLOCK_FRAMES", 3000)
     monkeypatch.setattr("jobs.tar_work.TokenSink", functools.partial(TokenSink, tokens_in_memory=500))
+    monkeypatch.setattr("jobs.clip_decoder.LONG_CLIP_SECONDS", 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,7 @@ OF_THE_SYSTEM: dict[str, Callable[[pytest.MonkeyPatch, Fault], None]] = {
     "a clip in memory is rewound": memory_method("seek"),
     "an MP3 is copied to a descriptor": attribute(os, "memfd_create"),
     "a descriptor is rewound": attribute(os, "lseek"),
+    "a long clip is summed": attribute(os, "pread"),
     "a clip is resampled": attribute(soxr, "resample"),
     "a clip is encoded": attribute(MuLaw, "encode"),
     "a clip is encoded by a library with words of its own": lambda patch, fault: patch.setattr(

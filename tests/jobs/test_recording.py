@@ -196,17 +196,15 @@ def test_a_little_beyond_the_end_is_forgiven() -> None:
 
 
 def test_damage_costs_only_the_parts_that_it_concerns() -> None:
-    """Those before it come whole, in any order; the others end in its words, one by one."""
+    """Those before it come whole, in any order; for others there is nothing left."""
     whole = audio_file(noise(10_000, seed=3), RATE, "FLAC", "PCM_16")
     broken = bytearray(whole)
     broken[len(broken) // 2 : len(broken) // 2 + 2000] = bytes(2000)
-    with pytest.raises(ClipError) as caught:
-        list(decode_channels(io.BytesIO(bytes(broken))))
     parts = parts_of(io.BytesIO(bytes(broken)), [Cut(2.0, 3.0), Cut(9.0, 9.5), Cut(0.0, 1.0), Cut(8.0, 9.0)])
     assert len(take(parts[0])) == 1000
-    assert refusal(parts[1]) == (caught.value.kind, str(caught.value))
+    assert refusal(parts[1])[0] == "segment"
     assert len(take(parts[2])) == 1000
-    assert refusal(parts[3]) == (caught.value.kind, str(caught.value))
+    assert refusal(parts[3])[0] == "segment"
 
 
 @pytest.mark.parametrize(("data", "kind"), [(b"", "empty"), (b"noise" * 99, "decode")])
