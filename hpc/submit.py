@@ -55,7 +55,9 @@ def submit(
     backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
     tar_list: Annotated[
         Path | None,
-        typer.Option("--list", "--tar-list", help="file with a tar per line; default: the tars that the run has already"),
+        typer.Option(
+            "--list", "--tar-list", help="file with a tar, a glob or a{000..127}.tar per line; default: the run's tars"
+        ),
     ] = None,
     model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
@@ -129,7 +131,7 @@ def submit(
     os.umask(trust.umask)
     run = Run(output_dir.absolute(), trust)
     check_run(run, trust)
-    tars = _asked_for(run, tar_list)[from_index:to_index]
+    tars = _asked_for(run, tar_list, skip_missing=skip_missing)[from_index:to_index]
     if not tars:
         where = tar_list or run.output_dir
         to = "" if to_index is None else f" --to-index {to_index}"
@@ -288,10 +290,11 @@ def _new_run_id() -> str:
     return uuid.uuid4().hex[:8]
 
 
-def _asked_for(run: Run, tar_list: Path | None) -> list[str]:
+def _asked_for(run: Run, tar_list: Path | None, *, skip_missing: bool) -> list[str]:
+    listed = run.listed()
     if tar_list is not None:
-        return read_tar_list(tar_list)
-    tars = [tar.tar for tar in run.listed() if tar.tar != tar.name]  # but for those of which there is the name alone
+        return read_tar_list(tar_list, known=[tar.tar for tar in listed], skip_missing=skip_missing)
+    tars = [tar.tar for tar in listed if tar.tar != tar.name]  # but for those of which there is the name alone
     if not tars:
         raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
     return tars

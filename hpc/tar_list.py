@@ -5,33 +5,94 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
+from hpc.list_patterns import LARGEST_EXPANSION, expand_braces, find_files, has_glob, is_pattern, matches
 from jobs.outputs import TarPaths
 from jobs.regular_files import refuse_irregular
 
 __all__ = ["name_tars", "natural_order", "read_tar_list"]
 
+NAMES_SHOWN = 20
+
 log = logging.getLogger("tar2tokens")
 
 
-def read_tar_list(path: Path) -> list[str]:
+def read_tar_list(path: Path, *, known: Collection[str] = (), skip_missing: bool = False) -> list[str]:
     """The tars in a list file: absolute, without blanks, `#` comments and duplicates, in order.
 
-    Relative paths are taken from the current directory, as the shell would, or else from the list's own folder. Raises
-    UsageError if the list is missing or holds no tar.
+    Relative paths are taken from the current directory, as the shell would, or else from the list's own folder. Braces and
+    globs are expanded (hpc/list_patterns.py), what one glob finds in natural order; a name that a file has, or one of the
+    tars `known` to the run, is taken as it is, and a glob goes on to stand for those that it once found. Raises UsageError
+    if the list is missing or holds no tar, and if a glob matches nothing, unless `skip_missing` leaves that at a warning.
     """
     lines = _lines(path)
-    entries = [entry for line in lines if (entry := _entry(line))]
+    entries = [(number, entry) for number, line in enumerate(lines, 1) if (entry := _entry(line))]
     if not entries:
         raise UsageError(f"--list {path}: expected a tar per line, found none in {counted(len(lines), 'line')}")
-    tars = list(dict.fromkeys(_absolute(entry, path) for entry in entries))
-    if len(tars) < len(entries):
-        log.warning("--list %s: names %d of its tars more than once; each is taken once", path, len(entries) - len(tars))
+    found: list[str] = []
+    vain: list[str] = []
+    taken = frozenset(known)
+    for number, entry in entries:
+        try:
+            names = _names(entry, path, taken)
+            if len(found) + len(names) > len(entries) + LARGEST_EXPANSION:
+                raise UsageError(f"with {entry[:200]!r} the list stands for more than {LARGEST_EXPANSION:,} tars")
+            for name in names:
+                tars = (
+                    _files(name, path, taken)
+                    if has_glob(name) and not _is_tar(name, path, taken)
+                    else [_absolute(name, path)]
+                )
+                found += tars
+                vain += [] if tars else [f"  line {number}: {name}"]
+        except UsageError as error:
+            raise UsageError(f"--list {path}: line {number}: {error}") from None
+    if vain:
+        more = [f"  and {len(vain) - NAMES_SHOWN:,} more"] if len(vain) > NAMES_SHOWN else []
+        words = "\n".join([f"--list {path}: nothing matches", *vain[:NAMES_SHOWN], *more])
+        if not (skip_missing and found):
+            raise UsageError(f"{words}\nmend the list, or go on without: --skip-missing")
+        log.warning("--skip-missing: %s\nleft out", words)
+    tars = list(dict.fromkeys(found))
+    if len(tars) < len(found):
+        log.warning("--list %s: names %d of its tars more than once; each is taken once", path, len(found) - len(tars))
     return tars
+
+
+def _names(entry: str, path: Path, known: Collection[str]) -> list[str]:
+    """The entry with its braces expanded, unless it is a tar's own name."""
+    return [entry] if not is_pattern(entry) or _is_tar(entry, path, known) else expand_braces(entry)
+
+
+def _is_tar(name: str, list_path: Path, known: Collection[str]) -> bool:
+    """Whether there is a tar of this very name, or the run has one."""
+    absolute = _absolute(name, list_path)
+    return absolute in known or os.path.lexists(absolute)
+
+
+def _files(glob: str, list_path: Path, known: Collection[str]) -> list[str]:
+    """What a glob matches, from the current directory or else from the list's own folder; `known` tars also when gone."""
+    glob = str(Path(glob).expanduser()) if glob.startswith("~/") else glob
+    for folder in dict.fromkeys((Path.cwd(), list_path.parent.absolute())):
+        pattern = os.path.normpath(folder / glob)
+        if files := {*find_files(pattern), *(tar for tar in known if matches(pattern, tar))}:
+            return sorted(map(_listable, files), key=natural_order)
+    return []
+
+
+def _listable(name: str) -> str:
+    """The name. Raises UsageError if a list cannot hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name!r}: names of tars must be UTF-8: rename it") from None
+    if name != name.strip() or any(character in name for character in "\t\r\n"):
+        raise UsageError(f"{name!r}: a list takes names without tabs, line ends and spaces at the end: rename it")
+    return name
 
 
 def _lines(path: Path) -> list[str]:
@@ -62,6 +123,8 @@ def _entry(line: str) -> str:
 
 
 def _absolute(entry: str, list_path: Path) -> str:
+    if entry.startswith("/"):
+        return os.path.normpath(entry)
     tar = Path(entry)
     if entry.startswith("~/"):
         tar = tar.expanduser()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -96,15 +97,84 @@ class TestReading:
 
     @given(
         st.lists(
-            st.text(st.characters(blacklist_characters="\0\t\r\n", blacklist_categories=["Cs"]), min_size=1), min_size=1
+            st.text(st.characters(blacklist_characters="\0\t\r\n{*?[", blacklist_categories=["Cs"]), min_size=1), min_size=1
         )
     )
     def test_any_name_survives(self, tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
-        """Any absolute path that a list can hold is read as it was written."""
+        """Any absolute path that a list can hold, and that is no pattern, is read as it was written."""
         tars = list(dict.fromkeys(f"/data/{part.replace('/', '_')}.tar" for part in parts))
         path = tmp_path_factory.mktemp("any") / "l.txt"
         path.write_text("# list\n" + "".join(f"{tar}\n" for tar in tars), encoding="utf-8")
         assert read_tar_list(path) == tars
+
+
+class TestPatterns:
+    """Braces and globs in a list."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        for name in ("2.tar", "10.tar", "lists/3.tar", "x{a,b}.tar", "y[1].tar", "y1.tar"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    def read(self, folder: Path, text: str, **options: Any) -> list[str]:
+        (folder / "l.txt").write_text(text)
+        return [tar.removeprefix(f"{folder}/") for tar in read_tar_list(folder / "l.txt", **options)]
+
+    def test_braces_name_tars_that_need_not_be_there(self, folder: Path) -> None:
+        """Braces expand where they stand in the list; what is missing is for the list's check to name."""
+        assert self.read(folder, "z.tar\n{b,a}/t-{09..10}.tar\n2.tar\n") == [
+            *("z.tar", "b/t-09.tar", "b/t-10.tar", "a/t-09.tar", "a/t-10.tar", "2.tar")
+        ]
+
+    def test_globs_come_in_natural_order(self, folder: Path) -> None:
+        """What a glob finds comes by value of the numbers in the names, and each tar once, however often it matches."""
+        assert self.read(folder, "[0-9]*.tar\n{2,10}.tar\n?.tar\n") == ["2.tar", "10.tar"]
+
+    def test_relative_patterns(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A relative glob is one of the current directory, or else of the list's own folder; `~/` is the home directory."""
+        (folder / "lists/l.txt").write_text("3*.tar\n1*.tar\n~/y?.tar\n")
+        monkeypatch.setenv("HOME", str(folder))
+        assert read_tar_list(folder / "lists/l.txt") == [f"{folder}/{tar}" for tar in ("lists/3.tar", "10.tar", "y1.tar")]
+
+    def test_name_of_a_file_is_no_pattern(self, folder: Path) -> None:
+        """A file whose very name an entry is, is taken, whatever characters it has, and one that the run knows."""
+        assert self.read(folder, "x{a,b}.tar\ny[1].tar\n") == ["x{a,b}.tar", "y[1].tar"]
+        assert self.read(folder, "z[1].tar\nz{a,b}.tar\n", known=[f"{folder}/z[1].tar", f"{folder}/z{{a,b}}.tar"]) == [
+            *("z[1].tar", "z{a,b}.tar")
+        ]
+
+    def test_glob_that_matches_nothing(
+        self, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is named with its line, all such at once; --skip-missing leaves it at a warning, if anything is left."""
+        monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+        with pytest.raises(
+            UsageError, match=r"(?s)l\.txt: nothing matches\n  line 2: none\*\.tar\n  line 3: \?\?\?\?\?\.tar\nmend"
+        ):
+            self.read(folder, "2.tar\nnone*.tar\n?????.tar\n")
+        assert self.read(folder, "2.tar\nnone*.tar\n", skip_missing=True) == ["2.tar"]
+        assert "none*.tar" in caplog.text
+        with pytest.raises(UsageError, match="nothing matches"):
+            self.read(folder, "none*.tar\n", skip_missing=True)
+
+    def test_brace_without_bounds(self, folder: Path) -> None:
+        """What would fill the memory is refused with its line, in one entry or in all of them."""
+        with pytest.raises(UsageError, match=r"l\.txt: line 2: .*stands for more than 2,000,000 names"):
+            self.read(folder, "2.tar\n{1..3000000}.tar\n")
+        with pytest.raises(UsageError, match=r"line 3: with .* the list stands for more than 2,000,000 tars"):
+            self.read(folder, "/d/a{1..9}.tar\n2.tar\n/d/{1..1999995}\n")
+
+    def test_name_that_no_list_can_hold(self, folder: Path) -> None:
+        """A glob that finds a name with a line end or bytes that are not UTF-8 says which."""
+        (folder / "q\n.tar").touch()
+        with pytest.raises(UsageError, match=r"'[^']*/q\\n\.tar'.*rename it"):
+            self.read(folder, "q*.tar\n")
+        os.close(os.open(os.fsencode(folder) + b"/r\xff.tar", os.O_CREAT))
+        with pytest.raises(UsageError, match="must be UTF-8: rename it"):
+            self.read(folder, "r*.tar\n")
 
 
 class TestNames:
