@@ -69,7 +69,8 @@ def _launch_words(launch: Launch, site: Site, backend: str) -> list[str]:
         if launch.device == "cpu":
             usual = _usual(site, backend, "cpu")
     words += [*_size_words(launch, usual), *_sbatch_words(launch, site)]
-    return [*words, *(["--allow-missing-end"] if launch.allow_missing_end else [])]
+    allowed = {"--allow-missing-end": launch.allow_missing_end, "--allow-pipe": launch.allow_pipe}
+    return [*words, *(flag for flag, is_given in allowed.items() if is_given)]
 
 
 def _size_words(launch: Launch, usual: Launch) -> list[str]:

@@ -104,13 +104,14 @@ def has_glob(name: str) -> bool:
     return GLOB.search(name) is not None
 
 
-def expand_braces(text: str) -> list[str]:
+def expand_braces(text: str, *, keep_backslashes: bool = False) -> list[str]:
     r"""`{a,b}/x-{000..127}.tar` -> its names, in the order of bash: nested, with steps, letters and leading zeros.
 
     Braces without a comma or `..` stay as they are, and so do those that are never closed; `\{`, `\}` and `\,` are the
-    characters themselves. Raises UsageError, before it takes memory, for more names than LARGEST_EXPANSION.
+    characters themselves, or stay as they are with `keep_backslashes`. Raises UsageError, before it takes memory, for more
+    names than LARGEST_EXPANSION.
     """
-    tree = _parse(text)
+    tree = _parse(text, keep_backslashes=keep_backslashes)
     count = tree.count()
     if count > LARGEST_EXPANSION or count * len(text) > LARGEST_TEXT:
         most = min(LARGEST_EXPANSION, LARGEST_TEXT // len(text))
@@ -118,13 +119,13 @@ def expand_braces(text: str) -> list[str]:
     return list(tree.names())
 
 
-def _parse(text: str) -> _Sequence:
+def _parse(text: str, *, keep_backslashes: bool) -> _Sequence:
     reader = _Reader()
     characters = iter(text)
     for character in characters:
         if character == "\\":
             following = next(characters, "")
-            reader.letters.append(following if following in ESCAPED else character + following)
+            reader.letters.append(following if following in ESCAPED and not keep_backslashes else character + following)
         elif character == "{":
             if len(reader.groups) == DEEPEST:
                 raise UsageError(f"{text[:200]!r}: braces are nested more than {DEEPEST} deep")

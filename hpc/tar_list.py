@@ -11,12 +11,19 @@ from pathlib import Path
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
 from hpc.list_patterns import LARGEST_EXPANSION, expand_braces, find_files, has_glob, is_pattern, matches
+from jobs.addresses import check_address, is_address, is_pipe, place_of, scheme_of
 from jobs.outputs import TarPaths
 from jobs.regular_files import refuse_irregular
+from jobs.remote_files import missing_packages
+from jobs.remote_tar import RemoteTar
 
 __all__ = ["name_tars", "natural_order", "read_tar_list"]
 
 NAMES_SHOWN = 20
+LISTED_SCHEMES = ("s3", "hf")
+"""Of addresses whose servers say what there is: globs are for these."""
+TRIES = 5
+"""A person waits."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -42,11 +49,7 @@ def read_tar_list(path: Path, *, known: Collection[str] = (), skip_missing: bool
             if len(found) + len(names) > len(entries) + LARGEST_EXPANSION:
                 raise UsageError(f"with {entry[:200]!r} the list stands for more than {LARGEST_EXPANSION:,} tars")
             for name in names:
-                tars = (
-                    _files(name, path, taken)
-                    if has_glob(name) and not _is_tar(name, path, taken)
-                    else [_absolute(name, path)]
-                )
+                tars = _tars(name, path, taken)
                 found += tars
                 vain += [] if tars else [f"  line {number}: {name}"]
         except UsageError as error:
@@ -65,11 +68,36 @@ def read_tar_list(path: Path, *, known: Collection[str] = (), skip_missing: bool
 
 def _names(entry: str, path: Path, known: Collection[str]) -> list[str]:
     """The entry with its braces expanded, unless it is a tar's own name."""
-    return [entry] if not is_pattern(entry) or _is_tar(entry, path, known) else expand_braces(entry)
+    as_it_is = not is_pattern(entry) or _is_tar(entry, path, known)
+    names = [entry] if as_it_is else expand_braces(entry, keep_backslashes=is_pipe(entry))
+    if is_address(entry):
+        for name in names:
+            check_address(name)
+    return names
+
+
+def _tars(name: str, path: Path, known: Collection[str]) -> list[str]:
+    """The tars that a name without braces stands for."""
+    if is_address(name):
+        return _addresses(name, known)
+    return _files(name, path, known) if has_glob(name) and not _is_tar(name, path, known) else [_absolute(name, path)]
+
+
+def _addresses(name: str, known: Collection[str]) -> list[str]:
+    """What a glob at an address matches, where there are lists of what there is; or the address."""
+    scheme = scheme_of(name) or ""
+    if scheme not in LISTED_SCHEMES or not has_glob(name) or name in known:
+        return [name]
+    if words := missing_packages({scheme}):
+        raise UsageError(words)
+    found = {*RemoteTar(name, tries=TRIES).matches(), *(tar for tar in known if matches(name, tar))}
+    return sorted(map(_listable, found), key=natural_order)
 
 
 def _is_tar(name: str, list_path: Path, known: Collection[str]) -> bool:
     """Whether there is a tar of this very name, or the run has one."""
+    if is_address(name):
+        return name in known
     absolute = _absolute(name, list_path)
     return absolute in known or os.path.lexists(absolute)
 
@@ -162,8 +190,8 @@ def name_tars(tars: Sequence[str], *, keep_dirs: bool, taken: Mapping[str, str])
     for tar in tars:
         if "\t" in tar or "\n" in tar:
             raise UsageError(f"{tar!r}: names with tabs or newlines are not supported: rename it")
-        path = Path(tar)
-        name = TarPaths.stem(path) if shared is None else _name_below(shared, path, owner)
+        path = place_of(tar)
+        name = TarPaths.stem(path) if shared is None else _name_below(shared, tar, owner)
         if name in owner:
             way_out = "rename one, or use another --output-dir" if keep_dirs else "use --keep-dirs"
             if _same_but_suffix(owner[name], tar):
@@ -174,22 +202,23 @@ def name_tars(tars: Sequence[str], *, keep_dirs: bool, taken: Mapping[str, str])
     return names
 
 
-def _name_below(shared: Path, tar: Path, owner: Mapping[str, str]) -> str:
+def _name_below(shared: Path, tar: str, owner: Mapping[str, str]) -> str:
     """The tar's path below `shared`, or below the nearest folder above it that gives a name which no other tar has.
 
     A list that grew from `d/a` to `d` has named `d/a/1.tar` just `1`, so `d/1.tar` has to become `d/1`.
     """
+    path = place_of(tar)
     for above in (shared, *shared.parents):
-        name = (tar.parent.relative_to(above) / TarPaths.stem(tar)).as_posix()
-        if name not in owner or _same_but_suffix(owner[name], str(tar)):
+        name = (path.parent.relative_to(above) / TarPaths.stem(path)).as_posix()
+        if name not in owner or _same_but_suffix(owner[name], tar):
             break
     return name
 
 
 def _same_but_suffix(one: str, other: str) -> bool:
-    first, second = Path(one), Path(other)
+    first, second = place_of(one), place_of(other)
     return (first.parent, TarPaths.stem(first)) == (second.parent, TarPaths.stem(second))
 
 
 def _shared_folder(tars: Sequence[str]) -> Path:
-    return Path(os.path.commonpath([str(Path(tar).parent) for tar in tars])) if tars else Path("/")
+    return Path(os.path.commonpath([str(place_of(tar).parent) for tar in tars])) if tars else Path("/")

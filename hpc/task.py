@@ -195,7 +195,7 @@ def _work(
                 device="cpu" if plan.device == "cpu" else "cuda:0",  # a missing GPU is no reason for the CPU
                 stop=stop,
                 reports=reports,
-                wishes=Wishes(allow_missing_end=plan.allow_missing_end),
+                wishes=Wishes(allow_missing_end=plan.allow_missing_end, allow_pipe=plan.allow_pipe),
                 crew=Crew(task_name(plan.submission, place.slot), plan.knows_gone, others),
                 feeding=feeding_of(place, plan),
                 activities=activities,

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -20,6 +19,7 @@ from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars, too_large
 from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
+from jobs.tar_source import TarSource
 
 __all__ = ["Clip", "TarReader"]
 
@@ -122,7 +122,7 @@ class TarReader:
 
     def __init__(
         self,
-        path: Path,
+        source: TarSource,
         extensions: Sequence[str] = AUDIO_EXTENSIONS,
         *,
         skip_clips: int = 0,
@@ -133,7 +133,7 @@ class TarReader:
         self._extensions = frozenset(extensions)
         self._skip_clips = skip_clips
         self._allow_missing_end = allow_missing_end
-        self._stream = TarStream(path, on_read=on_read)
+        self._stream = TarStream(source, on_read=on_read)
         self._next_index = 0
         self.ignored: Counter[str] = Counter()
         """Members that are no clips and no sidecars, by reason."""

@@ -25,6 +25,7 @@ from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
+from jobs.tar_source import tar_source
 
 if TYPE_CHECKING:
     from audio_tokenizers.base import Codes, Decoder, DecodingFactory, Waveform
@@ -133,7 +134,7 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
     for tar in dict.fromkeys(pick.state.tar for pick in picks):
         wanted = {pick.index: pick for pick in picks if pick.state.tar == tar}
         try:
-            with TarReader(Path(tar), spec.extensions, skip_clips=min(wanted), allow_missing_end=True) as reader:
+            with TarReader(tar_source(tar), spec.extensions, skip_clips=min(wanted), allow_missing_end=True) as reader:
                 for clip in reader:
                     pick = wanted.get(clip.index)
                     if pick is not None and clip.audio is not None and clip.name == pick.record.audio_file:
@@ -149,7 +150,7 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
                         clip.audio.close()
                     if not wanted:
                         break
-        except (TarDamage, OSError) as error:
+        except (TarDamage, OSError, UsageError) as error:
             yield from ((pick, f"its tar cannot be read now: {error}") for pick in wanted.values())
         else:
             yield from ((pick, "its tar has another clip there now") for pick in wanted.values())

@@ -202,10 +202,13 @@ def _only(found: Sequence[tuple[int, Record]], wanted: Sequence[str]) -> tuple[i
 
 
 def _write_original(tar: ListedTar, index: int, record: Record, state: TarState, spec: TokenizeSpec, output: Path) -> None:
+    from jobs.tar_source import tar_source
     from tools.showing.original_clip import write_original
 
     size = state.manifest.input_bytes if state.manifest is not None else None
-    original = write_original(Path(tar.tar), index, record.audio_file, output, extensions=spec.extensions, tar_bytes=size)
+    original = write_original(
+        tar_source(tar.tar), index, record.audio_file, output, extensions=spec.extensions, tar_bytes=size
+    )
     how = "a copy of the member" if original.untouched else "decoded"
     print(
         f"\nwrote {output}: the original, {how}: {original.samples / original.sample_rate:,.3f} s, "

@@ -165,5 +165,5 @@ class TestState:
 def test_missing_tar_counts_no_bytes(tmp_path: Path) -> None:
     """A tar that is not there can be planned; its worker will say what is wrong."""
     (tmp_path / "1.tar").write_bytes(b"12345")
-    assert as_task(ListedTar(str(tmp_path / "1.tar"), "1")).bytes == 5
-    assert as_task(ListedTar(str(tmp_path / "2.tar"), "2")).bytes == 0
+    assert as_task(ListedTar(str(tmp_path / "1.tar"), "1"), {}).bytes == 5
+    assert as_task(ListedTar(str(tmp_path / "2.tar"), "2"), {}).bytes == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from pathlib import Path
 from typing import IO, cast
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.words import counted
+from jobs.remote_tar import RemoteError
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import bytes_of, tar_source
 from tools.run_files import CommittedFile
 
 __all__ = ["Originals"]
@@ -19,15 +20,17 @@ class Originals:
     """Reads the tar in one pass, as far as it is asked to."""
 
     def __init__(self, file: CommittedFile, extensions: Sequence[str]) -> None:
-        self._tar = Path(file.tar)
+        self._tar = tar_source(file.tar)
         self._expected = file.manifest.clips
         self._seen = 0
         try:
-            found = self._tar.stat().st_size
+            found = bytes_of(self._tar)
         except (FileNotFoundError, NotADirectoryError):
             raise UsageError(
                 f"{self._tar}: there is no such tar any more: copy it back, or export without --with-audio"
             ) from None
+        except RemoteError as error:
+            raise InfrastructureError(f"{self._tar}: cannot be read: {error}; run the same command again") from error
         if found != file.manifest.input_bytes:
             raise self._changed(f"it had {counted(file.manifest.input_bytes, 'byte')}, and has {found:,} now")
         self._reader = self._opened(extensions)

@@ -15,8 +15,10 @@ from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.words import counted
 from jobs.audio import decode_channels
 from jobs.audio_headers import refuse_cut_file
+from jobs.remote_tar import RemoteError
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
+from jobs.tar_source import TarSource, bytes_of
 from tools.byte_progress import ByteProgress
 from tools.whole_files import replacing, require_file_place
 
@@ -41,7 +43,7 @@ class Original:
 
 
 def write_original(
-    tar: Path, index: int, name: str, output: Path, *, extensions: Sequence[str], tar_bytes: int | None
+    tar: TarSource, index: int, name: str, output: Path, *, extensions: Sequence[str], tar_bytes: int | None
 ) -> Original:
     """Write the clip numbered `index` of a tar, which has to be called `name`, to `output`, whole or not at all.
 
@@ -49,9 +51,11 @@ def write_original(
     is gone, has no such clip, or no longer the `tar_bytes` that it had, or if the clip cannot be decoded.
     """
     try:
-        found = tar.stat().st_size
+        found = bytes_of(tar)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{tar}: there is no such tar any more: copy it back to hear {name}") from None
+    except RemoteError as error:
+        raise InfrastructureError(f"{tar}: cannot be read: {error}") from error
     if tar_bytes not in (None, found):
         raise UsageError(
             f"{tar}: it had {counted(tar_bytes, 'byte')} when it was tokenized, and has {found:,} now: it is another tar"
@@ -69,7 +73,7 @@ def write_original(
             raise UsageError(f"{tar}: {name}: there is nothing to hear: {error}") from None
 
 
-def _find(tar: Path, index: int, name: str, extensions: Sequence[str], size: int) -> IO[bytes]:
+def _find(tar: TarSource, index: int, name: str, extensions: Sequence[str], size: int) -> IO[bytes]:
     """The clip's audio; whoever takes it closes it."""
     changed = "the tar has changed since it was tokenized"
     progress, done = ByteProgress(f"looking for {name}", size), 0
