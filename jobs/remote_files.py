@@ -28,8 +28,6 @@ PACKAGES = {
 EXTRA = "remote"
 SILENT_SECONDS = 60.0
 """A connection on which nothing comes for so long counts as broken; so does one that takes half as long to be made."""
-BLOCK_BYTES = 8 << 20
-"""Asked for at once."""
 VERSION_KEYS = ("ETag", "VersionId", "xet_hash", "blob_id", "Content-MD5", "Digest", "LastModified", "Last-Modified")
 PAST_CACHES: Mapping[str, Mapping[str, object]] = {"hf": {"refresh": True, "expand_info": True}, "s3": {"refresh": True}}
 _own = threading.local()
@@ -88,14 +86,14 @@ def find_remote(glob: str) -> list[str]:
     return [f"{scheme}://{path}" for path, info in found.items() if info.get("type") == "file"]
 
 
-def open_remote(url: str, size: int, *, streams: bool) -> IO[bytes]:
-    """The file's bytes: by ranges, which can be sought in, or as a stream from its beginning.
+def open_remote(url: str, size: int, block_bytes: int) -> IO[bytes]:
+    """The file's bytes: by ranges of `block_bytes` or a little more, which can be sought in, or where that is 0 as a stream.
 
     To read where no ranges are to be had raises ValueError.
     """
     scheme = scheme_of(url)
-    options: dict[str, object] = {"block_size": 0 if streams else BLOCK_BYTES}
-    if not streams:
+    options: dict[str, object] = {"block_size": block_bytes}
+    if block_bytes:
         options["cache_type"] = "readahead"
     if scheme != "s3":  # which has to know more than the size, so that it notices if the tar is replaced
         options["size"] = size

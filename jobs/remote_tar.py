@@ -29,12 +29,14 @@ TRIES = 8
 """In a row without a byte. The pauses between them, FIRST_PAUSE_SECONDS and twice as long each time, make a minute."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 PIECE_BYTES = 1 << 20
+BLOCK_BYTES, LEAST_BLOCK_BYTES = 8 << 20, 128 << 10
+"""Asked for at once; and on a line where connections do not last."""
 PASSING = {408, 425, 429, 500, 502, 503, 504, 509, 520, 521, 522, 523, 524, 529}
 REFUSED = {401, 403, 407}
 MISSING = {404, 410}
 CHANGED = {412, 416}
 CLIENTS = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
-NETWORK_ERRORS = {"HTTPClientError", "ResponseParserError"}
+NETWORK_ERRORS = {"ConnectionError", "HTTPClientError", "ResponseParserError"}
 """Of botocore: no connection, a broken one, no answer in time, an answer that is none."""
 REFUSED_ERRNO = errno.EKEYREJECTED
 """Of a RemoteError where the server wants other credentials."""
@@ -92,6 +94,7 @@ class RemoteFile(io.RawIOBase):
         self._file: IO[bytes] | None = None
         self._at = 0
         """Where `_file` stands."""
+        self._block = BLOCK_BYTES
         self._streams = not self._facts.ranges
         self._checked = True
         """It has not been broken off since the server was last asked which tar this is."""
@@ -133,9 +136,10 @@ class RemoteFile(io.RawIOBase):
     def _piece(self, size: int) -> bytes:
         try:
             self._reach()
-            data = self._next(size)
+            data = self._next(min(size, self._block))
         except BaseException:
             self._drop()
+            self._block = max(LEAST_BLOCK_BYTES, self._block // 4)
             raise
         if not data:
             self._drop()
@@ -151,7 +155,7 @@ class RemoteFile(io.RawIOBase):
         if self._file is None or (self._streams and self._at > self._position):
             self._drop()
             self._checked = True
-            self._file, self._at = open_remote(self._tar.url, self._facts.size, streams=self._streams), 0
+            self._file, self._at = open_remote(self._tar.url, self._facts.size, 0 if self._streams else self._block), 0
         if self._streams:
             while self._at < self._position:
                 if not self._next(min(PIECE_BYTES, self._position - self._at)):
@@ -209,14 +213,15 @@ def _persistently(action: Callable[[], T], tar: RemoteTar, on_try: Callable[[], 
 def _judged(error: Exception, url: str) -> tuple[Exception, bool]:
     """What the error of a library means, and whether it may pass."""
     status, speaks = _status(error)
-    said = hide_secrets(str(speaks)).strip()[:SAID_LETTERS] or type(speaks).__name__
+    said = " ".join(hide_secrets(str(speaks)).split())[:SAID_LETTERS] or type(speaks).__name__
     if status in CHANGED or type(error).__name__ == "FileExpired":
         return _changed(url), False
     if status in REFUSED or (status is None and isinstance(error, PermissionError)):
         words = (
-            f"the server refuses access ({status or 403}): {said}; are there credentials, for workers too, and are they "
-            "still valid? S3 says this of a key that does not exist, too, where listing is not allowed"
+            f"the server refuses access ({status or 403}): {said}; are there credentials, for workers too, still valid ones?"
         )
+        if url.startswith("s3:"):
+            words += " S3 says this of a key that does not exist, too, where listing is not allowed"
         return RemoteError(REFUSED_ERRNO, words, url), False
     if status in MISSING or (status is None and isinstance(error, FileNotFoundError) and error.__cause__ is None):
         return FileNotFoundError(errno.ENOENT, f"there is nothing at this address ({status or 404})", url), False
