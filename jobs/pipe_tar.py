@@ -114,16 +114,14 @@ class PipeFile(io.RawIOBase):
                 self._ended = True
                 self._check()
             filled += found
-        self._position += filled
+            self._position += found
         return filled
 
     def _check(self) -> None:
         code = self._process.wait()
         if code:
             how = f"exit code {code}" if code > 0 else f"signal {-code}"
-            words = (
-                f"its command ended with {how} after {self._position:,} bytes or more: {self._last_words() or 'no words'}"
-            )
+            words = f"its command ended with {how} after {self._position:,} bytes: {self._last_words() or 'no words'}"
             raise RemoteError(errno.EREMOTEIO, words, str(self._tar))
 
     def _last_words(self) -> str:
@@ -136,7 +134,7 @@ class PipeFile(io.RawIOBase):
             return
         super().close()
         with suppress(ProcessLookupError, PermissionError):
-            if self._process.poll() is None:
+            if self._process.returncode is None:  # nobody has waited for it, so the number is still its own
                 os.killpg(self._process.pid, signal.SIGKILL)
         if self._process.stdout is not None:
             self._process.stdout.close()

@@ -31,6 +31,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 PIECE_BYTES = 1 << 20
 BLOCK_BYTES, LEAST_BLOCK_BYTES = 8 << 20, 128 << 10
 """Asked for at once; and on a line where connections do not last."""
+LASTING_BLOCKS = 32
+"""After so many without trouble more is asked for again."""
 PASSING = {408, 425, 429, 500, 502, 503, 504, 509, 520, 521, 522, 523, 524, 529}
 REFUSED = {401, 403, 407}
 MISSING = {404, 410}
@@ -95,6 +97,8 @@ class RemoteFile(io.RawIOBase):
         self._at = 0
         """Where `_file` stands."""
         self._block = BLOCK_BYTES
+        self._lasted = 0
+        """Bytes that have come since this was opened."""
         self._streams = not self._facts.ranges
         self._checked = True
         """It has not been broken off since the server was last asked which tar this is."""
@@ -137,13 +141,18 @@ class RemoteFile(io.RawIOBase):
         try:
             self._reach()
             data = self._next(min(size, self._block))
-        except BaseException:
+        except BaseException as error:
             self._drop()
-            self._block = max(LEAST_BLOCK_BYTES, self._block // 4)
+            if _status(error)[0] is None:
+                self._block = max(LEAST_BLOCK_BYTES, self._block // 4)
             raise
         if not data:
             self._drop()
             raise ConnectionResetError(errno.ECONNRESET, f"the connection ended at byte {self._position:,} of {self.size:,}")
+        self._lasted += len(data)
+        if self._block < BLOCK_BYTES and self._lasted > LASTING_BLOCKS * self._block:
+            self._drop()
+            self._block *= 4
         return data
 
     def _reach(self) -> None:
@@ -155,6 +164,7 @@ class RemoteFile(io.RawIOBase):
         if self._file is None or (self._streams and self._at > self._position):
             self._drop()
             self._checked = True
+            self._lasted = 0
             self._file, self._at = open_remote(self._tar.url, self._facts.size, 0 if self._streams else self._block), 0
         if self._streams:
             while self._at < self._position:
@@ -250,7 +260,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         one = one.__cause__
 
 
-def _status(error: Exception) -> tuple[int | None, BaseException]:
+def _status(error: BaseException) -> tuple[int | None, BaseException]:
     """The HTTP status that an error of aiohttp, botocore or the hub's library has, or one that it came from; and which."""
     for one in _chain(error):
         response = getattr(one, "response", None)

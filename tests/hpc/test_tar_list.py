@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from audio_tokenizers.errors import UsageError
 from hpc.tar_list import name_tars, read_tar_list
+from jobs.remote_tar import RemoteTar
 
 
 class TestReading:
@@ -177,7 +178,62 @@ class TestPatterns:
             self.read(folder, "r*.tar\n")
 
 
+class TestAddresses:
+    """Entries that are no paths."""
+
+    def read(self, folder: Path, text: str, **options: Any) -> list[str]:
+        (folder / "l.txt").write_text(text)
+        return read_tar_list(folder / "l.txt", **options)
+
+    def test_they_stay_as_they_are(self, tmp_path: Path) -> None:
+        """Addresses are no paths of this machine; braces expand in them, question marks and stars in queries are theirs."""
+        text = "s3://b/{a,b}/1.tar\nhttps://h/a.tar?x=1&y=[2]\npipe:awk '{print $1}' x | sed 's/\\{1\\}//'\n"
+        assert self.read(tmp_path, text) == [
+            *("s3://b/a/1.tar", "s3://b/b/1.tar", "https://h/a.tar?x=1&y=[2]"),
+            "pipe:awk '{print $1}' x | sed 's/\\{1\\}//'",
+        ]
+
+    @pytest.mark.parametrize(
+        ("entry", "words"),
+        [
+            ("gs://b/a.tar", "gs:// is not read"),
+            ("https://u:hunter2@h/a.tar", "a password or a signature"),
+            ("pipe:curl https://h/{a,b}?sig=hunter2", "a password or a signature"),
+        ],
+    )
+    def test_refused(self, tmp_path: Path, entry: str, words: str) -> None:
+        """What cannot be read, or must not stand in records, is refused with its line, and without its secret."""
+        with pytest.raises(UsageError, match=rf"line 2: .*{words}") as caught:
+            self.read(tmp_path, f"/d/a.tar\n{entry}\n")
+        assert "hunter2" not in str(caught.value)
+
+    def test_globs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A bucket is asked what matches, in natural order; what the run knows goes on to match."""
+        monkeypatch.setattr(RemoteTar, "matches", lambda tar: [] if "none" in tar.url else ["s3://b/10.tar", "s3://b/9.tar"])
+        monkeypatch.setattr("hpc.tar_list.missing_packages", lambda _schemes: None)
+        assert self.read(tmp_path, "s3://b/*.tar\n") == ["s3://b/9.tar", "s3://b/10.tar"]
+        known = ["s3://b/1.tar", "s3://c/1.tar"]
+        assert self.read(tmp_path, "s3://b/*.tar\n", known=known) == ["s3://b/1.tar", "s3://b/9.tar", "s3://b/10.tar"]
+        with pytest.raises(UsageError, match=r"nothing matches\n  line 1: s3://none/\*"):
+            self.read(tmp_path, "s3://none/*\n")
+
+    def test_globs_without_the_extra(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What has to be asked of a server says what to install."""
+        monkeypatch.setattr("jobs.remote_files.is_installed", lambda _package: False)
+        with pytest.raises(UsageError, match=r"line 1: tars at s3:// need .*\[remote\]"):
+            self.read(tmp_path, "s3://b/*.tar\n")
+
+
 class TestNames:
+    def test_addresses(self) -> None:
+        """They are named as paths are: by the last part, or with folders below what all share, bucket or host first."""
+        tars = ["s3://b/d/1.tar", "https://h/x/2.tar.gz?v=1", "pipe:curl -s https://h/3.tar | cat", "/d/4.tar"]
+        assert list(name_tars(tars, keep_dirs=False, taken={}).values()) == ["1", "2", "3", "4"]
+        assert list(name_tars(tars, keep_dirs=True, taken={}).values()) == ["b/d/1", "h/x/2", "h/3", "d/4"]
+        assert list(name_tars(["s3://b/d/1.tar", "s3://b/e/1.tar"], keep_dirs=True, taken={}).values()) == ["d/1", "e/1"]
+        with pytest.raises(UsageError, match=r"both become 1\.jsonl: s3://b/1\.tar and s3://c/1\.tar; use --keep-dirs"):
+            name_tars(["s3://b/1.tar", "s3://c/1.tar"], keep_dirs=False, taken={})
+
     def test_stems(self) -> None:
         """An output is named for its tar without the suffix, double ones included."""
         names = name_tars(["/d/1.tar", "/d/2.tar.gz", "/e/3.x.tgz", "/e/4.TAR"], keep_dirs=False, taken={})

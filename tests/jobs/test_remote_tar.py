@@ -128,7 +128,7 @@ class TestTroubleThatDoesNotPass:
         with pytest.raises(UsageError, match="does not say how large it is"):
             RemoteTar(f"{store.url}/bucket/d/a.tar").open()
 
-    @pytest.mark.parametrize("other", [DATA[::-1], DATA[:100]])
+    @pytest.mark.parametrize("other", [DATA[::-1], DATA[:100]], ids=["as large", "smaller"])
     def test_replaced_after_a_break(self, tar: RemoteTar, store: ObjectStore, other: bytes) -> None:
         """Bytes of two tars are never put together."""
         file = io.BufferedReader(tar.open(), 1 << 20)
