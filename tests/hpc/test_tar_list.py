@@ -200,6 +200,7 @@ class TestAddresses:
             ("https://u:hunter2@h/a.tar", "a password or a signature"),
             ("pipe:curl https://h/{a,b}?sig=hunter2", "a password or a signature"),
         ],
+        ids=["scheme", "password", "command"],
     )
     def test_refused(self, tmp_path: Path, entry: str, words: str) -> None:
         """What cannot be read, or must not stand in records, is refused with its line, and without its secret."""
