@@ -34,7 +34,7 @@ SETTINGS = {
     "whole nodes": "--cluster slurm --gpus-per-node a100:4 --procs-per-gpu 2 --tars-per-gpu auto --max-running 12",
     "other words for GPUs": "--cluster slurm --gpus-per-node a100:4 --gpu-request gres --mem-per-gpu 10G",
     "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
-    "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
+    "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end --allow-pipe",
     "this machine": "--cluster local --workers 3 --decode-threads 2 --clip-timeout 0",
     "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --memory-guard 0.0 --clip-timeout 90",
     "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
