@@ -150,6 +150,21 @@ class TestRuns:
         assert call(show, names[3], "--clip", 0, "--listen", "b.wav") == 2
         assert "other programs never do" in capfd.readouterr().err
 
+    def test_damaged_tar_that_is_replaced(self, here: Path, store: ObjectStore, capfd: pytest.CaptureFixture[str]) -> None:
+        """A damaged tar is put into quarantine, and tried again when somebody submits again: whatever is there then counts."""
+        data = small_tar(here / "a.tar", clips=3, samples=20_000).read_bytes()
+        store.put("bucket/a.tar", data[:50_000])
+        (here / "b").write_bytes(data[:50_000])
+        (here / "list.txt").write_text(f"s3://bucket/a.tar\npipe:cat {here}/b # b.tar\n")
+        arguments = ("--list", "list.txt", *MULAW, "--allow-pipe")
+        assert call(submit, *arguments) == 3
+        assert "in quarantine: a, b: cut: the file ends at byte 50,000" in capfd.readouterr().err
+        store.put("bucket/a.tar", data)
+        (here / "b").write_bytes(data)
+        assert call(submit, *arguments) == 0
+        lines = [(here / f"tokens/{name}.jsonl").read_bytes().split(b'"audio_file"') for name in "ab"]
+        assert lines[0][1].split(b"\n")[0] == lines[1][1].split(b"\n")[0]
+
     def test_without_the_extra(self, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
         """Nothing is asked and nothing is written: what to install is said at once, by both commands."""
         monkeypatch.setattr(remote_files, "is_installed", lambda _package: False)
