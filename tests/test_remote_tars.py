@@ -151,7 +151,7 @@ class TestRuns:
         assert "other programs never do" in capfd.readouterr().err
 
     def test_damaged_tar_that_is_replaced(self, here: Path, store: ObjectStore, capfd: pytest.CaptureFixture[str]) -> None:
-        """A damaged tar is put into quarantine, and tried again when somebody submits again: whatever is there then counts."""
+        """A damaged tar is put into quarantine, and tried again, as it is then, when somebody submits again."""
         data = small_tar(here / "a.tar", clips=3, samples=20_000).read_bytes()
         store.put("bucket/a.tar", data[:50_000])
         (here / "b").write_bytes(data[:50_000])
