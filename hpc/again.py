@@ -81,7 +81,11 @@ def _launch_words(launch: Launch, site: Site, backend: str) -> list[str]:
         if launch.device == "cpu":
             usual = _usual(site, backend, "cpu")
     words += [*_size_words(launch, usual), *_sbatch_words(launch, site)]
-    flags = {"--allow-missing-end": launch.allow_missing_end, "--allow-joined": launch.allow_joined}
+    flags = {
+        "--allow-missing-end": launch.allow_missing_end,
+        "--allow-joined": launch.allow_joined,
+        "--allow-pipe": launch.allow_pipe,
+    }
     return [*words, *(flag for flag, given in flags.items() if given)]
 
 

@@ -203,7 +203,9 @@ def _work(
                 device="cpu" if plan.device == "cpu" else "cuda:0",  # a missing GPU is no reason for the CPU
                 stop=stop,
                 reports=reports,
-                wishes=Wishes(allow_missing_end=plan.allow_missing_end, allow_joined=plan.allow_joined),
+                wishes=Wishes(
+                    allow_missing_end=plan.allow_missing_end, allow_joined=plan.allow_joined, allow_pipe=plan.allow_pipe
+                ),
                 crew=Crew(task_name(plan.submission, place.slot), plan.knows_gone, others),
                 feeding=feeding_of(place, plan),
                 activities=activities,

@@ -94,8 +94,11 @@ class ClipDecoder:
             if not admitted:
                 return
             drops = fragment.drop_head, fragment.drop_tail
-            end = (samples, damage, decoded.mixer.notes) if fragment.last else ()
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, *end, member=member))
+            clip_samples = samples if fragment.last else None
+            notes = decoded.mixer.notes if fragment.last else ()
+            self._feed.put(
+                Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage, notes, member)
+            )
 
     def _member(self, pending: Pending, samples: int, step: Step) -> MemberSum | None:
         """What the bytes of a clip are known by, once it turns out to be long."""

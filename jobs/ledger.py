@@ -460,6 +460,7 @@ class Ledger:
             "tar_file": self._identity.tar_file,
             "input_bytes": self._identity.size,
             "input_mtime_ns": self._identity.mtime_ns,
+            "input_version": self._identity.version,
             "fingerprint": self._fingerprint,
             "attempt": self._attempt,
             "wall_seconds": round(self._wall_before, 3),

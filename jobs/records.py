@@ -140,6 +140,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tar_file: str
     input_bytes: int
     input_mtime_ns: int
+    input_version: str = ""
+    """Of a tar at an address, which has no time: its ETag or the like."""
     fingerprint: str
     verdict: str = VERDICT_IN_PROGRESS
     """`complete`, `in_progress`, or how the tar is broken (tar_reader.Verdict)."""

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
@@ -22,8 +21,9 @@ from jobs.audio_magic import HEAD_BYTES, audio_kind
 from jobs.left_out import data_suffix, leave_out
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, read_sidecars, too_large
-from jobs.tar_format import ACCEPTABLE, READ_BYTES, Member, TarDamage, TarStream
+from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
 from jobs.tar_links import LinkedData, Links
+from jobs.tar_source import READ_BYTES, TarSource
 
 if TYPE_CHECKING:
     from jobs.parts import Cutting, FinishedMembers
@@ -153,7 +153,7 @@ class TarReader:
 
     def __init__(
         self,
-        path: Path,
+        source: TarSource,
         extensions: Sequence[str] = AUDIO_EXTENSIONS,
         *,
         skip_clips: int = 0,
@@ -178,11 +178,11 @@ class TarReader:
         self._allow_missing_end = allow_missing_end
         self._sniff = sniff
         self._kinds = {"file", "sparse", *(("link",) if follow_links else ())}
-        self._stream = stream = TarStream(path, on_read=on_read, allow_joined=allow_joined)
+        self._stream = stream = TarStream(source, on_read=on_read, allow_joined=allow_joined)
 
         def open_again(read_bytes: int) -> TarStream:
             wanted = read_bytes if stream.is_plain else READ_BYTES  # all of a compressed one is read anyway
-            return TarStream(path, read_bytes=wanted, seek_over=wanted, on_read=on_read, allow_joined=allow_joined)
+            return TarStream(source, read_bytes=wanted, seek_over=wanted, on_read=on_read, allow_joined=allow_joined)
 
         self._links = Links(open_again, self._may_be_opened, self._accepts)
         self._next_index = self._next_part = 0

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import IO, Literal
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
@@ -30,10 +29,12 @@ from jobs.outputs import InputIdentity, TarPaths
 from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
+from jobs.remote_tar import TarChangedError
 from jobs.reporting import DeviceSeconds, Kept, counted
 from jobs.spec import DECODERS, TokenizeSpec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import TarSource
 from jobs.token_sink import TokenSink
 from jobs.values import to_json
 
@@ -97,7 +98,7 @@ class TarWork:
 
     def __init__(
         self,
-        tar: Path,
+        tar: TarSource,
         paths: TarPaths,
         spec: TokenizeSpec,
         conveyor: Conveyor,
@@ -259,6 +260,9 @@ class TarWork:
             self._write_finished(leads=leads)
             if self._trouble is not None:
                 trouble, self._trouble = self._trouble, None
+                if isinstance(trouble, TarChangedError):
+                    self._start_over()
+                    raise WrittenMeanwhileError(str(trouble))
                 if not isinstance(trouble, _PartialMismatchError):
                     raise trouble
                 self._begin_anew()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 from audio_tokenizers.base import Backend
@@ -15,6 +14,7 @@ from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
 from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
+from jobs.tar_source import TarSource
 from jobs.tar_work import OnKept, OnProgress, TarOptions, TarResult, TarWork
 
 __all__ = ["Ended", "Tokenizer", "tokenize_tar"]
@@ -87,7 +87,7 @@ class Tokenizer:
 
     def begin(
         self,
-        tar: Path,
+        tar: TarSource,
         paths: TarPaths,
         options: TarOptions = TarOptions(),
         *,
@@ -193,7 +193,7 @@ class Tokenizer:
 
 
 def tokenize_tar(
-    tar: Path,
+    tar: TarSource,
     paths: TarPaths,
     spec: TokenizeSpec,
     backend: Backend,

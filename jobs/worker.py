@@ -30,6 +30,7 @@ from jobs.reporting import UNENDED, Kept, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
 from jobs.stop_flag import StopFlag
 from jobs.tar_format import ACCEPTABLE, looks_joined
+from jobs.tar_source import tar_source
 from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 
@@ -62,8 +63,11 @@ class Wishes:
     force: bool = False
     """Forget the tar's output and begin again."""
     allow_missing_end: bool = False
-    allow_joined: bool = False
     """Accept a tar that lacks only its end marker."""
+    allow_joined: bool = False
+    """Read on where another tar begins after the end of one."""
+    allow_pipe: bool = False
+    """Run the commands that a list names in place of tars."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ class _Worker:
             known = read_manifest(paths.attempt)
             if known is None or not known.is_damage or (self._wishes.allow_missing_end and known.verdict in ACCEPTABLE):
                 return True
-            return not InputIdentity.of(Path(task.tar)).matches(known)
+            return not InputIdentity.of(tar_source(task.tar)).matches(known)
         except (UsageError, OSError):
             return True  # it is for whoever begins with it to say
 
@@ -223,11 +227,12 @@ class _Worker:
         ):  # its size, where committed
             if self._wishes.force:
                 Ledger.erase(paths, FileOps())
-            done = nothing_to_do(paths, Path(task.tar), retry_errors=retry_errors)
+            done = nothing_to_do(paths, task.tar, retry_errors=retry_errors)
         if done is not None:
             one.attempt.outcome = "committed"
             log.info("%s: %s", task.name, done)
             return None
+        source = tar_source(task.tar, allow_pipe=self._wishes.allow_pipe)
         if self._tokenizer is None:
             self._publish(now=True)
             backend = self._load()
@@ -236,7 +241,7 @@ class _Worker:
         one.attempt.outcome = "working"
         self._publish(now=True)  # should this process die, whoever looks knows what it was at
         return self._tokenizer.begin(
-            Path(task.tar),
+            source,
             paths,
             TarOptions(
                 retry_errors=retry_errors,
@@ -293,7 +298,7 @@ class _Worker:
     def _lose(self, one: _Open, error: ClaimLostError) -> None:
         """Another worker has the tar; or has committed it, which is as good."""
         with output_files(one.task.name):
-            done = nothing_to_do(TarPaths(self._output_dir, one.task.name), Path(one.task.tar), retry_errors=False)
+            done = nothing_to_do(TarPaths(self._output_dir, one.task.name), one.task.tar, retry_errors=False)
         if done is None:
             one.attempt.outcome, one.attempt.problem = "left_alone", str(error)
             log.warning("%s", error)
@@ -381,10 +386,10 @@ def _words(error: Exception, task: TarTask) -> str:
     return str(error)
 
 
-def nothing_to_do(paths: TarPaths, tar: Path, *, retry_errors: bool) -> str | None:
+def nothing_to_do(paths: TarPaths, tar: str, *, retry_errors: bool) -> str | None:
     """Why a tar needs no work, or None. Raises UntrustedFileError where a file that is not ours stands in the way."""
     try:
-        manifest, fault = paths.read_committed(str(tar))
+        manifest, fault = paths.read_committed(tar)
     except FileNotFoundError:
         return None
     if fault is not None:

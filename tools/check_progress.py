@@ -286,7 +286,8 @@ def _tars_of(run: Run, tar_list: Path | None, *, keep_dirs: bool) -> list[Listed
         if not listed:
             raise UsageError(f"{run.output_dir}: no run here yet: give its list with --tar-list, or another --output-dir")
         return listed
-    return run.add_to_list(read_tar_list(tar_list), keep_dirs=keep_dirs, dry_run=True)
+    tars = read_tar_list(tar_list, known=[tar.tar for tar in run.listed()])
+    return run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)
 
 
 def check_progress(

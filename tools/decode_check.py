@@ -25,6 +25,7 @@ from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import tar_source
 
 if TYPE_CHECKING:
     from audio_tokenizers.base import Codes, Decoder, DecodingFactory, Waveform
@@ -136,7 +137,7 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
         manifest = next(pick.state.manifest for pick in wanted.values())
         try:
             with TarReader(
-                Path(tar),
+                tar_source(tar),
                 spec.extensions,
                 skip_clips=min(wanted),
                 sniff=spec.sniff,
@@ -158,7 +159,7 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
                     clip.close()
                     if not wanted:
                         break
-        except (TarDamage, OSError) as error:
+        except (TarDamage, OSError, UsageError) as error:
             yield from ((pick, f"its tar cannot be read now: {error}") for pick in wanted.values())
         else:
             yield from ((pick, "its tar has another clip there now") for pick in wanted.values())

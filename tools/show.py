@@ -203,11 +203,12 @@ def _only(found: Sequence[tuple[int, Record]], wanted: Sequence[str]) -> tuple[i
 
 def _write_original(tar: ListedTar, index: int, record: Record, state: TarState, spec: TokenizeSpec, output: Path) -> None:
     from jobs.parts import Cutting
+    from jobs.tar_source import tar_source
     from tools.showing.original_clip import write_original
 
     manifest = state.manifest
     original = write_original(
-        Path(tar.tar),
+        tar_source(tar.tar),
         index,
         record.audio_file,
         output,

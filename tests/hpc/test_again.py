@@ -36,6 +36,7 @@ SETTINGS = {
     "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
     "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
     "odd tars": "--cluster local --allow-joined --sniff",
+    "commands": "--cluster local --allow-pipe",
     "this machine": "--cluster local --workers 3 --decode-threads 2 --clip-timeout 0",
     "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --memory-guard 0.0 --clip-timeout 90",
     "damage": "--cluster local --max-damage 0.05",

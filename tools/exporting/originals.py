@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, cast
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
@@ -12,9 +12,11 @@ from audio_tokenizers.words import counted
 from jobs.audio_magic import HEAD_BYTES, audio_kind
 from jobs.parts import Cutting
 from jobs.recording import Part
+from jobs.remote_tar import RemoteError
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import bytes_of, tar_source
 from tools.part_audio import part_blocks, write_wav
 from tools.run_files import CommittedFile
 
@@ -29,15 +31,17 @@ class Originals:
     ) -> None:
         """`extensions`, `sniff` and `cutting` are those of the run."""
         self._extensions = extensions
-        self._tar = Path(file.tar)
+        self._tar = tar_source(file.tar)
         self._expected = file.manifest.clips
         self._seen = 0
         try:
-            found = self._tar.stat().st_size
+            found = bytes_of(self._tar)
         except (FileNotFoundError, NotADirectoryError):
             raise UsageError(
                 f"{self._tar}: there is no such tar any more: copy it back, or export without --with-audio"
             ) from None
+        except RemoteError as error:
+            raise InfrastructureError(f"{self._tar}: cannot be read: {error}; run the same command again") from error
         if found != file.manifest.input_bytes:
             raise self._changed(f"it had {counted(file.manifest.input_bytes, 'byte')}, and has {found:,} now")
         self._reader = self._opened(sniff=sniff, follow_links=file.manifest.linked_clips is not None, cutting=cutting)

@@ -16,8 +16,10 @@ from audio_tokenizers.words import counted
 from jobs.audio import decode_channels
 from jobs.channels import Block
 from jobs.losses import Losses
+from jobs.remote_tar import RemoteError
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import TarSource, bytes_of
 from tools.byte_progress import ByteProgress
 from tools.part_audio import part_blocks, write_wav
 from tools.whole_files import replacing, require_file_place
@@ -44,7 +46,7 @@ class Original:
 
 
 def write_original(
-    tar: Path,
+    tar: TarSource,
     index: int,
     name: str,
     output: Path,
@@ -63,9 +65,11 @@ def write_original(
     is gone, has no such clip, or no longer the `tar_bytes` that it had, or if the clip cannot be decoded.
     """
     try:
-        found = tar.stat().st_size
+        found = bytes_of(tar)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{tar}: there is no such tar any more: copy it back to hear {name}") from None
+    except RemoteError as error:
+        raise InfrastructureError(f"{tar}: cannot be read: {error}") from error
     if tar_bytes not in (None, found):
         raise UsageError(
             f"{tar}: it had {counted(tar_bytes, 'byte')} when it was tokenized, and has {found:,} now: it is another tar"
@@ -93,7 +97,7 @@ def write_original(
             raise UsageError(f"{tar}: {name}: there is nothing to hear: {error}") from None
 
 
-def _find(reader: TarReader, tar: Path, index: int, name: str, size: int) -> Clip:
+def _find(reader: TarReader, tar: TarSource, index: int, name: str, size: int) -> Clip:
     """The clip with its audio; whoever takes it closes it."""
     changed = "the tar has changed since it was tokenized"
     progress, done = ByteProgress(f"looking for {name}", size), 0

@@ -166,7 +166,7 @@ class TestWhatCannotBeHad:
         def fail(*_: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr("jobs.tar_format._TellingFile", fail)
+        monkeypatch.setattr("jobs.tar_source._LocalFile", fail)
         with pytest.raises(InfrastructureError, match=r"cannot be read: Input/output error$"):
             write(tar, 0, "0.wav", tmp_path / "o.wav")
 
