@@ -14,8 +14,9 @@ from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.launch import Launch, Site, make_launch, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, normalise_extensions
+from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE
-from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
+from jobs.spec import Preset, TokenizeSpec, load_preset, preset_name, uses_gpu
 from jobs.text_encoding import AUTO
 from jobs.text_rules import TEXT_KEYS
 
@@ -55,6 +56,11 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
     for name in ("max_tokens_per_fragment", "num_tokens_overlap", "max_duration"):
         if getattr(spec, name) != getattr(preset, name):
             words += [_option(name), str(getattr(spec, name))]
+    return [*words, *_audio_words(spec, preset), *_text_words(spec, preset)]
+
+
+def _audio_words(spec: TokenizeSpec, preset: Preset) -> list[str]:
+    words: list[str] = []
     if spec.max_damage != (DEFAULT_MAX_DAMAGE if preset.max_damage is None else preset.max_damage):
         words += ["--max-damage", str(spec.max_damage)]
     usual_extensions = (normalise_extensions(preset.extensions or AUDIO_EXTENSIONS), *FORMER_EXTENSIONS)
@@ -62,6 +68,16 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
         words += ["--extensions", ",".join(spec.extensions)]
     if spec.sniff and not preset.sniff:
         words.append("--sniff")
+    usual_channel = preset.channel and channel_rule(preset.channel)
+    if spec.channel != usual_channel:
+        words += ["--channel", spec.channel_rule]
+    if spec.segments != bool(preset.segments):
+        words += ["--segments" if spec.segments else "--no-segments"]
+    return words
+
+
+def _text_words(spec: TokenizeSpec, preset: Preset) -> list[str]:
+    words: list[str] = []
     if spec.text_keys not in (None, preset.text_keys or TEXT_KEYS):
         words += ["--text-key", ",".join(spec.text_keys)]
     if spec.text_encoding not in (None, preset.text_encoding or AUTO):
@@ -81,7 +97,11 @@ def _launch_words(launch: Launch, site: Site, backend: str) -> list[str]:
         if launch.device == "cpu":
             usual = _usual(site, backend, "cpu")
     words += [*_size_words(launch, usual), *_sbatch_words(launch, site)]
-    flags = {"--allow-missing-end": launch.allow_missing_end, "--allow-joined": launch.allow_joined}
+    flags = {
+        "--allow-missing-end": launch.allow_missing_end,
+        "--allow-joined": launch.allow_joined,
+        "--allow-pipe": launch.allow_pipe,
+    }
     return [*words, *(flag for flag, given in flags.items() if given)]
 
 

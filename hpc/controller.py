@@ -20,6 +20,7 @@ from hpc.lock import locked
 from hpc.patience import REFUSALS, may_be_told, may_turn_up, refused_again
 from hpc.policy import Decision, TarFact, decide
 from hpc.progress import TarState, scan
+from hpc.remote_list import read_sizes
 from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
@@ -27,6 +28,7 @@ from hpc.submissions import Job, Submission
 from hpc.submitter import InQueue, Submitted, Submitter
 from hpc.task_id import TaskId
 from hpc.view import View, evidence_of
+from jobs.addresses import is_address
 from jobs.claims import Claim, held_by_other, read_claims, seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
@@ -139,6 +141,7 @@ class Controller:
         self._note(decision, submitted.submissions)
         if decision.outcome in ("finished", "quarantined"):
             self._dismiss(views)
+        sizes = read_sizes(self._run.sizes_file)
         return Round(
             decision=decision,
             states=states,
@@ -148,7 +151,7 @@ class Controller:
             submitted=submitted,
             audio_seconds=sum(view.audio_seconds() for view in views),
             bytes_left=sum(
-                as_task(ListedTar(tar.tar, tar.name)).bytes
+                as_task(ListedTar(tar.tar, tar.name), sizes).bytes
                 for tar in states
                 if tar.state != "committed" and tar.name not in decision.quarantine
             ),
@@ -327,12 +330,12 @@ def wants_retry(state: RunState, tar: TarState) -> bool:
 
 
 def data_verdict(tar: TarState) -> str | None:
-    """The data verdict, unless somebody has put another file in the tar's place since."""
+    """The data verdict, unless somebody has put another file in the tar's place since. No server is asked for that."""
     manifest = tar.manifest
     if tar.state == "committed" or manifest is None or not manifest.is_damage:
         return None
     try:
-        same = InputIdentity.of(Path(tar.tar)).matches(manifest)
+        same = is_address(tar.tar) or InputIdentity.of(Path(tar.tar)).matches(manifest)
     except OSError:
         same = True
     return tar.problem if same else None

@@ -25,6 +25,12 @@ KEPT_VARIABLES = {
     "HF_HUB_OFFLINE": "the same",
     "TORCH_HOME": "the same",
     "XDG_CACHE_HOME": "the same",
+    "HF_ENDPOINT": "which hub tars at hf:// come from",
+    "AWS_PROFILE": "which of a person's own credentials open tars at s3://",
+    "AWS_REGION": "where those are",
+    "AWS_DEFAULT_REGION": "the same",
+    "AWS_ENDPOINT_URL": "the same, of stores that are not Amazon's",
+    "AWS_ENDPOINT_URL_S3": "the same",
     "LANG": "the encoding of names in messages",
     "LC_ALL": "the same",
 }

@@ -124,6 +124,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     slurm: dict[str, str | int | float | bool] = {}
     allow_missing_end: bool = False
     allow_joined: bool = False
+    allow_pipe: bool = False
+    """Whether workers run the commands that the list names in place of tars."""
     options: dict[str, Scalar] = {}
     """How to load the backend: its weights may have moved since the run's spec was frozen."""
     environment: dict[str, str] = {}

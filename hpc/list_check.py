@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError
+from jobs.addresses import is_address
 from jobs.tar_check import start_fault
+from jobs.tar_source import TarSource, tar_source
 
 __all__ = ["describe_faults", "find_faults"]
 
@@ -20,7 +21,7 @@ NAMES_SHOWN = 20
 
 def find_faults(
     tars: Sequence[str],
-    look: Callable[[Path], str | None] = start_fault,
+    look: Callable[[TarSource], str | None] = start_fault,
     *,
     lookers: int = LOOKERS,
     silent_seconds: float = SILENT_SECONDS,
@@ -42,9 +43,10 @@ def find_faults(
             answers = now
         else:
             hung = [one.in_hand for one in looks if one.in_hand is not None]
+            where, well = ("server", "there") if hung and is_address(hung[0]) else ("file system", "mounted")
             raise InfrastructureError(
-                f"no answer for {silent_seconds:g} s from the file system of {', '.join(hung[:3])}"
-                f"{f' and {len(hung) - 3} more' if len(hung) > 3 else ''}: is it mounted, and well?"
+                f"no answer for {silent_seconds:g} s from the {where} of {', '.join(hung[:3])}"
+                f"{f' and {len(hung) - 3} more' if len(hung) > 3 else ''}: is it {well}, and well?"
             )
     for one in looks:
         if one.trouble is not None:
@@ -72,7 +74,7 @@ class _Shared:
 class _Looker:
     """One thread's tars."""
 
-    def __init__(self, look: Callable[[Path], str | None]) -> None:
+    def __init__(self, look: Callable[[TarSource], str | None]) -> None:
         self._look = look
         self.faults: dict[str, str] = {}
         self.answers = 0
@@ -84,7 +86,7 @@ class _Looker:
         try:
             for tar in tars:
                 self.in_hand = tar
-                fault = self._look(Path(tar))
+                fault = self._look(tar_source(tar, allow_pipe=True))  # which is not run for that
                 if fault is not None:
                     self.faults[tar] = fault
                 self.answers += 1

@@ -19,7 +19,7 @@ class OutsideKills:
     """Workers that were killed from outside, and gained nothing."""
 
     of_tar: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Tar -> nodes of those that had it in hand, since it last gained a line."""
+    """Tar -> nodes of those that had it in hand, since it last came on."""
     on_node: Counter[str] = field(default_factory=Counter)
     """Node -> how many, since something last went well there."""
     anywhere: list[str] = field(default_factory=list)
@@ -56,12 +56,12 @@ def count_kills(tries: Iterable[tuple[str, Try]], is_good: Callable[[Try], bool]
     """Count over all tries, each with its node, in their order."""
     kills = OutsideKills()
     for node, attempt in tries:
-        if attempt.gained or attempt.outcome in ("committed", "damaged"):
+        if attempt.came_on or attempt.outcome in ("committed", "damaged"):
             kills.of_tar.pop(attempt.name, None)
         if is_good(attempt) or attempt.outcome in ("committed", "damaged"):
             kills.on_node.pop(node, None)
             kills.anywhere.clear()
-        if attempt.outcome == "killed" and not attempt.gained:
+        if attempt.outcome == "killed" and not attempt.came_on:
             kills.of_tar[attempt.name].append(node)
             kills.words[attempt.name] = attempt.problem
             kills.on_node[node] += 1

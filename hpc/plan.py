@@ -47,6 +47,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How this submission loads the backend: its weights may have moved since the run's spec was frozen."""
     allow_missing_end: bool = False
     allow_joined: bool = False
+    allow_pipe: bool = False
+    """Whether a tar that is `pipe:COMMAND` is run."""
     decode_threads: int | Literal["auto"] = "auto"
     """Of each worker; `auto` is one per core that it may use."""
     buffer_memory: int | None = None
@@ -151,6 +153,7 @@ def make_plan(
     options: Mapping[str, Scalar] | None = None,
     allow_missing_end: bool = False,
     allow_joined: bool = False,
+    allow_pipe: bool = False,
     decode_threads: int | Literal["auto"] = "auto",
     buffer_memory: int | None = None,
     memory_guard: float | None = None,
@@ -168,6 +171,7 @@ def make_plan(
         options=dict(spec.options if options is None else options),
         allow_missing_end=allow_missing_end,
         allow_joined=allow_joined,
+        allow_pipe=allow_pipe,
         decode_threads=decode_threads,
         buffer_memory=buffer_memory,
         memory_guard=memory_guard,

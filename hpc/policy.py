@@ -1,12 +1,14 @@
 """Pure: what to submit, what to give up on, which nodes to avoid, when to stop. No clock, no file system.
 
-What counts against whom. A worker that ended by itself without a new line, or died outside of any clip, counts against its
-tar; one that died with a clip in hand, against that clip. One that died with several clips in hand counts against none of
-them, nor against their tars: the next try takes them one at a time, and finds out. Whatever was stopped from outside (a time
-limit, preemption, a cancelled job, a dead node) left no witness, and counts against nobody. Nor does a worker that somebody
-killed, though many in a row are told (hpc/outside_kills.py); nor one that could not write its results, since storage that
-is full or away is so for all, and may pass (hpc/storage_waits.py); nor what happened on a node where tries failed and too
-few went well (hpc/node_faults.py): that is the node's fault, or, if no node does better, of something that all share.
+What counts against whom. A worker that ended by itself without having come on (a new line, or more of a long clip that the
+next one need not do again), or died outside of any clip, counts against its tar; one that died with a clip in hand, against
+that clip, and what died in it before it came further is forgotten. One that died with several clips in hand counts against
+none of them, nor against their tars: the next try takes them one at a time, and finds out. Whatever was stopped from outside
+(a time limit, preemption, a cancelled job, a dead node) left no witness, and counts against nobody. Nor does a worker that
+somebody killed, though many in a row are told (hpc/outside_kills.py); nor one that could not write its results, since
+storage that is full or away is so for all, and may pass (hpc/storage_waits.py); nor what happened on a node where tries
+failed and too few went well (hpc/node_faults.py): that is the node's fault, or, if no node does better, of something that
+all share.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from hpc.deaths import timed_out_clips
 from hpc.node_faults import SAME_TROUBLE_TARS, Nodes, judge_nodes
 from hpc.outside_kills import OutsideKills, count_kills
 from hpc.storage_waits import StorageWaits
-from hpc.tries import Death, Evidence, failed, follows_a_line, is_good
+from hpc.tries import Death, Evidence, failed, follows_a_line, is_good, without_repeats
 from jobs.memory_guard import LESS_MEMORY
+from jobs.reporting import Try
 
 __all__ = ["Decision", "TarFact", "decide"]
 
@@ -80,7 +83,7 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence], *, place: str 
     """Judge the evidence, submission by submission, and say what to do with the tars that are left. `place` is what the run
     directory is called.
     """
-    evidence = _that_still_counts(tars, evidence)
+    evidence = without_repeats(_that_still_counts(tars, evidence))
     tries = [(each.node, each.attempt) for one in evidence for each in one.tries]
     kills = count_kills(tries, is_good)
     nodes = judge_nodes(evidence, kills)
@@ -150,7 +153,7 @@ def _short_of_memory(evidence: Sequence[Evidence]) -> set[str]:
     found: set[str] = set()
     for one in evidence:
         for each in one.tries:
-            if each.attempt.gained:
+            if each.attempt.came_on:
                 found.discard(each.attempt.name)
             elif each.attempt.short_of_memory:
                 found.add(each.attempt.name)
@@ -184,8 +187,9 @@ def _count(evidence: Sequence[Evidence], nodes: Nodes, kills: OutsideKills) -> _
             name, clip = attempt.name, attempt.clip
             if attempt.outcome == "damaged":
                 tally.damaged.add(name)
-            if attempt.gained or attempt.outcome in ("damaged", "committed"):
+            if attempt.came_on or attempt.outcome in ("damaged", "committed"):
                 tally.idle[name] = 0
+            _forget_deaths(deaths, attempt)
             if each.node in nodes.suspects or attempt.storage or attempt.outcome not in ("failed", "machine", "died"):
                 continue
             if attempt.several:
@@ -198,7 +202,7 @@ def _count(evidence: Sequence[Evidence], nodes: Nodes, kills: OutsideKills) -> _
             theirs = clip is not None and clip not in attempt.crash_clips
             if theirs and (deaths[name, clip] <= CLIP_DEATHS or clip in tally.crash_clips.get(name, ())):
                 continue  # beyond that it is no clip's fault that may become a record
-            if not attempt.gained:
+            if not attempt.came_on:
                 tally.idle[name] += 1
                 tally.words[name] = attempt.problem
     return tally
@@ -214,6 +218,7 @@ def _crash_clips(evidence: Sequence[Evidence], nodes: Nodes) -> dict[str, tuple[
             if attempt.outcome == "damaged":  # whoever tries it again has another file
                 found.pop(attempt.name, None)
                 deaths = Counter({key: number for key, number in deaths.items() if key[0] != attempt.name})
+            _forget_deaths(deaths, attempt)
             if attempt.outcome != "died" or attempt.clip is None or each.node in nodes.suspects:
                 continue
             key = attempt.name, attempt.clip
@@ -225,6 +230,12 @@ def _crash_clips(evidence: Sequence[Evidence], nodes: Nodes) -> dict[str, tuple[
             if doubtful[attempt.name] <= CLIPS_IN_DOUBT:
                 found[attempt.name].add(attempt.clip)
     return {name: tuple(sorted(clips)) for name, clips in found.items()}
+
+
+def _forget_deaths(deaths: Counter[Death], attempt: Try) -> None:
+    """Of a clip within which a try came further: where others have died in it, this one has not."""
+    if attempt.lengthened is not None:
+        deaths.pop((attempt.name, attempt.lengthened), None)
 
 
 def _quarantine(tars: Sequence[TarFact], tally: _Tally) -> dict[str, str]:
@@ -287,7 +298,7 @@ def _no_change(evidence: Sequence[Evidence], nodes: Nodes, tally: _Tally, unwrit
     idle: list[Evidence] = []
     for one in evidence:
         counted = one.submission in tally.submissions or any(each.attempt.outcome == "killed" for each in one.tries)
-        if counted or _went_well(one, nodes) or any(each.attempt.gained for each in one.tries):
+        if counted or _went_well(one, nodes) or any(each.attempt.came_on for each in one.tries):
             idle = []
         elif one.ended and not one.stopped and one.submission not in unwritten:
             idle.append(one)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from audio_tokenizers.errors import UsageError
 from hpc.run import ListedTar, Run
+from jobs.addresses import is_address
 from jobs.outputs import TarPaths
 from jobs.partial_tally import tally_partial
 from jobs.records import Manifest
@@ -107,7 +108,7 @@ def _unfinished(tar: str, paths: TarPaths) -> TarState:
     problem = None
     if manifest is not None and manifest.is_damage:
         problem = f"{manifest.verdict}: {manifest.verdict_detail}"
-    else:
+    elif not is_address(tar):
         try:
             os.stat(tar)  # noqa: PTH116 (text: once per tar)
         except FileNotFoundError:

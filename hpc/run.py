@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hpc.launch import Launch
 from hpc.lock import locked
 from hpc.submissions import Submission, read_submissions
 from hpc.tar_list import name_tars
+from jobs.addresses import is_address
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.outputs import TarPaths, TarTask
@@ -94,6 +95,11 @@ class Run:
     def lists_file(self) -> Path:
         """Lists that tools have written for people, with their hashes: those may be replaced."""
         return self.folder / "lists.json"
+
+    @property
+    def sizes_file(self) -> Path:
+        """How large the tars at addresses are (hpc/remote_list.py)."""
+        return self.folder / "remote_sizes.json"
 
     def new_submission(self) -> Submission:
         """Make the folder of a new submission."""
@@ -186,8 +192,12 @@ class Run:
         return found | {tar.tar: tar for tar in rest}
 
 
-def as_task(tar: ListedTar) -> TarTask:
-    """What a worker needs to know. A tar that is not there counts 0 bytes; its worker says so."""
+def as_task(tar: ListedTar, sizes: Mapping[str, int]) -> TarTask:
+    """What a worker needs to know. `sizes` are those of tars at addresses. One that is not known, or of a tar that is not
+    there, counts 0 bytes; its worker says so.
+    """
+    if is_address(tar.tar):
+        return TarTask(tar.tar, tar.name, sizes.get(tar.tar, 0))
     try:
         size = Path(tar.tar).stat().st_size
     except OSError:

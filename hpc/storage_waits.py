@@ -56,10 +56,10 @@ class StorageWaits:
     def add(self, tries: Sequence[Try], wordless: int, *, round_: int, age_s: float, went_well: bool) -> bool:
         """Count a submission; returns whether trouble with storage is all that came of it."""
         told = [attempt for attempt in tries if attempt.storage]
-        if went_well or any(attempt.gained for attempt in tries):
+        if went_well or any(attempt.came_on for attempt in tries):
             self._all = _Tries()
             for attempt in tries:
-                if attempt.gained or attempt.outcome in ("committed", "damaged"):
+                if attempt.came_on or attempt.outcome in ("committed", "damaged"):
                     self._tars.pop(attempt.name, None)
                 elif attempt.storage:
                     self._tars.setdefault(attempt.name, _Tries()).add(round_, age_s)

@@ -195,7 +195,7 @@ class Submission:
         """
         logs = self._logs_by_element()
         silent = logs.keys() - {slot // plan.processes for slot in reports}
-        in_vain = not any(attempt.gained for report in reports.values() for attempt in report.tries)
+        in_vain = not any(attempt.came_on for report in reports.values() for attempt in report.tries)
         idle = set(logs.keys() | states.keys()) if in_vain else set()
         outside = {one for one in silent | idle if from_outside(states.get(one), partial(_tails, logs.get(one, ())))}
         return silent, idle, outside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +30,7 @@ from hpc.launch import (
 from hpc.list_check import describe_faults, find_faults
 from hpc.personal import personal_defaults
 from hpc.progress import TarState, scan
+from hpc.remote_list import SizedLook, read_sizes, refuse_unreadable, write_sizes
 from hpc.resume import one_round
 from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm_words import no_answer
@@ -55,7 +56,9 @@ def submit(
     backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
     tar_list: Annotated[
         Path | None,
-        typer.Option("--list", "--tar-list", help="file with a tar per line; default: the tars that the run has already"),
+        typer.Option(
+            "--list", "--tar-list", help="file with a tar, a glob or a{000..127}.tar per line; default: the run's tars"
+        ),
     ] = None,
     model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
@@ -118,6 +121,14 @@ def submit(
     text_encoding: Annotated[
         str | None, typer.Option(help="of texts, such as shift_jis; default auto: UTF-8, or what all texts of a tar show")
     ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(help="mean, first, left, right, a number from 0, or split: each a clip; default: as the backend"),
+    ] = None,
+    segments: Annotated[
+        bool | None,
+        typer.Option("--segments/--no-segments", help="cut audio into the segments of its sidecars, each a clip"),
+    ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
     sniff: Annotated[
         bool, typer.Option("--sniff", help="take what begins as audio, too, if it has no known extension")
@@ -127,6 +138,9 @@ def submit(
     ] = False,
     allow_joined: Annotated[
         bool, typer.Option("--allow-joined", help="accept tars after whose end another one begins, and read on")
+    ] = False,
+    allow_pipe: Annotated[
+        bool, typer.Option("--allow-pipe", help="run the commands of tars that are pipe:COMMAND, as you (docs/trust.md)")
     ] = False,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="leave out tars that are missing, unreadable or no tars, and go on")
@@ -146,11 +160,12 @@ def submit(
     os.umask(trust.umask)
     run = Run(output_dir.absolute(), trust)
     check_run(run, trust)
-    tars = _asked_for(run, tar_list)[from_index:to_index]
+    tars = _asked_for(run, tar_list, skip_missing=skip_missing)[from_index:to_index]
     if not tars:
         where = tar_list or run.output_dir
         to = "" if to_index is None else f" --to-index {to_index}"
         raise UsageError(f"--from-index {from_index}{to}: no tar of {where} is in this range")
+    refuse_unreadable(tars, allow_pipe=allow_pipe)
     asked = Site(
         cluster=check_cluster(cluster),
         partition=partition,
@@ -201,9 +216,12 @@ def submit(
             text_keys=text_key or (),
             text_encoding=text_encoding,
             begun=begun,
+            channel=channel,
+            segments=segments,
         )
     launch = msgspec.structs.replace(
         launch,
+        allow_pipe=allow_pipe,
         options=spec.options,
         group=trust.group_name,
         umask="" if trust.umask == DEFAULT_UMASK else f"{trust.umask:04o}",
@@ -213,12 +231,8 @@ def submit(
     with writing_to(run.output_dir):
         check_spec(run.output_dir, spec)
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)  # a list that is refused leaves no trace
-    if faults := _new_faults(run, listed):
-        words = describe_faults(faults, len(tars))
-        tars = [tar for tar in tars if tar not in faults]
-        if not (skip_missing and tars):
-            raise UsageError(f"--list {tar_list}: {words}\nmend the list, or go on without them: --skip-missing")
-        warn(f"--skip-missing: {words}\nleft out; {counted(len(tars), 'tar')} to go on with")
+    if faults := _new_faults(run, listed, look := SizedLook()):
+        tars = _leave_out(tars, faults, tar_list, skip_missing=skip_missing)
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)
     with writing_to(run.output_dir):
         if not dry_run:
@@ -226,11 +240,12 @@ def submit(
             freeze_spec(run.output_dir, spec)
             hashes.save()
             listed = run.add_to_list(tars, keep_dirs=keep_dirs)
+            write_sizes(run.sizes_file, look.sizes)
     states = list(scan(run, listed))
     todo = [tar for tar, state in zip(listed, states, strict=True) if _needs_work(state, retry_errors=retry_errors)]
     if dry_run:
         print("dry run: this is what would run; nothing is written and nothing is submitted")
-    print(_summary(run, spec, states, todo, launch, show_script=dry_run))
+    print(_summary(run, spec, states, todo, launch, look.sizes, show_script=dry_run))
     if dry_run:
         return 0
     if not todo:
@@ -241,15 +256,25 @@ def submit(
     return watch(run, launch) if launch.cluster == "local" else _submit_to_slurm(run)
 
 
-def _new_faults(run: Run, listed: Sequence[ListedTar]) -> dict[str, str]:
+def _new_faults(run: Run, listed: Sequence[ListedTar], look: SizedLook) -> dict[str, str]:
     """Tar -> why it cannot be tokenized, of those that are new to the run and have no tokens yet.
 
     The others were looked at when they came, and what became of them since is for their workers to say.
     """
     known = {tar.tar for tar in run.listed()}
     new = {tar.tar: tar.name for tar in listed if tar.tar not in known}
-    faults = find_faults(list(new))
+    faults = find_faults(list(new), look)
     return {tar: fault for tar, fault in faults.items() if not run.paths(new[tar]).committed.exists()}
+
+
+def _leave_out(tars: Sequence[str], faults: Mapping[str, str], tar_list: Path | None, *, skip_missing: bool) -> list[str]:
+    """The tars to go on with. Raises UsageError if that was not asked for, or there are none."""
+    words = describe_faults(faults, len(tars))
+    left = [tar for tar in tars if tar not in faults]
+    if not (skip_missing and left):
+        raise UsageError(f"--list {tar_list}: {words}\nmend the list, or go on without them: --skip-missing")
+    warn(f"--skip-missing: {words}\nleft out; {counted(len(left), 'tar')} to go on with")
+    return left
 
 
 def _fit_to_slurm(launch: Launch, site: Site, device: str) -> Launch:
@@ -313,10 +338,11 @@ def _new_run_id() -> str:
     return uuid.uuid4().hex[:8]
 
 
-def _asked_for(run: Run, tar_list: Path | None) -> list[str]:
+def _asked_for(run: Run, tar_list: Path | None, *, skip_missing: bool) -> list[str]:
+    listed = run.listed()
     if tar_list is not None:
-        return read_tar_list(tar_list)
-    tars = [tar.tar for tar in run.listed() if tar.tar != tar.name]  # but for those of which there is the name alone
+        return read_tar_list(tar_list, known=[tar.tar for tar in listed], skip_missing=skip_missing)
+    tars = [tar.tar for tar in listed if tar.tar != tar.name]  # but for those of which there is the name alone
     if not tars:
         raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
     return tars
@@ -335,6 +361,7 @@ def _summary(
     states: Sequence[TarState],
     todo: Sequence[ListedTar],
     launch: Launch,
+    sizes: Mapping[str, int],
     *,
     show_script: bool,
 ) -> str:
@@ -348,7 +375,8 @@ def _summary(
     if not todo:
         return "\n".join([*lines, "nothing to do"])
     submitter = Submitter(run, cluster_of(launch), launch, host="", clock=float)
-    slots = submitter.plan_slots([as_task(tar) for tar in todo], bytes_per_second(states))
+    sizes = {**read_sizes(run.sizes_file), **sizes}
+    slots = submitter.plan_slots([as_task(tar, sizes) for tar in todo], bytes_per_second(states))
     loads = [sum(task.bytes for task in slot) for slot in slots]
     lines.append(
         f"{counted(len(todo), 'tar')} ({sum(loads) / 1e6:,.1f} MB) for {counted(len(slots), 'worker')}, "

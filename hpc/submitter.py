@@ -14,6 +14,7 @@ from hpc.launch import Launch
 from hpc.plan import Plan, Slot, balance, chunk, make_plan, probes, slots_for
 from hpc.policy import Decision
 from hpc.progress import TarState
+from hpc.remote_list import read_sizes
 from hpc.run import ListedTar, Run, as_task
 from hpc.submissions import Job, Submission
 from jobs.outputs import TarTask
@@ -97,6 +98,7 @@ class Submitter:
         except SubmitUncertainError as error:
             log.warning("%s", error)
             return Submitted(waiting=len(wanted), why=str(error))
+        sizes = read_sizes(self._run.sizes_file)
         spec = read_spec(self._run.output_dir)
         if spec is None:
             raise UsageError(f"{self._run.spec_file}: there is no such file: restore it, or begin again with hpc.submit")
@@ -105,7 +107,7 @@ class Submitter:
         last = set(decision.short_of_memory)
         slots: Sequence[Slot] = self.plan_slots(
             [
-                as_task_of(tar, decision, retry)
+                as_task_of(as_task(tar, sizes), decision, retry)
                 for tar in sorted(listed, key=lambda tar: tar.name in last)
                 if tar.name in wanted
             ],
@@ -251,6 +253,7 @@ class Submitter:
             options=self._launch.options,
             allow_missing_end=self._launch.allow_missing_end,
             allow_joined=self._launch.allow_joined,
+            allow_pipe=self._launch.allow_pipe,
             decode_threads=self._launch.decode_threads,
             buffer_memory=self._launch.buffer_memory,
             memory_guard=self._launch.memory_guard,
@@ -263,10 +266,10 @@ def _keep_refusal(submission: Submission, job: Job, error: Exception, *, full: b
     submission.write_job(msgspec.structs.replace(job, state="refused", words=str(error), full=full))
 
 
-def as_task_of(tar: ListedTar, decision: Decision, retry: set[str]) -> TarTask:
+def as_task_of(tar: TarTask, decision: Decision, retry: set[str]) -> TarTask:
     """What a worker needs to know of a tar, and what has been decided about it."""
     return msgspec.structs.replace(
-        as_task(tar),
+        tar,
         crash_clips=decision.crash_clips.get(tar.name, ()),
         timed_out=decision.timed_out.get(tar.name, ()),
         one_at_a_time=tar.name in decision.one_at_a_time,

@@ -5,33 +5,122 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
+from hpc.list_patterns import LARGEST_EXPANSION, expand_braces, find_files, has_glob, is_pattern, matches
+from jobs.addresses import check_address, is_address, is_pipe, place_of, scheme_of
 from jobs.outputs import TarPaths
 from jobs.regular_files import refuse_irregular
+from jobs.remote_files import missing_packages
+from jobs.remote_tar import RemoteTar
 
 __all__ = ["name_tars", "natural_order", "read_tar_list"]
+
+NAMES_SHOWN = 20
+LISTED_SCHEMES = ("s3", "hf")
+"""Of addresses whose servers say what there is: globs are for these."""
+TRIES = 5
+"""A person waits."""
 
 log = logging.getLogger("tar2tokens")
 
 
-def read_tar_list(path: Path) -> list[str]:
+def read_tar_list(path: Path, *, known: Collection[str] = (), skip_missing: bool = False) -> list[str]:
     """The tars in a list file: absolute, without blanks, `#` comments and duplicates, in order.
 
-    Relative paths are taken from the current directory, as the shell would, or else from the list's own folder. Raises
-    UsageError if the list is missing or holds no tar.
+    Relative paths are taken from the current directory, as the shell would, or else from the list's own folder. Braces and
+    globs are expanded (hpc/list_patterns.py), what one glob finds in natural order; a name that a file has, or one of the
+    tars `known` to the run, is taken as it is, and a glob goes on to stand for those that it once found. Raises UsageError
+    if the list is missing or holds no tar, and if a glob matches nothing, unless `skip_missing` leaves that at a warning.
     """
     lines = _lines(path)
-    entries = [entry for line in lines if (entry := _entry(line))]
+    entries = [(number, entry) for number, line in enumerate(lines, 1) if (entry := _entry(line))]
     if not entries:
         raise UsageError(f"--list {path}: expected a tar per line, found none in {counted(len(lines), 'line')}")
-    tars = list(dict.fromkeys(_absolute(entry, path) for entry in entries))
-    if len(tars) < len(entries):
-        log.warning("--list %s: names %d of its tars more than once; each is taken once", path, len(entries) - len(tars))
+    found: list[str] = []
+    vain: list[str] = []
+    taken = frozenset(known)
+    for number, entry in entries:
+        try:
+            names = _names(entry, path, taken)
+            if len(found) + len(names) > len(entries) + LARGEST_EXPANSION:
+                raise UsageError(f"with {entry[:200]!r} the list stands for more than {LARGEST_EXPANSION:,} tars")
+            for name in names:
+                tars = _tars(name, path, taken)
+                found += tars
+                vain += [] if tars else [f"  line {number}: {name}"]
+        except UsageError as error:
+            raise UsageError(f"--list {path}: line {number}: {error}") from None
+    if vain:
+        more = [f"  and {len(vain) - NAMES_SHOWN:,} more"] if len(vain) > NAMES_SHOWN else []
+        words = "\n".join([f"--list {path}: nothing matches", *vain[:NAMES_SHOWN], *more])
+        if not (skip_missing and found):
+            raise UsageError(f"{words}\nmend the list, or go on without: --skip-missing")
+        log.warning("--skip-missing: %s\nleft out", words)
+    tars = list(dict.fromkeys(found))
+    if len(tars) < len(found):
+        log.warning("--list %s: names %d of its tars more than once; each is taken once", path, len(found) - len(tars))
     return tars
+
+
+def _names(entry: str, path: Path, known: Collection[str]) -> list[str]:
+    """The entry with its braces expanded, unless it is a tar's own name."""
+    as_it_is = not is_pattern(entry) or _is_tar(entry, path, known)
+    names = [entry] if as_it_is else expand_braces(entry, keep_backslashes=is_pipe(entry))
+    if is_address(entry):
+        for name in names:
+            check_address(name)
+    return names
+
+
+def _tars(name: str, path: Path, known: Collection[str]) -> list[str]:
+    """The tars that a name without braces stands for."""
+    if is_address(name):
+        return _addresses(name, known)
+    return _files(name, path, known) if has_glob(name) and not _is_tar(name, path, known) else [_absolute(name, path)]
+
+
+def _addresses(name: str, known: Collection[str]) -> list[str]:
+    """What a glob at an address matches, where there are lists of what there is; or the address."""
+    scheme = scheme_of(name) or ""
+    if scheme not in LISTED_SCHEMES or not has_glob(name) or name in known:
+        return [name]
+    if words := missing_packages({scheme}):
+        raise UsageError(words)
+    found = {*RemoteTar(name, tries=TRIES).matches(), *(tar for tar in known if matches(name, tar))}
+    return sorted(map(_listable, found), key=natural_order)
+
+
+def _is_tar(name: str, list_path: Path, known: Collection[str]) -> bool:
+    """Whether there is a tar of this very name, or the run has one."""
+    if is_address(name):
+        return name in known
+    absolute = _absolute(name, list_path)
+    return absolute in known or os.path.lexists(absolute)
+
+
+def _files(glob: str, list_path: Path, known: Collection[str]) -> list[str]:
+    """What a glob matches, from the current directory or else from the list's own folder; `known` tars also when gone."""
+    glob = str(Path(glob).expanduser()) if glob.startswith("~/") else glob
+    for folder in dict.fromkeys((Path.cwd(), list_path.parent.absolute())):
+        pattern = os.path.normpath(folder / glob)
+        if files := {*find_files(pattern), *(tar for tar in known if matches(pattern, tar))}:
+            return sorted(map(_listable, files), key=natural_order)
+    return []
+
+
+def _listable(name: str) -> str:
+    """The name. Raises UsageError if a list cannot hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name!r}: names of tars must be UTF-8: rename it") from None
+    if name != name.strip() or any(character in name for character in "\t\r\n"):
+        raise UsageError(f"{name!r}: a list takes names without tabs, line ends and spaces at the end: rename it")
+    return name
 
 
 def _lines(path: Path) -> list[str]:
@@ -62,6 +151,8 @@ def _entry(line: str) -> str:
 
 
 def _absolute(entry: str, list_path: Path) -> str:
+    if entry.startswith("/"):
+        return os.path.normpath(entry)
     tar = Path(entry)
     if entry.startswith("~/"):
         tar = tar.expanduser()
@@ -99,8 +190,8 @@ def name_tars(tars: Sequence[str], *, keep_dirs: bool, taken: Mapping[str, str])
     for tar in tars:
         if "\t" in tar or "\n" in tar:
             raise UsageError(f"{tar!r}: names with tabs or newlines are not supported: rename it")
-        path = Path(tar)
-        name = TarPaths.stem(path) if shared is None else _name_below(shared, path, owner)
+        path = place_of(tar)
+        name = TarPaths.stem(path) if shared is None else _name_below(shared, tar, owner)
         if name in owner:
             way_out = "rename one, or use another --output-dir" if keep_dirs else "use --keep-dirs"
             if _same_but_suffix(owner[name], tar):
@@ -111,22 +202,23 @@ def name_tars(tars: Sequence[str], *, keep_dirs: bool, taken: Mapping[str, str])
     return names
 
 
-def _name_below(shared: Path, tar: Path, owner: Mapping[str, str]) -> str:
+def _name_below(shared: Path, tar: str, owner: Mapping[str, str]) -> str:
     """The tar's path below `shared`, or below the nearest folder above it that gives a name which no other tar has.
 
     A list that grew from `d/a` to `d` has named `d/a/1.tar` just `1`, so `d/1.tar` has to become `d/1`.
     """
+    path = place_of(tar)
     for above in (shared, *shared.parents):
-        name = (tar.parent.relative_to(above) / TarPaths.stem(tar)).as_posix()
-        if name not in owner or _same_but_suffix(owner[name], str(tar)):
+        name = (path.parent.relative_to(above) / TarPaths.stem(path)).as_posix()
+        if name not in owner or _same_but_suffix(owner[name], tar):
             break
     return name
 
 
 def _same_but_suffix(one: str, other: str) -> bool:
-    first, second = Path(one), Path(other)
+    first, second = place_of(one), place_of(other)
     return (first.parent, TarPaths.stem(first)) == (second.parent, TarPaths.stem(second))
 
 
 def _shared_folder(tars: Sequence[str]) -> Path:
-    return Path(os.path.commonpath([str(Path(tar).parent) for tar in tars])) if tars else Path("/")
+    return Path(os.path.commonpath([str(place_of(tar).parent) for tar in tars])) if tars else Path("/")

@@ -25,7 +25,7 @@ from hpc.deaths import Death, Tried, may_go_on, what_was_tried, write_down_death
 from hpc.plan import Plan, stop_margin_s, task_name
 from hpc.stalls import stall_file
 from hpc.submissions import Submission
-from hpc.witness import Witness
+from hpc.witness import LastLook, Witness
 from jobs.activities import Activities
 from jobs.commands import command_parser, setup_logging
 from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
@@ -39,12 +39,12 @@ from jobs.stop_flag import StopFlag
 from jobs.trust import private_umask
 from jobs.worker import Crew, Wishes, run_tars
 
-__all__ = ["Place", "feeding_of", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
+__all__ = ["Place", "feeding_of", "last_look", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
 
 REPORT_SECONDS = {True: 10.0, False: 0.5}
 """How often a worker publishes its counts: on a cluster thousands share the file system, on one machine a person looks."""
 IDLE_LIVES = 2
-"""Workers in a row that died before their first line: then it may well be the machine, so the task ends."""
+"""Workers in a row that died before they came on: then it may well be the machine, so the task ends."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -105,6 +105,13 @@ def stop_time(place: Place, plan: Plan) -> float | None:
     return None if place.ends_at is None or plan.time_limit_s is None else place.ends_at - stop_margin_s(plan.time_limit_s)
 
 
+def last_look(place: Place, plan: Plan) -> LastLook | None:
+    """When a clip that has had half of its job's time is told, before Slurm ends the job."""
+    if place.ends_at is None or plan.time_limit_s is None:
+        return None
+    return LastLook(place.ends_at - stop_margin_s(plan.time_limit_s) / 2, plan.time_limit_s / 2)
+
+
 def work_lists(plan: Plan, slot: int, elements: int, tried: Tried) -> tuple[list[TarTask], list[TarTask]]:
     """A slot's own tars, and those of the submission's others to help with, last slot first: it starts last."""
     submitted = min(len(plan.slots), elements * plan.processes)
@@ -129,26 +136,27 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
         task=task_name(plan.submission, place.slot),
         node=place.node,
         impatient=not place.shared,
+        last_look=last_look(place, plan),
     )
     tried = Tried()
     idle_lives = 0
     report = read_progress(report_file) or Progress(node=place.node, gpu=place.gpu, started=time.time())
     tries_before = len(report.tries)
     while True:
-        clips_before = report.clips
+        clips_before, lives_tries = report.clips, len(report.tries)
         activities = Activities(plan.clip_timeout)
         worker = partial(_work, output_dir, submission, plan, place, elements, tried, report, activities)
         end = witness.watch(worker, activities)
         if not isinstance(end, Death):
             return end
         report = read_progress(report_file) or report
-        dead = write_down_death(report, output_dir, end, asked=witness.asked)
+        dead = write_down_death(report, output_dir, end, asked=witness.asked and not witness.out_of_time)
         write_progress(report_file, report)
-        if report.clips > clips_before:
+        if report.clips > clips_before or any(attempt.came_on for attempt in report.tries[lives_tries:]):
             idle_lives = 0
         elif not any(attempt.several for attempt in dead):  # else the next life tells the clip from the machine
             idle_lives += 1
-        if witness.asked or not may_go_on(end, dead) or idle_lives >= IDLE_LIVES:
+        if witness.asked or witness.out_of_time or not may_go_on(end, dead) or idle_lives >= IDLE_LIVES:
             return 1
         tried = what_was_tried(report.tries[tries_before:])
 
@@ -195,7 +203,9 @@ def _work(
                 device="cpu" if plan.device == "cpu" else "cuda:0",  # a missing GPU is no reason for the CPU
                 stop=stop,
                 reports=reports,
-                wishes=Wishes(allow_missing_end=plan.allow_missing_end, allow_joined=plan.allow_joined),
+                wishes=Wishes(
+                    allow_missing_end=plan.allow_missing_end, allow_joined=plan.allow_joined, allow_pipe=plan.allow_pipe
+                ),
                 crew=Crew(task_name(plan.submission, place.slot), plan.knows_gone, others),
                 feeding=feeding_of(place, plan),
                 activities=activities,

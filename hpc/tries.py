@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
 from jobs.reporting import Try
 
-__all__ = ["Death", "Evidence", "NodeTry", "failed", "follows_a_line", "is_good"]
+__all__ = ["Death", "Evidence", "NodeTry", "failed", "follows_a_line", "is_good", "without_repeats"]
 
 Death = tuple[str, int | None]
 """A tar, and the clip in hand if there was one."""
@@ -40,8 +41,31 @@ class Evidence(msgspec.Struct, frozen=True):
     """Since it was submitted; infinite where that does not matter any more."""
 
 
+def without_repeats(evidence: Iterable[Evidence]) -> list[Evidence]:
+    """The same, but a try that only made again what others had made of a long clip has not come further within it.
+
+    Else a journal that nobody can go on with, for whatever reason, would have its tar tried for ever.
+    """
+    furthest: dict[Death, int] = {}
+    return [
+        msgspec.structs.replace(one, tries=tuple(_news(each, furthest) if each.attempt.kept else each for each in one.tries))
+        for one in evidence
+    ]
+
+
+def _news(each: NodeTry, furthest: dict[Death, int]) -> NodeTry:
+    attempt, kept = each.attempt, each.attempt.kept
+    assert kept is not None, "asked of tries that have some"
+    before = max(kept.before, furthest.get((attempt.name, kept.clip), 0))
+    furthest[attempt.name, kept.clip] = max(before, kept.after)
+    kept = msgspec.structs.replace(kept, before=min(before, kept.after))
+    return msgspec.structs.replace(each, attempt=msgspec.structs.replace(attempt, kept=kept))
+
+
 def is_good(attempt: Try) -> bool:
-    """Whether a try shows that its node works: it made lines, and not only those that need no model."""
+    """Whether a try shows that its node works: it made lines, and not only those that need no model, or parts of one."""
+    if attempt.lengthened is not None:
+        return True
     if attempt.clip is None:
         return attempt.gained > len(attempt.crash_clips)
     gained = range(attempt.clip - attempt.gained, attempt.clip)

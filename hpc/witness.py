@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +24,7 @@ from jobs.processes import look_at
 from jobs.stop_flag import STOP_SIGNALS
 from jobs.watchdog import Stall, Watchdog
 
-__all__ = ["CRASH_EXIT", "Witness"]
+__all__ = ["CRASH_EXIT", "LastLook", "Witness"]
 
 LOOK_SECONDS = 1.0
 TOUCH_SECONDS = 60.0
@@ -38,6 +38,16 @@ PR_SET_PDEATHSIG = 1
 log = logging.getLogger("tar2tokens")
 
 
+@dataclass(frozen=True, slots=True)
+class LastLook:
+    """When a job is about to end, what is to be said of a clip that it was at for much of its time."""
+
+    at: float
+    """Seconds since the epoch."""
+    seconds: float
+    """Without progress: another job would get no further with it."""
+
+
 class _CannotDieError(Exception):
     """The worker outlives SIGKILL."""
 
@@ -45,10 +55,22 @@ class _CannotDieError(Exception):
 class Witness:
     """Waits for one worker after the other, and shows that their task lives."""
 
-    def __init__(self, report_file: Path, stall_file: Path, *, task: str, node: str, impatient: bool) -> None:
+    def __init__(
+        self,
+        report_file: Path,
+        stall_file: Path,
+        *,
+        task: str,
+        node: str,
+        impatient: bool,
+        last_look: LastLook | None = None,
+    ) -> None:
         """`impatient`: a worker that was asked to stop and is stuck is ended; on a cluster that is Slurm's business."""
         self.asked = False
         """Somebody wants the task to end: deaths from here on are nobody's fault."""
+        self.out_of_time = False
+        """But for this one: a clip has had much of the job's time, and the job ends."""
+        self._last_look = last_look
         self._worker: int | None = None
         self._report_file, self._stall_file = report_file, stall_file
         self._task, self._node = task, node
@@ -120,6 +142,10 @@ class Witness:
             self._stall = late
             log.error("%s: the worker is ended", late)
             self._kill(worker, now)
+        elif (late := self._endless()) is not None:
+            self.out_of_time, self._stall = True, late
+            log.error("%s, and the job ends: the worker is ended", late)
+            self._kill(worker, now)
         elif self.asked and self._impatient and (late := self._watchdog.hopeless(now - self._asked_at)) is not None:
             log.error("%s: the worker is not waited for; its partials stay good", late)
             self._kill(worker, now)
@@ -129,6 +155,11 @@ class Witness:
             self._touched = now
             with suppress(OSError):
                 os.utime(self._report_file)
+
+    def _endless(self) -> Stall | None:
+        """What has had so much of the job's time that another job would not end it either, once this one's is over."""
+        look = self._last_look
+        return self._watchdog.without_end(look.seconds) if look is not None and time.time() >= look.at else None
 
     def _tell(self, stall: Stall | None) -> None:
         """Keep the file about a lack of progress, for those who look at the run."""

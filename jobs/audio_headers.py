@@ -1,7 +1,6 @@
 """What audio files promise in their headers, so that a file that is cut short is told from one that is complete.
 
-libsndfile shortens a file whose samples end early without a word; that is lost audio, so here it is an error. MP3 is the
-other way round: without a Xing, Info or VBRI header it promises nothing, and libsndfile guesses a length and stops there.
+libsndfile shortens a file whose samples end early without a word; that is lost audio, and has to be told.
 """
 
 from __future__ import annotations
@@ -12,18 +11,17 @@ import struct
 from dataclasses import dataclass
 from typing import IO
 
-from audio_tokenizers.errors import ClipError
-
-__all__ = ["mp3_states_its_length", "refuse_cut_file"]
+__all__ = ["missing_bytes", "mp3_in_wav"]
 
 STREAMED_SIZES = (0, 0x7F000000)
 """A file written to a pipe states 0, or at least 0x7F000000, as its size; its samples go on to the end of the file."""
 UNKNOWN_AU_SIZE = 0xFFFFFFFF
-LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
 NIST_HEADER = 1024
-ID3_HEADER = 10
-MP3_SEARCH = 4096
-"""The first frame's header stands right after ID3 tags, and a frame has at most 2881 bytes."""
+A_LITTLE = 128
+"""Bytes by which a size may be too large and nothing be missing: programs count their headers, or round up."""
+MPEG_TAGS = (0x50, 0x55)
+EXTENSIBLE = 0xFFFE
+"""Format tags of WAV: MPEG layers I and II, layer III; and the one whose GUID begins with another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +63,8 @@ LAYOUTS = {
 FORMS = {b"RIFF": (b"WAVE",), b"RIFX": (b"WAVE",), b"RF64": (b"WAVE",), b"FORM": (b"AIFF", b"AIFC")}
 
 
-def refuse_cut_file(file: IO[bytes]) -> None:
-    """Raise ClipError `decode` if the file ends before the samples that its header promises. Leaves it at position 0.
+def missing_bytes(file: IO[bytes]) -> tuple[int, int]:
+    """How many bytes of samples the file lacks, and how many it promises; (0, 0) where none is missing, or a trifle.
 
     A WAV that states 0 bytes of samples, has some and nothing else is given the size of a streamed one in place, since
     libsndfile would take it for empty.
@@ -82,13 +80,33 @@ def refuse_cut_file(file: IO[bytes]) -> None:
         promise = _au_promise(head)
     elif magic == b"NIST":
         promise = _nist_promise(file)
-    elif magic == b"OggS":
-        promise = _last_ogg_page(file, end)
     file.seek(0)
-    if promise is not None and sum(promise) > end:
-        start, size = promise
-        message = f"cut short: {size} bytes are promised from byte {start} on, the file has {max(end - start, 0)}"
-        raise ClipError("decode", message)
+    if promise is None:
+        return 0, 0
+    start, size = promise
+    there = max(end - start, 0)
+    return (size - there, size) if there + (A_LITTLE if there else 0) < size else (0, 0)
+
+
+def mp3_in_wav(file: IO[bytes]) -> tuple[int, int] | None:
+    """Where the MPEG audio in a WAV file begins and ends; None if there is none."""
+    end = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+        return None
+    form, data = RIFF.find(file, end, b"fmt "), RIFF.find(file, end, RIFF.samples)
+    if form is None or data is None:
+        return None
+    file.seek(form[0])
+    fields = file.read(min(form[1], 40))
+    tag = int.from_bytes(fields[:2], "little")
+    if tag == EXTENSIBLE:
+        tag = int.from_bytes(fields[24:26], "little")
+    if tag not in MPEG_TAGS:
+        return None
+    size = data[1] if STREAMED_SIZES[0] < data[1] < STREAMED_SIZES[1] else end
+    return data[0], min(data[0] + size, end)
 
 
 def _chunk_promise(file: IO[bytes], end: int, magic: bytes) -> tuple[int, int] | None:
@@ -105,7 +123,7 @@ def _chunk_promise(file: IO[bytes], end: int, magic: bytes) -> tuple[int, int] |
         return start, int.from_bytes(file.read(8), "little")
     if magic in (b"caff", b"riff"):
         return (start, size) if size >= 0 else None
-    if size == 0 and magic == b"RIFF" and start < end and not _whole_chunks(file, start, end):
+    if size == 0 and magic == b"RIFF" and start < end and file.writable() and not _whole_chunks(file, start, end):
         file.seek(start - 4)
         file.write(b"\xff\xff\xff\xff")
         file.flush()
@@ -143,38 +161,3 @@ def _nist_promise(file: IO[bytes]) -> tuple[int, int] | None:
     for count in counts:
         size *= int(count[1]) if count else 0
     return int(start[1]), size
-
-
-def _last_ogg_page(file: IO[bytes], end: int) -> tuple[int, int] | None:
-    """Where the last page that begins in the file begins, and its length."""
-    begin = file.seek(max(0, end - LONGEST_OGG_PAGE))
-    tail = file.read()
-    at = tail.rfind(b"OggS\0")
-    if at < 0:
-        return None
-    segments = tail[at + 27 : at + 27 + tail[at + 26]] if len(tail) > at + 26 else b""
-    length = 27 + (tail[at + 26] + sum(segments) if len(tail) > at + 26 else 0)
-    return begin + at, length
-
-
-def mp3_states_its_length(file: IO[bytes]) -> bool:
-    """Whether an MP3 says how many frames it has. Leaves the file at position 0."""
-    position = 0
-    while True:
-        file.seek(position)
-        head = file.read(ID3_HEADER)
-        if head[:3] != b"ID3" or len(head) < ID3_HEADER:
-            break
-        size = 0
-        for byte in head[6:10]:
-            size = size << 7 | byte & 0x7F
-        position += ID3_HEADER * (2 if head[5] & 0x10 else 1) + size
-    file.seek(position)
-    text = file.read(MP3_SEARCH)
-    file.seek(0)
-    for name in (b"Xing", b"Info"):
-        at = text.find(name)
-        if at >= 0:
-            flags, frames = text[at + 4 : at + 8], text[at + 8 : at + 12]
-            return bool(flags[3:] and flags[3] & 1 and any(frames))
-    return b"VBRI" in text

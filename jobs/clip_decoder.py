@@ -6,18 +6,20 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from typing import IO
 
 import numpy as np
 
 from audio_tokenizers.base import BackendInfo, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
-from jobs.audio import FragmentCutter, decode, resample
+from jobs.audio import Fragment, FragmentCutter, decode, resample
+from jobs.channels import Mixer, mixed
+from jobs.clip_journal import LONG_CLIP_SECONDS, JournalMismatchError, MemberSum, member_sum
 from jobs.damage import Damage, judge
 from jobs.encoder import Encoder
-from jobs.feed import Feed, Share
+from jobs.feed import Feed
 from jobs.losses import Losses
+from jobs.parts import mixer_for
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
 
@@ -31,6 +33,7 @@ UNCOUNTED_BYTES = 256 << 20
 class _Decoded:
     """What one decoding of a clip has come to: all there is of it once its blocks have ended."""
 
+    mixer: Mixer
     samples: int = 0
     """At the file's rate."""
     sample_rate: int = 1
@@ -68,13 +71,11 @@ class ClipDecoder:
     def _hand_over(self, pending: Pending, step: Step) -> None:
         if pending.clip.fault is not None:
             raise pending.clip.fault
-        audio = pending.clip.audio
-        assert audio is not None, "a clip that is to be decoded has audio or a fault"
         if self._cutter is None:
-            self._hand_over_whole(pending, audio, step)
+            self._hand_over_whole(pending, step)
             return
-        samples = 0
-        decoded = _Decoded()
+        samples, member = 0, pending.member
+        decoded = _Decoded(mixer_for(pending.clip, self._spec))
 
         def counted(waves: Iterator[Waveform]) -> Iterator[Waveform]:
             nonlocal samples
@@ -82,11 +83,11 @@ class ClipDecoder:
                 samples += len(wave)
                 yield wave
 
-        for number, fragment in enumerate(
-            self._cutter.cut(counted(resample(self._decode(audio, step, decoded), self._spec.sample_rate)))
-        ):
+        fragments = self._cutter.cut(counted(resample(self._decode(pending, step, decoded), self._spec.sample_rate)))
+        for number, fragment in self._to_encode(pending, fragments):
             wave = fragment.wave
             damage = self._judge(decoded) if fragment.last else None
+            member = member or self._member(pending, samples, step)
             self._check_length(len(wave))
             with step.waiting():
                 admitted = self._feed.reserve(pending.share, wave.nbytes)
@@ -94,11 +95,40 @@ class ClipDecoder:
                 return
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
-            self._feed.put(Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage))
+            notes = decoded.mixer.notes if fragment.last else ()
+            self._feed.put(
+                Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage, notes, member)
+            )
 
-    def _decode(self, audio: IO[bytes], step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
-        blocks = decode(audio, mono=self._info.mono, max_seconds=self._spec.longest_seconds, losses=decoded.losses)
-        for wave, rate in step.each(blocks):
+    def _member(self, pending: Pending, samples: int, step: Step) -> MemberSum | None:
+        """What the bytes of a clip are known by, once it turns out to be long."""
+        audio = pending.clip.audio
+        return member_sum(audio, step.sign) if audio and samples > LONG_CLIP_SECONDS * self._spec.sample_rate else None
+
+    def _to_encode(self, pending: Pending, fragments: Iterator[Fragment]) -> Iterator[tuple[int, Fragment]]:
+        """The fragments that an earlier attempt has not left the codes of, with their numbers. Once one was refused only the
+        last one follows: there will be no tokens, and hours would be encoded in vain, but damage at its end speaks first.
+        """
+        following = pending.resumed_at
+        for number, fragment in enumerate(fragments):
+            if number < pending.resumed_at and fragment.last:
+                raise JournalMismatchError(f"{pending.clip.name}: shorter than an earlier attempt found it")
+            if number >= pending.resumed_at and (fragment.last or not pending.refused):
+                yield following, fragment
+                following += 1
+            elif not self._feed.wants(pending.share):
+                return
+
+    def _decode(self, pending: Pending, step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
+        clip, longest = pending.clip, self._spec.longest_seconds
+        if clip.part is not None:
+            blocks = mixed(
+                clip.part.blocks(step, longest, lambda: self._feed.wants(pending.share), decoded.losses), decoded.mixer
+            )
+        else:
+            assert clip.audio is not None, "a clip that is to be decoded has audio, a part or a fault"
+            blocks = step.each(decode(clip.audio, mono=decoded.mixer, max_seconds=longest, losses=decoded.losses))
+        for wave, rate in blocks:
             decoded.samples, decoded.sample_rate = decoded.samples + len(wave), rate
             yield wave, rate
 
@@ -109,29 +139,28 @@ class ClipDecoder:
             raise found
         return found
 
-    def _blocks_to_keep(
-        self, share: Share, audio: IO[bytes], step: Step, decoded: _Decoded
-    ) -> Iterator[tuple[Waveform, int]]:
+    def _blocks_to_keep(self, pending: Pending, step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
         """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
         end once, for nothing: if it is too long, or too much of it is missing, that is where it shows.
         """
         size = 0
-        blocks = self._decode(audio, step, decoded)
+        blocks = self._decode(pending, step, decoded)
         for number, block in enumerate(blocks):
             size += block[0].nbytes
-            if size > UNCOUNTED_BYTES:
-                deque(takewhile(lambda _: self._feed.wants(share), blocks), maxlen=0)
-                if self._feed.wants(share):
+            if size > UNCOUNTED_BYTES and pending.clip.part is None:  # a part is decoded once
+                deque(takewhile(lambda _: self._feed.wants(pending.share), blocks), maxlen=0)
+                if self._feed.wants(pending.share):
                     self._judge(decoded)
-                yield from islice(self._decode(audio, step, _Decoded()), number, None)
+                again = _Decoded(mixer_for(pending.clip, self._spec))
+                yield from islice(self._decode(pending, step, again), number, None)
                 return
             yield block
 
-    def _hand_over_whole(self, pending: Pending, audio: IO[bytes], step: Step) -> None:
+    def _hand_over_whole(self, pending: Pending, step: Step) -> None:
         share, held = pending.share, 0
         waves: list[Waveform] = []
-        decoded = _Decoded()
-        for wave, _ in self._blocks_to_keep(share, audio, step, decoded):
+        decoded = _Decoded(mixer_for(pending.clip, self._spec))
+        for wave, _ in self._blocks_to_keep(pending, step, decoded):
             with step.waiting():
                 admitted = self._feed.reserve(share, wave.nbytes)
             if not admitted:
@@ -147,8 +176,9 @@ class ClipDecoder:
         text = pending.clip.annotations.text
         if self._info.needs_text and not (text and text.strip()):
             raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
+        utterance, notes = Utterance(heard, text), decoded.mixer.notes
         self._feed.put(
-            Portion(pending, Utterance(heard, text), heard.nbytes, len(heard), clip_samples=len(heard), damage=damage)
+            Portion(pending, utterance, heard.nbytes, len(heard), clip_samples=len(heard), damage=damage, notes=notes)
         )
 
     def _check_length(self, samples: int) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -105,8 +105,8 @@ class Conveyor:
         pending.turn = next(self._turns)
         if self._feed.announce(pending.share, pending.size, pending.undecoded_size):
             self._clips.put(pending)
-        elif pending.clip.audio is not None:
-            pending.clip.audio.close()
+        else:
+            pending.clip.close()
 
     def call(self, function: Callable[[], None]) -> None:
         """Have the thread that calls `step` call this, after all that was asked for before."""
@@ -163,7 +163,7 @@ class Conveyor:
         while (pending := self._clips.get()) is not None:
             undecoded = pending.undecoded_size
             try:
-                with pending.clip.audio or nullcontext():
+                with closing(pending.clip):
                     if self._feed.wants(pending.share):
                         self._decode_one(pending)
             except BaseException as error:  # noqa: BLE001 (it is raised again where the clip's line would be written)

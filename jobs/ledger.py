@@ -7,6 +7,7 @@
     NAME.safetensors              floats beside the lines, where the backend gives any: jobs/features.py
     .run/attempts/NAME.json       what is known of the partial        .run/manifests/NAME.json   of the committed file
     .run/attempts/.NAME.sums.ATTEMPT   what its lines were when they were written: jobs/line_sums.py
+    .run/attempts/.NAME.clip.ATTEMPT   what there is of a long clip that has no line yet: jobs/clip_journal.py
     .run/claims/NAME.json         who works on it
 
 Why two writers are harmless, whatever either of them believes to see: an attempt writes only into a file that it made
@@ -33,6 +34,7 @@ import msgspec
 from audio_tokenizers.base import Features, Field
 from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
+from jobs.clip_journal import ClipJournal
 from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
 from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
@@ -87,6 +89,16 @@ class Ledger:
         """What is committed now was made from another tar."""
         self._reusable: ReusableLines | None = None
         self._features: FeatureFile | None = None
+        self.journal = ClipJournal(
+            paths.private_journal(self._attempt),
+            identity,
+            fingerprint,
+            fields[0],
+            ops=ops,
+            clock=clock,
+            check_mine=self._check_mine,
+        )
+        """Of the long clip in hand, if there is one."""
 
     @classmethod
     def take(
@@ -123,6 +135,7 @@ class Ledger:
         committed = self._is_committed()
         if committed and not retry_errors:
             self._sweep_up()
+            self._sweep(self.paths.private_journals())
             self.tidy(self.paths, self._ops)
             raise ClaimLostError(f"{self.paths.name}: another worker has committed it")
         known = self._what_is_known(committed=committed)
@@ -139,6 +152,9 @@ class Ledger:
         self._write_manifest(self.paths.attempt, msgspec.convert(self._common(), Manifest))
         self._check_mine()
         self._sweep(self._sums_found(known))
+        journals = self._journals_found(known)
+        self.journal.take_over(journals, first=len(self.done))
+        self._sweep(journals)
         if self._features is None:  # the floats of old lines are gone with their file: all clips are encoded again
             self._reusable = self._previous_lines()
 
@@ -195,9 +211,17 @@ class Ledger:
 
     def _sums_found(self, known: Manifest | None) -> set[Path]:
         """The sums of the attempts before."""
+        return {*self.paths.all_private_sums(), *map(self.paths.private_sums, self._attempts_before(known))} - {self._sums}
+
+    def _journals_found(self, known: Manifest | None) -> set[Path]:
+        """Their journals."""
+        named = map(self.paths.private_journal, self._attempts_before(known))
+        return {*self.paths.private_journals(), *named} - {self.journal.path}
+
+    def _attempts_before(self, known: Manifest | None) -> Iterable[str]:
+        """Those that are known by name: a list of a folder may be seconds old."""
         attempts = [self._attempt_before] if known is None else [self._attempt_before, known.attempt]
-        named = map(self.paths.private_sums, filter(is_attempt, attempts))  # a list of a folder may be seconds old
-        return {*self.paths.all_private_sums(), *named} - {self._sums}
+        return filter(is_attempt, attempts)
 
     @property
     def _attempt_before(self) -> str:
@@ -269,7 +293,7 @@ class Ledger:
 
     def _sweep(self, paths: Iterable[Path]) -> None:
         """Remove what is not this attempt's own."""
-        mine = {self._private, self._sums}
+        mine = {self._private, self._sums, self.journal.path}
         if self._features is not None:
             mine |= {self._features.private, self._features.finished}
         for path in set(paths) - mine:
@@ -285,8 +309,12 @@ class Ledger:
         if self._features is not None:
             self._features.append([ref for ref, _ in features], [array for _, array in features])
         self._written().write(itertools.chain(parts, (b"\n",)))
+        had_journal = self.journal.clip == self.tally.clips
         self.tally.add(record)
-        if self._clock() - self._synced >= SYNC_SECONDS:
+        if had_journal:
+            self.sync()  # first: until then a power loss may take the line
+            self.journal.forget()
+        elif self._clock() - self._synced >= SYNC_SECONDS:
             self.sync()
 
     def _written(self) -> LineFile:
@@ -312,6 +340,7 @@ class Ledger:
         manifest = self._summary(verdict=VERDICT_COMPLETE, **findings)
         self._check_mine()
         self._sweep(self.paths.temporary_files())
+        self.journal.forget()
         if self._replaces_foreign:
             self._ops.unlink(self.paths.committed)  # or a crash would leave it beside the manifest of the new one
             self._ops.fsync_dir(self.paths.committed.parent)
@@ -348,6 +377,7 @@ class Ledger:
         self._check_mine()
         self._forget()
         self._ops.unlink(self._sums)
+        self.journal.forget()
         self._remove_private()
         self._end()
 
@@ -360,7 +390,8 @@ class Ledger:
     def erase(paths: TarPaths, ops: FileOps) -> None:
         """Forget all that is known of a tar (--force)."""
         lines = (paths.committed, paths.partial, paths.previous, paths.attempt, paths.manifest)
-        for path in (*lines, paths.features, paths.features_partial, paths.previous_sums, *paths.all_private_sums()):
+        private = (*paths.all_private_sums(), *paths.private_journals())
+        for path in (*lines, paths.features, paths.features_partial, paths.previous_sums, *private):
             ops.unlink(path)
 
     @staticmethod
@@ -378,7 +409,11 @@ class Ledger:
             with suppress(OSError):
                 self._remove_private()
             with suppress(OSError, ClaimLostError):
-                self._check_mine()
+                try:
+                    self._check_mine()
+                except ClaimLostError:
+                    self.journal.forget()  # nobody looks for it
+                    raise
                 self._hold.give_back()
         finally:
             self._close()
@@ -389,6 +424,7 @@ class Ledger:
 
     def _close(self) -> None:
         self._hold.let_go()
+        self.journal.close()
         if self._reusable is not None:
             self._reusable.close()
         if self._features is not None:
@@ -424,6 +460,7 @@ class Ledger:
             "tar_file": self._identity.tar_file,
             "input_bytes": self._identity.size,
             "input_mtime_ns": self._identity.mtime_ns,
+            "input_version": self._identity.version,
             "fingerprint": self._fingerprint,
             "attempt": self._attempt,
             "wall_seconds": round(self._wall_before, 3),
@@ -440,6 +477,7 @@ class Ledger:
             "errors": dict(sorted(self.tally.errors.items())),
             "damaged_clips": self.tally.damaged_clips,
             "damaged_seconds": round(self.tally.damaged_seconds, 3),
+            "notes": dict(sorted(self.tally.notes.items())),
             "audio_seconds": round(self.tally.audio_seconds, 3),
             "output_bytes": self._written().size,
             "output_sha256": self._written().sha256,

@@ -21,3 +21,8 @@ class Losses:
         self.seconds += seconds
         if what not in self.what:
             self.what.append(what)
+
+    def take(self, others: Losses) -> None:
+        """Add what has been told elsewhere of the same clip."""
+        self.seconds += others.seconds
+        self.what += [words for words in others.what if words not in self.what]

@@ -12,7 +12,10 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
 from jobs.any_json import decode_json
+from jobs.pipe_tar import PipeTar
 from jobs.records import VERDICT_COMPLETE, Manifest
+from jobs.remote_tar import RemoteTar
+from jobs.tar_source import TarSource
 
 __all__ = [
     "InputIdentity",
@@ -79,6 +82,18 @@ class TarPaths:
         """Those that there are, of whatever attempt."""
         return self._private(self._sums)
 
+    def private_journal(self, attempt: str) -> Path:
+        """What one attempt has of a long clip that has no line yet (jobs/clip_journal.py)."""
+        return self._journal.with_name(f".{self._journal.name}.{attempt}")
+
+    def private_journals(self) -> list[Path]:
+        """Those that there are, of whatever attempt."""
+        return self._private(self._journal)
+
+    @property
+    def _journal(self) -> Path:
+        return self.output_dir / ".run" / "attempts" / f"{self.name}.clip"
+
     @property
     def _sums(self) -> Path:
         return self.output_dir / ".run" / "attempts" / f"{self.name}.sums"
@@ -86,7 +101,8 @@ class TarPaths:
     def temporary_files(self) -> list[Path]:
         """Every private name that there is, of whatever attempt, and what any of them was about to write in place."""
         whole = (self.manifest, self.attempt, self.claim, self.previous_sums)
-        private = self.private_partials() + self.private_feature_files() + self.all_private_sums()
+        private = self.private_partials() + self.private_feature_files()
+        private += self.all_private_sums() + self.private_journals()
         return private + [path for each in whole for path in self._private(each)]
 
     @property
@@ -197,16 +213,27 @@ class InputIdentity:
     mtime_ns: int
     ctime_ns: int = 0
     """When its size, times, owner or names last changed. It says nothing of which tar it is: a rename changes it too."""
+    version: str = ""
+    """What the server of an address says in place of times: an ETag or the like."""
 
     @classmethod
-    def of(cls, tar: Path) -> InputIdentity:
-        """The identity of a tar on disk."""
+    def of(cls, tar: TarSource) -> InputIdentity:
+        """The identity of a tar on disk, or at an address now."""
+        if not isinstance(tar, Path):
+            return cls._told(tar)
         status = tar.stat()
         return cls(str(tar), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     @classmethod
-    def opened(cls, tar: Path) -> InputIdentity:
+    def _told(cls, tar: RemoteTar | PipeTar) -> InputIdentity:
+        facts = tar.facts()
+        return cls(str(tar), facts.size, 0, 0, facts.version)
+
+    @classmethod
+    def opened(cls, tar: TarSource) -> InputIdentity:
         """The same as its server has it now: a network file system answers `stat` from a cache, and `open` does not."""
+        if not isinstance(tar, Path):
+            return cls._told(tar)
         fd = os.open(tar, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(fd)
@@ -221,12 +248,16 @@ class InputIdentity:
         changes ctime only; a file system that keeps times coarser than its cache shows another mtime some time after the
         last write. Inodes are not compared, since some file systems make them up. No clock is asked, neither this host's nor
         the server's. Times that settle late therefore cost an attempt at most: the next one begins with what has settled.
+        A tar at an address has no times, but a version.
         """
-        return self.size != later.size or (self.mtime_ns != later.mtime_ns and self.ctime_ns != later.ctime_ns)
+        if (self.size, self.version) != (later.size, later.version):
+            return True
+        return self.mtime_ns != later.mtime_ns and self.ctime_ns != later.ctime_ns
 
     def matches(self, manifest: Manifest) -> bool:
         """Whether `manifest` speaks of the same bytes, wherever they lay then."""
-        return (self.size, self.mtime_ns) == (manifest.input_bytes, manifest.input_mtime_ns)
+        found = (manifest.input_bytes, manifest.input_mtime_ns, manifest.input_version)
+        return (self.size, self.mtime_ns, self.version) == found
 
 
 def read_manifest(path: Path | str) -> Manifest | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from audio_tokenizers.base import Codes, Field, Values
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.clip_journal import MemberSum
 from jobs.damage import Damage
 from jobs.encoder import Item, Result
 from jobs.feed import Share
@@ -45,10 +46,17 @@ class Pending:
     samples: int = 0
     damage: Damage | None = None
     """What is missing of its audio."""
+    notes: tuple[str, ...] = ()
     error: ClipError | None = None
     """Why it has no tokens."""
     trouble: BaseException | None = None
     """What kept the machine from decoding it."""
+    resumed_at: int = 0
+    """Fragments of which an earlier attempt has left the codes."""
+    kept: int = 0
+    """Fragments of which the next one would find them."""
+    member: MemberSum | None = None
+    """What is known of its bytes, once it is long enough for a journal."""
     _portions: int | None = None
     """How many it has, once its last one is there."""
     _encoded: int = 0
@@ -61,12 +69,14 @@ class Pending:
     @property
     def size(self) -> int:
         """Bytes that it takes until it is written, beside its audio and what becomes of it."""
-        return CLIP_BYTES + self.clip.annotations.size + len(self.kept_line or b"")
+        return CLIP_BYTES + self.clip.annotations.size + len(self.kept_line or b"") + self.sink.bytes_in_memory
 
     @property
     def undecoded_size(self) -> int:
         """Bytes that its audio takes until it is decoded. A large one lies in a file."""
         audio = self.clip.audio
+        if self.clip.part is not None:
+            return AUDIO_FACTOR * self.clip.part.undecoded_size
         return AUDIO_FACTOR * audio.getbuffer().nbytes if isinstance(audio, io.BytesIO) and not audio.closed else 0
 
     @property
@@ -74,6 +84,21 @@ class Pending:
         """Whether its line can be written, or never will be."""
         settled = self.kept_line is not None or self.error is not None or self.trouble is not None
         return settled or self._encoded == self._portions
+
+    @property
+    def refused(self) -> bool:
+        """Whether the backend has refused a fragment. All before it have been handed over by then."""
+        return bool(self._refused)
+
+    @property
+    def taken(self) -> int:
+        """Fragments whose codes are in the sink, without a gap."""
+        return self._next
+
+    def resume(self, fragments: int, member: MemberSum) -> None:
+        """The sink has the codes of the first `fragments`: they are not encoded again."""
+        self.member = member
+        self.resumed_at = self.kept = self._next = self._encoded = fragments
 
     def refuse(self, error: ClipError) -> None:
         """It has no tokens."""
@@ -90,10 +115,12 @@ class Pending:
             self._refused[portion.number] = _told(outcome)
         elif self.error is None and not self._refused:
             grown = self._take(portion, outcome, fields, backend)
+        self.member = portion.member or self.member
         self._encoded += 1  # not before: a clip of which something could not be taken is never finished
         if portion.clip_samples is not None:
             self._portions, self.samples = portion.number + 1, portion.clip_samples
             self.damage = portion.damage
+            self.notes = portion.notes
         self._judge()
         return grown + self.sink.bytes_in_memory - before
 
@@ -143,6 +170,10 @@ class Portion:
     """Of the last one: samples of the whole clip, after resampling."""
     damage: Damage | None = None
     """Of the last one: what is missing of the clip."""
+    notes: tuple[str, ...] = ()
+    """Of the last one: what its record says of the mixing."""
+    member: MemberSum | None = None
+    """Of a long clip: what is known of its bytes."""
 
     @property
     def share(self) -> Share:

@@ -63,6 +63,8 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    """What mixing did to it: jobs/channels.py."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,6 +80,7 @@ class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
     """How it ends."""
 
+    notes: tuple[str, ...] = ()
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | msgspec.Raw | None = None
@@ -96,6 +99,7 @@ class _CommonLine(msgspec.Struct, frozen=True):
     num_samples: _NumSamples
     sample_rate: _SampleRate
     damage: Damage | None = None
+    notes: tuple[str, ...] = ()
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
@@ -111,6 +115,7 @@ class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: msgspec.Raw
     token_shape: msgspec.Raw
     damage: Damage | None = None
+    notes: tuple[str, ...] = ()
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
@@ -135,6 +140,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tar_file: str
     input_bytes: int
     input_mtime_ns: int
+    input_version: str = ""
+    """Of a tar at an address, which has no time: its ETag or the like."""
     fingerprint: str
     verdict: str = VERDICT_IN_PROGRESS
     """`complete`, `in_progress`, or how the tar is broken (tar_reader.Verdict)."""
@@ -148,6 +155,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Clips with tokens that lack something, and say so."""
     damaged_seconds: float = 0.0
     """What they lack."""
+    notes: dict[str, int] = {}
+    """Records by what they note."""
     audio_seconds: float = 0.0
     """Audio that became tokens."""
     wall_seconds: float = 0.0
@@ -188,6 +197,7 @@ class Tally:
         self.errors: dict[str, int] = {}
         self.damaged_clips = 0
         self.damaged_seconds = 0.0
+        self.notes: dict[str, int] = {}
         self.audio_seconds = 0.0
 
     def add(self, record: Record) -> None:
@@ -200,6 +210,8 @@ class Tally:
             if record.damage is not None:
                 self.damaged_clips += 1
                 self.damaged_seconds += record.damage.seconds
+            for note in record.notes:
+                self.notes[note] = self.notes.get(note, 0) + 1
 
 
 _encoder = msgspec.json.Encoder()
@@ -233,7 +245,7 @@ def line_parts(
         yield b"," + _encoder.encode(key) + b":"
         yield from pieces
     metadata = record.metadata if metadata_json is None else msgspec.Raw(metadata_json)
-    tail = _encoder.encode(_Tail(record.text, record.language, metadata))
+    tail = _encoder.encode(_Tail(record.notes, record.text, record.language, metadata))
     yield b"}" if tail == b"{}" else b"," + tail[1:]
 
 
@@ -279,6 +291,7 @@ def _token_record(line: _CommonLine | _CodesLine, values: dict[str, msgspec.Raw]
         text=line.text,
         language=line.language,
         metadata=line.metadata,
+        notes=line.notes,
     )
 
 

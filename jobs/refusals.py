@@ -2,7 +2,8 @@
 
 A decoder that gets no memory, or a read error, says that the file is damaged, as libsndfile does in a dozen ways, or says
 nothing and decodes what it has. So read errors are noted where they happen, and a refusal counts if the file can be read
-through, memory can be had, and the decoder refuses the file again, at the same place and in the same words.
+through, memory can be had, and the decoder refuses the file again, at the same place and in the same words. A clip of which
+a part is lost is read again for the same reason.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import IO, TypeVar, cast
 import numpy as np
 
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.losses import Losses
 
 __all__ = ["WatchedFile", "confirmed", "require_memory"]
 
@@ -70,31 +72,43 @@ def require_memory() -> None:
     np.empty(MUCH_MEMORY, np.uint8)
 
 
-def confirmed(decode: Callable[[IO[bytes]], Iterator[T]], file: IO[bytes]) -> Iterator[T]:
-    """What `decode(file)` yields. A ClipError in which it ends is raised if a second reading ends in the same one.
+def confirmed(decode: Callable[[IO[bytes], Losses], Iterator[T]], file: IO[bytes], losses: Losses) -> Iterator[T]:
+    """What `decode(file, losses)` yields. A ClipError in which it ends is raised if a second reading ends in the same one.
+
+    So it is with losses: they are told after the last block, if a second reading has the same ones.
 
     Raises OSError, MemoryError and, where the second reading ends differently, InfrastructureError.
     """
     blocks = 0
+    refusal: ClipError | None = None
+    told = Losses()
     try:
-        for block in decode(file):
+        for block in decode(file, told):
             blocks += 1
             yield block
-        return
     except ClipError as error:
-        first = ClipError(error.kind, str(error))
+        refusal = ClipError(error.kind, str(error))
+    if refusal is None and not told.what:
+        return
     require_memory()
     file.seek(0)
     while file.read(READ_BYTES):
         pass
     file.seek(0)
-    second = _refusal(decode(file), blocks)
-    if second is None or (second.kind, str(second)) != (first.kind, str(first)):
-        ending = "went well" if second is None else f"ended otherwise ({second})"
+    again = Losses()
+    second = _refusal(decode(file, again), blocks)
+    same = (second is None) == (refusal is None) and (
+        second is None or refusal is None or (second.kind, str(second)) == (refusal.kind, str(refusal))
+    )
+    if not same or (refusal is None and again != told):
+        first = str(refusal) if refusal is not None else "; ".join(told.what)
+        ending = "went well" if second is None and not again.what else f"ended otherwise ({second or again.what})"
         raise InfrastructureError(
             f"a clip could not be decoded ({first}), but a second try {ending}: memory or disk fail here"
         )
-    raise first
+    if refusal is not None:
+        raise refusal
+    losses.take(told)
 
 
 def _refusal(decoded: Iterator[object], blocks: int) -> ClipError | None:
@@ -104,7 +118,7 @@ def _refusal(decoded: Iterator[object], blocks: int) -> ClipError | None:
         for _ in decoded:
             found += 1
             if found > blocks:
-                return None
+                return ClipError("decode", "with more blocks")
     except ClipError as error:
         return error if found == blocks else ClipError(error.kind, f"after {found} blocks: {error}")
-    return None
+    return None if found == blocks else ClipError("decode", f"after {found} blocks")

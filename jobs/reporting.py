@@ -24,6 +24,7 @@ __all__ = [
     "UNENDED",
     "DeviceSeconds",
     "Ending",
+    "Kept",
     "Pace",
     "Progress",
     "ProgressFile",
@@ -60,6 +61,17 @@ that crashed, or made no progress until it was ended; `killed` one that somebody
 UNENDED = ("loading", "working")
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """How far a try has come within a long clip that has no line yet."""
+
+    clip: int
+    """Counted from 0."""
+    before: int
+    """Its fragments that were in the journal when the try began with it."""
+    after: int
+    """Those that are there now."""
+
+
 class Try(msgspec.Struct):
     """One worker's try at one tar."""
 
@@ -84,6 +96,18 @@ class Try(msgspec.Struct):
     """With `machine`: it ended because results could not be written, which says nothing of the tar."""
     untrusted: bool = False
     """With `failed`: for a file of the tar's output that is not what the run has left there. It counts while that is so."""
+    kept: Kept | None = None
+    """The latest long clip that it has put into the journal."""
+
+    @property
+    def lengthened(self) -> int | None:
+        """The long clip within which it has come further, if there is one."""
+        return self.kept.clip if self.kept is not None and self.kept.after > self.kept.before else None
+
+    @property
+    def came_on(self) -> bool:
+        """Whether the tar needs less work than before."""
+        return self.gained > 0 or self.lengthened is not None
 
 
 class DeviceSeconds(msgspec.Struct, frozen=True):

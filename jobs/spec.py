@@ -19,6 +19,7 @@ from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
 from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, normalise_extensions
+from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
@@ -43,7 +44,14 @@ DECODERS = ("soundfile", "av", "soxr")
 DETECTOR = "charset-normalizer"
 """What encodings of texts are told with."""
 NOT_HASHED = ("device", "options", "fingerprint")
-UNDECIDED = {"max_damage": 0.0, "sniff": False, "text_keys": None, "text_encoding": None}
+UNDECIDED = {
+    "max_damage": 0.0,
+    "sniff": False,
+    "channel": None,
+    "segments": False,
+    "text_keys": None,
+    "text_encoding": None,
+}
 """What runs did before there was a choice. A spec that says so has the fingerprint of one that says nothing."""
 PRESET_FOLDER = Path(__file__).parent
 LONGEST_CLIP_SECONDS = 24 * 3600.0
@@ -78,6 +86,10 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     damaged clip, nor has their fingerprint anything of it."""
     sniff: bool = False
     """Whether what begins as audio is a clip, whatever its extension. The fingerprint has it only where it is so."""
+    segments: bool = False
+    """Whether the segments of which sidecars tell are clips of their own: jobs/segments.py."""
+    channel: str | None = None
+    """Which channel is heard, or `split`, where that is not `mono`: jobs/channels.py."""
     fingerprint: str = ""
     text_keys: tuple[str, ...] | None = None
     """Of what a clip's JSON says, which is the text: the first that is there. None: `text` alone."""
@@ -91,6 +103,11 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.text_keys is None and self.text_encoding is None:
             return None
         return TextRules(self.text_keys or TEXT_KEYS, self.text_encoding or AUTO)
+
+    @property
+    def channel_rule(self) -> str:
+        """Which channel is heard."""
+        return self.channel or self.mono
 
     @property
     def longest_seconds(self) -> float:
@@ -111,6 +128,8 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sniff: bool = False
     text_keys: tuple[str, ...] | None = None
     text_encoding: str | None = None
+    channel: str | None = None
+    segments: bool | None = None
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
@@ -177,6 +196,8 @@ def make_spec(
     max_damage: float | None = None,
     extensions: Sequence[str] = (),
     sniff: bool = False,
+    channel: str | None = None,
+    segments: bool | None = None,
     text_keys: Sequence[str] = (),
     text_encoding: str | None = None,
     begun: TokenizeSpec | None = None,
@@ -220,6 +241,8 @@ def make_spec(
     encoding = check_encoding(text_encoding or preset.text_encoding or AUTO)
     said = text_keys or preset.text_keys or text_encoding or preset.text_encoding
     as_before = begun is not None and begun.text_rules is None and not said
+    channel = channel if channel is not None else preset.channel
+    rule = info.mono if channel is None else channel_rule(channel)
     spec = TokenizeSpec(
         backend=factory.name,
         device=device.partition(":")[0],
@@ -245,6 +268,8 @@ def make_spec(
         sniff=sniff or preset.sniff,
         text_keys=None if as_before else keys,
         text_encoding=None if as_before else encoding,
+        segments=bool(preset.segments if segments is None else segments),
+        channel=None if rule == info.mono else rule,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 

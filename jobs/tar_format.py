@@ -8,17 +8,13 @@ write, and says at which byte anything else begins.
 from __future__ import annotations
 
 import gzip
-import io
-import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, Literal
 
 from audio_tokenizers.words import counted
-from jobs.regular_files import refuse_irregular
 from jobs.tar_headers import (
     BLOCK,
     EXTENDED,
@@ -37,15 +33,13 @@ from jobs.tar_headers import (
     number,
     parse_pax,
 )
+from jobs.tar_source import READ_BYTES, TarSource, open_tar
 from jobs.tar_sparse import Restored, SparseMap, is_gnu_sparse, is_pax_sparse, read_gnu_map, read_pax_map
 
 if sys.version_info >= (3, 14):
     from compression.zstd import DecompressionParameter, ZstdError, ZstdFile
 else:
     from backports.zstd import DecompressionParameter, ZstdError, ZstdFile
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 __all__ = ["ACCEPTABLE", "Member", "MemberKind", "TarDamage", "TarStream", "Verdict", "looks_joined"]
 
@@ -58,7 +52,6 @@ ACCEPTABLE: tuple[Verdict, ...] = ("no_end_marker", "zero_tail")
 END_BLOCKS = 2
 LONGEST_END = 2 << 20
 """Writers fill their last record with zeros; records are 10 KiB unless told otherwise, and never this large."""
-READ_BYTES = 1 << 20
 LARGEST_EXTENDED_HEADER = 16 << 20
 LARGEST_ZSTD_WINDOW_LOG = 31
 """`zstd --long=31`; a reader that says nothing refuses more than 27."""
@@ -106,19 +99,6 @@ class Member:
     """Why a sparse file is not given back."""
 
 
-class _TellingFile(io.FileIO):
-    """Reads in steps of READ_BYTES at most, and tells of each."""
-
-    def __init__(self, path: Path, on_read: Callable[[], None]) -> None:
-        super().__init__(path, "rb")
-        self._on_read = on_read
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        found = super().readinto(memoryview(buffer)[:READ_BYTES])
-        self._on_read()
-        return found
-
-
 class TarStream:
     """Iterates over the members of a plain, gzip or zstd tar; `read` gives the data of the member just yielded.
 
@@ -128,7 +108,7 @@ class TarStream:
 
     def __init__(
         self,
-        path: Path,
+        source: TarSource,
         *,
         read_bytes: int = READ_BYTES,
         seek_over: int = READ_BYTES,
@@ -139,13 +119,10 @@ class TarStream:
         fewer. Of a plain tar, more than `seek_over` bytes that nobody wants are not read. `allow_joined`: after the end of
         an archive another one may begin. Raises TarDamage, UsageError (no regular file) and OSError.
         """
-        refuse_irregular(path, "a tar")
         self._seek_over = seek_over
         self._allow_joined = allow_joined
-        self._path = path
-        self._raw: IO[bytes] = io.BufferedReader(_TellingFile(path, on_read), read_bytes)
-        self._bytes_on_disk = os.fstat(self._raw.fileno()).st_size
-        self._seek_over = seek_over
+        self._raw, self.bytes_on_disk = open_tar(source, read_bytes, on_read)
+        """The second: of the whole file, or a larger number where nobody knows."""
         self.offset = 0
         self._left = 0
         """Data and padding bytes of the current member that nobody has read."""
@@ -305,7 +282,7 @@ class TarStream:
         self._restored, self._peeked = None, b""
         if self._compression is None and not self._ahead and todo > self._seek_over:
             # Seeking past the end succeeds, or fails as if the disk were at fault: so ask how long the file is.
-            step = max(0, min(todo - 1, self._bytes_on_disk - self.offset))
+            step = max(0, min(todo - 1, self.bytes_on_disk - self.offset))
             self.offset = self._raw.seek(self.offset + step)
             todo -= step
         while todo:

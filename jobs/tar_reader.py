@@ -10,12 +10,11 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from audio_tokenizers.errors import ClipError
 from jobs.audio_formats import AUDIO_EXTENSIONS
@@ -24,11 +23,16 @@ from jobs.left_out import data_suffix, leave_out
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.sidecar_look import SidecarLook, texts_of
 from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, Reading, read_sidecars, too_large
-from jobs.tar_format import ACCEPTABLE, READ_BYTES, Member, TarDamage, TarStream
+from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
 from jobs.tar_headers import BLOCK
 from jobs.tar_links import LinkedData, Links
+from jobs.tar_source import READ_BYTES, TarSource
 from jobs.text_encoding import TextDecoder
 from jobs.text_rules import TextRules
+
+if TYPE_CHECKING:
+    from jobs.parts import Cutting, FinishedMembers
+    from jobs.recording import Part
 
 __all__ = ["Clip", "TarReader"]
 
@@ -46,17 +50,27 @@ MOST_ORPHANS = 1 << 18
 
 @dataclass(slots=True)
 class Clip:
-    """One audio member with what stands beside it."""
+    """One audio member, or a part of one, with what stands beside it."""
 
     index: int
     """Position among the tar's clips, from 0."""
     name: str
-    """The member's name; bytes that are not UTF-8 as \\xNN."""
+    """The member's name, with `#` and that of the part; bytes that are not UTF-8 as \\xNN."""
     audio: IO[bytes] | None
-    """The member's bytes, at position 0; None for a clip that the caller asked to skip, and for one with a fault."""
+    """The member's bytes, at position 0. None for a part, a clip that the caller asked to skip, and one with a fault."""
     fault: ClipError | None = None
-    """Why a clip that was not skipped has no bytes."""
+    """Why a clip that was not skipped has no bytes, or cannot be cut out of its member."""
     annotations: Annotations = field(default_factory=Annotations)
+    part: Part | None = None
+    """Of the member, where it is no clip as a whole."""
+    number: int = 0
+    """Position among the member's parts, from 0."""
+
+    def close(self) -> None:
+        """Let its audio go."""
+        for audio in (self.audio, self.part):
+            if audio is not None:
+                audio.close()
 
 
 @dataclass(slots=True)
@@ -76,21 +90,34 @@ class _Group:
     bytes_in_memory: int = 0
     """Of its audio."""
 
-    def sidecars_of(self, suffix: str, *, whole_names: bool) -> dict[str, tuple[str, bytes | str]]:
+    def sidecars_of(
+        self, suffix: str, extensions: Sequence[str] = SIDECAR_EXTENSIONS, *, whole_names: bool = False
+    ) -> dict[str, tuple[str, bytes | str]]:
         """Extension -> sidecar. `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`.
 
         `whole_names`: `1.wav.txt` is `1.wav`'s before all others.
         """
         stem = suffix.rpartition(".")[0]
         found: dict[str, tuple[str, bytes | str]] = {}
-        for extension in SIDECAR_EXTENSIONS:
+        for extension in extensions:
             whole = (f"{suffix}.{extension}",) if whole_names else ()
             for candidate in (*whole, f"{stem}.{extension}" if stem else extension, extension):
                 if candidate in self.sidecars:
                     found[extension] = self.sidecars[candidate]
                     self.used.add(candidate)
                     break
+            else:
+                self._add_in_language(found, stem, extension)
         return found
+
+    def _add_in_language(self, found: dict[str, tuple[str, bytes | str]], stem: str, extension: str) -> None:
+        """`talk.en.vtt` is beside `talk.m4a`, unless there are others: nobody knows then which language is spoken."""
+        if extension in SIDECAR_EXTENSIONS:
+            return
+        others = [suffix for suffix in self.sidecars if suffix.endswith(f".{extension}")]
+        if len(others) == 1 and not stem:
+            found[extension] = self.sidecars[others[0]]
+            self.used.add(others[0])
 
     def has_room(self, size: int) -> bool:
         """Whether a sidecar of `size` bytes fits beside the others: together they may take what one may."""
@@ -119,8 +146,7 @@ class _Group:
     def close(self) -> None:
         """Drop the clips that nobody has taken."""
         for _, clip in self.clips:
-            if clip.audio is not None:
-                clip.audio.close()
+            clip.close()
 
 
 def _stem(suffix: str) -> str:
@@ -141,7 +167,7 @@ class TarReader:
 
     def __init__(
         self,
-        path: Path,
+        source: TarSource,
         extensions: Sequence[str] = AUDIO_EXTENSIONS,
         *,
         skip_clips: int = 0,
@@ -150,16 +176,19 @@ class TarReader:
         allow_missing_end: bool = False,
         allow_joined: bool = False,
         texts: TextRules | None = None,
+        cutting: Cutting | None = None,
+        finished: FinishedMembers | None = None,
         on_read: Callable[[], None] = lambda: None,
     ) -> None:
         """`sniff`: what begins as audio is a clip, too, if its extension is neither one of `extensions` nor a sidecar's.
         `follow_links`: links to data are clips and sidecars, which once they were not. `texts` says how sidecars are read
-        and found; None is for runs that began before there were rules: only beside their audio. `on_read` is called with
-        each piece that the file system gives.
+        and found; None is for runs that began before there were rules: only beside their audio. `cutting` makes several
+        clips of a member. Whose clips are `finished` is not read then: how many they are is known too late for
+        `skip_clips`. `on_read` is called with each piece that the file system gives.
         """
         # A look that only wants headers: small pieces, and nothing read that can be passed over.
         self._open_look = partial(
-            TarStream, path, read_bytes=LOOK_BYTES, seek_over=LOOK_BYTES, on_read=on_read, allow_joined=allow_joined
+            TarStream, source, read_bytes=LOOK_BYTES, seek_over=LOOK_BYTES, on_read=on_read, allow_joined=allow_joined
         )
         self._decoder: TextDecoder | None = None
         self._reading = Reading()
@@ -169,18 +198,21 @@ class TarReader:
         self._look: SidecarLook | None = None
         self._orphans: Counter[str] = Counter()
         self._extensions = frozenset(extensions)
+        self._cutting = cutting
+        self._finished = finished
+        self._sidecar_extensions = (*SIDECAR_EXTENSIONS, *(cutting.sidecars if cutting is not None else ()))
         self._skip_clips = skip_clips
         self._allow_missing_end = allow_missing_end
         self._sniff = sniff
         self._kinds = {"file", "sparse", *(("link",) if follow_links else ())}
-        self._stream = stream = TarStream(path, on_read=on_read, allow_joined=allow_joined)
+        self._stream = stream = TarStream(source, on_read=on_read, allow_joined=allow_joined)
 
         def open_again(read_bytes: int) -> TarStream:
             wanted = read_bytes if stream.is_plain else READ_BYTES  # all of a compressed one is read anyway
-            return TarStream(path, read_bytes=wanted, seek_over=wanted, on_read=on_read, allow_joined=allow_joined)
+            return TarStream(source, read_bytes=wanted, seek_over=wanted, on_read=on_read, allow_joined=allow_joined)
 
         self._links = Links(open_again, self._may_be_opened, self._accepts)
-        self._next_index = 0
+        self._next_index = self._next_part = 0
         self.ignored: Counter[str] = Counter()
         """Members that are no clips and no sidecars, by reason."""
         self.left_out: Counter[str] = Counter()
@@ -265,7 +297,7 @@ class TarReader:
             self.ignored["appledouble"] += 1
             return None
         is_clip = extension in self._extensions
-        if not is_clip and extension not in SIDECAR_EXTENSIONS:
+        if not is_clip and extension not in self._sidecar_extensions:
             head = self._head(member)
             is_clip = (self._sniff and audio_kind(head) is not None) or self._leads_to_audio(member)
             if not is_clip:
@@ -286,7 +318,7 @@ class TarReader:
     def _may_be_opened(self, link: Member) -> bool:
         base = link.name.rpartition(b"/")[2]
         extension = base.rpartition(b".")[2].decode("utf-8", "backslashreplace").lower() if b"." in base else ""
-        known = extension in self._extensions or extension in SIDECAR_EXTENSIONS or self._names_audio(link)
+        known = extension in self._extensions or extension in self._sidecar_extensions or self._names_audio(link)
         return (known or self._sniff) and not base.startswith(b"._")
 
     def _names_audio(self, link: Member) -> bool:
@@ -320,7 +352,11 @@ class TarReader:
         index = self._next_index
         self._next_index += 1
         self.linked_clips += member.kind == "link"
-        if index < self._skip_clips:
+        if self._cutting is None:
+            wanted = index >= self._skip_clips
+        else:
+            wanted = self._finished is None or not self._finished.has(name)
+        if not wanted:
             return Clip(index, name, None)
         data = self._data(member)
         if isinstance(data, str):
@@ -348,10 +384,27 @@ class TarReader:
         try:
             while group.clips:
                 suffix, clip = group.clips[0]
-                clip.annotations = read_sidecars(self._sidecars_of(clip.name, suffix, group), self._reading)
+                files = self._sidecars_of(clip.name, suffix, group)
+                readable = files if self._cutting is None else self._cutting.readable(files)
+                clip.annotations = read_sidecars(readable, self._reading)
                 self.sidecar_faults += clip.annotations.faults
                 del group.clips[0]
-                yield clip
+                if self._cutting is None:
+                    yield clip
+                    continue
+                first = self._next_part
+                wanted_from = max(self._skip_clips - first, 0)
+                pieces = self._cutting.pieces(clip.name, clip.audio, clip.annotations, files, wanted_from=wanted_from)
+                with closing(pieces):
+                    for piece in pieces:
+                        self._next_part += 1
+                        one = Clip(first + piece.number, piece.name, None, piece.fault or clip.fault, piece.annotations)
+                        one.part, one.number = piece.part, piece.number
+                        if piece.whole and wanted_from == 0:
+                            one.audio = clip.audio
+                        elif piece.whole:
+                            clip.close()
+                        yield one
         finally:
             group.close()
         orphans = [suffix for suffix in group.sidecars.keys() - group.used if last_part or "." in suffix]
@@ -361,7 +414,7 @@ class TarReader:
 
     def _sidecars_of(self, name: str, suffix: str, group: _Group) -> dict[str, tuple[str, bytes | str]]:
         """A clip's sidecars: those beside it, and once a clip has none beside it, those that stand elsewhere."""
-        files = group.sidecars_of(suffix, whole_names=self._decoder is not None)
+        files = group.sidecars_of(suffix, self._sidecar_extensions, whole_names=self._decoder is not None)
         if self._decoder is None:
             return files
         if not files and self._look is None:

@@ -9,35 +9,42 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import logging
 import platform
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
 from jobs.activities import Step
+from jobs.channels import SPLIT
+from jobs.clip_journal import JournalMismatchError, LongClip, code_type, member_sum
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
+from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
-from jobs.reporting import DeviceSeconds
+from jobs.remote_tar import TarChangedError
+from jobs.reporting import DeviceSeconds, Kept, counted
 from jobs.spec import DECODERS, DETECTOR, TokenizeSpec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import TarSource
 from jobs.token_sink import TokenSink
 from jobs.values import to_json
 
-__all__ = ["OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]
+__all__ = ["OnKept", "OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]
 
 Outcome = Literal["committed", "yielded", "damaged"]
 OnProgress = Callable[[Record, int], None]
 """Called after each line with its record and the bytes of the tar used so far."""
+OnKept = Callable[[Kept], None]
+"""Called when what there is of a long clip has been put into its journal."""
 
 CRASH_WORDS = "workers died with this clip in hand; their logs say how, and --retry-errors tries it again"
 """The same whatever the signals were: a committed file must not depend on luck."""
@@ -45,8 +52,11 @@ TIMEOUT_WORDS = (
     "two workers made no progress with this clip until they were ended; --retry-errors tries it again, with a longer "
     "--clip-timeout if it only is slow"
 )
+RECORDING_WORDS = "workers died with two parts of this recording in hand, one after the other: the rest of it is not tried"
 READER_SECONDS = 5.0
 """How long a reading thread may take to end. It may hang in a file system that does not answer: then it is left behind."""
+
+log = logging.getLogger("tar2tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +98,14 @@ class TarWork:
 
     def __init__(
         self,
-        tar: Path,
+        tar: TarSource,
         paths: TarPaths,
         spec: TokenizeSpec,
         conveyor: Conveyor,
         options: TarOptions = TarOptions(),
         *,
         on_progress: OnProgress = lambda _record, _bytes: None,
+        on_kept: OnKept = lambda _kept: None,
         take: Callable[..., Ledger] = Ledger.take,
         device_seconds: Callable[[], DeviceSeconds] = DeviceSeconds,
     ) -> None:
@@ -107,6 +118,7 @@ class TarWork:
         self._spec = spec
         self._conveyor = conveyor
         self._on_progress = on_progress
+        self._on_kept = on_kept
         self._take = functools.partial(take, device_seconds=device_seconds)
         self._begun_anew = False
         self._identity: InputIdentity | None = None
@@ -167,6 +179,8 @@ class TarWork:
 
     def _read_clips(self, ledger: Ledger, step: Step) -> None:
         clips = 0
+        # Only sidecars tell how many clips a member is, without reading it.
+        finished = FinishedMembers(ledger.done) if self._spec.segments and self._spec.channel_rule != SPLIT else None
         self._reader = TarReader(
             self._tar,
             self._spec.extensions,
@@ -175,14 +189,17 @@ class TarWork:
             allow_missing_end=self.options.allow_missing_end,
             allow_joined=self.options.allow_joined,
             texts=self._spec.text_rules,
+            cutting=Cutting.of(self._spec),
+            finished=finished,
             on_read=step.sign,
         )
         with self._reader as reader:
             for clip in reader:
                 clips += 1
                 if clip.index >= len(ledger.done):
+                    pending = self._pending(clip, ledger, reader.bytes_consumed, step)
                     with step.waiting():
-                        self._pass_on(clip, ledger, reader.bytes_consumed)
+                        self._pass_on(pending)
                 elif ledger.done[clip.index] != clip.name:
                     raise _PartialMismatchError
                 if self._dropped:
@@ -190,13 +207,36 @@ class TarWork:
         if clips < len(ledger.done):
             raise _PartialMismatchError
 
-    def _pass_on(self, clip: Clip, ledger: Ledger, tar_bytes: int) -> None:
-        pending = Pending(clip, TokenSink(self._spec.fields[0].width), tar_bytes, self._paths.name)
-        with self._storing():
+    def _pending(self, clip: Clip, ledger: Ledger, tar_bytes: int, step: Step) -> Pending:
+        field = self._spec.fields[0]
+        sink = TokenSink(field.width, kept_as=code_type(field))
+        pending = Pending(clip, sink, tar_bytes, self._paths.name)
+        with step.waiting(), self._storing():
             pending.kept_line = ledger.reusable_line(clip.index, clip.name)
         if pending.kept_line is None and clip.index in self.options.crash_clips:
             timed_out = clip.index in self.options.timed_out
             pending.error = ClipError("timeout", TIMEOUT_WORDS) if timed_out else ClipError("crash", CRASH_WORDS)
+        elif pending.kept_line is None and crashed_before(clip, self.options.crash_clips):
+            pending.error = ClipError("crash", RECORDING_WORDS)
+        elif pending.kept_line is None and clip.fault is not None:
+            pending.error = clip.fault
+        if not pending.finished and clip.audio is not None and ledger.journal.may_know(clip.index, clip.name):
+            self._resume(pending, clip.audio, ledger, step)
+        return pending
+
+    def _resume(self, pending: Pending, audio: IO[bytes], ledger: Ledger, step: Step) -> None:
+        """Take what there is of a long clip."""
+        clip = LongClip(pending.clip.index, pending.clip.name, member_sum(audio, step.sign))
+        leads = clip.index == len(ledger.done)
+        with step.waiting(), self._storing():
+            fragments = ledger.journal.read(clip, functools.partial(pending.sink.add, may_spill=leads))
+        pending.sink.take_unkept()
+        if fragments:
+            pending.resume(fragments, clip.member)
+            words = counted(fragments, "fragment")
+            log.info("%s: clip %d goes on where it was left: %s are there", self._paths.name, clip.index, words)
+
+    def _pass_on(self, pending: Pending) -> None:
         with self._passing:
             if self._dropped:
                 self._conveyor.drop(pending.share)
@@ -221,6 +261,9 @@ class TarWork:
             self._write_finished(leads=leads)
             if self._trouble is not None:
                 trouble, self._trouble = self._trouble, None
+                if isinstance(trouble, TarChangedError):
+                    self._start_over()
+                    raise WrittenMeanwhileError(str(trouble))
                 if not isinstance(trouble, _PartialMismatchError):
                     raise trouble
                 self._begin_anew()
@@ -234,8 +277,11 @@ class TarWork:
             if not pending.finished:
                 if leads and not pending.share.due:
                     self._conveyor.lead(pending.share)
+                self._keep(pending)
                 return
             if pending.trouble is not None:
+                if isinstance(pending.trouble, JournalMismatchError):
+                    self._held().journal.forget()
                 raise pending.trouble
             self._queue.popleft()
             with pending.sink, self._conveyor.activities.doing("write", about=str(self._paths.partial)), self._storing():
@@ -244,6 +290,19 @@ class TarWork:
             if self.options.one_at_a_time:
                 self._conveyor.call(self._turn.set)  # after a look at whether to stop
             self._on_progress(record, pending.tar_bytes)
+
+    def _keep(self, pending: Pending, *, now: bool = False) -> None:
+        """Put what a long clip has become so far into its journal, if it is time or `now`."""
+        if pending.member is None:
+            return
+        clip, journal = LongClip(pending.clip.index, pending.clip.name, pending.member), self._held().journal
+        if not (journal.is_time(clip, pending.sink.unkept_bytes) or now) or pending.taken == pending.kept:
+            return
+        with self._conveyor.activities.doing("write", about=str(journal.path)), self._storing():
+            added = journal.add(clip, pending.kept, pending.taken, pending.sink.take_unkept())
+        if added:
+            pending.kept = pending.taken
+            self._on_kept(Kept(clip.index, pending.resumed_at, pending.kept))
 
     def _let_go(self, pending: Pending) -> None:
         self._conveyor.drop(pending.share)
@@ -293,8 +352,10 @@ class TarWork:
         self._ledger = None
 
     def leave(self) -> TarResult:
-        """End the attempt here: the partial stays, resumable at the next clip."""
+        """End the attempt here: the partial stays, resumable at the next clip, or within one that is long."""
         with self._settling():
+            if self._queue and not self._queue[0].finished:
+                self._keep(self._queue[0], now=True)
             self._drop_rest()
             with self._storing():
                 return TarResult("yielded", self._held().release())
@@ -384,6 +445,7 @@ class TarWork:
             damage=pending.damage,
             text=said.text,
             language=said.language,
+            notes=pending.notes,
         )
         if pending.values is None:
             shape = b"[%d,%d]" % (self._spec.fields[0].width, pending.sink.frames)
@@ -394,6 +456,14 @@ class TarWork:
         parts = ((key, (text,)) for key, text in json.items())
         ledger.append(record, line_parts(record, parts, said.metadata_json), features)
         return record
+
+
+def crashed_before(clip: Clip, crash_clips: Collection[int]) -> bool:
+    """Whether two clips in a row of the clip's recording, both before it, have killed workers: what kills them is then most
+    likely in the recording, which has to be decoded for all clips after them, and each would cost two workers more.
+    """
+    first = clip.index - clip.number
+    return any(first <= one and one + 1 < clip.index and one + 1 in crash_clips for one in crash_clips)
 
 
 def _leave(ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,8 +24,16 @@ COPY_BYTES = 1 << 20
 class TokenSink:
     """Codes of one clip. Up to TOKENS_IN_MEMORY stay arrays; beyond that each codebook may go to a temporary file."""
 
-    def __init__(self, codebooks: int, tokens_in_memory: int = TOKENS_IN_MEMORY) -> None:
+    def __init__(
+        self, codebooks: int, tokens_in_memory: int = TOKENS_IN_MEMORY, *, kept_as: np.dtype[Any] | None = None
+    ) -> None:
+        """`kept_as`: the type of integers in which `take_unkept` gives them."""
         self._arrays: list[Codes] = []
+        self._kept = 0
+        """How many of them `take_unkept` has given."""
+        self._unkept = bytearray()
+        """The same of those that were spilled: one block, where arrays would keep the heap from shrinking."""
+        self._kept_as = np.dtype("<i8") if kept_as is None else kept_as
         self._held = 0
         self.bytes_in_memory = 0
         self._tokens_in_memory = tokens_in_memory
@@ -58,8 +66,25 @@ class TokenSink:
                     if file.tell() and row.size:
                         file.write(b",")
                     file.write(codes_to_json(row)[1:-1])
+        self._unkept += self._compact()
         self._arrays.clear()
-        self._held = self.bytes_in_memory = 0
+        self._held = self.bytes_in_memory = self._kept = 0
+
+    def _compact(self) -> bytes:
+        arrays = self._arrays[self._kept :]
+        return b"".join(np.ascontiguousarray(codes.T, self._kept_as).tobytes() for codes in arrays)
+
+    @property
+    def unkept_bytes(self) -> int:
+        """How much `take_unkept` would give."""
+        return len(self._unkept) + sum(codes.size for codes in self._arrays[self._kept :]) * self._kept_as.itemsize
+
+    def take_unkept(self) -> bytes:
+        """The codes that were added since it was called before, as [frames, codebooks] of type `kept_as`."""
+        found = bytes(self._unkept) + self._compact()
+        self._unkept.clear()
+        self._kept = len(self._arrays)
+        return found
 
     def json_parts(self) -> Iterator[bytes]:
         """The JSON text of all codes [codebooks, frames], in pieces."""
@@ -82,6 +107,7 @@ class TokenSink:
                 file.close()
         self._files = []
         self._arrays = []
+        self._unkept.clear()
 
 
 def _piece(file: IO[bytes]) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 from audio_tokenizers.base import Backend
@@ -15,7 +14,8 @@ from jobs.ledger import Ledger
 from jobs.outputs import TarPaths
 from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
-from jobs.tar_work import OnProgress, TarOptions, TarResult, TarWork
+from jobs.tar_source import TarSource
+from jobs.tar_work import OnKept, OnProgress, TarOptions, TarResult, TarWork
 
 __all__ = ["Ended", "Tokenizer", "tokenize_tar"]
 
@@ -87,11 +87,12 @@ class Tokenizer:
 
     def begin(
         self,
-        tar: Path,
+        tar: TarSource,
         paths: TarPaths,
         options: TarOptions = TarOptions(),
         *,
         on_progress: OnProgress = lambda _record, _bytes: None,
+        on_kept: OnKept = lambda _kept: None,
         take: Callable[..., Ledger] = Ledger.take,
     ) -> TarWork:
         """Begin with a tar, from where its partial ends. Raises as `TarWork.start` does."""
@@ -104,6 +105,7 @@ class Tokenizer:
             self._conveyor,
             options,
             on_progress=on_progress,
+            on_kept=on_kept,
             take=take,
             device_seconds=self._tell_device_time,
         )
@@ -191,7 +193,7 @@ class Tokenizer:
 
 
 def tokenize_tar(
-    tar: Path,
+    tar: TarSource,
     paths: TarPaths,
     spec: TokenizeSpec,
     backend: Backend,
@@ -199,6 +201,7 @@ def tokenize_tar(
     feeding: Feeding = Feeding(),
     stop: Callable[[], bool] = lambda: False,
     on_progress: OnProgress = lambda _record, _bytes: None,
+    on_kept: OnKept = lambda _kept: None,
     retry_errors: bool = False,
     allow_missing_end: bool = False,
     allow_joined: bool = False,
@@ -218,6 +221,6 @@ def tokenize_tar(
         one_at_a_time=one_at_a_time,
     )
     with Tokenizer(spec, backend, feeding, stop=stop) as tokenizer:
-        tokenizer.begin(tar, paths, options, on_progress=on_progress, take=take)
+        tokenizer.begin(tar, paths, options, on_progress=on_progress, on_kept=on_kept, take=take)
         (ended,) = tokenizer.wait()
         return ended.result()

@@ -11,6 +11,7 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from jobs.activities import Activities
+from jobs.addresses import check_address, is_address, place_of, scheme_of
 from jobs.commands import Verbose, number_or_auto, parse_buffer_memory, run_command, setup_logging, writing_to
 from jobs.conveyor import Feeding
 from jobs.devices import available_cores, choose_device
@@ -19,15 +20,17 @@ from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.own_watch import ended_when_stuck
 from jobs.regular_files import kind_of
+from jobs.remote_files import missing_packages
 from jobs.reporting import ProgressFile
 from jobs.spec import freeze_spec, make_spec, parse_settings, read_spec
 from jobs.stop_flag import StopFlag
+from jobs.tar_source import TarSource, tar_source
 from jobs.trust import check_folder, share, trust_of
 from jobs.worker import Wishes, run_tars
 
 
 def tokenize_tar(
-    input_tar: Annotated[Path, typer.Option(help="the tar to tokenize")],
+    input_tar: Annotated[str, typer.Option(help="the tar to tokenize: a path, or an address such as s3://bucket/a.tar")],
     backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
     model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
@@ -51,6 +54,14 @@ def tokenize_tar(
     text_encoding: Annotated[
         str | None, typer.Option(help="of texts, such as shift_jis; default auto: UTF-8, or what all texts of a tar show")
     ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(help="mean, first, left, right, a number from 0, or split: each a clip; default: as the backend"),
+    ] = None,
+    segments: Annotated[
+        bool | None,
+        typer.Option("--segments/--no-segments", help="cut audio into the segments of its sidecars, each a clip"),
+    ] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
     ] = False,
@@ -66,6 +77,9 @@ def tokenize_tar(
     ] = False,
     allow_joined: Annotated[
         bool, typer.Option("--allow-joined", help="accept a tar after whose end another one begins, and read on")
+    ] = False,
+    allow_pipe: Annotated[
+        bool, typer.Option("--allow-pipe", help="run the command of a tar that is pipe:COMMAND, as you (docs/trust.md)")
     ] = False,
     decode_threads: Annotated[str, typer.Option(help="threads that decode; auto: one per core")] = "auto",
     buffer_memory: Annotated[str, typer.Option(help="memory for audio decoded ahead, such as 500M")] = "1G",
@@ -98,10 +112,7 @@ def tokenize_tar(
         buffer_bytes=parse_buffer_memory(buffer_memory),
     )
     stop = StopFlag(shortage=MemoryGuard(parse_memory_guard(memory_guard)))
-    tar = input_tar.absolute()
-    found = kind_of(tar) if tar.exists() else "nothing"
-    if found is not None:
-        raise UsageError(f"--input-tar {input_tar}: expected a tar, found {found} there")
+    tar = _input(input_tar, allow_pipe=allow_pipe)
     options = parse_settings(settings or [])
     if model_path is not None:
         options["model_path"] = model_path
@@ -123,9 +134,11 @@ def tokenize_tar(
             text_keys=text_key or (),
             text_encoding=text_encoding,
             begun=begun,
+            channel=channel,
+            segments=segments,
         )
     identity = InputIdentity.of(tar)
-    task = TarTask(str(tar), TarPaths.stem(tar), identity.size)
+    task = TarTask(str(tar), TarPaths.stem(place_of(str(tar))), identity.size)
     _refuse_namesake(TarPaths(output_dir, task.name), identity, force=force)
     with writing_to(output_dir):
         if group is not None:
@@ -144,7 +157,11 @@ def tokenize_tar(
             stop=stop,
             reports=reports,
             wishes=Wishes(
-                retry_errors=retry_errors, force=force, allow_missing_end=allow_missing_end, allow_joined=allow_joined
+                retry_errors=retry_errors,
+                force=force,
+                allow_missing_end=allow_missing_end,
+                allow_joined=allow_joined,
+                allow_pipe=allow_pipe,
             ),
             feeding=feeding,
             activities=activities,
@@ -156,12 +173,26 @@ def tokenize_tar(
     return 1 if reports.progress.problems or undone else 0
 
 
+def _input(given: str, *, allow_pipe: bool) -> TarSource:
+    """Raises UsageError if it is no file, or no address that can be read here."""
+    if is_address(given):
+        check_address(given)
+        if words := missing_packages({scheme_of(given) or ""}):
+            raise UsageError(f"--input-tar {given}: {words}")
+        return tar_source(given, allow_pipe=allow_pipe)
+    tar = Path(given).absolute()
+    found = kind_of(tar) if tar.exists() else "nothing"
+    if found is not None:
+        raise UsageError(f"--input-tar {given}: expected a tar, found {found} there")
+    return tar
+
+
 def _refuse_namesake(paths: TarPaths, identity: InputIdentity, *, force: bool) -> None:
     """Raise UsageError if the output belongs to another tar of the same name. A tar that has moved is the same one."""
     manifest = paths.read_unfinished()
     if manifest is None or manifest.tar_file == identity.tar_file or identity.matches(manifest):
         return
-    gone = not Path(manifest.tar_file).exists()
+    gone = not is_address(manifest.tar_file) and not Path(manifest.tar_file).exists()
     if not (gone and force):
         way_out = "--force replaces its tokens" if gone else "use another --output-dir, or hpc.submit with --keep-dirs"
         raise UsageError(

@@ -129,6 +129,8 @@ def _totals_fault(tally: Tally, sha256: str, manifest: Manifest, spec: TokenizeS
             f"it has {counted(damaged[0], 'damaged clip')} that lack {damaged[1]:.3f} s, its manifest says "
             f"{manifest.damaged_clips} that lack {manifest.damaged_seconds:.3f} s"
         )
+    if tally.notes != manifest.notes:
+        return f"its clips note {tally.notes or 'nothing'}, its manifest says {manifest.notes or 'nothing'}"
     if sha256 != manifest.output_sha256:
         return f"its sha256 is {sha256[:16]}..., its manifest says {manifest.output_sha256[:16]}..."
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,13 @@ class Watchdog:
         longest = self.longest()
         patient = longest is None or longest.seconds < PATIENCE_SECONDS or asked_seconds < NOTICE_SECONDS
         return None if patient else longest
+
+    def without_end(self, seconds: float) -> Stall | None:
+        """The step at a clip that has made no progress for so long, where such are ended; None as long as all is well."""
+        stalls = [Stall(one, self._seconds - self._known[one.slot].progress) for one in self._activities]
+        late = [each for each in stalls if each.seconds >= seconds]
+        endless = [each for each in late if each.activity.clip is not None and each.activity.allowed < math.inf]
+        return max(endless, key=lambda stall: stall.seconds, default=None)
 
     def overdue(self) -> Stall | None:
         """What has taken more than it may, by the largest part; None as long as all is well."""

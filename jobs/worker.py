@@ -17,6 +17,7 @@ from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.words import counted, shown
 from jobs.activities import Activities
+from jobs.channels import in_words
 from jobs.conveyor import Feeding
 from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
 from jobs.ledger import Ledger
@@ -25,10 +26,11 @@ from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
 from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import UNENDED, ProgressFile, Try, describe_device
+from jobs.reporting import UNENDED, Kept, ProgressFile, Try, describe_device
 from jobs.spec import TokenizeSpec
 from jobs.stop_flag import StopFlag
 from jobs.tar_format import ACCEPTABLE, looks_joined
+from jobs.tar_source import tar_source
 from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 
@@ -63,8 +65,11 @@ class Wishes:
     force: bool = False
     """Forget the tar's output and begin again."""
     allow_missing_end: bool = False
-    allow_joined: bool = False
     """Accept a tar that lacks only its end marker."""
+    allow_joined: bool = False
+    """Read on where another tar begins after the end of one."""
+    allow_pipe: bool = False
+    """Run the commands that a list names in place of tars."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ class _Worker:
             known = read_manifest(paths.attempt)
             if known is None or not known.is_damage or (self._wishes.allow_missing_end and known.verdict in ACCEPTABLE):
                 return True
-            return not InputIdentity.of(Path(task.tar)).matches(known)
+            return not InputIdentity.of(tar_source(task.tar)).matches(known)
         except (UsageError, OSError):
             return True  # it is for whoever begins with it to say
 
@@ -224,11 +229,12 @@ class _Worker:
         ):  # its size, where committed
             if self._wishes.force:
                 Ledger.erase(paths, FileOps())
-            done = nothing_to_do(paths, Path(task.tar), retry_errors=retry_errors)
+            done = nothing_to_do(paths, task.tar, retry_errors=retry_errors)
         if done is not None:
             one.attempt.outcome = "committed"
             log.info("%s: %s", task.name, done)
             return None
+        source = tar_source(task.tar, allow_pipe=self._wishes.allow_pipe)
         if self._tokenizer is None:
             self._publish(now=True)
             backend = self._load()
@@ -237,7 +243,7 @@ class _Worker:
         one.attempt.outcome = "working"
         self._publish(now=True)  # should this process die, whoever looks knows what it was at
         return self._tokenizer.begin(
-            Path(task.tar),
+            source,
             paths,
             TarOptions(
                 retry_errors=retry_errors,
@@ -248,6 +254,7 @@ class _Worker:
                 one_at_a_time=task.one_at_a_time,
             ),
             on_progress=lambda record, used: self._count(one, record, used),
+            on_kept=lambda kept: self._note_kept(one, kept),
             take=functools.partial(Ledger.take, task=self._crew.task, gone=self._crew.gone),
         )
 
@@ -270,7 +277,7 @@ class _Worker:
             attempt.outcome, attempt.problem = "failed", _words(error, task)
             attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
-                attempt.gained = 0  # or a tar that is always written to would be tried for ever
+                attempt.gained, attempt.kept = 0, None  # or a tar that is always written to would be tried for ever
         except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
             self._tell_of_machine(attempt, f"{type(error).__name__}: {error}")
             raise
@@ -293,7 +300,7 @@ class _Worker:
     def _lose(self, one: _Open, error: ClaimLostError) -> None:
         """Another worker has the tar; or has committed it, which is as good."""
         with output_files(one.task.name):
-            done = nothing_to_do(TarPaths(self._output_dir, one.task.name), Path(one.task.tar), retry_errors=False)
+            done = nothing_to_do(TarPaths(self._output_dir, one.task.name), one.task.tar, retry_errors=False)
         if done is None:
             one.attempt.outcome, one.attempt.problem = "left_alone", str(error)
             log.warning("%s", error)
@@ -324,6 +331,8 @@ class _Worker:
             )
         if manifest.text_encoding:
             notes += f"; texts in {manifest.text_encoding}"
+        for note, number in manifest.notes.items():
+            notes += f"; {counted(number, 'clip')} {in_words(note)}"
         if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
             notes += f"; device {device}"
         log.info("%s: %s: %s", task.name, result.outcome, notes)
@@ -362,6 +371,12 @@ class _Worker:
         # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.
         self._publish(now=attempt.gained == len(attempt.crash_clips) + 1)
 
+    def _note_kept(self, one: _Open, kept: Kept) -> None:
+        """Should the clip be a killer, how far it came speaks for it, and for the node."""
+        first = one.attempt.lengthened != kept.clip
+        one.attempt.kept = kept
+        self._publish(now=first)
+
     def _publish(self, *, now: bool = False) -> None:
         if self._tokenizer is not None:
             self._reports.progress.device_seconds = self._device_seconds_before + self._tokenizer.device_time
@@ -379,10 +394,10 @@ def _words(error: Exception, task: TarTask) -> str:
     return str(error)
 
 
-def nothing_to_do(paths: TarPaths, tar: Path, *, retry_errors: bool) -> str | None:
+def nothing_to_do(paths: TarPaths, tar: str, *, retry_errors: bool) -> str | None:
     """Why a tar needs no work, or None. Raises UntrustedFileError where a file that is not ours stands in the way."""
     try:
-        manifest, fault = paths.read_committed(str(tar))
+        manifest, fault = paths.read_committed(tar)
     except FileNotFoundError:
         return None
     if fault is not None:

@@ -23,8 +23,9 @@ from support.tars import audio_file, end_blocks, link_member, member, noise, pya
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.mulaw import MuLaw
-from jobs import audio, tar_work, token_sink
+from jobs import pyav_decoder, tar_work, token_sink
 from jobs.fileops import FileOps, StorageError
+from jobs.spec import TokenizeSpec
 from jobs.tar_format import TarStream
 from jobs.token_sink import TokenSink
 
@@ -62,6 +63,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.tar_reader.AUDIO_IN_MEMORY", 5000)
     monkeypatch.setattr("jobs.audio.BLOCK_FRAMES", 3000)
     monkeypatch.setattr("jobs.tar_work.TokenSink", functools.partial(TokenSink, tokens_in_memory=500))
+    monkeypatch.setattr("jobs.clip_decoder.LONG_CLIP_SECONDS", 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,7 @@ def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "large.ogg": audio_file(noise(32000), 16000, "OGG", "VORBIS"),
         "small.m4a": pyav_file(wave, 16000, "ipod", "aac"),
         "large.m4a": pyav_file(noise(64000), 16000, "ipod", "aac"),
+        "chained.ogg": audio_file(wave, 16000, "OGG", "VORBIS") * 2,
         "bad.wav": b"not audio",
         "cut.flac": audio_file(wave, 16000, "FLAC", "PCM_16")[:-300],
         "text.wav": wav(50),
@@ -94,14 +97,14 @@ def reference(tar: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return lines
 
 
-def no_harm(tar: Path, output: Path, reference: bytes, ops: FileOps | None = None) -> None:
+def no_harm(tar: Path, output: Path, reference: bytes, ops: FileOps | None = None, *, spec: TokenizeSpec = SPEC) -> None:
     """The attempt ends as the machine's trouble, or well; whatever is committed at last is right."""
     try:
-        tokenize(tar, output, ops, spec=SPEC)
+        tokenize(tar, output, ops, spec=spec)
     except InfrastructureError:
         assert not (output / "speech.jsonl").exists() or (output / "speech.jsonl").read_bytes() == reference
     if not (output / "speech.jsonl").exists():
-        tokenize(tar, output, spec=SPEC)
+        tokenize(tar, output, spec=spec)
     assert (output / "speech.jsonl").read_bytes() == reference
 
 
@@ -170,6 +173,7 @@ OF_THE_SYSTEM: dict[str, Callable[[pytest.MonkeyPatch, Fault], None]] = {
     "a clip in memory is rewound": memory_method("seek"),
     "an MP3 is copied to a descriptor": attribute(os, "memfd_create"),
     "a descriptor is rewound": attribute(os, "lseek"),
+    "a long clip is summed": attribute(os, "pread"),
     "a clip is resampled": attribute(soxr, "resample"),
     "a clip is encoded": attribute(MuLaw, "encode"),
     "a clip is encoded by a library with words of its own": lambda patch, fault: patch.setattr(
@@ -184,7 +188,7 @@ OF_DECODERS: dict[str, tuple[Callable[[pytest.MonkeyPatch, Fault], None], tuple[
     "libsndfile reads a block": (attribute(soundfile.SoundFile, "read"), (SYSTEM_ERROR, NO_MEMORY, MemoryError())),
     "FFmpeg opens a clip": (attribute(av, "open"), (av.error.MemoryError(errno.ENOMEM, "no"), MemoryError())),
     "FFmpeg's frames are gathered": (
-        attribute(audio, "_pyav_frames"),
+        attribute(pyav_decoder, "_pyav_frames"),
         (av.error.MemoryError(errno.ENOMEM, "no"), MemoryError()),
     ),
     "zlib and zstd decompress": (attribute(TarStream, "_take"), (MemoryError(),)),
@@ -192,6 +196,14 @@ OF_DECODERS: dict[str, tuple[Callable[[pytest.MonkeyPatch, Fault], None], tuple[
         attribute(MuLaw, "encode"),
         (RuntimeError("std::bad_alloc"), RuntimeError("[Errno 24] Too many open files: 'x.onnx'")),
     ),
+}
+
+
+PLACES_OF_PARTS = {
+    **{place: put for place, put in OF_THE_SYSTEM.items() if "temporary" in place or "in memory" in place},
+    "a temporary file is read in place": scratch_method("readinto"),
+    "libsndfile opens a clip": attribute(soundfile.SoundFile, "__init__"),
+    "FFmpeg opens a clip": attribute(av, "open"),
 }
 
 
@@ -245,6 +257,52 @@ def test_a_link_whose_data_cannot_be_had_now_is_no_dead_link(
                 no_harm(tar, tmp_path / f"{place}-{at}", reference)
             happened += fault.happened
     assert happened > 30
+
+
+CUT = mulaw_spec(segments=True, channel="split", max_tokens_per_fragment=400)
+
+
+@pytest.fixture(scope="module")
+def cut_tar(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """Members of several parts, out of order, for every way of decoding, and the lines that they become."""
+    wave, folder = noise(8000, 2), tmp_path_factory.mktemp("cut")
+    said = json.dumps({"segments": [{"start": start, "end": start + 0.2} for start in (0.7, 0, 0.1, 0.8, 2)]}).encode()
+    members = {
+        "a.wav": audio_file(wave, 8000),
+        "a.json": said,
+        "b.mp3": audio_file(wave, 8000, "MP3"),
+        "c.m4a": pyav_file(noise(64000, 2), 16000, "ipod", "aac", layout="stereo"),
+        "d.flac": audio_file(wave[:1600], 16000, "FLAC", "PCM_16")[:-300],
+        "e.wav": b"not audio",
+        "f.wav": wav(50),
+    }
+    tar = write_tar(folder / "speech.tar", members)
+    tokenize(tar, folder / "out", spec=CUT)
+    lines = (folder / "out" / "speech.jsonl").read_bytes()
+    names = [json.loads(line)["audio_file"] for line in lines.splitlines()]
+    assert (len(names), names[-1], names[10:14]) == (18, "f.wav#0", ["b.mp3#0", "b.mp3#1", "c.m4a#0", "c.m4a#1"])
+    return tar, lines
+
+
+@pytest.mark.parametrize("put", [pytest.param(put, id=place) for place, put in PLACES_OF_PARTS.items()])
+def test_nor_does_it_where_members_are_cut(
+    put: Callable[[pytest.MonkeyPatch, Fault], None],
+    cut_tar: tuple[Path, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Channels are counted, and what is decoded too early is kept: no part is lost, and none is refused for it."""
+    monkeypatch.setattr("jobs.recording.KEPT_IN_MEMORY", 5000)
+    tar, reference = cut_tar
+    happened = 0
+    for at in range(8):
+        error = MemoryError() if at % 2 else OSError(ERRNOS[at // 2], os.strerror(ERRNOS[at // 2]))
+        fault = Fault(error, at)
+        with monkeypatch.context() as patch:
+            put(patch, fault)
+            no_harm(tar, tmp_path / str(at), reference, spec=CUT)
+        happened += fault.happened
+    assert happened >= 4
 
 
 def test_no_refusal_of_the_file_system_becomes_a_verdict(tar: Path, reference: bytes, tmp_path: Path) -> None:

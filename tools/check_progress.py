@@ -25,6 +25,7 @@ from hpc.standing import Running, Worker, ask, judge_files, why_stopped
 from hpc.tar_list import read_tar_list
 from hpc.trust import launch_to_look_with
 from hpc.watch import cluster_of
+from jobs.channels import in_words
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.left_out import describe_left_out, sum_left_out
@@ -66,6 +67,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Clips that were kept though something of them is missing, in committed files and partials."""
     damaged_seconds: float = 0.0
     """What is missing of them."""
+    notes: dict[str, int] = {}
+    """Records of committed files, by what they note."""
     audio_hours: float
     """Audio that became tokens, in committed files and partials."""
     device: str = ""
@@ -106,8 +109,10 @@ def make_report(
     count = Counter(state.state for state in states)
     committed = [state.manifest for state in states if state.state == "committed" and state.manifest is not None]
     errors: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     for manifest in committed:
         errors.update(manifest.errors)
+        notes.update(manifest.notes)
     return Report(
         output_dir=str(output_dir),
         total_tars=len(states),
@@ -119,6 +124,7 @@ def make_report(
         errors=dict(sorted(errors.items())),
         damaged_clips=sum(state.damaged_clips for state in states),
         damaged_seconds=round(sum(state.damaged_seconds for state in states), 3),
+        notes=dict(sorted(notes.items())),
         audio_hours=round(sum(state.audio_seconds for state in states) / 3600, 6),
         device=device,
         device_seconds=sum((manifest.device_seconds for manifest in committed), DeviceSeconds()).rounded(),
@@ -231,6 +237,7 @@ def _notes(report: Report) -> list[str]:
             "without audio of its name, in no record: tools.pack of an unpacked tar pairs by name",
         ),
         (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
+        *((number, "clip", in_words(note)) for note, number in report.notes.items()),
     )
     notes = [f"{counted(number, noun)} {words}" for number, noun, words in counts if number]
     return [*notes, *([plain(describe_left_out(report.left_out))] if report.left_out else [])]
@@ -283,7 +290,8 @@ def _tars_of(run: Run, tar_list: Path | None, *, keep_dirs: bool) -> list[Listed
         if not listed:
             raise UsageError(f"{run.output_dir}: no run here yet: give its list with --tar-list, or another --output-dir")
         return listed
-    return run.add_to_list(read_tar_list(tar_list), keep_dirs=keep_dirs, dry_run=True)
+    tars = read_tar_list(tar_list, known=[tar.tar for tar in run.listed()])
+    return run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)
 
 
 def check_progress(

@@ -24,10 +24,11 @@ from jobs.plain_text import plain
 from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import TarReader
+from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import tar_source
 
 if TYPE_CHECKING:
-    from audio_tokenizers.base import Codes, Decoder, DecodingFactory, MonoRule, Waveform
+    from audio_tokenizers.base import Codes, Decoder, DecodingFactory, Waveform
 
 __all__ = ["decode_check"]
 
@@ -128,40 +129,52 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
     """Each clip's audio as the backend heard it, or why it cannot be had; one pass over each tar."""
     import numpy as np
 
-    from jobs.audio import decode, resample
-    from jobs.losses import Losses
+    from jobs.audio import resample
+    from jobs.parts import Cutting
 
     for tar in dict.fromkeys(pick.state.tar for pick in picks):
         wanted = {pick.index: pick for pick in picks if pick.state.tar == tar}
         manifest = next(pick.state.manifest for pick in wanted.values())
         try:
             with TarReader(
-                Path(tar),
+                tar_source(tar),
                 spec.extensions,
                 skip_clips=min(wanted),
                 sniff=spec.sniff,
                 follow_links=manifest is None or manifest.linked_clips is not None,
                 allow_missing_end=True,
                 allow_joined=True,
+                cutting=Cutting.of(spec),
             ) as reader:
                 for clip in reader:
                     pick = wanted.get(clip.index)
-                    if pick is not None and clip.audio is not None and clip.name == pick.record.audio_file:
+                    is_there = clip.part is not None or clip.audio is not None
+                    if pick is not None and is_there and clip.name == pick.record.audio_file:
                         del wanted[clip.index]
                         try:
-                            mono: MonoRule = "first" if spec.mono == "first" else "mean"
-                            blocks = resample(decode(clip.audio, mono=mono, losses=Losses()), spec.sample_rate)
+                            blocks = resample(_heard(clip, spec), spec.sample_rate)
                             yield pick, np.concatenate(list(blocks))
                         except ClipError as error:
                             yield pick, f"its audio cannot be read now: {error}"
-                    if clip.audio is not None:
-                        clip.audio.close()
+                    clip.close()
                     if not wanted:
                         break
-        except (TarDamage, OSError) as error:
+        except (TarDamage, OSError, UsageError) as error:
             yield from ((pick, f"its tar cannot be read now: {error}") for pick in wanted.values())
         else:
             yield from ((pick, "its tar has another clip there now") for pick in wanted.values())
+
+
+def _heard(clip: Clip, spec: TokenizeSpec) -> Iterator[tuple[Waveform, int]]:
+    from jobs.audio import decode
+    from jobs.channels import mixed
+    from jobs.losses import Losses
+    from jobs.parts import mixer_for
+
+    if clip.part is not None:
+        return mixed(clip.part.blocks(), mixer_for(clip, spec))
+    assert clip.audio is not None
+    return decode(clip.audio, mono=mixer_for(clip, spec), losses=Losses())
 
 
 def _compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpec, stem: Path) -> Verdict:

@@ -45,6 +45,8 @@ __all__ = ["TokenizedClip", "read_run", "to_torch"]
 BATCH_BYTES = 1 << 17
 """Lines that are turned into arrays together: enough that numpy's calls cost little, few enough for the CPU's cache."""
 READ_BYTES = 1 << 20
+OTHERWISE = ("arrays", "damage", "notes")
+"""What of a clip has another form in torch."""
 
 Array = npt.NDArray[np.integer[Any]] | npt.NDArray[np.floating[Any]]
 
@@ -67,6 +69,8 @@ class TokenizedClip:
     metadata: Mapping[str, Any] | None
     damage: Damage | None = None
     """What is missing of its audio, where something is: `damage.seconds`, and `damage.what` in words."""
+    notes: tuple[str, ...] = ()
+    """What the record notes, such as `opposite_phase`."""
 
     @property
     def tokens(self) -> Array:
@@ -217,6 +221,7 @@ def _typed(
             language=record.language,
             metadata=record.metadata,
             damage=record.damage,
+            notes=record.notes,
         )
 
 
@@ -224,10 +229,11 @@ def to_torch(clip: TokenizedClip) -> dict[str, Any]:
     """The clip as a dict for a collate function: a tensor per key of `arrays`, of the same type, and the rest as it is.
 
     Its damage is a number and a text, so that torch can collate it: `damage_seconds` and `damage`, 0 and "" of a whole clip.
+    So are its `notes`: one text, with spaces between them.
     """
     import torch
 
     tensors = {key: torch.tensor(array) for key, array in clip.arrays.items()}
-    rest = {name: getattr(clip, name) for name in TokenizedClip.__dataclass_fields__ if name not in ("arrays", "damage")}
+    rest = {name: getattr(clip, name) for name in TokenizedClip.__dataclass_fields__ if name not in OTHERWISE}
     lost, what = (0.0, "") if clip.damage is None else (clip.damage.seconds, clip.damage.what)
-    return {**tensors, **rest, "damage_seconds": lost, "damage": what}
+    return {**tensors, **rest, "damage_seconds": lost, "damage": what, "notes": " ".join(clip.notes)}

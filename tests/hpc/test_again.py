@@ -36,11 +36,14 @@ SETTINGS = {
     "no GPU": "--cluster slurm --device cpu --constraint 'amd|intel'",
     "setup": "--cluster slurm --setup 'module load a b' --slurm exclusive --slurm reservation=big --allow-missing-end",
     "odd tars": "--cluster local --allow-joined --sniff",
+    "commands": "--cluster local --allow-pipe",
     "this machine": "--cluster local --workers 3 --decode-threads 2 --clip-timeout 0",
     "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --memory-guard 0.0 --clip-timeout 90",
     "damage": "--cluster local --max-damage 0.05",
     "no damage": "--cluster local --max-damage 0",
     "texts": "--cluster local --text-key transcript --text-key sentence --text-encoding euc-kr",
+    "clips": "--cluster local --channel right --segments",
+    "channels": "--cluster local --channel split",
     "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
 }
 

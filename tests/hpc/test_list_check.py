@@ -55,6 +55,19 @@ def test_file_system_that_never_answers() -> None:
     hung.set()
 
 
+def test_server_that_never_answers() -> None:
+    """The same at an address, in words that fit."""
+    hung = threading.Event()
+
+    def look(_tar: object) -> str | None:
+        hung.wait()
+        return None
+
+    with pytest.raises(InfrastructureError, match=r"no answer for 0\.1 s from the server of s3://b/a\.tar: is it there"):
+        find_faults(["s3://b/a.tar"], look, silent_seconds=0.1)
+    hung.set()
+
+
 def test_bug_is_not_lost_in_a_thread() -> None:
     """What a look raises is raised."""
     with pytest.raises(ZeroDivisionError):

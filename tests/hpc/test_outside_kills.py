@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpc.outside_kills import KILLS_TOLD, OutsideKills, count_kills
-from jobs.reporting import Try
+from jobs.reporting import Kept, Try
 
 WORDS = "killed by signal 9 without a memory event: someone or something on n1 kills it"
 
@@ -30,6 +30,12 @@ def test_many_are_told() -> None:
         f"workers were killed {KILLS_TOLD} times on n1 without a memory event: someone or something there kills them"
     )
     assert set(kills.shunned({"n2"})) == {"n1"}
+
+
+def test_kills_on_the_way_through_a_long_clip_are_forgotten() -> None:
+    """Each of them came further."""
+    kills = counted(*[("n1", Try("a", "killed", kept=Kept(3, n, n + 1))) for n in range(2 * KILLS_TOLD)])
+    assert (kills.of("a"), kills.diagnosis(0)) == ("", "")
 
 
 def test_a_node_is_shunned_only_if_others_work() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from support.tries import at, good, history, killed, tars
@@ -10,6 +12,7 @@ from hpc.outside_kills import KILLS_TOLD
 from hpc.policy import CLIP_DEATHS, HOLD_TARS, IDLE_ROUNDS, TAR_TRIES, Decision, decide
 from hpc.storage_waits import STORAGE_ROUNDS
 from hpc.tries import Evidence, NodeTry
+from jobs.reporting import Kept
 
 
 class TestWhereThingsStand:
@@ -285,6 +288,58 @@ class TestClips:
         first = [killed("a", node="n1", gained=5), killed("b", node="n2", gained=5), good("c", "n3")]
         decision = decide(tars("abd"), history(first, [killed("a", node="n3"), killed("b", node="n3")]))
         assert (decision.exclude, decision.crash_clips) == ({}, {"a": (7,), "b": (7,)})
+
+
+def within(name: str, before: int, after: int, outcome: str = "died", clip: int = 7, **details: Any) -> NodeTry:
+    """A try that got so far within a long clip."""
+    return at(name, outcome, clip=clip if outcome == "died" else None, kept=Kept(clip, before, after), **details)
+
+
+class TestLongClips:
+    def test_coming_further_within_a_clip_is_progress(self) -> None:
+        """However often a worker yields within it, fails or dies, nothing is given up, and the loop does not stop."""
+        for outcome in ("yielded", "failed", "machine", "died", "killed"):
+            rounds = [[within("a", n, n + 1, outcome)] for n in range(30)]
+            decision = decide(tars("a"), history(*rounds))
+            assert (decision.outcome, decision.submit, decision.crash_clips) == ("running", ("a",), {}), outcome
+
+    def test_where_nothing_is_added_it_is_none(self) -> None:
+        """It counts as for any tar."""
+        rounds = [[within("a", 0, 9, "machine")], *[[within("a", 9, 9, "machine")]] * TAR_TRIES]
+        assert decide(tars("a"), history(*rounds[:-1])).submit == ("a",)
+        assert set(decide(tars("a"), history(*rounds)).quarantine) == {"a"}
+
+    def test_a_journal_that_nobody_can_use_comes_to_an_end(self) -> None:
+        """Each try makes the same again and adds nothing to it: it is not tried for ever."""
+        rounds = [[within("a", 0, 9, "machine")]] * (1 + TAR_TRIES)
+        assert set(decide(tars("a"), history(*rounds)).quarantine) == {"a"}
+        dies = [[good("b"), within("a", 0, 9)]] * CLIP_DEATHS
+        assert decide(tars("a"), history(*dies)).crash_clips == {"a": (7,)}
+
+    def test_a_clip_that_kills_at_the_same_place_becomes_a_record(self) -> None:
+        """Two workers that died beyond the same place do that; one that came further begins the count again."""
+        rounds = [
+            [killed("a", 7, gained=7)],
+            [within("a", 0, 40)],
+            [within("a", 40, 50, "yielded")],
+            [killed("a", 7)],
+            [within("a", 50, 60)],
+            [within("a", 60, 60)],
+        ]
+        assert decide(tars("a"), history(*rounds[:-1])).crash_clips == {}
+        decision = decide(tars("a"), history(*rounds))
+        assert (decision.crash_clips, decision.one_at_a_time) == ({"a": (7,)}, ("a",))
+
+    def test_short_memory_on_the_way(self) -> None:
+        """A try that came further is no reason to put the tar last."""
+        yielded = within("a", 0, 5, "yielded", short_of_memory=True)
+        assert decide(tars("ab"), history([yielded])).short_of_memory == ()
+        assert decide(tars("ab"), history([short("a")])).short_of_memory == ("a",)
+
+    def test_storage_that_took_some_of_it(self) -> None:
+        """Then it works: nothing waits."""
+        filled = within("a", 0, 5, "machine", storage="full")
+        assert decide(tars("a"), aged(history([filled]), 0)).submit == ("a",)
 
 
 class TestKills:

@@ -57,6 +57,8 @@ def test_not_started(tmp_path: Path) -> None:
     assert state_of(str(tar), TarPaths(tmp_path, "a")).problem is None
     missing = state_of(str(tmp_path / "b.tar"), TarPaths(tmp_path, "b"))
     assert (missing.state, missing.problem) == ("not_started", "there is no such tar")
+    for address in ("s3://b/c.tar", "pipe:cat c.tar"):  # of which no server is asked
+        assert state_of(address, TarPaths(tmp_path, "c")).problem is None
     odd = state_of(str(tmp_path / ("x" * 300)), TarPaths(tmp_path, "c"))
     assert odd.problem == f"the tar cannot be read: {os.strerror(errno.ENAMETOOLONG)}"
 

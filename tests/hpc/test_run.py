@@ -165,5 +165,11 @@ class TestState:
 def test_missing_tar_counts_no_bytes(tmp_path: Path) -> None:
     """A tar that is not there can be planned; its worker will say what is wrong."""
     (tmp_path / "1.tar").write_bytes(b"12345")
-    assert as_task(ListedTar(str(tmp_path / "1.tar"), "1")).bytes == 5
-    assert as_task(ListedTar(str(tmp_path / "2.tar"), "2")).bytes == 0
+    assert as_task(ListedTar(str(tmp_path / "1.tar"), "1"), {}).bytes == 5
+    assert as_task(ListedTar(str(tmp_path / "2.tar"), "2"), {}).bytes == 0
+
+
+def test_tar_at_an_address_has_the_size_that_was_noted() -> None:
+    """No server is asked again; without a note it counts none."""
+    assert as_task(ListedTar("s3://b/1.tar", "1"), {"s3://b/1.tar": 7}).bytes == 7
+    assert as_task(ListedTar("s3://b/1.tar", "1"), {}).bytes == 0

@@ -208,6 +208,8 @@ class TestRunDirectory:
             assert "-max_duration: None" in message
             assert "+max_duration: 5.0" in message
             assert "--output-dir" in message
+            assert "+channel: split" in refused(capsys, "--list", listed, *MULAW, "--channel", "split", *flags)
+            assert "+segments: True" in refused(capsys, "--list", listed, *MULAW, "--segments", *flags)
         assert tree(here) == before
 
     def test_what_may_be_missing_of_a_clip(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -424,6 +426,31 @@ class TestSpeech:
         assert "1 of 1 tar committed: 2 clips, 0 errors" in capfd.readouterr().out
         assert call(submit, "--list", "list.txt", *MULAW, "--sniff") == 2
         assert "sniff: True" in capfd.readouterr().err
+
+    def test_braces_and_globs(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """A run's own list has what they stand for, as absolute paths; the same command adds nothing, or what a glob has
+        newly found, and goes on when tars are gone.
+        """
+        for number in (1, 2, 10):
+            small_tar(here / f"d/t-{number:02}.tar", clips=1)
+        (here / "list.txt").write_text("d/t-{01..02}.tar\nd/*.tar\n")
+        arguments = ("--list", "list.txt", *MULAW, "--workers", 1)
+        assert call(submit, *arguments) == 0
+        lines = [f"{here}/d/t-{name}.tar\tt-{name}\n" for name in ("01", "02", "10")]
+        assert Run(here / "tokens").list_file.read_text() == "".join(lines)
+        before = tree(here)
+        assert call(submit, *arguments) == 0
+        assert tree(here) == before
+        small_tar(here / "d/t-03.tar", clips=1)
+        assert call(submit, *arguments) == 0
+        assert Run(here / "tokens").list_file.read_text() == "".join([*lines, f"{here}/d/t-03.tar\tt-03\n"])
+        for tar in (here / "d").iterdir():
+            tar.unlink()
+        capfd.readouterr()
+        assert call(submit, *arguments) == 0
+        assert "4 tars: 4 committed, 0 begun, 0 invalid\nnothing to do" in capfd.readouterr().out
+        (here / "list.txt").write_text("e/*.tar\n")
+        assert "nothing matches\n  line 1: e/*.tar" in refused(capfd, *arguments)
 
     def test_retry_errors(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """--retry-errors makes tars with error records once more, and leaves those without alone."""

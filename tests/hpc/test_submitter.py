@@ -74,7 +74,13 @@ class TestArrays:
         campaign = Campaign(tmp_path, 2)
         feeding = {"decode_threads": 3, "buffer_memory": 10**9, "memory_guard": 0.8, "clip_timeout": 60.0}
         submitter = submitter_of(
-            campaign, time_limit_min=2, options={"pause": 0.5}, allow_missing_end=True, allow_joined=True, **feeding
+            campaign,
+            time_limit_min=2,
+            options={"pause": 0.5},
+            allow_missing_end=True,
+            allow_joined=True,
+            allow_pipe=True,
+            **feeding,
         )
         submit(
             campaign,
@@ -89,7 +95,7 @@ class TestArrays:
         assert {task.name: task.crash_clips for slot in plan.slots for task in slot} == {"0": (), "1": (3, 4)}
         assert {task.name: task.timed_out for slot in plan.slots for task in slot} == {"0": (), "1": (4,)}
         assert (plan.time_limit_s, plan.options) == (120.0, {"pause": 0.5})
-        assert (plan.allow_missing_end, plan.allow_joined) == (True, True)
+        assert (plan.allow_missing_end, plan.allow_joined, plan.allow_pipe) == (True, True, True)
         assert (plan.decode_threads, plan.buffer_memory) == (3, 10**9)
         assert (plan.memory_guard, plan.clip_timeout) == (0.8, 60.0)
         assert plan.alive == {7: (0, 1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from audio_tokenizers.errors import UsageError
 from hpc.tar_list import name_tars, read_tar_list
+from jobs.remote_tar import RemoteTar
 
 
 class TestReading:
@@ -96,18 +98,143 @@ class TestReading:
 
     @given(
         st.lists(
-            st.text(st.characters(blacklist_characters="\0\t\r\n", blacklist_categories=["Cs"]), min_size=1), min_size=1
+            st.text(st.characters(blacklist_characters="\0\t\r\n{*?[", blacklist_categories=["Cs"]), min_size=1), min_size=1
         )
     )
     def test_any_name_survives(self, tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
-        """Any absolute path that a list can hold is read as it was written."""
+        """Any absolute path that a list can hold, and that is no pattern, is read as it was written."""
         tars = list(dict.fromkeys(f"/data/{part.replace('/', '_')}.tar" for part in parts))
         path = tmp_path_factory.mktemp("any") / "l.txt"
         path.write_text("# list\n" + "".join(f"{tar}\n" for tar in tars), encoding="utf-8")
         assert read_tar_list(path) == tars
 
 
+class TestPatterns:
+    """Braces and globs in a list."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        for name in ("2.tar", "10.tar", "lists/3.tar", "x{a,b}.tar", "y[1].tar", "y1.tar"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    def read(self, folder: Path, text: str, **options: Any) -> list[str]:
+        (folder / "l.txt").write_text(text)
+        return [tar.removeprefix(f"{folder}/") for tar in read_tar_list(folder / "l.txt", **options)]
+
+    def test_braces_name_tars_that_need_not_be_there(self, folder: Path) -> None:
+        """Braces expand where they stand in the list; what is missing is for the list's check to name."""
+        assert self.read(folder, "z.tar\n{b,a}/t-{09..10}.tar\n2.tar\n") == [
+            *("z.tar", "b/t-09.tar", "b/t-10.tar", "a/t-09.tar", "a/t-10.tar", "2.tar")
+        ]
+
+    def test_globs_come_in_natural_order(self, folder: Path) -> None:
+        """What a glob finds comes by value of the numbers in the names, and each tar once, however often it matches."""
+        assert self.read(folder, "[0-9]*.tar\n{2,10}.tar\n?.tar\n") == ["2.tar", "10.tar"]
+
+    def test_relative_patterns(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A relative glob is one of the current directory, or else of the list's own folder; `~/` is the home directory."""
+        (folder / "lists/l.txt").write_text("3*.tar\n1*.tar\n~/y?.tar\n")
+        monkeypatch.setenv("HOME", str(folder))
+        assert read_tar_list(folder / "lists/l.txt") == [f"{folder}/{tar}" for tar in ("lists/3.tar", "10.tar", "y1.tar")]
+
+    def test_name_of_a_file_is_no_pattern(self, folder: Path) -> None:
+        """A file whose very name an entry is, is taken, whatever characters it has, and one that the run knows."""
+        assert self.read(folder, "x{a,b}.tar\ny[1].tar\n") == ["x{a,b}.tar", "y[1].tar"]
+        assert self.read(folder, "z[1].tar\nz{a,b}.tar\n", known=[f"{folder}/z[1].tar", f"{folder}/z{{a,b}}.tar"]) == [
+            *("z[1].tar", "z{a,b}.tar")
+        ]
+
+    def test_glob_that_matches_nothing(
+        self, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is named with its line, all such at once; --skip-missing leaves it at a warning, if anything is left."""
+        monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
+        with pytest.raises(
+            UsageError, match=r"(?s)l\.txt: nothing matches\n  line 2: none\*\.tar\n  line 3: \?\?\?\?\?\.tar\nmend"
+        ):
+            self.read(folder, "2.tar\nnone*.tar\n?????.tar\n")
+        assert self.read(folder, "2.tar\nnone*.tar\n", skip_missing=True) == ["2.tar"]
+        assert "none*.tar" in caplog.text
+        with pytest.raises(UsageError, match="nothing matches"):
+            self.read(folder, "none*.tar\n", skip_missing=True)
+
+    def test_brace_without_bounds(self, folder: Path) -> None:
+        """What would fill the memory is refused with its line, in one entry or in all of them."""
+        with pytest.raises(UsageError, match=r"l\.txt: line 2: .*stands for more than 2,000,000 names"):
+            self.read(folder, "2.tar\n{1..3000000}.tar\n")
+        with pytest.raises(UsageError, match=r"line 3: with .* the list stands for more than 2,000,000 tars"):
+            self.read(folder, "/d/a{1..9}.tar\n2.tar\n/d/{1..1999995}\n")
+
+    def test_name_that_no_list_can_hold(self, folder: Path) -> None:
+        """A glob that finds a name with a line end or bytes that are not UTF-8 says which."""
+        (folder / "q\n.tar").touch()
+        with pytest.raises(UsageError, match=r"'[^']*/q\\n\.tar'.*rename it"):
+            self.read(folder, "q*.tar\n")
+        os.close(os.open(os.fsencode(folder) + b"/r\xff.tar", os.O_CREAT))
+        with pytest.raises(UsageError, match="must be UTF-8: rename it"):
+            self.read(folder, "r*.tar\n")
+
+
+class TestAddresses:
+    """Entries that are no paths."""
+
+    def read(self, folder: Path, text: str, **options: Any) -> list[str]:
+        (folder / "l.txt").write_text(text)
+        return read_tar_list(folder / "l.txt", **options)
+
+    def test_they_stay_as_they_are(self, tmp_path: Path) -> None:
+        """Addresses are no paths of this machine; braces expand in them, question marks and stars in queries are theirs."""
+        text = "s3://b/{a,b}/1.tar\nhttps://h/a.tar?x=1&y=[2]\npipe:awk '{print $1}' x | sed 's/\\{1\\}//'\n"
+        assert self.read(tmp_path, text) == [
+            *("s3://b/a/1.tar", "s3://b/b/1.tar", "https://h/a.tar?x=1&y=[2]"),
+            "pipe:awk '{print $1}' x | sed 's/\\{1\\}//'",
+        ]
+
+    @pytest.mark.parametrize(
+        ("entry", "words"),
+        [
+            ("gs://b/a.tar", "gs:// is not read"),
+            ("https://u:hunter2@h/a.tar", "a password or a signature"),
+            ("pipe:curl https://h/{a,b}?sig=hunter2", "a password or a signature"),
+        ],
+        ids=["scheme", "password", "command"],
+    )
+    def test_refused(self, tmp_path: Path, entry: str, words: str) -> None:
+        """What cannot be read, or must not stand in records, is refused with its line, and without its secret."""
+        with pytest.raises(UsageError, match=rf"line 2: .*{words}") as caught:
+            self.read(tmp_path, f"/d/a.tar\n{entry}\n")
+        assert "hunter2" not in str(caught.value)
+
+    def test_globs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A bucket is asked what matches, in natural order; what the run knows goes on to match."""
+        monkeypatch.setattr(RemoteTar, "matches", lambda tar: [] if "none" in tar.url else ["s3://b/10.tar", "s3://b/9.tar"])
+        monkeypatch.setattr("hpc.tar_list.missing_packages", lambda _schemes: None)
+        assert self.read(tmp_path, "s3://b/*.tar\n") == ["s3://b/9.tar", "s3://b/10.tar"]
+        known = ["s3://b/1.tar", "s3://c/1.tar"]
+        assert self.read(tmp_path, "s3://b/*.tar\n", known=known) == ["s3://b/1.tar", "s3://b/9.tar", "s3://b/10.tar"]
+        with pytest.raises(UsageError, match=r"nothing matches\n  line 1: s3://none/\*"):
+            self.read(tmp_path, "s3://none/*\n")
+
+    def test_globs_without_the_extra(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What has to be asked of a server says what to install."""
+        monkeypatch.setattr("jobs.remote_files.is_installed", lambda _package: False)
+        with pytest.raises(UsageError, match=r"line 1: tars at s3:// need .*\[remote\]"):
+            self.read(tmp_path, "s3://b/*.tar\n")
+
+
 class TestNames:
+    def test_addresses(self) -> None:
+        """They are named as paths are: by the last part, or with folders below what all share, bucket or host first."""
+        tars = ["s3://b/d/1.tar", "https://h/x/2.tar.gz?v=1", "pipe:curl -s https://h/3.tar | cat", "/d/4.tar"]
+        assert list(name_tars(tars, keep_dirs=False, taken={}).values()) == ["1", "2", "3", "4"]
+        assert list(name_tars(tars, keep_dirs=True, taken={}).values()) == ["b/d/1", "h/x/2", "h/3", "d/4"]
+        assert list(name_tars(["s3://b/d/1.tar", "s3://b/e/1.tar"], keep_dirs=True, taken={}).values()) == ["d/1", "e/1"]
+        with pytest.raises(UsageError, match=r"both become 1\.jsonl: s3://b/1\.tar and s3://c/1\.tar; use --keep-dirs"):
+            name_tars(["s3://b/1.tar", "s3://c/1.tar"], keep_dirs=False, taken={})
+
     def test_stems(self) -> None:
         """An output is named for its tar without the suffix, double ones included."""
         names = name_tars(["/d/1.tar", "/d/2.tar.gz", "/e/3.x.tgz", "/e/4.TAR"], keep_dirs=False, taken={})

@@ -15,14 +15,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.runs import committed_bytes, lines_of, slow_backend, slow_spec, start, wait_for, worker_pids
-from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
+from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize, wav, write_tar
 
 from hpc import task as module
 from hpc.deaths import Tried
 from hpc.plan import Plan, make_plan, stop_margin_s
 from hpc.run import Run
 from hpc.submissions import Submission
-from hpc.task import Place, feeding_of, main, place_in_slurm, stop_time, work_lists
+from hpc.task import Place, feeding_of, last_look, main, place_in_slurm, stop_time, work_lists
+from hpc.witness import LastLook
 from jobs.activities import Activities
 from jobs.conveyor import Feeding
 from jobs.outputs import TarPaths, TarTask, read_manifest
@@ -103,9 +104,11 @@ class TestPlace:
             assert place is not None
             assert place.ends_at == end
             assert stop_time(place, plan) == end - stop_margin_s(600.0)
+            assert last_look(place, plan) == LastLook(end - stop_margin_s(600.0) / 2, 300.0)
         unlimited = self.place(plan_of(1))
         assert unlimited is not None
         assert stop_time(unlimited, plan_of(1)) is None
+        assert last_look(unlimited, plan_of(1)) is None
 
     def test_threads(self) -> None:
         """As many as Slurm gave the task, or a fair share of the cores that the job may use."""
@@ -304,6 +307,16 @@ class TestRun:
         assert (run.output / "40.jsonl.partial").read_bytes() == b"".join(whole[:KILLER_CLIP])
         assert committed_bytes(run.output) == {f"{n}.jsonl": reference(tmp_path / f"{n}.tar", tmp_path) for n in (100, 200)}
 
+    def test_a_killer_within_a_long_clip(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
+        """The worker that comes so far is told to have come on; the next one begins right before it, and dies without."""
+        tar = write_tar(tmp_path / "in" / "a.tar", {"a.wav": wav(50), "b.wav": wav(3 * 8000 * 60 + KILLER)})
+        run = task_run([tar], killer=KILLER, pause=0.5)
+        (tmp_path / "site" / "sitecustomize.py").write_text(EACH_FRAGMENT)
+        finish(run.start())
+        first, second = run.report().tries
+        assert (first.several, first.lengthened) == (True, 1)
+        assert (second.outcome, second.clip, second.came_on) == ("died", 1, False)
+
     def test_a_clip_that_is_known_to_kill_is_not_touched(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
         """Told of it, a worker takes the dead one's tar over and finishes it, with a record of kind `crash` in its place."""
         bad = small_tar(tmp_path / "a.tar")
@@ -494,6 +507,25 @@ class TestRun:
         assert "yielded" in said
         self.check_yielded(run, tar)
 
+    def test_a_clip_that_does_not_end_before_its_job(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
+        """Slurm ends the job long before the clip's time-out: the witness tells it first, though Slurm has asked to stop."""
+        tar = small_tar(tmp_path / "a.tar")
+        run = task_run([as_task(tar, one_at_a_time=True)], time_limit_s=2.0, hang=KILLER)
+        clock = tmp_path / "clock"
+        (tmp_path / "site" / "sitecustomize.py").write_text(CLOCK.format(clock=clock))
+        ends_at = int(time.time()) + 1200
+        task = run.start_in_slurm(SLURM_JOB_END_TIME=ends_at)
+        wait_for(lambda: lines_of(run.output) == KILLER_CLIP)
+        clock.with_suffix(".new").write_text(str(ends_at - 1 - time.time()))
+        clock.with_suffix(".new").rename(clock)
+        task.send_signal(signal.SIGUSR2)
+        code, said = finish(task)
+        assert code == 1
+        assert run.tries() == [("a", "died", KILLER_CLIP)]
+        assert run.report().tries[0].timed_out
+        assert f"encoding clip {KILLER_CLIP} of a has made no progress for" in said
+        assert "and the job ends: the worker is ended" in said
+
     def test_another_runs_plan(self, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:
         """A plan never works with a spec that it was not made for; the reason is published."""
         run = task_run([small_tar(tmp_path / "a.tar")])
@@ -565,6 +597,10 @@ class TestRun:
         assert "asked for cuda:0" in said
 
 
+EACH_FRAGMENT = """
+from jobs import clip_decoder, clip_journal
+clip_decoder.LONG_CLIP_SECONDS = clip_journal.KEEP_SECONDS = 0.0
+"""
 CLOCK = """
 import os, time
 real = time.time

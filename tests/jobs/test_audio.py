@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import os
 import struct
-import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +16,6 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tars import Samples, audio_file, noise, pyav_file
-from support.waiting import Waiter, until
 
 from audio_tokenizers.base import MonoRule
 from audio_tokenizers.errors import ClipError
@@ -112,149 +106,6 @@ def test_formats_of_pyav(kind: str, codec: str, rate: int) -> None:
     np.testing.assert_allclose(np.sqrt(np.mean(middle**2)), 0.5 / np.sqrt(2), rtol=0.05)
 
 
-SAMPLE_FORMATS = [
-    ("ipod", "aac", "stereo", None, "fltp"),
-    ("webm", "libopus", "mono", None, "fltp"),
-    ("matroska", "ac3", "5.1", None, "fltp"),
-    ("matroska", "pcm_f32le", "stereo", None, "flt"),
-    ("matroska", "pcm_f64le", "stereo", None, "dbl"),
-    ("matroska", "pcm_u8", "stereo", None, "u8"),
-    ("matroska", "pcm_s16le", "stereo", None, "s16"),
-    ("ipod", "alac", "stereo", "s16p", "s16p"),
-    ("matroska", "pcm_s32le", "stereo", None, "s32"),
-    ("ipod", "alac", "stereo", "s32p", "s32p"),
-    ("nut", "pcm_s64le", "stereo", None, "s64"),
-    ("nut", "pcm_s16le_planar", "hexadecagonal", None, "s16p"),
-    ("wv", "wavpack", "hexadecagonal", "fltp", "fltp"),
-]
-
-
-@pytest.mark.parametrize("block_frames", [1, 3000, 1 << 18])
-@pytest.mark.parametrize(("kind", "codec", "layout", "asked", "sample_format"), SAMPLE_FORMATS)
-def test_samples_of_pyav_are_those_of_its_frames(
-    kind: str,
-    codec: str,
-    layout: str,
-    asked: str | None,
-    sample_format: str,
-    block_frames: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """However many frames are converted at once, and whatever they hold, each sample is what its frame alone would give."""
-    import av
-
-    channels = av.AudioLayout(layout).nb_channels
-    data = pyav_file(noise(20_000, channels) * 3, 48000, kind, codec, layout=layout, sample_format=asked)
-    with av.open(io.BytesIO(data)) as container:
-        one_by_one: list[Samples] = []
-        for frame in container.decode(audio=0):
-            assert frame.format.name == sample_format
-            alone = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
-            one_by_one += [
-                piece.to_ndarray().reshape(-1, channels) for piece in (*alone.resample(frame), *alone.resample(None))
-            ]
-    monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", block_frames)
-    blocks = [block for block, _ in audio.decode_channels(io.BytesIO(data))]
-    np.testing.assert_array_equal(np.concatenate(blocks), np.concatenate(one_by_one))
-    assert len(np.concatenate(blocks)) > 18_000
-    longest = max(map(len, one_by_one))
-    assert all(block_frames <= len(block) < block_frames + longest for block in blocks[:-1])
-
-
-def test_pyav_is_left_to_others_between_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread at a time decodes with PyAV; one that waits, for memory perhaps, keeps nobody out."""
-    data = pyav_file(noise(96_000), 48000, "ipod", "aac")
-    whole, _ = decoded(data)
-    monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", 1000)
-    frames = audio._pyav_frames
-    held = []
-
-    def watched(file: io.BytesIO) -> Iterator[object]:
-        for frame in frames(file):
-            held.append(audio._PYAV_TURN.locked())
-            yield frame
-
-    monkeypatch.setattr(audio, "_pyav_frames", watched)
-    waiting = decode(io.BytesIO(data), mono="mean")
-    first, _ = next(waiting)
-    assert not audio._PYAV_TURN.locked()
-    np.testing.assert_array_equal(decoded(data)[0], whole)
-    np.testing.assert_array_equal(np.concatenate([first, *(wave for wave, _ in waiting)]), whole)
-    assert all(held)
-    assert len(held) > 100
-
-
-@pytest.mark.parametrize(("kind", "codec"), [("ipod", "alac"), ("webm", "libopus")])
-def test_decoders_that_take_long_over_a_frame_wait_for_no_other(
-    kind: str, codec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two threads decode more of such files than one; from the second block on, when the codec is known."""
-    data = pyav_file(noise(96_000), 48000, kind, codec)
-    whole, _ = decoded(data)
-    monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", 10_000)
-    waiting = decode(io.BytesIO(data), mono="mean")
-    first, _ = next(waiting)
-    with audio._PYAV_TURN:
-        rest = Waiter(lambda: [wave for wave, _ in waiting]).join()
-    np.testing.assert_array_equal(np.concatenate([first, *rest]), whole)
-
-
-def test_two_at_a_time_decode_opus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its frames are short enough for more of them to cost each other more than they gain."""
-    data = pyav_file(noise(96_000), 48000, "webm", "libopus")
-    monkeypatch.setattr(audio, "PYAV_BLOCK_FRAMES", 10_000)
-    waiting = decode(io.BytesIO(data), mono="mean")
-    next(waiting)
-    turns: Any = audio._PYAV_TURNS["opus"]
-    with turns, turns:
-        third = Waiter(lambda: [wave for wave, _ in waiting])
-        until(lambda: turns._cond._waiters)
-        assert third.waits
-    assert len(third.join()) > 5
-
-
-def wavpack_that_changes(forms: list[tuple[str, str]]) -> bytes:
-    """A stream that goes on with another (layout, sample format) halfway."""
-    import av
-
-    file = io.BytesIO()
-    with av.open(file, "w", format="nut") as container:
-        stream = container.add_stream("wavpack", rate=48000, layout=forms[0][0])
-        position = 0
-        for layout, sample_format in forms:
-            encoder = av.AudioCodecContext.create("wavpack", "w")
-            encoder.layout, encoder.format, encoder.sample_rate = layout, sample_format, 48000  # type: ignore[assignment]
-            wave = noise(30_000, av.AudioLayout(layout).nb_channels).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(wave, format="flt", layout=layout)
-            frame.sample_rate = 48000
-            for piece in [*av.AudioResampler(format=sample_format, layout=layout, rate=48000).resample(frame), None]:
-                for packet in encoder.encode(piece):
-                    packet.stream = stream
-                    packet.pts = packet.dts = position
-                    position += 1000
-                    container.mux(packet)
-    return file.getvalue()
-
-
-RATE_OR_CHANNELS = "the sample rate or the number of channels changes within the file"
-ORDER_OR_FORMAT = "the order of the channels or the sample format changes within the file"
-CHANGES = {
-    "rate": (lambda: b"".join(pyav_file(noise(48_000), rate, "adts", "aac") for rate in (48000, 24000)), RATE_OR_CHANNELS),
-    "channels": (lambda: wavpack_that_changes([("stereo", "s16p"), ("mono", "s16p")]), RATE_OR_CHANNELS),
-    "order": (lambda: wavpack_that_changes([("5.1", "s16p"), ("5.1(side)", "s16p")]), ORDER_OR_FORMAT),
-    "format": (lambda: wavpack_that_changes([("stereo", "s16p"), ("stereo", "fltp")]), ORDER_OR_FORMAT),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_stream_that_changes(change: str) -> None:
-    """Another rate, other channels or other samples from some place on are an error; what comes before may be one first."""
-    make, message = CHANGES[change]
-    data = make()
-    assert refused(data) == ("decode", message)
-    assert refused(data, max_seconds=0.5) == ("too_long", "longer than 0.5 s")
-
-
 def test_mp3_without_a_length() -> None:
     """An MP3 that does not say how long it is gives all its samples; libsndfile's guess neither cuts nor refuses it."""
     rate = 16000
@@ -271,19 +122,6 @@ def test_mp3_without_a_length_whose_guess_is_too_low() -> None:
     whole, _ = soundfile.read(io.BytesIO(loud + quiet))
     assert len(whole) < 150_000
     assert len(decoded(loud + quiet)[0]) > 350_000
-
-
-def test_spooled_files_decode_as_those_in_memory() -> None:
-    """A clip in a temporary file, read ahead by Python, gives the samples that it gives from memory."""
-    wave = noise(40_000)
-    files = [audio_file(wave, 16000, kind) for kind in ("WAV", "FLAC", "MP3", "OGG", "AIFF")]
-    files.append(pyav_file(wave, 16000, "ipod", "aac"))
-    for data in files:
-        with tempfile.TemporaryFile() as file:
-            file.write(data)
-            file.seek(0)
-            blocks = [block for block, _ in decode(file, mono="mean")]
-        np.testing.assert_array_equal(np.concatenate(blocks), decoded(data)[0])
 
 
 def test_mean_is_a_sum_in_channel_order() -> None:
@@ -393,16 +231,19 @@ def test_cut_files_of_pyav(kind: str, codec: str, options: dict[str, str]) -> No
 
 
 def test_lying_wav_headers() -> None:
-    """A data size beyond the file is refused; those that programs write into a pipe are accepted, in any RIFF."""
+    """A data size far beyond the file is refused; a little too large, or as programs write into a pipe, it costs nothing."""
     data = audio_file(noise(8000), 8000)
 
     def lie(riff: int, size: int) -> bytes:
         return data[:4] + struct.pack("<I", riff) + data[8:40] + struct.pack("<I", size) + data[44:]
 
-    for riff, size in ((len(data) - 8, 16002), (0xFFFFFFFF, 100_000), (0, 0x10000000)):
+    for riff, size in ((0xFFFFFFFF, 100_000), (0, 0x10000000)):
         assert refused(lie(riff, size))[0] == "decode"
     true, _ = decoded(data)
     for riff, size in (
+        (len(data) - 8, 16002),
+        (len(data) - 8, 16001),
+        (len(data) - 8, 16000 + 44),
         (0, 0),
         (8, 0),
         (36, 0),
@@ -417,14 +258,14 @@ def test_lying_wav_headers() -> None:
 
 
 def test_lying_flac_header() -> None:
-    """A FLAC that promises more samples than it has is refused; one that does not know how many, a stream, is not."""
+    """How many samples a FLAC has its frames say, the last of which is shorter, whatever its header says."""
     data = bytearray(audio_file(noise(8000), 8000, "FLAC"))
+    whole = decoded(bytes(data))[0]
     total = int.from_bytes(data[21:26], "big")
     assert total & (1 << 36) - 1 == 8000
-    data[21:26] = (total + 500).to_bytes(5, "big")
-    assert refused(bytes(data))[0] == "decode"
-    data[21:26] = (total - 8000).to_bytes(5, "big")
-    assert len(decoded(bytes(data))[0]) == 8000
+    for stated in (0, 1, 4096, 7999, 8001, 8500, (1 << 36) - 1):
+        data[21:26] = (total - 8000 + stated).to_bytes(5, "big")
+        np.testing.assert_array_equal(decoded(bytes(data))[0], whole)
 
 
 def test_damaged_flac() -> None:
@@ -584,36 +425,6 @@ CORPUS = [
 ]
 
 
-def test_more_channels_than_pyav_has_planes_for() -> None:
-    """A file with more than 8 channels that only PyAV reads is decoded like any other."""
-    import av
-
-    wave = np.repeat(noise(2000)[np.newaxis, :], 16, axis=0).T.reshape(1, -1)
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream("pcm_f32le", rate=16000, layout="hexadecagonal")
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="flt", layout="hexadecagonal")
-        frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    found, _ = decoded(file.getvalue())
-    np.testing.assert_allclose(found, noise(2000), atol=1e-6)
-
-
-def test_headers_that_claim_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that only a damaged header asks for is the clip's fault; if the machine has none, it is the machine's."""
-    import av
-
-    def starved(*_: object, **__: object) -> None:
-        raise av.error.MemoryError(12, "Cannot allocate memory")
-
-    monkeypatch.setattr(av, "open", starved)
-    assert refused(b"no audio" * 10)[0] == "decode"
-    monkeypatch.setattr("jobs.refusals.MUCH_MEMORY", 1 << 60)
-    with pytest.raises(MemoryError):
-        decoded(b"no audio" * 10)
-
-
 def outcome(data: bytes) -> bytes:
     try:
         wave, _ = decoded(data, max_seconds=60)
@@ -640,41 +451,3 @@ def test_fuzz(which: int, edits: list[tuple[int, bytes]], cut: int | None) -> No
     first = outcome(bytes(data))
     assert b" at 0x" not in first
     assert outcome(bytes(data)) == first
-
-
-@pytest.mark.parametrize("call", ["memfd_create", "fdopen"])
-def test_an_mp3_that_cannot_be_copied(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine is short of descriptors or of memory: its trouble is raised, and nothing of the clip stays open."""
-
-    def fail(*_args: object, **_settings: object) -> int:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    file = io.BytesIO(audio_file(noise(4000), kind="MP3"))
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, call, fail)
-        with pytest.raises(OSError, match="Too many") as caught:
-            next(decode(file, mono="mean"))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-    file.close()  # while the traceback keeps what the functions had in hand
-    assert caught.traceback
-
-
-@pytest.mark.parametrize("code", [2, 17])
-def test_trouble_that_passes_chooses_no_other_decoder(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system error, or memory that was short for a moment: libsndfile is asked again, and PyAV never is."""
-    wave = noise(2000)
-    opened: list[object] = []
-    begin = soundfile.SoundFile.__init__
-
-    def short_of_memory(sound: soundfile.SoundFile, *args: Any, **settings: Any) -> None:
-        opened.append(sound)
-        if len(opened) == 1:
-            raise soundfile.LibsndfileError(code)
-        begin(sound, *args, **settings)
-
-    data = audio_file(wave, subtype="FLOAT")
-    monkeypatch.setattr(soundfile.SoundFile, "__init__", short_of_memory)
-    monkeypatch.setattr(audio, "_open_with_pyav", None)
-    assert np.array_equal(decoded(data)[0], wave)
-    assert len(opened) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from jobs.activities import Activities
 from jobs.audio import decode
 from jobs.batcher import Batcher
 from jobs.clip_decoder import ClipDecoder
+from jobs.clip_journal import MemberSum
 from jobs.damage import Damage
 from jobs.encoder import Encoder
 from jobs.feed import Feed
@@ -78,6 +80,52 @@ def test_a_clip_without_audio() -> None:
     with pytest.raises(ClipError, match="it has none"):
         decoder.hand_over(a_clip(None))
     assert portions(feed) == []
+
+
+def test_fragments_that_an_earlier_attempt_has_left() -> None:
+    """They are decoded and cut, and go no further; the others have the numbers and samples that they have in one go."""
+    decoder, feed = a_decoder(mulaw_spec(max_tokens_per_fragment=60, num_tokens_overlap=10))
+    whole, rest = a_clip(wav(150)), a_clip(wav(150))
+    rest.resume(2, MemberSum(1, 2))
+    decoder.hand_over(whole)
+    found = portions(feed)
+    decoder.hand_over(rest)
+    assert rest.share.bytes == 4 * (60 + 30)
+    for one, other in zip(found[2:], portions(feed), strict=True):
+        assert (one.number, one.drop_head, one.clip_samples) == (other.number, other.drop_head, other.clip_samples)
+        assert np.array_equal(one.item, other.item)  # type: ignore[arg-type]
+
+
+def test_after_a_refusal_the_rest_is_not_encoded() -> None:
+    """It is decoded to its end, where the last fragment says that this was all; the numbers have no gap."""
+    spec = mulaw_spec(max_tokens_per_fragment=60, num_tokens_overlap=10)
+    decoder, feed = a_decoder(spec)
+    pending, first = a_clip(wav(500)), Portion(a_clip(None), np.zeros(60, np.float32), 240, 60)
+    pending.encoded(first, ClipError("backend", "odd"), spec.fields, "mulaw")
+    decoder.hand_over(pending)
+    (last,) = portions(feed)
+    assert (last.number, last.clip_samples) == (0, 500)
+
+
+def test_a_clip_that_nobody_wants_is_not_decoded_to_where_it_was_left() -> None:
+    """Which may take minutes, while a worker is to stop."""
+    decoder, feed = a_decoder(mulaw_spec(max_tokens_per_fragment=60, num_tokens_overlap=10))
+    pending = a_clip(wav(150))
+    pending.resume(9, MemberSum(1, 2))
+    feed.drop(pending.share)
+    decoder.hand_over(pending)
+    assert not portions(feed)
+
+
+def test_the_bytes_of_a_long_clip_are_summed_once_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a journal can tell it from another one; a short one is spared that."""
+    monkeypatch.setattr(clip_decoder, "LONG_CLIP_SECONDS", 100 / 8000)
+    decoder, feed = a_decoder(mulaw_spec(max_tokens_per_fragment=60, num_tokens_overlap=10))
+    long, short = wav(150), wav(100)
+    decoder.hand_over(a_clip(long))
+    assert [one.member for one in portions(feed)] == [MemberSum(len(long), zlib.crc32(long))] * 4
+    decoder.hand_over(a_clip(short))
+    assert [one.member for one in portions(feed)] == [None] * 2
 
 
 def test_whole_clips() -> None:

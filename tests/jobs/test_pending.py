@@ -11,6 +11,7 @@ from support.small_run import mulaw_spec
 
 from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.clip_journal import MemberSum
 from jobs.damage import Damage
 from jobs.pending import Pending, Portion
 from jobs.tar_reader import Clip
@@ -53,6 +54,21 @@ def test_fragments_in_any_order(order: tuple[int, ...]) -> None:
     assert (pending.samples, pending.damage) == (12, DAMAGE)
     assert b"".join(pending.sink.json_parts()) == b"[[0,1,2,3,4,5,6,7,8,9,10,11]]"
     assert held == 12  # bytes of all codes
+
+
+@pytest.mark.parametrize("resumed_at", [1, 2])
+def test_fragments_that_an_earlier_attempt_has_left(resumed_at: int) -> None:
+    """Those that follow complete the clip, in any order; how far it has come counts from its start."""
+    for order in itertools.permutations(range(resumed_at, 3)):
+        pending = a_clip()
+        for portion, codes in portions(pending)[:resumed_at]:
+            pending.sink.add(codes[:, portion.drop_head : codes.shape[1] - portion.drop_tail])
+        pending.resume(resumed_at, MemberSum(1, 2))
+        for number in order:
+            assert not pending.finished
+            take(pending, *portions(pending)[number])
+        assert (pending.finished, pending.taken, pending.kept, pending.member) == (True, 3, resumed_at, MemberSum(1, 2))
+        assert b"".join(pending.sink.json_parts()) == b"[[0,1,2,3,4,5,6,7,8,9,10,11]]"
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

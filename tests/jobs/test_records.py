@@ -85,6 +85,15 @@ def test_damage_of_another_form_is_refused(damage: str) -> None:
         decode_record(line)
 
 
+def test_notes() -> None:
+    """They stand after the tokens, come back, and are left out where there are none."""
+    noted = record(notes=("opposite_phase",), text="t")
+    line = encode_record(noted)
+    assert list(json.loads(line)) == [*KEYS[:6], "notes", "text"]
+    assert decode_record(line) == noted
+    assert decode_record(encode_record(record())) == record()
+
+
 def test_error_keys_in_order() -> None:
     """So has an error."""
     error = ErrorRecord(tar_file="t", audio_file="a", error="words", error_kind="decode")
@@ -213,8 +222,9 @@ def test_tally() -> None:
     tally = Tally()
     for kind in ("decode", "empty", "decode"):
         tally.add(ErrorRecord(tar_file="t", audio_file="a", error="e", error_kind=kind))  # type: ignore[arg-type]
-    tally.add(record(num_samples=12_000))
+    tally.add(record(num_samples=12_000, notes=("opposite_phase", "x")))
     assert (tally.clips, tally.errors, tally.audio_seconds) == (4, {"decode": 2, "empty": 1}, 1.5)
+    assert tally.notes == {"opposite_phase": 1, "x": 1}
 
 
 def test_manifest_reads_an_older_or_newer_one() -> None:

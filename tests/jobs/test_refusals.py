@@ -5,26 +5,33 @@ from __future__ import annotations
 import errno
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 import pytest
 
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.losses import Losses
 from jobs.refusals import WatchedFile, confirmed, require_memory
 
-Decode = Callable[[IO[bytes]], Iterator[int]]
+Decode = Callable[[IO[bytes], Losses], Iterator[int]]
 
 
-def decoder(*tries: tuple[int, str]) -> tuple[list[int], Decode]:
-    """A decoder that gives so many blocks and ends in these words, another time the next ones; and where each began."""
+def decoder(*tries: tuple[int, str], lost: Iterable[float] = ()) -> tuple[list[int], Decode]:
+    """A decoder that gives so many blocks and ends in these words, another time the next ones; and where each began.
+
+    `lost` are the seconds of the tries that lose some.
+    """
     positions: list[int] = []
     left = iter(tries)
+    seconds = iter(lost)
 
-    def decode(file: IO[bytes]) -> Iterator[int]:
+    def decode(file: IO[bytes], losses: Losses) -> Iterator[int]:
         positions.append(file.tell())
         blocks, words = next(left)
         yield from range(blocks)
+        if missing := next(seconds, 0.0):
+            losses.add(missing, "its end")
         if words:
             raise ClipError("decode", words)
 
@@ -32,7 +39,7 @@ def decoder(*tries: tuple[int, str]) -> tuple[list[int], Decode]:
 
 
 def outcome(decode: Decode, file: IO[bytes] | None = None) -> list[int]:
-    return list(confirmed(decode, file or io.BytesIO(b"data")))
+    return list(confirmed(decode, file or io.BytesIO(b"data"), Losses()))
 
 
 def test_what_goes_well_is_read_once() -> None:
@@ -47,7 +54,7 @@ def test_a_refusal_that_comes_again_is_the_clips() -> None:
     positions, decode = decoder((2, "damaged"), (2, "damaged"))
     found: list[int] = []
     with pytest.raises(ClipError, match=r"^damaged$"):
-        found.extend(confirmed(decode, io.BytesIO(b"data")))
+        found.extend(confirmed(decode, io.BytesIO(b"data"), Losses()))
     assert (found, positions) == ([0, 1], [0, 0])
 
 
@@ -57,6 +64,30 @@ def test_a_refusal_that_does_not_come_again_is_the_machines(second: tuple[int, s
     _, decode = decoder((2, "damaged"), second)
     with pytest.raises(InfrastructureError, match=r"could not be decoded \(damaged\), but a second try"):
         outcome(decode)
+
+
+def test_losses_that_come_again_are_the_clips() -> None:
+    """They are told after the last block, once, beside those of before."""
+    positions, decode = decoder((2, ""), (2, ""), lost=(0.5, 0.5))
+    losses = Losses(1.0, ["its start"])
+    blocks = confirmed(decode, io.BytesIO(b"data"), losses)
+    assert [next(blocks), next(blocks), losses.seconds] == [0, 1, 1.0]
+    assert list(blocks) == []
+    assert losses == Losses(1.5, ["its start", "its end"])
+    assert positions == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("second", "lost"),
+    [((2, ""), 0.0), ((2, ""), 0.4), ((2, "damaged"), 0.5), ((1, ""), 0.5), ((3, ""), 0.5)],
+)
+def test_losses_that_do_not_come_again_are_the_machines(second: tuple[int, str], lost: float) -> None:
+    """A record that says what is missing stays for good, as a refusal does."""
+    _, decode = decoder((2, ""), second, lost=(0.5, lost))
+    losses = Losses()
+    with pytest.raises(InfrastructureError, match=r"could not be decoded \(its end\), but a second try"):
+        list(confirmed(decode, io.BytesIO(b"data"), losses))
+    assert losses == Losses()
 
 
 def test_a_file_that_cannot_be_read_refuses_no_clip() -> None:

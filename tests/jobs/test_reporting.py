@@ -12,6 +12,7 @@ import pytest
 from jobs.reporting import (
     PATIENCE_SECONDS,
     DeviceSeconds,
+    Kept,
     Pace,
     Progress,
     ProgressFile,
@@ -146,6 +147,7 @@ def test_report_round_trips(tmp_path: Path) -> None:
         tries=[
             Try("a", "died", gained=2, clip=2, problem="SIGSEGV", crash_clips=(0, 1)),
             Try("b", "failed", problem="why"),
+            Try("c", "yielded", kept=Kept(7, 20, 500)),
         ],
     )
     write_progress(tmp_path / "tasks" / "00001.json", told)
@@ -155,8 +157,18 @@ def test_report_round_trips(tmp_path: Path) -> None:
 
 def test_report_of_an_older_worker(tmp_path: Path) -> None:
     """It lacks what newer ones tell, and is read all the same."""
-    (tmp_path / "p.json").write_bytes(b'{"clips": 3, "node": "n1"}')
-    assert read_progress(tmp_path / "p.json") == Progress(clips=3, node="n1")
+    (tmp_path / "p.json").write_bytes(b'{"clips": 3, "node": "n1", "tries": [{"name": "a", "outcome": "died", "clip": 3}]}')
+    assert read_progress(tmp_path / "p.json") == Progress(clips=3, node="n1", tries=[Try("a", "died", clip=3)])
+
+
+def test_a_try_comes_on_by_lines_or_within_a_long_clip() -> None:
+    """Fragments that were there before are not its own."""
+    assert not Try("a").came_on
+    assert Try("a", gained=1).came_on
+    assert Try("a", kept=Kept(7, 20, 21)).came_on
+    assert Try("a", kept=Kept(7, 20, 21)).lengthened == 7
+    assert not Try("a", kept=Kept(7, 20, 20)).came_on
+    assert Try("a", gained=1, kept=Kept(7, 20, 20)).lengthened is None
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"clips": 3', b"[]", b'{"tries": [{"name": "a", "outcome": "gone"}]}'])

@@ -116,6 +116,9 @@ class TestFingerprint:
             {"text_encoding": "shift_jis"},
             {"options": {"tf32": True}},
             {"device": "cuda"},
+            {"channel": "right"},
+            {"channel": "split"},
+            {"segments": True},
         ],
     )
     def test_all_that_a_command_says_of_its_tokens(self, codec: Codec, change: dict[str, Any]) -> None:
@@ -130,6 +133,8 @@ class TestFingerprint:
             {"device": "cuda:3"},
             {"extensions": ("FLAC", ".mp3")},
             {"max_tokens_per_fragment": 750},
+            {"channel": "mean"},
+            {"segments": False},
         ],
     )
     def test_what_decides_no_token(self, codec: Codec, change: dict[str, Any]) -> None:
@@ -144,6 +149,24 @@ class TestFingerprint:
         assert make_spec("mulaw", device="cpu", max_duration=1e6).longest_seconds == 1e6
         monkeypatch.setattr(module, "LONGEST_CLIP_SECONDS", 5.0)
         assert make_spec("mulaw", device="cpu") == spec
+
+    def test_runs_from_before_there_were_channels_and_segments(self, tmp_path: Path) -> None:
+        """Their fingerprint is what it was, with the keys in their spec.yaml and without; a choice is told apart from it."""
+        before = {"device": "cpu", "max_damage": 0.0}
+        spec = make_spec("mulaw", **before)  # type: ignore[arg-type]
+        later = ("max_damage", "sniff", "channel", "segments")
+        old = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in (*later, *module.NOT_HASHED)}
+        decisive = msgspec.json.encode(old, order="sorted")
+        assert spec.fingerprint == hashlib.sha256(decisive).hexdigest()[:16]
+        freeze_spec(tmp_path, spec)
+        lines = spec_path(tmp_path).read_text().splitlines(keepends=True)
+        spec_path(tmp_path).write_text("".join(line for line in lines if not line.startswith(later)))
+        assert read_spec(tmp_path) == spec
+        check_spec(tmp_path, make_spec("mulaw", **before, channel="mean"))  # type: ignore[arg-type]
+        for settings, words in (({"channel": "left"}, "+channel: first"), ({"segments": True}, "+segments: True")):
+            with pytest.raises(UsageError) as caught:
+                check_spec(tmp_path, make_spec("mulaw", **before, **settings))  # type: ignore[arg-type]
+            assert words in str(caught.value)
 
     @pytest.mark.parametrize("package", ["soundfile", "av", "soxr"])
     def test_decoders_decide(self, codec: Codec, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
@@ -197,12 +220,13 @@ class TestPresets:
         self.preset(
             folder,
             "backend: codec\noptions: {tf32: true, model_path: /a}\nmax_tokens_per_fragment: 100\nnum_tokens_overlap: 5\n"
-            "max_duration: 30\nmax_damage: 0.5\nextensions: [mp3]\nsniff: true\n",
+            "max_duration: 30\nmax_damage: 0.5\nextensions: [mp3]\nsniff: true\nchannel: right\nsegments: true\n",
         )
         spec = make_spec("nice", device="cpu")
         assert (spec.backend, spec.options) == ("codec", {"model_path": "/a", "tf32": True})
         assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (100, 5)
         assert (spec.max_duration, spec.max_damage, spec.extensions, spec.sniff) == (30.0, 0.5, ("mp3",), True)
+        assert (spec.channel_rule, spec.segments) == ("1", True)
         given = make_spec(
             "nice",
             device="cpu",
@@ -211,11 +235,14 @@ class TestPresets:
             num_tokens_overlap=0,
             max_duration=9.0,
             max_damage=0.0,
+            channel="mean",
+            segments=False,
             extensions=["wav"],
         )
         assert given.options == {"model_path": "/a", "tf32": False}
         assert (given.max_tokens_per_fragment, given.num_tokens_overlap) == (200, 0)
         assert (given.max_duration, given.max_damage, given.extensions) == (9.0, 0.0, ("wav",))
+        assert (given.channel_rule, given.segments) == ("mean", False)
 
     @pytest.mark.parametrize(
         "text",

@@ -81,7 +81,7 @@ def test_what_cannot_be_read_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     small_tar(tmp_path / "mine.tar")
-    monkeypatch.setattr("jobs.tar_format._TellingFile", refuse)  # root may read everything
+    monkeypatch.setattr("jobs.tar_source._LocalFile", refuse)  # root may read everything
     assert start_fault(tmp_path / "mine.tar") == "Permission denied"
 
 

@@ -15,6 +15,7 @@ from support.sentences import SENTENCES
 from support.tars import end_blocks, link_member, member, tar_bytes
 
 from jobs import sidecars, tar_reader
+from jobs.parts import Cutting, FinishedMembers
 from jobs.tar_format import TarDamage, TarStream
 from jobs.tar_reader import Clip, TarReader
 from jobs.text_rules import TextRules
@@ -719,3 +720,117 @@ def test_fuzz(edits: list[tuple[int, bytes]], repair: bool, cut: int | None, pac
     longer, shorter = sorted((names for names, _ in ends), key=len, reverse=True)
     assert longer[: len(shorter)] == shorter  # a link that is skipped is not followed, and may stand before the damage
     assert longer == shorter or ends[0][1]
+
+
+SEGMENTS = b'{"segments": [{"start": 0, "end": 1, "text": "one"}, {"start": 1, "end": 2, "id": "x"}], "language": "en"}'
+
+
+def given_out(path: Path, files: Files, **settings: object) -> list[tuple[int, str, int, bool, bool]]:
+    """Index, name, number in its member, and whether there is audio: of a part, or whole."""
+    found = []
+    for clip in clips(path, files, **settings):
+        found.append((clip.index, clip.name, clip.number, clip.part is not None, clip.audio is not None))
+        clip.close()
+    return found
+
+
+@pytest.mark.parametrize("first", ["json", "wav"])
+def test_segments_are_clips_of_their_own(first: str, path: Path) -> None:
+    """In the place of their member, wherever its sidecar stands; members without segments are what they were."""
+    group = [("b.json", SEGMENTS), ("b.wav", b"audio")]
+    files = [("a.wav", b"audio"), *(group if first == "json" else group[::-1]), ("c.wav", b"audio")]
+    assert given_out(path, files, cutting=Cutting(segments=True)) == [
+        (0, "a.wav", 0, False, True),
+        (1, "b.wav#0", 0, True, False),
+        (2, "b.wav#x", 1, True, False),
+        (3, "c.wav", 0, False, True),
+    ]
+    said = clips(path, files, cutting=Cutting(segments=True))[1].annotations
+    assert (said.text, said.language, said.metadata) == ("one", "en", {"start": 0, "end": 1})
+
+
+def test_segments_count_only_where_they_are_asked_for(path: Path) -> None:
+    """Whisper's JSON beside audio that is wanted whole stays metadata, and subtitles are no sidecars."""
+    path.write_bytes(tar_bytes([("b.wav", b"audio"), ("b.json", SEGMENTS), ("b.srt", b"1")]))
+    with TarReader(path) as reader:
+        ((clip, _),) = take(reader)
+        assert (clip.name, set(clip.annotations.metadata or {})) == ("b.wav", {"segments"})
+        assert reader.ignored == {"other": 1}
+
+
+def test_a_list_alone_is_one_of_segments(path: Path) -> None:
+    """Where segments are asked for; else it is a sidecar that cannot be read."""
+    files = [("b.wav", b"audio"), ("b.json", b'[{"start": 0, "end": 1, "text": "one"}]')]
+    (clip,) = clips(path, files, cutting=Cutting(segments=True))
+    assert (clip.name, clip.annotations.text) == ("b.wav#0", "one")
+    (clip,) = clips(path, files)
+    assert (clip.name, clip.annotations.faults) == ("b.wav", 1)
+
+
+@pytest.mark.parametrize("name", ["b.srt", "b.vtt", "b.en.vtt", "b.SRT"])
+def test_subtitles_beside_audio(name: str, path: Path) -> None:
+    """With or without a language in their name."""
+    files = [("b.wav", b"audio"), (name, b"1\n00:00:01,000 --> 00:00:02,000\nwords\n")]
+    (clip,) = clips(path, files, cutting=Cutting(segments=True))
+    assert (clip.name, clip.annotations.text) == ("b.wav#1", "words")
+
+
+def test_subtitles_in_several_languages(path: Path) -> None:
+    """Which of them is spoken nobody knows: the clip is whole, and they are counted as orphans."""
+    cue = b"1\n00:00:01,000 --> 00:00:02,000\nwords\n"
+    path.write_bytes(tar_bytes([("b.wav", b"audio"), ("b.de.vtt", cue), ("b.en.vtt", cue)]))
+    with TarReader(path, cutting=Cutting(segments=True)) as reader:
+        assert [clip.name for clip, _ in take(reader)] == ["b.wav"]
+        assert reader.orphan_sidecars == 2
+
+
+def test_parts_that_are_skipped_have_no_audio(path: Path) -> None:
+    """Those before are named and numbered; of a member that is finished, nothing is read."""
+    files = [(f"{name}{ending}", data) for name in "abc" for ending, data in ((".wav", b"audio"), (".json", SEGMENTS))]
+    names = [f"{name}.wav#{part}" for name in "abc" for part in "0x"]
+    for done in range(7):
+        found = given_out(
+            path, files, cutting=Cutting(segments=True), skip_clips=done, finished=FinishedMembers(names[:done])
+        )
+        assert [(index, name, number) for index, name, number, *_ in found] == [
+            (index, name, index % 2) for index, name in enumerate(names)
+        ]
+        assert [part for *_, part, _ in found] == [index >= done for index in range(6)]
+
+
+def test_whole_members_that_are_skipped_are_closed(path: Path) -> None:
+    """Where members may be cut it is known too late that they need not be read."""
+    files = [("a.wav", b"audio"), ("b.wav", b"audio"), ("c.wav", b"audio")]
+    found = given_out(
+        path, files, cutting=Cutting(segments=True), skip_clips=2, finished=FinishedMembers(["a.wav", "b.wav"])
+    )
+    assert [audio for *_, audio in found] == [False, False, True]
+
+
+def test_sparse_members_are_cut_too(path: Path) -> None:
+    """One that cannot be given back, or a link that leads nowhere, into clips of which each is an error."""
+    good, bad = b"30 GNU.sparse.map=600,3,700,0\n23 GNU.sparse.size=700\n", b"23 GNU.sparse.size=700\n"
+    members = [
+        *(member(b"a.json", SEGMENTS), member(b"x", good, b"x"), member(b"a.wav", b"abc")),
+        *(member(b"b.json", SEGMENTS), member(b"x", bad, b"x"), member(b"b.wav", b"abc")),
+        *(member(b"c.json", SEGMENTS), link_member(b"c.wav", b"a.wav")),
+        *(member(b"d.json", SEGMENTS), link_member(b"d.wav", b"no.wav")),
+    ]
+    path.write_bytes(b"".join([*members, end_blocks()]))
+    with TarReader(path, cutting=Cutting(segments=True)) as reader:
+        found = [
+            (clip.index, clip.name, clip.part is not None, clip.fault and clip.fault.kind, clip.annotations.text)
+            for clip, _ in take(reader)
+        ]
+        assert reader.linked_clips == 2
+    assert found == [
+        (
+            2 * number + part,
+            f"{name}.wav#{'0x'[part]}",
+            name in "ac",
+            None if name in "ac" else "decode",
+            ("one", None)[part],
+        )
+        for number, name in enumerate("abcd")
+        for part in (0, 1)
+    ]

@@ -17,17 +17,18 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import soundfile
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.lossy import damaged_tar, use_lossy_decode
 from support.sentences import SENTENCES
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
-from support.tars import end_blocks, link_member, member
+from support.tars import audio_file, end_blocks, link_member, member, noise
 from support.waiting import PATIENCE_SECONDS, Waiter, until
 
 from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
-from audio_tokenizers.mulaw import FACTORY
+from audio_tokenizers.mulaw import FACTORY, mu_law_codes
 from jobs.conveyor import Conveyor, Feeding
 from jobs.damage import Damage
 from jobs.feed import Share
@@ -40,6 +41,7 @@ from jobs.tar_format import TarStream
 from jobs.tar_reader import Clip
 from jobs.tar_work import TarWork, WrittenMeanwhileError
 from jobs.token_sink import TokenSink
+from jobs.validation import validate_file
 
 
 @pytest.fixture
@@ -1009,3 +1011,152 @@ class TestDamage:
         assert committed(tmp_path / "out") == expected
         assert backend.lengths == []
         assert after.damaged_seconds == before.damaged_seconds == 0.07
+
+
+def recording_tar(path: Path) -> Path:
+    """A clip, a recording of ten segments of which two are bad, out of order and overlapping, a stereo one, and a clip."""
+    segments = [
+        {"start": start / 100, "end": start / 100 + 0.05, "text": str(start)} for start in (0, 5, 8, 30, 20, 21, 90, 60)
+    ]
+    segments[2:2] = [{"start": 2, "end": 1}, {"start": 50, "end": 60}]
+    stereo = audio_file(noise(300, 2), 8000, subtype="PCM_16")
+    return write_tar(
+        path,
+        {
+            "a.wav": wav(50),
+            "long.wav": wav(8000, seed=1),
+            "long.json": json.dumps({"segments": segments}).encode(),
+            "pair.wav": stereo,
+            "pair.txt": b"words",
+            "z.wav": wav(60, seed=2),
+        },
+    )
+
+
+CUTS = {
+    "segments": mulaw_spec(segments=True),
+    "channels": mulaw_spec(channel="split"),
+    "both": mulaw_spec(segments=True, channel="split", max_tokens_per_fragment=60, num_tokens_overlap=10),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_parts_of_a_recording_have_a_line_each(cut: str, tmp_path: Path) -> None:
+    """Bad ones are named in their place and cost no other; the tokens are those of the audio cut by hand."""
+    spec, tar = CUTS[cut], recording_tar(tmp_path / "speech.tar")
+    tokenize(tar, tmp_path / "out", spec=spec)
+    records = {(record := json.loads(line))["audio_file"]: record for line in committed(tmp_path / "out").splitlines()}
+    numbers, mono = [str(number) for number in range(10)], "" if cut == "segments" else "#0"
+    whole = [] if cut == "channels" else [f"long.wav#{number}{mono}" for number in numbers]
+    pair = ["pair.wav"] if cut == "segments" else ["pair.wav#0", "pair.wav#1"]
+    assert list(records) == [f"a.wav{mono}", *(whole or ["long.wav#0"]), *pair, f"z.wav{mono}"]
+    if whole:
+        kinds = [records[name].get("error_kind") for name in whole]
+        assert kinds == [*[None] * 2, *["segment"] * 2, *[None] * 6]
+        wave = soundfile.read(io.BytesIO(wav(8000, seed=1)), dtype="float32")[0]
+        for name, start in zip([*whole[:2], *whole[4:]], (0, 5, 8, 30, 20, 21, 90, 60), strict=True):
+            assert records[name]["tokens"] == mu_law_codes(wave[start * 80 : start * 80 + 400])[None].tolist()
+            assert records[name]["text"] == str(start)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_parts_resume_at_every_line(cut: str, tmp_path: Path) -> None:
+    """With the same bytes, and without decoding what has its line."""
+    spec, tar = CUTS[cut], recording_tar(tmp_path / "speech.tar")
+    tokenize(tar, tmp_path / "reference", spec=spec)
+    reference = committed(tmp_path / "reference")
+    for lines in range(1, reference.count(b"\n")):
+        output = tmp_path / str(lines)
+        tokenize(tar, output, spec=spec, **stopping_after(lines))
+        backend = Recording()
+        tokenize(tar, output, spec=spec, backend=backend)
+        assert committed(output) == reference
+        left = [json.loads(line) for line in reference.splitlines()[lines:]]
+        assert len(backend.lengths) <= sum(1 + record["num_samples"] // 40 for record in left if "error" not in record)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_parts_have_the_same_bytes_in_any_threads_and_memory(cut: str, tmp_path: Path) -> None:
+    """Many decoders at one recording, and memory for a part of it, change nothing and end."""
+    spec, tar = CUTS[cut], recording_tar(tmp_path / "speech.tar")
+    tokenize(tar, tmp_path / "reference", spec=spec)
+    for number, feeding in enumerate((Feeding(8), Feeding(8, 1), Feeding(2, 3000), Feeding(1, 1))):
+        tokenize(tar, tmp_path / str(number), spec=spec, feeding=feeding, backend=Recording(Batching.ANY, 4))
+        assert committed(tmp_path / str(number)) == committed(tmp_path / "reference")
+
+
+def test_a_crash_at_any_file_operation_costs_no_part(tmp_path: Path) -> None:
+    """As with whole clips."""
+    tar = recording_tar(tmp_path / "speech.tar")
+    tokenize(tar, tmp_path / "reference", spec=CUTS["segments"])
+    operations = 0
+    while True:
+        output = tmp_path / f"out{operations}"
+        try:
+            tokenize(tar, output, CrashingOps(operations), spec=CUTS["segments"])
+        except SimulatedCrash:
+            TarPaths(output, "speech").claim.unlink(missing_ok=True)
+            if not TarPaths(output, "speech").committed.exists():
+                tokenize(tar, output, spec=CUTS["segments"])
+            assert committed(output) == committed(tmp_path / "reference")
+            operations += 3
+        else:
+            return
+
+
+def test_errors_of_parts_are_retried_alone(tmp_path: Path) -> None:
+    """Lines of the others are used again."""
+    tar = recording_tar(tmp_path / "speech.tar")
+    spec, backend = CUTS["segments"], Recording()
+    tokenize(tar, tmp_path / "reference", spec=spec)
+    tokenize(tar, tmp_path / "out", spec=spec, crash_clips=(5,))
+    assert json.loads(committed(tmp_path / "out").splitlines()[5])["error_kind"] == "crash"
+    tokenize(tar, tmp_path / "out", spec=spec, retry_errors=True, backend=backend)
+    assert committed(tmp_path / "out") == committed(tmp_path / "reference")
+    assert backend.lengths == [[400]]
+
+
+def test_a_recording_that_kills_workers_costs_few_of_them(tmp_path: Path) -> None:
+    """When two parts in a row have, those after them are not tried: each would have to pass the same place."""
+    tar = recording_tar(tmp_path / "speech.tar")
+    for crashed, kinds in (((2,), "c"), ((2, 3), "cccccccccc"), ((2, 5), "c..c"), ((0, 1), "")):
+        tokenize(tar, tmp_path / str(crashed), spec=CUTS["segments"], crash_clips=crashed)
+        records = [json.loads(line) for line in committed(tmp_path / str(crashed)).splitlines()]
+        found = "".join("c" if one.get("error_kind") == "crash" else "." for one in records[2:11])
+        assert found.rstrip(".") == kinds[:9]
+        assert "error" not in records[-1]
+
+
+def test_opposite_phase_is_noted_and_counted(tmp_path: Path) -> None:
+    """In the record of each clip or segment that cancels itself, and in the manifest; not where one channel is heard."""
+    left = noise(4000)
+    half = np.stack([left, np.where(np.arange(4000) < 2000, -left, left)], axis=1)
+    segments = b'{"segments": [{"start": 0, "end": 0.2}, {"start": 0.3, "end": 0.5}]}'
+    members = {"a.wav": audio_file(half[:2000], 8000), "b.wav": audio_file(half, 8000), "b.json": segments}
+    tar = write_tar(tmp_path / "speech.tar", members)
+    for settings, noted in (({}, ["a.wav"]), ({"channel": "left"}, []), ({"segments": True}, ["a.wav", "b.wav#0"])):
+        output = tmp_path / str(len(settings)) / str(len(noted))
+        manifest = tokenize(tar, output, spec=mulaw_spec(**settings)).manifest  # type: ignore[arg-type]
+        records = [json.loads(line) for line in committed(output).splitlines()]
+        assert [one["audio_file"] for one in records if one.get("notes") == ["opposite_phase"]] == noted
+        assert manifest.notes == ({"opposite_phase": len(noted)} if noted else {})
+        assert validate_file(output / "speech.jsonl", manifest, mulaw_spec(**settings)).fault is None  # type: ignore[arg-type]
+
+
+def test_a_channel_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """Of its clip alone."""
+    tar = recording_tar(tmp_path / "speech.tar")
+    tokenize(tar, tmp_path / "out", spec=mulaw_spec(channel="right"))
+    records = [json.loads(line) for line in committed(tmp_path / "out").splitlines()]
+    assert [one.get("error_kind") for one in records] == ["decode", "decode", None, "decode"]
+
+
+def test_parts_for_a_backend_of_whole_clips(tmp_path: Path) -> None:
+    """Each segment comes in one piece with its own text."""
+    tar = recording_tar(tmp_path / "speech.tar")
+    spec = envelope_spec(segments=True)
+    tokenize(tar, tmp_path / "out", spec=spec, backend=Envelope())
+    records = [json.loads(line) for line in committed(tmp_path / "out").splitlines()]
+    assert [one["audio_file"] for one in records][1:3] == ["long.wav#0", "long.wav#1"]
+    assert [one.get("error_kind") for one in records][1:6] == [None, None, "segment", "segment", None]
+    assert [one["text"] for one in records[1:3]] == ["0", "5"]

@@ -38,6 +38,24 @@ def test_the_same_text_however_it_comes(
     assert json.loads(text) == codes.tolist()
 
 
+@given(cuts=st.lists(st.integers(0, 60), max_size=6), takes=st.sets(st.integers(0, 6)), in_memory=st.integers(0, 200))
+def test_what_is_not_kept_yet_is_given_once(cuts: list[int], takes: set[int], in_memory: int) -> None:
+    """Spilled or not, taken whenever: the pieces are the codes, frame by frame, in the type that was asked for."""
+    codes = np.random.default_rng(1).integers(0, 1000, (3, 60))
+    edges = sorted({0, 60, *cuts})
+    with TokenSink(3, in_memory, kept_as=np.dtype("<u2")) as sink:
+        pieces = []
+        for number, (begin, end) in enumerate(pairwise(edges)):
+            sink.add(codes[:, begin:end], may_spill=number % 2 == 0)
+            if number in takes:
+                assert sink.unkept_bytes == 2 * 3 * end - sum(map(len, pieces))
+                pieces.append(sink.take_unkept())
+                assert sink.unkept_bytes == 0
+        pieces.append(sink.take_unkept())
+        assert b"".join(sink.json_parts()) == codes_to_json(codes)
+    assert np.frombuffer(b"".join(pieces), "<u2").reshape(-1, 3).T.tolist() == codes.tolist()
+
+
 def test_a_spill_with_nothing_since() -> None:
     """Codes that were all spilled by the last `add` are given back whole."""
     codes = np.arange(12).reshape(2, 6)

@@ -130,6 +130,24 @@ class TestOneTar:
             assert all(each in told for each in words)
             assert words or "damaged clip" not in told
 
+    def test_channels_and_segments(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """--channel says which channel is heard, --segments cuts; a run goes on as it began, and says so otherwise."""
+        both = audio_file(noise(800, 2), 8000)
+        write_tar(here / "1.tar", {"a.wav": both, "a.json": b'{"segments": [{"start": 0, "end": 0.05, "id": "x"}]}'})
+        found = {}
+        for settings in ("", "--channel right", "--channel split", "--segments", "--segments --channel split"):
+            output = here / (settings or "plain")
+            arguments = ("--input-tar", "1.tar", *MULAW, "--output-dir", output, *settings.split())
+            assert call(tokenize_tar, *arguments) == 0
+            found[settings] = [decode_record(line).audio_file for line in (output / "1.jsonl").read_bytes().splitlines()]
+        assert list(found.values()) == [
+            *(["a.wav"], ["a.wav"], ["a.wav#0", "a.wav#1"], ["a.wav#x"], ["a.wav#x#0", "a.wav#x#1"])
+        ]
+        capsys.readouterr()
+        again = ("--input-tar", "1.tar", *MULAW, "--output-dir", here / "--segments")
+        assert "-segments: True" in refused(capsys, *again)
+        assert "+channel: 1" in refused(capsys, *again, "--segments", "--channel", "right")
+
     def test_force_begins_again(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """--force makes a committed file anew, with the same bytes."""
         small_tar(here / "1.tar")
@@ -236,6 +254,7 @@ class TestBadInput:
             (["--input-tar", "1.tar", "--backend", "higs"], "did you mean 'higgs'?"),
             (["--input-tar", "1.tar", "--max-duration", "-1"], "expected seconds above 0"),
             (["--input-tar", "1.tar", "--max-damage", "2"], "--max-damage 2: expected a share of the clip, from 0"),
+            (["--input-tar", "1.tar", "--channel", "both"], "--channel both: expected mean, first, left, right, split"),
             (["--input-tar", "1.tar", "--log-file", "."], "cannot be written"),
             (["--input-tar", "1.tar", "--decode-threads", "many"], "expected a number from 1, or auto"),
             (["--input-tar", "1.tar", "--buffer-memory", "1X"], "expected a size such as 1GB"),

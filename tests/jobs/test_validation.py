@@ -42,6 +42,13 @@ def test_empty_file_of_a_tar_without_clips(tmp_path: Path, committed: tuple[Path
     assert validate_file(tmp_path / "x.jsonl", manifest, mulaw_spec()).fault is None
 
 
+def test_notes_that_are_not_those_of_the_manifest(committed: tuple[Path, Manifest]) -> None:
+    """What is counted is what the lines say."""
+    manifest = msgspec.structs.replace(committed[1], notes={"opposite_phase": 1})
+    fault = validate_file(committed[0], manifest, mulaw_spec()).fault
+    assert fault == "its clips note nothing, its manifest says {'opposite_phase': 1}"
+
+
 @settings(max_examples=200)
 @given(st.data())
 def test_any_damaged_byte_is_found(

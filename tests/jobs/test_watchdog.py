@@ -49,6 +49,17 @@ class TestOverdue:
         assert dog.overdue() == Stall(at(1), 60.0)
         assert dog.longest() is not None
 
+    def test_what_would_not_end_in_another_job(self) -> None:
+        """A step at a clip that has had so much time; not one that gets on, that nobody may end, or that is at no clip."""
+        assert after(29, at(1)).without_end(30.0) is None
+        assert after(30, at(1)).without_end(30.0) == Stall(at(1), 30.0)
+        assert after(90, at(1, allowed=math.inf)).without_end(30.0) is None
+        assert after(90, Activity(0, 1, 60.0, "read", "a")).without_end(30.0) is None
+        dog = Watchdog(0.0)
+        for second in range(90):
+            dog.look(float(second), [at(second)])
+        assert dog.without_end(30.0) is None
+
     def test_never(self) -> None:
         """What has no limit is seen to take long, and not ended."""
         dog = after(10_000, at(1, allowed=math.inf))

@@ -18,21 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from support.runs import committed_bytes, wait_for
-from support.small_run import mulaw_spec, small_tar
+from support.small_run import mulaw_spec, small_tar, wav, write_tar
+from support.tars import audio_file, noise
 from support.waiting import PATIENCE_SECONDS
 
 from audio_tokenizers.base import Backend, Codes, Waveform
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.mulaw import MuLaw
-from jobs import reporting
+from jobs import clip_decoder, clip_journal, conveyor, reporting
 from jobs.claims import Claim
 from jobs.fileops import StorageError
 from jobs.ledger import Ledger
 from jobs.outputs import TarPaths, TarTask, read_manifest
-from jobs.reporting import DeviceSeconds, Progress, ProgressFile, Try, read_progress
+from jobs.reporting import DeviceSeconds, Kept, Progress, ProgressFile, Try, read_progress
 from jobs.spec import TokenizeSpec
 from jobs.stop_flag import StopFlag
 from jobs.tar_work import TarResult, TarWork
@@ -43,12 +45,12 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLS = 30
 
 
-def start_slow_worker(output: Path, pause: float, tars: list[Path]) -> subprocess.Popen[bytes]:
+def start_slow_worker(output: Path, pause: float, tars: list[Path], *, long_clips: bool = False) -> subprocess.Popen[bytes]:
     paths = os.pathsep.join(str(ROOT / folder) for folder in ("", "tokenizers", "tests"))
     script = ROOT / "tests" / "support" / "slow_worker.py"
     return subprocess.Popen(
         [sys.executable, str(script), str(output), str(pause), *map(str, tars)],
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": paths, **({"LONG_CLIPS": "yes"} if long_clips else {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -97,6 +99,37 @@ def test_kill_9_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
     for output in outputs:
         assert committed_bytes(output) == committed_bytes(tmp_path / "reference")
         assert sorted(p.name for p in output.iterdir()) == [".run", "0.jsonl", "1.jsonl", "2.jsonl", "3.jsonl"]
+
+
+def kept_so_far(output: Path) -> int:
+    """Bytes of the journal of a long clip."""
+    size = 0
+    for path in TarPaths(output, "long").private_journals():
+        with suppress(FileNotFoundError):
+            size = max(size, path.stat().st_size)
+    return size
+
+
+def test_kills_and_stops_within_a_long_clip_change_no_byte(tmp_path: Path) -> None:
+    """Each life ends within the clip, by SIGKILL or on request, some fragments later than the one before it."""
+    members = {"a.wav": wav(800), "long.wav": wav(8000 * 60 * 30, seed=1), "z.wav": wav(900)}  # 30 fragments
+    tar = write_tar(tmp_path / "in" / "long.tar", members)
+    work([tar], tmp_path / "reference")
+    output, chance = tmp_path / "out", random.Random(0)
+    lives = 0
+    while not (output / "long.jsonl").exists():
+        lives += 1
+        before = kept_so_far(output)
+        worker = start_slow_worker(output, 0.1, [tar], long_clips=True)
+        while kept_so_far(output) <= before and worker.poll() is None:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.2))
+        worker.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM]))
+        worker.wait()
+    assert lives > 2
+    assert committed_bytes(output) == committed_bytes(tmp_path / "reference")
+    assert sorted(p.name for p in output.iterdir()) == [".run", "long.jsonl"]
+    assert not kept_so_far(output)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
@@ -359,6 +392,15 @@ def test_an_exception_that_nobody_foresaw_is_told(tmp_path: Path, monkeypatch: p
     assert reports.progress.tries == [Try("a", "machine", problem="RuntimeError: No CUDA GPUs are available")]
 
 
+def test_clips_whose_channels_cancel_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At the end of their tar, with what can be done."""
+    caplog.set_level(logging.INFO, "tar2tokens")
+    left = noise(100)
+    tar = write_tar(tmp_path / "a.tar", {"a.wav": audio_file(np.stack([left, -left], axis=1), 8000), "b.wav": wav(50)})
+    work([tar], tmp_path / "out")
+    assert "1 clip whose channels cancel each other when mixed (--channel first hears one)" in caplog.text
+
+
 def test_what_the_device_did(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report has it over all lives of a task, manifests by tar, and the log in words; a CPU gets no advice."""
     monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
@@ -416,6 +458,16 @@ class TestReport:
         self.work(as_task(small_tar(tmp_path / "a.tar"), crash_clips=(0, 1)), tmp_path)
         assert ("working", 3) in published
         assert ("working", 1) not in published
+
+    def test_what_is_kept_of_a_long_clip(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """That a try has come further within a clip is told at once; how far it is, when there is time."""
+        monkeypatch.setattr(clip_decoder, "LONG_CLIP_SECONDS", 0.0)
+        monkeypatch.setattr(clip_journal, "KEEP_SECONDS", 0.0)
+        monkeypatch.setattr(conveyor, "CALLS_PER_STEP", 0)
+        published: list[Kept | None] = []
+        monkeypatch.setattr(reporting, "write_progress", lambda _path, told: published.append(told.tries[-1].kept))
+        self.work(as_task(write_tar(tmp_path / "a.tar", {"a.wav": wav(8000 * 60 * 6)})), tmp_path)
+        assert published == [None, None, Kept(0, 0, 1), Kept(0, 0, 5), Kept(0, 0, 5), Kept(0, 0, 5)]
 
 
 def test_clips_that_killed_workers_are_left_out(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 COMMIT = "c0ffee" + "0" * 34
 CONVERTED_COMMIT = "c0de" + "0" * 36
@@ -110,8 +110,20 @@ class _Handler(BaseHTTPRequestHandler):
         headers |= {"X-Linked-Etag": f'"{_sha256(data)}"', "X-Linked-Size": str(len(data)), "Content-Length": "0"}
         return self._answer(302, b"", headers | {"Location": f"{address}/lfs/{name}@{rest}"})
 
+    def do_POST(self) -> None:
+        """What there is of some paths: `/api/datasets/OWNER/NAME/paths-info/REVISION`."""
+        hub = self.hub
+        asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["paths"]
+        hub.tokens.append((self.path, self.headers.get("Authorization")))
+        if hub.status != 200:
+            return self._answer(hub.status, b'{"error": "no"}', hub.headers)
+        files = hub.repositories.get(unquote(self.path).removeprefix("/api/").partition("/paths-info/")[0], {})
+        found = [_entry(_sibling(path, files[path])) for path in asked if path in files]
+        return self._answer(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
+
     def _find(self, path: str) -> tuple[str, str, bytes | None]:
         """(repository, path in it, content) of an address with `/resolve/COMMIT/`."""
+        path = path.replace("/resolve/main/", f"/resolve/{self.hub.commit}/")
         name, _, rest = path[1:].partition(f"/resolve/{self.hub.commit}/")
         if not rest:
             name, _, rest = path[1:].partition(f"/resolve/{CONVERTED_COMMIT}/")
@@ -144,8 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _dataset_api(self, path: str) -> None:
         hub = self.hub
-        owner, name, what, *rest = path.removeprefix("/api/datasets/").split("/")
-        repository, revision = f"datasets/{owner}/{name}", "/".join(rest)
+        owner, name, *rest = path.removeprefix("/api/datasets/").split("/")
+        repository, what, revision = f"datasets/{owner}/{name}", "".join(rest[:1]), "/".join(rest[1:])
         if hub.status != 200:
             return self._answer(hub.status, b'{"error": "no"}', hub.headers)
         if repository not in hub.repositories:
@@ -168,9 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
             data = bytes(byte ^ 1 for byte in data)
         status, headers, total = 200, {}, len(data)
         if wanted is not None and not hub.ignores_ranges:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            status, headers = 206, {"Content-Range": f"bytes {start}-{total - 1}/{total}"}
-            data = data[start:]
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(total, int(last) + 1 if last else total)
+            status, headers = 206, {"Content-Range": f"bytes {start}-{end - 1}/{total}"}
+            data = data[start:end]
         headers["Content-Length"] = str(len(data))
         cut = hub.cut_after.get(path)
         if cut is None:

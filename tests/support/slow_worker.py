@@ -1,15 +1,19 @@
-"""A worker process for tests to kill: mu-law with a pause per clip, over a list of tars.
+"""A worker process for tests to kill: mu-law with a pause per call, over a list of tars.
 
 python slow_worker.py OUTPUT_DIR PAUSE_SECONDS TAR...
+
+With LONG_CLIPS in its environment every clip of several fragments is long, and each of its fragments is kept as it comes.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 
 from audio_tokenizers import mulaw
+from jobs import clip_decoder, clip_journal
 from jobs.outputs import TarPaths, TarTask
 from jobs.reporting import ProgressFile
 from jobs.spec import make_spec
@@ -26,6 +30,8 @@ def main(output: Path, pause: float, tars: list[Path]) -> None:
         return quick(self, waves)
 
     mulaw.MuLaw.encode = encode  # type: ignore[method-assign]
+    if "LONG_CLIPS" in os.environ:
+        clip_decoder.LONG_CLIP_SECONDS = clip_journal.KEEP_SECONDS = 0.0
     tasks = [TarTask(str(tar), TarPaths.stem(tar), tar.stat().st_size) for tar in tars]
     stop = StopFlag()
     with stop.on_signals():

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from support import part_makers
 from support.fake_cluster import Campaign
 from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import ROOT, call, read_json, start, tree, write_list
 from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, write_tar
+from support.tars import audio_file, noise
 
 from hpc.cluster import SlurmCluster, SubmitRefusedError
 from hpc.launch import Launch
@@ -136,6 +138,17 @@ class TestReport:
         assert found["left_out"] == {"avi": 2}
         assert "Note:                  2 members were no clips: .avi 2: --extensions takes them" in text
         assert "1 sidecar without audio of its name, in no record: tools.pack of an unpacked tar pairs by name" in text
+
+    def test_clips_whose_channels_cancel(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """They are counted, with what can be done."""
+        left = noise(800)
+        data = audio_file(np.stack([left, -left], axis=1), 8000)
+        tar = write_tar(run.output_dir.parent / "stereo.tar", {"a.wav": data, "b.wav": data})
+        tokenize(tar, run.output_dir)
+        run.add_to_list([str(tar)], keep_dirs=False)
+        found, text = report_of(capsys)
+        assert found["notes"] == {"opposite_phase": 2}
+        assert "2 clips whose channels cancel each other when mixed (--channel first hears one)" in text
 
     def test_a_narrow_locale_does_not_matter(self, run: Run) -> None:
         """Where the terminal has no ✓, the report is still a report."""

@@ -15,6 +15,7 @@ import soundfile
 from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import ROOT, call
 from support.small_run import BAD_CLIP, mulaw_spec, small_tar, tokenize, wav, write_tar
+from support.tars import audio_file, end_blocks, link_member, member, noise
 from support.tiny_hf import build
 
 from audio_tokenizers import hf, mulaw
@@ -71,6 +72,35 @@ def test_clips_are_written_beside_their_originals(capsys: pytest.CaptureFixture[
         assert [rate for _, rate in waves] == [8000, 8000]
         assert np.corrcoef(waves[0][0], waves[1][0])[0, 1] > 0.99
     assert lines[4] == "3 of 3 clips decoded to the right length, within 2 frames of 0.000125 s"
+
+
+@pytest.mark.parametrize("cut", [{"channel": "right"}, {"channel": "split"}, {"segments": True}], ids=str)
+def test_clips_are_heard_as_the_run_heard_them(cut: dict[str, Any], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The channel that was chosen, and the part of the member that is the clip."""
+    data = audio_file(noise(4000, 2), 8000, subtype="PCM_16")
+    said = b'{"segments": [{"start": 0.2, "end": 0.4}, {"start": 0.1, "end": 0.3}]}'
+    tar = write_tar(here / "data" / "1.tar", {"a.wav": data, "a.json": said, "b.wav": data})
+    make_run(here, [tar], make_spec("mulaw", device="cpu", **cut), mulaw.FACTORY.load({}, "cpu"))
+    assert call(decode_check, "--clips", 9) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    ratios = [float(line.split()[4]) for line in lines[: {"right": 2, "split": 4}.get(cut.get("channel", ""), 3)]]
+    assert min(ratios) > 30
+
+
+def test_parts_of_links_of_clips_without_extension_and_of_damaged_ones(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is found as the run found it, and compared with what it heard of it."""
+    data = audio_file(noise(30_000, 2), 8000, "FLAC", "PCM_16")
+    tar = here / "1.tar"
+    members = [link_member(b"a.flac", b"b", b"2"), member(b"b", data), member(b"c.flac", data[:-9000]), end_blocks()]
+    tar.write_bytes(b"".join(members))
+    spec = make_spec("mulaw", device="cpu", sniff=True, channel="split", max_damage=1.0)
+    make_run(here, [tar], spec, mulaw.FACTORY.load({}, "cpu"))
+    assert call(decode_check, "--clips", 9) == 0
+    out = capsys.readouterr().out
+    assert "6 of 6 clips decoded to the right length" in out
+    assert min(float(line.split()[4]) for line in out.splitlines()[1:7]) > 30
 
 
 @pytest.mark.usefixtures("run")

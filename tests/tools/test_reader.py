@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backports.zstd import compress
-from support.committed_runs import damaged_records, lines_of
+from support.committed_runs import damaged_records, lines_of, record
 from support.committed_runs import make_run as committed_run
 from support.envelope import Envelope, envelope, envelope_spec
 from support.small_run import mulaw_spec, small_tar, tokenize
@@ -19,6 +19,7 @@ from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.run import Run
 from jobs.damage import Damage
+from jobs.records import encode_record
 from jobs.spec import TokenizeSpec, freeze_spec
 from tools import reader
 from tools.reader import TokenizedClip, read_run, to_torch
@@ -60,6 +61,15 @@ def names(clips: list[TokenizedClip]) -> list[tuple[str, str]]:
 
 def expected_names() -> list[tuple[str, str]]:
     return [(f"{tar}.tar", f"{clip:03}.wav") for tar in range(TARS) for clip in (0, 1, 3, 4)]
+
+
+def test_what_records_note(tmp_path: Path) -> None:
+    """A clip has what its record notes, so that whoever trains can leave it out."""
+    lines = [encode_record(record(notes=notes)) + b"\n" for notes in ((), ("opposite_phase",))]
+    (tmp_path / "all.jsonl").write_bytes(b"".join(lines))
+    clips = list(read_run(tmp_path / "all.jsonl"))
+    assert [clip.notes for clip in clips] == [(), ("opposite_phase",)]
+    assert [to_torch(clip)["notes"] for clip in clips] == ["", "opposite_phase"]  # of one type, or torch collates none
 
 
 def test_records_of_a_codec(codec_run: Path) -> None:

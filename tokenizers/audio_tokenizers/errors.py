@@ -15,7 +15,9 @@ __all__ = [
     "UsageError",
 ]
 
-ErrorKind = Literal["decode", "empty", "too_short", "too_long", "not_finite", "no_text", "backend", "crash", "timeout"]
+ErrorKind = Literal[
+    "decode", "empty", "too_short", "too_long", "not_finite", "no_text", "segment", "backend", "crash", "timeout"
+]
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 

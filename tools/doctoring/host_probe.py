@@ -22,9 +22,12 @@ import msgspec
 from audio_tokenizers.errors import ModelFilesError, Tar2TokensError, UsageError
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.list_check import find_faults as find_tar_faults
+from hpc.remote_list import SizedLook
 from hpc.tar_list import read_tar_list
+from jobs.addresses import is_address, scheme_of
 from jobs.commands import command_parser
 from jobs.devices import available_cores
+from jobs.remote_files import missing_packages
 from jobs.spec import load_preset, parse_settings
 from tools.doctoring.bounded import Answer
 from tools.model_manifest import find_faults, read_manifest
@@ -203,8 +206,12 @@ def _needs_torch(backend: str) -> bool:
 def tars(given: argparse.Namespace) -> Tars:
     """Look at each tar of a list, as hpc.submit does: what is no file is never opened."""
     listed = read_tar_list(given.list)
-    bad = find_tar_faults(listed, silent_seconds=TARS_SILENT_SECONDS)
-    size = sum(Path(tar).stat().st_size for tar in listed if tar not in bad)
+    if words := missing_packages({scheme for tar in listed if (scheme := scheme_of(tar)) is not None}):
+        raise UsageError(words)
+    look = SizedLook()
+    bad = find_tar_faults(listed, look, silent_seconds=TARS_SILENT_SECONDS)
+    files = [tar for tar in listed if tar not in bad and not is_address(tar)]
+    size = sum(Path(tar).stat().st_size for tar in files) + sum(look.sizes.values())
     told = tuple(f"{tar}: {why}" for tar, why in list(bad.items())[:FAULTS_TOLD])
     return Tars(len(listed), listed[0], size, told, len(bad))
 

@@ -15,7 +15,8 @@ class ClipKeys:
     """Gives the clips of one tar their keys, in order.
 
     `a/spk.0001.wav` -> `a/spk_0001`: its name without its last extension, dots replaced, since WebDataset takes what follows
-    the first dot for the kind of file. A name that another clip of the tar has had already gets `-2`, `-3`, ... (`x.wav` and
+    the first dot for the kind of file. `x.wav#2`, a part of an audio, becomes `x#2`.
+    A name that another clip of the tar has had already gets `-2`, `-3`, ... (`x.wav` and
     `x.flac` become `x` and `x-2`), as do names that only some file systems tell apart (`X` and `x`).
     """
 
@@ -26,7 +27,9 @@ class ClipKeys:
     def key(self, audio_file: str) -> str:
         """The key of the next clip: no dot, no empty name between slashes, never a way out of its folder."""
         *folders, name = [part for part in audio_file.split("/") if part not in ("", ".", "..")] or [""]
-        stem = name.rpartition(".")[0] if "." in name else name
+        stem, _, extension = name.rpartition(".") if "." in name else (name, "", "")
+        _, mark, part = extension.partition("#")
+        stem += mark + part
         parts = [part.replace(".", "_") for part in (*folders, stem or "clip")]
         if parts[0].startswith("__"):  # webdataset takes `__x__` at the beginning for data of its own
             parts[0] = parts[0].lstrip("_") or "clip"

@@ -52,5 +52,6 @@ def _head(record: TokenRecord) -> dict[str, Any]:
 def _tail(record: TokenRecord) -> dict[str, Any]:
     metadata = None if record.metadata is None else msgspec.json.encode(record.metadata).decode()
     damage = {} if record.damage is None else {"damage_seconds": record.damage.seconds, "damage": record.damage.what}
-    found = {"text": record.text, "language": record.language, "metadata": metadata, **damage}
+    notes = {"notes": list(record.notes)} if record.notes else {}
+    found = {"text": record.text, "language": record.language, "metadata": metadata, **damage, **notes}
     return {key: np.array(value) for key, value in found.items() if value is not None}

@@ -1,15 +1,23 @@
-"""The audio members of a committed file's tar, beside its records: record i is clip i."""
+"""The audio of a committed file's clips from its tar, beside its records: record i is clip i."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from pathlib import Path
+from contextlib import closing
+from pathlib import PurePosixPath
 from typing import IO, cast
 
-from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.words import counted
+from jobs.audio_magic import HEAD_BYTES, audio_kind
+from jobs.parts import Cutting
+from jobs.recording import Part
+from jobs.remote_tar import RemoteError
+from jobs.scratch import scratch_file, scratch_trouble
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import bytes_of, tar_source
+from tools.part_audio import part_blocks, write_wav
 from tools.run_files import CommittedFile
 
 __all__ = ["Originals"]
@@ -18,55 +26,86 @@ __all__ = ["Originals"]
 class Originals:
     """Reads the tar in one pass, as far as it is asked to."""
 
-    def __init__(self, file: CommittedFile, extensions: Sequence[str], *, sniff: bool = False) -> None:
-        """`extensions` and `sniff` are those of the run."""
-        self._tar = Path(file.tar)
+    def __init__(
+        self, file: CommittedFile, extensions: Sequence[str], *, sniff: bool = False, cutting: Cutting | None = None
+    ) -> None:
+        """`extensions`, `sniff` and `cutting` are those of the run."""
+        self._extensions = extensions
+        self._tar = tar_source(file.tar)
         self._expected = file.manifest.clips
         self._seen = 0
         try:
-            found = self._tar.stat().st_size
+            found = bytes_of(self._tar)
         except (FileNotFoundError, NotADirectoryError):
             raise UsageError(
                 f"{self._tar}: there is no such tar any more: copy it back, or export without --with-audio"
             ) from None
+        except RemoteError as error:
+            raise InfrastructureError(f"{self._tar}: cannot be read: {error}; run the same command again") from error
         if found != file.manifest.input_bytes:
             raise self._changed(f"it had {counted(file.manifest.input_bytes, 'byte')}, and has {found:,} now")
-        self._reader = self._opened(extensions, sniff=sniff, follow_links=file.manifest.linked_clips is not None)
+        self._reader = self._opened(sniff=sniff, follow_links=file.manifest.linked_clips is not None, cutting=cutting)
         self._clips = cast("Generator[Clip]", iter(self._reader))
 
-    def _opened(self, extensions: Sequence[str], *, sniff: bool, follow_links: bool) -> TarReader:
+    def _opened(self, *, sniff: bool, follow_links: bool, cutting: Cutting | None) -> TarReader:
         try:
             # A committed file vouches for its tar: how it ends was judged then.
             return TarReader(
                 self._tar,
-                extensions,
+                self._extensions,
                 sniff=sniff,
                 follow_links=follow_links,
                 allow_missing_end=True,
                 allow_joined=True,
+                cutting=cutting,
             )
         except TarDamage as error:
             raise self._changed(str(error)) from None
 
-    def audio(self, index: int, name: str) -> IO[bytes]:
-        """The bytes of clip `index`, counted from 0 and above the one before, at position 0; whoever takes it closes it.
+    def audio(self, index: int, name: str) -> tuple[IO[bytes], str]:
+        """The bytes of clip `index`, counted from 0 and above the one before, at position 0, and the extension for them:
+        the member's, or WAV of the part that the clip is of it. Whoever takes them closes them.
 
-        Raises UsageError if it is not called `name`.
+        Raises UsageError if it is not called `name`, or is a part that cannot be decoded any more.
         """
         while (clip := self._next()) is not None and clip.index < index:
-            if clip.audio is not None:
-                clip.audio.close()
-        if clip is None or clip.audio is None or clip.name != name:
-            if clip is not None and clip.audio is not None:
-                clip.audio.close()
+            clip.close()
+        if clip is None or (clip.audio is None and clip.part is None) or clip.name != name:
+            if clip is not None:
+                clip.close()
             raise self._changed(f"expected {name} as clip {index}, found {'no more' if clip is None else clip.name}")
-        return clip.audio
+        if clip.part is not None:
+            return self._wav(clip.part, name), "wav"
+        assert clip.audio is not None
+        return clip.audio, self._extension(name, clip.audio)
+
+    def _extension(self, name: str, audio: IO[bytes]) -> str:
+        """Of a clip that was found by its first bytes (--sniff), what these say."""
+        extension = PurePosixPath(name).name.rpartition(".")[2].lower()
+        if extension in self._extensions:
+            return extension
+        kind = audio_kind(audio.read(HEAD_BYTES))
+        audio.seek(0)
+        return kind or extension
+
+    def _wav(self, part: Part, name: str) -> IO[bytes]:
+        file = scratch_file()
+        try:
+            with closing(part), scratch_trouble():
+                write_wav(part_blocks(part), file)
+                file.seek(0)
+        except ClipError as error:
+            file.close()
+            raise UsageError(f"{self._tar}: {name}: cannot be decoded now: {error}; export without --with-audio") from None
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def finish(self) -> None:
         """Read the rest. Raises UsageError if the tar has not the clips that the file has records of."""
         while (clip := self._next()) is not None:
-            if clip.audio is not None:
-                clip.audio.close()
+            clip.close()
         if self._seen != self._expected:
             raise self._changed(f"it had {counted(self._expected, 'clip')}, and has {self._seen:,} now")
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import io
 import tarfile
-from collections.abc import Collection
 from contextlib import closing, nullcontext
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
 
 from audio_tokenizers.base import Codes, Features
-from jobs.audio_magic import HEAD_BYTES, audio_kind
+from jobs.parts import Cutting
 from jobs.records import line_parts
 from jobs.spec import TokenizeSpec
 from tools.exporting.batches import Tell, number_type, read_batches
@@ -38,31 +37,22 @@ def write_webdataset(file: CommittedFile, path: Path, spec: TokenizeSpec, tell: 
     keys = ClipKeys()
     endings = [f"{field.name}.npy" for field in spec.fields]
     kinds = [number_type(field).str for field in spec.fields]
-    originals = Originals(file, spec.extensions, sniff=spec.sniff) if with_audio else None
+    originals = Originals(file, spec.extensions, sniff=spec.sniff, cutting=Cutting.of(spec)) if with_audio else None
     with path.open("wb", buffering=COPY_BYTES) as tar, closing(originals) if originals else nullcontext():
         for batch in read_batches(file, spec.fields, tell):
             arrays = [batch.columns[field.name].clips() for field in spec.fields]
             for index, record, *values in zip(batch.indices, batch.records, *arrays, strict=True):
                 key = keys.key(record.audio_file)
                 if originals is not None:
-                    with originals.audio(index, record.audio_file) as audio:
-                        _add_stream(tar, f"{key}.{_extension(record.audio_file, audio, spec.extensions)}", audio)
+                    audio, extension = originals.audio(index, record.audio_file)
+                    with audio:
+                        _add_stream(tar, f"{key}.{extension}", audio)
                 _add(tar, f"{key}.json", b"".join(line_parts(record, ())))
                 for ending, kind, array in zip(endings, kinds, values, strict=True):
                     _add(tar, f"{key}.{ending}", _npy_header(kind, array.shape), array)
         if originals is not None:
             originals.finish()
         tar.write(ZEROS)
-
-
-def _extension(audio_file: str, audio: IO[bytes], known: Collection[str]) -> str:
-    """Of a clip that was found by its first bytes (--sniff), what these say."""
-    extension = PurePosixPath(audio_file).name.rpartition(".")[2].lower()
-    if extension in known:
-        return extension
-    kind = audio_kind(audio.read(HEAD_BYTES))
-    audio.seek(0)
-    return kind or extension
 
 
 @functools.lru_cache(maxsize=4096)

@@ -44,6 +44,10 @@ class _Unpacked:
 class _AnyTar(TarStream):
     """With the compressions that data sets come in, besides those that runs read."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(path)
+
     def _open(self) -> tuple[IO[bytes], str | None]:
         magic = self._raw.read(6)
         self._raw.seek(0)
@@ -58,7 +62,7 @@ class _AnyTar(TarStream):
 
     def _take(self, size: int) -> bytes:
         data = super()._take(size)
-        refuse_bomb(self._path, self._bytes_on_disk, self.offset)  # zeros after the last member make one, too
+        refuse_bomb(self._path, self.bytes_on_disk, self.offset)  # zeros after the last member make one, too
         return data
 
 

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import soundfile
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.words import counted
 from jobs.audio import decode_channels
-from jobs.audio_headers import refuse_cut_file
+from jobs.channels import Block
+from jobs.losses import Losses
+from jobs.remote_tar import RemoteError
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import TarReader
+from jobs.tar_reader import Clip, TarReader
+from jobs.tar_source import TarSource, bytes_of
 from tools.byte_progress import ByteProgress
+from tools.part_audio import part_blocks, write_wav
 from tools.whole_files import replacing, require_file_place
+
+if TYPE_CHECKING:
+    from jobs.parts import Cutting
 
 __all__ = ["Original", "write_original"]
 
-SUBTYPE = "PCM_24"
-"""Exactly the samples of an original with up to 24 bits, and any player plays it."""
 LONG_BYTES = 256 << 20
 """In a tar of this size the search may take so long that people want to see it."""
 
@@ -41,7 +46,7 @@ class Original:
 
 
 def write_original(
-    tar: Path,
+    tar: TarSource,
     index: int,
     name: str,
     output: Path,
@@ -50,17 +55,21 @@ def write_original(
     tar_bytes: int | None,
     sniff: bool = False,
     follow_links: bool = True,
+    cutting: Cutting | None = None,
 ) -> Original:
     """Write the clip numbered `index` of a tar, which has to be called `name`, to `output`, whole or not at all.
 
-    A WAV member is copied; another one is decoded, at its own rate and with all its channels. `extensions`, `sniff` and
-    `follow_links` are those with which the tar was tokenized. Raises UsageError if the tar
+    A WAV member is copied; another one is decoded, at its own rate and with all its channels, and so is the part that the
+    clip is of it where `cutting` makes several. `extensions`, `sniff`, `follow_links` and `cutting` are those with which the
+    tar was tokenized. Raises UsageError if the tar
     is gone, has no such clip, or no longer the `tar_bytes` that it had, or if the clip cannot be decoded.
     """
     try:
-        found = tar.stat().st_size
+        found = bytes_of(tar)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{tar}: there is no such tar any more: copy it back to hear {name}") from None
+    except RemoteError as error:
+        raise InfrastructureError(f"{tar}: cannot be read: {error}") from error
     if tar_bytes not in (None, found):
         raise UsageError(
             f"{tar}: it had {counted(tar_bytes, 'byte')} when it was tokenized, and has {found:,} now: it is another tar"
@@ -74,21 +83,22 @@ def write_original(
             follow_links=follow_links,
             allow_missing_end=True,
             allow_joined=True,
+            cutting=cutting,
         )
-        audio = _find(reader, tar, index, name, found)
+        clip = _find(reader, tar, index, name, found)
     except TarDamage as error:
         raise UsageError(f"{tar}: cannot be read as far as {name}: {error}") from None
     except OSError as error:
         raise InfrastructureError(f"{tar}: cannot be read: {error.strerror}") from error
-    with audio:
+    with closing(clip):
         try:
-            return _write(audio, output)
+            return _write(clip, output)
         except (ClipError, soundfile.LibsndfileError) as error:
             raise UsageError(f"{tar}: {name}: there is nothing to hear: {error}") from None
 
 
-def _find(reader: TarReader, tar: Path, index: int, name: str, size: int) -> IO[bytes]:
-    """The clip's audio; whoever takes it closes it."""
+def _find(reader: TarReader, tar: TarSource, index: int, name: str, size: int) -> Clip:
+    """The clip with its audio; whoever takes it closes it."""
     changed = "the tar has changed since it was tokenized"
     progress, done = ByteProgress(f"looking for {name}", size), 0
     bar = progress.on_terminal() if size >= LONG_BYTES else nullcontext()
@@ -99,24 +109,24 @@ def _find(reader: TarReader, tar: Path, index: int, name: str, size: int) -> IO[
             if clip.index < index:
                 continue
             if clip.name != name:
-                if clip.audio is not None:
-                    clip.audio.close()
+                clip.close()
                 raise UsageError(f"{tar}: expected {name} as its clip {index}, found {clip.name}: {changed}")
-            if clip.audio is None:
+            if clip.fault is not None:
+                clip.close()
                 raise UsageError(f"{tar}: {name}: there is nothing to hear: {clip.fault}")
-            return clip.audio
+            return clip
     raise UsageError(f"{tar}: expected {name} as its clip {index}, found fewer clips: {changed}")
 
 
-def _write(audio: IO[bytes], output: Path) -> Original:
+def _write(clip: Clip, output: Path) -> Original:
     require_file_place(output)
-    untouched = _is_wav(audio)
+    untouched = clip.audio is not None and _is_wav(clip.audio)
     with replacing(output) as private:
-        if untouched:
+        if untouched and clip.audio is not None:
             with private.open("wb") as file:
-                shutil.copyfileobj(audio, file)
+                shutil.copyfileobj(clip.audio, file)
         else:
-            _decode(audio, private)
+            write_wav(_blocks(clip), private)
         info = soundfile.info(private)
     return Original(info.samplerate, info.channels, info.frames, untouched)
 
@@ -135,15 +145,15 @@ def _is_wav(audio: IO[bytes]) -> bool:
         audio.seek(0)
 
 
-def _decode(audio: IO[bytes], path: Path) -> None:
-    if not audio.read(1):
-        raise ClipError("empty", "the file is empty (0 bytes)")
-    refuse_cut_file(audio)
-    blocks = decode_channels(audio)
-    first, rate = next(blocks, (None, 0))
-    if first is None or not len(first):
-        raise ClipError("empty", "the file has no samples")
-    with soundfile.SoundFile(path, "w", rate, first.shape[1], SUBTYPE, format="WAV") as wav:
-        wav.write(first)
-        for block, _ in blocks:
-            wav.write(block)
+def _blocks(clip: Clip) -> Iterator[tuple[Block, int]]:
+    """All that is to be heard, of which there is something. Raises ClipError."""
+    if clip.part is None:
+        assert clip.audio is not None, "looked for in _find"
+        yield from decode_channels(clip.audio, losses=Losses())  # whatever there is of it can be heard
+        return
+    blocks = part_blocks(clip.part)
+    first = next(blocks)
+    if not len(first[0]):
+        raise ClipError("empty", "the part has no samples")
+    yield first
+    yield from blocks

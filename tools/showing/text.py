@@ -15,6 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from audio_tokenizers.base import Features, Field
 from audio_tokenizers.words import counted
 from hpc.progress import TarState
+from jobs.channels import in_words
 from jobs.plain_text import plain
 from jobs.records import ErrorRecord, Record, Tally, TokenRecord
 from jobs.reporting import clock_time
@@ -115,6 +116,8 @@ def render_clip(clip: Clip, fields: Sequence[Field], style: Style) -> str:
     lines += _row("duration", f"{seconds:,.3f} s, {counted(record.num_samples, 'sample')} at {record.sample_rate:,} Hz")
     if record.damage is not None:
         lines += _row("missing", f"{record.damage.seconds:,.3f} s: {record.damage.what}")
+    if record.notes:
+        lines += _row("note", *(f"a clip {in_words(note)}" for note in record.notes))
     lines += _row("language", record.language or "not stated")
     lines += _row("text", "none" if record.text is None else record.text)
     metadata = record.metadata or {}

@@ -62,3 +62,8 @@ def test_any_names(names: list[str]) -> None:
         assert not key.startswith("/")
         assert not re.match(r"__[^/]*__($|/)", key)
         assert base_plus_ext(f"{key}.tokens.npy") == (key, "tokens.npy")
+
+
+def test_parts_of_an_audio() -> None:
+    """They keep their ids, and no extension."""
+    assert keys("a/x.wav#0", "a/x.wav#1", "a/x.wav#id#0", "y#1.wav") == ["a/x#0", "a/x#1", "a/x#id#0", "y#1"]

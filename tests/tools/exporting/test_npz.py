@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from support.committed_runs import damaged_records, make_run
+from support.committed_runs import damaged_records, make_run, record
 from support.exported import by_tar, code_records, same, tokenized_run
 from support.runs import tree
 
@@ -67,3 +67,12 @@ def test_damage(tmp_path: Path) -> None:
     found = np.load(tmp_path / "out" / "a" / "d0.npz")
     assert (found["damage_seconds"].item(), found["damage"].item()) == (0.72, "frames that cannot be decoded")
     assert not {"damage_seconds", "damage"} & set(np.load(tmp_path / "out" / "a" / "0.npz"))
+
+
+def test_notes(tmp_path: Path) -> None:
+    """What the record notes stands in the clip's file; one without notes has nothing of it."""
+    records = [record(audio_file="a.wav", notes=("opposite_phase",)), record(audio_file="b.wav")]
+    make_run(tmp_path / "run", {"a": records}, CODES)
+    written(tmp_path / "run", tmp_path / "out")
+    assert np.load(tmp_path / "out" / "a" / "a.npz")["notes"].tolist() == ["opposite_phase"]
+    assert "notes" not in np.load(tmp_path / "out" / "a" / "b.npz")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+import soundfile
 from support.exported import tokenized_run
-from support.small_run import wav, write_tar
-from support.tars import end_blocks, link_member, member
+from support.small_run import mulaw_spec, tokenize, wav, write_tar
+from support.tars import audio_file, end_blocks, link_member, member, noise
 
 from audio_tokenizers.errors import UsageError
+from hpc.run import Run
+from jobs.parts import Cutting
+from jobs.spec import freeze_spec
 from tools.exporting.originals import Originals
 from tools.run_files import CommittedFile, committed_files, spec_of
 
@@ -35,8 +41,9 @@ def test_clips_by_their_numbers(file: CommittedFile) -> None:
     """Clips that nobody asks for are passed over; at the end all of them are counted."""
     with opened(file) as originals:
         for number in (0, 3):
-            with originals.audio(number, f"{number:03}.wav") as audio:
-                assert audio.read() == wav(40 + number, seed=number)
+            audio, extension = originals.audio(number, f"{number:03}.wav")
+            with audio:
+                assert (audio.read(), extension) == (wav(40 + number, seed=number), "wav")
         originals.finish()
 
 
@@ -47,8 +54,9 @@ def test_a_file_from_when_links_were_no_clips(file: CommittedFile) -> None:
     Path(file.tar).write_bytes(data)
     old = replace(file, manifest=msgspec.structs.replace(file.manifest, input_bytes=len(data), linked_clips=None))
     with opened(old) as originals:
-        with originals.audio(0, "000.wav") as audio:
-            assert audio.read() == wav(40)
+        audio, extension = originals.audio(0, "000.wav")
+        with audio:
+            assert (audio.read(), extension) == (wav(40), "wav")
         originals.finish()
 
 
@@ -99,3 +107,29 @@ def test_something_that_is_no_tar(file: CommittedFile) -> None:
     Path(file.tar).write_bytes(b"x" * file.manifest.input_bytes)
     with pytest.raises(UsageError, match="it has changed since it was tokenized"), opened(file) as originals:
         originals.finish()
+
+
+def test_parts_of_members(tmp_path: Path) -> None:
+    """Each comes as WAV of its own samples, whether or not those before it are asked for; whole members as they are."""
+    data = audio_file(noise(800, 2), 8000, "FLAC", "PCM_16")
+    wave = soundfile.read(io.BytesIO(data), dtype="int16")[0]
+    said = b'{"segments": [{"start": 0, "end": 0.01}, {"start": 9, "end": 8}, {"start": 0.05, "end": 0.06}]}'
+    tar = write_tar(tmp_path / "a.tar", {"a.flac": data, "a.json": said, "b.flac": data})
+    spec = mulaw_spec(segments=True)
+    run = Run(tmp_path / "run")
+    freeze_spec(run.output_dir, spec)
+    run.add_to_list([str(tar)], keep_dirs=False)
+    tokenize(tar, run.output_dir, spec=spec)
+    (file,) = committed_files(run.output_dir)
+    for wanted in ((0, 2, 3), (2,), (3,)):
+        with closing(Originals(file, spec.extensions, cutting=Cutting.of(spec))) as originals:
+            for index in wanted:
+                audio, extension = originals.audio(index, "b.flac" if index == 3 else f"a.flac#{index}")
+                with audio:
+                    if index == 3:
+                        assert (audio.read(), extension) == (data, "flac")
+                    else:
+                        first = 400 if index == 2 else 0
+                        found = soundfile.read(audio, dtype="int16")[0]
+                        assert (extension, np.array_equal(found, wave[first : first + 80])) == ("wav", True)
+            originals.finish()

@@ -6,11 +6,13 @@ import io
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import webdataset
 from support.committed_runs import make_run
 from support.exported import TARS, by_tar, code_records, same, tokenized_run
-from support.small_run import mulaw_spec, tokenize, wav
+from support.small_run import mulaw_spec, tokenize, wav, write_tar
 from support.tars import audio_file, end_blocks, link_member, member, noise
 
 from audio_tokenizers.base import Field
@@ -79,6 +81,30 @@ def test_audio_of_links_and_of_clips_without_extension(tmp_path: Path) -> None:
     assert audio == {"a.flac": flac, "b.flac": flac, "c.wav": wav(40)}
 
 
+def test_audio_of_parts_of_links_and_of_clips_without_extension(tmp_path: Path) -> None:
+    """Parts are WAV, and members that are clips as a whole have the extension that their first bytes say."""
+    flac = audio_file(noise(800), 8000, "FLAC", "PCM_16")
+    said = b'{"segments": [{"start": 0, "end": 0.05}, {"start": 0.04, "end": 0.1}]}'
+    members = [member(b"a", flac), member(b"a.json", said), link_member(b"b.flac", b"a"), member(b"b.json", said)]
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"".join([*members, member(b"c", flac), link_member(b"d", b"a"), end_blocks()]))
+    spec, run = mulaw_spec(sniff=True, segments=True), Run(tmp_path / "tokens")
+    freeze_spec(run.output_dir, spec)
+    run.add_to_list([str(tar)], keep_dirs=False)
+    tokenize(tar, run.output_dir, spec=spec)
+    (exported,) = written(run.output_dir, tmp_path / "out", with_audio=True)
+    wave = soundfile.read(io.BytesIO(flac), dtype="int16")[0]
+    with tarfile.open(exported) as found:
+        audio = {name: found.extractfile(name).read() for name in found.getnames() if name.endswith((".wav", ".flac"))}  # type: ignore[union-attr]
+    assert {name: data for name, data in audio.items() if name.endswith(".flac")} == {"c.flac": flac, "d.flac": flac}
+    parts = {
+        name: soundfile.read(io.BytesIO(data), dtype="int16")[0] for name, data in audio.items() if name.endswith(".wav")
+    }
+    assert list(parts) == ["a#0.wav", "a#1.wav", "b#0.wav", "b#1.wav"]
+    assert all(np.array_equal(parts[f"{key}#0.wav"], wave[:400]) for key in "ab")
+    assert all(np.array_equal(parts[f"{key}#1.wav"], wave[320:]) for key in "ab")
+
+
 def test_names_with_dots_and_names_that_clash(tmp_path: Path) -> None:
     """Samples do not merge, whatever the clips are called, and each says which file it is from."""
     names = ["s.001.wav", "s.002.wav", "x.wav", "x.flac", "__m__/y.wav", "/abs.wav", f"{'long' * 60}/語.wav"]
@@ -98,3 +124,18 @@ def test_bytes_depend_on_the_run_alone(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(first.read_bytes())) as tar:
         assert {(member.mtime, member.uid, member.uname) for member in tar} == {(0, 0, "")}
     assert first.read_bytes().endswith(bytes(1024))
+
+
+def test_audio_of_parts(tmp_path: Path) -> None:
+    """Each has its own beside its tokens, as WAV."""
+    spec = mulaw_spec(channel="split")
+    tar = write_tar(tmp_path / "a.tar", {"a.flac": audio_file(noise(100, 2), 8000, "FLAC"), "b.wav": wav(50)})
+    run = Run(tmp_path / "run")
+    freeze_spec(run.output_dir, spec)
+    run.add_to_list([str(tar)], keep_dirs=False)
+    tokenize(tar, run.output_dir, spec=spec)
+    (exported,) = written(run.output_dir, tmp_path / "out", with_audio=True)
+    samples = read(exported)
+    assert [(sample["__key__"], len(soundfile.read(io.BytesIO(sample["wav"]))[0])) for sample in samples] == [
+        *(("a#0", 100), ("a#1", 100), ("b#0", 50))
+    ]

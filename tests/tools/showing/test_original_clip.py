@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from support.tars import audio_file, end_blocks, link_member, member, noise, pya
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.parts import Cutting
 from tools.showing import original_clip as module
 from tools.showing.original_clip import Original, write_original
 
@@ -137,17 +139,22 @@ class TestWhatCannotBeHad:
         assert self.refused(tar, 1, "1.wav").startswith("cannot be read as far as 1.wav: the file ends at byte 4,000")
         assert write(tar, 0, "0.wav", tmp_path / "o.wav").samples == 10
 
+    def test_of_a_damaged_member_what_is_left(self, tmp_path: Path) -> None:
+        """All that can be decoded can be heard."""
+        tar = write_tar(tmp_path / "a.tar", {"0.flac": audio_file(noise(300_000), kind="FLAC")[:-60_000]})
+        assert 200_000 < write(tar, 0, "0.flac", tmp_path / "o.wav").samples < 300_000
+
     @pytest.mark.parametrize(
         ("name", "data", "words"),
         [
             ("0.wav", b"not audio", "0.wav: there is nothing to hear: not decodable: "),
             ("0.wav", b"", "0.wav: there is nothing to hear: the file is empty (0 bytes)"),
             ("0.wav", wav(0), "0.wav: there is nothing to hear: the file has no samples"),
-            ("0.flac", audio_file(noise(300_000), kind="FLAC")[:-60_000], "0.flac: there is nothing to hear: "),
+            ("0.flac", audio_file(noise(300_000), kind="FLAC")[:60], "0.flac: there is nothing to hear: "),
         ],
     )
     def test_of_a_member_that_is_no_audio(self, tmp_path: Path, name: str, data: bytes, words: str) -> None:
-        """The decoder's own words are in the message; of a file that breaks off half-way nothing is written."""
+        """The decoder's own words are in the message, and nothing is written."""
         assert self.refused(write_tar(tmp_path / "a.tar", {name: data}), 0, name).startswith(words)
 
     def test_of_a_tar_that_cannot_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +166,7 @@ class TestWhatCannotBeHad:
         def fail(*_: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr("jobs.tar_format._TellingFile", fail)
+        monkeypatch.setattr("jobs.tar_source._LocalFile", fail)
         with pytest.raises(InfrastructureError, match=r"cannot be read: Input/output error$"):
             write(tar, 0, "0.wav", tmp_path / "o.wav")
 
@@ -174,3 +181,64 @@ class TestWhatCannotBeHad:
         tar = tmp_path / "a.tar"
         tar.write_bytes(link_member(b"0.wav", b"no.wav") + end_blocks())
         assert self.refused(tar, 0, "0.wav").startswith("0.wav: there is nothing to hear: a hard link to no.wav: there is")
+
+
+def test_a_part_of_a_member(tmp_path: Path) -> None:
+    """A segment, or a channel, is cut out of it; one that cannot be cut says so."""
+    data = audio_file(noise(8000, 2), 8000, subtype="PCM_16")
+    wave = soundfile.read(io.BytesIO(data), dtype="int16")[0]
+    said = b'{"segments": [{"start": 0.1, "end": 0.2}, {"start": 3, "end": 1}, {"start": 5, "end": 6}]}'
+    tar = write_tar(tmp_path / "a.tar", {"a.wav": data, "a.json": said, "b.wav": data})
+    both = Cutting(segments=True, channels=True)
+    for cutting, index, name, expected in (
+        (Cutting(segments=True), 0, "a.wav#0", wave[800:1600]),
+        (Cutting(segments=True), 3, "b.wav", wave),
+        (Cutting(channels=True), 1, "a.wav#1", wave[:, 1]),
+        (both, 7, "b.wav#1", wave[:, 1]),
+        (both, 1, "a.wav#0#1", wave[800:1600, 1]),
+    ):
+        output = tmp_path / "o.wav"
+        write_original(tar, index, name, output, extensions=AUDIO_EXTENSIONS, tar_bytes=None, cutting=cutting)
+        assert np.array_equal(soundfile.read(output, dtype="int16")[0], expected)
+    for index, words in ((1, "before it begins"), (2, r"ends at 1\.000 s")):
+        with pytest.raises(UsageError, match=rf"a\.wav#{index}: there is nothing to hear: .*{words}"):
+            write_original(
+                tar,
+                index,
+                f"a.wav#{index}",
+                tmp_path / "x.wav",
+                extensions=AUDIO_EXTENSIONS,
+                tar_bytes=None,
+                cutting=Cutting(segments=True),
+            )
+
+
+def test_parts_of_links_and_of_members_without_extension(tmp_path: Path) -> None:
+    """They are cut out of what the link leads to, wherever that stands, and of what begins as audio."""
+    data = audio_file(noise(8000, 2), 8000, "FLAC", "PCM_16")
+    wave = soundfile.read(io.BytesIO(data), dtype="int16")[0]
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"".join([link_member(b"a.flac", b"b", b"2"), member(b"b", data), end_blocks()]))
+    for index, name in enumerate(("a.flac#0", "a.flac#1", "b#0", "b#1")):
+        made = write_original(
+            *(tar, index, name, tmp_path / "o.wav"),
+            extensions=AUDIO_EXTENSIONS,
+            tar_bytes=None,
+            sniff=True,
+            cutting=Cutting(channels=True),
+        )
+        assert made == Original(8000, 1, 8000, untouched=False)
+        assert np.array_equal(soundfile.read(tmp_path / "o.wav", dtype="int16")[0], wave[:, index % 2])
+
+
+def test_a_part_of_a_damaged_member(tmp_path: Path) -> None:
+    """What there is of it can be heard, as of a whole one."""
+    data = audio_file(noise(300_000, 2), kind="FLAC", subtype="PCM_16")[:-60_000]
+    tar = write_tar(tmp_path / "a.tar", {"a.flac": data})
+    made = write_original(
+        *(tar, 1, "a.flac#1", tmp_path / "o.wav"),
+        extensions=AUDIO_EXTENSIONS,
+        tar_bytes=None,
+        cutting=Cutting(channels=True),
+    )
+    assert 200_000 < made.samples < 300_000

@@ -216,3 +216,10 @@ def test_damage() -> None:
     assert lines[-2].split() == ["0", "2.000", "s", "x/1.wav", "(0.720", "s", "missing)", "good", "morning"]
     shown = render_clip(Clip(name="a", index=0, record=damaged, floats={"layer": ""}), FIELDS, RULER)
     assert "  missing   0.720 s: frames that cannot be decoded" in shown
+
+
+def test_notes() -> None:
+    """What the record notes of a clip is said in words."""
+    noted = record(notes=("opposite_phase",))
+    lines = render_clip(Clip(name="a", index=0, record=noted, floats={"layer": ""}), FIELDS, RULER).splitlines()
+    assert "  note      a clip whose channels cancel each other when mixed (--channel first hears one)" in lines

@@ -1,0 +1,334 @@
+"""Which decoder gets which bytes of a clip. The bytes alone decide.
+
+What libsndfile decodes without loss it decodes. FFmpeg gets what libsndfile does not know, and what it would not decode to
+the real end: damage, wrong lengths, audio of several forms. Files put end to end are decoded one after the other.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from audio_tokenizers.errors import ClipError
+from jobs.audio_headers import missing_bytes, mp3_in_wav
+from jobs.audio_tags import LONGEST_TITLE, TAG_HEAD, id3v2_size, only_tags, radio_titles
+from jobs.flac_decoder import decode_flac
+from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
+from jobs.losses import Losses
+from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_length, stated_parts
+from jobs.ogg_pages import OggLink, scan_ogg
+from jobs.pyav_decoder import Block, decode_with_pyav
+from jobs.refusals import WatchedFile
+from jobs.soundfile_decoder import Sound, opened_sound, reading_aside
+from jobs.spans import SpanFile
+
+__all__ = ["Limits", "decode_parts"]
+
+HEAD = 64
+READ_BYTES = 1 << 20
+LONGEST_FRAME_SECONDS = 0.072
+"""Of an MP3: FFmpeg gives one at the old rate where the rate changes."""
+FEW_FRAMES = 4
+"""Of an MP3 behind a tag that states the wrong size: fewer may be chance."""
+BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b".snd")
+"""What libsndfile reads wrong behind an ID3 tag."""
+MOST_TAG_BYTES = 16 << 20
+"""Between frames: more would be no tag."""
+FLAC_BYTES_PER_SECOND = 32_000
+"""Where nothing is known."""
+NO_LENGTH = "its length is not stated."
+Blocks = Iterator[tuple[Block, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of libsndfile's blocks."""
+
+    frames: int
+    samples: int
+    """Of all channels."""
+
+
+class _Counted:
+    """Blocks, and how many seconds have passed."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def each(self, blocks: Blocks) -> Blocks:
+        for block, rate in blocks:
+            self.seconds += len(block) / max(rate, 1)
+            yield block, rate
+
+
+def decode_parts(file: IO[bytes], losses: Losses, limits: Limits) -> Blocks:
+    """Blocks, float32 [samples, channels], with their rate in Hz: both may change where a part of the file ends.
+
+    Raises ClipError `decode` where nothing can be decoded; tells `losses` the rest.
+    """
+    end = file.seek(0, io.SEEK_END)
+    begin = _after_tags(file)
+    if begin >= end:
+        begin = 0
+    file.seek(begin)
+    head = file.read(HEAD)
+    if head.startswith(b"OggS"):
+        yield from _ogg(file, begin, losses, limits)
+    elif read_stream_info(head):
+        yield from _flac(file, begin, losses, limits)
+    elif looks_like_mp3(head) or (begin and scan_mp3(file, begin, end).frames >= FEW_FRAMES):
+        yield from _mp3(file, (begin, end), losses, limits, as_stated=file)
+    else:
+        inside = _part(file, begin, end) if begin and head[:4] in BEHIND_TAGS else file
+        cut = missing_bytes(inside)  # first of all: it may mend the header
+        payload = mp3_in_wav(inside)
+        heard = _Counted()
+        if payload is not None:
+            yield from heard.each(_mp3(inside, payload, losses, limits, as_stated=inside))
+        else:
+            yield from heard.each(_any(inside, begin, losses, limits))
+        _tell_cut(cut, heard.seconds, losses)
+
+
+def _after_tags(file: IO[bytes]) -> int:
+    """Where the audio begins after the ID3v2 tags, of which there may be several."""
+    begin = 0
+    while True:
+        file.seek(begin)
+        size = id3v2_size(file.read(TAG_HEAD))
+        if not size:
+            return begin
+        begin += size
+
+
+def _part(file: IO[bytes], begin: int, end: int) -> IO[bytes]:
+    return SpanFile(file, [(begin, end)])  # type: ignore[return-value]
+
+
+def _tell_cut(cut: tuple[int, int], seconds: float, losses: Losses) -> None:
+    missing, promised = cut
+    if not missing:
+        return
+    words = f"its end: {promised} bytes of samples are promised, the file has {promised - missing}"
+    if not seconds:
+        raise ClipError("decode", f"cut short: {words}")
+    losses.add(seconds * missing / (promised - missing), words)
+
+
+def _any(file: IO[bytes], begin: int, losses: Losses, limits: Limits, *, rewind: bool = False) -> Blocks:
+    """As libsndfile decodes it, or PyAV."""
+    refusal = NO_LENGTH
+    is_mp3 = False
+    with opened_sound(file) as sound:
+        if isinstance(sound, str):
+            refusal = sound
+        elif sound.format == "MP3":
+            is_mp3 = True
+        elif sound.promised is not None:
+            if rewind:
+                sound.rewind()
+            yield from _to_its_end(sound, losses, limits)
+            return
+    if is_mp3:
+        yield from _mp3(file, (begin, file.seek(0, io.SEEK_END)), losses, limits, as_stated=file)
+        return
+    file.seek(0)
+    yield from decode_with_pyav(WatchedFile(file), refusal, losses)
+
+
+def _to_its_end(sound: Sound, losses: Losses, limits: Limits) -> Blocks:
+    """What libsndfile gives, and a word about what it promised beyond that.
+
+    Raises ClipError if it gives nothing: to go on with FFmpeg would let a passing trouble choose the decoder.
+    """
+    if not sound.error:
+        yield from sound.blocks(limits.frames, limits.samples)
+    if sound.error and not sound.read:
+        raise ClipError("decode", f"damaged after sample 0: {sound.error}")
+    missing = (sound.promised or 0) - sound.read
+    if missing:
+        words = f"what follows sample {sound.read}"
+        losses.add(missing / sound.rate, f"{words}: {sound.error}" if sound.error else words)
+
+
+def _in_turn(parts: Sequence[tuple[Callable[[], Blocks], float]], losses: Losses) -> Blocks:
+    """The parts one after the other; one of which nothing can be decoded is lost, with its seconds, unless all are."""
+    errors: list[ClipError] = []
+    for blocks, seconds in parts:
+        try:
+            yield from blocks()
+        except ClipError as error:
+            if len(parts) == 1 or error.kind != "decode":
+                raise
+            errors.append(error)
+            losses.add(seconds, f"a part of which nothing can be decoded: {error}")
+    if len(errors) == len(parts) and errors:
+        raise errors[0]
+
+
+def _flac(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
+    pieces = flac_files(file, begin)
+
+    def piece(start: int, end: int) -> Blocks:
+        part = file if len(pieces) == 1 and not start else _part(file, start, end)
+        file.seek(start)
+        info = read_stream_info(file.read(HEAD))
+        if info is None:
+            raise ClipError("decode", "a FLAC header that is cut")
+        refusal, done = NO_LENGTH, 0
+        in_order: bool | None = None
+        with opened_sound(part) as sound:
+            if isinstance(sound, str):
+                refusal = sound
+            elif sound.promised is not None:
+                for block, rate in sound.blocks(limits.frames, limits.samples):
+                    if in_order is None and _may_hide_a_frame(block, info.block):
+                        with reading_aside(file):
+                            in_order = frames_in_order(file, start, end, info)
+                    if in_order is False:
+                        break
+                    yield block, rate
+                    done += len(block)
+                refusal = sound.error or "frames are missing."
+        if done and done == info.samples and ends_as_stated(file, start, end, info):
+            return
+        part.seek(0)
+        yield from decode_flac(WatchedFile(part), info, done, refusal, losses)
+
+    def seconds(start: int, end: int) -> float:
+        file.seek(start)
+        info = read_stream_info(file.read(HEAD))
+        return info.samples / info.rate if info and info.rate and info.samples else (end - start) / FLAC_BYTES_PER_SECOND
+
+    yield from _in_turn([(lambda span=span: piece(*span), seconds(*span)) for span in pieces], losses)  # type: ignore[misc]
+
+
+def _may_hide_a_frame(block: Block, frame: int) -> bool:
+    """Whether there is silence as long as a FLAC frame: libFLAC puts it where one is missing, without a word."""
+    silent = np.logical_not(np.any(block[:: max(frame // 2, 1)], axis=1))
+    return bool(np.any(silent[1:] & silent[:-1]))
+
+
+def _ogg(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
+    links = scan_ogg(file, begin)
+    if not links:
+        yield from _any(file, begin, losses, limits)
+        return
+
+    def stream(link: OggLink) -> Blocks:
+        part = file if len(links) == 1 else _part(file, link.begin, link.end)
+        if not (link.damaged or link.open_end):
+            late = link.codec == "opus" and bool(link.start)
+            yield from _any(part, 0, losses, limits, rewind=late)
+            return
+        heard = _Counted()
+        part.seek(0)
+        yield from heard.each(decode_with_pyav(WatchedFile(part), "pages are damaged.", None))
+        lost = link.missing_seconds(heard.seconds)
+        if lost > 0:
+            losses.add(lost, "Ogg pages that are damaged, cut or missing")
+
+    yield from _in_turn([(lambda link=link: stream(link), link.likely_seconds()) for link in links], losses)  # type: ignore[misc]
+
+
+def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits, *, as_stated: IO[bytes]) -> Blocks:
+    """MPEG audio between two places of `file`; `as_stated` is for libsndfile, if the first frame states the right length."""
+    audio = file  # with the ID3 tags before it, which both decoders know; but of a WAV only what is inside
+    if span[1] < file.seek(0, io.SEEK_END) or mp3_in_wav(file):
+        audio, span = _part(file, *span), (0, span[1] - span[0])
+    found = scan_mp3(audio, *span)
+    gaps = _not_tags(audio, found)
+    stated = 0.0 if found.whole else stated_parts(audio, found)
+    if cut := _tags_inside(audio, found, gaps):
+        audio = as_stated = SpanFile(audio, _without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+        found = scan_mp3(audio, 0, audio.seek(0, io.SEEK_END))
+        gaps = _not_tags(audio, found)
+    refusal = NO_LENGTH
+    if found.whole and not gaps:
+        with opened_sound(as_stated) as sound:
+            if isinstance(sound, str):
+                refusal = sound
+            elif sound.promised is not None and _fits(sound.promised, found):
+                yield from _to_its_end(sound, losses, limits)
+                return
+    heard = _Counted()
+    audio.seek(0)
+    container = "mp3" if found.frames > 1 else None
+    yield from heard.each(decode_with_pyav(WatchedFile(audio), refusal, None if found.frames else losses, container))
+    lost = _mp3_lost(audio, found, gaps, heard.seconds, stated)
+    if lost > 0:
+        losses.add(lost, "MP3 frames that are damaged or missing")
+
+
+def _fits(promised: int, found: Mp3Scan) -> bool:
+    """Whether libsndfile has believed the first frame, and did not guess."""
+    samples = found.frames * found.samples_per_frame
+    return samples - found.padding - found.samples_per_frame <= promised <= samples
+
+
+def _not_tags(file: IO[bytes], found: Mp3Scan) -> list[Gap]:
+    """Gaps in which audio may have been."""
+    gaps = []
+    for gap in found.gaps:
+        outside = gap.begin >= found.end or not found.frames or gap.end <= found.begin
+        file.seek(gap.begin)
+        if gap.end - gap.begin > MOST_TAG_BYTES or not only_tags(file.read(gap.end - gap.begin), at_end=outside):
+            gaps.append(gap)
+    return gaps
+
+
+def _tags_inside(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap]) -> list[tuple[int, int]]:
+    """Bytes between frames, or within one, that are none of theirs: each would cost FFmpeg a frame.
+
+    A frame after a tag that only states a length goes with it, as in FFmpeg: it holds no audio.
+    """
+    others = set(gaps)
+    inside = [gap for gap in found.gaps if gap not in others and gap.begin < found.end and gap.end > found.begin]
+    if not inside and not gaps:
+        return []
+    cut = []
+    for gap in inside:
+        after = int(np.searchsorted(found.positions, gap.end))
+        file.seek(gap.end)
+        states = after + 1 < len(found.positions) and stated_length(file.read(HEAD)) is not None
+        cut.append((gap.begin, int(found.positions[after + 1]) if states else gap.end))
+    base, kept = 0, b""
+    file.seek(0)
+    while data := file.read(READ_BYTES):
+        text = kept + data
+        cut += [(base - len(kept) + begin, base - len(kept) + end) for begin, end in radio_titles(text)]
+        base += len(data)
+        kept = text[-LONGEST_TITLE - 16 :]
+    return sorted(set(cut))
+
+
+def _without(cut: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """What is left of a file; what is cut may overlap."""
+    kept, at = [], 0
+    for begin, end in cut:
+        if begin > at:
+            kept.append((at, begin))
+        at = max(at, end)
+    return [*kept, (at, size)] if at < size else kept
+
+
+def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float, stated: float) -> float:
+    """Seconds missing: by the bytes between frames or the lengths `stated`, and of whole frames what was not heard."""
+    if not found.frames:
+        return 0.0
+    cut = sum(gap.seconds for gap in gaps if gap.begin < found.end or not _is_last_frame(file, gap))
+    missing = found.seconds + cut - found.padding / found.rate - heard
+    if cut or stated:
+        return max(cut, stated, missing)
+    slack = (1.5 if found.padding else 0.5) * found.samples_per_frame / found.rate + found.changes * LONGEST_FRAME_SECONDS
+    return missing if missing > slack else 0.0
+
+
+def _is_last_frame(file: IO[bytes], gap: Gap) -> bool:
+    """A last frame that is cut: FFmpeg plays what is there of it."""
+    file.seek(gap.begin)
+    return looks_like_mp3(file.read(4))

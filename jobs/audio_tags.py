@@ -1,0 +1,89 @@
+"""Bytes beside audio that cost none of it: ID3, APE and Lyrics3 tags, titles of internet radio, padding, text."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["LONGEST_TITLE", "TAG_HEAD", "id3v2_size", "only_tags", "radio_titles", "tag_size"]
+
+TAG_HEAD = 32
+"""Bytes that `tag_size` needs to see of a tag whose length its header states."""
+ID3_HEADER = 10
+ID3V1, ID3V1_EXTENDED = 128, 227
+APE_HEADER = 32
+LONGEST_LYRICS = 1 << 20
+TITLE = re.compile(rb"StreamTitle='[\x20-\xfe]{0,1000}?';(?:Stream[\x20-\xfe]{0,1000}?;)?")
+"""Shoutcast's metadata: text that zeros fill up to units of 16 bytes, and before it a byte with their number."""
+LONGEST_TITLE = 1 + 255 * 16
+TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
+SHORT_TEXT = 16
+"""Bytes: fewer that look like text may be anything."""
+
+
+def id3v2_size(head: bytes) -> int:
+    """Bytes of the ID3v2 tag that begins here, 0 if none does."""
+    if len(head) < ID3_HEADER or head[:3] != b"ID3" or head[3] == 0xFF or max(head[6:10]) > 0x7F:
+        return 0
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte
+    return size + ID3_HEADER * (2 if head[5] & 0x10 else 1)
+
+
+def tag_size(data: bytes, at: int = 0) -> int:
+    """Bytes of the tag that begins in `data` at a place, perhaps more than there are; 0 if none does."""
+    if data.startswith(b"TAG+", at):
+        return ID3V1_EXTENDED
+    if data.startswith(b"TAG", at):
+        return ID3V1
+    if data.startswith(b"APETAGEX", at) and len(data) - at >= APE_HEADER:
+        size, is_header = int.from_bytes(data[at + 12 : at + 16], "little"), data[at + 23] & 0x20
+        return size + APE_HEADER if is_header else APE_HEADER
+    if data.startswith(b"LYRICSBEGIN", at):
+        for end in (b"LYRICS200", b"LYRICSEND"):
+            found = data.find(end, at, at + LONGEST_LYRICS)
+            if found > 0:
+                return found + len(end) - at
+    for begin in (at, at + 1):
+        if (title := TITLE.match(data, begin)) is not None:
+            return _title(data, title)[1] - at
+    return id3v2_size(data[at : at + ID3_HEADER])
+
+
+def only_tags(data: bytes, *, at_end: bool) -> bool:
+    """Whether nothing but tags stands here; `at_end`, after the last frame, so are padding, text and whatever follows a tag.
+
+    Within a file zeros may stand where audio was: a hole that a download left.
+    """
+    if at_end:
+        return not data or tag_size(data) > 0 or _is_padding(data)
+    at = 0
+    while at < len(data):
+        size = tag_size(data, at)
+        if not size:
+            return False
+        at += size
+    return at == len(data)
+
+
+def _is_padding(data: bytes) -> bool:
+    """Whether zeros or text begin here, with a tag behind them or long enough not to be chance."""
+    text = TEXT.match(data)
+    size = len(data) - len(data.lstrip(b"\0")) or (len(text[0]) if text else 0)
+    return size >= min(SHORT_TEXT, len(data)) or (size > 0 and tag_size(data, size) > 0)
+
+
+def radio_titles(data: bytes) -> list[tuple[int, int]]:
+    """Where titles of internet radio begin and end, which stand wherever they fell, within frames too."""
+    return [_title(data, match) for match in TITLE.finditer(data)]
+
+
+def _title(data: bytes, match: re.Match[bytes]) -> tuple[int, int]:
+    """Where the title begins and ends, with the byte before it and the zeros behind it that are its own."""
+    begin, text_end = match.span()
+    length = -(-(text_end - begin) // 16) * 16
+    stated = data[begin - 1] * 16 if begin else 0
+    if length <= stated <= len(data) - begin and not data[text_end : begin + stated].strip(b"\0"):
+        return begin - 1, begin + stated
+    zeros = len(data[text_end : begin + LONGEST_TITLE]) - len(data[text_end : begin + LONGEST_TITLE].lstrip(b"\0"))
+    return begin, text_end + zeros

@@ -1,0 +1,298 @@
+"""The journal of a long clip: what its fragments have become, kept until its line is written.
+
+Lines alone would never get beyond a clip that takes longer than a job may. So the codes of a long clip whose line is due
+next are appended to a file of each attempt; the next attempt decodes the clip again, but encodes only what is not there.
+
+    .run/attempts/.NAME.clip.ATTEMPT
+
+An attempt appends only to a file that it made itself: what others have left is copied, then removed. The file is a sequence
+of entries: how many fragments there are with it, bytes of its codes, the codes ([frames, codebooks], little-endian), and the
+first half of the SHA-256 over all of the file up to there. Entry number 0 says in JSON of which tar, recipe and clip it is.
+Only whole entries count, up to the first that is not what was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import numpy as np
+
+from audio_tokenizers.base import Codes, Field
+from audio_tokenizers.errors import InfrastructureError
+from jobs.any_json import decode_json
+from jobs.fileops import FileOps
+from jobs.outputs import InputIdentity
+from jobs.scratch import scratch_trouble
+
+__all__ = ["LONG_CLIP_SECONDS", "ClipJournal", "JournalMismatchError", "LongClip", "MemberSum", "code_type", "member_sum"]
+
+LONG_CLIP_SECONDS = 300.0
+"""Of audio: shorter clips have no journal, since it would cost more than it may save."""
+KEEP_SECONDS = 30.0
+"""Of work on one clip between two entries: what kill -9 costs at most. So a clip that takes less has no journal either."""
+MOST_UNKEPT_BYTES = 4 << 20
+"""Then they are written, whatever the time: they wait in memory."""
+READ_BYTES = 4 << 20
+JOURNAL_FORMAT = 1
+HEAD = struct.Struct("<II")
+"""Fragments so far, bytes of the codes."""
+DIGEST_BYTES = 16
+
+
+class JournalMismatchError(InfrastructureError):
+    """The clip ends before the place that its journal has come to. Whoever begins it again does without."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSum:
+    """What the bytes of an audio member are known by."""
+
+    bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class LongClip:
+    """Which clip of a tar it is."""
+
+    index: int
+    name: str
+    member: MemberSum
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """What entry number 0 says."""
+
+    format: int
+    fingerprint: str
+    input_bytes: int
+    input_mtime_ns: int
+    codebooks: int
+    code_type: str
+    clip: int
+    name: str
+    member_bytes: int
+    member_crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    fragments: int
+    codes: bytes
+
+
+def code_type(field: Field) -> np.dtype[Any]:
+    """The smallest type that holds every code of the field."""
+    return np.min_scalar_type(field.lowest + max(field.codebook_size, 1) - 1).newbyteorder("<")
+
+
+def member_sum(audio: IO[bytes], on_read: Callable[[], None]) -> MemberSum:
+    """Of all bytes, wherever the file stands, and without moving it. `on_read` is called with each piece."""
+    if isinstance(audio, io.BytesIO):
+        with audio.getbuffer() as view:
+            return MemberSum(len(view), zlib.crc32(view))
+    size = crc = 0
+    with scratch_trouble():
+        while piece := os.pread(audio.fileno(), READ_BYTES, size):
+            on_read()
+            size, crc = size + len(piece), zlib.crc32(piece, crc)
+    return MemberSum(size, crc)
+
+
+class ClipJournal:
+    """One attempt's. The thread that reads the tar asks what there is of a clip, the one that writes lines adds to it."""
+
+    def __init__(
+        self,
+        path: Path,
+        identity: InputIdentity,
+        fingerprint: str,
+        field: Field,
+        *,
+        ops: FileOps,
+        clock: Callable[[], float],
+        check_mine: Callable[[], None],
+    ) -> None:
+        """`check_mine` raises ClaimLostError where the tar is another's by now."""
+        self.path = path
+        self._identity = identity
+        self._fingerprint = fingerprint
+        self._field = field
+        self._type = code_type(field)
+        self._ops = ops
+        self._clock = clock
+        self._check_mine = check_mine
+        self._lock = threading.Lock()
+        self._fd = -1
+        self._sha = hashlib.sha256()
+        self._header: _Header | None = None
+        """That of the file; None where there is none."""
+        self._fragments = 0
+        self._timed: LongClip | None = None
+        self._since = 0.0
+
+    @property
+    def clip(self) -> int | None:
+        """The clip of which there is something."""
+        return None if self._header is None else self._header.clip
+
+    def take_over(self, paths: Iterable[Path], first: int) -> None:
+        """Begin with a copy of the journal that has come furthest, of those about clips from number `first` on."""
+        found = [(fragments, clip, path) for path in paths for clip, fragments in self._look(path) if clip >= first]
+        if not found:
+            return
+        _, _, best = max(found)
+        entries = _entries(best)
+        if (header := self._header_of(next(entries, None))) is None:
+            return
+        self._create(header)
+        for entry in entries:
+            self._append(entry.fragments, entry.codes)
+        self._ops.fsync(self._fd)
+        self._ops.fsync_dir(self.path.parent)
+
+    def _look(self, path: Path) -> Iterator[tuple[int, int]]:
+        """The clip and the fragments of a journal of this tar and recipe."""
+        entries = _entries(path)
+        header, last = self._header_of(next(entries, None)), 0
+        for entry in entries:
+            last = entry.fragments
+        if header is not None and last:
+            yield header.clip, last
+
+    def _header_of(self, entry: _Entry | None) -> _Header | None:
+        with suppress(msgspec.DecodeError):
+            header = decode_json(entry.codes, _Header) if entry is not None else None
+            if header is not None and header == self._header_for(
+                LongClip(header.clip, header.name, MemberSum(header.member_bytes, header.member_crc32))
+            ):
+                return header
+        return None
+
+    def _header_for(self, clip: LongClip) -> _Header:
+        return _Header(
+            JOURNAL_FORMAT,
+            self._fingerprint,
+            self._identity.size,
+            self._identity.mtime_ns,
+            self._field.width,
+            self._type.str,
+            clip.index,
+            clip.name,
+            clip.member.bytes,
+            clip.member.crc32,
+        )
+
+    def may_know(self, index: int, name: str) -> bool:
+        """Whether it is worth looking at the bytes of a clip."""
+        header = self._header
+        return header is not None and (header.clip, header.name) == (index, name)
+
+    def read(self, clip: LongClip, add: Callable[[Codes], None]) -> int:
+        """Give `add` the codes [codebooks, frames] of the clip's first fragments; returns of how many."""
+        with self._lock:
+            if self._header is None or self._header != self._header_for(clip):
+                return 0
+            fragments = 0
+            entries = _entries(self.path)
+            next(entries, None)
+            for entry in entries:
+                codes = np.frombuffer(entry.codes, self._type).reshape(-1, self._field.width).T
+                fragments = entry.fragments
+                add(codes)
+            if fragments != self._fragments:  # it has been damaged since it was taken over
+                self._remove()
+            return fragments
+
+    def is_time(self, clip: LongClip, unkept_bytes: int) -> bool:
+        """Whether to add what the clip whose line is due has become since."""
+        now = self._clock()
+        if clip != self._timed:
+            self._timed, self._since = clip, now
+        return unkept_bytes >= MOST_UNKEPT_BYTES or now - self._since >= KEEP_SECONDS
+
+    def add(self, clip: LongClip, before: int, fragments: int, codes: bytes) -> bool:
+        """Append the `codes` of the fragments from number `before` to before `fragments`. False: it lacks earlier ones."""
+        with self._lock:
+            if self._header != self._header_for(clip):
+                if before:
+                    return False
+                self._check_mine()  # a file of an attempt that was overtaken might stay for ever
+                self._remove()
+                self._create(self._header_for(clip))
+                self._append(fragments, codes)
+                self._ops.fsync(self._fd)
+                self._ops.fsync_dir(self.path.parent)
+            elif before != self._fragments:
+                return False
+            else:
+                self._append(fragments, codes)
+                self._ops.fsync(self._fd)
+        self._since = self._clock()
+        return True
+
+    def _create(self, header: _Header) -> None:
+        self._fd = self._ops.create(self.path)
+        self._sha = hashlib.sha256()
+        self._append(0, msgspec.json.encode(header))
+        self._header = header
+
+    def _append(self, fragments: int, codes: bytes) -> None:
+        data = HEAD.pack(fragments, len(codes)) + codes
+        sha = self._sha.copy()
+        sha.update(data)
+        digest = sha.digest()[:DIGEST_BYTES]
+        sha.update(digest)
+        self._ops.write(self._fd, data + digest)
+        self._sha, self._fragments = sha, fragments
+
+    def forget(self) -> None:
+        """The clip has a line that is durable, or nobody wants it."""
+        with self._lock:
+            self._remove()
+
+    def _remove(self) -> None:
+        if self._header is not None:
+            self.close()
+            self._ops.unlink(self.path)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._header, self._fragments = None, 0
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _entries(path: Path) -> Iterator[_Entry]:
+    """The whole entries of a file that may not exist, up to the first that is not what was written."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        sha, left, fragments = hashlib.sha256(), os.fstat(file.fileno()).st_size, -1
+        while len(head := file.read(HEAD.size)) == HEAD.size:
+            so_far, size = HEAD.unpack(head)
+            left -= HEAD.size + size + DIGEST_BYTES
+            if left < 0 or so_far <= fragments:
+                return
+            codes = file.read(size)
+            sha.update(head + codes)
+            digest = sha.digest()[:DIGEST_BYTES]
+            if file.read(DIGEST_BYTES) != digest:
+                return
+            sha.update(digest)
+            fragments = so_far
+            yield _Entry(fragments, codes)

@@ -1,0 +1,123 @@
+"""A damaged FLAC, frame by frame: each has a number and a checksum, so that what is missing is known to the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jobs.audio_tags import only_tags
+from jobs.flac_frames import LONGEST_HEADER, StreamInfo, frame_range
+from jobs.losses import Losses
+from jobs.pyav_decoder import CHECKSUMS, PYAV_OPTIONS, Block, undecodable
+from jobs.pyav_samples import float_samples
+from jobs.refusals import WatchedFile, require_memory
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.packet import Packet
+
+__all__ = ["decode_flac"]
+
+GATHERED_FRAMES = 1 << 15
+LOST_FRAMES = "FLAC frames that are damaged or missing"
+
+
+def decode_flac(file: WatchedFile, info: StreamInfo, skip: int, refusal: str, losses: Losses) -> Iterator[tuple[Block, int]]:
+    """Blocks, float32 [samples, channels], and their rate, of all whole frames from sample `skip` on.
+
+    FLAC is lossless: they are libsndfile's samples, bit for bit, and go on where it stopped. `losses` is told what is
+    missing between frames and up to the stated samples, unless the last frame is shorter than the others: then it is the
+    stream's end, and the header wrong.
+    Raises ClipError `decode` where nothing can be decoded.
+    """
+    walk = _Walk(info, skip)
+    gathered: list[Block] = []
+    for samples in _frames(file, walk):
+        if gathered and (samples.shape[1] != gathered[0].shape[1] or sum(map(len, gathered)) >= GATHERED_FRAMES):
+            yield np.concatenate(gathered), info.rate
+            gathered.clear()
+        gathered.append(samples)
+    if gathered:
+        yield np.concatenate(gathered), info.rate
+    if not walk.done and walk.error is not None:
+        raise undecodable(refusal, walk.error)
+    if missing := walk.missing():
+        losses.add(missing / info.rate, LOST_FRAMES)
+
+
+def _frames(file: WatchedFile, walk: _Walk) -> Iterator[Block]:
+    """Samples of the frames as far as the file can be read."""
+    import av
+
+    try:
+        with av.open(file, mode="r", format="flac", options=PYAV_OPTIONS) as container:
+            stream = container.streams.audio[0]
+            stream.codec_context.options = CHECKSUMS["flac"]
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.error.FFmpegError as error:
+                    walk.damaged(packet, error)
+                else:
+                    yield from walk.new_samples(packet, [float_samples(frame) for frame in frames])
+                finally:
+                    file.check()
+    except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
+        walk.damaged(None, error)
+    finally:
+        file.check()
+
+
+class _Walk:
+    """Where in the stream the frames are."""
+
+    def __init__(self, info: StreamInfo, skip: int) -> None:
+        self._info = info
+        self._skip = skip
+        self._position = 0
+        self._gaps = 0
+        self._tail: list[int] = []
+        """Bytes of the packets since the last frame that could not be decoded."""
+        self._tail_is_tags = True
+        self._ended = False
+        """The last frame is the stream's last."""
+        self.error: BaseException | None = None
+        """The first."""
+        self.done = skip
+        """Samples that were given, those before `skip` included."""
+
+    def new_samples(self, packet: Packet[AudioStream], frames: list[Block]) -> Iterator[Block]:
+        """Of the frames of a packet, one unless damage hides where the next begins, what was not given before."""
+        if not frames:
+            return
+        found = frame_range(bytes(memoryview(packet)[:LONGEST_HEADER]), self._info)
+        begin = found[0] if found is not None and self._info.block else self._position
+        if begin > self._position:
+            self._gaps += max(begin - max(self._position, self._skip), 0)
+        for block in frames:
+            fresh = block[max(self._skip - begin, 0) :] if begin < self._skip else block
+            self.done += len(fresh)
+            yield fresh
+            begin += len(block)
+        self._position = begin
+        self._ended = len(frames[-1]) < self._info.block
+        self._tail.clear()
+        self._tail_is_tags = True
+
+    def damaged(self, packet: Packet[AudioStream] | None, error: BaseException) -> None:
+        """A packet that is no frame, or no longer one; none where the file cannot be read further."""
+        if isinstance(error, MemoryError):
+            require_memory()  # else the frame's header lies
+        self.error = self.error or error
+        if packet is not None:
+            self._tail.append(packet.size)
+            self._tail_is_tags = self._tail_is_tags and only_tags(bytes(packet), at_end=True)
+
+    def missing(self) -> int:
+        """Samples, as well as numbers and headers tell."""
+        frames_at_end = 0 if self._tail_is_tags else len(self._tail)
+        if self._info.samples and not (self._ended and not frames_at_end):
+            return max(self._info.samples - self.done, self._gaps, frames_at_end)
+        return self._gaps + frames_at_end * self._info.block

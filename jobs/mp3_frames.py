@@ -1,0 +1,316 @@
+"""The frames of an MPEG audio stream (layers I to III): how many there are, where, and between which something else stands.
+
+Headers only: ISO 11172-3 and 13818-3, with MPEG 2.5; the Xing, Info and VBRI frames as LAME and Fraunhofer write them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+
+__all__ = ["Gap", "Mp3Scan", "looks_like_mp3", "scan_mp3", "stated_length", "stated_parts"]
+
+READ_BYTES = 1 << 20
+LONGEST_FRAME = 4096
+KBPS = {
+    (1, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""(MPEG version, layer) -> kbit/s by index; 0 is `free format`, whose frames cannot be told from their headers alone."""
+RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+"""Version bits -> Hz by index."""
+DECODER_DELAY = 529
+LONGEST_HEADER = 64
+"""Bytes of a frame before the name of a length."""
+LENGTH_NAMES = re.compile(rb"Xing|Info|VBRI")
+BIT_RATE = 0x00F0
+SAME_STREAM = 0x1E0C
+"""Of a header's second and third byte: what the frames of one stream have in common (version, layer, rate)."""
+_Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes between frames, or after the last one, that are no frame."""
+
+    begin: int
+    end: int
+    seconds: float
+    """That frames like the one before would take for as many bytes."""
+
+
+@dataclass(slots=True)
+class Mp3Scan:
+    """What the headers of a file say. Positions are bytes of the file."""
+
+    begin: int
+    end: int
+    """Of the last whole frame."""
+    frames: int = 0
+    """Whole ones, without the first if it only states a length."""
+    seconds: float = 0.0
+    """Of these."""
+    changes: int = 0
+    """Of version, layer or rate."""
+    rate: int = 0
+    samples_per_frame: int = 0
+    """Of the first."""
+    gaps: list[Gap] = field(default_factory=list)
+    stated_frames: int | None = None
+    """By the first frame, if it is one of those."""
+    padding: int = 0
+    """Samples at both ends that decoders leave out, because it says so."""
+    positions: _Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Of the whole frames, the first included."""
+
+    @property
+    def whole(self) -> bool:
+        """Its first frame states as many frames as there are, and nothing stands between them."""
+        between = any(self.begin < gap.end and gap.begin < self.end for gap in self.gaps)
+        return self.stated_frames is not None and self.stated_frames == self.frames and not between
+
+
+@functools.cache
+def _tables() -> tuple[list[int], list[int], list[int]]:
+    """For the second and third byte of a header: the frame's bytes (0: no header), samples, rate in Hz."""
+    sizes, samples, rates = ([0] * (1 << 16) for _ in range(3))
+    for head in range(0xE000, 1 << 16):
+        version, layer = head >> 11 & 3, 4 - (head >> 9 & 3)
+        index, rate_index, padding = head >> 4 & 15, head >> 2 & 3, head >> 1 & 1
+        if version == 1 or layer == 4 or index in (0, 15) or rate_index == 3:
+            continue
+        first = version == 3
+        rate = RATES[version][rate_index]
+        count = 384 if layer == 1 else 576 if layer == 3 and not first else 1152
+        bits = KBPS[1 if first else 2, layer][index] * 1000
+        sizes[head] = (12 * bits // rate + padding) * 4 if layer == 1 else count // 8 * bits // rate + padding
+        samples[head], rates[head] = count, rate
+    return sizes, samples, rates
+
+
+@functools.cache
+def _size_array() -> _Ints:
+    return np.array(_tables()[0], np.int64)
+
+
+def looks_like_mp3(head: bytes) -> bool:
+    """Whether an MPEG audio frame may begin here."""
+    return len(head) >= 4 and head[0] == 0xFF and _tables()[0][head[1] << 8 | head[2]] > 0
+
+
+def scan_mp3(file: IO[bytes], begin: int, end: int) -> Mp3Scan:
+    """Follow the frames from `begin` to `end`; where the chain breaks, or begins later, to the next two of a kind."""
+    found = Mp3Scan(begin, begin)
+    walk = _Walk(found, begin)
+    while walk.at < end:
+        file.seek(walk.at)
+        base = walk.at
+        data = file.read(min(READ_BYTES + 2 * LONGEST_FRAME, end - base))
+        if not data:
+            break
+        at_end = base + len(data) >= end
+        walk.through(data, base, len(data) if at_end else READ_BYTES, at_end=at_end)
+    walk.finish(end)
+    if found.frames:
+        _read_first(file, found)
+    return found
+
+
+class _Walk:
+    """Positions in `_kept` and `_found` are those of the file, others those in the bytes at hand."""
+
+    def __init__(self, found: Mp3Scan, begin: int) -> None:
+        self.at = begin
+        """Where the next frame is expected."""
+        self._found = found
+        self._kept: list[_Ints] = []
+        self._head = 0
+        """The last frame's."""
+        self._kind = -1
+        """What it has in common with others of its stream."""
+        self._lost_at: int | None = None
+
+    def through(self, data: bytes, base: int, limit: int, *, at_end: bool) -> None:
+        """All frames that begin in the first `limit` bytes of `data`, with which the audio ends or does not."""
+        at = self.at - base
+        while at < limit:
+            if self._lost_at is None:
+                at = self._along(data, base, at, limit)
+                if at >= limit:
+                    break
+                self._lost_at = base + at
+            at = self._next(data, at, limit, at_end=at_end)
+            if at < limit:
+                self._close_gap(base + at)
+        self.at = base + at
+
+    def _along(self, data: bytes, base: int, at: int, limit: int) -> int:
+        """Frame after frame; where the next one would begin."""
+        places: list[int] = []
+        counted, size, known, before = 0, 0, -1, -1
+        stop = min(limit, len(data) - 3)
+        while at < stop and data[at] == 0xFF:
+            head = data[at + 1] << 8 | data[at + 2]
+            if head != known:  # few heads differ, and to look one up costs more than to pass a frame
+                size = _tables()[0][head]
+                if not size:
+                    break
+                self._count(len(places) - counted)
+                counted, known = len(places), head
+            if at + size > len(data):
+                break
+            before, self._head = self._head, head
+            places.append(at)
+            at += size
+        # One of another length, and where it ends there is no header: if others are within, its own is damaged.
+        alone = 1 < len(places) == counted + 1 and (before ^ known) & (SAME_STREAM | BIT_RATE) and at < stop
+        if alone and self._next(data, places[-1] + 1, at, at_end=False) < at:
+            at, self._head = places.pop(), before
+        self._count(len(places) - counted)
+        if places:
+            self._kept.append(np.array(places, np.int64) + base)
+            self._found.end = base + at
+        return at
+
+    def _count(self, frames: int) -> None:
+        """So many with the last head were passed."""
+        if frames:
+            _, samples, rates = _tables()
+            kind = self._head & SAME_STREAM
+            self._found.changes += self._kind not in (-1, kind)
+            self._kind = kind
+            self._found.seconds += frames * samples[self._head] / rates[self._head]
+            if not self._found.rate:
+                self._found.rate, self._found.samples_per_frame = rates[self._head], samples[self._head]
+
+    def _next(self, data: bytes, at: int, limit: int, *, at_end: bool) -> int:
+        """From where frames go on: two in a row of a kind, or one of the stream's with which the file ends; else `limit`."""
+        width = 2 * LONGEST_FRAME  # most gaps are short
+        while at < limit:
+            window = np.frombuffer(data, np.uint8)[at : at + width + 2 * LONGEST_FRAME]
+            found = self._first_good(window, min(width, limit - at), len(data) - at if at_end else -1)
+            if found >= 0:
+                return at + found
+            at, width = at + width, 4 * width
+        return limit
+
+    def _first_good(self, raw: np.ndarray[Any, np.dtype[np.uint8]], width: int, end: int) -> int:
+        """The first such place among the first `width`, -1 if there is none."""
+        places = np.flatnonzero(raw[:-3] == 0xFF)
+        heads = raw[places + 1].astype(np.int64) << 8 | raw[places + 2]
+        sizes = _size_array()[heads]
+        there = sizes > 0
+        places, kinds, ends = places[there], heads[there] & SAME_STREAM, (places + sizes)[there]
+        if not len(places):
+            return -1
+        after = np.minimum(np.searchsorted(places, ends), len(places) - 1)
+        good = (places[after] == ends) & (kinds[after] == kinds)
+        good |= (ends == end) & (kinds == self._kind)
+        found = np.flatnonzero(good & (places < width))
+        return int(places[found[0]]) if len(found) else -1
+
+    def _close_gap(self, end: int) -> None:
+        if self._lost_at is not None and end > self._lost_at:
+            sizes, samples, rates = _tables()
+            pace = samples[self._head] / rates[self._head] / sizes[self._head] if self._head else 0.0
+            self._found.gaps.append(Gap(self._lost_at, end, (end - self._lost_at) * pace))
+        self._lost_at = None
+
+    def finish(self, end: int) -> None:
+        """At the end of the audio."""
+        if self._lost_at is None and self._found.end < end:
+            self._lost_at = self._found.end
+        self._close_gap(end)
+        if self._kept:
+            self._found.positions = np.concatenate(self._kept)
+            self._found.frames = len(self._found.positions)
+
+
+def stated_length(frame: bytes) -> tuple[int, int | None, int] | None:
+    """(frames, bytes or None, samples of padding) that a Xing, Info or VBRI frame states; None if it is another one."""
+    if len(frame) < 4:
+        return None
+    mpeg1, mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
+    at = 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
+    if frame[36:40] == b"VBRI" and len(frame) >= 54:
+        return int.from_bytes(frame[50:54], "big"), int.from_bytes(frame[46:50], "big") or None, 0
+    if frame[at : at + 4] not in (b"Xing", b"Info"):
+        if not frame[1] & 1:
+            at += 2
+        if frame[at : at + 4] not in (b"Xing", b"Info"):
+            return None
+    flags = int.from_bytes(frame[at + 4 : at + 8], "big")
+    at += 8
+    frames = size = 0
+    if flags & 1:
+        frames, at = int.from_bytes(frame[at : at + 4], "big"), at + 4
+    if flags & 2:
+        size, at = int.from_bytes(frame[at : at + 4], "big"), at + 4
+    at += 100 * bool(flags & 4) + 4 * bool(flags & 8)
+    encoder, delays = frame[at : at + 4], int.from_bytes(frame[at + 21 : at + 24], "big")
+    padding = 0
+    if encoder in (b"LAME", b"Lavf", b"Lavc"):
+        padding = (delays >> 12) + DECODER_DELAY + max((delays & 0xFFF) - DECODER_DELAY, 0)
+    return frames, size or None, padding
+
+
+def _read_first(file: IO[bytes], found: Mp3Scan) -> None:
+    found.begin = int(found.positions[0])
+    file.seek(found.begin)
+    stated = stated_length(file.read(LONGEST_FRAME))
+    if stated is None:
+        return
+    frames, _, found.padding = stated
+    if not frames:
+        return
+    found.stated_frames = frames
+    found.frames -= 1
+    found.seconds -= found.samples_per_frame / found.rate
+
+
+def stated_parts(file: IO[bytes], found: Mp3Scan) -> float:
+    """Seconds that are missing of what was put end to end, by what the first frame of each part states.
+
+    A count is not believed where the size beside it says that all bytes are there, nor if it is one too many: some encoders
+    count the frame that has it.
+    """
+    parts = list(_stating_frames(file, found))
+    missing = 0
+    for index, (number, frames, stated_end) in enumerate(parts):
+        after = parts[index + 1][0] if index + 1 < len(parts) else len(found.positions)
+        end = int(found.positions[after]) if after < len(found.positions) else found.end
+        there = after - number - 1
+        if frames > there + 1 and (stated_end is None or stated_end > end):
+            missing += frames - there
+    return missing * found.samples_per_frame / found.rate if found.rate else 0.0
+
+
+def _stating_frames(file: IO[bytes], found: Mp3Scan) -> Iterator[tuple[int, int, int | None]]:
+    """Of frames that state a length: number among the frames, frames stated, place where those end, if it is stated."""
+    base, kept, last = 0, b"", -1
+    file.seek(0)
+    while data := file.read(READ_BYTES):
+        text = kept + data
+        for match in LENGTH_NAMES.finditer(text):
+            place = base - len(kept) + match.start()
+            number = int(np.searchsorted(found.positions, place, "right")) - 1
+            if number <= last or place - found.positions[number] > LONGEST_HEADER:
+                continue
+            begin = int(found.positions[number])
+            file.seek(begin)
+            stated = stated_length(file.read(LONGEST_FRAME))
+            if stated is not None and stated[0]:
+                last = number
+                yield number, stated[0], begin + stated[1] if stated[1] else None
+        base += len(data)
+        file.seek(base)
+        kept = text[-3:]

@@ -1,0 +1,51 @@
+"""Audio whose rate or channels change on its way -> all of one rate and one number of channels: those of its beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import soxr
+
+__all__ = ["at_one_rate", "with_as_many_channels"]
+
+Samples = np.ndarray[Any, np.dtype[np.float32]]
+"""float32 [samples] or [samples, channels]."""
+
+
+def at_one_rate(blocks: Iterator[tuple[Samples, int]]) -> Iterator[tuple[Samples, int]]:
+    """Blocks of parts at several rates -> at that of the first, by soxr's HQ filter, each part by itself.
+
+    Blocks at the first rate pass untouched. All blocks have the same number of channels.
+    """
+    wanted = current = 0
+    stream: soxr.ResampleStream | None = None
+    channels = 1
+    for block, rate in blocks:
+        wanted = wanted or rate
+        if rate != current:
+            if stream is not None:
+                yield _end(stream, channels, block.ndim), wanted
+            channels = block.shape[1] if block.ndim == 2 else 1
+            stream = None if rate == wanted else soxr.ResampleStream(rate, wanted, channels, dtype="float32", quality="HQ")
+            current = rate
+        yield (block if stream is None else stream.resample_chunk(np.ascontiguousarray(block))), wanted
+    if stream is not None:
+        yield _end(stream, channels, block.ndim), wanted
+
+
+def _end(stream: soxr.ResampleStream, channels: int, dimensions: int) -> Samples:
+    rest: Samples = stream.resample_chunk(np.empty((0, channels) if dimensions == 2 else 0, np.float32), last=True)
+    return rest
+
+
+def with_as_many_channels(blocks: Iterator[tuple[Samples, int]]) -> Iterator[tuple[Samples, int]]:
+    """[samples, any] -> as many channels as the first block has: where others follow, each is their mean."""
+    channels = 0
+    for block, rate in blocks:
+        channels = channels or block.shape[1]
+        if block.shape[1] != channels:
+            mean = block.mean(axis=1, dtype=np.float32, keepdims=True)
+            block = np.repeat(mean, channels, axis=1)  # noqa: PLW2901
+        yield block, rate

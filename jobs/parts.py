@@ -1,0 +1,188 @@
+"""An audio member -> the clips that it holds: its channels, the segments of which its sidecars tell, or both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+import soundfile
+
+from audio_tokenizers.errors import ClipError
+from jobs.channels import SPLIT, Mixer, channel_rule
+from jobs.pyav_decoder import PYAV_OPTIONS
+from jobs.recording import Cut, Part, Recording
+from jobs.refusals import WatchedFile, require_memory
+from jobs.segments import Segment, Segments, read_segments, with_lists_as_objects
+from jobs.sidecars import Annotations
+from jobs.spec import LONGEST_CLIP_SECONDS, TokenizeSpec
+from jobs.subtitles import SUBTITLE_EXTENSIONS
+
+if TYPE_CHECKING:
+    from jobs.tar_reader import Clip
+
+__all__ = ["Cutting", "FinishedMembers", "Piece", "count_channels", "mixer_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One of the clips of an audio member."""
+
+    number: int
+    """Position among them, from 0."""
+    name: str
+    annotations: Annotations
+    part: Part | None = None
+    """Its audio; None where it is not wanted, cannot be cut, or is the whole member."""
+    fault: ClipError | None = None
+    """Why it cannot be cut."""
+    whole: bool = False
+    """It is the member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How a run cuts audio members into clips."""
+
+    channels: bool = False
+    """Each channel is a clip."""
+    segments: bool = False
+    """Each segment is one."""
+    most_seconds: float = LONGEST_CLIP_SECONDS
+    """As far as a recording is decoded."""
+
+    @classmethod
+    def of(cls, spec: TokenizeSpec) -> Cutting | None:
+        """That of a run; None if each audio member is one clip."""
+        found = cls(spec.channel_rule == SPLIT, spec.segments, max(LONGEST_CLIP_SECONDS, spec.longest_seconds))
+        return found if found.channels or found.segments else None
+
+    @property
+    def sidecars(self) -> tuple[str, ...]:
+        """Extensions of the sidecars that matter for it alone."""
+        return SUBTITLE_EXTENSIONS if self.segments else ()
+
+    def readable(self, files: Mapping[str, tuple[str, bytes | str]]) -> Mapping[str, tuple[str, bytes | str]]:
+        """A member's sidecars as they are to be read."""
+        return with_lists_as_objects(files) if self.segments else files
+
+    def pieces(
+        self,
+        name: str,
+        audio: IO[bytes] | None,
+        said: Annotations,
+        files: Mapping[str, tuple[str, bytes | str]],
+        *,
+        wanted_from: int = 0,
+    ) -> Generator[Piece]:
+        """The clips of the member `name`, of which those from the one numbered `wanted_from` on have their audio.
+
+        `said` is what its sidecars say, `files` the sidecars themselves. The audio is closed with the last part, unless the
+        member is a clip as a whole. Without it the channels are not known: it has one.
+        """
+        segments = read_segments(said, files) if self.segments else None
+        if isinstance(segments, ClipError):
+            if audio is not None:
+                audio.close()
+            yield Piece(0, name, said, fault=segments)
+        elif segments is None and not self.channels:
+            yield Piece(0, name, said, whole=True)
+        else:
+            yield from self._cut(name, audio, said, segments, wanted_from)
+
+    def _cut(
+        self, name: str, audio: IO[bytes] | None, said: Annotations, segments: Segments | None, wanted_from: int
+    ) -> Generator[Piece]:
+        channels = None
+        if self.channels:
+            channels = 1 if audio is None else _counted(audio)
+        recording = None if audio is None else Recording(audio, channels=channels, max_seconds=self.most_seconds)
+        number = 0
+        try:
+            for segment in (Segment("", said, 0.0, None, math.inf),) if segments is None else segments:
+                stem = name if segments is None else f"{name}#{segment.name}"
+                for channel in (None,) if channels is None else range(channels):
+                    is_last = channel is None or channel + 1 == channels
+                    needed_from = segment.later if is_last else min(segment.start, segment.later)
+                    part = None
+                    if recording is not None and segment.fault is None and number >= wanted_from:
+                        part = recording.part(Cut(segment.start, segment.end, channel), needed_from)
+                    full_name = stem if channel is None else f"{stem}#{channel}"
+                    yield Piece(number, full_name, segment.annotations, part, segment.fault)
+                    number += 1
+        finally:
+            if recording is not None:
+                recording.release()
+
+
+class FinishedMembers:
+    """Which members need not be read again, by the names of the clips that have their lines."""
+
+    def __init__(self, done: Sequence[str]) -> None:
+        self._done = done
+        self._at = 0
+
+    def has(self, member: str) -> bool:
+        """Whether all clips of the next member, which has this name, have their lines. Some are taken for unfinished that
+        are not: the last one, and those that follow one of the same name.
+        """
+        first, of_parts = self._at, f"{member}#"
+        while self._at < len(self._done) and (self._done[self._at] == member or self._done[self._at].startswith(of_parts)):
+            self._at += 1
+        return first < self._at < len(self._done)
+
+
+def mixer_for(clip: Clip, spec: TokenizeSpec) -> Mixer:
+    """How a clip of this run is mixed: a channel that is a clip stands for itself."""
+    channel = None if clip.part is None else clip.part.cut.channel
+    return Mixer(spec.channel_rule if channel is None else channel_rule(str(channel)))
+
+
+def count_channels(audio: IO[bytes]) -> int:
+    """How many channels its header states, or 1 where none can be read. Leaves it at position 0.
+
+    Raises OSError and MemoryError where the machine is at fault.
+    """
+    for _ in range(2):
+        watched = WatchedFile(audio)
+        try:
+            audio.seek(0)
+            found = _with_soundfile(watched) or _with_pyav(watched)
+        finally:
+            audio.seek(0)
+        watched.check()
+        if found:
+            return found
+        require_memory()  # what is not seen is not heard: no passing trouble may decide that
+    return 1
+
+
+def _counted(audio: IO[bytes]) -> int:
+    try:
+        return count_channels(audio)
+    except BaseException:
+        audio.close()
+        raise
+
+
+def _with_soundfile(file: WatchedFile) -> int:
+    try:
+        with soundfile.SoundFile(file) as sound:
+            return int(sound.channels)
+    except (soundfile.LibsndfileError, TypeError, ValueError):
+        return 0
+
+
+def _with_pyav(file: WatchedFile) -> int:
+    """Of the first frame: a header of AAC may state half of them."""
+    import av
+
+    file.seek(0)
+    try:
+        with av.open(file, mode="r", options=PYAV_OPTIONS) as container:
+            for frame in container.decode(audio=0):
+                return frame.layout.nb_channels
+    except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError):
+        pass
+    return 0

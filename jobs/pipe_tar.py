@@ -1,0 +1,142 @@
+"""A tar that a command writes to its output: `pipe:COMMAND`, run by bash, once from its beginning for each attempt.
+
+Whoever opens one has been told that commands may run (--allow-pipe). The output is a tar's only if the command ends well.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs.addresses import PIPE
+from jobs.remote_files import RemoteFacts
+from jobs.remote_tar import RemoteError
+from jobs.scratch import scratch_file
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["PipeTar"]
+
+SHELL = ("-o", "pipefail", "-c")
+"""So that `curl ... | gunzip` fails where curl does."""
+PIECE_BYTES = 1 << 20
+LAST_WORDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PipeTar:
+    """What a command writes."""
+
+    entry: str
+
+    def __str__(self) -> str:
+        return self.entry
+
+    @property
+    def command(self) -> str:
+        """For bash."""
+        return self.entry.removeprefix(PIPE)
+
+    def facts(self) -> RemoteFacts:
+        """All that is known of it before it has been read: which command it is."""
+        return RemoteFacts(0, f"command: {hashlib.sha256(self.command.encode()).hexdigest()[:16]}")
+
+    def open(self, on_read: Callable[[], None] = lambda: None) -> PipeFile:
+        """Run the command. Raises RemoteError."""
+        return PipeFile(self, on_read)
+
+
+class PipeFile(io.RawIOBase):
+    """Reads a command's output forwards. At its end raises RemoteError unless the command ends with 0."""
+
+    def __init__(self, tar: PipeTar, on_read: Callable[[], None]) -> None:
+        """`on_read` is called with each piece."""
+        super().__init__()
+        bash = shutil.which("bash")
+        if bash is None:
+            raise RemoteError(errno.EREMOTEIO, "commands are run by bash, which this machine has not", str(tar))
+        self._tar = tar
+        self._on_read = on_read
+        self._position = 0
+        self._ended = False
+        self._words = scratch_file()
+        self._process = subprocess.Popen(  # noqa: S603 (what the list says, and somebody has allowed)
+            [bash, *SHELL, tar.command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            bufsize=0,
+            start_new_session=True,  # so that all that it starts ends with it
+        )
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """Forwards, by reading."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes read."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Pass over bytes; returns where that ends, which is the end of the output at the latest."""
+        target = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position}[whence]
+        if target < self._position:
+            raise io.UnsupportedOperation("the output of a command is read forwards")
+        scrap = bytearray(PIECE_BYTES)
+        while self._position < target:
+            if not self.readinto(memoryview(scrap)[: target - self._position]):
+                break
+        return self._position
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill the buffer, or what of it a piece fills; less only at the end."""
+        view = memoryview(buffer)[:PIECE_BYTES]
+        filled = 0
+        assert self._process.stdout is not None, "it has a pipe"
+        while filled < len(view) and not self._ended:
+            found = self._process.stdout.readinto(view[filled:])  # type: ignore[attr-defined]
+            self._on_read()
+            if not found:
+                self._ended = True
+                self._check()
+            filled += found
+            self._position += found
+        return filled
+
+    def _check(self) -> None:
+        code = self._process.wait()
+        if code:
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            words = f"its command ended with {how} after {self._position:,} bytes: {self._last_words() or 'no words'}"
+            raise RemoteError(errno.EREMOTEIO, words, str(self._tar))
+
+    def _last_words(self) -> str:
+        self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - LAST_WORDS))
+        return self._words.read().decode("utf-8", "backslashreplace").strip()
+
+    def close(self) -> None:
+        """End the command, and all that it has started, if it still runs."""
+        if self.closed:
+            return
+        super().close()
+        with suppress(ProcessLookupError, PermissionError):
+            if self._process.returncode is None:  # nobody has waited for it, so the number is still its own
+                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process.wait()
+        self._words.close()

@@ -1,0 +1,297 @@
+"""FFmpeg, by PyAV: what libsndfile does not decode, and whatever is damaged, packet by packet.
+
+A packet that cannot be decoded is passed over, as FFmpeg's own player does; what it held is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audio_tokenizers.errors import ClipError
+from jobs.audio_tags import only_tags
+from jobs.losses import Losses
+from jobs.matroska import is_whole_matroska
+from jobs.pyav_samples import float_samples
+from jobs.refusals import WatchedFile, require_memory
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.packet import Packet
+
+__all__ = ["Block", "decode_with_pyav", "undecodable"]
+
+Block = np.ndarray[Any, np.dtype[np.float32]]
+PYAV_BLOCK_FRAMES = 1 << 15
+"""Few enough to stay in a core's cache on their way through FFmpeg's queue: with more, fresh memory costs as much as AAC."""
+MICROSECONDS = 1_000_000
+PYAV_OPTIONS = {"protocol_whitelist": "none"}
+"""Open no file or address that a member names, as a playlist would."""
+CHECKSUMS = {"flac": {"err_detect": "crccheck+explode"}}
+"""By decoder: what makes it refuse a frame that is not what its checksum says, rather than play noise."""
+STATES_DURATION = ("mov,", "matroska,")
+"""PyAV's names of containers whose duration is stated; that of others is a guess from the bit rate."""
+DURATION_SLACK_SECONDS, DURATION_SLACK_FRAMES = 0.1, 4096
+"""Stated durations are rounded, and count an encoder's padding or do not."""
+READ_AHEAD = 1 << 15
+"""Bytes that FFmpeg may have read and not looked at."""
+LOST_PACKETS = "packets that cannot be decoded"
+_PYAV_TURN = threading.Lock()
+"""Held while a block is decoded: PyAV lets go of the GIL ten times per frame. Where a frame is decoded in 10 to 25 us (AAC,
+MP3, Vorbis, WMA, AC-3), threads that hand the GIL to and fro are done no sooner and take up to twice the CPU time.
+"""
+_PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
+    "opus": threading.BoundedSemaphore(2),
+    **dict.fromkeys(("alac", "flac", "tta", "wavpack"), contextlib.nullcontext()),
+}
+"""What is held instead where a frame takes longer. On two cores, two threads do 1.3 times as much of Opus (30 us) as one, in
+1.5 times the CPU time, and 1.5 to 1.9 times as much of the lossless ones (100 us and more): benchmarks/compressed.py.
+"""
+
+
+def decode_with_pyav(
+    file: WatchedFile, refusal: str, losses: Losses | None, container: str | None = None
+) -> Iterator[tuple[Block, int]]:
+    """Blocks, float32 [samples, channels], and their rate in Hz, of the first audio stream.
+
+    Blocks have PYAV_BLOCK_FRAMES and up to one of FFmpeg's frames more, fewer at the end and where the rate or the channels
+    change. `losses` is told what packets and the stated duration show to be missing; None where the caller knows better.
+    `refusal` is why libsndfile does not decode it, `container` FFmpeg's name of the file's form where it is known.
+    Raises ClipError `decode` where nothing can be decoded.
+    """
+    turn: contextlib.AbstractContextManager[object] = _PYAV_TURN
+    with contextlib.closing(_pyav_blocks(file, refusal, losses, container)) as blocks:
+        while True:
+            try:
+                with turn:
+                    found = next(blocks, None)
+            finally:
+                file.check()
+            if found is None:
+                return
+            samples, rate, decoder = found
+            turn = _PYAV_TURNS.get(decoder, _PYAV_TURN)
+            yield samples, rate
+
+
+def undecodable(refusal: str, error: BaseException) -> ClipError:
+    """The error of a clip that neither decoder takes."""
+    found = getattr(error, "strerror", None) or str(error)
+    return ClipError("decode", f"not decodable: soundfile: {refusal} PyAV: {found}")
+
+
+def _pyav_blocks(
+    file: WatchedFile, refusal: str, losses: Losses | None, container: str | None
+) -> Generator[tuple[Block, int, str]]:
+    """Blocks, their rate, and FFmpeg's name of the decoder."""
+    import av
+
+    told = _Told()
+    try:
+        yield from _gathered(_pyav_frames(file, told, container), told)
+        if not told.seconds and told.refused is not None:
+            raise told.refused
+    except av.error.MemoryError:
+        require_memory()  # else it is the header that lies
+        raise ClipError("decode", "damaged: its headers ask for more memory than any audio needs") from None
+    except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
+        raise undecodable(refusal, error) from None
+    if losses is not None:
+        told.tell(losses, file)
+
+
+def _gathered(frames: Iterator[AudioFrame], told: _Told) -> Iterator[tuple[Block, int, str]]:
+    """FFmpeg's frames, gathered as they are: to convert each of them alone would cost several times as much."""
+    import av
+
+    gathered = av.AudioFifo()
+    form: tuple[object, ...] | None = None
+
+    def blocks() -> Iterator[tuple[Block, int, str]]:
+        frame = gathered.read()
+        if frame is not None:
+            told.seconds += frame.samples / frame.sample_rate
+            yield float_samples(frame), frame.sample_rate, told.decoder
+
+    try:
+        for frame in frames:
+            found = (frame.sample_rate, frame.layout.name, frame.format.name)
+            if found != form:
+                yield from blocks()
+                gathered, form = av.AudioFifo(), found
+            frame.pts = None  # with times, the queue would refuse a gap
+            gathered.write(frame)
+            if gathered.samples >= PYAV_BLOCK_FRAMES:
+                yield from blocks()
+    except Exception:
+        yield from blocks()  # what came before the damage may be at fault first: too long, or not finite
+        raise
+    yield from blocks()
+
+
+def _pyav_frames(file: WatchedFile, told: _Told, form: str | None) -> Iterator[AudioFrame]:
+    """The frames of the first audio stream. Raises ClipError, and what PyAV raises if there are none."""
+    import av
+
+    with av.open(file, mode="r", format=form, options=PYAV_OPTIONS) as container:
+        if not container.streams.audio:
+            raise ClipError("decode", "a container without an audio stream")
+        stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise ClipError("decode", "audio that FFmpeg has no decoder for")
+        told.begin(container, stream)
+        if options := CHECKSUMS.get(told.decoder):
+            stream.codec_context.options = options
+        packets = container.demux(stream)
+        packet: Packet[AudioStream] | None = None
+        while True:
+            try:
+                for packet in packets:
+                    for frame in packet.decode():
+                        told.last, told.pts = frame, frame.pts
+                        yield frame
+                    told.decoded(packet)
+                    packet = None  # noqa: PLW2901 (a fault that follows is one of reading the next)
+                return
+            except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
+                if isinstance(error, MemoryError):
+                    require_memory()  # else it is the packet that lies
+                if packet is None:
+                    told.break_off(error, file.tell())
+                    break
+                told.refuse(packet, error)
+                packet = None
+        with contextlib.suppress(av.error.FFmpegError):
+            yield from stream.codec_context.decode(None)
+
+
+class _Told:
+    """What a container's packets and headers tell of what is missing."""
+
+    def __init__(self) -> None:
+        self.decoder = ""
+        """FFmpeg's name of it."""
+        self.seconds = 0.0
+        """That were decoded."""
+        self.last: AudioFrame | None = None
+        """The last frame, and its time."""
+        self.pts: int | None = None
+        self.refused: BaseException | None = None
+        """The first error."""
+        self._broken: BaseException | None = None
+        """What ended the reading before its end, and where."""
+        self._position = 0
+        self._promised: float | None = None
+        self._time_base = Fraction(0)
+        self._is_matroska = False
+        self._bytes = 0
+        self._lost = _Packets()
+        self._tail = _Packets()
+        """Those since the last one that was decoded."""
+        self._tail_is_tags = True
+
+    def begin(self, container: InputContainer, stream: AudioStream) -> None:
+        """Before the first packet."""
+        self.decoder = stream.codec_context.name
+        self._promised = _stated_seconds(container, stream)
+        self._time_base = stream.time_base or Fraction(0)
+        self._is_matroska = container.format.name.startswith("matroska")
+
+    def decoded(self, packet: Packet[AudioStream]) -> None:
+        """A packet gave its frames."""
+        self._bytes += packet.size
+        if self._tail.count and packet.size:
+            self._lost.take(self._tail)
+
+    def refuse(self, packet: Packet[AudioStream], error: BaseException) -> None:
+        """A packet could not be decoded."""
+        self.refused = self.refused or error
+        if not packet.size:
+            return
+        data = bytes(packet)
+        if not self._tail.count:
+            self._tail_is_tags = only_tags(data, at_end=True)
+        stated = float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
+        is_tag = only_tags(data, at_end=False)
+        self._tail.take(_Packets(1, 0.0, 0) if is_tag else _Packets(1, stated, packet.size))
+
+    def break_off(self, error: BaseException, position: int) -> None:
+        """The container could not be read any further."""
+        self.refused = self.refused or error
+        self._broken, self._position = error, position
+
+    def tell(self, losses: Losses, file: WatchedFile) -> None:
+        """What is missing, after all packets."""
+        missing = self._missing_at_end(file)
+        if missing:
+            losses.add(missing, f"its end: {self._promised:.2f} s are promised")
+        elif self._tail.count and not self._tail_is_tags:
+            self._lost.take(self._tail)
+        elif self._broken is not None:
+            losses.add(self._rest(file), f"what follows damage to the container: {_words(self._broken)}")
+        if lost := self._lost.seconds(self.seconds / self._bytes if self._bytes else 0.0):
+            losses.add(lost, LOST_PACKETS)
+
+    def _missing_at_end(self, file: WatchedFile) -> float:
+        """Seconds that the container states and that neither came nor are known to be lost; 0 if that is little."""
+        if self._promised is None or self.last is None:
+            return 0.0
+        rate = max(self.last.sample_rate, 1)
+        slack = DURATION_SLACK_SECONDS + DURATION_SLACK_FRAMES / rate
+        missing = self._promised - self.seconds - self._lost.seconds(0.0)
+        if missing > slack and self.pts is not None and (not self._is_matroska or is_whole_matroska(file)):
+            # Where nothing is damaged, a gap between times is one of the recording.
+            missing = min(missing, self._promised - float(self.pts * self._time_base) - self.last.samples / rate)
+        return missing if missing > slack else 0.0
+
+    def _rest(self, file: WatchedFile) -> float:
+        """Seconds that the bytes which were not read may hold."""
+        rest = file.seek(0, io.SEEK_END) - max(self._position - READ_AHEAD, self._bytes)
+        return max(rest, 1) * self.seconds / self._bytes if self._bytes else 0.0
+
+
+@dataclass(slots=True)
+class _Packets:
+    """Some that were lost."""
+
+    count: int = 0
+    stated: float = 0.0
+    """Seconds that the container gives them."""
+    size: int = 0
+    """Bytes."""
+
+    def take(self, others: _Packets) -> None:
+        """Add others, which are none any more."""
+        self.count += others.count
+        self.stated += others.stated
+        self.size += others.size
+        others.count = others.size = 0
+        others.stated = 0.0
+
+    def seconds(self, pace: float) -> float:
+        """At `pace` seconds per byte, if that is more than what is stated: a damaged packet may have swallowed others."""
+        return max(self.stated, self.size * pace)
+
+
+def _words(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _stated_seconds(container: InputContainer, stream: AudioStream) -> float | None:
+    """How long the container says that the stream is, where it says so at all."""
+    if not container.format.name.startswith(STATES_DURATION):
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is None or len(container.streams) > 1:
+        return None
+    return float(container.duration) / MICROSECONDS

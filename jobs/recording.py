@@ -1,0 +1,286 @@
+"""One audio of which several clips are parts: it is decoded once, and the parts take what is theirs, one after the other.
+
+Parts come in any order and may overlap. What is decoded and still needed, be it because two parts overlap or because their
+list is not sorted, is kept: a little of it in memory, more in a temporary file.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import IO, cast
+
+import numpy as np
+
+from audio_tokenizers.errors import ClipError
+from jobs.activities import Step
+from jobs.audio import decode_channels
+from jobs.channels import Block
+from jobs.losses import Losses
+from jobs.scratch import scratch_file, scratch_trouble
+
+__all__ = ["Cut", "Kept", "Part", "Recording"]
+
+KEPT_IN_MEMORY = 8 << 20
+"""Bytes; a recording that needs more of what has been decoded has it in a temporary file."""
+READ_FRAMES = 1 << 15
+MOST_MISSING_SECONDS, MOST_MISSING = 0.5, 0.5
+"""How much of a segment may lie beyond the end of its audio, which transcribers round or guess: seconds, and its share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which piece of a recording a part is."""
+
+    start: float = 0.0
+    """Seconds."""
+    end: float | None = None
+    """None: to the end of the recording."""
+    channel: int | None = None
+    """None: as the run hears all clips."""
+
+
+class Kept:
+    """A window of a recording's samples, from `start` to `end`, which moves on."""
+
+    def __init__(self) -> None:
+        self.start = self.end = 0
+        self._blocks: deque[Block] = deque()
+        """The samples from `_first` to `end`, where there is no file."""
+        self._first = 0
+        """Of the samples in the blocks, or in the file."""
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+        self._channels = 1
+
+    def append(self, block: Block) -> None:
+        """Add what follows. Raises InfrastructureError where there is no room for it."""
+        self._channels = block.shape[1]
+        self.end += len(block)
+        if self._file is not None:
+            self._write(block)
+            return
+        self._blocks.append(block)
+        self._bytes += block.nbytes
+        if self._bytes > KEPT_IN_MEMORY and len(self._blocks) > 1:
+            self._file = scratch_file()
+            while self._blocks:
+                self._write(self._blocks.popleft())
+            self._bytes = 0
+
+    def _write(self, block: Block) -> None:
+        assert self._file is not None
+        with scratch_trouble():
+            self._file.seek(0, io.SEEK_END)
+            self._file.write(np.ascontiguousarray(block).data)
+
+    def drop_before(self, position: int) -> None:
+        """Nobody needs what stands before `position`."""
+        self.start = max(self.start, min(position, self.end))
+        if self._file is None:
+            while self._blocks and self._first + len(self._blocks[0]) <= self.start:
+                self._first += len(self._blocks[0])
+                self._bytes -= self._blocks.popleft().nbytes
+        elif (self.end - self.start) * self._frame_bytes <= KEPT_IN_MEMORY // 2:
+            rest = self._from_file(self.start, self.end)
+            self.close()
+            self._blocks.append(rest)
+            self._first, self._bytes = self.start, rest.nbytes
+
+    @property
+    def _frame_bytes(self) -> int:
+        return self._channels * np.dtype(np.float32).itemsize
+
+    def read(self, first: int, last: int) -> Block:
+        """Some of the samples first..last-1 of the window, from `first` on: at least one."""
+        if self._file is not None:
+            return self._from_file(first, min(last, first + READ_FRAMES))
+        at = self._first
+        for block in self._blocks:
+            if first < at + len(block):
+                piece = block[first - at : last - at]
+                return piece if len(piece) == len(block) else piece.copy()  # or a word would keep a minute in memory
+            at += len(block)
+        raise AssertionError("read beyond the window")
+
+    def _from_file(self, first: int, last: int) -> Block:
+        assert self._file is not None
+        block = np.empty((last - first, self._channels), np.float32)
+        with scratch_trouble():
+            self._file.seek((first - self._first) * self._frame_bytes)
+            if cast("io.BufferedRandom", self._file).readinto(block.data) != block.nbytes:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return block
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Recording:
+    """The audio of several parts. Whoever makes it calls `release` when there are no more to come."""
+
+    def __init__(self, audio: IO[bytes], *, channels: int | None = None, max_seconds: float | None = None) -> None:
+        """`channels`: how many it has to have. It is decoded as far as `max_seconds`."""
+        self.size = len(audio.getbuffer()) if isinstance(audio, io.BytesIO) else 0
+        """Bytes that it takes in memory."""
+        self._audio = audio
+        self._channels = channels
+        self._losses = Losses()
+        source = decode_channels(audio, max_seconds=max_seconds, losses=self._losses)
+        self._source = cast("Generator[tuple[Block, int]]", source)
+        self._kept = Kept()
+        self._rate = 0
+        self._end: BaseException | None = None
+        """In what its decoding has ended: StopIteration where it went well."""
+        self._turn = threading.Condition()
+        self._parts: deque[Part] = deque()
+        """Those that are not closed, in their order."""
+        self._held = True
+
+    def part(self, cut: Cut, needed_from: float = math.inf) -> Part:
+        """The next one, of which all are taken and closed in any thread; later ones need the recording from the second
+        `needed_from` on.
+        """
+        part = Part(self, cut, needed_from)
+        with self._turn:
+            self._parts.append(part)
+        return part
+
+    def release(self) -> None:
+        """There are no more parts to come."""
+        with self._turn:
+            self._held = False
+            self._close_if_done()
+
+    def close_part(self, part: Part) -> None:
+        """It has what it wants, or nobody wants it."""
+        with self._turn:
+            if part in self._parts:
+                self._parts.remove(part)
+                self._turn.notify_all()
+                self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if not self._held and not self._parts:
+            self._source.close()
+            self._kept.close()
+            self._audio.close()
+
+    def blocks(
+        self,
+        part: Part,
+        step: Step | None,
+        max_seconds: float | None,
+        wanted: Callable[[], bool],
+        losses: Losses,
+    ) -> Iterator[tuple[Block, int]]:
+        """The part's samples, as `decode_channels` gives them; waits until all parts before it are closed. Ends early once
+        it is not `wanted` any more: the way to a part may be long. A part that goes to the recording's end is told what is
+        missing of that.
+
+        Raises ClipError: `too_long` (over `max_seconds`), `segment` where the recording ends long before the part does, and
+        whatever its decoding ends in before.
+        """
+        with step.waiting() if step is not None else nullcontext(), self._turn:
+            self._turn.wait_for(lambda: self._parts[0] is part)
+        cut = part.cut
+        if cut.end is not None and max_seconds is not None and cut.end - cut.start > max_seconds:
+            raise _too_long(max_seconds)
+        while not self._rate and self._decode_more(step):
+            pass
+        at = first = _frames(cut.start, self._rate)
+        last = None if cut.end is None else max(first, _frames(cut.end, self._rate))
+        later = None if math.isinf(part.needed_from) else _frames(part.needed_from, self._rate)
+        while last is None or at < last:
+            self._kept.drop_before(at if later is None else min(at, later))
+            if at < self._kept.end:
+                piece = self._kept.read(at, self._kept.end if last is None else min(last, self._kept.end))
+                at += len(piece)
+                if last is None and max_seconds is not None and at - first > max_seconds * self._rate:
+                    raise _too_long(max_seconds)
+                yield piece, self._rate
+            elif not (wanted() and self._decode_more(step)):
+                if self._end is not None:
+                    losses.take(self._losses)
+                break
+        if last is not None and at < last and wanted():
+            self._refuse_if_missing(at, first, last)
+        if at == first:
+            yield np.empty((0, self._channels or 1), np.float32), self._rate
+
+    def _decode_more(self, step: Step | None) -> bool:
+        """Keep another block. False: the recording is at its end. Raises what decoding ends in otherwise."""
+        if self._end is None:
+            try:
+                block, rate = next(self._source)
+                if self._channels not in (None, block.shape[1]):
+                    raise ClipError("decode", f"its header states {self._channels} channels, {block.shape[1]} are decoded")
+                self._kept.append(block)
+            except BaseException as error:  # noqa: BLE001 (each part is told)
+                self._end = error
+            else:
+                self._rate = rate
+                if step is not None:
+                    step.sign()
+                return True
+        if isinstance(self._end, ClipError):
+            raise ClipError(self._end.kind, str(self._end))
+        if not isinstance(self._end, StopIteration):
+            raise self._end
+        return False
+
+    def _refuse_if_missing(self, end: int, first: int, last: int) -> None:
+        missing = (last - end) / self._rate
+        if missing > min(MOST_MISSING_SECONDS, MOST_MISSING * (last - first) / self._rate):
+            raise ClipError(
+                "segment",
+                f"the segment is from {first / self._rate:.3f} to {last / self._rate:.3f} s, and the audio ends at "
+                f"{self._kept.end / self._rate:.3f} s",
+            )
+
+
+class Part:
+    """One clip's share in a recording."""
+
+    def __init__(self, recording: Recording, cut: Cut, needed_from: float) -> None:
+        self.cut = cut
+        self.needed_from = needed_from
+        """Seconds: where the parts after it begin, at the earliest."""
+        self._recording = recording
+
+    @property
+    def undecoded_size(self) -> int:
+        """Bytes of the recording in memory."""
+        return self._recording.size
+
+    def blocks(
+        self,
+        step: Step | None = None,
+        max_seconds: float | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+        losses: Losses | None = None,
+    ) -> Iterator[tuple[Block, int]]:
+        """As `Recording.blocks`."""
+        return self._recording.blocks(self, step, max_seconds, wanted, Losses() if losses is None else losses)
+
+    def close(self) -> None:
+        """Let the next part have its turn."""
+        self._recording.close_part(self)
+
+
+def _frames(seconds: float, rate: int) -> int:
+    return math.floor(seconds * rate + 0.5)
+
+
+def _too_long(max_seconds: float) -> ClipError:
+    return ClipError("too_long", f"longer than {max_seconds:g} s")

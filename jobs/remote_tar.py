@@ -1,0 +1,271 @@
+"""A tar at an address, read through fsspec: in pieces, by ranges where the server has them.
+
+A connection that ends early, a server that is busy, a name that is not found for a moment: such trouble passes, and reading
+goes on at the byte where it broke. What does not pass is an OSError that is the machine's: it never becomes a record, and
+never the verdict that a tar is cut.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, TypeVar
+
+from audio_tokenizers.errors import UsageError
+from jobs.addresses import hide_secrets
+from jobs.remote_files import RemoteFacts, ask, find_remote, open_remote
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["REFUSED_ERRNO", "RemoteError", "RemoteFile", "RemoteTar", "TarChangedError"]
+
+TRIES = 8
+"""In a row without a byte. The pauses between them, FIRST_PAUSE_SECONDS and twice as long each time, make a minute."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+PIECE_BYTES = 1 << 20
+BLOCK_BYTES, LEAST_BLOCK_BYTES = 8 << 20, 128 << 10
+"""Asked for at once; and on a line where connections do not last."""
+LASTING_BLOCKS = 32
+"""After so many without trouble more is asked for again."""
+PASSING = {408, 425, 429, 500, 502, 503, 504, 509, 520, 521, 522, 523, 524, 529}
+REFUSED = {401, 403, 407}
+MISSING = {404, 410}
+CHANGED = {412, 416}
+CLIENTS = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
+NETWORK_ERRORS = {"ConnectionError", "HTTPClientError", "ResponseParserError"}
+"""Of botocore: no connection, a broken one, no answer in time, an answer that is none."""
+REFUSED_ERRNO = errno.EKEYREJECTED
+"""Of a RemoteError where the server wants other credentials."""
+SAID_LETTERS = 300
+T = TypeVar("T")
+
+
+class RemoteError(OSError):
+    """Trouble with a server, a network or credentials: the machine's, and no tar's."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class TarChangedError(UsageError):
+    """The tar is another one than a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTar:
+    """A tar at an address: `s3://bucket/a.tar`, `https://host/a.tar`, `hf://datasets/owner/name/a.tar`."""
+
+    url: str
+    tries: int = TRIES
+
+    def __str__(self) -> str:
+        return self.url
+
+    def facts(self, on_try: Callable[[], None] = lambda: None) -> RemoteFacts:
+        """What its server says of it now. Raises FileNotFoundError and RemoteError."""
+        return _persistently(lambda: ask(self.url), self, on_try)
+
+    def matches(self) -> list[str]:
+        """The addresses of the files that it matches, if it is a glob; in any order. Raises RemoteError."""
+        try:
+            return _persistently(lambda: find_remote(self.url), self, lambda: None)
+        except FileNotFoundError:
+            return []
+
+    def open(self, on_read: Callable[[], None] = lambda: None) -> RemoteFile:
+        """Its bytes. Raises FileNotFoundError and RemoteError, as reading does, and that TarChangedError, too."""
+        return RemoteFile(self, on_read)
+
+
+class RemoteFile(io.RawIOBase):
+    """Reads a remote tar from any place on. `size` is its size in bytes."""
+
+    def __init__(self, tar: RemoteTar, on_read: Callable[[], None]) -> None:
+        """`on_read` is called with each piece that has come, and with each new try."""
+        super().__init__()
+        self._tar = tar
+        self._on_read = on_read
+        self._facts = tar.facts(on_read)
+        self._position = 0
+        self._file: IO[bytes] | None = None
+        self._at = 0
+        """Where `_file` stands."""
+        self._block = BLOCK_BYTES
+        self._lasted = 0
+        """Bytes that have come since this was opened."""
+        self._streams = not self._facts.ranges
+        self._checked = True
+        """It has not been broken off since the server was last asked which tar this is."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._facts.size
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is: by ranges, or by passing over what comes."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next byte is read."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go there, which costs nothing before something is read."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill the buffer, with a piece at most."""
+        view = memoryview(buffer)[: max(0, min(PIECE_BYTES, self.size - self._position))]
+        if not view:
+            return 0
+        data = _persistently(lambda: self._piece(len(view)), self._tar, self._on_read)
+        view[: len(data)] = data
+        self._position += len(data)
+        self._on_read()
+        return len(data)
+
+    def _piece(self, size: int) -> bytes:
+        try:
+            self._reach()
+            data = self._next(min(size, self._block))
+        except BaseException as error:
+            self._drop()
+            if _status(error)[0] is None:
+                self._block = max(LEAST_BLOCK_BYTES, self._block // 4)
+            raise
+        if not data:
+            self._drop()
+            raise ConnectionResetError(errno.ECONNRESET, f"the connection ended at byte {self._position:,} of {self.size:,}")
+        self._lasted += len(data)
+        if self._block < BLOCK_BYTES and self._lasted > LASTING_BLOCKS * self._block:
+            self._drop()
+            self._block *= 4
+        return data
+
+    def _reach(self) -> None:
+        """Have a connection that gives the bytes from the position on."""
+        if not self._checked:
+            if ask(self._tar.url) != self._facts:
+                raise _changed(self._tar.url)
+            self._checked = True
+        if self._file is None or (self._streams and self._at > self._position):
+            self._drop()
+            self._checked = True
+            self._lasted = 0
+            self._file, self._at = open_remote(self._tar.url, self._facts.size, 0 if self._streams else self._block), 0
+        if self._streams:
+            while self._at < self._position:
+                if not self._next(min(PIECE_BYTES, self._position - self._at)):
+                    raise ConnectionResetError(errno.ECONNRESET, f"the connection ended at byte {self._at:,}")
+                self._on_read()
+        elif self._at != self._position:
+            self._at = self._file.seek(self._position)
+
+    def _next(self, size: int) -> bytes:
+        assert self._file is not None, "there is a connection"
+        try:
+            data = self._file.read(size)
+        except ValueError:  # so fsspec says that a server sends the whole file whatever is asked for
+            if self._streams or not self._tar.url.startswith("http"):
+                raise
+            self._streams = True
+            self._drop()
+            self._reach()
+            return self._next(size)
+        self._at += len(data)
+        return data
+
+    def _drop(self) -> None:
+        file, self._file, self._checked = self._file, None, False
+        if file is not None:
+            with suppress(Exception):  # it is broken, perhaps
+                file.close()
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._drop()
+        super().close()
+
+
+def _persistently(action: Callable[[], T], tar: RemoteTar, on_try: Callable[[], None]) -> T:
+    """What `action` returns, tried again after trouble that may pass. Raises what does not, in words that hide secrets."""
+    for tried in range(1, tar.tries + 1):
+        on_try()
+        try:
+            return action()
+        except (MemoryError, UsageError):
+            raise
+        except Exception as error:
+            trouble, passes = _judged(error, tar.url)
+            if not passes:
+                raise trouble from error
+            if tried == tar.tries:
+                words = f"{trouble}; {tried} tries in a row ended so: is the network well?"
+                raise RemoteError(errno.EREMOTEIO, words, tar.url) from error
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (tried - 1))
+        time.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 (so that many workers do not come back at once)
+    raise AssertionError("the last try returns or raises")
+
+
+def _judged(error: Exception, url: str) -> tuple[Exception, bool]:
+    """What the error of a library means, and whether it may pass."""
+    status, speaks = _status(error)
+    said = " ".join(hide_secrets(str(speaks)).split())[:SAID_LETTERS] or type(speaks).__name__
+    if status in CHANGED or type(error).__name__ == "FileExpired":
+        return _changed(url), False
+    if status in REFUSED or (status is None and isinstance(error, PermissionError)):
+        words = (
+            f"the server refuses access ({status or 403}): {said}; are there credentials, for workers too, still valid ones?"
+        )
+        if url.startswith("s3:"):
+            words += " S3 says this of a key that does not exist, too, where listing is not allowed"
+        return RemoteError(REFUSED_ERRNO, words, url), False
+    if status in MISSING or (status is None and isinstance(error, FileNotFoundError) and error.__cause__ is None):
+        return FileNotFoundError(errno.ENOENT, f"there is nothing at this address ({status or 404})", url), False
+    words = f"the server does not give it ({status}): {said}" if status else f"it cannot be read: {said}"
+    passes = status in PASSING if status else any(map(_is_of_network, _chain(error)))
+    return RemoteError(errno.EREMOTEIO, words, url), passes
+
+
+def _changed(url: str) -> TarChangedError:
+    return TarChangedError(f"{url}: it was written to while it was read; once that is over, try again")
+
+
+def _is_of_network(error: BaseException) -> bool:
+    if isinstance(error, OSError | EOFError):
+        return True
+    kinds = type(error).__mro__
+    return any(kind.__module__.partition(".")[0] in CLIENTS or kind.__name__ in NETWORK_ERRORS for kind in kinds)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    one: BaseException | None = error
+    for _ in range(8):
+        if one is None:
+            return
+        yield one
+        one = one.__cause__
+
+
+def _status(error: BaseException) -> tuple[int | None, BaseException]:
+    """The HTTP status that an error of aiohttp, botocore or the hub's library has, or one that it came from; and which."""
+    for one in _chain(error):
+        response = getattr(one, "response", None)
+        told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, Mapping) else None
+        for status in (getattr(one, "status", None), told, getattr(response, "status_code", None)):
+            if isinstance(status, int) and 100 <= status < 600:
+                return status, one
+    return None, error.__cause__ or error

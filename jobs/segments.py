@@ -1,0 +1,189 @@
+"""What sidecars say of the pieces of a long recording: lists of segments, `offset` and `duration`, subtitles.
+
+Known are `{"segments": [{"start": 0.0, "end": 2.5, "text": "...", "id": 7, ...}, ...]}` (Whisper's JSON), that list alone
+(Emilia's pipeline), NeMo's `offset` with `duration`, SubRip and WebVTT.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from audio_tokenizers.errors import ClipError
+from jobs.sidecars import FAULTS_KEY, Annotations, decode_text
+from jobs.subtitles import SUBTITLE_EXTENSIONS, subtitle_segments
+
+__all__ = ["MOST_SEGMENTS", "Segment", "Segments", "read_segments", "with_lists_as_objects"]
+
+MOST_SEGMENTS = 200_000
+"""Of one recording: 100 hours of speech have half as many."""
+ROUNDED_SECONDS = 0.5
+"""A segment that begins so little before 0 begins at 0: transcribers round."""
+FARTHEST_SECONDS = 1e9
+"""Thirty years: what is further off is no time in a recording."""
+SHARED_BYTES = 1 << 14
+"""What a sidecar says of the whole recording is repeated for each segment, if it is no larger."""
+WORDS_SHOWN = 40
+LIST_OF_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One of a recording."""
+
+    name: str
+    """Its id, or else its number in the list, from 0."""
+    annotations: Annotations
+    start: float
+    """Seconds."""
+    end: float | None
+    """None: that of the recording."""
+    later: float
+    """Where the segments after it in the list begin, at the earliest; infinite after the last one."""
+    fault: ClipError | None = None
+    """Why it cannot be cut."""
+
+
+def with_lists_as_objects(files: Mapping[str, tuple[str, bytes | str]]) -> dict[str, tuple[str, bytes | str]]:
+    """The same sidecars, but a `.json` that is nothing but a list of objects, as Emilia's pipeline writes it, has that list
+    as its `segments`.
+    """
+    found = dict(files)
+    name, content = files.get("json", ("", ""))
+    if isinstance(content, bytes) and LIST_OF_OBJECTS.match(content):
+        found["json"] = (name, b'{"segments":' + content.removeprefix(codecs.BOM_UTF8) + b"}")
+    return found
+
+
+class Segments:
+    """Those of one recording, in the order of their list."""
+
+    def __init__(self, segments: Sequence[bytes], recording: Annotations) -> None:
+        """`segments` are in JSON. `recording` is what the sidecar says of all of it: each segment gets its language and its
+        metadata, if there is little of that, unless it has its own.
+        """
+        self._segments = segments
+        self._language = recording.language
+        self._shared = _small(recording.metadata_json)
+        self._later = array("d", [math.inf])
+        for segment in reversed(segments):
+            span = _span(msgspec.json.decode(segment))
+            self._later.append(self._later[-1] if isinstance(span, str) else min(span[0], self._later[-1]))
+        self._later.reverse()
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def __iter__(self) -> Iterator[Segment]:
+        for number, segment in enumerate(self._segments):
+            yield self._read(number, msgspec.json.decode(segment))
+
+    def _read(self, number: int, found: Any) -> Segment:  # noqa: ANN401 (JSON of any kind)
+        span = _span(found)
+        start, end = (0.0, None) if isinstance(span, str) else span
+        fault = ClipError("segment", f"segment {number} of its list: {span}") if isinstance(span, str) else None
+        said: dict[str, Any] = {**self._shared, **found} if isinstance(found, dict) else {}
+        if fault is None:
+            said = {**said, "start": said.get("start", start), "end": said.get("end", end)}
+        text, language = (said.pop(key) if isinstance(said.get(key), str) else None for key in ("text", "language"))
+        metadata = bytes(memoryview(msgspec.json.encode(said))) if said else None
+        annotations = Annotations(text, language or self._language, metadata)
+        return Segment(_name(found, number), annotations, start, end, self._later[number + 1], fault)
+
+
+def _small(metadata_json: bytes | None) -> Mapping[str, Any]:
+    size = len(metadata_json or b"")
+    if size > SHARED_BYTES:
+        return {FAULTS_KEY: [f"{size:,} bytes of metadata of the whole recording: not repeated for each of its segments"]}
+    return msgspec.json.decode(metadata_json, type=dict[str, Any]) if metadata_json else {}
+
+
+def _name(found: Any, number: int) -> str:  # noqa: ANN401 (JSON of any kind)
+    given = found.get("id") if isinstance(found, dict) else None
+    if isinstance(given, bool) or not isinstance(given, int | str) or given == "":
+        return str(number)
+    return str(given)
+
+
+def _span(found: Any) -> tuple[float, float | None] | str:  # noqa: ANN401 (JSON of any kind)
+    """(start, end) in seconds, or what is wrong with them."""
+    if not isinstance(found, dict):
+        return f"expected an object with `start` and `end`, found {type(found).__name__}"
+    start_key = "start" if "start" in found or "offset" not in found else "offset"
+    end_key = "end" if "end" in found or "duration" not in found else "duration"
+    start, end = _seconds(found.get(start_key)), _seconds(found.get(end_key))
+    to_the_end = start_key == "offset" and end_key not in found
+    for key, value in ((start_key, start), *([] if to_the_end else [(end_key, end)])):
+        if value is None:
+            words = msgspec.json.encode(found[key]).decode() if key in found else "none"
+            return f"expected seconds as its `{key}`, found {words[:WORDS_SHOWN]}"
+    assert start is not None
+    if start < -ROUNDED_SECONDS:
+        return f"it begins at {start:g} s, before its recording"
+    if end is None:
+        return max(start, 0.0), None
+    end += start if end_key == "duration" else 0.0
+    return (max(start, 0.0), max(end, 0.0)) if start <= end else f"it ends at {end:g} s, before it begins at {start:g} s"
+
+
+def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if abs(seconds) < FARTHEST_SECONDS else None  # nor is NaN
+
+
+def read_segments(said: Annotations, files: Mapping[str, tuple[str, bytes | str]]) -> Segments | ClipError | None:
+    """The segments of a recording of which the sidecars say this. Subtitles are among `files`, given as extension -> (member
+    name, content, or why it was not read). A list in `.json` counts more than its `offset`, and that more than subtitles.
+
+    None: it has no segments, and is one clip. ClipError: what was meant for a list is none, or an empty one.
+    """
+    known = msgspec.json.decode(said.metadata_json, type=dict[str, msgspec.Raw]) if said.metadata_json else {}
+    listed = bytes(known.pop("segments", b"null"))
+    if listed != b"null":
+        if not listed.startswith(b"["):
+            found = type(msgspec.json.decode(listed)).__name__
+            return ClipError("segment", f"expected a list as its `segments`, found {found}")
+        return _some([bytes(each) for each in _list.decode(listed)], _without(said, known))
+    if "offset" in known:
+        segment = {**known, "text": said.text}
+        return Segments([msgspec.json.encode(segment)], Annotations(language=said.language))
+    for extension in SUBTITLE_EXTENSIONS:
+        if extension in files:
+            return _of_subtitles(*files[extension], _without(said, known))
+    return None
+
+
+def _of_subtitles(name: str, content: bytes | str, recording: Annotations) -> Segments | ClipError:
+    if isinstance(content, str):
+        return ClipError("segment", f"{name}: {content}")
+    try:
+        cues = subtitle_segments(decode_text(content))
+    except UnicodeDecodeError:
+        return ClipError("segment", f"{name}: neither UTF-8 nor GB18030 text")
+    return _some([msgspec.json.encode(cue) for cue in islice(cues, MOST_SEGMENTS + 1)], recording)
+
+
+def _some(segments: Sequence[bytes], recording: Annotations) -> Segments | ClipError:
+    if not segments:
+        return ClipError("segment", "its list of segments is empty")
+    if len(segments) > MOST_SEGMENTS:
+        return ClipError("segment", f"it has more than {MOST_SEGMENTS:,} segments")
+    return Segments(segments, recording)
+
+
+def _without(said: Annotations, known: Mapping[str, msgspec.Raw]) -> Annotations:
+    return replace(said, text=None, metadata_json=msgspec.json.encode(known) if known else None)
