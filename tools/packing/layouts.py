@@ -18,6 +18,7 @@ from jobs.audio_formats import AUDIO_EXTENSIONS, MAY_BE_FILMS
 from jobs.sidecar_names import AmbiguousName, SidecarNames
 from jobs.sidecars import SIDECAR_EXTENSIONS, decode_text, read_sidecars
 from jobs.sidecars import Reading as SidecarReading
+from jobs.subtitles import SUBTITLE_EXTENSIONS
 from tools.packing.lhotse import is_lhotse_table, lhotse_books
 from tools.packing.long_recordings import is_recordings_table, recording_books
 from tools.packing.pairs import LeftOut, Reason, SourceOptions, is_excluded
@@ -41,6 +42,7 @@ TABLE_EXTENSIONS = ("txt", "json", "jsonl", "gz", "csv", "tsv")
 WAVS = "wavs"
 """The folder beside an LJSpeech metadata.csv with the audio."""
 WITHOUT_EXTENSION = "without extension"
+SUBTITLES = "not packed; `hpc.submit --segments` reads subtitles beside their audio in a tar that `tar` has made of the folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,16 @@ def _sort_out(names: Iterable[str], options: SourceOptions) -> _Tree:
         tree.found[f".{extension}" if extension else WITHOUT_EXTENSION] += 1
         audio, text = extension in AUDIO_EXTENSIONS, extension in SIDECAR_EXTENSIONS
         table = extension in TABLE_EXTENSIONS and is_table_name(base)
-        if not (audio or text or table):
+        subtitles = extension in SUBTITLE_EXTENSIONS
+        if not (audio or text or table or subtitles):
             continue
         if options.exclude and is_excluded(name, options.exclude):
             tree.left_out.append(LeftOut("excluded", name))
             if audio:
                 tree.excluded.add(stem)
             continue
+        if subtitles:
+            tree.left_out.append(LeftOut("subtitles", name, SUBTITLES))
         if table:
             tree.tables.append(name)
         if audio or text:

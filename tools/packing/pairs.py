@@ -34,6 +34,7 @@ Reason = Literal[
     "unreadable_text",
     "unreadable_audio",
     "not_validated",
+    "subtitles",
     "unreadable_line",
     "excluded",
     "link",

@@ -73,6 +73,20 @@ def test_what_macos_leaves_behind_is_nothing() -> None:
     assert (plan.items, plan.left_out, plan.found) == ((), (), {"without extension": 1})
 
 
+def test_subtitles_are_named() -> None:
+    """They are no text of a pair, and are not lost without a word, whether their audio has another text or none."""
+    names = ["a.mp3", "a.srt", "b.mp3", "b.txt", "b.en.VTT", "c.vtt"]
+    plan = plan_tree(names, options("c.vtt"))
+    assert [item.audio for item in plan.items] == ["b.mp3"]
+    assert left_out(plan) == [
+        ("a.mp3", "audio_without_text"),
+        ("a.srt", "subtitles"),
+        ("b.en.VTT", "subtitles"),
+        ("c.vtt", "excluded"),
+    ]
+    assert "hpc.submit --segments" in plan.left_out[1].detail
+
+
 def test_excluded_pairs() -> None:
     """A glob takes audio and text; each file is listed, also the text of audio that alone is excluded."""
     names = ["n/Placeholder/a.wav", "n/Placeholder/a.lab", "n/b.wav", "n/b.lab", "n/c.wav", "n/c.lab"]
