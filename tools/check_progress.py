@@ -234,7 +234,7 @@ def _notes(report: Report) -> list[str]:
         (
             report.orphan_sidecars,
             "sidecar",
-            "without audio of its name, in no record: tools.pack of an unpacked tar pairs by name",
+            "without audio of its name, in no record: if it is a text, unpack the tar and give the folder to tools.pack",
         ),
         (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
         *((number, "clip", in_words(note)) for note, number in report.notes.items()),
