@@ -264,9 +264,9 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
     blocks = decode_with_pyav(WatchedFile(audio), refusal, losses, container, tells=not found.frames)
     yield from heard.each(_shifted_from(_sound_seconds(audio, found, gaps, incomplete), blocks, losses))
     lost, doubt = _mp3_lost(audio, found, gaps, heard.seconds, stated)
+    losses.doubt += doubt
     if lost > 0:
         losses.add(lost, "MP3 frames that are damaged or missing")
-        losses.doubt += doubt
 
 
 def _shifted_from(seconds: float | None, blocks: Blocks, losses: Losses) -> Blocks:
@@ -369,9 +369,9 @@ def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float
     frame = found.samples_per_frame / found.rate
     cut = sum(gap.seconds for gap in gaps if gap.begin < found.end or not _is_last_frame(file, gap))
     most = sum(gap.end - gap.begin for gap in gaps if gap.begin < found.end) / found.shortest * frame
-    counted = ((found.stated_frames or 0) - found.frames) * frame
-    if most and 0 < counted <= most + frame:
-        cut, most = counted, 0.0
+    counted = -1.0 if found.stated_frames is None else (found.stated_frames - found.frames) * frame
+    if most and 0 <= counted <= most + frame:
+        cut, most = counted or cut, 0.0
     missing = found.seconds + cut - found.padding / found.rate - heard
     if cut or stated:
         return max(cut, stated, missing), most

@@ -75,6 +75,6 @@ def judge_place(losses: Losses, max_share: float) -> Losses | ClipError:
 def _words(losses: Losses) -> str:
     """Bounded: a decoder may name as many kinds as a file has frames."""
     if not losses.what:
-        return "its times jump"
+        return "there are gaps in its times or between its frames"
     rest = len(losses.what) - KINDS_NAMED
     return "; ".join([*losses.what[:KINDS_NAMED], *([f"and {rest} more"] if rest > 0 else [])])

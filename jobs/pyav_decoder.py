@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -200,14 +201,15 @@ class _Told:
         """Seconds that the frames' times pass over."""
         self.shifted = False
         """Something is missing before the frame that comes now."""
-        self._next_time: float | None = None
+        self._next_time = math.inf
+        self._refused_audio = False
         self._broken: BaseException | None = None
         """What ended the reading before its end, and where."""
         self._position = 0
         self._promised: float | None = None
-        self._has_times = False
-        """The container has times of its own, which are no sums of what was decoded."""
         self._time_base = Fraction(0)
+        self._unit = 0.0
+        """Seconds, where the container has times of its own, which are no sums of what was decoded."""
         self._is_matroska = False
         self._bytes = 0
         self._lost = _Packets()
@@ -220,19 +222,20 @@ class _Told:
         self.decoder = stream.codec_context.name
         self._promised = _stated_seconds(container, stream)
         self._time_base = stream.time_base or Fraction(0)
-        self._has_times = container.format.name.startswith(STATES_DURATION)
+        self._unit = float(self._time_base) if container.format.name.startswith(STATES_DURATION) else 0.0
         self._is_matroska = container.format.name.startswith("matroska")
 
     def gave(self, frame: AudioFrame) -> None:
         """A frame comes."""
         self.last, self.pts = frame, frame.pts
-        if self._has_times and frame.pts is not None:
-            time = float(frame.pts * self._time_base)
-            if self._next_time is not None and time > self._next_time + JUMP_SECONDS:
+        if self._refused_audio:
+            self.shifted = True
+        if self._unit and self.pts is not None:
+            time = self.pts * self._unit
+            if time > self._next_time + JUMP_SECONDS:
                 self.jumps += time - self._next_time
+                self.shifted = self.shifted or self.jumps > UNNOTICED_SECONDS
             self._next_time = time + frame.samples / max(frame.sample_rate, 1)
-        lost = any(packets.size or packets.stated for packets in (self._tail, self._lost))
-        self.shifted = self.shifted or lost or self.jumps > UNNOTICED_SECONDS
 
     def decoded(self, packet: Packet[AudioStream]) -> None:
         """A packet gave its frames."""
@@ -250,6 +253,7 @@ class _Told:
             self._tail_is_tags = only_tags(data, at_end=True)
         stated = float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
         is_tag = only_tags(data, at_end=False)
+        self._refused_audio = self._refused_audio or not is_tag
         self._tail.take(_Packets(1, 0.0, 0) if is_tag else _Packets(1, stated, packet.size))
 
     def break_off(self, error: BaseException, position: int) -> None:

@@ -290,6 +290,16 @@ def test_mp3_frames_that_are_missing_without_a_trace(missing: float) -> None:
     assert 2.8 < len(wave) / rate < 3.1
 
 
+def test_what_stands_before_the_first_frame_of_an_mp3() -> None:
+    """It may have been frames, as many as fit in, unless the first one states that all are there."""
+    size = place(PLAIN, 10)
+    bad = ID3V2 + bytes([0x9A, 0x01]) * (size // 2) + PLAIN[size // 2 * 2 :]
+    assert before_shift(bad)[2]
+    assert heard(bad)[2].shift == pytest.approx(10 * FRAME, abs=0.04)
+    for data, most in ((PLAIN[50:], FRAME), (ID3V2 + b"\x9a\x01" * 99 + MP3, 0.0), (ID3V2 + PLAIN, 0.0)):
+        assert heard(data)[2].shift <= most
+
+
 @pytest.mark.parametrize(
     ("data", "length"),
     [

@@ -135,4 +135,4 @@ def test_a_segment_behind_a_gap_in_time(share: float) -> None:
     if share < 1:
         assert str(found).startswith("3.000 s of its recording")
     else:
-        assert found == Losses(3.0, ["in its recording, before or in it: its times jump"])
+        assert found == Losses(3.0, ["in its recording, before or in it: there are gaps in its times or between its frames"])

@@ -386,7 +386,10 @@ def test_segments_behind_a_gap_in_time() -> None:
         losses = Losses()
         with closing(behind):
             assert sum(len(block) for block, _ in behind.blocks(losses=losses)) == 48_000
-        assert losses == Losses(pytest.approx(3.0, abs=0.01), ["in its recording, before or in it: its times jump"])
+        assert losses == Losses(
+            pytest.approx(3.0, abs=0.01),
+            ["in its recording, before or in it: there are gaps in its times or between its frames"],
+        )
 
 
 @pytest.mark.parametrize(("data", "kind"), [(b"", "empty"), (b"noise" * 99, "decode")])
