@@ -54,6 +54,7 @@ def decode_channels(
     """Blocks of float32 [samples, channels], with the sample rate in Hz: as `decode`, with all channels.
 
     All blocks have the rate and the number of channels of the first: parts with other channels come as their mean, in each.
+    `losses.shifted` says before a block that its place in the recording is not known.
     """
     told = Losses()
     parts = with_as_many_channels(_decode_parts(file, told))
@@ -68,6 +69,8 @@ def _bounded(
         frames += len(block)
         if max_seconds is not None and frames > max_seconds * rate:
             raise ClipError("too_long", f"longer than {max_seconds:g} s")
+        if losses is not None:
+            losses.shifted = losses.shifted or told.shifted
         yield block, rate
     _judge(frames, told, losses)
 

@@ -159,6 +159,7 @@ def _in_turn(parts: Sequence[tuple[Callable[[], Blocks], float]], losses: Losses
     """The parts one after the other; one of which nothing can be decoded is lost, with its seconds, unless all are."""
     errors: list[ClipError] = []
     for blocks, seconds in parts:
+        losses.shifted = losses.shifted or bool(losses.what)
         try:
             yield from blocks()
         except ClipError as error:
@@ -227,7 +228,8 @@ def _ogg(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
             return
         heard = _Counted()
         part.seek(0)
-        yield from heard.each(decode_with_pyav(WatchedFile(part), "pages are damaged.", None))
+        blocks = decode_with_pyav(WatchedFile(part), "pages are damaged.", losses, tells=False)
+        yield from heard.each(_shifted_from(link.sound_seconds, blocks, losses))
         lost = link.missing_seconds(heard.seconds)
         if lost > 0:
             losses.add(lost, "Ogg pages that are damaged, cut or missing")
@@ -242,11 +244,12 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
         audio, span = _part(file, *span), (0, span[1] - span[0])
     found = scan_mp3(audio, *span)
     gaps = _not_tags(audio, found)
-    stated = 0.0 if found.whole else stated_parts(audio, found)
+    stated, incomplete = (0.0, []) if found.whole else stated_parts(audio, found)
     if cut := _tags_inside(audio, found, gaps):
         audio = as_stated = SpanFile(audio, _without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
         found = scan_mp3(audio, 0, audio.seek(0, io.SEEK_END))
         gaps = _not_tags(audio, found)
+        incomplete = [(_left_before(begin, cut), _left_before(end, cut)) for begin, end in incomplete]
     refusal = NO_LENGTH
     if found.whole and not gaps:
         with opened_sound(as_stated) as sound:
@@ -258,10 +261,43 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
     heard = _Counted()
     audio.seek(0)
     container = "mp3" if found.frames > 1 else None
-    yield from heard.each(decode_with_pyav(WatchedFile(audio), refusal, None if found.frames else losses, container))
-    lost = _mp3_lost(audio, found, gaps, heard.seconds, stated)
+    blocks = decode_with_pyav(WatchedFile(audio), refusal, losses, container, tells=not found.frames)
+    yield from heard.each(_shifted_from(_sound_seconds(audio, found, gaps, incomplete), blocks, losses))
+    lost, doubt = _mp3_lost(audio, found, gaps, heard.seconds, stated)
+    losses.doubt += doubt
     if lost > 0:
         losses.add(lost, "MP3 frames that are damaged or missing")
+
+
+def _shifted_from(seconds: float | None, blocks: Blocks, losses: Losses) -> Blocks:
+    """The blocks, of which the place of what follows after so many `seconds` is not known."""
+    heard = 0.0
+    for block, rate in blocks:
+        sure = len(block) if seconds is None else int((seconds - heard) * rate)
+        if losses.shifted or sure >= len(block):
+            yield block, rate
+        else:
+            if sure > 0:
+                yield block[:sure], rate
+            losses.shifted = True
+            yield block[max(sure, 0) :], rate
+        heard += len(block) / max(rate, 1)
+
+
+def _sound_seconds(
+    file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], incomplete: Sequence[tuple[int, int]]
+) -> float | None:
+    """How much may be heard before something is missing that is not the end; None if nothing is.
+
+    Of a part that has fewer frames than it states, and no gap, any may be missing, unless its last frame is cut: then it is
+    what follows.
+    """
+    places = [gap.begin for gap in gaps if gap.begin < found.end]
+    cut = [gap.begin for gap in gaps if _is_last_frame(file, gap)]
+    for begin, end in incomplete:
+        if not any(begin <= place <= end for place in (*places, *cut)):
+            places.append(begin)
+    return found.seconds_before(min(places)) if places else None
 
 
 def _fits(promised: int, found: Mp3Scan) -> bool:
@@ -316,16 +352,31 @@ def _without(cut: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]
     return [*kept, (at, size)] if at < size else kept
 
 
-def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float, stated: float) -> float:
-    """Seconds missing: by the bytes between frames or the lengths `stated`, and of whole frames what was not heard."""
+def _left_before(place: int, cut: Sequence[tuple[int, int]]) -> int:
+    """Bytes that are left of those before a place."""
+    before = [(begin, min(end, place)) for begin, end in cut if begin < place]
+    return sum(end - begin for begin, end in _without(before, place))
+
+
+def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float, stated: float) -> tuple[float, float]:
+    """Seconds missing, and how many may be: by the bytes between frames or the lengths `stated`, and of whole frames what
+    was not heard.
+
+    Where frames differ in length, bytes do not tell how many are missing between two. A number stated in front does.
+    """
     if not found.frames:
-        return 0.0
+        return 0.0, 0.0
+    frame = found.samples_per_frame / found.rate
     cut = sum(gap.seconds for gap in gaps if gap.begin < found.end or not _is_last_frame(file, gap))
+    most = sum(gap.end - gap.begin for gap in gaps if gap.begin < found.end) / found.shortest * frame
+    counted = -1.0 if found.stated_frames is None else (found.stated_frames - found.frames) * frame
+    if most and 0 <= counted <= most + frame:
+        cut, most = counted or cut, 0.0
     missing = found.seconds + cut - found.padding / found.rate - heard
     if cut or stated:
-        return max(cut, stated, missing)
-    slack = (1.5 if found.padding else 0.5) * found.samples_per_frame / found.rate + found.changes * LONGEST_FRAME_SECONDS
-    return missing if missing > slack else 0.0
+        return max(cut, stated, missing), most
+    slack = (1.5 if found.padding else 0.5) * frame + found.changes * LONGEST_FRAME_SECONDS
+    return (missing if missing > slack else 0.0), most
 
 
 def _is_last_frame(file: IO[bytes], gap: Gap) -> bool:

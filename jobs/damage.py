@@ -8,9 +8,9 @@ from typing import Annotated
 import msgspec
 
 from audio_tokenizers.errors import ClipError
-from jobs.losses import Losses
+from jobs.losses import UNNOTICED_SECONDS, Losses
 
-__all__ = ["ALWAYS_KEPT_SECONDS", "DEFAULT_MAX_DAMAGE", "Damage", "judge"]
+__all__ = ["ALWAYS_KEPT_SECONDS", "DEFAULT_MAX_DAMAGE", "Damage", "judge", "judge_place"]
 
 DEFAULT_MAX_DAMAGE = 0.02
 """Share of a clip that may be missing, unless --max-damage says otherwise."""
@@ -50,7 +50,31 @@ def judge(losses: Losses, decoded_seconds: float, max_share: float) -> Damage | 
     return ClipError("decode", f"damaged: {missing} could not be decoded ({_words(losses)}); {bound}")
 
 
+def judge_place(losses: Losses, max_share: float) -> Losses | ClipError:
+    """What a segment lacks that reaches beyond the first place at which `losses`, its recording's, are, or an error of kind
+    `segment`.
+
+    What is cut later may be off its text by as much as is missing. Up to UNNOTICED_SECONDS that is damage; more is allowed
+    only where whatever decodes is (a share of 1).
+    """
+    shift, found = losses.shift, Losses()
+    if not losses.what and not shift > UNNOTICED_SECONDS:
+        return found
+    if max_share >= 1 or (max_share > 0 and 0 < shift <= UNNOTICED_SECONDS):
+        found.add(shift, f"in its recording, before or in it: {_words(losses)}")
+        return found
+    missing = f"{shift:.3f} s" if shift > 0 else "part"
+    allowed = f"{UNNOTICED_SECONDS:g} s of it may be" if max_share > 0 else "--max-damage 0 allows nothing"
+    return ClipError(
+        "segment",
+        f"{missing} of its recording is missing before or in it, so that nobody knows where it stands ({_words(losses)}); "
+        f"{allowed}, and with --max-damage 1 it is kept",
+    )
+
+
 def _words(losses: Losses) -> str:
     """Bounded: a decoder may name as many kinds as a file has frames."""
+    if not losses.what:
+        return "there are gaps in its times or between its frames"
     rest = len(losses.what) - KINDS_NAMED
     return "; ".join([*losses.what[:KINDS_NAMED], *([f"and {rest} more"] if rest > 0 else [])])

@@ -35,6 +35,11 @@ def decode_flac(file: WatchedFile, info: StreamInfo, skip: int, refusal: str, lo
     walk = _Walk(info, skip)
     gathered: list[Block] = []
     for samples in _frames(file, walk):
+        if walk.shifted and not losses.shifted:
+            if gathered:
+                yield np.concatenate(gathered), info.rate
+                gathered.clear()
+            losses.shifted = True
         if gathered and (samples.shape[1] != gathered[0].shape[1] or sum(map(len, gathered)) >= GATHERED_FRAMES):
             yield np.concatenate(gathered), info.rate
             gathered.clear()
@@ -85,6 +90,8 @@ class _Walk:
         """The last frame is the stream's last."""
         self.error: BaseException | None = None
         """The first."""
+        self.shifted = False
+        """Frames are missing before those that come now."""
         self.done = skip
         """Samples that were given, those before `skip` included."""
 
@@ -93,7 +100,9 @@ class _Walk:
         if not frames:
             return
         found = frame_range(bytes(memoryview(packet)[:LONGEST_HEADER]), self._info)
-        begin = found[0] if found is not None and self._info.block else self._position
+        numbered = found is not None and self._info.block > 0
+        begin = found[0] if found is not None and numbered else self._position
+        self.shifted = self.shifted or begin > max(self._position, self._skip) or not (numbered or self._tail_is_tags)
         if begin > self._position:
             self._gaps += max(begin - max(self._position, self._skip), 0)
         for block in frames:

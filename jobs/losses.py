@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Losses"]
+__all__ = ["UNNOTICED_SECONDS", "Losses"]
+
+UNNOTICED_SECONDS = 0.05
+"""How far a segment may stand from where its list says that it is."""
 
 
 @dataclass(slots=True)
@@ -15,6 +18,19 @@ class Losses:
     """Audio that the file holds, or promises, and that no decoder gave."""
     what: list[str] = field(default_factory=list)
     """In words, in the order of the file, each kind of loss once."""
+    shifted: bool = False
+    """Something is missing, or may be, before what decoders give next: its place in the recording is not known. It is said
+    as soon as decoders know, and not of what is missing at the end.
+    """
+    doubt: float = 0.0
+    """Seconds by which what comes last may be off, if that is more than what is missing: the file's times pass over them
+    though nothing is missing, or nobody knows better how much is.
+    """
+
+    @property
+    def shift(self) -> float:
+        """By how many seconds what comes last may be off."""
+        return max(self.seconds, self.doubt)
 
     def add(self, seconds: float, what: str) -> None:
         """Note that `seconds` are missing for the reason `what`, such as `MP3 frames that cannot be decoded`."""
@@ -25,4 +41,6 @@ class Losses:
     def take(self, others: Losses) -> None:
         """Add what has been told elsewhere of the same clip."""
         self.seconds += others.seconds
+        self.doubt += others.doubt
+        self.shifted = self.shifted or others.shifted
         self.what += [words for words in others.what if words not in self.what]

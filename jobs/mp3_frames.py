@@ -29,6 +29,8 @@ KBPS = {
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 """Version bits -> Hz by index."""
 DECODER_DELAY = 529
+FRAMES_NEAR = 2
+"""Before a damaged one: they may be lost with it, or come late."""
 LONGEST_HEADER = 64
 """Bytes of a frame before the name of a length."""
 LENGTH_NAMES = re.compile(rb"Xing|Info|VBRI")
@@ -77,6 +79,18 @@ class Mp3Scan:
         """Its first frame states as many frames as there are, and nothing stands between them."""
         between = any(self.begin < gap.end and gap.begin < self.end for gap in self.gaps)
         return self.stated_frames is not None and self.stated_frames == self.frames and not between
+
+    @property
+    def shortest(self) -> int:
+        """Bytes from one frame to the next, at the least; at least 1."""
+        return max(int(np.diff(self.positions).min(initial=LONGEST_FRAME)), 1)
+
+    def seconds_before(self, place: int) -> float:
+        """At least so many of the audio stand before a place, be they all decoded: 0 where rates change."""
+        if self.changes or not self.rate:
+            return 0.0
+        frames = int(np.searchsorted(self.positions, place)) - (self.stated_frames is not None) - FRAMES_NEAR
+        return max(frames * self.samples_per_frame - self.padding, 0) / self.rate
 
 
 @functools.cache
@@ -277,21 +291,23 @@ def _read_first(file: IO[bytes], found: Mp3Scan) -> None:
     found.seconds -= found.samples_per_frame / found.rate
 
 
-def stated_parts(file: IO[bytes], found: Mp3Scan) -> float:
-    """Seconds that are missing of what was put end to end, by what the first frame of each part states.
+def stated_parts(file: IO[bytes], found: Mp3Scan) -> tuple[float, list[tuple[int, int]]]:
+    """Seconds that are missing of what was put end to end, by what the first frame of each part states, and where the parts
+    that lack some begin and end.
 
     A count is not believed where the size beside it says that all bytes are there, nor if it is one too many: some encoders
     count the frame that has it.
     """
     parts = list(_stating_frames(file, found))
-    missing = 0
+    missing, incomplete = 0, []
     for index, (number, frames, stated_end) in enumerate(parts):
         after = parts[index + 1][0] if index + 1 < len(parts) else len(found.positions)
         end = int(found.positions[after]) if after < len(found.positions) else found.end
         there = after - number - 1
         if frames > there + 1 and (stated_end is None or stated_end > end):
             missing += frames - there
-    return missing * found.samples_per_frame / found.rate if found.rate else 0.0
+            incomplete.append((int(found.positions[number]), end))
+    return (missing * found.samples_per_frame / found.rate if found.rate else 0.0), incomplete
 
 
 def _stating_frames(file: IO[bytes], found: Mp3Scan) -> Iterator[tuple[int, int, int | None]]:

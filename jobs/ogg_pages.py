@@ -66,6 +66,8 @@ class OggLink:
     open_end: bool = False
     """Opus whose last page is shortened without saying that it is the last, which libsndfile takes for damage."""
 
+    sound_seconds: float | None = None
+    """How much may be heard before pages are missing that others follow; None if no such are."""
     pages: int = 0
     bad: int = 0
     """Pages, and places where some are damaged, cut or missing."""
@@ -135,6 +137,8 @@ class _State:
         self._last: _Page | None = None
         self._lost_before = 0
         """Bytes of damaged pages before the first with audio."""
+        self._sound: int | None = None
+        """The last granule position before the first place where pages are missing."""
         self._left = 0
         """Samples that the last page's granule position leaves of those in it."""
 
@@ -165,12 +169,17 @@ class _State:
             return
         self._beyond_heads = True
         follows = page.number == self._next.get(page.serial)
+        self._next[page.serial] = page.number + 1
         if not follows and (self._first is not None or page.begin > before):
             link.bad += not self._after_damage
             if self._first is None:
                 self._lost_before += page.begin - before
         self._after_damage = False
-        self._next[page.serial] = page.number + 1
+        if self._sound is None and link.bad:
+            self._sound = 0 if self._last is None else self._last.granule
+        self._take_audio(link, page, follows=follows)
+
+    def _take_audio(self, link: OggLink, page: _Page, *, follows: bool) -> None:
         if page.granule <= 0:
             return
         link.whole_bytes += page.end - page.begin
@@ -190,6 +199,7 @@ class _State:
             if not only_tags(file.read(min(link.end - self._end, READ_BYTES)), at_end=True):
                 link.bad += 1
                 link.lost_bytes += link.end - self._end
+        link.sound_seconds = None if self._sound is None else 0.0
         if self._first is None or self._last is None:
             return
         if link.codec == "opus":
@@ -203,6 +213,9 @@ class _State:
         else:
             link.start = begin
             link.lost_bytes += self._lost_before
+        is_exact = link.codec == "opus" or not link.start
+        if self._sound is not None and is_exact and link.rate and len(link.serials) == 1:
+            link.sound_seconds = max(self._sound - link.start - link.pre_skip, 0) / link.rate
 
     def _likely_samples(self, size: int) -> int:
         """In so many bytes of pages."""

@@ -51,11 +51,21 @@ class Cutting:
     """Each segment is one."""
     most_seconds: float = LONGEST_CLIP_SECONDS
     """As far as a recording is decoded."""
+    max_damage: float = 0.0
+    """Share of a clip that may be missing."""
+    text_keys: tuple[str, ...] | None = None
+    """Where the text of a segment may stand in its list, the first choice first; None: under `text`."""
 
     @classmethod
     def of(cls, spec: TokenizeSpec) -> Cutting | None:
         """That of a run; None if each audio member is one clip."""
-        found = cls(spec.channel_rule == SPLIT, spec.segments, max(LONGEST_CLIP_SECONDS, spec.longest_seconds))
+        found = cls(
+            spec.channel_rule == SPLIT,
+            spec.segments,
+            max(LONGEST_CLIP_SECONDS, spec.longest_seconds),
+            spec.max_damage,
+            None if spec.text_rules is None else spec.text_rules.keys,
+        )
         return found if found.channels or found.segments else None
 
     @property
@@ -81,7 +91,7 @@ class Cutting:
         `said` is what its sidecars say, `files` the sidecars themselves. The audio is closed with the last part, unless the
         member is a clip as a whole. Without it the channels are not known: it has one.
         """
-        segments = read_segments(said, files) if self.segments else None
+        segments = read_segments(said, files, self.text_keys) if self.segments else None
         if isinstance(segments, ClipError):
             if audio is not None:
                 audio.close()
@@ -97,7 +107,9 @@ class Cutting:
         channels = None
         if self.channels:
             channels = 1 if audio is None else _counted(audio)
-        recording = None if audio is None else Recording(audio, channels=channels, max_seconds=self.most_seconds)
+        recording = None
+        if audio is not None:
+            recording = Recording(audio, channels=channels, max_seconds=self.most_seconds, max_damage=self.max_damage)
         number = 0
         try:
             for segment in (Segment("", said, 0.0, None, math.inf),) if segments is None else segments:

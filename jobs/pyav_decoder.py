@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 
 from audio_tokenizers.errors import ClipError
 from jobs.audio_tags import only_tags
-from jobs.losses import Losses
+from jobs.losses import UNNOTICED_SECONDS, Losses
 from jobs.matroska import is_whole_matroska
 from jobs.pyav_samples import float_samples
 from jobs.refusals import WatchedFile, require_memory
@@ -42,6 +43,8 @@ STATES_DURATION = ("mov,", "matroska,")
 """PyAV's names of containers whose duration is stated; that of others is a guess from the bit rate."""
 DURATION_SLACK_SECONDS, DURATION_SLACK_FRAMES = 0.1, 4096
 """Stated durations are rounded, and count an encoder's padding or do not."""
+JUMP_SECONDS = 0.01
+"""Between the end of a frame and the time of the next: less is rounding."""
 READ_AHEAD = 1 << 15
 """Bytes that FFmpeg may have read and not looked at."""
 LOST_PACKETS = "packets that cannot be decoded"
@@ -59,17 +62,18 @@ _PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
 
 
 def decode_with_pyav(
-    file: WatchedFile, refusal: str, losses: Losses | None, container: str | None = None
+    file: WatchedFile, refusal: str, losses: Losses, container: str | None = None, *, tells: bool = True
 ) -> Iterator[tuple[Block, int]]:
     """Blocks, float32 [samples, channels], and their rate in Hz, of the first audio stream.
 
     Blocks have PYAV_BLOCK_FRAMES and up to one of FFmpeg's frames more, fewer at the end and where the rate or the channels
-    change. `losses` is told what packets and the stated duration show to be missing; None where the caller knows better.
+    change. `losses` is told what packets and the stated duration show to be missing, unless the caller knows better: then
+    it `tells` only that what follows is shifted.
     `refusal` is why libsndfile does not decode it, `container` FFmpeg's name of the file's form where it is known.
     Raises ClipError `decode` where nothing can be decoded.
     """
     turn: contextlib.AbstractContextManager[object] = _PYAV_TURN
-    with contextlib.closing(_pyav_blocks(file, refusal, losses, container)) as blocks:
+    with contextlib.closing(_pyav_blocks(file, refusal, losses, container, tells=tells)) as blocks:
         while True:
             try:
                 with turn:
@@ -90,14 +94,14 @@ def undecodable(refusal: str, error: BaseException) -> ClipError:
 
 
 def _pyav_blocks(
-    file: WatchedFile, refusal: str, losses: Losses | None, container: str | None
+    file: WatchedFile, refusal: str, losses: Losses, container: str | None, *, tells: bool
 ) -> Generator[tuple[Block, int, str]]:
     """Blocks, their rate, and FFmpeg's name of the decoder."""
     import av
 
     told = _Told()
     try:
-        yield from _gathered(_pyav_frames(file, told, container), told)
+        yield from _gathered(_pyav_frames(file, told, container), told, losses)
         if not told.seconds and told.refused is not None:
             raise told.refused
     except av.error.MemoryError:
@@ -105,12 +109,15 @@ def _pyav_blocks(
         raise ClipError("decode", "damaged: its headers ask for more memory than any audio needs") from None
     except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
         raise undecodable(refusal, error) from None
-    if losses is not None:
+    losses.doubt += told.jumps
+    if tells:
         told.tell(losses, file)
 
 
-def _gathered(frames: Iterator[AudioFrame], told: _Told) -> Iterator[tuple[Block, int, str]]:
-    """FFmpeg's frames, gathered as they are: to convert each of them alone would cost several times as much."""
+def _gathered(frames: Iterator[AudioFrame], told: _Told, losses: Losses) -> Iterator[tuple[Block, int, str]]:
+    """FFmpeg's frames, gathered as they are: to convert each of them alone would cost several times as much. Those before a
+    place where something is missing stand in other blocks than those behind it.
+    """
     import av
 
     gathered = av.AudioFifo()
@@ -124,6 +131,9 @@ def _gathered(frames: Iterator[AudioFrame], told: _Told) -> Iterator[tuple[Block
 
     try:
         for frame in frames:
+            if told.shifted and not losses.shifted:
+                yield from blocks()
+                losses.shifted = True
             found = (frame.sample_rate, frame.layout.name, frame.format.name)
             if found != form:
                 yield from blocks()
@@ -157,7 +167,7 @@ def _pyav_frames(file: WatchedFile, told: _Told, form: str | None) -> Iterator[A
             try:
                 for packet in packets:
                     for frame in packet.decode():
-                        told.last, told.pts = frame, frame.pts
+                        told.gave(frame)
                         yield frame
                     told.decoded(packet)
                     packet = None  # noqa: PLW2901 (a fault that follows is one of reading the next)
@@ -187,11 +197,19 @@ class _Told:
         self.pts: int | None = None
         self.refused: BaseException | None = None
         """The first error."""
+        self.jumps = 0.0
+        """Seconds that the frames' times pass over."""
+        self.shifted = False
+        """Something is missing before the frame that comes now."""
+        self._next_time = math.inf
+        self._refused_audio = False
         self._broken: BaseException | None = None
         """What ended the reading before its end, and where."""
         self._position = 0
         self._promised: float | None = None
         self._time_base = Fraction(0)
+        self._unit = 0.0
+        """Seconds, where the container has times of its own, which are no sums of what was decoded."""
         self._is_matroska = False
         self._bytes = 0
         self._lost = _Packets()
@@ -204,7 +222,20 @@ class _Told:
         self.decoder = stream.codec_context.name
         self._promised = _stated_seconds(container, stream)
         self._time_base = stream.time_base or Fraction(0)
+        self._unit = float(self._time_base) if container.format.name.startswith(STATES_DURATION) else 0.0
         self._is_matroska = container.format.name.startswith("matroska")
+
+    def gave(self, frame: AudioFrame) -> None:
+        """A frame comes."""
+        self.last, self.pts = frame, frame.pts
+        if self._refused_audio:
+            self.shifted = True
+        if self._unit and self.pts is not None:
+            time = self.pts * self._unit
+            if time > self._next_time + JUMP_SECONDS:
+                self.jumps += time - self._next_time
+                self.shifted = self.shifted or self.jumps > UNNOTICED_SECONDS
+            self._next_time = time + frame.samples / max(frame.sample_rate, 1)
 
     def decoded(self, packet: Packet[AudioStream]) -> None:
         """A packet gave its frames."""
@@ -222,6 +253,7 @@ class _Told:
             self._tail_is_tags = only_tags(data, at_end=True)
         stated = float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
         is_tag = only_tags(data, at_end=False)
+        self._refused_audio = self._refused_audio or not is_tag
         self._tail.take(_Packets(1, 0.0, 0) if is_tag else _Packets(1, stated, packet.size))
 
     def break_off(self, error: BaseException, position: int) -> None:

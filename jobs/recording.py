@@ -2,6 +2,9 @@
 
 Parts come in any order and may overlap. What is decoded and still needed, be it because two parts overlap or because their
 list is not sorted, is kept: a little of it in memory, more in a temporary file.
+
+Where something is missing in between, what follows stands earlier than its time. How much is missing is known when all is
+decoded: so from that place on the rest is decoded once for nothing, before any of it is given out.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from audio_tokenizers.errors import ClipError
 from jobs.activities import Step
 from jobs.audio import decode_channels
 from jobs.channels import Block
+from jobs.damage import judge_place
 from jobs.losses import Losses
 from jobs.scratch import scratch_file, scratch_trouble
 
@@ -45,6 +49,11 @@ class Cut:
     """None: to the end of the recording."""
     channel: int | None = None
     """None: as the run hears all clips."""
+
+    @property
+    def is_all(self) -> bool:
+        """It is the whole recording, which has no place in it to be mistaken."""
+        return self.end is None and self.start == 0.0
 
 
 class Kept:
@@ -129,15 +138,32 @@ class Kept:
 class Recording:
     """The audio of several parts. Whoever makes it calls `release` when there are no more to come."""
 
-    def __init__(self, audio: IO[bytes], *, channels: int | None = None, max_seconds: float | None = None) -> None:
-        """`channels`: how many it has to have. It is decoded as far as `max_seconds`."""
+    def __init__(
+        self,
+        audio: IO[bytes],
+        *,
+        channels: int | None = None,
+        max_seconds: float | None = None,
+        max_damage: float = 0.0,
+    ) -> None:
+        """`channels`: how many it has to have. It is decoded as far as `max_seconds`. `max_damage` is the share of a clip
+        that may be missing.
+        """
         self.size = len(audio.getbuffer()) if isinstance(audio, io.BytesIO) else 0
         """Bytes that it takes in memory."""
         self._audio = audio
         self._channels = channels
-        self._losses = Losses()
-        source = decode_channels(audio, max_seconds=max_seconds, losses=self._losses)
-        self._source = cast("Generator[tuple[Block, int]]", source)
+        self._max_seconds = max_seconds
+        self._max_damage = max_damage
+        self._begin()
+        self._sound: int | None = None
+        """Samples before the first place at which something is missing that is not its end."""
+        self._counting = False
+        """The rest is decoded for nothing."""
+        self._missing: Losses | None = None
+        """All of the recording, once they are known."""
+        self._again = 0
+        """Samples that are decoded again, and were kept the first time."""
         self._kept = Kept()
         self._rate = 0
         self._end: BaseException | None = None
@@ -146,6 +172,12 @@ class Recording:
         self._parts: deque[Part] = deque()
         """Those that are not closed, in their order."""
         self._held = True
+
+    def _begin(self) -> None:
+        """Decode from the beginning."""
+        self._losses = Losses()
+        source = decode_channels(self._audio, max_seconds=self._max_seconds, losses=self._losses)
+        self._source = cast("Generator[tuple[Block, int]]", source)
 
     def part(self, cut: Cut, needed_from: float = math.inf) -> Part:
         """The next one, of which all are taken and closed in any thread; later ones need the recording from the second
@@ -185,23 +217,22 @@ class Recording:
         losses: Losses,
     ) -> Iterator[tuple[Block, int]]:
         """The part's samples, as `decode_channels` gives them; waits until all parts before it are closed. Ends early once
-        it is not `wanted` any more: the way to a part may be long. A part that goes to the recording's end is told what is
-        missing of that.
+        it is not `wanted` any more: the way to a part may be long. A part that goes to the recording's end, or beyond where
+        something is missing, is told what is missing of the recording.
 
-        Raises ClipError: `too_long` (over `max_seconds`), `segment` where the recording ends long before the part does, and
-        whatever its decoding ends in before.
+        Raises ClipError: `too_long` (over `max_seconds`), `segment` where the recording ends long before the part does or
+        lacks too much before its end, and whatever decoding ends in before.
         """
         with step.waiting() if step is not None else nullcontext(), self._turn:
             self._turn.wait_for(lambda: self._parts[0] is part)
         cut = part.cut
-        if cut.end is not None and max_seconds is not None and cut.end - cut.start > max_seconds:
-            raise _too_long(max_seconds)
-        while not self._rate and self._decode_more(step):
-            pass
-        at = first = _frames(cut.start, self._rate)
-        last = None if cut.end is None else max(first, _frames(cut.end, self._rate))
+        at, last = first, _ = self._span(cut, step, max_seconds)
+        placed = False
         later = None if math.isinf(part.needed_from) else _frames(part.needed_from, self._rate)
         while last is None or at < last:
+            if not placed and self._missing is not None and self._is_beyond(first, last):
+                losses.take(self._judged_place())
+                placed = True
             self._kept.drop_before(at if later is None else min(at, later))
             if at < self._kept.end:
                 piece = self._kept.read(at, self._kept.end if last is None else min(last, self._kept.end))
@@ -209,8 +240,8 @@ class Recording:
                 if last is None and max_seconds is not None and at - first > max_seconds * self._rate:
                     raise _too_long(max_seconds)
                 yield piece, self._rate
-            elif not (wanted() and self._decode_more(step)):
-                if self._end is not None:
+            elif not (wanted() and self._decode_more(step, cut)):
+                if self._end is not None and not placed:
                     losses.take(self._losses)
                 break
         if last is not None and at < last and wanted():
@@ -218,18 +249,45 @@ class Recording:
         if at == first:
             yield np.empty((0, self._channels or 1), np.float32), self._rate
 
-    def _decode_more(self, step: Step | None) -> bool:
-        """Keep another block. False: the recording is at its end. Raises what decoding ends in otherwise."""
+    def _span(self, cut: Cut, step: Step | None, max_seconds: float | None) -> tuple[int, int | None]:
+        """Samples from which and up to which a part goes."""
+        if cut.end is not None and max_seconds is not None and cut.end - cut.start > max_seconds:
+            raise _too_long(max_seconds)
+        while not self._rate and self._decode_more(step, cut):
+            pass
+        first = _frames(cut.start, self._rate)
+        return first, None if cut.end is None else max(first, _frames(cut.end, self._rate))
+
+    def _is_beyond(self, first: int, last: int | None) -> bool:
+        """Whether something is missing before the end of what stands there. What goes to the recording's end ends there
+        whatever is missing in it.
+        """
+        return self._sound is not None and (first > self._sound if last is None else last > self._sound)
+
+    def _judged_place(self) -> Losses:
+        assert self._missing is not None
+        found = judge_place(self._missing, self._max_damage)
+        if isinstance(found, ClipError):
+            raise found
+        return found
+
+    def _decode_more(self, step: Step | None, cut: Cut) -> bool:
+        """Decode another block for this part, and keep it if it is the next one and all is known about its place. False: the
+        recording is at its end. Raises what decoding ends in otherwise.
+        """
         if self._end is None:
             try:
-                block, rate = next(self._source)
-                if self._channels not in (None, block.shape[1]):
-                    raise ClipError("decode", f"its header states {self._channels} channels, {block.shape[1]} are decoded")
-                self._kept.append(block)
+                self._take_block(cut)
+            except StopIteration as end:
+                if not self._counting:
+                    self._missing, self._end = self._losses, end
+                else:
+                    self._missing, self._counting, self._again = self._losses, False, self._kept.end
+                    self._begin()
+                    return True
             except BaseException as error:  # noqa: BLE001 (each part is told)
                 self._end = error
             else:
-                self._rate = rate
                 if step is not None:
                     step.sign()
                 return True
@@ -238,6 +296,18 @@ class Recording:
         if not isinstance(self._end, StopIteration):
             raise self._end
         return False
+
+    def _take_block(self, cut: Cut) -> None:
+        block, self._rate = next(self._source)
+        if self._channels not in (None, block.shape[1]):
+            raise ClipError("decode", f"its header states {self._channels} channels, {block.shape[1]} are decoded")
+        if self._losses.shifted and self._sound is None:
+            self._sound = self._kept.end
+        self._counting = self._counting or (self._sound is not None and self._missing is None and not cut.is_all)
+        known = min(self._again, len(block))
+        self._again -= known
+        if not self._counting and known < len(block):
+            self._kept.append(block[known:])
 
     def _refuse_if_missing(self, end: int, first: int, last: int) -> None:
         missing = (last - end) / self._rate

@@ -75,7 +75,8 @@ def require_memory() -> None:
 def confirmed(decode: Callable[[IO[bytes], Losses], Iterator[T]], file: IO[bytes], losses: Losses) -> Iterator[T]:
     """What `decode(file, losses)` yields. A ClipError in which it ends is raised if a second reading ends in the same one.
 
-    So it is with losses: they are told after the last block, if a second reading has the same ones.
+    So it is with losses: they are told after the last block, if a second reading has the same ones; that what follows is
+    `shifted` is told at once.
 
     Raises OSError, MemoryError and, where the second reading ends differently, InfrastructureError.
     """
@@ -85,10 +86,12 @@ def confirmed(decode: Callable[[IO[bytes], Losses], Iterator[T]], file: IO[bytes
     try:
         for block in decode(file, told):
             blocks += 1
+            losses.shifted = losses.shifted or told.shifted
             yield block
     except ClipError as error:
         refusal = ClipError(error.kind, str(error))
     if refusal is None and not told.what:
+        losses.take(told)
         return
     require_memory()
     file.seek(0)

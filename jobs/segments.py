@@ -20,6 +20,7 @@ import msgspec
 from audio_tokenizers.errors import ClipError
 from jobs.sidecars import FAULTS_KEY, Annotations, decode_text
 from jobs.subtitles import SUBTITLE_EXTENSIONS, subtitle_segments
+from jobs.text_rules import LANGUAGE_KEYS, first_of
 
 __all__ = ["MOST_SEGMENTS", "Segment", "Segments", "read_segments", "with_lists_as_objects"]
 
@@ -67,11 +68,13 @@ def with_lists_as_objects(files: Mapping[str, tuple[str, bytes | str]]) -> dict[
 class Segments:
     """Those of one recording, in the order of their list."""
 
-    def __init__(self, segments: Sequence[bytes], recording: Annotations) -> None:
-        """`segments` are in JSON. `recording` is what the sidecar says of all of it: each segment gets its language and its
-        metadata, if there is little of that, unless it has its own.
+    def __init__(self, segments: Sequence[bytes], recording: Annotations, keys: Sequence[str] | None = None) -> None:
+        """`segments` are in JSON, their texts under one of `keys`, as in `Reading`. `recording` is what the sidecar says of
+        all of it: each segment gets its language and its metadata, if there is little of that, unless it has its own.
         """
         self._segments = segments
+        self._text_keys: Sequence[str] = ("text",) if keys is None else keys
+        self._language_keys = ("language",) if keys is None else LANGUAGE_KEYS
         self._language = recording.language
         self._shared = _small(recording.metadata_json)
         self._later = array("d", [math.inf])
@@ -94,10 +97,17 @@ class Segments:
         said: dict[str, Any] = {**self._shared, **found} if isinstance(found, dict) else {}
         if fault is None:
             said = {**said, "start": said.get("start", start), "end": said.get("end", end)}
-        text, language = (said.pop(key) if isinstance(said.get(key), str) else None for key in ("text", "language"))
+        text = self._take(said, found, self._text_keys)
+        language = self._take(said, found, self._language_keys)
         metadata = bytes(memoryview(msgspec.json.encode(said))) if said else None
         annotations = Annotations(text, language or self._language, metadata)
         return Segment(_name(found, number), annotations, start, end, self._later[number + 1], fault)
+
+    @staticmethod
+    def _take(said: dict[str, Any], found: Any, keys: Sequence[str]) -> str | None:  # noqa: ANN401 (JSON of any kind)
+        """What a segment says itself under one of `keys`, out of what is `said` of it and of its recording."""
+        key = first_of({key: said[key] for key in found if key in said}, keys) if isinstance(found, dict) else None
+        return None if key is None else said.pop(key)
 
 
 def _small(metadata_json: bytes | None) -> Mapping[str, Any]:
@@ -145,9 +155,12 @@ def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)
     return seconds if abs(seconds) < FARTHEST_SECONDS else None  # nor is NaN
 
 
-def read_segments(said: Annotations, files: Mapping[str, tuple[str, bytes | str]]) -> Segments | ClipError | None:
+def read_segments(
+    said: Annotations, files: Mapping[str, tuple[str, bytes | str]], keys: Sequence[str] | None = None
+) -> Segments | ClipError | None:
     """The segments of a recording of which the sidecars say this. Subtitles are among `files`, given as extension -> (member
     name, content, or why it was not read). A list in `.json` counts more than its `offset`, and that more than subtitles.
+    `keys` are those under which a list in `.json` may have texts, as in `Reading`.
 
     None: it has no segments, and is one clip. ClipError: what was meant for a list is none, or an empty one.
     """
@@ -157,7 +170,7 @@ def read_segments(said: Annotations, files: Mapping[str, tuple[str, bytes | str]
         if not listed.startswith(b"["):
             found = type(msgspec.json.decode(listed)).__name__
             return ClipError("segment", f"expected a list as its `segments`, found {found}")
-        return _some([bytes(each) for each in _list.decode(listed)], _without(said, known))
+        return _some([bytes(each) for each in _list.decode(listed)], _without(said, known), keys)
     if "offset" in known:
         segment = {**known, "text": said.text}
         return Segments([msgspec.json.encode(segment)], Annotations(language=said.language))
@@ -177,12 +190,12 @@ def _of_subtitles(name: str, content: bytes | str, recording: Annotations) -> Se
     return _some([msgspec.json.encode(cue) for cue in islice(cues, MOST_SEGMENTS + 1)], recording)
 
 
-def _some(segments: Sequence[bytes], recording: Annotations) -> Segments | ClipError:
+def _some(segments: Sequence[bytes], recording: Annotations, keys: Sequence[str] | None = None) -> Segments | ClipError:
     if not segments:
         return ClipError("segment", "its list of segments is empty")
     if len(segments) > MOST_SEGMENTS:
         return ClipError("segment", f"it has more than {MOST_SEGMENTS:,} segments")
-    return Segments(segments, recording)
+    return Segments(segments, recording, keys)
 
 
 def _without(said: Annotations, known: Mapping[str, msgspec.Raw]) -> Annotations:

@@ -8,6 +8,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -232,6 +233,73 @@ def test_what_is_missing_is_told(kind: str) -> None:
         assert found == pytest.approx(ffmpeg_seconds(data), abs=0.01)
 
 
+def before_shift(data: bytes) -> tuple[Samples, int, bool]:
+    """The samples before what is told to be shifted, with their rate, and whether something is."""
+    losses, blocks, rate = Losses(), [np.empty(0, np.float32)], 1
+    with closing(decode_channels(io.BytesIO(data), losses=losses)) as decoded:  # type: ignore[type-var]
+        for block, rate in decoded:
+            if losses.shifted:
+                return np.concatenate(blocks), rate, True
+            blocks.append(block[:, 0].copy())
+    return np.concatenate(blocks), rate, False
+
+
+def lag(found: Samples, clean: Samples, rate: int) -> float:
+    """By how many seconds the end of `found` stands elsewhere in `clean`; 0 where nothing tells."""
+    worst, window = 0.0, rate // 4
+    for before_end in (0.04, 0.3, 0.6):
+        end = min(len(found), len(clean)) - int(before_end * rate)
+        if end < window:
+            break
+        piece = found[end - window : end] - found[end - window : end].mean()
+        if np.corrcoef(piece, clean[end - window : end])[0, 1] < 0.7:
+            place = int(np.correlate(clean, piece, "valid").argmax())
+            worst = max(worst, abs(place + window - end) / rate)
+    return worst
+
+
+NOTHING_FOLLOWS = ("FLAC, the last frame damaged", "Opus, cut within a page", "WebM, damaged between blocks")
+NOTHING_IS_SURE = ("FLAC, the first frame damaged", "Xing, cut, another after it")
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_before_what_follows_damage_it_is_said_to_be_shifted(kind: str) -> None:
+    """With the first block after it; what stands before is in its place. What is missing at the end shifts nothing."""
+    data = DAMAGED[kind][0]()
+    wave, rate, is_shifted = before_shift(data)
+    assert is_shifted == (kind not in NOTHING_FOLLOWS and not kind.endswith(", cut"))
+    if is_shifted and kind not in NOTHING_IS_SURE:
+        assert 0.2 < len(wave) / rate < 3.01
+        assert len(wave) / rate < seconds(data)[0]
+
+
+@pytest.mark.parametrize("missing", [0.5, 1.0])
+def test_mp3_frames_that_are_missing_without_a_trace(missing: float) -> None:
+    """Its first frame states more than there are, and the last one is whole: they may be missing anywhere. Where the last
+    one is cut, the end is.
+    """
+    first, after, cut = place(MP3, 20), place(MP3, 20 + int(missing / FRAME)), place(MP3, 60)
+    wave, _, is_shifted = before_shift(MP3[:first] + MP3[after:])
+    assert (len(wave), is_shifted) == (0, True)
+    assert not before_shift(MP3[: cut + 50])[2]
+    for joined in (MP3[:first] + MP3[after:] + MP3, MP3[:cut] + ID3V1 + MP3):
+        wave, _, is_shifted = before_shift(joined)
+        assert (len(wave), is_shifted) == (0, True)
+    wave, rate, is_shifted = before_shift(MP3 + ID3V1 + MP3[:first] + MP3[after:])
+    assert is_shifted
+    assert 2.8 < len(wave) / rate < 3.1
+
+
+def test_what_stands_before_the_first_frame_of_an_mp3() -> None:
+    """It may have been frames, as many as fit in, unless the first one states that all are there."""
+    size = place(PLAIN, 10)
+    bad = ID3V2 + bytes([0x9A, 0x01]) * (size // 2) + PLAIN[size // 2 * 2 :]
+    assert before_shift(bad)[2]
+    assert heard(bad)[2].shift == pytest.approx(10 * FRAME, abs=0.04)
+    for data, most in ((PLAIN[50:], FRAME), (ID3V2 + b"\x9a\x01" * 99 + MP3, 0.0), (ID3V2 + PLAIN, 0.0)):
+        assert heard(data)[2].shift <= most
+
+
 @pytest.mark.parametrize(
     ("data", "length"),
     [
@@ -291,7 +359,7 @@ def test_a_damaged_flac_has_all_samples_of_all_other_frames(
     true, _ = soundfile.read(io.BytesIO(data), dtype="float32")
     wave, _, losses = heard(damaged(data, len(data) // 2))
     assert len(wave) == len(true) - 4096
-    assert losses == Losses(4096 / 16000, ["FLAC frames that are damaged or missing"])
+    assert losses == Losses(4096 / 16000, ["FLAC frames that are damaged or missing"], shifted=True)
     gap = int(np.flatnonzero(wave != true[: len(wave)])[0]) // 4096 * 4096
     np.testing.assert_array_equal(wave[:gap], true[:gap])
     np.testing.assert_array_equal(wave[gap:], true[gap + 4096 :])
@@ -345,12 +413,35 @@ def test_a_gap_in_time_is_no_silence_and_no_loss(times: Callable[[int], float]) 
     assert (found, missing) == (pytest.approx(3.0, abs=0.03), 0.0)
 
 
+@pytest.mark.parametrize(
+    ("times", "jumps", "sure"),
+    [
+        (lambda number: 0.8 * (number > 60), 0.8, 1.2),
+        (lambda _: 5.0, 0.0, 3.0),
+        (lambda number: 0.1 * number, 14.9, 0.02),
+        (lambda number: 0.005 * number, 0.0, 3.0),
+        (lambda number: 0.04 * (number > 60), 0.04, 3.0),
+    ],
+)
+def test_what_follows_a_gap_in_time_may_be_shifted(times: Callable[[int], float], jumps: float, sure: float) -> None:
+    """Nothing is missing, but nobody knows whether somebody who gives a time counts the gap. A little is rounding."""
+    losses = heard(data := gap_in(times))[2]
+    wave, rate, is_shifted = before_shift(data)
+    assert losses == Losses(doubt=pytest.approx(jumps, abs=0.2 * jumps + 0.002), shifted=is_shifted)
+    assert is_shifted == (sure < 3.0)
+    assert len(wave) / rate == pytest.approx(sure, abs=0.05)
+
+
 def test_a_gap_in_time_where_bytes_are_damaged_is_a_loss() -> None:
     """FFmpeg finds the next cluster, and the times are as if a microphone had been muted."""
     clusters = pyav_file(speech(12.0, 48000), 48000, "webm", "libopus", {"cluster_time_limit": "1000"})
     starts = [at for at in range(len(clusters)) if clusters.startswith(b"\x1f\x43\xb6\x75", at)]
     odd = clusters[: starts[4]] + bytes(starts[6] - starts[4]) + clusters[starts[6] :]
     found, missing = seconds(odd)
+    wave, rate, is_shifted = before_shift(odd)
+    assert is_shifted
+    assert 3.0 < len(wave) / rate < 5.1
+    assert lag(wave, heard(clusters)[0], rate) < 0.06
     assert 9.0 < found < 11.0
     assert found + missing == pytest.approx(12.0, abs=0.1)
 
@@ -467,6 +558,24 @@ def test_fuzz(kind: str) -> None:
         missing = whole - len(wave) / rate - 2.5 * FRAME  # the last packets of a stream leave no trace but a word too few
         if kind not in UNCHECKED and len(odd) >= len(data) - 6 and missing > 0:
             assert losses.seconds > 0.5 * missing  # at a guess, where lengths are damaged
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FUZZED if kind not in UNCHECKED])
+def test_what_is_not_said_to_be_shifted_is_in_its_place(kind: str) -> None:
+    """Whatever is damaged, cut out, overwritten or put in: else a segment's text would belong to other audio."""
+    data, chance = FUZZED[kind], random.Random(kind)
+    clean, rate, _ = heard(data)
+    odd = [
+        *mutations(data, chance),
+        *(data[:at] + bytes(900) + data[at + 900 :] for at in chance.sample(range(len(data)), 6)),
+    ]
+    for one in odd:
+        try:
+            wave, odd_rate, _ = before_shift(one)
+        except ClipError:
+            continue
+        if odd_rate == rate:
+            assert lag(wave, clean, rate) < 0.06
 
 
 def test_nothing_of_it_depends_on_how_often_it_is_read() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_tokenizers.errors import ClipError
-from jobs.damage import Damage, judge
+from jobs.damage import Damage, judge, judge_place
 from jobs.losses import Losses
 
 
@@ -97,3 +97,42 @@ def test_any_numbers(lost: float, decoded: float, share: float) -> None:
         assert msgspec.json.decode(msgspec.json.encode(found), type=Damage) == found
     else:
         assert isinstance(found, ClipError)
+
+
+@pytest.mark.parametrize(
+    ("lost", "jumps", "share", "kept"),
+    [
+        (0.05, 0.0, 0.02, 0.05),
+        (0.051, 0.0, 0.02, None),
+        (0.7, 0.0, 0.5, None),  # which a clip of an hour may lack, and no segment may be off
+        (0.7, 0.0, 1.0, 0.7),
+        (0.01, 0.0, 0.0, None),
+        (0.0, 0.0, 0.02, None),  # nobody knows how much
+        (0.0, 0.0, 1.0, 0.0),
+        (0.7, 2.0, 1.0, 2.0),
+        (0.01, 2.0, 0.02, None),
+    ],
+)
+def test_the_place_of_a_segment_behind_damage(lost: float, jumps: float, share: float, kept: float | None) -> None:
+    """It is known to 50 ms, or whatever decodes is wanted."""
+    told = losses((lost, "frames"))
+    told.doubt = jumps
+    found = judge_place(told, share)
+    if kept is None:
+        assert isinstance(found, ClipError)
+        assert found.kind == "segment"
+        assert "frames" in str(found)
+    else:
+        assert found == Losses(kept, ["in its recording, before or in it: frames"])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
+def test_a_segment_behind_a_gap_in_time(share: float) -> None:
+    """Nothing of the audio is missing, but nobody knows whether its times count the gap. Rounding is none."""
+    assert judge_place(Losses(shifted=True), share) == Losses()
+    assert judge_place(Losses(shifted=True, doubt=0.05), share) == Losses()
+    found = judge_place(Losses(shifted=True, doubt=3.0), share)
+    if share < 1:
+        assert str(found).startswith("3.000 s of its recording")
+    else:
+        assert found == Losses(3.0, ["in its recording, before or in it: there are gaps in its times or between its frames"])

@@ -73,3 +73,18 @@ def test_nothing_left() -> None:
     """An error in the words of both decoders."""
     with pytest.raises(ClipError, match=r"soundfile: refused\. PyAV: "):
         found(DATA[:100] + bytes(2000))
+
+
+@pytest.mark.parametrize("samples", [0, 48_000])
+def test_what_comes_behind_missing_frames_is_shifted(samples: int) -> None:
+    """It is said with the first block behind them, and all blocks before are in their place; of the last frame it is not."""
+    for at, behind in ((len(DATA) // 2, True), (len(DATA) - 200, False)):
+        losses, before = Losses(), 0
+        for block, _ in decode_flac(
+            WatchedFile(io.BytesIO(damaged(DATA, at))), StreamInfo(4096, 16000, samples), 0, "", losses
+        ):
+            if not losses.shifted:
+                np.testing.assert_array_equal(block, TRUE[before : before + len(block)])
+                before += len(block)
+        assert (losses.shifted, losses.seconds > 0) == (behind, True)
+        assert before % 4096 == 0

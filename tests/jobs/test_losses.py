@@ -15,3 +15,13 @@ def test_seconds_add_up_and_each_kind_is_named_once() -> None:
     losses.add(0.5, "its end")
     assert losses.seconds == pytest.approx(26.5)
     assert losses.what == ["frames that cannot be decoded", "its end"]
+
+
+def test_what_follows_is_off_by_what_is_missing_or_by_what_times_pass_over() -> None:
+    """Where packets are lost the file's times jump, too: that is one and the same gap."""
+    losses, more = Losses(), Losses(doubt=3.0, shifted=True)
+    assert (losses.shifted, losses.shift) == (False, 0.0)
+    losses.take(more)
+    assert (losses.shifted, losses.shift, losses.what) == (True, 3.0, [])
+    losses.add(4.0, "its end")
+    assert losses.shift == 4.0

@@ -117,18 +117,32 @@ def test_a_damaged_header_that_seems_to_hold_many_frames() -> None:
 def test_parts_that_end_early() -> None:
     """A part of which frames are missing is told by its own first frame, unless that says that all bytes are there."""
     cut = STATED[: int(scan(STATED).positions[50])]
-    for data, missing in (
-        (STATED, 0),
-        (STATED + STATED, 0),
-        (cut, 37),
-        (STATED + cut, 37),
-        (cut + STATED, 37),
-        (cut + ID3V2 + cut, 74),
+    at = len(cut)
+    for data, missing, places in (
+        (STATED, 0, []),
+        (STATED + STATED, 0, []),
+        (cut, 37, [(0, at)]),
+        (STATED + cut, 37, [(len(STATED), len(STATED) + at)]),
+        (cut + STATED, 37, [(0, at)]),
+        (cut + ID3V2 + cut, 74, [(0, at + len(ID3V2)), (at + len(ID3V2), 2 * at + len(ID3V2))]),
     ):
-        assert stated_parts(io.BytesIO(data), scan(data)) == pytest.approx(missing * 576 / 16000)
+        seconds, incomplete = stated_parts(io.BytesIO(data), scan(data))
+        assert (seconds, incomplete) == (pytest.approx(missing * 576 / 16000), places)
     at = STATED.index(b"Xing") + 8
     more = STATED[:at] + struct.pack(">I", 500) + STATED[at + 4 :]
-    assert stated_parts(io.BytesIO(more), scan(more)) == 0.0
+    assert stated_parts(io.BytesIO(more), scan(more)) == (0.0, [])
+
+
+def test_what_stands_before_a_place() -> None:
+    """At least so much, whatever decoders leave out at the beginning and around damage."""
+    for data, left_out in ((PLAIN, 0.0), (STATED, 576 + scan(STATED).padding)):
+        found = scan(data)
+        for number in (0, 1, 50):
+            expected = max((number - 2) * 576 - left_out, 0) / 16000
+            assert found.seconds_before(int(found.positions[number])) == pytest.approx(expected)
+    other = scan(PLAIN + plain_mp3(1.0, 44100))
+    assert other.seconds_before(other.end) == 0.0
+    assert scan(b"nothing").seconds_before(5) == 0.0
 
 
 def test_vbri() -> None:

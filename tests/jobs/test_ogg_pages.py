@@ -131,3 +131,27 @@ def test_fuzz() -> None:
         assert all(first.end == second.begin for first, second in pairwise(links))
         assert all(0 <= link.begin < link.end <= len(data) for link in links)
         assert all((link.seconds() or 0.0) < 700 for link in links)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_how_much_stands_before_damage(kind: str) -> None:
+    """By the last granule position before it, if whole pages follow: then these are later than they seem."""
+    data = KINDS[kind]
+    pages = list(ogg_pages(data))
+    head, middle, last = pages[2][0], pages[-2], pages[-1]
+    before = int.from_bytes(data[pages[-3][0] + 6 : pages[-3][0] + 14], "little")
+    link = only(data)
+    expected = max(before - link.pre_skip - (link.start or 0), 0) / link.rate
+    assert link.sound_seconds is None
+    assert only(data[: last[0] + 50]).sound_seconds is None
+    assert only(damaged(data, last[1] - 50)).sound_seconds is None
+    assert only(data[: middle[0]] + data[middle[1] :]).sound_seconds == pytest.approx(expected)
+    assert only(damaged(data, middle[0] + 300)).sound_seconds == pytest.approx(expected)
+    assert only(data[:head] + bytes(3000) + data[head:]).sound_seconds is None
+    assert only(damaged(data, head + 300)).sound_seconds == 0.0
+
+
+def test_how_much_stands_before_damage_in_a_codec_that_nobody_knows() -> None:
+    """Nothing is sure of it."""
+    page = list(ogg_pages(OTHER))[-2]
+    assert only(OTHER[: page[0]] + OTHER[page[1] :]).sound_seconds == 0.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.odd_audio import speech
 from support.tars import Samples, noise, pyav_file
 from support.waiting import Waiter, until
 
@@ -15,6 +16,8 @@ from audio_tokenizers.errors import ClipError
 from jobs import pyav_decoder
 from jobs.audio import decode, decode_channels
 from jobs.losses import Losses
+from jobs.pyav_decoder import decode_with_pyav
+from jobs.refusals import WatchedFile
 
 
 def decoded(data: bytes, max_seconds: float | None = None, losses: Losses | None = None) -> tuple[Samples, int]:
@@ -206,3 +209,24 @@ def test_headers_that_claim_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("jobs.refusals.MUCH_MEMORY", 1 << 60)
     with pytest.raises(MemoryError):
         decoded(b"no audio" * 10)
+
+
+def test_what_comes_behind_a_packet_that_cannot_be_decoded_is_shifted() -> None:
+    """It is said with the first block behind it, however many frames a block has; at the end of a file nothing comes."""
+    import av
+
+    data = pyav_file(speech(6.0), 16000, "ipod", "aac", {"movflags": "faststart"})
+    with av.open(io.BytesIO(data)) as container:
+        packets = [(packet.pos or 0, packet.size) for packet in container.demux(audio=0) if packet.size]
+    clean = decoded(data)[0]
+    for number, behind in ((len(packets) // 2, True), (len(packets) - 1, False)):
+        place, size = packets[number]
+        losses, before = Losses(), [np.empty((0, 1), np.float32)]
+        odd = data[:place] + b"\xff" * size + data[place + size :]
+        for block, _ in decode_with_pyav(WatchedFile(io.BytesIO(odd)), "refused.", losses):
+            if not losses.shifted:
+                before.append(block)
+        found = np.concatenate(before)[:, 0]
+        assert losses.shifted == behind
+        assert len(found) == pytest.approx((number - behind) * 1024, abs=2048)
+        np.testing.assert_array_equal(found[: len(found) - 1024], clean[: len(found) - 1024])

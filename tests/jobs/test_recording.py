@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
-from support.tars import Samples, audio_file, noise
+from support.tars import Samples, audio_file, noise, pyav_file
 from support.waiting import until
 
 from audio_tokenizers.errors import ClipError, InfrastructureError
@@ -23,6 +24,9 @@ from jobs import recording
 from jobs.activities import Activities
 from jobs.audio import decode_channels
 from jobs.channels import Block
+from jobs.damage import judge
+from jobs.losses import Losses
+from jobs.mp3_frames import scan_mp3
 from jobs.recording import Cut, Kept, Part, Recording
 
 RATE = 1000
@@ -195,16 +199,197 @@ def test_a_little_beyond_the_end_is_forgiven() -> None:
     assert take(parts[6]).shape == (0, 1)
 
 
-def test_damage_costs_only_the_parts_that_it_concerns() -> None:
-    """Those before it come whole, in any order; for others there is nothing left."""
-    whole = audio_file(noise(10_000, seed=3), RATE, "FLAC", "PCM_16")
-    broken = bytearray(whole)
-    broken[len(broken) // 2 : len(broken) // 2 + 2000] = bytes(2000)
-    parts = parts_of(io.BytesIO(bytes(broken)), [Cut(2.0, 3.0), Cut(9.0, 9.5), Cut(0.0, 1.0), Cut(8.0, 9.0)])
-    assert len(take(parts[0])) == 1000
-    assert refusal(parts[1])[0] == "segment"
-    assert len(take(parts[2])) == 1000
-    assert refusal(parts[3])[0] == "segment"
+TONES = 12
+TONE_RATE = 16_000
+
+
+def tones() -> Samples:
+    """A second each of another tone."""
+    time = np.arange(TONE_RATE) / TONE_RATE
+    waves = [0.5 * np.sin(2 * np.pi * (400 + 300 * number) * time) for number in range(TONES)]
+    return np.concatenate(waves).astype(np.float32)
+
+
+def heard_tone(wave: Samples, rate: int = TONE_RATE) -> int:
+    """The number of the tone of which there is most."""
+    spectrum = np.abs(np.fft.rfft(wave[:, 0] * np.hanning(len(wave))))
+    return round((int(spectrum.argmax()) * rate / len(wave) - 400) / 300)
+
+
+SECONDS = [Cut(float(number), number + 1.0) for number in range(TONES)]
+BEHIND_DAMAGE = 8 * TONE_RATE
+TONES_MP3 = audio_file(tones(), TONE_RATE, "MP3")
+TONES_FLAC = audio_file(tones(), TONE_RATE, "FLAC")
+TONES_OPUS = audio_file(tones(), TONE_RATE, "OGG", "OPUS")
+
+
+def overwritten(data: bytes, count: int, at: float = 0.5) -> bytes:
+    """Bad bytes in the middle."""
+    begin = int(len(data) * at)
+    return data[:begin] + b"\x55" * count + data[begin + count :]
+
+
+def without_frames(data: bytes, frames: int) -> bytes:
+    """Bad bytes in place of so many frames of an MP3, from the middle on."""
+    places = scan_mp3(io.BytesIO(data), 0, len(data)).positions
+    begin, end = (int(places[len(places) // 2 + count]) for count in (0, frames))
+    return data[:begin] + b"\x55" * (end - begin) + data[end:]
+
+
+def outcomes(data: bytes, cuts: list[Cut] = SECONDS, **settings: Any) -> list[tuple[int, float] | str]:
+    """Of each part the tone, and how much its record says is missing; or of which kind its error is."""
+    found: list[tuple[int, float] | str] = []
+    for part in parts_of(io.BytesIO(data), cuts, **settings):
+        losses = Losses()
+        try:
+            with closing(part):
+                blocks = list(part.blocks(losses=losses))
+            wave, rate = np.concatenate([block for block, _ in blocks]), blocks[0][1]
+            damage = judge(losses, len(wave) / rate, settings["max_damage"])
+            if isinstance(damage, ClipError):
+                raise damage
+            found.append((heard_tone(wave, rate), damage.seconds if damage else 0.0))
+        except ClipError as error:
+            found.append(error.kind)
+    return found
+
+
+def test_segments_before_damage_are_whole_and_none_behind_it_has_another_ones_audio(decodings: list[int]) -> None:
+    """Of an MP3 of which 0.7 s are missing in the middle. Until now the texts behind it stood beside audio that is later."""
+    data = without_frames(TONES_MP3, 20)
+    assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
+    assert len(decodings) == 1  # the rest was decoded for nothing, and none of it again
+    found = outcomes(data, max_damage=1.0)
+    assert found[:5] == [(number, 0.0) for number in range(5)]
+    lost = pytest.approx(0.72, abs=0.01)
+    assert found[6:] == [*((number + 1, lost) for number in range(6, 11)), "segment"]  # which there is no audio for
+    assert len(decodings) == 3
+
+
+def test_an_mp3_of_frames_of_many_lengths_without_a_count() -> None:
+    """How many are missing nobody knows: by the shortest frame more than 50 ms, though by the one before it are fewer."""
+    found = scan_mp3(io.BytesIO(TONES_MP3), 0, len(TONES_MP3))
+    assert 2 * found.shortest < int(np.diff(found.positions).max())
+    data = without_frames(TONES_MP3[int(found.positions[1]) :], 20)
+    assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
+
+
+@pytest.mark.parametrize("data", [TONES_MP3, TONES_FLAC, TONES_OPUS], ids=["mp3", "flac", "opus"])
+@pytest.mark.parametrize("count", [300, 4000, 9000])
+def test_no_text_stands_beside_other_audio(data: bytes, count: int) -> None:
+    """In any format, wherever the damage is: what is given out is the segment's own, to 50 ms."""
+    for at in (0.05, 0.3, 0.6, 0.9):
+        found = outcomes(overwritten(data, count, at), max_damage=0.02)
+        for number, one in enumerate(found):
+            assert one in ("segment", "decode", (number, 0.0)) or (
+                isinstance(one, tuple) and one[0] == number and one[1] <= 0.05
+            )
+
+
+@pytest.mark.parametrize(("max_damage", "kept"), [(0.02, True), (0.0, False), (1.0, True)])
+def test_a_little_damage_shifts_a_little(max_damage: float, kept: bool, decodings: list[int]) -> None:
+    """A frame of 36 ms: the segments from there on have it as damage, those before nothing."""
+    found = outcomes(without_frames(TONES_MP3, 1), max_damage=max_damage)
+    assert found[:5] == [(number, 0.0) for number in range(5)]
+    lost = pytest.approx(0.036, abs=0.01)
+    assert found[6:] == ([(number, lost) for number in range(6, 12)] if kept else ["segment"] * 6)
+    assert len(decodings) == 1 + kept
+
+
+def test_the_same_parts_whatever_was_asked_for_before() -> None:
+    """A worker that goes on behind some of the parts, and lists in any order, get what the others do."""
+    data = without_frames(TONES_MP3, 1)
+    whole = outcomes(data, max_damage=0.02)
+    for seed in range(6):
+        order = random.Random(seed).sample(range(TONES), random.Random(seed).randint(1, TONES))
+        assert outcomes(data, [SECONDS[number] for number in order], max_damage=0.02) == [whole[one] for one in order]
+
+
+def test_what_is_missing_at_the_end_shifts_nothing(decodings: list[int]) -> None:
+    """A file that is cut is decoded once; only a segment that reaches the end hears of it."""
+    found = outcomes(TONES_MP3[: len(TONES_MP3) * 2 // 3], max_damage=0.02)
+    assert found[:7] == [(number, 0.0) for number in range(7)]
+    assert found[8:] == ["segment"] * 4
+    assert len(decodings) == 1
+
+
+def test_parts_that_are_all_of_a_damaged_recording(decodings: list[int]) -> None:
+    """Its channels, say: each is told what is missing, as a clip is, and it is decoded once."""
+    parts = parts_of(io.BytesIO(overwritten(TONES_FLAC, 3000)), [Cut(channel=0), Cut(channel=1)], max_damage=0.02)
+    told = [Losses(), Losses()]
+    for part, losses in zip(parts, told, strict=True):
+        with closing(part):
+            assert sum(len(block) for block, _ in part.blocks(losses=losses)) / TONE_RATE + losses.seconds == TONES
+    assert told[0] == told[1]
+    assert 0.2 < told[0].seconds < 0.6
+    assert len(decodings) == 1
+
+
+def test_parts_that_go_to_the_end_of_a_damaged_recording() -> None:
+    """What begins before the damage is in its place, and told what is missing; what begins behind it is not."""
+    early, late = parts_of(io.BytesIO(overwritten(TONES_FLAC, 3000)), [Cut(2.0), Cut(9.0)], max_damage=0.02)
+    losses = Losses()
+    with closing(early):
+        assert sum(len(block) for block, _ in early.blocks(losses=losses)) / TONE_RATE + losses.seconds == TONES - 2
+    assert refusal(late)[0] == "segment"
+
+
+def test_all_of_a_recording_after_a_segment_that_nobody_wants_any_more(decodings: list[int]) -> None:
+    """While the rest is decoded for nothing: nobody who wants all of it lacks any."""
+    data = overwritten(TONES_FLAC, 3000)
+    whole = take(parts_of(io.BytesIO(data), [Cut()], max_damage=0.02)[0])
+    decodings.clear()
+    parts = parts_of(io.BytesIO(data), [Cut(0.0, 1.0), Cut(11.0, 12.0), Cut()], max_damage=0.02)
+    take(parts[0])
+    with closing(parts[1]):
+        assert not sum(len(block) for block, _ in parts[1].blocks(wanted=lambda: decodings[0] < BEHIND_DAMAGE))
+    assert np.array_equal(take(parts[2]), whole)
+    assert decodings == [len(whole), len(whole)]
+
+
+def test_a_part_that_nobody_wants_while_the_rest_is_decoded_for_nothing(decodings: list[int]) -> None:
+    """The next ones go on with that."""
+    cuts = [Cut(10.0, 11.0), Cut(1.0, 2.0), Cut(10.0, 11.0)]
+    parts = parts_of(io.BytesIO(without_frames(TONES_MP3, 1)), cuts, max_damage=0.02)
+    with closing(parts[0]):
+        assert not sum(len(block) for block, _ in parts[0].blocks(wanted=lambda: decodings[0] < BEHIND_DAMAGE))
+    assert BEHIND_DAMAGE <= decodings[0] < 11 * TONE_RATE
+    assert heard_tone(take(parts[1])) == 1
+    assert heard_tone(take(parts[2])) == 10
+    assert len(decodings) == 2
+
+
+def test_a_recording_with_damage_in_front_of_all_of_it() -> None:
+    """The rate of what follows is known before anything else is."""
+    found = outcomes(overwritten(TONES_FLAC, 3000, 0.01), max_damage=0.02)
+    assert found == ["segment"] * TONES
+
+
+def test_segments_behind_a_gap_in_time() -> None:
+    """Of a whole WebM, whose times pass over 3 s after 5: nobody knows whether the list counts these."""
+    plain = pyav_file(np.repeat(tones(), 3), 48_000, "webm", "libopus")
+    file = io.BytesIO()
+    with av.open(io.BytesIO(plain)) as source, av.open(file, "w", format="webm") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.pts is not None:
+                packet.pts = packet.dts = packet.pts + 3000 * (packet.pts > 5000)
+                packet.stream = stream
+                target.mux(packet)
+    for share in (0.02, 1.0):
+        before, behind = parts_of(io.BytesIO(file.getvalue()), [Cut(3.0, 4.0), Cut(8.0, 9.0)], max_damage=share)
+        assert heard_tone(take(before), 48_000) == 3
+        if share < 1:
+            kind, words = refusal(behind)
+            assert (kind, words.startswith("3.0")) == ("segment", True)
+            continue
+        losses = Losses()
+        with closing(behind):
+            assert sum(len(block) for block, _ in behind.blocks(losses=losses)) == 48_000
+        assert losses == Losses(
+            pytest.approx(3.0, abs=0.01),
+            ["in its recording, before or in it: there are gaps in its times or between its frames"],
+        )
 
 
 @pytest.mark.parametrize(("data", "kind"), [(b"", "empty"), (b"noise" * 99, "decode")])

@@ -140,3 +140,17 @@ def test_a_place_that_no_file_has_is_no_trouble() -> None:
         with pytest.raises(OSError, match="Invalid"):
             watched.seek(-5)
         watched.check()
+
+
+def test_that_something_is_missing_before_a_block_is_said_with_it() -> None:
+    """Not before, and not only at the end, when it is too late for whoever cuts."""
+
+    def decode(_: IO[bytes], told: Losses) -> Iterator[int]:
+        yield 0
+        told.shifted = True
+        yield 1
+        told.doubt = 2.0
+
+    losses = Losses()
+    assert [losses.shifted for _ in confirmed(decode, io.BytesIO(b"data"), losses)] == [False, True]
+    assert losses == Losses(shifted=True, doubt=2.0)

@@ -12,7 +12,8 @@ import pytest
 from audio_tokenizers.errors import ClipError
 from jobs import segments
 from jobs.segments import Segment, Segments, read_segments, with_lists_as_objects
-from jobs.sidecars import LARGEST_SIDECAR, Annotations, read_sidecars, too_large
+from jobs.sidecars import LARGEST_SIDECAR, Annotations, Reading, read_sidecars, too_large
+from jobs.text_rules import TEXT_KEYS
 
 
 def read(**files: object) -> Segments | ClipError | None:
@@ -254,3 +255,46 @@ def test_anything_is_read_without_an_exception() -> None:
         for one in found if isinstance(found, Segments) else ():
             assert one.fault is not None or (one.start >= 0 and (one.end is None or one.start <= one.end))
             assert max(one.start, one.end or 0) < 1e10
+
+
+def test_texts_under_the_keys_of_the_run() -> None:
+    """In their order, as in any sidecar, with the language; what is said of the whole recording is no segment's text."""
+    list_of = [
+        {"start": 0, "end": 1, "transcript": "one", "lang": "de"},
+        {"start": 1, "end": 2, "text": " ", "transcript": "two"},
+        {"start": 2, "end": 3, "text": 5},
+        {"start": 3, "end": 4, "raw_text": "four", "locale": "fr"},
+    ]
+    said = {"sentence": "all", "raw_text": "ALL", "language": "en", "locale": "xx", "segments": list_of}
+    for keys, texts in (
+        (TEXT_KEYS, ["one", "two", None, "four"]),
+        (("raw_text", "transcript"), ["one", "two", None, "four"]),
+        (("lang",), ["de", None, None, None]),
+        (None, [None, " ", None, None]),
+    ):
+        files = {"json": ("a.json", json.dumps(said).encode())}
+        found = read_segments(read_sidecars(files, Reading(keys)), files, keys)
+        assert isinstance(found, Segments)
+        assert [one.annotations.text for one in found] == texts
+        if keys == TEXT_KEYS:
+            assert [one.annotations.language for one in found] == ["de", "en", "en", "fr"]
+            assert [set(one.annotations.metadata or {}) & {"text", "transcript", "raw_text", "lang"} for one in found] == [
+                {"raw_text"},
+                {"raw_text", "text"},
+                {"raw_text", "text"},
+                set(),
+            ]
+
+
+@pytest.mark.parametrize("keys", [("transcript",), TEXT_KEYS, None])
+def test_a_text_beside_an_offset_under_any_key(keys: tuple[str, ...] | None) -> None:
+    """It is the sidecar's, wherever the run found it; so are the texts of subtitles."""
+    files: dict[str, tuple[str, bytes | str]] = {
+        "json": ("a.json", json.dumps({"offset": 1.0, "duration": 2.0, keys[0] if keys else "text": "words"}).encode())
+    }
+    found = read_segments(read_sidecars(files, Reading(keys)), files, keys)
+    assert isinstance(found, Segments)
+    assert [one.annotations.text for one in found] == ["words"]
+    cues = read_segments(Annotations(), {"vtt": ("a.vtt", b"WEBVTT\n\n00:00.000 --> 00:01.000\nHello")}, keys)
+    assert isinstance(cues, Segments)
+    assert [one.annotations.text for one in cues] == ["Hello"]

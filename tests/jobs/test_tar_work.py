@@ -34,6 +34,7 @@ from jobs.damage import Damage
 from jobs.feed import Share
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
+from jobs.mp3_frames import scan_mp3
 from jobs.outputs import TarPaths, read_manifest
 from jobs.pending import Pending
 from jobs.records import ErrorRecord, TokenRecord, decode_record
@@ -1102,6 +1103,50 @@ def test_a_crash_at_any_file_operation_costs_no_part(tmp_path: Path) -> None:
             operations += 3
         else:
             return
+
+
+LISTED = (0, 1, 9, 2, 3, 4, 5, 6, 7, 11, 8, 10)
+"""The order in which segments stand in their list."""
+
+
+def damaged_recording_tar(path: Path) -> Path:
+    """A recording of twelve segments in any order, of whose MP3 nine frames are bad in the middle; and a clip."""
+    wave = np.concatenate([noise(8000, seed=half) for half in range(12)])
+    data = audio_file(wave, 16_000, "MP3")
+    places = scan_mp3(io.BytesIO(data), 0, len(data)).positions
+    begin, end = int(places[len(places) // 2]), int(places[len(places) // 2 + 9])
+    list_of = [{"start": at / 2, "end": at / 2 + 0.5, "transcript": f"words {at}"} for at in LISTED]
+    members = {
+        "long.mp3": data[:begin] + b"\x55" * (end - begin) + data[end:],
+        "long.json": json.dumps({"segments": list_of}).encode(),
+        "z.wav": wav(60),
+    }
+    return write_tar(path, members)
+
+
+@pytest.mark.parametrize(("max_damage", "kind"), [(1.0, None), (0.5, "segment")])
+def test_segments_of_a_damaged_recording_whatever_interrupts_them(
+    max_damage: float, kind: str | None, tmp_path: Path
+) -> None:
+    """Those before the damage are whole, those behind it errors, or say what is missing; the bytes are those of one go."""
+    tar = damaged_recording_tar(tmp_path / "speech.tar")
+    spec = mulaw_spec(segments=True, max_damage=max_damage)
+    tokenize(tar, tmp_path / "reference", spec=spec)
+    lines = [json.loads(line) for line in committed(tmp_path / "reference").splitlines()]
+    for at, line in zip(LISTED, lines, strict=False):
+        assert line.get("text", f"words {at}") == f"words {at}"
+        if at < 5:
+            assert "error" not in line
+            assert "damage" not in line
+        elif at > 6:
+            assert line.get("error_kind") == kind or at == 11
+            assert ("damage" in line) == ("error" not in line)
+    assert "error" not in lines[12]
+    for stop in (1, 3, 4, 8, 12):
+        output = tmp_path / str(stop)
+        assert tokenize(tar, output, spec=spec, **stopping_after(stop)).outcome == "yielded"
+        tokenize(tar, output, spec=spec)
+        assert committed(output) == committed(tmp_path / "reference")
 
 
 def test_errors_of_parts_are_retried_alone(tmp_path: Path) -> None:
