@@ -15,7 +15,7 @@ from jobs.pyav_decoder import PYAV_OPTIONS
 from jobs.recording import Cut, Part, Recording
 from jobs.refusals import WatchedFile, require_memory
 from jobs.segments import Segment, Segments, read_segments, with_lists_as_objects
-from jobs.sidecars import Annotations
+from jobs.sidecars import LEGACY_READING, Annotations, Reading
 from jobs.spec import LONGEST_CLIP_SECONDS, TokenizeSpec
 from jobs.subtitles import SUBTITLE_EXTENSIONS
 
@@ -73,15 +73,16 @@ class Cutting:
         audio: IO[bytes] | None,
         said: Annotations,
         files: Mapping[str, tuple[str, bytes | str]],
+        reading: Reading = LEGACY_READING,
         *,
         wanted_from: int = 0,
     ) -> Generator[Piece]:
         """The clips of the member `name`, of which those from the one numbered `wanted_from` on have their audio.
 
-        `said` is what its sidecars say, `files` the sidecars themselves. The audio is closed with the last part, unless the
-        member is a clip as a whole. Without it the channels are not known: it has one.
+        `said` is what its sidecars say, `files` the sidecars themselves, `reading` how they are read. The audio is closed
+        with the last part, unless the member is a clip as a whole. Without it the channels are not known: it has one.
         """
-        segments = read_segments(said, files) if self.segments else None
+        segments = read_segments(said, files, reading) if self.segments else None
         if isinstance(segments, ClipError):
             if audio is not None:
                 audio.close()

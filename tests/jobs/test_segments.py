@@ -12,7 +12,8 @@ import pytest
 from audio_tokenizers.errors import ClipError
 from jobs import segments
 from jobs.segments import Segment, Segments, read_segments, with_lists_as_objects
-from jobs.sidecars import LARGEST_SIDECAR, Annotations, read_sidecars, too_large
+from jobs.sidecars import LARGEST_SIDECAR, Annotations, Reading, read_sidecars, too_large
+from jobs.text_rules import TEXT_KEYS
 
 
 def read(**files: object) -> Segments | ClipError | None:
@@ -84,6 +85,33 @@ def test_a_list_alone() -> None:
         assert with_lists_as_objects(given) == given
     assert with_lists_as_objects({"json": ("a.json", "too large")}) == {"json": ("a.json", "too large")}
     assert with_lists_as_objects({}) == {}
+
+
+def test_texts_stand_where_they_do_in_other_sidecars() -> None:
+    """Under the keys that data sets use, or the one that a person names; never under one of the whole recording. What
+    subtitles say is the text under any.
+    """
+    items = [{"start": 0, "end": 1, "sentence": "a", "lang": "en"}, {}]
+    said = {"transcript": "whole", "sentence": "all", "segments": items}
+    files: dict[str, tuple[str, bytes | str]] = {"json": ("a.json", json.dumps(said).encode())}
+    for reading, text in ((Reading(TEXT_KEYS), "a"), (Reading(("transcript",)), None)):
+        one, two = read_segments(read_sidecars(files, reading), files, reading)  # type: ignore[misc]
+        assert (one.annotations.text, one.annotations.language, two.annotations.text) == (text, "en", None)
+    cue: dict[str, tuple[str, bytes | str]] = {"srt": ("a.srt", b"1\n00:00:01,000 --> 00:00:02,000\nwords\n")}
+    (one,) = read_segments(Annotations(), cue, Reading(("transcript",)))  # type: ignore[misc]
+    assert one.annotations.text == "words"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_list_alone_in_wide_characters(encoding: str) -> None:
+    """It counts as `segments`, too; and what is none in that encoding stays as it is."""
+    data = json.dumps([{"start": 0, "end": 1, "text": "é"}], ensure_ascii=False).encode(encoding)
+    files = with_lists_as_objects({"json": ("a.json", data)})
+    found = read_segments(read_sidecars(files), files)
+    assert isinstance(found, Segments)
+    assert [one.annotations.text for one in found] == ["é"]
+    torn: dict[str, tuple[str, bytes | str]] = {"json": ("a.json", data[:-1])}
+    assert with_lists_as_objects(torn) == torn
 
 
 @pytest.mark.parametrize(
