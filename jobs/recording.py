@@ -133,7 +133,7 @@ class Recording:
         """`channels`: how many it has to have. It is decoded as far as `max_seconds`."""
         self.size = len(audio.getbuffer()) if isinstance(audio, io.BytesIO) else 0
         """Bytes that it takes in memory."""
-        self._audio = audio
+        self.audio = audio
         self._channels = channels
         self._losses = Losses()
         source = decode_channels(audio, max_seconds=max_seconds, losses=self._losses)
@@ -174,7 +174,7 @@ class Recording:
         if not self._held and not self._parts:
             self._source.close()
             self._kept.close()
-            self._audio.close()
+            self.audio.close()
 
     def blocks(
         self,
@@ -257,6 +257,11 @@ class Part:
         self.needed_from = needed_from
         """Seconds: where the parts after it begin, at the earliest."""
         self._recording = recording
+
+    @property
+    def audio(self) -> IO[bytes]:
+        """The recording's bytes, which its decoding reads: whoever looks at them leaves the file where it stands."""
+        return self._recording.audio
 
     @property
     def undecoded_size(self) -> int:

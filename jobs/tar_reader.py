@@ -66,6 +66,11 @@ class Clip:
     number: int = 0
     """Position among the member's parts, from 0."""
 
+    @property
+    def member_audio(self) -> IO[bytes] | None:
+        """The bytes of the member that it is or is a part of, which a decoder may be reading."""
+        return self.audio if self.part is None else self.part.audio
+
     def close(self) -> None:
         """Let its audio go."""
         for audio in (self.audio, self.part):
