@@ -102,7 +102,7 @@ class ClipDecoder:
 
     def _member(self, pending: Pending, samples: int, step: Step) -> MemberSum | None:
         """What the bytes of a clip are known by, once it turns out to be long."""
-        audio = pending.clip.audio
+        audio = pending.clip.member_audio
         return member_sum(audio, step.sign) if audio and samples > LONG_CLIP_SECONDS * self._spec.sample_rate else None
 
     def _to_encode(self, pending: Pending, fragments: Iterator[Fragment]) -> Iterator[tuple[int, Fragment]]:

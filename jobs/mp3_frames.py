@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -170,41 +171,44 @@ class _Walk:
     def _along(self, data: bytes, base: int, at: int, limit: int) -> int:
         """Frame after frame; where the next one would begin."""
         places: list[int] = []
-        counted, size, known, before = 0, 0, -1, -1
+        heads: list[int] = []
+        sizes = _tables()[0]
         stop = min(limit, len(data) - 3)
+        beyond = 0  # the head of a frame that is not all there
         while at < stop and data[at] == 0xFF:
             head = data[at + 1] << 8 | data[at + 2]
-            if head != known:  # few heads differ, and to look one up costs more than to pass a frame
-                size = _tables()[0][head]
-                if not size:
-                    break
-                self._count(len(places) - counted)
-                counted, known = len(places), head
-            if at + size > len(data):
+            size = sizes[head]
+            if not size:
                 break
-            before, self._head = self._head, head
+            if at + size > len(data):
+                beyond = head
+                break
             places.append(at)
+            heads.append(head)
             at += size
         # One of another length, and where it ends there is no header: if others are within, its own is damaged.
-        alone = 1 < len(places) == counted + 1 and (before ^ known) & (SAME_STREAM | BIT_RATE) and at < stop
-        if alone and self._next(data, places[-1] + 1, at, at_end=False) < at:
-            at, self._head = places.pop(), before
-        self._count(len(places) - counted)
+        alone = len(heads) > 1 and (heads[-1] ^ heads[-2]) & (SAME_STREAM | BIT_RATE) and beyond in (0, heads[-1])
+        if alone and at < stop and self._next(data, places[-1] + 1, at, at_end=False) < at:
+            at = places.pop()
+            heads.pop()
         if places:
+            self._count(heads)
             self._kept.append(np.array(places, np.int64) + base)
             self._found.end = base + at
         return at
 
-    def _count(self, frames: int) -> None:
-        """So many with the last head were passed."""
-        if frames:
-            _, samples, rates = _tables()
-            kind = self._head & SAME_STREAM
-            self._found.changes += self._kind not in (-1, kind)
-            self._kind = kind
-            self._found.seconds += frames * samples[self._head] / rates[self._head]
-            if not self._found.rate:
-                self._found.rate, self._found.samples_per_frame = rates[self._head], samples[self._head]
+    def _count(self, heads: Sequence[int]) -> None:
+        """Frames with these heads were passed."""
+        _, samples, rates = _tables()
+        counts = Counter(heads)
+        kinds = {head & SAME_STREAM for head in counts}
+        if len({self._kind, *kinds} - {-1}) > 1:
+            each = np.array([heads[0] if self._kind == -1 else self._kind, *heads], np.int64) & SAME_STREAM
+            self._found.changes += int(np.count_nonzero(each[1:] != each[:-1]))
+        self._head, self._kind = heads[-1], heads[-1] & SAME_STREAM
+        self._found.seconds += sum(frames * samples[head] / rates[head] for head, frames in counts.items())
+        if not self._found.rate:
+            self._found.rate, self._found.samples_per_frame = rates[heads[0]], samples[heads[0]]
 
     def _next(self, data: bytes, at: int, limit: int, *, at_end: bool) -> int:
         """From where frames go on: two in a row of a kind, or one of the stream's with which the file ends; else `limit`."""

@@ -15,14 +15,15 @@ from jobs.pyav_decoder import PYAV_OPTIONS
 from jobs.recording import Cut, Part, Recording
 from jobs.refusals import WatchedFile, require_memory
 from jobs.segments import Segment, Segments, read_segments, with_lists_as_objects
-from jobs.sidecars import Annotations
+from jobs.sidecars import LEGACY_READING, Annotations, Reading
 from jobs.spec import LONGEST_CLIP_SECONDS, TokenizeSpec
 from jobs.subtitles import SUBTITLE_EXTENSIONS
+from jobs.text_rules import TextRules
 
 if TYPE_CHECKING:
     from jobs.tar_reader import Clip
 
-__all__ = ["Cutting", "FinishedMembers", "Piece", "count_channels", "mixer_for"]
+__all__ = ["Cutting", "FinishedMembers", "Piece", "count_channels", "mixer_for", "segment_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,6 @@ class Cutting:
     """As far as a recording is decoded."""
     max_damage: float = 0.0
     """Share of a clip that may be missing."""
-    text_keys: tuple[str, ...] | None = None
-    """Where the text of a segment may stand in its list, the first choice first; None: under `text`."""
 
     @classmethod
     def of(cls, spec: TokenizeSpec) -> Cutting | None:
@@ -64,7 +63,6 @@ class Cutting:
             spec.segments,
             max(LONGEST_CLIP_SECONDS, spec.longest_seconds),
             spec.max_damage,
-            None if spec.text_rules is None else spec.text_rules.keys,
         )
         return found if found.channels or found.segments else None
 
@@ -83,15 +81,16 @@ class Cutting:
         audio: IO[bytes] | None,
         said: Annotations,
         files: Mapping[str, tuple[str, bytes | str]],
+        reading: Reading = LEGACY_READING,
         *,
         wanted_from: int = 0,
     ) -> Generator[Piece]:
         """The clips of the member `name`, of which those from the one numbered `wanted_from` on have their audio.
 
-        `said` is what its sidecars say, `files` the sidecars themselves. The audio is closed with the last part, unless the
-        member is a clip as a whole. Without it the channels are not known: it has one.
+        `said` is what its sidecars say, `files` the sidecars themselves, `reading` how they are read. The audio is closed
+        with the last part, unless the member is a clip as a whole. Without it the channels are not known: it has one.
         """
-        segments = read_segments(said, files, self.text_keys) if self.segments else None
+        segments = read_segments(said, files, reading) if self.segments else None
         if isinstance(segments, ClipError):
             if audio is not None:
                 audio.close()
@@ -143,6 +142,13 @@ class FinishedMembers:
         while self._at < len(self._done) and (self._done[self._at] == member or self._done[self._at].startswith(of_parts)):
             self._at += 1
         return first < self._at < len(self._done)
+
+
+def segment_texts(spec: TokenizeSpec) -> TextRules | None:
+    """How sidecars have to be read and found for the clips of a tar to be those of this run. None where no segments are cut:
+    nothing depends on it, and the tar need not be looked over.
+    """
+    return spec.text_rules if spec.segments else None
 
 
 def mixer_for(clip: Clip, spec: TokenizeSpec) -> Mixer:

@@ -151,7 +151,7 @@ class Recording:
         """
         self.size = len(audio.getbuffer()) if isinstance(audio, io.BytesIO) else 0
         """Bytes that it takes in memory."""
-        self._audio = audio
+        self.audio = audio
         self._channels = channels
         self._max_seconds = max_seconds
         self._max_damage = max_damage
@@ -176,7 +176,7 @@ class Recording:
     def _begin(self) -> None:
         """Decode from the beginning."""
         self._losses = Losses()
-        source = decode_channels(self._audio, max_seconds=self._max_seconds, losses=self._losses)
+        source = decode_channels(self.audio, max_seconds=self._max_seconds, losses=self._losses)
         self._source = cast("Generator[tuple[Block, int]]", source)
 
     def part(self, cut: Cut, needed_from: float = math.inf) -> Part:
@@ -206,7 +206,7 @@ class Recording:
         if not self._held and not self._parts:
             self._source.close()
             self._kept.close()
-            self._audio.close()
+            self.audio.close()
 
     def blocks(
         self,
@@ -327,6 +327,11 @@ class Part:
         self.needed_from = needed_from
         """Seconds: where the parts after it begin, at the earliest."""
         self._recording = recording
+
+    @property
+    def audio(self) -> IO[bytes]:
+        """The recording's bytes, which its decoding reads: whoever looks at them leaves the file where it stands."""
+        return self._recording.audio
 
     @property
     def undecoded_size(self) -> int:

@@ -11,6 +11,7 @@ import math
 import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -18,9 +19,10 @@ from typing import Any
 import msgspec
 
 from audio_tokenizers.errors import ClipError
-from jobs.sidecars import FAULTS_KEY, Annotations, decode_text
+from jobs.sidecars import FAULTS_KEY, LEGACY_READING, Annotations, Reading
 from jobs.subtitles import SUBTITLE_EXTENSIONS, subtitle_segments
-from jobs.text_rules import LANGUAGE_KEYS, first_of
+from jobs.text_encoding import wide_encoding
+from jobs.text_rules import take_language, take_text
 
 __all__ = ["MOST_SEGMENTS", "Segment", "Segments", "read_segments", "with_lists_as_objects"]
 
@@ -34,6 +36,7 @@ SHARED_BYTES = 1 << 14
 """What a sidecar says of the whole recording is repeated for each segment, if it is no larger."""
 WORDS_SHOWN = 40
 LIST_OF_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
+TEXT_KEY = ("text",)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -60,6 +63,9 @@ def with_lists_as_objects(files: Mapping[str, tuple[str, bytes | str]]) -> dict[
     """
     found = dict(files)
     name, content = files.get("json", ("", ""))
+    if isinstance(content, bytes) and (encoding := wide_encoding(content[:4])) is not None:
+        with suppress(UnicodeDecodeError):  # for whoever reads it to name
+            content = content.decode(encoding).encode()
     if isinstance(content, bytes) and LIST_OF_OBJECTS.match(content):
         found["json"] = (name, b'{"segments":' + content.removeprefix(codecs.BOM_UTF8) + b"}")
     return found
@@ -68,13 +74,12 @@ def with_lists_as_objects(files: Mapping[str, tuple[str, bytes | str]]) -> dict[
 class Segments:
     """Those of one recording, in the order of their list."""
 
-    def __init__(self, segments: Sequence[bytes], recording: Annotations, keys: Sequence[str] | None = None) -> None:
-        """`segments` are in JSON, their texts under one of `keys`, as in `Reading`. `recording` is what the sidecar says of
-        all of it: each segment gets its language and its metadata, if there is little of that, unless it has its own.
+    def __init__(self, segments: Sequence[bytes], recording: Annotations, keys: tuple[str, ...] = TEXT_KEY) -> None:
+        """`segments` are in JSON, their texts under the first of `keys` that holds one. `recording` is what the sidecar says
+        of all of it: each segment gets its language and its metadata, if there is little of that, unless it has its own.
         """
         self._segments = segments
-        self._text_keys: Sequence[str] = ("text",) if keys is None else keys
-        self._language_keys = ("language",) if keys is None else LANGUAGE_KEYS
+        self._keys = keys
         self._language = recording.language
         self._shared = _small(recording.metadata_json)
         self._later = array("d", [math.inf])
@@ -94,20 +99,15 @@ class Segments:
         span = _span(found)
         start, end = (0.0, None) if isinstance(span, str) else span
         fault = ClipError("segment", f"segment {number} of its list: {span}") if isinstance(span, str) else None
-        said: dict[str, Any] = {**self._shared, **found} if isinstance(found, dict) else {}
+        own: dict[str, Any] = found if isinstance(found, dict) else {}
+        said = {key: value for key, value in self._shared.items() if key not in own}
+        text, language = take_text(own, self._keys), take_language(own)
+        said.update(own)
         if fault is None:
             said = {**said, "start": said.get("start", start), "end": said.get("end", end)}
-        text = self._take(said, found, self._text_keys)
-        language = self._take(said, found, self._language_keys)
         metadata = bytes(memoryview(msgspec.json.encode(said))) if said else None
         annotations = Annotations(text, language or self._language, metadata)
         return Segment(_name(found, number), annotations, start, end, self._later[number + 1], fault)
-
-    @staticmethod
-    def _take(said: dict[str, Any], found: Any, keys: Sequence[str]) -> str | None:  # noqa: ANN401 (JSON of any kind)
-        """What a segment says itself under one of `keys`, out of what is `said` of it and of its recording."""
-        key = first_of({key: said[key] for key in found if key in said}, keys) if isinstance(found, dict) else None
-        return None if key is None else said.pop(key)
 
 
 def _small(metadata_json: bytes | None) -> Mapping[str, Any]:
@@ -156,11 +156,11 @@ def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)
 
 
 def read_segments(
-    said: Annotations, files: Mapping[str, tuple[str, bytes | str]], keys: Sequence[str] | None = None
+    said: Annotations, files: Mapping[str, tuple[str, bytes | str]], reading: Reading = LEGACY_READING
 ) -> Segments | ClipError | None:
     """The segments of a recording of which the sidecars say this. Subtitles are among `files`, given as extension -> (member
-    name, content, or why it was not read). A list in `.json` counts more than its `offset`, and that more than subtitles.
-    `keys` are those under which a list in `.json` may have texts, as in `Reading`.
+    name, content, or why it was not read), and read as the other sidecars are. A list in `.json` counts more than its
+    `offset`, and that more than subtitles.
 
     None: it has no segments, and is one clip. ClipError: what was meant for a list is none, or an empty one.
     """
@@ -170,27 +170,28 @@ def read_segments(
         if not listed.startswith(b"["):
             found = type(msgspec.json.decode(listed)).__name__
             return ClipError("segment", f"expected a list as its `segments`, found {found}")
-        return _some([bytes(each) for each in _list.decode(listed)], _without(said, known), keys)
+        return _some([bytes(each) for each in _list.decode(listed)], _without(said, known), reading.keys or TEXT_KEY)
     if "offset" in known:
         segment = {**known, "text": said.text}
         return Segments([msgspec.json.encode(segment)], Annotations(language=said.language))
     for extension in SUBTITLE_EXTENSIONS:
         if extension in files:
-            return _of_subtitles(*files[extension], _without(said, known))
+            return _of_subtitles(*files[extension], _without(said, known), reading)
     return None
 
 
-def _of_subtitles(name: str, content: bytes | str, recording: Annotations) -> Segments | ClipError:
+def _of_subtitles(name: str, content: bytes | str, recording: Annotations, reading: Reading) -> Segments | ClipError:
     if isinstance(content, str):
         return ClipError("segment", f"{name}: {content}")
     try:
-        cues = subtitle_segments(decode_text(content))
-    except UnicodeDecodeError:
-        return ClipError("segment", f"{name}: neither UTF-8 nor GB18030 text")
+        cues = subtitle_segments(reading.decode(content))
+    except UnicodeDecodeError as error:
+        words = error.reason if reading.keys is not None else "neither UTF-8 nor GB18030 text"
+        return ClipError("segment", f"{name}: {words}")
     return _some([msgspec.json.encode(cue) for cue in islice(cues, MOST_SEGMENTS + 1)], recording)
 
 
-def _some(segments: Sequence[bytes], recording: Annotations, keys: Sequence[str] | None = None) -> Segments | ClipError:
+def _some(segments: Sequence[bytes], recording: Annotations, keys: tuple[str, ...] = TEXT_KEY) -> Segments | ClipError:
     if not segments:
         return ClipError("segment", "its list of segments is empty")
     if len(segments) > MOST_SEGMENTS:

@@ -4,7 +4,7 @@ and in which encoding the texts are. It costs a read of the headers; of a compre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import IO
@@ -39,8 +39,9 @@ class _Far:
 class SidecarLook:
     """Which sidecars a tar holds, and whose they are by their names. A damaged tar is looked over up to the damage."""
 
-    def __init__(self, open_tar: OpenTar, extensions: Collection[str]) -> None:
-        """`extensions` are those of audio. Raises OSError."""
+    def __init__(self, open_tar: OpenTar, extensions: Collection[str], sidecars: Sequence[str] = SIDECAR_EXTENSIONS) -> None:
+        """`extensions` are those of audio, `sidecars` the others. Raises OSError."""
+        self._sidecars = sidecars
         self._names: SidecarNames[_Far] = SidecarNames(keys=True)
         self._spool: IO[bytes] | None = None
         self._spooled = 0
@@ -65,7 +66,7 @@ class SidecarLook:
         group: list[tuple[str, int, int | None]] = []
         key, has_audio, members = "", False, 0
         for member in self._stream:
-            if (placed := _place(member, extensions)) is None:
+            if (placed := _place(member, extensions, self._sidecars)) is None:
                 continue
             members += 1
             if members > MOST_MEMBERS:
@@ -106,7 +107,7 @@ class SidecarLook:
         One that stands beside other audio of its key is given only to a clip that has nothing else. Raises OSError.
         """
         alone = not files
-        for extension in SIDECAR_EXTENSIONS:
+        for extension in self._sidecars:
             if extension in files:
                 continue
             try:
@@ -134,23 +135,23 @@ class SidecarLook:
             return self._spool.read(far.size)
 
 
-def texts_of(open_tar: OpenTar) -> Iterator[bytes]:
+def texts_of(open_tar: OpenTar, sidecars: Sequence[str] = SIDECAR_EXTENSIONS) -> Iterator[bytes]:
     """The contents of a tar's sidecars, from the first on, up to its end or damage. Raises OSError."""
     with closing(open_tar()) as stream:
         try:
             for member in stream:
-                if (placed := _place(member, ())) is not None and not placed[2] and member.size <= LARGEST_SIDECAR:
+                if _place(member, (), sidecars) is not None and member.size <= LARGEST_SIDECAR:
                     yield stream.read(member.size)
         except TarDamage:
             return
 
 
-def _place(member: Member, extensions: Collection[str]) -> tuple[str, str, bool] | None:
+def _place(member: Member, extensions: Collection[str], sidecars: Sequence[str]) -> tuple[str, str, bool] | None:
     """(name, key, whether it is audio) of an audio file or sidecar."""
     name = member.name.decode("utf-8", "backslashreplace")
     folder, slash, base = name.rpartition("/")
     extension = base.rpartition(".")[2].lower() if "." in base else ""
     is_audio = extension in extensions and member.kind in ("file", "sparse", "link")
-    if base.startswith("._") or not (is_audio or (extension in SIDECAR_EXTENSIONS and member.kind == "file")):
+    if base.startswith("._") or not (is_audio or (extension in sidecars and member.kind == "file")):
         return None
     return name, folder + slash + base.partition(".")[0], is_audio

@@ -16,6 +16,7 @@ from jobs.text_rules import TextRules, first_of, take_language, take_text
 __all__ = [
     "FAULTS_KEY",
     "LARGEST_SIDECAR",
+    "LEGACY_READING",
     "SIDECAR_EXTENSIONS",
     "Annotations",
     "Reading",
@@ -67,6 +68,10 @@ class Reading:
     under `text`, the language under `language`, and JSON strictly."""
     decode: Callable[[bytes], str] = decode_legacy
     """Raises UnicodeDecodeError, with the reason in words."""
+
+
+LEGACY_READING = Reading()
+"""That of runs which began before there was a choice."""
 
 
 def reading_of(rules: TextRules, texts: Callable[[], Iterable[bytes]]) -> Reading:

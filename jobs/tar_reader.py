@@ -66,6 +66,11 @@ class Clip:
     number: int = 0
     """Position among the member's parts, from 0."""
 
+    @property
+    def member_audio(self) -> IO[bytes] | None:
+        """The bytes of the member that it is or is a part of, which a decoder may be reading."""
+        return self.audio if self.part is None else self.part.audio
+
     def close(self) -> None:
         """Let its audio go."""
         for audio in (self.audio, self.part):
@@ -190,17 +195,17 @@ class TarReader:
         self._open_look = partial(
             TarStream, source, read_bytes=LOOK_BYTES, seek_over=LOOK_BYTES, on_read=on_read, allow_joined=allow_joined
         )
+        self._sidecar_extensions = (*SIDECAR_EXTENSIONS, *(cutting.sidecars if cutting is not None else ()))
         self._decoder: TextDecoder | None = None
         self._reading = Reading()
         if texts is not None:
-            self._decoder = TextDecoder(texts.encoding, partial(texts_of, self._open_look))
+            self._decoder = TextDecoder(texts.encoding, partial(texts_of, self._open_look, self._sidecar_extensions))
             self._reading = Reading(texts.keys, self._decoder.decode)
         self._look: SidecarLook | None = None
         self._orphans: Counter[str] = Counter()
         self._extensions = frozenset(extensions)
         self._cutting = cutting
         self._finished = finished
-        self._sidecar_extensions = (*SIDECAR_EXTENSIONS, *(cutting.sidecars if cutting is not None else ()))
         self._skip_clips = skip_clips
         self._allow_missing_end = allow_missing_end
         self._sniff = sniff
@@ -394,7 +399,9 @@ class TarReader:
                     continue
                 first = self._next_part
                 wanted_from = max(self._skip_clips - first, 0)
-                pieces = self._cutting.pieces(clip.name, clip.audio, clip.annotations, files, wanted_from=wanted_from)
+                pieces = self._cutting.pieces(
+                    clip.name, clip.audio, clip.annotations, files, self._reading, wanted_from=wanted_from
+                )
                 with closing(pieces):
                     for piece in pieces:
                         self._next_part += 1
@@ -418,7 +425,7 @@ class TarReader:
         if self._decoder is None:
             return files
         if not files and self._look is None:
-            self._look = SidecarLook(self._open_look, self._extensions)
+            self._look = SidecarLook(self._open_look, self._extensions, self._sidecar_extensions)
         if self._look is not None:
             self._look.complete(name, files)
         return files

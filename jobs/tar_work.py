@@ -220,8 +220,8 @@ class TarWork:
             pending.error = ClipError("crash", RECORDING_WORDS)
         elif pending.kept_line is None and clip.fault is not None:
             pending.error = clip.fault
-        if not pending.finished and clip.audio is not None and ledger.journal.may_know(clip.index, clip.name):
-            self._resume(pending, clip.audio, ledger, step)
+        if not pending.finished and clip.member_audio is not None and ledger.journal.may_know(clip.index, clip.name):
+            self._resume(pending, clip.member_audio, ledger, step)
         return pending
 
     def _resume(self, pending: Pending, audio: IO[bytes], ledger: Ledger, step: Step) -> None:

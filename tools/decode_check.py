@@ -130,7 +130,7 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
     import numpy as np
 
     from jobs.audio import resample
-    from jobs.parts import Cutting
+    from jobs.parts import Cutting, segment_texts
 
     for tar in dict.fromkeys(pick.state.tar for pick in picks):
         wanted = {pick.index: pick for pick in picks if pick.state.tar == tar}
@@ -144,6 +144,7 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
                 follow_links=manifest is None or manifest.linked_clips is not None,
                 allow_missing_end=True,
                 allow_joined=True,
+                texts=segment_texts(spec),
                 cutting=Cutting.of(spec),
             ) as reader:
                 for clip in reader:

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.small_run import mulaw_spec, tokenize, wav, write_tar
+from support.tars import audio_file, noise
 from support.waiting import PATIENCE_SECONDS
 
 from audio_tokenizers.base import Codes, Field
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError
 from audio_tokenizers.mulaw import FACTORY
-from jobs import clip_decoder, clip_journal, conveyor
+from jobs import clip_decoder, clip_journal, conveyor, tar_reader
 from jobs.clip_journal import ClipJournal, LongClip, MemberSum, code_type, member_sum
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
@@ -335,6 +336,38 @@ def test_a_long_clip_goes_on_where_it_was_left(keeping: None, tar: Path, referen
     assert committed(output) == reference
     assert len(backend.fragments) == LONG_FRAGMENTS - 4 + 1 + 4
     assert [(one.clip, one.before, one.after) for one in later if one.clip == LONG] == [(LONG, 4, 5), (LONG, 4, 6)]
+    assert not journals(output)
+
+
+@pytest.mark.parametrize("cut", [{"channel": "split"}, {"segments": True}], ids=str)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_long_part_goes_on_where_it_was_left(
+    in_memory: bool, cut: dict[str, Any], keeping: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each channel of a telephone call, and each segment, that takes longer than a job may."""
+    if not in_memory:
+        monkeypatch.setattr(tar_reader, "AUDIO_IN_MEMORY", 0)
+    stereo = audio_file(noise(530, 2), 8000, subtype="PCM_16")
+    said = b'{"segments": [{"start": 0, "end": 0.066}, {"start": 0.001, "end": 0.066}]}'
+    tar = write_tar(tmp_path / "in" / "speech.tar", {"a.wav": stereo, "a.json": said})
+    spec = mulaw_spec(max_tokens_per_fragment=100, num_tokens_overlap=10, **cut)
+    tokenize(tar, tmp_path / "reference", spec=spec)
+    output, told, encoded = tmp_path / "out", [(-1, 0)], 0
+    for _ in range(2 * LONG_FRAGMENTS):
+        backend = Recording()
+        kept: list[Kept] = []
+        result = tokenize(
+            tar, output, spec=spec, backend=backend, stop=lambda kept=kept: bool(kept), on_kept=kept.append,
+            one_at_a_time=True,
+        )  # fmt: skip
+        encoded += len(backend.fragments)
+        told += [(one.clip, one.after) for one in kept]
+        if result.outcome == "committed":
+            break
+    assert committed(output) == committed(tmp_path / "reference")
+    assert told == sorted(set(told))
+    assert {clip for clip, _ in told} == {-1, 0, 1}
+    assert encoded < 3 * LONG_FRAGMENTS
     assert not journals(output)
 
 

@@ -10,7 +10,6 @@ import random
 from contextlib import closing
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from support.small_run import mulaw_spec
@@ -20,7 +19,6 @@ from jobs import parts
 from jobs.parts import Cutting, FinishedMembers, Piece, count_channels, mixer_for
 from jobs.sidecars import Annotations, read_sidecars
 from jobs.tar_reader import Clip
-from jobs.text_rules import TEXT_KEYS
 
 SEGMENTS = Annotations(
     metadata_json=json.dumps(
@@ -43,15 +41,12 @@ def test_what_a_run_cuts() -> None:
     """Nothing, unless it says so."""
     assert Cutting.of(mulaw_spec()) is None
     assert Cutting.of(mulaw_spec(channel="right")) is None
-    cutting = functools.partial(Cutting, max_damage=0.02, text_keys=TEXT_KEYS)
+    cutting = functools.partial(Cutting, max_damage=0.02)
     assert Cutting.of(mulaw_spec(channel="split")) == cutting(channels=True)
     assert Cutting.of(mulaw_spec(segments=True)) == cutting(segments=True)
     assert Cutting.of(mulaw_spec(segments=True, max_duration=1e6)) == cutting(segments=True, most_seconds=1e6)
     assert Cutting.of(mulaw_spec(segments=True, max_duration=30.0)) == cutting(segments=True)
     assert Cutting.of(mulaw_spec(segments=True, max_damage=1.0)) == cutting(segments=True, max_damage=1.0)
-    assert Cutting.of(mulaw_spec(segments=True, text_keys=("a", "b"))) == cutting(segments=True, text_keys=("a", "b"))
-    before = msgspec.structs.replace(mulaw_spec(segments=True), text_keys=None, text_encoding=None)
-    assert Cutting.of(before) == cutting(segments=True, text_keys=None)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

@@ -87,6 +87,33 @@ def test_a_list_alone() -> None:
     assert with_lists_as_objects({}) == {}
 
 
+def test_texts_stand_where_they_do_in_other_sidecars() -> None:
+    """Under the keys that data sets use, or the one that a person names; never under one of the whole recording. What
+    subtitles say is the text under any.
+    """
+    items = [{"start": 0, "end": 1, "sentence": "a", "lang": "en"}, {}]
+    said = {"transcript": "whole", "sentence": "all", "segments": items}
+    files: dict[str, tuple[str, bytes | str]] = {"json": ("a.json", json.dumps(said).encode())}
+    for reading, text in ((Reading(TEXT_KEYS), "a"), (Reading(("transcript",)), None)):
+        one, two = read_segments(read_sidecars(files, reading), files, reading)  # type: ignore[misc]
+        assert (one.annotations.text, one.annotations.language, two.annotations.text) == (text, "en", None)
+    cue: dict[str, tuple[str, bytes | str]] = {"srt": ("a.srt", b"1\n00:00:01,000 --> 00:00:02,000\nwords\n")}
+    (one,) = read_segments(Annotations(), cue, Reading(("transcript",)))  # type: ignore[misc]
+    assert one.annotations.text == "words"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_list_alone_in_wide_characters(encoding: str) -> None:
+    """It counts as `segments`, too; and what is none in that encoding stays as it is."""
+    data = json.dumps([{"start": 0, "end": 1, "text": "é"}], ensure_ascii=False).encode(encoding)
+    files = with_lists_as_objects({"json": ("a.json", data)})
+    found = read_segments(read_sidecars(files), files)
+    assert isinstance(found, Segments)
+    assert [one.annotations.text for one in found] == ["é"]
+    torn: dict[str, tuple[str, bytes | str]] = {"json": ("a.json", data[:-1])}
+    assert with_lists_as_objects(torn) == torn
+
+
 @pytest.mark.parametrize(
     ("given", "name"),
     [
@@ -273,7 +300,7 @@ def test_texts_under_the_keys_of_the_run() -> None:
         (None, [None, " ", None, None]),
     ):
         files = {"json": ("a.json", json.dumps(said).encode())}
-        found = read_segments(read_sidecars(files, Reading(keys)), files, keys)
+        found = read_segments(read_sidecars(files, Reading(keys)), files, Reading(keys))
         assert isinstance(found, Segments)
         assert [one.annotations.text for one in found] == texts
         if keys == TEXT_KEYS:
@@ -292,9 +319,9 @@ def test_a_text_beside_an_offset_under_any_key(keys: tuple[str, ...] | None) -> 
     files: dict[str, tuple[str, bytes | str]] = {
         "json": ("a.json", json.dumps({"offset": 1.0, "duration": 2.0, keys[0] if keys else "text": "words"}).encode())
     }
-    found = read_segments(read_sidecars(files, Reading(keys)), files, keys)
+    found = read_segments(read_sidecars(files, Reading(keys)), files, Reading(keys))
     assert isinstance(found, Segments)
     assert [one.annotations.text for one in found] == ["words"]
-    cues = read_segments(Annotations(), {"vtt": ("a.vtt", b"WEBVTT\n\n00:00.000 --> 00:01.000\nHello")}, keys)
+    cues = read_segments(Annotations(), {"vtt": ("a.vtt", b"WEBVTT\n\n00:00.000 --> 00:01.000\nHello")}, Reading(keys))
     assert isinstance(cues, Segments)
     assert [one.annotations.text for one in cues] == ["Hello"]

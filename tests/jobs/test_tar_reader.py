@@ -784,6 +784,44 @@ def test_subtitles_in_several_languages(path: Path) -> None:
         assert reader.orphan_sidecars == 2
 
 
+def cues(text: str) -> str:
+    return f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n"
+
+
+def test_subtitles_are_read_as_other_texts_are(path: Path) -> None:
+    """In the encoding that a person names; or in that which all texts of the tar show, those of subtitles among them: one
+    alone would be too little.
+    """
+    short = cues("はい").encode("shift_jis")
+    ((said, _), (told, _)) = (
+        [(clip.annotations.text, clip.fault) for clip in clips(path, files, texts=rules, cutting=Cutting(segments=True))]
+        for files, rules in (
+            ([("a.wav", b"audio"), ("a.srt", short), ("b.wav", b"audio")], TextRules(encoding="cp932")),
+            (
+                [
+                    *(("a.wav", b"audio"), ("a.srt", short)),
+                    *(("b.wav", b"audio"), ("b.vtt", cues(" ".join(SENTENCES["ja"])).encode("shift_jis"))),
+                ],
+                TextRules(),
+            ),
+        )
+    )
+    assert said == told == ("はい", None)
+    alone = [("a.wav", b"audio"), ("a.srt", short)]
+    (clip,) = clips(path, alone, texts=TextRules(), cutting=Cutting(segments=True))
+    assert clip.fault is not None
+    assert str(clip.fault).startswith("a.srt: too little text to tell")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_subtitles_that_stand_apart(pack: Callable[[bytes], bytes], path: Path) -> None:
+    """They are found as other sidecars are, by clips that have none beside them."""
+    path.write_bytes(pack(tar_bytes([("a.wav", b"audio"), ("b.wav", b"audio"), ("a.srt", cues("words").encode())])))
+    with TarReader(path, texts=TextRules(), cutting=Cutting(segments=True)) as reader:
+        assert [(clip.name, clip.annotations.text) for clip, _ in take(reader)] == [("a.wav#1", "words"), ("b.wav", None)]
+        assert reader.orphan_sidecars == 0
+
+
 def test_parts_that_are_skipped_have_no_audio(path: Path) -> None:
     """Those before are named and numbered; of a member that is finished, nothing is read."""
     files = [(f"{name}{ending}", data) for name in "abc" for ending, data in ((".wav", b"audio"), (".json", SEGMENTS))]

@@ -76,10 +76,10 @@ def test_clips_are_written_beside_their_originals(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("cut", [{"channel": "right"}, {"channel": "split"}, {"segments": True}], ids=str)
 def test_clips_are_heard_as_the_run_heard_them(cut: dict[str, Any], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The channel that was chosen, and the part of the member that is the clip."""
+    """The channel that was chosen, and the part of the member that is the clip; whatever its sidecar looks like."""
     data = audio_file(noise(4000, 2), 8000, subtype="PCM_16")
-    said = b'{"segments": [{"start": 0.2, "end": 0.4}, {"start": 0.1, "end": 0.3}]}'
-    tar = write_tar(here / "data" / "1.tar", {"a.wav": data, "a.json": said, "b.wav": data})
+    said = b'{"dnsmos": NaN, "segments": [{"start": 0.2, "end": 0.4}, {"start": 0.1, "end": 0.3}]}'
+    tar = write_tar(here / "data" / "1.tar", {"a.wav": data, "b.wav": data, "a.json": said})
     make_run(here, [tar], make_spec("mulaw", device="cpu", **cut), mulaw.FACTORY.load({}, "cpu"))
     assert call(decode_check, "--clips", 9) == 0
     lines = capsys.readouterr().out.splitlines()[1:]

@@ -212,6 +212,17 @@ class TestListen:
         text = said(capsys, "a", "--clip", 0, "--listen", "o.wav")
         assert text.endswith("\nwrote o.wav: the original, decoded: 0.100 s, 44,100 Hz, 1 channel\n")
 
+    def test_a_segment_whose_list_is_no_strict_json(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """It is found as the run found it."""
+        spec, run = mulaw_spec(segments=True), Run(here / "tokens")
+        freeze_spec(run.output_dir, spec)
+        said_of_it = b'{"snr": NaN, "segments": [{"start": 0, "end": 0.1}]}'
+        tar = write_tar(here / "a.tar", {"1.wav": wav(4410), "1.json": said_of_it})
+        run.add_to_list([str(tar)], keep_dirs=False)
+        tokenize(tar, run.output_dir, spec=spec)
+        text = said(capsys, "a", "--clip", "1.wav#0", "--listen", "o.wav")
+        assert text.endswith("\nwrote o.wav: the original, decoded: 0.100 s, 8,000 Hz, 1 channel\n")
+
     @pytest.mark.usefixtures("run")
     def test_wrong_usage(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """One clip, and a name that no other file of a run could have."""

@@ -17,6 +17,7 @@ from jobs.scratch import scratch_file, scratch_trouble
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
 from jobs.tar_source import bytes_of, tar_source
+from jobs.text_rules import TextRules
 from tools.part_audio import part_blocks, write_wav
 from tools.run_files import CommittedFile
 
@@ -27,9 +28,15 @@ class Originals:
     """Reads the tar in one pass, as far as it is asked to."""
 
     def __init__(
-        self, file: CommittedFile, extensions: Sequence[str], *, sniff: bool = False, cutting: Cutting | None = None
+        self,
+        file: CommittedFile,
+        extensions: Sequence[str],
+        *,
+        sniff: bool = False,
+        texts: TextRules | None = None,
+        cutting: Cutting | None = None,
     ) -> None:
-        """`extensions`, `sniff` and `cutting` are those of the run."""
+        """`extensions`, `sniff`, `cutting` and, where that matters, `texts` are those of the run."""
         self._extensions = extensions
         self._tar = tar_source(file.tar)
         self._expected = file.manifest.clips
@@ -44,10 +51,11 @@ class Originals:
             raise InfrastructureError(f"{self._tar}: cannot be read: {error}; run the same command again") from error
         if found != file.manifest.input_bytes:
             raise self._changed(f"it had {counted(file.manifest.input_bytes, 'byte')}, and has {found:,} now")
-        self._reader = self._opened(sniff=sniff, follow_links=file.manifest.linked_clips is not None, cutting=cutting)
+        follow_links = file.manifest.linked_clips is not None
+        self._reader = self._opened(sniff=sniff, follow_links=follow_links, texts=texts, cutting=cutting)
         self._clips = cast("Generator[Clip]", iter(self._reader))
 
-    def _opened(self, *, sniff: bool, follow_links: bool, cutting: Cutting | None) -> TarReader:
+    def _opened(self, *, sniff: bool, follow_links: bool, texts: TextRules | None, cutting: Cutting | None) -> TarReader:
         try:
             # A committed file vouches for its tar: how it ends was judged then.
             return TarReader(
@@ -57,6 +65,7 @@ class Originals:
                 follow_links=follow_links,
                 allow_missing_end=True,
                 allow_joined=True,
+                texts=texts,
                 cutting=cutting,
             )
         except TarDamage as error:

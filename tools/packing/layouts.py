@@ -42,7 +42,9 @@ TABLE_EXTENSIONS = ("txt", "json", "jsonl", "gz", "csv", "tsv")
 WAVS = "wavs"
 """The folder beside an LJSpeech metadata.csv with the audio."""
 WITHOUT_EXTENSION = "without extension"
-SUBTITLES = "not packed; `hpc.submit --segments` reads subtitles beside their audio in a tar that `tar` has made of the folder"
+SUBTITLES = (
+    "not packed; `hpc.submit --segments` reads subtitles beside their audio in a tar that `tar` has made of the folder"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from tools.whole_files import replacing, require_file_place
 
 if TYPE_CHECKING:
     from jobs.parts import Cutting
+    from jobs.text_rules import TextRules
 
 __all__ = ["Original", "write_original"]
 
@@ -55,14 +56,15 @@ def write_original(
     tar_bytes: int | None,
     sniff: bool = False,
     follow_links: bool = True,
+    texts: TextRules | None = None,
     cutting: Cutting | None = None,
 ) -> Original:
     """Write the clip numbered `index` of a tar, which has to be called `name`, to `output`, whole or not at all.
 
     A WAV member is copied; another one is decoded, at its own rate and with all its channels, and so is the part that the
-    clip is of it where `cutting` makes several. `extensions`, `sniff`, `follow_links` and `cutting` are those with which the
-    tar was tokenized. Raises UsageError if the tar
-    is gone, has no such clip, or no longer the `tar_bytes` that it had, or if the clip cannot be decoded.
+    clip is of it where `cutting` makes several. `extensions`, `sniff`, `follow_links`, `cutting` and, where that matters,
+    `texts` are those with which the tar was tokenized. Raises UsageError if the tar is gone, has no such clip, or no longer
+    the `tar_bytes` that it had, or if the clip cannot be decoded.
     """
     try:
         found = bytes_of(tar)
@@ -83,6 +85,7 @@ def write_original(
             follow_links=follow_links,
             allow_missing_end=True,
             allow_joined=True,
+            texts=texts,
             cutting=cutting,
         )
         clip = _find(reader, tar, index, name, found)

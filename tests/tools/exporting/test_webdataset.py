@@ -105,6 +105,22 @@ def test_audio_of_parts_of_links_and_of_clips_without_extension(tmp_path: Path) 
     assert all(np.array_equal(parts[f"{key}#1.wav"], wave[320:]) for key in "ab")
 
 
+def test_audio_of_segments_whose_list_is_no_strict_json_and_stands_apart(tmp_path: Path) -> None:
+    """The parts are those of the run: its sidecars are read, and found, by its rules."""
+    said = '{"snr": NaN, "segments": [{"start": 0, "end": 0.01, "text": "今日はとても良い天気ですね。"}]}'.encode(
+        "shift_jis"
+    )
+    tar = write_tar(tmp_path / "a.tar", {"a.wav": wav(800), "b.wav": wav(50), "a.json": said})
+    spec, run = mulaw_spec(segments=True, text_encoding="shift_jis"), Run(tmp_path / "tokens")
+    freeze_spec(run.output_dir, spec)
+    run.add_to_list([str(tar)], keep_dirs=False)
+    tokenize(tar, run.output_dir, spec=spec)
+    (exported,) = written(run.output_dir, tmp_path / "out", with_audio=True)
+    assert [(sample["__key__"], len(soundfile.read(io.BytesIO(sample["wav"]))[0])) for sample in read(exported)] == [
+        *(("a#0", 80), ("b", 50))
+    ]
+
+
 def test_names_with_dots_and_names_that_clash(tmp_path: Path) -> None:
     """Samples do not merge, whatever the clips are called, and each says which file it is from."""
     names = ["s.001.wav", "s.002.wav", "x.wav", "x.flac", "__m__/y.wav", "/abs.wav", f"{'long' * 60}/語.wav"]
