@@ -26,7 +26,7 @@ from jobs.clip_decoder import ClipDecoder
 from jobs.encoder import Encoder, Result
 from jobs.feed import Feed, Share
 from jobs.lane_grid import LaneGrid
-from jobs.pending import Pending, Portion
+from jobs.pending import Pending, Portion, told
 from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
 
@@ -167,7 +167,7 @@ class Conveyor:
                     if self._feed.wants(pending.share):
                         self._decode_one(pending)
             except BaseException as error:  # noqa: BLE001 (it is raised again where the clip's line would be written)
-                self.call(partial(_note, pending, error))
+                self.call(partial(_note, pending, told(error) if isinstance(error, ClipError) else error))
             self._feed.decoded(pending.share, undecoded)
 
     def _decode_one(self, pending: Pending) -> None:

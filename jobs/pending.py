@@ -17,7 +17,7 @@ from jobs.tar_reader import Clip
 from jobs.token_sink import TokenSink
 from jobs.values import array_fault
 
-__all__ = ["Pending", "Portion"]
+__all__ = ["Pending", "Portion", "told"]
 
 CLIP_BYTES = 2000
 """What a clip without sidecars takes, in objects of Python, measured."""
@@ -102,7 +102,7 @@ class Pending:
 
     def refuse(self, error: ClipError) -> None:
         """It has no tokens."""
-        self.error = _told(error)
+        self.error = told(error)
 
     def encoded(self, portion: Portion, outcome: Result | ClipError, fields: tuple[Field, ...], backend: str) -> int:
         """Take what a portion became; returns by how many bytes this clip's memory has grown.
@@ -112,7 +112,7 @@ class Pending:
         before = self.sink.bytes_in_memory
         grown = 0
         if isinstance(outcome, ClipError):
-            self._refused[portion.number] = _told(outcome)
+            self._refused[portion.number] = told(outcome)
         elif self.error is None and not self._refused:
             grown = self._take(portion, outcome, fields, backend)
         self.member = portion.member or self.member
@@ -147,7 +147,7 @@ class Pending:
             self.error = self._refused[min(self._refused)]
 
 
-def _told(error: ClipError) -> ClipError:
+def told(error: ClipError) -> ClipError:
     """What it says, and not where it was raised: a traceback keeps the clip's audio until its line is written."""
     return ClipError(error.kind, str(error))
 

@@ -246,6 +246,9 @@ def test_a_bad_clip_keeps_none_of_its_audio(monkeypatch: pytest.MonkeyPatch) -> 
         finish(conveyor, clips[:1])
         monkeypatch.setattr("jobs.clip_decoder.decode", damaged)
         conveyor.offer(clips[1])
+        until(lambda: len(seen) == 3 and conveyor.idle)  # and nobody has heard of the error yet
+        gc.collect()
+        assert seen[2]() is None
         finish(conveyor, clips[1:])
     gc.collect()
     assert [str(clip.error) for clip in clips] == ["ValueError: odd", "cut short"]
