@@ -205,7 +205,7 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         lines += [f"No progress:           {words}" for words in describe_stalls(report.running.stalls)]
     if report.stopped:
         lines.append(f"Stopped:               nothing more is submitted: {plain_lines(report.stopped)}")
-    lines += _clip_lines(report)
+    lines += _clip_lines(report, examples=any(state.state == "committed" and state.damaged_clips for state in states))
     lines += [f"Note:                  {note}" for note in _notes(report)]
     if report.checked:
         lines.append(
@@ -214,7 +214,8 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
     return "\n".join(lines)
 
 
-def _clip_lines(report: Report) -> list[str]:
+def _clip_lines(report: Report, *, examples: bool) -> list[str]:
+    """`examples`: committed files have damaged clips, of which `tools.failures` shows some."""
     lines = [f"Clips:                 {report.clips:,}", f"Audio:                 {report.audio_hours:,.2f} hours"]
     if device := _describe_device(report):
         lines.append(f"Device:                {device}")
@@ -222,7 +223,8 @@ def _clip_lines(report: Report) -> list[str]:
         named = ", ".join(f"{kind} {number}" for kind, number in report.errors.items())
         lines.append(f"Clips with errors:     {sum(report.errors.values()):,} ({named})")
     if report.damaged_clips:
-        missing = f"{report.damaged_seconds:,.3f} s missing; python -m tools.failures shows some"
+        where = "python -m tools.failures shows some" if examples else "python -m tools.show NAME marks them"
+        missing = f"{report.damaged_seconds:,.3f} s missing; {where}"
         lines.append(f"Damaged clips, kept:   {report.damaged_clips:,} ({missing})")
     return lines
 

@@ -106,8 +106,11 @@ class TestReport:
         use_lossy_decode(monkeypatch)
         tars = [damaged_tar(run.output_dir.parent / "data" / f"{name}.tar") for name in ("4", "5")]
         run.add_to_list([str(tar) for tar in tars], keep_dirs=False)
-        tokenize(tars[0], run.output_dir)
         tokenize(tars[1], run.output_dir, **stopping_after(3))
+        found, text = report_of(capsys)
+        assert found["damaged_clips"] == 2
+        assert "Damaged clips, kept:   2 (0.050 s missing; python -m tools.show NAME marks them)\n" in text
+        tokenize(tars[0], run.output_dir)
         found, text = report_of(capsys, "--check-validity")
         assert (found["damaged_clips"], found["damaged_seconds"]) == (5, 0.12)
         assert "Damaged clips, kept:   5 (0.120 s missing; python -m tools.failures shows some)\n" in text
