@@ -1110,7 +1110,7 @@ LISTED = (0, 1, 9, 2, 3, 4, 5, 6, 7, 11, 8, 10)
 
 
 def damaged_recording_tar(path: Path, *, counted: bool) -> Path:
-    """A recording of twelve segments in any order, an MP3 that states its frames or not, nine of which are bad; and a clip."""
+    """A recording of twelve segments in any order, of whose MP3 (with a count of frames or not) nine are bad; and a clip."""
     wave = np.concatenate([noise(8000, seed=half) for half in range(12)])
     data = audio_file(wave, 16_000, "MP3")
     places = scan_mp3(io.BytesIO(data), 0, len(data)).positions
