@@ -20,6 +20,7 @@ from jobs.flac_decoder import decode_flac
 from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
 from jobs.losses import Losses
 from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_length, stated_parts
+from jobs.mp3_places import frame_times
 from jobs.ogg_pages import OggLink, scan_ogg
 from jobs.pyav_decoder import Block, decode_with_pyav
 from jobs.refusals import WatchedFile
@@ -167,6 +168,8 @@ def _in_turn(parts: Sequence[tuple[Callable[[], Blocks], float]], losses: Losses
                 raise
             errors.append(error)
             losses.add(seconds, f"a part of which nothing can be decoded: {error}")
+    if len(parts) > 1:
+        losses.gaps.clear()  # each part tells only of its own
     if len(errors) == len(parts) and errors:
         raise errors[0]
 
@@ -227,8 +230,13 @@ def _ogg(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
             yield from _any(part, 0, losses, limits, rewind=late)
             return
         heard = _Counted()
+
+        def times_at(place: int) -> tuple[None, float] | None:
+            end = link.page_ends.get(place)
+            return None if end is None else (None, end)
+
         part.seek(0)
-        blocks = decode_with_pyav(WatchedFile(part), "pages are damaged.", losses, tells=False)
+        blocks = decode_with_pyav(WatchedFile(part), "pages are damaged.", losses, tells=False, times_at=times_at)
         yield from heard.each(_shifted_from(link.sound_seconds, blocks, losses))
         lost = link.missing_seconds(heard.seconds)
         if lost > 0:
@@ -261,10 +269,11 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
     heard = _Counted()
     audio.seek(0)
     container = "mp3" if found.frames > 1 else None
-    blocks = decode_with_pyav(WatchedFile(audio), refusal, losses, container, tells=not found.frames)
+    times_at = None if stated else frame_times(found, gaps)
+    blocks = decode_with_pyav(WatchedFile(audio), refusal, losses, container, tells=not found.frames, times_at=times_at)
     yield from heard.each(_shifted_from(_sound_seconds(audio, found, gaps, incomplete), blocks, losses))
     lost, doubt = _mp3_lost(audio, found, gaps, heard.seconds, stated)
-    losses.doubt += doubt
+    losses.doubt += 0.0 if losses.gaps else doubt
     if lost > 0:
         losses.add(lost, "MP3 frames that are damaged or missing")
 

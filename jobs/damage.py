@@ -10,7 +10,7 @@ import msgspec
 from audio_tokenizers.errors import ClipError
 from jobs.losses import UNNOTICED_SECONDS, Losses
 
-__all__ = ["ALWAYS_KEPT_SECONDS", "DEFAULT_MAX_DAMAGE", "Damage", "judge", "judge_place"]
+__all__ = ["ALWAYS_KEPT_SECONDS", "DEFAULT_MAX_DAMAGE", "Damage", "judge", "judge_place", "own_share"]
 
 DEFAULT_MAX_DAMAGE = 0.02
 """Share of a clip that may be missing, unless --max-damage says otherwise."""
@@ -70,6 +70,16 @@ def judge_place(losses: Losses, max_share: float) -> Losses | ClipError:
         f"{missing} of its recording is missing before or in it, so that nobody knows where it stands ({_words(losses)}); "
         f"{allowed}, and with --max-damage 1 it is kept",
     )
+
+
+def own_share(losses: Losses, inside: float, at_end: float) -> Losses:
+    """What a segment lacks of which it is known that `inside` seconds are missing between its ends, and `at_end` because its
+    recording, whose losses are given, ends too early.
+    """
+    found = Losses()
+    if inside + at_end > 0:
+        found.add(inside + at_end, _words(losses))
+    return found
 
 
 def _words(losses: Losses) -> str:

@@ -48,6 +48,8 @@ def decode_flac(file: WatchedFile, info: StreamInfo, skip: int, refusal: str, lo
         yield np.concatenate(gathered), info.rate
     if not walk.done and walk.error is not None:
         raise undecodable(refusal, walk.error)
+    if walk.placed:
+        losses.gaps += [(at / info.rate, missing / info.rate) for at, missing in walk.gaps]
     if missing := walk.missing():
         losses.add(missing / info.rate, LOST_FRAMES)
 
@@ -92,6 +94,10 @@ class _Walk:
         """The first."""
         self.shifted = False
         """Frames are missing before those that come now."""
+        self.gaps: list[tuple[int, int]] = []
+        """Samples that were given before each, those before `skip` included, and samples missing there."""
+        self.placed = True
+        """All frames have had a number, each a higher one."""
         self.done = skip
         """Samples that were given, those before `skip` included."""
 
@@ -103,8 +109,11 @@ class _Walk:
         numbered = found is not None and self._info.block > 0
         begin = found[0] if found is not None and numbered else self._position
         self.shifted = self.shifted or begin > max(self._position, self._skip) or not (numbered or self._tail_is_tags)
-        if begin > self._position:
-            self._gaps += max(begin - max(self._position, self._skip), 0)
+        self.placed = self.placed and begin >= self._position and (numbered or self._tail_is_tags)
+        missing = begin - max(self._position, self._skip)
+        if begin > self._position and missing > 0:
+            self._gaps += missing
+            self.gaps.append((self.done, missing))
         for block in frames:
             fresh = block[max(self._skip - begin, 0) :] if begin < self._skip else block
             self.done += len(fresh)

@@ -26,11 +26,20 @@ class Losses:
     """Seconds by which what comes last may be off, if that is more than what is missing: the file's times pass over them
     though nothing is missing, or nobody knows better how much is.
     """
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    """Where what is `shifted` lacks something: after so many seconds of what was decoded, so many. All such places, or none
+    where they or their lengths are not known to UNNOTICED_SECONDS in all. What else is missing is so at the end.
+    """
 
     @property
     def shift(self) -> float:
         """By how many seconds what comes last may be off."""
         return max(self.seconds, self.doubt)
+
+    @property
+    def are_placed(self) -> bool:
+        """The gaps say all about the places of what was decoded."""
+        return bool(self.gaps) and self.doubt <= sum(missing for _, missing in self.gaps) + UNNOTICED_SECONDS
 
     def add(self, seconds: float, what: str) -> None:
         """Note that `seconds` are missing for the reason `what`, such as `MP3 frames that cannot be decoded`."""
@@ -43,4 +52,5 @@ class Losses:
         self.seconds += others.seconds
         self.doubt += others.doubt
         self.shifted = self.shifted or others.shifted
+        self.gaps += others.gaps
         self.what += [words for words in others.what if words not in self.what]

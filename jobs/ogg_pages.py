@@ -68,6 +68,10 @@ class OggLink:
 
     sound_seconds: float | None = None
     """How much may be heard before pages are missing that others follow; None if no such are."""
+    page_ends: dict[int, float] = field(default_factory=dict)
+    """Place of a whole page -> seconds at which its audio ends. Of all but the last, which may be cut short; empty if nobody
+    knows when the first is, or whether pages are missing before the last.
+    """
     pages: int = 0
     bad: int = 0
     """Pages, and places where some are damaged, cut or missing."""
@@ -139,6 +143,9 @@ class _State:
         """Bytes of damaged pages before the first with audio."""
         self._sound: int | None = None
         """The last granule position before the first place where pages are missing."""
+        self._last_follows = False
+        self._granules: dict[int, int] = {}
+        """Of pages, by their place."""
         self._left = 0
         """Samples that the last page's granule position leaves of those in it."""
 
@@ -189,7 +196,8 @@ class _State:
         elif follows:
             self._samples += self._left
             self._bytes += len(page.body)
-        self._last = page
+        self._last, self._last_follows = page, follows
+        self._granules[page.begin] = page.granule
         link.last = max(link.last, page.granule)
 
     def finish(self, link: OggLink, file: IO[bytes]) -> None:
@@ -216,6 +224,9 @@ class _State:
         is_exact = link.codec == "opus" or not link.start
         if self._sound is not None and is_exact and link.rate and len(link.serials) == 1:
             link.sound_seconds = max(self._sound - link.start - link.pre_skip, 0) / link.rate
+        if self._sound and self._last_follows and link.rate and len(link.serials) == 1:
+            del self._granules[self._last.begin]
+            link.page_ends = {place: granule / link.rate for place, granule in self._granules.items()}
 
     def _likely_samples(self, size: int) -> int:
         """In so many bytes of pages."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from audio_tokenizers.errors import ClipError
 from jobs.audio_tags import only_tags
+from jobs.gap_finder import JUMP_SECONDS, GapFinder, TimesAt
 from jobs.losses import UNNOTICED_SECONDS, Losses
 from jobs.matroska import is_whole_matroska
 from jobs.pyav_samples import float_samples
@@ -43,8 +44,6 @@ STATES_DURATION = ("mov,", "matroska,")
 """PyAV's names of containers whose duration is stated; that of others is a guess from the bit rate."""
 DURATION_SLACK_SECONDS, DURATION_SLACK_FRAMES = 0.1, 4096
 """Stated durations are rounded, and count an encoder's padding or do not."""
-JUMP_SECONDS = 0.01
-"""Between the end of a frame and the time of the next: less is rounding."""
 READ_AHEAD = 1 << 15
 """Bytes that FFmpeg may have read and not looked at."""
 LOST_PACKETS = "packets that cannot be decoded"
@@ -62,18 +61,24 @@ _PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
 
 
 def decode_with_pyav(
-    file: WatchedFile, refusal: str, losses: Losses, container: str | None = None, *, tells: bool = True
+    file: WatchedFile,
+    refusal: str,
+    losses: Losses,
+    container: str | None = None,
+    *,
+    tells: bool = True,
+    times_at: TimesAt | None = None,
 ) -> Iterator[tuple[Block, int]]:
     """Blocks, float32 [samples, channels], and their rate in Hz, of the first audio stream.
 
     Blocks have PYAV_BLOCK_FRAMES and up to one of FFmpeg's frames more, fewer at the end and where the rate or the channels
     change. `losses` is told what packets and the stated duration show to be missing, unless the caller knows better: then
-    it `tells` only that what follows is shifted.
+    it `tells` only that what follows is shifted. Where the gaps are, `times_at` tells or, without it, the container's times.
     `refusal` is why libsndfile does not decode it, `container` FFmpeg's name of the file's form where it is known.
     Raises ClipError `decode` where nothing can be decoded.
     """
     turn: contextlib.AbstractContextManager[object] = _PYAV_TURN
-    with contextlib.closing(_pyav_blocks(file, refusal, losses, container, tells=tells)) as blocks:
+    with contextlib.closing(_pyav_blocks(file, refusal, losses, container, times_at, tells=tells)) as blocks:
         while True:
             try:
                 with turn:
@@ -94,12 +99,12 @@ def undecodable(refusal: str, error: BaseException) -> ClipError:
 
 
 def _pyav_blocks(
-    file: WatchedFile, refusal: str, losses: Losses, container: str | None, *, tells: bool
+    file: WatchedFile, refusal: str, losses: Losses, container: str | None, times_at: TimesAt | None, *, tells: bool
 ) -> Generator[tuple[Block, int, str]]:
     """Blocks, their rate, and FFmpeg's name of the decoder."""
     import av
 
-    told = _Told()
+    told = _Told(times_at)
     try:
         yield from _gathered(_pyav_frames(file, told, container), told, losses)
         if not told.seconds and told.refused is not None:
@@ -110,6 +115,8 @@ def _pyav_blocks(
     except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
         raise undecodable(refusal, error) from None
     losses.doubt += told.jumps
+    if losses.shifted:
+        losses.gaps += told.gaps()
     if tells:
         told.tell(losses, file)
 
@@ -167,7 +174,7 @@ def _pyav_frames(file: WatchedFile, told: _Told, form: str | None) -> Iterator[A
             try:
                 for packet in packets:
                     for frame in packet.decode():
-                        told.gave(frame)
+                        told.gave(frame, packet.pos)
                         yield frame
                     told.decoded(packet)
                     packet = None  # noqa: PLW2901 (a fault that follows is one of reading the next)
@@ -187,7 +194,9 @@ def _pyav_frames(file: WatchedFile, told: _Told, form: str | None) -> Iterator[A
 class _Told:
     """What a container's packets and headers tell of what is missing."""
 
-    def __init__(self) -> None:
+    def __init__(self, times_at: TimesAt | None) -> None:
+        self.finder = GapFinder(times_at)
+        self._places_tell = times_at is not None
         self.decoder = ""
         """FFmpeg's name of it."""
         self.seconds = 0.0
@@ -225,8 +234,15 @@ class _Told:
         self._unit = float(self._time_base) if container.format.name.startswith(STATES_DURATION) else 0.0
         self._is_matroska = container.format.name.startswith("matroska")
 
-    def gave(self, frame: AudioFrame) -> None:
-        """A frame comes."""
+    def gave(self, frame: AudioFrame, place: int | None) -> None:
+        """A frame comes, of a packet at this place of the file."""
+        seconds = frame.samples / max(frame.sample_rate, 1)
+        if (self._refused_audio and self.last is None) or (self._unit and frame.pts is None):
+            self.finder.doubt()
+        elif self._unit and frame.pts is not None:
+            self.finder.hear_at(frame.pts * self._unit, seconds)
+        else:
+            self.finder.hear(place, seconds)
         self.last, self.pts = frame, frame.pts
         if self._refused_audio:
             self.shifted = True
@@ -235,7 +251,13 @@ class _Told:
             if time > self._next_time + JUMP_SECONDS:
                 self.jumps += time - self._next_time
                 self.shifted = self.shifted or self.jumps > UNNOTICED_SECONDS
-            self._next_time = time + frame.samples / max(frame.sample_rate, 1)
+            self._next_time = time + seconds
+
+    def gaps(self) -> list[tuple[float, float]]:
+        """Those that the times tell of: none if packets are missing over which these do not pass."""
+        found = self.finder.gaps()
+        lost = 0.0 if self._places_tell else self._lost.seconds(self.seconds / self._bytes if self._bytes else 0.0)
+        return found if lost <= sum(missing for _, missing in found) + UNNOTICED_SECONDS else []
 
     def decoded(self, packet: Packet[AudioStream]) -> None:
         """A packet gave its frames."""

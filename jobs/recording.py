@@ -4,7 +4,8 @@ Parts come in any order and may overlap. What is decoded and still needed, be it
 list is not sorted, is kept: a little of it in memory, more in a temporary file.
 
 Where something is missing in between, what follows stands earlier than its time. How much is missing is known when all is
-decoded: so from that place on the rest is decoded once for nothing, before any of it is given out.
+decoded: so from that place on the rest is decoded once for nothing, before any of it is given out. Where it is known of all
+gaps where they are and how long, parts are then taken from their true places.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from audio_tokenizers.errors import ClipError
 from jobs.activities import Step
 from jobs.audio import decode_channels
 from jobs.channels import Block
-from jobs.damage import judge_place
-from jobs.losses import Losses
+from jobs.damage import judge_place, own_share
+from jobs.losses import UNNOTICED_SECONDS, Losses
 from jobs.scratch import scratch_file, scratch_trouble
+from jobs.timeline import Timeline
 
 __all__ = ["Cut", "Kept", "Part", "Recording"]
 
@@ -162,6 +164,8 @@ class Recording:
         """The rest is decoded for nothing."""
         self._missing: Losses | None = None
         """All of the recording, once they are known."""
+        self._timeline: Timeline | None = None
+        """Once they are known, if all of them have a place."""
         self._again = 0
         """Samples that are decoded again, and were kept the first time."""
         self._kept = Kept()
@@ -218,7 +222,7 @@ class Recording:
     ) -> Iterator[tuple[Block, int]]:
         """The part's samples, as `decode_channels` gives them; waits until all parts before it are closed. Ends early once
         it is not `wanted` any more: the way to a part may be long. A part that goes to the recording's end, or beyond where
-        something is missing, is told what is missing of the recording.
+        something is missing, is told what is missing of the recording; of itself alone, where it is known where that is.
 
         Raises ClipError: `too_long` (over `max_seconds`), `segment` where the recording ends long before the part does or
         lacks too much before its end, and whatever decoding ends in before.
@@ -226,14 +230,15 @@ class Recording:
         with step.waiting() if step is not None else nullcontext(), self._turn:
             self._turn.wait_for(lambda: self._parts[0] is part)
         cut = part.cut
-        at, last = first, _ = self._span(cut, step, max_seconds)
+        at, last = first, _ = stated = self._span(cut, step, max_seconds)
         placed = False
-        later = None if math.isinf(part.needed_from) else _frames(part.needed_from, self._rate)
         while last is None or at < last:
             if not placed and self._missing is not None and self._is_beyond(first, last):
-                losses.take(self._judged_place())
                 placed = True
-            self._kept.drop_before(at if later is None else min(at, later))
+                losses.take(self._judged_place())
+                at, first, last = self._place(at), self._place(first), None if last is None else self._place(last)
+                continue
+            self._kept.drop_before(self._needed(at, part.needed_from))
             if at < self._kept.end:
                 piece = self._kept.read(at, self._kept.end if last is None else min(last, self._kept.end))
                 at += len(piece)
@@ -244,8 +249,10 @@ class Recording:
                 if self._end is not None and not placed:
                     losses.take(self._losses)
                 break
-        if last is not None and at < last and wanted():
-            self._refuse_if_missing(at, first, last)
+        if wanted():
+            self._refuse_if_missing(stated, first, at, last)
+            if placed:
+                losses.take(self._own_losses(stated, (first, at, last)))
         if at == first:
             yield np.empty((0, self._channels or 1), np.float32), self._rate
 
@@ -264,8 +271,39 @@ class Recording:
         """
         return self._sound is not None and (first > self._sound if last is None else last > self._sound)
 
+    def _place(self, sample: int) -> int:
+        """Where a sample stands in what was decoded."""
+        return sample if self._timeline is None else self._timeline.place(sample)
+
+    def _needed(self, at: int, needed_from: float) -> int:
+        """The first sample that this part, which is at `at`, or later ones need."""
+        if math.isinf(needed_from):
+            return at
+        later = self._place(_frames(needed_from, self._rate))
+        if self._sound is not None and self._missing is None:
+            later = min(later, self._sound)  # nobody knows by how much
+        return min(at, later)
+
+    def _own_losses(self, stated: tuple[int, int | None], found: tuple[int, int, int | None]) -> Losses:
+        """What is missing of a part that goes, as `stated`, from one sample of the recording to another, and in what was
+        decoded from the first one `found` to the last; it was given up to the second.
+        """
+        timeline = self._timeline
+        if self._missing is None or timeline is None:
+            return Losses()
+        (start, stop), (first, at, last) = stated, found
+        at_end = max(self._missing.seconds - timeline.missing / self._rate, 0.0)
+        if stop is None or last is None:
+            inside = timeline.missing - (start - first)
+        else:
+            inside, at_end = stop - start - (last - first), min(at_end, (last - at) / self._rate)
+        return own_share(self._missing, inside / self._rate, at_end)
+
     def _judged_place(self) -> Losses:
+        """What such a part has to know of, where the places of its ends are not known."""
         assert self._missing is not None
+        if self._timeline is not None:
+            return Losses()
         found = judge_place(self._missing, self._max_damage)
         if isinstance(found, ClipError):
             raise found
@@ -279,10 +317,12 @@ class Recording:
             try:
                 self._take_block(cut)
             except StopIteration as end:
+                self._missing = self._losses
+                self._timeline = self._placed(self._losses)
                 if not self._counting:
-                    self._missing, self._end = self._losses, end
+                    self._end = end
                 else:
-                    self._missing, self._counting, self._again = self._losses, False, self._kept.end
+                    self._counting, self._again = False, self._kept.end
                     self._begin()
                     return True
             except BaseException as error:  # noqa: BLE001 (each part is told)
@@ -297,6 +337,15 @@ class Recording:
             raise self._end
         return False
 
+    def _placed(self, losses: Losses) -> Timeline | None:
+        """Times of the recording, if it is known where it lacks something: nowhere before what was given out as sound."""
+        if self._sound is None or not losses.are_placed:
+            return None
+        early = sum(missing for at, missing in losses.gaps if _frames(at, self._rate) < self._sound)
+        if early > UNNOTICED_SECONDS:
+            return None
+        return Timeline([(max(_frames(at, self._rate), self._sound), _frames(gap, self._rate)) for at, gap in losses.gaps])
+
     def _take_block(self, cut: Cut) -> None:
         block, self._rate = next(self._source)
         if self._channels not in (None, block.shape[1]):
@@ -309,13 +358,17 @@ class Recording:
         if not self._counting and known < len(block):
             self._kept.append(block[known:])
 
-    def _refuse_if_missing(self, end: int, first: int, last: int) -> None:
-        missing = (last - end) / self._rate
+    def _refuse_if_missing(self, stated: tuple[int, int | None], first: int, at: int, last: int | None) -> None:
+        if last is None or at >= last:
+            return
+        missing = (last - at) / self._rate
+        begin, end = (sample / self._rate for sample in stated if sample is not None)
+        gone = 0 if self._timeline is None else self._timeline.missing
         if missing > min(MOST_MISSING_SECONDS, MOST_MISSING * (last - first) / self._rate):
             raise ClipError(
                 "segment",
-                f"the segment is from {first / self._rate:.3f} to {last / self._rate:.3f} s, and the audio ends at "
-                f"{self._kept.end / self._rate:.3f} s",
+                f"the segment is from {begin:.3f} to {end:.3f} s, and the audio ends at "
+                f"{(self._kept.end + gone) / self._rate:.3f} s",
             )
 
 

@@ -359,8 +359,9 @@ def test_a_damaged_flac_has_all_samples_of_all_other_frames(
     true, _ = soundfile.read(io.BytesIO(data), dtype="float32")
     wave, _, losses = heard(damaged(data, len(data) // 2))
     assert len(wave) == len(true) - 4096
-    assert losses == Losses(4096 / 16000, ["FLAC frames that are damaged or missing"], shifted=True)
     gap = int(np.flatnonzero(wave != true[: len(wave)])[0]) // 4096 * 4096
+    words, place = ["FLAC frames that are damaged or missing"], (gap / 16000, 4096 / 16000)
+    assert losses == Losses(4096 / 16000, words, shifted=True, gaps=[place])
     np.testing.assert_array_equal(wave[:gap], true[:gap])
     np.testing.assert_array_equal(wave[gap:], true[gap + 4096 :])
 
@@ -424,9 +425,11 @@ def test_a_gap_in_time_is_no_silence_and_no_loss(times: Callable[[int], float]) 
     ],
 )
 def test_what_follows_a_gap_in_time_may_be_shifted(times: Callable[[int], float], jumps: float, sure: float) -> None:
-    """Nothing is missing, but nobody knows whether somebody who gives a time counts the gap. A little is rounding."""
+    """Nothing is missing, but what follows has a later time. A little is rounding. Where the gaps are is told."""
     losses = heard(data := gap_in(times))[2]
     wave, rate, is_shifted = before_shift(data)
+    gaps, losses.gaps = losses.gaps, []
+    assert sum(missing for _, missing in gaps) == pytest.approx(losses.doubt if is_shifted else 0.0)
     assert losses == Losses(doubt=pytest.approx(jumps, abs=0.2 * jumps + 0.002), shifted=is_shifted)
     assert is_shifted == (sure < 3.0)
     assert len(wave) / rate == pytest.approx(sure, abs=0.05)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_tokenizers.errors import ClipError
-from jobs.damage import Damage, judge, judge_place
+from jobs.damage import Damage, judge, judge_place, own_share
 from jobs.losses import Losses
 
 
@@ -136,3 +136,13 @@ def test_a_segment_behind_a_gap_in_time(share: float) -> None:
         assert str(found).startswith("3.000 s of its recording")
     else:
         assert found == Losses(3.0, ["in its recording, before or in it: there are gaps in its times or between its frames"])
+
+
+def test_the_own_share_of_a_segment() -> None:
+    """Nothing, if nothing is missing in it, whatever its recording lacks; else how much, in the words of the recording."""
+    recording = Losses(7.0, ["MP3 frames that are damaged"], shifted=True, gaps=[(3.0, 7.0)])
+    assert own_share(recording, 0.0, 0.0) == Losses()
+    assert own_share(recording, 0.25, 0.5) == Losses(0.75, ["MP3 frames that are damaged"])
+    assert own_share(Losses(doubt=3.0, gaps=[(1.0, 3.0)]), 1.0, 0.0).what == [
+        "there are gaps in its times or between its frames"
+    ]

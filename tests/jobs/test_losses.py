@@ -25,3 +25,10 @@ def test_what_follows_is_off_by_what_is_missing_or_by_what_times_pass_over() -> 
     assert (losses.shifted, losses.shift, losses.what) == (True, 3.0, [])
     losses.add(4.0, "its end")
     assert losses.shift == 4.0
+
+
+def test_gaps_that_do_not_account_for_the_doubt_are_no_places() -> None:
+    """To 50 ms; nor are there any without gaps."""
+    assert Losses(doubt=3.0, gaps=[(1.0, 2.0), (4.0, 0.96)]).are_placed
+    assert not Losses(doubt=3.0, gaps=[(1.0, 2.0), (4.0, 0.9)]).are_placed
+    assert not Losses().are_placed

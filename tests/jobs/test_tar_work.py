@@ -1109,27 +1109,32 @@ LISTED = (0, 1, 9, 2, 3, 4, 5, 6, 7, 11, 8, 10)
 """The order in which segments stand in their list."""
 
 
-def damaged_recording_tar(path: Path) -> Path:
-    """A recording of twelve segments in any order, of whose MP3 nine frames are bad in the middle; and a clip."""
+def damaged_recording_tar(path: Path, *, counted: bool) -> Path:
+    """A recording of twelve segments in any order, of whose MP3 (with a count of frames or not) nine are bad; and a clip."""
     wave = np.concatenate([noise(8000, seed=half) for half in range(12)])
     data = audio_file(wave, 16_000, "MP3")
     places = scan_mp3(io.BytesIO(data), 0, len(data)).positions
     begin, end = int(places[len(places) // 2]), int(places[len(places) // 2 + 9])
     list_of = [{"start": at / 2, "end": at / 2 + 0.5, "transcript": f"words {at}"} for at in LISTED]
     members = {
-        "long.mp3": data[:begin] + b"\x55" * (end - begin) + data[end:],
+        "long.mp3": data[0 if counted else int(places[1]) : begin] + b"\x55" * (end - begin) + data[end:],
         "long.json": json.dumps({"segments": list_of}).encode(),
         "z.wav": wav(60),
     }
     return write_tar(path, members)
 
 
-@pytest.mark.parametrize(("max_damage", "kind"), [(1.0, None), (0.5, "segment")])
+@pytest.mark.parametrize(
+    ("max_damage", "kind", "counted"),
+    [(1.0, None, False), (0.5, "segment", False), (0.02, None, True)],
+)
 def test_segments_of_a_damaged_recording_whatever_interrupts_them(
-    max_damage: float, kind: str | None, tmp_path: Path
+    max_damage: float, kind: str | None, counted: bool, tmp_path: Path
 ) -> None:
-    """Those before the damage are whole, those behind it errors, or say what is missing; the bytes are those of one go."""
-    tar = damaged_recording_tar(tmp_path / "speech.tar")
+    """Those before the damage are whole. So are those behind it, if it is known how much is missing; else they are errors,
+    or say what is. The bytes are those of one go.
+    """
+    tar = damaged_recording_tar(tmp_path / "speech.tar", counted=counted)
     spec = mulaw_spec(segments=True, max_damage=max_damage)
     tokenize(tar, tmp_path / "reference", spec=spec)
     lines = [json.loads(line) for line in committed(tmp_path / "reference").splitlines()]
@@ -1140,7 +1145,7 @@ def test_segments_of_a_damaged_recording_whatever_interrupts_them(
             assert "damage" not in line
         elif at > 6:
             assert line.get("error_kind") == kind or at == 11
-            assert ("damage" in line) == ("error" not in line)
+            assert ("damage" in line) == ("error" not in line and not counted)
     assert "error" not in lines[12]
     for stop in (1, 3, 4, 8, 12):
         output = tmp_path / str(stop)

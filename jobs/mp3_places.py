@@ -1,0 +1,70 @@
+"""Pure: when each frame of a damaged MP3 is, where it is sure how many are missing in each gap."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from jobs.gap_finder import TimesAt
+from jobs.mp3_frames import Gap, Mp3Scan
+
+__all__ = ["frame_times"]
+
+PADDING_BYTES = 1
+"""By which frames of one bit rate differ."""
+MOST_ROUNDED_BYTES = 2
+"""By how much a gap may differ from so many whole frames."""
+
+
+def frame_times(found: Mp3Scan, gaps: Sequence[Gap]) -> TimesAt | None:
+    """Times by the place of a frame; None where nobody knows how many frames are missing, or some are in front of all.
+
+    Frames of one bit rate are counted by the bytes between them, which must be those of whole frames: then nothing has been
+    taken out or put in. Of frames of many lengths the number that the first one states tells, if there is one gap. Where the
+    first frame states a number, both must agree.
+    """
+    inside = [gap for gap in gaps if gap.begin < found.end]
+    if not inside or found.changes or not found.rate or inside[0].begin < found.begin:
+        return None
+    missing = _missing_frames(found, inside)
+    if missing is None:
+        return None
+    ends, gone = [gap.end for gap in inside], [0, *accumulate(missing)]
+    frame = found.samples_per_frame / found.rate
+
+    def times(place: int) -> tuple[float, float] | None:
+        number = int(np.searchsorted(found.positions, place))
+        if number >= len(found.positions) or found.positions[number] != place:
+            return None
+        number += gone[bisect_right(ends, place)]
+        return number * frame, (number + 1) * frame
+
+    return times
+
+
+def _missing_frames(found: Mp3Scan, gaps: Sequence[Gap]) -> list[int] | None:
+    """In each gap."""
+    sizes = np.diff(found.positions)
+    broken = np.searchsorted(found.positions, [gap.begin for gap in found.gaps]) - 1
+    states = found.stated_frames is not None
+    keep = np.ones(len(sizes), np.bool_)
+    keep[broken[(broken >= 0) & (broken < len(sizes))]] = False
+    keep[: int(states)] = False  # that frame may be of any length
+    sizes = sizes[keep]
+    if not len(sizes):
+        return None
+    counted = found.stated_frames - found.frames if found.stated_frames is not None else None
+    if int(sizes.max() - sizes.min()) <= PADDING_BYTES:
+        mean = float(sizes.mean())
+        missing = [round((gap.end - gap.begin) / mean) for gap in gaps]
+        whole = all(
+            abs(gap.end - gap.begin - count * mean) <= MOST_ROUNDED_BYTES for gap, count in zip(gaps, missing, strict=True)
+        )
+        return missing if whole and counted in (None, sum(missing)) else None
+    if counted is None or len(gaps) > 1:
+        return None
+    size = gaps[0].end - gaps[0].begin
+    return [counted] if size / int(sizes.max()) - 1 <= counted <= size / int(sizes.min()) + 1 else None
