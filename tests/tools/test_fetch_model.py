@@ -83,7 +83,13 @@ class TestEndToEnd:
         folder = tmp_path / "model"
         command = [sys.executable, "-m", "tools.fetch_model", "higgs", "--accept-licence", "--to", str(folder)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-            wait_for(lambda: sum(part.stat().st_size for part in folder.glob(".model.pth.*.part")) >= 10 << 20)
+            wait_for(
+                lambda: (
+                    process.poll() is not None
+                    or sum(part.stat().st_size for part in folder.glob(".model.pth.*.part")) >= 10 << 20
+                )
+            )
+            assert process.poll() is None, process.stderr and process.stderr.read()
             process.send_signal(signal.SIGKILL)
         again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert again.returncode == 0, again.stderr

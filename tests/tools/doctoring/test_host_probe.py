@@ -24,6 +24,12 @@ def facts(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, objec
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.fixture(autouse=True)
+def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the probe sets in its process does not outlast a test."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+
 def test_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Names, driver and CUDA; a driver that does not answer is told in its own words."""
     assert parse_driver("NVIDIA A100, SXM, 550.54.15\nNVIDIA A100, SXM, 550.54.15\n", TABLE) == Driver(
@@ -83,7 +89,6 @@ def test_weights_are_never_downloaded(
     import socket
 
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it asked the network"))
     error = facts(capsys, "weights", "--backend", "mimi")["facts"]["error"]
     assert "there is no such folder here, and as a hub id it is not in the local Hugging Face cache" in error
