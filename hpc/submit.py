@@ -42,6 +42,19 @@ from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
+from jobs.recipe_options import (
+    Channel,
+    Extensions,
+    MaxDamage,
+    MaxDuration,
+    MaxTokensPerFragment,
+    NumTokensOverlap,
+    Segments,
+    Settings,
+    Sniff,
+    TextEncoding,
+    TextKeys,
+)
 from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, read_spec, uses_gpu
 from jobs.trust import trust_of
@@ -103,36 +116,18 @@ def submit(
     from_index: Annotated[int, typer.Option(min=0, help="first tar of the list, from 0")] = 0,
     to_index: Annotated[int | None, typer.Option(min=0, help="the tar after the last one")] = None,
     keep_dirs: Annotated[bool, typer.Option("--keep-dirs", help="keep the tars' folders in the output names")] = False,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")] = None,
-    max_tokens_per_fragment: Annotated[int | None, typer.Option(help="longest fragment, in frames")] = None,
-    num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
-    max_duration: Annotated[
-        float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
-    ] = None,
-    max_damage: Annotated[
-        float | None,
-        typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
-    ] = None,
-    extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
-    text_key: Annotated[
-        list[str] | None,
-        typer.Option(help="key of the text in a clip's JSON; default: text, transcript, sentence and others"),
-    ] = None,
-    text_encoding: Annotated[
-        str | None, typer.Option(help="of texts, such as shift_jis; default auto: UTF-8, or what all texts of a tar show")
-    ] = None,
-    channel: Annotated[
-        str | None,
-        typer.Option(help="mean, first, left, right, a number from 0, or split: each a clip; default: as the backend"),
-    ] = None,
-    segments: Annotated[
-        bool | None,
-        typer.Option("--segments/--no-segments", help="cut audio into the segments of its sidecars, each a clip"),
-    ] = None,
+    settings: Settings = None,
+    max_tokens_per_fragment: MaxTokensPerFragment = None,
+    num_tokens_overlap: NumTokensOverlap = None,
+    max_duration: MaxDuration = None,
+    max_damage: MaxDamage = None,
+    extensions: Extensions = None,
+    text_key: TextKeys = None,
+    text_encoding: TextEncoding = None,
+    channel: Channel = None,
+    segments: Segments = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="try the clips again that have errors")] = False,
-    sniff: Annotated[
-        bool, typer.Option("--sniff", help="take what begins as audio, too, if it has no known extension")
-    ] = False,
+    sniff: Sniff = False,
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept tars with no end marker, or a very long one")
     ] = False,

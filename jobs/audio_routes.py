@@ -16,13 +16,14 @@ import numpy as np
 from audio_tokenizers.errors import ClipError
 from jobs.audio_headers import missing_bytes, mp3_in_wav
 from jobs.audio_tags import LONGEST_TITLE, TAG_HEAD, id3v2_size, only_tags, radio_titles
+from jobs.channels import Block
 from jobs.flac_decoder import decode_flac
 from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
 from jobs.losses import Losses
 from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_length, stated_parts
 from jobs.mp3_places import frame_times
 from jobs.ogg_pages import OggLink, scan_ogg
-from jobs.pyav_decoder import Block, decode_with_pyav
+from jobs.pyav_decoder import decode_with_pyav
 from jobs.refusals import WatchedFile
 from jobs.soundfile_decoder import Sound, opened_sound, reading_aside
 from jobs.spans import SpanFile

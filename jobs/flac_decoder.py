@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs.audio_tags import only_tags
+from jobs.channels import Block
 from jobs.flac_frames import LONGEST_HEADER, StreamInfo, frame_range
 from jobs.losses import Losses
-from jobs.pyav_decoder import CHECKSUMS, PYAV_OPTIONS, Block, undecodable
+from jobs.pyav_decoder import CHECKSUMS, PYAV_OPTIONS, undecodable
 from jobs.pyav_samples import float_samples
 from jobs.refusals import WatchedFile, require_memory
 

@@ -18,12 +18,11 @@ from jobs.segments import Segment, Segments, read_segments, with_lists_as_object
 from jobs.sidecars import LEGACY_READING, Annotations, Reading
 from jobs.spec import LONGEST_CLIP_SECONDS, TokenizeSpec
 from jobs.subtitles import SUBTITLE_EXTENSIONS
-from jobs.text_rules import TextRules
 
 if TYPE_CHECKING:
     from jobs.tar_reader import Clip
 
-__all__ = ["Cutting", "FinishedMembers", "Piece", "count_channels", "mixer_for", "segment_texts"]
+__all__ = ["Cutting", "FinishedMembers", "Piece", "count_channels", "mixer_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +141,6 @@ class FinishedMembers:
         while self._at < len(self._done) and (self._done[self._at] == member or self._done[self._at].startswith(of_parts)):
             self._at += 1
         return first < self._at < len(self._done)
-
-
-def segment_texts(spec: TokenizeSpec) -> TextRules | None:
-    """How sidecars have to be read and found for the clips of a tar to be those of this run. None where no segments are cut:
-    nothing depends on it, and the tar need not be looked over.
-    """
-    return spec.text_rules if spec.segments else None
 
 
 def mixer_for(clip: Clip, spec: TokenizeSpec) -> Mixer:

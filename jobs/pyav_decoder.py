@@ -12,12 +12,11 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from audio_tokenizers.errors import ClipError
 from jobs.audio_tags import only_tags
+from jobs.channels import Block
 from jobs.gap_finder import JUMP_SECONDS, GapFinder, TimesAt
 from jobs.losses import UNNOTICED_SECONDS, Losses
 from jobs.matroska import is_whole_matroska
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
 
-__all__ = ["Block", "decode_with_pyav", "undecodable"]
+__all__ = ["decode_with_pyav", "undecodable"]
 
-Block = np.ndarray[Any, np.dtype[np.float32]]
 PYAV_BLOCK_FRAMES = 1 << 15
 """Few enough to stay in a core's cache on their way through FFmpeg's queue: with more, fresh memory costs as much as AAC."""
 MICROSECONDS = 1_000_000

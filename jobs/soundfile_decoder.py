@@ -7,16 +7,16 @@ import fcntl
 import io
 import os
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import soundfile
 
+from jobs.channels import Block
 from jobs.refusals import WatchedFile, require_memory
 
-__all__ = ["ABOUT_THE_FILE", "Block", "Sound", "opened_sound", "reading_aside"]
+__all__ = ["ABOUT_THE_FILE", "Sound", "opened_sound", "reading_aside"]
 
-Block = np.ndarray[Any, np.dtype[np.float32]]
 UNKNOWN_FRAMES = 1 << 62
 """libsndfile's count for a FLAC that was streamed, which it cannot read in blocks."""
 ABOUT_THE_FILE = (1, 3, 4)

@@ -19,6 +19,19 @@ from jobs.memory_guard import MemoryGuard, parse_memory_guard
 from jobs.model_hashes import ModelHashes
 from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.own_watch import ended_when_stuck
+from jobs.recipe_options import (
+    Channel,
+    Extensions,
+    MaxDamage,
+    MaxDuration,
+    MaxTokensPerFragment,
+    NumTokensOverlap,
+    Segments,
+    Settings,
+    Sniff,
+    TextEncoding,
+    TextKeys,
+)
 from jobs.regular_files import kind_of
 from jobs.remote_files import missing_packages
 from jobs.reporting import ProgressFile
@@ -34,34 +47,18 @@ def tokenize_tar(
     backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
     model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")] = None,
+    settings: Settings = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     gpu_id: Annotated[int, typer.Option(help="which GPU, counted among the visible ones")] = 0,
-    max_tokens_per_fragment: Annotated[int | None, typer.Option(help="longest fragment, in frames")] = None,
-    num_tokens_overlap: Annotated[int | None, typer.Option(help="overlap of fragments, in frames")] = None,
-    max_duration: Annotated[
-        float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")
-    ] = None,
-    max_damage: Annotated[
-        float | None,
-        typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
-    ] = None,
-    extensions: Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")] = None,
-    text_key: Annotated[
-        list[str] | None,
-        typer.Option(help="key of the text in a clip's JSON; default: text, transcript, sentence and others"),
-    ] = None,
-    text_encoding: Annotated[
-        str | None, typer.Option(help="of texts, such as shift_jis; default auto: UTF-8, or what all texts of a tar show")
-    ] = None,
-    channel: Annotated[
-        str | None,
-        typer.Option(help="mean, first, left, right, a number from 0, or split: each a clip; default: as the backend"),
-    ] = None,
-    segments: Annotated[
-        bool | None,
-        typer.Option("--segments/--no-segments", help="cut audio into the segments of its sidecars, each a clip"),
-    ] = None,
+    max_tokens_per_fragment: MaxTokensPerFragment = None,
+    num_tokens_overlap: NumTokensOverlap = None,
+    max_duration: MaxDuration = None,
+    max_damage: MaxDamage = None,
+    extensions: Extensions = None,
+    text_key: TextKeys = None,
+    text_encoding: TextEncoding = None,
+    channel: Channel = None,
+    segments: Segments = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
     ] = False,
@@ -69,9 +66,7 @@ def tokenize_tar(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="try the clips again that have error records")
     ] = False,
-    sniff: Annotated[
-        bool, typer.Option("--sniff", help="take what begins as audio, too, if it has no known extension")
-    ] = False,
+    sniff: Sniff = False,
     allow_missing_end: Annotated[
         bool, typer.Option("--allow-missing-end", help="accept a tar with no end marker, or a very long one")
     ] = False,

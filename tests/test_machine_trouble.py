@@ -17,7 +17,7 @@ import av
 import pytest
 import soundfile
 import soxr
-from support.crashing import CrashingOps
+from support.crashing import CrashingOps, RefusingOps
 from support.small_run import mulaw_spec, tokenize, wav, write_tar
 from support.tars import audio_file, end_blocks, link_member, member, noise, pyav_file
 
@@ -310,20 +310,9 @@ def test_no_refusal_of_the_file_system_becomes_a_verdict(tar: Path, reference: b
     counting = CrashingOps()
     tokenize(tar, tmp_path / "count", counting, spec=SPEC)
 
-    class Refusing(CrashingOps):
-        def __init__(self, refuses_at: int, number: int) -> None:
-            super().__init__()
-            self._refuses_at, self._number = refuses_at, number
-
-        def _step(self, run: Callable[[], Any]) -> Any:
-            self.count += 1
-            if self.count == self._refuses_at:
-                raise OSError(self._number, os.strerror(self._number))
-            return run()
-
     for at in range(counting.count):
         number = (*ERRNOS, errno.EACCES)[at % (len(ERRNOS) + 1)]
-        no_harm(tar, tmp_path / str(at), reference, Refusing(at + 1, number))
+        no_harm(tar, tmp_path / str(at), reference, RefusingOps(at, number))
 
 
 def test_a_tar_that_cannot_be_read_for_itself_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from jobs.plain_text import plain
 from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip, TarReader
+from jobs.tar_reader import Clip
 from jobs.tar_source import tar_source
 
 if TYPE_CHECKING:
@@ -130,23 +130,13 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
     import numpy as np
 
     from jobs.audio import resample
-    from jobs.parts import Cutting, segment_texts
+    from tools.rereading import Rereading
 
     for tar in dict.fromkeys(pick.state.tar for pick in picks):
         wanted = {pick.index: pick for pick in picks if pick.state.tar == tar}
         manifest = next(pick.state.manifest for pick in wanted.values())
         try:
-            with TarReader(
-                tar_source(tar),
-                spec.extensions,
-                skip_clips=min(wanted),
-                sniff=spec.sniff,
-                follow_links=manifest is None or manifest.linked_clips is not None,
-                allow_missing_end=True,
-                allow_joined=True,
-                texts=segment_texts(spec),
-                cutting=Cutting.of(spec),
-            ) as reader:
+            with Rereading.of(spec, manifest).open(tar_source(tar), skip_clips=min(wanted)) as reader:
                 for clip in reader:
                     pick = wanted.get(clip.index)
                     is_there = clip.part is not None or clip.audio is not None

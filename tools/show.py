@@ -202,8 +202,8 @@ def _only(found: Sequence[tuple[int, Record]], wanted: Sequence[str]) -> tuple[i
 
 
 def _write_original(tar: ListedTar, index: int, record: Record, state: TarState, spec: TokenizeSpec, output: Path) -> None:
-    from jobs.parts import Cutting, segment_texts
     from jobs.tar_source import tar_source
+    from tools.rereading import Rereading
     from tools.showing.original_clip import write_original
 
     manifest = state.manifest
@@ -212,12 +212,8 @@ def _write_original(tar: ListedTar, index: int, record: Record, state: TarState,
         index,
         record.audio_file,
         output,
-        extensions=spec.extensions,
+        how=Rereading.of(spec, manifest),
         tar_bytes=manifest.input_bytes if manifest is not None else None,
-        sniff=spec.sniff,
-        follow_links=manifest is None or state.state != "committed" or manifest.linked_clips is not None,
-        texts=segment_texts(spec),
-        cutting=Cutting.of(spec),
     )
     how = "a copy of the member" if original.untouched else "decoded"
     print(

@@ -10,7 +10,7 @@ import random
 import shutil
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.crashing import CrashingOps, PowerLossOps, SimulatedCrash
+from support.crashing import CrashingOps, PowerLossOps, RefusingOps, SimulatedCrash
 from support.envelope import Envelope, envelope_spec
 from support.small_run import mulaw_spec, tokenize, wav, write_tar
 from support.tars import audio_file, noise
@@ -432,22 +432,11 @@ def test_a_refusal_at_any_file_operation_costs_nothing(keeping: None, tar: Path,
     counting = CrashingOps()
     run(tar, tmp_path / "count", counting)
 
-    class Refusing(CrashingOps):
-        def __init__(self, refuses_at: int, number: int) -> None:
-            super().__init__()
-            self._refuses_at, self._number = refuses_at, number
-
-        def _step(self, run: Callable[[], Any]) -> Any:
-            self.count += 1
-            if self.count == self._refuses_at:
-                raise OSError(self._number, os.strerror(self._number))
-            return run()
-
     for at in range(counting.count):
         output = tmp_path / "out"
         shutil.rmtree(output, ignore_errors=True)
         with suppress(InfrastructureError):
-            run(tar, output, Refusing(at + 1, (errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EDQUOT)[at % 4]))
+            run(tar, output, RefusingOps(at, (errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EDQUOT)[at % 4]))
         if not (output / "speech.jsonl").exists():
             run(tar, output)
         assert committed(output) == reference

@@ -63,6 +63,20 @@ class CrashingOps(FileOps):
         self._step(lambda: super(CrashingOps, self).fsync_dir(path))
 
 
+class RefusingOps(CrashingOps):
+    """Refuses one of its operations, counted from 0, with an errno; the others go well."""
+
+    def __init__(self, refuse_at: int, number: int) -> None:
+        super().__init__()
+        self._refuse_at, self._number = refuse_at, number
+
+    def _step(self, run: Callable[[], Result]) -> Result:
+        self.count += 1
+        if self.count == self._refuse_at + 1:
+            raise OSError(self._number, os.strerror(self._number))
+        return run()
+
+
 @dataclass
 class Renamed:
     """A rename that no fsync of its folder has made durable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import PurePosixPath
 from typing import IO, cast
@@ -10,15 +10,14 @@ from typing import IO, cast
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.words import counted
 from jobs.audio_magic import HEAD_BYTES, audio_kind
-from jobs.parts import Cutting
 from jobs.recording import Part
 from jobs.remote_tar import RemoteError
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip, TarReader
+from jobs.tar_reader import Clip
 from jobs.tar_source import bytes_of, tar_source
-from jobs.text_rules import TextRules
 from tools.part_audio import part_blocks, write_wav
+from tools.rereading import Rereading
 from tools.run_files import CommittedFile
 
 __all__ = ["Originals"]
@@ -27,17 +26,9 @@ __all__ = ["Originals"]
 class Originals:
     """Reads the tar in one pass, as far as it is asked to."""
 
-    def __init__(
-        self,
-        file: CommittedFile,
-        extensions: Sequence[str],
-        *,
-        sniff: bool = False,
-        texts: TextRules | None = None,
-        cutting: Cutting | None = None,
-    ) -> None:
-        """`extensions`, `sniff`, `cutting` and, where that matters, `texts` are those of the run."""
-        self._extensions = extensions
+    def __init__(self, file: CommittedFile, how: Rereading) -> None:
+        """`how` the run has read the tar."""
+        self._how = how
         self._tar = tar_source(file.tar)
         self._expected = file.manifest.clips
         self._seen = 0
@@ -51,25 +42,11 @@ class Originals:
             raise InfrastructureError(f"{self._tar}: cannot be read: {error}; run the same command again") from error
         if found != file.manifest.input_bytes:
             raise self._changed(f"it had {counted(file.manifest.input_bytes, 'byte')}, and has {found:,} now")
-        follow_links = file.manifest.linked_clips is not None
-        self._reader = self._opened(sniff=sniff, follow_links=follow_links, texts=texts, cutting=cutting)
-        self._clips = cast("Generator[Clip]", iter(self._reader))
-
-    def _opened(self, *, sniff: bool, follow_links: bool, texts: TextRules | None, cutting: Cutting | None) -> TarReader:
         try:
-            # A committed file vouches for its tar: how it ends was judged then.
-            return TarReader(
-                self._tar,
-                self._extensions,
-                sniff=sniff,
-                follow_links=follow_links,
-                allow_missing_end=True,
-                allow_joined=True,
-                texts=texts,
-                cutting=cutting,
-            )
+            self._reader = how.open(self._tar)
         except TarDamage as error:
             raise self._changed(str(error)) from None
+        self._clips = cast("Generator[Clip]", iter(self._reader))
 
     def audio(self, index: int, name: str) -> tuple[IO[bytes], str]:
         """The bytes of clip `index`, counted from 0 and above the one before, at position 0, and the extension for them:
@@ -91,7 +68,7 @@ class Originals:
     def _extension(self, name: str, audio: IO[bytes]) -> str:
         """Of a clip that was found by its first bytes (--sniff), what these say."""
         extension = PurePosixPath(name).name.rpartition(".")[2].lower()
-        if extension in self._extensions:
+        if extension in self._how.extensions:
             return extension
         kind = audio_kind(audio.read(HEAD_BYTES))
         audio.seek(0)

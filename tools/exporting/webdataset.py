@@ -12,12 +12,12 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from audio_tokenizers.base import Codes, Features
-from jobs.parts import Cutting, segment_texts
 from jobs.records import line_parts
 from jobs.spec import TokenizeSpec
 from tools.exporting.batches import Tell, number_type, read_batches
 from tools.exporting.keys import ClipKeys
 from tools.exporting.originals import Originals
+from tools.rereading import Rereading
 from tools.run_files import CommittedFile
 from tools.tar_header import tar_header
 
@@ -37,10 +37,7 @@ def write_webdataset(file: CommittedFile, path: Path, spec: TokenizeSpec, tell: 
     keys = ClipKeys()
     endings = [f"{field.name}.npy" for field in spec.fields]
     kinds = [number_type(field).str for field in spec.fields]
-    originals = None
-    if with_audio:
-        texts, cutting = segment_texts(spec), Cutting.of(spec)
-        originals = Originals(file, spec.extensions, sniff=spec.sniff, texts=texts, cutting=cutting)
+    originals = Originals(file, Rereading.of(spec, file.manifest)) if with_audio else None
     with path.open("wb", buffering=COPY_BYTES) as tar, closing(originals) if originals else nullcontext():
         for batch in read_batches(file, spec.fields, tell):
             arrays = [batch.columns[field.name].clips() for field in spec.fields]

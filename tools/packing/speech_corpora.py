@@ -216,20 +216,28 @@ def _read_aishell_1(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
                 yield Line(parts[0], Annotated(parts[1].strip() if len(parts) > 1 else None), where)
 
 
-def _read_aishell_3(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
-    """Such as `SSB00050001.wav	广 guang3 州 zhou1`: the characters are the text, `pinyin` is metadata."""
+def _matches(
+    name: str, pattern: re.Pattern[str], expected: str, reading: Reading
+) -> Iterator[tuple[str, re.Match[str] | LeftOut]]:
+    """(where, match) of each line of a table. Raises OtherKindError if the first line has none; later ones are left out."""
     recognised = False
-    name = book.tables[0]
     for number, line in text_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
-        found = AISHELL_3_LINE.fullmatch((line or "").strip())
-        if found is None:
-            fault = f"expected the lines of AISHELL-3, `NAME.wav 广 guang3 州 zhou1`, found {(line or '')[:60]!r}"
-            if not recognised:
-                raise OtherKindError(fault)
-            yield LeftOut("unreadable_text", where, fault)
-            continue
+        found = pattern.fullmatch((line or "").strip())
+        fault = f"expected {expected}, found {(line or '')[:60]!r}"
+        if found is None and not recognised:
+            raise OtherKindError(fault)
         recognised = True
+        yield where, LeftOut("unreadable_text", where, fault) if found is None else found
+
+
+def _read_aishell_3(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
+    """Such as `SSB00050001.wav	广 guang3 州 zhou1`: the characters are the text, `pinyin` is metadata."""
+    expected = "the lines of AISHELL-3, `NAME.wav 广 guang3 州 zhou1`"
+    for where, found in _matches(book.tables[0], AISHELL_3_LINE, expected, reading):
+        if isinstance(found, LeftOut):
+            yield found
+            continue
         words = found["words"].split()
         pinyin = [word for word in words if PINYIN.fullmatch(word)]
         text = "".join(word for word in words if not PINYIN.fullmatch(word))
@@ -245,17 +253,10 @@ def _read_mls(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
             key, _, rest = (line or "").partition("\t")
             if rest:
                 found_in.add(key, rest.encode("utf-8", "surrogatepass"))
-    recognised = False
-    for number, line in text_lines(name, reading.open_table, reading.decoder):
-        where = f"line {number} of {name}"
-        found = MLS_LINE.fullmatch((line or "").strip())
-        if found is None:
-            fault = f"expected the lines of MLS, `SPEAKER_BOOK_NUMBER text` with a tab, found {(line or '')[:60]!r}"
-            if not recognised:
-                raise OtherKindError(fault)
-            yield LeftOut("unreadable_text", where, fault)
+    for where, found in _matches(name, MLS_LINE, "the lines of MLS, `SPEAKER_BOOK_NUMBER text` with a tab", reading):
+        if isinstance(found, LeftOut):
+            yield found
             continue
-        recognised = True
         cut = [_place(row.decode("utf-8", "surrogatepass")) for row in found_in.get(found["name"])[:1]]
         yield Line(found["name"], Annotated(found["text"].strip(), metadata={"cut_from": cut[0]} if cut else None), where)
 

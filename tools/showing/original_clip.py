@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import soundfile
 
@@ -22,11 +22,8 @@ from jobs.tar_reader import Clip, TarReader
 from jobs.tar_source import TarSource, bytes_of
 from tools.byte_progress import ByteProgress
 from tools.part_audio import part_blocks, write_wav
+from tools.rereading import Rereading
 from tools.whole_files import replacing, require_file_place
-
-if TYPE_CHECKING:
-    from jobs.parts import Cutting
-    from jobs.text_rules import TextRules
 
 __all__ = ["Original", "write_original"]
 
@@ -47,24 +44,13 @@ class Original:
 
 
 def write_original(
-    tar: TarSource,
-    index: int,
-    name: str,
-    output: Path,
-    *,
-    extensions: Sequence[str],
-    tar_bytes: int | None,
-    sniff: bool = False,
-    follow_links: bool = True,
-    texts: TextRules | None = None,
-    cutting: Cutting | None = None,
+    tar: TarSource, index: int, name: str, output: Path, *, how: Rereading, tar_bytes: int | None
 ) -> Original:
     """Write the clip numbered `index` of a tar, which has to be called `name`, to `output`, whole or not at all.
 
     A WAV member is copied; another one is decoded, at its own rate and with all its channels, and so is the part that the
-    clip is of it where `cutting` makes several. `extensions`, `sniff`, `follow_links`, `cutting` and, where that matters,
-    `texts` are those with which the tar was tokenized. Raises UsageError if the tar is gone, has no such clip, or no longer
-    the `tar_bytes` that it had, or if the clip cannot be decoded.
+    clip is of it where the run makes several. `how` the run has read the tar. Raises UsageError if the tar is gone, has no
+    such clip, or no longer the `tar_bytes` that it had, or if the clip cannot be decoded.
     """
     try:
         found = bytes_of(tar)
@@ -77,17 +63,7 @@ def write_original(
             f"{tar}: it had {counted(tar_bytes, 'byte')} when it was tokenized, and has {found:,} now: it is another tar"
         )
     try:
-        reader = TarReader(
-            tar,
-            extensions,
-            skip_clips=index,
-            sniff=sniff,
-            follow_links=follow_links,
-            allow_missing_end=True,
-            allow_joined=True,
-            texts=texts,
-            cutting=cutting,
-        )
+        reader = how.open(tar, skip_clips=index)
         clip = _find(reader, tar, index, name, found)
     except TarDamage as error:
         raise UsageError(f"{tar}: cannot be read as far as {name}: {error}") from None

@@ -18,9 +18,9 @@ from support.tars import audio_file, end_blocks, link_member, member, noise
 
 from audio_tokenizers.errors import UsageError
 from hpc.run import Run
-from jobs.parts import Cutting
 from jobs.spec import freeze_spec
 from tools.exporting.originals import Originals
+from tools.rereading import Rereading
 from tools.run_files import CommittedFile, committed_files, spec_of
 
 
@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> CommittedFile:
 
 @contextmanager
 def opened(file: CommittedFile) -> Iterator[Originals]:
-    originals = Originals(file, spec_of(file.path.parent).extensions)
+    originals = Originals(file, Rereading.of(spec_of(file.path.parent), file.manifest))
     with closing(originals):
         yield originals
 
@@ -122,7 +122,7 @@ def test_parts_of_members(tmp_path: Path) -> None:
     tokenize(tar, run.output_dir, spec=spec)
     (file,) = committed_files(run.output_dir)
     for wanted in ((0, 2, 3), (2,), (3,)):
-        with closing(Originals(file, spec.extensions, cutting=Cutting.of(spec))) as originals:
+        with closing(Originals(file, Rereading.of(spec, file.manifest))) as originals:
             for index in wanted:
                 audio, extension = originals.audio(index, "b.flac" if index == 3 else f"a.flac#{index}")
                 with audio:

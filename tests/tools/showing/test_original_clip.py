@@ -17,12 +17,13 @@ from support.tars import audio_file, end_blocks, link_member, member, noise, pya
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.parts import Cutting
+from tools.rereading import Rereading
 from tools.showing import original_clip as module
 from tools.showing.original_clip import Original, write_original
 
 
 def write(tar: Path, index: int, name: str, output: Path, *, tar_bytes: int | None = None) -> Original:
-    return write_original(tar, index, name, output, extensions=AUDIO_EXTENSIONS, tar_bytes=tar_bytes)
+    return write_original(tar, index, name, output, how=Rereading(AUDIO_EXTENSIONS), tar_bytes=tar_bytes)
 
 
 def test_a_wav_is_copied(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_linked_clips_and_clips_found_by_their_first_bytes(tmp_path: Path) -> No
         (1, "c.wav", 50, {"follow_links": False}),
     ):
         original = write_original(
-            tar, index, name, tmp_path / "o.wav", extensions=AUDIO_EXTENSIONS, tar_bytes=None, **settings
+            tar, index, name, tmp_path / "o.wav", how=Rereading(AUDIO_EXTENSIONS, **settings), tar_bytes=None
         )
         assert original.samples == samples
         (tmp_path / "o.wav").unlink()
@@ -198,7 +199,7 @@ def test_a_part_of_a_member(tmp_path: Path) -> None:
         (both, 1, "a.wav#0#1", wave[800:1600, 1]),
     ):
         output = tmp_path / "o.wav"
-        write_original(tar, index, name, output, extensions=AUDIO_EXTENSIONS, tar_bytes=None, cutting=cutting)
+        write_original(tar, index, name, output, how=Rereading(AUDIO_EXTENSIONS, cutting=cutting), tar_bytes=None)
         assert np.array_equal(soundfile.read(output, dtype="int16")[0], expected)
     for index, words in ((1, "before it begins"), (2, r"ends at 1\.000 s")):
         with pytest.raises(UsageError, match=rf"a\.wav#{index}: there is nothing to hear: .*{words}"):
@@ -207,9 +208,8 @@ def test_a_part_of_a_member(tmp_path: Path) -> None:
                 index,
                 f"a.wav#{index}",
                 tmp_path / "x.wav",
-                extensions=AUDIO_EXTENSIONS,
+                how=Rereading(AUDIO_EXTENSIONS, cutting=Cutting(segments=True)),
                 tar_bytes=None,
-                cutting=Cutting(segments=True),
             )
 
 
@@ -222,10 +222,8 @@ def test_parts_of_links_and_of_members_without_extension(tmp_path: Path) -> None
     for index, name in enumerate(("a.flac#0", "a.flac#1", "b#0", "b#1")):
         made = write_original(
             *(tar, index, name, tmp_path / "o.wav"),
-            extensions=AUDIO_EXTENSIONS,
+            how=Rereading(AUDIO_EXTENSIONS, sniff=True, cutting=Cutting(channels=True)),
             tar_bytes=None,
-            sniff=True,
-            cutting=Cutting(channels=True),
         )
         assert made == Original(8000, 1, 8000, untouched=False)
         assert np.array_equal(soundfile.read(tmp_path / "o.wav", dtype="int16")[0], wave[:, index % 2])
@@ -237,8 +235,7 @@ def test_a_part_of_a_damaged_member(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", {"a.flac": data})
     made = write_original(
         *(tar, 1, "a.flac#1", tmp_path / "o.wav"),
-        extensions=AUDIO_EXTENSIONS,
+        how=Rereading(AUDIO_EXTENSIONS, cutting=Cutting(channels=True)),
         tar_bytes=None,
-        cutting=Cutting(channels=True),
     )
     assert 200_000 < made.samples < 300_000
