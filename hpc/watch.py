@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
-from hpc.again import again
 from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
 from hpc.controller import Controller, Round
 from hpc.failures import Failure, find_failures
@@ -18,6 +17,7 @@ from hpc.launch import Launch, site_defaults
 from hpc.local import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
+from hpc.resubmit_command import resubmit_command
 from hpc.run import Run
 from jobs.fileops import StorageError
 from jobs.left_out import describe_left_out, sum_left_out
@@ -54,7 +54,7 @@ def launch_of(run: Run) -> Launch:
         raise UsageError(f"{run.output_dir}: no run here yet: begin it with hpc.submit, or give another --output-dir")
     raise UsageError(
         f"{run.output_dir}: {counted(len(tars), 'tar')} of jobs.tokenize_tar, and no run yet. This makes one of them, and "
-        f"does nothing twice:\n  {again(spec, None, site_defaults(), None, run.output_dir)}"
+        f"does nothing twice:\n  {resubmit_command(spec, None, site_defaults(), None, run.output_dir)}"
     )
 
 

@@ -20,7 +20,7 @@ from jobs.spec import Preset, TokenizeSpec, load_preset, preset_name, uses_gpu
 from jobs.text_encoding import AUTO
 from jobs.text_rules import TEXT_KEYS
 
-__all__ = ["again"]
+__all__ = ["resubmit_command"]
 
 SAME_NAMES = (
     *("gpu_request", "procs_per_gpu", "tars_per_gpu", "max_running", "partition", "account", "qos", "constraint"),
@@ -30,7 +30,7 @@ SAME_NAMES = (
 """Settings of a launch that are options by the same name."""
 
 
-def again(
+def resubmit_command(
     spec: TokenizeSpec, launch: Launch | None, site: Site, tar_list: Path | None, output_dir: Path, flags: Sequence[str] = ()
 ) -> str:
     """`python -m hpc.submit ...` with what the recipe and the launch say, and neither presets nor `site` say anyway.
