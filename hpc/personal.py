@@ -6,9 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from hpc.launch import Site
+from hpc.launch_options import Site, SlurmValue
 
 __all__ = ["personal_defaults"]
 
@@ -53,11 +51,11 @@ def personal_defaults(environment: Mapping[str, str]) -> Site:
     values: dict[str, Any] = {key: found[name] for key, name in wanted.items() if name in found}
     if found.get("CPUS_PER_GPU", "").isdecimal():
         values["cpus_per_gpu"] = int(found["CPUS_PER_GPU"])
-    slurm: dict[str, str | int | float | bool] = {option: found[name] for name, option in PERSONAL.items() if name in found}
+    slurm: dict[str, SlurmValue] = {option: found[name] for name, option in PERSONAL.items() if name in found}
     slurm |= {option: True for name, option in PERSONAL_FLAGS.items() if name in found}
     if clusters := found.get("CLUSTERS") or environment.get("SLURM_CLUSTERS"):
         slurm["clusters"] = clusters
     if gpus := re.fullmatch(r"gpu:((?:[^:,]+:)?\d+)", found.get("GRES", "")):  # as the number that plans are made with
         values |= {"gpus_per_node": gpus[1], "gpu_request": "gres"}
         del slurm["gres"]
-    return msgspec.structs.replace(Site(), **values, slurm=slurm)
+    return Site(**values, slurm=slurm)

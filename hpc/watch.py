@@ -13,12 +13,13 @@ from audio_tokenizers.words import counted
 from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
 from hpc.controller import Controller, Round
 from hpc.failures import Failure, find_failures
-from hpc.launch import Launch, site_defaults
+from hpc.launch import Launch
 from hpc.local import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
 from hpc.resubmit_command import resubmit_command
 from hpc.run import Run
+from hpc.site_file import site_defaults
 from jobs.fileops import StorageError
 from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_lines, warn

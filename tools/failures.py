@@ -15,11 +15,12 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from hpc.failures import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
-from hpc.launch import Launch, site_defaults
+from hpc.launch import Launch
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
 from hpc.resubmit_command import resubmit_command
 from hpc.run import Run, RunState
+from hpc.site_file import site_defaults
 from hpc.standing import judge_files
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.plain_text import plain, plain_lines

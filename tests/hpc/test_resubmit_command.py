@@ -11,9 +11,9 @@ from support.slurm_commands import SlurmCommands
 from support.small_run import small_tar
 
 from hpc import submit as module
-from hpc.launch import site_defaults
 from hpc.resubmit_command import resubmit_command
 from hpc.run import Run
+from hpc.site_file import site_defaults
 from hpc.submit import submit
 from jobs.spec import read_spec
 

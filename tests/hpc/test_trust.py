@@ -20,10 +20,11 @@ from audio_tokenizers.errors import UsageError
 from hpc.cancel import cancel
 from hpc.chain import chain_text
 from hpc.cluster import batch_text
-from hpc.launch import Site, site_defaults
+from hpc.launch_options import Site
 from hpc.resubmit_command import resubmit_command
 from hpc.resume import resume
 from hpc.run import Run
+from hpc.site_file import site_defaults
 from hpc.submissions import Job
 from hpc.submit import submit
 from hpc.trust import launch_to_look_with, of_code, open_run, share_run
