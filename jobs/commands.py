@@ -9,7 +9,6 @@ import importlib.metadata
 import inspect
 import io
 import logging
-import math
 import os
 import re
 import sys
@@ -114,15 +113,15 @@ def parse_buffer_memory(text: str | int) -> int:
     return parse_size("--buffer-memory", str(text), smallest=SMALLEST_BUFFER)
 
 
-def number_parser(expected: str, lowest: float = -math.inf) -> Callable[[str], float]:
+def number_parser(expected: str, lowest: float | None = None) -> Callable[[str], float]:
     """What parses an option's number for typer, and says in one message what it expected where somebody writes a unit."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            value = math.nan
-        if not value >= lowest:
+            raise typer.BadParameter(f"{text!r}: expected {expected}") from None
+        if lowest is not None and not value >= lowest:  # nan too
             raise typer.BadParameter(f"{text!r}: expected {expected}")
         return value
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType, UnionType
@@ -72,8 +71,7 @@ class _Field(NamedTuple):
             kind, least = self.kinds[0], self.least
         settings: dict[str, Any] = {"help": self.option.help, "rich_help_panel": self.option.group, "min": least}
         if self.option.expected is not None:
-            lowest = -math.inf if self.least is None else self.least
-            settings |= {"parser": number_parser(self.option.expected, lowest), "metavar": "FLOAT", "min": None}
+            settings |= {"parser": number_parser(self.option.expected, self.least), "metavar": "FLOAT", "min": None}
         option = typer.Option(*self.flags, **settings)
         annotation: Any = Annotated[kind if default is not None else kind | None, option]
         default = inspect.Parameter.empty if default is msgspec.NODEFAULT else default

@@ -28,7 +28,9 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     size: Annotated[str | int | None, Option("as 1G, or in bytes")] = None
     procs: Annotated[Count | None, Option("processes")] = None
     share: Annotated[Annotated[float, msgspec.Meta(ge=0)] | None, Option("of it")] = None
-    wait: Annotated[float | None, Option("seconds", expected="seconds without a unit")] = None
+    wait: Annotated[Annotated[float, msgspec.Meta(ge=-2)] | None, Option("seconds", expected="seconds without a unit")] = (
+        None
+    )
     threads: Annotated[Count | Literal["auto"] | None, Option("threads")] = None
     cluster: Annotated[Literal["auto", "slurm", "local"] | None, Option("where")] = None
     lines: Annotated[tuple[str, ...], Option("a line", flags=("--line",))] = ()
@@ -107,6 +109,7 @@ def test_words_say_what_differs() -> None:
         (("--procs", "two"), "--procs"),
         (("--wait", "2h"), "'2h': expected seconds without a unit"),
         (("--wait", "nan"), "'nan': expected seconds without a unit"),
+        (("--wait", "-3"), "'-3': expected seconds without a unit"),
         (("--note", "x"), "--note"),
     ],
 )
