@@ -40,7 +40,7 @@ from jobs.worker_options import WishOptions
 __all__ = ["Begun", "ListOptions", "begin_run", "keep_sharing", "new_state"]
 
 PATIENCE_SECONDS = 20.0
-"""How long a Slurm may take to answer that nobody has named: there may be none."""
+"""How long Slurm may take to answer if nobody asked for it: there may be none."""
 Index = Annotated[int, msgspec.Meta(ge=0)]
 _What = functools.partial(Option, group=WHAT)
 
@@ -124,7 +124,7 @@ def _choose_tars(run: Run, which: ListOptions) -> list[str]:
     if which.tar_list is not None:
         tars = read_tar_list(which.tar_list, known=[tar.tar for tar in listed], skip_missing=which.skip_missing)
     else:
-        tars = [tar.tar for tar in listed if tar.tar != tar.name]  # but for those of which there is the name alone
+        tars = [tar.tar for tar in listed if tar.tar != tar.name]  # of the others only the name is known
         if not tars:
             raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
     tars = tars[which.from_index : which.to_index]
@@ -136,7 +136,7 @@ def _choose_tars(run: Run, which: ListOptions) -> list[str]:
 
 
 def _plan_launch(asked: LaunchOptions, wishes: WishOptions, trust: Trust, backend: str) -> Launch:
-    """What a person wants of every sbatch, under what the site wants, under what was asked for."""
+    """The options that were asked for, over the site's defaults, over the person's SBATCH_ variables."""
     site = overlay(personal_defaults(os.environ), site_defaults(trust=of_code(trust)))
     asked = overlay(site, asked)
     launch = make_launch(asked, environment=kept_environment(os.environ), wishes=wishes, uses_gpu=uses_gpu(backend))
@@ -147,7 +147,7 @@ def _plan_launch(asked: LaunchOptions, wishes: WishOptions, trust: Trust, backen
 
 
 def _fit_to_slurm(launch: Launch, asked: LaunchOptions) -> Launch:
-    """The launch as this Slurm can take it, where that was left to us. Raises InfrastructureError if no Slurm answers."""
+    """Choose what was left open by what this Slurm has. Raises InfrastructureError if no Slurm answers."""
     slurm = SlurmCluster(task_environment(launch), PATIENCE_SECONDS)
     if asked.cluster in (None, "auto"):
         try:
@@ -174,7 +174,7 @@ def _fit_to_slurm(launch: Launch, asked: LaunchOptions) -> Launch:
 def _new_faults(run: Run, listed: Sequence[ListedTar], look: SizedLook) -> dict[str, str]:
     """Tar -> why it cannot be tokenized, of those that are new to the run and have no tokens yet.
 
-    The others were looked at when they were new; what has become of them since, their workers say.
+    The others were checked when they were new; their workers report what has become of them since.
     """
     known = {tar.tar for tar in run.listed()}
     new = {tar.tar: tar.name for tar in listed if tar.tar not in known}
@@ -198,7 +198,7 @@ def _needs_work(state: TarState, *, retry_errors: bool) -> bool:
 
 
 def new_state(begun: Begun, *, retry_errors: bool) -> RunState:
-    """What the controller has to know. Submitting forgets all that counted against tars, clips and nodes."""
+    """What the controller has to know. Submitting clears all that counted against tars, clips and nodes."""
     before = begun.run.read_state()
     retry = {
         tar.name: tar.manifest.attempt

@@ -1,4 +1,4 @@
-"""How a run is launched: what was asked for once, kept in the run directory so that cron need not say it again."""
+"""How a run is launched: asked for once and kept in the run directory, so that cron need not repeat it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_WISHES = WishOptions()
 class Launch(TaskOptions, frozen=True, kw_only=True):
     """How the run's tasks are started. The latest hpc.submit decides; every round of the controller reads it.
 
-    What it does not name here it keeps as it was asked for (hpc/launch_options.py).
+    Options that are not named here are kept as they were asked for (hpc/launch_options.py).
     """
 
     cluster: Literal["slurm", "local"]
@@ -35,7 +35,7 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
     gpu_request: GpuRequest = "gpus-per-node"
     procs_per_gpu: int = 1
     workers: int | None = None
-    """Processes on this machine, where it is no cluster."""
+    """Worker processes, if it runs on this machine."""
     tars_per_gpu: int | Literal["auto"] = 1
     time_limit_min: int = 120
     decode_threads: int | Literal["auto"] = "auto"
@@ -52,13 +52,13 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
     """How to load the backend: its weights may have moved since the run's spec was frozen."""
     environment: dict[str, str] = msgspec.field(default_factory=dict)
     group: str = ""
-    """The group that shares the run; who goes on with it has to name it too."""
+    """The group that shares the run; resuming it has to name the group too."""
     umask: str = ""
     """Of what tasks create, in octal; empty for 0022."""
 
     @property
     def clusters(self) -> str:
-        """Which of a site's clusters to ask, as `--clusters` takes them; empty for the one that is asked anyway."""
+        """Which of a site's clusters to ask, as `--clusters` takes them; empty for the default one."""
         return str(self.slurm.get("clusters", ""))
 
     @property
@@ -86,7 +86,7 @@ def make_launch(
         raise UsageError(f"--device {device!r}: expected auto, cpu or cuda")
     elif device == "cpu":
         gpus = gpus or 0
-    else:  # this node need not have what the cluster's have
+    else:  # the login node may have no GPU where the compute nodes do
         if gpus == 0:
             raise UsageError("--gpus-per-node 0: expected GPUs for --device cuda; --device cpu does without")
         device, gpus = "cuda", gpus or 1

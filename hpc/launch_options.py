@@ -11,9 +11,8 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from hpc.gpu_request import GpuRequest
-from jobs import option_struct
 from jobs.commands import SLURM, WHERE, WORKER
-from jobs.option_struct import Option
+from jobs.option_struct import Option, with_defaults
 from jobs.worker_options import Count, WorkerOptions
 
 __all__ = [
@@ -43,9 +42,9 @@ OURS = {
     "no-requeue",
     "signal",
 }
-"""sbatch options that we set ourselves: another value would break what depends on them."""
+"""sbatch options that tar2tokens sets itself: another value would break what depends on them."""
 MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
-"""Options of which sbatch takes one."""
+"""sbatch takes only one of these."""
 _Slurm = functools.partial(Option, group=SLURM)
 _Where = functools.partial(Option, group=WHERE)
 
@@ -86,7 +85,7 @@ def parse_slurm_settings(settings: Sequence[str]) -> dict[str, SlurmValue]:
 
 
 def check_slurm_settings(settings: Mapping[str, SlurmValue]) -> dict[str, SlurmValue]:
-    """The settings, or UsageError if one is not a user's to set."""
+    """The settings. Raises UsageError if one of them is not for users to set."""
     for key in settings:
         if key in OURS or not re.fullmatch(r"[a-z][a-z0-9-]*", key):
             if key == "time":
@@ -104,7 +103,7 @@ def _slurm_setting(key: str, value: SlurmValue) -> str:
 
 
 class TaskOptions(WorkerOptions, frozen=True, kw_only=True):
-    """What a launch keeps under the name that it was asked for by. None: not asked for."""
+    """Options that a launch keeps under the same name (hpc/launch.py). None: not asked for."""
 
     partition: Annotated[str | None, _Slurm("partition of the tasks, or several: a,b")] = None
     account: Annotated[str | None, _Slurm("account to charge")] = None
@@ -138,7 +137,7 @@ class Site(TaskOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LaunchOptions(Site, frozen=True, kw_only=True):
-    """The same, and what only a person can say."""
+    """A site's options, and those that only the command line has."""
 
     device: Annotated[str, _Where("auto, cpu or cuda")] = "auto"
     workers: Annotated[Count | None, _Where("local: worker processes; default one per GPU or core")] = None
@@ -151,7 +150,7 @@ def overlay(site: Site, asked: AnySite) -> AnySite:
     """What was asked for, over a site's defaults. Setup lines and sbatch options add up, but memory that is asked for in one
     way replaces memory that the site asks for in another.
     """
-    both = option_struct.overlay(site, asked)
+    both = with_defaults(asked, site)
     memory = asked.mem_per_gpu is not None or not asked.slurm.keys().isdisjoint(MEMORY)
     return msgspec.structs.replace(
         both,

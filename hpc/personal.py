@@ -1,4 +1,4 @@
-"""Pure: what a person has set for every sbatch, by variables that sbatch reads."""
+"""Pure: the SBATCH_ variables of a person's environment -> settings of a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PERSONAL = {
     "THREADS_PER_CORE": "threads-per-core",
     "WCKEY": "wckey",
 }
-"""Variables of sbatch, after `SBATCH_`, and the options that they stand for; not those that we set ourselves."""
+"""Variables, after `SBATCH_`, and the options of sbatch that they set; without those that tar2tokens sets itself."""
 PERSONAL_FLAGS = {
     "EXCLUSIVE": "exclusive",
     "OVERCOMMIT": "overcommit",
@@ -42,8 +42,8 @@ PERSONAL_FLAGS = {
 
 
 def personal_defaults(environment: Mapping[str, str]) -> Site:
-    """What a person has set for every sbatch. As settings, since variables would win over what is asked for here, and since
-    cron has none of them.
+    """What a person has set for every sbatch, as settings: variables would override what is asked for here, and cron does
+    not have them.
     """
     found = {name.removeprefix("SBATCH_"): text for name, text in environment.items() if name.startswith("SBATCH_") and text}
     wanted = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "constraint": "CONSTRAINT", "time": "TIMELIMIT"}

@@ -11,13 +11,12 @@ import msgspec
 
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
-from hpc import launch_options
 from hpc.launch import Launch, make_launch
-from hpc.launch_options import LaunchOptions, Site, TaskOptions
+from hpc.launch_options import LaunchOptions, Site, TaskOptions, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, normalise_extensions
 from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE
-from jobs.option_struct import option_words, overlay
+from jobs.option_struct import option_words, with_defaults
 from jobs.recipe_options import BackendOptions, RecipeOptions
 from jobs.spec import TokenizeSpec, load_preset, preset_name, uses_gpu
 from jobs.text_encoding import AUTO
@@ -29,16 +28,15 @@ __all__ = ["resubmit_command"]
 DEFAULTS = RecipeOptions(
     max_damage=DEFAULT_MAX_DAMAGE, extensions=AUDIO_EXTENSIONS, text_keys=TEXT_KEYS, text_encoding=AUTO, segments=False
 )
-"""Where neither a preset nor a person says anything; the backend decides the rest."""
+"""What holds where neither a preset nor a person says anything; the backend decides the rest."""
 
 
 def resubmit_command(
     spec: TokenizeSpec, launch: Launch | None, site: Site, tar_list: Path | None, output_dir: Path, flags: Sequence[str] = ()
 ) -> str:
-    """`python -m hpc.submit ...` with what the recipe and the launch say, and neither presets nor `site` say anyway.
+    """`python -m hpc.submit ...` with the options of the recipe and the launch that neither presets nor `site` give anyway.
 
-    Without `tar_list` it is about the tars that the run has.
-    `site` is what cluster.yaml says where the command will be given.
+    Without `tar_list` it submits the run's own tars. `site` is the cluster.yaml of the folder where the command will be run.
     """
     words = [] if tar_list is None else ["--list", str(tar_list)]
     words += ["--backend", preset_name(spec), "--output-dir", str(output_dir)]
@@ -56,7 +54,7 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
         del settings["model_path"]
     else:
         path = None
-    given, usual = _said(spec, spec.channel_rule), _said(overlay(DEFAULTS, preset), preset.channel or spec.mono)
+    given, usual = _said(spec, spec.channel_rule), _said(with_defaults(preset, DEFAULTS), preset.channel or spec.mono)
     if spec.extensions in FORMER_EXTENSIONS:  # a run that was begun with them keeps them
         usual = msgspec.structs.replace(usual, extensions=given.extensions)
     return option_words(
@@ -66,7 +64,7 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
 
 
 def _said(recipe: TokenizeSpec | RecipeOptions, channel: str) -> RecipeOptions:
-    """A recipe in the words in which it would be asked for: lists are one word, and equal where they mean the same."""
+    """A recipe as the options that ask for it; a list is one word, in normal form."""
     values = {name: getattr(recipe, name) for name in RecipeOptions.__struct_fields__}
     values["extensions"] = (",".join(normalise_extensions(recipe.extensions)),)
     values["text_keys"] = (",".join(recipe.text_keys),) if recipe.text_keys else ()
@@ -86,7 +84,7 @@ def _launch_words(launch: Launch, site: Site, backend: str) -> list[str]:
 
 
 def _asked(launch: Launch, site: Site) -> tuple[LaunchOptions, WishOptions, SharingOptions]:
-    """The options that make this launch where cluster.yaml says `site`: `make_launch` the other way round."""
+    """The options that give this launch on top of `site`: the inverse of `make_launch`."""
     kept = {name: getattr(launch, name) for name in TaskOptions.__struct_fields__}
     gpu_type = f"{launch.gpu_type}:" if launch.gpu_type else ""
     from_site = len(site.setup) if launch.setup[: len(site.setup)] == site.setup else 0
@@ -107,6 +105,6 @@ def _asked(launch: Launch, site: Site) -> tuple[LaunchOptions, WishOptions, Shar
 
 
 def _usual(site: Site, backend: str, device: str = "auto") -> Launch:
-    """What comes of the site's defaults alone."""
-    asked = launch_options.overlay(site, LaunchOptions(device=device))
+    """The launch that the site's defaults alone give."""
+    asked = overlay(site, LaunchOptions(device=device))
     return make_launch(asked, environment=os.environ, uses_gpu=uses_gpu(backend))

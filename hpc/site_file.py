@@ -1,4 +1,4 @@
-"""cluster.yaml: what a site or a person wants of every run, found and read."""
+"""cluster.yaml, the defaults of a site or a person for every run: found and read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[0-9]+$"), l
 def site_defaults(places: Sequence[Path] | None = None, *, trust: Trust | None = None) -> Site:
     """The first cluster.yaml among the current folder and the user's configuration folder. Raises UsageError.
 
-    Its setup lines are commands: who submits gives `trust`, and refuses a file that others may have written.
+    Its setup lines are commands: with `trust`, a file that others can write is refused.
     """
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/")) / ".config")
     for folder in places if places is not None else (Path(), home / "tar2tokens"):

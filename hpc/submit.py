@@ -42,7 +42,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and change nothing")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Tokenize every tar of a list. Run it again at any time: it goes on where the files say it stopped.
+    """Tokenize every tar of a list. Run it again at any time: it continues from what is on disk.
 
     Example: --list tars.txt --backend higgs --output-dir tokens --partition gpu --time 4:00:00
     """
@@ -101,7 +101,7 @@ def _summary(begun: Begun, *, show_script: bool) -> str:
 
 
 def _submit_to_slurm(run: Run) -> int:
-    """One round; the rest is hpc.resume's."""
+    """Do one round; hpc.resume does the others."""
     code = one_round(run, patient=False)
     if code == EXIT_CODES["running"]:
         group = f" --group {run.trust.group_name}" if run.trust is not None and run.trust.group_name else ""

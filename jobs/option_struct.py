@@ -24,7 +24,7 @@ import typer
 from audio_tokenizers.errors import UsageError
 from jobs.commands import number_parser
 
-__all__ = ["Only", "Option", "option_words", "overlay", "with_options"]
+__all__ = ["Only", "Option", "option_words", "with_defaults", "with_options"]
 
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
@@ -151,7 +151,7 @@ def with_options(function: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def overlay(defaults: msgspec.Struct, asked: AnyStruct) -> AnyStruct:
+def with_defaults(asked: AnyStruct, defaults: msgspec.Struct) -> AnyStruct:
     """`asked`, with the values of `defaults` for those of its options that nobody gave."""
     missing = [one.name for one in _fields(type(asked)) if getattr(asked, one.name) == one.default]
     return msgspec.structs.replace(asked, **{name: getattr(defaults, name) for name in missing if hasattr(defaults, name)})

@@ -43,7 +43,7 @@ def _setting(key: str, value: Scalar) -> str:
 
 
 class RecipeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done to audio and texts. None, False and () leave it to the preset, and then to the backend."""
+    """How audio and texts are treated. None, False and () leave it to the preset, and then to the backend."""
 
     max_tokens_per_fragment: Annotated[int | None, _Audio("longest fragment, in frames")] = None
     num_tokens_overlap: Annotated[int | None, _Audio("overlap of fragments, in frames")] = None
@@ -81,7 +81,7 @@ class RecipeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendOptions(RecipeOptions, frozen=True, kw_only=True):
-    """The same, and with which backend."""
+    """Those options, the backend and its own options."""
 
     backend: Annotated[str, _What("preset or backend, for example higgs")]
     model_path: Annotated[str | None, _What("local directory or hub id of the weights")] = None

@@ -22,7 +22,7 @@ from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
-from jobs.option_struct import overlay
+from jobs.option_struct import with_defaults
 from jobs.recipe_options import RecipeOptions
 from jobs.text_encoding import AUTO, check_encoding
 from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
@@ -191,7 +191,7 @@ def make_spec(
             f"{name} takes whole clips: --max-tokens-per-fragment and --num-tokens-overlap are not for it; "
             "--max-duration makes longer clips errors"
         )
-    wanted = overlay(preset, asked)
+    wanted = with_defaults(asked, preset)
     length = _first(wanted.max_tokens_per_fragment, info.max_tokens_per_fragment)
     overlap = _first(wanted.num_tokens_overlap, info.num_tokens_overlap) or 0
     if length is not None:

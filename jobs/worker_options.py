@@ -1,4 +1,4 @@
-"""Options about a worker and the tars that it reads: of `jobs.tokenize_tar`, and of the commands that start workers."""
+"""Options for a worker and the tars that it reads: of `jobs.tokenize_tar` and of commands that start workers."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from support.runs import call
 
-from jobs.option_struct import Only, Option, option_words, overlay, with_options
+from jobs.option_struct import Only, Option, option_words, with_defaults, with_options
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -141,7 +141,7 @@ def test_help_of_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in words
 
 
-def test_overlay() -> None:
+def test_with_defaults() -> None:
     """What was given wins, 0 too; defaults have only to have some of the options."""
 
     class Site(msgspec.Struct):
@@ -150,4 +150,4 @@ def test_overlay() -> None:
         dry_run: bool = True
         other: int = 1
 
-    assert overlay(Site(), Sizes(name="x", share=0.0)) == Sizes(name="x", procs=3, share=0.0, dry_run=True)
+    assert with_defaults(Sizes(name="x", share=0.0), Site()) == Sizes(name="x", procs=3, share=0.0, dry_run=True)
