@@ -63,7 +63,7 @@ def timed(what: str, seconds: float, goal: float) -> bool:
 
 
 def plan_seconds(spec: TokenizeSpec, tars_per_gpu: int | str) -> float:
-    """From the list to the bytes of the plan files, as hpc.submitter makes them."""
+    """From the list to the bytes of the plan files, as hpc.dispatch makes them."""
     tasks = [TarTask(f"/data/{number:06}.tar", f"{number:06}", size) for number, size in enumerate(sizes(TARS))]
     started = time.perf_counter()
     slots = balance(tasks, slots_for(tasks, tars_per_gpu, 1, 7200.0, RATE))

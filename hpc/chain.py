@@ -81,7 +81,7 @@ def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
     Where Slurm does not answer, or takes no job for now, it asks again: a link that gave up would end the chain.
     """
     from hpc.resume import one_round
-    from hpc.watch import EXIT_CODES, launch_of, make_controller
+    from hpc.rounds import EXIT_CODES, launch_of, make_controller
 
     launch = launch_of(run)
     cluster = _slurm(launch)

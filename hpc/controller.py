@@ -15,6 +15,7 @@ import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.cluster import Cluster, JobSeen, SubmitRefusedError
+from hpc.dispatch import InQueue, Submitted, Submitter
 from hpc.launch import Launch
 from hpc.lock import locked
 from hpc.patience import REFUSALS, may_be_told, may_turn_up, refused_again
@@ -25,7 +26,6 @@ from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
-from hpc.submitter import InQueue, Submitted, Submitter
 from hpc.task_id import TaskId
 from hpc.view import View, evidence_of
 from jobs.addresses import is_address

@@ -16,9 +16,9 @@ from hpc.cluster import SubmitRefusedError
 from hpc.controller import Round
 from hpc.lock import LockHeldError
 from hpc.monitor import Speed, line, take_snapshot
+from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, make_controller, watch
 from hpc.run import Run
 from hpc.trust import open_run
-from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, make_controller, watch
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.plain_text import warn
 

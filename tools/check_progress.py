@@ -19,12 +19,12 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
 from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
+from hpc.rounds import cluster_of
 from hpc.run import ListedTar, Run
 from hpc.stalls import describe_stalls
 from hpc.standing import Running, Worker, ask, judge_files, why_stopped
 from hpc.tar_list import read_tar_list
 from hpc.trust import launch_to_look_with
-from hpc.watch import cluster_of
 from jobs.channels import in_words
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores

@@ -15,7 +15,7 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from hpc.again import again
-from hpc.failures import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
+from hpc.failure_groups import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
 from hpc.launch import Launch, site_defaults
 from hpc.policy import Decision
 from hpc.progress import TarState, scan

@@ -21,9 +21,9 @@ from support.tars import audio_file, noise
 from hpc.cluster import SlurmCluster, SubmitRefusedError
 from hpc.launch import Launch
 from hpc.monitor import take_snapshot
+from hpc.rounds import finish
 from hpc.run import Run, RunState
 from hpc.stalls import stall_file, tell_stall
-from hpc.watch import finish
 from jobs.activities import Activity
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, read_manifest

@@ -13,9 +13,9 @@ from audio_tokenizers.words import counted
 from hpc.again import again
 from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
 from hpc.controller import Controller, Round
-from hpc.failures import Failure, find_failures
+from hpc.failure_groups import Failure, find_failures
 from hpc.launch import Launch, site_defaults
-from hpc.local import LocalCluster
+from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
 from hpc.run import Run
