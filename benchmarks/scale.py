@@ -19,12 +19,12 @@ from pathlib import Path
 
 import msgspec
 
-from hpc.cluster import SlurmCluster
 from hpc.controller import Controller
 from hpc.launch import Site, make_launch
 from hpc.plan import balance, chunk, make_plan, slots_for
 from hpc.progress import scan
 from hpc.run import Run, RunState
+from hpc.slurm import SlurmCluster
 from jobs.commands import command_parser
 from jobs.outputs import TarTask
 from jobs.records import VERDICT_COMPLETE, Manifest

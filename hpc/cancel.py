@@ -10,8 +10,8 @@ import typer
 
 from audio_tokenizers.words import counted
 from hpc.chain import cancel_chain
-from hpc.cluster import SlurmCluster
 from hpc.rounds import cluster_of, make_controller
+from hpc.slurm import SlurmCluster
 from hpc.trust import open_run
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 

@@ -12,10 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
-from hpc.cluster import JobNumber, SlurmCluster, SubmitLimitError, task_environment
+from hpc.cluster import JobNumber, SubmitLimitError
 from hpc.controller import Round
+from hpc.environment import task_environment
 from hpc.launch import Launch
 from hpc.run import Run
+from hpc.slurm import SlurmCluster
 from jobs.commands import command_parser, setup_logging
 from jobs.fileops import StorageError, end_last_line
 

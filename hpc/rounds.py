@@ -11,14 +11,16 @@ from collections.abc import Callable
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
 from hpc.again import again
-from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
+from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Controller, Round
+from hpc.environment import task_environment
 from hpc.failure_groups import Failure, find_failures
 from hpc.launch import Launch, site_defaults
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
 from hpc.run import Run
+from hpc.slurm import CALL_SECONDS, SlurmCluster
 from jobs.fileops import StorageError
 from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_lines, warn

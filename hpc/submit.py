@@ -14,9 +14,8 @@ import typer
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.batch_script import batch_text, check_path
-from hpc.cluster import SlurmCluster, task_environment
 from hpc.dispatch import Submitter, bytes_per_second
-from hpc.environment import kept_environment
+from hpc.environment import kept_environment, task_environment
 from hpc.launch import (
     Launch,
     Site,
@@ -35,6 +34,7 @@ from hpc.remote_list import SizedLook, read_sizes, refuse_unreadable, write_size
 from hpc.resume import one_round
 from hpc.rounds import EXIT_CODES, cluster_of, watch
 from hpc.run import ListedTar, Run, RunState, as_task
+from hpc.slurm import SlurmCluster
 from hpc.slurm_words import no_answer
 from hpc.submissions import Job, Submission
 from hpc.tar_list import read_tar_list

@@ -14,10 +14,10 @@ from support.slurm_commands import SlurmCommands
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc import chain as module
 from hpc.chain import cancel_chain, chain_name, chain_text, run_link, start_chain
-from hpc.cluster import SlurmCluster
 from hpc.launch import Launch
 from hpc.policy import Decision
 from hpc.run import Run, RunState
+from hpc.slurm import SlurmCluster
 from hpc.submissions import Job
 from jobs.fileops import StorageError
 

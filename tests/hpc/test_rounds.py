@@ -18,13 +18,13 @@ from support.small_run import small_tar, wav, write_tar
 
 from audio_tokenizers.errors import UsageError
 from hpc import rounds as module
-from hpc.cluster import SlurmCluster
 from hpc.controller import Round
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError, locked
 from hpc.monitor import Screen
 from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, watch
 from hpc.run import Run
+from hpc.slurm import SlurmCluster
 from jobs.fileops import StorageError
 from jobs.outputs import read_manifest
 
