@@ -20,7 +20,7 @@ from hpc.launch import Launch, site_defaults
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
 from hpc.run import Run, RunState
-from hpc.standing import judge_files
+from hpc.standing import Standing
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.plain_text import plain, plain_lines
 from jobs.records import ErrorRecord, TokenRecord
@@ -83,7 +83,7 @@ def find(run: Run) -> Found:
     if not run.submissions():  # and so no task that would have told
         groups = find_damaged(states)
     examples = find_error_clips(run, states, EXAMPLES)
-    return Found(states, groups, judge_files(run, states), examples, find_damaged_clips(run, states, EXAMPLES))
+    return Found(states, groups, Standing(run).judge(states), examples, find_damaged_clips(run, states, EXAMPLES))
 
 
 def render(found: Found) -> list[str]:
