@@ -141,8 +141,7 @@ def ask_cluster(views: Sequence[View], cluster: Cluster, now: float, *, refused:
     """
     asked = ("intended", "submitted", *(["refused"] if refused else []))
     open_views = [view for view in views if view.digest is None and view.job is not None and view.job.state in asked]
-    jobs = {view.submission.number: (view.submission, view.job) for view in open_views if view.job is not None}
-    seen = cluster.look(jobs) if jobs else {}
+    seen = cluster.look({view.submission.number: (view.submission, view.job) for view in open_views if view.job is not None})
     for view in open_views:
         view.known = view.submission.number in seen
         view.seen = seen.get(view.submission.number)

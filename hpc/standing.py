@@ -62,7 +62,7 @@ class Standing:
         self._asked: list[View] = []
         if cluster is None:
             ask_reports(self._views)
-        else:
+        elif any(view.digest is None for view in self._views):
             on_slurm = self._state.launch is not None and self._state.launch.cluster == "slurm"
             self._asked = ask_cluster(self._views, cluster, clock(), refused=on_slurm)
         # Not by its silence: to ask the file system's clock takes a file, and who looks writes nothing.

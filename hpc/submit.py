@@ -31,8 +31,7 @@ from hpc.list_check import describe_faults, find_faults
 from hpc.personal import personal_defaults
 from hpc.progress import TarState, scan
 from hpc.remote_list import SizedLook, read_sizes, refuse_unreadable, write_sizes
-from hpc.resume import one_round
-from hpc.rounds import EXIT_CODES, cluster_of, watch
+from hpc.rounds import EXIT_CODES, cluster_of, one_round, watch
 from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm import SlurmCluster
 from hpc.slurm_words import no_answer

@@ -117,8 +117,8 @@ class Links:
             def open_jobs() -> dict[int, tuple[object, Job]]:
                 return {number: (None, job) for number, job in enumerate(self.open_jobs, 1)}
 
-        self.monkeypatch.setattr("hpc.resume.one_round", one_round)
-        self.monkeypatch.setattr("hpc.rounds.make_controller", lambda *_: Controller)
+        self.monkeypatch.setattr("hpc.chain.one_round", one_round)
+        self.monkeypatch.setattr("hpc.chain.make_controller", lambda *_: Controller)
         return run_link(self.run)
 
 
