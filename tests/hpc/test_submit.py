@@ -614,7 +614,7 @@ class TestSlurm:
     @pytest.fixture
     def cluster(self, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
         found = FakeCluster()
-        monkeypatch.setattr("hpc.resume.cluster_of", lambda _launch: found)
+        monkeypatch.setattr("hpc.rounds.cluster_of", lambda _launch: found)
         return found
 
     def test_dry_run_shows_what_sbatch_would_get(
