@@ -14,8 +14,7 @@ import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.batch_script import check_path
-from hpc.cluster import SlurmCluster, task_environment
-from hpc.environment import kept_environment
+from hpc.environment import kept_environment, task_environment
 from hpc.launch import Launch, make_launch
 from hpc.launch_options import LaunchOptions, overlay
 from hpc.list_check import describe_faults, find_faults
@@ -24,6 +23,7 @@ from hpc.progress import TarState, scan
 from hpc.remote_list import SizedLook, read_sizes, refuse_unreadable, write_sizes
 from hpc.run import ListedTar, Run, RunState
 from hpc.site_file import site_defaults
+from hpc.slurm import SlurmCluster
 from hpc.slurm_words import no_answer
 from hpc.tar_list import read_tar_list
 from hpc.trust import DEFAULT_UMASK, of_code, share_run

@@ -10,9 +10,9 @@ import typer
 
 from audio_tokenizers.words import counted
 from hpc.chain import cancel_chain
-from hpc.cluster import SlurmCluster
+from hpc.rounds import cluster_of, make_controller
+from hpc.slurm import SlurmCluster
 from hpc.trust import open_run
-from hpc.watch import cluster_of, make_controller
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 
 __all__ = ["cancel"]
@@ -25,7 +25,7 @@ def cancel(
     ] = None,
     verbose: Verbose = False,
 ) -> int:
-    """End all tasks of a run, and keep controllers from submitting more until the next hpc.submit. No line is lost."""
+    """End all tasks of a run, and submit no more until the next hpc.submit. No line is lost."""
     setup_logging(verbose=verbose)
     run, launch = open_run(output_dir, group)
     cluster = cluster_of(launch)
@@ -36,8 +36,8 @@ def cancel(
         cancel_chain(run, cluster)
     cluster.cancel(jobs)
     tasks = counted(sum(job.elements for _, job in jobs.values()), "task")
-    told = f"{counted(len(jobs), 'job')} with up to {tasks} told to end" if jobs else "no task is in the queue or at work"
-    print(f"{told}; nothing more is submitted until hpc.submit lets the run go on")
+    ended = f"{counted(len(jobs), 'job')} with up to {tasks} told to end" if jobs else "no task is queued or running"
+    print(f"{ended}; nothing more is submitted until hpc.submit continues the run")
     return 0
 
 

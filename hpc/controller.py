@@ -1,4 +1,4 @@
-"""One round of the controller: look at files and jobs, decide, submit. It remembers nothing that it could not lose."""
+"""One round of the controller: look at files and jobs, decide, submit. It keeps no state that it could not lose."""
 
 from __future__ import annotations
 
@@ -8,38 +8,32 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
-from pathlib import Path
 
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.cluster import Cluster, JobSeen, SubmitRefusedError
+from hpc.dispatch import InQueue, Submitted, Submitter
+from hpc.evidence import View, ask_cluster, claims_that_stand, judge, refused_words, why_held
 from hpc.launch import Launch
 from hpc.lock import locked
-from hpc.patience import REFUSALS, may_be_told, may_turn_up, refused_again
-from hpc.policy import Decision, TarFact, decide
+from hpc.patience import may_get_states
+from hpc.policy import Decision
 from hpc.progress import TarState, scan
 from hpc.remote_list import read_sizes
-from hpc.run import ListedTar, Run, RunState, as_task
+from hpc.run import ListedTar, Run, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
-from hpc.submitter import InQueue, Submitted, Submitter
-from hpc.task_id import TaskId
-from hpc.view import View, evidence_of
-from jobs.addresses import is_address
-from jobs.claims import Claim, held_by_other, read_claims, seconds_silent
+from jobs.claims import seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
-from jobs.outputs import InputIdentity
 from jobs.plain_text import plain_json
 from jobs.reporting import Progress
 
-__all__ = ["CANCELLED", "Controller", "Round", "data_verdict", "refused_words", "wants_retry"]
+__all__ = ["Controller", "Round"]
 
 ROUND_LOCK_SECONDS = 600.0
-CANCELLED = "it was cancelled; hpc.submit lets it go on"
 
 log = logging.getLogger("tar2tokens")
 
@@ -53,22 +47,22 @@ class Round:
     running: dict[int, JobSeen]
     """Submission -> its tasks that have not ended."""
     unknown: tuple[int, ...]
-    """Submissions of which nobody could tell."""
+    """Submissions whose tasks could not be looked up."""
     reports: dict[int, dict[int, Progress]]
-    """Submission -> slot -> what its worker has reported, for those that may be alive."""
+    """Submission -> slot -> its worker's report, for submissions that may have tasks alive."""
     submitted: Submitted
     audio_seconds: float
-    """Audio that the run's tasks have turned into tokens, committed or not."""
+    """Audio that the run's tasks have encoded, committed or not."""
     bytes_left: int
-    """Size of the tars that are not done and not in quarantine."""
+    """Size of the tars that are neither committed nor in quarantine."""
     stalls: tuple[Still, ...] = ()
-    """Tasks that make no progress, those that have made none for the longest time first."""
+    """Tasks without progress, longest stall first."""
     scan_seconds: float = 0.0
-    """How long the look at the tars' files took."""
+    """How long scanning the tars' files took."""
 
 
 class Controller:
-    """Brings a run to its end, round by round. Two at once, or one killed anywhere, cost time and nothing else."""
+    """Brings a run to its end, round by round. Two controllers at once, or one killed anywhere, only cost time."""
 
     def __init__(
         self,
@@ -80,13 +74,13 @@ class Controller:
         clock: Callable[[], float] = time.time,
         anew: bool = False,
     ) -> None:
-        """`anew`: a person has just begun to watch: what could not be written before is tried again at once."""
+        """`anew`: a person has just started to watch, so what could not be written before is tried again at once."""
         self._run = run
         self._cluster = cluster
         self._host = host
         self._clock = clock
         self._relaunch(launch)
-        self._ended: dict[int, View] = {}  # which never change
+        self._ended: dict[int, View] = {}  # ended submissions never change
         self._noted: object = None
         self._avoided: set[str] = set()
         self._anew_at = clock() if anew else -math.inf
@@ -96,7 +90,7 @@ class Controller:
         self._submitter = Submitter(self._run, self._cluster, launch, host=self._host, clock=self._clock)
 
     def round(self) -> Round:
-        """Look, decide, act. Raises LockHeldError if another controller is at it, UsageError if Slurm refuses the job."""
+        """Look, decide, act. Raises LockHeldError if another controller is at work, UsageError if Slurm refuses the job."""
         lock = self._run.folder / "round.lock"
         with writing_to(self._run.output_dir), locked(lock, take_over_after=ROUND_LOCK_SECONDS, wait=False):
             return self._round()
@@ -104,18 +98,15 @@ class Controller:
     def _round(self) -> Round:
         state = self._run.read_state()
         if state.launch is not None and state.launch != self._launch and state.launch.cluster == self._launch.cluster:
-            self._relaunch(state.launch)  # somebody has called hpc.submit meanwhile
+            self._relaunch(state.launch)  # hpc.submit has been called meanwhile
         views = self.look()
         listed = self._run.listed()
         began = time.monotonic()
         states = list(scan(self._run, listed))
         scanned = time.monotonic()
-        found = (evidence_of(view, self._age_s(view)) for view in views if view.submission.number > state.amnesty)
-        evidence = [each for each in found if each is not None]
-        decision = decide(self._facts(state, states, views), evidence, place=str(self._run.output_dir))
-        if state.cancelled:
-            decision = _held(decision, views, CANCELLED)
-        elif decision.submit and (words := refused_words(self._run, state)):
+        claimed = claims_that_stand(self._run, views, lambda name: seconds_silent(FileOps(), self._run.paths(name).claim))
+        decision = judge(self._run, state, states, views, claimed, self._age_s)
+        if words := why_held(self._run, state, decision):
             decision = _held(decision, views, words)
         open_jobs = [view.job for view in views if view.job is not None and view.alive()]
         if decision.exclude and set(decision.exclude) - self._avoided:
@@ -160,12 +151,12 @@ class Controller:
         )
 
     def _age_s(self, view: View) -> float:
-        """Since a submission was made, in seconds."""
+        """Seconds since a submission was made; infinite where that no longer matters."""
         made_at = view.job.intended_at if view.job is not None else -math.inf
         return max(0.0, self._clock() - made_at) if made_at >= self._anew_at else math.inf
 
     def _dismiss(self, views: Sequence[View]) -> None:
-        """Tasks that have not begun would find nothing to do: others have helped. A refusal costs them a few seconds."""
+        """Cancel tasks that have not begun and would find nothing to do. If that fails, they waste a few seconds."""
         left = {
             view.submission.number: (view.submission, view.job) for view in views if view.job is not None and view.alive()
         }
@@ -181,7 +172,7 @@ class Controller:
         return {view.submission.number: (view.submission, view.job) for view in views if view.job is not None}
 
     def look(self) -> list[View]:
-        """All submissions: which of their tasks may be alive, and what those have reported that are not."""
+        """All submissions: which of their tasks may be alive, and what the others have reported."""
         views = [self._view(submission) for submission in self._run.submissions()]
         self._ask(views)
         self._close(views)
@@ -197,49 +188,18 @@ class Controller:
         return self._ended[number]
 
     def _ask(self, views: Sequence[View]) -> None:
-        """Ask once for all that may be alive, and learn the ids of jobs whose sbatch never told.
-
-        Also for those that were refused since the last look: a site's own sbatch may fail after Slurm's has not.
-        """
-        asked = ("intended", "submitted", *(["refused"] if self._launch.cluster == "slurm" else []))
-        open_views = {
-            view.submission.number: view
-            for view in views
-            if view.digest is None and view.job is not None and view.job.state in asked
-        }
-        for view in open_views.values():
-            plan = view.submission.read_plan()
-            if plan is not None:
-                view.slots, view.processes = plan.slots, plan.processes
-        seen = self._cluster.look({number: (view.submission, view.job) for number, view in open_views.items() if view.job})
-        for number, view in open_views.items():
-            view.known = number in seen
-            view.seen = seen.get(number)
-            if view.job is None or (view.job.state == "refused" and view.seen is None):
-                continue
-            if view.seen is not None:
-                view.job = self._learn(view.submission, view.job, view.seen)
-            view.reports = view.submission.reports(range(len(view.slots)))
-            if view.known and view.seen is None and not view.all_finished():
-                view.missing = may_turn_up(view.job, self._clock())
-                view.known = not view.missing
-
-    @staticmethod
-    def _learn(submission: Submission, job: Job, seen: JobSeen) -> Job:
-        """Keep what the queue tells of a job."""
-        found = msgspec.structs.replace(
-            job,
-            state="submitted",
-            job_id=job.job_id or seen.job_id,
-            cluster=job.cluster if job.job_id else seen.cluster,
-        )
-        if found != job:
-            submission.write_job(found)
-        return found
+        """Ask once for all jobs that may be alive, and keep the ids that sbatch did not return."""
+        before = [view.job for view in views]
+        ask_cluster(views, self._cluster, self._clock(), refused=self._launch.cluster == "slurm")
+        for view, job in zip(views, before, strict=True):
+            if view.job is not None and view.job != job:
+                view.submission.write_job(view.job)
 
     def _close(self, views: Sequence[View]) -> None:
-        """Keep the digests of submissions that have ended. One sacct says of all how, where there is accounting; it also
-        knows of jobs that had ended before the queue could show them.
+        """Write the digests of submissions that have ended.
+
+        One sacct, where there is accounting, says how all of them ended. It also knows jobs that ended before the queue
+        showed them.
         """
         ended = [v for v in views if v.digest is None and v.job is not None and v.known and not v.alive()]
         asked = [*ended, *(v for v in views if v.missing)]
@@ -250,48 +210,17 @@ class Controller:
             plan = view.submission.read_plan()
             if plan is None or view.job is None or (view.missing and not all_ended(states, view.job.elements)):
                 continue
-            if number in ends and view.submission.untold(plan, states):
+            if number in ends and view.submission.lacks_states(plan, states):
                 if not view.job.gone_at:
                     view.job = msgspec.structs.replace(view.job, gone_at=self._clock())
                     view.submission.write_job(view.job)
-                if may_be_told(view.job, self._clock()):
+                if may_get_states(view.job, self._clock()):
                     continue
             view.known = True
             view.digest = view.submission.close(plan, states)
 
-    def _facts(self, state: RunState, states: Sequence[TarState], views: Sequence[View]) -> list[TarFact]:
-        taken = {name for view in views for name in view.to_come()} | self._claimed(views)
-        return [
-            TarFact(
-                tar.name,
-                done=tar.state == "committed" and not wants_retry(state, tar),
-                taken=tar.name in taken,
-                broken=data_verdict(tar),
-                untrusted=tar.state == "invalid",
-            )
-            for tar in states
-        ]
-
-    def _claimed(self, views: Sequence[View]) -> set[str]:
-        """Tars whose claim is held by a task that may be alive, or by a worker that somebody started by hand."""
-        alive = {view.submission.number: view.alive() for view in views}
-        mine = Claim.of_this_process("")
-
-        def gone(task: str) -> bool:
-            named = TaskId.parse(task)
-            return named is not None and named.submission in alive and named.slot not in alive[named.submission]
-
-        def silence(name: str) -> float:
-            return seconds_silent(FileOps(), self._run.paths(name).claim)
-
-        return {
-            name
-            for name, claim in read_claims(self._run.claims_folder).items()
-            if held_by_other(claim, mine, gone=gone, silence=partial(silence, name))
-        }
-
     def _note(self, decision: Decision, submitted: Sequence[int]) -> None:
-        """Add a line to the history, if there is news."""
+        """Append a line to the history if anything changed."""
         news = (decision.outcome, decision.quarantine, decision.exclude, decision.diagnosis)
         if not submitted and news == self._noted:
             return
@@ -311,31 +240,8 @@ class Controller:
 
 
 def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
-    """What is left of a decision when nothing is to be submitted."""
+    """The decision without its submissions, because of `why`."""
     if decision.outcome in ("finished", "quarantined"):
         return decision
     outcome = "running" if any(view.alive() for view in views) else "stuck"
     return msgspec.structs.replace(decision, outcome=outcome, submit=(), diagnosis=why, passes=False)
-
-
-def refused_words(run: Run, state: RunState) -> str:
-    """What Slurm has said again and again since somebody last asked for it, if that is a refusal."""
-    known = [each.read_job() for each in run.submissions()[-REFUSALS:] if each.number > state.amnesty]
-    return refused_again([job for job in known if job is not None])
-
-
-def wants_retry(state: RunState, tar: TarState) -> bool:
-    """Whether its clips with errors are to be tried again: nobody has, since somebody asked for it."""
-    return tar.manifest is not None and bool(tar.manifest.errors) and state.retry.get(tar.name) == tar.manifest.attempt
-
-
-def data_verdict(tar: TarState) -> str | None:
-    """The data verdict, unless somebody has put another file in the tar's place since. No server is asked for that."""
-    manifest = tar.manifest
-    if tar.state == "committed" or manifest is None or not manifest.is_damage:
-        return None
-    try:
-        same = is_address(tar.tar) or InputIdentity.of(Path(tar.tar)).matches(manifest)
-    except OSError:
-        same = True
-    return tar.problem if same else None

@@ -26,7 +26,7 @@ class GpuOptions(msgspec.Struct, frozen=True):
 
 
 def asks_for_gpus(slurm: Mapping[str, object]) -> bool:
-    """Whether further sbatch options already ask for GPUs: a second request would contradict them."""
+    """Whether further sbatch options ask for GPUs already, so that a second request would contradict them."""
     named = re.search(r"\bgpu\b", str(slurm.get("gres", "")))
     return bool(named) or not slurm.keys().isdisjoint(("gpus", "gpus-per-task", "gpus-per-socket"))
 
@@ -34,10 +34,10 @@ def asks_for_gpus(slurm: Mapping[str, object]) -> bool:
 def gpu_options(
     number: int, kind: str | None, request: GpuRequest, memory: str | None, slurm: Mapping[str, object]
 ) -> GpuOptions:
-    """How to ask for `number` GPUs of type `kind` and `memory` for each of them, in addition to the further options `slurm`.
+    """The options for a task's GPUs and its memory, given the further options `slurm`.
 
-    Memory per GPU works only with `--gpus-per-node`; otherwise it is asked for by the node. Where no GPUs are asked for, a
-    task gets a node to itself: nothing else keeps two tasks off each other's GPUs.
+    `memory` is per GPU, which sbatch supports only with `--gpus-per-node`. Where no GPUs are requested, tasks get whole
+    nodes (`--exclusive`): nothing else keeps them off each other's GPUs.
     """
     if not number:
         return GpuOptions(mem=memory)
@@ -54,7 +54,7 @@ def gpu_options(
 
 
 def times(memory: str, number: int) -> str:
-    """`40G` for one -> `160G` for four. Raises UsageError if `memory` is not a size that Slurm takes."""
+    """`40G` times 4 -> `160G`. Raises UsageError if it is no size that Slurm accepts."""
     found = re.fullmatch(r"(\d+)([KMGT]?)B?", memory.strip(), re.IGNORECASE)
     if found is None:
         raise UsageError(f"--mem-per-gpu {memory}: expected a number and K, M, G or T, such as 40G")

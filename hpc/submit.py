@@ -11,13 +11,12 @@ import typer
 from audio_tokenizers.base import Field
 from hpc.batch_script import batch_text
 from hpc.begin_run import Begun, ListOptions, begin_run, keep_sharing, new_state
+from hpc.dispatch import Submitter, bytes_per_second
 from hpc.launch_options import LaunchOptions
-from hpc.resume import one_round
+from hpc.rounds import EXIT_CODES, cluster_of, one_round, watch
 from hpc.run import Run, as_task
 from hpc.submissions import Job, Submission
-from hpc.submitter import Submitter, bytes_per_second
 from hpc.trust import check_run
-from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import OutputDir, Verbose, run_command, setup_logging, writing_to
 from jobs.option_struct import with_options
 from jobs.recipe_options import BackendOptions

@@ -10,7 +10,7 @@ from support.local_runs import SlowRun, task_pids
 from support.runs import call, lines_of, wait_for
 
 from hpc.cancel import cancel
-from hpc.cluster import SlurmCluster
+from hpc.slurm import SlurmCluster
 
 
 def test_nothing_to_cancel(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,9 +34,7 @@ def test_tasks_end_and_no_more_are_submitted(
     assert campaign.cluster.tars() == []
     assert campaign.controller().round().decision.submit == ()
     assert call(cancel, "--output-dir", campaign.run.output_dir) == 0
-    assert capsys.readouterr().out.startswith(
-        "no task is in the queue or at work; nothing more is submitted until hpc.submit"
-    )
+    assert capsys.readouterr().out.startswith("no task is queued or running; nothing more is submitted until hpc.submit")
 
 
 def test_state_is_kept_before_tasks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,7 @@ from jobs.claims import Claim, process_start
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
     """A run of two tars on a fake Slurm, which commands find in place of the real one."""
     found = Campaign(tmp_path, 2)
-    monkeypatch.setattr("hpc.resume.cluster_of", lambda _launch: found.cluster)
-    monkeypatch.setattr("hpc.watch.cluster_of", lambda _launch, _stop: found.cluster)
+    monkeypatch.setattr("hpc.rounds.cluster_of", lambda *_: found.cluster)
     return found
 
 
@@ -201,7 +200,7 @@ class TestWatch:
 
         monkeypatch.setattr(campaign.cluster, "look", and_interrupt)
         assert call(resume, "--output-dir", campaign.run.output_dir, "--watch", "--interval", 0.1) == 130
-        assert "the tasks go on; hpc.resume watches them again" in capsys.readouterr().err
+        assert "the tasks continue; hpc.resume watches them again" in capsys.readouterr().err
         assert campaign.cluster.tars() == campaign.names
 
 

@@ -17,9 +17,9 @@ from support.runs import call, committed_bytes, write_list
 from support.small_run import mulaw_spec, small_tar
 
 from audio_tokenizers.errors import UsageError
+from hpc.batch_script import batch_text
 from hpc.cancel import cancel
 from hpc.chain import chain_text
-from hpc.cluster import batch_text
 from hpc.launch_options import Site
 from hpc.resubmit_command import resubmit_command
 from hpc.resume import resume

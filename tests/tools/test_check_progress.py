@@ -18,12 +18,13 @@ from support.runs import ROOT, call, read_json, start, tree, write_list
 from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, write_tar
 from support.tars import audio_file, noise
 
-from hpc.cluster import SlurmCluster, SubmitRefusedError
+from hpc.cluster import SubmitRefusedError
 from hpc.launch import Launch
 from hpc.monitor import take_snapshot
+from hpc.rounds import finish
 from hpc.run import Run, RunState
-from hpc.stalls import stall_file, tell_stall
-from hpc.watch import finish
+from hpc.slurm import SlurmCluster
+from hpc.stalls import stall_file, write_stall
 from jobs.activities import Activity
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, read_manifest
@@ -522,7 +523,7 @@ class TestRunning:
         (job,) = campaign.cluster.living()
         for slot in range(3):  # of which one runs
             stall = Stall(Activity(0, 1, 600.0, "decode", "0", 7), 300.0)
-            tell_stall(stall_file(job.submission, slot), f"0001/{slot}", "n1", stall, 1000.0)
+            write_stall(stall_file(job.submission, slot), f"0001/{slot}", "n1", stall, 1000.0)
         found, text = report_of(capsys)
         (worker,) = found["working"].values()
         assert worker["node"] == "n1"
