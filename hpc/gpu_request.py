@@ -1,4 +1,4 @@
-"""Pure: how a job asks for its GPUs, which differs between sites."""
+"""Pure: how a job asks for its GPUs, which is not the same on every site."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GpuOptions(msgspec.Struct, frozen=True):
 
 
 def asks_for_gpus(slurm: Mapping[str, object]) -> bool:
-    """Whether further sbatch options already ask for GPUs: a second request would contradict them."""
+    """Whether further options of sbatch ask for GPUs already, so that a second way to say it would contradict them."""
     named = re.search(r"\bgpu\b", str(slurm.get("gres", "")))
     return bool(named) or not slurm.keys().isdisjoint(("gpus", "gpus-per-task", "gpus-per-socket"))
 
@@ -34,10 +34,10 @@ def asks_for_gpus(slurm: Mapping[str, object]) -> bool:
 def gpu_options(
     number: int, kind: str | None, request: GpuRequest, memory: str | None, slurm: Mapping[str, object]
 ) -> GpuOptions:
-    """How to ask for `number` GPUs of type `kind` and `memory` for each of them, in addition to the further options `slurm`.
+    """What to say of a task's GPUs, beside the further options `slurm`, and of its memory, `memory` for each of them: only
+    with `--gpus-per-node` can sbatch be told so.
 
-    Memory per GPU works only with `--gpus-per-node`; otherwise it is asked for by the node. Where no GPUs are asked for, a
-    task gets a node to itself: nothing else keeps two tasks off each other's GPUs.
+    Where nothing is asked for, only that no two tasks are on one node keeps them off each other's GPUs.
     """
     if not number:
         return GpuOptions(mem=memory)
@@ -54,7 +54,7 @@ def gpu_options(
 
 
 def times(memory: str, number: int) -> str:
-    """`40G` for one -> `160G` for four. Raises UsageError if `memory` is not a size that Slurm takes."""
+    """`40G` for one -> `160G` for four. Raises UsageError on what is no size of Slurm's."""
     found = re.fullmatch(r"(\d+)([KMGT]?)B?", memory.strip(), re.IGNORECASE)
     if found is None:
         raise UsageError(f"--mem-per-gpu {memory}: expected a number and K, M, G or T, such as 40G")
