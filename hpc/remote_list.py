@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from audio_tokenizers.errors import UsageError
+from audio_tokenizers.errors import InfrastructureError
+from hpc.list_check import describe_faults, find_faults
 from jobs.addresses import is_pipe, scheme_of
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
@@ -15,22 +16,37 @@ from jobs.remote_files import missing_packages
 from jobs.tar_check import first_look
 from jobs.tar_source import TarSource
 
-__all__ = ["SizedLook", "read_sizes", "refuse_unreadable", "write_sizes"]
+__all__ = ["SizedLook", "all_faults", "read_sizes", "unreadable", "write_sizes"]
 
 Sizes = dict[str, int]
 
 
-def refuse_unreadable(tars: Sequence[str], *, allow_pipe: bool) -> None:
-    """Raise UsageError if tars cannot be read here, whatever their servers say: a package is missing, or permission."""
-    schemes = {scheme for tar in tars if (scheme := scheme_of(tar)) is not None}
-    if words := missing_packages(schemes):
-        raise UsageError(words)
+def unreadable(tars: Sequence[str], *, allow_pipe: bool) -> list[str]:
+    """Why tars cannot be read here, whatever their servers say: a package is missing, or permission to run commands."""
+    found = []
+    if words := missing_packages({scheme for tar in tars if (scheme := scheme_of(tar)) is not None}):
+        found.append(words)
     command = next((tar for tar in tars if is_pipe(tar)), None)
     if command is not None and not allow_pipe:
-        raise UsageError(
+        found.append(
             f"{command}: the list names a command, which workers would run as you, as often as they begin with this tar: if "
             "you trust the list, say --allow-pipe (docs/trust.md)"
         )
+    return found
+
+
+def all_faults(tars: Sequence[str], *, allow_pipe: bool, known: Collection[str] = ()) -> list[str]:
+    """What is wrong with tars, for one message with other faults of their list.
+
+    Looks at those that can be looked at here and are not `known` to the run.
+    """
+    found = unreadable(tars, allow_pipe=allow_pipe)
+    new = [tar for tar in tars if tar not in known and not missing_packages({scheme_of(tar) or ""})]
+    try:
+        faults = find_faults(new)
+    except InfrastructureError as error:
+        return [*found, f"not all of the others could be looked at: {error}"]
+    return [*found, *([describe_faults(faults, len(tars))] if faults else [])]
 
 
 class SizedLook:
