@@ -31,7 +31,7 @@ from jobs.devices import available_cores
 from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_json, plain_lines
 from jobs.records import Manifest
-from jobs.reporting import DeviceSeconds, describe_device
+from jobs.reporting import DeviceSeconds, clock_time, describe_device
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
 from tools.process_pool import Tell, in_processes
@@ -70,7 +70,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     notes: dict[str, int] = {}
     """Records of committed files, by what they note."""
     audio_hours: float
-    """Audio that became tokens, in committed files and partials."""
+    """Audio that became tokens, in committed files, in partials and of long clips in hand."""
     device: str = ""
     """`cpu` or `cuda`, as the run was launched; empty for one that nobody has."""
     device_seconds: DeviceSeconds
@@ -274,7 +274,8 @@ def _describe_device(report: Report) -> str:
 def _remark(state: TarState) -> str:
     problem = f": {state.problem}" if state.problem else ""
     if state.state == "partial":
-        return f" (partial: {counted(state.clips, 'clip')} processed){problem}"
+        begun = f", {clock_time(state.long_clip_seconds)} of a long one" if state.long_clip_seconds else ""
+        return f" (partial: {counted(state.clips, 'clip')} processed{begun}){problem}"
     if state.state == "not_started":
         return f" (not started){problem}"
     if state.state == "committed":
