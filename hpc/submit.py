@@ -39,7 +39,7 @@ from hpc.submitter import Submitter, bytes_per_second
 from hpc.tar_list import read_tar_list
 from hpc.trust import DEFAULT_UMASK, check_run, of_code, share_run
 from hpc.watch import EXIT_CODES, cluster_of, watch
-from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
+from jobs.commands import Verbose, number_or_auto, number_parser, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
 from jobs.recipe_options import (
@@ -108,7 +108,11 @@ def submit(
     ] = None,
     clip_timeout: Annotated[
         float | None,
-        typer.Option(min=0, help="seconds without progress after which a worker is ended; 0: never; default: by its clip"),
+        typer.Option(
+            parser=number_parser("seconds, such as 600 for ten minutes, without a unit; 0: never", 0),
+            metavar="FLOAT",
+            help="seconds without progress after which a worker is ended; 0: never; default: by its clip",
+        ),
     ] = None,
     setup: Annotated[list[str] | None, typer.Option(help="Slurm: a shell line before the tasks: 'module load cuda'")] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="a further sbatch option, key=value")] = None,
