@@ -20,7 +20,7 @@ from hpc.launch_options import LaunchOptions, overlay
 from hpc.list_check import describe_faults, find_faults
 from hpc.personal import personal_defaults
 from hpc.progress import TarState, scan
-from hpc.remote_list import SizedLook, read_sizes, refuse_unreadable, write_sizes
+from hpc.remote_list import SizedLook, all_faults, read_sizes, unreadable, write_sizes
 from hpc.run import ListedTar, Run, RunState
 from hpc.site_file import site_defaults
 from hpc.slurm import SlurmCluster
@@ -89,8 +89,7 @@ def begin_run(
 
     Raises UsageError where something does not fit, before anything is written, and InfrastructureError.
     """
-    chosen = _choose_tars(run, which)
-    refuse_unreadable(chosen, allow_pipe=wishes.allow_pipe)
+    chosen = _choose_tars(run, which, allow_pipe=wishes.allow_pipe)
     launch = _plan_launch(asked, wishes, trust, recipe.backend)
     with writing_to(run.output_dir):
         frozen = read_spec(run.output_dir)
@@ -99,19 +98,18 @@ def begin_run(
         spec = make_spec(recipe.backend, device=launch.device, options=recipe.options, asked=recipe, begun=frozen)
     if launch.cluster == "slurm":
         check_path(run.output_dir)
-    add_to_list = functools.partial(run.add_to_list, keep_dirs=which.keep_dirs)
     with writing_to(run.output_dir):
         check_spec(run.output_dir, spec)
-        listed = add_to_list(chosen, dry_run=True)  # a list that is refused leaves no trace
+        listed = _name_tars(run, chosen, which, allow_pipe=wishes.allow_pipe)  # a list that is refused leaves no trace
     if faults := _new_faults(run, listed, look := SizedLook()):
         chosen = _leave_out(chosen, faults, which)
-        listed = add_to_list(chosen, dry_run=True)
+        listed = run.add_to_list(chosen, keep_dirs=which.keep_dirs, dry_run=True)
     if not dry_run:
         with writing_to(run.output_dir):
             share_run(run, trust)
             freeze_spec(run.output_dir, spec)
             hashes.save()
-            listed = add_to_list(chosen)
+            listed = run.add_to_list(chosen, keep_dirs=which.keep_dirs)
             write_sizes(run.sizes_file, look.sizes)
     states = list(scan(run, listed))
     todo = [tar for tar, state in zip(listed, states, strict=True) if _needs_work(state, retry_errors=wishes.retry_errors)]
@@ -119,20 +117,40 @@ def begin_run(
     return Begun(run, spec, launch, states, todo, {**read_sizes(run.sizes_file), **look.sizes})
 
 
-def _choose_tars(run: Run, which: ListOptions) -> list[str]:
-    listed = run.listed()
+def _choose_tars(run: Run, which: ListOptions, *, allow_pipe: bool) -> list[str]:
+    """The tars to tokenize. Raises UsageError that names all that is wrong with the list, as far as it is known here."""
+    listed, chosen = run.listed(), slice(which.from_index, which.to_index)
+    known = [tar.tar for tar in listed]
+
+    def faults_of(tars: Sequence[str]) -> list[str]:
+        try:
+            _name_tars(run, tars[chosen], which, allow_pipe=allow_pipe)
+        except UsageError as error:
+            return [str(error)]
+        return all_faults(tars[chosen], allow_pipe=allow_pipe, known=set(known))
+
     if which.tar_list is not None:
-        tars = read_tar_list(which.tar_list, known=[tar.tar for tar in listed], skip_missing=which.skip_missing)
+        tars = read_tar_list(which.tar_list, known=known, skip_missing=which.skip_missing, look_at_rest=faults_of)
     else:
         tars = [tar.tar for tar in listed if tar.tar != tar.name]  # of the others only the name is known
         if not tars:
             raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
-    tars = tars[which.from_index : which.to_index]
-    if not tars:
+    if not tars[chosen]:
         to = "" if which.to_index is None else f" --to-index {which.to_index}"
         where = which.tar_list or run.output_dir
         raise UsageError(f"--from-index {which.from_index}{to}: no tar of {where} is in this range")
-    return tars
+    if unreadable(tars[chosen], allow_pipe=allow_pipe):
+        raise UsageError("\n".join(faults_of(tars)))
+    return tars[chosen]
+
+
+def _name_tars(run: Run, tars: Sequence[str], which: ListOptions, *, allow_pipe: bool) -> list[ListedTar]:
+    """The tars with the names that they would have. Raises UsageError that names all that is wrong with them."""
+    try:
+        return run.add_to_list(tars, keep_dirs=which.keep_dirs, dry_run=True)
+    except UsageError as error:
+        faults = all_faults(tars, allow_pipe=allow_pipe, known={tar.tar for tar in run.listed()})
+        raise UsageError("\n".join([str(error), *faults])) from None
 
 
 def _plan_launch(asked: LaunchOptions, wishes: WishOptions, trust: Trust, backend: str) -> Launch:

@@ -35,6 +35,7 @@ FARTHEST_SECONDS = 1e9
 SHARED_BYTES = 1 << 14
 """What a sidecar says of the whole recording is repeated for each segment, if it is no larger."""
 WORDS_SHOWN = 40
+DECIMAL = re.compile(r"\s*[+-]?[0-9]{1,12}(\.[0-9]{0,20})?\s*", re.ASCII)
 LIST_OF_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
 TEXT_KEY = ("text",)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -146,6 +147,9 @@ def _span(found: Any) -> tuple[float, float | None] | str:  # noqa: ANN401 (JSON
 
 
 def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)
+    """A number, or a text that is one in decimals, as of tables that became JSON."""
+    if isinstance(value, str) and DECIMAL.fullmatch(value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

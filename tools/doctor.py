@@ -17,7 +17,7 @@ from hpc.launch_options import LaunchOptions, overlay
 from hpc.personal import personal_defaults
 from hpc.site_file import site_defaults
 from hpc.trust import of_code
-from jobs.commands import SLURM, WHAT, WHERE, Verbose, run_command, setup_logging
+from jobs.commands import SLURM, WHAT, WHERE, Verbose, number_parser, run_command, setup_logging
 from jobs.option_struct import Only, with_options
 from jobs.spec import uses_gpu
 from jobs.trust import trust_of
@@ -50,7 +50,15 @@ def doctor(
         list[str] | None, typer.Option("--set", help="a backend's option=value", rich_help_panel=WHAT)
     ] = None,
     nodes: Annotated[int, typer.Option(min=0, help="how many nodes to ask by srun", rich_help_panel=SLURM)] = 2,
-    wait: Annotated[float, typer.Option(min=1, help="seconds to wait for free nodes", rich_help_panel=SLURM)] = 30.0,
+    wait: Annotated[
+        float,
+        typer.Option(
+            parser=number_parser("seconds from 1 on, without a unit", 1),
+            metavar="FLOAT",
+            help="seconds to wait for free nodes",
+            rich_help_panel=SLURM,
+        ),
+    ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON array, for programs")] = False,
     verbose: Verbose = False,
 ) -> int:
