@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 20
 SOAK_TARS ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system test-gpu lint format bench soak clean
+.PHONY: help demo test system test-gpu lint format docs bench soak clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -47,6 +47,10 @@ format: $(VENV)/test.done ## bring the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(BIN)/python ## docs/ as a site, into site/; a link that leads nowhere is an error
+	$(PIP) --requirement requirements/docs.txt
+	$(BIN)/mkdocs build --strict
+
 bench: $(VENV)/test.done ## the figures of benchmarks/README.md
 	$(PIP) --editable '.[bench]'
 	$(BIN)/python requirements/cpu_torchaudio.py
@@ -56,7 +60,7 @@ soak: $(VENV)/test.done system ## a real Slurm in which something breaks every f
 	$(BIN)/python -m benchmarks.soak --minutes $(SOAK_MINUTES) --tars $(SOAK_TARS) $(if $(SOAK_SEED),--seed $(SOAK_SEED)) --out soak.json
 
 clean: ## delete .venv, demo, and what builds and tests have left
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Debian splits off what venv needs to bring pip; where it is missing, a pip outside can stand in.
 $(BIN)/python:
