@@ -1,6 +1,6 @@
 """A campaign of 100,000 tars on 512 GPUs, on virtual time: how much longer it takes than it must.
 
-Real: hpc.policy.decide, and hpc.plan, put together as hpc.submitter does it. Simulated: Slurm (first come, first served), a
+Real: hpc.policy.decide, and hpc.plan, put together as hpc.dispatch does it. Simulated: Slurm (first come, first served), a
 task's life as hpc.task lives it, and nodes that are lost. python -m benchmarks.campaign
 """
 
@@ -156,7 +156,7 @@ class Campaign:
     # The controller
 
     def round(self) -> str:
-        """What hpc.controller and hpc.submitter do."""
+        """What hpc.controller and hpc.dispatch do."""
         self.rounds += 1
         facts = [TarFact(name, done=tar.done, taken=self.is_taken(tar)) for name, tar in self.tars.items()]
         started = time.perf_counter()

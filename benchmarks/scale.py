@@ -19,12 +19,12 @@ from pathlib import Path
 
 import msgspec
 
-from hpc.cluster import SlurmCluster
 from hpc.controller import Controller
 from hpc.launch import Site, make_launch
 from hpc.plan import balance, chunk, make_plan, slots_for
 from hpc.progress import scan
 from hpc.run import Run, RunState
+from hpc.slurm import SlurmCluster
 from jobs.commands import command_parser
 from jobs.outputs import TarTask
 from jobs.records import VERDICT_COMPLETE, Manifest
@@ -63,7 +63,7 @@ def timed(what: str, seconds: float, goal: float) -> bool:
 
 
 def plan_seconds(spec: TokenizeSpec, tars_per_gpu: int | str) -> float:
-    """From the list to the bytes of the plan files, as hpc.submitter makes them."""
+    """From the list to the bytes of the plan files, as hpc.dispatch makes them."""
     tasks = [TarTask(f"/data/{number:06}.tar", f"{number:06}", size) for number, size in enumerate(sizes(TARS))]
     started = time.perf_counter()
     slots = balance(tasks, slots_for(tasks, tars_per_gpu, 1, 7200.0, RATE))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from benchmarks.soak_plan import KINDS, TIME_LIMIT
-from hpc.watch import EXIT_CODES
+from hpc.rounds import EXIT_CODES
 
 __all__ = ["Ended", "Result", "Row", "Tried", "bytes_lost", "in_words", "rows_of", "table", "to_blame"]
 

@@ -24,7 +24,7 @@ from support.real_cluster import CommandError
 from benchmarks.soak_faults import FAULTS, Lab
 from benchmarks.soak_plan import Planned
 from benchmarks.soak_report import Tried, to_blame
-from hpc.watch import EXIT_CODES
+from hpc.rounds import EXIT_CODES
 
 __all__ = ["MOST_PERSONS", "Soak"]
 

@@ -10,9 +10,9 @@ import typer
 
 from audio_tokenizers.words import counted
 from hpc.chain import cancel_chain
-from hpc.cluster import SlurmCluster
+from hpc.rounds import cluster_of, make_controller
+from hpc.slurm import SlurmCluster
 from hpc.trust import open_run
-from hpc.watch import cluster_of, make_controller
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 
 __all__ = ["cancel"]

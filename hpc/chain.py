@@ -12,10 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
-from hpc.cluster import JobNumber, SlurmCluster, SubmitLimitError, task_environment
+from hpc.cluster import JobNumber, SubmitLimitError
 from hpc.controller import Round
+from hpc.environment import task_environment
 from hpc.launch import Launch
+from hpc.rounds import EXIT_CODES, launch_of, make_controller, one_round
 from hpc.run import Run
+from hpc.slurm import SlurmCluster
+from hpc.trust import open_run
 from jobs.commands import command_parser, setup_logging
 from jobs.fileops import StorageError, end_last_line
 
@@ -80,9 +84,6 @@ def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
 
     Where Slurm does not answer, or takes no job for now, it asks again: a link that gave up would end the chain.
     """
-    from hpc.resume import one_round
-    from hpc.watch import EXIT_CODES, launch_of, make_controller
-
     launch = launch_of(run)
     cluster = _slurm(launch)
     successor = _patiently(lambda: _successor(run, launch, cluster), sleep)
@@ -139,8 +140,6 @@ if __name__ == "__main__":
     given = parser.parse_args()
     setup_logging(verbose=False)
     try:
-        from hpc.trust import open_run
-
         opened = open_run(given.output_dir, given.group)[0]
         with suppress(OSError):  # what there is no room for here
             end_last_line(opened.folder / "chain.log")

@@ -8,38 +8,32 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
-from pathlib import Path
 
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.cluster import Cluster, JobSeen, SubmitRefusedError
+from hpc.dispatch import InQueue, Submitted, Submitter
+from hpc.evidence import View, ask_cluster, claims_that_stand, judge, refused_words, why_held
 from hpc.launch import Launch
 from hpc.lock import locked
-from hpc.patience import REFUSALS, may_be_told, may_turn_up, refused_again
-from hpc.policy import Decision, TarFact, decide
+from hpc.patience import may_be_told
+from hpc.policy import Decision
 from hpc.progress import TarState, scan
 from hpc.remote_list import read_sizes
-from hpc.run import ListedTar, Run, RunState, as_task
+from hpc.run import ListedTar, Run, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
-from hpc.submitter import InQueue, Submitted, Submitter
-from hpc.task_id import TaskId
-from hpc.view import View, evidence_of
-from jobs.addresses import is_address
-from jobs.claims import Claim, held_by_other, read_claims, seconds_silent
+from jobs.claims import seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
-from jobs.outputs import InputIdentity
 from jobs.plain_text import plain_json
 from jobs.reporting import Progress
 
-__all__ = ["CANCELLED", "Controller", "Round", "data_verdict", "refused_words", "wants_retry"]
+__all__ = ["Controller", "Round"]
 
 ROUND_LOCK_SECONDS = 600.0
-CANCELLED = "it was cancelled; hpc.submit lets it go on"
 
 log = logging.getLogger("tar2tokens")
 
@@ -110,12 +104,9 @@ class Controller:
         began = time.monotonic()
         states = list(scan(self._run, listed))
         scanned = time.monotonic()
-        found = (evidence_of(view, self._age_s(view)) for view in views if view.submission.number > state.amnesty)
-        evidence = [each for each in found if each is not None]
-        decision = decide(self._facts(state, states, views), evidence, place=str(self._run.output_dir))
-        if state.cancelled:
-            decision = _held(decision, views, CANCELLED)
-        elif decision.submit and (words := refused_words(self._run, state)):
+        claimed = claims_that_stand(self._run, views, lambda name: seconds_silent(FileOps(), self._run.paths(name).claim))
+        decision = judge(self._run, state, states, views, claimed, self._age_s)
+        if words := why_held(self._run, state, decision):
             decision = _held(decision, views, words)
         open_jobs = [view.job for view in views if view.job is not None and view.alive()]
         if decision.exclude and set(decision.exclude) - self._avoided:
@@ -197,45 +188,12 @@ class Controller:
         return self._ended[number]
 
     def _ask(self, views: Sequence[View]) -> None:
-        """Ask once for all that may be alive, and learn the ids of jobs whose sbatch never told.
-
-        Also for those that were refused since the last look: a site's own sbatch may fail after Slurm's has not.
-        """
-        asked = ("intended", "submitted", *(["refused"] if self._launch.cluster == "slurm" else []))
-        open_views = {
-            view.submission.number: view
-            for view in views
-            if view.digest is None and view.job is not None and view.job.state in asked
-        }
-        for view in open_views.values():
-            plan = view.submission.read_plan()
-            if plan is not None:
-                view.slots, view.processes = plan.slots, plan.processes
-        seen = self._cluster.look({number: (view.submission, view.job) for number, view in open_views.items() if view.job})
-        for number, view in open_views.items():
-            view.known = number in seen
-            view.seen = seen.get(number)
-            if view.job is None or (view.job.state == "refused" and view.seen is None):
-                continue
-            if view.seen is not None:
-                view.job = self._learn(view.submission, view.job, view.seen)
-            view.reports = view.submission.reports(range(len(view.slots)))
-            if view.known and view.seen is None and not view.all_finished():
-                view.missing = may_turn_up(view.job, self._clock())
-                view.known = not view.missing
-
-    @staticmethod
-    def _learn(submission: Submission, job: Job, seen: JobSeen) -> Job:
-        """Keep what the queue tells of a job."""
-        found = msgspec.structs.replace(
-            job,
-            state="submitted",
-            job_id=job.job_id or seen.job_id,
-            cluster=job.cluster if job.job_id else seen.cluster,
-        )
-        if found != job:
-            submission.write_job(found)
-        return found
+        """Ask once for all that may be alive, and keep the ids of jobs whose sbatch never told them."""
+        before = [view.job for view in views]
+        ask_cluster(views, self._cluster, self._clock(), refused=self._launch.cluster == "slurm")
+        for view, job in zip(views, before, strict=True):
+            if view.job is not None and view.job != job:
+                view.submission.write_job(view.job)
 
     def _close(self, views: Sequence[View]) -> None:
         """Keep the digests of submissions that have ended. One sacct says of all how, where there is accounting; it also
@@ -258,37 +216,6 @@ class Controller:
                     continue
             view.known = True
             view.digest = view.submission.close(plan, states)
-
-    def _facts(self, state: RunState, states: Sequence[TarState], views: Sequence[View]) -> list[TarFact]:
-        taken = {name for view in views for name in view.to_come()} | self._claimed(views)
-        return [
-            TarFact(
-                tar.name,
-                done=tar.state == "committed" and not wants_retry(state, tar),
-                taken=tar.name in taken,
-                broken=data_verdict(tar),
-                untrusted=tar.state == "invalid",
-            )
-            for tar in states
-        ]
-
-    def _claimed(self, views: Sequence[View]) -> set[str]:
-        """Tars whose claim is held by a task that may be alive, or by a worker that somebody started by hand."""
-        alive = {view.submission.number: view.alive() for view in views}
-        mine = Claim.of_this_process("")
-
-        def gone(task: str) -> bool:
-            named = TaskId.parse(task)
-            return named is not None and named.submission in alive and named.slot not in alive[named.submission]
-
-        def silence(name: str) -> float:
-            return seconds_silent(FileOps(), self._run.paths(name).claim)
-
-        return {
-            name
-            for name, claim in read_claims(self._run.claims_folder).items()
-            if held_by_other(claim, mine, gone=gone, silence=partial(silence, name))
-        }
 
     def _note(self, decision: Decision, submitted: Sequence[int]) -> None:
         """Add a line to the history, if there is news."""
@@ -316,26 +243,3 @@ def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
         return decision
     outcome = "running" if any(view.alive() for view in views) else "stuck"
     return msgspec.structs.replace(decision, outcome=outcome, submit=(), diagnosis=why, passes=False)
-
-
-def refused_words(run: Run, state: RunState) -> str:
-    """What Slurm has said again and again since somebody last asked for it, if that is a refusal."""
-    known = [each.read_job() for each in run.submissions()[-REFUSALS:] if each.number > state.amnesty]
-    return refused_again([job for job in known if job is not None])
-
-
-def wants_retry(state: RunState, tar: TarState) -> bool:
-    """Whether its clips with errors are to be tried again: nobody has, since somebody asked for it."""
-    return tar.manifest is not None and bool(tar.manifest.errors) and state.retry.get(tar.name) == tar.manifest.attempt
-
-
-def data_verdict(tar: TarState) -> str | None:
-    """The data verdict, unless somebody has put another file in the tar's place since. No server is asked for that."""
-    manifest = tar.manifest
-    if tar.state == "committed" or manifest is None or not manifest.is_damage:
-        return None
-    try:
-        same = is_address(tar.tar) or InputIdentity.of(Path(tar.tar)).matches(manifest)
-    except OSError:
-        same = True
-    return tar.problem if same else None

@@ -8,7 +8,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["KEPT_VARIABLES", "kept_environment", "restored_environment"]
+import audio_tokenizers.errors
+from hpc.launch import Launch
+
+__all__ = ["KEPT_VARIABLES", "kept_environment", "restored_environment", "task_environment"]
 
 KEPT_VARIABLES = {
     "PATH": "Slurm's commands are on it, and programs that tasks call; cron's own is bare",
@@ -39,6 +42,10 @@ what decides which code runs (LD_PRELOAD, PYTHONSTARTUP, BASH_ENV and so on) a r
 """
 PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 """Of their folders only absolute ones: any other is the folder in which somebody happens to stand."""
+PRIVATE = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_")
+"""Variables of a job that we may be in, and what a person likes to see or to leave out, such as SQUEUE_STATES."""
+WAYS_TO_SLURM = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_SACK_SOCKET")
+"""Without them there may be no Slurm that answers: where it is, and who asks."""
 
 
 def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -62,6 +69,24 @@ def restored_environment(own: Mapping[str, str], kept: Mapping[str, str]) -> dic
     except KeyError:  # as in some containers
         return found
     return {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, **found}
+
+
+def task_environment(launch: Launch) -> dict[str, str]:
+    """What Slurm's commands and the tasks get: this process's variables, under those kept from whoever submitted.
+
+    Without those that are PRIVATE: srun would take a job's variables for its own, and squeue would leave out jobs that we
+    ask for. What of them is meant for sbatch is in the launch's settings. Tasks import this very code, both folders of it,
+    whatever checkout the run was begun with.
+    """
+    found = {
+        name: value
+        for name, value in restored_environment(os.environ, launch.environment).items()
+        if not name.startswith(PRIVATE) or name in WAYS_TO_SLURM
+    }
+    ours = [str(Path(file).resolve().parent.parent) for file in (__file__, audio_tokenizers.errors.__file__)]
+    paths = [path for path in found.get("PYTHONPATH", "").split(os.pathsep) if path]
+    found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*ours, *paths]))
+    return found
 
 
 def _allowed(given: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hpc.controller import Round
-from hpc.failures import Failure, log_tail
+from hpc.failure_groups import Failure, log_tail
 from hpc.stalls import Still, describe_stalls
 from jobs.plain_text import plain, plain_lines, warn
 from jobs.reporting import DeviceSeconds, clock_time, counted, describe_device, eta_seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,18 +13,13 @@ from hpc.task_id import TaskId
 from jobs.outputs import TarTask
 from jobs.spec import TokenizeSpec
 
-__all__ = ["Plan", "balance", "chunk", "make_plan", "probes", "slots_for", "stop_margin_s", "task_name"]
+__all__ = ["Plan", "balance", "chunk", "make_plan", "probes", "slots_for", "stop_margin_s"]
 
 Slot = tuple[TarTask, ...]
 FILL = 0.8
 """How much of a time limit `--tars-per-gpu auto` fills: tars differ, and loading takes its time."""
 LEAST, WIDE = 0.08, 1000
 """See slots_for. Ten minutes of two hours are ten times what it takes to load a model."""
-
-
-def task_name(submission: int, slot: int) -> str:
-    """How claims name a task: `0003/12`."""
-    return str(TaskId(submission, slot))
 
 
 def stop_margin_s(time_limit_s: float) -> float:
@@ -39,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     submission: int
     slots: tuple[tuple[TarTask, ...], ...]
     """One entry per worker process, largest first."""
-    processes: int = 1
+    processes: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Slots that one array task serves."""
     time_limit_s: float | None = None
     device: str = "cpu"

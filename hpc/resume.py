@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +10,9 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from hpc.chain import start_chain
-from hpc.cluster import SubmitRefusedError
-from hpc.controller import Round
-from hpc.lock import LockHeldError
-from hpc.monitor import Speed, line, take_snapshot
-from hpc.run import Run
+from hpc.rounds import one_round, watch
 from hpc.trust import open_run
-from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, make_controller, watch
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
-from jobs.plain_text import warn
 
 __all__ = ["resume"]
 
@@ -54,33 +46,6 @@ def resume(
     if chain:
         return start_chain(run, launch)
     return one_round(run) if once else watch(run, launch, seconds=interval)
-
-
-def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] = lambda _seen: None) -> int:
-    """Look and act once; `note` is told what there was to see. A refusal of Slurm's is an error; if `patient`, only when it
-    is the second in the same words.
-    """
-    launch = launch_of(run)
-    controller = make_controller(run, cluster_of(launch), launch)
-    began = time.monotonic()
-    try:
-        seen = controller.round()
-    except LockHeldError as held:
-        warn(f"another controller is at work: {held}")
-        return EXIT_CODES["running"]
-    except SubmitRefusedError as refusal:
-        if not patient:
-            raise
-        warn(f"{refusal}; the next round tries again, and a second refusal in the same words is the last")
-        return EXIT_CODES["running"]
-    note(seen)
-    if seen.decision.outcome != "running":
-        return finish(run, seen)
-    now = take_snapshot(seen)
-    print(line(now, Speed(now, began).words(now, began)))
-    if seen.decision.diagnosis:
-        warn(f"nothing more is submitted: {seen.decision.diagnosis}")
-    return EXIT_CODES["running"]
 
 
 if __name__ == "__main__":

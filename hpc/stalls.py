@@ -11,6 +11,7 @@ import msgspec
 
 from hpc.submissions import Submission
 from jobs.any_json import decode_json
+from jobs.plain_text import plain
 from jobs.reporting import clock_time, counted
 from jobs.watchdog import Stall
 
@@ -76,7 +77,7 @@ def _files(submission: Submission) -> list[Path]:
 def describe_stalls(stalls: Sequence[Still], *, shown: int = STALLS_SHOWN, now: float | None = None) -> list[str]:
     """`task 0003/12 on n2 since 14:02:11 (0:12:40): decoding clip 7 of 000012`, and how many more there are."""
     moment = time.time() if now is None else now
-    words = [f"{_task(still, moment)}: {still.what}" for still in stalls[:shown]]
+    words = [plain(f"{_task(still, moment)}: {still.what}") for still in stalls[:shown]]
     return [*words, *([f"{counted(len(stalls) - shown, 'more task')}"] if len(stalls) > shown else [])]
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from hpc.cluster import Cluster, JobSeen
-from hpc.controller import CANCELLED, data_verdict, refused_words, wants_retry
-from hpc.plan import Plan
-from hpc.policy import Decision, TarFact, decide
+from hpc.cluster import Cluster
+from hpc.evidence import View, ask_cluster, ask_reports, claims_that_stand, judge, why_held
+from hpc.policy import Decision
 from hpc.progress import TarState
 from hpc.run import Run
 from hpc.stalls import Still, read_stalls
-from hpc.submissions import Job, Submission
-from hpc.task_id import TaskId
-from hpc.tries import Evidence, NodeTry
-from jobs.claims import Claim, held_by_other, read_claims
-from jobs.reporting import UNENDED, DeviceSeconds, Progress
+from jobs.reporting import DeviceSeconds
 
-__all__ = ["Running", "Worker", "ask", "judge_files", "why_stopped"]
+__all__ = ["Running", "Standing", "Worker"]
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -53,124 +50,56 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks that make no progress, those that have made none for the longest time first."""
 
 
-def judge_files(run: Run, states: Sequence[TarState]) -> Decision:
-    """What the controller would decide if the tasks that have reported no end were all alive; Slurm is not asked.
+class Standing:
+    """What there is to know of a run now, gathered with at most one question to a cluster, or by its files alone."""
 
-    Its quarantine and its nodes to avoid are those of the next round, or of a later one.
-    """
-    state = run.read_state()
-    evidence = []
-    busy: set[str] = set()
-    for submission in run.submissions():
-        digest = submission.read_digest()
-        if digest is not None:
-            reports, silent, stopped = [end.progress for end in digest.ends], digest.silent, digest.stopped
-        else:
-            stopped = False
-            plan, silent = submission.read_plan() if _may_live(submission.read_job()) else None, 0
-            if plan is None:
-                continue
-            reports = list(submission.reports(range(len(plan.slots))).values())
-            busy |= _busy(plan, reports)
-        if submission.number > state.amnesty:
-            tries = tuple(NodeTry(report.node, attempt) for report in reports for attempt in report.tries)
-            wordless = digest.wordless if digest is not None else 0
-            ended = digest is not None
-            evidence.append(
-                Evidence(submission.number, ended=ended, tries=tries, silent=silent, wordless=wordless, stopped=stopped)
-            )
-    facts = [
-        TarFact(
-            tar.name,
-            done=tar.state == "committed" and not wants_retry(state, tar),
-            taken=tar.name in busy,
-            broken=data_verdict(tar),
-            untrusted=tar.state == "invalid",
+    def __init__(self, run: Run, cluster: Cluster | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        """Look. Without a `cluster` the tasks' reports say which of them have ended."""
+        self._run = run
+        self._clock = clock
+        self._state = run.read_state()
+        self._views = [View(each, each.read_job(), digest=each.read_digest()) for each in run.submissions()]
+        self._asked: list[View] = []
+        if cluster is None:
+            ask_reports(self._views)
+        elif any(view.digest is None for view in self._views):
+            on_slurm = self._state.launch is not None and self._state.launch.cluster == "slurm"
+            self._asked = ask_cluster(self._views, cluster, clock(), refused=on_slurm)
+        # Not by its silence: to ask the file system's clock takes a file, and who looks writes nothing.
+        self._claims = claims_that_stand(run, self._views, lambda _name: 0.0)
+
+    def judge(self, states: Sequence[TarState]) -> Decision:
+        """What the next round would decide if it saw just this: see `judge`. Quarantine and nodes to avoid included."""
+        return judge(self._run, self._state, states, self._views, self._claims, self._age_s)
+
+    def why_stopped(self, decision: Decision) -> str:
+        """Why the next round would submit nothing though something is left to do; empty if it would."""
+        return why_held(self._run, self._state, decision) or decision.diagnosis
+
+    def workers(self) -> dict[str, Worker]:
+        """Tar -> who works on it, as far as claims tell."""
+        return {name: Worker(claim.task, claim.host) for name, claim in self._claims.items()}
+
+    def running(self) -> Running:
+        """The run's tasks that have not ended."""
+        may_live = [view for view in self._asked if view.seen is not None or (view.job and view.job.state != "refused")]
+        tasks = [task for view in may_live if view.seen is not None for task in view.seen.tasks.values()]
+        unknown = sum(not view.known and not view.missing for view in may_live)
+        return Running(
+            known=not may_live or unknown < len(may_live),
+            running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
+            pending=sum(task.state == "PENDING" for task in tasks),
+            reasons=dict(Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason)),
+            unknown=unknown,
+            device_seconds=sum((_device_seconds(view) for view in may_live), DeviceSeconds()),
+            stalls=read_stalls((view.submission, view.running()) for view in may_live),
         )
-        for tar in states
-    ]
-    return decide(facts, evidence)
+
+    def _age_s(self, view: View) -> float:
+        return max(0.0, self._clock() - view.job.intended_at) if view.job is not None else math.inf
 
 
-def why_stopped(run: Run, decision: Decision) -> str:
-    """Why the next round would submit nothing though something is left to do, by `judge_files`; empty if it would."""
-    state = run.read_state()
-    return CANCELLED if state.cancelled else decision.diagnosis or (refused_words(run, state) if decision.submit else "")
-
-
-def _may_live(job: Job | None) -> bool:
-    return job is not None and job.state != "refused"
-
-
-def _busy(plan: Plan, reports: Sequence[Progress]) -> set[str]:
-    """Tars of a submission that somebody works on or will."""
-    tries = [attempt for report in reports for attempt in report.tries]
-    planned = {task.name for slot in plan.slots for task in slot}
-    return planned - {attempt.name for attempt in tries} | {each.name for each in tries if each.outcome in UNENDED}
-
-
-def ask(run: Run, cluster: Cluster) -> tuple[Running, dict[str, Worker]]:
-    """The run's tasks, with at most one question to the cluster; and tar -> who works on it, as far as claims tell."""
-    open_jobs: dict[int, tuple[Submission, Job]] = {}
-    ended: set[int] = set()
-    for submission in run.submissions():
-        job = submission.read_job()
-        if submission.digest_file.exists():
-            ended.add(submission.number)
-        elif job is not None and _may_live(job):
-            open_jobs[submission.number] = (submission, job)
-    seen = cluster.look(open_jobs) if open_jobs else {}
-    tasks = [task for job in seen.values() if job is not None for task in job.tasks.values()]
-    unknown = len(open_jobs.keys() - seen.keys())
-    submissions = {number: open_jobs[number][0] for number in seen}
-    plans = {number: submission.read_plan() for number, submission in submissions.items()}
-    running = Running(
-        known=not open_jobs or unknown < len(open_jobs),
-        running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
-        pending=sum(task.state == "PENDING" for task in tasks),
-        reasons=dict(Counter(task.reason for task in tasks if task.state == "PENDING" and task.reason)),
-        unknown=unknown,
-        device_seconds=sum(
-            (_device_seconds(submission, plans[number], seen[number]) for number, submission in submissions.items()),
-            DeviceSeconds(),
-        ),
-        stalls=read_stalls((submissions[number], _slots(plans[number], seen[number])) for number in submissions),
-    )
-    return running, _workers(run, _gone(plans, seen, ended))
-
-
-def _device_seconds(submission: Submission, plan: Plan | None, job: JobSeen | None) -> DeviceSeconds:
+def _device_seconds(view: View) -> DeviceSeconds:
     """Of a submission's tasks that run."""
-    reports = submission.reports(_slots(plan, job))
-    return sum((report.device_seconds for report in reports.values() if not report.finished), DeviceSeconds())
-
-
-def _slots(plan: Plan | None, job: JobSeen | None) -> list[int]:
-    """Those of a submission's tasks that run."""
-    if plan is None or job is None:
-        return []
-    elements = [element for element, task in job.tasks.items() if task.state != "PENDING"]
-    return [slot for element in elements for slot in plan.slots_of(element)]
-
-
-def _gone(plans: Mapping[int, Plan | None], seen: Mapping[int, JobSeen | None], ended: set[int]) -> Callable[[str], bool]:
-    """Whether a claim's task is known to have ended."""
-
-    def gone(task: str) -> bool:
-        named = TaskId.parse(task)
-        if named is None:
-            return False
-        number = named.submission
-        job, plan = seen.get(number), plans.get(number)
-        return number in ended or (job is not None and plan is not None and named.slot // plan.processes not in job.tasks)
-
-    return gone
-
-
-def _workers(run: Run, gone: Callable[[str], bool]) -> dict[str, Worker]:
-    mine = Claim.of_this_process("")
-    return {
-        name: Worker(claim.task, claim.host)
-        for name, claim in read_claims(run.claims_folder).items()
-        if held_by_other(claim, mine, gone=gone, silence=lambda: 0.0)  # to ask for its silence would take a file
-    }
+    reports = [view.reports[slot] for slot in view.running() if slot in view.reports]
+    return sum((report.device_seconds for report in reports if not report.finished), DeviceSeconds())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from jobs.reporting import UNENDED, Progress, read_progress
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 TAIL_BYTES = 4096
+NUMBER = re.compile(r"[0-9]{4,9}")
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
@@ -220,10 +222,16 @@ class Submission:
 def read_submissions(folder: Path) -> list[Submission]:
     """All submissions of a run, oldest first."""
     try:
-        names = sorted(path.name for path in folder.iterdir() if path.name.isdigit())
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_number(entry.name) and entry.is_dir()]
     except FileNotFoundError:
         return []
     return [Submission(folder / name) for name in sorted(names, key=int)]
+
+
+def _is_number(name: str) -> bool:
+    """Whether a folder is called as submissions are. Not isdigit(), which knows digits that int() does not."""
+    return NUMBER.fullmatch(name) is not None and name == f"{int(name):04}"
 
 
 def _says_nothing(log: str) -> bool:

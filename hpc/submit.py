@@ -14,8 +14,8 @@ import typer
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.batch_script import batch_text, check_path
-from hpc.cluster import SlurmCluster, task_environment
-from hpc.environment import kept_environment
+from hpc.dispatch import Submitter, bytes_per_second
+from hpc.environment import kept_environment, task_environment
 from hpc.launch import (
     Launch,
     Site,
@@ -31,14 +31,13 @@ from hpc.list_check import describe_faults, find_faults
 from hpc.personal import personal_defaults
 from hpc.progress import TarState, scan
 from hpc.remote_list import SizedLook, read_sizes, refuse_unreadable, write_sizes
-from hpc.resume import one_round
+from hpc.rounds import EXIT_CODES, cluster_of, one_round, watch
 from hpc.run import ListedTar, Run, RunState, as_task
+from hpc.slurm import SlurmCluster
 from hpc.slurm_words import no_answer
 from hpc.submissions import Job, Submission
-from hpc.submitter import Submitter, bytes_per_second
 from hpc.tar_list import read_tar_list
 from hpc.trust import DEFAULT_UMASK, check_run, of_code, share_run
-from hpc.watch import EXIT_CODES, cluster_of, watch
 from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn

@@ -22,9 +22,10 @@ import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from hpc.deaths import Death, Tried, may_go_on, what_was_tried, write_down_death
-from hpc.plan import Plan, stop_margin_s, task_name
+from hpc.plan import Plan, stop_margin_s
 from hpc.stalls import stall_file
 from hpc.submissions import Submission
+from hpc.task_id import TaskId
 from hpc.witness import LastLook, Witness
 from jobs.activities import Activities
 from jobs.commands import command_parser, setup_logging
@@ -81,7 +82,7 @@ def place_in_slurm(environment: Mapping[str, str], plan: Plan, gpus: Sequence[st
         mine = list(gpus) if "CUDA_VISIBLE_DEVICES" in environment or not listed else listed.split(",")
         gpu = mine[rank % len(mine)] if mine else None
     end = environment.get("SLURM_JOB_END_TIME", "")
-    known_end = float(end) if end.isdigit() else now + plan.time_limit_s if plan.time_limit_s else None
+    known_end = float(end) if end.isdecimal() else now + plan.time_limit_s if plan.time_limit_s else None
     return Place(
         slot=slots[rank],
         node=environment.get("SLURMD_NODENAME") or socket.gethostname(),
@@ -133,7 +134,7 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
     witness = Witness(
         report_file,
         stall_file(submission, place.slot),
-        task=task_name(plan.submission, place.slot),
+        task=str(TaskId(plan.submission, place.slot)),
         node=place.node,
         impatient=not place.shared,
         last_look=last_look(place, plan),
@@ -206,7 +207,7 @@ def _work(
                 wishes=Wishes(
                     allow_missing_end=plan.allow_missing_end, allow_joined=plan.allow_joined, allow_pipe=plan.allow_pipe
                 ),
-                crew=Crew(task_name(plan.submission, place.slot), plan.knows_gone, others),
+                crew=Crew(str(TaskId(plan.submission, place.slot)), plan.knows_gone, others),
                 feeding=feeding_of(place, plan),
                 activities=activities,
             )

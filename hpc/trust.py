@@ -13,9 +13,9 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from hpc.launch import Launch
+from hpc.rounds import launch_of
 from hpc.run import STATE_FILE, Run
 from hpc.stalls import stall_file
-from hpc.watch import launch_of
 from jobs.trust import Trust, check_folder, share, trust_of
 
 __all__ = ["DEFAULT_UMASK", "check_run", "launch_to_look_with", "of_code", "open_run", "share_run"]

@@ -15,12 +15,12 @@ from support.small_run import wav, write_tar
 from hpc.cancel import cancel
 from hpc.cluster import JobSeen, TaskSeen
 from hpc.controller import Round
-from hpc.failures import Failure
+from hpc.dispatch import Submitted
+from hpc.failure_groups import Failure
 from hpc.monitor import Speed, describe_failures, describe_log, line, table, take_snapshot
 from hpc.policy import Decision
 from hpc.resume import resume
 from hpc.submit import submit
-from hpc.submitter import Submitted
 from jobs.tokenize_tar import tokenize_tar
 from tools.check_progress import check_progress
 from tools.decode_check import decode_check

@@ -19,12 +19,12 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
 from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
+from hpc.rounds import cluster_of
 from hpc.run import ListedTar, Run
 from hpc.stalls import describe_stalls
-from hpc.standing import Running, Worker, ask, judge_files, why_stopped
+from hpc.standing import Running, Standing, Worker
 from hpc.tar_list import read_tar_list
 from hpc.trust import launch_to_look_with
-from hpc.watch import cluster_of
 from jobs.channels import in_words
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
@@ -348,16 +348,16 @@ def _look(run: Run, states: Sequence[TarState], *, checked: bool) -> Report:
     device = launch.device if launch is not None else ""
     if launch is None or all(state.state == "committed" for state in states):
         return make_report(run.output_dir, states, checked=checked, device=device)
-    running, working = ask(run, cluster_of(launch_to_look_with(run, launch), patience_s=SLURM_SECONDS))
-    decision = judge_files(run, states)
+    standing = Standing(run, cluster_of(launch_to_look_with(run, launch), patience_s=SLURM_SECONDS))
+    decision = standing.judge(states)
     return make_report(
         run.output_dir,
         states,
         checked=checked,
         quarantined=decision.quarantine,
-        working=working,
-        running=running,
-        stopped=why_stopped(run, decision),
+        working=standing.workers(),
+        running=standing.running(),
+        stopped=standing.why_stopped(decision),
         device=device,
     )
 

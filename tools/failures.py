@@ -15,12 +15,12 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from hpc.again import again
-from hpc.failures import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
+from hpc.failure_groups import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
 from hpc.launch import Launch, site_defaults
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
 from hpc.run import Run, RunState
-from hpc.standing import judge_files
+from hpc.standing import Standing
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.plain_text import plain, plain_lines
 from jobs.records import ErrorRecord, TokenRecord
@@ -83,7 +83,7 @@ def find(run: Run) -> Found:
     if not run.submissions():  # and so no task that would have told
         groups = find_damaged(states)
     examples = find_error_clips(run, states, EXAMPLES)
-    return Found(states, groups, judge_files(run, states), examples, find_damaged_clips(run, states, EXAMPLES))
+    return Found(states, groups, Standing(run).judge(states), examples, find_damaged_clips(run, states, EXAMPLES))
 
 
 def render(found: Found) -> list[str]:

@@ -10,7 +10,7 @@ from support.local_runs import SlowRun, task_pids
 from support.runs import call, lines_of, wait_for
 
 from hpc.cancel import cancel
-from hpc.cluster import SlurmCluster
+from hpc.slurm import SlurmCluster
 
 
 def test_nothing_to_cancel(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,10 @@ from support.slurm_commands import SlurmCommands
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc import chain as module
 from hpc.chain import cancel_chain, chain_name, chain_text, run_link, start_chain
-from hpc.cluster import SlurmCluster
 from hpc.launch import Launch
 from hpc.policy import Decision
 from hpc.run import Run, RunState
+from hpc.slurm import SlurmCluster
 from hpc.submissions import Job
 from jobs.fileops import StorageError
 
@@ -117,8 +117,8 @@ class Links:
             def open_jobs() -> dict[int, tuple[object, Job]]:
                 return {number: (None, job) for number, job in enumerate(self.open_jobs, 1)}
 
-        self.monkeypatch.setattr("hpc.resume.one_round", one_round)
-        self.monkeypatch.setattr("hpc.watch.make_controller", lambda *_: Controller)
+        self.monkeypatch.setattr("hpc.chain.one_round", one_round)
+        self.monkeypatch.setattr("hpc.chain.make_controller", lambda *_: Controller)
         return run_link(self.run)
 
 

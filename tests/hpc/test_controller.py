@@ -135,6 +135,31 @@ class TestRounds:
         assert [(line["outcome"], line["submitted"]) for line in lines] == [("running", [1]), ("finished", [])]
 
 
+class TestWhatOthersPutThere:
+    @pytest.mark.parametrize("name", ["²", "٣", "1", "9" * 200])
+    def test_folder_that_is_no_submission(self, tmp_path: Path, name: str) -> None:
+        """A folder called by digits that no submission is called by ends no round, and is taken for none."""
+        campaign = Campaign(tmp_path, 1)
+        (campaign.run.submissions_folder / name).mkdir(parents=True)
+        assert drive(campaign).decision.outcome == "finished"
+        assert [one.number for one in campaign.run.submissions()] == [1]
+
+    @pytest.mark.parametrize("task", ["x", "0001/²", "٣/0", "/", "0001/" + "9" * 5000, "0001/0/0", "-1/0"])
+    def test_claim_and_plan_that_name_strange_tasks(self, tmp_path: Path, task: str) -> None:
+        """A claim that names what is no task stands while it lives, and no round and no worker ends for it."""
+        campaign = Campaign(tmp_path, 2)
+        foreign = msgspec.structs.replace(Claim.of_this_process("0" * 12, task), host="n9")
+        put(campaign.run.paths("0").claim, foreign)
+        seen = campaign.controller().round()
+        assert seen.decision.submit == ("1",)
+        (job,) = campaign.cluster.living()
+        assert not job.plan.knows_gone(task)
+        campaign.cluster.run_all()
+        aged = campaign.run.paths("0").claim.stat().st_mtime - STALE_SECONDS - 60
+        os.utime(campaign.run.paths("0").claim, (aged, aged))
+        assert drive(campaign).decision.outcome == "finished"
+
+
 class TestTasksThatEnd:
     def test_stopped_tasks_are_submitted_again(self, tmp_path: Path) -> None:
         """Time limits, lost nodes and cancelled tasks, pending ones of which no account tells too, count against nobody."""

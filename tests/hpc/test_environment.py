@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hpc.environment import KEPT_VARIABLES, kept_environment, restored_environment
+from hpc.environment import KEPT_VARIABLES, kept_environment, restored_environment, task_environment
+from hpc.launch import Launch
 
+ROOT = str(Path(__file__).resolve().parents[2])
+SHARED = Launch(cluster="slurm", device="cuda", gpus_per_node=1)
 CODE = dict.fromkeys(
     [
         *("LD_PRELOAD", "LD_AUDIT", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONUSERBASE", "BASH_ENV", "ENV", "PROMPT_COMMAND"),
@@ -64,3 +67,33 @@ def test_whose_process_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {"HOME": me.pw_dir, "USER": me.pw_name, "LOGNAME": me.pw_name}
     monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)  # nobody's
     assert restored_environment({}, CODE) == {}
+
+
+class TestEnvironment:
+    def test_a_job_that_we_are_in_ourselves_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Or else srun would take a controller's own job, its limits and its GPUs for the task's; the way to Slurm stays."""
+        for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_MEM_PER_CPU", "SBATCH_EXPORT", "SRUN_CPUS_PER_TASK"):
+            monkeypatch.setenv(name, "1")
+        for name in ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "OTHER"):
+            monkeypatch.setenv(name, "/etc/there")
+        found = task_environment(SHARED)
+        ways = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}
+        assert {name for name in found if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))} == ways
+        assert {found[name] for name in (*ways, "OTHER")} == {"/etc/there"}
+
+    def test_what_a_person_likes_to_see_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Filters and formats would make a run's jobs invisible, and a question of scancel's would have nobody to answer."""
+        for name in ("SQUEUE_STATES", "SQUEUE_USERS", "SQUEUE_PARTITION", "SQUEUE_SORT", "SACCT_FORMAT", "SLURM_CLUSTERS"):
+            monkeypatch.setenv(name, "x")
+        monkeypatch.setenv("SCANCEL_INTERACTIVE", "1")
+        assert not [name for name in task_environment(SHARED) if name.startswith(("SQUEUE", "SACCT", "SCANCEL", "SLURM"))]
+
+    def test_what_was_kept_for_cron(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A cron job's own PATH does not hide that of whoever submitted, and what it lacks comes from there too."""
+        monkeypatch.setenv("PATH", "/bin")
+        monkeypatch.delenv("SLURM_CONF", raising=False)
+        monkeypatch.setenv("PYTHONPATH", "/cron")
+        kept = {"PATH": "/opt/slurm/bin:/bin", "SLURM_CONF": "/etc/there", "PYTHONPATH": f"/mine:{ROOT}"}
+        found = task_environment(Launch(cluster="slurm", device="cpu", gpus_per_node=0, environment=kept))
+        assert (found["PATH"], found["SLURM_CONF"]) == ("/opt/slurm/bin:/bin", "/etc/there")
+        assert found["PYTHONPATH"] == f"{ROOT}:{ROOT}/tokenizers:/mine"

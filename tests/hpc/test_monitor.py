@@ -16,7 +16,7 @@ from support.fake_cluster import Campaign, FakeCluster
 from support.terminal import Terminal
 
 from hpc.cluster import TaskSeen
-from hpc.failures import Failure
+from hpc.failure_groups import Failure
 from hpc.monitor import (
     Interruption,
     Screen,

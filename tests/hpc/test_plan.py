@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.small_run import mulaw_spec
 
-from hpc.plan import Plan, balance, chunk, make_plan, probes, slots_for, stop_margin_s, task_name
+from hpc.plan import Plan, balance, chunk, make_plan, probes, slots_for, stop_margin_s
+from hpc.task_id import TaskId
 from jobs.outputs import TarTask
 
 sizes = st.lists(st.one_of(st.just(0), st.integers(0, 20), st.integers(0, 10**12)), max_size=40)
@@ -172,12 +173,12 @@ class TestPlan:
     def test_which_tasks_are_known_to_be_gone(self) -> None:
         """Earlier tasks that were not alive when the plan was made; of its own and of later ones a plan knows nothing."""
         plan = make_plan([], mulaw_spec(), submission=5, alive={2: [0, 3], 4: []})
-        gone = [task_name(1, 0), task_name(2, 1), task_name(4, 0)]
+        gone = [str(TaskId(1, 0)), str(TaskId(2, 1)), str(TaskId(4, 0))]
         unknown = [
-            task_name(2, 0),
-            task_name(2, 3),
-            task_name(5, 0),
-            task_name(6, 1),
+            str(TaskId(2, 0)),
+            str(TaskId(2, 3)),
+            str(TaskId(5, 0)),
+            str(TaskId(6, 1)),
             "",
             "x",
             "3",

@@ -24,8 +24,7 @@ from jobs.claims import Claim, process_start
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
     """A run of two tars on a fake Slurm, which commands find in place of the real one."""
     found = Campaign(tmp_path, 2)
-    monkeypatch.setattr("hpc.resume.cluster_of", lambda _launch: found.cluster)
-    monkeypatch.setattr("hpc.watch.cluster_of", lambda _launch, _stop: found.cluster)
+    monkeypatch.setattr("hpc.rounds.cluster_of", lambda *_: found.cluster)
     return found
 
 

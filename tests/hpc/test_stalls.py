@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
+
 from hpc.run import Run
 from hpc.stalls import STALLS_SHOWN, Still, describe_stalls, read_stalls, stall_file, tell_stall
 from jobs.activities import Activity
@@ -54,4 +56,6 @@ def test_in_words() -> None:
     words = "task 0001/3 on n2 has made no progress since 12:00:00 (0:12:40): decoding clip 7 of 000012"
     assert describe_stalls([still], now=NOON + 760) == [words]
     assert describe_stalls([still] * (STALLS_SHOWN + 2), now=NOON)[-1] == "2 more tasks"
+    forged = msgspec.structs.replace(still, what="decoding clip 7 of a\nerror: b\x1b[2J")
+    assert describe_stalls([forged], now=NOON)[0].endswith(r"decoding clip 7 of a\nerror: b\x1b[2J")
     assert "(0:00:00)" in describe_stalls([still], now=NOON - 5)[0]  # clocks of hosts differ

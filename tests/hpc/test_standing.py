@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,9 +13,10 @@ from support.fake_cluster import Campaign
 from support.runs import tree
 
 from hpc.cluster import TaskSeen
-from hpc.progress import scan
+from hpc.policy import Decision
+from hpc.progress import TarState, scan
 from hpc.stalls import Still, stall_file, tell_stall
-from hpc.standing import Worker, ask, judge_files
+from hpc.standing import Running, Standing, Worker
 from jobs.activities import Activity
 from jobs.claims import Claim, process_start
 from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
@@ -42,6 +43,17 @@ def claim(campaign: Campaign, name: str, *, task: str, host: str, pid: int = 1, 
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(mine, task=task, host=host, pid=pid, started=started)))
 
 
+def ask(campaign: Campaign) -> tuple[Running, dict[str, Worker]]:
+    """What Slurm and claims say."""
+    found = Standing(campaign.run, campaign.cluster, clock=campaign.clock)
+    return found.running(), found.workers()
+
+
+def judge_files(campaign: Campaign, states: Sequence[TarState]) -> Decision:
+    """What files alone say."""
+    return Standing(campaign.run, clock=campaign.clock).judge(states)
+
+
 class TestAsk:
     def test_one_question_and_nothing_written(self, campaign: Campaign) -> None:
         """Tasks by node, and why others wait, cost one question; not even the digest of what has ended is written."""
@@ -51,7 +63,7 @@ class TestAsk:
         campaign.cluster.lose(job, 2)
         campaign.cluster.calls.clear()
         before = tree(campaign.run.output_dir)
-        running, _ = ask(campaign.run, campaign.cluster)
+        running, _ = ask(campaign)
         assert (running.known, running.running, running.pending) == (True, {"n2": 1}, 1)
         assert running.reasons == {"Priority": 1}
         assert campaign.cluster.calls == ["look"]
@@ -66,10 +78,10 @@ class TestAsk:
             write_progress(job.submission.report_file(element), report)
         for element in range(2):
             campaign.cluster.begin(job, element)
-        running, _ = ask(campaign.run, campaign.cluster)
+        running, _ = ask(campaign)
         assert running.device_seconds == DeviceSeconds(8.0, 1.0, 1.0)
         campaign.cluster.blind = True
-        assert ask(campaign.run, campaign.cluster)[0].device_seconds == DeviceSeconds()
+        assert ask(campaign)[0].device_seconds == DeviceSeconds()
 
     def test_no_progress(self, campaign: Campaign) -> None:
         """Of tasks that run, since when they have made none, and at what."""
@@ -79,7 +91,7 @@ class TestAsk:
             stall = Stall(Activity(0, 1, 600.0, "load"), 300.0)
             tell_stall(stall_file(job.submission, element), f"0001/{element}", "n1", stall, 1000.0)
         campaign.cluster.begin(job, 1)
-        running, _ = ask(campaign.run, campaign.cluster)
+        running, _ = ask(campaign)
         assert running.stalls == (Still("0001/1", "n1", "loading the backend", 700.0),)
 
     def test_nothing_to_ask(self, campaign: Campaign) -> None:
@@ -88,7 +100,7 @@ class TestAsk:
         campaign.cluster.run_all()
         campaign.controller().round()
         campaign.cluster.calls.clear()
-        running, workers = ask(campaign.run, campaign.cluster)
+        running, workers = ask(campaign)
         assert (running.known, running.running, running.pending, workers) == (True, {}, 0, {})
         assert campaign.cluster.calls == []
 
@@ -97,7 +109,7 @@ class TestAsk:
         campaign.controller().round()
         claim(campaign, "0", task="0001/0", host="n9")
         campaign.cluster.blind = True
-        running, workers = ask(campaign.run, campaign.cluster)
+        running, workers = ask(campaign)
         assert (running.known, running.unknown) == (False, 1)
         assert workers == {"0": Worker("0001/0", "n9")}
 
@@ -106,7 +118,7 @@ class TestAsk:
         """A claim may say anything of its task, and stands as long as nothing better is known."""
         campaign.controller().round()
         claim(campaign, "0", task=task, host="n9")
-        assert ask(campaign.run, campaign.cluster)[1] == {"0": Worker(task, "n9")}
+        assert ask(campaign)[1] == {"0": Worker(task, "n9")}
 
     def test_claims_of_the_dead_are_nobodys(
         self, campaign: Campaign, neighbour: subprocess.Popen[bytes], tmp_path: Path
@@ -120,12 +132,12 @@ class TestAsk:
         claim(campaign, "1", task="0001/1", host="n1")
         here = Claim.of_this_process("").host
         claim(campaign, "2", task="", host=here, pid=neighbour.pid, started=process_start(neighbour.pid))
-        _, workers = ask(campaign.run, campaign.cluster)
+        _, workers = ask(campaign)
         assert workers == {"0": Worker("0001/0", "n1"), "2": Worker("", here)}
         assert str(workers["0"]) == "task 0001/0 on n1"
         campaign.cluster.lose_all("TIMEOUT")
         campaign.controller().look()
-        _, workers = ask(campaign.run, campaign.cluster)
+        _, workers = ask(campaign)
         assert set(workers) == {"2"}
 
 
@@ -142,7 +154,7 @@ class TestJudgeFiles:
             campaign.cluster.end_all("failed", "good", "Permission denied")
         seen = campaign.controller().round()
         assert seen.decision.outcome == "quarantined"
-        found = judge_files(campaign.run, seen.states)
+        found = judge_files(campaign, seen.states)
         assert (found.quarantine, found.exclude) == (seen.decision.quarantine, seen.decision.exclude)
         assert (set(found.quarantine), set(found.exclude)) == ({"1", "2"}, {"bad"})
 
@@ -153,7 +165,7 @@ class TestJudgeFiles:
         job = campaign.cluster.living()[0]
         element = next(e for e in range(3) if job.plan.slots[e][0].name == "1")
         campaign.cluster.run(job, element)
-        found = judge_files(campaign.run, list(scan(campaign.run, campaign.run.listed())))
+        found = judge_files(campaign, list(scan(campaign.run, campaign.run.listed())))
         assert set(found.quarantine) == {"1"}
         assert found.quarantine["1"].startswith("cut: ")
 
@@ -163,6 +175,6 @@ class TestJudgeFiles:
         campaign.controller().round()
         campaign.cluster.run_all()
         seen = campaign.controller().round()
-        assert set(judge_files(campaign.run, seen.states).quarantine) == {"1"}
+        assert set(judge_files(campaign, seen.states).quarantine) == {"1"}
         campaign.change_state(amnesty=1)
-        assert judge_files(campaign.run, seen.states).quarantine == {}
+        assert judge_files(campaign, seen.states).quarantine == {}

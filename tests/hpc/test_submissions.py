@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.small_run import mulaw_spec
 
@@ -55,6 +56,9 @@ def test_foreign_files_are_refused_by_name(submission: Submission) -> None:
     """A file that is not ours is never taken for an empty one."""
     submission.plan_file.write_text("{}")
     with pytest.raises(UsageError, match=r"plan\.json"):
+        submission.read_plan()
+    submission.plan_file.write_bytes(msgspec.json.encode(msgspec.structs.replace(plan_of(2), processes=0)))
+    with pytest.raises(UsageError, match=r"plan\.json.*processes"):
         submission.read_plan()
     submission.job_file.write_bytes(pickle.dumps(1))
     with pytest.raises(UsageError, match=r"jobs\.json"):
@@ -168,10 +172,11 @@ class TestEnd:
 
 
 def test_submissions_are_listed_oldest_first(tmp_path: Path) -> None:
-    """By number, past 9999 too; other things in the folder are none."""
+    """By number, past 9999 too; other things in the folder are none, whatever digits they are called by."""
     assert read_submissions(tmp_path / "none") == []
-    for name in ("0002", "10000", "0001", "9999", "x", "0003.old"):
+    for name in ("0002", "10000", "0001", "9999", "x", "0003.old", "²", "٣", "1", "00001", "09999", "9" * 200):
         (tmp_path / name).mkdir()
+    (tmp_path / "0004").write_text("a file of somebody's")
     assert [one.number for one in read_submissions(tmp_path)] == [1, 2, 9999, 10000]
 
 

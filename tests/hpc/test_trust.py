@@ -18,9 +18,9 @@ from support.small_run import mulaw_spec, small_tar
 
 from audio_tokenizers.errors import UsageError
 from hpc.again import again
+from hpc.batch_script import batch_text
 from hpc.cancel import cancel
 from hpc.chain import chain_text
-from hpc.cluster import batch_text
 from hpc.launch import Site, site_defaults
 from hpc.resume import resume
 from hpc.run import Run

@@ -19,8 +19,8 @@ from support.slurm_runs import SlurmRun, Watch, slurm_run
 from support.small_run import small_tar
 
 from hpc.patience import GRACE_SECONDS
+from hpc.rounds import cluster_of, launch_of, make_controller
 from hpc.run import Run
-from hpc.watch import cluster_of, launch_of, make_controller
 from jobs.claims import read_claim
 from jobs.records import ErrorRecord, decode_record
 

@@ -19,9 +19,10 @@ from audio_tokenizers.errors import Tar2TokensError
 from hpc.cluster import JobNumber, JobSeen, SubmitLimitError, SubmitRefusedError, SubmitUncertainError, TaskSeen
 from hpc.controller import Controller
 from hpc.launch import Launch
-from hpc.plan import Plan, task_name
+from hpc.plan import Plan
 from hpc.run import Run, RunState
 from hpc.submissions import Job, Submission
+from hpc.task_id import TaskId
 from jobs.reporting import Progress, ProgressFile, Try, write_progress
 from jobs.spec import freeze_spec, read_spec
 from jobs.stop_flag import StopFlag
@@ -202,7 +203,7 @@ class FakeCluster:
         assert spec is not None
         for slot in job.plan.slots_of(element):
             self._log(job, element, slot, "done")
-            crew = Crew(task_name(job.plan.submission, slot), job.plan.knows_gone)
+            crew = Crew(str(TaskId(job.plan.submission, slot)), job.plan.knows_gone)
             reports = ProgressFile(job.submission.report_file(slot), progress=Progress(node=node))
             run_tars(job.plan.slots[slot], spec, output_dir, device="cpu", stop=StopFlag(), reports=reports, crew=crew)
         self.lose(job, element, "COMPLETED")

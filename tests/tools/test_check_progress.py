@@ -18,12 +18,13 @@ from support.runs import ROOT, call, read_json, start, tree, write_list
 from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, write_tar
 from support.tars import audio_file, noise
 
-from hpc.cluster import SlurmCluster, SubmitRefusedError
+from hpc.cluster import SubmitRefusedError
 from hpc.launch import Launch
 from hpc.monitor import take_snapshot
+from hpc.rounds import finish
 from hpc.run import Run, RunState
+from hpc.slurm import SlurmCluster
 from hpc.stalls import stall_file, tell_stall
-from hpc.watch import finish
 from jobs.activities import Activity
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, read_manifest

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from hpc.cluster import is_submit_limit
+from hpc.slurm_words import is_submit_limit
 from jobs.claims import SIGN_OF_LIFE_SECONDS, STALE_SECONDS
 from tools.doctoring.bounded import Ended
 from tools.doctoring.findings import Finding, fault, fine, warning

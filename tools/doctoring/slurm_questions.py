@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from hpc.batch_script import batch_text
-from hpc.cluster import CALL_SECONDS, task_environment
+from hpc.environment import task_environment
 from hpc.launch import Launch
+from hpc.slurm import CALL_SECONDS
 from hpc.submissions import Job, Submission
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded
 from tools.doctoring.news import News

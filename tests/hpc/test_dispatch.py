@@ -1,4 +1,4 @@
-"""hpc/submitter.py: what is left becomes arrays, within the site's limits, and each is on disk before sbatch hears of it."""
+"""hpc/dispatch.py: what is left becomes arrays, within the site's limits, and each is on disk before sbatch hears of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from support.fake_cluster import HOST, Campaign, FakeCluster, slurm_launch
 from support.small_run import mulaw_spec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from hpc.local import LocalCluster
+from hpc.dispatch import InQueue, Submitted, Submitter, bytes_per_second
+from hpc.local_cluster import LocalCluster
 from hpc.plan import make_plan
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
-from hpc.submitter import InQueue, Submitted, Submitter, bytes_per_second
 from jobs.outputs import TarTask
 from jobs.records import Manifest
 from jobs.reporting import Try

@@ -1,4 +1,4 @@
-"""hpc/watch.py: rounds until the end, what is said there, and workers of this machine that die or are left behind."""
+"""hpc/rounds.py: rounds until the end, what is said there, and workers of this machine that die or are left behind."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from support.runs import committed_bytes, lines_of, wait_for, worker_pids, write
 from support.small_run import small_tar, wav, write_tar
 
 from audio_tokenizers.errors import UsageError
-from hpc import watch as module
-from hpc.cluster import SlurmCluster
+from hpc import rounds as module
 from hpc.controller import Round
-from hpc.local import LocalCluster
+from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError, locked
 from hpc.monitor import Screen
+from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, watch
 from hpc.run import Run
-from hpc.watch import EXIT_CODES, cluster_of, finish, launch_of, watch
+from hpc.slurm import SlurmCluster
 from jobs.fileops import StorageError
 from jobs.outputs import read_manifest
 

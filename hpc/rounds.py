@@ -1,4 +1,4 @@
-"""Rounds of the controller, one after another, until the list is finished or nothing more can be done."""
+"""Rounds of the controller: one, or one after another until the list is finished or nothing more can be done."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from collections.abc import Callable
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.words import counted
 from hpc.again import again
-from hpc.cluster import CALL_SECONDS, Cluster, SlurmCluster, SubmitRefusedError, task_environment
+from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Controller, Round
-from hpc.failures import Failure, find_failures
+from hpc.environment import task_environment
+from hpc.failure_groups import Failure, find_failures
 from hpc.launch import Launch, site_defaults
-from hpc.local import LocalCluster
+from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
-from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, take_snapshot
+from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, line, take_snapshot
 from hpc.run import Run
+from hpc.slurm import CALL_SECONDS, SlurmCluster
 from jobs.fileops import StorageError
 from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_lines, warn
 from jobs.spec import read_spec
 
-__all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "watch"]
+__all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "one_round", "watch"]
 
 EXIT_CODES = {"finished": 0, "running": 75, "quarantined": 3, "stuck": 4}
 """75 is EX_TEMPFAIL of sysexits.h: come again."""
@@ -93,6 +95,33 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
         warn(f"interrupted: {go_on}")
         return 128 + (interruption.signal or 0)
     return finish(run, seen)
+
+
+def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] = lambda _seen: None) -> int:
+    """Look and act once; `note` is told what there was to see. A refusal of Slurm's is an error; if `patient`, only when it
+    is the second in the same words.
+    """
+    launch = launch_of(run)
+    controller = make_controller(run, cluster_of(launch), launch)
+    began = time.monotonic()
+    try:
+        seen = controller.round()
+    except LockHeldError as held:
+        warn(f"another controller is at work: {held}")
+        return EXIT_CODES["running"]
+    except SubmitRefusedError as refusal:
+        if not patient:
+            raise
+        warn(f"{refusal}; the next round tries again, and a second refusal in the same words is the last")
+        return EXIT_CODES["running"]
+    note(seen)
+    if seen.decision.outcome != "running":
+        return finish(run, seen)
+    now = take_snapshot(seen)
+    print(line(now, Speed(now, began).words(now, began)))
+    if seen.decision.diagnosis:
+        warn(f"nothing more is submitted: {seen.decision.diagnosis}")
+    return EXIT_CODES["running"]
 
 
 def _rounds(controller: Controller, pause: float, interruption: Interruption) -> Round | None:

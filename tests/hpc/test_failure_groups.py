@@ -1,4 +1,4 @@
-"""hpc/failures.py: what failed, grouped so that a thousand tars with one cause are one group, with its log."""
+"""hpc/failure_groups.py: what failed, grouped so that a thousand tars with one cause are one group, with its log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import CLIPS, small_tar, tokenize
 
 from audio_tokenizers.errors import UsageError
-from hpc.failures import SILENT, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
+from hpc.failure_groups import SILENT, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
 from hpc.progress import TarState, scan
 from jobs.reporting import Try
 

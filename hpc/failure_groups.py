@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from hpc.cluster import is_submit_limit
 from hpc.plan import Plan
 from hpc.progress import TarState
 from hpc.run import Run
+from hpc.slurm_words import is_submit_limit
 from hpc.submissions import Job, Submission
 from jobs.partial_tally import is_damaged
 from jobs.plain_text import without_colours

@@ -1,9 +1,8 @@
-"""hpc/cluster.py: what sbatch gets, and what is made of what Slurm's commands say; here they are small scripts."""
+"""hpc/slurm.py: what is made of what Slurm's commands say; here they are small scripts."""
 
 from __future__ import annotations
 
 import re
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -13,22 +12,11 @@ import pytest
 from support.slurm_commands import SlurmCommands
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from hpc.batch_script import batch_text, check_path
-from hpc.cluster import (
-    JobNumber,
-    JobSeen,
-    SlurmCluster,
-    SubmitLimitError,
-    SubmitRefusedError,
-    SubmitUncertainError,
-    TaskSeen,
-    task_environment,
-)
+from hpc.batch_script import batch_text
+from hpc.cluster import JobNumber, JobSeen, SubmitLimitError, SubmitRefusedError, SubmitUncertainError, TaskSeen
 from hpc.launch import Launch
+from hpc.slurm import SlurmCluster
 from hpc.submissions import Job, Submission
-
-GOLDEN = Path(__file__).parent / "golden"
-ROOT = str(Path(__file__).resolve().parents[2])
 
 
 @pytest.fixture
@@ -55,90 +43,6 @@ def job_of(number: int, *, job_id: str = "", elements: int = 4, cluster: str | N
 
 def jobs_of(submission: Submission, *jobs: Job) -> dict[int, tuple[Submission, Job]]:
     return {number: (submission, job) for number, job in enumerate(jobs, 1)}
-
-
-class TestBatchText:
-    def check(self, name: str, launch: Launch, output_dir: str, job: Job, exclude: tuple[str, ...] = ()) -> str:
-        """Compare with a committed file, in which the interpreter's own path has a stand-in."""
-        text = batch_text(Submission(Path(output_dir, ".run", "submissions", "0003")), launch, job, exclude)
-        assert text.replace(sys.executable, "/PYTHON") == (GOLDEN / name).read_text()
-        return text
-
-    def test_one_gpu_of_a_shared_node(self) -> None:
-        """The plainest job: an array with a GPU each, no requeue, its output in the run directory."""
-        self.check("shared_node.sh", SHARED, "/runs/tokens", job_of(3, elements=1000))
-
-    def test_whole_nodes_with_everything_said(self) -> None:
-        """A process per GPU and more, every option, further options, setup lines, nodes to avoid, a path full of traps."""
-        launch = Launch(
-            cluster="slurm",
-            device="cuda",
-            gpus_per_node=4,
-            gpu_type="a100",
-            procs_per_gpu=2,
-            time_limit_min=240,
-            partition="big,small",
-            account="speech",
-            qos="high",
-            constraint="a100&nvlink",
-            cpus_per_gpu=16,
-            mem_per_gpu="40G",
-            setup=("module load cuda/12", 'echo "on $(hostname)"'),
-            slurm={"exclusive": True, "exclude": "n9", "comment": "it's odd"},
-        )
-        job = Job(name="tar2tokens-ab-0003", elements=25, parallel=7, host="h", intended_at=0.0)
-        self.check("whole_node.sh", launch, '/runs/it\'s a "run" & more/$HOME/tokens', job, ("n2", "n1"))
-
-    def test_cpus_only(self) -> None:
-        """Without GPUs none are asked for, memory is for the task, and a short limit leaves the clock to the worker."""
-        launch = Launch(
-            cluster="slurm",
-            device="cpu",
-            gpus_per_node=0,
-            cpus_per_gpu=2,
-            mem_per_gpu="2G",
-            time_limit_min=1,
-            procs_per_gpu=2,
-        )
-        self.check("cpus.sh", launch, "/runs/tokens", job_of(3))
-
-
-@pytest.mark.parametrize("path", ["/runs/x%jy", "/runs/100%", "/runs/a\\b", "/runs/a\nb"])
-def test_paths_that_slurm_would_change(path: str) -> None:
-    """Where submitit or Slurm would write logs to another folder the path is refused; spaces and quotes are fine."""
-    with pytest.raises(UsageError, match="choose another folder"):
-        check_path(Path(path))
-    check_path(Path("/runs/a b/'\"/$HOME/tokens"))
-
-
-class TestEnvironment:
-    def test_a_job_that_we_are_in_ourselves_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Or else srun would take a controller's own job, its limits and its GPUs for the task's; the way to Slurm stays."""
-        for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_MEM_PER_CPU", "SBATCH_EXPORT", "SRUN_CPUS_PER_TASK"):
-            monkeypatch.setenv(name, "1")
-        for name in ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "OTHER"):
-            monkeypatch.setenv(name, "/etc/there")
-        found = task_environment(SHARED)
-        ways = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}
-        assert {name for name in found if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))} == ways
-        assert {found[name] for name in (*ways, "OTHER")} == {"/etc/there"}
-
-    def test_what_a_person_likes_to_see_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Filters and formats would make a run's jobs invisible, and a question of scancel's would have nobody to answer."""
-        for name in ("SQUEUE_STATES", "SQUEUE_USERS", "SQUEUE_PARTITION", "SQUEUE_SORT", "SACCT_FORMAT", "SLURM_CLUSTERS"):
-            monkeypatch.setenv(name, "x")
-        monkeypatch.setenv("SCANCEL_INTERACTIVE", "1")
-        assert not [name for name in task_environment(SHARED) if name.startswith(("SQUEUE", "SACCT", "SCANCEL", "SLURM"))]
-
-    def test_what_was_kept_for_cron(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A cron job's own PATH does not hide that of whoever submitted, and what it lacks comes from there too."""
-        monkeypatch.setenv("PATH", "/bin")
-        monkeypatch.delenv("SLURM_CONF", raising=False)
-        monkeypatch.setenv("PYTHONPATH", "/cron")
-        kept = {"PATH": "/opt/slurm/bin:/bin", "SLURM_CONF": "/etc/there", "PYTHONPATH": f"/mine:{ROOT}"}
-        found = task_environment(Launch(cluster="slurm", device="cpu", gpus_per_node=0, environment=kept))
-        assert (found["PATH"], found["SLURM_CONF"]) == ("/opt/slurm/bin:/bin", "/etc/there")
-        assert found["PYTHONPATH"] == f"{ROOT}:{ROOT}/tokenizers:/mine"
 
 
 FAILED = "sbatch: error: Batch job submission failed: "

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from audio_tokenizers.errors import UsageError
-from hpc.cluster import JobNumber, JobSeen, TaskSeen, task_environment
+from hpc.cluster import JobNumber, JobSeen, TaskSeen
+from hpc.environment import task_environment
 from hpc.launch import Launch
 from hpc.submissions import Job, Submission
 from hpc.task_id import parse_task_command

@@ -1,4 +1,4 @@
-"""hpc/local.py: processes of one machine, seen, stopped and killed by whoever comes, be it not who started them."""
+"""hpc/local_cluster.py: processes of one machine, seen, stopped and killed by whoever comes, be it not who started them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.small_run import small_tar, tokenize
 
 from hpc.cluster import JobNumber, JobSeen, TaskSeen
 from hpc.launch import Launch
-from hpc.local import LocalCluster, Placement, place_workers
+from hpc.local_cluster import LocalCluster, Placement, place_workers
 from hpc.plan import make_plan
 from hpc.run import Run
 from hpc.submissions import Job, Submission
@@ -212,7 +212,7 @@ class TestPretenders:
         words = ("hpc.task", str(local_run.submission.plan_file), "--element", "0")
         with pretender(*words), monkeypatch.context() as patch:
             assert local_run.first.look(local_run.jobs) == {1: JobSeen("local", {0: TaskSeen("RUNNING", HERE)})}
-            patch.setattr("hpc.local._owner", lambda _submission: os.geteuid() + 1)
+            patch.setattr("hpc.local_cluster._owner", lambda _submission: os.geteuid() + 1)
             assert local_run.has_ended()
             killed: list[int] = []
             patch.setattr(os, "kill", lambda pid, _number: killed.append(pid))

@@ -1,0 +1,278 @@
+"""The only file that talks to submitit and Slurm, but for the questions of tools.doctor."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from hpc.batch_script import batch_text
+from hpc.cluster import JobNumber, JobSeen, SubmitLimitError, SubmitRefusedError, SubmitUncertainError
+from hpc.launch import Launch
+from hpc.slurm_words import (
+    SQUEUE_FORMAT,
+    job_number,
+    last_line,
+    no_answer,
+    parse_sacct,
+    parse_squeue,
+    queue_lines,
+    unknown_job,
+    verdict,
+)
+from hpc.submissions import Job, Submission
+
+__all__ = ["CALL_SECONDS", "SlurmCluster"]
+
+log = logging.getLogger("tar2tokens")
+
+CALL_SECONDS = 60.0
+"""Slurm's own commands give up after some tens of seconds."""
+NO_COMMAND = 127
+NO_COMMAND_WORDS = "is this a node that may submit? Slurm's commands have to be on the PATH"
+GPU_HINT = "\n--gpu-request says in which words to ask for GPUs (docs/cluster.md)"
+CLOCK_SLACK_SECONDS = 3600.0
+DEFAULT_MAX_ARRAY = 1001
+"""Slurm's own default of MaxArraySize."""
+
+
+class SlurmCluster:
+    """Slurm, by its commands."""
+
+    def __init__(self, environment: Mapping[str, str], patience_s: float = CALL_SECONDS, clusters: str = "") -> None:
+        """`clusters` are those of single jobs, and of arrays of which older versions wrote down none."""
+        self._environment = dict(environment)
+        self._patience_s = patience_s
+        self._clusters = clusters
+
+    def _call(self, *argv: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(  # noqa: S603 (an argv list; no shell)
+                argv,
+                input=text,
+                stdin=subprocess.DEVNULL if text is None else None,
+                env=self._environment,
+                timeout=self._patience_s,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(argv, -1, "", f"no answer in {self._patience_s:g} s")
+        except OSError as error:
+            return subprocess.CompletedProcess(argv, NO_COMMAND, "", f"{argv[0]}: {error.strerror}")
+
+    def check_answers(self, launch: Launch) -> None:
+        """Raise InfrastructureError, with all of its words, if there is no Slurm that answers."""
+        answer = self._call("scontrol", *_of(_names(launch.clusters)[0]), "show", "config")
+        if answer.returncode != 0 and launch.clusters and not no_answer(answer.stderr):
+            answer = self._call("scontrol", "show", "config")  # what is wrong with --clusters is sbatch's to say
+        if answer.returncode != 0:
+            raise InfrastructureError(answer.stderr.strip() or f"scontrol show config: exit code {answer.returncode}")
+
+    def has_gpus(self, launch: Launch) -> bool:
+        """Whether a node of the partition, or of any where none is named, has GPUs that Slurm knows of; or nobody tells."""
+        where = [f"--partition={launch.partition}"] if launch.partition else []
+        answer = self._call("sinfo", *_of(launch.clusters), "--all", "--noheader", *where, "--format=%G")
+        return answer.returncode != 0 or not answer.stdout.strip() or "gpu" in answer.stdout
+
+    def max_array(self, launch: Launch) -> int:
+        """The site's MaxArraySize. Raises SubmitUncertainError if nobody answers: a guess might be refused for good."""
+        return min(self._max_array(name) for name in _names(launch.clusters))
+
+    def _max_array(self, cluster: str) -> int:
+        answer = self._call("scontrol", *_of(cluster), "show", "config")
+        if answer.returncode == NO_COMMAND:
+            raise UsageError(f"{_last_line(answer)}: {NO_COMMAND_WORDS}")
+        found = re.search(r"MaxArraySize\s*=\s*(\d+)", answer.stdout)
+        if answer.returncode == 0 and found is not None:
+            return max(1, int(found[1]))
+        if answer.returncode <= 0 or no_answer(answer.stderr):
+            raise SubmitUncertainError(f"scontrol show config: {_last_line(answer)}: nothing is submitted for now")
+        log.info("scontrol show config: %s", _last_line(answer))
+        return self._max_array("") if cluster else DEFAULT_MAX_ARRAY  # if that is wrong, sbatch will say so
+
+    def slots(self, launch: Launch, tars: int) -> None:
+        """As many as the plan wants: Slurm queues them."""
+
+    def look(self, jobs: Mapping[int, tuple[Submission, Job]]) -> dict[int, JobSeen | None]:
+        """For each cluster one squeue for all jobs whose ids are known, and one by name for those that it does not show.
+
+        By its name a job is found whose sbatch never told its id.
+        """
+        groups: dict[str, dict[int, Job]] = defaultdict(dict)
+        for number, (_, job) in jobs.items():
+            groups[self._cluster_of(job)][number] = job
+        found: dict[int, JobSeen | None] = {}
+        for clusters, group in groups.items():
+            answers = [self._look_in(name, group) for name in _names(clusters)]
+            for number in group:
+                seen = [answer[number] for answer in answers if number in answer]
+                here = next((one for one in seen if one is not None), None)
+                if here is not None or len(seen) == len(answers):
+                    found[number] = here
+        return found
+
+    def _cluster_of(self, job: Job) -> str:
+        return self._clusters if job.cluster is None else job.cluster
+
+    def _look_in(self, cluster: str, jobs: Mapping[int, Job]) -> dict[int, JobSeen | None]:
+        numbers = {job.job_id: number for number, job in jobs.items() if self._is_told(job)}
+        answer = self._queue(cluster, f"--jobs={','.join(numbers)}") if numbers else ""
+        if answer is None:
+            return {}
+        seen = parse_squeue(answer, numbers, {}, cluster)
+        names = {job.name: number for number, job in jobs.items() if number not in seen}
+        answer = self._queue(cluster, f"--name={','.join(names)}") if names else ""
+        if answer is None:
+            return dict(seen)
+        return dict.fromkeys(jobs) | seen | parse_squeue(answer, {}, names, cluster)
+
+    def _is_told(self, job: Job) -> bool:
+        """Whether its id says which job it is. Several clusters may each have a job of that number."""
+        return bool(job.job_id) and "," not in self._cluster_of(job) and self._cluster_of(job) != "all"
+
+    def _queue(self, cluster: str, which: str) -> str | None:
+        """What squeue shows, also of hidden partitions; None if it does not answer, asked twice unless it hung."""
+        words = ("squeue", *_of(cluster), "--noheader", "--all", "--array", which, f"--format={SQUEUE_FORMAT}")
+        for _ in range(2):
+            answer = self._call(*words)
+            if answer.returncode == 0 and (answer.stdout.strip() or not no_answer(answer.stderr)):
+                return answer.stdout
+            if unknown_job(answer.stderr):  # it says so of a single one; of several it shows those that there are
+                return ""
+            if answer.returncode < 0:
+                break
+        log.warning("squeue: %s; what runs is not known for now", _last_line(answer))
+        return None
+
+    def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> JobNumber:
+        """Hand the array to sbatch."""
+        text = batch_text(submission, launch, job, exclude)
+        submission.script_file.write_text(text, encoding="utf-8")
+        submission.logs.mkdir(exist_ok=True)
+        return self._sbatch(text=text, clusters=launch.clusters)
+
+    def submit_script(self, name: str, text: str, *options: str) -> JobNumber:
+        """Submit a job that is no array. Raises as `submit` does."""
+        return self._sbatch(f"--job-name={name}", *options, text=text, clusters=self._clusters)
+
+    def find_jobs(self, name: str, *, pending: bool = False) -> list[JobNumber]:
+        """The jobs of this name that have not ended, or not even begun. Raises InfrastructureError if squeue does not
+        answer.
+        """
+        found = []
+        for cluster in _names(self._clusters):
+            answer = self._queue(cluster, f"--name={name}")
+            if answer is None:
+                raise InfrastructureError("squeue does not answer; try again")
+            lines = [line for line in queue_lines(answer) if line.name == name]
+            found += [JobNumber(line.job_id, cluster) for line in lines if not pending or line.state == "PENDING"]
+        return found
+
+    def wait_for_jobs(self, job: JobNumber, others: Sequence[str]) -> None:
+        """Have a job that has not begun start as soon as these have ended, however they end."""
+        dependency = f"Dependency=afterany:{':'.join(others)}"
+        answer = self._call("scontrol", *_of(job.cluster), "update", f"JobId={job.job_id}", dependency, "StartTime=now")
+        if answer.returncode != 0:
+            log.warning("scontrol: %s; job %s starts when it was to start anyway", _last_line(answer), job.job_id)
+
+    def _sbatch(self, *options: str, text: str, clusters: str) -> JobNumber:
+        answer = self._call("sbatch", "--parsable", *options, text=text)
+        words = answer.stderr.strip() or answer.stdout.strip()
+        if answer.returncode == NO_COMMAND:
+            raise UsageError(f"{words}: {NO_COMMAND_WORDS}")
+        what = verdict(answer.returncode, answer.stdout, words)
+        number = job_number(answer.stdout)
+        if what == "taken" and number is not None:
+            return number if number.cluster else JobNumber(number.job_id, clusters)
+        if what == "limit":
+            raise SubmitLimitError(words)
+        if what == "refused":
+            hint = GPU_HINT if re.search(r"gres\b|gpus?-per", words, re.IGNORECASE) else ""
+            raise SubmitRefusedError(f"sbatch refused the job: {words}{hint}")
+        raise SubmitUncertainError(f"sbatch: {_last_line(answer)}: its job will be looked up by name")
+
+    def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
+        """One sacct for each cluster; where there is no accounting, nothing."""
+        groups: dict[str, dict[str, int]] = defaultdict(dict)
+        for number, job in jobs.items():
+            if self._is_told(job):
+                groups[self._cluster_of(job)][job.job_id] = number
+        if not groups:
+            return {}
+        # Without a start sacct looks back to midnight only.
+        since = datetime.fromtimestamp(min(job.intended_at for job in jobs.values()) - CLOCK_SLACK_SECONDS).astimezone()
+        found: dict[int, dict[int, str]] = {}
+        for cluster, numbers in groups.items():
+            answer = self._call(
+                "sacct",
+                *_of(cluster),
+                "--allocations",
+                "--noheader",
+                "--parsable2",
+                f"--starttime={since:%Y-%m-%dT%H:%M:%S}",
+                f"--jobs={','.join(numbers)}",
+                "--format=JobID,State",
+            )
+            if answer.returncode == 0:
+                found |= {number: {} for number in numbers.values()} | parse_sacct(answer.stdout, numbers)
+        return found
+
+    def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
+        """Best effort: the next submission excludes them anyway."""
+        avoided = f"ExcNodeList={','.join(sorted(nodes))}"
+        for job in jobs:
+            if self._is_told(job):
+                self._call("scontrol", *_of(self._cluster_of(job)), "update", f"JobId={job.job_id}", avoided)
+
+    def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
+        """scancel, by name where nobody has learned the id. Raises InfrastructureError if Slurm does not take the order."""
+        only = ["--state=PENDING"] if pending_only else []
+        known: dict[str, list[str]] = defaultdict(list)
+        named: list[tuple[str, ...]] = []
+        for _, job in jobs.values():
+            if self._is_told(job):
+                known[self._cluster_of(job)].append(job.job_id)
+            else:
+                named.append((self._cluster_of(job), *only, f"--name={job.name}"))
+        untaken = []
+        orders = [*((cluster, *only, *ids) for cluster, ids in known.items()), *named]
+        for order in orders:  # each of them: that one cluster is away keeps no task of the others
+            try:
+                self._cancel(*order)
+            except InfrastructureError as error:
+                untaken.append(error)
+        if untaken:
+            raise untaken[0]
+
+    def cancel_name(self, name: str) -> None:
+        """End the jobs of this name. Raises InfrastructureError if Slurm does not take the order."""
+        self._cancel(self._clusters, f"--name={name}")
+
+    def cancel_job(self, job: JobNumber) -> None:
+        """End one job. Raises InfrastructureError if Slurm does not take the order."""
+        self._cancel(job.cluster, job.job_id)
+
+    def _cancel(self, cluster: str, *which: str) -> None:
+        answer = self._call("scancel", *_of(cluster), "--quiet", *which)
+        if answer.returncode != 0:
+            raise InfrastructureError(f"scancel: {_last_line(answer)}: tasks may still run; try again")
+
+
+def _names(clusters: str) -> list[str]:
+    """One after the other; the nameless one that commands ask by themselves, where none is named."""
+    return clusters.split(",")
+
+
+def _of(clusters: str) -> list[str]:
+    return [f"--clusters={clusters}"] if clusters else []
+
+
+def _last_line(answer: subprocess.CompletedProcess[str]) -> str:
+    return last_line(answer.stderr, answer.returncode)
