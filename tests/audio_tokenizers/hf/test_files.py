@@ -102,7 +102,7 @@ def test_options_that_do_not_fit_the_codec(tmp_path, name, num_quantizers, bandw
         ("facebook/encodec_24khz", {"target_bandwidths": [0.1]}, "at least one codebook"),
         ("descript/dac_44khz", {"downsampling_ratios": [2, 0]}, "positive integers 'downsampling_ratios'"),
         ("hf-audio/xcodec-hubert-librispeech", {"strides": [2, 1]}, "product is the hop of 320"),
-        ("hf-audio/xcodec-hubert-librispeech", {"semantic_model_config": {"model_type": "bert"}}, "hubert or wavlm"),
+        ("hf-audio/xcodec-hubert-librispeech", {"semantic_model_config": {"model_type": "bert"}}, "'hubert' or 'wavlm'"),
     ],
 )
 def test_codecs_whose_tokens_are_more_than_codes_are_refused(tmp_path, name, change, message):

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.shared.model_files import check_whole, find_model, read_json, require_files
+from audio_tokenizers.shared.model_files import check_whole, find_model, read_json, read_yaml, require_files
 
 
 def nothing(_: Path) -> list[str]:
@@ -21,14 +21,14 @@ def nothing(_: Path) -> list[str]:
 
 def test_a_directory_is_taken_as_it_is(tmp_path: Path) -> None:
     """Never looked up on the hub; whoever reads it says what is wrong with it."""
-    assert find_model(str(tmp_path), nothing, nothing) == tmp_path
+    assert find_model(str(tmp_path), nothing, nothing, layout="a codec") == tmp_path
 
 
 @pytest.mark.parametrize("path", ["/none/such", "./none", "~/none", "no id", "a/b/c"])
 def test_what_is_neither_directory_nor_id(path: str) -> None:
     """One message, and no network."""
-    with pytest.raises(ModelFilesError, match=r"expected a directory|no Hugging Face id"):
-        find_model(path, nothing, nothing)
+    with pytest.raises(ModelFilesError, match=r"expected a codec, found nothing|no Hugging Face id"):
+        find_model(path, nothing, nothing, layout="a codec")
 
 
 def test_files_are_required_by_name(tmp_path: Path) -> None:
@@ -47,6 +47,28 @@ def test_a_config_that_is_no_object(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelFilesError, match=r"config.json: expected"):
         read_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(b"a: [", "line 1"), (b"\xff", "invalid start byte"), (b"- 1", "list"), (b"", "NoneType")]
+)
+def test_a_config_that_is_no_mapping(text: bytes, found: str, tmp_path: Path) -> None:
+    """Cut or foreign YAML is named with its file, and where it is wrong."""
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text)
+    with pytest.raises(ModelFilesError, match=r"config\.yaml: expected") as caught:
+        read_yaml(path)
+    assert found in str(caught.value)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(b"a: 1")
+    assert read_yaml(path) == {"a": 1}
+
+
+def test_a_config_that_cannot_be_read(tmp_path: Path) -> None:
+    """Whoever asks for one that is gone hears so, whichever its format."""
+    for read in (read_json, read_yaml):
+        with pytest.raises(ModelFilesError, match="No such file"):
+            read(tmp_path / "config")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])

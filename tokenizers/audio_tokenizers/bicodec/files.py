@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.shared.model_files import CONFIG, find_model, read_json, require_files
-from audio_tokenizers.shared.wording import shown
-from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
+from audio_tokenizers.shared.config_reader import ConfigReader
+from audio_tokenizers.shared.model_files import CONFIG, find_model, read_json, read_yaml, require_files
 
 __all__ = ["ATTENTION", "MIXED_LAYERS", "BiCodecCheckpoint", "MelShape", "SpeakerShape", "VocosShape", "open_bicodec"]
 
@@ -35,6 +32,7 @@ CONFIGS = (ROOT_CONFIG, BICODEC_CONFIG, WAV2VEC2_CONFIG, PREPROCESSOR_CONFIG)
 WAV2VEC2_WEIGHTS = (f"{WAV2VEC2}/model.safetensors", f"{WAV2VEC2}/pytorch_model.bin")
 """In the order in which transformers looks for them."""
 LAYOUT = "the files of Spark-TTS-0.5B (config.yaml, BiCodec/, wav2vec2-large-xlsr-53/)"
+ADVICE = "is this Spark-TTS-0.5B?"
 WAV2VEC2_RATE = 16000
 DEFAULT_KERNELS, DEFAULT_STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 """What a wav2vec2 config means that does not state them."""
@@ -129,35 +127,34 @@ def open_bicodec(model_path: str) -> BiCodecCheckpoint:
 
 def _read_directory(directory: Path) -> BiCodecCheckpoint:
     root_path, bicodec_path, wav2vec2_path, preprocessor_path = require_files(directory, CONFIGS, LAYOUT)
-    root = _Fields(root_path, _read_yaml(root_path))
-    tokenizer = _Fields(bicodec_path, _read_yaml(bicodec_path)).part("audio_tokenizer")
-    wav2vec2 = _Fields(wav2vec2_path, read_json(wav2vec2_path))
-    preprocessor = _Fields(preprocessor_path, read_json(preprocessor_path))
+    root = _read_yaml(root_path)
+    tokenizer = _read_yaml(bicodec_path).part("audio_tokenizer")
+    wav2vec2 = ConfigReader(wav2vec2_path, read_json(wav2vec2_path), advice=ADVICE)
+    preprocessor = ConfigReader(preprocessor_path, read_json(preprocessor_path), advice=ADVICE)
 
-    root.only("sample_rate", WAV2VEC2_RATE)
-    root.only("latent_hop_length", math.prod(_strides(wav2vec2)))
+    root.require("sample_rate", WAV2VEC2_RATE)
+    root.require("latent_hop_length", math.prod(_strides(wav2vec2)))
     hop = root.positive("latent_hop_length")
-    preprocessor.only("sampling_rate", WAV2VEC2_RATE)
-    preprocessor.only("do_normalize", True)
+    preprocessor.require("sampling_rate", WAV2VEC2_RATE)
+    preprocessor.require("do_normalize", True)
     # What has these otherwise is another network, not another size of this one.
-    wav2vec2.only("model_type", "wav2vec2")
-    wav2vec2.only("do_stable_layer_norm", True)
-    wav2vec2.only("feat_extract_norm", "layer")
+    wav2vec2.require("model_type", "wav2vec2")
+    wav2vec2.require("do_stable_layer_norm", True)
+    wav2vec2.require("feat_extract_norm", "layer")
     layers = wav2vec2.positive("num_hidden_layers")
     if layers <= MIXED_LAYERS[-1]:
         # The hidden state after a model's last layer has passed one more normalisation.
         raise wav2vec2.error(f"'num_hidden_layers' above {MIXED_LAYERS[-1]}", layers)
 
     mel, speaker = _mel(tokenizer.part("mel_params")), _speaker(tokenizer.part("speaker_encoder"))
-    tokenizer.part("mel_params").only("num_mels", speaker.bands)
+    tokenizer.part("mel_params").require("num_mels", speaker.bands)
     encoder = _encoder(tokenizer.part("encoder"))
-    tokenizer.part("encoder").only("input_channels", wav2vec2.positive("hidden_size"))
+    tokenizer.part("encoder").require("input_channels", wav2vec2.positive("hidden_size"))
     quantizer = tokenizer.part("quantizer")
-    quantizer.only("input_dim", encoder.outputs)
+    quantizer.require("input_dim", encoder.outputs)
     codebook_size = quantizer.positive("codebook_size")
     for part, size in ((quantizer, codebook_size), (tokenizer.part("speaker_encoder"), math.prod(speaker.levels))):
-        if not 2 <= size <= 1 << 15:
-            raise part.error("a codebook of 2..32768, which int16 tokens can hold", size)
+        part.check_codebook(size)
     present = [name for name in WAV2VEC2_WEIGHTS if (directory / name).is_file()]
     weights = require_files(directory, [BICODEC_WEIGHTS, present[0] if present else WAV2VEC2_WEIGHTS[-1]], LAYOUT)
     seconds = root.number("ref_segment_duration")
@@ -180,48 +177,56 @@ def _read_directory(directory: Path) -> BiCodecCheckpoint:
     )
 
 
-def _mel(fields: _Fields) -> MelShape:
-    fields.only("sample_rate", WAV2VEC2_RATE)
+def _read_yaml(path: Path) -> ConfigReader:
+    values = read_yaml(path)
+    if values.get("base_config") is not None:
+        # Upstream would merge the file that it names into this one.
+        raise ModelFilesError(f"{path}: expected a config that stands alone, found base_config {values['base_config']!r}")
+    return ConfigReader(path, values, advice=ADVICE)
+
+
+def _mel(reader: ConfigReader) -> MelShape:
+    reader.require("sample_rate", WAV2VEC2_RATE)
     return MelShape(
         sample_rate=WAV2VEC2_RATE,
-        n_fft=fields.positive("n_fft"),
-        win_length=fields.positive("win_length"),
-        hop_length=fields.positive("hop_length"),
-        fmin=fields.number("mel_fmin"),
-        fmax=None if fields.values.get("mel_fmax") is None else fields.number("mel_fmax"),
-        bands=fields.positive("num_mels"),
+        n_fft=reader.positive("n_fft"),
+        win_length=reader.positive("win_length"),
+        hop_length=reader.positive("hop_length"),
+        fmin=reader.number("mel_fmin"),
+        fmax=None if reader.values.get("mel_fmax") is None else reader.number("mel_fmax"),
+        bands=reader.positive("num_mels"),
     )
 
 
-def _encoder(fields: _Fields) -> VocosShape:
-    ratios = fields.positives("sample_ratios")
+def _encoder(reader: ConfigReader) -> VocosShape:
+    ratios = reader.positives("sample_ratios")
     if set(ratios) != {1}:
-        raise fields.error("'sample_ratios' of 1, as published", list(ratios))
+        raise reader.error("'sample_ratios' of 1, as published", list(ratios))
     return VocosShape(
-        inputs=fields.positive("input_channels"),
-        dim=fields.positive("vocos_dim"),
-        intermediate_dim=fields.positive("vocos_intermediate_dim"),
-        layers=fields.positive("vocos_num_layers"),
+        inputs=reader.positive("input_channels"),
+        dim=reader.positive("vocos_dim"),
+        intermediate_dim=reader.positive("vocos_intermediate_dim"),
+        layers=reader.positive("vocos_num_layers"),
         blocks=len(ratios),
-        outputs=fields.positive("out_channels"),
+        outputs=reader.positive("out_channels"),
     )
 
 
-def _speaker(fields: _Fields) -> SpeakerShape:
-    fields.only("fsq_num_quantizers", 1)
+def _speaker(reader: ConfigReader) -> SpeakerShape:
+    reader.require("fsq_num_quantizers", 1)
     return SpeakerShape(
-        bands=fields.positive("input_dim"),
-        latent_dim=fields.positive("latent_dim"),
-        tokens=fields.positive("token_num"),
-        levels=fields.positives("fsq_levels"),
+        bands=reader.positive("input_dim"),
+        latent_dim=reader.positive("latent_dim"),
+        tokens=reader.positive("token_num"),
+        levels=reader.positives("fsq_levels"),
     )
 
 
-def _kernels(wav2vec2: _Fields) -> tuple[int, ...]:
+def _kernels(wav2vec2: ConfigReader) -> tuple[int, ...]:
     return wav2vec2.positives("conv_kernel") if "conv_kernel" in wav2vec2.values else DEFAULT_KERNELS
 
 
-def _strides(wav2vec2: _Fields) -> tuple[int, ...]:
+def _strides(wav2vec2: ConfigReader) -> tuple[int, ...]:
     return wav2vec2.positives("conv_stride") if "conv_stride" in wav2vec2.values else DEFAULT_STRIDES
 
 
@@ -231,66 +236,3 @@ def _receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
     for kernel, stride in zip(reversed(kernels), reversed(strides), strict=False):
         samples = (samples - 1) * stride + kernel
     return samples
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = load_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else " ".join(str(error).split())
-        raise ModelFilesError(f"{path}: expected YAML, found something else or a cut file ({reason})") from None
-    if not isinstance(value, dict):
-        raise ModelFilesError(f"{path}: expected a YAML mapping, found {type(value).__name__}")
-    if value.get("base_config") is not None:
-        # Upstream would merge the file that it names into this one.
-        raise ModelFilesError(f"{path}: expected a config that stands alone, found base_config {value['base_config']!r}")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """Checked access to a config."""
-
-    path: Path
-    values: Mapping[str, Any]
-    inside: str = ""
-    """Dotted keys that lead to `values` in the file."""
-
-    def error(self, expected: str, found: object) -> ModelFilesError:
-        where = f" in {self.inside}" if self.inside else ""
-        return ModelFilesError(f"{self.path}: expected {expected}{where}, found {shown(found)}: is this Spark-TTS-0.5B?")
-
-    def part(self, key: str) -> _Fields:
-        value = self.values.get(key)
-        if not isinstance(value, dict):
-            raise self.error(f"a mapping {key!r}", f"no {key!r}" if value is None else value)
-        return _Fields(self.path, value, f"{self.inside}.{key}" if self.inside else key)
-
-    def positive(self, key: str) -> int:
-        value = self.values.get(key)
-        if type(value) is not int or value < 1:
-            raise self.error(f"a positive integer {key!r}", f"no {key!r}" if value is None else value)
-        return value
-
-    def positives(self, key: str) -> tuple[int, ...]:
-        value = self.values.get(key)
-        if not isinstance(value, list) or not value or not all(type(item) is int and item > 0 for item in value):
-            raise self.error(f"a list of positive integers {key!r}", f"no {key!r}" if value is None else value)
-        return tuple(value)
-
-    def number(self, key: str) -> float:
-        value = self.values.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error(f"a number {key!r}", f"no {key!r}" if value is None else value)
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.values.get(key)
-        if not isinstance(value, bool):
-            raise self.error(f"true or false as {key!r}", f"no {key!r}" if value is None else value)
-        return value
-
-    def only(self, key: str, expected: object) -> None:
-        found = self.values.get(key)
-        if found != expected:
-            raise self.error(f"{key!r} to be {expected!r}", f"no {key!r}" if found is None else found)

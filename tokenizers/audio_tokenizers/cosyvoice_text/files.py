@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ import yaml
 
 from audio_tokenizers.cosyvoice_text.vocabulary import ASSETS, Vocabulary, VocabularyName, most_languages, read_vocabulary
 from audio_tokenizers.errors import ModelFilesError, UsageError
+from audio_tokenizers.shared.config_reader import ConfigReader
 from audio_tokenizers.shared.model_files import find_model, require_files
-from audio_tokenizers.shared.wording import shown
 from audio_tokenizers.shared.yaml_loading import describe_yaml_error
 
 __all__ = ["Checkpoint", "open_checkpoint"]
@@ -67,16 +67,17 @@ def open_checkpoint(model_path: str, tokenizer_path: str | None) -> Checkpoint:
     directory = find_model(model_path, lambda _: (WEIGHTS,), _check_directory, hub_first=(CONFIG,), layout=LAYOUT)
     _check_directory(directory)
     path = directory / CONFIG
-    config = _Config(path)
-    if config.tag("llm") != LANGUAGE_MODEL:
-        raise config.error(f"llm: {LANGUAGE_MODEL}", config.tag("llm"), NOT_LATER)
-    name = TOKENIZERS.get(config.tag("get_tokenizer"))
-    if name is None or config.value("get_tokenizer", "multilingual") != "True":
-        raise config.error(f"get_tokenizer: {' or '.join(TOKENIZERS)}, multilingual", config.tag("get_tokenizer"))
-    if config.value("allowed_special") != "all":
-        raise config.error("allowed_special: 'all'", config.value("allowed_special"))
-    languages = config.positive("get_tokenizer", "num_languages", default=UPSTREAM_LANGUAGES)
-    rows = config.positive("llm", "text_token_size")
+    config, tags = _read_config(path)
+    llm, text = config.part("llm"), config.part("get_tokenizer")
+    if tags["llm"] != LANGUAGE_MODEL:
+        raise replace(config, advice=NOT_LATER).error(f"llm: {LANGUAGE_MODEL}", tags["llm"])
+    if tags["get_tokenizer"] not in TOKENIZERS:
+        raise config.error(f"get_tokenizer: {' or '.join(TOKENIZERS)}", tags["get_tokenizer"])
+    name = TOKENIZERS[tags["get_tokenizer"]]
+    text.require("multilingual", True)
+    config.require("allowed_special", "all")
+    languages = text.positive("num_languages", UPSTREAM_LANGUAGES)
+    rows = llm.positive("text_token_size")
     tokenizer = _find_tokenizer(directory, name, tokenizer_path)
     vocabulary = read_vocabulary(tokenizer, name, languages)
     # -25Hz has a row for each language that its tokenizer knows, though its config may name fewer of them.
@@ -86,7 +87,7 @@ def open_checkpoint(model_path: str, tokenizer_path: str | None) -> Checkpoint:
             f"{path}: expected a text_token_size of {vocabulary.size}, which is what {tokenizer} makes with {languages} "
             f"languages, found {rows}: these two do not belong together"
         )
-    width = config.positive("llm", "text_encoder_input_size")
+    width = llm.positive("text_encoder_input_size")
     return Checkpoint(path, directory / WEIGHTS, rows, width, tokenizer, languages, vocabulary)
 
 
@@ -115,43 +116,35 @@ def _find_tokenizer(directory: Path, name: VocabularyName, given: str | None) ->
     raise ModelFilesError(f"{path}: missing, and not part of the published model: {SOURCES[name]}")
 
 
-class _Config:
-    """Checked access to HyperPyYAML without running what its tags name."""
+def _read_config(path: Path) -> tuple[ConfigReader, Mapping[str, str]]:
+    """HyperPyYAML without running what its tags name: the scalars of the first two levels, and the tags of the first.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
-            raise ModelFilesError(f"{path}: expected YAML, found something else ({reason})") from None
-        self._root = _items(node)
+    `!ref <name>` is the scalar at `name` of the top level.
+    """
+    try:
+        top = _items(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
+        raise ModelFilesError(f"{path}: expected YAML, found something else ({reason})") from None
+    values: dict[str, Any] = {}
+    for key, node in top.items():
+        if isinstance(node, yaml.MappingNode):
+            values[key] = {name: _scalar(item, top) for name, item in _items(node).items()}
+        else:
+            values[key] = _scalar(node, top)
+    return ConfigReader(path, values, advice="is this a CosyVoice 1 model?"), {key: node.tag for key, node in top.items()}
 
-    def error(self, expected: str, found: object, advice: str = "is this a CosyVoice 1 model?") -> ModelFilesError:
-        return ModelFilesError(f"{self._path}: expected {expected}, found {shown(found)}: {advice}")
 
-    def tag(self, key: str) -> str:
-        """The tag of a top-level value, as in `key: !new:module.Class`."""
-        return self._root[key].tag if key in self._root else f"no {key!r}"
-
-    def value(self, *keys: str) -> str:
-        """The scalar at `keys`; `!ref <name>` is what stands at `name` of the top level."""
-        node: Any = None
-        items = self._root
-        for key in keys:
-            node = items.get(key)
-            items = _items(node)
-        if node is not None and node.tag == "!ref" and (match := re.fullmatch(r"<(\w+)>", str(node.value))):
-            node = self._root.get(match[1])
-        return str(node.value) if isinstance(node, yaml.ScalarNode) else f"no {keys[-1]!r}"
-
-    def positive(self, *keys: str, default: int | None = None) -> int:
-        value = self.value(*keys)
-        if default is not None and value.startswith("no "):
-            return default
-        if not re.fullmatch(r"[1-9]\d{0,8}", value):
-            raise self.error(f"a positive integer {keys[-1]!r}", value)
-        return int(value)
+def _scalar(node: Any, top: Mapping[str, Any]) -> object:  # noqa: ANN401 - PyYAML has no types for what it composes
+    """The value of a scalar node; of all else its text, or its tag."""
+    if node.tag == "!ref" and (match := re.fullmatch(r"<(\w+)>", str(node.value))):
+        node = top.get(match[1], node)
+    if not isinstance(node, yaml.ScalarNode):
+        return node.tag
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError):  # a tag of others, or not a value of its type
+        return f"{node.tag} {node.value}"
 
 
 def _items(node: Any) -> dict[str, Any]:  # noqa: ANN401 - PyYAML has no types for what it composes

@@ -8,12 +8,13 @@ numbers of codebooks and hops from a config are written out for each codec; load
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError, UsageError
+from audio_tokenizers.shared.config_reader import ConfigReader
 from audio_tokenizers.shared.model_files import (
     CONFIG,
     INDEX,
@@ -28,6 +29,7 @@ from audio_tokenizers.shared.wording import shown
 
 __all__ = ["CODECS", "Checkpoint", "open_checkpoint"]
 
+LAYOUT = f"a directory with {CONFIG} and {WEIGHTS}, as save_pretrained writes them"
 HUB_PATTERNS = (WEIGHTS, INDEX, SHARDS)
 ELSEWHERE = {
     "higgs_audio_v2_tokenizer": "take --backend higgs",
@@ -95,29 +97,29 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
     Raises ModelFilesError on anything that could not be loaded later: it costs no torch to find that out now.
     """
-    return _read_directory(find_model(model_path, lambda _directory: HUB_PATTERNS, _read_directory))
+    return _read_directory(find_model(model_path, lambda _: HUB_PATTERNS, _read_directory, layout=LAYOUT))
 
 
 def _read_directory(directory: Path) -> Checkpoint:
-    config = read_json(directory / CONFIG)
+    (path,) = require_files(directory, [CONFIG], LAYOUT)
+    config = read_json(path)
     model_type = str(config.get("model_type", "none"))
     if model_type not in CODECS:
         hint = f": {ELSEWHERE[model_type]}" if model_type in ELSEWHERE else ""
         raise ModelFilesError(
-            f"{directory / CONFIG}: expected a model_type that this backend knows ({', '.join(CODECS)}), "
+            f"{path}: expected a model_type that this backend knows ({', '.join(CODECS)}), "
             f"found {shown(model_type) if 'model_type' in config else 'none'}{hint}"
         )
-    fields = _Fields(directory / CONFIG, config)
-    shape = CODECS[model_type](fields)
-    if not 2 <= shape.codebook_size <= 1 << 15:
-        raise fields.error("a codebook size of 2..32768, which int16 tokens can hold", shape.codebook_size)
+    reader = ConfigReader(path, config)
+    shape = CODECS[model_type](reader)
+    reader.check_codebook(shape.codebook_size)
     if shape.codebooks < 1:
-        raise fields.error("at least one codebook", shape.codebooks)
+        raise reader.error("at least one codebook", shape.codebooks)
     return Checkpoint(
         directory=directory,
         model_type=model_type,
         config=config,
-        weights=_find_weights(directory),
+        weights=tuple(require_files(directory, weights_names(directory), LAYOUT)),
         sample_rate=shape.sample_rate,
         hop_length=shape.hop_length,
         codebook_size=shape.codebook_size,
@@ -127,55 +129,6 @@ def _read_directory(directory: Path) -> Checkpoint:
         default_bandwidth=shape.default_bandwidth,
         whole_hops=shape.whole_hops,
     )
-
-
-def _find_weights(directory: Path) -> tuple[Path, ...]:
-    names = weights_names(directory)
-    return tuple(require_files(directory, names, "config.json with model.safetensors, as save_pretrained writes them"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """Checked access to a config, or to an object in it."""
-
-    path: Path
-    config: Mapping[str, Any]
-
-    def error(self, expected: str, found: object) -> ModelFilesError:
-        return ModelFilesError(f"{self.path}: expected {expected}, found {shown(found)}")
-
-    def positive(self, key: str, default: int) -> int:
-        """`default` is that of transformers' config class, which a file may leave out."""
-        value = self.config.get(key)
-        if value is None:
-            value = default
-        if type(value) is not int or value < 1:
-            raise self.error(f"a positive integer {key!r}", value)
-        return value
-
-    def integers(self, key: str, default: Sequence[int]) -> tuple[int, ...]:
-        value = self.config.get(key) or list(default)
-        if not isinstance(value, list) or not all(type(item) is int and item > 0 for item in value):
-            raise self.error(f"a list of positive integers {key!r}", value)
-        return tuple(value)
-
-    def bandwidths(self, default: Sequence[float]) -> tuple[float, ...]:
-        value = self.config.get("target_bandwidths") or list(default)
-        if not isinstance(value, list) or not all(type(item) in (int, float) and item > 0 for item in value):
-            raise self.error("a list of kbit/s 'target_bandwidths'", value)
-        return tuple(value)
-
-    def require(self, key: str, expected: object, why: str) -> None:
-        """`expected` is also what an absent key means."""
-        if self.config.get(key, expected) != expected:
-            raise self.error(f"{key!r} to be {expected!r} ({why})", self.config[key])
-
-    def part(self, key: str, model_types: Sequence[str]) -> _Fields:
-        part = self.config.get(key) or {}
-        found = part.get("model_type", model_types[0]) if isinstance(part, dict) else part
-        if found not in model_types:
-            raise self.error(f"{key!r} of type {' or '.join(model_types)}", found)
-        return _Fields(self.path, part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,45 +145,45 @@ class _Shape:
     whole_hops: bool
 
 
-def _mimi(fields: _Fields) -> _Shape:
-    fields.require("audio_channels", 1, "clips are mono")
-    rate = fields.positive("sampling_rate", 24000)
-    hop = math.prod(fields.integers("upsampling_ratios", (8, 6, 5, 4)))
+def _mimi(reader: ConfigReader) -> _Shape:
+    reader.require("audio_channels", 1, default=1, why="clips are mono")
+    rate = reader.positive("sampling_rate", 24000)
+    hop = math.prod(reader.positives("upsampling_ratios", (8, 6, 5, 4)))
     # transformers writes `_frame_rate: null`, the published file has `frame_rate: 12.5`.
-    frame_rate = fields.config.get("frame_rate") or fields.config.get("_frame_rate") or rate / (2 * hop)
+    frame_rate = reader.values.get("frame_rate") or reader.values.get("_frame_rate") or rate / (2 * hop)
     if type(frame_rate) not in (int, float) or not 0 < frame_rate <= rate / hop:
-        raise fields.error("a 'frame_rate' of at most that of the convolutions", frame_rate)
+        raise reader.error("a 'frame_rate' of at most that of the convolutions", frame_rate)
     return _Shape(
         sample_rate=rate,
         hop_length=hop * int(math.ceil(rate / hop) / frame_rate),
-        codebook_size=fields.positive("codebook_size", 2048),
-        codebooks=fields.positive("num_quantizers", 32),
-        fewest_codebooks=fields.positive("num_semantic_quantizers", 1),
+        codebook_size=reader.positive("codebook_size", 2048),
+        codebooks=reader.positive("num_quantizers", 32),
+        fewest_codebooks=reader.positive("num_semantic_quantizers", 1),
         bandwidths={},
         whole_hops=False,
     )
 
 
-def _dac(fields: _Fields) -> _Shape:
+def _dac(reader: ConfigReader) -> _Shape:
     return _Shape(
-        sample_rate=fields.positive("sampling_rate", 16000),
+        sample_rate=reader.positive("sampling_rate", 16000),
         # Not `hop_length`: the published files of 16 and 24 kHz may have that of 44.1 kHz there.
-        hop_length=math.prod(fields.integers("downsampling_ratios", (2, 4, 8, 8))),
-        codebook_size=fields.positive("codebook_size", 1024),
-        codebooks=fields.positive("n_codebooks", 9),
+        hop_length=math.prod(reader.positives("downsampling_ratios", (2, 4, 8, 8))),
+        codebook_size=reader.positive("codebook_size", 1024),
+        codebooks=reader.positive("n_codebooks", 9),
         bandwidths={},
         whole_hops=True,
     )
 
 
-def _encodec(fields: _Fields) -> _Shape:
+def _encodec(reader: ConfigReader) -> _Shape:
     # encodec_48khz: its decoder needs a scale for each chunk beside the codes.
-    fields.require("audio_channels", 1, "clips are mono")
-    fields.require("normalize", expected=False, why="a record has no place for scales")
-    fields.require("chunk_length_s", None, "a record has no place for chunks")
-    bandwidths = fields.bandwidths((1.5, 3.0, 6.0, 12.0, 24.0))
-    rate, size = fields.positive("sampling_rate", 24000), fields.positive("codebook_size", 1024)
-    hop = math.prod(fields.integers("upsampling_ratios", (8, 5, 4, 2)))
+    reader.require("audio_channels", 1, default=1, why="clips are mono")
+    reader.require("normalize", False, default=False, why="a record has no place for scales")
+    reader.require("chunk_length_s", None, why="a record has no place for chunks")
+    bandwidths = reader.positive_numbers("target_bandwidths", (1.5, 3.0, 6.0, 12.0, 24.0))
+    rate, size = reader.positive("sampling_rate", 24000), reader.positive("codebook_size", 1024)
+    hop = math.prod(reader.positives("upsampling_ratios", (8, 5, 4, 2)))
     frame_rate = math.ceil(rate / hop)
     codebooks = int(1000 * bandwidths[-1] // (frame_rate * math.ceil(math.log2(size))))
     bits = math.log2(size) * frame_rate
@@ -245,17 +198,18 @@ def _encodec(fields: _Fields) -> _Shape:
     )
 
 
-def _xcodec(fields: _Fields) -> _Shape:
-    acoustic = fields.part("acoustic_model_config", ("dac",))
-    semantic = fields.part("semantic_model_config", ("hubert", "wavlm"))
-    rate, size = fields.positive("sample_rate", 16000), fields.positive("codebook_size", 1024)
-    bandwidths = fields.bandwidths((0.5, 1, 1.5, 2, 4))
-    hop = math.prod(acoustic.integers("downsampling_ratios", (8, 5, 4, 2)))
-    heard = math.prod(semantic.integers("conv_stride", (5, 2, 2, 2, 2, 2, 2))) * math.prod(
-        fields.integers("strides", (1, 1))
+def _xcodec(reader: ConfigReader) -> _Shape:
+    acoustic, semantic = reader.part("acoustic_model_config", {}), reader.part("semantic_model_config", {})
+    acoustic.require("model_type", "dac", default="dac")
+    semantic.require("model_type", "hubert", "wavlm", default="hubert")
+    rate, size = reader.positive("sample_rate", 16000), reader.positive("codebook_size", 1024)
+    bandwidths = reader.positive_numbers("target_bandwidths", (0.5, 1, 1.5, 2, 4))
+    hop = math.prod(acoustic.positives("downsampling_ratios", (8, 5, 4, 2)))
+    heard = math.prod(semantic.positives("conv_stride", (5, 2, 2, 2, 2, 2, 2))) * math.prod(
+        reader.positives("strides", (1, 1))
     )
     if heard != hop:
-        raise fields.error(f"strides of the semantic branch whose product is the hop of {hop}", heard)
+        raise reader.error(f"strides of the semantic branch whose product is the hop of {hop}", heard)
     frame_rate = math.ceil(rate / hop)
     codebooks = int(1000 * bandwidths[-1] // (frame_rate * math.ceil(math.log2(size))))
     kbps_each = math.log2(size) * frame_rate / 1000
@@ -270,5 +224,5 @@ def _xcodec(fields: _Fields) -> _Shape:
     )
 
 
-CODECS: Mapping[str, Callable[[_Fields], _Shape]] = {"mimi": _mimi, "dac": _dac, "encodec": _encodec, "xcodec": _xcodec}
+CODECS: Mapping[str, Callable[[ConfigReader], _Shape]] = {"mimi": _mimi, "dac": _dac, "encodec": _encodec, "xcodec": _xcodec}
 """model_type -> how its config is read."""

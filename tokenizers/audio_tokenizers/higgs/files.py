@@ -15,24 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.shared.config_reader import ConfigReader
 from audio_tokenizers.shared.file_hashes import files_sha256
 from audio_tokenizers.shared.model_files import (
     CONFIG,
     INDEX,
     SHARDS,
     WEIGHTS,
-    check_whole,
     find_model,
     read_json,
+    require_files,
     weights_names,
 )
-from audio_tokenizers.shared.wording import shown
 
 __all__ = ["Checkpoint", "Layout", "acoustic_frames", "open_checkpoint", "shortest_clip", "weights_sha256"]
 
 Layout = Literal["original", "transformers"]
 
+LAYOUT = "a directory with config.json and model.pth (or model.safetensors)"
 HUBERT_HOP = 320
 """Samples per HuBERT frame, the product of its convolution strides."""
 HUBERT_PAD = 160
@@ -124,12 +124,17 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
     Raises ModelFilesError on anything that could not be loaded later: it costs no torch to find that out now.
     """
-    return _read_directory(find_model(model_path, _hub_patterns, _read_directory))
+    return _read_directory(find_model(model_path, _hub_patterns, _read_directory, layout=LAYOUT))
 
 
 def _hub_patterns(directory: Path) -> Sequence[str]:
     """Which weights to ask for, once the config is there: a repository may hold both layouts."""
-    return HUB_PATTERNS[_layout(read_json(directory / CONFIG))]
+    return HUB_PATTERNS[_layout(_read_config(directory))]
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    (path,) = require_files(directory, [CONFIG], LAYOUT)
+    return read_json(path)
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
@@ -142,105 +147,59 @@ def _layout(config: Mapping[str, Any]) -> Layout:
 
 
 def _read_directory(directory: Path) -> Checkpoint:
-    path = directory / CONFIG
-    config = read_json(path)
+    config = _read_config(directory)
     layout = _layout(config)
-    fields = _Fields(path, config)
-    strides, codebooks, codebook_size = (_transformers_shape if layout == "transformers" else _original_shape)(fields)
-    if not 2 <= codebook_size <= 1 << 15:
-        raise fields.error("a codebook size of 2..32768, which int16 tokens can hold", codebook_size)
+    reader = ConfigReader(directory / CONFIG, config, advice="is this a Higgs audio v2 tokenizer?")
+    strides, codebooks, codebook_size = (_transformers_shape if layout == "transformers" else _original_shape)(reader)
+    reader.check_codebook(codebook_size)
     checkpoint = Checkpoint(
         directory=directory,
         layout=layout,
         config=config,
         weights=_find_weights(directory, layout),
         strides=strides,
-        sample_rate=fields.positive("sample_rate"),
-        semantic_sample_rate=fields.positive("semantic_sample_rate", 16000),
+        sample_rate=reader.positive("sample_rate"),
+        semantic_sample_rate=reader.positive("semantic_sample_rate", 16000),
         codebooks=codebooks,
         codebook_size=codebook_size,
     )
     heard = checkpoint.hop_length * checkpoint.semantic_sample_rate
     if heard % (checkpoint.sample_rate * HUBERT_HOP) or not checkpoint.semantic_stride:
-        raise fields.error("strides that make a token frame a whole number of HuBERT frames", list(strides))
+        raise reader.error("strides that make a token frame a whole number of HuBERT frames", list(strides))
     return checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """Checked access to a config."""
-
-    path: Path
-    config: Mapping[str, Any]
-
-    def error(self, expected: str, found: object) -> ModelFilesError:
-        return ModelFilesError(
-            f"{self.path}: expected {expected}, found {shown(found)}: is this a Higgs audio v2 tokenizer?"
-        )
-
-    def positive(self, key: str, default: int | None = None) -> int:
-        value = self.config.get(key)
-        if value is None:
-            value = default
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self.error(f"a positive integer {key!r}", self.config.get(key, f"no {key!r}"))
-        return value
-
-    def strides(self, key: str) -> tuple[int, ...]:
-        value = self.config.get(key, f"no {key!r}")
-        if not isinstance(value, list) or not value or not all(type(item) is int and item > 0 for item in value):
-            raise self.error(f"a list of positive integers {key!r}", value)
-        return tuple(value)
-
-    def choice(self, key: str, allowed: Sequence[object]) -> None:
-        """The first of `allowed` is what an absent key means."""
-        if self.config.get(key, allowed[0]) not in allowed:
-            raise self.error(f"{key!r} to be {' or '.join(map(repr, allowed))}", self.config[key])
-
-
-def _original_shape(fields: _Fields) -> tuple[tuple[int, ...], int, int]:
-    strides = fields.strides("ratios")
+def _original_shape(reader: ConfigReader) -> tuple[tuple[int, ...], int, int]:
+    strides = reader.positives("ratios")
     # An argument that boson's class does not have is one that boson's loader refuses too.
-    if unknown := sorted(set(fields.config) - ORIGINAL_KEYS):
-        raise fields.error("only arguments of boson's HiggsAudioTokenizer", unknown[:5])
-    fields.positive("D")
-    fields.positive("codebook_dim")
+    reader.only(*ORIGINAL_KEYS, what="arguments of boson's HiggsAudioTokenizer")
+    reader.positive("D")
+    reader.positive("codebook_dim")
     # What has these otherwise is another network, not another size of this one. Both teachers are HuBERT base; the third
     # that boson knows, WavLM, is not.
-    fields.choice("semantic_techer", ("hubert_base_general", "hubert_base"))
-    fields.choice("downsample_mode", ("step_down",))
-    fields.choice("vq_scale", (1,))
-    return strides, fields.positive("n_q"), fields.positive("bins")
+    reader.require("semantic_techer", "hubert_base_general", "hubert_base", default="hubert_base_general")
+    reader.require("downsample_mode", "step_down", default="step_down")
+    reader.require("vq_scale", 1, default=1)
+    return strides, reader.positive("n_q"), reader.positive("bins")
 
 
-def _transformers_shape(fields: _Fields) -> tuple[tuple[int, ...], int, int]:
-    fields.choice("model_type", (MODEL_TYPE,))
-    parts = {}
-    for key, model_type in (("acoustic_model_config", "dac"), ("semantic_model_config", "hubert")):
-        part = fields.config.get(key)
-        if not isinstance(part, dict):
-            raise fields.error(f"an object {key!r}", part)
-        parts[key] = _Fields(fields.path, part)
-        parts[key].choice("model_type", (model_type,))
-    strides = parts["acoustic_model_config"].strides("downsampling_ratios")
-    bandwidths = fields.config.get("target_bandwidths")
-    if not isinstance(bandwidths, list) or not bandwidths or not all(isinstance(item, (int, float)) for item in bandwidths):
-        raise fields.error("a list of numbers 'target_bandwidths'", bandwidths)
+def _transformers_shape(reader: ConfigReader) -> tuple[tuple[int, ...], int, int]:
+    reader.require("model_type", MODEL_TYPE)
+    acoustic, semantic = reader.part("acoustic_model_config"), reader.part("semantic_model_config")
+    acoustic.require("model_type", "dac", default="dac")
+    semantic.require("model_type", "hubert", default="hubert")
+    strides = acoustic.positives("downsampling_ratios")
+    bandwidths = reader.positive_numbers("target_bandwidths")
     # The rule by which transformers derives the number of codebooks; no key states it.
-    codebook_size = fields.positive("codebook_size")
+    codebook_size = reader.positive("codebook_size")
     bits = math.ceil(math.log2(codebook_size))
-    frame_rate = math.ceil(fields.positive("sample_rate") / math.prod(strides))
+    frame_rate = math.ceil(reader.positive("sample_rate") / math.prod(strides))
     codebooks = int(1000 * bandwidths[-1] // (frame_rate * bits)) if bits else 0
     if codebooks < 1:
-        raise fields.error("a last target bandwidth (kbit/s) of at least one codebook", bandwidths[-1])
+        raise reader.error("a last target bandwidth (kbit/s) of at least one codebook", bandwidths[-1])
     return strides, codebooks, codebook_size
 
 
 def _find_weights(directory: Path, layout: Layout) -> tuple[Path, ...]:
     names = ["model.pth"] if layout == "original" else weights_names(directory)
-    for name in names:
-        if not (directory / name).is_file():
-            found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5])
-            raise ModelFilesError(f"{directory / name}: missing: config.json is of the {layout} layout; found {found}")
-        check_whole(directory / name)
-    return tuple(directory / name for name in names)
+    return tuple(require_files(directory, names, f"the weights of the {layout} layout, which config.json is of"))

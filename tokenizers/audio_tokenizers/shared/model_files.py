@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.shared.wording import counted
+from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 
 __all__ = [
     "CONFIG",
@@ -25,6 +28,7 @@ __all__ = [
     "check_whole",
     "find_model",
     "read_json",
+    "read_yaml",
     "require_files",
     "weights_names",
 ]
@@ -44,8 +48,8 @@ def find_model(
     hub_patterns: Callable[[Path], Sequence[str]],
     check: Callable[[Path], object],
     *,
+    layout: str,
     hub_first: Sequence[str] = (CONFIG,),
-    layout: str = "a directory with config.json and model.pth (or model.safetensors)",
 ) -> Path:
     """The directory `model_path`, or the snapshot of the hub id, downloaded only if the local cache lacks it.
 
@@ -121,15 +125,22 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises ModelFilesError on anything else."""
     try:
         value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        found = ", ".join(sorted(entry.name for entry in path.parent.iterdir())[:5]) or "nothing"
-        raise ModelFilesError(
-            f"{path}: missing; expected config.json with model.pth or model.safetensors, found {found}"
-        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFilesError(f"{path}: expected JSON, found something else or a cut file ({error})") from None
     if not isinstance(value, dict):
         raise ModelFilesError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The YAML mapping in `path`. Raises ModelFilesError on anything else."""
+    try:
+        value = load_yaml(path.read_bytes())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else " ".join(str(error).split())
+        raise ModelFilesError(f"{path}: expected YAML, found something else or a cut file ({reason})") from None
+    if not isinstance(value, dict):
+        raise ModelFilesError(f"{path}: expected a YAML mapping, found {type(value).__name__}")
     return value
 
 

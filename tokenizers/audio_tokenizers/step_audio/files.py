@@ -7,20 +7,18 @@ below them the directory of a streaming Paraformer of FunASR, of which the encod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.shared.model_files import find_model, require_files
+from audio_tokenizers.shared.config_reader import ConfigReader
+from audio_tokenizers.shared.model_files import find_model, read_yaml, require_files
 from audio_tokenizers.shared.s3_onnx import read_variant
-from audio_tokenizers.shared.wording import shown
-from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 
 __all__ = [
     "CLUSTERS",
@@ -145,14 +143,15 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 def _read_directory(directory: Path) -> Checkpoint:
     require_files(directory, FILES, LAYOUT)
     path = directory / CONFIG
-    config = _read_yaml(path)
-    _require_choice(path, config, "encoder", "SANMEncoderChunkOpt")
-    _require_choice(path, config, "frontend", "WavFrontendOnline")
-    frontend = _section(path, config, "frontend_conf")
-    _require(path, "frontend_conf", frontend, FRONTEND_FIXED, FRONTEND_DEFAULTS, FRONTEND_UNUSED)
-    encoder = _section(path, config, "encoder_conf")
-    _require(path, "encoder_conf", encoder, ENCODER_FIXED, ENCODER_DEFAULTS, ENCODER_UNUSED | set(ENCODER_SIZES))
-    sizes = {key: _positive(path, encoder.get(key, default), key) for key, default in ENCODER_SIZES.items()}
+    config = read_yaml(path)
+    reader = ConfigReader(path, config, advice="is this Step-Audio-Tokenizer's streaming Paraformer of FunASR 1.0?")
+    reader.require("encoder", "SANMEncoderChunkOpt")
+    reader.require("frontend", "WavFrontendOnline")
+    _require(reader.part("frontend_conf"), FRONTEND_FIXED, FRONTEND_DEFAULTS, FRONTEND_UNUSED)
+    encoder = reader.part("encoder_conf")
+    _require(encoder, ENCODER_FIXED, ENCODER_DEFAULTS, ENCODER_UNUSED | set(ENCODER_SIZES))
+    # Not null, which FunASR would take for a size.
+    sizes = {key: encoder.positive(key, None if key in encoder.values else size) for key, size in ENCODER_SIZES.items()}
     if sizes["output_size"] % sizes["attention_heads"] or sizes["output_size"] == FEATURES or not sizes["kernel_size"] % 2:
         raise ModelFilesError(
             f"{path}: expected an output_size that is a multiple of attention_heads and not {FEATURES}, and an odd "
@@ -171,6 +170,15 @@ def _read_directory(directory: Path) -> Checkpoint:
     read_centres(checkpoint)
     _check_rate(checkpoint.onnx)
     return checkpoint
+
+
+def _require(
+    section: ConfigReader, fixed: Mapping[str, object], defaults: Mapping[str, object], others: Collection[str]
+) -> None:
+    """Raise ModelFilesError unless each of `fixed` has its value, given or by default, and all other keys are known."""
+    for key, expected in fixed.items():
+        section.require(key, expected, default=defaults.get(key, expected))
+    section.only(*fixed, *others, what="settings of FunASR's 1.0 classes")
 
 
 def _check_rate(path: Path) -> None:
@@ -221,51 +229,3 @@ def read_centres(checkpoint: Checkpoint) -> Matrix:
         found = f"{centres.dtype} {list(centres.shape)}" if isinstance(centres, np.ndarray) else "an archive"
         raise ModelFilesError(f"{path}: expected float32 {list(shape)}, found {found}")
     return centres
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        config = load_yaml(path.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else " ".join(str(error).split())
-        raise ModelFilesError(f"{path}: expected YAML, found something else or a cut file ({reason})") from None
-    if not isinstance(config, dict):
-        raise ModelFilesError(f"{path}: expected a YAML mapping, found {type(config).__name__}")
-    return config
-
-
-def _section(path: Path, config: Mapping[str, Any], key: str) -> dict[str, Any]:
-    section = config.get(key)
-    if not isinstance(section, dict):
-        raise ModelFilesError(f"{path}: expected a mapping {key!r}, found {shown(section)}")
-    return section
-
-
-def _require_choice(path: Path, config: Mapping[str, Any], key: str, expected: str) -> None:
-    if config.get(key) != expected:
-        raise ModelFilesError(f"{path}: expected {key!r} to be {expected!r}, found {shown(config.get(key))}")
-
-
-def _require(
-    path: Path,
-    name: str,
-    section: Mapping[str, Any],
-    fixed: Mapping[str, object],
-    defaults: Mapping[str, object],
-    others: set[str],
-) -> None:
-    """Raise ModelFilesError unless each of `fixed` has its value, given or by default, and all other keys are known."""
-    for key, expected in fixed.items():
-        found = section.get(key, defaults.get(key, expected))
-        if found != expected:
-            raise ModelFilesError(f"{path}: {name}: expected {key!r} to be {expected!r}, found {shown(found)}")
-    if unknown := sorted(str(key) for key in section if key not in fixed and key not in others):
-        raise ModelFilesError(
-            f"{path}: {name}: expected settings of FunASR's 1.0 classes, found unknown ones: {unknown[:5]}"
-        )
-
-
-def _positive(path: Path, value: object, key: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelFilesError(f"{path}: encoder_conf: expected a positive integer {key!r}, found {shown(value)}")
-    return value

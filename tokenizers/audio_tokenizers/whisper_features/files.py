@@ -6,13 +6,12 @@ and `model.safetensors`, or its shards and an index, as `WhisperForConditionalGe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.shared.config_reader import ConfigReader
 from audio_tokenizers.shared.model_files import (
     CONFIG,
     INDEX,
@@ -23,7 +22,6 @@ from audio_tokenizers.shared.model_files import (
     require_files,
     weights_names,
 )
-from audio_tokenizers.shared.wording import shown
 
 __all__ = ["HOP", "SAMPLE_RATE", "Checkpoint", "open_checkpoint"]
 
@@ -73,24 +71,14 @@ def _read_directory(directory: Path) -> Checkpoint:
     path = directory / CONFIG
     require_files(directory, [CONFIG], LAYOUT)
     config = read_json(path)
-    if config.get("model_type") != "whisper":
-        raise ModelFilesError(
-            f"{path}: expected model_type 'whisper', found {shown(config.get('model_type'))}: give a Whisper model, such as "
-            "openai/whisper-large-v3"
-        )
+    reader = ConfigReader(path, config, advice="give a Whisper model, such as openai/whisper-large-v3")
+    reader.require("model_type", "whisper")
     return Checkpoint(
         directory=directory,
         config=config,
         weights=tuple(require_files(directory, weights_names(directory), LAYOUT)),
-        width=_positive(path, config, "d_model"),
-        layers=_positive(path, config, "encoder_layers"),
-        mel_bins=_positive(path, config, "num_mel_bins"),
-        positions=_positive(path, config, "max_source_positions"),
+        width=reader.positive("d_model"),
+        layers=reader.positive("encoder_layers"),
+        mel_bins=reader.positive("num_mel_bins"),
+        positions=reader.positive("max_source_positions"),
     )
-
-
-def _positive(path: Path, config: Mapping[str, Any], key: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelFilesError(f"{path}: expected a positive integer {key!r}, found {json.dumps(value)}: is it Whisper's?")
-    return value
