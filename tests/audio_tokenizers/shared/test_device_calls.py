@@ -47,6 +47,18 @@ def test_outputs_come_in_the_order_of_the_work() -> None:
     assert (whole.dtype, whole[0].tolist(), twice[0].tolist()) == (np.int16, [1, 1, 0, 0, 0], [2, 2, 0, 0, 0])
 
 
+def test_codes_end_where_their_lane_does() -> None:
+    """As int16, each an array of its own, and none of a lane without a wave."""
+
+    def encode(batch: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+        return batch.long()[:, None].repeat(1, 2, 1), [5, 2, 5]
+
+    waves = [np.arange(5, dtype=np.float32), np.full(2, 7, np.float32)]
+    first, second = DeviceCalls("cpu", 3).begin_codes(waves, SHAPE, encode)()
+    assert (first.dtype, first.tolist(), second.tolist()) == (np.int16, [[0, 1, 2, 3, 4]] * 2, [[7, 7]] * 2)
+    assert second.base is None
+
+
 def test_memory_that_runs_out_names_fewer_lanes() -> None:
     """Half of them, and what that means for the run."""
     message = r"out of memory on cpu: take --set lanes=8 \(another recipe, so with another --output-dir\), or more memory"

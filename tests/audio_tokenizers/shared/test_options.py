@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from audio_tokenizers.base import Batching
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.shared.options import LANES_ON_GPU, lanes_of, model_path_of, precision_of, precision_recipe, switch
+from audio_tokenizers.shared.options import (
+    LANES_ON_GPU,
+    LANES_OPTIONS,
+    ModelChoices,
+    check_device_name,
+    model_path_of,
+    precision_of,
+    switch,
+)
+
+OPTIONS = {"model_path": "/models/a", **{name: default for name, (default, _) in LANES_OPTIONS.items()}}
+
+
+def lanes_of(options: dict[str, object], device: str) -> int:
+    return ModelChoices.of({"model_path": "/models/a", "tf32": False, **options}, device).lanes
 
 
 def test_good_values() -> None:
@@ -44,12 +59,6 @@ def test_a_switch_that_is_none(value: object) -> None:
 def test_precisions(options: dict[str, object], precision: str) -> None:
     """The older switch, which frozen runs and presets have, means what it meant."""
     assert precision_of(options) == precision
-
-
-def test_what_a_recipe_says_of_the_precision() -> None:
-    """Nothing but for bf16: recipes of older runs, which have `tf32` only, must not change."""
-    assert precision_recipe("fp32") == precision_recipe("tf32") == {}
-    assert precision_recipe("bf16") == {"precision": "bf16"}
 
 
 @pytest.mark.parametrize(
@@ -92,3 +101,24 @@ def test_lanes_that_are_none(value: object) -> None:
     """What is no number of lanes is named."""
     with pytest.raises(UsageError, match="lanes: expected a number from 0 to 1024"):
         lanes_of({"lanes": value}, "cuda")
+
+
+def test_choices() -> None:
+    """What a backend's factory makes of all of them: lanes decide what it declares."""
+    choices = ModelChoices.of(OPTIONS, "cpu")
+    assert (choices.model_path, choices.precision, choices.dtype) == ("/models/a", "fp32", "float32")
+    assert (choices.lanes, choices.batching, choices.max_batch) == (0, Batching.SINGLE, 1)
+    choices = ModelChoices.of({**OPTIONS, "precision": "bf16"}, "cuda:1")
+    assert (choices.precision, choices.dtype) == ("bf16", "bfloat16")
+    assert (choices.lanes, choices.batching, choices.max_batch) == (LANES_ON_GPU, Batching.LANES, LANES_ON_GPU)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:0", "", "mps", "CPU"])
+def test_devices_that_are_none(name: str) -> None:
+    """cpu, cuda and cuda:N, and nothing that torch would fail on later."""
+    for good in ("cpu", "cuda", "cuda:12"):
+        check_device_name(good)
+    with pytest.raises(UsageError, match="expected cpu, cuda or cuda:N"):
+        check_device_name(name)
+    with pytest.raises(UsageError, match="expected cpu, cuda or cuda:N"):
+        ModelChoices.of(OPTIONS, name)

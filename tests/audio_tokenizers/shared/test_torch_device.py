@@ -9,22 +9,13 @@ import torch
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.torch_device import (
-    check_device_name,
     fix_arithmetic,
+    loaded,
     on_device,
     package_versions,
     require_bfloat16,
     require_device,
 )
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "", "mps"])
-def test_other_devices_are_refused(device: str) -> None:
-    """cpu, cuda and cuda:N, and nothing that torch would fail on later."""
-    with pytest.raises(UsageError, match="expected cpu, cuda or cuda:N"):
-        check_device_name(device)
-    for good in ("cpu", "cuda", "cuda:12"):
-        check_device_name(good)
 
 
 def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +29,34 @@ def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     require_device("cuda:1")
     with pytest.raises(InfrastructureError, match="torch sees 2 CUDA"):
         require_device("cuda:2")
+
+
+def test_a_network_is_loaded_then_narrowed() -> None:
+    """In this order, on a device that is there; what does not fit in memory is the machine's trouble."""
+    done: list[str] = []
+
+    def load() -> str:
+        done.append("load")
+        return "network"
+
+    assert loaded("cpu", load) == "network"
+    assert loaded("cpu", load, lambda network: done.append(f"narrow {network}")) == "network"
+    assert done == ["load", "load", "narrow network"]
+    with pytest.raises(InfrastructureError, match="out of memory on cpu"):
+        loaded("cpu", lambda: torch.empty(1 << 60))
+
+
+def test_nothing_is_loaded_for_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for one without bfloat16, where that is asked for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InfrastructureError, match="sees no CUDA device"):
+        loaded("cuda", lambda: pytest.fail("loaded"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "T4")
+    with pytest.raises(InfrastructureError, match="T4 has no bfloat16"):
+        loaded("cuda", lambda: pytest.fail("loaded"), lambda _: None)
 
 
 def test_one_thread_whatever_the_worker_has() -> None:

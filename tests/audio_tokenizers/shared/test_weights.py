@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -49,9 +50,7 @@ def save(path: Path, state: Mapping[str, Any], **how: Any) -> Path:
 
 def load(*paths: Path, naming: Naming = BODY) -> Net:
     net = Net()
-    weights = Weights(paths, naming, "config.json").read()
-    weights.merge_weight_norms({})
-    weights.fill(net)
+    Weights(paths, naming, "config.json").read().fill(net)
     return net
 
 
@@ -178,8 +177,7 @@ def test_weight_norms_become_weights(leaves, tmp_path):
     assert torch.allclose(load(path).body.weight.norm(dim=1), torch.tensor([2.0, 3.0, 4.0]))
     save(path, {**state, norm: torch.ones(1, 2)})
     assert refusal(path).endswith(f"{norm} [1, 2] instead of [3, 1]")
-    weights = Weights([path], BODY, "config.json").read()
-    weights.merge_weight_norms({"body": 1})
+    weights = Weights([path], dataclasses.replace(BODY, norm_axes={"body": 1}), "config.json").read()
     assert torch.allclose(weights.tensors["body.weight"].norm(dim=0), torch.ones(2))
     del state[norm]
     save(path, state)

@@ -29,26 +29,10 @@ from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.device_calls import DeviceCalls
 from audio_tokenizers.shared.file_hashes import files_sha256
 from audio_tokenizers.shared.lanes import Branch
-from audio_tokenizers.shared.options import (
-    DTYPES,
-    LANES_OPTION,
-    PRECISION_OPTION,
-    TF32_OPTION,
-    lanes_of,
-    model_path_of,
-    precision_of,
-    precision_recipe,
-    switch,
-)
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, switch
+from audio_tokenizers.shared.recipe import recipe_tail
 from audio_tokenizers.shared.resampling import soxr_resample
-from audio_tokenizers.shared.torch_device import (
-    check_device_name,
-    fix_arithmetic,
-    on_device,
-    package_versions,
-    require_bfloat16,
-    require_device,
-)
+from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
 
 if TYPE_CHECKING:
     import torch
@@ -66,18 +50,11 @@ class BiCodec:
         self.info = info
         self._checkpoint = checkpoint
         self._device = device
-        require_device(device)
-        from audio_tokenizers.bicodec.weights import load_bicodec, load_wav2vec2
+        from audio_tokenizers.bicodec.weights import compute_in_bfloat16, load_networks
 
-        self._encoder, self._mel = on_device(device, lambda: load_bicodec(checkpoint, device))
-        self._wav2vec2 = on_device(device, lambda: load_wav2vec2(checkpoint, device))
-        if "precision" in info.recipe:
-            from audio_tokenizers.shared.bfloat16 import use_bfloat16
-
-            require_bfloat16(device)
-            semantic = self._encoder.encoder
-            # The voice's 32 tokens, of 6 s always, cost little.
-            on_device(device, lambda: use_bfloat16([self._wav2vec2, semantic], [semantic.project]))
+        narrow = compute_in_bfloat16 if "precision" in info.recipe else None
+        networks = loaded(device, lambda: load_networks(checkpoint, device), narrow)
+        self._encoder, self._mel, self._wav2vec2 = networks.bicodec, networks.mel, networks.wav2vec2
         if info.batching is Batching.LANES:
             from audio_tokenizers.shared.lane_quantizers import LaneQuantizer
 
@@ -170,9 +147,7 @@ class BiCodecFactory:
     options: Mapping[str, tuple[Scalar, str]] = {
         "model_path": ("SparkAudio/Spark-TTS-0.5B", "directory of Spark-TTS-0.5B, of which LLM/ is not needed, or hub id"),
         "volume_normalize": (True, "bring clips to one volume first, as Spark-TTS does and RWKVTTS does not"),
-        "precision": PRECISION_OPTION,
-        "tf32": TF32_OPTION,
-        "lanes": LANES_OPTION,
+        **LANES_OPTIONS,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -185,11 +160,8 @@ class BiCodecFactory:
         return BiCodec(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, BiCodecCheckpoint]:
-        model_path = model_path_of(options)
-        volume_normalize, precision = switch(options, "volume_normalize"), precision_of(options)
-        check_device_name(device)
-        lanes = lanes_of(options, device)
-        checkpoint = open_bicodec(model_path)
+        choices, volume_normalize = ModelChoices.of(options, device), switch(options, "volume_normalize")
+        checkpoint = open_bicodec(choices.model_path)
         if volume_normalize and not checkpoint.volume_normalize:
             raise UsageError(f"{checkpoint.configs[0]} says volume_normalize: false: add --set volume_normalize=false")
         info = BackendInfo(
@@ -215,21 +187,17 @@ class BiCodecFactory:
             max_tokens_per_fragment=None,
             # Not EQUAL_LENGTH: in a batch of four both networks round otherwise than for one clip, on a CPU already, so that
             # equal tokens are likely but not certain. Lanes round always alike.
-            batching=Batching.LANES if lanes else Batching.SINGLE,
-            max_batch=lanes or 1,
+            batching=choices.batching,
+            max_batch=choices.max_batch,
             recipe={
                 "weights_sha256": files_sha256(checkpoint.weights),
                 "config_sha256": files_sha256(checkpoint.configs),
-                "dtype": DTYPES[precision],
+                "dtype": choices.dtype,
                 "attention": ATTENTION,
                 "resampler": RESAMPLER,
                 "volume_normalize": volume_normalize,
                 "reference_samples": checkpoint.reference_samples,
-                "tf32": precision == "tf32",
-                "device": device.partition(":")[0],
-                **package_versions(PACKAGES, self.name),
-                **precision_recipe(precision),
-                **({"lanes": lanes} if lanes else {}),
+                **recipe_tail(device, choices.precision, package_versions(PACKAGES, self.name), lanes=choices.lanes),
             },
         )
         return info, checkpoint

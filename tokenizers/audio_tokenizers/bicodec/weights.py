@@ -5,17 +5,18 @@ Upstream prints the names of missing and surplus tensors and goes on with random
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.utils import parametrize
 
 from audio_tokenizers.bicodec.files import ATTENTION, MIXED_LAYERS, BiCodecCheckpoint
 from audio_tokenizers.bicodec.model import BiCodecEncoder, mel_transform
-from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.shared.bfloat16 import use_bfloat16
+from audio_tokenizers.shared.transformers_models import merge_parametrizations, without_storage
 from audio_tokenizers.shared.weights import Naming, Weights
 
-__all__ = ["load_bicodec", "load_wav2vec2"]
+__all__ = ["Networks", "compute_in_bfloat16", "load_bicodec", "load_networks", "load_wav2vec2"]
 
 MEL = "mel_transformer"
 """The window and the mel filters, which the published file lacks; upstream takes them from a file that has them."""
@@ -39,10 +40,30 @@ PRETRAINING = r"quantizer\.|project_q\.|project_hid\."
 POSITIONAL_CONVOLUTION = "encoder.pos_conv_embed.conv"
 
 
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """All that makes tokens, on one device."""
+
+    bicodec: BiCodecEncoder
+    mel: Any
+    """What the speaker encoder hears with."""
+    wav2vec2: Any
+
+
+def load_networks(checkpoint: BiCodecCheckpoint, device: str) -> Networks:
+    """In float32 on `device`. Raises ModelFilesError on whatever does not fit."""
+    return Networks(*load_bicodec(checkpoint, device), load_wav2vec2(checkpoint, device))
+
+
+def compute_in_bfloat16(networks: Networks) -> None:
+    """wav2vec2 and the semantic encoder, but not its last layer. The voice's 32 tokens, of 6 s always, cost little."""
+    semantic = networks.bicodec.encoder
+    use_bfloat16([networks.wav2vec2, semantic], [semantic.project])
+
+
 def load_bicodec(checkpoint: BiCodecCheckpoint, device: str) -> tuple[BiCodecEncoder, Any]:
     """The encoders and the mel transform, in float32 on `device`. Raises ModelFilesError on whatever does not fit."""
     weights = Weights([checkpoint.bicodec_weights], ENCODERS, str(checkpoint.configs[1])).read()
-    weights.merge_weight_norms({})
     mel = mel_transform(checkpoint.mel)
     with torch.device("meta"):
         model = BiCodecEncoder(checkpoint.encoder, checkpoint.codebook_size, checkpoint.codebook_dim, checkpoint.speaker)
@@ -58,7 +79,6 @@ def load_wav2vec2(checkpoint: BiCodecCheckpoint, device: str) -> Any:  # noqa: A
 
     Raises ModelFilesError on whatever does not fit.
     """
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     needed = MIXED_LAYERS[-1]
@@ -67,22 +87,18 @@ def load_wav2vec2(checkpoint: BiCodecCheckpoint, device: str) -> Any:  # noqa: A
         parts=WAV2VEC2_PARTS,
         prefixes=(WAV2VEC2_PREFIX,),
         unneeded=rf"masked_spec_embed$|encoder\.layer_norm\.|encoder\.layers\.({upper})\.|{PRETRAINING}",
+        norm_axes={POSITIONAL_CONVOLUTION: 2},
     )
     weights = Weights([checkpoint.wav2vec2_weights], naming, str(checkpoint.configs[2])).read()
-    weights.merge_weight_norms({POSITIONAL_CONVOLUTION: 2})
-    try:
+
+    def make() -> Any:  # noqa: ANN401 - its modules have no types
         config = Wav2Vec2Config.from_dict({**checkpoint.wav2vec2, "num_hidden_layers": needed, "add_adapter": False})
         config._attn_implementation = ATTENTION  # noqa: SLF001 - there is no public way for a model without files
-        with torch.device("meta"):
-            model: Any = Wav2Vec2Model(config)
-    # Newer versions check the types of a config, older ones stumble over it where it is used.
-    except (StrictDataclassError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelFilesError(f"{checkpoint.configs[2]}: transformers refuses this config ({reason})") from None
+        return Wav2Vec2Model(config)
+
+    model = without_storage(checkpoint.configs[2], make)
     model.encoder.layer_norm = torch.nn.Identity()
     model.masked_spec_embed = None
-    positional = model.get_submodule(POSITIONAL_CONVOLUTION)
-    if parametrize.is_parametrized(positional, "weight"):
-        parametrize.remove_parametrizations(positional, "weight")
+    merge_parametrizations(model)
     weights.fill(model)
     return model.to(device)

@@ -31,18 +31,17 @@ from audio_tokenizers.shared.extras import require_packages
 from audio_tokenizers.shared.file_hashes import files_sha256
 from audio_tokenizers.shared.options import (
     DTYPES,
-    PRECISION_OPTION,
-    TF32_OPTION,
+    PRECISION_OPTIONS,
     Precision,
+    check_device_name,
     model_path_of,
     precision_of,
-    precision_recipe,
 )
+from audio_tokenizers.shared.recipe import recipe_tail
 from audio_tokenizers.shared.resampling import torchaudio_resample
 from audio_tokenizers.shared.s3_onnx import OnnxEncoder, log_mel, read_variant
 from audio_tokenizers.shared.s3_torch import TorchEncoder, rows_per_product
 from audio_tokenizers.shared.torch_device import (
-    check_device_name,
     fix_arithmetic,
     on_device,
     package_versions,
@@ -126,8 +125,7 @@ class CosyVoiceS3Factory:
             "auto",
             "torch: batches of any clips; onnx: onnxruntime, one by one; auto: torch on a GPU or for bf16, else onnx",
         ),
-        "precision": PRECISION_OPTION,
-        "tf32": TF32_OPTION,
+        **PRECISION_OPTIONS,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -152,7 +150,7 @@ class CosyVoiceS3Factory:
             mono="mean",
             min_samples=SHORTEST_PIECE,
             max_tokens_per_fragment=None,
-            # ANY by construction: cosyvoice_s3_model.py.
+            # ANY by construction: shared/s3_torch.py.
             batching=Batching.ANY if batched else Batching.SINGLE,
             max_batch=MAX_BATCH if batched else 1,
             recipe={
@@ -166,9 +164,7 @@ class CosyVoiceS3Factory:
                 "mel": "openai-whisper, 128, of each piece" + (", on the GPU" if batched and device != "cpu" else ""),
                 "piece_samples": PIECE_SAMPLES,
                 "shortest_piece": SHORTEST_PIECE,
-                "device": device.partition(":")[0],
-                **precision_recipe(precision),
-                **_versions(batched=batched, device=device),
+                **recipe_tail(device, precision, _versions(batched=batched, device=device)),
             },
         )
 

@@ -16,9 +16,9 @@ from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Options, 
 from audio_tokenizers.cosyvoice_text.files import NOT_LATER, Checkpoint, open_checkpoint
 from audio_tokenizers.errors import ClipError, ModelFilesError, UsageError
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import model_path_of
+from audio_tokenizers.shared.options import check_device_name, model_path_of
 from audio_tokenizers.shared.resampling import soxr_resample
-from audio_tokenizers.shared.torch_device import check_device_name, on_device, package_versions
+from audio_tokenizers.shared.torch_device import on_device, package_versions
 from audio_tokenizers.shared.weights import Naming, Weights
 from audio_tokenizers.shared.wording import shown
 

@@ -8,8 +8,6 @@ descript's DAC.preprocess (the extractors published for 16 and 24 kHz kept the h
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -23,25 +21,9 @@ from audio_tokenizers.hf.lanes import HfLanes
 from audio_tokenizers.hf.model import ATTENTION, compute_in_bfloat16, decode_codes, encode_batch, load_model
 from audio_tokenizers.shared.device_calls import DeviceCalls
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import (
-    DTYPES,
-    LANES_OPTION,
-    PRECISION_OPTION,
-    TF32_OPTION,
-    Precision,
-    lanes_of,
-    model_path_of,
-    precision_of,
-    precision_recipe,
-)
-from audio_tokenizers.shared.torch_device import (
-    check_device_name,
-    fix_arithmetic,
-    on_device,
-    package_versions,
-    require_bfloat16,
-    require_device,
-)
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices
+from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
+from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
 
 if TYPE_CHECKING:
     import torch
@@ -59,11 +41,8 @@ class HfCodec:
         self.info = info
         self._checkpoint = checkpoint
         self._device = device
-        require_device(device)
-        self._model = on_device(device, lambda: load_model(checkpoint, device, "encode"))
-        if "precision" in info.recipe:
-            require_bfloat16(device)
-            on_device(device, lambda: compute_in_bfloat16(self._model))
+        narrow = compute_in_bfloat16 if "precision" in info.recipe else None
+        self._model = loaded(device, lambda: load_model(checkpoint, device, "encode"), narrow)
         bandwidth = info.recipe["bandwidth"]
         self._bandwidth = float(bandwidth) if bandwidth is not None else None
         if info.batching is Batching.LANES:
@@ -78,18 +57,12 @@ class HfCodec:
         """One int16 array [codebooks, frames] per waveform; see LanesOfWaves."""
         lengths = [len(wave) + self._padding(wave) for wave in waves]
         lengths += [shape.samples] * (shape.lanes - len(waves))
-        frames: list[int] = []
 
-        def work(batch: torch.Tensor) -> Sequence[torch.Tensor]:
-            import torch
-
+        def encode(batch: torch.Tensor) -> tuple[torch.Tensor, Sequence[int]]:
             fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
-            codes, found = self._lanes.encode(batch, lengths, self._bandwidth)
-            frames.extend(found[: len(waves)])
-            return [codes.to(torch.int16)]
+            return self._lanes.encode(batch, lengths, self._bandwidth)
 
-        finish = self._calls.begin([self._calls.waves(waves, shape)], work)
-        return lambda: [codes[:, :count].copy() for codes, count in zip(finish()[0], frames, strict=False)]
+        return self._calls.begin_codes(waves, shape, encode)
 
     def _padding(self, wave: Waveform) -> int:
         """Zeros that the codec wants behind the clip. Raises ClipError where it is too short."""
@@ -118,8 +91,7 @@ class HfDecoder:
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> None:
         self._info = info
         self._device = device
-        require_device(device)
-        self._model = on_device(device, lambda: load_model(checkpoint, device, "decode"))
+        self._model = loaded(device, lambda: load_model(checkpoint, device, "decode"))
 
     def decode(self, codes: Codes) -> Waveform:
         """Codes [codebooks, frames] of a whole clip -> float32 [samples] at the codec's rate."""
@@ -146,9 +118,7 @@ class HfFactory:
             None,
             "EnCodec and X-codec: kbit/s; null is EnCodec's lowest, X-codec's highest, as in transformers",
         ),
-        "precision": PRECISION_OPTION,
-        "tf32": TF32_OPTION,
-        "lanes": LANES_OPTION,
+        **LANES_OPTIONS,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -166,10 +136,8 @@ class HfFactory:
         return HfDecoder(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, precision = model_path_of(options), precision_of(options)
-        check_device_name(device)
-        lanes = lanes_of(options, device)
-        checkpoint = open_checkpoint(model_path)
+        choices = ModelChoices.of(options, device)
+        checkpoint = open_checkpoint(choices.model_path)
         codebooks, bandwidth = checkpoint.choose_codebooks(options["num_quantizers"], options["bandwidth"])
         frame_rate = checkpoint.sample_rate / checkpoint.hop_length
         info = BackendInfo(
@@ -190,35 +158,28 @@ class HfFactory:
             max_tokens_per_fragment=math.ceil(FRAGMENT_SECONDS * frame_rate),
             num_tokens_overlap=math.ceil(OVERLAP_SECONDS * frame_rate),
             # Not EQUAL_LENGTH: a batch of another size may take another kernel, and round otherwise. Lanes do not vary.
-            batching=Batching.LANES if lanes else Batching.SINGLE,
-            max_batch=lanes or 1,
+            batching=choices.batching,
+            max_batch=choices.max_batch,
             recipe={
-                **_recipe(checkpoint, codebooks, bandwidth, precision, device),
-                **precision_recipe(precision),
-                **({"lanes": lanes} if lanes else {}),
+                "codec": checkpoint.model_type,
+                "weights_sha256": files_sha256(checkpoint.weights),
+                "config_sha256": config_sha256(checkpoint.config),
+                "num_quantizers": codebooks,
+                "bandwidth": bandwidth,
+                "padding": "zeros to a whole hop" if checkpoint.whole_hops else "none",
+                "dtype": choices.dtype,
+                "attention": _attention(checkpoint),
+                **recipe_tail(device, choices.precision, package_versions(PACKAGES, self.name), lanes=choices.lanes),
             },
         )
         return info, checkpoint
 
 
-def _recipe(
-    checkpoint: Checkpoint, codebooks: int, bandwidth: float | None, precision: Precision, device: str
-) -> dict[str, Scalar]:
+def _attention(checkpoint: Checkpoint) -> str | None:
+    """Of the codec, or of its semantic part; None where the network has no choice."""
     semantic = checkpoint.config.get("semantic_model_config")
     attending = semantic.get("model_type", "hubert") if isinstance(semantic, dict) else checkpoint.model_type
-    return {
-        "codec": checkpoint.model_type,
-        "weights_sha256": files_sha256(checkpoint.weights),
-        "config_sha256": hashlib.sha256(json.dumps(checkpoint.config, sort_keys=True).encode()).hexdigest(),
-        "num_quantizers": codebooks,
-        "bandwidth": bandwidth,
-        "padding": "zeros to a whole hop" if checkpoint.whole_hops else "none",
-        "dtype": DTYPES[precision],
-        "attention": ATTENTION.get(attending),
-        "tf32": precision == "tf32",
-        "device": device.partition(":")[0],
-        **package_versions(PACKAGES, "hf"),
-    }
+    return ATTENTION.get(attending)
 
 
 FACTORY = HfFactory()

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.hf.files import Checkpoint
 from audio_tokenizers.shared.snake import save_copies
+from audio_tokenizers.shared.transformers_models import config_errors, merge_parametrizations
 from audio_tokenizers.shared.weights import Naming, Weights, counted
 
 if TYPE_CHECKING:
@@ -71,9 +71,7 @@ def load_model(checkpoint: Checkpoint, device: str, direction: Direction) -> Any
     """
     import torch
     import transformers
-    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
-    from torch.nn.utils import parametrize
 
     base: Any = getattr(transformers, CLASSES[checkpoint.model_type])
     # MimiModel tells the loader not to mention surplus tensors of its halves.
@@ -86,7 +84,7 @@ def load_model(checkpoint: Checkpoint, device: str, direction: Direction) -> Any
         unneeded=UNNEEDED[direction][checkpoint.model_type],
     )
     weights = Weights(checkpoint.weights, naming, f"{checkpoint.config_path} as a {checkpoint.model_type}").read_names()
-    try:
+    with config_errors(checkpoint.config_path, SafetensorError, OSError, what="cannot load this"):
         config = base.config_class.from_pretrained(checkpoint.directory, local_files_only=True)
         for part in (config, getattr(config, "semantic_model_config", None)):
             if part is not None and part.model_type in ATTENTION:
@@ -101,18 +99,12 @@ def load_model(checkpoint: Checkpoint, device: str, direction: Direction) -> Any
                 ignore_mismatched_sizes=True,  # to report them all, not to go on
                 output_loading_info=True,
             )
-    except (StrictDataclassError, SafetensorError, TypeError, ValueError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelFilesError(f"{checkpoint.config_path}: transformers cannot load this ({reason})") from None
     _judge(weights, report)
     _check_codebooks(checkpoint, weights, model)
     for part, _ in list(model.named_children()):
         if part not in naming.parts:
             setattr(model, part, None)
-    for module in model.modules():
-        # Else each call would compute the weights of EnCodec and of HuBERT's position convolution anew, to the same values.
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    merge_parametrizations(model)
     save_copies(model)
     return model.to(device).eval().requires_grad_(requires_grad=False)
 

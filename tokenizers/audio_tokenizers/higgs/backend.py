@@ -7,8 +7,6 @@ because the port's differs where the two branches disagree in frames: it pads by
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,24 +20,9 @@ from audio_tokenizers.higgs.lanes import HiggsLanes
 from audio_tokenizers.higgs.model import compute_in_bfloat16, hear, hubert_features, quantize
 from audio_tokenizers.higgs.weights import ATTENTION, load_encoder
 from audio_tokenizers.shared.device_calls import DeviceCalls
-from audio_tokenizers.shared.options import (
-    DTYPES,
-    LANES_OPTION,
-    PRECISION_OPTION,
-    TF32_OPTION,
-    lanes_of,
-    model_path_of,
-    precision_of,
-    precision_recipe,
-)
-from audio_tokenizers.shared.torch_device import (
-    check_device_name,
-    fix_arithmetic,
-    on_device,
-    package_versions,
-    require_bfloat16,
-    require_device,
-)
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices
+from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
+from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
 
 if TYPE_CHECKING:
     import torch
@@ -56,11 +39,8 @@ class Higgs:
         self.info = info
         self._checkpoint = checkpoint
         self._device = device
-        require_device(device)
-        self._model = on_device(device, lambda: load_encoder(checkpoint, device))
-        if "precision" in info.recipe:
-            require_bfloat16(device)
-            on_device(device, lambda: compute_in_bfloat16(self._model))
+        narrow = compute_in_bfloat16 if "precision" in info.recipe else None
+        self._model = loaded(device, lambda: load_encoder(checkpoint, device), narrow)
         if info.batching is Batching.LANES:
             self._lanes = on_device(device, lambda: HiggsLanes(self._model, checkpoint))
             self._calls = DeviceCalls(device, info.max_batch)
@@ -75,18 +55,12 @@ class Higgs:
         for wave in waves:
             self._check_length(wave)
         lengths = [*map(len, waves), *[shape.samples] * (shape.lanes - len(waves))]
-        frames: list[int] = []
 
-        def work(batch: torch.Tensor) -> Sequence[torch.Tensor]:
-            import torch
-
+        def encode(batch: torch.Tensor) -> tuple[torch.Tensor, Sequence[int]]:
             fix_arithmetic(tf32=bool(self.info.recipe["tf32"]))
-            codes, found = self._lanes.encode(batch, lengths)
-            frames.extend(found[: len(waves)])
-            return [codes.to(torch.int16)]
+            return self._lanes.encode(batch, lengths)
 
-        finish = self._calls.begin([self._calls.waves(waves, shape)], work)
-        return lambda: [codes[:, :count].copy() for codes, count in zip(finish()[0], frames, strict=False)]
+        return self._calls.begin_codes(waves, shape, encode)
 
     def _check_length(self, wave: Waveform) -> None:
         if len(wave) < self.info.min_samples:
@@ -125,9 +99,7 @@ class HiggsFactory:
             "bosonai/higgs-audio-v2-tokenizer",
             "directory of the weights, original or transformers layout, or hub id",
         ),
-        "precision": PRECISION_OPTION,
-        "tf32": TF32_OPTION,
-        "lanes": LANES_OPTION,
+        **LANES_OPTIONS,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -145,11 +117,8 @@ class HiggsFactory:
         return HiggsDecoder(checkpoint, device, tf32=bool(info.recipe["tf32"]))
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, precision = model_path_of(options), precision_of(options)
-        check_device_name(device)
-        lanes = lanes_of(options, device)
-        checkpoint = open_checkpoint(model_path)
-        config = json.dumps(checkpoint.config, sort_keys=True).encode()
+        choices = ModelChoices.of(options, device)
+        checkpoint = open_checkpoint(choices.model_path)
         info = BackendInfo(
             name=self.name,
             sample_rate=checkpoint.sample_rate,
@@ -170,19 +139,15 @@ class HiggsFactory:
             # Not EQUAL_LENGTH: on a CPU batches gave the same tokens but no speed (benchmarks/higgs_batching.py: 1.33 down
             # to 0.57 times, the more audio the slower), and on a GPU a batch of another size may take another kernel, and
             # round otherwise. Lanes do not vary.
-            batching=Batching.LANES if lanes else Batching.SINGLE,
-            max_batch=lanes or 1,
+            batching=choices.batching,
+            max_batch=choices.max_batch,
             recipe={
                 "weights_sha256": weights_sha256(checkpoint),
-                "config_sha256": hashlib.sha256(config).hexdigest(),
-                "dtype": DTYPES[precision],
+                "config_sha256": config_sha256(checkpoint.config),
+                "dtype": choices.dtype,
                 "attention": ATTENTION,
                 "shift_padding": checkpoint.shift_padding,
-                "tf32": precision == "tf32",
-                "device": device.partition(":")[0],
-                **package_versions(PACKAGES, "higgs"),
-                **precision_recipe(precision),
-                **({"lanes": lanes} if lanes else {}),
+                **recipe_tail(device, choices.precision, package_versions(PACKAGES, self.name), lanes=choices.lanes),
             },
         )
         return info, checkpoint

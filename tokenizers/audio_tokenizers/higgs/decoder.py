@@ -15,7 +15,8 @@ import numpy as np
 from audio_tokenizers.base import Codes, Waveform
 from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.higgs.files import Checkpoint, Layout
-from audio_tokenizers.shared.torch_device import fix_arithmetic, on_device, require_device
+from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device
+from audio_tokenizers.shared.transformers_models import without_storage
 from audio_tokenizers.shared.weights import Naming, Weights
 
 __all__ = ["HiggsDecoder"]
@@ -36,8 +37,7 @@ class HiggsDecoder:
     def __init__(self, checkpoint: Checkpoint, device: str, *, tf32: bool) -> None:
         self._device = device
         self._tf32 = tf32
-        require_device(device)
-        self._parts = on_device(device, lambda: _load(checkpoint, device))
+        self._parts = loaded(device, lambda: _load(checkpoint, device))
 
     def decode(self, codes: Codes) -> Waveform:
         """Codes [codebooks, frames] of a whole clip -> float32 [frames * hop] at 24 kHz."""
@@ -84,9 +84,7 @@ def _read(checkpoint: Checkpoint, device: str) -> Weights:
         naming = dataclasses.replace(
             naming, ours=lambda name: _renamed(name, modules), theirs=lambda name: _renamed(name, back) or name
         )
-    weights = Weights(checkpoint.weights, naming, f"{checkpoint.config_path} as the {layout} layout").read(device)
-    weights.merge_weight_norms({})
-    return weights
+    return Weights(checkpoint.weights, naming, f"{checkpoint.config_path} as the {layout} layout").read(device)
 
 
 def _renamed(name: str, modules: Mapping[str, str]) -> str | None:
@@ -129,16 +127,10 @@ def _model_config(checkpoint: Checkpoint, weights: Weights) -> Any:  # noqa: ANN
 def _load(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - transformers has no types
     """The parts that decode, as a ModuleDict in float32 on `device`. Raises ModelFilesError on whatever does not fit."""
     import torch
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import HiggsAudioV2TokenizerModel
 
     weights = _read(checkpoint, device)
-    try:
-        with torch.device("meta"):
-            model: Any = HiggsAudioV2TokenizerModel(_model_config(checkpoint, weights))
-    except (StrictDataclassError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelFilesError(f"{checkpoint.config_path}: transformers refuses this config ({reason})") from None
+    model = without_storage(checkpoint.config_path, lambda: HiggsAudioV2TokenizerModel(_model_config(checkpoint, weights)))
     parts = torch.nn.ModuleDict({name: getattr(model, name) for name in ("quantizer", "fc2", "acoustic_decoder")})
     weights.fill(parts)
     return parts

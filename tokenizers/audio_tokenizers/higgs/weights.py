@@ -10,9 +10,9 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.higgs.files import HUBERT_HOP, Checkpoint, Layout
 from audio_tokenizers.shared.snake import save_copies
+from audio_tokenizers.shared.transformers_models import merge_parametrizations, without_storage
 from audio_tokenizers.shared.weights import Naming, Weights, counted
 
 if TYPE_CHECKING:
@@ -99,11 +99,15 @@ def _original_modules(blocks: int, codebooks: int) -> Iterator[tuple[str, str]]:
 def _read(checkpoint: Checkpoint, names: _Names, device: str) -> Weights:
     """Tensors of the encode part on `device`, by transformers' names, weight norms merged."""
     layout = checkpoint.layout
-    naming = Naming(parts=PARTS[layout], unneeded=UNNEEDED[layout], ours=names.ours, theirs=names.theirs)
-    weights = Weights(checkpoint.weights, naming, f"{checkpoint.config_path} as the {layout} layout").read(device)
-    # HuBERT normalises over all but the kernel axis, DAC over all but the output channels.
-    weights.merge_weight_norms({POSITIONAL_CONVOLUTION: 2})
-    return weights
+    naming = Naming(
+        parts=PARTS[layout],
+        unneeded=UNNEEDED[layout],
+        ours=names.ours,
+        theirs=names.theirs,
+        # HuBERT normalises over all but the kernel axis, DAC over all but the output channels.
+        norm_axes={POSITIONAL_CONVOLUTION: 2},
+    )
+    return Weights(checkpoint.weights, naming, f"{checkpoint.config_path} as the {layout} layout").read(device)
 
 
 def _hubert_settings(weights: Weights, names: _Names) -> dict[str, Any]:
@@ -179,35 +183,27 @@ def _model_config(checkpoint: Checkpoint, names: _Names, weights: Weights) -> An
     )
 
 
+def _model(checkpoint: Checkpoint, names: _Names, weights: Weights) -> Any:  # noqa: ANN401 - its modules have no types
+    from transformers import HiggsAudioV2TokenizerModel
+
+    config = _model_config(checkpoint, names, weights)
+    config.semantic_model_config._attn_implementation = ATTENTION  # noqa: SLF001 - from_config takes it from here
+    return HiggsAudioV2TokenizerModel(config)
+
+
 def load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - its modules have no types
     """A HiggsAudioV2TokenizerModel of transformers in float32 on `device`, without its decoder, ready for inference.
 
-    Memory stays near that of the encode part's weights: the model is made without storage and takes the tensors as they
-    are. Raises ModelFilesError on whatever does not fit.
+    The model takes the tensors as they are. Raises ModelFilesError on whatever does not fit.
     """
-    import torch
-    from huggingface_hub.errors import StrictDataclassError
-    from torch.nn.utils import parametrize
-    from transformers import HiggsAudioV2TokenizerModel
-
     names = _Names(checkpoint)
     weights = _read(checkpoint, names, device)
-    try:
-        config = _model_config(checkpoint, names, weights)
-        config.semantic_model_config._attn_implementation = ATTENTION  # noqa: SLF001 - from_config takes it from here
-        with torch.device("meta"):
-            model: Any = HiggsAudioV2TokenizerModel(config)
-    # Newer versions check the types of a config, older ones stumble over it where it is used.
-    except (StrictDataclassError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelFilesError(f"{checkpoint.config_path}: transformers refuses this config ({reason})") from None
+    model = without_storage(checkpoint.config_path, lambda: _model(checkpoint, names, weights))
     for part in DECODER_PARTS:
         setattr(model, part, None)
     # What masks spans in training; only a config with a mask_time_prob has it.
     model.semantic_model.masked_spec_embed = None
-    positional = model.get_submodule(POSITIONAL_CONVOLUTION)
-    if parametrize.is_parametrized(positional, "weight"):
-        parametrize.remove_parametrizations(positional, "weight")
+    merge_parametrizations(model)
     weights.fill(model)
     save_copies(model.acoustic_encoder)
     untrained = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from audio_tokenizers.base import LaneShape
+from audio_tokenizers.base import Codes, LaneShape, Waveform
 from audio_tokenizers.errors import InfrastructureError
 from audio_tokenizers.shared.torch_device import on_device
 
@@ -62,6 +62,28 @@ class DeviceCalls:
             place[len(row) :] = 0
         array[len(rows) :] = 0
         return tensor
+
+    def begin_codes(
+        self,
+        waves: Sequence[Waveform],
+        shape: LaneShape,
+        encode: Callable[[torch.Tensor], tuple[torch.Tensor, Sequence[int]]],
+    ) -> Callable[[], list[Codes]]:
+        """`begin` of a network that makes of [lanes, samples] codes [lanes, codebooks, frames], and each lane's frames.
+
+        What is returned waits for one int16 array [codebooks, frames] per waveform.
+        """
+        frames: list[int] = []
+
+        def work(batch: torch.Tensor) -> Sequence[torch.Tensor]:
+            import torch
+
+            codes, found = encode(batch)
+            frames.extend(found[: len(waves)])
+            return [codes.to(torch.int16)]
+
+        finish = self.begin([self.waves(waves, shape)], work)
+        return lambda: [codes[:, :count].copy() for codes, count in zip(finish()[0], frames, strict=False)]
 
     def begin(
         self, inputs: Sequence[torch.Tensor], work: Callable[..., Sequence[torch.Tensor]]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-from audio_tokenizers.base import Options, Scalar
+from audio_tokenizers.base import Batching, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import shown
 
 __all__ = [
     "DTYPES",
     "LANES_ON_GPU",
-    "LANES_OPTION",
-    "PRECISION_OPTION",
+    "LANES_OPTIONS",
+    "PRECISION_OPTIONS",
     "TF32_OPTION",
+    "ModelChoices",
     "Precision",
-    "lanes_of",
+    "check_device_name",
     "model_path_of",
     "precision_of",
-    "precision_recipe",
     "switch",
 ]
 
@@ -27,12 +30,58 @@ Precision = Literal["fp32", "tf32", "bf16"]
 quantizer."""
 DTYPES: dict[Precision, str] = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
 """A recipe's `dtype`."""
-PRECISION_OPTION = ("fp32", "fp32, tf32 or bf16: the latter two are faster on an Ampere or newer GPU, with other tokens")
 TF32_OPTION = (False, "older word for precision=tf32")
+PRECISION_OPTIONS: Mapping[str, tuple[Scalar, str]] = {
+    "precision": ("fp32", "fp32, tf32 or bf16: the latter two are faster on an Ampere or newer GPU, with other tokens"),
+    "tf32": TF32_OPTION,
+}
 
 LANES_ON_GPU = 16
 MOST_LANES = 1024
-LANES_OPTION = (None, f"clips in one call of a fixed shape, 0: one clip at a time; null: {LANES_ON_GPU} on a GPU, else 0")
+LANES_OPTIONS: Mapping[str, tuple[Scalar, str]] = {
+    **PRECISION_OPTIONS,
+    "lanes": (None, f"clips in one call of a fixed shape, 0: one clip at a time; null: {LANES_ON_GPU} on a GPU, else 0"),
+}
+"""Of a backend that has lanes, beside its own."""
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoices:
+    """`model_path` and LANES_OPTIONS, checked."""
+
+    model_path: str
+    precision: Precision
+    lanes: int
+    """0: single clips."""
+
+    @classmethod
+    def of(cls, options: Options, device: str) -> ModelChoices:
+        """For `device`. Raises UsageError on a value of another kind, and on a device of another name. Imports no torch."""
+        model_path, precision = model_path_of(options), precision_of(options)
+        check_device_name(device)
+        return cls(model_path, precision, _lanes_of(options, device))
+
+    @property
+    def dtype(self) -> str:
+        """The recipe's `dtype`."""
+        return DTYPES[self.precision]
+
+    @property
+    def batching(self) -> Batching:
+        """What the backend declares."""
+        return Batching.LANES if self.lanes else Batching.SINGLE
+
+    @property
+    def max_batch(self) -> int:
+        """What the backend declares."""
+        return self.lanes or 1
+
+
+def check_device_name(device: str) -> None:
+    """Raise UsageError unless `device` is cpu, cuda or cuda:N."""
+    if not DEVICE.fullmatch(device):
+        raise UsageError(f"device {device!r}: expected cpu, cuda or cuda:N")
 
 
 def model_path_of(options: Options) -> str:
@@ -69,12 +118,7 @@ def precision_of(options: Options, no_bf16: str = "") -> Precision:
     return "tf32" if tf32 or value == "tf32" else "fp32"
 
 
-def precision_recipe(precision: Precision) -> dict[str, Scalar]:
-    """What a recipe has beside `dtype` and `tf32`: nothing but for bf16, so that older runs go on."""
-    return {"precision": precision} if precision == "bf16" else {}
-
-
-def lanes_of(options: Options, device: str) -> int:
+def _lanes_of(options: Options, device: str) -> int:
     """The option `lanes`, 0 for single clips. Raises UsageError unless it is null or a number from 0 to MOST_LANES.
 
     Options without it, those of a run that was frozen before there were lanes, mean single clips on any device.

@@ -12,8 +12,8 @@ from audio_tokenizers.shared.extras import install_words
 from audio_tokenizers.shared.wording import counted
 
 __all__ = [
-    "check_device_name",
     "fix_arithmetic",
+    "loaded",
     "on_device",
     "package_versions",
     "require_bfloat16",
@@ -21,16 +21,9 @@ __all__ = [
     "use_one_thread",
 ]
 
-DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 SMALLER = "a smaller --max-tokens-per-fragment or --max-duration"
 """What helps against an out-of-memory error where clips are encoded one at a time."""
 T = TypeVar("T")
-
-
-def check_device_name(device: str) -> None:
-    """Raise UsageError unless `device` is cpu, cuda or cuda:N. Imports no torch."""
-    if not DEVICE.fullmatch(device):
-        raise UsageError(f"device {device!r}: expected cpu, cuda or cuda:N")
 
 
 def package_versions(packages: Iterable[str], extra: str) -> dict[str, str]:
@@ -78,6 +71,20 @@ def require_bfloat16(device: str) -> None:
         raise InfrastructureError(
             f"device {device!r}: {name} has no bfloat16: take precision=fp32, or an Ampere or newer GPU"
         )
+
+
+def loaded(device: str, load: Callable[[], T], narrow: Callable[[T], None] | None = None) -> T:
+    """What `load` makes on `device`; `narrow` then has parts of it compute in bfloat16.
+
+    Raises InfrastructureError where torch does not see the device, or the device does not have what is asked of it.
+    """
+    require_device(device)
+    if narrow is not None:
+        require_bfloat16(device)
+    network = on_device(device, load)
+    if narrow is not None:
+        on_device(device, lambda: narrow(network))
+    return network
 
 
 def fix_arithmetic(*, tf32: bool) -> None:

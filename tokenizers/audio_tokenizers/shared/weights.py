@@ -13,7 +13,7 @@ import logging
 import pickle
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -54,6 +54,8 @@ class Naming:
     """A name in the file -> that in the network, None if the network has no such module."""
     theirs: Callable[[str], str] = _same
     """And back."""
+    norm_axes: Mapping[str, int] = field(default_factory=dict)
+    """The network's name of a module with a weight norm -> the axis that is kept, where that is not 0."""
 
     def place(self, name: str) -> tuple[Literal["used", "unknown", "unneeded", "beside"], str]:
         """What a tensor is, and: its name in the network if used; what to call it, and all of its kind, if beside."""
@@ -85,7 +87,7 @@ class Weights:
         """Nothing is read yet. `fits` is what messages say the file should fit, such as its config."""
         self.file = paths[0] if len(paths) == 1 else paths[0].parent
         self.tensors: dict[str, torch.Tensor] = {}
-        """By the network's names; weight norms in the older spelling."""
+        """By the network's names."""
         self.names: list[str] = []
         """Of all that the file holds, as it holds it."""
         self._paths = paths
@@ -96,15 +98,17 @@ class Weights:
         self._beside: dict[str, None] = {}
 
     def read(self, device: str = "cpu") -> Weights:
-        """The tensors that are used, copied to `device`, floats as float32; the rest is never paged in.
+        """The tensors that are used, copied to `device`, floats as float32, weight norms merged; the rest is never paged in.
 
-        Raises ModelFilesError if a file cannot be read as weights, or two of its tensors have one name in the network.
+        Raises ModelFilesError if a file cannot be read as weights, two of its tensors have one name in the network, or the
+        parts of a weight norm do not fit together.
         """
         for path in self._paths:
             for name, tensor in _stored(path, lambda name: self._naming.place(name)[0] == "used"):
                 ours = self._note(path, name, used=tensor is not None)
                 if ours is not None and tensor is not None:
                     self.tensors[ours] = _copied(tensor, device)
+        self._merge_weight_norms()
         return self
 
     def read_names(self) -> Weights:
@@ -144,11 +148,8 @@ class Weights:
             f"{self.file}: expected one tensor for {name}, found {words}: delete the one that is not meant"
         )
 
-    def merge_weight_norms(self, axes: Mapping[str, int]) -> None:
-        """Replace each norm and its direction by the weight that they make: over all axes but `axes` of the module, or 0.
-
-        What is no pair stays, and does not fit the network. Raises ModelFilesError on a pair that does not fit together.
-        """
+    def _merge_weight_norms(self) -> None:
+        """Replace each norm and its direction by the weight that they make. What is no pair stays, and fits no network."""
         import torch
 
         for module in [name.removesuffix(".weight_g") for name in self.tensors if name.endswith(".weight_g")]:
@@ -157,7 +158,7 @@ class Weights:
                 continue
             if weight in self.tensors:
                 raise self._ambiguity(weight, self._origins[norm], self._origins[weight])
-            axis, found = axes.get(module, 0), list(self.tensors[norm].shape)
+            axis, found = self._naming.norm_axes.get(module, 0), list(self.tensors[norm].shape)
             shape = [size if i == axis else 1 for i, size in enumerate(self.tensors[direction].shape)]
             if found != shape:
                 raise self.misfit(f"{self._called(norm)} {found} instead of {shape}")

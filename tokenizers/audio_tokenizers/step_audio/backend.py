@@ -9,8 +9,6 @@ CPU, by torch on a GPU.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +21,12 @@ from audio_tokenizers.base import BackendInfo, Batching, Options, Scalar, Uttera
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.early_imports import import_early
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import TF32_OPTION
+from audio_tokenizers.shared.options import TF32_OPTION, check_device_name
+from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.resampling import torchaudio_resample
 from audio_tokenizers.shared.s3_onnx import MELS, OnnxEncoder, is_known_to_torch, read_variant
 from audio_tokenizers.shared.s3_torch import TorchEncoder, rows_per_product
-from audio_tokenizers.shared.torch_device import check_device_name, fix_arithmetic, on_device, require_device
+from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device
 from audio_tokenizers.shared.weights import Naming, Weights
 from audio_tokenizers.step_audio.files import CLUSTERS, Checkpoint, open_checkpoint, read_centres, read_cmvn
 from audio_tokenizers.step_audio.frontend import (
@@ -90,8 +89,7 @@ class StepAudio:
         self._choices = choices
         self._device = device
         self._sessions: dict[str, _Session] = {}
-        require_device(device)
-        on_device(device, lambda: self._load(checkpoint))
+        loaded(device, lambda: self._load(checkpoint))
 
     def _load(self, checkpoint: Checkpoint) -> None:
         import torch
@@ -269,7 +267,6 @@ class StepAudioFactory:
         choices = check_options(options)
         check_device_name(device)
         checkpoint = open_checkpoint(choices.model_path)
-        config = json.dumps(checkpoint.config, sort_keys=True, default=str).encode()
         info = BackendInfo(
             name=self.name,
             sample_rate=SAMPLE_RATE,
@@ -283,7 +280,7 @@ class StepAudioFactory:
             max_batch=LANES,
             recipe={
                 "weights_sha256": files_sha256(checkpoint.tensors),
-                "config_sha256": hashlib.sha256(config).hexdigest(),
+                "config_sha256": config_sha256(checkpoint.config),
                 "dtype": "float32",
                 "attention": "written out",
                 "resampler": "torchaudio sinc_interp_hann",
@@ -292,9 +289,7 @@ class StepAudioFactory:
                 "dither": choices.dither,
                 "vq06_pieces": f"{PIECE_SAMPLES} samples, none under {SHORTEST_PIECE}",
                 **_shapes(checkpoint, device),
-                "tf32": choices.tf32,
-                "device": device.partition(":")[0],
-                **versions(choices, onnx=not _in_torch(checkpoint, device)),
+                **recipe_tail(device, choices.precision, versions(choices, onnx=not _in_torch(checkpoint, device))),
             },
         )
         return info, checkpoint, choices

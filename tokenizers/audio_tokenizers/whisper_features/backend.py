@@ -7,8 +7,6 @@ each clip to 30 s and returns all 1500 states; here those of the padding are cut
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,25 +29,10 @@ from audio_tokenizers.base import (
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.device_calls import DeviceCalls, check_fit
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import (
-    DTYPES,
-    LANES_OPTION,
-    PRECISION_OPTION,
-    TF32_OPTION,
-    lanes_of,
-    model_path_of,
-    precision_of,
-    precision_recipe,
-)
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices
+from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.resampling import soxr_resample
-from audio_tokenizers.shared.torch_device import (
-    check_device_name,
-    fix_arithmetic,
-    on_device,
-    package_versions,
-    require_bfloat16,
-    require_device,
-)
+from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
 from audio_tokenizers.shared.wording import shown
 from audio_tokenizers.whisper_features.files import HOP, SAMPLE_RATE, Checkpoint, open_checkpoint
 from audio_tokenizers.whisper_features.model import ATTENTION, WhisperEncoder
@@ -74,11 +57,8 @@ class WhisperFeatures:
         self.info = info
         self._window = checkpoint.window
         self._device = device
-        require_device(device)
-        self._encoder = on_device(device, lambda: WhisperEncoder(checkpoint, device))
-        if "precision" in info.recipe:
-            require_bfloat16(device)
-            on_device(device, self._encoder.compute_in_bfloat16)
+        narrow = WhisperEncoder.compute_in_bfloat16 if "precision" in info.recipe else None
+        self._encoder = loaded(device, lambda: WhisperEncoder(checkpoint, device), narrow)
         if info.batching is Batching.LANES:
             self._calls = DeviceCalls(device, info.max_batch)
 
@@ -170,9 +150,7 @@ class WhisperFeaturesFactory:
         "model_path": ("openai/whisper-large-v3", "directory of a transformers Whisper model, or hub id"),
         "layer": (16, "which hidden state is `mid`: 0 is the embedding, N what layer N has made; null for none"),
         "dtype": ("float16", "how features are stored, float16 or float32; `precision` is what they are computed in"),
-        "precision": PRECISION_OPTION,
-        "tf32": TF32_OPTION,
-        "lanes": LANES_OPTION,
+        **LANES_OPTIONS,
     }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
@@ -185,13 +163,9 @@ class WhisperFeaturesFactory:
         return WhisperFeatures(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        model_path, precision = model_path_of(options), precision_of(options)
-        dtype = _dtype(options["dtype"])
-        check_device_name(device)
-        lanes = lanes_of(options, device)
-        checkpoint = open_checkpoint(model_path)
+        choices, dtype = ModelChoices.of(options, device), _dtype(options["dtype"])
+        checkpoint = open_checkpoint(choices.model_path)
         layer = _layer(options["layer"], checkpoint)
-        config = json.dumps(checkpoint.config, sort_keys=True).encode()
         shape: dict[str, Any] = {
             "form": "features",
             "width": checkpoint.width,
@@ -209,24 +183,20 @@ class WhisperFeaturesFactory:
             max_tokens_per_fragment=None,
             # Not ANY: every window has 1500 states, so a batch only makes large products larger. On a CPU batches of 2 to 4
             # windows gave the same bytes at the same speed; on a GPU lanes, of which there are always as many.
-            batching=Batching.LANES if lanes else Batching.SINGLE,
-            max_batch=lanes or 1,
+            batching=choices.batching,
+            max_batch=choices.max_batch,
             recipe={
                 "weights_sha256": files_sha256(checkpoint.weights),
-                "config_sha256": hashlib.sha256(config).hexdigest(),
+                "config_sha256": config_sha256(checkpoint.config),
                 "layer": layer,
-                "dtype": DTYPES[precision],
+                "dtype": choices.dtype,
                 "stored_dtype": dtype,
                 "attention": ATTENTION,
                 "resampler": "soxr HQ",
                 "mel": "transformers WhisperFeatureExtractor on the CPU",
                 "pieces": f"{checkpoint.window} samples, each alone, zeros behind the last",
                 "rows": f"ceil(samples / {HOP})",
-                "tf32": precision == "tf32",
-                "device": device.partition(":")[0],
-                **package_versions(PACKAGES, "whisper_features"),
-                **precision_recipe(precision),
-                **({"lanes": lanes} if lanes else {}),
+                **recipe_tail(device, choices.precision, package_versions(PACKAGES, self.name), lanes=choices.lanes),
             },
         )
         return info, checkpoint

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audio_tokenizers.base import Audio
-from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.shared.transformers_models import without_storage
 from audio_tokenizers.shared.weights import Naming, Weights
 from audio_tokenizers.whisper_features.files import SAMPLE_RATE, Checkpoint
 
@@ -69,20 +69,14 @@ class WhisperEncoder:
 
 def _load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - its modules have no types
     """A WhisperEncoder of transformers in float32 on `device`. Raises ModelFilesError on whatever does not fit."""
-    import torch
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
 
-    try:
+    def make() -> Any:  # noqa: ANN401 - its modules have no types
         config: Any = WhisperConfig.from_dict(dict(checkpoint.config))
         config._attn_implementation = ATTENTION  # noqa: SLF001 - the constructor takes it from here
-        # Without storage: random weights for 637 million parameters would cost more than reading the real ones.
-        with torch.device("meta"):
-            encoder: Any = Encoder(config)
-    # Newer versions check the types of a config, older ones stumble over it where it is used.
-    except (StrictDataclassError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelFilesError(f"{checkpoint.config_path}: transformers refuses this config ({reason})") from None
+        return Encoder(config)
+
+    encoder = without_storage(checkpoint.config_path, make)
     Weights(checkpoint.weights, ENCODER, str(checkpoint.config_path)).read(device).fill(encoder)
     return encoder
