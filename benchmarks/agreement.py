@@ -21,7 +21,7 @@ import numpy as np
 from audio_tokenizers.base import Audio, Backend, Batching, LaneShape, Options, Utterance, Waveform
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.registry import get_factory
-from audio_tokenizers.torch_device import fix_arithmetic
+from audio_tokenizers.shared.torch_device import fix_arithmetic
 from benchmarks.common import speech
 from benchmarks.models import CASES, Array, Case, Upstream, precisions, quiet
 from jobs.batcher import Batch, Batcher

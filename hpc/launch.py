@@ -14,7 +14,7 @@ import yaml
 
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
+from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 from hpc.gpu_request import GPU_REQUESTS, GpuRequest
 from jobs.commands import number_or_auto, parse_buffer_memory
 from jobs.devices import choose_device

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.reporting import Try
 
 __all__ = ["STORAGE_ROUNDS", "StorageWaits", "pause_s"]

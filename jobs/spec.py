@@ -15,9 +15,9 @@ import yaml
 
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
-from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
+from audio_tokenizers.shared.extras import backend_packages
+from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, normalise_extensions
 from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.extras import install_words
+from audio_tokenizers.shared.extras import install_words
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.fileops import FileOps

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from audio_tokenizers.words import size_words
+from audio_tokenizers.shared.wording import size_words
 from jobs.commands import Verbose, parse_size, run_command, setup_logging, writing_to
 from jobs.plain_text import plain, warn
 from jobs.reporting import ProgressFile, counted

@@ -19,7 +19,7 @@ from support.runs import ROOT, call, committed_bytes, lines_of, speech_list, tre
 from support.slurm_commands import SlurmCommands
 from support.small_run import small_tar, wav, write_tar
 
-from audio_tokenizers.file_hashes import FileVersion, files_sha256
+from audio_tokenizers.shared.file_hashes import FileVersion, files_sha256
 from hpc.run import Run
 from hpc.submit import submit
 from jobs.audio_formats import FORMER_EXTENSIONS

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.extras import install_words
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.extras import install_words
+from audio_tokenizers.shared.wording import counted
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage, looks_joined
 from jobs.tar_reader import TarReader
