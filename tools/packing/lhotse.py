@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from tools.packing.long_recordings import segment
+from jobs.segments import is_open_end
+from tools.packing.long_recordings import by_time, segment
 from tools.packing.pairs import LeftOut
 from tools.packing.row_store import RowStore
 from tools.packing.table_lines import json_lines, representable, stem_of
@@ -171,7 +172,7 @@ def _keep_supervisions(name: str, reading: Reading, kept: RowStore) -> Iterator[
 
 
 def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore) -> Iterator[LeftOut]:
-    """The supervisions of cuts, at their times in the recording, and the recordings."""
+    """The supervisions of cuts, at their times in the recording, and the recordings. What has no end ends with its cut."""
     for where, record in _objects(name, reading, ("id", "start", "duration")):
         if isinstance(record, LeftOut):
             yield record
@@ -189,6 +190,8 @@ def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore
         for supervision in listed if isinstance(listed, list) else []:
             try:
                 placed = {**supervision, "start": float(supervision["start"]) + float(record["start"])}
+                if is_open_end(placed.get("duration")) and not is_open_end(record["duration"]):
+                    placed["duration"] = float(record["start"]) + float(record["duration"]) - placed["start"]
             except (TypeError, ValueError, KeyError, OverflowError):
                 yield LeftOut("unreadable_text", record["id"], f"{where}: a supervision without a begin in seconds")
             else:
@@ -234,7 +237,7 @@ def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -
         elif not (isinstance(made.get("id"), str) and made["id"] in seen):
             parts.append(made)
             seen.add(str(made.get("id")))
-    parts.sort(key=lambda part: (part["start"], part["end"]))
+    parts.sort(key=by_time)
     languages = {language if isinstance(language := part.get("language"), str) else None for part in parts}
     language = languages.pop() or None if len(languages) == 1 else None
     metadata: dict[str, Any] = {"recording_id": name} | ({"sidecar_errors": faults} if faults else {})
@@ -252,14 +255,18 @@ def _with_end(raw: object) -> object:
         return raw
     found = {key: value for key, value in raw.items() if key not in ("duration", "recording_id", "type", "end")}
     start, duration = raw.get("start"), raw.get("duration")
-    if isinstance(start, int | float) and isinstance(duration, int | float):
-        found["end"] = round(start + duration, 6)
+    if isinstance(start, int | float):
         found["start"] = round(start, 6)
+        found["end"] = duration  # which is open, or no number: for `segment` to say
+        if isinstance(duration, int | float) and not is_open_end(duration):
+            found["end"] = round(start + duration, 6)
     custom = found.pop("custom", None)
     return {**custom, **found} if isinstance(custom, dict) else found
 
 
 def _is_whole(part: dict[str, Any], duration: object) -> bool:
+    if "end" not in part:
+        return bool(part["start"] <= WHOLE_SECONDS)
     if not isinstance(duration, int | float):
         return False
     return bool(part["start"] <= WHOLE_SECONDS and abs(part["end"] - duration) <= WHOLE_SECONDS)
