@@ -142,29 +142,28 @@ def _recordings(
 
 def _objects(name: str, reading: Reading, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any] | LeftOut]]:
     """(where it stands, object in which the first of `keys` is a text); what is wrong with others."""
-    first = True
+    other_kind = LeftOut("unreadable_text", name, f"expected lines of lhotse with {', '.join(keys)}; the first has not")
+    recognised = False
+    bad: list[LeftOut] = []
     for number, record in json_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
-        if first and not (isinstance(record, dict) and record.keys() >= set(keys)):
-            yield (
-                where,
-                LeftOut("unreadable_text", name, f"expected lines of lhotse with {', '.join(keys)}; the first has not"),
-            )
-            return
-        first = False
         if isinstance(record, str):
-            yield where, LeftOut("unreadable_text", where, record)
-        elif not isinstance(record.get(keys[0]), str):
-            yield (
-                where,
-                LeftOut("unreadable_text", where, f"expected text under `{keys[0]}`, found {record.get(keys[0])!r:.60}"),
-            )
-        else:
+            bad.append(LeftOut("unreadable_text", where, record))
+            continue
+        if not recognised and not record.keys() >= set(keys):
+            yield where, other_kind
+            return
+        recognised = True
+        if isinstance(record.get(keys[0]), str):
             yield where, record
+        else:
+            fault = f"expected text under `{keys[0]}`, found {record.get(keys[0])!r:.60}"
+            yield where, LeftOut("unreadable_text", where, fault)
+    yield from ((left.name, left) for left in bad) if recognised or not bad else [(name, other_kind)]
 
 
 def _keep_supervisions(name: str, reading: Reading, kept: RowStore) -> Iterator[LeftOut]:
-    for _, record in _objects(name, reading, ("recording_id", "start", "duration")):
+    for _, record in _objects(name, reading, ("recording_id", "start")):
         if isinstance(record, LeftOut):
             yield record
         else:
@@ -190,7 +189,7 @@ def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore
         for supervision in listed if isinstance(listed, list) else []:
             try:
                 placed = {**supervision, "start": float(supervision["start"]) + float(record["start"])}
-                if is_open_end(placed.get("duration")) and not is_open_end(record["duration"]):
+                if is_open_end(placed.get("duration")) and not is_open_end(record.get("duration")):
                     placed["duration"] = float(record["start"]) + float(record["duration"]) - placed["start"]
             except (TypeError, ValueError, KeyError, OverflowError):
                 yield LeftOut("unreadable_text", record["id"], f"{where}: a supervision without a begin in seconds")

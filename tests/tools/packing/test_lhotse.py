@@ -139,6 +139,21 @@ def test_names_of_manifests() -> None:
     assert with_partners("cuts_dev.jsonl.gz", there) == ("cuts_dev.jsonl.gz",)
 
 
+def test_a_first_line_that_cannot_be_read(tmp_path: Path) -> None:
+    """It is one bad line, and what the manifest is shows by the next one."""
+    files: dict[str, bytes | str] = {
+        **audio_of("wav/r.wav"),
+        "recordings.jsonl": b"\xff\xff\n" + json.dumps(recording("r", "wav/r.wav")).encode(),
+        "supervisions.jsonl": '{"id": "cut\n' + json.dumps(supervision("s", "r", 0, 10, "all")),
+    }
+    pairs, left_out = read_everywhere(tmp_path, files)
+    assert pairs["wav/r"].text == "all"
+    assert left_out_of(left_out) == [
+        ("unreadable_text", "line 1 of recordings.jsonl"),
+        ("unreadable_text", "line 1 of supervisions.jsonl"),
+    ]
+
+
 def test_a_manifest_that_was_cut(tmp_path: Path) -> None:
     """Half a gzip file is one error with its name."""
     files = {**audio_of("wav/short.flac"), **manifests()}
