@@ -161,7 +161,15 @@ def test_audiofolder_with_jsonl(tmp_path: Path) -> None:
     }
     pairs, left_out = read_everywhere(tmp_path, files)
     assert {name: (pair.text, pair.language, pair.metadata) for name, pair in pairs.items()} == {
-        "train/1": ("one", None, {"snr": None, "n": "0x152d02c7e14af67fffff"}),
+        "train/1": (
+            "one",
+            None,
+            {
+                "snr": None,
+                "n": "0x152d02c7e14af67fffff",
+                "sidecar_errors": ["line 1 of metadata.jsonl: snr: NaN is no value of JSON: null"],
+            },
+        ),
         "test/2": ("two \\ud83d", "de", None),
     }
     assert left_out_of(left_out) == [
