@@ -81,6 +81,10 @@ def _summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[Left
             f"{counted(segmented, 'clip')} of these {'is a recording' if segmented == 1 else 'are recordings'} of "
             f"{counted(segments, 'segment')}: `hpc.submit --segments` makes each of them a clip"
         )
+    if faulty := sum(shard.faulty for shard in shards):
+        lines.append(
+            f"{counted(faulty, 'clip')} of these: part of what is said of them is no text or no JSON: `sidecar_errors`"
+        )
     for reason, number in Counter(item.reason for item in left_out).most_common():
         names = [plain(item.name) for item in left_out if item.reason == reason][:EXAMPLES]
         lines.append(

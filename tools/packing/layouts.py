@@ -31,7 +31,7 @@ from tools.packing.speech_corpora import (
     kin,
     read_kin,
 )
-from tools.packing.table_lines import first_line
+from tools.packing.table_lines import NO_TEXT, first_line, text_lines
 from tools.packing.tables import Annotated, Book, Line, OtherKindError, Reading, Shelf
 
 __all__ = ["Annotated", "Layout", "Plan", "Planned", "is_table_name", "plan_tree", "split_name"]
@@ -322,23 +322,39 @@ def _read_sidecars(planned: Planned, contents: Mapping[str, bytes], reading: Sid
     return Annotated(said.text, text_name, said.language, said.metadata)
 
 
-def _read_transcript(book: Book, reading: Reading) -> Iterator[Line]:
+def _read_transcript(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     name = book.tables[0]
     for number, line in _lines(name, reading):
+        where = f"line {number} of {name}"
+        if line is None:
+            yield LeftOut("unreadable_text", where, NO_TEXT)
+            continue
         key, said = _transcript_line(line)
-        yield Line(f"{book.scope}/{key}" if book.scope else key, said, f"line {number} of {name}")
+        yield Line(f"{book.scope}/{key}" if book.scope else key, said, where)
 
 
 def _read_metadata(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
-    """An audiofolder's metadata.csv if its first line says so, else LJSpeech's."""
+    """An audiofolder's metadata.csv if its first line says so, else LJSpeech's. Raises UsageError where it is neither."""
     name = book.tables[0]
     if is_audiofolder(first_line(name, reading.open_table, reading.decoder)):
         yield from audiofolder_csv(name, reading)
         return
     below = f"{book.scope}/{WAVS}" if book.scope else WAVS
+    recognised, bad = False, 0
     for number, line in _lines(name, reading):
-        key, said = _metadata_line(name, number, line)
-        yield Line(f"{below}/{key}", said, f"line {number} of {name}")
+        where = f"line {number} of {name}"
+        made = NO_TEXT if line is None else _metadata_line(line)
+        if not isinstance(made, str):
+            recognised = True
+            yield Line(f"{below}/{made[0]}", made[1], where)
+        elif recognised or line is None:
+            bad = bad or number
+            yield LeftOut("unreadable_text", where, made)
+        else:
+            other = f"mend it, or leave it out with --exclude '{METADATA}' if it is another kind of table"
+            raise UsageError(f"{name}: line {number}: {made}; {other}")
+    if bad and not recognised:
+        raise UsageError(f"{name}: line {bad}: expected a table of texts, found what is {NO_TEXT}")
 
 
 def _read_audiofolder(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
@@ -350,17 +366,11 @@ def _read_audiofolder(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     yield from audiofolder_csv(name, reading)
 
 
-def _lines(name: str, reading: Reading) -> Iterator[tuple[int, str]]:
-    """(number, line) of a table, without blank ones."""
-    with reading.open_table(name) as file:
-        content = file.read()
-    try:
-        text = (decode_text if reading.decoder is None else reading.decoder.decode)(content)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: expected a table of texts: {error.reason}") from None
-    # not splitlines: a text may hold what Unicode, but no table, takes for the end of a line
-    for number, line in enumerate(text.split("\n"), 1):
-        if stripped := line.strip():
+def _lines(name: str, reading: Reading) -> Iterator[tuple[int, str | None]]:
+    """(number, line) of a table, without blank ones; None for one that is no text."""
+    for number, line in text_lines(name, reading.open_table, reading.decoder):
+        stripped = None if line is None else line.strip()
+        if stripped != "":
             yield number, stripped
 
 
@@ -370,17 +380,15 @@ def _transcript_line(line: str) -> tuple[str, Annotated]:
     return key, Annotated(text.strip())
 
 
-def _metadata_line(name: str, number: int, line: str) -> tuple[str, Annotated]:
-    """Such as `LJ001-0001|in 1963|in nineteen sixty-three`, without quoting; the last part may be absent.
+def _metadata_line(line: str) -> tuple[str, Annotated] | str:
+    """Such as `LJ001-0001|in 1963|in nineteen sixty-three`, without quoting; the last part may be absent. In words what is
+    wrong with another one.
 
     The text is the last one, in which numbers and abbreviations are written as they are spoken: that is what the audio
     says. The other one is kept as `raw_text` where it differs.
     """
     key, *texts = line.split("|")
     if not 1 <= len(texts) <= 2:
-        raise UsageError(
-            f"{name}: line {number}: expected the lines of LJSpeech, `id|text|normalised text`, found {line[:80]!r}; "
-            f"mend it, or leave it out with --exclude '{METADATA}' if it is another kind of table"
-        )
+        return f"expected the lines of LJSpeech, `id|text|normalised text`, found {line[:80]!r}"
     raw, text = texts[0].strip(), texts[-1].strip()
     return key.strip(), Annotated(text or raw, metadata={"raw_text": raw} if text and raw != text else None)

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from tools.packing.long_recordings import segment
+from jobs.segments import is_open_end
+from tools.packing.long_recordings import by_time, segment
 from tools.packing.pairs import LeftOut
 from tools.packing.row_store import RowStore
 from tools.packing.table_lines import json_lines, representable, stem_of
@@ -141,29 +142,28 @@ def _recordings(
 
 def _objects(name: str, reading: Reading, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any] | LeftOut]]:
     """(where it stands, object in which the first of `keys` is a text); what is wrong with others."""
-    first = True
+    other_kind = LeftOut("unreadable_text", name, f"expected lines of lhotse with {', '.join(keys)}; the first has not")
+    recognised = False
+    bad: list[LeftOut] = []
     for number, record in json_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
-        if first and not (isinstance(record, dict) and record.keys() >= set(keys)):
-            yield (
-                where,
-                LeftOut("unreadable_text", name, f"expected lines of lhotse with {', '.join(keys)}; the first has not"),
-            )
-            return
-        first = False
         if isinstance(record, str):
-            yield where, LeftOut("unreadable_text", where, record)
-        elif not isinstance(record.get(keys[0]), str):
-            yield (
-                where,
-                LeftOut("unreadable_text", where, f"expected text under `{keys[0]}`, found {record.get(keys[0])!r:.60}"),
-            )
-        else:
+            bad.append(LeftOut("unreadable_text", where, record))
+            continue
+        if not recognised and not record.keys() >= set(keys):
+            yield where, other_kind
+            return
+        recognised = True
+        if isinstance(record.get(keys[0]), str):
             yield where, record
+        else:
+            fault = f"expected text under `{keys[0]}`, found {record.get(keys[0])!r:.60}"
+            yield where, LeftOut("unreadable_text", where, fault)
+    yield from ((left.name, left) for left in bad) if recognised or not bad else [(name, other_kind)]
 
 
 def _keep_supervisions(name: str, reading: Reading, kept: RowStore) -> Iterator[LeftOut]:
-    for _, record in _objects(name, reading, ("recording_id", "start", "duration")):
+    for _, record in _objects(name, reading, ("recording_id", "start")):
         if isinstance(record, LeftOut):
             yield record
         else:
@@ -171,7 +171,7 @@ def _keep_supervisions(name: str, reading: Reading, kept: RowStore) -> Iterator[
 
 
 def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore) -> Iterator[LeftOut]:
-    """The supervisions of cuts, at their times in the recording, and the recordings."""
+    """The supervisions of cuts, at their times in the recording, and the recordings. What has no end ends with its cut."""
     for where, record in _objects(name, reading, ("id", "start", "duration")):
         if isinstance(record, LeftOut):
             yield record
@@ -189,6 +189,8 @@ def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore
         for supervision in listed if isinstance(listed, list) else []:
             try:
                 placed = {**supervision, "start": float(supervision["start"]) + float(record["start"])}
+                if is_open_end(placed.get("duration")) and not is_open_end(record.get("duration")):
+                    placed["duration"] = float(record["start"]) + float(record["duration"]) - placed["start"]
             except (TypeError, ValueError, KeyError, OverflowError):
                 yield LeftOut("unreadable_text", record["id"], f"{where}: a supervision without a begin in seconds")
             else:
@@ -234,7 +236,7 @@ def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -
         elif not (isinstance(made.get("id"), str) and made["id"] in seen):
             parts.append(made)
             seen.add(str(made.get("id")))
-    parts.sort(key=lambda part: (part["start"], part["end"]))
+    parts.sort(key=by_time)
     languages = {language if isinstance(language := part.get("language"), str) else None for part in parts}
     language = languages.pop() or None if len(languages) == 1 else None
     metadata: dict[str, Any] = {"recording_id": name} | ({"sidecar_errors": faults} if faults else {})
@@ -252,14 +254,18 @@ def _with_end(raw: object) -> object:
         return raw
     found = {key: value for key, value in raw.items() if key not in ("duration", "recording_id", "type", "end")}
     start, duration = raw.get("start"), raw.get("duration")
-    if isinstance(start, int | float) and isinstance(duration, int | float):
-        found["end"] = round(start + duration, 6)
+    if isinstance(start, int | float):
         found["start"] = round(start, 6)
+        found["end"] = duration  # which is open, or no number: for `segment` to say
+        if isinstance(duration, int | float) and not is_open_end(duration):
+            found["end"] = round(start + duration, 6)
     custom = found.pop("custom", None)
     return {**custom, **found} if isinstance(custom, dict) else found
 
 
 def _is_whole(part: dict[str, Any], duration: object) -> bool:
+    if "end" not in part:
+        return bool(part["start"] <= WHOLE_SECONDS)
     if not isinstance(duration, int | float):
         return False
     return bool(part["start"] <= WHOLE_SECONDS and abs(part["end"] - duration) <= WHOLE_SECONDS)

@@ -88,7 +88,7 @@ def _hugging_face() -> _HuggingFace:
 
 def _open_folder(path: Path, options: SourceOptions) -> Source:
     if (path / KALDI).exists():
-        from tools.packing.manifests import open_kaldi
+        from tools.packing.kaldi import open_kaldi
 
         return open_kaldi(path, options)
     if (path / PACKED).resolve() in options.scratch.resolve().parents:
@@ -148,7 +148,7 @@ def _open_file(path: Path, options: SourceOptions) -> Source:
     if name.endswith(PARQUET):
         return _hugging_face().open_parquet([path], path.stem, options)
     if name == KALDI:
-        from tools.packing.manifests import open_kaldi
+        from tools.packing.kaldi import open_kaldi
 
         return open_kaldi(path.parent, options)
     raise UsageError(f"{path}: not a kind of data set that can be packed; expected {KINDS}")

@@ -16,6 +16,7 @@ from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from tools.packing.layouts import Annotated, Plan, Planned, is_table_name, plan_tree
 from tools.packing.pairs import LeftOut, SourceOptions
+from tools.packing.table_lines import NO_TEXT
 
 
 def options(*exclude: str, without_text: bool = False) -> SourceOptions:
@@ -155,9 +156,8 @@ def test_ljspeech() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a|1|one\nfile_name,text\n", r"metadata\.csv: line 2: expected the lines of LJSpeech.*found 'file_name,text'"),
-        (b"a|1|one|more\n", r"metadata\.csv: line 1: expected"),
-        (b"a|\xff\xff", r"metadata\.csv: expected a table of texts: too little text to tell"),
+        (b"a|1|one|more\n", r"metadata\.csv: line 1: expected the lines of LJSpeech.*found 'a|1|one|more'"),
+        (b"a|\xff\xff", r"metadata\.csv: line 1: expected a table of texts.*--text-encoding"),
     ],
 )
 def test_a_table_of_another_kind_is_an_error(content: bytes, words: str) -> None:
@@ -165,6 +165,27 @@ def test_a_table_of_another_kind_is_an_error(content: bytes, words: str) -> None
     plan = plan_tree(["metadata.csv", "wavs/a.wav"], options())
     with pytest.raises(UsageError, match=words):
         plan.layout.annotate(plan.items[0], {"metadata.csv": content})
+
+
+def test_one_bad_line_is_one_bad_line() -> None:
+    """Of LJSpeech and of LibriSpeech: what is no text, or no line of the table, is named with its number."""
+    plan = plan_tree(["metadata.csv", "wavs/a.wav", "wavs/b.wav"], options())
+    content = b"\x01\xff\x81|x\na|1|one\nfile_name,text\n\nb|\x01\xff\x81|two\nb|2|two\n"
+    assert plan.layout.shelf.read(lambda _: io.BytesIO(content)) == [
+        LeftOut("unreadable_text", "line 1 of metadata.csv", NO_TEXT),
+        LeftOut(
+            "unreadable_text",
+            "line 3 of metadata.csv",
+            "expected the lines of LJSpeech, `id|text|normalised text`, found 'file_name,text'",
+        ),
+        LeftOut("unreadable_text", "line 5 of metadata.csv", NO_TEXT),
+    ]
+    said = [plan.layout.annotate(item, {}) for item in plan.items]
+    assert said == [Annotated("one", metadata={"raw_text": "1"}), Annotated("two", metadata={"raw_text": "2"})]
+    plan = plan_tree(["1-2.trans.txt", "1-2-3.flac", "1-2-4.flac"], options())
+    left = plan.layout.shelf.read(lambda _: io.BytesIO(b"1-2-3 GO\n1-2-4 \x01\xff\x81\n"))
+    assert left == [LeftOut("unreadable_text", "line 2 of 1-2.trans.txt", NO_TEXT)]
+    assert plan.layout.annotate(plan.items[0], {}) == Annotated("GO")
 
 
 def test_tables_that_nobody_needs() -> None:
