@@ -16,7 +16,7 @@ from hpc.controller import Round
 from hpc.failure_groups import Failure, log_tail
 from hpc.stalls import Still, describe_stalls
 from jobs.plain_text import plain, plain_lines, warn
-from jobs.reporting import DeviceSeconds, clock_time, counted, describe_device, eta_seconds
+from jobs.reporting import UNENDED, DeviceSeconds, clock_time, counted, describe_device, eta_seconds
 
 if TYPE_CHECKING:  # rich takes its time to import, which a command without a terminal need not
     from rich.live import Live
@@ -78,9 +78,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     damaged: int = 0
     """Clips that were kept though something of them is missing, in committed files and partials."""
     audio_seconds: float
-    """Audio in committed files and partials."""
+    """Audio in committed files, in partials and of long clips in hand."""
     encoded_seconds: float
     """Audio that the run's tasks have encoded, some of it more than once: what the speed is taken from."""
+    counted_seconds: float = 0.0
+    """Of the audio, that of the tars which `bytes_done` is of."""
     bytes_done: int
     bytes_total: int
     """Of the tars that are not in quarantine."""
@@ -112,6 +114,7 @@ def take_snapshot(seen: Round) -> Snapshot:
     live = [report for reports in seen.reports.values() for report in reports.values() if not report.finished]
     tasks = [task for job in seen.running.values() for task in job.tasks.values()]
     done_bytes = sum(manifest.input_bytes for manifest in manifests)
+    in_hand = {attempt.name for report in live for attempt in report.tries if attempt.outcome in UNENDED}
     return Snapshot(
         tars=len(seen.states),
         done=len(manifests),
@@ -121,6 +124,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         damaged=sum(tar.damaged_clips for tar in seen.states),
         audio_seconds=sum(tar.audio_seconds for tar in seen.states),
         encoded_seconds=seen.audio_seconds,
+        counted_seconds=sum(s.audio_seconds for s in seen.states if s.state == "committed" or s.name in in_hand),
         bytes_done=done_bytes + sum(report.tar_bytes for report in live),
         bytes_total=done_bytes + seen.bytes_left,
         running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
@@ -148,8 +152,17 @@ class Speed:
         """`1.25 audio-h at 310 audio-h/h, ETA 0:12:00`; the rate is that of this watch, the hours are the run's."""
         wall = moment - self._started
         rate = (now.encoded_seconds - self._first.encoded_seconds) / wall if wall > 0 else 0.0
-        left = eta_seconds(self._first.bytes_done, now.bytes_done, now.bytes_total, wall)
+        left = self._left(now, rate, wall)
         return f"{now.audio_seconds / 3600:,.2f} audio-h at {rate:.0f} audio-h/h, ETA {clock_time(left)}"
+
+    def _left(self, now: Snapshot, rate: float, wall: float) -> float | None:
+        """By the audio that is left, judged by the tars so far: what a task goes on with has bytes that nobody has seen it
+        use since this watch began, and a long recording may be most of a run. Where there is no audio, by the bytes.
+        """
+        if not (rate > 0 and now.counted_seconds > 0 and now.bytes_done > 0):
+            return eta_seconds(self._first.bytes_done, now.bytes_done, now.bytes_total, wall)
+        whole = now.counted_seconds / now.bytes_done * now.bytes_total
+        return max(whole - now.audio_seconds, 0.0) / rate
 
 
 def describe_tasks(running: Mapping[str, int], pending: int, reasons: Collection[str]) -> list[str]:

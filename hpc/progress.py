@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -13,9 +14,11 @@ from typing import Literal
 from audio_tokenizers.errors import UsageError
 from hpc.run import ListedTar, Run
 from jobs.addresses import is_address
-from jobs.outputs import TarPaths
+from jobs.clip_journal import frames_kept
+from jobs.outputs import TarPaths, is_attempt
 from jobs.partial_tally import tally_partial
 from jobs.records import Manifest
+from jobs.spec import read_spec
 
 __all__ = ["State", "TarState", "scan", "state_of"]
 
@@ -46,6 +49,8 @@ class TarState:
     """Clips that were kept though something of them is missing, likewise."""
     damaged_seconds: float = 0.0
     """What is missing of them."""
+    long_clip_seconds: float = 0.0
+    """Of the audio, that of a long clip which is kept without having a line yet."""
 
 
 def scan(run: Run, tars: Iterable[ListedTar]) -> Iterator[TarState]:
@@ -119,6 +124,7 @@ def _unfinished(tar: str, paths: TarPaths) -> TarState:
         found = tally_partial(paths.partial)
     except FileNotFoundError:
         return TarState(tar, paths.name, "not_started", 0, manifest, problem)
+    begun = _long_clip_seconds(paths, manifest, found.clips)
     return TarState(
         tar,
         paths.name,
@@ -126,7 +132,19 @@ def _unfinished(tar: str, paths: TarPaths) -> TarState:
         found.clips,
         manifest,
         problem,
-        found.audio_seconds,
+        found.audio_seconds + begun,
         found.damaged_clips,
         found.damaged_seconds,
+        begun,
     )
+
+
+def _long_clip_seconds(paths: TarPaths, manifest: Manifest | None, first: int) -> float:
+    """What the latest attempt has kept of the clip whose line is due, which is number `first`, or of one behind it."""
+    if manifest is None or not is_attempt(manifest.attempt):
+        return 0.0
+    frames = frames_kept(paths.private_journal(manifest.attempt), first)
+    with suppress(UsageError):  # a spec that cannot be read is for others to tell
+        if frames and (spec := read_spec(paths.output_dir)) is not None:
+            return round(frames * spec.hop_length / spec.sample_rate, 3)
+    return 0.0

@@ -2,35 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from audio_tokenizers.errors import UsageError
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.wording import counted
+from hpc.list_check import describe_faults, find_faults
 from jobs.addresses import is_pipe, scheme_of
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.remote_files import missing_packages
+from jobs.remote_tar import RemoteTar
 from jobs.tar_check import first_look
 from jobs.tar_source import TarSource
 
-__all__ = ["SizedLook", "read_sizes", "refuse_unreadable", "write_sizes"]
+__all__ = ["SizedLook", "all_faults", "changed_at_servers", "read_sizes", "unreadable", "write_sizes"]
 
 Sizes = dict[str, int]
 
+TRIES = 2
+"""Of a server that is asked whether a tar has changed."""
 
-def refuse_unreadable(tars: Sequence[str], *, allow_pipe: bool) -> None:
-    """Raise UsageError if tars cannot be read here, whatever their servers say: a package is missing, or permission."""
-    schemes = {scheme for tar in tars if (scheme := scheme_of(tar)) is not None}
-    if words := missing_packages(schemes):
-        raise UsageError(words)
+
+def unreadable(tars: Sequence[str], *, allow_pipe: bool) -> list[str]:
+    """Why tars cannot be read here, whatever their servers say: a package is missing, or permission to run commands."""
+    found = []
+    if words := missing_packages({scheme for tar in tars if (scheme := scheme_of(tar)) is not None}):
+        found.append(words)
     command = next((tar for tar in tars if is_pipe(tar)), None)
     if command is not None and not allow_pipe:
-        raise UsageError(
+        found.append(
             f"{command}: the list names a command, which workers would run as you, as often as they begin with this tar: if "
             "you trust the list, say --allow-pipe (docs/trust.md)"
         )
+    return found
+
+
+def all_faults(tars: Sequence[str], *, allow_pipe: bool, known: Collection[str] = ()) -> list[str]:
+    """What is wrong with tars, for one message with other faults of their list.
+
+    Looks at those that can be looked at here and are not `known` to the run.
+    """
+    found = unreadable(tars, allow_pipe=allow_pipe)
+    new = [tar for tar in tars if tar not in known and not missing_packages({scheme_of(tar) or ""})]
+    try:
+        faults = find_faults(new)
+    except InfrastructureError as error:
+        return [*found, f"not all of the others could be looked at: {error}"]
+    return [*found, *([describe_faults(faults, len(tars))] if faults else [])]
+
+
+def changed_at_servers(sizes: Mapping[str, int]) -> tuple[dict[str, str], int]:
+    """Of committed tars at addresses, with the sizes that they had: which ones have another size by now, in words, and of
+    how many nobody can tell, since their servers cannot be asked. One that is gone has not changed. A size is all that
+    counts, as for files: versions change with copies, too.
+    """
+    asked = [tar for tar in sizes if not missing_packages({scheme_of(tar) or ""})]
+    vain: list[str] = []
+
+    def look(source: TarSource) -> str | None:
+        assert isinstance(source, RemoteTar), "commands have no size"
+        tar, size = str(source), sizes[str(source)]
+        try:
+            now = replace(source, tries=TRIES).facts().size
+        except FileNotFoundError:
+            return None
+        except (OSError, UsageError):
+            vain.append(tar)
+            return None
+        return None if now == size else f"{tar} has changed since: it had {counted(size, 'byte')} then, and has {now:,} now"
+
+    try:
+        found = find_faults(asked, look)
+    except InfrastructureError:  # no answer at all
+        return {}, len(sizes)
+    return found, len(sizes) - len(asked) + len(vain)
 
 
 class SizedLook:

@@ -12,7 +12,7 @@ from audio_tokenizers.errors import UsageError
 from hpc.chain import start_chain
 from hpc.rounds import one_round, watch
 from hpc.trust import open_run
-from jobs.commands import Verbose, run_command, setup_logging, writing_to
+from jobs.commands import Verbose, number_parser, run_command, setup_logging, writing_to
 
 __all__ = ["resume"]
 
@@ -28,7 +28,14 @@ def resume(
     group: Annotated[
         str | None, typer.Option(help="the group that shares the run: its members can run commands in your name")
     ] = None,
-    interval: Annotated[float | None, typer.Option(min=0.1, help="seconds between rounds of --watch")] = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            parser=number_parser("seconds from 0.1 on, without a unit", 0.1),
+            metavar="FLOAT",
+            help="seconds between rounds of --watch",
+        ),
+    ] = None,
     verbose: Verbose = False,
 ) -> int:
     """Bring a run to its end. Exits 0 finished, 75 still running, 3 finished but for a quarantine, 4 stuck, 2 wrong usage.

@@ -30,7 +30,7 @@ from hpc.launch import (
 from hpc.list_check import describe_faults, find_faults
 from hpc.personal import personal_defaults
 from hpc.progress import TarState, scan
-from hpc.remote_list import SizedLook, read_sizes, refuse_unreadable, write_sizes
+from hpc.remote_list import SizedLook, all_faults, read_sizes, unreadable, write_sizes
 from hpc.rounds import EXIT_CODES, cluster_of, one_round, watch
 from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm import SlurmCluster
@@ -38,7 +38,7 @@ from hpc.slurm_words import no_answer
 from hpc.submissions import Job, Submission
 from hpc.tar_list import read_tar_list
 from hpc.trust import DEFAULT_UMASK, check_run, of_code, share_run
-from jobs.commands import Verbose, number_or_auto, run_command, setup_logging, writing_to
+from jobs.commands import Verbose, number_or_auto, number_parser, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
 from jobs.recipe_options import (
@@ -107,7 +107,11 @@ def submit(
     ] = None,
     clip_timeout: Annotated[
         float | None,
-        typer.Option(min=0, help="seconds without progress after which a worker is ended; 0: never; default: by its clip"),
+        typer.Option(
+            parser=number_parser("seconds, such as 600 for ten minutes, without a unit; 0: never", 0),
+            metavar="FLOAT",
+            help="seconds without progress after which a worker is ended; 0: never; default: by its clip",
+        ),
     ] = None,
     setup: Annotated[list[str] | None, typer.Option(help="Slurm: a shell line before the tasks: 'module load cuda'")] = None,
     slurm: Annotated[list[str] | None, typer.Option(help="a further sbatch option, key=value")] = None,
@@ -154,12 +158,9 @@ def submit(
     os.umask(trust.umask)
     run = Run(output_dir.absolute(), trust)
     check_run(run, trust)
-    tars = _asked_for(run, tar_list, skip_missing=skip_missing)[from_index:to_index]
-    if not tars:
-        where = tar_list or run.output_dir
-        to = "" if to_index is None else f" --to-index {to_index}"
-        raise UsageError(f"--from-index {from_index}{to}: no tar of {where} is in this range")
-    refuse_unreadable(tars, allow_pipe=allow_pipe)
+    tars = _asked_for(
+        run, tar_list, slice(from_index, to_index), keep_dirs=keep_dirs, allow_pipe=allow_pipe, skip_missing=skip_missing
+    )
     asked = Site(
         cluster=check_cluster(cluster),
         partition=partition,
@@ -224,7 +225,7 @@ def submit(
         check_path(run.output_dir)
     with writing_to(run.output_dir):
         check_spec(run.output_dir, spec)
-        listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)  # a list that is refused leaves no trace
+        listed = _named(run, tars, keep_dirs=keep_dirs, allow_pipe=allow_pipe)  # a list that is refused leaves no trace
     if faults := _new_faults(run, listed, look := SizedLook()):
         tars = _leave_out(tars, faults, tar_list, skip_missing=skip_missing)
         listed = run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)
@@ -248,6 +249,15 @@ def submit(
     with writing_to(run.output_dir):
         run.write_state(_new_state(run, launch, states, retry_errors=retry_errors))
     return watch(run, launch) if launch.cluster == "local" else _submit_to_slurm(run)
+
+
+def _named(run: Run, tars: Sequence[str], *, keep_dirs: bool, allow_pipe: bool) -> list[ListedTar]:
+    """The tars with the names that they would have. Raises UsageError, naming all that is wrong with them."""
+    try:
+        return run.add_to_list(tars, keep_dirs=keep_dirs, dry_run=True)
+    except UsageError as error:
+        faults = all_faults(tars, allow_pipe=allow_pipe, known={tar.tar for tar in run.listed()})
+        raise UsageError("\n".join([str(error), *faults])) from None
 
 
 def _new_faults(run: Run, listed: Sequence[ListedTar], look: SizedLook) -> dict[str, str]:
@@ -332,14 +342,32 @@ def _new_run_id() -> str:
     return uuid.uuid4().hex[:8]
 
 
-def _asked_for(run: Run, tar_list: Path | None, *, skip_missing: bool) -> list[str]:
+def _asked_for(
+    run: Run, tar_list: Path | None, chosen: slice, *, keep_dirs: bool, allow_pipe: bool, skip_missing: bool
+) -> list[str]:
+    """The tars to tokenize. Raises UsageError that names all that is wrong with the list, as far as it is known here."""
     listed = run.listed()
+
+    def faults_of(tars: Sequence[str]) -> list[str]:
+        try:
+            _named(run, tars[chosen], keep_dirs=keep_dirs, allow_pipe=allow_pipe)
+        except UsageError as error:
+            return [str(error)]
+        return all_faults(tars[chosen], allow_pipe=allow_pipe, known={tar.tar for tar in listed})
+
     if tar_list is not None:
-        return read_tar_list(tar_list, known=[tar.tar for tar in listed], skip_missing=skip_missing)
-    tars = [tar.tar for tar in listed if tar.tar != tar.name]  # but for those of which there is the name alone
-    if not tars:
-        raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
-    return tars
+        known = [tar.tar for tar in listed]
+        tars = read_tar_list(tar_list, known=known, skip_missing=skip_missing, look_at_rest=faults_of)
+    else:
+        tars = [tar.tar for tar in listed if tar.tar != tar.name]  # but for those of which there is the name alone
+        if not tars:
+            raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
+    if not tars[chosen]:
+        to = "" if chosen.stop is None else f" --to-index {chosen.stop}"
+        raise UsageError(f"--from-index {chosen.start}{to}: no tar of {tar_list or run.output_dir} is in this range")
+    if unreadable(tars[chosen], allow_pipe=allow_pipe):
+        raise UsageError("\n".join(faults_of(tars)))
+    return tars[chosen]
 
 
 def _in_words(field: Field, spec: TokenizeSpec) -> str:

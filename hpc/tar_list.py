@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
@@ -17,9 +17,10 @@ from jobs.regular_files import refuse_irregular
 from jobs.remote_files import missing_packages
 from jobs.remote_tar import RemoteTar
 
-__all__ = ["name_tars", "natural_order", "read_tar_list"]
+__all__ = ["name_tars", "natural_order", "read_tar_list", "shorten"]
 
 NAMES_SHOWN = 20
+MEND = "mend the list"
 LISTED_SCHEMES = ("s3", "hf")
 """Of addresses whose servers say what there is: globs are for these."""
 TRIES = 5
@@ -28,19 +29,27 @@ TRIES = 5
 log = logging.getLogger("tar2tokens")
 
 
-def read_tar_list(path: Path, *, known: Collection[str] = (), skip_missing: bool = False) -> list[str]:
+def read_tar_list(
+    path: Path,
+    *,
+    known: Collection[str] = (),
+    skip_missing: bool = False,
+    look_at_rest: Callable[[list[str]], Iterable[str]] = lambda _tars: (),
+) -> list[str]:
     """The tars in a list file: absolute, without blanks, `#` comments and duplicates, in order.
 
     Relative paths are taken from the current directory, as the shell would, or else from the list's own folder. Braces and
     globs are expanded (hpc/list_patterns.py), what one glob finds in natural order; a name that a file has, or one of the
     tars `known` to the run, is taken as it is, and a glob goes on to stand for those that it once found. Raises UsageError
-    if the list is missing or holds no tar, and if a glob matches nothing, unless `skip_missing` leaves that at a warning.
+    if the list is missing or holds no tar, if a line cannot be read, and if a glob matches nothing, unless `skip_missing`
+    leaves that at a warning. The error names every such line, and what `look_at_rest` says of the other tars.
     """
     lines = _lines(path)
     entries = [(number, entry) for number, line in enumerate(lines, 1) if (entry := _entry(line))]
     if not entries:
         raise UsageError(f"--list {path}: expected a tar per line, found none in {counted(len(lines), 'line')}")
     found: list[str] = []
+    refused: list[str] = []
     vain: list[str] = []
     taken = frozenset(known)
     for number, entry in entries:
@@ -53,17 +62,24 @@ def read_tar_list(path: Path, *, known: Collection[str] = (), skip_missing: bool
                 found += tars
                 vain += [] if tars else [f"  line {number}: {name}"]
         except UsageError as error:
-            raise UsageError(f"--list {path}: line {number}: {error}") from None
-    if vain:
-        more = [f"  and {len(vain) - NAMES_SHOWN:,} more"] if len(vain) > NAMES_SHOWN else []
-        words = "\n".join([f"--list {path}: nothing matches", *vain[:NAMES_SHOWN], *more])
-        if not (skip_missing and found):
-            raise UsageError(f"{words}\nmend the list, or go on without: --skip-missing")
-        log.warning("--skip-missing: %s\nleft out", words)
+            refused.append(f"line {number}: {error}")
     tars = list(dict.fromkeys(found))
+    words = "\n".join(["nothing matches", *shorten(vain, indent="  ")]) if vain else ""
+    if refused or (vain and not (skip_missing and tars)):
+        faults = [*shorten(refused), *([words] if words else []), *look_at_rest(tars)]
+        advice = [MEND if refused else f"{MEND}, or go on without: --skip-missing"] if len(faults) > len(refused[:1]) else []
+        raise UsageError("\n".join([f"--list {path}: {faults[0]}", *faults[1:], *advice]))
+    if vain:
+        log.warning("--skip-missing: --list %s: %s\nleft out", path, words)
     if len(tars) < len(found):
         log.warning("--list %s: names %d of its tars more than once; each is taken once", path, len(found) - len(tars))
     return tars
+
+
+def shorten(faults: Sequence[str], *, indent: str = "") -> list[str]:
+    """As many of them as a person wants to read, and how many more there are."""
+    rest = len(faults) - NAMES_SHOWN
+    return [*faults[:NAMES_SHOWN], *([f"{indent}and {rest:,} more"] if rest > 0 else [])]
 
 
 def _names(entry: str, path: Path, known: Collection[str]) -> list[str]:
@@ -181,24 +197,29 @@ def natural_order(name: str) -> tuple[list[int | str], str]:
 def name_tars(tars: Sequence[str], *, keep_dirs: bool, taken: Mapping[str, str]) -> dict[str, str]:
     """Tar -> the name of its output: its stem, or with `keep_dirs` its path below the folder that all share.
 
-    `taken` are names in use, with their tars: they stay what they are when the list grows. Raises UsageError, naming both,
-    where two tars would share a name.
+    `taken` are names in use, with their tars: they stay what they are when the list grows. Raises UsageError that names
+    every two tars which would share a name.
     """
     names: dict[str, str] = {}
+    refused: list[str] = []
     owner = dict(taken)
     shared = _shared_folder([*taken.values(), *tars]) if keep_dirs else None
     for tar in tars:
         if "\t" in tar or "\n" in tar:
-            raise UsageError(f"{tar!r}: names with tabs or newlines are not supported: rename it")
+            refused.append(f"{tar!r}: names with tabs or newlines are not supported: rename it")
+            continue
         path = place_of(tar)
         name = TarPaths.stem(path) if shared is None else _name_below(shared, tar, owner)
         if name in owner:
             way_out = "rename one, or use another --output-dir" if keep_dirs else "use --keep-dirs"
             if _same_but_suffix(owner[name], tar):
                 way_out = "they differ in nothing but the suffix: rename one"
-            raise UsageError(f"two tars would both become {name}.jsonl: {owner[name]} and {tar}; {way_out}")
+            refused.append(f"two tars would both become {name}.jsonl: {owner[name]} and {tar}; {way_out}")
+            continue
         owner[name] = tar
         names[tar] = name
+    if refused:
+        raise UsageError("\n".join(shorten(refused)))
     return names
 
 

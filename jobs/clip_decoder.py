@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from jobs.losses import Losses
 from jobs.parts import mixer_for
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
+from jobs.tar_reader import Clip
 
 __all__ = ["ClipDecoder"]
 
@@ -96,8 +99,9 @@ class ClipDecoder:
             drops = fragment.drop_head, fragment.drop_tail
             clip_samples = samples if fragment.last else None
             notes = decoded.mixer.notes if fragment.last else ()
+            told = _read_share(pending.clip) if member is not None or pending.clip.part is not None else 0.0
             self._feed.put(
-                Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage, notes, member)
+                Portion(pending, wave, wave.nbytes, len(wave), number, *drops, clip_samples, damage, notes, member, told)
             )
 
     def _member(self, pending: Pending, samples: int, step: Step) -> MemberSum | None:
@@ -185,3 +189,12 @@ class ClipDecoder:
         if samples < self._spec.min_samples:
             message = f"{samples} samples at {self._spec.sample_rate} Hz, expected at least {self._spec.min_samples}"
             raise ClipError("too_short", message)
+
+
+def _read_share(clip: Clip) -> float:
+    """Of its member's bytes, those before the place where its decoder stands."""
+    audio = clip.member_audio
+    if audio is None or audio.closed:
+        return 1.0
+    size = len(audio.getbuffer()) if isinstance(audio, io.BytesIO) else os.fstat(audio.fileno()).st_size
+    return min(1.0, audio.tell() / size) if size else 1.0

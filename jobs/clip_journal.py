@@ -35,7 +35,16 @@ from jobs.fileops import FileOps
 from jobs.outputs import InputIdentity
 from jobs.scratch import scratch_trouble
 
-__all__ = ["LONG_CLIP_SECONDS", "ClipJournal", "JournalMismatchError", "LongClip", "MemberSum", "code_type", "member_sum"]
+__all__ = [
+    "LONG_CLIP_SECONDS",
+    "ClipJournal",
+    "JournalMismatchError",
+    "LongClip",
+    "MemberSum",
+    "code_type",
+    "frames_kept",
+    "member_sum",
+]
 
 LONG_CLIP_SECONDS = 300.0
 """Of audio: shorter clips have no journal, since it would cost more than it may save."""
@@ -296,3 +305,29 @@ def _entries(path: Path) -> Iterator[_Entry]:
             sha.update(digest)
             fragments = so_far
             yield _Entry(fragments, codes)
+
+
+def frames_kept(path: Path, first: int) -> int:
+    """How many frames of a clip from number `first` on a journal has, for people: by the heads of its entries alone, and 0
+    where there is none.
+    """
+    try:
+        with path.open("rb") as file:
+            left, size = os.fstat(file.fileno()).st_size, 0
+            header: _Header | None = None
+            while len(head := file.read(HEAD.size)) == HEAD.size:
+                codes = HEAD.unpack(head)[1]
+                left -= HEAD.size + codes + DIGEST_BYTES
+                if left < 0:
+                    break
+                if header is None:
+                    header = decode_json(file.read(codes), _Header)
+                    file.seek(DIGEST_BYTES, os.SEEK_CUR)
+                else:
+                    size += codes
+                    file.seek(codes + DIGEST_BYTES, os.SEEK_CUR)
+            if header is None or header.clip < first:
+                return 0
+            return size // (int(header.code_type[2:]) * max(1, header.codebooks))  # the type is `<u2` or the like
+    except (OSError, msgspec.DecodeError, ValueError, ZeroDivisionError):
+        return 0

@@ -9,6 +9,7 @@ import importlib.metadata
 import inspect
 import io
 import logging
+import math
 import os
 import re
 import sys
@@ -28,6 +29,7 @@ __all__ = [
     "Verbose",
     "command_parser",
     "number_or_auto",
+    "number_parser",
     "parse_buffer_memory",
     "parse_size",
     "run_command",
@@ -96,6 +98,21 @@ def parse_size(option: str, text: str, *, smallest: int) -> int:
 def parse_buffer_memory(text: str | int) -> int:
     """The value of --buffer-memory in bytes. Raises UsageError."""
     return parse_size("--buffer-memory", str(text), smallest=SMALLEST_BUFFER)
+
+
+def number_parser(expected: str, lowest: float = -math.inf) -> Callable[[str], float]:
+    """What parses an option's number for typer, and says in one message what it expected where somebody writes a unit."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not value >= lowest:
+            raise typer.BadParameter(f"{text!r}: expected {expected}")
+        return value
+
+    return parse
 
 
 def number_or_auto(option: str, text: str) -> int | Literal["auto"]:

@@ -57,6 +57,10 @@ class Pending:
     """Fragments of which the next one would find them."""
     member: MemberSum | None = None
     """What is known of its bytes, once it is long enough for a journal."""
+    told_seconds: float = 0.0
+    """Of its audio, what has been told as encoded, by this attempt or an earlier one."""
+    read_share: float = 0.0
+    """Of its member's bytes, those that its decoder had read when the last fragment that came back was cut."""
     _portions: int | None = None
     """How many it has, once its last one is there."""
     _encoded: int = 0
@@ -116,6 +120,7 @@ class Pending:
         elif self.error is None and not self._refused:
             grown = self._take(portion, outcome, fields, backend)
         self.member = portion.member or self.member
+        self.read_share = max(self.read_share, portion.read_share)
         self._encoded += 1  # not before: a clip of which something could not be taken is never finished
         if portion.clip_samples is not None:
             self._portions, self.samples = portion.number + 1, portion.clip_samples
@@ -174,6 +179,8 @@ class Portion:
     """Of the last one: what its record says of the mixing."""
     member: MemberSum | None = None
     """Of a long clip: what is known of its bytes."""
+    read_share: float = 0.0
+    """Of its member's bytes, those that have been read."""
 
     @property
     def share(self) -> Share:

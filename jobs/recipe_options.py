@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from jobs.commands import number_parser
+
 __all__ = [
     "Channel",
     "Extensions",
@@ -23,10 +25,21 @@ __all__ = [
 Settings = Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")]
 MaxTokensPerFragment = Annotated[int | None, typer.Option(help="longest fragment, in frames")]
 NumTokensOverlap = Annotated[int | None, typer.Option(help="overlap of fragments, in frames")]
-MaxDuration = Annotated[float | None, typer.Option(help="longer clips become errors, in seconds; default 24 hours")]
+MaxDuration = Annotated[
+    float | None,
+    typer.Option(
+        parser=number_parser("seconds, such as 3600 for an hour, without a unit"),
+        metavar="FLOAT",
+        help="longer clips become errors, in seconds; default 24 hours",
+    ),
+]
 MaxDamage = Annotated[
     float | None,
-    typer.Option(help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error"),
+    typer.Option(
+        parser=number_parser("a share such as 0.02, not 2%"),
+        metavar="FLOAT",
+        help="share of a clip that may be missing, 0 to 1; default 0.02 (50 ms always); more becomes an error",
+    ),
 ]
 Extensions = Annotated[list[str] | None, typer.Option(help="audio extensions; default: all that we decode")]
 TextKeys = Annotated[

@@ -183,8 +183,8 @@ class Pace:
     def words(self, progress: Progress, moment: float) -> str:
         """`12 clips, 1 errors, 0.01 audio-h at 310 audio-h/h, ETA 0:01:02`."""
         wall = moment - self._started
-        if self._bytes_before is None and progress.clips:
-            self._bytes_before = progress.bytes_done  # a resumed tar begins at where its partial ends
+        if self._bytes_before is None and (progress.clips or progress.tar_bytes):
+            self._bytes_before = progress.bytes_done  # a resumed tar begins at where its partial ends, or its long clip does
         left = eta_seconds(self._bytes_before or 0, progress.bytes_done, self._total_bytes, wall)
         rate = describe_rate(progress.audio_seconds, wall)
         return f"{counted(progress.clips, 'clip')}, {counted(progress.errors, 'error')}, {rate}, ETA {clock_time(left)}"

@@ -38,11 +38,14 @@ from jobs.tar_source import TarSource
 from jobs.token_sink import TokenSink
 from jobs.values import to_json
 
-__all__ = ["OnKept", "OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]
+__all__ = ["OnEncoded", "OnKept", "OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]
 
 Outcome = Literal["committed", "yielded", "damaged"]
 OnProgress = Callable[[Record, int], None]
 """Called after each line with its record and the bytes of the tar used so far."""
+OnEncoded = Callable[[float, int], None]
+"""Called with the seconds of audio that have become tokens since it was called before, and the bytes of the tar used so far:
+before each line, and when what there is of a long clip has been put into its journal."""
 OnKept = Callable[[Kept], None]
 """Called when what there is of a long clip has been put into its journal."""
 
@@ -105,6 +108,7 @@ class TarWork:
         options: TarOptions = TarOptions(),
         *,
         on_progress: OnProgress = lambda _record, _bytes: None,
+        on_encoded: OnEncoded = lambda _seconds, _bytes: None,
         on_kept: OnKept = lambda _kept: None,
         take: Callable[..., Ledger] = Ledger.take,
         device_seconds: Callable[[], DeviceSeconds] = DeviceSeconds,
@@ -118,12 +122,15 @@ class TarWork:
         self._spec = spec
         self._conveyor = conveyor
         self._on_progress = on_progress
+        self._on_encoded = on_encoded
         self._on_kept = on_kept
         self._take = functools.partial(take, device_seconds=device_seconds)
         self._begun_anew = False
         self._identity: InputIdentity | None = None
         self._ledger: Ledger | None = None
         self._queue: deque[Pending] = deque()
+        self._member = (0, 0)
+        """The bytes of the tar up to the member whose clips get their lines, and up to its end."""
         self._reading: threading.Thread | None = None
         self._reader: TarReader | None = None
         self._turn = threading.Event()
@@ -202,6 +209,8 @@ class TarWork:
                         self._pass_on(pending)
                 elif ledger.done[clip.index] != clip.name:
                     raise _PartialMismatchError
+                else:
+                    self._member = 0, reader.bytes_consumed
                 if self._dropped:
                     return
         if clips < len(ledger.done):
@@ -233,6 +242,7 @@ class TarWork:
         pending.sink.take_unkept()
         if fragments:
             pending.resume(fragments, clip.member)
+            pending.told_seconds = self._seconds(pending)
             words = counted(fragments, "fragment")
             log.info("%s: clip %d goes on where it was left: %s are there", self._paths.name, clip.index, words)
 
@@ -289,6 +299,7 @@ class TarWork:
             self._let_go(pending)
             if self.options.one_at_a_time:
                 self._conveyor.call(self._turn.set)  # after a look at whether to stop
+            self._tell_encoded(pending, 0.0 if isinstance(record, ErrorRecord) else record.num_samples / record.sample_rate)
             self._on_progress(record, pending.tar_bytes)
 
     def _keep(self, pending: Pending, *, now: bool = False) -> None:
@@ -302,7 +313,21 @@ class TarWork:
             added = journal.add(clip, pending.kept, pending.taken, pending.sink.take_unkept())
         if added:
             pending.kept = pending.taken
+            self._tell_encoded(pending, self._seconds(pending))
             self._on_kept(Kept(clip.index, pending.resumed_at, pending.kept))
+
+    def _seconds(self, pending: Pending) -> float:
+        """Of the audio whose codes are there."""
+        return pending.sink.frames * self._spec.hop_length / self._spec.sample_rate
+
+    def _tell_encoded(self, pending: Pending, seconds: float) -> None:
+        """So much of a clip's audio has become tokens. Where its decoder stood says how much of its member that is."""
+        if pending.tar_bytes != self._member[1]:
+            self._member = self._member[1], pending.tar_bytes
+        before, after = self._member
+        share = pending.read_share if pending.clip.part is not None or not pending.finished else 1.0
+        self._on_encoded(max(0.0, seconds - pending.told_seconds), before + int(share * (after - before)))
+        pending.told_seconds = seconds
 
     def _let_go(self, pending: Pending) -> None:
         self._conveyor.drop(pending.share)
@@ -314,6 +339,7 @@ class TarWork:
             self._refuse_if_written_to()
             raise InfrastructureError(f"{self._tar}: its clips change from one reading to the next")
         self._begun_anew = True
+        self._member = 0, 0
         self._drop_rest()
         self._start_over()
         self._dropped = self.read_to_end = False

@@ -15,7 +15,7 @@ from jobs.outputs import TarPaths
 from jobs.reporting import DeviceSeconds
 from jobs.spec import TokenizeSpec
 from jobs.tar_source import TarSource
-from jobs.tar_work import OnKept, OnProgress, TarOptions, TarResult, TarWork
+from jobs.tar_work import OnEncoded, OnKept, OnProgress, TarOptions, TarResult, TarWork
 
 __all__ = ["Ended", "Tokenizer", "tokenize_tar"]
 
@@ -92,6 +92,7 @@ class Tokenizer:
         options: TarOptions = TarOptions(),
         *,
         on_progress: OnProgress = lambda _record, _bytes: None,
+        on_encoded: OnEncoded = lambda _seconds, _bytes: None,
         on_kept: OnKept = lambda _kept: None,
         take: Callable[..., Ledger] = Ledger.take,
     ) -> TarWork:
@@ -105,6 +106,7 @@ class Tokenizer:
             self._conveyor,
             options,
             on_progress=on_progress,
+            on_encoded=on_encoded,
             on_kept=on_kept,
             take=take,
             device_seconds=self._tell_device_time,
@@ -201,6 +203,7 @@ def tokenize_tar(
     feeding: Feeding = Feeding(),
     stop: Callable[[], bool] = lambda: False,
     on_progress: OnProgress = lambda _record, _bytes: None,
+    on_encoded: OnEncoded = lambda _seconds, _bytes: None,
     on_kept: OnKept = lambda _kept: None,
     retry_errors: bool = False,
     allow_missing_end: bool = False,
@@ -221,6 +224,6 @@ def tokenize_tar(
         one_at_a_time=one_at_a_time,
     )
     with Tokenizer(spec, backend, feeding, stop=stop) as tokenizer:
-        tokenizer.begin(tar, paths, options, on_progress=on_progress, on_kept=on_kept, take=take)
+        tokenizer.begin(tar, paths, options, on_progress=on_progress, on_encoded=on_encoded, on_kept=on_kept, take=take)
         (ended,) = tokenizer.wait()
         return ended.result()

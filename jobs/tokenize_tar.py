@@ -12,7 +12,7 @@ import typer
 from audio_tokenizers.errors import UsageError
 from jobs.activities import Activities
 from jobs.addresses import check_address, is_address, place_of, scheme_of
-from jobs.commands import Verbose, number_or_auto, parse_buffer_memory, run_command, setup_logging, writing_to
+from jobs.commands import Verbose, number_or_auto, number_parser, parse_buffer_memory, run_command, setup_logging, writing_to
 from jobs.conveyor import Feeding
 from jobs.devices import available_cores, choose_device
 from jobs.memory_guard import MemoryGuard, parse_memory_guard
@@ -86,7 +86,9 @@ def tokenize_tar(
     clip_timeout: Annotated[
         float | None,
         typer.Option(
-            min=0, help="seconds without progress after which the command gives up; 0: never; default: by the clip"
+            parser=number_parser("seconds, such as 600 for ten minutes, without a unit; 0: never", 0),
+            metavar="FLOAT",
+            help="seconds without progress after which the command gives up; 0: never; default: by the clip",
         ),
     ] = None,
     log_file: Annotated[Path | None, typer.Option(help="log to this file too")] = None,

@@ -253,7 +253,8 @@ class _Worker:
                 timed_out=task.timed_out,
                 one_at_a_time=task.one_at_a_time,
             ),
-            on_progress=lambda record, used: self._count(one, record, used),
+            on_progress=lambda record, _used: self._count(one, record),
+            on_encoded=lambda seconds, used: self._count_encoded(one, seconds, used),
             on_kept=lambda kept: self._note_kept(one, kept),
             take=functools.partial(Ledger.take, task=self._crew.task, gone=self._crew.gone),
         )
@@ -354,20 +355,21 @@ class _Worker:
         finally:
             hashes.save()
 
-    def _count(self, one: _Open, record: Record, used: int) -> None:
+    def _count_encoded(self, one: _Open, seconds: float, used: int) -> None:
+        self._reports.progress.audio_seconds += seconds
+        one.tar_bytes = used
+        self._count_bytes()
+
+    def _count(self, one: _Open, record: Record) -> None:
         progress, attempt = self._reports.progress, one.attempt
         progress.clips += 1
         attempt.gained += 1
         if isinstance(record, ErrorRecord):
             progress.errors += 1
             log.info("%s: %s: %s", record.audio_file, record.error_kind, record.error)
-        else:
-            progress.audio_seconds += record.num_samples / record.sample_rate
-            if record.damage is not None:
-                lost, why = record.damage.seconds, record.damage.what
-                log.info("%s: damaged: %.3f s could not be decoded: %s", record.audio_file, lost, why)
-        one.tar_bytes = used
-        self._count_bytes()
+        elif record.damage is not None:
+            lost, why = record.damage.seconds, record.damage.what
+            log.info("%s: damaged: %.3f s could not be decoded: %s", record.audio_file, lost, why)
         # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.
         self._publish(now=attempt.gained == len(attempt.crash_clips) + 1)
 

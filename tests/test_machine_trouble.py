@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -353,3 +354,21 @@ def test_a_full_folder_for_temporary_files_is_no_full_output(
     with pytest.raises(InfrastructureError) as raised:
         tokenize(tar, tmp_path / "out", spec=SPEC)
     assert not isinstance(raised.value, StorageError)
+
+
+def test_channels_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full TMPDIR ends the attempt with its name and what to do; what has its line is kept, and no clip is an error."""
+    members = {"a.wav": wav(40), "b.wav": audio_file(noise(80_000, 2), 8000)}
+    tar = write_tar(tmp_path / "in" / "speech.tar", members)
+    tokenize(tar, tmp_path / "reference", spec=CUT)
+    with monkeypatch.context() as patch:
+        patch.setattr("jobs.recording.KEPT_IN_MEMORY", 5000)
+        patch.setattr(tempfile, "tempdir", str(tmp_path))
+        scratch_method("write")(patch, Fault(OSError(errno.ENOSPC, "No space left on device"), 1))
+        words = f"the folder for temporary files, {tmp_path}: No space left on device: make room there, or set TMPDIR"
+        with pytest.raises(InfrastructureError, match=re.escape(words)):
+            tokenize(tar, tmp_path / "out", spec=CUT, one_at_a_time=True)
+    partial = (tmp_path / "out" / "speech.jsonl.partial").read_bytes()
+    assert [json.loads(line)["audio_file"] for line in partial.splitlines()] == ["a.wav#0"]
+    tokenize(tar, tmp_path / "out", spec=CUT)
+    assert (tmp_path / "out" / "speech.jsonl").read_bytes() == (tmp_path / "reference" / "speech.jsonl").read_bytes()

@@ -165,6 +165,30 @@ class TestRuns:
         lines = [(here / f"tokens/{name}.jsonl").read_bytes().split(b'"audio_file"') for name in "ab"]
         assert lines[0][1].split(b"\n")[0] == lines[1][1].split(b"\n")[0]
 
+    def test_committed_tar_that_is_replaced(self, here: Path, store: ObjectStore, capfd: pytest.CaptureFixture[str]) -> None:
+        """--check-validity asks its server once: another size makes its tokens invalid, as those of a file; one that is gone
+        or whose server is away does not, and the latter is told. Without it no server is asked.
+        """
+        data = small_tar(here / "a.tar", clips=2).read_bytes()
+        for name in ("a", "b", "c"):
+            store.put(f"bucket/{name}.tar", data)
+        (here / "list.txt").write_text("s3://bucket/{a,b,c}.tar\n")
+        assert call(submit, "--list", "list.txt", *MULAW) == 0
+        store.put("bucket/a.tar", data + bytes(1024))
+        del store.objects["bucket/b.tar"]
+        capfd.readouterr()
+        store.requests.clear()
+        assert call(check_progress) == 0
+        assert store.requests == []
+        assert call(check_progress, "--check-validity") == 1
+        size = len(data)
+        words = f"s3://bucket/a.tar has changed since: it had {size:,} bytes then, and has {size + 1024:,} now: move it away"
+        assert words in capfd.readouterr().out
+        assert len(store.requests) <= 3 + 1  # a HEAD each; S3 looks whether what is gone is a folder
+        store.refuses = 503
+        assert call(check_progress, "--check-validity") == 0
+        assert "3 tars at an address of which nobody can tell now whether it has changed since" in capfd.readouterr().out
+
     def test_without_the_extra(self, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
         """Nothing is asked and nothing is written: what to install is said at once, by both commands."""
         monkeypatch.setattr(remote_files, "is_installed", lambda _package: False)

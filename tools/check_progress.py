@@ -19,19 +19,21 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
 from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
+from hpc.remote_list import changed_at_servers
 from hpc.rounds import cluster_of
 from hpc.run import ListedTar, Run
 from hpc.stalls import describe_stalls
 from hpc.standing import Running, Standing, Worker
 from hpc.tar_list import read_tar_list
 from hpc.trust import launch_to_look_with
+from jobs.addresses import is_address, is_pipe
 from jobs.channels import in_words
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_json, plain_lines
 from jobs.records import Manifest
-from jobs.reporting import DeviceSeconds, describe_device
+from jobs.reporting import DeviceSeconds, clock_time, describe_device
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
 from tools.process_pool import Tell, in_processes
@@ -70,7 +72,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     notes: dict[str, int] = {}
     """Records of committed files, by what they note."""
     audio_hours: float
-    """Audio that became tokens, in committed files and partials."""
+    """Audio that became tokens, in committed files, in partials and of long clips in hand."""
     device: str = ""
     """`cpu` or `cuda`, as the run was launched; empty for one that nobody has."""
     device_seconds: DeviceSeconds
@@ -92,6 +94,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing more is submitted, if that is so: the run is stuck, or cancelled."""
     checked: bool
     """Whether every line was read (--check-validity)."""
+    not_asked: int = 0
+    """Committed tars whose servers could not be asked then whether they have changed."""
 
 
 def make_report(
@@ -158,11 +162,13 @@ def _fault(check: _Check, _tell: Tell) -> str | None:
     return found and f"{check.committed}: {found}: move it away to have it made again"
 
 
-def _validate(run: Run, states: list[TarState]) -> list[TarState]:
-    """The states, with committed files that are not what they promise turned into invalid ones."""
+def _validate(run: Run, states: list[TarState]) -> tuple[list[TarState], int]:
+    """The states, with committed files that are not what they promise turned into invalid ones; and of how many tars at
+    addresses nobody can tell whether they have changed.
+    """
     committed = [state for state in states if state.state == "committed"]
     if not committed:
-        return states
+        return states, 0
     spec = read_spec(run.output_dir)
     if spec is None:
         raise UsageError(f"{run.spec_file}: there is no such file, so nothing says what valid tokens are: restore it")
@@ -170,10 +176,17 @@ def _validate(run: Run, states: list[TarState]) -> list[TarState]:
     found = in_processes(_fault, checks, available_cores(), lambda _: None, ahead=CHECKS_AHEAD)
     shown = tqdm(found, total=len(checks), unit="tar", desc="checking", disable=not sys.stderr.isatty())
     faults = {state.name: fault for state, fault in zip(committed, shown, strict=True) if fault is not None}
-    return [
+    sizes = {s.tar: s.manifest.input_bytes for s in committed if s.manifest and is_address(s.tar) and not is_pipe(s.tar)}
+    changed, not_asked = changed_at_servers(sizes)
+    for state in committed:
+        if state.tar in changed:
+            words = f"{run.paths(state.name).committed}: {changed[state.tar]}: move it away to have it made again"
+            faults.setdefault(state.name, words)
+    checked = [
         TarState(state.tar, state.name, "invalid", 0, state.manifest, faults[state.name]) if state.name in faults else state
         for state in states
     ]
+    return checked, not_asked
 
 
 def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
@@ -240,6 +253,7 @@ def _notes(report: Report) -> list[str]:
         ),
         (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
         *((number, "clip", in_words(note)) for note, number in report.notes.items()),
+        (report.not_asked, "tar", "at an address of which nobody can tell now whether it has changed since"),
     )
     notes = [f"{counted(number, noun)} {words}" for number, noun, words in counts if number]
     return [*notes, *([plain(describe_left_out(report.left_out))] if report.left_out else [])]
@@ -274,7 +288,8 @@ def _describe_device(report: Report) -> str:
 def _remark(state: TarState) -> str:
     problem = f": {state.problem}" if state.problem else ""
     if state.state == "partial":
-        return f" (partial: {counted(state.clips, 'clip')} processed){problem}"
+        begun = f", {clock_time(state.long_clip_seconds)} of a long one" if state.long_clip_seconds else ""
+        return f" (partial: {counted(state.clips, 'clip')} processed{begun}){problem}"
     if state.state == "not_started":
         return f" (not started){problem}"
     if state.state == "committed":
@@ -326,9 +341,10 @@ def check_progress(
         [(listing.option, listing.path) for listing in _listings((), remaining_output, completed_output)],
     )
     states = list(scan(run, _tars_of(run, tar_list, keep_dirs=keep_dirs)))
+    not_asked = 0
     if check_validity:
-        states = _validate(run, states)
-    report = _look(run, states, checked=check_validity)
+        states, not_asked = _validate(run, states)
+    report = msgspec.structs.replace(_look(run, states, checked=check_validity), not_asked=not_asked)
     # before the report, which may be piped into something that stops reading
     written = write_lists(run, _listings(states, remaining_output, completed_output), force=force)
     for note in (each.note for each in written if each.note and not (each.kept and each.listing.asked)):

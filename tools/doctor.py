@@ -15,7 +15,7 @@ from hpc.environment import kept_environment
 from hpc.launch import Site, check_cluster, make_launch, overlay, site_defaults
 from hpc.personal import personal_defaults
 from hpc.trust import of_code
-from jobs.commands import Verbose, run_command, setup_logging
+from jobs.commands import Verbose, number_parser, run_command, setup_logging
 from jobs.spec import uses_gpu
 from jobs.trust import trust_of
 from tools.doctoring.examination import Asked, examine
@@ -40,7 +40,14 @@ def doctor(
     constraint: Annotated[str | None, typer.Option(help="Slurm")] = None,
     gpus_per_node: Annotated[str | None, typer.Option(help="Slurm: as for hpc.submit")] = None,
     nodes: Annotated[int, typer.Option(min=0, help="Slurm: how many nodes to ask by srun")] = 2,
-    wait: Annotated[float, typer.Option(min=1, help="Slurm: seconds to wait for free nodes")] = 30.0,
+    wait: Annotated[
+        float,
+        typer.Option(
+            parser=number_parser("seconds from 1 on, without a unit", 1),
+            metavar="FLOAT",
+            help="Slurm: seconds to wait for free nodes",
+        ),
+    ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON array, for programs")] = False,
     verbose: Verbose = False,
 ) -> int:

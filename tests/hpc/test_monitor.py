@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from rich.console import Console
 from support.fake_cluster import Campaign, FakeCluster
+from support.small_run import stopping_after, tokenize
 from support.terminal import Terminal
 
 from hpc.cluster import TaskSeen
@@ -79,7 +80,11 @@ class TestSnapshot:
         write_progress(job.submission.report_file(0), report)
         now = take_snapshot(controller.round())
         assert (now.bytes_done, now.bytes_total) == (600, 2 * size)
-        assert (now.encoded_seconds, now.audio_seconds) == (7.0, 0.0)
+        assert (now.encoded_seconds, now.audio_seconds, now.counted_seconds) == (7.0, 0.0, 0.0)
+        tokenize(campaign.tars[0], campaign.run.output_dir, **stopping_after(2))
+        tokenize(campaign.tars[1], campaign.run.output_dir, **stopping_after(2))
+        now = take_snapshot(controller.round())
+        assert 0 < now.counted_seconds < now.audio_seconds  # of the second tar nobody knows how many bytes are used
 
     @pytest.mark.parametrize("gpu", [None, "0"])
     def test_what_devices_wait_for(self, gpu: str | None, tmp_path: Path) -> None:
@@ -153,6 +158,16 @@ class TestWords:
         assert speed.words(first, 100.0) == "1.00 audio-h at 0 audio-h/h, ETA ?"
         later = snapshot(audio_seconds=7200.0, encoded_seconds=10800.0, bytes_done=2_000_000)
         assert speed.words(later, 136.0) == "2.00 audio-h at 100 audio-h/h, ETA 0:01:12"
+
+    def test_what_is_left_is_judged_by_audio(self) -> None:
+        """What a job goes on with is no work of this watch, however many bytes it passes over; a clip of 100 hours of which
+        60 are there takes what 40 take.
+        """
+        hour = 3600.0
+        speed = Speed(snapshot(audio_seconds=60 * hour, encoded_seconds=500 * hour), 0.0)
+        later = {"audio_seconds": 62 * hour, "encoded_seconds": 502 * hour, "counted_seconds": 62 * hour}
+        words = speed.words(snapshot(**later, bytes_done=620, bytes_total=1000), hour)
+        assert words == "62.00 audio-h at 2 audio-h/h, ETA 19:00:00"
 
     def test_running(self) -> None:
         """Tasks by node, no more nodes than a line holds, and what waits for what."""

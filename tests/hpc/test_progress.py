@@ -9,13 +9,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.small_run import CLIPS, small_tar, stopping_after, tokenize
+from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize
 
 from hpc import progress
 from hpc.progress import scan, state_of
 from hpc.run import ListedTar, Run
-from jobs.outputs import TarPaths, read_manifest
+from jobs.clip_journal import ClipJournal, LongClip, MemberSum
+from jobs.fileops import FileOps
+from jobs.outputs import InputIdentity, TarPaths, read_manifest
 from jobs.records import Manifest
+from jobs.spec import freeze_spec
 
 
 @pytest.fixture
@@ -49,6 +52,29 @@ def test_partial_counts_whole_lines(tmp_path: Path) -> None:
     with paths.partial.open("ab") as file:
         file.write(b'{"tar_file": "cut')
     assert state_of(str(tar), paths).clips == 1
+
+
+def test_a_long_clip_in_hand_counts(tmp_path: Path) -> None:
+    """What is kept of a clip that has no line yet is audio that became tokens: a recording of days takes many jobs."""
+    tar = small_tar(tmp_path / "a.tar")
+    tokenize(tar, tmp_path, **stopping_after(1))
+    spec, paths = mulaw_spec(), TarPaths(tmp_path, "a")
+    freeze_spec(tmp_path, spec)
+    attempt = read_manifest(paths.attempt)
+    assert attempt is not None
+    before = state_of(str(tar), paths)
+    assert before.long_clip_seconds == 0.0
+    for clip, counts in ((0, False), (1, True)):
+        journal = ClipJournal(
+            paths.private_journal(attempt.attempt), InputIdentity.of(tar), spec.fingerprint, spec.fields[0],
+            ops=FileOps(), clock=lambda: 0.0, check_mine=lambda: None,
+        )  # fmt: skip
+        long = LongClip(clip, f"{clip:03}.wav", MemberSum(1, 1))
+        assert journal.add(long, 0, 1, bytes(spec.sample_rate * 7200 // spec.hop_length))
+        state = state_of(str(tar), paths)
+        assert state.long_clip_seconds == (7200.0 if counts else 0.0)
+        assert state.audio_seconds == before.audio_seconds + state.long_clip_seconds
+        journal.forget()
 
 
 def test_not_started(tmp_path: Path) -> None:

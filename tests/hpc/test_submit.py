@@ -327,6 +327,22 @@ class TestTarsThatCannotBeTokenized:
             assert "--skip-missing" in message
             assert not (here / "tokens").exists()
 
+    def test_all_faults_of_a_list_are_named_at_once(
+        self, here: Path, tars: list[Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Patterns, names, commands and tars: whoever mends what one message names has mended the list."""
+        vain, command, twice = "e/*.tar", "pipe:cat x.tar", small_tar(here / "d/good.tar")
+        clash, missing = f"would both become good.jsonl: {tars[3]} and {twice}", "cannot be tokenized:\n"
+        for lines, words in (
+            ([*map(str, tars), vain, command, str(twice)], ("nothing matches", "--allow-pipe", clash, missing)),
+            ([*map(str, tars), command, str(twice)], ("--allow-pipe", clash, missing)),
+            ([*map(str, tars), str(twice)], (clash, missing)),
+        ):
+            (here / "list.txt").write_text("\n".join(lines) + "\n")
+            message = refused(capsys, "--list", "list.txt", *MULAW)
+            assert [each for each in words if each not in message] == []
+            assert message.count(str(tars[0])) == message.count(str(tars[1])) == 1
+
     def test_skip_missing_goes_on_with_the_others(
         self, here: Path, tars: list[Path], capfd: pytest.CaptureFixture[str]
     ) -> None:

@@ -161,6 +161,25 @@ class TestPatterns:
         with pytest.raises(UsageError, match="nothing matches"):
             self.read(folder, "none*.tar\n", skip_missing=True)
 
+    def test_all_faults_are_named_at_once(self, folder: Path) -> None:
+        """Whoever mends a list is told of every line that is wrong, and of what is wrong with the tars of the others."""
+        text = "2.tar\nnone*.tar\n{1..3000000}.tar\ngs://b/a.tar\n9.tar\n"
+        for skip_missing in (False, True):
+            with pytest.raises(UsageError) as caught:
+                self.read(folder, text, skip_missing=skip_missing, look_at_rest=lambda tars: [f"{len(tars)} are bad"])
+            lines = str(caught.value).removeprefix(f"--list {folder}/l.txt: ").split("\n")
+            assert [line[:7] for line in lines] == ["line 3:", "line 4:", "nothing", "  line ", "2 are b", "mend th"]
+            assert lines[-1] == "mend the list"  # since leaving out what is missing would not do
+        with pytest.raises(UsageError, match=r"none\*\.tar\n1 is bad\nmend the list, or go on without: --skip-missing"):
+            self.read(folder, "2.tar\nnone*.tar\n", look_at_rest=lambda _tars: ["1 is bad"])
+
+    def test_many_faults(self, folder: Path) -> None:
+        """Some are shown, and how many more there are."""
+        with pytest.raises(UsageError) as caught:
+            self.read(folder, "gs://b/a.tar\n" * 30 + "none*.tar\n" * 25)
+        lines = str(caught.value).split("\n")
+        assert (lines[20], lines[-2:]) == ("and 10 more", ["  and 5 more", "mend the list"])
+
     def test_brace_without_bounds(self, folder: Path) -> None:
         """What would fill the memory is refused with its line, in one entry or in all of them."""
         with pytest.raises(UsageError, match=r"l\.txt: line 2: .*stands for more than 2,000,000 names"):

@@ -15,8 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from support.crashing import CrashingOps, PowerLossOps, RefusingOps, SimulatedCrash
@@ -29,7 +31,7 @@ from audio_tokenizers.base import Codes, Field
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError
 from audio_tokenizers.mulaw import FACTORY
 from jobs import clip_decoder, clip_journal, conveyor, tar_reader
-from jobs.clip_journal import ClipJournal, LongClip, MemberSum, code_type, member_sum
+from jobs.clip_journal import ClipJournal, LongClip, MemberSum, code_type, frames_kept, member_sum
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.outputs import InputIdentity, TarPaths
@@ -337,6 +339,58 @@ def test_a_long_clip_goes_on_where_it_was_left(keeping: None, tar: Path, referen
     assert len(backend.fragments) == LONG_FRAGMENTS - 4 + 1 + 4
     assert [(one.clip, one.before, one.after) for one in later if one.clip == LONG] == [(LONG, 4, 5), (LONG, 4, 6)]
     assert not journals(output)
+
+
+def test_a_long_clip_is_told_while_it_goes_on(keeping: None, tar: Path, tmp_path: Path) -> None:
+    """Of its audio and of its tar's bytes, as fragments are kept; what an attempt goes on with counts no second time."""
+    output = tmp_path / "out"
+    told: list[list[tuple[float, int]]] = [[], []]
+    stopped_within(tar, output, 3, on_encoded=lambda *said: told[0].append(said))
+    run(tar, output, on_encoded=lambda *said: told[1].append(said))
+    seconds = [[one for one, _ in attempt] for attempt in told]
+    clips = [len(soundfile.read(io.BytesIO(audio))[0]) / 8000 for audio in MEMBERS.values()]
+    assert sum(map(sum, seconds)) == pytest.approx(sum(clips))
+    assert sum(seconds[0]) > clips[0] + 0.3 * clips[LONG]
+    assert all(one >= 0 for attempt in seconds for one in attempt)
+    size = tar.stat().st_size
+    for attempt in told:
+        used = [one for _, one in attempt]
+        assert used == sorted(used)
+        assert used[-1] <= size
+    long_begins = told[0][0][1]
+    assert [used for _, used in told[0][1:] if not long_begins < used < size] == []
+    assert told[1][0][1] > long_begins
+
+
+def test_parts_are_told_by_how_much_of_their_recording_is_read(tmp_path: Path) -> None:
+    """Or the first segment of a recording would stand for all of its bytes."""
+    said = {"segments": [{"start": 10 * number, "end": 10 * number + 10} for number in range(25)]}
+    members = {"a.wav": wav(2_000_000), "a.json": msgspec.json.encode(said)}
+    tar, told = write_tar(tmp_path / "speech.tar", members), []
+    tokenize(tar, tmp_path / "out", spec=mulaw_spec(segments=True), on_encoded=lambda *said: told.append(said))
+    used = [used for _, used in told]
+    assert used == sorted(used)
+    assert used[0] < tar.stat().st_size / 2
+    assert used[-1] > tar.stat().st_size * 0.9
+    assert sum(seconds for seconds, _ in told) == pytest.approx(250.0)
+
+
+def test_frames_kept_are_counted_without_their_codes(tmp_path: Path) -> None:
+    """Those of a clip without a line, in whole entries; a file that is none, or not there, has none."""
+    path = tmp_path / "1"
+    assert frames_kept(path, 0) == 0
+    data = written(path)
+    frames = expected(3)[1]
+    assert frames_kept(path, 0) == frames_kept(path, CLIP.index) == len(frames[0])
+    assert frames_kept(path, CLIP.index + 1) == 0
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        assert frames_kept(path, 0) in (0, len(expected(1)[1][0]), len(expected(2)[1][0]))
+    for seed in range(200):
+        random.seed(seed)
+        path.write_bytes(data[: random.randrange(200)] + random.randbytes(random.randrange(200)))
+        assert frames_kept(path, 0) >= 0
+    assert frames_kept(tmp_path, 0) == 0
 
 
 @pytest.mark.parametrize("cut", [{"channel": "split"}, {"segments": True}], ids=str)

@@ -19,8 +19,12 @@ from support.hostile_names import faults
 from support.runs import ROOT, call
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from hpc.resume import resume
+from hpc.submit import submit
 from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, version_words, writing_to
 from jobs.fileops import StorageError
+from jobs.tokenize_tar import tokenize_tar
+from tools.doctor import doctor
 
 log = logging.getLogger("tar2tokens")
 
@@ -52,6 +56,30 @@ def test_sizes_that_are_none(text: str) -> None:
     """A size that is none, or too small to be meant, is refused in the name of its option."""
     with pytest.raises(UsageError, match=r"^--size .*: expected (a size such as 1GB|at least 1,000 bytes)"):
         parse_size("--size", text, smallest=1000)
+
+
+@pytest.mark.parametrize(
+    ("function", "option", "wrong", "words"),
+    [
+        (submit, "--max-damage", "2%", "'2%': expected a share such as 0.02, not 2%"),
+        (tokenize_tar, "--max-damage", "0,02", "'0,02': expected a share such as 0.02, not 2%"),
+        (submit, "--max-duration", "24h", "'24h': expected seconds, such as 3600 for an hour, without a unit"),
+        (tokenize_tar, "--clip-timeout", "10m", "'10m': expected seconds, such as 600 for ten minutes, without a unit"),
+        (submit, "--clip-timeout", "-1", "'-1': expected seconds, such as 600 for ten minutes, without a unit; 0: never"),
+        (resume, "--interval", "30s", "'30s': expected seconds from 0.1 on, without a unit"),
+        (resume, "--interval", "nan", "'nan': expected seconds from 0.1 on"),
+        (doctor, "--wait", "1min", "'1min': expected seconds from 1 on, without a unit"),
+    ],
+)
+def test_numbers_with_units(
+    function: Callable[..., int], option: str, wrong: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever writes a unit, or a decimal comma, is told what the option takes, in the words of no library."""
+    needed = {submit: ["--backend", "mulaw"], tokenize_tar: ["--backend", "mulaw", "--input-tar", "a.tar"]}
+    assert call(function, *needed.get(function, []), option, wrong) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert f"Invalid value for '{option}': {words}" in err
+    assert "unable to parse" not in err
 
 
 def test_buffer_memory() -> None:

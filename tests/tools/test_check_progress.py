@@ -117,6 +117,18 @@ class TestReport:
         assert "Damaged clips, kept:   5 (0.120 s missing; python -m tools.failures shows some)\n" in text
         assert found["errors"] == {"decode": 2}
 
+    def test_a_long_clip_in_hand(
+        self, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A recording that takes many jobs is seen to move before it has its line."""
+        monkeypatch.setattr("hpc.progress.frames_kept", lambda _path, _first: 8000 * 7325)
+        found, _ = report_of(capsys)
+        assert found["audio_hours"] == pytest.approx(7325 / 3600, abs=0.01)
+        assert call(check_progress, "--verbose") == 0
+        text = capsys.readouterr().out
+        assert "[2/3] ◐ 000002.tar (partial: 2 clips processed, 2:02:05 of a long one)" in text
+        assert "Audio:                 2.03 hours" in text
+
     def test_problems_are_shown_without_verbose(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         """A tar that needs a person is named, with its reason, in a report that else has only sums."""
         tar = write_tar(run.output_dir.parent / "data" / "4.tar", {"a.wav": b"x" * 900})

@@ -22,7 +22,7 @@ import msgspec
 from audio_tokenizers.errors import ModelFilesError, Tar2TokensError, UsageError
 from audio_tokenizers.registry import complete_options, get_factory
 from hpc.list_check import find_faults as find_tar_faults
-from hpc.remote_list import SizedLook
+from hpc.remote_list import SizedLook, all_faults
 from hpc.tar_list import read_tar_list
 from jobs.addresses import is_address, scheme_of
 from jobs.commands import command_parser
@@ -205,7 +205,7 @@ def _needs_torch(backend: str) -> bool:
 
 def tars(given: argparse.Namespace) -> Tars:
     """Look at each tar of a list, as hpc.submit does: what is no file is never opened."""
-    listed = read_tar_list(given.list)
+    listed = read_tar_list(given.list, look_at_rest=lambda tars: all_faults(tars, allow_pipe=True))
     if words := missing_packages({scheme for tar in listed if (scheme := scheme_of(tar)) is not None}):
         raise UsageError(words)
     look = SizedLook()
