@@ -18,6 +18,7 @@ from hpc.launch import Launch
 from hpc.run import Run
 from jobs.commands import command_parser, setup_logging
 from jobs.fileops import StorageError, end_last_line
+from jobs.run_module import module_command
 
 __all__ = ["CHAIN_MINUTES", "cancel_chain", "chain_name", "chain_text", "run_link", "start_chain"]
 
@@ -46,7 +47,7 @@ def chain_text(run: Run, launch: Launch) -> str:
         "--open-mode=append",
         *(f"--{name}={value}" for name in ("clusters", "partition", "account", "qos") if (value := getattr(launch, name))),
     ]
-    command = shlex.join([sys.executable, "-m", "hpc.chain", str(run.output_dir), *filter(None, [launch.group])])
+    command = shlex.join(module_command("hpc.chain", run.output_dir, *filter(None, [launch.group])))
     return "\n".join(
         ["#!/bin/bash", *(f"#SBATCH {shlex.quote(option)}" for option in options), *launch.setup, f"exec {command}", ""]
     )

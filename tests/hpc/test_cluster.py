@@ -59,9 +59,9 @@ def jobs_of(submission: Submission, *jobs: Job) -> dict[int, tuple[Submission, J
 
 class TestBatchText:
     def check(self, name: str, launch: Launch, output_dir: str, job: Job, exclude: tuple[str, ...] = ()) -> str:
-        """Compare with a committed file, in which the interpreter's own path has a stand-in."""
+        """Compare with a committed file, in which the paths of the interpreter and of this code have stand-ins."""
         text = batch_text(Submission(Path(output_dir, ".run", "submissions", "0003")), launch, job, exclude)
-        assert text.replace(sys.executable, "/PYTHON") == (GOLDEN / name).read_text()
+        assert text.replace(sys.executable, "/PYTHON").replace(str(ROOT), "/CODE") == (GOLDEN / name).read_text()
         return text
 
     def test_one_gpu_of_a_shared_node(self) -> None:
