@@ -38,3 +38,12 @@ def test_imports_wait() -> None:
         "tar2tokens.TokenDataset\nassert 'torch' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_no_torch() -> None:
+    """Who wants TokenDataset where there is no torch is told what to install; all else works without."""
+    code = "import sys, tar2tokens; sys.modules['torch'] = None; tar2tokens.read_run; tar2tokens.TokenDataset"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.endswith(
+        "ImportError: tar2tokens.TokenDataset needs torch, which is not installed: pip install torch\n"
+    )
