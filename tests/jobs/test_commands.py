@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import logging
 import os
 import re
@@ -21,7 +20,7 @@ from support.runs import ROOT, call
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.resume import resume
 from hpc.submit import submit
-from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, version_words, writing_to
+from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, writing_to
 from jobs.fileops import StorageError
 from jobs.tokenize_tar import tokenize_tar
 from tools.doctor import doctor
@@ -192,17 +191,6 @@ def test_help_and_version_of_every_command(capsys: pytest.CaptureFixture[str]) -
         assert "-h, --help" in words
     assert call(command, "--version") == 0
     assert re.fullmatch(r"tar2tokens \d+\.\d+\S*\n", capsys.readouterr().out)
-
-
-def test_version_of_a_checkout_that_nobody_has_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is read where setup.py would read it."""
-    installed = version_words()
-
-    def absent(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", absent)
-    assert version_words() == installed
 
 
 def test_an_error_names_no_private_file(capsys: pytest.CaptureFixture[str]) -> None:
