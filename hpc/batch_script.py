@@ -1,4 +1,4 @@
-"""Pure, but for the interpreter's own path: what sbatch gets."""
+"""The batch script of an array. Pure, except for the interpreter's path."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from jobs.run_module import module_command
 __all__ = ["batch_text", "check_path"]
 
 WATCHED_LIMIT_MIN = 10
-"""Below that Slurm's warning, which it sends up to a minute early, would cost too much: tasks watch the clock anyway."""
+"""Below that Slurm sends no warning signal, which may be a minute early and cost too much; tasks watch the clock anyway."""
 
 
 def check_path(output_dir: Path) -> None:
-    """Raise UsageError if submitit or Slurm would take a part of the path for its own."""
+    """Raise UsageError if submitit or Slurm would interpret a part of the path."""
     if "%" in str(output_dir) or "\\" in str(output_dir) or "\n" in str(output_dir):
         raise UsageError(
             f"--output-dir {output_dir}: Slurm gives % and \\ in paths a meaning of its own: choose another folder"
@@ -29,10 +29,10 @@ def check_path(output_dir: Path) -> None:
 
 
 def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collection[str] = ()) -> str:
-    """What sbatch gets, written by submitit; only the command is ours.
+    """The script for sbatch, written by submitit; only the command is ours.
 
-    submitit's own command would unpickle a function from a file that is put in place after sbatch has answered: tasks of
-    an array whose submitter died in between, or whose sbatch said that it had failed, would never find theirs.
+    submitit's own command unpickles a function from a file that is moved into place after sbatch has answered. Tasks of an
+    array whose submitter died in between, or whose sbatch wrongly reported a failure, would never find it.
     """
     from submitit.slurm.slurm import _make_sbatch_string
 
@@ -41,7 +41,7 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
     cpus = max(1, launch.cpus_per_gpu // launch.procs_per_gpu) if launch.cpus_per_gpu else None
     srun = ["--kill-on-bad-exit=0", "--wait=0"]  # one worker's end is not the end of the others
     if cpus:
-        srun.append(f"--cpus-per-task={cpus}")  # which srun does not take from the job since Slurm 22.05
+        srun.append(f"--cpus-per-task={cpus}")  # since Slurm 22.05 srun does not inherit it from the job
     gpus = gpu_options(launch.gpus_per_node, launch.gpu_type, launch.gpu_request, launch.mem_per_gpu, launch.slurm)
     command = module_command("hpc.task", submission.plan_file, "--elements", job.elements)
     command += ["--umask", launch.umask] if launch.umask else []
@@ -55,7 +55,7 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
         "ntasks_per_node": launch.processes,
         "cpus_per_task": cpus,
         "gpus_per_node": gpus.gpus_per_node,
-        "wckey": None,  # submitit would set its own name, which a site with keys refuses
+        "wckey": None,  # submitit would set its own, which sites that use wckeys refuse
         "mem_per_gpu": gpus.mem_per_gpu,
         "mem": gpus.mem,
         "partition": launch.partition,
@@ -64,10 +64,10 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
         "constraint": launch.constraint,
         "signal_delay_s": round(stop_margin_s(60 * limit_min)) if limit_min >= WATCHED_LIMIT_MIN else 0,
         "stderr_to_stdout": True,
-        "setup": ["printf -v job_started '%(%s)T' -1", *launch.setup],  # Slurm tells a job when it ends since 23.02 only
+        "setup": ["printf -v job_started '%(%s)T' -1", *launch.setup],  # Slurm sets SLURM_JOB_END_TIME only since 23.02
         "srun_args": srun,
         "additional_parameters": {
-            "no-requeue": True,  # the controller knows better what is left
+            "no-requeue": True,  # the controller resubmits what is left
             "chdir": str(submission.folder),
             **launch.slurm,
             **gpus.further,

@@ -1,4 +1,4 @@
-"""Tars that `jobs.tokenize_tar` has worked on in a folder that nobody has made a run of: their manifests name them."""
+"""The tars of a folder that `jobs.tokenize_tar` has written to and that is no run yet, as their manifests name them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SUFFIX = ".json"
 
 
 def tars_by_hand(run_folder: Path) -> dict[str, str]:
-    """Tar -> the name of its output, in the order of the names, numbers by value.
+    """Tar -> output name, in natural order of the names.
 
-    Where no manifest can be read the name stands for the tar, too: whoever scans it says what is wrong.
+    Where no manifest can be read, the name also stands for the tar; the scan reports what is wrong.
     """
     found: dict[str, str] = {}
     for name in sorted(_names(run_folder), key=natural_order):

@@ -25,7 +25,7 @@ def cancel(
     ] = None,
     verbose: Verbose = False,
 ) -> int:
-    """End all tasks of a run, and keep controllers from submitting more until the next hpc.submit. No line is lost."""
+    """End all tasks of a run, and submit no more until the next hpc.submit. No line is lost."""
     setup_logging(verbose=verbose)
     run, launch = open_run(output_dir, group)
     cluster = cluster_of(launch)
@@ -36,8 +36,8 @@ def cancel(
         cancel_chain(run, cluster)
     cluster.cancel(jobs)
     tasks = counted(sum(job.elements for _, job in jobs.values()), "task")
-    told = f"{counted(len(jobs), 'job')} with up to {tasks} told to end" if jobs else "no task is in the queue or at work"
-    print(f"{told}; nothing more is submitted until hpc.submit lets the run go on")
+    ended = f"{counted(len(jobs), 'job')} with up to {tasks} told to end" if jobs else "no task is queued or running"
+    print(f"{ended}; nothing more is submitted until hpc.submit continues the run")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Rounds as small Slurm jobs, each of which leaves a successor, so that no login node has to stay up."""
+"""Rounds as small Slurm jobs, each of which submits its successor, so that no process has to stay on a login node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["CHAIN_MINUTES", "cancel_chain", "chain_name", "chain_text", "run_lin
 
 CHAIN_MINUTES = 30
 RESERVE_DELAY = "now+10minutes"
-"""The successor is there before the round begins, in case the round is the last thing that this job does."""
+"""The successor is submitted before the round begins, in case this job dies in it."""
 TRIES, PAUSE_SECONDS = 20, 60.0
 
 log = logging.getLogger("tar2tokens")
@@ -40,7 +40,7 @@ def chain_name(run: Run) -> str:
 
 
 def chain_text(run: Run, launch: Launch) -> str:
-    """The batch script of one link. Pure, but for the interpreter's own path."""
+    """The batch script of one link. Pure, except for the interpreter's path."""
     options = [
         f"--time={CHAIN_MINUTES}",
         "--ntasks=1",
@@ -63,15 +63,17 @@ def start_chain(run: Run, launch: Launch) -> int:
     name = chain_name(run)
     links = cluster.find_jobs(name)
     if links:
-        print(f"the chain goes on already: job {', '.join(link.job_id for link in links)}")
+        print(f"there is a chain already: job {', '.join(link.job_id for link in links)}")
         return 0
     try:
         job = cluster.submit_script(name, chain_text(run, launch))
     except SubmitLimitError as error:
         raise InfrastructureError(
-            f"{error}: no room for the chain's own job; call this again when tasks have ended"
+            f"{error}: no room for the chain's own job; run this again when tasks have ended"
         ) from None
-    print(f"job {job.job_id} does the next round and leaves a successor; {run.folder / 'chain.log'} tells of each")
+    print(
+        f"job {job.job_id} does the next round and submits its successor; {run.folder / 'chain.log'} has the output of each"
+    )
     return 0
 
 
@@ -81,9 +83,9 @@ def cancel_chain(run: Run, cluster: SlurmCluster) -> None:
 
 
 def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
-    """What a chain job does: leave a successor, do a round, and have the successor wait for the round's tasks.
+    """What a chain job does: submit its successor, do a round, and make the successor wait for the round's tasks.
 
-    Where Slurm does not answer, or takes no job for now, it asks again: a link that gave up would end the chain.
+    While Slurm does not answer or takes no job it asks again, since a link that gave up would end the chain.
     """
     launch = launch_of(run)
     cluster = _slurm(launch)
@@ -91,7 +93,7 @@ def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
     rounds: list[Round] = []
     try:
         code = one_round(run, note=rounds.append)
-    except UsageError:  # such as a job that Slurm refuses for good: it would be refused again and again
+    except UsageError:  # such as a job that Slurm refuses for good: every later link would meet the same
         cluster.cancel_job(successor)
         raise
     if code != EXIT_CODES["running"]:
@@ -101,7 +103,9 @@ def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
         cluster.cancel_job(successor)
         return code
     found = [job for _, job in make_controller(run, cluster, launch).open_jobs().values()]
-    jobs = [job.job_id for job in found if job.job_id and (job.cluster or "") == successor.cluster]  # it sees no others
+    jobs = [
+        job.job_id for job in found if job.job_id and (job.cluster or "") == successor.cluster
+    ]  # a job can depend on no others
     if jobs:
         cluster.wait_for_jobs(successor, jobs)
     print(f"job {successor.job_id} comes next, after {', '.join(jobs) or 'ten minutes'}", flush=True)
@@ -109,7 +113,7 @@ def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
 
 
 def _successor(run: Run, launch: Launch, cluster: SlurmCluster) -> JobNumber:
-    """The link that is pending already, or a new one. It begins when this one has ended, and not at once."""
+    """The link that is pending already, or a new one, which starts after this one has ended."""
     name, me = chain_name(run), os.environ.get("SLURM_JOB_ID")
     pending = [job for job in cluster.find_jobs(name, pending=True) if job.job_id != me]
     if pending:
@@ -119,6 +123,7 @@ def _successor(run: Run, launch: Launch, cluster: SlurmCluster) -> JobNumber:
 
 
 def _patiently(ask: Callable[[], JobNumber], sleep: Callable[[float], None]) -> JobNumber:
+    """The answer of the first of TRIES calls that Slurm answers."""
     for _ in range(TRIES - 1):
         try:
             return ask()
@@ -135,14 +140,14 @@ def _slurm(launch: Launch) -> SlurmCluster:
 
 
 if __name__ == "__main__":
-    parser = command_parser("One link of a chain of rounds, as a Slurm job. hpc.resume --chain submits the first one.")
+    parser = command_parser("One link of a chain of rounds, as a Slurm job. hpc.resume --chain submits the first.")
     parser.add_argument("output_dir", type=Path, help="the run directory")
     parser.add_argument("group", nargs="?", help="the group that shares it")
     given = parser.parse_args()
     setup_logging(verbose=False)
     try:
         opened = open_run(given.output_dir, given.group)[0]
-        with suppress(OSError):  # what there is no room for here
+        with suppress(OSError):  # there may be no room for it
             end_last_line(opened.folder / "chain.log")
         sys.exit(run_link(opened))
     except StorageError as problem:

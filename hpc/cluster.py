@@ -1,4 +1,4 @@
-"""What every place where tasks run offers, and what it may answer."""
+"""The protocol of places where tasks run, Slurm or this machine, and its errors."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ __all__ = [
 
 
 class SubmitLimitError(Tar2TokensError):
-    """Slurm takes no more jobs for now. No trouble: the rest waits."""
+    """Slurm takes no more jobs for now. This is normal: the rest waits."""
 
 
 class SubmitUncertainError(InfrastructureError):
-    """Nobody knows whether the job was submitted. Its name has to be looked up before anyone tries again."""
+    """Whether the job was submitted is not known. It has to be looked up by name before the next try."""
 
 
 class SubmitRefusedError(UsageError):
-    """Slurm does not take the job, and nothing says that this passes. The message has all of its words."""
+    """Slurm refuses the job, with no sign that this will pass. The message quotes Slurm in full."""
 
 
 class Cluster(Protocol):
     """Where tasks run: Slurm, or this machine."""
 
     def max_array(self, launch: Launch) -> int:
-        """How many elements one array may have."""
+        """The largest number of elements of one array."""
 
     def slots(self, launch: Launch, tars: int) -> int | None:
-        """Over how many workers so many tars are spread; None where that is the plan's to say."""
+        """Number of workers over which `tars` are spread; None where the plan decides."""
 
     def look(self, jobs: Mapping[int, tuple[Submission, Job]]) -> dict[int, JobSeen | None]:
-        """Submission -> its job. None for a job that nobody has heard of; what cannot be told now is left out."""
+        """Submission -> its job, or None if it is in no queue. Jobs that cannot be looked up now are left out."""
 
     def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> JobNumber:
-        """Submit. Raises SubmitLimitError, SubmitUncertainError, SubmitRefusedError, or another UsageError."""
+        """Submit one array. Raises SubmitLimitError, SubmitUncertainError, SubmitRefusedError, or another UsageError."""
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
-        """Submission -> element -> how it ended, or is; a submission of which nobody keeps accounts is left out."""
+        """Submission -> element -> its state, final or not. Submissions without accounting are left out."""
 
     def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
-        """Keep the tasks of these jobs that have not begun away from nodes."""
+        """Keep the pending tasks of these jobs away from nodes."""
 
     def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
-        """End the tasks, or those that have not begun, each after what it has in hand if that is quick."""
+        """End all tasks, or only pending ones. Running tasks flush what is in hand if that is quick."""

@@ -1,4 +1,4 @@
-"""One round of the controller: look at files and jobs, decide, submit. It remembers nothing that it could not lose."""
+"""One round of the controller: look at files and jobs, decide, submit. It keeps no state that it could not lose."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hpc.dispatch import InQueue, Submitted, Submitter
 from hpc.evidence import View, ask_cluster, claims_that_stand, judge, refused_words, why_held
 from hpc.launch import Launch
 from hpc.lock import locked
-from hpc.patience import may_be_told
+from hpc.patience import may_get_states
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
 from hpc.remote_list import read_sizes
@@ -47,22 +47,22 @@ class Round:
     running: dict[int, JobSeen]
     """Submission -> its tasks that have not ended."""
     unknown: tuple[int, ...]
-    """Submissions of which nobody could tell."""
+    """Submissions whose tasks could not be looked up."""
     reports: dict[int, dict[int, Progress]]
-    """Submission -> slot -> what its worker has reported, for those that may be alive."""
+    """Submission -> slot -> its worker's report, for submissions that may have tasks alive."""
     submitted: Submitted
     audio_seconds: float
-    """Audio that the run's tasks have turned into tokens, committed or not."""
+    """Audio that the run's tasks have encoded, committed or not."""
     bytes_left: int
-    """Size of the tars that are not done and not in quarantine."""
+    """Size of the tars that are neither committed nor in quarantine."""
     stalls: tuple[Still, ...] = ()
-    """Tasks that make no progress, those that have made none for the longest time first."""
+    """Tasks without progress, longest stall first."""
     scan_seconds: float = 0.0
-    """How long the look at the tars' files took."""
+    """How long scanning the tars' files took."""
 
 
 class Controller:
-    """Brings a run to its end, round by round. Two at once, or one killed anywhere, cost time and nothing else."""
+    """Brings a run to its end, round by round. Two controllers at once, or one killed anywhere, only cost time."""
 
     def __init__(
         self,
@@ -74,13 +74,13 @@ class Controller:
         clock: Callable[[], float] = time.time,
         anew: bool = False,
     ) -> None:
-        """`anew`: a person has just begun to watch: what could not be written before is tried again at once."""
+        """`anew`: a person has just started to watch, so what could not be written before is tried again at once."""
         self._run = run
         self._cluster = cluster
         self._host = host
         self._clock = clock
         self._relaunch(launch)
-        self._ended: dict[int, View] = {}  # which never change
+        self._ended: dict[int, View] = {}  # ended submissions never change
         self._noted: object = None
         self._avoided: set[str] = set()
         self._anew_at = clock() if anew else -math.inf
@@ -90,7 +90,7 @@ class Controller:
         self._submitter = Submitter(self._run, self._cluster, launch, host=self._host, clock=self._clock)
 
     def round(self) -> Round:
-        """Look, decide, act. Raises LockHeldError if another controller is at it, UsageError if Slurm refuses the job."""
+        """Look, decide, act. Raises LockHeldError if another controller is at work, UsageError if Slurm refuses the job."""
         lock = self._run.folder / "round.lock"
         with writing_to(self._run.output_dir), locked(lock, take_over_after=ROUND_LOCK_SECONDS, wait=False):
             return self._round()
@@ -98,7 +98,7 @@ class Controller:
     def _round(self) -> Round:
         state = self._run.read_state()
         if state.launch is not None and state.launch != self._launch and state.launch.cluster == self._launch.cluster:
-            self._relaunch(state.launch)  # somebody has called hpc.submit meanwhile
+            self._relaunch(state.launch)  # hpc.submit has been called meanwhile
         views = self.look()
         listed = self._run.listed()
         began = time.monotonic()
@@ -151,12 +151,12 @@ class Controller:
         )
 
     def _age_s(self, view: View) -> float:
-        """Since a submission was made, in seconds."""
+        """Seconds since a submission was made; infinite where that no longer matters."""
         made_at = view.job.intended_at if view.job is not None else -math.inf
         return max(0.0, self._clock() - made_at) if made_at >= self._anew_at else math.inf
 
     def _dismiss(self, views: Sequence[View]) -> None:
-        """Tasks that have not begun would find nothing to do: others have helped. A refusal costs them a few seconds."""
+        """Cancel tasks that have not begun and would find nothing to do. If that fails, they waste a few seconds."""
         left = {
             view.submission.number: (view.submission, view.job) for view in views if view.job is not None and view.alive()
         }
@@ -172,7 +172,7 @@ class Controller:
         return {view.submission.number: (view.submission, view.job) for view in views if view.job is not None}
 
     def look(self) -> list[View]:
-        """All submissions: which of their tasks may be alive, and what those have reported that are not."""
+        """All submissions: which of their tasks may be alive, and what the others have reported."""
         views = [self._view(submission) for submission in self._run.submissions()]
         self._ask(views)
         self._close(views)
@@ -188,7 +188,7 @@ class Controller:
         return self._ended[number]
 
     def _ask(self, views: Sequence[View]) -> None:
-        """Ask once for all that may be alive, and keep the ids of jobs whose sbatch never told them."""
+        """Ask once for all jobs that may be alive, and keep the ids that sbatch did not return."""
         before = [view.job for view in views]
         ask_cluster(views, self._cluster, self._clock(), refused=self._launch.cluster == "slurm")
         for view, job in zip(views, before, strict=True):
@@ -196,8 +196,10 @@ class Controller:
                 view.submission.write_job(view.job)
 
     def _close(self, views: Sequence[View]) -> None:
-        """Keep the digests of submissions that have ended. One sacct says of all how, where there is accounting; it also
-        knows of jobs that had ended before the queue could show them.
+        """Write the digests of submissions that have ended.
+
+        One sacct, where there is accounting, says how all of them ended. It also knows jobs that ended before the queue
+        showed them.
         """
         ended = [v for v in views if v.digest is None and v.job is not None and v.known and not v.alive()]
         asked = [*ended, *(v for v in views if v.missing)]
@@ -208,17 +210,17 @@ class Controller:
             plan = view.submission.read_plan()
             if plan is None or view.job is None or (view.missing and not all_ended(states, view.job.elements)):
                 continue
-            if number in ends and view.submission.untold(plan, states):
+            if number in ends and view.submission.lacks_states(plan, states):
                 if not view.job.gone_at:
                     view.job = msgspec.structs.replace(view.job, gone_at=self._clock())
                     view.submission.write_job(view.job)
-                if may_be_told(view.job, self._clock()):
+                if may_get_states(view.job, self._clock()):
                     continue
             view.known = True
             view.digest = view.submission.close(plan, states)
 
     def _note(self, decision: Decision, submitted: Sequence[int]) -> None:
-        """Add a line to the history, if there is news."""
+        """Append a line to the history if anything changed."""
         news = (decision.outcome, decision.quarantine, decision.exclude, decision.diagnosis)
         if not submitted and news == self._noted:
             return
@@ -238,7 +240,7 @@ class Controller:
 
 
 def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:
-    """What is left of a decision when nothing is to be submitted."""
+    """The decision without its submissions, because of `why`."""
     if decision.outcome in ("finished", "quarantined"):
         return decision
     outcome = "running" if any(view.alive() for view in views) else "stuck"

@@ -1,4 +1,4 @@
-"""How a worker came to its end, and for which of the tars in hand that counts. Pure, but for a look at partials."""
+"""How a worker died, and which of the tars in hand that counts against. Pure, except that it reads partials."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ FAULTS = (
     signal.SIGTRAP,
     signal.SIGSYS,
 )
-"""Signals by which a process ends for what it does itself. All others are sent by somebody."""
+"""Signals that a process brings on itself. All others come from outside."""
 
 log = logging.getLogger("tar2tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a worker came to its end, other than by itself."""
+    """How a worker died, when it did not end by itself."""
 
     cause: Literal["fault", "memory", "stall", "outside"]
-    """It crashed; the kernel needed its memory; it made no progress, and its witness ended it; somebody killed it."""
+    """It crashed; the kernel needed its memory; its witness ended it for lack of progress; it was killed from outside."""
     words: str
     stall: Stall | None = None
     lingers: bool = False
-    """It outlives SIGKILL, and keeps what it holds: its memory, its GPU."""
+    """It survived SIGKILL, and still holds its memory and its GPU."""
 
 
 def explain(number: int, stall: Stall | None, before: OomKills | None, after: OomKills | None, *, node: str) -> Death:
-    """What killed a worker, by the signal `number` and by the kernel's counts from before and after.
+    """What killed a worker, judged by the signal `number` and the kernel's out-of-memory counts before and after.
 
-    Where nobody can read such counts, SIGKILL is taken for the kernel's, as it mostly is.
+    Where these counts cannot be read, SIGKILL is attributed to the kernel, which it usually comes from.
     """
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     if stall is not None and number == signal.SIGKILL:
@@ -66,18 +66,18 @@ def explain(number: int, stall: Stall | None, before: OomKills | None, after: Oo
 
 @dataclass(frozen=True)
 class Tried:
-    """What earlier workers of this very task have had in hand."""
+    """What earlier workers of the same task have tried."""
 
     skip: frozenset[str] = frozenset()
-    """Tars that are for others to try."""
+    """Tars that are left to other tasks."""
     search: frozenset[str] = frozenset()
-    """Tars in which a worker died with several clips in hand: the next one takes them clip by clip, before all others."""
+    """Tars in which a worker died with several clips in hand: the next worker takes them first, one clip at a time."""
 
 
 def what_was_tried(tries: Sequence[Try]) -> Tried:
-    """What the next worker of a task makes of the tries of those before.
+    """What the next worker of a task does with the tars that earlier ones tried.
 
-    A tar whose worker died of something else is no different from before: it is tried again, and searched if it was then.
+    A tar whose worker died of something else has not changed: it is tried again, clip by clip if it was before.
     """
     last = {attempt.name: attempt for attempt in tries}
     again = {name for name, attempt in last.items() if attempt.outcome in ("killed", "yielded")}
@@ -86,12 +86,12 @@ def what_was_tried(tries: Sequence[Try]) -> Tried:
 
 
 def write_down_death(report: Progress, output_dir: Path, death: Death, *, asked: bool) -> list[Try]:
-    """Complete a dead worker's report; returns the tries for which its death counts, if only as a try.
+    """Complete a dead worker's report; returns the tries that its death counts against, if only as one more try.
 
-    A worker that takes one clip at a time writes its line before it reads the next: the clip in hand is the one after the
-    last line. Others have several in hand, of one tar or more, and any of them may have killed it. Tars that had no part in
-    it just go on with the next worker. Of a worker that was asked to stop nothing is said: whoever asked may have lost
-    patience.
+    A worker that takes one clip at a time writes its line before it reads the next, so the clip in hand is the one after the
+    last line. Other workers have several clips in hand, of one tar or more, and any of them may be the cause. Tars that had
+    no part in it go on with the next worker. If the worker was `asked` to stop, nothing is blamed: it may have been killed
+    for being slow to.
     """
     if asked:
         return []
@@ -107,8 +107,8 @@ def write_down_death(report: Progress, output_dir: Path, death: Death, *, asked:
 
 
 def may_go_on(death: Death, tries: Sequence[Try]) -> bool:
-    """Whether another worker of the same task may do better: not where the machine could not even load the backend, nor
-    beside one that cannot die.
+    """Whether another worker of the same task may do better. It will not where loading the backend stalled, nor beside a
+    process that survived SIGKILL.
     """
     if death.lingers:
         return False
@@ -118,7 +118,7 @@ def may_go_on(death: Death, tries: Sequence[Try]) -> bool:
 
 
 def _concerned(in_hand: Sequence[Try], death: Death) -> list[Try]:
-    """The tars in hand that may have had to do with it."""
+    """The tars in hand that may have caused the death."""
     if death.cause == "outside":
         return list(in_hand[:1])  # one death is one try
     if death.stall is not None:
@@ -127,7 +127,7 @@ def _concerned(in_hand: Sequence[Try], death: Death) -> list[Try]:
 
 
 def _judge(attempt: Try, output_dir: Path, death: Death) -> None:
-    """What becomes of one try that a death ended."""
+    """Record in one try how a death ended it."""
     loading = attempt.outcome == "loading"
     reading = death.stall is not None and death.stall.activity.what == "read"
     attempt.problem = death.words
@@ -152,7 +152,7 @@ def _judge(attempt: Try, output_dir: Path, death: Death) -> None:
 
 
 def timed_out_clips(crash_clips: Mapping[str, Sequence[int]], tries: Iterable[Try]) -> dict[str, tuple[int, ...]]:
-    """Tar -> those of its clips that never came to an end; of the others, at least one worker has crashed."""
+    """Tar -> those of its crash clips that only ever timed out; the others have crashed at least one worker."""
     crashed = {(attempt.name, attempt.clip) for attempt in tries if attempt.outcome == "died" and not attempt.timed_out}
     found = {name: tuple(clip for clip in clips if (name, clip) not in crashed) for name, clips in crash_clips.items()}
     return {name: clips for name, clips in found.items() if clips}

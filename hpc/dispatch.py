@@ -1,4 +1,4 @@
-"""Turns what is left into arrays, and hands them to the cluster, so that a death at any moment loses none of them."""
+"""Turns the remaining tars into arrays and submits them, so that a death at any moment loses none."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from jobs.spec import TokenizeSpec, read_spec
 __all__ = ["InQueue", "Submitted", "Submitter", "bytes_per_second"]
 
 ASK_AGAIN_SECONDS = 300.0
-"""After Slurm took no more jobs: what fills the queue may be somebody else's."""
+"""Seconds until the next try after Slurm took no more jobs: jobs of others may fill the queue."""
 
 log = logging.getLogger("tar2tokens")
 
 
 @dataclass(frozen=True)
 class InQueue:
-    """What may be alive already."""
+    """What is in the queue, or may be alive, before this round submits."""
 
     alive: Mapping[int, Sequence[int]]
     """Submission -> slots of tasks that may be alive."""
@@ -42,18 +42,18 @@ class InQueue:
 
 @dataclass(frozen=True)
 class Submitted:
-    """What became of the tars that need a task."""
+    """What happened to the tars that need a task."""
 
     submissions: tuple[int, ...] = ()
     waiting: int = 0
-    """Tars that no job was taken for yet."""
+    """Tars that are in no job yet."""
     why: str = ""
-    """Why they wait, if not for room in Slurm's queue."""
+    """Why they wait, if not for room in the queue."""
 
 
 @dataclass(frozen=True)
 class _Order:
-    """What is the same for every try at one array."""
+    """What does not change between tries at submitting one array."""
 
     run_id: str
     exclude: tuple[str, ...]
@@ -61,7 +61,7 @@ class _Order:
     parallel: int | None
     """Array tasks that may run at once; None for any number."""
     in_queue: int
-    """Array tasks of the run that are in the queue before it."""
+    """The run's array tasks that are in the queue before it."""
     first_of_round: int
     """The first submission of this round; 0 before there is one."""
 
@@ -77,7 +77,7 @@ class Submitter:
         self._clock = clock
 
     def plan_slots(self, tasks: Sequence[TarTask], rate: float | None) -> tuple[tuple[TarTask, ...], ...]:
-        """Spread tars over worker processes, of which each gets through `rate` bytes per second."""
+        """Spread tars over worker processes that each handle `rate` bytes per second, if that is known."""
         slots = self._cluster.slots(self._launch, len(tasks))
         if slots is None:
             limit_s = 60.0 * self._launch.time_limit_min
@@ -87,7 +87,7 @@ class Submitter:
     def submit(
         self, run_id: str, decision: Decision, listed: Sequence[ListedTar], states: Sequence[TarState], queue: InQueue
     ) -> Submitted:
-        """Submit what the decision says, as far as the site lets us now. Raises UsageError if it refuses the job."""
+        """Submit what was decided, as far as the site allows now. Raises UsageError if it refuses the job."""
         wanted = set(decision.submit)
         room, parallel = self._room(queue)
         why = self._why_not_now(room, queue, states)
@@ -101,7 +101,7 @@ class Submitter:
         sizes = read_sizes(self._run.sizes_file)
         spec = read_spec(self._run.output_dir)
         if spec is None:
-            raise UsageError(f"{self._run.spec_file}: there is no such file: restore it, or begin again with hpc.submit")
+            raise UsageError(f"{self._run.spec_file}: no such file: restore it, or begin again with hpc.submit")
         retry = {tar.name for tar in states if tar.state == "committed"}
         rate = bytes_per_second(states)
         last = set(decision.short_of_memory)
@@ -127,7 +127,7 @@ class Submitter:
                     order = _Order(run_id, tuple(decision.exclude), parallel, elements, first_of_round)
                     plan, job = self._submit_array(order, part[first:], spec, alive)
                 except SubmitLimitError as error:
-                    log.info("Slurm takes no more jobs for now; the rest waits: %s", error)
+                    log.info("Slurm takes no more jobs for now, the rest waits: %s", error)
                     return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
                 except SubmitUncertainError as error:
                     log.warning("%s", error)
@@ -150,7 +150,7 @@ class Submitter:
 
     def _room(self, queue: InQueue) -> tuple[int | None, int | None]:
         """How many more array tasks may be submitted now, and how many of them may run at once; None for any number."""
-        if self._launch.cluster == "local":  # its workers have the whole machine, and help each other to the end
+        if self._launch.cluster == "local":  # its workers fill the machine, and help each other to the end
             return (0 if any(queue.alive.values()) else None), None
         if self._was_full(queue):
             return 0, None
@@ -160,7 +160,7 @@ class Submitter:
         return (None, left) if left > 0 else (0, None)
 
     def _why_not_now(self, room: int | None, queue: InQueue, states: Sequence[TarState]) -> str | None:
-        """What tars wait for, in a few words, none where Slurm took no more; None if they need not wait."""
+        """Why the tars wait, empty where Slurm took no more jobs; None if they need not wait."""
         if room == 0 and self._launch.cluster == "local":
             return "for the workers of this machine to end"
         if room == 0:
@@ -168,9 +168,9 @@ class Submitter:
         return "--tars-per-gpu auto: the first tars show how fast it goes" if self._is_probing(queue, states) else None
 
     def _is_probing(self, queue: InQueue, states: Sequence[TarState]) -> bool:
-        """Whether the tasks of a first array are to show how fast they are before the rest is planned.
+        """Whether a first array is still running to measure the speed before the rest is planned.
 
-        They have a time limit for that: where each tar takes longer, the rest waits no more.
+        It has one time limit to do so: if no tar is done by then, the rest waits no longer.
         """
         if self._launch.tars_per_gpu != "auto" or not queue.alive or bytes_per_second(states) is not None:
             return False
@@ -179,7 +179,7 @@ class Submitter:
         return self._clock() - first < 60.0 * self._launch.time_limit_min
 
     def _was_full(self, queue: InQueue) -> bool:
-        """Whether Slurm took no more a short while ago, and nothing of ours has left the queue since."""
+        """Whether Slurm recently took no more jobs, and none of ours has left the queue since."""
         submissions = self._run.submissions()
         job = submissions[-1].read_job() if submissions else None
         if job is None or not job.full:
@@ -193,10 +193,10 @@ class Submitter:
         spec: TokenizeSpec,
         alive: Mapping[int, Sequence[int]],
     ) -> tuple[Plan, Job]:
-        """Submit one array for the first of these slots, for as many as Slurm takes.
+        """Submit one array for as many of the first slots as Slurm takes.
 
-        The plan and the intent are on disk before sbatch is called: whoever comes after a death in between looks the job's
-        name up. Raises SubmitLimitError if Slurm takes not even one task, SubmitUncertainError, or UsageError.
+        The plan and the intent are on disk before sbatch is called, so that after a death in between the next round looks
+        the job up by name. Raises SubmitLimitError if Slurm takes not even one task, SubmitUncertainError, or UsageError.
         """
         submission = self._run.new_submission()
         plan = self.make_plan(submission.number, slots, spec, alive)
@@ -267,7 +267,7 @@ def _keep_refusal(submission: Submission, job: Job, error: Exception, *, full: b
 
 
 def as_task_of(tar: TarTask, decision: Decision, retry: set[str]) -> TarTask:
-    """What a worker needs to know of a tar, and what has been decided about it."""
+    """A tar with what has been decided about it, for its worker."""
     return msgspec.structs.replace(
         tar,
         crash_clips=decision.crash_clips.get(tar.name, ()),
@@ -278,7 +278,7 @@ def as_task_of(tar: TarTask, decision: Decision, retry: set[str]) -> TarTask:
 
 
 def bytes_per_second(states: Sequence[TarState]) -> float | None:
-    """Tar bytes that one worker got through per second of its time, over all committed tars; None before there are any."""
+    """Tar bytes per second of one worker, over all committed tars; None before there are any."""
     done = [tar.manifest for tar in states if tar.state == "committed" and tar.manifest is not None]
     seconds = sum(manifest.wall_seconds for manifest in done)
     return sum(manifest.input_bytes for manifest in done) / seconds if seconds > 0 else None

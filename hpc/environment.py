@@ -1,4 +1,4 @@
-"""What of a person's environment a run keeps, so that cron and another shell find what its tasks need, and nothing else."""
+"""The part of a person's environment that a run keeps, so that its tasks find it from cron or another shell."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["KEPT_VARIABLES", "kept_environment", "restored_environment", "task_e
 
 KEPT_VARIABLES = {
     "PATH": "Slurm's commands are on it, and programs that tasks call; cron's own is bare",
-    "LD_LIBRARY_PATH": "where modules put the libraries of an interpreter or of CUDA",
-    "PYTHONPATH": "backends of packages that nobody has installed",
+    "LD_LIBRARY_PATH": "where environment modules put libraries of an interpreter or of CUDA",
+    "PYTHONPATH": "backends in packages that are not installed",
     "VIRTUAL_ENV": "setup lines name it",
     "CONDA_PREFIX": "setup lines name it, and libraries look there for CUDA",
     "MODULEPATH": "`module load` in setup lines looks there",
-    "SLURM_CONF": "where a site's Slurm has its configuration",
-    "SLURM_CONF_SERVER": "the same, of sites that have it on a server only",
+    "SLURM_CONF": "the configuration of the site's Slurm",
+    "SLURM_CONF_SERVER": "the same, at sites that keep it on a server",
     "CUDA_HOME": "compilers of kernels look there",
     "HF_HOME": "where weights are, and whether the hub may be asked",
     "HF_HUB_CACHE": "the same",
@@ -37,21 +37,21 @@ KEPT_VARIABLES = {
     "LANG": "the encoding of names in messages",
     "LC_ALL": "the same",
 }
-"""Variable -> why. Everything else comes from the process at hand: HOME, USER and LOGNAME are those of whoever runs it, of
-what decides which code runs (LD_PRELOAD, PYTHONSTARTUP, BASH_ENV and so on) a run folder says nothing, and secrets stay out.
+"""Variable -> why it is kept. All others come from the current process: HOME, USER and LOGNAME are those of its own user. A
+run folder keeps no variable that decides which code runs (LD_PRELOAD, PYTHONSTARTUP, BASH_ENV and so on), and no secrets.
 """
 PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
-"""Of their folders only absolute ones: any other is the folder in which somebody happens to stand."""
+"""Only absolute folders of these are kept: any other depends on the current directory."""
 PRIVATE = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_")
-"""Variables of a job that we may be in, and what a person likes to see or to leave out, such as SQUEUE_STATES."""
+"""Variables of the job we may run in, and personal filters and formats such as SQUEUE_STATES."""
 WAYS_TO_SLURM = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_SACK_SOCKET")
-"""Without them there may be no Slurm that answers: where it is, and who asks."""
+"""Exceptions: without these Slurm may not answer. They say where it is and who asks."""
 
 
 def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What to keep for tasks and for later rounds; the folder of sbatch is on the kept PATH if it is on this one."""
+    """What to keep for tasks and later rounds. The folder of sbatch is on the kept PATH if sbatch is found here."""
     given = dict(environment)
-    if "PYTHONPATH" in given:  # what is relative is meant from here
+    if "PYTHONPATH" in given:  # relative folders are relative to here
         folders = [folder for folder in given["PYTHONPATH"].split(os.pathsep) if folder]
         given["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders)
     kept = _allowed(given)
@@ -62,7 +62,7 @@ def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def restored_environment(own: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
-    """The process's own variables, and over them those that a run has kept and may keep. HOME and USER are never others'."""
+    """The process's own variables, overridden by those that a run has kept. HOME and USER are never another user's."""
     found = {**own, **_allowed(kept)}
     try:
         user = pwd.getpwuid(os.geteuid())
@@ -72,11 +72,11 @@ def restored_environment(own: Mapping[str, str], kept: Mapping[str, str]) -> dic
 
 
 def task_environment(launch: Launch) -> dict[str, str]:
-    """What Slurm's commands and the tasks get: this process's variables, under those kept from whoever submitted.
+    """The environment of Slurm's commands and of tasks: this process's variables, overridden by those kept at submission.
 
-    Without those that are PRIVATE: srun would take a job's variables for its own, and squeue would leave out jobs that we
-    ask for. What of them is meant for sbatch is in the launch's settings. Tasks import this very code, both folders of it,
-    whatever checkout the run was begun with.
+    PRIVATE variables are dropped: srun would apply a job's variables to itself, and squeue would hide jobs that we ask for.
+    Those meant for sbatch are in the launch's settings. Tasks import this very code, both folders of it, whichever checkout
+    the run was begun with.
     """
     found = {
         name: value

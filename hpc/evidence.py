@@ -30,26 +30,26 @@ __all__ = ["CANCELLED", "View", "ask_cluster", "ask_reports", "claims_that_stand
 
 CANCELLED = "it was cancelled; hpc.submit lets it go on"
 GIVEN_UP: tuple[Ending, ...] = ("died", "failed", "damaged")
-"""Ends of a try after which a task goes on with other tars."""
+"""Ends of a try after which its task goes on with other tars."""
 
 
 @dataclass
 class View:
-    """One submission, as a round sees it."""
+    """One submission as a round sees it."""
 
     submission: Submission
     job: Job | None
     seen: JobSeen | None = None
     known: bool = True
     missing: bool = False
-    """Not known, because the queue does not show it yet."""
+    """Not known because the queue may not show it yet."""
     digest: Digest | None = None
     reports: dict[int, Progress] = field(default_factory=dict)
     slots: tuple[tuple[TarTask, ...], ...] = ()
     processes: int = 1
 
     def alive(self) -> list[int]:
-        """Slots of tasks that may be alive."""
+        """Slots of tasks that may be alive; all of them if the cluster did not answer."""
         if self.digest is not None or self.job is None or self.job.state == "refused":
             return []
         slots = range(min(self.job.elements * self.processes, len(self.slots)))
@@ -62,7 +62,7 @@ class View:
         return [slot for slot in self.alive() if (task := elements.get(slot // self.processes)) and task.state != "PENDING"]
 
     def to_come(self) -> set[str]:
-        """Tars in the plans of tasks that may be alive, without those that their task has given up: it tries none twice."""
+        """Tars in the plans of tasks that may be alive, without those that a task has given up and will not try again."""
         found = set()
         for slot in self.alive():
             without = {attempt.name for attempt in given_up(self.reports.get(slot))}
@@ -76,12 +76,12 @@ class View:
         return min(self.job.parallel, len(self.seen.tasks)) if self.known and self.seen is not None else self.job.parallel
 
     def audio_seconds(self) -> float:
-        """Audio that its tasks have turned into tokens so far."""
+        """Audio that its tasks have encoded so far."""
         reports = [end.progress for end in self.digest.ends] if self.digest is not None else list(self.reports.values())
         return sum(report.audio_seconds for report in reports)
 
     def all_finished(self) -> bool:
-        """Whether each of its workers has told that it came to its end."""
+        """Whether each of its workers has reported that it ended by itself."""
         return self.job is not None and all(
             slot in self.reports and self.reports[slot].finished
             for slot in range(min(self.job.elements * self.processes, len(self.slots)))
@@ -89,12 +89,12 @@ class View:
 
     @property
     def never_submitted(self) -> bool:
-        """Its job never came to be, as far as anyone knows."""
+        """As far as is known, it never had a job."""
         return self.job is None or not self.job.job_id
 
 
 def evidence_of(view: View, age_s: float = math.inf) -> Evidence | None:
-    """What the tasks of a submission have tried and ended, or given up; None if it never had a job."""
+    """What the tasks of a submission have tried, and living ones have given up; None if it never had a job."""
     wordless = view.digest.wordless if view.digest is not None else 0
     if view.digest is not None:
         ends, silent = [(end.slot, end.progress) for end in view.digest.ends], view.digest.silent
@@ -123,9 +123,9 @@ def evidence_of(view: View, age_s: float = math.inf) -> Evidence | None:
 
 
 def given_up(report: Progress | None) -> list[Try]:
-    """What a task that may be alive has tried in vain, and goes on without.
+    """The failed tries after which a task that may be alive goes on with other tars.
 
-    A tar in which its worker died with several clips in hand is not among them: its next worker searches it.
+    A tar in which its worker died with several clips in hand is not among them: its next worker takes it clip by clip.
     """
     if report is None:
         return []
@@ -136,8 +136,8 @@ def given_up(report: Progress | None) -> list[Try]:
 def ask_cluster(views: Sequence[View], cluster: Cluster, now: float, *, refused: bool) -> list[View]:
     """Ask once for all submissions that may be alive, and return those asked for. Writes nothing.
 
-    What the answer tells of a job is in its view. `refused`: ask also for those that were refused since the last look, as
-    a site's own sbatch may fail after Slurm's has not.
+    Job ids in the answer go into the views. `refused`: also ask for jobs that were refused since the last look, since a
+    site's own sbatch may fail after Slurm's has succeeded.
     """
     asked = ("intended", "submitted", *(["refused"] if refused else []))
     open_views = [view for view in views if view.digest is None and view.job is not None and view.job.state in asked]
@@ -186,7 +186,7 @@ def _learned(job: Job, seen: JobSeen) -> Job:
 
 
 def _has_ended(report: Progress) -> bool:
-    """Whether a worker has come to its end by itself, or met trouble with its machine, after which it takes no other tar."""
+    """Whether a worker ended by itself, or met machine trouble, after which it takes no other tar."""
     outcomes = {attempt.outcome for attempt in report.tries}
     return report.finished or ("machine" in outcomes and not outcomes & set(UNENDED))
 
@@ -246,18 +246,18 @@ def why_held(run: Run, state: RunState, decision: Decision) -> str:
 
 
 def refused_words(run: Run, state: RunState) -> str:
-    """What Slurm has said again and again since somebody last asked for it, if that is a refusal."""
+    """Slurm's message, if it has refused repeatedly since the last hpc.submit or --retry-quarantined; else empty."""
     known = [each.read_job() for each in run.submissions()[-REFUSALS:] if each.number > state.amnesty]
     return refused_again([job for job in known if job is not None])
 
 
 def _wants_retry(state: RunState, tar: TarState) -> bool:
-    """Whether its clips with errors are to be tried again: nobody has, since somebody asked for it."""
+    """Whether its error clips are to be tried again: that was requested, and has not been done since."""
     return tar.manifest is not None and bool(tar.manifest.errors) and state.retry.get(tar.name) == tar.manifest.attempt
 
 
 def _data_verdict(tar: TarState) -> str | None:
-    """The data verdict, unless somebody has put another file in the tar's place since. No server is asked for that."""
+    """The data verdict, unless the tar has been replaced by another file since. Servers are not asked."""
     manifest = tar.manifest
     if tar.state == "committed" or manifest is None or not manifest.is_damage:
         return None

@@ -1,4 +1,4 @@
-"""What failed, in groups by reason, with the end of a log of each; clips with errors, and damaged ones, with examples."""
+"""Failures grouped by reason, each with the end of a log; examples of clips with errors and of damaged clips."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["Failure", "find_damaged", "find_damaged_clips", "find_error_clips", 
 TAIL_LINES = 12
 TAIL_BYTES = 16384
 ERROR_LINE = re.compile(rb'"error_kind":"(\w+)"\}\n?$')
-"""How the line of a clip with an error ends, and no other."""
-SILENT = "tasks ended before they came to their work: see --setup, and whether the environment is there on the nodes"
+"""The end of an error record's line, and of no other line."""
+SILENT = "tasks exited before starting work: see --setup, and whether the environment exists on the nodes"
 FAILED = ("failed", "machine", "died", "killed", "damaged")
 NUMBER = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{12}|\d+(?:[.,:]\d+)*)\b")
 
@@ -37,15 +37,15 @@ class Failure:
     """Tries that failed for one reason, the latest last."""
 
     reason: str
-    """In words that fit all of them: what is different for each tar is `*`, unless there is one tar only."""
+    """With `*` for what differs between tars, unless there is only one tar."""
     tars: list[str] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     problem: str = ""
-    """The latest one's own words."""
+    """The problem of the latest try, verbatim."""
     log_file: Path | None = None
-    """Of the latest one."""
+    """The log of the latest try."""
     known: set[str] = field(default_factory=set, repr=False)
-    """The tars, to be asked for each of many tries."""
+    """The tars again, for a quick look-up."""
 
     def add(self, tar: str) -> None:
         """Count a tar, once."""
@@ -55,7 +55,7 @@ class Failure:
 
 
 def find_failures(submissions: Sequence[Submission]) -> list[Failure]:
-    """Tries that failed in these submissions, oldest first, those with the most tars first."""
+    """The failed tries of these submissions, given oldest first; groups with the most tars come first."""
     found: dict[str, Failure] = {}
     job: Job | None = None
     for submission in submissions:
@@ -69,13 +69,15 @@ def find_failures(submissions: Sequence[Submission]) -> list[Failure]:
             failure = found.setdefault(SILENT, Failure(SILENT))
             heard = {slot // plan.processes for slot in reports}
             failure.log_file = next((path for element, _, path in submission.log_files() if element not in heard), None)
-    if job is not None and job.state == "refused" and not is_submit_limit(job.words):  # and nobody has done better since
+    if (
+        job is not None and job.state == "refused" and not is_submit_limit(job.words)
+    ):  # and no later submission has succeeded
         found[job.words] = Failure(job.words)
     return sorted(found.values(), key=lambda failure: -len(failure.tars))
 
 
 def find_damaged(states: Sequence[TarState]) -> list[Failure]:
-    """What the files alone say: tars that are cut, gone or not ours, and no task that has told of it."""
+    """Failures that files alone show, without a task's report: tars that are cut, missing or not ours."""
     found: dict[str, Failure] = {}
     for state in states:
         if state.problem is not None:
@@ -106,7 +108,7 @@ def _add_tries(
 
 
 def _reasons(attempt: Try, tar: str) -> tuple[str, str]:
-    """The problem without the tar's name, and also without whatever else is different for each tar."""
+    """The problem without the tar's name, and the problem without anything that differs between tars."""
     words = attempt.problem.replace(f"with clip {attempt.clip} in hand, counted from 0", "with a clip in hand")
     own = next((words[len(who) + 2 :] for who in (tar, attempt.name) if words.startswith(f"{who}: ")), words)
     shared = own.replace(tar, "*") if tar else own
@@ -115,7 +117,7 @@ def _reasons(attempt: Try, tar: str) -> tuple[str, str]:
 
 
 def log_tail(path: Path | None, lines: int = TAIL_LINES, about: str = "") -> list[str]:
-    """The last lines of a log up to the last one `about` a problem, or to its end; none if it cannot be read."""
+    """The last lines of a log, up to the last one that mentions `about`, or to its end; none if it cannot be read."""
     if path is None:
         return []
     try:
@@ -130,19 +132,19 @@ def log_tail(path: Path | None, lines: int = TAIL_LINES, about: str = "") -> lis
 
 
 def find_error_clips(run: Run, states: Sequence[TarState], per_kind: int) -> dict[str, list[ErrorRecord]]:
-    """Some clips with errors of each kind that committed files have, from the smallest files that have them."""
+    """Up to `per_kind` error records of each kind, from the smallest committed files that have them."""
     examples: dict[str, list[ErrorRecord]] = {}
     for manifest, path in _committed(run, states, lambda manifest: bool(manifest.errors)):
         wanted = {kind: per_kind - len(examples.setdefault(kind, [])) for kind in manifest.errors}
         wanted = {kind: min(number, manifest.errors[kind]) for kind, number in wanted.items() if number > 0}
-        with suppress(FileNotFoundError):  # --retry-errors has set it aside meanwhile
+        with suppress(FileNotFoundError):  # --retry-errors may have moved it aside meanwhile
             for record in _error_records(path, wanted):
                 examples[record.error_kind].append(record)
     return examples
 
 
 def find_damaged_clips(run: Run, states: Sequence[TarState], number: int) -> list[TokenRecord]:
-    """Some clips that were kept though something of them is missing, from the smallest committed files that have them."""
+    """Up to `number` clips that were kept though damaged, from the smallest committed files that have them."""
     examples: list[TokenRecord] = []
     for manifest, path in _committed(run, states, lambda manifest: manifest.damaged_clips > 0):
         wanted = min(number - len(examples), manifest.damaged_clips)
@@ -158,7 +160,7 @@ def find_damaged_clips(run: Run, states: Sequence[TarState], number: int) -> lis
 
 
 def _committed(run: Run, states: Sequence[TarState], wanted: Callable[[Manifest], bool]) -> list[tuple[Manifest, Path]]:
-    """Manifests and files of the committed tars that are `wanted`, the smallest files first."""
+    """Manifests and files of the committed tars that are `wanted`, smallest files first."""
     found = [
         (state.manifest, run.paths(state.name).committed)
         for state in states
@@ -172,7 +174,7 @@ def _size(found: tuple[Manifest, Path]) -> int:
 
 
 def _error_records(path: Path, wanted: dict[str, int]) -> Collection[ErrorRecord]:
-    """The first error records of a file, as many of each kind as wanted."""
+    """The first error records of a file, as many of each kind as `wanted` says."""
     found: list[ErrorRecord] = []
     if not wanted:
         return found

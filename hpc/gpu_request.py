@@ -1,4 +1,4 @@
-"""Pure: how a job asks for its GPUs, which is not the same on every site."""
+"""Pure: how a job asks for its GPUs, which differs between sites."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GpuOptions(msgspec.Struct, frozen=True):
 
 
 def asks_for_gpus(slurm: Mapping[str, object]) -> bool:
-    """Whether further options of sbatch ask for GPUs already, so that a second way to say it would contradict them."""
+    """Whether further sbatch options ask for GPUs already, so that a second request would contradict them."""
     named = re.search(r"\bgpu\b", str(slurm.get("gres", "")))
     return bool(named) or not slurm.keys().isdisjoint(("gpus", "gpus-per-task", "gpus-per-socket"))
 
@@ -34,10 +34,10 @@ def asks_for_gpus(slurm: Mapping[str, object]) -> bool:
 def gpu_options(
     number: int, kind: str | None, request: GpuRequest, memory: str | None, slurm: Mapping[str, object]
 ) -> GpuOptions:
-    """What to say of a task's GPUs, beside the further options `slurm`, and of its memory, `memory` for each of them: only
-    with `--gpus-per-node` can sbatch be told so.
+    """The options for a task's GPUs and its memory, given the further options `slurm`.
 
-    Where nothing is asked for, only that no two tasks are on one node keeps them off each other's GPUs.
+    `memory` is per GPU, which sbatch supports only with `--gpus-per-node`. Where no GPUs are requested, tasks get whole
+    nodes (`--exclusive`): nothing else keeps them off each other's GPUs.
     """
     if not number:
         return GpuOptions(mem=memory)
@@ -54,7 +54,7 @@ def gpu_options(
 
 
 def times(memory: str, number: int) -> str:
-    """`40G` for one -> `160G` for four. Raises UsageError on what is no size of Slurm's."""
+    """`40G` times 4 -> `160G`. Raises UsageError if it is no size that Slurm accepts."""
     found = re.fullmatch(r"(\d+)([KMGT]?)B?", memory.strip(), re.IGNORECASE)
     if found is None:
         raise UsageError(f"--mem-per-gpu {memory}: expected a number and K, M, G or T, such as 40G")

@@ -1,4 +1,4 @@
-"""A cluster of one machine: each array task is a process of its own, which outlives whoever started it."""
+"""A cluster of one machine: each array task is a process, which outlives the command that started it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ LOCAL_JOB = "local"
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """Where one worker runs."""
+    """The device and cores of one worker."""
 
     gpu: str | None
     """Its CUDA_VISIBLE_DEVICES, or None for the CPU."""
     threads: int
-    """Threads that it may compute with."""
+    """Threads that it may use."""
 
 
 def place_workers(gpus: Sequence[str], workers: int | None, procs_per_gpu: int, cores: int, tars: int) -> list[Placement]:
-    """One worker per GPU, times `procs_per_gpu`; on CPUs `workers`, or as many as there are cores; never more than tars.
+    """`procs_per_gpu` workers per GPU; on CPUs `workers`, or one per core. Never more than tars, nor than `workers`.
 
     They share the cores. With fewer workers than places, each GPU gets one before any gets two.
     """
@@ -48,11 +48,11 @@ def place_workers(gpus: Sequence[str], workers: int | None, procs_per_gpu: int, 
 
 
 _BEGUN: list[subprocess.Popen[bytes]] = []
-"""Workers of this process, kept as long as it lives: one may be on its way out still when its run is finished."""
+"""Workers started by this process, kept while it lives: one may still be exiting when its run is finished."""
 
 
 class LocalCluster:
-    """Processes of this machine, found by their command lines: they name their plan."""
+    """Processes of this machine, found by their command lines, which name their plan."""
 
     def __init__(self, host: str, stop: Callable[[], bool] = lambda: False) -> None:
         self._host = host
@@ -60,23 +60,23 @@ class LocalCluster:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def max_array(self, launch: Launch) -> int:
-        """As many as anyone wants."""
+        """No limit in practice."""
         del launch
         return 1 << 20
 
     def slots(self, launch: Launch, tars: int) -> int:
-        """One per worker that this machine has a place for."""
+        """One per worker that this machine has room for."""
         return len(self.placements(launch, tars))
 
     def placements(self, launch: Launch, tars: int) -> list[Placement]:
-        """Where the workers for so many tars would run."""
+        """Where workers for `tars` tars would run."""
         gpus = visible_gpus() if launch.device != "cpu" else []
         return place_workers(gpus, launch.workers, launch.procs_per_gpu, available_cores(), tars)
 
     def look(self, jobs: Mapping[int, tuple[Submission, Job]]) -> dict[int, JobSeen | None]:
-        """What runs here of these submissions."""
+        """The processes of these submissions on this machine. Those of another machine end by long silence."""
         for child in self._children:
-            child.poll()  # or the ended ones would stay as zombies
+            child.poll()  # reap those that have ended
         found: dict[int, JobSeen | None] = {}
         running = list(_task_processes())
         for number, (submission, job) in jobs.items():
@@ -95,11 +95,11 @@ class LocalCluster:
         return found
 
     def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> JobNumber:
-        """Start one process per element, until an interruption."""
+        """Start one process per element, unless interrupted."""
         if self._host in exclude:
             raise UsageError(
-                f"tries fail on this machine ({self._host}) and go well on others: python -m tools.failures says how; once "
-                "that is mended, python -m hpc.resume --retry-quarantined goes on here"
+                f"tries fail on this machine ({self._host}) and succeed on others: python -m tools.failures says how; once "
+                "that is mended, python -m hpc.resume --retry-quarantined continues here"
             )
         submission.logs.mkdir(exist_ok=True)
         environment = task_environment(launch)
@@ -117,27 +117,27 @@ class LocalCluster:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    start_new_session=True,  # Ctrl-C is for us alone: we ask them to stop in our own way
+                    start_new_session=True,  # Ctrl-C reaches only us: we ask the workers to stop
                 )
             self._children.append(child)
             _BEGUN.append(child)
         return JobNumber(LOCAL_JOB)
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
-        """Nobody keeps accounts here: the tasks' reports say how they ended."""
+        """There is no accounting here: the tasks' reports say how they ended."""
         del jobs
         return {}
 
     def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
-        """There is one node."""
+        """Nothing to do: there is only one node."""
 
     def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
-        """Have each task finish what the device has in hand, flush and leave. None is ever pending here."""
+        """Ask each task to finish what the device has in hand, flush and exit. None is ever pending here."""
         if not pending_only:
             self._signal(jobs, signal.SIGTERM)
 
     def kill(self, jobs: Mapping[int, tuple[Submission, Job]]) -> None:
-        """End the tasks at once. Their partials stay good, and their claims are those of dead processes."""
+        """Kill the tasks. Their partials stay valid, and their claims belong to dead processes."""
         self._signal(jobs, signal.SIGKILL)
 
     def _signal(self, jobs: Mapping[int, tuple[Submission, Job]], number: signal.Signals) -> None:
@@ -149,7 +149,7 @@ class LocalCluster:
 
 
 class _TaskProcess(NamedTuple):
-    """A process whose command line is a task's. Anybody can start one that looks so."""
+    """A process whose command line is that of a task. Any user can start one that looks like it."""
 
     pid: int
     uid: int
@@ -158,21 +158,21 @@ class _TaskProcess(NamedTuple):
 
 
 def _task_processes() -> Iterator[_TaskProcess]:
-    """Every task on this machine, and the worker inside it."""
+    """Every task on this machine, both its witness and its worker."""
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         try:
             words = Path(entry.path, "cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
             uid = entry.stat().st_uid
-        except OSError:  # it has ended, or is not ours to see
+        except OSError:  # it has ended, or we may not see it
             continue
         if (task := parse_task_command(words)) is not None:
             yield _TaskProcess(int(entry.name), uid, *task)
 
 
 def _owner(submission: Submission) -> int | None:
-    """Who submitted: the tasks are processes of the same user, and what others run under a task's name is none."""
+    """The user who submitted. Tasks are processes of that user; those of others only look like tasks."""
     try:
         return submission.folder.stat().st_uid
     except OSError:
@@ -180,7 +180,7 @@ def _owner(submission: Submission) -> int | None:
 
 
 def _shows_no_life(submission: Submission) -> bool:
-    """Whether no task of another machine has touched its report for long, by the file system's own clock."""
+    """Whether no task of another machine has touched its report for STALE_SECONDS, by the file system's clock."""
     try:
         reports = list((submission.folder / "tasks").glob("*.json")) or [submission.job_file]
         return min(seconds_silent(FileOps(), report) for report in reports) > STALE_SECONDS

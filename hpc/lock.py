@@ -1,4 +1,4 @@
-"""A lock in a shared folder, for commands that must not interleave. Correctness never depends on it: only thrift does."""
+"""A lock in a shared folder, for commands that should not interleave. It saves work; correctness never depends on it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PAUSE_SECONDS = 0.02
 
 
 class LockHeldError(Exception):
-    """Another process holds the lock; its words say which."""
+    """Another process holds the lock; the message says which."""
 
 
 @contextmanager
 def locked(path: Path, *, take_over_after: float = PATIENCE_SECONDS, wait: bool = True) -> Iterator[None]:
     """Hold the lock within this block.
 
-    A lock whose holder is a dead process of this machine is taken over at once; any other after `take_over_after` seconds
-    without a change, by our own clock. With `wait=False` a lock that is held raises LockHeldError at once, unless its file
-    is older than `take_over_after` by the file system's clock.
+    If its holder was a process of this machine that is dead, the lock is taken over at once, and any other after it has not
+    changed for `take_over_after` seconds by our own clock. With `wait=False` a held lock raises LockHeldError at once,
+    unless its file is older than `take_over_after` by the file system's clock.
     """
     ops = FileOps()
     mine = Claim.of_this_process(uuid.uuid4().hex)

@@ -1,7 +1,7 @@
-"""Pure: which nodes are to blame for what failed, and which clips are beyond that doubt.
+"""Pure: which nodes are to blame for failed tries, and which clips are blamed with certainty.
 
-A clip that kills and a node that kills look alike, so the same clip has to die elsewhere too before its node is cleared.
-Where there is no other node, it speaks for the node that something went well there right before.
+A clip that kills its worker and a node that kills it look alike, so a node is cleared once the same clip has killed a worker
+elsewhere too. Where there is no other node, a success just before clears the node.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from hpc.tries import Death, Evidence, NodeTry, failed, follows_a_line, is_good
 __all__ = ["SAME_TROUBLE_TARS", "Nodes", "judge_nodes"]
 
 NODE_FAILURES = 2
-"""Tries that fail on a node, and fewer that go well, until the node is avoided."""
+"""Failed tries on a node, with fewer successes there, after which it is avoided."""
 SAME_TROUBLE_TARS = 3
-"""Different tars that met trouble with machines, and no progress anywhere, until something that all share is at fault."""
+"""Different tars in machine trouble, without progress anywhere, after which something that all share is blamed."""
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """What is known of the nodes."""
+    """What is known about the nodes."""
 
     suspects: Collection[str]
-    """What fails there counts against no tar and no clip."""
+    """Failures there count against no tar and no clip."""
     excluded: dict[str, str]
-    """Those that are avoided, since others work, and why."""
+    """Node -> why it is avoided, since others work."""
     sound: Collection[Death]
-    """Clips that killed where something went well right before: in that try, or on that node in that submission."""
+    """Clips that killed a worker just after a success: on that node, in that submission."""
     elsewhere: Collection[Death]
-    """Clips that killed on two nodes that both have worked."""
+    """Clips that killed workers on two nodes that have both worked."""
 
 
 def judge_nodes(evidence: Sequence[Evidence], kills: OutsideKills) -> Nodes:
-    """Judge them by all that was tried, submission by submission."""
+    """Judge the nodes by all tries, oldest submission first."""
     worked = {each.node for one in evidence for each in one.tries if is_good(each.attempt)}
     places: dict[Death, set[str]] = defaultdict(set)
     places_of_tar: dict[str, set[str]] = defaultdict(set)
@@ -63,7 +63,7 @@ def judge_nodes(evidence: Sequence[Evidence], kills: OutsideKills) -> Nodes:
     failures = {node: found for node, found in _failures(evidence, tried_elsewhere).items() if len(found) >= NODE_FAILURES}
     shunned = kills.shunned(worked)
     if worked - set(failures) - set(shunned):
-        words = shunned | {node: _node_words([each.attempt.name for each in found]) for node, found in failures.items()}
+        words = shunned | {node: _why_avoided([each.attempt.name for each in found]) for node, found in failures.items()}
         return Nodes(set(words), words, sound, elsewhere)
     shared = {
         node
@@ -74,9 +74,9 @@ def judge_nodes(evidence: Sequence[Evidence], kills: OutsideKills) -> Nodes:
 
 
 def _failures(evidence: Sequence[Evidence], explained: Callable[[NodeTry], bool]) -> dict[str, list[NodeTry]]:
-    """Node -> tries that failed there, unexplained, since as many went well in one submission.
+    """Node -> unexplained failures there since the last submission with at least as many successes.
 
-    One bad GPU fails fast and takes try after try, while its node's others do well, slowly.
+    One bad GPU fails fast and takes try after try, while the other GPUs of its node succeed slowly.
     """
     since: dict[str, list[NodeTry]] = defaultdict(list)
     for one in evidence:
@@ -96,12 +96,12 @@ def _failures(evidence: Sequence[Evidence], explained: Callable[[NodeTry], bool]
 
 
 def _alone_without_storage(one: Evidence) -> str | None:
-    """The one node that could not write its results, if others could."""
+    """The only node that could not write its results, if others could."""
     without = {each.node for each in one.tries if each.attempt.storage}
     others = any(is_good(each.attempt) for each in one.tries if each.node not in without)
     return without.pop() if len(without) == 1 and others else None
 
 
-def _node_words(names: Sequence[str]) -> str:
+def _why_avoided(names: Sequence[str]) -> str:
     shown = ", ".join(sorted(set(names))[:3])
-    return f"{len(names)} tries failed on it and no more than that went well, while other nodes work ({shown})"
+    return f"{len(names)} tries failed on it and no more than that succeeded, while other nodes work ({shown})"

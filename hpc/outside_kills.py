@@ -1,4 +1,4 @@
-"""Pure: workers that somebody kills, again and again. It is no tar's and no clip's fault, but it must come to an end."""
+"""Pure: workers that are killed from outside again and again. No tar or clip is to blame, but it cannot go on forever."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from dataclasses import dataclass, field
 
 from jobs.reporting import Try
 
-__all__ = ["KILLS_TOLD", "OutsideKills", "count_kills"]
+__all__ = ["KILLS_REPORTED", "OutsideKills", "count_kills"]
 
-KILLS_TOLD = 5
-"""In a row, without anything that went well in between. A person who ends a worker by hand does not do it so often."""
+KILLS_REPORTED = 5
+"""Kills in a row, without a success in between, that are reported. Nobody ends workers by hand that often."""
 
 
 @dataclass
 class OutsideKills:
-    """Workers that were killed from outside, and gained nothing."""
+    """Workers that were killed from outside without having made progress."""
 
     of_tar: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Tar -> nodes of those that had it in hand, since it last came on."""
+    """Tar -> nodes where a worker was killed with it in hand, since the tar's last progress."""
     on_node: Counter[str] = field(default_factory=Counter)
-    """Node -> how many, since something last went well there."""
+    """Node -> how many since the last success there."""
     anywhere: list[str] = field(default_factory=list)
-    """Their nodes, since something last went well anywhere."""
+    """Nodes of the kills since the last success anywhere."""
     words: dict[str, str] = field(default_factory=dict)
-    """Tar -> what was said of the last of them."""
+    """Tar -> the problem reported by the last of them."""
 
     def forgive(self, nodes: Collection[str]) -> None:
-        """What happened on these nodes is theirs."""
+        """Blame these nodes, and no tar, for the kills on them."""
         self.of_tar = {tar: [node for node in theirs if node not in nodes] for tar, theirs in self.of_tar.items()}
         self.anywhere = [node for node in self.anywhere if node not in nodes]
 
     def of(self, tar: str) -> str:
-        """Why a tar is given up for now, or nothing."""
+        """Why a tar is given up for now; empty if it is not."""
         nodes = self.of_tar.get(tar, [])
-        return f"{self.words[tar]} ({len(nodes)} times)" if len(nodes) >= KILLS_TOLD else ""
+        return f"{self.words[tar]} ({len(nodes)} times)" if len(nodes) >= KILLS_REPORTED else ""
 
     def diagnosis(self, patience: int) -> str:
-        """What keeps the run from going on, or nothing; `patience`: kills that are too few yet, whoever they hit."""
-        if len(self.anywhere) < max(patience, KILLS_TOLD):
+        """Why the run cannot go on; empty if it can. At least `patience` kills are needed, whichever tars they hit."""
+        if len(self.anywhere) < max(patience, KILLS_REPORTED):
             return ""
         return f"workers were killed {_times(self.anywhere)} without a memory event: someone or something there kills them"
 
     def shunned(self, worked: set[str]) -> dict[str, str]:
-        """Nodes where workers only get killed, while others work, and why."""
+        """Node -> why to avoid it: workers only get killed there, while other nodes work."""
         return {
             node: f"{number} workers in a row were killed on it without a memory event: someone or something there does it"
             for node, number in self.on_node.items()
-            if number >= KILLS_TOLD and worked - {node}
+            if number >= KILLS_REPORTED and worked - {node}
         }
 
 
 def count_kills(tries: Iterable[tuple[str, Try]], is_good: Callable[[Try], bool]) -> OutsideKills:
-    """Count over all tries, each with its node, in their order."""
+    """Count kills over all (node, try) pairs, in order."""
     kills = OutsideKills()
     for node, attempt in tries:
         if attempt.came_on or attempt.outcome in ("committed", "damaged"):

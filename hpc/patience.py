@@ -1,4 +1,4 @@
-"""Pure: how long a job may be missing before it is gone, and how often a refusal is heard before it counts."""
+"""Pure: how long a job may be missing before it counts as gone, and how many refusals count as final."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from collections.abc import Sequence
 from hpc.slurm_words import is_submit_limit, no_answer
 from hpc.submissions import Job
 
-__all__ = ["GRACE_SECONDS", "REFUSALS", "may_be_told", "may_turn_up", "refused_again"]
+__all__ = ["GRACE_SECONDS", "REFUSALS", "may_get_states", "may_turn_up", "refused_again"]
 
 GRACE_SECONDS = 60.0
-"""How long a job may be on its way into the queue, or into what squeue shows: on some sites that is half a minute old."""
+"""How long a job may take to appear in squeue, whose answer is up to half a minute old on some sites."""
 
 REFUSALS = 4
-"""So many in a row are heard, even where no two are the same."""
+"""Refusals in a row that are final even if no two are alike."""
 
 
 def may_turn_up(job: Job, now: float) -> bool:
-    """Whether a job that squeue does not show may be there all the same: sbatch answered, or was called, a moment ago. That
-    it has been seen says nothing: login nodes may each have a snapshot of their own, of which the next one asked is older.
+    """Whether a job that squeue does not show may exist: sbatch answered, or was called, a moment ago.
+
+    That it was seen before proves nothing: each login node may have its own snapshot, and the next one asked may be older.
     """
     return now - max(job.intended_at, job.answered_at) <= GRACE_SECONDS
 
 
-def may_be_told(job: Job, now: float) -> bool:
-    """Whether the accounts may still say how the tasks of an ended job did: they are late by seconds."""
+def may_get_states(job: Job, now: float) -> bool:
+    """Whether accounting, which lags by seconds, may still report how the tasks of an ended job ended."""
     return now - job.gone_at <= GRACE_SECONDS
 
 
 def refused_again(jobs: Sequence[Job]) -> str:
-    """What Slurm said last, if the last two were refusals in the same words, or answers that no job came of, or the last
-    REFUSALS were, in whatever words; else nothing.
+    """Slurm's latest message, if the last two jobs were refused in the same words, or the last REFUSALS in any; else empty.
+
+    An answer that produced no job counts as a refusal.
     """
     words = [_refusal(job) for job in jobs[-REFUSALS:]]
     if len(words) > 1 and _gist(words[-2]) == _gist(words[-1]) != "":
@@ -40,7 +42,7 @@ def refused_again(jobs: Sequence[Job]) -> str:
 
 
 def _gist(words: str) -> str:
-    """Without numbers, which are those of jobs and times, and without what is said beside the errors."""
+    """The error lines alone, without numbers: those are job ids and times."""
     errors = [line for line in words.splitlines() if "error:" in line]
     return re.sub(r"\d+", "#", "\n".join(errors) or words)
 

@@ -17,18 +17,18 @@ __all__ = ["Plan", "balance", "chunk", "make_plan", "probes", "slots_for", "stop
 
 Slot = tuple[TarTask, ...]
 FILL = 0.8
-"""How much of a time limit `--tars-per-gpu auto` fills: tars differ, and loading takes its time."""
+"""The share of a time limit that `--tars-per-gpu auto` fills: tars differ, and loading the backend takes time."""
 LEAST, WIDE = 0.08, 1000
-"""See slots_for. Ten minutes of two hours are ten times what it takes to load a model."""
+"""See slots_for. LEAST of a limit of two hours is ten minutes, ten times what loading a model takes."""
 
 
 def stop_margin_s(time_limit_s: float) -> float:
-    """How long before the end of its time a worker begins no further clip: a tenth of it, 5 s to 2 min."""
+    """How long before its time limit a worker stops starting clips: a tenth of the limit, 5 s to 2 min."""
     return min(120.0, max(5.0, 0.1 * time_limit_s))
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One submission's work. Written once, never changed: a task can never read another round's list."""
+    """One submission's work. Written once and never changed, so that no task can read another round's list."""
 
     fingerprint: str
     submission: int
@@ -39,22 +39,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     time_limit_s: float | None = None
     device: str = "cpu"
     options: dict[str, Scalar] = {}
-    """How this submission loads the backend: its weights may have moved since the run's spec was frozen."""
+    """The options of the backend for this submission: its weights may have moved since the run's spec was frozen."""
     allow_missing_end: bool = False
     allow_joined: bool = False
     allow_pipe: bool = False
-    """Whether a tar that is `pipe:COMMAND` is run."""
+    """Whether the command of a tar that is `pipe:COMMAND` may be run."""
     decode_threads: int | Literal["auto"] = "auto"
-    """Of each worker; `auto` is one per core that it may use."""
+    """Per worker; `auto` is one per core that it may use."""
     buffer_memory: int | None = None
-    """Bytes that each worker may hold; None leaves it to the worker."""
+    """Bytes of decoded audio per worker; None is the worker's default."""
     memory_guard: float | None = None
-    """Share of its memory at which a worker yields, 0 for never; None leaves it to the worker."""
+    """Share of its memory at which a worker yields, 0 for never; None is the worker's default."""
     clip_timeout: float | None = None
-    """Seconds without progress after which a worker is ended; 0 for never, None for a time that fits what it is at."""
+    """Seconds without progress after which a worker is ended; 0 for never, None for a limit that fits its activity."""
     alive: dict[int, tuple[int, ...]] = {}
-    """Submission -> slots of the tasks that may have been alive when this plan was made. Claims of earlier tasks that are
-    not among them are void.
+    """Submission -> slots of the tasks that may have been alive when this plan was made. Claims of other earlier tasks are
+    void.
     """
 
     @property
@@ -68,11 +68,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return -(-len(self.slots) // self.processes)
 
     def slots_of(self, element: int) -> range:
-        """The slots of one array task."""
+        """The slots that one array task serves."""
         return range(element * self.processes, min((element + 1) * self.processes, len(self.slots)))
 
     def knows_gone(self, task: str) -> bool:
-        """Whether the task that a claim names had ended for sure when this plan was made."""
+        """Whether the task that a claim names had certainly ended when this plan was made."""
         named = TaskId.parse(task)
         if named is None:
             return False
@@ -83,8 +83,8 @@ def balance(tasks: Sequence[TarTask], slots: int) -> tuple[tuple[TarTask, ...], 
     """Spread tars over at most `slots` slots so that the largest slot is small; largest slot first.
 
     Longest processing time first (Graham 1969): each tar, largest first, goes to the slot with the fewest bytes, which is
-    within 4/3 of the best. Ties go to the slot with fewer tars (those whose size is not known count 0 bytes) and keep the
-    list's order, and a slot works in the list's order too.
+    within 4/3 of the best. Ties go to the slot with fewer tars (unknown sizes count as 0 bytes), then by list order. Within
+    a slot tars are in list order.
     """
     order = {task.name: position for position, task in enumerate(tasks)}
     heap = [(0, 0, number) for number in range(min(slots, len(tasks)))]
@@ -104,11 +104,11 @@ def slots_for(
     time_limit_s: float,
     bytes_per_second: float | None,
 ) -> int:
-    """How many slots `--tars-per-gpu` asks for.
+    """The number of slots that `--tars-per-gpu` asks for.
 
-    `auto` gives each as many bytes as a worker gets through in FILL of the time limit, at the rate of the manifests so
-    far. What would then be fewer than WIDE slots is spread wider, down to LEAST of the time limit: at the end of a list it
-    is the longest task that everyone waits for. Without a rate yet, one tar each.
+    `auto` gives each slot as many bytes as a worker handles in FILL of the time limit, at the rate of the manifests so far.
+    If that makes fewer than WIDE slots, they become smaller, down to LEAST of the time limit, because the end of a run
+    waits for its longest task. Without a rate, each slot gets one tar.
     """
     if isinstance(tars_per_gpu, int):
         return -(-len(tasks) * procs_per_gpu // tars_per_gpu) if tars_per_gpu > 1 else len(tasks)
@@ -121,9 +121,9 @@ def slots_for(
 
 
 def probes(slots: Sequence[Slot], tars_per_gpu: int | str, bytes_per_second: float | None, max_array: int) -> Sequence[Slot]:
-    """The slots to begin with: `auto` without a rate tries one array, and plans the rest once it knows how fast they are.
+    """The slots to submit first: `auto` without a rate submits one array, and plans the rest once the rate is known.
 
-    Else a list of many short tars would become as many tasks, each of which loads the model for one of them.
+    Otherwise a list of many short tars would become as many tasks, each of which loads the model for one tar.
     """
     return slots[:max_array] if tars_per_gpu == "auto" and bytes_per_second is None else slots
 
@@ -131,7 +131,7 @@ def probes(slots: Sequence[Slot], tars_per_gpu: int | str, bytes_per_second: flo
 def chunk(
     slots: Sequence[tuple[TarTask, ...]], processes: int, max_array: int, room: int | None = None
 ) -> list[tuple[tuple[TarTask, ...], ...]]:
-    """Cut slots into arrays of at most `max_array` elements, and no more than `room` elements in all."""
+    """Cut slots into arrays of at most `max_array` elements, with at most `room` elements in all."""
     step = processes * max_array
     limit = len(slots) if room is None else min(len(slots), room * processes)
     return [tuple(slots[start : min(start + step, limit)]) for start in range(0, limit, step)]

@@ -1,14 +1,17 @@
 """Pure: what to submit, what to give up on, which nodes to avoid, when to stop. No clock, no file system.
 
-What counts against whom. A worker that ended by itself without having come on (a new line, or more of a long clip that the
-next one need not do again), or died outside of any clip, counts against its tar; one that died with a clip in hand, against
-that clip, and what died in it before it came further is forgotten. One that died with several clips in hand counts against
-none of them, nor against their tars: the next try takes them one at a time, and finds out. Whatever was stopped from outside
-(a time limit, preemption, a cancelled job, a dead node) left no witness, and counts against nobody. Nor does a worker that
-somebody killed, though many in a row are told (hpc/outside_kills.py); nor one that could not write its results, since
-storage that is full or away is so for all, and may pass (hpc/storage_waits.py); nor what happened on a node where tries
-failed and too few went well (hpc/node_faults.py): that is the node's fault, or, if no node does better, of something that
-all share.
+What a failed try counts against:
+
+- its tar, if the worker ended by itself without progress (a new line, or more of a long clip that the next worker need not
+  repeat), or died outside any clip;
+- a clip, if the worker died with that one clip in hand. Progress within the clip clears its earlier deaths;
+- nothing, if the worker died with several clips in hand. The next try takes them one at a time and finds the culprit;
+- nothing, if it was stopped from outside: a time limit, preemption, a cancelled job, a dead node. No witness is left then;
+- nothing, if somebody killed the worker, though many kills in a row are reported (hpc/outside_kills.py);
+- nothing, if it could not write its results: storage that is full or away affects every task, and may recover
+  (hpc/storage_waits.py);
+- its node, if tries failed there and too few succeeded (hpc/node_faults.py). If no node does better, something that all of
+  them share is at fault.
 """
 
 from __future__ import annotations
@@ -31,30 +34,30 @@ from jobs.reporting import Try
 __all__ = ["Decision", "TarFact", "decide"]
 
 TAR_TRIES = 3
-"""Tries of a tar without progress, in a row, until it is quarantined."""
+"""Tries in a row without progress after which a tar is quarantined."""
 CLIP_DEATHS = 2
-"""Workers that a clip may kill until it becomes a record."""
+"""Workers that a clip must kill to become an error record."""
 CLIPS_IN_DOUBT = 2
-"""Clips of one tar that become records although nothing shows that the machine was well; from then on it is the tar."""
+"""Clips of one tar that become records with no evidence that the machine was sound; beyond that the tar is blamed."""
 HOLD_TARS = 10
-"""Instead of SAME_TROUBLE_TARS while other tasks still run: they may be older than the trouble, so it takes more of it."""
+"""Replaces SAME_TROUBLE_TARS while other tasks run: these may have started before the trouble, so more of it is needed."""
 SHORT_ROUNDS = 2
-"""The same where workers yielded because their memory was short: the second one took clip after clip, and in vain."""
+"""The same for workers that yielded for lack of memory: the second took one clip at a time and still failed."""
 IDLE_ROUNDS = 3
-"""Rounds of submissions in a row that changed nothing, whatever the reason, until the loop stops."""
+"""Rounds in a row that changed nothing, for whatever reason, after which the loop stops."""
 
 
 class TarFact(msgspec.Struct, frozen=True):
-    """What the files and Slurm say of one tar."""
+    """What the files and Slurm say about one tar."""
 
     name: str
     done: bool
     taken: bool = False
-    """A task that may be alive has it in its plan, or holds its claim."""
+    """A task that may be alive has it in its plan or holds its claim."""
     broken: str | None = None
-    """The data verdict, as long as the tar is still the file that was judged."""
+    """The data verdict, while the tar is still the file that was judged."""
     untrusted: bool = False
-    """Files of its output are not what the run has left there."""
+    """Some of its output files are not what the run left there."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,26 +65,27 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: Literal["finished", "running", "quarantined", "stuck"]
     submit: tuple[str, ...] = ()
-    """Names of the tars that need a task, in the list's order."""
+    """Names of the tars that need a task, in list order."""
     crash_clips: dict[str, tuple[int, ...]] = {}
     timed_out: dict[str, tuple[int, ...]] = {}
-    """Those of them that never came to an end."""
+    """Those of crash_clips that never finished, as opposed to crashing."""
     one_at_a_time: tuple[str, ...] = ()
-    """Tars in which a worker has died: the next is to show at which clip. And those that need the least memory."""
+    """Tars that need a clip at a time: a worker died in them, and the next must show at which clip, or memory was short."""
     short_of_memory: tuple[str, ...] = ()
-    """Tars at which workers yielded without a new line, for their memory: the others come first."""
+    """Tars at which workers yielded for lack of memory without writing a line; they are planned last."""
     quarantine: dict[str, str] = {}
     """Name -> reason."""
     exclude: dict[str, str] = {}
     """Node -> reason."""
     diagnosis: str = ""
     passes: bool = False
-    """What the diagnosis speaks of may pass by itself: later rounds try again."""
+    """The trouble in `diagnosis` may pass by itself: later rounds try again."""
 
 
 def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence], *, place: str = "the output directory") -> Decision:
-    """Judge the evidence, submission by submission, and say what to do with the tars that are left. `place` is what the run
-    directory is called.
+    """Judge the evidence, oldest submission first, and decide what to do with the remaining tars.
+
+    `place` names the run directory in messages.
     """
     evidence = without_repeats(_that_still_counts(tars, evidence))
     tries = [(each.node, each.attempt) for one in evidence for each in one.tries]
@@ -123,7 +127,7 @@ def decide(tars: Sequence[TarFact], evidence: Sequence[Evidence], *, place: str 
 
 
 def _that_still_counts(tars: Sequence[TarFact], evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Without tries that failed for files which a person has removed since, and without submissions of nothing else."""
+    """Drop tries that failed because of files that have been removed since, and submissions that consist of nothing else."""
     untrusted = {tar.name for tar in tars if tar.untrusted}
     found = []
     for one in evidence:
@@ -134,7 +138,7 @@ def _that_still_counts(tars: Sequence[TarFact], evidence: Sequence[Evidence]) ->
 
 
 def _count_unwritten(evidence: Sequence[Evidence], nodes: Nodes, waits: StorageWaits) -> set[int]:
-    """Submissions of which came nothing but trouble with storage."""
+    """Submissions that brought nothing but storage trouble."""
     return {
         one.submission
         for one in evidence
@@ -149,7 +153,7 @@ def _count_unwritten(evidence: Sequence[Evidence], nodes: Nodes, waits: StorageW
 
 
 def _short_of_memory(evidence: Sequence[Evidence]) -> set[str]:
-    """Tars that have not come on since a worker yielded at them for its memory."""
+    """Tars without progress since a worker yielded at them for lack of memory."""
     found: set[str] = set()
     for one in evidence:
         for each in one.tries:
@@ -166,14 +170,14 @@ class _Tally:
 
     kills: OutsideKills
     crash_clips: dict[str, tuple[int, ...]]
-    """Tar -> clips that have killed CLIP_DEATHS workers on nodes that are beyond suspicion."""
+    """Tar -> clips that have killed CLIP_DEATHS workers on nodes that are not suspect."""
     idle: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """Tar -> tries that count against it, since it last made progress."""
+    """Tar -> tries that count against it since its last progress."""
     words: dict[str, str] = field(default_factory=dict)
-    """Tar -> what the last of them said."""
+    """Tar -> the problem of the last of them."""
     damaged: set[str] = field(default_factory=set)
     submissions: set[int] = field(default_factory=set)
-    """Those in which something counted. Since all counts end, so does what they delay."""
+    """Those in which something counted. Every count has a limit, so what it delays ends too."""
 
 
 def _count(evidence: Sequence[Evidence], nodes: Nodes, kills: OutsideKills) -> _Tally:
@@ -201,7 +205,7 @@ def _count(evidence: Sequence[Evidence], nodes: Nodes, kills: OutsideKills) -> _
             deaths[name, clip] += 1
             theirs = clip is not None and clip not in attempt.crash_clips
             if theirs and (deaths[name, clip] <= CLIP_DEATHS or clip in tally.crash_clips.get(name, ())):
-                continue  # beyond that it is no clip's fault that may become a record
+                continue  # further deaths count against the tar: this clip may not become a record
             if not attempt.came_on:
                 tally.idle[name] += 1
                 tally.words[name] = attempt.problem
@@ -215,7 +219,7 @@ def _crash_clips(evidence: Sequence[Evidence], nodes: Nodes) -> dict[str, tuple[
     for one in evidence:
         for each in one.tries:
             attempt = each.attempt
-            if attempt.outcome == "damaged":  # whoever tries it again has another file
+            if attempt.outcome == "damaged":  # it is tried again only as another file
                 found.pop(attempt.name, None)
                 deaths = Counter({key: number for key, number in deaths.items() if key[0] != attempt.name})
             _forget_deaths(deaths, attempt)
@@ -233,13 +237,13 @@ def _crash_clips(evidence: Sequence[Evidence], nodes: Nodes) -> dict[str, tuple[
 
 
 def _forget_deaths(deaths: Counter[Death], attempt: Try) -> None:
-    """Of a clip within which a try came further: where others have died in it, this one has not."""
+    """Clear the deaths of a clip within which a try made progress."""
     if attempt.lengthened is not None:
         deaths.pop((attempt.name, attempt.lengthened), None)
 
 
 def _quarantine(tars: Sequence[TarFact], tally: _Tally) -> dict[str, str]:
-    """Tar -> why it is given up: its data, TAR_TRIES tries in a row without progress, or whoever kills its workers."""
+    """Tar -> why it is given up: its data, TAR_TRIES tries in a row without progress, or workers killed from outside."""
     found = {}
     for tar in tars:
         if tar.done or tar.taken:
@@ -257,13 +261,13 @@ def _quarantine(tars: Sequence[TarFact], tally: _Tally) -> dict[str, str]:
 def _diagnose(
     evidence: Sequence[Evidence], nodes: Nodes, tally: _Tally, unwritten: Collection[int], *, tars: int, taken: bool
 ) -> str:
-    """Why to submit no more, or nothing."""
+    """Why nothing more should be submitted; empty if that is not so."""
     common = _common_trouble(evidence, nodes, tars=tars, taken=taken) or tally.kills.diagnosis(HOLD_TARS if taken else 0)
     return common or _no_change(evidence, nodes, tally, unwritten, taken=taken)
 
 
 def _went_well(one: Evidence, nodes: Nodes) -> bool:
-    """Whether a submission brought a tar on, or showed which node is to be avoided."""
+    """Whether a submission made progress on a tar, or showed which node to avoid."""
     return any(
         is_good(each.attempt) or each.attempt.outcome in ("committed", "damaged") or each.node in nodes.excluded
         for each in one.tries
@@ -271,9 +275,9 @@ def _went_well(one: Evidence, nodes: Nodes) -> bool:
 
 
 def _common_trouble(evidence: Sequence[Evidence], nodes: Nodes, *, tars: int, taken: bool) -> str:
-    """What all tars seem to suffer from since something last went well, or nothing."""
+    """What seems to affect all tars since the last success; empty if nothing does."""
     troubled: set[str] = set()
-    perhaps: set[str] = set()  # they died with a clip in hand that may well be bad, but so many at once?
+    perhaps: set[str] = set()  # died with a clip in hand that may well be bad, though hardly in so many tars at once
     unreadable: set[str] = set()
     for one in evidence:
         if _went_well(one, nodes):
@@ -294,7 +298,7 @@ def _common_trouble(evidence: Sequence[Evidence], nodes: Nodes, *, tars: int, ta
 
 
 def _no_change(evidence: Sequence[Evidence], nodes: Nodes, tally: _Tally, unwritten: Collection[int], *, taken: bool) -> str:
-    """Whether the latest submissions have changed nothing, not even a count, in words."""
+    """Why to stop, if the latest submissions changed nothing, not even a count; empty if they did."""
     idle: list[Evidence] = []
     for one in evidence:
         counted = one.submission in tally.submissions or any(each.attempt.outcome == "killed" for each in one.tries)
@@ -308,7 +312,7 @@ def _no_change(evidence: Sequence[Evidence], nodes: Nodes, tally: _Tally, unwrit
         return f"{len(short)} rounds in a row brought no new line on {latest.node}: {latest.attempt.problem}; {LESS_MEMORY}"
     silent = sum(one.silent for one in idle if not one.tries)
     if silent >= (HOLD_TARS if taken else SAME_TROUBLE_TARS):
-        return f"{silent} tasks ended before they came to their work, and nothing has gone well since"
+        return f"{silent} tasks exited before starting work, and nothing has gone well since"
     rounds = len({one.round or one.submission for one in idle})
     if rounds >= (HOLD_TARS if taken else IDLE_ROUNDS):
         return f"{rounds} rounds of submissions in a row have changed nothing"

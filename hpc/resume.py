@@ -40,7 +40,7 @@ def resume(
 ) -> int:
     """Bring a run to its end. Exits 0 finished, 75 still running, 3 finished but for a quarantine, 4 stuck, 2 wrong usage.
 
-    Kill it whenever you like, and start it again: files and Slurm know all that it knows.
+    Kill it and start it again whenever you like: all it knows is in files and in Slurm.
     """
     setup_logging(verbose=verbose, quiet=True)
     if keep_watching + once + chain > 1:

@@ -33,21 +33,21 @@ EXIT_CODES = {"finished": 0, "running": 75, "quarantined": 3, "stuck": 4}
 SLURM_SECONDS = 30.0
 LOCAL_SECONDS = 0.2
 BUSY_SHARE = 0.1
-"""Of its time a watch spends at most so much on looking: a large run on a slow file system is looked at less often.
-Waiting for Slurm is no looking: after a controller of Slurm's that was away for a while, the next round is due as ever.
+"""The share of its time that a watch spends on scanning files: a large run on a slow file system is scanned less often.
+Waiting for Slurm does not count: after an outage of slurmctld the next round is due as usual.
 """
 STORAGE_SECONDS, STORAGE_PAUSE_SECONDS = 1800.0, 10.0
-"""How long a watch goes on that cannot write to the run directory, and how often it tries: others may make room."""
+"""How long a watch that cannot write to the run directory goes on, and how often it tries: others may make room."""
 STOP_SECONDS = 0.1
 LOGS_SHOWN = 2
 RECENT = 3
-"""Submissions whose failures are shown."""
+"""The latest submissions, whose failures are shown."""
 
 log = logging.getLogger("tar2tokens")
 
 
 def launch_of(run: Run) -> Launch:
-    """How the run is launched. Raises UsageError if nobody ever did."""
+    """How the run is launched. Raises UsageError if it never was."""
     launch = run.read_state().launch
     if launch is not None:
         return launch
@@ -55,28 +55,28 @@ def launch_of(run: Run) -> Launch:
     if spec is None or not tars:
         raise UsageError(f"{run.output_dir}: no run here yet: begin it with hpc.submit, or give another --output-dir")
     raise UsageError(
-        f"{run.output_dir}: {counted(len(tars), 'tar')} of jobs.tokenize_tar, and no run yet. This makes one of them, and "
-        f"does nothing twice:\n  {again(spec, None, site_defaults(), None, run.output_dir)}"
+        f"{run.output_dir}: {counted(len(tars), 'tar')} of jobs.tokenize_tar, and no run yet. This makes them a run, and "
+        f"repeats no work:\n  {again(spec, None, site_defaults(), None, run.output_dir)}"
     )
 
 
 def cluster_of(launch: Launch, stop: Callable[[], bool] = lambda: False, *, patience_s: float = CALL_SECONDS) -> Cluster:
-    """Where the run's tasks are. Slurm's commands are given up after `patience_s`."""
+    """Where the run's tasks are. Calls of Slurm's commands time out after `patience_s`."""
     if launch.cluster == "local":
         return LocalCluster(socket.gethostname(), stop)
     return SlurmCluster(task_environment(launch), patience_s, launch.clusters)
 
 
 def make_controller(run: Run, cluster: Cluster, launch: Launch, *, anew: bool = False) -> Controller:
-    """A controller of this host. `anew`: somebody has just begun to watch, and knows why."""
+    """A controller on this host. `anew`: a person has just started to watch."""
     return Controller(run, cluster, launch, host=socket.gethostname(), anew=anew)
 
 
 def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
-    """Go on until the end; returns the exit code.
+    """Do rounds until the end; returns the exit code.
 
-    An interruption ends the watch. Tasks on Slurm go on; the workers of this machine finish what is in hand first, and a
-    second interruption ends them at once.
+    An interruption ends the watch. Tasks on Slurm continue. Workers on this machine first finish what is in hand; a second
+    interruption ends them at once.
     """
     interruption = Interruption()
     cluster = cluster_of(launch, interruption)
@@ -85,12 +85,14 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
     with interruption.listening():
         try:
             seen = _rounds(controller, pause, interruption)
-        finally:  # also where an exception ends the watch, such as that of a terminal that has gone
+        finally:  # also after an exception, such as that of a terminal that has gone away
             if isinstance(cluster, LocalCluster):
                 _stop_workers(cluster, controller, interruption)
     if seen is None:
         go_on = (
-            "the tasks go on; hpc.resume watches them again" if launch.cluster == "slurm" else "run the same command again"
+            "the tasks continue; hpc.resume watches them again"
+            if launch.cluster == "slurm"
+            else "run the same command again"
         )
         warn(f"interrupted: {go_on}")
         return 128 + (interruption.signal or 0)
@@ -98,8 +100,9 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
 
 
 def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] = lambda _seen: None) -> int:
-    """Look and act once; `note` is told what there was to see. A refusal of Slurm's is an error; if `patient`, only when it
-    is the second in the same words.
+    """Look and act once; returns the exit code. `note` is called with the round.
+
+    A refusal by Slurm is raised as SubmitRefusedError; if `patient`, only the second one in the same words ends the run.
     """
     launch = launch_of(run)
     controller = make_controller(run, cluster_of(launch), launch)
@@ -125,7 +128,7 @@ def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] =
 
 
 def _rounds(controller: Controller, pause: float, interruption: Interruption) -> Round | None:
-    """Look and act again and again; returns the last round, or None after an interruption."""
+    """Do rounds until the end; returns the last one, or None after an interruption."""
     screen = Screen(time.monotonic())
     speed: Speed | None = None
     written = time.monotonic()
@@ -156,23 +159,23 @@ def _rounds(controller: Controller, pause: float, interruption: Interruption) ->
 
 
 def _stop_workers(cluster: LocalCluster, controller: Controller, interruption: Interruption) -> None:
-    """Ask this machine's workers until all have ended; after a second interruption, do not ask."""
-    told = False
-    ours = controller.open_jobs().keys()  # and none of those that another watch may begin when these have ended
+    """Ask this machine's workers to end until all have; after a second interruption, kill them."""
+    said = False
+    ours = controller.open_jobs().keys()  # and no others: another watch may start some when these have ended
     while jobs := {number: job for number, job in controller.open_jobs().items() if number in ours}:
         if interruption.count > 1:
             cluster.kill(jobs)
         else:
             cluster.cancel(jobs)
-        if not told and interruption.signal is not None:
+        if not said and interruption.signal is not None:
             name = signal.Signals(interruption.signal).name
             warn(f"{name}: the workers finish what is in hand; a second one ends them at once")
-        told = True
+        said = True
         time.sleep(STOP_SECONDS)
 
 
 def finish(run: Run, seen: Round) -> int:
-    """Say how the run stands; returns the exit code."""
+    """Print the state of the run; returns the exit code."""
     decision = seen.decision
     now = take_snapshot(seen)
     print(
@@ -180,7 +183,7 @@ def finish(run: Run, seen: Round) -> int:
         f"{counted(now.errors, 'error')}, {now.audio_seconds / 3600:,.2f} audio-h"
         + (f", {counted(now.damaged, 'damaged clip')} kept" if now.damaged else "")
     )
-    _tell_left_out(seen)
+    _print_left_out(seen)
     reasons: dict[str, list[str]] = {}
     for name, reason in decision.quarantine.items():
         reasons.setdefault(reason, []).append(name)
@@ -203,7 +206,7 @@ def finish(run: Run, seen: Round) -> int:
     return EXIT_CODES[decision.outcome]
 
 
-def _tell_left_out(seen: Round) -> None:
+def _print_left_out(seen: Round) -> None:
     done = [tar.manifest for tar in seen.states if tar.state == "committed" and tar.manifest is not None]
     left_out = sum_left_out(manifest.left_out for manifest in done)
     if left_out:

@@ -1,4 +1,4 @@
-"""A run directory: the one class that knows every path in it, and the list of tars that grows in it."""
+"""A run directory: the one class that knows every path in it, and its growing list of tars."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ STATE_FILE = "run.json"
 
 
 class ListedTar(msgspec.Struct, frozen=True):
-    """A tar of the run, and the name of its output."""
+    """A tar of the run and the name of its output."""
 
     tar: str
     name: str
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """What the latest commands of people have said of the run. The controller only reads it."""
+    """What people's commands have decided about the run. The controller only reads it."""
 
     run_id: str = ""
-    """Random; part of the names of its jobs."""
+    """Random; part of its jobs' names."""
     launch: Launch | None = None
     amnesty: int = 0
-    """What happened in submissions up to this one counts against nobody any more."""
+    """The number of a submission: what happened up to it no longer counts against anything."""
     retry: dict[str, str] = {}
-    """Tar -> the attempt that made its committed file, whose clips with errors are to be tried again."""
+    """Output name -> the attempt that made its committed file, whose error clips are to be tried again."""
     cancelled: bool = False
-    """hpc.cancel was the last word: nothing is submitted until hpc.submit."""
+    """hpc.cancel was called: nothing is submitted until hpc.submit."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One output directory: one frozen spec, one growing list of tars."""
+    """One output directory, with one frozen spec and one growing list of tars."""
 
     output_dir: Path
     trust: Trust | None = None
-    """Whom a command believes that acts on what the run's state says; None for those who only look."""
+    """Whose files a command trusts if it acts on the run's state; None for tools that only look."""
 
     @property
     def folder(self) -> Path:
-        """Where everything but the results lives."""
+        """The folder of everything but the results."""
         return self.output_dir / ".run"
 
     @property
@@ -69,11 +69,11 @@ class Run:
 
     @property
     def list_file(self) -> Path:
-        """The list of tars, normalised: a tar, a tab and its output's name per line."""
+        """The normalised list of tars: TAR<tab>NAME per line, NAME being that of the output."""
         return self.folder / "tars.txt"
 
     def paths(self, name: str) -> TarPaths:
-        """Where one tar's output lives."""
+        """The paths of one tar's output."""
         return TarPaths(self.output_dir, name)
 
     @property
@@ -88,21 +88,21 @@ class Run:
 
     @property
     def history_file(self) -> Path:
-        """What the controller decided, and why, one JSON object per line. For people: nothing reads it back."""
+        """What the controller decided and why, one JSON object per line. For people only: nothing reads it back."""
         return self.folder / "history.jsonl"
 
     @property
     def lists_file(self) -> Path:
-        """Lists that tools have written for people, with their hashes: those may be replaced."""
+        """The lists that tools have written for people, with their hashes: these may be overwritten."""
         return self.folder / "lists.json"
 
     @property
     def sizes_file(self) -> Path:
-        """How large the tars at addresses are (hpc/remote_list.py)."""
+        """The sizes of remote tars (hpc/remote_list.py)."""
         return self.folder / "remote_sizes.json"
 
     def new_submission(self) -> Submission:
-        """Make the folder of a new submission."""
+        """Create the folder of a new submission."""
         number = max([known.number for known in self.submissions()], default=0) + 1
         while True:
             folder = self.submissions_folder / f"{number:04}"
@@ -118,10 +118,10 @@ class Run:
         return read_submissions(self.submissions_folder)
 
     def read_state(self) -> RunState:
-        """What commands have said of the run as a whole. Raises UsageError if it is not to be believed."""
+        """The state of the run as a whole. Raises UsageError if the file is not trusted or not readable."""
         try:
             with (self.folder / STATE_FILE).open("rb") as file:
-                if self.trust is not None:  # each time: who may write the folder above may have put another run in its place
+                if self.trust is not None:  # each time: another run may have been put in its place
                     check_files([owned(self.folder / STATE_FILE, os.fstat(file.fileno()))], self.trust)
                 return decode_json(file.read(), RunState)
         except FileNotFoundError:
@@ -130,11 +130,11 @@ class Run:
             raise UsageError(f"{self.folder / STATE_FILE}: not a file of this version of tar2tokens: {error}") from None
 
     def write_state(self, state: RunState) -> None:
-        """Keep what a command says of the run as a whole."""
+        """Write the state of the run as a whole."""
         write_atomically(FileOps(), self.folder / STATE_FILE, msgspec.json.format(msgspec.json.encode(state)))
 
     def listed(self) -> list[ListedTar]:
-        """The run's tars so far, in the order in which they came; without a list those that were tokenized by hand."""
+        """The run's tars in the order in which they were added; without a list, those that were tokenized by hand."""
         listed = self._read_list()
         if listed is None:
             return [ListedTar(tar, name) for tar, name in tars_by_hand(self.folder).items()]
@@ -149,13 +149,13 @@ class Run:
             raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines in UTF-8, found something else") from None
         found = []
         *lines, rest = text.split("\n")
-        if rest or not lines:  # it is put in place whole: tars would be missing, and the run seem finished
+        if rest or not lines:  # it is written atomically: without the missing tars the run would seem finished
             raise UsageError(f"{self.list_file}: expected TAR<tab>NAME lines to its end, found a list that is cut or empty")
-        for line in lines:  # not splitlines: a name may hold what Unicode takes for the end of a line
+        for line in lines:  # not splitlines: a name may contain what Unicode counts as a line end
             tar, tab, name = line.partition("\t")
-            if not tab or name.count("\r") > tar.count("\r"):  # an editor has changed the ends of its lines
+            if not tab or name.count("\r") > tar.count("\r"):  # an editor has changed the line ends
                 raise UsageError(f"{self.list_file}: expected TAR<tab>NAME, found {line!r}")
-            if {"", ".."} & set(name.split("/")):  # what is read and written under it would lie outside of all folders given
+            if {"", ".."} & set(name.split("/")):  # such an output would lie outside the run
                 raise UsageError(f"{self.list_file}: expected the name of an output below the run, found {name!r}")
             found.append(ListedTar(tar, name))
         for words in ([tar.name for tar in found], [tar.tar for tar in found]):
@@ -165,12 +165,10 @@ class Run:
         return found
 
     def add_to_list(self, tars: Sequence[str], *, keep_dirs: bool, dry_run: bool = False) -> list[ListedTar]:
-        """Add tars to the run's list, and return those given, named. Raises UsageError where two would share a name."""
+        """Add tars to the run's list; returns those given, with names. Raises UsageError if two would share a name."""
         known = self._with_new(tars, keep_dirs=keep_dirs)
         if not dry_run and len(known) > len(self._read_list() or ()):
-            with locked(
-                self.folder / "tars.lock"
-            ):  # or else two commands that add tars at once would each write a list without the other's
+            with locked(self.folder / "tars.lock"):  # or two commands at once would each drop the other's tars
                 known = self._with_new(tars, keep_dirs=keep_dirs)
                 text = "".join(f"{tar.tar}\t{tar.name}\n" for tar in known.values())
                 write_atomically(FileOps(), self.list_file, text.encode())
@@ -185,16 +183,16 @@ class Run:
         new = [tar for tar in tars if tar not in named]
         named |= {tar: ListedTar(tar, name) for tar, name in name_tars(new, keep_dirs=keep_dirs, taken=taken).items()}
         found = known | {tar: named[tar] for tar in tars}
-        # What was made by hand stays in the run, but for a tar that has moved, which has come by its new path, and for names
-        # of which nobody knows the tar.
+        # Outputs made by hand stay in the run, except those of a tar that has moved and was added by its new path, and those
+        # whose tar is not known.
         names = {tar.name for tar in found.values()}
         rest = (tar for tar in by_hand.values() if tar.tar not in found and tar.name not in names and tar.tar != tar.name)
         return found | {tar.tar: tar for tar in rest}
 
 
 def as_task(tar: ListedTar, sizes: Mapping[str, int]) -> TarTask:
-    """What a worker needs to know. `sizes` are those of tars at addresses. One that is not known, or of a tar that is not
-    there, counts 0 bytes; its worker says so.
+    """The tar as a task of a plan. `sizes`: tar -> bytes, for remote tars. An unknown size, or that of a missing tar, is 0;
+    its worker reports a missing tar.
     """
     if is_address(tar.tar):
         return TarTask(tar.tar, tar.name, sizes.get(tar.tar, 0))

@@ -1,4 +1,4 @@
-"""The only file that talks to submitit and Slurm, but for the questions of tools.doctor."""
+"""Slurm, through its commands. No other module calls them, except for the checks of tools.doctor."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ __all__ = ["CALL_SECONDS", "SlurmCluster"]
 log = logging.getLogger("tar2tokens")
 
 CALL_SECONDS = 60.0
-"""Slurm's own commands give up after some tens of seconds."""
+"""Time limit of a call; Slurm's commands themselves give up after some tens of seconds."""
 NO_COMMAND = 127
 NO_COMMAND_WORDS = "is this a node that may submit? Slurm's commands have to be on the PATH"
-GPU_HINT = "\n--gpu-request says in which words to ask for GPUs (docs/cluster.md)"
+GPU_HINT = "\n--gpu-request chooses how to ask for GPUs (docs/cluster.md)"
 CLOCK_SLACK_SECONDS = 3600.0
 DEFAULT_MAX_ARRAY = 1001
 """Slurm's own default of MaxArraySize."""
 
 
 class SlurmCluster:
-    """Slurm, by its commands."""
+    """Slurm, through its commands."""
 
     def __init__(self, environment: Mapping[str, str], patience_s: float = CALL_SECONDS, clusters: str = "") -> None:
-        """`clusters` are those of single jobs, and of arrays of which older versions wrote down none."""
+        """`clusters` are those of single jobs, and of arrays for which older versions recorded none."""
         self._environment = dict(environment)
         self._patience_s = patience_s
         self._clusters = clusters
@@ -68,21 +68,21 @@ class SlurmCluster:
             return subprocess.CompletedProcess(argv, NO_COMMAND, "", f"{argv[0]}: {error.strerror}")
 
     def check_answers(self, launch: Launch) -> None:
-        """Raise InfrastructureError, with all of its words, if there is no Slurm that answers."""
+        """Raise InfrastructureError, quoting Slurm, if no Slurm answers."""
         answer = self._call("scontrol", *_of(_names(launch.clusters)[0]), "show", "config")
         if answer.returncode != 0 and launch.clusters and not no_answer(answer.stderr):
-            answer = self._call("scontrol", "show", "config")  # what is wrong with --clusters is sbatch's to say
+            answer = self._call("scontrol", "show", "config")  # sbatch will report what is wrong with --clusters
         if answer.returncode != 0:
             raise InfrastructureError(answer.stderr.strip() or f"scontrol show config: exit code {answer.returncode}")
 
     def has_gpus(self, launch: Launch) -> bool:
-        """Whether a node of the partition, or of any where none is named, has GPUs that Slurm knows of; or nobody tells."""
+        """Whether Slurm knows of GPUs in the partition, or in any if none is named. True if it does not answer."""
         where = [f"--partition={launch.partition}"] if launch.partition else []
         answer = self._call("sinfo", *_of(launch.clusters), "--all", "--noheader", *where, "--format=%G")
         return answer.returncode != 0 or not answer.stdout.strip() or "gpu" in answer.stdout
 
     def max_array(self, launch: Launch) -> int:
-        """The site's MaxArraySize. Raises SubmitUncertainError if nobody answers: a guess might be refused for good."""
+        """The site's MaxArraySize. Raises SubmitUncertainError without an answer: a guess might be refused for good."""
         return min(self._max_array(name) for name in _names(launch.clusters))
 
     def _max_array(self, cluster: str) -> int:
@@ -98,12 +98,12 @@ class SlurmCluster:
         return self._max_array("") if cluster else DEFAULT_MAX_ARRAY  # if that is wrong, sbatch will say so
 
     def slots(self, launch: Launch, tars: int) -> None:
-        """As many as the plan wants: Slurm queues them."""
+        """None: Slurm queues as many as the plan wants."""
 
     def look(self, jobs: Mapping[int, tuple[Submission, Job]]) -> dict[int, JobSeen | None]:
-        """For each cluster one squeue for all jobs whose ids are known, and one by name for those that it does not show.
+        """Call squeue once per cluster for all known job ids, and once by name for jobs that it does not show.
 
-        By its name a job is found whose sbatch never told its id.
+        A job whose sbatch never returned its id is found by its name.
         """
         groups: dict[str, dict[int, Job]] = defaultdict(dict)
         for number, (_, job) in jobs.items():
@@ -134,21 +134,21 @@ class SlurmCluster:
         return dict.fromkeys(jobs) | seen | parse_squeue(answer, {}, names, cluster)
 
     def _is_told(self, job: Job) -> bool:
-        """Whether its id says which job it is. Several clusters may each have a job of that number."""
+        """Whether its id identifies the job. Several clusters may each have a job of that number."""
         return bool(job.job_id) and "," not in self._cluster_of(job) and self._cluster_of(job) != "all"
 
     def _queue(self, cluster: str, which: str) -> str | None:
-        """What squeue shows, also of hidden partitions; None if it does not answer, asked twice unless it hung."""
+        """The output of squeue, hidden partitions included; None if it does not answer twice, or hangs once."""
         words = ("squeue", *_of(cluster), "--noheader", "--all", "--array", which, f"--format={SQUEUE_FORMAT}")
         for _ in range(2):
             answer = self._call(*words)
             if answer.returncode == 0 and (answer.stdout.strip() or not no_answer(answer.stderr)):
                 return answer.stdout
-            if unknown_job(answer.stderr):  # it says so of a single one; of several it shows those that there are
+            if unknown_job(answer.stderr):  # an error only for a single job; of several it shows those that exist
                 return ""
             if answer.returncode < 0:
                 break
-        log.warning("squeue: %s; what runs is not known for now", _last_line(answer))
+        log.warning("squeue: %s; which tasks run is not known for now", _last_line(answer))
         return None
 
     def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> JobNumber:
@@ -159,12 +159,12 @@ class SlurmCluster:
         return self._sbatch(text=text, clusters=launch.clusters)
 
     def submit_script(self, name: str, text: str, *options: str) -> JobNumber:
-        """Submit a job that is no array. Raises as `submit` does."""
+        """Submit a single job. Raises as `submit` does."""
         return self._sbatch(f"--job-name={name}", *options, text=text, clusters=self._clusters)
 
     def find_jobs(self, name: str, *, pending: bool = False) -> list[JobNumber]:
-        """The jobs of this name that have not ended, or not even begun. Raises InfrastructureError if squeue does not
-        answer.
+        """The jobs of this name that have not ended, or only the pending ones. Raises InfrastructureError if squeue does
+        not answer.
         """
         found = []
         for cluster in _names(self._clusters):
@@ -176,11 +176,11 @@ class SlurmCluster:
         return found
 
     def wait_for_jobs(self, job: JobNumber, others: Sequence[str]) -> None:
-        """Have a job that has not begun start as soon as these have ended, however they end."""
+        """Make a pending job start as soon as these have ended, however they end."""
         dependency = f"Dependency=afterany:{':'.join(others)}"
         answer = self._call("scontrol", *_of(job.cluster), "update", f"JobId={job.job_id}", dependency, "StartTime=now")
         if answer.returncode != 0:
-            log.warning("scontrol: %s; job %s starts when it was to start anyway", _last_line(answer), job.job_id)
+            log.warning("scontrol: %s; job %s starts at its original time", _last_line(answer), job.job_id)
 
     def _sbatch(self, *options: str, text: str, clusters: str) -> JobNumber:
         answer = self._call("sbatch", "--parsable", *options, text=text)
@@ -199,14 +199,14 @@ class SlurmCluster:
         raise SubmitUncertainError(f"sbatch: {_last_line(answer)}: its job will be looked up by name")
 
     def explain(self, jobs: Mapping[int, Job]) -> dict[int, dict[int, str]]:
-        """One sacct for each cluster; where there is no accounting, nothing."""
+        """Call sacct once per cluster. Without accounting the answer is empty."""
         groups: dict[str, dict[str, int]] = defaultdict(dict)
         for number, job in jobs.items():
             if self._is_told(job):
                 groups[self._cluster_of(job)][job.job_id] = number
         if not groups:
             return {}
-        # Without a start sacct looks back to midnight only.
+        # Without a start time sacct looks back only to midnight.
         since = datetime.fromtimestamp(min(job.intended_at for job in jobs.values()) - CLOCK_SLACK_SECONDS).astimezone()
         found: dict[int, dict[int, str]] = {}
         for cluster, numbers in groups.items():
@@ -225,14 +225,14 @@ class SlurmCluster:
         return found
 
     def avoid(self, jobs: Sequence[Job], nodes: Collection[str]) -> None:
-        """Best effort: the next submission excludes them anyway."""
+        """Best effort: later submissions exclude these nodes anyway."""
         avoided = f"ExcNodeList={','.join(sorted(nodes))}"
         for job in jobs:
             if self._is_told(job):
                 self._call("scontrol", *_of(self._cluster_of(job)), "update", f"JobId={job.job_id}", avoided)
 
     def cancel(self, jobs: Mapping[int, tuple[Submission, Job]], *, pending_only: bool = False) -> None:
-        """scancel, by name where nobody has learned the id. Raises InfrastructureError if Slurm does not take the order."""
+        """Call scancel, by name where the id is not known. Raises InfrastructureError if it fails."""
         only = ["--state=PENDING"] if pending_only else []
         known: dict[str, list[str]] = defaultdict(list)
         named: list[tuple[str, ...]] = []
@@ -243,7 +243,7 @@ class SlurmCluster:
                 named.append((self._cluster_of(job), *only, f"--name={job.name}"))
         untaken = []
         orders = [*((cluster, *only, *ids) for cluster, ids in known.items()), *named]
-        for order in orders:  # each of them: that one cluster is away keeps no task of the others
+        for order in orders:  # try them all: one cluster that is down does not keep tasks of the others alive
             try:
                 self._cancel(*order)
             except InfrastructureError as error:
@@ -252,11 +252,11 @@ class SlurmCluster:
             raise untaken[0]
 
     def cancel_name(self, name: str) -> None:
-        """End the jobs of this name. Raises InfrastructureError if Slurm does not take the order."""
+        """End the jobs of this name. Raises InfrastructureError if scancel fails."""
         self._cancel(self._clusters, f"--name={name}")
 
     def cancel_job(self, job: JobNumber) -> None:
-        """End one job. Raises InfrastructureError if Slurm does not take the order."""
+        """End one job. Raises InfrastructureError if scancel fails."""
         self._cancel(job.cluster, job.job_id)
 
     def _cancel(self, cluster: str, *which: str) -> None:
@@ -266,7 +266,7 @@ class SlurmCluster:
 
 
 def _names(clusters: str) -> list[str]:
-    """One after the other; the nameless one that commands ask by themselves, where none is named."""
+    """The cluster names; one empty name for the default cluster if none is given."""
     return clusters.split(",")
 
 

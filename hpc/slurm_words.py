@@ -1,4 +1,4 @@
-"""Pure: what the answers of Slurm's commands mean."""
+"""Pure: the meaning of what Slurm's commands answer."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ NO_ANSWER_WORDS = re.compile(
     r"|Zero Bytes were transmitted|Unexpected message|Transport endpoint is not connected|[Cc]ontroller (?:is )?in standby"
     r"|(?:Communication (?:connection|shutdown)|Message (?:send|receive)) failure"
 )
-"""The controller does not answer; whatever sbatch said before that, the job may have been taken."""
+"""The controller did not answer. Whatever else sbatch said, it may have taken the job."""
 LIMIT_WORDS = re.compile(
     r"\b(?:Assoc|QOS)(?:Max|Grp)(?:Submit)?Jobs?\w*Limit\b|\bMaxJobCount\b"
     r"|Resource temporarily unavailable|Unable to create job record, try again"
 )
-"""Limits on the number of jobs, which pass. Those on what one job may be (QOSMinGRES, ...PerJob, ...Wall) do not."""
+"""Limits on the number of jobs, which pass. Limits on a single job (QOSMinGRES, ...PerJob, ...Wall) do not."""
 POLICY_WORDS = "job submit limit"
-"""The last line of every refusal by a limit, whichever it is. Alone it says nothing better than what it names first."""
+"""The last line of every refusal by a limit. Standing alone, it is taken for the limit it names first, that on jobs."""
 UNKNOWN_JOB_WORDS = re.compile(r"[Ii]nvalid job id")
 SQUEUE_FORMAT = "%j|%F|%K|%T|%N|%r"
 """See QueueLine."""
 ELEMENTS = re.compile(r"\[?\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*(?:%\d+)?\]?")
-"""`3`, and what a squeue that does not know --array says of those that wait: `0-3`, `[4,6-9%2]`."""
+"""`3`; or `0-3`, `[4,6-9%2]`, as a squeue that does not know --array shows pending elements."""
 ENDED = frozenset(
     (
         *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY"),
         *("BOOT_FAIL", "DEADLINE", "REVOKED"),
     )
 )
-"""States that a task does not leave again: Slurm is told not to requeue it."""
+"""Final states: Slurm is told not to requeue tasks."""
 OUTSIDE = ("CANCELLED", "PREEMPTED")
 LAST_WORDS = re.compile(
     r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE [Tt][Oo] (?:PREEMPTION|JOB REQUEUE|SIGNAL [^*]*?))? \*\*\*"
 )
-"""What slurmstepd writes into the log of a task that somebody cancels. It names other causes: a time limit, a lost node."""
+"""What slurmstepd writes to the log of a cancelled or preempted task. For a time limit or a lost node it says so."""
 
 
 NODE_LOST = ("NODE_FAIL", "BOOT_FAIL")
@@ -67,11 +67,11 @@ NODE_LOST_WORDS = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ D
 
 
 class JobNumber(NamedTuple):
-    """What Slurm calls a job."""
+    """Slurm's name for a job."""
 
     job_id: str
     cluster: str = ""
-    """The cluster that has it, where Slurm has told: sites may have several."""
+    """The cluster that has it, if sbatch said so: sites may have several."""
 
 
 class TaskSeen(msgspec.Struct, frozen=True):
@@ -84,16 +84,16 @@ class TaskSeen(msgspec.Struct, frozen=True):
 
 
 class JobSeen(msgspec.Struct, frozen=True):
-    """What is there of one submission's job; `tasks` maps elements to those that have not ended."""
+    """The job of one submission. `tasks` maps the elements that have not ended to their tasks."""
 
     job_id: str
     tasks: dict[int, TaskSeen]
     cluster: str = ""
-    """Where it was found, if that was asked for by name."""
+    """The cluster where it was found, if one was named."""
 
 
 def is_submit_limit(words: str) -> bool:
-    """Whether sbatch speaks of a limit that passes."""
+    """Whether sbatch reports a limit that passes."""
     if LIMIT_WORDS.search(words):
         return True
     errors = [line for line in words.splitlines() if "error:" in line]
@@ -101,20 +101,20 @@ def is_submit_limit(words: str) -> bool:
 
 
 def no_answer(words: str) -> bool:
-    """Whether a command's words say that Slurm's controller did not answer, which passes."""
+    """Whether a command reports that Slurm's controller did not answer, which passes."""
     return bool(NO_ANSWER_WORDS.search(words))
 
 
 def unknown_job(words: str) -> bool:
-    """Whether squeue says that Slurm knows of no such job (any more)."""
+    """Whether squeue reports that Slurm does not know the job, or no longer."""
     return bool(UNKNOWN_JOB_WORDS.search(words))
 
 
 def job_number(out: str) -> JobNumber | None:
-    """The job in what sbatch printed: `4711`, `4711;other`, or the words of a site's own sbatch, which may not know
+    """The job id in sbatch's output: `4711`, `4711;other`, or a sentence of a site's own sbatch, which may not know
     --parsable. None if there is none.
 
-    A site may say more, in numbers too: before the id if it is its sbatch that talks, so the last number counts.
+    A site's wrapper may print more, numbers included, before the id, so the last match counts.
     """
     for way in (r"Submitted batch job (\d+)(?: on cluster (\S+))?", r"^\s*(\d+);(\S+)\s*$", r"^\s*(\d+)()\s*$"):
         found = re.findall(way, out, re.MULTILINE)
@@ -124,9 +124,9 @@ def job_number(out: str) -> JobNumber | None:
 
 
 def verdict(code: int, out: str, words: str) -> Verdict:
-    """What an sbatch that ended with `code` has done. Only what is known to pass is not a refusal.
+    """What an sbatch that exited with `code` has done. An error is a refusal unless it is known to pass.
 
-    `unknown`: the job may have been submitted, so it has to be looked up. So it is where an sbatch fails without a word.
+    `unknown`: the job may have been submitted and has to be looked up, as after an sbatch that fails without a message.
     """
     number = job_number(out)
     if code == 0 and number is not None:
@@ -138,7 +138,7 @@ def verdict(code: int, out: str, words: str) -> Verdict:
 
 
 class QueueLine(NamedTuple):
-    """A line of squeue, asked with SQUEUE_FORMAT."""
+    """A line of squeue in SQUEUE_FORMAT."""
 
     name: str
     job_id: str
@@ -150,15 +150,15 @@ class QueueLine(NamedTuple):
 
 
 def queue_lines(text: str) -> list[QueueLine]:
-    """What squeue shows of jobs that have not ended. Anything else is passed over, such as the heading of a cluster."""
+    """The lines of squeue about jobs that have not ended. Others, such as a cluster's heading, are skipped."""
     found = [line.strip().rsplit("|", len(QueueLine._fields) - 1) for line in text.splitlines()]
     lines = [QueueLine(*fields) for fields in found if len(fields) == len(QueueLine._fields)]
     return [line for line in lines if line.state not in ENDED]
 
 
 def parse_squeue(text: str, by_id: Mapping[str, int], by_name: Mapping[str, int], cluster: str = "") -> dict[int, JobSeen]:
-    """What squeue says -> submission -> its job, found by its id or else by its name. Other jobs may be in there too: a
-    site's own squeue may not know what it is asked.
+    """Output of squeue -> submission -> its job, matched by id or else by name. Other jobs in the output are skipped: a
+    site's own squeue may ignore filters.
     """
     found: dict[int, JobSeen] = {}
     for line in queue_lines(text):
@@ -192,24 +192,25 @@ def _elements(text: str) -> list[int]:
 
 
 def from_outside(state: str | None, log: Callable[[], str]) -> bool:
-    """Whether a person, an administrator or a job of more importance ended it, which says nothing of it.
+    """Whether a task was cancelled or preempted, which says nothing about the task itself.
 
-    By Slurm's accounts; where they tell of no end (there may be none, and they are late by seconds) by the end of its log.
+    Judged by Slurm's accounting; where that has no final state (there may be none, and it lags by seconds) by the end of
+    the log.
     """
     return state in OUTSIDE if state in ENDED else bool(LAST_WORDS.search(log()))
 
 
 def node_was_lost(state: str | None, log: Callable[[], str]) -> bool:
-    """Whether a task's node died, which says nothing of the task: by Slurm's accounts or else by the end of its log."""
+    """Whether a task's node died, which says nothing about the task. Judged by accounting, or else by the end of its log."""
     return state in NODE_LOST if state in ENDED else bool(NODE_LOST_WORDS.search(log()))
 
 
 def all_ended(states: Mapping[int, str], elements: int) -> bool:
-    """Whether the accounts tell of every element of an array how it ended."""
+    """Whether accounting has a final state for every element of an array."""
     return all(states.get(element) in ENDED for element in range(elements))
 
 
 def last_line(words: str, code: int) -> str:
-    """The last line that a command said on stderr."""
+    """The last line that a command wrote to stderr; its exit code if there is none."""
     lines = [line for line in words.splitlines() if line.strip()]
     return lines[-1].strip() if lines else f"exit code {code}"

@@ -1,4 +1,4 @@
-"""Since when a task has made no progress, told by its witness in a small file, since the worker itself cannot tell."""
+"""Tasks without progress. The witness reports each in a small file, since a stuck worker cannot."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from jobs.plain_text import plain
 from jobs.reporting import clock_time, counted
 from jobs.watchdog import Stall
 
-__all__ = ["TOLD_SECONDS", "Still", "describe_stalls", "read_stalls", "stall_file", "tell_stall"]
+__all__ = ["REPORTED_SECONDS", "Still", "describe_stalls", "read_stalls", "stall_file", "write_stall"]
 
-TOLD_SECONDS = 120.0
-"""Without progress: below that it is a long clip, or a slow disk."""
+REPORTED_SECONDS = 120.0
+"""Seconds without progress that are reported. Less is a long clip or a slow disk."""
 
 STALLS_SHOWN = 5
 
 
 class Still(msgspec.Struct, frozen=True):
-    """A task that makes no progress."""
+    """A task without progress."""
 
     task: str
     """SUBMISSION/SLOT."""
@@ -32,16 +32,16 @@ class Still(msgspec.Struct, frozen=True):
     what: str
     """`decoding clip 7 of 000012`"""
     since: float
-    """Seconds since the epoch, by the node's clock: for people."""
+    """Seconds since the epoch by the node's clock; only for display."""
 
 
 def stall_file(submission: Submission, slot: int) -> Path:
-    """There while the worker of this slot makes no progress."""
+    """The file that exists while the worker of this slot makes no progress."""
     return submission.folder / "stalls" / f"{slot:05}.json"
 
 
-def tell_stall(path: Path, task: str, node: str, stall: Stall | None, now: float) -> None:
-    """Say what a worker is stuck at since when; or that it is not. Costs nothing but news if it fails."""
+def write_stall(path: Path, task: str, node: str, stall: Stall | None, now: float) -> None:
+    """Report where a worker has been stuck and since when, or with None that it is not. Failure to write is ignored."""
     with suppress(OSError):
         if stall is None:
             path.unlink(missing_ok=True)
@@ -53,8 +53,9 @@ def tell_stall(path: Path, task: str, node: str, stall: Stall | None, now: float
 
 
 def read_stalls(alive: Iterable[tuple[Submission, Iterable[int]]]) -> tuple[Still, ...]:
-    """What the witnesses of these slots say, the longest first. Only of those that may be alive: a dead one takes nothing
-    back.
+    """The reports for these slots, longest stall first.
+
+    `alive` are slots of tasks that may be alive: a dead witness cannot remove its report.
     """
     found = []
     for submission, slots in alive:
@@ -75,7 +76,7 @@ def _files(submission: Submission) -> list[Path]:
 
 
 def describe_stalls(stalls: Sequence[Still], *, shown: int = STALLS_SHOWN, now: float | None = None) -> list[str]:
-    """`task 0003/12 on n2 since 14:02:11 (0:12:40): decoding clip 7 of 000012`, and how many more there are."""
+    """`task 0003/12 on n2 has made no progress since 14:02:11 (0:12:40): decoding clip 7 of 000012`, then how many more."""
     moment = time.time() if now is None else now
     words = [plain(f"{_task(still, moment)}: {still.what}") for still in stalls[:shown]]
     return [*words, *([f"{counted(len(stalls) - shown, 'more task')}"] if len(stalls) > shown else [])]

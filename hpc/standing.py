@@ -1,4 +1,4 @@
-"""How a run stands, for those who only look: by its files, and by one question to the cluster. Changes nothing."""
+"""The state of a run for tools that only look: from its files and at most one question to the cluster. Changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Running", "Standing", "Worker"]
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """Who works on a tar."""
+    """The worker on a tar."""
 
     task: str
     """SUBMISSION/SLOT; empty for a worker that a person started."""
@@ -36,22 +36,22 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     """The run's tasks that have not ended."""
 
     known: bool
-    """The cluster has answered, or there was nothing to ask."""
+    """The cluster answered, or there was nothing to ask."""
     running: dict[str, int]
     """Node -> tasks."""
     pending: int
     reasons: dict[str, int]
     """Why tasks have not begun, in Slurm's words."""
     unknown: int = 0
-    """Submissions of which nobody can tell now."""
+    """Submissions whose tasks could not be looked up."""
     device_seconds: DeviceSeconds = DeviceSeconds()
-    """What the tasks' devices have spent their time on, as far as they have reported."""
+    """What the tasks' devices have spent their time on, according to their reports."""
     stalls: tuple[Still, ...] = ()
-    """Tasks that make no progress, those that have made none for the longest time first."""
+    """Tasks without progress, longest stall first."""
 
 
 class Standing:
-    """What there is to know of a run now, gathered with at most one question to a cluster, or by its files alone."""
+    """A run at one moment, gathered with at most one question to its cluster, or from its files alone."""
 
     def __init__(self, run: Run, cluster: Cluster | None = None, *, clock: Callable[[], float] = time.time) -> None:
         """Look. Without a `cluster` the tasks' reports say which of them have ended."""
@@ -65,19 +65,19 @@ class Standing:
         elif any(view.digest is None for view in self._views):
             on_slurm = self._state.launch is not None and self._state.launch.cluster == "slurm"
             self._asked = ask_cluster(self._views, cluster, clock(), refused=on_slurm)
-        # Not by its silence: to ask the file system's clock takes a file, and who looks writes nothing.
+        # A claim's silence is not measured: reading the file system's clock takes a new file, and looking writes nothing.
         self._claims = claims_that_stand(run, self._views, lambda _name: 0.0)
 
     def judge(self, states: Sequence[TarState]) -> Decision:
-        """What the next round would decide if it saw just this: see `judge`. Quarantine and nodes to avoid included."""
+        """What the next round would decide on this evidence, but for what `why_stopped` reports."""
         return judge(self._run, self._state, states, self._views, self._claims, self._age_s)
 
     def why_stopped(self, decision: Decision) -> str:
-        """Why the next round would submit nothing though something is left to do; empty if it would."""
+        """Why the next round would submit nothing although work is left; empty if it would."""
         return why_held(self._run, self._state, decision) or decision.diagnosis
 
     def workers(self) -> dict[str, Worker]:
-        """Tar -> who works on it, as far as claims tell."""
+        """Tar -> its worker, according to the claims."""
         return {name: Worker(claim.task, claim.host) for name, claim in self._claims.items()}
 
     def running(self) -> Running:
@@ -100,6 +100,6 @@ class Standing:
 
 
 def _device_seconds(view: View) -> DeviceSeconds:
-    """Of a submission's tasks that run."""
+    """The sum over a submission's running tasks."""
     reports = [view.reports[slot] for slot in view.running() if slot in view.reports]
     return sum((report.device_seconds for report in reports if not report.finished), DeviceSeconds())

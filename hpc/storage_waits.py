@@ -1,4 +1,4 @@
-"""Pure: how long a run waits when its results cannot be written. Nobody is to blame, and it goes on without a person."""
+"""Pure: how long a run waits while its results cannot be written. No tar is blamed, and the run continues by itself."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jobs.reporting import Try
 __all__ = ["STORAGE_ROUNDS", "StorageWaits", "pause_s"]
 
 STORAGE_ROUNDS = 5
-"""Rounds of submissions in a row that brought nothing else, until the run is stuck, for as long as the next pause takes."""
+"""Rounds in a row with nothing but storage trouble, after which the run counts as stuck during each pause."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 600.0
 
 
 def pause_s(times: int) -> float:
-    """Seconds from a submission to the next, after so many in a row that could write nothing: 0, 30, 60, ... 600."""
+    """Seconds between submissions after so many in a row that could write nothing: 0, 30, 60, ... 600."""
     return min(FIRST_PAUSE_S * 2.0 ** (times - 1), LONGEST_PAUSE_S) if times else 0.0
 
 
 @dataclass
 class _Tries:
-    """Of one tar, or of all: rounds in a row, and how long since the latest was submitted."""
+    """For one tar, or for all: the rounds in a row, and the age of the latest submission."""
 
     rounds: list[int] = field(default_factory=list)
     age_s: float = math.inf
@@ -44,17 +44,17 @@ class _Tries:
 
 @dataclass
 class StorageWaits:
-    """What could not be written since something last was, submission by submission, the oldest first."""
+    """Storage trouble since the last successful write, fed oldest submission first."""
 
     place: str
-    """What the run directory is called."""
+    """The run directory, for messages."""
     _all: _Tries = field(default_factory=_Tries)
     _words: str = ""
     _tars: dict[str, _Tries] = field(default_factory=dict)
-    """Those that could not be written where others could."""
+    """Tars that could not be written while others could."""
 
     def add(self, tries: Sequence[Try], wordless: int, *, round_: int, age_s: float, went_well: bool) -> bool:
-        """Count a submission; returns whether trouble with storage is all that came of it."""
+        """Count a submission; returns whether it brought nothing but storage trouble."""
         told = [attempt for attempt in tries if attempt.storage]
         if went_well or any(attempt.came_on for attempt in tries):
             self._all = _Tries()
@@ -71,18 +71,18 @@ class StorageWaits:
         return True
 
     def holds(self, tar: str) -> bool:
-        """Whether a tar had better wait: everything has to, or it alone cannot be written."""
+        """Whether a tar should wait, because every tar should or because it alone cannot be written."""
         return self._all.wait or self._tries(tar).wait
 
     def diagnosis(self, tars: Sequence[str]) -> str:
-        """Why all of these tars wait; empty if one of them need not."""
+        """Why all of these tars wait; empty unless all do."""
         if not tars or not all(map(self.holds, tars)):
             return ""
         found = self._words if self._all.wait else f"{counted(len(tars), 'tar')} cannot be written to {self.place}"
         return f"{found}; later rounds of hpc.resume try again by themselves"
 
     def last(self, tars: Sequence[str]) -> bool:
-        """Whether they have waited so often that somebody should know."""
+        """Whether they have waited often enough to tell a person."""
         return self._all.times >= STORAGE_ROUNDS or all(self._tries(tar).times >= STORAGE_ROUNDS for tar in tars)
 
     def _tries(self, tar: str) -> _Tries:

@@ -1,4 +1,4 @@
-"""What is on disk of each submission: its plan, its job, what its tasks reported, and the digest once all have ended."""
+"""The files of each submission: its plan, its job, its tasks' reports, and the digest once all tasks have ended."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The job array of one submission. Written before sbatch is called, and again when its answer is known."""
 
     name: str
-    """Unique, so that a job whose sbatch failed or never answered can be looked up."""
+    """Unique, so that the job can be looked up if sbatch failed or never answered."""
     elements: int
     parallel: int
     """How many of them may run at once."""
     host: str
-    """Who submitted it; for `--cluster local`, where it runs."""
+    """The host that submitted it; for `--cluster local`, where it runs."""
     intended_at: float
     """Seconds since the epoch."""
     state: Literal["intended", "submitted", "refused"] = "intended"
     job_id: str = ""
     cluster: str | None = None
-    """Which of the site's clusters has it, or may have taken it, as `--clusters` takes them; empty where none was named, and
-    None in files of versions that did not write it down.
+    """The clusters that have it, or may have taken it, in the form of `--clusters`; empty where none was named, None in
+    files of versions that did not record it.
     """
     answered_at: float = 0.0
-    """When sbatch answered, or was given up."""
+    """When sbatch answered or timed out."""
     gone_at: float = 0.0
-    """Since when it is known to have ended, while the accounts do not say how; 0 if they did at once."""
+    """When it was first seen to have ended while accounting did not say how; 0 if it did at once."""
     words: str = ""
-    """What sbatch said when it did not just submit."""
+    """What sbatch said, unless it simply submitted."""
     full: bool = False
-    """It was refused because the queue was full: later there may be room."""
+    """It was refused because the queue was full; there may be room later."""
     round: int = 0
-    """The first submission of the round that made it; 0 if that is itself."""
+    """The first submission of the round that made it; 0 if it is the first."""
     in_queue: int = 0
-    """The run's array tasks that were in the queue before it."""
+    """The run's array tasks that were queued before it."""
 
 
 class TaskEnd(msgspec.Struct, frozen=True):
-    """What is left of one worker process when its submission has ended."""
+    """The final report of one worker process."""
 
     slot: int
     progress: Progress
@@ -74,15 +74,15 @@ class Digest(msgspec.Struct, frozen=True):
 
     ends: list[TaskEnd]
     silent: int
-    """Tasks that have a log, so they started, and no report, so they never came to their work; without those that somebody
-    stopped before, whose node died, or that left no word.
+    """Tasks that exited before starting work: they have a log and no report. Without those that were stopped from outside,
+    lost their node, or are `wordless`.
     """
     wordless: int = 0
-    """Such tasks whose logs are empty, or speak of storage that is full or away: they may have had no room for a report."""
+    """Such tasks whose logs are empty or mention storage that is full or away: there may have been no room for a report."""
     states: dict[str, int] = {}
-    """How many of the array's tasks ended in which way, where Slurm could tell."""
+    """State -> number of the array's tasks that ended in it, where Slurm could tell."""
     stopped: bool = False
-    """Tasks had begun, and each of them was cancelled or preempted: that nothing came of it says nothing."""
+    """Every task that had begun was cancelled or preempted: that nothing came of it means nothing."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Submission:
 
     @property
     def script_file(self) -> Path:
-        """What sbatch got."""
+        """The script that sbatch got."""
         return self.folder / "array.sh"
 
     @property
@@ -118,11 +118,11 @@ class Submission:
 
     @property
     def digest_file(self) -> Path:
-        """There once all tasks have ended."""
+        """Written once all tasks have ended."""
         return self.folder / "ended.json"
 
     def report_file(self, slot: int) -> Path:
-        """What one worker process tells of itself."""
+        """The report of one worker process."""
         return self.folder / "tasks" / f"{slot:05}.json"
 
     def log_file(self, job_id: str, element: int, rank: int) -> Path:
@@ -135,19 +135,19 @@ class Submission:
             raise InfrastructureError(f"{self.plan_file} exists already: another command took this submission")
 
     def read_plan(self) -> Plan | None:
-        """The plan, or None if whoever made the folder died before it wrote one."""
+        """The plan, or None if the process that made the folder died before it wrote one."""
         return _read(self.plan_file, Plan)
 
     def write_job(self, job: Job) -> None:
-        """Keep what is known of the job."""
+        """Write what is known about the job."""
         write_atomically(FileOps(), self.job_file, msgspec.json.format(msgspec.json.encode(job)))
 
     def read_job(self) -> Job | None:
-        """What is known of the job, or None if none was ever intended."""
+        """What is known about the job, or None if none was ever intended."""
         return _read(self.job_file, Job)
 
     def reports(self, slots: Iterable[int]) -> dict[int, Progress]:
-        """What the workers of these slots have reported so far."""
+        """The reports of these slots' workers, as far as there are any."""
         found = {slot: read_progress(self.report_file(slot)) for slot in slots}
         return {slot: progress for slot, progress in found.items() if progress is not None}
 
@@ -156,9 +156,9 @@ class Submission:
         return _read(self.digest_file, Digest)
 
     def close(self, plan: Plan, states: Mapping[int, str]) -> Digest:
-        """All tasks have ended, in Slurm's words as `states` says: keep what matters of them in one file.
+        """Once all tasks have ended, write what matters about them to one file. `states`: element -> Slurm's final state.
 
-        Where the kernel ends a whole job for its memory no witness is left; then Slurm is the witness.
+        Where the kernel ends a whole job for its memory, no witness is left; then Slurm's state is used.
         """
         reports = self.reports(range(len(plan.slots)))
         for slot, report in reports.items():
@@ -184,16 +184,16 @@ class Submission:
         write_atomically(FileOps(), self.digest_file, msgspec.json.encode(digest))
         return digest
 
-    def untold(self, plan: Plan, states: Mapping[int, str]) -> bool:
-        """Whether tasks have ended in vain of which `states` do not say yet how."""
+    def lacks_states(self, plan: Plan, states: Mapping[int, str]) -> bool:
+        """Whether `states` does not yet say how some tasks ended that achieved nothing."""
         silent, idle, outside = self._vain(plan, self.reports(range(len(plan.slots))), states)
         return any(states.get(element) not in ENDED for element in (silent | idle) - outside)
 
     def _vain(
         self, plan: Plan, reports: Mapping[int, Progress], states: Mapping[int, str]
     ) -> tuple[set[int], set[int], set[int]]:
-        """Elements that started and never reported; all that left a trace, where nothing came of any; and which of these
-        were ended from outside.
+        """Three sets of elements: those that started and never reported; all that left a trace, if no task made progress;
+        and those of both that were ended from outside.
         """
         logs = self._logs_by_element()
         silent = logs.keys() - {slot // plan.processes for slot in reports}
@@ -209,7 +209,7 @@ class Submission:
         return found
 
     def log_files(self) -> list[tuple[int, int, Path]]:
-        """(element, rank, file) of every log that there is."""
+        """(element, rank, file) of every log."""
         found = []
         if self.logs.is_dir():
             for path in sorted(self.logs.iterdir()):
@@ -230,17 +230,17 @@ def read_submissions(folder: Path) -> list[Submission]:
 
 
 def _is_number(name: str) -> bool:
-    """Whether a folder is called as submissions are. Not isdigit(), which knows digits that int() does not."""
+    """Whether a folder is named like a submission. Not isdigit(), which accepts digits that int() does not."""
     return NUMBER.fullmatch(name) is not None and name == f"{int(name):04}"
 
 
 def _says_nothing(log: str) -> bool:
-    """Whether a task that left no report may just have had no room for it."""
+    """Whether a task that left no report may have had no room for one."""
     return not log.strip() or speaks_of_storage(log)
 
 
 def _tails(logs: Iterable[Path]) -> str:
-    """The ends of a task's logs; what cannot be read says nothing."""
+    """The ends of a task's logs, without those that cannot be read."""
     text = ""
     for log in logs:
         with suppress(OSError), log.open("rb") as file:

@@ -1,8 +1,8 @@
 """python -m hpc.task PLAN: the whole life of one worker process, under Slurm or on this machine.
 
-Two processes: the worker, and a witness that does nothing but wait for it. A worker that is killed by its clip (SIGSEGV in
-a decoder, the kernel's out-of-memory killer), or that makes no progress and is ended, leaves a witness who writes down which
-clip it was; where the witness dies too, it was not the worker's fault: a time limit, a cancelled job, a dead node.
+There are two processes: the worker, and a witness that only waits for it. If a clip kills the worker (SIGSEGV in a decoder,
+the kernel's out-of-memory killer), or the worker is ended for lack of progress, the witness records which clip it was. If
+the witness dies too, the worker was not to blame: a time limit, a cancelled job, a dead node.
 """
 
 from __future__ import annotations
@@ -43,33 +43,33 @@ from jobs.worker import Crew, Wishes, run_tars
 __all__ = ["Place", "feeding_of", "last_look", "main", "place_in_slurm", "run_task", "stop_time", "work_lists"]
 
 REPORT_SECONDS = {True: 10.0, False: 0.5}
-"""How often a worker publishes its counts: on a cluster thousands share the file system, on one machine a person looks."""
+"""How often a worker publishes its counts, by `Place.shared`: thousands of workers may share a cluster's file system."""
 IDLE_LIVES = 2
-"""Workers in a row that died before they came on: then it may well be the machine, so the task ends."""
+"""Workers in a row that died without progress, after which the task ends: the machine may be at fault."""
 
 log = logging.getLogger("tar2tokens")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process is, and which part of the plan is its own."""
+    """Where this process runs, and which slot of the plan is its own."""
 
     slot: int
     node: str
     gpu: str | None
     """Its CUDA_VISIBLE_DEVICES, or None for the CPU."""
     threads: int
-    """Its share of the cores: threads that decode, and that the backend computes with."""
+    """Its share of the cores, for decoding and for the backend."""
     ends_at: float | None
-    """Seconds since the epoch at which Slurm ends the job."""
+    """When Slurm ends the job, in seconds since the epoch; None for never."""
     shared: bool
-    """One of many on a shared file system."""
+    """Whether it is one of many on a shared file system."""
 
 
 def place_in_slurm(environment: Mapping[str, str], plan: Plan, gpus: Sequence[str], cores: int, now: float) -> Place | None:
-    """What Slurm's variables say; None for a process that has nothing to do. Pure.
+    """Pure: the place that Slurm's variables describe; None for a process without a slot.
 
-    A site may show a task its own GPU only, or all of its job's to every task; then the local rank says which is its own.
+    A site may show each task only its own GPU, or all of the job's GPUs; then the local rank selects one.
     """
     element = int(environment["SLURM_ARRAY_TASK_ID"])
     rank = int(environment.get("SLURM_LOCALID", "0"))
@@ -94,7 +94,7 @@ def place_in_slurm(environment: Mapping[str, str], plan: Plan, gpus: Sequence[st
 
 
 def feeding_of(place: Place, plan: Plan) -> Feeding:
-    """How the worker keeps its device fed: with a decode thread per core that it has, unless the plan says otherwise."""
+    """How the worker keeps its device fed: one decode thread per core it has, unless the plan says otherwise."""
     return Feeding(
         decode_threads=place.threads if plan.decode_threads == "auto" else plan.decode_threads,
         buffer_bytes=DEFAULT_BUFFER_BYTES if plan.buffer_memory is None else plan.buffer_memory,
@@ -102,19 +102,19 @@ def feeding_of(place: Place, plan: Plan) -> Feeding:
 
 
 def stop_time(place: Place, plan: Plan) -> float | None:
-    """When to begin no further clip, in seconds since the epoch."""
+    """When to stop starting clips, in seconds since the epoch; None for never."""
     return None if place.ends_at is None or plan.time_limit_s is None else place.ends_at - stop_margin_s(plan.time_limit_s)
 
 
 def last_look(place: Place, plan: Plan) -> LastLook | None:
-    """When a clip that has had half of its job's time is told, before Slurm ends the job."""
+    """When to report a clip that has taken half of the job's time, before Slurm ends the job."""
     if place.ends_at is None or plan.time_limit_s is None:
         return None
     return LastLook(place.ends_at - stop_margin_s(plan.time_limit_s) / 2, plan.time_limit_s / 2)
 
 
 def work_lists(plan: Plan, slot: int, elements: int, tried: Tried) -> tuple[list[TarTask], list[TarTask]]:
-    """A slot's own tars, and those of the submission's others to help with, last slot first: it starts last."""
+    """A slot's own tars, and those of other slots to help with, last slot first, since it starts last."""
     submitted = min(len(plan.slots), elements * plan.processes)
     others = [task for number in reversed(range(submitted)) if number != slot for task in plan.slots[number]]
     search = [
@@ -128,7 +128,7 @@ def work_lists(plan: Plan, slot: int, elements: int, tried: Tried) -> tuple[list
 
 
 def run_task(submission: Submission, plan: Plan, place: Place, elements: int) -> int:
-    """Run workers until one comes to its end by itself; returns its exit code."""
+    """Run workers until one ends by itself; returns its exit code."""
     output_dir = submission.folder.parent.parent.parent
     report_file = submission.report_file(place.slot)
     witness = Witness(
@@ -155,7 +155,9 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
         write_progress(report_file, report)
         if report.clips > clips_before or any(attempt.came_on for attempt in report.tries[lives_tries:]):
             idle_lives = 0
-        elif not any(attempt.several for attempt in dead):  # else the next life tells the clip from the machine
+        elif not any(
+            attempt.several for attempt in dead
+        ):  # else the next worker finds out whether it is a clip or the machine
             idle_lives += 1
         if witness.asked or witness.out_of_time or not may_go_on(end, dead) or idle_lives >= IDLE_LIVES:
             return 1
@@ -201,7 +203,7 @@ def _work(
                 own,
                 msgspec.structs.replace(spec, options=plan.options),
                 output_dir,
-                device="cpu" if plan.device == "cpu" else "cuda:0",  # a missing GPU is no reason for the CPU
+                device="cpu" if plan.device == "cpu" else "cuda:0",  # never fall back to the CPU
                 stop=stop,
                 reports=reports,
                 wishes=Wishes(
@@ -216,22 +218,26 @@ def _work(
             if isinstance(error, StorageError):
                 reports.progress.tell_of_storage([task.name for task in (*own, *others)], str(error), error.trouble)
                 reports.publish_at_last(stop)
-            if not isinstance(error, InfrastructureError):  # which run_tars has reported
+            if not isinstance(error, InfrastructureError):  # run_tars has reported those
                 reports.progress.problems.append(("", str(error)))
                 reports.publish(now=True)
             return error.exit_code
-    log.info("yielded" if stop() else "done: nothing left to take in this submission")
+    log.info("yielded" if stop() else "done: no tar of this submission is left to take")
     return 1 if reports.progress.problems else 0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, find out which process this is, and run."""
-    parser = command_parser("One worker process of a task. hpc.submit and hpc.resume start it, and nobody else need.")
+    """Parse the arguments, find this process's place, and run."""
+    parser = command_parser(
+        "One worker process of a task. hpc.submit and hpc.resume start it; nobody needs to run it by hand."
+    )
     parser.add_argument("plan_file", type=Path)
-    parser.add_argument("--elements", type=int, required=True, help="array tasks that were submitted of the plan")
+    parser.add_argument("--elements", type=int, required=True, help="array tasks of the plan that were submitted")
     parser.add_argument("--started", type=float, help="when the job began, in seconds since the epoch; default now")
-    parser.add_argument("--element", type=int, help="which one this is, where it is no Slurm task")
-    parser.add_argument("--umask", type=partial(int, base=8), help="of what it creates, in octal; default 022 or stricter")
+    parser.add_argument("--element", type=int, help="index of this task, outside Slurm")
+    parser.add_argument(
+        "--umask", type=partial(int, base=8), help="umask of what it creates, in octal; default 022 or stricter"
+    )
     parser.add_argument("--gpu", default="none", help="CUDA_VISIBLE_DEVICES, or none")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
@@ -240,7 +246,7 @@ def main(arguments: Sequence[str]) -> int:
     submission = Submission(given.plan_file.parent)
     plan = submission.read_plan()
     if plan is None:
-        log.error("%s: there is no such plan; is this file system the one that it was submitted from?", given.plan_file)
+        log.error("%s: no such plan; is this the file system that it was submitted from?", given.plan_file)
         return 1
     place: Place | None
     if given.element is None:

@@ -1,4 +1,4 @@
-"""The name of a task in claims and on command lines, `SUBMISSION/SLOT`: read and written here, and nowhere else."""
+"""Task names, `SUBMISSION/SLOT`, and task command lines. They are formatted and parsed here and nowhere else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import msgspec
 __all__ = ["TaskId", "parse_task_command"]
 
 NAME = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
-"""Not \\d, which takes digits that int() does not; and bounded, since int() refuses very long ones."""
+"""ASCII digits only, and bounded: int() refuses very long numbers."""
 NUMBER = re.compile(r"[0-9]{1,9}")
 MODULE = "hpc.task"
 WORDS_BEFORE = 8
-"""The interpreter and its options."""
+"""Room for the interpreter and its options."""
 
 
 class TaskId(msgspec.Struct, frozen=True):
@@ -29,13 +29,13 @@ class TaskId(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> TaskId | None:
-        """The task that a claim names; None for whatever else stands there, which any program may have written."""
+        """The task of that name; None for any other text, since any program may have written it."""
         match = NAME.fullmatch(text)
         return None if match is None else cls(int(match[1]), int(match[2]))
 
 
 def parse_task_command(words: Sequence[str]) -> tuple[str, int] | None:
-    """(plan file, element) of a command line that is a task's on this machine; None for those of all other programs."""
+    """(plan file, element) of the command line of a task on this machine; None for other programs."""
     if MODULE not in words[:WORDS_BEFORE]:
         return None
     after = words[words.index(MODULE) + 1 :]

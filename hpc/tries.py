@@ -1,4 +1,4 @@
-"""What workers have tried, and where: what hpc/policy.py judges. Pure."""
+"""Pure: what workers have tried, and where. hpc/policy.py judges it."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from jobs.reporting import Try
 __all__ = ["Death", "Evidence", "NodeTry", "failed", "follows_a_line", "is_good", "without_repeats"]
 
 Death = tuple[str, int | None]
-"""A tar, and the clip in hand if there was one."""
+"""A tar, and the clip in hand or None."""
 
 
 class NodeTry(msgspec.Struct, frozen=True):
-    """A try, and where it was."""
+    """A try and its node."""
 
     node: str
     attempt: Try
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What the tasks of one submission have tried, but for what living ones have in hand."""
+    """What the tasks of one submission have tried, except what living ones have in hand."""
 
     submission: int
     ended: bool
-    """All of its tasks have."""
+    """All of its tasks have ended."""
     tries: tuple[NodeTry, ...]
     silent: int = 0
-    """Tasks that started and never came to their work."""
+    """Tasks that exited before starting work."""
     wordless: int = 0
-    """Tasks that started and left nothing, no word in a log either."""
+    """Tasks that started and left nothing at all, not even a line in a log."""
     stopped: bool = False
-    """Each task that had begun was cancelled or preempted."""
+    """Every task that had begun was cancelled or preempted."""
     round: int = 0
     """The first submission of the same round; 0 if it was the only one."""
     age_s: float = math.inf
-    """Since it was submitted; infinite where that does not matter any more."""
+    """Seconds since it was submitted; infinite where that no longer matters."""
 
 
 def without_repeats(evidence: Iterable[Evidence]) -> list[Evidence]:
-    """The same, but a try that only made again what others had made of a long clip has not come further within it.
+    """The same evidence, in which a try that only repeated earlier work on a long clip counts as no progress.
 
-    Else a journal that nobody can go on with, for whatever reason, would have its tar tried for ever.
+    Otherwise a tar whose journal cannot be continued, for whatever reason, would be tried forever.
     """
     furthest: dict[Death, int] = {}
     return [
@@ -63,7 +63,7 @@ def _news(each: NodeTry, furthest: dict[Death, int]) -> NodeTry:
 
 
 def is_good(attempt: Try) -> bool:
-    """Whether a try shows that its node works: it made lines, and not only those that need no model, or parts of one."""
+    """Whether a try shows that its node works: it made progress on a long clip, or lines that needed the model."""
     if attempt.lengthened is not None:
         return True
     if attempt.clip is None:
@@ -73,10 +73,10 @@ def is_good(attempt: Try) -> bool:
 
 
 def failed(attempt: Try) -> bool:
-    """Whether a try speaks against its node: its worker died, or met trouble with the machine that is not its storage's."""
+    """Whether a try counts against its node: its worker died, or met machine trouble other than storage."""
     return attempt.outcome in ("machine", "died") and not attempt.storage
 
 
 def follows_a_line(attempt: Try) -> bool:
-    """Whether the line before the clip in hand was made in earnest, whenever that was."""
+    """Whether the line before the clip in hand is a real one, not that of a clip that was skipped for crashing."""
     return attempt.clip is not None and attempt.clip > 0 and attempt.clip - 1 not in attempt.crash_clips

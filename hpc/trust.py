@@ -1,4 +1,4 @@
-"""What of a run folder is believed before a command acts on it, and how a group shares one."""
+"""Which parts of a run folder must be trusted before a command acts on it, and how a group shares one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_UMASK = 0o022
 
 
 def check_run(run: Run, trust: Trust) -> None:
-    """Raise UsageError if anybody else may have written what the run's state is read from."""
+    """Raise UsageError if anybody outside `trust` may have written the files that the run's state is read from."""
     check_folder(run.output_dir, _state(run), trust)
 
 
@@ -32,7 +32,7 @@ def _state(run: Run) -> Iterator[Path]:
     yield run.folder
     names = ("spec.yaml", "tars.txt", "history.jsonl", "chain.log", "model_hashes.json")
     yield from (run.folder / name for name in (STATE_FILE, *names, "claims", "attempts", "manifests", "submissions"))
-    with suppress(NotADirectoryError):  # whoever writes there will say so
+    with suppress(NotADirectoryError):  # writing there will report it
         for submission in run.submissions():
             yield submission.folder
             if not submission.digest_file.exists():
@@ -41,9 +41,9 @@ def _state(run: Run) -> Iterator[Path]:
 
 
 def open_run(output_dir: Path, group: str | None) -> tuple[Run, Launch]:
-    """The run that a command is to go on with, and how it is launched; this process then creates files as the run wants.
+    """The run that a command continues, and how it is launched. Sets this process's umask to the run's.
 
-    `group` is what a person named. Raises UsageError if there is no run, or one that is not to be believed.
+    `group` is the --group option. Raises UsageError if there is no run, or one that is not trusted.
     """
     trust = trust_of(group)
     run = Run(output_dir.absolute(), trust)
@@ -60,27 +60,27 @@ def open_run(output_dir: Path, group: str | None) -> tuple[Run, Launch]:
 
 
 def of_code(trust: Trust) -> Trust:
-    """For files that stand beside the code, such as the cluster.yaml of a checkout that a lab shares: its owner decides what
-    runs here anyway.
+    """The trust for files beside the code, such as the cluster.yaml of a shared checkout: the owner of the code decides
+    what runs here anyway.
     """
     return replace(trust, code_owner=code_owner())
 
 
 def code_owner() -> int:
-    """Who owns this very code."""
+    """The owner of this code."""
     return Path(__file__).stat().st_uid
 
 
 def share_run(run: Run, trust: Trust) -> None:
-    """Make the run's folder, and if there is a group, give it what is there of the run; nothing else in the folder.
+    """If there is a group, create the run's folder and give the group the run's files, and nothing else in the folder.
 
-    Raises UsageError if this file system does not hand a folder's group on to what is made in it.
+    Raises UsageError if new files do not inherit their folder's group on this file system.
     """
     if trust.group is None:
         return
     run.folder.mkdir(parents=True, exist_ok=True)
     status = run.folder.stat()
-    if status.st_gid != trust.group or not status.st_mode & stat.S_ISGID:  # else all in it was made as the group wants
+    if status.st_gid != trust.group or not status.st_mode & stat.S_ISGID:  # else the group owns all of it already
         _share_what_is_there(run, trust)
     probe = run.folder / f".group.{os.getpid()}"
     probe.touch()
@@ -107,7 +107,7 @@ def _share_what_is_there(run: Run, trust: Trust) -> None:
 
 
 def launch_to_look_with(run: Run, launch: Launch) -> Launch:
-    """For who only looks: where others may write the run, Slurm's commands are those of this process's own PATH."""
+    """The launch for tools that only look: if others may write the run, Slurm's commands come from this process's PATH."""
     try:
         check_run(run, trust_of())
     except UsageError:

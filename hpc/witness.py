@@ -1,4 +1,4 @@
-"""A worker's witness: the process that waits for it, passes signals on to it, and ends it when it makes no progress."""
+"""A worker's witness: it waits for the worker, forwards signals to it, and ends it when it makes no progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from hpc.deaths import Death, explain
-from hpc.stalls import TOLD_SECONDS, tell_stall
+from hpc.stalls import REPORTED_SECONDS, write_stall
 from jobs.activities import Activities
 from jobs.memory_events import read_oom_kills
 from jobs.plain_text import warn
@@ -30,7 +30,7 @@ LOOK_SECONDS = 1.0
 TOUCH_SECONDS = 60.0
 CRASH_EXIT = 70
 UNKILLABLE_SECONDS = 60.0
-"""After SIGKILL: a process that is still there waits in the kernel for what does not come."""
+"""Seconds after SIGKILL when a process that is still there counts as stuck in the kernel."""
 
 PR_SET_PDEATHSIG = 1
 """See prctl(2)."""
@@ -40,12 +40,12 @@ log = logging.getLogger("tar2tokens")
 
 @dataclass(frozen=True, slots=True)
 class LastLook:
-    """When a job is about to end, what is to be said of a clip that it was at for much of its time."""
+    """When a job is about to end: whether its worker has spent too long on one clip."""
 
     at: float
     """Seconds since the epoch."""
     seconds: float
-    """Without progress: another job would get no further with it."""
+    """Seconds without progress that are too long: another job would get no further."""
 
 
 class _CannotDieError(Exception):
@@ -53,7 +53,7 @@ class _CannotDieError(Exception):
 
 
 class Witness:
-    """Waits for one worker after the other, and shows that their task lives."""
+    """Waits for one worker after another, and shows that their task is alive."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class Witness:
         impatient: bool,
         last_look: LastLook | None = None,
     ) -> None:
-        """`impatient`: a worker that was asked to stop and is stuck is ended; on a cluster that is Slurm's business."""
+        """`impatient`: end a stuck worker that was asked to stop. On a cluster Slurm does that."""
         self.asked = False
-        """Somebody wants the task to end: deaths from here on are nobody's fault."""
+        """The task was asked to end: later deaths are blamed on nothing."""
         self.out_of_time = False
-        """But for this one: a clip has had much of the job's time, and the job ends."""
+        """The exception: one clip has taken much of the job's time, and the job ends."""
         self._last_look = last_look
         self._worker: int | None = None
         self._report_file, self._stall_file = report_file, stall_file
@@ -77,7 +77,7 @@ class Witness:
         self._impatient = impatient
         self._touched = self._asked_at = self._killed_at = 0.0
         self._told: int | None = None
-        """The stamp of the activity of which the stall file tells."""
+        """The stamp of the activity that the stall file reports."""
         self._watchdog = Watchdog(time.monotonic())
         self._activities = Activities()
         self._stall: Stall | None = None
@@ -95,7 +95,7 @@ class Witness:
     def watch(self, work: Callable[[Callable[[], bool]], int], activities: Activities) -> int | Death:
         """Fork a worker and wait for it. Returns its exit code, or how it died.
 
-        `activities` were made before, so that both processes see them.
+        `activities` is created before the fork, so that both processes share it.
         """
         _flush()
         before = read_oom_kills()
@@ -108,7 +108,7 @@ class Witness:
         self._activities, self._stall, self._killed_at = activities, None, 0.0
         now = time.monotonic()
         self._watchdog, self._touched = Watchdog(now), now
-        if self.asked:  # before there was anyone to tell
+        if self.asked:  # before there was a worker to forward it to
             self._pass_on(signal.SIGTERM, None)
         lingers = False
         signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
@@ -116,7 +116,7 @@ class Witness:
             _, status = os.waitpid(worker, 0)
             code = os.waitstatus_to_exitcode(status)
         except _CannotDieError:
-            log.error("process %d does not die of SIGKILL: it waits in the kernel, and is left behind", worker)
+            log.error("process %d survives SIGKILL: it is stuck in the kernel and is left behind", worker)
             code, lingers = -signal.SIGKILL, True
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -150,23 +150,23 @@ class Witness:
             log.error("%s: the worker is not waited for; its partials stay good", late)
             self._kill(worker, now)
         longest = self._watchdog.longest()
-        self._tell(longest if longest is not None and longest.seconds >= TOLD_SECONDS else None)
+        self._tell(longest if longest is not None and longest.seconds >= REPORTED_SECONDS else None)
         if now - self._touched >= TOUCH_SECONDS:
             self._touched = now
             with suppress(OSError):
                 os.utime(self._report_file)
 
     def _endless(self) -> Stall | None:
-        """What has had so much of the job's time that another job would not end it either, once this one's is over."""
+        """At the end of the job, an activity that has taken so long that another job would not finish it either."""
         look = self._last_look
         return self._watchdog.without_end(look.seconds) if look is not None and time.time() >= look.at else None
 
     def _tell(self, stall: Stall | None) -> None:
-        """Keep the file about a lack of progress, for those who look at the run."""
+        """Update the stall file, which tools show."""
         stamp = stall.activity.stamp if stall is not None else None
         if stamp != self._told:
             self._told = stamp
-            tell_stall(self._stall_file, self._task, self._node, stall, time.time())
+            write_stall(self._stall_file, self._task, self._node, stall, time.time())
 
     def _kill(self, worker: int, now: float) -> None:
         self._killed_at = now
@@ -177,7 +177,7 @@ class Witness:
         code = CRASH_EXIT
         try:
             code = work(lambda: self.asked)
-        except BaseException:  # noqa: BLE001 (this process must not go on as a second witness)
+        except BaseException:  # noqa: BLE001 (this process must not continue as a second witness)
             with suppress(OSError):
                 warn(traceback.format_exc().rstrip())
         finally:
@@ -186,18 +186,18 @@ class Witness:
 
 
 def _die_with(witness: int) -> None:
-    """Have the kernel end this process as soon as its witness is gone: nobody else would, if it hangs, and its partials are
-    good as they are.
+    """Have the kernel end this process as soon as its witness is gone. Nothing else would if it hangs, and its partials are
+    valid as they are.
     """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != witness:  # before that was said
+    if os.getppid() != witness:  # it died before prctl
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _flush() -> None:
-    """Write out what was printed. Where there is no room for a log, the work goes on without."""
+    """Flush what was printed. Without room for a log the work continues."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()

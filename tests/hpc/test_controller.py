@@ -669,7 +669,7 @@ class TestCancelledAtTheStart:
         for element, how in enumerate(("CANCELLED", "FAILED", "FAILED", "FAILED")):
             campaign.cluster._log(job, element, element, "python: command not found")
             campaign.cluster.lose(job, element, how)
-        assert "3 tasks ended before they came to their work" in controller.round().decision.diagnosis
+        assert "3 tasks exited before starting work" in controller.round().decision.diagnosis
 
 
 class TestStorage:

@@ -31,7 +31,7 @@ from hpc.monitor import (
     take_snapshot,
 )
 from hpc.patience import GRACE_SECONDS
-from hpc.stalls import stall_file, tell_stall
+from hpc.stalls import stall_file, write_stall
 from jobs.activities import Activity
 from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
 from jobs.watchdog import Stall
@@ -131,7 +131,7 @@ class TestSnapshot:
         for element in range(2):
             campaign.cluster.begin(job, element)
             stall = Stall(Activity(0, 1, 600.0, "decode", str(element), 7), 300.0)
-            tell_stall(stall_file(job.submission, element), f"0001/{element}", "n1", stall, 1000.0 + element)
+            write_stall(stall_file(job.submission, element), f"0001/{element}", "n1", stall, 1000.0 + element)
         campaign.cluster.lose(job, 1)
         now = take_snapshot(controller.round())
         assert [(still.task, still.since) for still in now.stalls] == [("0001/0", 700.0)]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from support.tries import at, good, history, killed, tars
 
-from hpc.outside_kills import KILLS_TOLD
+from hpc.outside_kills import KILLS_REPORTED
 from hpc.policy import CLIP_DEATHS, HOLD_TARS, IDLE_ROUNDS, TAR_TRIES, Decision, decide
 from hpc.storage_waits import STORAGE_ROUNDS
 from hpc.tries import Evidence, NodeTry
@@ -228,7 +228,7 @@ class TestClips:
     def test_killed_by_somebody_at_one_clip(self) -> None:
         """However often, no clip becomes a record, no tar is searched, and nobody is blamed until it is too much."""
         kill = at("a", "killed")
-        decision = decide(tars("ab"), history(*[[kill, good("b")]] * (KILLS_TOLD - 1)))
+        decision = decide(tars("ab"), history(*[[kill, good("b")]] * (KILLS_REPORTED - 1)))
         assert decision == Decision(outcome="running", submit=("a", "b"))
 
     def test_deaths_by_a_clip_do_not_count_against_its_tar(self) -> None:
@@ -345,21 +345,21 @@ class TestLongClips:
 class TestKills:
     def test_one_tar(self) -> None:
         """It is put aside, in the words of the last kill, and the others go on."""
-        rounds = [[at("a", "killed"), good("c", "n1")]] * KILLS_TOLD
+        rounds = [[at("a", "killed"), good("c", "n1")]] * KILLS_REPORTED
         decision = decide(tars("ab"), history(*rounds))
-        assert decision.quarantine == {"a": f"a says killed ({KILLS_TOLD} times)"}
+        assert decision.quarantine == {"a": f"a says killed ({KILLS_REPORTED} times)"}
         assert decision.submit == ("b",)
 
     def test_everything(self) -> None:
         """Where nothing else happens any more the run is stuck, and says what happens."""
         names = "abcdefgh"
-        decision = decide(tars(names), history([at(name, "killed", "n1") for name in names[:KILLS_TOLD]]))
+        decision = decide(tars(names), history([at(name, "killed", "n1") for name in names[:KILLS_REPORTED]]))
         assert (decision.outcome, decision.submit) == ("stuck", ())
-        assert f"workers were killed {KILLS_TOLD} times on n1 without a memory event" in decision.diagnosis
+        assert f"workers were killed {KILLS_REPORTED} times on n1 without a memory event" in decision.diagnosis
 
     def test_a_node(self) -> None:
         """It is avoided where others work, and counts against no tar any more."""
-        kills = [at("a", "killed", "n1")] * KILLS_TOLD
+        kills = [at("a", "killed", "n1")] * KILLS_REPORTED
         decision = decide(tars("ab"), history([good("c", "n2")], kills))
         assert (set(decision.exclude), decision.quarantine, decision.submit) == ({"n1"}, {}, ("a", "b"))
 
@@ -438,7 +438,7 @@ class TestStopping:
         assert decide(tars("a"), history([], silent=2)).submit == ("a",)
         decision = decide(tars("a"), history([], silent=3))
         assert decision.outcome == "stuck"
-        assert "3 tasks ended before they came to their work" in decision.diagnosis
+        assert "3 tasks exited before starting work" in decision.diagnosis
         assert decide(tars("ab", b={"taken": True}), history([], silent=3)).submit == ("a",)
         assert decide(tars("a"), history([at("b", "loading")], silent=3)).submit == ("a",)
 

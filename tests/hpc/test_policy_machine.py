@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.simulated_cluster import SimulatedCluster, Tar, Task
 
 from hpc.node_faults import SAME_TROUBLE_TARS
-from hpc.outside_kills import KILLS_TOLD
+from hpc.outside_kills import KILLS_REPORTED
 from hpc.policy import Decision, decide
 
 NODES = ["n1", "n2", "n3", "n4"]
@@ -176,7 +176,7 @@ class PolicyMachine(RuleBasedStateMachine):
         assert not submit & taken
         assert not quarantine & (submit | done | taken)
         for name in quarantine:
-            assert tars[name].broken or tars[name].trouble >= TAR_TRIES or tars[name].kills >= KILLS_TOLD
+            assert tars[name].broken or tars[name].trouble >= TAR_TRIES or tars[name].kills >= KILLS_REPORTED
         for name, clips in decision.crash_clips.items():
             assert all(tars[name].killed[clip] >= CLIP_DEATHS for clip in clips)
             assert set(decision.timed_out.get(name, ())) <= set(clips)

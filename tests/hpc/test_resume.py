@@ -200,7 +200,7 @@ class TestWatch:
 
         monkeypatch.setattr(campaign.cluster, "look", and_interrupt)
         assert call(resume, "--output-dir", campaign.run.output_dir, "--watch", "--interval", 0.1) == 130
-        assert "the tasks go on; hpc.resume watches them again" in capsys.readouterr().err
+        assert "the tasks continue; hpc.resume watches them again" in capsys.readouterr().err
         assert campaign.cluster.tars() == campaign.names
 
 

@@ -117,7 +117,7 @@ class TestSubmit:
     def test_refusal_of_how_gpus_are_asked_for(self, slurm: SlurmCommands, submission: Submission) -> None:
         """There are other ways to ask, and the message names the option."""
         slurm.answer("sbatch", err=f"{FAILED}Requested GRES option unsupported by configured SelectType plugin\n", code=1)
-        with pytest.raises(SubmitRefusedError, match=r"SelectType plugin\n--gpu-request says"):
+        with pytest.raises(SubmitRefusedError, match=r"SelectType plugin\n--gpu-request chooses"):
             self.submit(slurm, submission)
 
     @pytest.mark.parametrize(

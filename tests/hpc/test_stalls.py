@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from hpc.run import Run
-from hpc.stalls import STALLS_SHOWN, Still, describe_stalls, read_stalls, stall_file, tell_stall
+from hpc.stalls import STALLS_SHOWN, Still, describe_stalls, read_stalls, stall_file, write_stall
 from jobs.activities import Activity
 from jobs.watchdog import Stall
 
@@ -20,11 +20,11 @@ def test_told_and_taken_back(tmp_path: Path) -> None:
     """What a witness tells of a living task is found, with the time of the node's clock; then it is gone."""
     submission = Run(tmp_path).new_submission()
     path = stall_file(submission, 3)
-    tell_stall(path, "0001/3", "n2", STALL, NOON)
+    write_stall(path, "0001/3", "n2", STALL, NOON)
     found = read_stalls([(submission, [2, 3])])
     assert found == (Still("0001/3", "n2", "decoding clip 7 of 000012", NOON - 300.0),)
     assert read_stalls([(submission, [2])]) == ()  # a task that has died takes nothing back
-    tell_stall(path, "0001/3", "n2", None, NOON)
+    write_stall(path, "0001/3", "n2", None, NOON)
     assert read_stalls([(submission, [3])]) == ()
     assert list(path.parent.iterdir()) == []
 
@@ -32,8 +32,8 @@ def test_told_and_taken_back(tmp_path: Path) -> None:
 def test_longest_first(tmp_path: Path) -> None:
     """Over all submissions."""
     first, second = (Run(tmp_path).new_submission() for _ in range(2))
-    tell_stall(stall_file(first, 0), "0001/0", "n1", STALL, NOON)
-    tell_stall(stall_file(second, 0), "0002/0", "n2", STALL, NOON - 60)
+    write_stall(stall_file(first, 0), "0001/0", "n1", STALL, NOON)
+    write_stall(stall_file(second, 0), "0002/0", "n2", STALL, NOON - 60)
     assert [still.task for still in read_stalls([(first, [0]), (second, [0])])] == ["0002/0", "0001/0"]
 
 
@@ -42,7 +42,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     submission = Run(tmp_path).new_submission()
     assert read_stalls([(submission, [0])]) == ()
     (submission.folder / "stalls").write_text("in the way")
-    tell_stall(stall_file(submission, 0), "0001/0", "n1", STALL, NOON)
+    write_stall(stall_file(submission, 0), "0001/0", "n1", STALL, NOON)
     assert read_stalls([(submission, [0])]) == ()
     other = Run(tmp_path).new_submission()
     stall_file(other, 0).parent.mkdir()

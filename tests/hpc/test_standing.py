@@ -15,7 +15,7 @@ from support.runs import tree
 from hpc.cluster import TaskSeen
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
-from hpc.stalls import Still, stall_file, tell_stall
+from hpc.stalls import Still, stall_file, write_stall
 from hpc.standing import Running, Standing, Worker
 from jobs.activities import Activity
 from jobs.claims import Claim, process_start
@@ -89,7 +89,7 @@ class TestAsk:
         (job,) = campaign.cluster.living()
         for element in range(2):
             stall = Stall(Activity(0, 1, 600.0, "load"), 300.0)
-            tell_stall(stall_file(job.submission, element), f"0001/{element}", "n1", stall, 1000.0)
+            write_stall(stall_file(job.submission, element), f"0001/{element}", "n1", stall, 1000.0)
         campaign.cluster.begin(job, 1)
         running, _ = ask(campaign)
         assert running.stalls == (Still("0001/1", "n1", "loading the backend", 700.0),)

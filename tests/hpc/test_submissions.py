@@ -144,13 +144,13 @@ class TestEnd:
         submission.logs.mkdir()
         for element in range(2):
             (submission.logs / f"5_{element}_0_log.out").write_text("x")
-        assert submission.untold(plan_of(2), {})
-        assert submission.untold(plan_of(2), {0: "FAILED", 1: "RUNNING"})
-        assert not submission.untold(plan_of(2), {0: "FAILED", 1: "CANCELLED"})
+        assert submission.lacks_states(plan_of(2), {})
+        assert submission.lacks_states(plan_of(2), {0: "FAILED", 1: "RUNNING"})
+        assert not submission.lacks_states(plan_of(2), {0: "FAILED", 1: "CANCELLED"})
         report(submission, 0, Try("0", "committed", gained=3))
-        assert submission.untold(plan_of(2), {})
+        assert submission.lacks_states(plan_of(2), {})
         report(submission, 1, Try("1", "working"))
-        assert not submission.untold(plan_of(2), {})
+        assert not submission.lacks_states(plan_of(2), {})
 
     def test_nobody_has_stopped_what_never_began(self, submission: Submission) -> None:
         """A job of which there is no trace at all has not been cancelled for all that anyone knows."""

@@ -196,15 +196,15 @@ class TestAskedToStop:
 class TestTold:
     def test_since_when(self, witness: Callable[..., Witness], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """While it makes no progress, and only then, a file says so to whoever looks at the run."""
-        monkeypatch.setattr(module, "TOLD_SECONDS", 0.2)
+        monkeypatch.setattr(module, "REPORTED_SECONDS", 0.2)
         told: list[tuple[str, bool]] = []
-        tell = module.tell_stall
+        tell = module.write_stall
 
         def listen(path: Path, task: str, node: str, stall: object, now: float) -> None:
             tell(path, task, node, stall, now)  # type: ignore[arg-type]
             told.append((task, path.exists()))
 
-        monkeypatch.setattr(module, "tell_stall", listen)
+        monkeypatch.setattr(module, "write_stall", listen)
         activities = Activities()
 
         def slow(_asked: Callable[[], bool]) -> int:

@@ -234,7 +234,7 @@ def test_a_squeue_that_fails_for_a_while_where_there_is_no_sacct(slurm: RealClus
         before = (notes / "calls").read_text().count("call")
         slurm.wait(lambda: (notes / "calls").read_text().count("call") >= before + 8, "eight more rounds")
         assert len(run.submissions()) == 1
-        assert "what runs is not known for now" in watch.said()
+        assert "which tasks run is not known for now" in watch.said()
         run.release()
         (notes / "fails").unlink()
         assert watch.ends() == 0
@@ -245,7 +245,7 @@ def test_a_squeue_that_fails_for_a_while_where_there_is_no_sacct(slurm: RealClus
 
 def unknown(watch: Watch) -> int:
     """In how many rounds a watch had no answer from Slurm."""
-    return watch.said().count("what runs is not known for now")
+    return watch.said().count("which tasks run is not known for now")
 
 
 def test_slurmctld_is_away_for_a_while(slurm: RealCluster, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from hpc.monitor import take_snapshot
 from hpc.rounds import finish
 from hpc.run import Run, RunState
 from hpc.slurm import SlurmCluster
-from hpc.stalls import stall_file, tell_stall
+from hpc.stalls import stall_file, write_stall
 from jobs.activities import Activity
 from jobs.claims import Claim
 from jobs.outputs import TarPaths, read_manifest
@@ -535,7 +535,7 @@ class TestRunning:
         (job,) = campaign.cluster.living()
         for slot in range(3):  # of which one runs
             stall = Stall(Activity(0, 1, 600.0, "decode", "0", 7), 300.0)
-            tell_stall(stall_file(job.submission, slot), f"0001/{slot}", "n1", stall, 1000.0)
+            write_stall(stall_file(job.submission, slot), f"0001/{slot}", "n1", stall, 1000.0)
         found, text = report_of(capsys)
         (worker,) = found["working"].values()
         assert worker["node"] == "n1"
