@@ -178,6 +178,7 @@ class BiCodecFactory(ModelFactory[BiCodecCheckpoint, BiCodec]):
             ),
             mono="first",
             min_samples=checkpoint.min_samples,
+            kind="clips",
             max_tokens_per_fragment=None,
             # Not EQUAL_LENGTH: in a batch of four both networks round otherwise than for one clip, on a CPU already, so that
             # equal tokens are likely but not certain. Lanes round always alike.

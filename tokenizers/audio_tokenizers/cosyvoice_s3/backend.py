@@ -149,6 +149,7 @@ class CosyVoiceS3Factory:
             fields=(Field(name="tokens", form="codes", codebook_size=variant.codebook_size, samples_per_item=hop_length),),
             mono="mean",
             min_samples=SHORTEST_PIECE,
+            kind="clips",
             max_tokens_per_fragment=None,
             # ANY by construction: shared/s3_torch.py.
             batching=Batching.ANY if batched else Batching.SINGLE,

@@ -110,6 +110,7 @@ class CosyVoiceTextFactory(ModelFactory[Checkpoint, CosyVoiceText]):
             ),
             mono="mean",
             min_samples=1,
+            kind="clips",
             max_tokens_per_fragment=None,
             # A look-up takes microseconds, alone or in a batch.
             batching=Batching.SINGLE,

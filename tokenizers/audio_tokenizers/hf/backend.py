@@ -142,6 +142,7 @@ class HfFactory(ModelFactory[Checkpoint, HfCodec]):
             fields=code_grid(codebooks, checkpoint.codebook_size, checkpoint.hop_length),
             mono="mean",
             min_samples=1,
+            kind="frames",
             max_tokens_per_fragment=math.ceil(FRAGMENT_SECONDS * frame_rate),
             num_tokens_overlap=math.ceil(OVERLAP_SECONDS * frame_rate),
             # Not EQUAL_LENGTH: a batch of another size may take another kernel, and round otherwise. Lanes do not vary.

@@ -121,6 +121,7 @@ class HiggsFactory(ModelFactory[Checkpoint, Higgs]):
             fields=code_grid(checkpoint.codebooks, checkpoint.codebook_size, checkpoint.hop_length),
             mono="mean",
             min_samples=shortest_clip(checkpoint),
+            kind="frames",
             max_tokens_per_fragment=750,
             num_tokens_overlap=25,
             # Not EQUAL_LENGTH: on a CPU batches gave the same tokens but no speed (benchmarks/higgs_batching.py: 1.33 down

@@ -270,6 +270,7 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
             mono="mean",
             # A trimmed clip has at least 4560 samples, most of them zeros if need be.
             min_samples=1 if choices.trim else SHORTEST_CLIP,
+            kind="clips",
             max_tokens_per_fragment=None,
             batching=Batching.ANY,
             max_batch=LANES,

@@ -175,6 +175,7 @@ class WhisperFeaturesFactory(ModelFactory[Checkpoint, WhisperFeatures]):
             fields=tuple(Field(name=name, **shape) for name in names),
             mono="mean",
             min_samples=1,
+            kind="clips",
             max_tokens_per_fragment=None,
             # Not ANY: every window has 1500 states, so a batch only makes large products larger. On a CPU batches of 2 to 4
             # windows gave the same bytes at the same speed; on a GPU lanes, of which there are always as many.
