@@ -219,7 +219,7 @@ def make_spec(
             complete[key] = str(Path(path).absolute())
     with backend_packages(factory.name, name):
         info = factory.describe(complete, device)
-    if info.max_tokens_per_fragment is None and (max_tokens_per_fragment, num_tokens_overlap) != (None, None):
+    if info.kind == "clips" and (max_tokens_per_fragment, num_tokens_overlap) != (None, None):
         raise UsageError(
             f"{name} takes whole clips: --max-tokens-per-fragment and --num-tokens-overlap are not for it; "
             "--max-duration makes longer clips errors"
@@ -259,7 +259,7 @@ def make_spec(
         extensions=normalise_extensions(extensions or preset.extensions or AUDIO_EXTENSIONS),
         recipe={
             **info.recipe,
-            **({} if info.max_tokens_per_fragment is None else {"resampler": RESAMPLER}),  # whole clips have their backend's
+            **({} if info.kind == "clips" else {"resampler": RESAMPLER}),  # whole clips have their backend's
             **({"lane_grid": RULE} if info.batching is Batching.LANES else {}),
             **{package: importlib.metadata.version(package) for package in DECODERS},
             **({DETECTOR: importlib.metadata.version(DETECTOR)} if encoding == AUTO and not as_before else {}),

@@ -26,7 +26,7 @@ def model(tmp_path_factory) -> Path:
 
 def load(directory: Path, recipe_of: str, **changes: object) -> StepAudio:
     """As the factory does for a device of the class `recipe_of`, but on the CPU."""
-    info, checkpoint, choices = FACTORY._describe(DEFAULTS | {"model_path": str(directory)} | changes, recipe_of)
+    info, (checkpoint, choices) = FACTORY._describe(DEFAULTS | {"model_path": str(directory)} | changes, recipe_of)
     return StepAudio(info, checkpoint, choices, "cpu")
 
 

@@ -6,8 +6,8 @@ computes wav2vec2 with gradients, all of its layers and hidden states kept. Here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from audio_tokenizers.base import (
     Field,
     LaneShape,
     Options,
-    Scalar,
     Utterance,
     Values,
     Waveform,
@@ -27,9 +26,10 @@ from audio_tokenizers.bicodec.audio import normalize_volume, reference_clip, sta
 from audio_tokenizers.bicodec.files import ATTENTION, BiCodecCheckpoint, open_bicodec
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.device_calls import DeviceCalls
+from audio_tokenizers.shared.factory import ModelFactory
 from audio_tokenizers.shared.file_hashes import files_sha256
 from audio_tokenizers.shared.lanes import Branch
-from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, switch
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, OptionTable, switch
 from audio_tokenizers.shared.recipe import recipe_tail
 from audio_tokenizers.shared.resampling import soxr_resample
 from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
@@ -140,23 +140,17 @@ class BiCodec:
         return torch.from_numpy(wave).to(self._device).unsqueeze(0)
 
 
-class BiCodecFactory:
+class BiCodecFactory(ModelFactory[BiCodecCheckpoint, BiCodec]):
     """Describes and loads BiCodec."""
 
     name = "bicodec"
-    options: Mapping[str, tuple[Scalar, str]] = {
+    options: ClassVar[OptionTable] = {
         "model_path": ("SparkAudio/Spark-TTS-0.5B", "directory of Spark-TTS-0.5B, of which LLM/ is not needed, or hub id"),
         "volume_normalize": (True, "bring clips to one volume first, as Spark-TTS does and RWKVTTS does not"),
         **LANES_OPTIONS,
     }
 
-    def describe(self, options: Options, device: str) -> BackendInfo:
-        """Reads four configs and hashes both weights files; may download them if model_path is a hub id."""
-        return self._describe(options, device)[0]
-
-    def load(self, options: Options, device: str) -> BiCodec:
-        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
-        info, checkpoint = self._describe(options, device)
+    def _load(self, info: BackendInfo, checkpoint: BiCodecCheckpoint, device: str) -> BiCodec:
         return BiCodec(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, BiCodecCheckpoint]:
@@ -184,6 +178,7 @@ class BiCodecFactory:
             ),
             mono="first",
             min_samples=checkpoint.min_samples,
+            kind="clips",
             max_tokens_per_fragment=None,
             # Not EQUAL_LENGTH: in a batch of four both networks round otherwise than for one clip, on a CPU already, so that
             # equal tokens are likely but not certain. Lanes round always alike.

@@ -7,8 +7,8 @@ The reference is CosyVoice's tools/extract_speech_token.py (github.com/FunAudioL
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from audio_tokenizers.base import (
     Batching,
     Field,
     Options,
-    Scalar,
     Utterance,
     Values,
     Waveform,
@@ -32,6 +31,7 @@ from audio_tokenizers.shared.file_hashes import files_sha256
 from audio_tokenizers.shared.options import (
     DTYPES,
     PRECISION_OPTIONS,
+    OptionTable,
     Precision,
     check_device_name,
     model_path_of,
@@ -116,7 +116,7 @@ class CosyVoiceS3Factory:
     """Describes and loads CosyVoiceS3."""
 
     name = "cosyvoice_s3"
-    options: Mapping[str, tuple[Scalar, str]] = {
+    options: ClassVar[OptionTable] = {
         "model_path": (
             "FunAudioLLM/CosyVoice2-0.5B",
             "directory of a CosyVoice checkpoint, its speech_tokenizer_*.onnx, or hub id",
@@ -149,6 +149,7 @@ class CosyVoiceS3Factory:
             fields=(Field(name="tokens", form="codes", codebook_size=variant.codebook_size, samples_per_item=hop_length),),
             mono="mean",
             min_samples=SHORTEST_PIECE,
+            kind="clips",
             max_tokens_per_fragment=None,
             # ANY by construction: shared/s3_torch.py.
             batching=Batching.ANY if batched else Batching.SINGLE,

@@ -7,16 +7,18 @@ The reference is the frontend and language model of github.com/FunAudioLLM/CosyV
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Options, Scalar, Utterance, Values, Waveform
+from audio_tokenizers.base import Audio, BackendInfo, Batching, Field, Options, Utterance, Values, Waveform
 from audio_tokenizers.cosyvoice_text.files import NOT_LATER, Checkpoint, open_checkpoint
 from audio_tokenizers.errors import ClipError, ModelFilesError, UsageError
+from audio_tokenizers.shared.factory import ModelFactory
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import check_device_name, model_path_of
+from audio_tokenizers.shared.options import OptionTable, check_device_name, model_path_of
 from audio_tokenizers.shared.resampling import soxr_resample
 from audio_tokenizers.shared.torch_device import on_device, package_versions
 from audio_tokenizers.shared.weights import Naming, Weights
@@ -80,22 +82,17 @@ def _read_table(checkpoint: Checkpoint) -> npt.NDArray[np.float32]:
     return table
 
 
-class CosyVoiceTextFactory:
+class CosyVoiceTextFactory(ModelFactory[Checkpoint, CosyVoiceText]):
     """Describes and loads the text embedding of CosyVoice 1."""
 
     name = "cosyvoice_text"
-    options: Mapping[str, tuple[Scalar, str]] = {
+    options: ClassVar[OptionTable] = {
         "model_path": ("FunAudioLLM/CosyVoice-300M", "directory with cosyvoice.yaml and llm.pt, or hub id"),
         "tokenizer_path": (None, "the .tiktoken file; null looks in the directory, then in openai-whisper"),
     }
 
-    def describe(self, options: Options, device: str) -> BackendInfo:
-        """Reads cosyvoice.yaml and the tokenizer, and hashes the weights; may download them if model_path is a hub id."""
-        return self._describe(options, device)[0]
-
-    def load(self, options: Options, device: str) -> CosyVoiceText:
-        """Reads the table. Raises ModelFilesError."""
-        return CosyVoiceText(*self._describe(options, device))
+    def _load(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> CosyVoiceText:
+        return CosyVoiceText(info, checkpoint)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
         model_path, tokenizer_path = model_path_of(options), options["tokenizer_path"]
@@ -113,6 +110,7 @@ class CosyVoiceTextFactory:
             ),
             mono="mean",
             min_samples=1,
+            kind="clips",
             max_tokens_per_fragment=None,
             # A look-up takes microseconds, alone or in a batch.
             batching=Batching.SINGLE,

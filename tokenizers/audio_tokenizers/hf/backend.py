@@ -9,19 +9,20 @@ descript's DAC.preprocess (the extractors published for 16 and 24 kHz kept the h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from audio_tokenizers.base import BackendInfo, Batching, Codes, Decoder, Field, LaneShape, Options, Scalar, Waveform
+from audio_tokenizers.base import BackendInfo, Batching, Codes, Decoder, LaneShape, Options, Waveform
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.hf.files import Checkpoint, open_checkpoint
 from audio_tokenizers.hf.lanes import HfLanes
 from audio_tokenizers.hf.model import ATTENTION, compute_in_bfloat16, decode_codes, encode_batch, load_model
 from audio_tokenizers.shared.device_calls import DeviceCalls
+from audio_tokenizers.shared.factory import ModelFactory, code_grid
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, OptionTable
 from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
 
@@ -107,11 +108,11 @@ class HfDecoder:
         return wave
 
 
-class HfFactory:
+class HfFactory(ModelFactory[Checkpoint, HfCodec]):
     """Describes and loads whatever codec `model_path` holds."""
 
     name = "hf"
-    options: Mapping[str, tuple[Scalar, str]] = {
+    options: ClassVar[OptionTable] = {
         "model_path": ("kyutai/mimi", "directory of a Mimi, DAC, EnCodec or X-codec in transformers' layout, or hub id"),
         "num_quantizers": (None, "Mimi and DAC: how many codebooks, from the first; null for all"),
         "bandwidth": (
@@ -121,13 +122,7 @@ class HfFactory:
         **LANES_OPTIONS,
     }
 
-    def describe(self, options: Options, device: str) -> BackendInfo:
-        """Reads config.json and hashes the weights; may download them if model_path is a hub id."""
-        return self._describe(options, device)[0]
-
-    def load(self, options: Options, device: str) -> HfCodec:
-        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
-        info, checkpoint = self._describe(options, device)
+    def _load(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> HfCodec:
         return HfCodec(info, checkpoint, device)
 
     def load_decoder(self, options: Options, device: str) -> Decoder:
@@ -144,17 +139,10 @@ class HfFactory:
             name=self.name,
             sample_rate=checkpoint.sample_rate,
             hop_length=checkpoint.hop_length,
-            fields=(
-                Field(
-                    name="tokens",
-                    form="codes",
-                    width=codebooks,
-                    codebook_size=checkpoint.codebook_size,
-                    samples_per_item=checkpoint.hop_length,
-                ),
-            ),
+            fields=code_grid(codebooks, checkpoint.codebook_size, checkpoint.hop_length),
             mono="mean",
             min_samples=1,
+            kind="frames",
             max_tokens_per_fragment=math.ceil(FRAGMENT_SECONDS * frame_rate),
             num_tokens_overlap=math.ceil(OVERLAP_SECONDS * frame_rate),
             # Not EQUAL_LENGTH: a batch of another size may take another kernel, and round otherwise. Lanes do not vary.

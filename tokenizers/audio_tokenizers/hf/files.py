@@ -11,26 +11,22 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError, UsageError
-from audio_tokenizers.shared.config_reader import ConfigReader
+from audio_tokenizers.shared.config_reader import ConfigReader, read_config
 from audio_tokenizers.shared.model_files import (
     CONFIG,
-    INDEX,
-    SHARDS,
+    SAVED_WEIGHTS,
     WEIGHTS,
+    SavedModel,
     find_model,
-    read_json,
-    require_files,
-    weights_names,
+    require_saved_weights,
 )
 from audio_tokenizers.shared.wording import shown
 
 __all__ = ["CODECS", "Checkpoint", "open_checkpoint"]
 
 LAYOUT = f"a directory with {CONFIG} and {WEIGHTS}, as save_pretrained writes them"
-HUB_PATTERNS = (WEIGHTS, INDEX, SHARDS)
 ELSEWHERE = {
     "higgs_audio_v2_tokenizer": "take --backend higgs",
     "xcodec2": "its encoder needs mel features beside the waveform",
@@ -39,17 +35,12 @@ ELSEWHERE = {
 """What to say of codecs of transformers that are not for this backend."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A directory whose config was understood and whose weights files look whole; no tensor has been read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint(SavedModel):
+    """A codec that transformers has saved."""
 
-    directory: Path
     model_type: str
     """`mimi`, `dac`, `encodec` or `xcodec`."""
-    config: Mapping[str, Any]
-    """The parsed `config.json`."""
-    weights: tuple[Path, ...]
-    """The weights file, or the shards in the order of their names."""
     sample_rate: int
     hop_length: int
     """Samples per token frame."""
@@ -64,11 +55,6 @@ class Checkpoint:
     """What the model's own `encode` takes if it is told none."""
     whole_hops: bool
     """Whether a clip is followed by zeros up to a multiple of the hop before the model sees it."""
-
-    @property
-    def config_path(self) -> Path:
-        """The file that `config` was read from."""
-        return self.directory / CONFIG
 
     def choose_codebooks(self, num_quantizers: object, bandwidth: object) -> tuple[int, float | None]:
         """(codebooks, bandwidth in kbit/s or None) for the backend's options. Raises UsageError where they do not fit."""
@@ -97,20 +83,19 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
     Raises ModelFilesError on anything that could not be loaded later: it costs no torch to find that out now.
     """
-    return _read_directory(find_model(model_path, lambda _: HUB_PATTERNS, _read_directory, layout=LAYOUT))
+    return _read_directory(find_model(model_path, lambda _: SAVED_WEIGHTS, _read_directory, layout=LAYOUT))
 
 
 def _read_directory(directory: Path) -> Checkpoint:
-    (path,) = require_files(directory, [CONFIG], LAYOUT)
-    config = read_json(path)
+    reader = read_config(directory, LAYOUT)
+    config = reader.values
     model_type = str(config.get("model_type", "none"))
     if model_type not in CODECS:
         hint = f": {ELSEWHERE[model_type]}" if model_type in ELSEWHERE else ""
         raise ModelFilesError(
-            f"{path}: expected a model_type that this backend knows ({', '.join(CODECS)}), "
+            f"{reader.path}: expected a model_type that this backend knows ({', '.join(CODECS)}), "
             f"found {shown(model_type) if 'model_type' in config else 'none'}{hint}"
         )
-    reader = ConfigReader(path, config)
     shape = CODECS[model_type](reader)
     reader.check_codebook(shape.codebook_size)
     if shape.codebooks < 1:
@@ -119,7 +104,7 @@ def _read_directory(directory: Path) -> Checkpoint:
         directory=directory,
         model_type=model_type,
         config=config,
-        weights=tuple(require_files(directory, weights_names(directory), LAYOUT)),
+        weights=require_saved_weights(directory, LAYOUT),
         sample_rate=shape.sample_rate,
         hop_length=shape.hop_length,
         codebook_size=shape.codebook_size,

@@ -7,12 +7,12 @@ because the port's differs where the two branches disagree in frames: it pads by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from audio_tokenizers.base import BackendInfo, Batching, Codes, Field, LaneShape, Options, Scalar, Waveform
+from audio_tokenizers.base import BackendInfo, Batching, Codes, LaneShape, Options, Waveform
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.higgs.decoder import HiggsDecoder
 from audio_tokenizers.higgs.files import Checkpoint, acoustic_frames, open_checkpoint, shortest_clip, weights_sha256
@@ -20,7 +20,8 @@ from audio_tokenizers.higgs.lanes import HiggsLanes
 from audio_tokenizers.higgs.model import compute_in_bfloat16, hear, hubert_features, quantize
 from audio_tokenizers.higgs.weights import ATTENTION, load_encoder
 from audio_tokenizers.shared.device_calls import DeviceCalls
-from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices
+from audio_tokenizers.shared.factory import ModelFactory, code_grid
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, OptionTable
 from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
 
@@ -90,11 +91,11 @@ class Higgs:
         return quantize(model, model.acoustic_encoder(batch.unsqueeze(1)), semantic)
 
 
-class HiggsFactory:
+class HiggsFactory(ModelFactory[Checkpoint, Higgs]):
     """Describes and loads Higgs."""
 
     name = "higgs"
-    options: Mapping[str, tuple[Scalar, str]] = {
+    options: ClassVar[OptionTable] = {
         "model_path": (
             "bosonai/higgs-audio-v2-tokenizer",
             "directory of the weights, original or transformers layout, or hub id",
@@ -102,13 +103,7 @@ class HiggsFactory:
         **LANES_OPTIONS,
     }
 
-    def describe(self, options: Options, device: str) -> BackendInfo:
-        """Reads config.json and hashes the weights; may download them if model_path is a hub id."""
-        return self._describe(options, device)[0]
-
-    def load(self, options: Options, device: str) -> Higgs:
-        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
-        info, checkpoint = self._describe(options, device)
+    def _load(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> Higgs:
         return Higgs(info, checkpoint, device)
 
     def load_decoder(self, options: Options, device: str) -> HiggsDecoder:
@@ -123,17 +118,10 @@ class HiggsFactory:
             name=self.name,
             sample_rate=checkpoint.sample_rate,
             hop_length=checkpoint.hop_length,
-            fields=(
-                Field(
-                    name="tokens",
-                    form="codes",
-                    width=checkpoint.codebooks,
-                    codebook_size=checkpoint.codebook_size,
-                    samples_per_item=checkpoint.hop_length,
-                ),
-            ),
+            fields=code_grid(checkpoint.codebooks, checkpoint.codebook_size, checkpoint.hop_length),
             mono="mean",
             min_samples=shortest_clip(checkpoint),
+            kind="frames",
             max_tokens_per_fragment=750,
             num_tokens_overlap=25,
             # Not EQUAL_LENGTH: on a CPU batches gave the same tokens but no speed (benchmarks/higgs_batching.py: 1.33 down

@@ -13,19 +13,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from audio_tokenizers.shared.config_reader import ConfigReader
+from audio_tokenizers.shared.config_reader import ConfigReader, read_config
 from audio_tokenizers.shared.file_hashes import files_sha256
 from audio_tokenizers.shared.model_files import (
-    CONFIG,
-    INDEX,
-    SHARDS,
-    WEIGHTS,
+    SAVED_WEIGHTS,
+    SavedModel,
     find_model,
-    read_json,
     require_files,
-    weights_names,
+    require_saved_weights,
 )
 
 __all__ = ["Checkpoint", "Layout", "acoustic_frames", "open_checkpoint", "shortest_clip", "weights_sha256"]
@@ -39,7 +36,7 @@ HUBERT_PAD = 160
 """Zeros that both implementations put on each side of what HuBERT hears."""
 HUB_PATTERNS: Mapping[Layout, Sequence[str]] = {
     "original": ("model.pth",),
-    "transformers": (WEIGHTS, INDEX, SHARDS),
+    "transformers": SAVED_WEIGHTS,
 }
 MODEL_TYPE = "higgs_audio_v2_tokenizer"
 ORIGINAL_KEYS = {
@@ -61,16 +58,11 @@ ORIGINAL_KEYS = {
 """Arguments of boson's class, but for `device`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A directory whose config was understood and whose weights files look whole; no tensor has been read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint(SavedModel):
+    """A Higgs audio v2 tokenizer, in either layout."""
 
-    directory: Path
     layout: Layout
-    config: Mapping[str, Any]
-    """The parsed `config.json`."""
-    weights: tuple[Path, ...]
-    """The weights file, or the shards in the order of their names."""
     strides: tuple[int, ...]
     """Of the acoustic encoder; their product is the hop."""
     sample_rate: int
@@ -78,11 +70,6 @@ class Checkpoint:
     """Hz of what HuBERT hears."""
     codebooks: int
     codebook_size: int
-
-    @property
-    def config_path(self) -> Path:
-        """The file that `config` was read from."""
-        return self.directory / CONFIG
 
     @property
     def hop_length(self) -> int:
@@ -129,12 +116,7 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
 def _hub_patterns(directory: Path) -> Sequence[str]:
     """Which weights to ask for, once the config is there: a repository may hold both layouts."""
-    return HUB_PATTERNS[_layout(_read_config(directory))]
-
-
-def _read_config(directory: Path) -> dict[str, Any]:
-    (path,) = require_files(directory, [CONFIG], LAYOUT)
-    return read_json(path)
+    return HUB_PATTERNS[_layout(read_config(directory, LAYOUT))]
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
@@ -142,20 +124,19 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     return files_sha256(checkpoint.weights)
 
 
-def _layout(config: Mapping[str, Any]) -> Layout:
-    return "transformers" if "model_type" in config else "original"
+def _layout(reader: ConfigReader) -> Layout:
+    return "transformers" if "model_type" in reader.values else "original"
 
 
 def _read_directory(directory: Path) -> Checkpoint:
-    config = _read_config(directory)
-    layout = _layout(config)
-    reader = ConfigReader(directory / CONFIG, config, advice="is this a Higgs audio v2 tokenizer?")
+    reader = read_config(directory, LAYOUT, "is this a Higgs audio v2 tokenizer?")
+    layout = _layout(reader)
     strides, codebooks, codebook_size = (_transformers_shape if layout == "transformers" else _original_shape)(reader)
     reader.check_codebook(codebook_size)
     checkpoint = Checkpoint(
         directory=directory,
         layout=layout,
-        config=config,
+        config=reader.values,
         weights=_find_weights(directory, layout),
         strides=strides,
         sample_rate=reader.positive("sample_rate"),
@@ -201,5 +182,7 @@ def _transformers_shape(reader: ConfigReader) -> tuple[tuple[int, ...], int, int
 
 
 def _find_weights(directory: Path, layout: Layout) -> tuple[Path, ...]:
-    names = ["model.pth"] if layout == "original" else weights_names(directory)
-    return tuple(require_files(directory, names, f"the weights of the {layout} layout, which config.json is of"))
+    wanted = f"the weights of the {layout} layout, which config.json is of"
+    if layout == "original":
+        return tuple(require_files(directory, ["model.pth"], wanted))
+    return require_saved_weights(directory, wanted)

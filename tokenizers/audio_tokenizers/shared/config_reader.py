@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.shared.model_files import CONFIG, read_json, require_files
 from audio_tokenizers.shared.wording import shown
 
-__all__ = ["MOST_CODES", "ConfigReader"]
+__all__ = ["ConfigReader", "read_config"]
 
 MOST_CODES = 1 << 15
 """The largest codebook whose numbers fit in int16."""
 
 T = TypeVar("T")
+
+
+def read_config(directory: Path, layout: str, advice: str = "") -> ConfigReader:
+    """The config.json of `directory`. `layout` is the words for what the directory should be. Raises ModelFilesError."""
+    (path,) = require_files(directory, [CONFIG], layout)
+    return ConfigReader(path, read_json(path), advice=advice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import json
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,41 @@ from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 __all__ = [
     "CONFIG",
     "INDEX",
-    "SHARDS",
+    "SAVED_WEIGHTS",
     "WEIGHTS",
+    "SavedModel",
     "check_whole",
     "find_model",
     "read_json",
     "read_yaml",
     "require_files",
-    "weights_names",
+    "require_saved_weights",
 ]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-SHARDS = "model-*.safetensors"
-"""What save_pretrained writes: one file, or an index and shards."""
+SAVED_WEIGHTS = (WEIGHTS, INDEX, "model-*.safetensors")
+"""What save_pretrained writes beside CONFIG, as patterns: one file, or an index and shards."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PICKLES = (".pth", ".pt", ".bin")
 GIT_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedModel:
+    """A directory whose config.json was understood and whose weights files look whole; no tensor has been read."""
+
+    directory: Path
+    config: Mapping[str, Any]
+    """The parsed `config.json`."""
+    weights: tuple[Path, ...]
+    """The weights file, or the shards in the order of their names."""
+
+    @property
+    def config_path(self) -> Path:
+        """The file that `config` was read from."""
+        return self.directory / CONFIG
 
 
 def find_model(
@@ -111,14 +129,15 @@ def require_files(directory: Path, names: Iterable[str], layout: str) -> list[Pa
     return paths
 
 
-def weights_names(directory: Path) -> list[str]:
+def require_saved_weights(directory: Path, layout: str) -> tuple[Path, ...]:
     """The safetensors files of a directory that save_pretrained has written: one, or all that its index names."""
-    if (directory / WEIGHTS).exists() or not (directory / INDEX).exists():
-        return [WEIGHTS]
-    shards = read_json(directory / INDEX).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise ModelFilesError(f"{directory / INDEX}: expected an object 'weight_map', found {type(shards).__name__}")
-    return sorted({str(name) for name in shards.values()})
+    names = [WEIGHTS]
+    if (directory / INDEX).exists() and not (directory / WEIGHTS).exists():
+        shards = read_json(directory / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelFilesError(f"{directory / INDEX}: expected an object 'weight_map', found {type(shards).__name__}")
+        names = sorted({str(name) for name in shards.values()})
+    return tuple(require_files(directory, names, layout))
 
 
 def read_json(path: Path) -> dict[str, Any]:

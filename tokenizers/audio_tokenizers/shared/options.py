@@ -18,6 +18,7 @@ __all__ = [
     "PRECISION_OPTIONS",
     "TF32_OPTION",
     "ModelChoices",
+    "OptionTable",
     "Precision",
     "check_device_name",
     "model_path_of",
@@ -25,20 +26,22 @@ __all__ = [
     "switch",
 ]
 
+OptionTable = Mapping[str, tuple[Scalar, str]]
+"""Option name -> (default, help)."""
 Precision = Literal["fp32", "tf32", "bf16"]
 """What a network computes in: float32; float32 whose products an Ampere or newer GPU rounds to TF32; bfloat16 up to the
 quantizer."""
 DTYPES: dict[Precision, str] = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
 """A recipe's `dtype`."""
 TF32_OPTION = (False, "older word for precision=tf32")
-PRECISION_OPTIONS: Mapping[str, tuple[Scalar, str]] = {
+PRECISION_OPTIONS: OptionTable = {
     "precision": ("fp32", "fp32, tf32 or bf16: the latter two are faster on an Ampere or newer GPU, with other tokens"),
     "tf32": TF32_OPTION,
 }
 
 LANES_ON_GPU = 16
 MOST_LANES = 1024
-LANES_OPTIONS: Mapping[str, tuple[Scalar, str]] = {
+LANES_OPTIONS: OptionTable = {
     **PRECISION_OPTIONS,
     "lanes": (None, f"clips in one call of a fixed shape, 0: one clip at a time; null: {LANES_ON_GPU} on a GPU, else 0"),
 }

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,9 @@ import numpy.typing as npt
 from audio_tokenizers.base import BackendInfo, Batching, Options, Scalar, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.early_imports import import_early
+from audio_tokenizers.shared.factory import ModelFactory
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import TF32_OPTION, check_device_name
+from audio_tokenizers.shared.options import TF32_OPTION, OptionTable, check_device_name
 from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.resampling import torchaudio_resample
 from audio_tokenizers.shared.s3_onnx import MELS, OnnxEncoder, is_known_to_torch, read_variant
@@ -239,11 +240,11 @@ def _log_mel(piece: Waveform) -> npt.NDArray[np.float32]:
     return mel
 
 
-class StepAudioFactory:
+class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
     """Describes and loads StepAudio."""
 
     name = "step_audio"
-    options: Mapping[str, tuple[Scalar, str]] = {
+    options: ClassVar[OptionTable] = {
         "model_path": ("stepfun-ai/Step-Audio-Tokenizer", "directory of the tokenizer's files, or hub id"),
         "trim": (False, "cut silence off both ends, as upstream's wav2token does unless told otherwise"),
         "energy_norm": (True, "scale each clip to a peak of 0.999"),
@@ -254,16 +255,10 @@ class StepAudioFactory:
         "tf32": TF32_OPTION,
     }
 
-    def describe(self, options: Options, device: str) -> BackendInfo:
-        """Reads the configs and hashes the weights; may download them if model_path is a hub id."""
-        return self._describe(options, device)[0]
+    def _load(self, info: BackendInfo, checkpoint: tuple[Checkpoint, Choices], device: str) -> StepAudio:
+        return StepAudio(info, *checkpoint, device)
 
-    def load(self, options: Options, device: str) -> StepAudio:
-        """float32 weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
-        info, checkpoint, choices = self._describe(options, device)
-        return StepAudio(info, checkpoint, choices, device)
-
-    def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint, Choices]:
+    def _describe(self, options: Options, device: str) -> tuple[BackendInfo, tuple[Checkpoint, Choices]]:
         choices = check_options(options)
         check_device_name(device)
         checkpoint = open_checkpoint(choices.model_path)
@@ -275,6 +270,7 @@ class StepAudioFactory:
             mono="mean",
             # A trimmed clip has at least 4560 samples, most of them zeros if need be.
             min_samples=1 if choices.trim else SHORTEST_CLIP,
+            kind="clips",
             max_tokens_per_fragment=None,
             batching=Batching.ANY,
             max_batch=LANES,
@@ -292,7 +288,7 @@ class StepAudioFactory:
                 **recipe_tail(device, choices.precision, versions(choices, onnx=not _in_torch(checkpoint, device))),
             },
         )
-        return info, checkpoint, choices
+        return info, (checkpoint, choices)
 
 
 def _in_torch(checkpoint: Checkpoint, device: str) -> bool:

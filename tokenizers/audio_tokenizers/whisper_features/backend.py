@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -28,8 +28,9 @@ from audio_tokenizers.base import (
 )
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.device_calls import DeviceCalls, check_fit
+from audio_tokenizers.shared.factory import ModelFactory
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, OptionTable
 from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.resampling import soxr_resample
 from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
@@ -142,24 +143,18 @@ class WhisperFeatures:
         return values
 
 
-class WhisperFeaturesFactory:
+class WhisperFeaturesFactory(ModelFactory[Checkpoint, WhisperFeatures]):
     """Describes and loads Whisper's encoder."""
 
     name = "whisper_features"
-    options: Mapping[str, tuple[Scalar, str]] = {
+    options: ClassVar[OptionTable] = {
         "model_path": ("openai/whisper-large-v3", "directory of a transformers Whisper model, or hub id"),
         "layer": (16, "which hidden state is `mid`: 0 is the embedding, N what layer N has made; null for none"),
         "dtype": ("float16", "how features are stored, float16 or float32; `precision` is what they are computed in"),
         **LANES_OPTIONS,
     }
 
-    def describe(self, options: Options, device: str) -> BackendInfo:
-        """Reads config.json and hashes the weights; may download them if model_path is a hub id."""
-        return self._describe(options, device)[0]
-
-    def load(self, options: Options, device: str) -> WhisperFeatures:
-        """The weights on `device`. Raises ModelFilesError, or InfrastructureError if there is no such device."""
-        info, checkpoint = self._describe(options, device)
+    def _load(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> WhisperFeatures:
         return WhisperFeatures(info, checkpoint, device)
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
@@ -180,6 +175,7 @@ class WhisperFeaturesFactory:
             fields=tuple(Field(name=name, **shape) for name in names),
             mono="mean",
             min_samples=1,
+            kind="clips",
             max_tokens_per_fragment=None,
             # Not ANY: every window has 1500 states, so a batch only makes large products larger. On a CPU batches of 2 to 4
             # windows gave the same bytes at the same speed; on a GPU lanes, of which there are always as many.

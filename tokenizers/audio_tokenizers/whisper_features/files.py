@@ -6,21 +6,18 @@ and `model.safetensors`, or its shards and an index, as `WhisperForConditionalGe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from audio_tokenizers.shared.config_reader import ConfigReader
+from audio_tokenizers.shared.config_reader import read_config
 from audio_tokenizers.shared.model_files import (
     CONFIG,
     INDEX,
-    SHARDS,
+    SAVED_WEIGHTS,
     WEIGHTS,
+    SavedModel,
     find_model,
-    read_json,
-    require_files,
-    weights_names,
+    require_saved_weights,
 )
 
 __all__ = ["HOP", "SAMPLE_RATE", "Checkpoint", "open_checkpoint"]
@@ -31,15 +28,10 @@ HOP = 320
 LAYOUT = f"a transformers Whisper directory with {CONFIG} and {WEIGHTS} (or its shards and {INDEX})"
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A directory whose config was understood and whose weights files look whole; no tensor has been read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint(SavedModel):
+    """A Whisper model that transformers has saved."""
 
-    directory: Path
-    config: Mapping[str, Any]
-    """The parsed `config.json`."""
-    weights: tuple[Path, ...]
-    """The weights file, or the shards in the order of their names."""
     width: int
     """Of each state: 1280 in large-v3."""
     layers: int
@@ -47,11 +39,6 @@ class Checkpoint:
     mel_bins: int
     positions: int
     """States of one window: 1500."""
-
-    @property
-    def config_path(self) -> Path:
-        """The file that `config` was read from."""
-        return self.directory / CONFIG
 
     @property
     def window(self) -> int:
@@ -64,19 +51,16 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
     Raises ModelFilesError on anything that could not be loaded later: it costs no torch to find that out now.
     """
-    return _read_directory(find_model(model_path, lambda _: (WEIGHTS, INDEX, SHARDS), _read_directory, layout=LAYOUT))
+    return _read_directory(find_model(model_path, lambda _: SAVED_WEIGHTS, _read_directory, layout=LAYOUT))
 
 
 def _read_directory(directory: Path) -> Checkpoint:
-    path = directory / CONFIG
-    require_files(directory, [CONFIG], LAYOUT)
-    config = read_json(path)
-    reader = ConfigReader(path, config, advice="give a Whisper model, such as openai/whisper-large-v3")
+    reader = read_config(directory, LAYOUT, "give a Whisper model, such as openai/whisper-large-v3")
     reader.require("model_type", "whisper")
     return Checkpoint(
         directory=directory,
-        config=config,
-        weights=tuple(require_files(directory, weights_names(directory), LAYOUT)),
+        config=reader.values,
+        weights=require_saved_weights(directory, LAYOUT),
         width=reader.positive("d_model"),
         layers=reader.positive("encoder_layers"),
         mel_bins=reader.positive("num_mel_bins"),
