@@ -103,9 +103,8 @@ def _no_pairs(source: Source, given: str, left_out: Sequence[LeftOut]) -> UsageE
     found = f"no pair among {describe_found(source.found)}" if source.found else "no file at all"
     words = f"; left out: {', '.join(f'{number:,} {reason}' for reason, number in reasons.most_common())}" if reasons else ""
     return UsageError(
-        f"{given}: expected audio with its text beside it (.lab, .txt or .json of the same name, or one of the layouts of "
-        f"docs/data.md), found {found}{words}. Audio alone is taken with "
-        "--without-text"
+        f"{given}: expected audio with its text beside it (.lab, .txt, .json, .srt or .vtt of the same name, or one of the "
+        f"layouts of docs/data.md), found {found}{words}. Audio alone is taken with --without-text"
     )
 
 

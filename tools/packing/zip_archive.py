@@ -81,13 +81,13 @@ class ZipSource:
 
     def _pair(self, planned: Planned) -> Pair | LeftOut:
         listing: Listing = self._listing
-        contents = {name: self._read(name, read_text) for name in planned.texts if name not in listing.layout.tables}
+        contents = {name: self._read(name, read_text) for name in planned.files if name not in listing.layout.tables}
         audio = partial(self._read, planned.audio, self._audio)
         return pair_of(planned, listing.layout, contents, audio, listing.size(planned.audio))
 
     def _texts(self) -> Iterator[bytes]:
         for planned in self._planned:
-            yield from (self._read(name, read_text) for name in planned.texts if name not in self._listing.layout.tables)
+            yield from (self._read(name, read_text) for name in planned.files if name not in self._listing.layout.tables)
 
     def _audio(self, data: MemberData) -> bytes | BinaryIO:
         if data.member.size <= AUDIO_IN_MEMORY:
