@@ -177,7 +177,7 @@ def pack(
     from tools.packing.tar_folder import PackPlan, TarFolder
     from tools.whole_files import scratch_folder, unmade_if_it_fails
 
-    ready = find_ready_tars(source, follow_links=follow_links)
+    ready = find_ready_tars(source, follow_links=follow_links, texts=texts)
     if ready is not None:
         if exclude:
             raise UsageError(
