@@ -24,7 +24,7 @@ from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import FolderSource, Listing, list_folder, read_trouble
 from tools.packing.lhotse import is_lhotse_table
 from tools.packing.pairs import PACKED, Source, SourceOptions
-from tools.packing.shar import SharSource, shar_shards
+from tools.packing.shar import open_shar, shar_shards
 from tools.packing.tar_archive import table_in
 from tools.packing.volumes import first_volumes, is_volume
 
@@ -114,7 +114,7 @@ def _open_without_audio(path: Path, listing: Listing, options: SourceOptions) ->
     shards = shar_shards(listing.files)
     if shards:
         refuse_outside(name for shard in shards for name in (shard.cuts, shard.recordings))
-        return SharSource(path, shards, options)
+        return open_shar(path, shards, options)
     tables = {name: Path(listing.path(name)) for name in listing.files if is_lhotse_table(name.rpartition("/")[2])}
     if tables:
         from tools.packing.lhotse_source import open_lhotse
