@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from audio_tokenizers.errors import InfrastructureError
 from hpc.tar_list import natural_order
@@ -20,9 +20,9 @@ from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.archive_listing import ArchiveMember, MemberData
 from tools.packing.archive_safety import refuse_names
 from tools.packing.folder import read_trouble
-from tools.packing.lhotse import said_of_supervisions
+from tools.packing.lhotse import plain_supervision, said_of_supervisions
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
-from tools.packing.table_lines import TableDecoder, json_lines, representable
+from tools.packing.table_lines import TableDecoder, json_lines
 from tools.packing.tables import Annotated
 from tools.packing.tar_archive import list_tar, open_tar
 
@@ -166,8 +166,8 @@ class SharSource:
             elif record["id"] in cuts:
                 left_out.append(LeftOut("duplicate", record["id"], f"{where}: an earlier cut with this id is taken"))
             else:
-                supervisions: Any = representable(record.get("supervisions"))
-                listed = supervisions if isinstance(supervisions, list) else []
+                supervisions = record.get("supervisions")
+                listed = [plain_supervision(one) for one in supervisions] if isinstance(supervisions, list) else []
                 cuts[record["id"]] = said_of_supervisions(record["id"], listed, record.get("duration"))
         return cuts, left_out
 
