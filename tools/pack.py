@@ -103,9 +103,8 @@ def _no_pairs(source: Source, given: str, left_out: Sequence[LeftOut]) -> UsageE
     found = f"no pair among {describe_found(source.found)}" if source.found else "no file at all"
     words = f"; left out: {', '.join(f'{number:,} {reason}' for reason, number in reasons.most_common())}" if reasons else ""
     return UsageError(
-        f"{given}: expected audio with its text beside it (.lab, .txt or .json of the same name, or one of the layouts of "
-        f"docs/data.md), found {found}{words}. Audio alone is taken with "
-        "--without-text"
+        f"{given}: expected audio with its text beside it (.lab, .txt, .json, .srt or .vtt of the same name, or one of the "
+        f"layouts of docs/data.md), found {found}{words}. Audio alone is taken with --without-text"
     )
 
 
@@ -178,7 +177,7 @@ def pack(
     from tools.packing.tar_folder import PackPlan, TarFolder
     from tools.whole_files import scratch_folder, unmade_if_it_fails
 
-    ready = find_ready_tars(source, follow_links=follow_links)
+    ready = find_ready_tars(source, follow_links=follow_links, texts=texts)
     if ready is not None:
         if exclude:
             raise UsageError(

@@ -31,7 +31,7 @@ def offer(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeSource],
     """Makes `tools.pack fake` pack this source."""
 
     def offered(source: FakeSource) -> FakeSource:
-        monkeypatch.setattr(sources, "find_ready_tars", lambda name, follow_links: None)
+        monkeypatch.setattr(sources, "find_ready_tars", lambda name, **_: None)
         monkeypatch.setattr(sources, "open_source", lambda name, options: source)
         return source
 
@@ -230,7 +230,7 @@ def test_options_reach_the_source(here: Path, monkeypatch: pytest.MonkeyPatch) -
         return FakeSource(2)
 
     monkeypatch.setattr(sources, "open_source", opened)
-    monkeypatch.setattr(sources, "find_ready_tars", lambda name, follow_links: None)
+    monkeypatch.setattr(sources, "find_ready_tars", lambda name, **_: None)
     assert call(pack, "fake", "--exclude", "a*", "--exclude", "b", "--without-text") == 0
     assert call(pack, "fake", "--follow-links", "--output-dir", "other") == 0
     found = [(options.exclude, options.without_text, options.follow_links) for options in seen]

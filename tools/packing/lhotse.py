@@ -11,14 +11,25 @@ from typing import Any
 
 import msgspec
 
+from jobs.foreign_json import non_finite_numbers
 from jobs.segments import is_open_end
+from jobs.sidecars import FAULTS_KEY
 from tools.packing.long_recordings import by_time, segment
 from tools.packing.pairs import LeftOut
 from tools.packing.row_store import RowStore
 from tools.packing.table_lines import json_lines, representable, stem_of
 from tools.packing.tables import Annotated, Book, Line, Reading
 
-__all__ = ["CUTS", "Recording", "is_lhotse_table", "lhotse_books", "read_lhotse", "said_of_supervisions", "with_partners"]
+__all__ = [
+    "CUTS",
+    "Recording",
+    "is_lhotse_table",
+    "lhotse_books",
+    "plain_supervision",
+    "read_lhotse",
+    "said_of_supervisions",
+    "with_partners",
+]
 
 TABLE = re.compile(
     r"(?P<before>(?:[^/]*[-_.])?)(?P<kind>recordings|supervisions|cuts)(?P<after>[-_.][^/]*)?\.jsonl(\.gz)?", re.IGNORECASE
@@ -167,7 +178,7 @@ def _keep_supervisions(name: str, reading: Reading, kept: RowStore) -> Iterator[
         if isinstance(record, LeftOut):
             yield record
         else:
-            kept.add(record.pop("recording_id"), msgspec.json.encode(representable(record)))
+            kept.add(record.pop("recording_id"), msgspec.json.encode(plain_supervision(record)))
 
 
 def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore) -> Iterator[LeftOut]:
@@ -195,7 +206,7 @@ def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore
                 yield LeftOut("unreadable_text", record["id"], f"{where}: a supervision without a begin in seconds")
             else:
                 placed.pop("recording_id", None)
-                kept.add(recording["id"], msgspec.json.encode(representable(placed)))
+                kept.add(recording["id"], msgspec.json.encode(plain_supervision(placed)))
 
 
 def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) -> Recording | LeftOut:
@@ -220,6 +231,12 @@ def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) ->
     return Recording(name, source, said_of_supervisions(name, said, record.get("duration")), where)
 
 
+def plain_supervision(raw: object) -> Any:  # noqa: ANN401 (JSON)
+    """A supervision as JSON can say it. What it cannot, `said_of_supervisions` tells."""
+    faults = non_finite_numbers(raw)
+    return representable({**raw, FAULTS_KEY: faults} if isinstance(raw, dict) and faults else raw)
+
+
 def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -> Annotated:
     """What supervisions say of a recording of `duration` seconds: one of the whole is its text; others are segments.
 
@@ -230,6 +247,8 @@ def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -
     faults: list[str] = []
     seen: set[str] = set()
     for raw in supervisions:
+        told = raw.pop(FAULTS_KEY, None) if isinstance(raw, dict) else None
+        faults += [f"a supervision of {name}: {fault}" for fault in told] if isinstance(told, list) else []
         made = segment(_with_end(raw))
         if isinstance(made, str):
             faults.append(f"a supervision of {name}: {made}")
@@ -239,7 +258,7 @@ def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -
     parts.sort(key=by_time)
     languages = {language if isinstance(language := part.get("language"), str) else None for part in parts}
     language = languages.pop() or None if len(languages) == 1 else None
-    metadata: dict[str, Any] = {"recording_id": name} | ({"sidecar_errors": faults} if faults else {})
+    metadata: dict[str, Any] = {"recording_id": name} | ({FAULTS_KEY: faults} if faults else {})
     if len(parts) == 1 and _is_whole(parts[0], duration):
         part = parts[0]
         text = part.get("text")

@@ -114,6 +114,24 @@ def test_an_end_that_is_missing_is_that_of_the_recording(tmp_path: Path) -> None
     assert (pairs["wav/w"].text, left_out) == ("whole", [])
 
 
+def test_numbers_that_json_cannot_say(tmp_path: Path) -> None:
+    """Null stands there, and the recording's metadata names them."""
+    said = supervision("s", "r", 1.0, 2.0, "one", snr=float("nan"), custom={"q": [1.0, float("inf")]})
+    files = {
+        **audio_of("wav/r.wav"),
+        "recordings.jsonl": json.dumps(recording("r", "wav/r.wav")),
+        "supervisions.jsonl": json.dumps(said),
+    }
+    (pair,) = read_everywhere(tmp_path, files)[0].values()
+    assert pair.metadata is not None
+    (part,) = pair.metadata["segments"]
+    assert (part["snr"], part["q"], "sidecar_errors" in part) == (None, [1.0, None], False)
+    assert pair.metadata["sidecar_errors"] == [
+        "a supervision of r: snr: NaN is no value of JSON: null",
+        "a supervision of r: custom.q[1]: Infinity is no value of JSON: null",
+    ]
+
+
 def test_names_of_manifests() -> None:
     """As lhotse's recipes call them; partners differ in the kind alone."""
     yes = [
