@@ -24,7 +24,7 @@ from jobs.flac_decoder import decode_flac
 from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
 from jobs.losses import Losses
 from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_length, stated_parts
-from jobs.mp3_places import frame_times
+from jobs.mp3_places import frame_times, is_torn
 from jobs.ogg_pages import OggLink, scan_ogg
 from jobs.pyav_decoder import decode_with_pyav
 from jobs.refusals import WatchedFile
@@ -285,7 +285,8 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
     blocks = decode_with_pyav(WatchedFile(audio), refusal, losses, container, tells=not found.frames, times_at=times_at)
     yield from heard.each(_shifted_from(_sound_seconds(audio, found, gaps, incomplete), blocks, losses))
     lost, doubt = _mp3_lost(audio, found, gaps, heard.seconds, stated)
-    losses.doubt += 0.0 if losses.gaps else doubt
+    if not losses.gaps:
+        losses.doubt, losses.torn = losses.doubt + doubt, losses.torn or is_torn(found, gaps)
     if lost > 0:
         losses.add(lost, "MP3 frames that are damaged or missing")
 

@@ -471,6 +471,16 @@ def test_bytes_that_were_taken_out_or_put_in() -> None:
         assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
 
 
+def test_bytes_taken_out_of_an_mp3_without_a_count() -> None:
+    """Those that are left are fewer than a frame: seconds may be missing, though so few bytes of others take 30 ms."""
+    for data in (TONES_CBR, uncounted(TONES_MP3)):
+        places = scan_mp3(io.BytesIO(data), 0, len(data)).positions
+        begin, end = int(places[len(places) // 2 - 15]), int(places[len(places) // 2 + 20])
+        cut = data[: begin + 20] + data[end - 20 :]
+        assert heard(cut).shift <= 0.05
+        assert outcomes(cut, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
+
+
 def test_frames_of_aac_that_cannot_be_decoded_move_nothing(decodings: list[int]) -> None:
     """Their headers tell of them, though a header be damaged in which the length still stands."""
     places = adts_places(TONES_AAC)
