@@ -14,14 +14,17 @@ from typing import IO
 import numpy as np
 
 from audio_tokenizers.errors import ClipError
+from jobs.adts_frames import AdtsScan, looks_like_adts, scan_adts
+from jobs.adts_places import missing_frames
 from jobs.audio_headers import missing_bytes, mp3_in_wav
-from jobs.audio_tags import LONGEST_TITLE, TAG_HEAD, id3v2_size, only_tags, radio_titles
+from jobs.audio_magic import HEAD_BYTES, audio_kind
+from jobs.audio_tags import LONGEST_TITLE, TAG_HEAD, id3v2_size, junk_size, only_tags, radio_titles, tag_is_cut
 from jobs.channels import Block
 from jobs.flac_decoder import decode_flac
 from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
 from jobs.losses import Losses
 from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_length, stated_parts
-from jobs.mp3_places import frame_times
+from jobs.mp3_places import frame_times, is_torn
 from jobs.ogg_pages import OggLink, scan_ogg
 from jobs.pyav_decoder import decode_with_pyav
 from jobs.refusals import WatchedFile
@@ -35,7 +38,9 @@ READ_BYTES = 1 << 20
 LONGEST_FRAME_SECONDS = 0.072
 """Of an MP3: FFmpeg gives one at the old rate where the rate changes."""
 FEW_FRAMES = 4
-"""Of an MP3 behind a tag that states the wrong size: fewer may be chance."""
+"""Of an MP3 or AAC behind a tag that states the wrong size, or behind damage: fewer may be chance."""
+FRONT_BYTES = 1 << 16
+"""In which the first frames are looked for where a file begins with damage."""
 BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b".snd")
 """What libsndfile reads wrong behind an ID3 tag."""
 MOST_TAG_BYTES = 16 << 20
@@ -82,7 +87,13 @@ def decode_parts(file: IO[bytes], losses: Losses, limits: Limits) -> Blocks:
         yield from _ogg(file, begin, losses, limits)
     elif read_stream_info(head):
         yield from _flac(file, begin, losses, limits)
+    elif looks_like_adts(head):
+        yield from _adts(file, begin, losses, limits)
     elif looks_like_mp3(head) or (begin and scan_mp3(file, begin, end).frames >= FEW_FRAMES):
+        yield from _mp3(file, (begin, end), losses, limits, as_stated=file)
+    elif _begins_late(file, begin, end, scan_adts):
+        yield from _adts(file, begin, losses, limits)
+    elif _begins_late(file, begin, end, scan_mp3):
         yield from _mp3(file, (begin, end), losses, limits, as_stated=file)
     else:
         inside = _part(file, begin, end) if begin and head[:4] in BEHIND_TAGS else file
@@ -274,9 +285,46 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
     blocks = decode_with_pyav(WatchedFile(audio), refusal, losses, container, tells=not found.frames, times_at=times_at)
     yield from heard.each(_shifted_from(_sound_seconds(audio, found, gaps, incomplete), blocks, losses))
     lost, doubt = _mp3_lost(audio, found, gaps, heard.seconds, stated)
-    losses.doubt += 0.0 if losses.gaps else doubt
+    if not losses.gaps:
+        losses.doubt, losses.torn = losses.doubt + doubt, losses.torn or is_torn(found, gaps)
     if lost > 0:
         losses.add(lost, "MP3 frames that are damaged or missing")
+
+
+def _begins_late(file: IO[bytes], begin: int, end: int, scan: Callable[[IO[bytes], int, int], Mp3Scan | AdtsScan]) -> bool:
+    """Whether frames begin soon behind something that nobody knows."""
+    file.seek(begin)
+    return (
+        audio_kind(file.read(HEAD_BYTES)) is None and scan(file, begin, min(end, begin + FRONT_BYTES)).frames >= FEW_FRAMES
+    )
+
+
+def _adts(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
+    """AAC with ADTS headers, which FFmpeg decodes without a word about what it passes over."""
+    audio = file
+    found = scan_adts(audio, begin, file.seek(0, io.SEEK_END))
+    if not found.frames:
+        yield from _any(file, begin, losses, limits)
+        return
+    gaps = _not_tags(audio, found)
+    if cut := _tags_inside(audio, found, gaps):
+        audio = SpanFile(audio, _without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+        found = scan_adts(audio, begin, audio.seek(0, io.SEEK_END))
+        gaps = _not_tags(audio, found)
+    missing = missing_frames(found, gaps)
+    heard = _Counted()
+    sound_seconds = _sound_seconds(audio, found, gaps, ())
+    if broken := [(gap.begin, gap.end) for gap in gaps if gap.begin < found.end]:  # FFmpeg would lose what follows, too
+        audio = SpanFile(audio, _without(broken, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+    audio.seek(0)
+    blocks = decode_with_pyav(WatchedFile(audio), NO_LENGTH, losses, "aac", tells=False, times_at=missing.times_at)
+    yield from heard.each(_shifted_from(sound_seconds, blocks, losses))
+    in_gaps = sum(gap.seconds for gap in gaps)
+    lost = max(in_gaps, found.seconds + in_gaps - heard.seconds)
+    if not losses.gaps:
+        losses.doubt, losses.torn = losses.doubt + missing.most_seconds, losses.torn or missing.torn
+    if lost > (0.0 if gaps else 0.5 * found.frame_seconds):
+        losses.add(lost, "AAC frames that are damaged or missing")
 
 
 def _shifted_from(seconds: float | None, blocks: Blocks, losses: Losses) -> Blocks:
@@ -295,7 +343,7 @@ def _shifted_from(seconds: float | None, blocks: Blocks, losses: Losses) -> Bloc
 
 
 def _sound_seconds(
-    file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], incomplete: Sequence[tuple[int, int]]
+    file: IO[bytes], found: Mp3Scan | AdtsScan, gaps: Sequence[Gap], incomplete: Sequence[tuple[int, int]]
 ) -> float | None:
     """How much may be heard before something is missing that is not the end; None if nothing is.
 
@@ -316,18 +364,38 @@ def _fits(promised: int, found: Mp3Scan) -> bool:
     return samples - found.padding - found.samples_per_frame <= promised <= samples
 
 
-def _not_tags(file: IO[bytes], found: Mp3Scan) -> list[Gap]:
+def _not_tags(file: IO[bytes], found: Mp3Scan | AdtsScan) -> list[Gap]:
     """Gaps in which audio may have been."""
     gaps = []
     for gap in found.gaps:
-        outside = gap.begin >= found.end or not found.frames or gap.end <= found.begin
+        if found.frames and gap.end <= found.begin:
+            gaps += _lost_in_front(file, found, gap)
+            continue
+        outside = gap.begin >= found.end or not found.frames
+        if isinstance(found, AdtsScan) and gap.begin in found.ragged:
+            outside = False  # zeros that the last frame ends with are a hole
         file.seek(gap.begin)
         if gap.end - gap.begin > MOST_TAG_BYTES or not only_tags(file.read(gap.end - gap.begin), at_end=outside):
             gaps.append(gap)
     return gaps
 
 
-def _tags_inside(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap]) -> list[tuple[int, int]]:
+def _lost_in_front(file: IO[bytes], found: Mp3Scan | AdtsScan, gap: Gap) -> list[Gap]:
+    """What of the gap before the first frame may have been frames. None stands before one that states how many there are."""
+    file.seek(gap.begin)
+    data = file.read(min(gap.end - gap.begin, MOST_TAG_BYTES))
+    if isinstance(found, Mp3Scan) and found.stated_frames is not None:
+        return [] if only_tags(data, at_end=True) else [Gap(gap.begin, gap.end, 0.0)]
+    begin = gap.begin + junk_size(data)
+    file.seek(0)
+    if begin >= gap.end or tag_is_cut(file.read(min(gap.begin, MOST_TAG_BYTES))):
+        return []
+    between = sum(one.end - one.begin for one in found.gaps if found.begin < one.begin < found.end)
+    pace = found.seconds / max(found.end - found.begin - between, 1)
+    return [Gap(begin, gap.end, (gap.end - begin) * pace)]
+
+
+def _tags_inside(file: IO[bytes], found: Mp3Scan | AdtsScan, gaps: Sequence[Gap]) -> list[tuple[int, int]]:
     """Bytes between frames, or within one, that are none of theirs: each would cost FFmpeg a frame.
 
     A frame after a tag that only states a length goes with it, as in FFmpeg: it holds no audio.
