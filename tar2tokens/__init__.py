@@ -53,7 +53,12 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         value = importlib.import_module("jobs.version").version()
     else:
-        value = getattr(importlib.import_module(MODULES[name]), name)
+        try:
+            value = getattr(importlib.import_module(MODULES[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ImportError(f"tar2tokens.{name} needs torch, which is not installed: pip install torch") from None
     globals()[name] = value
     return value
 

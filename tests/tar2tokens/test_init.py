@@ -38,3 +38,22 @@ def test_imports_wait() -> None:
         "tar2tokens.TokenDataset\nassert 'torch' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+NO_TORCH = """
+import sys, tar2tokens
+class NoTorch:
+    def find_spec(name, *rest):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name=name)
+sys.meta_path.insert(0, NoTorch)
+tar2tokens.read_run
+tar2tokens.TokenDataset
+"""
+
+
+def test_no_torch() -> None:
+    """Who wants TokenDataset where there is no torch is told what to install; all else works without."""
+    done = subprocess.run([sys.executable, "-c", NO_TORCH], cwd=ROOT, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last == "ImportError: tar2tokens.TokenDataset needs torch, which is not installed: pip install torch"
