@@ -35,6 +35,7 @@ FARTHEST_SECONDS = 1e9
 SHARED_BYTES = 1 << 14
 """What a sidecar says of the whole recording is repeated for each segment, if it is no larger."""
 WORDS_SHOWN = 40
+DECIMAL = re.compile(r"\s*[+-]?[0-9]{1,12}(\.[0-9]{0,20})?\s*", re.ASCII)
 LIST_OF_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
 TEXT_KEY = ("text",)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -131,7 +132,8 @@ def _span(found: Any) -> tuple[float, float | None] | str:  # noqa: ANN401 (JSON
     start_key = "start" if "start" in found or "offset" not in found else "offset"
     end_key = "duration" if is_open_end(found.get("end")) and "duration" in found else "end"
     start, end = _seconds(found.get(start_key)), _seconds(found.get(end_key))
-    open_end = is_open_end(found.get(end_key)) or (start_key == "offset" and end_key == "duration" and end == 0)
+    nemo = start_key == "offset" and end_key == "duration"
+    open_end = is_open_end(found.get(end_key)) or end == -1 or (nemo and end == 0)
     for key, value in ((start_key, start), *([] if open_end else [(end_key, end)])):
         if value is None:
             words = msgspec.json.encode(found[key]).decode() if key in found else "none"
@@ -151,6 +153,9 @@ def is_open_end(value: object) -> bool:
 
 
 def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)
+    """A number, or a text that is one in decimals, as of tables that became JSON."""
+    if isinstance(value, str) and DECIMAL.fullmatch(value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

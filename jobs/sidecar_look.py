@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from jobs.scratch import scratch_file, scratch_trouble
@@ -32,6 +32,8 @@ class _Far:
     size: int
     place: int | None
     """In the tar, or in the scratch file; None where that was full."""
+    archive: int
+    """In which of those that were put end to end, from 0."""
     at_home: bool
     """Whether it stands beside audio of its key."""
 
@@ -39,9 +41,19 @@ class _Far:
 class SidecarLook:
     """Which sidecars a tar holds, and whose they are by their names. A damaged tar is looked over up to the damage."""
 
-    def __init__(self, open_tar: OpenTar, extensions: Collection[str], sidecars: Sequence[str] = SIDECAR_EXTENSIONS) -> None:
-        """`extensions` are those of audio, `sidecars` the others. Raises OSError."""
+    def __init__(
+        self,
+        open_tar: OpenTar,
+        extensions: Collection[str],
+        sidecars: Sequence[str] = SIDECAR_EXTENSIONS,
+        *,
+        sniff: bool = False,
+    ) -> None:
+        """`extensions` are those of audio, `sidecars` the others; `sniff`: files of any other may be audio, too. Raises
+        OSError.
+        """
         self._sidecars = sidecars
+        self._sniff = sniff
         self._names: SidecarNames[_Far] = SidecarNames(keys=True)
         self._spool: IO[bytes] | None = None
         self._spooled = 0
@@ -63,30 +75,34 @@ class SidecarLook:
             self._spool.close()
 
     def _look(self, extensions: Collection[str]) -> None:
-        group: list[tuple[str, int, int | None]] = []
-        key, has_audio, members = "", False, 0
+        group: list[_Far] = []
+        at, has_audio, members = ("", 0), False, 0
         for member in self._stream:
-            if (placed := _place(member, extensions, self._sidecars)) is None:
+            placed = _place(member, extensions, self._sidecars)
+            maybe = placed is None and self._sniff and member.kind in ("file", "link")
+            if placed is None and not maybe:
+                continue
+            name, is_audio = placed or (_name(member), False)
+            if (place := (_key(name), self._stream.ends)) != at:
+                self._add(group, at_home=has_audio)
+                group, at, has_audio = [], place, False
+            has_audio |= is_audio or maybe
+            if maybe:
                 continue
             members += 1
             if members > MOST_MEMBERS:
                 break
-            name, its_key, is_audio = placed
-            if its_key != key:
-                self._add(group, at_home=has_audio)
-                group, key, has_audio = [], its_key, False
-            has_audio |= is_audio
             if is_audio:
                 self._names.add_audio(name)
             else:
-                group.append((name, member.size, self._keep(member)))
+                group.append(_Far(name, member.size, self._keep(member), self._stream.ends, at_home=False))
         self._add(group, at_home=has_audio)
         if not self._names.has_sidecars:
             self._names = SidecarNames(keys=True)  # so many names of audio for nothing
 
-    def _add(self, group: list[tuple[str, int, int | None]], *, at_home: bool) -> None:
-        for name, size, place in group:
-            self._names.add_sidecar(name, _Far(name, size, place, at_home))
+    def _add(self, group: Sequence[_Far], *, at_home: bool) -> None:
+        for far in group:
+            self._names.add_sidecar(far.name, replace(far, at_home=at_home))
 
     def _keep(self, member: Member) -> int | None:
         if self._stream.is_plain or member.size > LARGEST_SIDECAR:
@@ -101,10 +117,12 @@ class SidecarLook:
         self._spooled += len(data)
         return self._spooled - len(data)
 
-    def complete(self, audio: str, files: dict[str, tuple[str, bytes | str]]) -> None:
+    def complete(self, audio: str, files: dict[str, tuple[str, bytes | str]], archive: int = 0) -> None:
         """Add to the sidecars of a clip, by extension, those that stand elsewhere in the tar.
 
-        One that stands beside other audio of its key is given only to a clip that has nothing else. Raises OSError.
+        One that stands beside other audio of its key is given only to a clip that has nothing else, and of archives that
+        were put end to end only to one in the same `archive`: in another one its name may be any recording's. Raises
+        OSError.
         """
         alone = not files
         for extension in self._sidecars:
@@ -113,7 +131,7 @@ class SidecarLook:
             try:
                 found = self._names.of(audio, extension, lambda far: not far.at_home)
                 if found is None and alone:
-                    found = self._names.of(audio, extension)
+                    found = self._names.of(audio, extension, lambda far: far.archive == archive)
             except AmbiguousName as error:
                 files[extension] = f"{audio}: its .{extension}", str(error)
                 continue
@@ -146,12 +164,21 @@ def texts_of(open_tar: OpenTar, sidecars: Sequence[str] = SIDECAR_EXTENSIONS) ->
             return
 
 
-def _place(member: Member, extensions: Collection[str], sidecars: Sequence[str]) -> tuple[str, str, bool] | None:
-    """(name, key, whether it is audio) of an audio file or sidecar."""
-    name = member.name.decode("utf-8", "backslashreplace")
-    folder, slash, base = name.rpartition("/")
+def _place(member: Member, extensions: Collection[str], sidecars: Sequence[str]) -> tuple[str, bool] | None:
+    """(name, whether it is audio) of an audio file or sidecar."""
+    name = _name(member)
+    base = name.rpartition("/")[2]
     extension = base.rpartition(".")[2].lower() if "." in base else ""
     is_audio = extension in extensions and member.kind in ("file", "sparse", "link")
     if base.startswith("._") or not (is_audio or (extension in sidecars and member.kind == "file")):
         return None
-    return name, folder + slash + base.partition(".")[0], is_audio
+    return name, is_audio
+
+
+def _name(member: Member) -> str:
+    return member.name.decode("utf-8", "backslashreplace")
+
+
+def _key(name: str) -> str:
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]

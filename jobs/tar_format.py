@@ -124,6 +124,8 @@ class TarStream:
         self._raw, self.bytes_on_disk = open_tar(source, read_bytes, on_read)
         """The second: of the whole file, or a larger number where nobody knows."""
         self.offset = 0
+        self.ends = 0
+        """Archives whose end has been passed, where they may be joined."""
         self._left = 0
         """Data and padding bytes of the current member that nobody has read."""
         self._padding = 0
@@ -337,6 +339,7 @@ class TarStream:
                 header = self._take(BLOCK)
                 joined = at - end <= LONGEST_END and len(header) == BLOCK and checksum_fits(header)
                 if joined and self._allow_joined:
+                    self.ends += 1
                     return header
                 what = f"other data follows at byte {at:,}"
                 what = f"at byte {at:,} another one {JOINED}" if joined else what

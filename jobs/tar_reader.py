@@ -94,6 +94,8 @@ class _Group:
     last_stem: str = ""
     bytes_in_memory: int = 0
     """Of its audio."""
+    archive: int = 0
+    """In which of those that were put end to end, from 0."""
 
     def sidecars_of(
         self, suffix: str, extensions: Sequence[str] = SIDECAR_EXTENSIONS, *, whole_names: bool = False
@@ -135,7 +137,7 @@ class _Group:
     def rest(self) -> _Group:
         """The group that goes on after this part: the same key, and the sidecars that its clips share."""
         shared = {suffix: sidecar for suffix, sidecar in self.sidecars.items() if "." not in suffix}
-        return _Group(self.key, [], shared, _size(shared), self.used & shared.keys(), self.suffixes)
+        return _Group(self.key, [], shared, _size(shared), self.used & shared.keys(), self.suffixes, archive=self.archive)
 
     def split(self, stem: str) -> _Group:
         """The same, but the clips of `stem` that stand last go on, too, with their own sidecars."""
@@ -264,9 +266,10 @@ class TarReader:
                     continue
                 name, key, suffix, is_clip = place
                 stem = _stem(suffix)
-                if key != group.key or suffix in group.suffixes or len(group.sidecars) >= SIDECARS_IN_GROUP:
+                begins = key != group.key or self._stream.ends != group.archive
+                if begins or suffix in group.suffixes or len(group.sidecars) >= SIDECARS_IN_GROUP:
                     yield from self._give_out(group)
-                    group = _Group(key)
+                    group = _Group(key, archive=self._stream.ends)
                 elif len(group.clips) >= CLIPS_IN_GROUP and stem != group.last_stem:
                     yield from self._give_out(group, last_part=False)
                     group = group.rest()
@@ -430,7 +433,7 @@ class TarReader:
         if self._decoder is None:
             return files
         if not files and self._look is None:
-            self._look = SidecarLook(self._open_look, self._extensions, self._sidecar_extensions)
+            self._look = SidecarLook(self._open_look, self._extensions, self._sidecar_extensions, sniff=self._sniff)
         if self._look is not None:
-            self._look.complete(name, files)
+            self._look.complete(name, files, group.archive)
         return files

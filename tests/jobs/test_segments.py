@@ -71,6 +71,20 @@ def test_emilias_raw_form() -> None:
     assert two.annotations.metadata == {"speaker": "none", "dnsmos": 3.1, "start": 2, "end": 3}
 
 
+def test_times_that_are_texts() -> None:
+    """As JSON has them that was a table once: they are the same times, and the metadata keeps them as they are."""
+    one, two, three = listed(
+        json={
+            "segments": [{"start": "0.5", "end": " 2 "}, {"start": "+3.", "duration": "1.25"}, {"start": "1", "end": "-1"}]
+        }
+    )
+    assert [(segment.start, segment.end) for segment in (one, two, three)] == [(0.5, 2.0), (3.0, 4.25), (1.0, None)]
+    assert one.annotations.metadata is not None
+    assert one.annotations.metadata["start"] == "0.5"
+    (nemo,) = listed(json={"offset": "0.5", "duration": "0.5"})
+    assert (nemo.start, nemo.end) == (0.5, 1.0)
+
+
 def test_a_list_alone() -> None:
     """As Emilia's pipeline writes it: it counts as `segments`. Other lists are no object, as ever."""
     items = [{"start": 1, "end": 2, "text": "é", "language": "fr", "dnsmos": 3.5}]
@@ -138,7 +152,9 @@ def test_names(given: object, name: str) -> None:
     ("bad", "words"),
     [
         ({"start": 5, "end": 4}, "it ends at 4 s, before it begins at 5 s"),
-        ({"start": "1", "end": 4}, 'expected seconds as its `start`, found "1"'),
+        ({"start": "1,5", "end": 4}, 'expected seconds as its `start`, found "1,5"'),
+        ({"start": "nan", "end": 4}, 'expected seconds as its `start`, found "nan"'),
+        ({"start": "00:01", "end": 4}, 'expected seconds as its `start`, found "00:01"'),
         ({"end": 1}, "expected seconds as its `start`, found none"),
         ({}, "expected seconds as its `start`, found none"),
         ({"start": True, "end": 4}, "expected seconds as its `start`, found true"),
@@ -196,7 +212,7 @@ def test_offset_and_duration_of_the_whole() -> None:
     assert (one.annotations.text, one.annotations.language) == ("words", "de")
     assert one.annotations.metadata == {"offset": 1.5, "duration": 2, "speaker": "x", "start": 1.5, "end": 3.5}
     assert spans(json={"offset": 4}) == [("0", 4.0, None)]
-    (bad,) = listed(json={"offset": "4"})
+    (bad,) = listed(json={"offset": "4 s"})
     assert "expected seconds as its `offset`" in str(bad.fault)
 
 

@@ -99,3 +99,36 @@ def test_a_sidecar_that_is_stored_without_its_holes(tmp_path: Path, pack: Callab
         assert completed(look, "a.wav") == {"txt": ("a.txt", b"one" + bytes(697))}
     finally:
         look.close()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_archives_end_to_end(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    """Each numbers its recordings from 0: what stands beside one of them is no other's in another archive. What stands alone
+    is that of the one clip with its name, wherever it is.
+    """
+    first = tar_bytes([("0.wav", b""), ("0.txt", b"first"), ("1.txt", b"one"), ("2.wav", b"")])
+    second = tar_bytes([("2.txt", b"alone"), ("0.wav", b""), ("1.wav", b"")])
+    (tmp_path / "x.tar").write_bytes(pack(first + second))
+    look = SidecarLook(partial(TarStream, tmp_path / "x.tar", allow_joined=True), ("wav",))
+    for archive, name, texts in (
+        (0, "0.wav", [b"first"]),
+        (1, "0.wav", []),
+        (1, "1.wav", [b"one"]),
+        (0, "2.wav", [b"alone"]),
+    ):
+        found: dict[str, tuple[str, bytes | str]] = {}
+        look.complete(name, found, archive)
+        assert [content for _, content in found.values()] == texts, (archive, name)
+    look.close()
+
+
+def test_audio_by_its_first_bytes_has_its_sidecars_at_home(tmp_path: Path) -> None:
+    """Where any file may be audio, what stands beside one goes first to it, as beside a known extension."""
+    files = [("1", b""), ("1.txt", b"its own"), ("2.wav", b""), ("1.mic2.wav", b""), ("1.json", b"apart")]
+    for sniff in (False, True):
+        look = SidecarLook(opening(tmp_path / "x.tar", files), ("wav",), sniff=sniff)
+        shared = {"txt": ("1.txt", b"its own")}
+        assert completed(look, "1.mic2.wav", json=("1.json", b"apart")) == {"json": ("1.json", b"apart")} | (
+            {} if sniff else shared
+        )
+        look.close()

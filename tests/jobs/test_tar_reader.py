@@ -293,6 +293,19 @@ def test_joined_tars(path: Path) -> None:
             ]
 
 
+def test_a_text_of_another_joined_tar(path: Path) -> None:
+    """Tars that number their clips alike share no texts, though texts in a tar of their own are found."""
+    first = member(b"0.wav", b"a") + member(b"0.txt", b"first") + member(b"1.wav", b"b") + end_blocks()
+    second = member(b"0.wav", b"c") + member(b"1.txt", b"alone") + end_blocks()
+    third = member(b"1.wav", b"d") + member(b"x", b"") + end_blocks()
+    path.write_bytes(first + second)
+    with TarReader(path, allow_joined=True, texts=TextRules()) as reader:
+        assert [clip.annotations.text for clip, _ in take(reader)] == ["first", "alone", None]
+    path.write_bytes(member(b"0.wav", b"a") + end_blocks() + member(b"0.txt", b"apart") + end_blocks() + third)
+    with TarReader(path, allow_joined=True, texts=TextRules()) as reader:
+        assert [clip.annotations.text for clip, _ in take(reader)] == ["apart", None]
+
+
 def test_extensions(path: Path) -> None:
     """Extensions count in any case; of those that were not asked for, no clip is made."""
     files = [("a.WAV", b""), ("a.TXT", b"t"), ("b.Mp3", b""), ("c.flac.part", b""), ("wav", b""), ("d.", b"")]
