@@ -7,13 +7,12 @@ import functools
 import inspect
 import io
 import logging
-import math
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -97,17 +96,15 @@ def parse_buffer_memory(text: str | int) -> int:
     return parse_size("--buffer-memory", str(text), smallest=SMALLEST_BUFFER)
 
 
-def number_parser(expected: str, lowest: float = -math.inf) -> Callable[[str], float]:
+def number_parser(expected: str, lowest: float | None = None) -> Callable[[str], float]:
     """What parses an option's number for typer, and says in one message what it expected where somebody writes a unit."""
 
     def parse(text: str) -> float:
-        try:
+        with suppress(ValueError):
             value = float(text)
-        except ValueError:
-            value = math.nan
-        if not value >= lowest:
-            raise typer.BadParameter(f"{text!r}: expected {expected}")
-        return value
+            if lowest is None or value >= lowest:  # nan is not
+                return value
+        raise typer.BadParameter(f"{text!r}: expected {expected}")
 
     return parse
 
