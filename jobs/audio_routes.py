@@ -18,12 +18,13 @@ from jobs.adts_frames import AdtsScan, looks_like_adts, scan_adts
 from jobs.adts_places import missing_frames
 from jobs.audio_headers import missing_bytes, mp3_in_wav
 from jobs.audio_magic import HEAD_BYTES, audio_kind
-from jobs.audio_tags import LONGEST_TITLE, TAG_HEAD, id3v2_size, junk_size, only_tags, radio_titles, tag_is_cut
+from jobs.audio_tags import TAG_HEAD, id3v2_size
 from jobs.channels import Block
 from jobs.flac_decoder import decode_flac
 from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
+from jobs.frame_gaps import audio_gaps, left_before, tags_inside, without
 from jobs.losses import Losses
-from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_length, stated_parts
+from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_parts
 from jobs.mp3_places import frame_times, is_torn
 from jobs.ogg_pages import OggLink, scan_ogg
 from jobs.pyav_decoder import decode_with_pyav
@@ -34,7 +35,6 @@ from jobs.spans import SpanFile
 __all__ = ["Limits", "decode_parts"]
 
 HEAD = 64
-READ_BYTES = 1 << 20
 LONGEST_FRAME_SECONDS = 0.072
 """Of an MP3: FFmpeg gives one at the old rate where the rate changes."""
 FEW_FRAMES = 4
@@ -43,8 +43,6 @@ FRONT_BYTES = 1 << 16
 """In which the first frames are looked for where a file begins with damage."""
 BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b".snd")
 """What libsndfile reads wrong behind an ID3 tag."""
-MOST_TAG_BYTES = 16 << 20
-"""Between frames: more would be no tag."""
 FLAC_BYTES_PER_SECOND = 32_000
 """Where nothing is known."""
 NO_LENGTH = "its length is not stated."
@@ -263,13 +261,13 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
     if span[1] < file.seek(0, io.SEEK_END) or mp3_in_wav(file):
         audio, span = _part(file, *span), (0, span[1] - span[0])
     found = scan_mp3(audio, *span)
-    gaps = _not_tags(audio, found)
+    gaps = audio_gaps(audio, found)
     stated, incomplete = (0.0, []) if found.whole else stated_parts(audio, found)
-    if cut := _tags_inside(audio, found, gaps):
-        audio = as_stated = SpanFile(audio, _without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+    if cut := tags_inside(audio, found, gaps):
+        audio = as_stated = SpanFile(audio, without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
         found = scan_mp3(audio, 0, audio.seek(0, io.SEEK_END))
-        gaps = _not_tags(audio, found)
-        incomplete = [(_left_before(begin, cut), _left_before(end, cut)) for begin, end in incomplete]
+        gaps = audio_gaps(audio, found)
+        incomplete = [(left_before(begin, cut), left_before(end, cut)) for begin, end in incomplete]
     refusal = NO_LENGTH
     if found.whole and not gaps:
         with opened_sound(as_stated) as sound:
@@ -306,16 +304,16 @@ def _adts(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks
     if not found.frames:
         yield from _any(file, begin, losses, limits)
         return
-    gaps = _not_tags(audio, found)
-    if cut := _tags_inside(audio, found, gaps):
-        audio = SpanFile(audio, _without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+    gaps = audio_gaps(audio, found)
+    if cut := tags_inside(audio, found, gaps):
+        audio = SpanFile(audio, without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
         found = scan_adts(audio, begin, audio.seek(0, io.SEEK_END))
-        gaps = _not_tags(audio, found)
+        gaps = audio_gaps(audio, found)
     missing = missing_frames(found, gaps)
     heard = _Counted()
     sound_seconds = _sound_seconds(audio, found, gaps, ())
     if broken := [(gap.begin, gap.end) for gap in gaps if gap.begin < found.end]:  # FFmpeg would lose what follows, too
-        audio = SpanFile(audio, _without(broken, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+        audio = SpanFile(audio, without(broken, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
     audio.seek(0)
     blocks = decode_with_pyav(WatchedFile(audio), NO_LENGTH, losses, "aac", tells=False, times_at=missing.times_at)
     yield from heard.each(_shifted_from(sound_seconds, blocks, losses))
@@ -362,78 +360,6 @@ def _fits(promised: int, found: Mp3Scan) -> bool:
     """Whether libsndfile has believed the first frame, and did not guess."""
     samples = found.frames * found.samples_per_frame
     return samples - found.padding - found.samples_per_frame <= promised <= samples
-
-
-def _not_tags(file: IO[bytes], found: Mp3Scan | AdtsScan) -> list[Gap]:
-    """Gaps in which audio may have been."""
-    gaps = []
-    for gap in found.gaps:
-        if found.frames and gap.end <= found.begin:
-            gaps += _lost_in_front(file, found, gap)
-            continue
-        outside = gap.begin >= found.end or not found.frames
-        if isinstance(found, AdtsScan) and gap.begin in found.ragged:
-            outside = False  # zeros that the last frame ends with are a hole
-        file.seek(gap.begin)
-        if gap.end - gap.begin > MOST_TAG_BYTES or not only_tags(file.read(gap.end - gap.begin), at_end=outside):
-            gaps.append(gap)
-    return gaps
-
-
-def _lost_in_front(file: IO[bytes], found: Mp3Scan | AdtsScan, gap: Gap) -> list[Gap]:
-    """What of the gap before the first frame may have been frames. None stands before one that states how many there are."""
-    file.seek(gap.begin)
-    data = file.read(min(gap.end - gap.begin, MOST_TAG_BYTES))
-    if isinstance(found, Mp3Scan) and found.stated_frames is not None:
-        return [] if only_tags(data, at_end=True) else [Gap(gap.begin, gap.end, 0.0)]
-    begin = gap.begin + junk_size(data)
-    file.seek(0)
-    if begin >= gap.end or tag_is_cut(file.read(min(gap.begin, MOST_TAG_BYTES))):
-        return []
-    between = sum(one.end - one.begin for one in found.gaps if found.begin < one.begin < found.end)
-    pace = found.seconds / max(found.end - found.begin - between, 1)
-    return [Gap(begin, gap.end, (gap.end - begin) * pace)]
-
-
-def _tags_inside(file: IO[bytes], found: Mp3Scan | AdtsScan, gaps: Sequence[Gap]) -> list[tuple[int, int]]:
-    """Bytes between frames, or within one, that are none of theirs: each would cost FFmpeg a frame.
-
-    A frame after a tag that only states a length goes with it, as in FFmpeg: it holds no audio.
-    """
-    others = set(gaps)
-    inside = [gap for gap in found.gaps if gap not in others and gap.begin < found.end and gap.end > found.begin]
-    if not inside and not gaps:
-        return []
-    cut = []
-    for gap in inside:
-        after = int(np.searchsorted(found.positions, gap.end))
-        file.seek(gap.end)
-        states = after + 1 < len(found.positions) and stated_length(file.read(HEAD)) is not None
-        cut.append((gap.begin, int(found.positions[after + 1]) if states else gap.end))
-    base, kept = 0, b""
-    file.seek(0)
-    while data := file.read(READ_BYTES):
-        text = kept + data
-        cut += [(base - len(kept) + begin, base - len(kept) + end) for begin, end in radio_titles(text)]
-        base += len(data)
-        kept = text[-LONGEST_TITLE - 16 :]
-    return sorted(set(cut))
-
-
-def _without(cut: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """What is left of a file; what is cut may overlap."""
-    kept, at = [], 0
-    for begin, end in cut:
-        if begin > at:
-            kept.append((at, begin))
-        at = max(at, end)
-    return [*kept, (at, size)] if at < size else kept
-
-
-def _left_before(place: int, cut: Sequence[tuple[int, int]]) -> int:
-    """Bytes that are left of those before a place."""
-    before = [(begin, min(end, place)) for begin, end in cut if begin < place]
-    return sum(end - begin for begin, end in _without(before, place))
 
 
 def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float, stated: float) -> tuple[float, float]:

@@ -354,17 +354,18 @@ def test_what_stands_before_the_first_frame_of_an_mp3() -> None:
 @pytest.mark.parametrize("before", [b"", ID3V2, b"HTTP/1.0 200 OK\r\nContent-Type: audio\r\n\r\n"])
 @pytest.mark.parametrize(("data", "frame"), [(PLAIN, FRAME), (ADTS, AAC_FRAME)], ids=["mp3", "aac"])
 def test_first_frames_that_are_destroyed_are_a_loss(data: bytes, frame: float, before: bytes) -> None:
-    """Whatever stands before them, be it one frame or a part of one: as long as so many bytes of others."""
+    """Whatever stands before them: as long as so many bytes of others. A part of a frame is none."""
     begins = AAC_PLACES if data is ADTS else scan_mp3(io.BytesIO(data), 0, len(data)).positions.tolist()
-    for count in (1, 5):
+    for count in (2, 5):
         odd = before + (JUNK * begins[count])[: begins[count]] + data[begins[count] :]
         found, missing = seconds(odd)
         assert found + missing == pytest.approx(len(begins) * frame, abs=frame)
         assert missing == pytest.approx(count * frame, rel=0.25)
         assert before_shift(odd)[2]
-    found, missing = seconds(before + data[begins[1] - 100 :])
-    assert 0.0 < missing < frame
-    assert found == pytest.approx((len(begins) - 1) * frame, abs=frame)
+    for size in (100, begins[1] - 20):
+        odd = before + data[begins[1] - size :]
+        assert heard(odd)[2] == Losses()
+        assert seconds(odd)[0] == pytest.approx((len(begins) - 1) * frame, abs=frame)
 
 
 @pytest.mark.parametrize("before", [b"", ID3V2])
