@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 20
 SOAK_TARS ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system test-gpu lint format bench soak clean
+.PHONY: help demo test system test-gpu coverage lint format docs bench soak clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -38,14 +38,22 @@ system:
 test-gpu: $(VENV)/test.done ## those that need one
 	$(BIN)/python -m pytest -m gpu --require-gpu
 
-lint: $(VENV)/test.done ## ruff and mypy
+coverage: $(VENV)/test.done system ## the tests, and how much of the code they reach: fails below the floor of pyproject.toml
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) --ignore tests/slurm --cov --cov-report=term
+
+lint: $(VENV)/test.done ## ruff, mypy and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 format: $(VENV)/test.done ## bring the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(BIN)/python ## docs/ as a site, into site/; a link that leads nowhere is an error
+	$(PIP) --requirement requirements/docs.txt
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/test.done ## the figures of benchmarks/README.md
 	$(PIP) --editable '.[bench]'
@@ -56,7 +64,7 @@ soak: $(VENV)/test.done system ## a real Slurm in which something breaks every f
 	$(BIN)/python -m benchmarks.soak --minutes $(SOAK_MINUTES) --tars $(SOAK_TARS) $(if $(SOAK_SEED),--seed $(SOAK_SEED)) --out soak.json
 
 clean: ## delete .venv, demo, and what builds and tests have left
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 # Debian splits off what venv needs to bring pip; where it is missing, a pip outside can stand in.
 $(BIN)/python:

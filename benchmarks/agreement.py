@@ -18,10 +18,10 @@ from typing import cast
 
 import numpy as np
 
-from audio_tokenizers.base import Audio, Backend, Batching, LaneShape, Options, Utterance, Waveform
+from audio_tokenizers.base import Audio, Backend, Batching, LaneShape, Options, Utterance, Waveform, takes_waves
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.registry import get_factory
-from audio_tokenizers.torch_device import fix_arithmetic
+from audio_tokenizers.shared.torch_device import fix_arithmetic
 from benchmarks.common import speech
 from benchmarks.models import CASES, Array, Case, Upstream, precisions, quiet
 from jobs.batcher import Batch, Batcher
@@ -98,7 +98,7 @@ def clips_of(sample_rate: int, count: int, seconds: tuple[float, float] = SECOND
 
 def items_of(backend: Backend, waves: Sequence[Audio]) -> list[Item]:
     """What the backend takes."""
-    if backend.info.max_tokens_per_fragment is not None:
+    if takes_waves(backend):
         return [np.ascontiguousarray(wave, np.float32) for wave in waves]
     return [Utterance(wave) for wave in waves]
 

@@ -23,9 +23,9 @@ import soxr
 import yaml
 
 from audio_tokenizers.base import Audio, Utterance
-from audio_tokenizers.bicodec import FACTORY
-from audio_tokenizers.bicodec_audio import normalize_volume, standardize
-from audio_tokenizers.bicodec_files import MIXED_LAYERS, MelShape, SpeakerShape, VocosShape, open_bicodec
+from audio_tokenizers.bicodec.audio import normalize_volume, standardize
+from audio_tokenizers.bicodec.backend import FACTORY
+from audio_tokenizers.bicodec.files import MIXED_LAYERS, MelShape, SpeakerShape, VocosShape, open_bicodec
 from benchmarks.common import alternate, encoded, report, speech
 from benchmarks.models import backwards
 from benchmarks.random_weights import enliven
@@ -44,7 +44,7 @@ def build_random_model(directory: Path, layers: int, device: str = "cpu") -> Non
     from safetensors.torch import save_file
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    from audio_tokenizers.bicodec_model import BiCodecEncoder, mel_transform, mixed_features
+    from audio_tokenizers.bicodec.model import BiCodecEncoder, mel_transform, mixed_features
 
     torch.manual_seed(0)
     encoder = BiCodecEncoder(VocosShape(1024, 384, 2048, 12, 2, 1024), 8192, 8, SpeakerShape(128, 128, 32, (4,) * 6))
@@ -108,7 +108,7 @@ class Upstream:
         """From the same files as the backend."""
         from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-        from audio_tokenizers.bicodec_weights import load_bicodec
+        from audio_tokenizers.bicodec.weights import load_bicodec
 
         folder = directory / "wav2vec2-large-xlsr-53"
         wav2vec2: Any = Wav2Vec2Model.from_pretrained(folder)

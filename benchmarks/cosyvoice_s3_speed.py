@@ -22,7 +22,7 @@ import torchaudio
 import whisper
 
 from audio_tokenizers.base import Utterance
-from audio_tokenizers.cosyvoice_s3 import FACTORY, CosyVoiceS3
+from audio_tokenizers.cosyvoice_s3.backend import FACTORY, CosyVoiceS3
 from benchmarks.common import alternate, encoded, report, speech
 from jobs.commands import command_parser
 

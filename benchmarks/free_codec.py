@@ -20,6 +20,7 @@ INFO = BackendInfo(
     fields=(Field(name="tokens", form="codes", width=8, codebook_size=1024, samples_per_item=960),),
     mono="mean",
     min_samples=632,
+    kind="frames",
     max_tokens_per_fragment=750,
     num_tokens_overlap=25,
     batching=Batching.LANES,

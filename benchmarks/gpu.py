@@ -46,7 +46,7 @@ FEWEST_SECONDS = 30.0
 """With less a part is not begun."""
 SLOW_IMPORTS = ("torch", "torchaudio", "transformers.modeling_utils", "benchmarks.gpu_measure")
 PYTEST = ("-m", "pytest", "-m", "gpu", "-q", "-rfEP", "-p", "no:cacheprovider", "--continue-on-collection-errors")
-REHEARSED_TEST = "tests/audio_tokenizers/test_device_calls.py"
+REHEARSED_TEST = "tests/audio_tokenizers/shared/test_device_calls.py"
 Work = Callable[[str, Sizes, Path, Emit, Left], None]
 """(device, sizes, scratch folder, emit, seconds left) in a process of its own."""
 

@@ -20,7 +20,7 @@ import soundfile
 from audio_tokenizers.base import Audio, Backend, Options
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.registry import get_factory
-from audio_tokenizers.torch_device import fix_arithmetic
+from audio_tokenizers.shared.torch_device import fix_arithmetic
 from benchmarks import agreement
 from benchmarks.agreement import clips_of, items_of, spec_of
 from benchmarks.common import encoded, speech

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from audio_tokenizers.hf import FACTORY
+from audio_tokenizers.hf.backend import FACTORY
 from benchmarks.common import alternate, report, speech
 from benchmarks.models import build_hf
 from jobs.commands import command_parser

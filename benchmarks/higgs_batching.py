@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from audio_tokenizers.base import Waveform
-from audio_tokenizers.higgs import FACTORY, Higgs
+from audio_tokenizers.higgs.backend import FACTORY, Higgs
 from benchmarks.models import build_higgs
 from jobs.commands import command_parser
 

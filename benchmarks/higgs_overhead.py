@@ -9,11 +9,10 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from audio_tokenizers.base import FrameBackend
+from audio_tokenizers.base import takes_waves
 from benchmarks.common import alternate, pack, report
 from benchmarks.models import build_higgs
 from jobs.audio import decode, resample
@@ -41,7 +40,8 @@ def main() -> int:
         tar = Path(folder) / "speech.tar"
         pack(tar, CLIPS, SECONDS, 16000, ("flac", "mp3"))
         spec = make_spec("higgs", device="cpu", options={"model_path": str(model)})
-        backend = cast("FrameBackend", load_backend(spec, "cpu"))
+        backend = load_backend(spec, "cpu")
+        assert takes_waves(backend)
         with TarReader(tar) as reader:
             waves = []
             for clip in reader:

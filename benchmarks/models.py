@@ -142,7 +142,7 @@ def build_hf(codec: str, directory: Path, device: str = "cpu", tiny: bool = Fals
     import transformers as hf
     from support.tiny_hf import random_model, write_extractor
 
-    from audio_tokenizers.hf_files import open_checkpoint
+    from audio_tokenizers.hf.files import open_checkpoint
 
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "mimi": (hf.MimiModel, hf.MimiConfig, {}),
@@ -265,7 +265,7 @@ def upstream_whisper(options: Options, device: str) -> Upstream:
     import torch
     from transformers import WhisperFeatureExtractor
 
-    from audio_tokenizers.whisper_features_files import open_checkpoint
+    from audio_tokenizers.whisper_features.files import open_checkpoint
 
     checkpoint = open_checkpoint(str(options["model_path"]))
     make_extractor: Any = WhisperFeatureExtractor

@@ -24,9 +24,9 @@ import torchaudio
 import whisper
 
 from audio_tokenizers.base import Utterance, Waveform
-from audio_tokenizers.step_audio import FACTORY, StepAudio, Vq, merge
-from audio_tokenizers.step_audio_files import open_checkpoint, read_centres
-from audio_tokenizers.step_audio_frontend import normalize_energy
+from audio_tokenizers.step_audio.backend import FACTORY, StepAudio, Vq, merge
+from audio_tokenizers.step_audio.files import open_checkpoint, read_centres
+from audio_tokenizers.step_audio.frontend import normalize_energy
 from benchmarks.common import alternate, encoded, report, speech
 from jobs.commands import command_parser
 

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from audio_tokenizers.base import Audio, Backend, Batching, LaneShape, Waveform
+from audio_tokenizers.base import Audio, Backend, Batching, LaneShape, Waveform, takes_clips
 from benchmarks.agreement import batches, samples_of
 from benchmarks.models import Upstream, load_s3tokenizer
 from jobs import worker
@@ -35,7 +35,7 @@ __all__ = ["bare_loop", "memory", "pipeline", "resampler", "s3tokenizer_rate", "
 
 def resampler(backend: Backend) -> Callable[[Waveform, int], Audio]:
     """From a file's rate to the backend's, as the pipeline does it."""
-    if backend.info.max_tokens_per_fragment is None:
+    if takes_clips(backend):
         return Encoder(backend).resample
     rate = backend.info.sample_rate
     return lambda wave, file_rate: soxr.resample(wave, file_rate, rate, "HQ")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from audio_tokenizers.base import Utterance
-from audio_tokenizers.whisper_features import FACTORY
+from audio_tokenizers.whisper_features.backend import FACTORY
 from benchmarks.common import alternate, report
 from jobs.commands import command_parser
 

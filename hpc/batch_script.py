@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hpc.gpu_request import gpu_options
 from hpc.launch import Launch
 from hpc.plan import stop_margin_s
 from hpc.submissions import Job, Submission
+from jobs.run_module import module_command
 
 __all__ = ["batch_text", "check_path"]
 
@@ -43,7 +43,7 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
     if cpus:
         srun.append(f"--cpus-per-task={cpus}")  # since Slurm 22.05 srun does not inherit it from the job
     gpus = gpu_options(launch.gpus_per_node, launch.gpu_type, launch.gpu_request, launch.mem_per_gpu, launch.slurm)
-    command = [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
+    command = module_command("hpc.task", submission.plan_file, "--elements", job.elements)
     command += ["--umask", launch.umask] if launch.umask else []
     parameters: dict[str, Any] = {
         "command": f'{shlex.join(command)} --started "$job_started"',

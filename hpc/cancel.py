@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from hpc.chain import cancel_chain
 from hpc.rounds import cluster_of, make_controller
 from hpc.slurm import SlurmCluster

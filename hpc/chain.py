@@ -22,6 +22,7 @@ from hpc.slurm import SlurmCluster
 from hpc.trust import open_run
 from jobs.commands import command_parser, setup_logging
 from jobs.fileops import StorageError, end_last_line
+from jobs.run_module import module_command
 
 __all__ = ["CHAIN_MINUTES", "cancel_chain", "chain_name", "chain_text", "run_link", "start_chain"]
 
@@ -50,7 +51,7 @@ def chain_text(run: Run, launch: Launch) -> str:
         "--open-mode=append",
         *(f"--{name}={value}" for name in ("clusters", "partition", "account", "qos") if (value := getattr(launch, name))),
     ]
-    command = shlex.join([sys.executable, "-m", "hpc.chain", str(run.output_dir), *filter(None, [launch.group])])
+    command = shlex.join(module_command("hpc.chain", run.output_dir, *filter(None, [launch.group])))
     return "\n".join(
         ["#!/bin/bash", *(f"#SBATCH {shlex.quote(option)}" for option in options), *launch.setup, f"exec {command}", ""]
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from hpc.task_id import parse_task_command
 from jobs.claims import STALE_SECONDS, seconds_silent
 from jobs.devices import available_cores, visible_gpus
 from jobs.fileops import FileOps
+from jobs.run_module import module_command
 
 __all__ = ["LocalCluster", "Placement", "place_workers"]
 
@@ -107,7 +107,7 @@ class LocalCluster:
             if self._stop():
                 break
             log_file = submission.log_file(LOCAL_JOB, element, 0)
-            command = [sys.executable, "-u", "-m", "hpc.task", str(submission.plan_file), "--elements", str(job.elements)]
+            command = module_command("hpc.task", submission.plan_file, "--elements", job.elements)
             command += ["--umask", launch.umask] if launch.umask else []
             command += ["--element", str(element), "--gpu", place.gpu or "none", "--threads", str(place.threads)]
             with log_file.open("ab") as log:

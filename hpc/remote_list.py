@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from hpc.list_check import describe_faults, find_faults
 from jobs.addresses import is_pipe, scheme_of
 from jobs.any_json import decode_json

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Controller, Round
 from hpc.environment import task_environment

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
+from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 from hpc.launch_options import Site, check_slurm_settings, parse_gpus, parse_minutes
 from jobs.trust import Trust, check_files, owned
 

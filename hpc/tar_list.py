@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from hpc.list_patterns import LARGEST_EXPANSION, expand_braces, find_files, has_glob, is_pattern, matches
 from jobs.addresses import check_address, is_address, is_pipe, place_of, scheme_of
 from jobs.outputs import TarPaths

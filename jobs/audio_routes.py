@@ -14,14 +14,18 @@ from typing import IO
 import numpy as np
 
 from audio_tokenizers.errors import ClipError
+from jobs.adts_frames import AdtsScan, looks_like_adts, scan_adts
+from jobs.adts_places import missing_frames
 from jobs.audio_headers import missing_bytes, mp3_in_wav
-from jobs.audio_tags import LONGEST_TITLE, TAG_HEAD, id3v2_size, only_tags, radio_titles
+from jobs.audio_magic import HEAD_BYTES, audio_kind
+from jobs.audio_tags import TAG_HEAD, id3v2_size
 from jobs.channels import Block
 from jobs.flac_decoder import decode_flac
 from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
+from jobs.frame_gaps import audio_gaps, left_before, tags_inside, without
 from jobs.losses import Losses
-from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_length, stated_parts
-from jobs.mp3_places import frame_times
+from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_parts
+from jobs.mp3_places import frame_times, is_torn
 from jobs.ogg_pages import OggLink, scan_ogg
 from jobs.pyav_decoder import decode_with_pyav
 from jobs.refusals import WatchedFile
@@ -31,15 +35,14 @@ from jobs.spans import SpanFile
 __all__ = ["Limits", "decode_parts"]
 
 HEAD = 64
-READ_BYTES = 1 << 20
 LONGEST_FRAME_SECONDS = 0.072
 """Of an MP3: FFmpeg gives one at the old rate where the rate changes."""
 FEW_FRAMES = 4
-"""Of an MP3 behind a tag that states the wrong size: fewer may be chance."""
+"""Of an MP3 or AAC behind a tag that states the wrong size, or behind damage: fewer may be chance."""
+FRONT_BYTES = 1 << 16
+"""In which the first frames are looked for where a file begins with damage."""
 BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b".snd")
 """What libsndfile reads wrong behind an ID3 tag."""
-MOST_TAG_BYTES = 16 << 20
-"""Between frames: more would be no tag."""
 FLAC_BYTES_PER_SECOND = 32_000
 """Where nothing is known."""
 NO_LENGTH = "its length is not stated."
@@ -82,7 +85,13 @@ def decode_parts(file: IO[bytes], losses: Losses, limits: Limits) -> Blocks:
         yield from _ogg(file, begin, losses, limits)
     elif read_stream_info(head):
         yield from _flac(file, begin, losses, limits)
+    elif looks_like_adts(head):
+        yield from _adts(file, begin, losses, limits)
     elif looks_like_mp3(head) or (begin and scan_mp3(file, begin, end).frames >= FEW_FRAMES):
+        yield from _mp3(file, (begin, end), losses, limits, as_stated=file)
+    elif _begins_late(file, begin, end, scan_adts):
+        yield from _adts(file, begin, losses, limits)
+    elif _begins_late(file, begin, end, scan_mp3):
         yield from _mp3(file, (begin, end), losses, limits, as_stated=file)
     else:
         inside = _part(file, begin, end) if begin and head[:4] in BEHIND_TAGS else file
@@ -214,7 +223,10 @@ def _flac(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks
 
 def _may_hide_a_frame(block: Block, frame: int) -> bool:
     """Whether there is silence as long as a FLAC frame: libFLAC puts it where one is missing, without a word."""
-    silent = np.logical_not(np.any(block[:: max(frame // 2, 1)], axis=1))
+    looked_at = block[:: max(frame // 2, 1)]
+    if looked_at.all():
+        return False  # as nearly always
+    silent = np.logical_not(np.any(looked_at, axis=1))
     return bool(np.any(silent[1:] & silent[:-1]))
 
 
@@ -252,13 +264,13 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
     if span[1] < file.seek(0, io.SEEK_END) or mp3_in_wav(file):
         audio, span = _part(file, *span), (0, span[1] - span[0])
     found = scan_mp3(audio, *span)
-    gaps = _not_tags(audio, found)
+    gaps = audio_gaps(audio, found)
     stated, incomplete = (0.0, []) if found.whole else stated_parts(audio, found)
-    if cut := _tags_inside(audio, found, gaps):
-        audio = as_stated = SpanFile(audio, _without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+    if cut := tags_inside(audio, found, gaps):
+        audio = as_stated = SpanFile(audio, without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
         found = scan_mp3(audio, 0, audio.seek(0, io.SEEK_END))
-        gaps = _not_tags(audio, found)
-        incomplete = [(_left_before(begin, cut), _left_before(end, cut)) for begin, end in incomplete]
+        gaps = audio_gaps(audio, found)
+        incomplete = [(left_before(begin, cut), left_before(end, cut)) for begin, end in incomplete]
     refusal = NO_LENGTH
     if found.whole and not gaps:
         with opened_sound(as_stated) as sound:
@@ -274,9 +286,46 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
     blocks = decode_with_pyav(WatchedFile(audio), refusal, losses, container, tells=not found.frames, times_at=times_at)
     yield from heard.each(_shifted_from(_sound_seconds(audio, found, gaps, incomplete), blocks, losses))
     lost, doubt = _mp3_lost(audio, found, gaps, heard.seconds, stated)
-    losses.doubt += 0.0 if losses.gaps else doubt
+    if not losses.gaps:
+        losses.doubt, losses.torn = losses.doubt + doubt, losses.torn or is_torn(found, gaps)
     if lost > 0:
         losses.add(lost, "MP3 frames that are damaged or missing")
+
+
+def _begins_late(file: IO[bytes], begin: int, end: int, scan: Callable[[IO[bytes], int, int], Mp3Scan | AdtsScan]) -> bool:
+    """Whether frames begin soon behind something that nobody knows."""
+    file.seek(begin)
+    return (
+        audio_kind(file.read(HEAD_BYTES)) is None and scan(file, begin, min(end, begin + FRONT_BYTES)).frames >= FEW_FRAMES
+    )
+
+
+def _adts(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
+    """AAC with ADTS headers, which FFmpeg decodes without a word about what it passes over."""
+    audio = file
+    found = scan_adts(audio, begin, file.seek(0, io.SEEK_END))
+    if not found.frames:
+        yield from _any(file, begin, losses, limits)
+        return
+    gaps = audio_gaps(audio, found)
+    if cut := tags_inside(audio, found, gaps):
+        audio = SpanFile(audio, without(cut, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+        found = scan_adts(audio, begin, audio.seek(0, io.SEEK_END))
+        gaps = audio_gaps(audio, found)
+    missing = missing_frames(found, gaps)
+    heard = _Counted()
+    sound_seconds = _sound_seconds(audio, found, gaps, ())
+    if broken := [(gap.begin, gap.end) for gap in gaps if gap.begin < found.end]:  # FFmpeg would lose what follows, too
+        audio = SpanFile(audio, without(broken, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
+    audio.seek(0)
+    blocks = decode_with_pyav(WatchedFile(audio), NO_LENGTH, losses, "aac", tells=False, times_at=missing.times_at)
+    yield from heard.each(_shifted_from(sound_seconds, blocks, losses))
+    in_gaps = sum(gap.seconds for gap in gaps)
+    lost = max(in_gaps, found.seconds + in_gaps - heard.seconds)
+    if not losses.gaps:
+        losses.doubt, losses.torn = losses.doubt + missing.most_seconds, losses.torn or missing.torn
+    if lost > (0.0 if gaps else 0.5 * found.frame_seconds):
+        losses.add(lost, "AAC frames that are damaged or missing")
 
 
 def _shifted_from(seconds: float | None, blocks: Blocks, losses: Losses) -> Blocks:
@@ -295,7 +344,7 @@ def _shifted_from(seconds: float | None, blocks: Blocks, losses: Losses) -> Bloc
 
 
 def _sound_seconds(
-    file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], incomplete: Sequence[tuple[int, int]]
+    file: IO[bytes], found: Mp3Scan | AdtsScan, gaps: Sequence[Gap], incomplete: Sequence[tuple[int, int]]
 ) -> float | None:
     """How much may be heard before something is missing that is not the end; None if nothing is.
 
@@ -314,58 +363,6 @@ def _fits(promised: int, found: Mp3Scan) -> bool:
     """Whether libsndfile has believed the first frame, and did not guess."""
     samples = found.frames * found.samples_per_frame
     return samples - found.padding - found.samples_per_frame <= promised <= samples
-
-
-def _not_tags(file: IO[bytes], found: Mp3Scan) -> list[Gap]:
-    """Gaps in which audio may have been."""
-    gaps = []
-    for gap in found.gaps:
-        outside = gap.begin >= found.end or not found.frames or gap.end <= found.begin
-        file.seek(gap.begin)
-        if gap.end - gap.begin > MOST_TAG_BYTES or not only_tags(file.read(gap.end - gap.begin), at_end=outside):
-            gaps.append(gap)
-    return gaps
-
-
-def _tags_inside(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap]) -> list[tuple[int, int]]:
-    """Bytes between frames, or within one, that are none of theirs: each would cost FFmpeg a frame.
-
-    A frame after a tag that only states a length goes with it, as in FFmpeg: it holds no audio.
-    """
-    others = set(gaps)
-    inside = [gap for gap in found.gaps if gap not in others and gap.begin < found.end and gap.end > found.begin]
-    if not inside and not gaps:
-        return []
-    cut = []
-    for gap in inside:
-        after = int(np.searchsorted(found.positions, gap.end))
-        file.seek(gap.end)
-        states = after + 1 < len(found.positions) and stated_length(file.read(HEAD)) is not None
-        cut.append((gap.begin, int(found.positions[after + 1]) if states else gap.end))
-    base, kept = 0, b""
-    file.seek(0)
-    while data := file.read(READ_BYTES):
-        text = kept + data
-        cut += [(base - len(kept) + begin, base - len(kept) + end) for begin, end in radio_titles(text)]
-        base += len(data)
-        kept = text[-LONGEST_TITLE - 16 :]
-    return sorted(set(cut))
-
-
-def _without(cut: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """What is left of a file; what is cut may overlap."""
-    kept, at = [], 0
-    for begin, end in cut:
-        if begin > at:
-            kept.append((at, begin))
-        at = max(at, end)
-    return [*kept, (at, size)] if at < size else kept
-
-
-def _left_before(place: int, cut: Sequence[tuple[int, int]]) -> int:
-    """Bytes that are left of those before a place."""
-    before = [(begin, min(end, place)) for begin, end in cut if begin < place]
-    return sum(end - begin for begin, end in _without(before, place))
 
 
 def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float, stated: float) -> tuple[float, float]:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LONGEST_TITLE", "TAG_HEAD", "id3v2_size", "only_tags", "radio_titles", "tag_size"]
+__all__ = [
+    "LONGEST_TITLE",
+    "TAG_HEAD",
+    "id3v2_size",
+    "junk_size",
+    "only_tags",
+    "radio_titles",
+    "tag_is_cut",
+    "tag_size",
+]
 
 TAG_HEAD = 32
 """Bytes that `tag_size` needs to see of a tag whose length its header states."""
 ID3_HEADER = 10
+ID3_FLAGS, ID3_ODD_FLAGS = 5, 0xE0
+"""Where the flags are, and those of tags of which the frames cannot simply be followed."""
+ID3_FRAME = re.compile(rb"[A-Z][A-Z0-9]{3}[\0-\xff]{6}", re.DOTALL)
 ID3V1, ID3V1_EXTENDED = 128, 227
 APE_HEADER = 32
 LONGEST_LYRICS = 1 << 20
 TITLE = re.compile(rb"StreamTitle='[\x20-\xfe]{0,1000}?';(?:Stream[\x20-\xfe]{0,1000}?;)?")
 """Shoutcast's metadata: text that zeros fill up to units of 16 bytes, and before it a byte with their number."""
 LONGEST_TITLE = 1 + 255 * 16
+ZEROS = re.compile(rb"\0+")
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
 SHORT_TEXT = 16
 """Bytes: fewer that look like text may be anything."""
@@ -24,10 +37,14 @@ def id3v2_size(head: bytes) -> int:
     """Bytes of the ID3v2 tag that begins here, 0 if none does."""
     if len(head) < ID3_HEADER or head[:3] != b"ID3" or head[3] == 0xFF or max(head[6:10]) > 0x7F:
         return 0
+    return _syncsafe(head[6:10]) + ID3_HEADER * (2 if head[5] & 0x10 else 1)
+
+
+def _syncsafe(stated: bytes) -> int:
     size = 0
-    for byte in head[6:10]:
-        size = size << 7 | byte
-    return size + ID3_HEADER * (2 if head[5] & 0x10 else 1)
+    for byte in stated:
+        size = size << 7 | byte & 0x7F
+    return size
 
 
 def tag_size(data: bytes, at: int = 0) -> int:
@@ -64,6 +81,33 @@ def only_tags(data: bytes, *, at_end: bool) -> bool:
             return False
         at += size
     return at == len(data)
+
+
+def junk_size(data: bytes) -> int:
+    """How many bytes in front of the first frame are of none: tags, zeros and text (a server's answer, a web page)."""
+    at = 0
+    while at < len(data):
+        if size := tag_size(data, at):
+            at += size
+            continue
+        padding = ZEROS.match(data, at) or TEXT.match(data, at)
+        if padding is None or (data[at] and padding.end() < min(at + SHORT_TEXT, len(data))):
+            return at
+        at = padding.end()
+    return len(data)
+
+
+def tag_is_cut(data: bytes) -> bool:
+    """Whether `data` is an ID3v2 tag with a frame that goes on behind it: its size is wrong, and what follows is its own."""
+    size, version = id3v2_size(data), data[3] if len(data) > ID3_FLAGS else 0
+    if not size or version not in (3, 4) or data[ID3_FLAGS] & ID3_ODD_FLAGS:
+        return False
+    at = ID3_HEADER
+    while ID3_FRAME.match(data, at):
+        stated = data[at + 4 : at + 8]
+        length = int.from_bytes(stated, "big") if version == 3 else _syncsafe(stated)
+        at += ID3_HEADER + length
+    return at > size
 
 
 def _is_padding(data: bytes) -> bool:

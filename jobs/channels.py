@@ -9,7 +9,7 @@ import numpy as np
 
 from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import ClipError, UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 
 __all__ = ["OPPOSITE_PHASE", "SPLIT", "Block", "Mixer", "channel_rule", "in_words", "mixed"]
 

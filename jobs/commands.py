@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import configparser
 import functools
-import importlib.metadata
 import inspect
 import io
 import logging
@@ -14,7 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -24,6 +22,7 @@ from typer.core import TyperCommand
 from audio_tokenizers.errors import Tar2TokensError, UsageError
 from jobs.fileops import end_last_line, output_error, public_name
 from jobs.plain_text import PlainFormatter, plain_stream, warn, warn_of_bug
+from jobs.version import version
 
 __all__ = [
     "AUDIO",
@@ -34,10 +33,13 @@ __all__ = [
     "Device",
     "OutputDir",
     "Verbose",
+    "Version",
+    "command_app",
     "command_parser",
     "number_parser",
     "parse_buffer_memory",
     "parse_size",
+    "run_app",
     "run_command",
     "setup_logging",
     "version_words",
@@ -53,13 +55,8 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="say more, and show tra
 
 
 def version_words() -> str:
-    """`tar2tokens 0.1.0`, also in a checkout that nobody has installed."""
-    try:
-        return f"tar2tokens {importlib.metadata.version('tar2tokens')}"
-    except importlib.metadata.PackageNotFoundError:
-        config = configparser.ConfigParser(interpolation=None)
-        config.read(Path(__file__).resolve().parent.parent / "setup.cfg", encoding="utf-8")
-        return f"tar2tokens {config.get('metadata', 'version', fallback='of an unknown version')}"
+    """`tar2tokens 0.1.0`."""
+    return f"tar2tokens {version()}"
 
 
 def _say_version(wanted: bool) -> None:
@@ -117,13 +114,11 @@ def number_parser(expected: str, lowest: float | None = None) -> Callable[[str],
     """What parses an option's number for typer, and says in one message what it expected where somebody writes a unit."""
 
     def parse(text: str) -> float:
-        try:
+        with suppress(ValueError):
             value = float(text)
-        except ValueError:
-            raise typer.BadParameter(f"{text!r}: expected {expected}") from None
-        if lowest is not None and not value >= lowest:  # nan too
-            raise typer.BadParameter(f"{text!r}: expected {expected}")
-        return value
+            if lowest is None or value >= lowest:  # nan is not
+                return value
+        raise typer.BadParameter(f"{text!r}: expected {expected}")
 
     return parse
 
@@ -197,10 +192,23 @@ def writing_to(output_dir: Path) -> Iterator[None]:
 
 def run_command(function: Callable[..., int]) -> NoReturn:
     """Run `function` as a command line. It returns its exit code; errors exit with one message on stderr."""
+    run_app(lambda parsing: command_app(function, parsing))
+
+
+def run_app(make: Callable[[ExitStack], typer.Typer], name: str | None = None) -> NoReturn:
+    """Run a program, called `name` or as Python was called. `make` gets what its commands close when they begin."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale must not turn a mark or a name into a crash
     logging.raiseExceptions = False  # a log file on a full disk loses lines; it must not add a traceback to each
+    with plain_stream("stdout"), ExitStack() as parsing:
+        parsing.enter_context(plain_stream("stderr"))
+        make(parsing)(prog_name=name)
+    raise AssertionError("a command ends in sys.exit")
+
+
+def command_app(function: Callable[..., int], parsing: ExitStack) -> typer.Typer:
+    """`function` as a command of a program. It closes `parsing` when it begins."""
 
     @functools.wraps(function)
     def command(*args: object, version: bool = False, **kwargs: object) -> NoReturn:  # noqa: ARG001 (acts as it is parsed)
@@ -225,10 +233,7 @@ def run_command(function: Callable[..., int]) -> NoReturn:
     command.__annotations__ = {name: parameter.annotation for name, parameter in own.parameters.items()}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(cls=HelpInGroups, context_settings={"help_option_names": ["-h", "--help"]})(command)
-    with plain_stream("stdout"), ExitStack() as parsing:
-        parsing.enter_context(plain_stream("stderr"))
-        app()
-    raise AssertionError("a command ends in sys.exit")
+    return app
 
 
 def _report(error: Tar2TokensError | OSError | MemoryError, *, verbose: bool) -> int:

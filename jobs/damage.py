@@ -54,16 +54,16 @@ def judge_place(losses: Losses, max_share: float) -> Losses | ClipError:
     """What a segment lacks that reaches beyond the first place at which `losses`, its recording's, are, or an error of kind
     `segment`.
 
-    What is cut later may be off its text by as much as is missing. Up to UNNOTICED_SECONDS that is damage; more is allowed
-    only where whatever decodes is (a share of 1).
+    What is cut later may be off its text by as much as is missing. Up to UNNOTICED_SECONDS that is damage; more, or nobody
+    knows how much, is allowed only where whatever decodes is (a share of 1).
     """
     shift, found = losses.shift, Losses()
-    if not losses.what and not shift > UNNOTICED_SECONDS:
+    if not (losses.what or losses.torn) and not shift > UNNOTICED_SECONDS:
         return found
-    if max_share >= 1 or (max_share > 0 and 0 < shift <= UNNOTICED_SECONDS):
+    if max_share >= 1 or (max_share > 0 and 0 < shift <= UNNOTICED_SECONDS and not losses.torn):
         found.add(shift, f"in its recording, before or in it: {_words(losses)}")
         return found
-    missing = f"{shift:.3f} s" if shift > 0 else "part"
+    missing = "an unknown part" if losses.torn else f"{shift:.3f} s" if shift > 0 else "part"
     allowed = f"{UNNOTICED_SECONDS:g} s of it may be" if max_share > 0 else "--max-damage 0 allows nothing"
     return ClipError(
         "segment",

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 
 __all__ = ["available_cores", "choose_device", "visible_gpus"]
 

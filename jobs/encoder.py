@@ -14,19 +14,20 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from audio_tokenizers.base import (
     Audio,
     Backend,
-    ClipBackend,
     Codes,
-    FrameBackend,
     LaneShape,
-    LanesOfWaves,
     Utterance,
     Values,
     Waveform,
+    lanes_of_clips,
+    lanes_of_waves,
+    takes_clips,
+    takes_waves,
 )
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError
 from jobs.fileops import is_disk_trouble
@@ -72,7 +73,9 @@ class Encoder:
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
         """A whole clip at a ClipBackend's rate."""
-        backend = cast("ClipBackend", self._backend)
+        backend = self._backend
+        if not takes_clips(backend):
+            raise InfrastructureError(f"{backend.info.name} takes no whole clips: a bug in the caller")
         try:
             return _sorted(lambda: self._in_turn("resample", lambda: backend.resample(wave, sample_rate)))
         except _UnexpectedError as error:
@@ -164,15 +167,21 @@ class Encoder:
         return results
 
     def _call(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result]]:
-        if shape is not None:
-            lanes = cast("LanesOfWaves", self._backend)
-            wait = lanes.encode_lanes(cast("Sequence[Waveform]", items), shape)
-            return lambda: list(wait())
-        results: list[Result]
-        if self._backend.info.max_tokens_per_fragment is None:
-            results = list(cast("ClipBackend", self._backend).encode_clips(cast("Sequence[Utterance]", items)))
-        else:
-            results = list(cast("FrameBackend", self._backend).encode(cast("Sequence[Waveform]", items)))
+        backend = self._backend
+        # What is of the other kind is left out here, and missed by `_checked`.
+        waves = [item for item in items if not isinstance(item, Utterance)]
+        clips = [item for item in items if isinstance(item, Utterance)]
+        if shape is not None and lanes_of_waves(backend):
+            codes = backend.encode_lanes(waves, shape)
+            return lambda: list(codes())
+        if shape is not None and lanes_of_clips(backend):
+            values = backend.encode_lanes(clips, shape)
+            return lambda: list(values())
+        results: list[Result] = []
+        if takes_waves(backend):
+            results += backend.encode(waves)
+        elif takes_clips(backend):
+            results += backend.encode_clips(clips)
         return lambda: results
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import IO
 
+import numpy as np
+
 __all__ = ["StreamInfo", "ends_as_stated", "flac_files", "frame_range", "frames_in_order", "read_stream_info"]
 
 STREAM_INFO = 42
@@ -17,6 +19,7 @@ MOST_FILES = 10_000
 """End to end: more are no recordings, and would take their time."""
 READ_BYTES = 1 << 20
 BEGINNING = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+FIRST_BYTES = int.from_bytes(b"fL", "little")
 SYNC = re.compile(rb"\xff[\xf8\xf9][^\x00-\x0f]")
 LONGEST_HEADER = 16
 
@@ -80,12 +83,19 @@ def _coded_number(data: bytes, at: int) -> tuple[int | None, int]:
     return number, at + 1 + more
 
 
+def _crc8_of_byte(crc: int) -> int:
+    for _ in range(8):
+        crc = crc << 1 ^ (0x107 if crc & 0x80 else 0)
+    return crc
+
+
+CRC8 = [_crc8_of_byte(byte) for byte in range(256)]
+
+
 def _crc8(data: bytes) -> int:
     crc = 0
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc << 1 ^ (0x107 if crc & 0x80 else 0)
+        crc = CRC8[crc ^ byte]
     return crc
 
 
@@ -95,11 +105,14 @@ def ends_as_stated(file: IO[bytes], begin: int, end: int, info: StreamInfo) -> b
     file.seek(start)
     tail = file.read(end - start)
     at = len(tail)
-    while (at := max(tail.rfind(b"\xff\xf8", 0, at), tail.rfind(b"\xff\xf9", 0, at))) >= 0:
+    while True:
+        fixed = tail.rfind(b"\xff\xf8", 0, at)
+        at = max(tail.rfind(b"\xff\xf9", fixed + 1, at), fixed)  # only behind the other, or each look would be at all
+        if at < 0:
+            return False
         found = frame_range(tail[at : at + LONGEST_HEADER], info)
         if found is not None:
             return sum(found) == info.samples
-    return False
 
 
 def frames_in_order(file: IO[bytes], begin: int, end: int, info: StreamInfo) -> bool:
@@ -127,11 +140,18 @@ def flac_files(file: IO[bytes], begin: int) -> list[tuple[int, int]]:
     file.seek(begin)
     while data := file.read(READ_BYTES):
         text = kept + data
-        at = text.find(b"fLaC")
-        while at >= 0:
+        for at in _may_begin(text):
             if BEGINNING.match(text, at) and base - len(kept) + at > begin and len(starts) < MOST_FILES:
                 starts.append(base - len(kept) + at)
-            at = text.find(b"fLaC", at + 4)
         base += len(data)
         kept = text[-7:]
     return list(pairwise([*starts, end]))
+
+
+def _may_begin(text: bytes) -> list[int]:
+    """Where two bytes stand with which FLAC files begin. All of each FLAC passes here, and `find` takes far longer."""
+    places: list[int] = []
+    for odd in (0, 1):
+        pairs = np.frombuffer(text, "<u2", (len(text) - odd) // 2, odd)
+        places += (2 * np.flatnonzero(pairs == FIRST_BYTES) + odd).tolist()
+    return sorted(places)

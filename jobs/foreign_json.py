@@ -17,6 +17,7 @@ import msgspec
 __all__ = [
     "DEEPEST_JSON",
     "SURROGATE_FAULT",
+    "non_finite_numbers",
     "read_json",
     "read_json_object",
     "refuse_depth",
@@ -67,6 +68,13 @@ def read_json_object(text: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(found, dict):
         raise msgspec.DecodeError(f"expected a JSON object, found {type(found).__name__}")
     return found, faults
+
+
+def non_finite_numbers(value: Any) -> list[str]:  # noqa: ANN401 (JSON)
+    """Where in `value`, which is made of what JSON has, there is NaN or an infinity, in the words of `read_json`."""
+    faults = _Faults()
+    faults.find_non_finite(value)
+    return faults.words()
 
 
 def refuse_depth(found: Any) -> None:  # noqa: ANN401 (JSON)
@@ -141,6 +149,17 @@ class _Faults:
             if any(without_surrogates(key) != key for key in value):
                 return {self._key(key, path): item for key, item in value.items()}
         return value
+
+    def find_non_finite(self, value: Any, path: str = "", depth: int = 0) -> None:  # noqa: ANN401 (JSON)
+        """Note NaN and infinities, as they are spelled where Python writes JSON."""
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                self._note(path, f"{json.dumps(value)} is no value of JSON: null")
+        elif isinstance(value, list | dict) and depth < DEEPEST_JSON:
+            for key, item in enumerate(value) if isinstance(value, list) else value.items():
+                if isinstance(item, list | dict) or (isinstance(item, float) and not math.isfinite(item)):
+                    place = f"{path}[{key}]" if isinstance(value, list) else _below(path, str(key))
+                    self.find_non_finite(item, place, depth + 1)
 
     def _key(self, key: str, path: str) -> str:
         return self._string(key, _below(path, key))

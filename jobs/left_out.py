@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.audio_magic import audio_kind
 
 __all__ = ["data_suffix", "describe_left_out", "leave_out", "sum_left_out"]

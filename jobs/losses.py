@@ -26,6 +26,8 @@ class Losses:
     """Seconds by which what comes last may be off, if that is more than what is missing: the file's times pass over them
     though nothing is missing, or nobody knows better how much is.
     """
+    torn: bool = False
+    """Bytes were taken out or put in: by how much what follows is off nobody can tell."""
     gaps: list[tuple[float, float]] = field(default_factory=list)
     """Where what is `shifted` lacks something: after so many seconds of what was decoded, so many. All such places, or none
     where they or their lengths are not known to UNNOTICED_SECONDS in all. What else is missing is so at the end.
@@ -39,7 +41,9 @@ class Losses:
     @property
     def are_placed(self) -> bool:
         """The gaps say all about the places of what was decoded."""
-        return bool(self.gaps) and self.doubt <= sum(missing for _, missing in self.gaps) + UNNOTICED_SECONDS
+        return (
+            bool(self.gaps) and not self.torn and self.doubt <= sum(missing for _, missing in self.gaps) + UNNOTICED_SECONDS
+        )
 
     def add(self, seconds: float, what: str) -> None:
         """Note that `seconds` are missing for the reason `what`, such as `MP3 frames that cannot be decoded`."""
@@ -52,5 +56,6 @@ class Losses:
         self.seconds += others.seconds
         self.doubt += others.doubt
         self.shifted = self.shifted or others.shifted
+        self.torn = self.torn or others.torn
         self.gaps += others.gaps
         self.what += [words for words in others.what if words not in self.what]

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from audio_tokenizers.file_hashes import FileVersion, HashMemory, hashes_from
+from audio_tokenizers.shared.file_hashes import FileVersion, HashMemory, hashes_from
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -38,6 +37,8 @@ LENGTH_NAMES = re.compile(rb"Xing|Info|VBRI")
 BIT_RATE = 0x00F0
 SAME_STREAM = 0x1E0C
 """Of a header's second and third byte: what the frames of one stream have in common (version, layer, rate)."""
+SAME_RATE = 0x0C
+"""Of these, what the third byte has."""
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -117,6 +118,18 @@ def _size_array() -> _Ints:
     return np.array(_tables()[0], np.int64)
 
 
+@functools.cache
+def _sizes_of_kind(kind: int) -> list[int]:
+    """By the third byte of a header that begins as `kind`: the frame's bytes; 0 for what is none, or of another rate."""
+    sizes = _tables()[0]
+    return [sizes[kind & 0xFF00 | third] if (third ^ kind) & SAME_RATE == 0 else 0 for third in range(256)]
+
+
+def _head_at(data: bytes, at: int) -> int:
+    """A header's second and third byte."""
+    return data[at + 1] << 8 | data[at + 2]
+
+
 def looks_like_mp3(head: bytes) -> bool:
     """Whether an MPEG audio frame may begin here."""
     return len(head) >= 4 and head[0] == 0xFF and _tables()[0][head[1] << 8 | head[2]] > 0
@@ -171,44 +184,48 @@ class _Walk:
     def _along(self, data: bytes, base: int, at: int, limit: int) -> int:
         """Frame after frame; where the next one would begin."""
         places: list[int] = []
-        heads: list[int] = []
-        sizes = _tables()[0]
+        runs: list[tuple[int, int]] = []  # frames of one kind that follow one another: the first one's head, how many
         stop = min(limit, len(data) - 3)
         beyond = 0  # the head of a frame that is not all there
-        while at < stop and data[at] == 0xFF:
-            head = data[at + 1] << 8 | data[at + 2]
-            size = sizes[head]
-            if not size:
+        while at < stop and data[at] == 0xFF and not beyond:
+            first, second = len(places), data[at + 1]
+            head = second << 8 | data[at + 2]
+            sizes = _sizes_of_kind(head & (0xE000 | SAME_STREAM))
+            # Each frame of each MP3 passes here, so that nothing is done twice. Only the last one may not be all there.
+            while at < stop and data[at] == 0xFF and data[at + 1] == second and (size := sizes[data[at + 2]]):
+                places.append(at)
+                at += size
+            if at > len(data):
+                at = places.pop()
+                beyond = _head_at(data, at)
+            elif len(places) == first:
                 break
-            if at + size > len(data):
-                beyond = head
-                break
-            places.append(at)
-            heads.append(head)
-            at += size
+            if len(places) > first:
+                runs.append((head, len(places) - first))
         # One of another length, and where it ends there is no header: if others are within, its own is damaged.
-        alone = len(heads) > 1 and (heads[-1] ^ heads[-2]) & (SAME_STREAM | BIT_RATE) and beyond in (0, heads[-1])
+        last = _head_at(data, places[-1]) if places else 0
+        alone = len(places) > 1 and (last ^ _head_at(data, places[-2])) & (SAME_STREAM | BIT_RATE) and beyond in (0, last)
         if alone and at < stop and self._next(data, places[-1] + 1, at, at_end=False) < at:
             at = places.pop()
-            heads.pop()
+            head, frames = runs.pop()
+            runs += [(head, frames - 1)] * (frames > 1)
         if places:
-            self._count(heads)
+            self._count(runs, _head_at(data, places[-1]))
             self._kept.append(np.array(places, np.int64) + base)
             self._found.end = base + at
         return at
 
-    def _count(self, heads: Sequence[int]) -> None:
-        """Frames with these heads were passed."""
+    def _count(self, runs: Sequence[tuple[int, int]], last: int) -> None:
+        """So many frames with heads of these kinds were passed, and the last one's is this."""
         _, samples, rates = _tables()
-        counts = Counter(heads)
-        kinds = {head & SAME_STREAM for head in counts}
-        if len({self._kind, *kinds} - {-1}) > 1:
-            each = np.array([heads[0] if self._kind == -1 else self._kind, *heads], np.int64) & SAME_STREAM
-            self._found.changes += int(np.count_nonzero(each[1:] != each[:-1]))
-        self._head, self._kind = heads[-1], heads[-1] & SAME_STREAM
-        self._found.seconds += sum(frames * samples[head] / rates[head] for head, frames in counts.items())
-        if not self._found.rate:
-            self._found.rate, self._found.samples_per_frame = rates[heads[0]], samples[heads[0]]
+        found = self._found
+        self._head = last
+        for head, frames in runs:
+            found.changes += self._kind not in (-1, head & SAME_STREAM)
+            self._kind = head & SAME_STREAM
+            found.seconds += frames * samples[head] / rates[head]
+        if not found.rate:
+            found.rate, found.samples_per_frame = rates[runs[0][0]], samples[runs[0][0]]
 
     def _next(self, data: bytes, at: int, limit: int, *, at_end: bool) -> int:
         """From where frames go on: two in a row of a kind, or one of the stream's with which the file ends; else `limit`."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
 from jobs.gap_finder import TimesAt
 from jobs.mp3_frames import Gap, Mp3Scan
 
-__all__ = ["frame_times"]
+__all__ = ["frame_times", "is_torn"]
 
 PADDING_BYTES = 1
 """By which frames of one bit rate differ."""
 MOST_ROUNDED_BYTES = 2
 """By how much a gap may differ from so many whole frames."""
+Sizes = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def frame_times(found: Mp3Scan, gaps: Sequence[Gap]) -> TimesAt | None:
@@ -45,15 +47,34 @@ def frame_times(found: Mp3Scan, gaps: Sequence[Gap]) -> TimesAt | None:
     return times
 
 
-def _missing_frames(found: Mp3Scan, gaps: Sequence[Gap]) -> list[int] | None:
-    """In each gap."""
+def is_torn(found: Mp3Scan, gaps: Sequence[Gap]) -> bool:
+    """Whether bytes were taken out or put in: one of the gaps is shorter than two frames, and as long as none.
+
+    Where a count tells how many are missing it does not matter. Of longer gaps so many may be missing in any case that it
+    does not either.
+    """
+    if found.stated_frames is not None or found.changes:
+        return False
+    sizes = np.unique(_whole_sizes(found))
+    inside = [gap.end - gap.begin for gap in gaps if found.begin < gap.end and gap.begin < found.end]
+    short = [size for size in inside if MOST_ROUNDED_BYTES < size < 2 * found.shortest - PADDING_BYTES]
+    return any(int(np.abs(sizes - size).min(initial=size)) > PADDING_BYTES for size in short)
+
+
+def _whole_sizes(found: Mp3Scan) -> Sizes:
+    """Bytes of the frames behind which another one follows."""
     sizes = np.diff(found.positions)
     broken = np.searchsorted(found.positions, [gap.begin for gap in found.gaps]) - 1
     states = found.stated_frames is not None
     keep = np.ones(len(sizes), np.bool_)
     keep[broken[(broken >= 0) & (broken < len(sizes))]] = False
     keep[: int(states)] = False  # that frame may be of any length
-    sizes = sizes[keep]
+    return sizes[keep]
+
+
+def _missing_frames(found: Mp3Scan, gaps: Sequence[Gap]) -> list[int] | None:
+    """In each gap."""
+    sizes = _whole_sizes(found)
     if not len(sizes):
         return None
     counted = found.stated_frames - found.frames if found.stated_frames is not None else None

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.any_json import decode_json
 from jobs.pipe_tar import PipeTar
 from jobs.records import VERDICT_COMPLETE, Manifest

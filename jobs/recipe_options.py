@@ -11,7 +11,7 @@ import yaml
 
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.yaml_words import load_yaml
+from audio_tokenizers.shared.yaml_loading import load_yaml
 from jobs.commands import AUDIO, WHAT
 from jobs.option_struct import Option
 

@@ -18,7 +18,7 @@ import orjson
 
 from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ErrorKind
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.damage import Damage
 from jobs.reporting import DeviceSeconds
 

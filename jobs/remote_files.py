@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol, cast
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.extras import install_words, is_installed
+from audio_tokenizers.shared.extras import install_words, is_installed
 from jobs.addresses import scheme_of
 
 __all__ = ["RemoteFacts", "ask", "find_remote", "missing_packages", "open_remote"]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.any_json import decode_json
 from jobs.fileops import StorageTrouble
 from jobs.plain_text import plain

@@ -24,7 +24,7 @@ from jobs.subtitles import SUBTITLE_EXTENSIONS, subtitle_segments
 from jobs.text_encoding import wide_encoding
 from jobs.text_rules import take_language, take_text
 
-__all__ = ["MOST_SEGMENTS", "Segment", "Segments", "read_segments", "with_lists_as_objects"]
+__all__ = ["MOST_SEGMENTS", "Segment", "Segments", "is_open_end", "read_segments", "with_lists_as_objects"]
 
 MOST_SEGMENTS = 200_000
 """Of one recording: 100 hours of speech have half as many."""
@@ -126,24 +126,30 @@ def _name(found: Any, number: int) -> str:  # noqa: ANN401 (JSON of any kind)
 
 
 def _span(found: Any) -> tuple[float, float | None] | str:  # noqa: ANN401 (JSON of any kind)
-    """(start, end) in seconds, or what is wrong with them."""
+    """(start, end) in seconds, or what is wrong with them. As in NeMo, a `duration` of 0 beside an `offset` is open, too."""
     if not isinstance(found, dict):
         return f"expected an object with `start` and `end`, found {type(found).__name__}"
     start_key = "start" if "start" in found or "offset" not in found else "offset"
-    end_key = "end" if "end" in found or "duration" not in found else "duration"
+    end_key = "duration" if is_open_end(found.get("end")) and "duration" in found else "end"
     start, end = _seconds(found.get(start_key)), _seconds(found.get(end_key))
-    to_the_end = start_key == "offset" and end_key not in found
-    for key, value in ((start_key, start), *([] if to_the_end else [(end_key, end)])):
+    nemo = start_key == "offset" and end_key == "duration"
+    open_end = is_open_end(found.get(end_key)) or end == -1 or (nemo and end == 0)
+    for key, value in ((start_key, start), *([] if open_end else [(end_key, end)])):
         if value is None:
             words = msgspec.json.encode(found[key]).decode() if key in found else "none"
             return f"expected seconds as its `{key}`, found {words[:WORDS_SHOWN]}"
     assert start is not None
     if start < -ROUNDED_SECONDS:
         return f"it begins at {start:g} s, before its recording"
-    if end is None:
+    if open_end or end is None:
         return max(start, 0.0), None
     end += start if end_key == "duration" else 0.0
     return (max(start, 0.0), max(end, 0.0)) if start <= end else f"it ends at {end:g} s, before it begins at {start:g} s"
+
+
+def is_open_end(value: object) -> bool:
+    """Whether an `end` or `duration` is that of the recording: missing, null, the NaN of tables, or -1 (Kaldi's)."""
+    return value is None or value == -1 or value != value  # noqa: PLR0124 (only NaN differs from itself)
 
 
 def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)

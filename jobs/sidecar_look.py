@@ -60,13 +60,17 @@ class SidecarLook:
         self.taken: set[str] = set()
         """Names of the sidecars that were given out."""
         self._stream = open_tar()
+        audio: list[str] = []
         try:
-            self._look(extensions)
+            self._look(extensions, audio)
         except TarDamage:
             pass  # for the first pass to tell
         except BaseException:
             self.close()
             raise
+        if self._names.extensions:  # else so many names of audio would be looked at for nothing
+            for name in audio:
+                self._names.add_audio(name)
 
     def close(self) -> None:
         """Close its files."""
@@ -74,7 +78,8 @@ class SidecarLook:
         if self._spool is not None:
             self._spool.close()
 
-    def _look(self, extensions: Collection[str]) -> None:
+    def _look(self, extensions: Collection[str], audio: list[str]) -> None:
+        """Note all sidecars, and the names of `audio`."""
         group: list[_Far] = []
         at, has_audio, members = ("", 0), False, 0
         for member in self._stream:
@@ -93,12 +98,10 @@ class SidecarLook:
             if members > MOST_MEMBERS:
                 break
             if is_audio:
-                self._names.add_audio(name)
+                audio.append(name)
             else:
                 group.append(_Far(name, member.size, self._keep(member), self._stream.ends, at_home=False))
         self._add(group, at_home=has_audio)
-        if not self._names.has_sidecars:
-            self._names = SidecarNames(keys=True)  # so many names of audio for nothing
 
     def _add(self, group: Sequence[_Far], *, at_home: bool) -> None:
         for far in group:
@@ -126,7 +129,7 @@ class SidecarLook:
         """
         alone = not files
         for extension in self._sidecars:
-            if extension in files:
+            if extension in files or extension not in self._names.extensions:
                 continue
             try:
                 found = self._names.of(audio, extension, lambda far: not far.at_home)

@@ -57,6 +57,8 @@ class SidecarNames(Generic[T]):
         """Folded name that sidecars may have -> the first name of audio that looks so."""
         self._rivals: dict[str, set[str]] = {}
         """The same, of more than one -> all of them."""
+        self.extensions: set[str] = set()
+        """Of the sidecars, in lower case."""
 
     def add_audio(self, name: str) -> None:
         """Note an audio file."""
@@ -66,15 +68,11 @@ class SidecarNames(Generic[T]):
             if first != base:
                 self._rivals.setdefault(look, {first}).add(base)
 
-    @property
-    def has_sidecars(self) -> bool:
-        """Whether there is any to give out."""
-        return bool(self._sidecars)
-
     def add_sidecar(self, name: str, value: T) -> None:
         """Note a sidecar; its extension counts in any case."""
         base, _, extension = plain_path(name).rpartition(".")
         place = base, extension.lower()
+        self.extensions.add(place[1])
         if place not in self._sidecars:
             self._alike.setdefault((folded(base), place[1]), []).append(base)
         self._sidecars.setdefault(place, []).append(value)

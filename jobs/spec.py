@@ -14,9 +14,9 @@ import yaml
 
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
-from audio_tokenizers.yaml_words import describe_yaml_error, load_yaml
+from audio_tokenizers.shared.extras import backend_packages
+from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, normalise_extensions
 from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE
@@ -186,7 +186,7 @@ def make_spec(
             complete[key] = str(Path(path).absolute())
     with backend_packages(factory.name, name):
         info = factory.describe(complete, device)
-    if info.max_tokens_per_fragment is None and (asked.max_tokens_per_fragment, asked.num_tokens_overlap) != (None, None):
+    if info.kind == "clips" and (asked.max_tokens_per_fragment, asked.num_tokens_overlap) != (None, None):
         raise UsageError(
             f"{name} takes whole clips: --max-tokens-per-fragment and --num-tokens-overlap are not for it; "
             "--max-duration makes longer clips errors"
@@ -224,7 +224,7 @@ def make_spec(
         extensions=normalise_extensions(wanted.extensions or AUDIO_EXTENSIONS),
         recipe={
             **info.recipe,
-            **({} if info.max_tokens_per_fragment is None else {"resampler": RESAMPLER}),  # whole clips have their backend's
+            **({} if info.kind == "clips" else {"resampler": RESAMPLER}),  # whole clips have their backend's
             **({"lane_grid": RULE} if info.batching is Batching.LANES else {}),
             **{package: importlib.metadata.version(package) for package in DECODERS},
             **({DETECTOR: importlib.metadata.version(DETECTOR)} if encoding == AUTO and not as_before else {}),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Literal
 
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.tar_headers import (
     BLOCK,
     EXTENDED,

@@ -243,6 +243,11 @@ class TarReader:
         return self._orphan_count - sum(name in self._orphans for name in (self._look.taken if self._look else ()))
 
     @property
+    def sidecars_apart(self) -> int:
+        """Sidecars that clips have had so far and that do not stand beside them."""
+        return len(self._look.taken) if self._look is not None else 0
+
+    @property
     def text_encoding(self) -> str:
         """Of the sidecars that do not show it themselves, as it was found; empty if there were none or none is sure."""
         return self._decoder.found if self._decoder is not None else ""

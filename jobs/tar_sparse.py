@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.tar_headers import BLOCK, decimal, number
 
 __all__ = ["SPARSE_KEY", "Restored", "SparseMap", "is_gnu_sparse", "is_pax_sparse", "read_gnu_map", "read_pax_map"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.base import Field
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.features import features_fault
 from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
 from jobs.spec import TokenizeSpec

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from audio_tokenizers.base import Codes, Features, Field, Values
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.records import codes_to_json, token_fault
 
 __all__ = [

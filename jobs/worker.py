@@ -13,9 +13,9 @@ from types import TracebackType
 
 from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
-from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import get_factory
-from audio_tokenizers.words import counted, shown
+from audio_tokenizers.shared.extras import backend_packages
+from audio_tokenizers.shared.wording import counted, shown
 from jobs.activities import Activities
 from jobs.channels import in_words
 from jobs.conveyor import Feeding

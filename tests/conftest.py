@@ -47,7 +47,7 @@ def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
     """Long files first, or who begins with one last works on alone; those of Slurm, which mostly wait, one at a time."""
     files = list(dict.fromkeys(item.path for item in items))
     waiting = [path for path in files if path.parent.name == "slurm"]
-    busy = [path for path in files if path.parent.name == "audio_tokenizers" or path.name == "test_end_to_end.py"]
+    busy = [path for path in files if "audio_tokenizers" in path.parts or path.name == "test_end_to_end.py"]
     turns = {path: BUSY_PER_WAITING * turn for turn, path in enumerate(waiting)}
     turns |= {path: turn + 1 for turn, path in enumerate(busy)}
     last = len(items)  # not in the lambda: a list is empty while it is sorted

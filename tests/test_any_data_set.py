@@ -94,6 +94,7 @@ TREES: dict[str, dict[str, str]] = {
         "WenetSpeech.json": json.dumps({"audios": [{"path": "audio/train/Y1.opus", "segments": SEGMENTS}]}),
     },
     "lhotse": {"wav/r.wav": "", "recordings.jsonl": json.dumps(RECORDING), "supervisions.jsonl": json.dumps(SUPERVISION)},
+    "subtitles": {"talk/r.mp3": "", "talk/r.en.srt": "7\n00:00:00,100 --> 00:00:00,500\nof subtitles\n"},
     "kaldi": {"wav.scp": "r r.wav\n", "segments": "u r 0.1 0.5\n", "text": "u of kaldi\n", "r.wav": ""},
 }
 TEXTS: dict[str, list[str | None]] = {
@@ -166,6 +167,34 @@ def test_layouts_of_corpora(here: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert clip.num_samples > 0
     assert {layout: [clip.text for clip in clips] for layout, clips in found.items() if layout in TEXTS} == TEXTS
     segmented = {layout: clips[0].metadata["segments"] for layout, clips in found.items() if layout not in TEXTS}
-    assert segmented.keys() == {"gigaspeech", "wenetspeech", "lhotse", "kaldi"}
+    assert segmented.keys() == {"gigaspeech", "wenetspeech", "lhotse", "subtitles", "kaldi"}
     for (segment,) in segmented.values():
         assert (segment["start"], segment["end"], bool(segment["text"]), bool(segment["id"])) == (0.1, 0.5, True, True)
+
+
+def test_packed_subtitles_are_cut_as_those_beside_audio(here: Path) -> None:
+    """A run with --segments makes the same clips of what tools.pack has made and of a tar of the folder as it is."""
+    cues = (
+        "1\n00:00:00,500 --> 00:00:00,900\nsecond\n\n00:00:00,100 --> 00:00:00,500\n<i>first</i>\n\n9\n00:00:01 --> x\nno\n"
+    )
+    files = {"talk/r.mp3": speech("r.mp3"), "talk/r.srt": cues.encode(), "talk/r.json": b'{"speaker": "A", "text": "all"}'}
+    lay_out(here / "folder", files)
+    (here / "plain.tar").write_bytes(tar_of([Entry(name, data) for name, data in files.items()], "w"))
+    assert call(pack, "folder") == 0
+    (here / "list.txt").write_text(f"plain.tar\n{(here / 'tars' / 'tars.txt').read_text()}")
+    assert call(submit, "--list", "list.txt", "--backend", "mulaw", "--cluster", "local", "--segments") == 0
+    lines = [
+        json.loads(line) for path in sorted((here / "tokens").glob("*.jsonl")) for line in path.read_text().splitlines()
+    ]
+    packed, plain = (
+        [line for line in lines if (line["tar_file"] == str(here / "plain.tar")) == is_plain] for is_plain in (0, 1)
+    )
+    assert [line["audio_file"] for line in plain] == ["talk/r.mp3#1", "talk/r.mp3#1", "talk/r.mp3#9"]
+    for one, other in zip(packed, plain, strict=True):
+        said = [
+            {key: value for key, value in line.pop("metadata", {}).items() if key not in ("id", "source")}
+            for line in (one, other)
+        ]
+        assert said[0] == said[1]
+        assert {**one, "tar_file": ""} == {**other, "tar_file": ""}
+    assert [line.get("error_kind") for line in plain] == [None, None, "segment"]

@@ -80,6 +80,7 @@ def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "large.ogg": audio_file(noise(32000), 16000, "OGG", "VORBIS"),
         "small.m4a": pyav_file(wave, 16000, "ipod", "aac"),
         "large.m4a": pyav_file(noise(64000), 16000, "ipod", "aac"),
+        "small.aac": pyav_file(wave, 16000, "adts", "aac"),
         "chained.ogg": audio_file(wave, 16000, "OGG", "VORBIS") * 2,
         "bad.wav": b"not audio",
         "cut.flac": audio_file(wave, 16000, "FLAC", "PCM_16")[:-300],

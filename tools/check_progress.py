@@ -16,7 +16,7 @@ import typer
 from tqdm import tqdm
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState, scan
 from hpc.remote_list import changed_at_servers

@@ -13,9 +13,9 @@ import msgspec
 import typer
 
 from audio_tokenizers.errors import ClipError, UsageError
-from audio_tokenizers.extras import backend_packages
 from audio_tokenizers.registry import backend_names, get_factory
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.extras import backend_packages
+from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState, scan
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging

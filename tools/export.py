@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.extras import install_words
+from audio_tokenizers.shared.extras import install_words
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.fileops import FileOps
@@ -40,7 +40,14 @@ def export_run(
         _check_pyarrow(to)
     spec = spec_of(output_dir)
     files = committed_files(output_dir, partial_ok=partial_ok)
-    plan = make_plan(files, to=to, fingerprint=spec.fingerprint, with_audio=with_audio, part_bytes=part_bytes)
+    plan = make_plan(
+        files,
+        to=to,
+        fingerprint=spec.fingerprint,
+        with_audio=with_audio,
+        part_bytes=part_bytes,
+        keeps_damaged=spec.max_damage > 0,
+    )
     freeze_plan(folder, plan, ops)
     missing = missing_parts(folder, plan)
     by_name = {file.name: file for file in files}
@@ -70,7 +77,9 @@ def _write_card(folder: Path, plan: Plan, files: Sequence[CommittedFile], spec: 
     if path.exists():
         return False
     with replacing(path, ops) as private:
-        private.write_text(dataset_card(spec, clips=_clips(files), files=len(plan.parts)), encoding="utf-8")
+        private.write_text(
+            dataset_card(spec, clips=_clips(files), files=len(plan.parts), notes=plan.notes), encoding="utf-8"
+        )
     return True
 
 

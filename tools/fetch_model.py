@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import ModelFilesError, UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.commands import Verbose, run_command, setup_logging
 from tools.model_download import fetch
 from tools.model_manifest import ModelManifest, find_faults, read_manifest, write_manifest

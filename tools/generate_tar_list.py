@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from hpc.tar_list import natural_order
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps

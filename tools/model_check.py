@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from audio_tokenizers.base import BackendFactory, BackendInfo, ClipBackend, FrameBackend, Scalar, Utterance, Waveform
+from audio_tokenizers.base import BackendFactory, BackendInfo, Scalar, Utterance, Waveform, takes_clips, takes_waves
 from audio_tokenizers.registry import complete_options, get_factory
 from jobs.spec import load_preset
 
@@ -37,13 +37,12 @@ def encode_one_second(name: str, directory: Path | None) -> list[str]:
     backend = factory.load(complete, "cpu")
     info = backend.info
     wave = _one_second(info)
-    values: Mapping[str, np.ndarray[Any, Any]]
-    if info.max_tokens_per_fragment is not None:
-        values = {info.fields[0].name: cast("FrameBackend", backend).encode([wave])[0]}
-    else:
-        clips = cast("ClipBackend", backend)
-        utterance = Utterance(clips.resample(wave, info.sample_rate), TEXT if info.needs_text else None)
-        values = clips.encode_clips([utterance])[0]
+    values: Mapping[str, np.ndarray[Any, Any]] = {}
+    if takes_waves(backend):
+        values = {info.fields[0].name: backend.encode([wave])[0]}
+    elif takes_clips(backend):
+        utterance = Utterance(backend.resample(wave, info.sample_rate), TEXT if info.needs_text else None)
+        values = backend.encode_clips([utterance])[0]
     return [f"{key}: {_words(value)}" for key, value in values.items()]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError, UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from tools.model_manifest import FileEntry, hash_file
 from tools.model_sources import ExtraFile, Hub, ModelSource
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 

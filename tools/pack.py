@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from audio_tokenizers.words import size_words
+from audio_tokenizers.shared.wording import size_words
 from jobs.commands import AUDIO, WHAT, WHERE, Verbose, parse_size, run_command, setup_logging, writing_to
 from jobs.plain_text import plain, warn
 from jobs.reporting import ProgressFile, counted
@@ -81,6 +81,10 @@ def _summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[Left
             f"{counted(segmented, 'clip')} of these {'is a recording' if segmented == 1 else 'are recordings'} of "
             f"{counted(segments, 'segment')}: `hpc.submit --segments` makes each of them a clip"
         )
+    if faulty := sum(shard.faulty for shard in shards):
+        lines.append(
+            f"{counted(faulty, 'clip')} of these: part of what is said of them is no text or no JSON: `sidecar_errors`"
+        )
     for reason, number in Counter(item.reason for item in left_out).most_common():
         names = [plain(item.name) for item in left_out if item.reason == reason][:EXAMPLES]
         lines.append(
@@ -99,9 +103,8 @@ def _no_pairs(source: Source, given: str, left_out: Sequence[LeftOut]) -> UsageE
     found = f"no pair among {describe_found(source.found)}" if source.found else "no file at all"
     words = f"; left out: {', '.join(f'{number:,} {reason}' for reason, number in reasons.most_common())}" if reasons else ""
     return UsageError(
-        f"{given}: expected audio with its text beside it (.lab, .txt or .json of the same name, or one of the layouts of "
-        f"docs/data.md), found {found}{words}. Audio alone is taken with "
-        "--without-text"
+        f"{given}: expected audio with its text beside it (.lab, .txt, .json, .srt or .vtt of the same name, or one of the "
+        f"layouts of docs/data.md), found {found}{words}. Audio alone is taken with --without-text"
     )
 
 
@@ -190,7 +193,7 @@ def pack(
     from tools.packing.tar_folder import PackPlan, TarFolder
     from tools.whole_files import scratch_folder, unmade_if_it_fails
 
-    ready = find_ready_tars(source, follow_links=follow_links)
+    ready = find_ready_tars(source, follow_links=follow_links, texts=texts)
     if ready is not None:
         if exclude:
             raise UsageError(

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 
 __all__ = ["Tell", "in_processes"]
 

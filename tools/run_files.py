@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from hpc.progress import scan
 from hpc.run import Run
 from jobs.records import Manifest

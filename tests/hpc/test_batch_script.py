@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.runs import ROOT
 
 from audio_tokenizers.errors import UsageError
 from hpc.batch_script import batch_text, check_path
@@ -23,9 +24,9 @@ def job_of(number: int, *, elements: int = 4) -> Job:
 
 class TestBatchText:
     def check(self, name: str, launch: Launch, output_dir: str, job: Job, exclude: tuple[str, ...] = ()) -> str:
-        """Compare with a committed file, in which the interpreter's own path has a stand-in."""
+        """Compare with a committed file, in which the paths of the interpreter and of this code have stand-ins."""
         text = batch_text(Submission(Path(output_dir, ".run", "submissions", "0003")), launch, job, exclude)
-        assert text.replace(sys.executable, "/PYTHON") == (GOLDEN / name).read_text()
+        assert text.replace(sys.executable, "/PYTHON").replace(str(ROOT), "/CODE") == (GOLDEN / name).read_text()
         return text
 
     def test_one_gpu_of_a_shared_node(self) -> None:

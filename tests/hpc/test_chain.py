@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.runs import ROOT
 from support.slurm_commands import SlurmCommands
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
@@ -60,7 +61,7 @@ def test_batch_text(tmp_path: Path) -> None:
         setup=("module load python",),
     )
     text = chain_text(Run(Path('/runs/it\'s a "run" & more/$HOME/tokens')), launch)
-    assert text.replace(sys.executable, "/PYTHON") == (GOLDEN / "chain.sh").read_text()
+    assert text.replace(sys.executable, "/PYTHON").replace(str(ROOT), "/CODE") == (GOLDEN / "chain.sh").read_text()
 
 
 class TestStart:

@@ -18,7 +18,11 @@ from support.odd_audio import (
     ID3V1,
     ID3V2,
     LYRICS,
+    adts,
+    adts_places,
     damaged,
+    high_efficiency,
+    in_blocks,
     mp3,
     ogg_pages,
     plain_mp3,
@@ -42,8 +46,9 @@ OPUS = audio_file(speech(3.0, 48000), 48000, "OGG", "OPUS")
 WAV = audio_file(speech(3.0), 16000)
 WEBM = pyav_file(speech(3.0, 48000), 48000, "webm", "libopus")
 M4A = pyav_file(speech(3.0), 16000, "ipod", "aac", {"movflags": "faststart"})
-ADTS = pyav_file(speech(3.0), 16000, "adts", "aac")
-FRAME = 576 / 16000
+ADTS, AAC_PLACES = adts(), adts_places(adts())
+FRAME, AAC_FRAME = 576 / 16000, 1024 / 16000
+JUNK = bytes([0x9A, 0x01])
 
 
 def heard(data: bytes) -> tuple[Samples, int, Losses]:
@@ -69,7 +74,7 @@ def ffmpeg_seconds(data: bytes) -> float:
         for packet in container.demux(audio=0):
             try:
                 total += sum(frame.samples / frame.sample_rate for frame in packet.decode())
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError:
                 continue
     return total
 
@@ -85,9 +90,9 @@ def counting(count: int) -> bytes:
     return MP3[:at] + struct.pack(">I", count) + MP3[at + 4 :]
 
 
-def radio() -> bytes:
+def radio(data: bytes = PLAIN) -> bytes:
     """Stream titles every so many bytes, as they fall."""
-    return title().join(PLAIN[at : at + 1000] for at in range(0, len(PLAIN), 1000))
+    return title().join(data[at : at + 1000] for at in range(0, len(data), 1000))
 
 
 def wav_with(payload: bytes, size: int | None = None) -> bytes:
@@ -162,8 +167,35 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float | None]] = {
     "WAV, half a sample missing": (lambda: WAV[:-1], 3.0),
     **{f"WAV, block align {align}": (lambda align=align: wav_header(32, "<H", align), 3.0) for align in (0, 1, 3, 4)},  # type: ignore[misc]
     "WAV, ID3v2 before": (lambda: ID3V2 + WAV, 3.0),
-    "AAC at two rates": (lambda: ADTS + pyav_file(speech(2.0, 44100), 44100, "adts", "aac"), None),
-    "AAC, ID3v1 after": (lambda: ADTS + ID3V1, None),
+    "AAC at two rates": (lambda: ADTS + adts(2.0, 44100), None),
+    "AAC that goes on in stereo": (lambda: ADTS + adts(2.0, 16000, "stereo"), None),
+    "AAC end to end, each with its tags": (lambda: (ID3V2 + ADTS + ID3V1) * 2, 96 * AAC_FRAME),
+    "HE-AAC": (lambda: high_efficiency(ADTS), 48 * AAC_FRAME),
+    "AAC that goes on as HE-AAC": (lambda: ADTS + high_efficiency(ADTS), 96 * AAC_FRAME),
+    "AAC, several blocks in a frame": (lambda: in_blocks(ADTS, 3), 48 * AAC_FRAME),
+    "AAC, two ID3v2 before": (lambda: ID3V2 * 2 + ADTS, 48 * AAC_FRAME),
+    "AAC, ID3v2 between": (lambda: ADTS[: AAC_PLACES[20]] + ID3V2 + ADTS[AAC_PLACES[20] :], 48 * AAC_FRAME),
+    "AAC, stream titles between and within frames": (lambda: radio(ADTS), 48 * AAC_FRAME),
+    **{
+        f"AAC, {name} after": (lambda after=after: ADTS + after, 48 * AAC_FRAME)  # type: ignore[misc]
+        for name, after in {
+            "zeros": bytes(500),
+            "ID3v1": ID3V1,
+            "APE": APE,
+            "text": b"Downloaded from somewhere\r\n",
+        }.items()
+    },
+    **{
+        f"{form}, {name} before": (lambda data=data, before=before: before + data, length)  # type: ignore[misc]
+        for form, data, length in (("MP3 without Xing", PLAIN, 86 * FRAME), ("AAC", ADTS, 48 * AAC_FRAME))
+        for name, before in {
+            "zeros": bytes(5000),
+            "text": b"<html><body>It works</body></html>\n",
+            "a server's answer": b"HTTP/1.0 200 OK\r\nContent-Type: audio\r\n\r\n",
+            "zeros and APE": bytes(20) + APE,
+            "an ID3v2 tag that is longer than it says": ID3V2[:14] + bytes([0, 0, 40, 0]) + ID3V2[18:] + JUNK * 2000,
+        }.items()
+    },
 }
 """What costs no audio: the file, and how long it is, where it is not as long as FFmpeg has it."""
 
@@ -212,7 +244,18 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], float]] = {
     "m4a, cut": (lambda: M4A[: len(M4A) * 2 // 3], 3.0),
     "WebM, cut": (lambda: WEBM[: len(WEBM) * 2 // 3], 3.0),
     "WebM, damaged between blocks": (lambda: damaged(WEBM, len(WEBM) // 2, 400), 3.0),
-    "AAC, cut": (lambda: ADTS[:-30], 48 * 1024 / 16000),
+    "MP3, its first frames overwritten": (lambda: JUNK * 1000 + PLAIN[2000:], 86 * FRAME),
+    "AAC, a header overwritten": (lambda: damaged(ADTS, AAC_PLACES[20] - 4), 48 * AAC_FRAME),
+    "AAC, a frame overwritten": (lambda: damaged(ADTS, AAC_PLACES[20] + 20), 48 * AAC_FRAME),
+    "AAC, many frames overwritten": (lambda: damaged(ADTS, AAC_PLACES[20] + 100, 4000), 48 * AAC_FRAME),
+    "HE-AAC, many frames overwritten": (lambda: damaged(high_efficiency(ADTS), 11_000, 4000), 48 * AAC_FRAME),
+    "AAC, a hole of zeros": (lambda: ADTS[:4000] + bytes(3000) + ADTS[7000:], 48 * AAC_FRAME),
+    "AAC, a hole of zeros at its end": (lambda: ADTS[:-3000] + bytes(3000), 48 * AAC_FRAME),
+    "AAC, a length damaged": (lambda: damaged(ADTS, AAC_PLACES[20] + 4, 1), 48 * AAC_FRAME),
+    "AAC, its first frames overwritten": (lambda: JUNK * 2000 + ADTS[4000:], 48 * AAC_FRAME),
+    "AAC, its first frames overwritten, ID3v2 before": (lambda: ID3V2 + JUNK * 2000 + ADTS[4000:], 48 * AAC_FRAME),
+    "AAC, cut": (lambda: ADTS[:-30], 48 * AAC_FRAME),
+    "AAC, cut within a header": (lambda: ADTS[: AAC_PLACES[-1] + 3], 48 * AAC_FRAME),
 }
 """A file that lost something, and how long it was before."""
 
@@ -258,8 +301,20 @@ def lag(found: Samples, clean: Samples, rate: int) -> float:
     return worst
 
 
-NOTHING_FOLLOWS = ("FLAC, the last frame damaged", "Opus, cut within a page", "WebM, damaged between blocks")
-NOTHING_IS_SURE = ("FLAC, the first frame damaged", "Xing, cut, another after it")
+NOTHING_FOLLOWS = (
+    "FLAC, the last frame damaged",
+    "Opus, cut within a page",
+    "WebM, damaged between blocks",
+    "AAC, a hole of zeros at its end",
+    "AAC, cut within a header",
+)
+NOTHING_IS_SURE = (
+    "FLAC, the first frame damaged",
+    "Xing, cut, another after it",
+    "MP3, its first frames overwritten",
+    "AAC, its first frames overwritten",
+    "AAC, its first frames overwritten, ID3v2 before",
+)
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
@@ -298,6 +353,73 @@ def test_what_stands_before_the_first_frame_of_an_mp3() -> None:
     assert heard(bad)[2].shift == pytest.approx(10 * FRAME, abs=0.04)
     for data, most in ((PLAIN[50:], FRAME), (ID3V2 + b"\x9a\x01" * 99 + MP3, 0.0), (ID3V2 + PLAIN, 0.0)):
         assert heard(data)[2].shift <= most
+
+
+@pytest.mark.parametrize("before", [b"", ID3V2, b"HTTP/1.0 200 OK\r\nContent-Type: audio\r\n\r\n"])
+@pytest.mark.parametrize(("data", "frame"), [(PLAIN, FRAME), (ADTS, AAC_FRAME)], ids=["mp3", "aac"])
+def test_first_frames_that_are_destroyed_are_a_loss(data: bytes, frame: float, before: bytes) -> None:
+    """Whatever stands before them: as long as so many bytes of others. A part of a frame is none."""
+    begins = AAC_PLACES if data is ADTS else scan_mp3(io.BytesIO(data), 0, len(data)).positions.tolist()
+    for count in (2, 5):
+        odd = before + (JUNK * begins[count])[: begins[count]] + data[begins[count] :]
+        found, missing = seconds(odd)
+        assert found + missing == pytest.approx(len(begins) * frame, abs=frame)
+        assert missing == pytest.approx(count * frame, rel=0.25)
+        assert before_shift(odd)[2]
+    for size in (100, begins[1] - 20):
+        odd = before + data[begins[1] - size :]
+        assert heard(odd)[2] == Losses()
+        assert seconds(odd)[0] == pytest.approx((len(begins) - 1) * frame, abs=frame)
+
+
+@pytest.mark.parametrize("before", [b"", ID3V2])
+@pytest.mark.parametrize("data", [ADTS, adts(2.0, 44100, "stereo"), in_blocks(ADTS, 2), high_efficiency(ADTS)])
+def test_undamaged_aac_is_ffmpegs(data: bytes, before: bytes) -> None:
+    """To the bit, all of it."""
+    import av
+
+    with av.open(io.BytesIO(data)) as container:
+        expected = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1).T
+    found = np.concatenate([block for block, _ in decode_channels(io.BytesIO(before + data))])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_aac_behind_damage_is_ffmpegs_at_its_place() -> None:
+    """Each frame but those that are damaged, and the next, which FFmpeg fades in: bit for bit. Where the header still has
+    its length, or is not what is damaged, it is said where one is missing.
+    """
+    whole, begin = heard(ADTS)[0], AAC_PLACES[20]
+    for odd, placed in (
+        (damaged(ADTS, begin + 20), True),
+        (damaged(ADTS, begin, 2), True),
+        (ADTS[: begin + 1] + JUNK + ADTS[begin + 3 :], True),
+        (damaged(ADTS, begin), False),
+        (damaged(ADTS, begin + 4, 1), False),
+    ):
+        wave, _, losses = heard(odd)
+        np.testing.assert_array_equal(wave[: 20 * 1024], whole[: 20 * 1024])
+        np.testing.assert_array_equal(wave[-(len(whole) - 22 * 1024) :], whole[22 * 1024 :])
+        assert len(wave) == len(whole) - 1024
+        assert losses.are_placed == placed
+        if placed:
+            assert losses.gaps == [(pytest.approx(20 * AAC_FRAME), pytest.approx(AAC_FRAME))]
+        assert losses.seconds == pytest.approx(AAC_FRAME, rel=0.05)
+
+
+def test_bytes_taken_out_of_aac_leave_a_word() -> None:
+    """That they are missing, and that nobody knows how many were; unless the cuts are where frames end."""
+    chance = random.Random(0)
+    torn = 0
+    for _ in range(40):
+        begin = chance.randrange(2000, len(ADTS) - 8000)
+        losses = heard(ADTS[:begin] + ADTS[begin + chance.randrange(600, 5000) :])[2]
+        assert losses.seconds > 0.0
+        assert losses.shifted
+        assert not losses.are_placed
+        torn += losses.torn
+    assert torn >= 36  # few of them are as long as frames
+    losses = heard(ADTS[: AAC_PLACES[20]] + ADTS[AAC_PLACES[25] :])[2]
+    assert losses == Losses()
 
 
 @pytest.mark.parametrize(
@@ -527,7 +649,7 @@ FUZZED: dict[str, bytes] = {
     "m4a": M4A,
     "adts": ADTS,
 }
-UNCHECKED = ("wav", "m4a", "webm", "adts")
+UNCHECKED = ("wav", "m4a", "webm")
 """Containers in which a field that is changed can hide audio from every decoder."""
 
 

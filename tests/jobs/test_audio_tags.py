@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.odd_audio import APE, ID3V1, ID3V2, LYRICS, title
 
-from jobs.audio_tags import id3v2_size, only_tags, radio_titles, tag_size
+from jobs.audio_tags import id3v2_size, junk_size, only_tags, radio_titles, tag_is_cut, tag_size
 
 TAGS = [ID3V1, ID3V2, APE, LYRICS, title()]
 NOISE = bytes(random.Random(0).choices(range(1, 256), k=300))
@@ -53,6 +53,29 @@ def test_what_a_tag_is_followed_by_at_the_end() -> None:
     assert not only_tags(b"abc" + NOISE, at_end=True)
 
 
+def test_what_stands_in_front_of_all_frames() -> None:
+    """Tags, zeros and text, in any order, are none; behind them whatever it is may be what is left of frames."""
+    server = b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n"
+    for junk in (b"", bytes(9), server, APE, ID3V2 + bytes(9) + server, bytes(9) + ID3V1 + ID3V2):
+        assert junk_size(junk) == len(junk)
+        assert junk_size(junk + NOISE) == len(junk)
+    assert junk_size(b"end") == 3
+    assert junk_size(b"short" + NOISE) == 0
+
+
+def test_an_id3v2_tag_that_is_longer_than_it_says() -> None:
+    """By its last frame, in either version; others are not followed."""
+    frame = b"APIC" + bytes([0, 0, 2, 0]) + bytes(2)  # 512 bytes, or 256 where each byte has seven bits
+    for version, rest in ((3, 512), (4, 256)):
+        for inside, cut in ((rest, False), (rest - 1, True), (0, True), (rest + 40, False)):
+            body = b"TIT2" + bytes([0, 0, 0, 5]) + bytes(7) + frame + bytes(inside)
+            tag = b"ID3" + bytes([version, 0, 0, 0, 0, len(body) >> 7, len(body) & 0x7F]) + body
+            assert tag_is_cut(tag) == cut
+    assert not tag_is_cut(tag[:3] + b"\x02" + tag[4:])
+    assert not tag_is_cut(tag[:5] + b"\x80" + tag[6:])
+    assert not any(tag_is_cut(data) for data in (b"", b"ID3", ID3V2, NOISE))
+
+
 def test_radio_titles() -> None:
     """With their length byte and zeros, or without the byte; text that only looks alike is left."""
     noise = b"\xff" * 50
@@ -66,4 +89,6 @@ def test_radio_titles() -> None:
 def test_no_bytes_raise(start: bytes, rest: bytes, at_end: bool) -> None:
     """Whatever they are; and titles lie within them."""
     only_tags(start + rest, at_end=at_end)
+    tag_is_cut(start + rest)
+    assert 0 <= junk_size(start + rest) <= len(start + rest)
     assert all(0 <= begin < end <= len(start + rest) for begin, end in radio_titles(start + rest))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import logging
 import os
 import re
@@ -29,7 +28,6 @@ from jobs.commands import (
     parse_buffer_memory,
     parse_size,
     setup_logging,
-    version_words,
     writing_to,
 )
 from jobs.fileops import StorageError
@@ -248,17 +246,6 @@ def test_few_options_are_one_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command, "--help") == 0
     headings = [line for line in capsys.readouterr().out.splitlines() if line and not line.startswith((" ", "Usage"))]
     assert headings == ["Options:"]
-
-
-def test_version_of_a_checkout_that_nobody_has_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is read where setup.py would read it."""
-    installed = version_words()
-
-    def absent(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", absent)
-    assert version_words() == installed
 
 
 def test_an_error_names_no_private_file(capsys: pytest.CaptureFixture[str]) -> None:

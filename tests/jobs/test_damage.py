@@ -138,6 +138,20 @@ def test_a_segment_behind_a_gap_in_time(share: float) -> None:
         assert found == Losses(3.0, ["in its recording, before or in it: there are gaps in its times or between its frames"])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
+def test_a_segment_behind_bytes_that_were_taken_out(share: float) -> None:
+    """However little is missing by those that are left, nobody knows where it stands."""
+    told = losses((0.01, "frames"))
+    told.torn = True
+    found = judge_place(told, share)
+    if share < 1:
+        assert isinstance(found, ClipError)
+        assert found.kind == "segment"
+        assert str(found).startswith("an unknown part of its recording is missing before or in it")
+    else:
+        assert found == Losses(0.01, ["in its recording, before or in it: frames"])
+
+
 def test_the_own_share_of_a_segment() -> None:
     """Nothing, if nothing is missing in it, whatever its recording lacks; else how much, in the words of the recording."""
     recording = Losses(7.0, ["MP3 frames that are damaged"], shifted=True, gaps=[(3.0, 7.0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import threading
 import weakref
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from support.envelope import Envelope
 
-from audio_tokenizers.base import Audio, Codes, LaneShape, Utterance, Values, Waveform
+from audio_tokenizers.base import Audio, Batching, Codes, LaneShape, Utterance, Values, Waveform
 from audio_tokenizers.errors import ClipError, InfrastructureError, ModelFilesError
 from audio_tokenizers.mulaw import FACTORY, MuLaw, mu_law_codes
 from jobs.encoder import MOST_TRACEBACKS, Encoder
@@ -110,7 +111,7 @@ class Lanes(MuLaw):
     """Refuses a waveform that begins with BAD, when its call begins or when it ends."""
 
     def __init__(self, *, refuses_late: bool) -> None:
-        super().__init__(FACTORY.describe({}, "cpu"))
+        super().__init__(dataclasses.replace(FACTORY.describe({}, "cpu"), batching=Batching.LANES))
         self.calls: list[tuple[list[int], LaneShape]] = []
         self._refuses_late = refuses_late
 

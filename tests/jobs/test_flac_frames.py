@@ -77,6 +77,14 @@ def test_files_end_to_end(read_bytes: int, monkeypatch: pytest.MonkeyPatch) -> N
     assert flac_files(io.BytesIO(b"tag" + b"".join(parts)), 3) == list(pairwise(edges))
 
 
+@pytest.mark.parametrize("before", range(4))
+def test_files_begin_at_odd_and_even_places(before: int) -> None:
+    """However many bytes stand in front, and before the second file."""
+    first = CLEAN + b"L" * before
+    found = flac_files(io.BytesIO(b"f" * before + first + CLEAN), before)
+    assert found == [(before, before + len(first)), (before + len(first), before + len(first) + len(CLEAN))]
+
+
 def test_fuzz() -> None:
     """No bytes raise."""
     chance = random.Random(0)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.foreign_json import read_json, read_json_object, without_surrogates
+from jobs.foreign_json import non_finite_numbers, read_json, read_json_object, without_surrogates
 
 
 def test_strict_json_is_as_it_stands() -> None:
@@ -119,3 +119,18 @@ def test_damaged_json_is_read_or_refused() -> None:
         read += 1
         msgspec.json.encode(found)
     assert read > 100
+
+
+def test_where_numbers_are_that_json_has_not() -> None:
+    """In the words of `read_json`, at any depth that JSON may have, with no more names than it gives."""
+    nan, inf = float("nan"), float("inf")
+    assert non_finite_numbers({"a": 1.5, "b": [nan, {"c": nan}], "d": inf, "e": "NaN", "f": None}) == [
+        "b[0], b[1].c: NaN is no value of JSON: null",
+        "d: Infinity is no value of JSON: null",
+    ]
+    assert non_finite_numbers([nan] * 1000) == ["[0], [1], [2] and 997 more: NaN is no value of JSON: null"]
+    assert non_finite_numbers({"a": [1.0, "x", True, 10**400]}) == []
+    deep: list[Any] = [nan]
+    for _ in range(5000):
+        deep = [deep]
+    assert non_finite_numbers(deep) == []

@@ -32,3 +32,13 @@ def test_gaps_that_do_not_account_for_the_doubt_are_no_places() -> None:
     assert Losses(doubt=3.0, gaps=[(1.0, 2.0), (4.0, 0.96)]).are_placed
     assert not Losses(doubt=3.0, gaps=[(1.0, 2.0), (4.0, 0.9)]).are_placed
     assert not Losses().are_placed
+
+
+def test_bytes_that_were_taken_out_have_no_place() -> None:
+    """Whatever else is known; and whoever told of them."""
+    losses = Losses(gaps=[(1.0, 2.0)])
+    assert losses.are_placed
+    losses.take(Losses(torn=True))
+    losses.take(Losses())
+    assert losses.torn
+    assert not losses.are_placed

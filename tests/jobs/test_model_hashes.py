@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.crashing import CrashingOps, SimulatedCrash
 
-from audio_tokenizers.file_hashes import files_sha256
+from audio_tokenizers.shared.file_hashes import files_sha256
 from jobs.fileops import FileOps
 from jobs.model_hashes import MOST_ENTRIES, SETTLED_SECONDS, ModelHashes, model_hashes_path
 

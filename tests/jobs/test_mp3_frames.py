@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -175,3 +176,29 @@ def test_fuzz() -> None:
         assert len({place for place, _ in places}) == len(places)
         assert all(0 <= gap.begin < gap.end <= len(data) for gap in found.gaps)
         assert sum(gap.end - gap.begin for gap in found.gaps) <= len(data)
+
+
+@pytest.mark.parametrize("byte", [0, 1, 2])
+def test_a_file_that_looks_regular_with_one_damaged_header_is_not_whole(byte: int) -> None:
+    """All frames are of one kind, as many as are stated, but for one in the middle that is no header any more."""
+    clean = scan(STATED)
+    assert clean.whole
+    place = int(clean.positions[len(clean.positions) // 2])
+    data = bytearray(STATED)
+    data[place + byte] = 0
+    found = scan(bytes(data))
+    assert not found.whole
+    assert [gap.begin for gap in found.gaps] == [place]
+
+
+def test_frames_of_two_kinds_in_turn() -> None:
+    """Each change counts, wherever it falls, and each frame with its own length."""
+    one, other = scan(PLAIN), scan(plain_mp3(2.0, 44100))
+    frames = []
+    for data, found in ((PLAIN, one), (plain_mp3(2.0, 44100), other)):
+        edges = [*found.positions.tolist(), found.end]
+        frames.append([data[begin:end] for begin, end in pairwise(edges)][5:25])
+    data = b"".join(first + second for first, second in zip(*frames, strict=True))
+    mixed = scan(data)
+    assert (mixed.frames, mixed.changes, mixed.gaps) == (40, 39, [])
+    assert mixed.seconds == pytest.approx(20 * (576 / 16000 + 1152 / 44100))

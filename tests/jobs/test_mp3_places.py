@@ -9,7 +9,7 @@ import pytest
 
 from jobs.gap_finder import TimesAt
 from jobs.mp3_frames import Gap, Mp3Scan
-from jobs.mp3_places import frame_times
+from jobs.mp3_places import frame_times, is_torn
 
 
 def scan(sizes: list[int], missing: dict[int, int], stated: int | None = None) -> Mp3Scan:
@@ -72,3 +72,31 @@ def test_where_nobody_knows() -> None:
     assert found(replace(right, changes=1)) is None
     assert found(scan(SAME, {0: 3})) is None
     assert frame_times(right, []) is None
+
+
+def torn(sizes: list[int], size: int, stated: int | None = None) -> bool:
+    """Of a file in which the sixth frame is replaced by so many bytes."""
+    scanned = scan([*sizes[:5], size, *sizes[6:]], {5: 1}, stated)
+    return is_torn(scanned, scanned.gaps)
+
+
+@pytest.mark.parametrize("sizes", [SAME, OTHER])
+def test_bytes_that_are_no_frame(sizes: list[int]) -> None:
+    """Of fewer than two frames nobody knows how many they were, unless a count says it."""
+    room = 2 * min(sizes) - 1
+    for size in range(1, 400):
+        found = torn(sizes, size)
+        assert found == (2 < size < room and all(abs(size - one) > 1 for one in sizes))
+        assert not torn(sizes, size, stated=39)
+    assert torn(sizes, 40)
+    assert not torn(sizes, min(sizes))
+
+
+def test_what_stands_around_all_frames_is_no_cut() -> None:
+    """Nor is anything where the rate changes."""
+    scanned = scan([40, *SAME], {0: 1})
+    assert not is_torn(scanned, scanned.gaps)
+    scanned = scan([*SAME[:5], 40, *SAME], {5: 1})
+    assert is_torn(scanned, scanned.gaps)
+    assert not is_torn(replace(scanned, changes=1), scanned.gaps)
+    assert not is_torn(scanned, [Gap(scanned.end, scanned.end + 40, 0.0)])

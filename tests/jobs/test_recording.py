@@ -16,6 +16,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from support.odd_audio import adts_places
 from support.tars import Samples, audio_file, noise, pyav_file
 from support.waiting import until
 
@@ -221,6 +222,7 @@ BEHIND_DAMAGE = 8 * TONE_RATE
 TONES_MP3 = audio_file(tones(), TONE_RATE, "MP3")
 TONES_FLAC = audio_file(tones(), TONE_RATE, "FLAC")
 TONES_OPUS = audio_file(tones(), TONE_RATE, "OGG", "OPUS")
+TONES_AAC = pyav_file(np.repeat(tones(), 3), 48_000, "adts", "aac")
 
 
 def overwritten(data: bytes, count: int, at: float = 0.5) -> bytes:
@@ -254,6 +256,14 @@ def outcomes(data: bytes, cuts: list[Cut] = SECONDS, **settings: Any) -> list[tu
     return found
 
 
+def heard(data: bytes) -> Losses:
+    """What decoding it to its end tells."""
+    losses = Losses()
+    for _ in decode_channels(io.BytesIO(data), losses=losses):
+        pass
+    return losses
+
+
 def uncounted(data: bytes) -> bytes:
     """An MP3 without the frame that states how many there are."""
     return data[int(scan_mp3(io.BytesIO(data), 0, len(data)).positions[1]) :]
@@ -282,7 +292,7 @@ def test_an_mp3_of_frames_of_many_lengths_without_a_count() -> None:
     assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
 
 
-@pytest.mark.parametrize("data", [TONES_MP3, TONES_FLAC, TONES_OPUS], ids=["mp3", "flac", "opus"])
+@pytest.mark.parametrize("data", [TONES_MP3, TONES_FLAC, TONES_OPUS, TONES_AAC], ids=["mp3", "flac", "opus", "aac"])
 @pytest.mark.parametrize("count", [300, 4000, 9000])
 def test_no_text_stands_beside_other_audio(data: bytes, count: int) -> None:
     """In any format, wherever the damage is: what is given out is the segment's own, to 50 ms."""
@@ -459,6 +469,45 @@ def test_bytes_that_were_taken_out_or_put_in() -> None:
     begin = len(TONES_CBR) // 2
     for data in (TONES_CBR[:begin] + TONES_CBR[begin + 3001 :], TONES_CBR[:begin] + b"\x55" * 3001 + TONES_CBR[begin:]):
         assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
+
+
+def test_bytes_taken_out_of_an_mp3_without_a_count() -> None:
+    """Those that are left are fewer than a frame: seconds may be missing, though so few bytes of others take 30 ms."""
+    for data in (TONES_CBR, uncounted(TONES_MP3)):
+        places = scan_mp3(io.BytesIO(data), 0, len(data)).positions
+        begin, end = int(places[len(places) // 2 - 15]), int(places[len(places) // 2 + 20])
+        cut = data[: begin + 20] + data[end - 20 :]
+        assert heard(cut).shift <= 0.05
+        assert outcomes(cut, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
+
+
+def test_frames_of_aac_that_cannot_be_decoded_move_nothing(decodings: list[int]) -> None:
+    """Their headers tell of them, though a header be damaged in which the length still stands."""
+    places = adts_places(TONES_AAC)
+    data = bytearray(TONES_AAC)
+    for number in range(260, 300):
+        data[places[number] + 30 : places[number + 1] - 2] = b"\x9a" * (places[number + 1] - 2 - places[number] - 30)
+    data[places[280] : places[280] + 2] = b"\x9a\x9a"
+    lost = sum(missing for _, missing in heard(bytes(data)).gaps)
+    assert 0.4 < lost < 0.9
+    found = outcomes(bytes(data), max_damage=0.02)
+    assert len(decodings) == 2
+    assert all(one == (number, 0.0) for number, one in enumerate(found) if number not in (5, 6))
+    for number in range(7, TONES - 1):
+        assert abs(change(bytes(data), number, max_damage=0.02) - 0.48) <= 0.05
+
+
+def test_aac_of_which_nobody_knows_how_much_is_missing() -> None:
+    """One frame of 21 ms is a little; what is left of twenty is not, though there are fewer bytes of it."""
+    places = adts_places(TONES_AAC)
+    begin, end = places[281], places[300]
+    assert outcomes(TONES_AAC[:begin] + b"\x9a" * 40 + TONES_AAC[begin + 40 :], max_damage=0.02) == [
+        *((number, 0.0) for number in range(5)),
+        *((number, pytest.approx(0.021, abs=0.01)) for number in range(5, 12)),
+    ]
+    cut = TONES_AAC[: begin + 20] + TONES_AAC[end - 20 :]
+    assert heard(cut).shift <= 0.05
+    assert outcomes(cut, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
 
 
 def test_segments_behind_damage_whatever_was_asked_for_before() -> None:

@@ -73,8 +73,12 @@ def test_emilias_raw_form() -> None:
 
 def test_times_that_are_texts() -> None:
     """As JSON has them that was a table once: they are the same times, and the metadata keeps them as they are."""
-    one, two = listed(json={"segments": [{"start": "0.5", "end": " 2 "}, {"start": "+3.", "duration": "1.25"}]})
-    assert [(segment.start, segment.end) for segment in (one, two)] == [(0.5, 2.0), (3.0, 4.25)]
+    one, two, three = listed(
+        json={
+            "segments": [{"start": "0.5", "end": " 2 "}, {"start": "+3.", "duration": "1.25"}, {"start": "1", "end": "-1"}]
+        }
+    )
+    assert [(segment.start, segment.end) for segment in (one, two, three)] == [(0.5, 2.0), (3.0, 4.25), (1.0, None)]
     assert one.annotations.metadata is not None
     assert one.annotations.metadata["start"] == "0.5"
     (nemo,) = listed(json={"offset": "0.5", "duration": "0.5"})
@@ -151,14 +155,14 @@ def test_names(given: object, name: str) -> None:
         ({"start": "1,5", "end": 4}, 'expected seconds as its `start`, found "1,5"'),
         ({"start": "nan", "end": 4}, 'expected seconds as its `start`, found "nan"'),
         ({"start": "00:01", "end": 4}, 'expected seconds as its `start`, found "00:01"'),
-        ({"start": 1, "end": None}, "expected seconds as its `end`, found null"),
-        ({"start": 1}, "expected seconds as its `end`, found none"),
         ({"end": 1}, "expected seconds as its `start`, found none"),
         ({}, "expected seconds as its `start`, found none"),
         ({"start": True, "end": 4}, "expected seconds as its `start`, found true"),
         ({"start": 1, "end": [2]}, "expected seconds as its `end`, found [2]"),
         ({"start": -3, "end": 4}, "it begins at -3 s, before its recording"),
-        ({"start": 1, "duration": -1}, "it ends at 0 s, before it begins at 1 s"),
+        ({"start": 1, "end": -2}, "it ends at -2 s, before it begins at 1 s"),
+        ({"start": 1, "duration": -0.5}, "it ends at 0.5 s, before it begins at 1 s"),
+        ({"start": 1, "end": True}, "expected seconds as its `end`, found true"),
         ({"start": 10**400, "end": 4}, "expected seconds as its `start`, found 1000"),
         ({"start": 1, "end": 1e308}, "expected seconds as its `end`, found 1e308"),
         ({"start": 1, "duration": 1e9}, "expected seconds as its `duration`, found 1000000000.0"),
@@ -183,6 +187,22 @@ def test_durations_instead_of_ends() -> None:
     """As in lhotse's supervisions and in NeMo's manifests."""
     items = [{"start": 1.5, "duration": 2}, {"offset": 1.5, "duration": 2}, {"start": 1, "end": 2, "duration": 9}]
     assert spans(json={"segments": items}) == [("0", 1.5, 3.5), ("1", 1.5, 3.5), ("2", 1.0, 2.0)]
+
+
+@pytest.mark.parametrize("end", [{}, {"end": None}, {"end": -1}, {"end": -1.0}, {"duration": None}, {"duration": -1}])
+def test_an_end_that_is_missing_is_that_of_the_recording(end: dict[str, object]) -> None:
+    """So it is where it is null or -1, as `end` or as `duration`, beside `start` and beside `offset`."""
+    for start in ("start", "offset"):
+        (one,) = listed(json={"segments": [{start: 1.5, **end, "text": "x"}]})
+        assert (one.start, one.end, one.fault) == (1.5, None, None)
+    assert spans(json={"segments": [{"start": 1, "end": -1, "duration": 2}]}) == [("0", 1.0, 3.0)]
+    assert spans(json={"offset": 4, **end}) == [("0", 4.0, None)]
+
+
+def test_a_duration_of_nothing() -> None:
+    """Beside `offset` it is NeMo's word for the rest of the recording; beside `start` there is nothing."""
+    assert spans(json={"offset": 4, "duration": 0}) == [("0", 4.0, None)]
+    assert spans(json={"segments": [{"start": 4, "duration": 0}]}) == [("0", 4.0, 4.0)]
 
 
 def test_offset_and_duration_of_the_whole() -> None:

@@ -47,6 +47,18 @@ def test_what_stands_elsewhere(tmp_path: Path, pack: Callable[[bytes], bytes]) -
         look.close()
 
 
+def test_all_audio_in_front_of_damage_counts(tmp_path: Path) -> None:
+    """A sidecar that could be one of two clips' is nobody's, though the tar is cut behind them."""
+    files = [("aa.wav", b"x"), ("Aa.wav", b"x"), ("AA.txt", b"whose"), ("b.wav", b"x"), ("c.wav", b"x" * 5000)]
+    path = tmp_path / "x.tar"
+    data = tar_bytes(files)
+    path.write_bytes(data[: data.index(b"x" * 5000) + 1000])
+    look = SidecarLook(partial(TarStream, path), ("wav",))
+    found = completed(look, "aa.wav")
+    look.close()
+    assert [(name, "Aa and aa" in str(words)) for name, words in found.values()] == [("aa.wav: its .txt", True)]
+
+
 def test_a_plain_tar_is_looked_over_by_its_headers(tmp_path: Path) -> None:
     """What lies between them is not read."""
     pieces: list[int] = []

@@ -19,7 +19,7 @@ from support.small_run import BAD_CLIP, CLIPS, small_tar, wav, write_tar
 from support.tars import audio_file, noise
 
 from audio_tokenizers import mulaw
-from audio_tokenizers.file_hashes import files_sha256
+from audio_tokenizers.shared.file_hashes import files_sha256
 from jobs import tokenize_tar as module
 from jobs.claims import Claim, process_start
 from jobs.conveyor import Feeding

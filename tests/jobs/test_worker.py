@@ -27,8 +27,8 @@ from support.waiting import PATIENCE_SECONDS
 
 from audio_tokenizers.base import Backend, Codes, Waveform
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
-from audio_tokenizers.file_hashes import files_sha256
 from audio_tokenizers.mulaw import MuLaw
+from audio_tokenizers.shared.file_hashes import files_sha256
 from jobs import clip_decoder, clip_journal, conveyor, reporting
 from jobs.claims import Claim
 from jobs.fileops import StorageError

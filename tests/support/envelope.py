@@ -39,6 +39,7 @@ class Envelope:
             fields=FIELDS,
             mono="mean",
             min_samples=10,
+            kind="clips",
             max_tokens_per_fragment=None,
             batching=Batching.ANY,
             max_batch=max_batch,

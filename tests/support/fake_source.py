@@ -20,6 +20,8 @@ class FakeSource:
 
     clips: int = 10
     without_text: tuple[int, ...] = ()
+    faulty: tuple[int, ...] = ()
+    """Clips of whose texts something could not be kept."""
     as_files: bool = False
     name: str = "fake"
     fingerprint: str = "f"
@@ -50,4 +52,5 @@ class FakeSource:
             size=len(AUDIO),
             text=f"clip {number}, é 語",
             text_name=f"spk/{number:03}.lab",
+            metadata={"sidecar_errors": ["snr: NaN is no value of JSON: null"]} if number in self.faulty else None,
         )

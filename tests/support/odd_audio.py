@@ -10,7 +10,23 @@ import numpy as np
 from jobs.ogg_pages import page_checksum
 from support.tars import Samples, audio_file, pyav_file
 
-__all__ = ["APE", "ID3V1", "ID3V2", "LYRICS", "damaged", "mp3", "ogg_pages", "plain_mp3", "resealed", "speech", "title"]
+__all__ = [
+    "APE",
+    "ID3V1",
+    "ID3V2",
+    "LYRICS",
+    "adts",
+    "adts_places",
+    "damaged",
+    "high_efficiency",
+    "in_blocks",
+    "mp3",
+    "ogg_pages",
+    "plain_mp3",
+    "resealed",
+    "speech",
+    "title",
+]
 
 ID3V2 = b"ID3\x04\0\0" + bytes([0, 0, 1, 0]) + b"TIT2" + bytes(124)
 ID3V1 = b"TAG" + b"a title".ljust(125, b"\0")
@@ -43,6 +59,54 @@ def plain_mp3(seconds: float = 3.0, rate: int = 16000, layout: str = "mono") -> 
     if layout == "stereo":
         wave = np.stack([wave, wave], axis=1)
     return pyav_file(wave, rate, "mp3", "libmp3lame", {"write_xing": "0", "id3v2_version": "0"}, layout=layout)
+
+
+def adts(seconds: float = 3.0, rate: int = 16000, layout: str = "mono") -> bytes:
+    """AAC in ADTS frames, and nothing else."""
+    wave = speech(seconds, rate)
+    if layout == "stereo":
+        wave = np.stack([wave, wave], axis=1)
+    return pyav_file(wave, rate, "adts", "aac", layout=layout)
+
+
+def adts_places(data: bytes) -> list[int]:
+    """Where each frame of an undamaged ADTS stream begins, by its lengths."""
+    places, at = [], 0
+    while at < len(data):
+        places.append(at)
+        at += (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
+    return places
+
+
+def high_efficiency(data: bytes) -> bytes:
+    """The same ADTS stream as HE-AAC: before its end each frame has an element for spectral band replication, which says
+    nothing. Decoders double the rate.
+    """
+    begins, made = adts_places(data), b""
+    for begin, end in zip(begins, [*begins[1:], len(data)], strict=True):
+        bits = bin(int.from_bytes(b"\1" + data[begin + 7 : end], "big"))[3:].rstrip("0").removesuffix("111")
+        bits += "110" + "0010" + "1101" + 12 * "0" + "111"  # FIL of two bytes, the extension's name, END
+        bits += "0" * (-len(bits) % 8)
+        body = int(bits, 2).to_bytes(len(bits) // 8, "big")
+        made += _adts_header(data[begin : begin + 7], 7 + len(body)) + body
+    return made
+
+
+def _adts_header(head: bytes, size: int, blocks: int = 1) -> bytes:
+    fields = int.from_bytes(head, "big") & ~(0x1FFF << 13 | 3)
+    return (fields | size << 13 | (blocks - 1)).to_bytes(7, "big")
+
+
+def in_blocks(data: bytes, count: int) -> bytes:
+    """The same ADTS stream with so many raw data blocks in each frame."""
+    begins = adts_places(data)
+    frames = [data[begin:end] for begin, end in zip(begins, [*begins[1:], len(data)], strict=True)]
+    together = b""
+    for number in range(0, len(frames), count):
+        blocks = frames[number : number + count]
+        body = b"".join(block[7:] for block in blocks)
+        together += _adts_header(blocks[0][:7], 7 + len(body), len(blocks)) + body
+    return together
 
 
 def title(text: bytes = b"StreamTitle='Artist - Song';") -> bytes:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tarfile
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
-from support.committed_runs import damaged_records, make_run
+from support.committed_runs import damaged_records, make_run, record
 from support.crashing import CrashingOps, SimulatedCrash
 from support.exported import code_records, tokenized_run
 from support.runs import call, group_members, start, tree, wait_for
@@ -18,10 +20,12 @@ from support.small_run import mulaw_spec, small_tar, tokenize
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError
 from hpc.run import Run
+from jobs.damage import Damage
 from jobs.outputs import TarPaths, read_manifest
 from jobs.spec import freeze_spec
 from tools.export import export, export_run
 from tools.exporting import batches
+from tools.exporting.plan import ExportFormat
 
 CODES = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
 FORMATS = ["parquet", "webdataset", "hf", "npz"]
@@ -200,10 +204,10 @@ def test_damaged_clips(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_a_run_that_keeps_no_damaged_clip_is_exported_as_ever(tmp_path: Path) -> None:
-    """No column of damage, so that an export that was begun before there was one goes on with parts of the same form."""
+    """No column of damage or notes, so that an export from before there were any goes on with parts of the same form."""
     import pyarrow.parquet as pq
 
-    for share, columns in ((0.0, set()), (0.02, {"damage_seconds", "damage"})):
+    for share, columns in ((0.0, set()), (0.02, {"damage_seconds", "damage", "notes"})):
         output = tmp_path / str(share)
         freeze_spec(output / "run", mulaw_spec(max_damage=share))
         tar = small_tar(output / "a.tar")
@@ -211,4 +215,41 @@ def test_a_run_that_keeps_no_damaged_clip_is_exported_as_ever(tmp_path: Path) ->
         tokenize(tar, output / "run", spec=mulaw_spec(max_damage=share))
         export_run(output / "run", output / "out", "parquet")
         (part,) = (output / "out").glob("*.parquet")
-        assert {name for name in pq.read_schema(part).names if "damage" in name} == columns
+        assert {name for name in pq.read_schema(part).names if "damage" in name or name == "notes"} == columns
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_nothing_that_a_record_says_is_lost(to: ExportFormat, tmp_path: Path) -> None:
+    """Each key of a record is in every format: what is missing, notes, texts, and the times of a segment in its metadata."""
+    said = record(
+        audio_file="talk.mp3#7",
+        damage=Damage(0.25, "its end"),
+        notes=("opposite_phase",),
+        text="é",
+        language="fr",
+        metadata={"start": 1.5, "end": None},
+    )
+    run = tmp_path / "run"
+    make_run(run, {"a": [said, record()]}, CODES)
+    export_run(run, tmp_path / "out", to)
+    if to in ("parquet", "hf"):
+        import pyarrow.parquet as pq
+
+        (part,) = (tmp_path / "out").rglob("*.parquet")
+        found = pq.read_table(part).to_pylist()[0]
+    elif to == "webdataset":
+        with tarfile.open(tmp_path / "out" / "a.tar") as tar:
+            member = tar.extractfile("talk#7.json")
+            assert member is not None
+            found = msgspec.json.decode(member.read())
+        found |= {"damage_seconds": found["damage"]["seconds"], "damage": found["damage"]["what"]}
+        found["metadata"] = msgspec.json.encode(found["metadata"]).decode()
+    else:
+        with np.load(tmp_path / "out" / "a" / "talk#7.npz") as file:
+            found = {key: file[key].tolist() for key in file.files}
+    expected = {
+        key: getattr(said, key) for key in ("tar_file", "audio_file", "num_samples", "sample_rate", "text", "language")
+    }
+    expected |= {"damage_seconds": 0.25, "damage": "its end", "notes": ["opposite_phase"]}
+    expected["metadata"] = '{"start":1.5,"end":null}'
+    assert {key: found[key] for key in expected} == expected

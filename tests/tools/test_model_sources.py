@@ -11,8 +11,13 @@ import pytest
 from support import tiny_bicodec, tiny_cosyvoice_text, tiny_hf, tiny_s3, tiny_step_audio, tiny_whisper
 
 import jobs
-from audio_tokenizers import bicodec_files, cosyvoice_text_files, hf_files, s3_onnx, step_audio_files, whisper_features_files
+from audio_tokenizers.bicodec.files import open_bicodec
+from audio_tokenizers.cosyvoice_text import files as cosyvoice_text_files
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.hf import files as hf_files
+from audio_tokenizers.shared.s3_onnx import read_variant
+from audio_tokenizers.step_audio import files as step_audio_files
+from audio_tokenizers.whisper_features import files as whisper_features_files
 from jobs.spec import load_preset
 from tools.model_sources import SOURCES, ModelSource, find_source
 
@@ -72,9 +77,9 @@ OPENED: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
     "step_audio": (tiny_step_audio.build_step_audio, lambda folder: step_audio_files.open_checkpoint(str(folder))),
     "cosyvoice_s3": (
         lambda folder: tiny_s3.build_s3_onnx(folder / "speech_tokenizer_v2.onnx", "v2"),
-        lambda folder: s3_onnx.read_variant(folder / "speech_tokenizer_v2.onnx"),
+        lambda folder: read_variant(folder / "speech_tokenizer_v2.onnx"),
     ),
-    "bicodec": (tiny_bicodec.build_spark_tts, lambda folder: bicodec_files.open_bicodec(str(folder))),
+    "bicodec": (tiny_bicodec.build_spark_tts, lambda folder: open_bicodec(str(folder))),
     "mimi": (lambda folder: tiny_hf.build(folder, "mimi"), lambda folder: hf_files.open_checkpoint(str(folder))),
     "whisper_features": (tiny_whisper.build_whisper, lambda folder: whisper_features_files.open_checkpoint(str(folder))),
     "cosyvoice_text": (

@@ -31,7 +31,7 @@ def offer(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeSource],
     """Makes `tools.pack fake` pack this source."""
 
     def offered(source: FakeSource) -> FakeSource:
-        monkeypatch.setattr(sources, "find_ready_tars", lambda name, follow_links: None)
+        monkeypatch.setattr(sources, "find_ready_tars", lambda name, **_: None)
         monkeypatch.setattr(sources, "open_source", lambda name, options: source)
         return source
 
@@ -66,6 +66,7 @@ class TestPacking:
             assert call(pack, "x.jsonl") == 1
             out, err = capsys.readouterr()
             assert "1 clip, " in out
+            assert "1 clip of these: part of what is said of them is no text or no JSON: `sidecar_errors`" in out
             assert "Left out, unreadable line: 2 (line 2, line 3)" in out
             assert re.search(
                 r"x\.jsonl: 2 lines could not be read, and the clips there are missing: 2, 3\. The first: line 2", err
@@ -229,7 +230,7 @@ def test_options_reach_the_source(here: Path, monkeypatch: pytest.MonkeyPatch) -
         return FakeSource(2)
 
     monkeypatch.setattr(sources, "open_source", opened)
-    monkeypatch.setattr(sources, "find_ready_tars", lambda name, follow_links: None)
+    monkeypatch.setattr(sources, "find_ready_tars", lambda name, **_: None)
     assert call(pack, "fake", "--exclude", "a*", "--exclude", "b", "--without-text") == 0
     assert call(pack, "fake", "--follow-links", "--output-dir", "other") == 0
     found = [(options.exclude, options.without_text, options.follow_links) for options in seen]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ __all__ = [
     "Field",
     "Form",
     "FrameBackend",
+    "Kind",
     "LaneShape",
     "LanesOfClips",
     "LanesOfWaves",
@@ -39,6 +40,10 @@ __all__ = [
     "Utterance",
     "Values",
     "Waveform",
+    "lanes_of_clips",
+    "lanes_of_waves",
+    "takes_clips",
+    "takes_waves",
 ]
 
 Waveform = npt.NDArray[np.float32]
@@ -59,6 +64,8 @@ Values = Mapping[str, Codes | Features]
 Scalar = str | int | float | bool | None
 Options = Mapping[str, Scalar]
 MonoRule = Literal["mean", "first"]
+Kind = Literal["frames", "clips"]
+"""Of a backend: FrameBackend or ClipBackend."""
 
 Form = Literal["codes", "list", "audio_string", "features"]
 """How a field's array is written. `codes`: integers [codebooks, frames] as a list of lists, with `token_shape` beside it;
@@ -124,9 +131,11 @@ class BackendInfo:
     """`mean` of the channels, or the `first` one."""
     min_samples: int
     """Shorter clips, counted at `sample_rate`, are records of kind `too_short`."""
+    kind: Kind | None = None
+    """Packages from before there was this field may leave it out: it is then told by `max_tokens_per_fragment`."""
     max_tokens_per_fragment: int | None
-    """Default fragment length in frames; a longer clip is cut into fragments that overlap. None: a ClipBackend, which gets
-    whole clips only."""
+    """Default fragment length in frames; a longer clip is cut into fragments that overlap. None for a ClipBackend, which
+    gets whole clips only."""
     num_tokens_overlap: int = 0
     """Default overlap in frames, dropped on each inner side of a fragment."""
     batching: Batching
@@ -136,6 +145,13 @@ class BackendInfo:
     """A clip without a transcript is a record of kind `no_text`."""
     recipe: Mapping[str, Scalar]
     """Whatever else decides a token: weights by hash, dtype, padding rule, package versions."""
+
+    def __post_init__(self) -> None:
+        kind: Kind = "clips" if self.max_tokens_per_fragment is None else "frames"
+        if self.kind is None:
+            object.__setattr__(self, "kind", kind)
+        elif self.kind != kind:
+            raise ValueError(f"{self.name}: fragments are for backends of kind 'frames' alone, and these need a length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +211,26 @@ class LanesOfClips(ClipBackend, Protocol):
 
 
 Backend = FrameBackend | ClipBackend
+
+
+def takes_waves(backend: Backend) -> TypeGuard[FrameBackend]:
+    """Whether it encodes waveforms, which may be fragments of a clip."""
+    return backend.info.kind == "frames"
+
+
+def takes_clips(backend: Backend) -> TypeGuard[ClipBackend]:
+    """Whether it encodes whole clips."""
+    return backend.info.kind == "clips"
+
+
+def lanes_of_waves(backend: Backend) -> TypeGuard[LanesOfWaves]:
+    """Whether it encodes waveforms in calls of fixed shapes."""
+    return takes_waves(backend) and backend.info.batching is Batching.LANES
+
+
+def lanes_of_clips(backend: Backend) -> TypeGuard[LanesOfClips]:
+    """Whether it encodes whole clips in calls of fixed shapes."""
+    return takes_clips(backend) and backend.info.batching is Batching.LANES
 
 
 class BackendFactory(Protocol):

@@ -72,6 +72,7 @@ class MuLawFactory:
             fields=(Field(name="tokens", form="codes", codebook_size=MU + 1, samples_per_item=1),),
             mono="mean",
             min_samples=1,
+            kind="frames",
             max_tokens_per_fragment=60 * SAMPLE_RATE,
             num_tokens_overlap=0,
             batching=Batching.ANY,

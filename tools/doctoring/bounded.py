@@ -9,12 +9,13 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import msgspec
+
+from jobs.run_module import module_command
 
 __all__ = ["Answer", "Ended", "answers", "probe_command", "run_bounded"]
 
@@ -61,7 +62,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 def probe_command(module: str, *arguments: object) -> list[str]:
     """The command line of one of our own probes."""
-    return [sys.executable, "-m", f"tools.doctoring.{module}", *map(str, arguments)]
+    return module_command(f"tools.doctoring.{module}", *arguments)
 
 
 @contextmanager

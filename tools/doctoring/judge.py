@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audio_tokenizers.words import counted, size_words
+from audio_tokenizers.shared.wording import counted, size_words
 from jobs.claims import SIGN_OF_LIFE_SECONDS, STALE_SECONDS
 from tools.doctoring.findings import Finding, fault, fine, warning
 from tools.doctoring.folder_probe import Exclusive, Flush, Replacing, Room, Signs

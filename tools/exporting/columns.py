@@ -16,10 +16,13 @@ from tools.exporting.batches import Batch, Column, number_type
 __all__ = ["run_schema", "to_arrow"]
 
 
-def run_schema(fields: Sequence[Field], metadata: Mapping[str, str], *, damage: bool = False) -> pa.Schema:
+def run_schema(
+    fields: Sequence[Field], metadata: Mapping[str, str], *, damage: bool = False, notes: bool = False
+) -> pa.Schema:
     """One column per key of a record, in its order. Only text, language, metadata (JSON) and damage (words) may be null.
 
     `damage`: the run keeps clips that lack something. They have two columns: damage_seconds, 0 of a whole clip, and damage.
+    `notes`: there is a column of what records note, list<string>, empty of most.
     codes: list<list<int>> [codebooks][frames]; list and audio_string: list<int>; features: list<fixed_size_list<float>>
     [rows][width].
     """
@@ -30,6 +33,7 @@ def run_schema(fields: Sequence[Field], metadata: Mapping[str, str], *, damage: 
         pa.field("sample_rate", pa.int32(), nullable=False),
         *([pa.field("damage_seconds", pa.float64(), nullable=False), pa.field("damage", pa.string())] if damage else []),
         *(pa.field(field.name, _type(field), nullable=False) for field in fields),
+        *([pa.field("notes", pa.list_(_element(pa.string())), nullable=False)] if notes else []),
         pa.field("text", pa.string()),
         pa.field("language", pa.string()),
         pa.field("metadata", pa.string()),
@@ -59,6 +63,7 @@ def to_arrow(batch: Batch, schema: pa.Schema) -> pa.RecordBatch:
         "sample_rate": [record.sample_rate for record in records],
         "damage_seconds": [record.damage.seconds if record.damage else 0.0 for record in records],
         "damage": [record.damage.what if record.damage else None for record in records],
+        "notes": [record.notes for record in records],
         "text": [record.text for record in records],
         "language": [record.language for record in records],
         "metadata": [None if r.metadata is None else msgspec.json.encode(r.metadata).decode() for r in records],

@@ -73,6 +73,7 @@ class _Task:
     path: Path
     to: ExportFormat
     with_audio: bool
+    notes: bool
     files: tuple[CommittedFile, ...]
     spec: TokenizeSpec
 
@@ -89,7 +90,14 @@ def make_parts(
 ) -> int:
     """Make `parts` of the plan from `files`, by name; returns the bytes written."""
     tasks = [
-        _Task(folder / part.path, plan.to, plan.with_audio, tuple(files[source.name] for source in part.sources), spec)
+        _Task(
+            folder / part.path,
+            plan.to,
+            plan.with_audio,
+            plan.notes,
+            tuple(files[source.name] for source in part.sources),
+            spec,
+        )
         for part in parts
     ]
     total = sum(file.manifest.output_bytes + file.manifest.features_bytes for task in tasks for file in task.files)
@@ -124,4 +132,5 @@ def _write_file(task: _Task, path: Path, tell: Tell) -> None:
     from tools.exporting.hf import features_metadata
     from tools.exporting.parquet import write_parquet
 
-    write_parquet(task.files, path, task.spec, tell, features_metadata(task.spec) if task.to == "hf" else None)
+    types = features_metadata(task.spec, notes=task.notes) if task.to == "hf" else None
+    write_parquet(task.files, path, task.spec, tell, types, notes=task.notes)

@@ -49,12 +49,19 @@ DAMAGE_ROWS = (
     "| `damage` | string or null | why |",
 )
 """Of a run that keeps damaged clips."""
+NOTES_ROW = (
+    "| `notes` | list of string | `opposite_phase`: the channels cancel each other in their mean, which is what was heard |"
+)
 
 
-def dataset_card(spec: TokenizeSpec, *, clips: int, files: int) -> str:
+def dataset_card(spec: TokenizeSpec, *, clips: int, files: int, notes: bool = False) -> str:
     """README.md."""
     columns = "\n".join(
-        [*(DAMAGE_ROWS if spec.max_damage else ()), *(f"| `{field.name}` | {_type_words(field)} |" for field in spec.fields)]
+        [
+            *(DAMAGE_ROWS if spec.max_damage else ()),
+            *(f"| `{field.name}` | {_type_words(field)} |" for field in spec.fields),
+            *([NOTES_ROW] if notes else []),
+        ]
     )
     return CARD.format(
         backend=spec.backend,
@@ -77,7 +84,7 @@ def _type_words(field: Field) -> str:
     return f"list of {number} | {values}"
 
 
-def features_metadata(spec: TokenizeSpec) -> dict[str, str]:
+def features_metadata(spec: TokenizeSpec, *, notes: bool = False) -> dict[str, str]:
     """The schema metadata in which `datasets` looks for its types."""
     features: dict[str, Any] = {
         "tar_file": _value("string"),
@@ -86,6 +93,7 @@ def features_metadata(spec: TokenizeSpec) -> dict[str, str]:
         "sample_rate": _value("int32"),
         **({"damage_seconds": _value("float64"), "damage": _value("string")} if spec.max_damage else {}),
         **{field.name: _feature(field) for field in spec.fields},
+        **({"notes": _sequence(_value("string"))} if notes else {}),
         "text": _value("string"),
         "language": _value("string"),
         "metadata": _value("string"),

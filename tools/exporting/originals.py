@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import IO, cast
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.audio_magic import HEAD_BYTES, audio_kind
 from jobs.recording import Part
 from jobs.remote_tar import RemoteError

@@ -34,14 +34,22 @@ def run_metadata(spec: TokenizeSpec) -> dict[str, str]:
 
 
 def write_parquet(
-    files: Iterable[CommittedFile], path: Path, spec: TokenizeSpec, tell: Tell, metadata: Mapping[str, str] | None = None
+    files: Iterable[CommittedFile],
+    path: Path,
+    spec: TokenizeSpec,
+    tell: Tell,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    notes: bool = False,
 ) -> None:
-    """Write the records of `files`, in order; `metadata` stands in the schema beside the run's.
+    """Write the records of `files`, in order; `metadata` stands in the schema beside the run's. `notes`: with a column of
+    them.
 
     Raises InfrastructureError if a file is not what was committed; what was written is void then.
     """
     pa.set_cpu_count(1)  # there is a process for each core already
-    schema = run_schema(spec.fields, {**run_metadata(spec), **(metadata or {})}, damage=spec.max_damage > 0)
+    said = {**run_metadata(spec), **(metadata or {})}
+    schema = run_schema(spec.fields, said, damage=spec.max_damage > 0, notes=notes)
     with path.open("wb") as file, parquet_writer(file, schema, spec.fields) as writer:
         held: list[pa.RecordBatch] = []
         size = 0

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from tools.run_files import CommittedFile
 
 __all__ = ["FORMATS", "PLAN_FILE", "ExportFormat", "Part", "Plan", "Source", "differences", "make_plan"]
@@ -41,6 +41,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     to: ExportFormat
     with_audio: bool = False
+    notes: bool = False
+    """Whether Parquet files have a column of notes, which those of older versions had not."""
     fingerprint: str
     """Of the run's spec."""
     parts: tuple[Part, ...]
@@ -53,8 +55,12 @@ def make_plan(
     fingerprint: str,
     with_audio: bool = False,
     part_bytes: int = PART_BYTES,
+    keeps_damaged: bool = False,
 ) -> Plan:
     """One part per committed file for webdataset and npz; for Parquet, files that follow one another, up to `part_bytes`.
+
+    Parquet has a column of notes where a record has some, and of all runs that may keep damaged clips, which are those from
+    when there were notes: data sets of one recipe have the same columns then.
 
     The folder for a tar `a` beside a tar `a/b` is `a.clips`: `a` will be there before it is finished.
     """
@@ -71,7 +77,8 @@ def make_plan(
         }[to]
         sources = (Source(f.name, f.manifest.output_sha256, f.manifest.features_sha256) for f in group)
         parts.append(Part(path, tuple(sources)))
-    return Plan(to=to, with_audio=with_audio, fingerprint=fingerprint, parts=tuple(parts))
+    notes = to in ("parquet", "hf") and (keeps_damaged or any(file.manifest.notes for file in files))
+    return Plan(to=to, with_audio=with_audio, notes=notes, fingerprint=fingerprint, parts=tuple(parts))
 
 
 def _grouped(files: Sequence[CommittedFile], part_bytes: int) -> Iterator[list[CommittedFile]]:
@@ -96,6 +103,8 @@ def differences(frozen: Plan, asked: Plan) -> list[str]:
         found.append(f"it holds --to {frozen.to}, this command says --to {asked.to}")
     if frozen.with_audio != asked.with_audio:
         found.append(f"it was begun {'with' if frozen.with_audio else 'without'} --with-audio")
+    if frozen.notes != asked.notes:
+        found.append(f"its columns are those of a run {'with' if frozen.notes else 'without'} notes")
     if frozen.fingerprint != asked.fingerprint:
         found.append(f"it holds tokens of the recipe {frozen.fingerprint}, the run has {asked.fingerprint}")
     before = {source.name: source for part in frozen.parts for source in part.sources}

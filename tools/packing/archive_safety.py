@@ -76,13 +76,15 @@ def refuse_long_list(path: Path, *, size: int = 0, members: int = 0) -> None:
         )
 
 
-def require_space(path: Path, scratch: Path, size: int) -> None:
-    """Raise InfrastructureError if `scratch` has no room for what must wait there at once."""
+def require_space(
+    path: Path, scratch: Path, size: int, why: str = "has the audio long before its texts, and so it has to wait"
+) -> None:
+    """Raise InfrastructureError if `scratch` has no room for what must wait there at once; `why`, of the archive."""
     free = shutil.disk_usage(scratch).free
     if size and free < size + SPACE_TO_SPARE:
         raise InfrastructureError(
-            f"{scratch}: {free:,} bytes are free, but {size:,} and some to spare are needed: {path} has the audio long "
-            "before its texts, and so it has to wait. Free some space, or give an --output-dir on another disk"
+            f"{scratch}: {free:,} bytes are free, but {size:,} and some to spare are needed: {path} {why}. Free some space, "
+            "or give an --output-dir on another disk"
         )
 
 

@@ -7,21 +7,23 @@ member by member. Nothing that an archive names is ever written under that name.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
-from tools.packing.archive_listing import list_members
+from tools.packing.archive_listing import ArchiveMember, list_members
 from tools.packing.archive_safety import refuse_bomb
 from tools.packing.folder import read_trouble
 from tools.packing.pairs import Source, SourceOptions
 from tools.packing.sevenzip import open_sevenzip, require_unpacker
 from tools.packing.sevenzip_header import read_sevenzip_list
-from tools.packing.streamed_archive import StreamedSource
+from tools.packing.shar import SharSource
+from tools.packing.shar_archive import ArchivedShards, shards_in
+from tools.packing.streamed_archive import OpenData, StreamedSource
 from tools.packing.tar_archive import list_tar, open_tar
 from tools.packing.volumes import find_volumes, open_volumes, refuse_missing_end
-from tools.packing.zip_archive import ZipSource
+from tools.packing.zip_archive import ZipSource, list_zip, open_zip
 
 __all__ = ["ARCHIVE_ENDINGS", "ending_of", "open_archive", "open_archive_of_volumes"]
 
@@ -56,7 +58,7 @@ def open_archive(path: Path, options: SourceOptions) -> Source:
     name = path.name[: -len(ending)]
     try:
         if ending == ZIP:
-            return ZipSource(path, name, options)
+            return _open_zip(path, name, options)
         return _open_sevenzip(path, name, options, [path]) if ending == SEVENZIP else _open_tar(path, name, options)
     except OSError as error:
         raise read_trouble(path, error) from error
@@ -64,18 +66,39 @@ def open_archive(path: Path, options: SourceOptions) -> Source:
 
 def _open_tar(path: Path, name: str, options: SourceOptions) -> Source:
     members, tables = list_tar(path)
+    return _streamed(path, name, members, partial(open_tar, path, members), tables, options)
+
+
+def _open_zip(path: Path, name: str, options: SourceOptions) -> Source:
+    listed = list_zip(path)
+    if shards := shards_in(path, listed.members):
+        files = ArchivedShards(path, listed.members, shards, partial(open_zip, path, listed), options.scratch, {})
+        return SharSource(name, files, shards, options)
+    return ZipSource(path, name, options, listed)
+
+
+def _streamed(
+    path: Path,
+    name: str,
+    members: Sequence[ArchiveMember],
+    open_data: OpenData,
+    tables: Mapping[int, bytes],
+    options: SourceOptions,
+) -> Source:
+    if shards := shards_in(path, members):
+        files = ArchivedShards(path, members, shards, open_data, options.scratch, tables)
+        return SharSource(name, files, shards, options)
     listing = list_members(path, members, options)
-    return StreamedSource(path, name, listing, partial(open_tar, path, members), options.scratch, tables, options.texts)
+    return StreamedSource(path, name, listing, open_data, options.scratch, tables, options.texts)
 
 
 def _open_sevenzip(path: Path, name: str, options: SourceOptions, volumes: Sequence[Path]) -> Source:
     with open_volumes(volumes) as file:
         members = read_sevenzip_list(path, file)
     refuse_bomb(path, sum(volume.stat().st_size for volume in volumes), sum(member.size for member in members))
-    listing = list_members(path, members, options)
     program = require_unpacker(path)
     open_data = partial(open_sevenzip, volumes, members, program=program, scratch=options.scratch)
-    return StreamedSource(path, name, listing, open_data, options.scratch, {}, options.texts)
+    return _streamed(path, name, members, open_data, {}, options)
 
 
 def _keep_from_indexing(scratch: Path, platform: str) -> None:

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -219,7 +219,7 @@ class FolderSource:
             raise read_trouble(error.filename or listing.root, error) from error
         for item in plan.items:
             digest.update(f"{item.audio}\0{listing.files[item.audio][0]}\n".encode())
-            for text in item.texts:
+            for text in item.files:
                 size, seconds = listing.files[text] if text not in plan.layout.tables else (0, 0)
                 digest.update(f"{text}\0{size}\0{seconds}\n".encode())
         self.fingerprint = digest.hexdigest()
@@ -229,7 +229,7 @@ class FolderSource:
     def _refuse_outside(self, options: SourceOptions) -> None:
         """Raise UsageError if a link leads out to something that is there, and that the items are made of or would be."""
         outside = self._listing.outside
-        used = {name for item in self._items for name in (item.audio, *item.texts) if name in outside}
+        used = {name for item in self._items for name in (item.audio, *item.files) if name in outside}
         there = {name for name in used if Path(outside[name]).exists()}
         folders = {name for name in self._listing.links if name in outside and Path(outside[name]).is_dir()}
         wanted = {name for name in folders if not is_excluded(name, options.exclude)}
@@ -237,7 +237,7 @@ class FolderSource:
 
     def _texts(self) -> Iterator[bytes]:
         """The contents of the sidecars, as far as they can be read."""
-        for name in (name for item in self._items for name in item.texts if name not in self._layout.tables):
+        for name in (name for item in self._items for name in item.files if name not in self._layout.tables):
             with suppress(OSError):
                 self._check_is_there(name)
                 with Path(self._listing.path(name)).open("rb") as file:
@@ -261,7 +261,7 @@ class FolderSource:
 
     def _read(self, planned: Planned) -> Pair | LeftOut:
         contents: dict[str, bytes] = {}
-        for name in planned.texts:
+        for name in planned.files:
             if name in self._layout.tables:
                 continue
             path = self._listing.path(name)
@@ -273,7 +273,7 @@ class FolderSource:
                 fault = f"{name}: {_words(path, error)}"
                 if not self._without_text:
                     return LeftOut("unreadable_text", planned.audio, fault)
-                planned = replace(planned, texts=tuple(text for text in planned.texts if text != name))
+                planned = planned.without(name)
         said = self._layout.annotate(planned, contents)
         if isinstance(said, LeftOut):
             return said

@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from audio_tokenizers.extras import install_words
+from audio_tokenizers.shared.extras import install_words
 from tools.packing.pairs import Source, SourceOptions, describe_found
 from tools.packing.parquet_source import SPLIT, ParquetSource, open_parquet
 

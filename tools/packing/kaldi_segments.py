@@ -27,9 +27,9 @@ def kaldi_segments(
     for key, rest, where in table:
         recording, *times = rest.split() or [""]
         try:
-            start, end = (float(time) for time in times[:2])
+            start, end = (*(float(time) for time in times[:2]), None, None)[:2]
         except ValueError:
-            start = end = -1.0
+            start = end = None
         made = segment({"id": key, "start": start, "end": end})
         if isinstance(made, str):
             fault = f"{where}: expected an utterance, its recording, begin and end in seconds, found {rest[:60]!r}"

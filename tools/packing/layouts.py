@@ -4,6 +4,7 @@ Layouts may stand in one tree and below any folder: audio with sidecars of the s
 LibriSpeech (`84/121123/84-121123-0000.flac`, all lines in `84/121123/84-121123.trans.txt`); LJSpeech
 (`wavs/LJ001-0001.wav`, all lines in `metadata.csv`); those of speech_corpora.py, long_recordings.py and lhotse.py. Audio
 with a text of its own takes it rather than a table's line. Where two layouts have a line for one file, both are named.
+Subtitles beside audio are its segments, whatever else says its text.
 """
 
 from __future__ import annotations
@@ -11,40 +12,33 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS, MAY_BE_FILMS
 from jobs.sidecar_names import AmbiguousName, SidecarNames
 from jobs.sidecars import SIDECAR_EXTENSIONS, decode_text, read_sidecars
 from jobs.sidecars import Reading as SidecarReading
 from jobs.subtitles import SUBTITLE_EXTENSIONS
+from tools.packing.audiobooks import WAVS, read_audiofolder, read_metadata, read_transcript
 from tools.packing.lhotse import is_lhotse_table, lhotse_books
 from tools.packing.long_recordings import is_recordings_table, recording_books
 from tools.packing.pairs import LeftOut, Reason, SourceOptions, is_excluded
 from tools.packing.speech_corpora import (
     METADATA,
-    audiofolder_csv,
     corpus_books,
-    is_audiofolder,
     is_corpus_table,
     kin,
     read_kin,
 )
-from tools.packing.table_lines import first_line
-from tools.packing.tables import Annotated, Book, Line, OtherKindError, Reading, Shelf
+from tools.packing.subtitle_files import pair_subtitles, with_cues
+from tools.packing.tables import Annotated, Book, Shelf
 
 __all__ = ["Annotated", "Layout", "Plan", "Planned", "is_table_name", "plan_tree", "split_name"]
 
 TRANSCRIPT = ".trans"
 """What a LibriSpeech table's stem ends with: `84-121123.trans.txt` holds the lines of `84-121123-*.flac` beside it."""
 TABLE_EXTENSIONS = ("txt", "json", "jsonl", "gz", "csv", "tsv")
-WAVS = "wavs"
-"""The folder beside an LJSpeech metadata.csv with the audio."""
 WITHOUT_EXTENSION = "without extension"
-SUBTITLES = (
-    "not packed; `hpc.submit --segments` reads subtitles beside their audio in a tar that `tar` has made of the folder"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +52,18 @@ class Planned:
     """The names of the files that may say something of it: its sidecars, or tables (see `Layout.tables`)."""
     kin: str = ""
     """The layout, where the texts are files of its own under other names: `libritts` or `vctk`."""
+    subtitles: str = ""
+    """The name of its subtitles, if it has some."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all that may say something of it."""
+        return (*self.texts, self.subtitles) if self.subtitles else self.texts
+
+    def without(self, name: str) -> Planned:
+        """The same without one of these."""
+        texts = tuple(text for text in self.texts if text != name)
+        return replace(self, texts=texts, subtitles="" if name == self.subtitles else self.subtitles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ class _Tree:
     texts: dict[str, list[str]] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
     """What may be tables, by their names."""
+    subtitles: list[str] = field(default_factory=list)
     excluded: set[str] = field(default_factory=set)
     """Stems of excluded audio."""
     paired: set[str] = field(default_factory=set)
@@ -103,8 +110,12 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
     library = _Library(tree)
     items: list[Planned] = []
     used: set[str] = set()
-    for stem in sorted(tree.audio):
-        audio, *others = sorted(tree.audio[stem], key=lambda name: split_name(name)[1] in MAY_BE_FILMS)
+    files = {stem: sorted(names, key=lambda name: split_name(name)[1] in MAY_BE_FILMS) for stem, names in tree.audio.items()}
+    subtitles, others_subtitles = pair_subtitles(
+        tree.subtitles, {stem: names[0] for stem, names in files.items()}, tree.excluded
+    )
+    tree.left_out.extend(others_subtitles)
+    for stem, (audio, *others) in sorted(files.items()):
         tree.left_out.extend(LeftOut("duplicate", name, f"{audio} is taken") for name in others)
         texts = tuple(_sidecars(tree, stem))
         layout = ""
@@ -112,8 +123,9 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
             layout, texts = _kin(tree, stem)
             texts = texts or library.tables_of(stem)
             used.update(texts)
-        if texts or options.without_text:
-            items.append(Planned(stem, audio, texts, layout))
+        own_subtitles = subtitles.get(stem, "")
+        if texts or own_subtitles or options.without_text:
+            items.append(Planned(stem, audio, texts, layout, own_subtitles))
         else:
             tree.left_out.append(LeftOut("audio_without_text", audio, tree.doubts.get(stem, "")))
     for stem in tree.texts.keys() - tree.audio.keys():
@@ -145,7 +157,7 @@ def _sort_out(names: Iterable[str], options: SourceOptions) -> _Tree:
                 tree.excluded.add(stem)
             continue
         if subtitles:
-            tree.left_out.append(LeftOut("subtitles", name, SUBTITLES))
+            tree.subtitles.append(name)
         if table:
             tree.tables.append(name)
         if audio or text:
@@ -238,9 +250,9 @@ class _Library:
                 chapter = split_name(name)[0]
                 if chapter.endswith(TRANSCRIPT):
                     scope = chapter.removesuffix(TRANSCRIPT)
-                    self._by_chapter.setdefault(scope, Book("LibriSpeech", (name,), folder, _read_transcript))
+                    self._by_chapter.setdefault(scope, Book("LibriSpeech", (name,), folder, read_transcript))
             elif base.lower() == METADATA:
-                read = _read_metadata if f"{folder}{slash}{WAVS}" in folders else _read_audiofolder
+                read = read_metadata if f"{folder}{slash}{WAVS}" in folders else read_audiofolder
                 self._by_scope.setdefault(folder, []).append(Book("metadata.csv", (name,), folder, read))
         for book in (*corpus_books(tables), *recording_books(tables), *lhotse_books(tables)):
             self._by_scope.setdefault(book.scope, []).append(book)
@@ -294,9 +306,11 @@ class Layout:
             said = read_kin(planned.kin, planned.id, [(name, contents[name]) for name in planned.texts], self.reading)
         else:
             said = _read_sidecars(planned, contents, self.reading)
-        if isinstance(said, Annotated) and said.says_nothing and planned.texts:
+        if isinstance(said, Annotated) and planned.subtitles:
+            said = with_cues(said, planned.subtitles, contents[planned.subtitles], self.reading.decode)
+        if isinstance(said, Annotated) and said.says_nothing and planned.files:
             faults = (said.metadata or {}).get("sidecar_errors")
-            detail = "; ".join(faults) if faults else f"no text in {', '.join(planned.texts)}"
+            detail = "; ".join(faults) if faults else f"no text in {', '.join(planned.files)}"
             said = (
                 said if self._without_text else LeftOut("unreadable_text" if faults else "empty_text", planned.audio, detail)
             )
@@ -309,7 +323,9 @@ class Layout:
         if said is not None:
             return said
         tables = ", ".join(planned.texts)
-        return Annotated() if self._without_text else LeftOut("audio_without_text", planned.audio, f"no line in {tables}")
+        if self._without_text or planned.subtitles:
+            return Annotated()
+        return LeftOut("audio_without_text", planned.audio, f"no line in {tables}")
 
 
 def _read_sidecars(planned: Planned, contents: Mapping[str, bytes], reading: SidecarReading) -> Annotated:
@@ -320,67 +336,3 @@ def _read_sidecars(planned: Planned, contents: Mapping[str, bytes], reading: Sid
         ways = (extension for extension in SIDECAR_EXTENSIONS if extension in files)
         text_name = next(files[way][0] for way in ways if read_sidecars({way: files[way]}, reading).text is not None)
     return Annotated(said.text, text_name, said.language, said.metadata)
-
-
-def _read_transcript(book: Book, reading: Reading) -> Iterator[Line]:
-    name = book.tables[0]
-    for number, line in _lines(name, reading):
-        key, said = _transcript_line(line)
-        yield Line(f"{book.scope}/{key}" if book.scope else key, said, f"line {number} of {name}")
-
-
-def _read_metadata(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
-    """An audiofolder's metadata.csv if its first line says so, else LJSpeech's."""
-    name = book.tables[0]
-    if is_audiofolder(first_line(name, reading.open_table, reading.decoder)):
-        yield from audiofolder_csv(name, reading)
-        return
-    below = f"{book.scope}/{WAVS}" if book.scope else WAVS
-    for number, line in _lines(name, reading):
-        key, said = _metadata_line(name, number, line)
-        yield Line(f"{below}/{key}", said, f"line {number} of {name}")
-
-
-def _read_audiofolder(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
-    """As there is no `wavs` beside it, it can be nothing else."""
-    name = book.tables[0]
-    first = first_line(name, reading.open_table, reading.decoder)
-    if not is_audiofolder(first):
-        raise OtherKindError(f"expected an audiofolder's column `file_name`, found {first[:80]!r}")
-    yield from audiofolder_csv(name, reading)
-
-
-def _lines(name: str, reading: Reading) -> Iterator[tuple[int, str]]:
-    """(number, line) of a table, without blank ones."""
-    with reading.open_table(name) as file:
-        content = file.read()
-    try:
-        text = (decode_text if reading.decoder is None else reading.decoder.decode)(content)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: expected a table of texts: {error.reason}") from None
-    # not splitlines: a text may hold what Unicode, but no table, takes for the end of a line
-    for number, line in enumerate(text.split("\n"), 1):
-        if stripped := line.strip():
-            yield number, stripped
-
-
-def _transcript_line(line: str) -> tuple[str, Annotated]:
-    """Such as `84-121123-0000 GO DO YOU HEAR`."""
-    key, _, text = line.partition(" ")
-    return key, Annotated(text.strip())
-
-
-def _metadata_line(name: str, number: int, line: str) -> tuple[str, Annotated]:
-    """Such as `LJ001-0001|in 1963|in nineteen sixty-three`, without quoting; the last part may be absent.
-
-    The text is the last one, in which numbers and abbreviations are written as they are spoken: that is what the audio
-    says. The other one is kept as `raw_text` where it differs.
-    """
-    key, *texts = line.split("|")
-    if not 1 <= len(texts) <= 2:
-        raise UsageError(
-            f"{name}: line {number}: expected the lines of LJSpeech, `id|text|normalised text`, found {line[:80]!r}; "
-            f"mend it, or leave it out with --exclude '{METADATA}' if it is another kind of table"
-        )
-    raw, text = texts[0].strip(), texts[-1].strip()
-    return key.strip(), Annotated(text or raw, metadata={"raw_text": raw} if text and raw != text else None)

@@ -11,13 +11,25 @@ from typing import Any
 
 import msgspec
 
-from tools.packing.long_recordings import segment
+from jobs.foreign_json import non_finite_numbers
+from jobs.segments import is_open_end
+from jobs.sidecars import FAULTS_KEY
+from tools.packing.long_recordings import by_time, segment
 from tools.packing.pairs import LeftOut
 from tools.packing.row_store import RowStore
 from tools.packing.table_lines import json_lines, representable, stem_of
 from tools.packing.tables import Annotated, Book, Line, Reading
 
-__all__ = ["CUTS", "Recording", "is_lhotse_table", "lhotse_books", "read_lhotse", "said_of_supervisions", "with_partners"]
+__all__ = [
+    "CUTS",
+    "Recording",
+    "is_lhotse_table",
+    "lhotse_books",
+    "plain_supervision",
+    "read_lhotse",
+    "said_of_supervisions",
+    "with_partners",
+]
 
 TABLE = re.compile(
     r"(?P<before>(?:[^/]*[-_.])?)(?P<kind>recordings|supervisions|cuts)(?P<after>[-_.][^/]*)?\.jsonl(\.gz)?", re.IGNORECASE
@@ -141,37 +153,36 @@ def _recordings(
 
 def _objects(name: str, reading: Reading, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any] | LeftOut]]:
     """(where it stands, object in which the first of `keys` is a text); what is wrong with others."""
-    first = True
+    other_kind = LeftOut("unreadable_text", name, f"expected lines of lhotse with {', '.join(keys)}; the first has not")
+    recognised = False
+    bad: list[LeftOut] = []
     for number, record in json_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
-        if first and not (isinstance(record, dict) and record.keys() >= set(keys)):
-            yield (
-                where,
-                LeftOut("unreadable_text", name, f"expected lines of lhotse with {', '.join(keys)}; the first has not"),
-            )
-            return
-        first = False
         if isinstance(record, str):
-            yield where, LeftOut("unreadable_text", where, record)
-        elif not isinstance(record.get(keys[0]), str):
-            yield (
-                where,
-                LeftOut("unreadable_text", where, f"expected text under `{keys[0]}`, found {record.get(keys[0])!r:.60}"),
-            )
-        else:
+            bad.append(LeftOut("unreadable_text", where, record))
+            continue
+        if not recognised and not record.keys() >= set(keys):
+            yield where, other_kind
+            return
+        recognised = True
+        if isinstance(record.get(keys[0]), str):
             yield where, record
+        else:
+            fault = f"expected text under `{keys[0]}`, found {record.get(keys[0])!r:.60}"
+            yield where, LeftOut("unreadable_text", where, fault)
+    yield from ((left.name, left) for left in bad) if recognised or not bad else [(name, other_kind)]
 
 
 def _keep_supervisions(name: str, reading: Reading, kept: RowStore) -> Iterator[LeftOut]:
-    for _, record in _objects(name, reading, ("recording_id", "start", "duration")):
+    for _, record in _objects(name, reading, ("recording_id", "start")):
         if isinstance(record, LeftOut):
             yield record
         else:
-            kept.add(record.pop("recording_id"), msgspec.json.encode(representable(record)))
+            kept.add(record.pop("recording_id"), msgspec.json.encode(plain_supervision(record)))
 
 
 def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore) -> Iterator[LeftOut]:
-    """The supervisions of cuts, at their times in the recording, and the recordings."""
+    """The supervisions of cuts, at their times in the recording, and the recordings. What has no end ends with its cut."""
     for where, record in _objects(name, reading, ("id", "start", "duration")):
         if isinstance(record, LeftOut):
             yield record
@@ -189,11 +200,13 @@ def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore
         for supervision in listed if isinstance(listed, list) else []:
             try:
                 placed = {**supervision, "start": float(supervision["start"]) + float(record["start"])}
+                if is_open_end(placed.get("duration")) and not is_open_end(record.get("duration")):
+                    placed["duration"] = float(record["start"]) + float(record["duration"]) - placed["start"]
             except (TypeError, ValueError, KeyError, OverflowError):
                 yield LeftOut("unreadable_text", record["id"], f"{where}: a supervision without a begin in seconds")
             else:
                 placed.pop("recording_id", None)
-                kept.add(recording["id"], msgspec.json.encode(representable(placed)))
+                kept.add(recording["id"], msgspec.json.encode(plain_supervision(placed)))
 
 
 def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) -> Recording | LeftOut:
@@ -218,6 +231,12 @@ def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) ->
     return Recording(name, source, said_of_supervisions(name, said, record.get("duration")), where)
 
 
+def plain_supervision(raw: object) -> Any:  # noqa: ANN401 (JSON)
+    """A supervision as JSON can say it. What it cannot, `said_of_supervisions` tells."""
+    faults = non_finite_numbers(raw)
+    return representable({**raw, FAULTS_KEY: faults} if isinstance(raw, dict) and faults else raw)
+
+
 def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -> Annotated:
     """What supervisions say of a recording of `duration` seconds: one of the whole is its text; others are segments.
 
@@ -228,16 +247,18 @@ def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -
     faults: list[str] = []
     seen: set[str] = set()
     for raw in supervisions:
+        told = raw.pop(FAULTS_KEY, None) if isinstance(raw, dict) else None
+        faults += [f"a supervision of {name}: {fault}" for fault in told] if isinstance(told, list) else []
         made = segment(_with_end(raw))
         if isinstance(made, str):
             faults.append(f"a supervision of {name}: {made}")
         elif not (isinstance(made.get("id"), str) and made["id"] in seen):
             parts.append(made)
             seen.add(str(made.get("id")))
-    parts.sort(key=lambda part: (part["start"], part["end"]))
+    parts.sort(key=by_time)
     languages = {language if isinstance(language := part.get("language"), str) else None for part in parts}
     language = languages.pop() or None if len(languages) == 1 else None
-    metadata: dict[str, Any] = {"recording_id": name} | ({"sidecar_errors": faults} if faults else {})
+    metadata: dict[str, Any] = {"recording_id": name} | ({FAULTS_KEY: faults} if faults else {})
     if len(parts) == 1 and _is_whole(parts[0], duration):
         part = parts[0]
         text = part.get("text")
@@ -252,14 +273,18 @@ def _with_end(raw: object) -> object:
         return raw
     found = {key: value for key, value in raw.items() if key not in ("duration", "recording_id", "type", "end")}
     start, duration = raw.get("start"), raw.get("duration")
-    if isinstance(start, int | float) and isinstance(duration, int | float):
-        found["end"] = round(start + duration, 6)
+    if isinstance(start, int | float):
         found["start"] = round(start, 6)
+        found["end"] = duration  # which is open, or no number: for `segment` to say
+        if isinstance(duration, int | float) and not is_open_end(duration):
+            found["end"] = round(start + duration, 6)
     custom = found.pop("custom", None)
     return {**custom, **found} if isinstance(custom, dict) else found
 
 
 def _is_whole(part: dict[str, Any], duration: object) -> bool:
+    if "end" not in part:
+        return bool(part["start"] <= WHOLE_SECONDS)
     if not isinstance(duration, int | float):
         return False
     return bool(part["start"] <= WHOLE_SECONDS and abs(part["end"] - duration) <= WHOLE_SECONDS)

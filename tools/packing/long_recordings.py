@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from audio_tokenizers.errors import UsageError
+from jobs.segments import is_open_end
 from tools.packing.pairs import LeftOut
 from tools.packing.table_lines import LONGEST_LINE, stem_of
 from tools.packing.tables import Annotated, Book, Line, OtherKindError, Reading
 
-__all__ = ["is_recordings_table", "recording_books", "recordings", "segment"]
+__all__ = ["by_time", "is_recordings_table", "recording_books", "recordings", "segment"]
 
 TABLE = re.compile(r"(giga|wenet)speech[^/]*\.json", re.IGNORECASE)
 AUDIOS, PATH, SEGMENTS = "audios", "path", "segments"
@@ -70,16 +72,27 @@ def _read(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 
 
 def segment(raw: object) -> dict[str, Any] | str:
-    """A part with `id`, `start` and `end` in seconds, `text` and the rest as it stands; in words what is wrong with it."""
+    """A part with `id`, `start` and `end` in seconds, `text` and the rest as it stands; in words what is wrong with it.
+
+    Without `end` it goes to the end of the recording (see `is_open_end`).
+    """
     if not isinstance(raw, dict):
         return f"expected an object, found {raw!r:.60}"
     found: dict[str, Any] = {NAMES.get(key, key): value for key, value in raw.items() if isinstance(key, str)}
-    start, end = _seconds(found.get("start")), _seconds(found.get("end"))
-    if start is None or end is None or not 0 <= start < end < float("inf"):
+    goes_on = is_open_end(found.get("end"))
+    if goes_on:
+        found.pop("end", None)
+    start, end = _seconds(found.get("start")), math.inf if goes_on else _seconds(found["end"])
+    if start is None or end is None or not 0 <= start < end or (end == math.inf and not goes_on):
         times = f"{found.get('start')!r:.40} and {found.get('end')!r:.40}"
         return f"expected a begin and a later end in seconds, found {times}"
     first: dict[str, Any] = {key: found.pop(key) for key in ("id", "start", "end", "text") if key in found}
     return {**first, **found}
+
+
+def by_time(part: dict[str, Any]) -> tuple[float, float]:
+    """What parts of a recording are sorted by."""
+    return part["start"], part.get("end", math.inf)
 
 
 def _seconds(value: object) -> float | None:

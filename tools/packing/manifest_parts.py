@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from jobs.segments import is_open_end
 from tools.packing.layouts import split_name
 from tools.packing.long_recordings import segment
 from tools.packing.pairs import LeftOut
@@ -74,9 +75,11 @@ def _part(row: Row) -> dict[str, object] | str:
     """What a line says of its part, or what is wrong."""
     said: dict[str, Any] = representable(row.metadata or {})
     start, duration = said.pop("offset", None) or 0.0, said.pop("duration", None)
-    if not isinstance(start, int | float) or not isinstance(duration, int | float) or isinstance(duration, bool):
+    goes_on = is_open_end(duration) or duration == 0  # which NeMo reads so
+    number = isinstance(duration, int | float) and not isinstance(duration, bool)
+    if not isinstance(start, int | float) or not (goes_on or number):
         return f"expected `offset` and `duration` in seconds, found {start!r:.40} and {duration!r:.40}"
     more = {"text": row.text} if row.text is not None else {}
     more |= {"language": row.language} if row.language is not None else {}
     more |= {"id": row.id} if row.id != split_name(row.audio_name)[0] else {}
-    return segment({**said, **more, "start": start, "end": round(start + duration, 6)})
+    return segment({**said, **more, "start": start, "end": None if goes_on else round(start + duration, 6)})

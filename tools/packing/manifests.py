@@ -1,4 +1,4 @@
-"""Manifests as sources of pairs: a JSONL file with a line for each clip (NeMo's too), or a Kaldi folder."""
+"""Manifests as sources of pairs: a JSONL file with a line for each clip, NeMo's too."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ from jobs.text_encoding import TextDecoder, wide_encoding
 from jobs.text_rules import take_language, take_text
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import read_audio, read_trouble, told
-from tools.packing.kaldi_segments import kaldi_segments
 from tools.packing.layouts import split_name
 from tools.packing.manifest_parts import PartsFoundError, only_whole_files, recordings_of
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
 from tools.packing.table_lines import LONGEST_LINE, wide_lines
 
-__all__ = ["ManifestSource", "Row", "open_jsonl", "open_kaldi"]
+__all__ = ["ManifestSource", "Row", "manifest_lines", "name_below", "open_jsonl"]
 
 AUDIO_KEYS = ("audio_path", "audio_filepath")
 """Ours, and NeMo's."""
@@ -187,7 +186,7 @@ class ManifestSource:
         )
 
 
-def _name_below(home: str, audio: str) -> str:
+def name_below(home: str, audio: str) -> str:
     """A path as a name: relative to the manifest's folder if it is below, else without what leads to a root or out."""
     below = audio.removeprefix(f"{home}/")
     if not (below.startswith(("/", ".")) or "/." in below or "//" in below):
@@ -208,14 +207,14 @@ def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
     state = path.stat()
 
     texts = options.texts
-    decoder = TextDecoder(texts.encoding, lambda: (line for _, line in _lines(path, texts.encoding)))
+    decoder = TextDecoder(texts.encoding, lambda: (line for _, line in manifest_lines(path, texts.encoding)))
 
     def rows() -> Iterator[Row | LeftOut]:
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) != (state.st_size, state.st_mtime_ns):
             raise UsageError(f"{path}: has changed while it was read: run the same command again")
         good, first_bad = False, ""
-        for number, line in _lines(path, texts.encoding):
+        for number, line in manifest_lines(path, texts.encoding):
             row = _json_row(line, home, number, decoder.decode, texts.keys)
             if isinstance(row, LeftOut):
                 first_bad = first_bad or row.detail
@@ -234,7 +233,7 @@ def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
         return source
 
 
-def _lines(path: Path, encoding: str) -> Iterator[tuple[int, bytes]]:
+def manifest_lines(path: Path, encoding: str) -> Iterator[tuple[int, bytes]]:
     """(number, line) of a file, without blank ones; of UTF-16 and UTF-32, the line as UTF-8 with a mark."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
@@ -278,76 +277,10 @@ def _json_row(
         if other is not None:
             return unreadable(f"expected a string under `{other}`, found {record[other]!r:.60}")
         record.pop(text_keys[0], None)
-    audio_name = _name_below(home, audio)
+    audio_name = name_below(home, audio)
     stem = split_name(audio_name)[0]
     clip_id = record.pop("id") if isinstance(record.get("id"), str) and record["id"] else stem
     language = take_language(record)
     if faults:
         record[FAULTS_KEY] = [f"line {number}: {fault}" for fault in faults]
     return Row(clip_id, audio, audio_name, text, f"line {number}", language, record or None, is_part)
-
-
-def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
-    """A Kaldi folder: `wav.scp` and `text`, and `utt2spk` for the speaker. Recordings stay whole, with their `segments`.
-
-    Raises UsageError if audio comes out of commands: nothing is run.
-    """
-    home = str(folder.absolute())
-    if not options.follow_links:
-        boundary = Boundary(folder)
-        names = ("wav.scp", "text", "utt2spk", "segments")
-        tables = {name: boundary.outside(str(folder.absolute() / name)) for name in names}
-        refuse_links(folder, {name: target for name, target in tables.items() if target is not None})
-    text_file = folder / "text"
-    if not text_file.exists() and not options.without_text:
-        raise UsageError(f"{folder}: expected `text` beside wav.scp: add it, or take audio alone with --without-text")
-    encoding = options.texts.encoding
-    texts = {key: (text, where) for key, text, where in _table(text_file, encoding)} if text_file.exists() else {}
-    speakers_file = folder / "utt2spk"
-    speakers = {key: speaker for key, speaker, _ in _table(speakers_file, encoding)} if speakers_file.exists() else {}
-    left_out: list[LeftOut] = []
-    parts: dict[str, list[dict[str, Any]]] = {}
-    segments_file = folder / "segments"
-    if segments_file.exists():
-        table = _table(segments_file, encoding)
-        parts, left_out = kaldi_segments(table, texts, speakers, without_text=options.without_text)
-    rows: list[Row] = []
-    for key, audio, where in _table(folder / "wav.scp", encoding):
-        if audio.endswith("|"):
-            raise UsageError(
-                f"{folder / 'wav.scp'}: {where}: {key} comes out of a command, and commands of a data set are never run: "
-                f"write the audio to files yourself and name these in wav.scp. The command: {audio[:80]}"
-            )
-        if not audio:
-            raise UsageError(
-                f"{folder / 'wav.scp'}: {where}: expected an utterance and the path of its audio, found {key!r}"
-            )
-        metadata: dict[str, Any] = {"speaker": speakers[key]} if key in speakers else {}
-        text = texts[key][0] if key in texts else None
-        if key in parts:
-            metadata["segments"] = sorted(parts.pop(key), key=lambda part: (part["start"], part["end"]))
-        rows.append(Row(key, audio, _name_below(home, audio), text, where, metadata=metadata or None))
-    used = (
-        {row.id for row in rows} | {left.name for left in left_out} | {part["id"] for one in parts.values() for part in one}
-    )
-    used |= {part["id"] for row in rows for part in (row.metadata or {}).get("segments", ())}
-    orphans = texts.keys() - used
-    left_out += [LeftOut("text_without_audio", key, where) for key, (_, where) in texts.items() if key in orphans]
-    left_out += [
-        LeftOut("text_without_audio", part["id"], f"of {key}, which is not in wav.scp")
-        for key, listed in parts.items()
-        for part in listed
-    ]
-    return ManifestSource(folder.absolute().name or "data", home, lambda: iter(rows), options, left_out)
-
-
-def _table(path: Path, encoding: str) -> Iterator[tuple[str, str, str]]:
-    """(utterance, the rest of its line, where that stands)."""
-    decoder = TextDecoder(encoding, lambda: (line for _, line in _lines(path, encoding)))
-    for number, line in _lines(path, encoding):
-        try:
-            parts = decoder.decode(line).split(None, 1)
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path}: line {number}: {error.reason}") from None
-        if parts:
-            yield parts[0], parts[1].strip() if len(parts) > 1 else "", f"line {number} of {path.name}"

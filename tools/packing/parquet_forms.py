@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from audio_tokenizers.errors import InfrastructureError
 from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.foreign_json import non_finite_numbers
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from jobs.text_encoding import decode_text
 from tools.packing.table_lines import decode_object, representable
@@ -99,11 +100,17 @@ def text_of(value: object, decode: Callable[[bytes], str] = decode_text) -> str 
     return decode(value).strip() if isinstance(value, bytes) else value if isinstance(value, str) else None
 
 
-def record_of(value: object, decode: Callable[[bytes], str] = decode_text) -> dict[str, Any]:
-    """What a `json` column says: its struct, or the object that its text is. Raises ValueError if it is none."""
+def record_of(value: object, decode: Callable[[bytes], str] = decode_text) -> tuple[dict[str, Any], list[str]]:
+    """(what a `json` column says, what of it JSON could not say, in words): its struct, or the object that its text is.
+
+    Raises ValueError if it is none.
+    """
+    faults: list[str] = []
     if isinstance(value, str | bytes):
-        value = representable(decode_object(text_of(value, decode) or ""))
-    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
+        found = decode_object(text_of(value, decode) or "")
+        faults = non_finite_numbers(found)
+        value = representable(found)
+    return ({key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}), faults
 
 
 def wav_of(scalar: pa.StructScalar) -> bytes | str:

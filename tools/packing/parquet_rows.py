@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
+from jobs.foreign_json import non_finite_numbers
+from jobs.sidecars import FAULTS_KEY
 from jobs.text_encoding import decode_text
 from jobs.text_rules import LANGUAGE_KEYS, TEXT_KEYS, take_language, take_text
 from tools.packing.pairs import LeftOut, Pair
@@ -239,7 +241,7 @@ def as_pair(
     except UnicodeDecodeError as error:
         return LeftOut("unreadable_text", clip, f"strings in Parquet are UTF-8, found {error.object[:20]!r}")
     try:
-        record = record_of(row.pop(columns.record), decode) if columns.record else {}
+        record, faults = record_of(row.pop(columns.record), decode) if columns.record else ({}, [])
         text = text_of(row.pop(columns.text), decode) if columns.text else None
     except UnicodeDecodeError as error:
         return LeftOut("unreadable_text", clip, error.reason)
@@ -257,7 +259,7 @@ def as_pair(
     language = language or take_language(record)
     row = {**record, **row}
     row.pop(id_column or "", None)
-    metadata = {name: plain for name, value in row.items() if (plain := _plain(value)) is not None}
+    metadata = _metadata(row, [f"{columns.record}: {fault}" for fault in faults])
     if split is not None:
         metadata.setdefault("split", split)
     scalar = batch.column(columns.audio)[index]
@@ -285,8 +287,20 @@ def path_of(columns: Columns, audio: pa.Scalar) -> str | None:
     return path if isinstance(path, str) else None
 
 
+def _metadata(row: dict[str, Any], faults: list[str]) -> dict[str, Any]:
+    """What is in a row, without what is empty. Where a number is NaN there is null, and it is named like other `faults`."""
+    metadata = {
+        name: plain for name, value in row.items() if (plain := _plain(value)) is not None or isinstance(value, float)
+    }
+    faults = [*faults, *non_finite_numbers({name: row[name] for name in metadata})]
+    if faults:
+        earlier = metadata.get(FAULTS_KEY)
+        metadata[FAULTS_KEY] = [*earlier, *faults] if isinstance(earlier, list) else faults
+    return metadata
+
+
 def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever a column holds
-    """As JSON says it; None for what it cannot, and for long lists."""
+    """As JSON says it; None for NaN, infinities and long lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dt.date):  # a datetime is one

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Protocol, cast
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from audio_tokenizers.extras import install_words
+from audio_tokenizers.shared.extras import install_words
 from tools.packing.archive_listing import ArchiveMember, MemberData, broken
 from tools.packing.volumes import is_volume, open_volumes
 

@@ -6,11 +6,12 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Protocol
 
 from audio_tokenizers.errors import InfrastructureError
 from hpc.tar_list import natural_order
@@ -19,13 +20,13 @@ from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.archive_listing import ArchiveMember, MemberData
 from tools.packing.archive_safety import refuse_names
 from tools.packing.folder import read_trouble
-from tools.packing.lhotse import said_of_supervisions
+from tools.packing.lhotse import plain_supervision, said_of_supervisions
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
-from tools.packing.table_lines import TableDecoder, json_lines, representable
+from tools.packing.table_lines import TableDecoder, json_lines
 from tools.packing.tables import Annotated
 from tools.packing.tar_archive import list_tar, open_tar
 
-__all__ = ["SharSource", "shar_shards"]
+__all__ = ["SharSource", "Shard", "ShardFiles", "open_shar", "shar_shards"]
 
 CUTS = re.compile(r"cuts\.(?P<number>[0-9]+)\.jsonl(\.gz)?")
 FIELD = re.compile(r"(?P<field>[^/.]+)\.(?P<number>[0-9]+)\.tar(\.gz)?")
@@ -61,6 +62,44 @@ def shar_shards(names: Iterable[str]) -> list[Shard]:
     return sorted(shards, key=lambda shard: natural_order(shard.cuts))
 
 
+class ShardFiles(Protocol):
+    """Where the files of a Shar are."""
+
+    def open_table(self, name: str) -> BinaryIO:
+        """The cuts of a shard, from their beginning; after the first reading of `recordings`."""
+
+    def recordings(self, names: Collection[str]) -> AbstractContextManager[Iterator[tuple[str, Path]]]:
+        """(name, the file that it is) of these tars, in the order of the shards; a file may be there until the next only."""
+
+    def telling(self, name: str, file: Path) -> AbstractContextManager[None]:
+        """Has errors that arise within name the tar as people know it."""
+
+
+class _Folder:
+    """A Shar that lies in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def open_table(self, name: str) -> BinaryIO:
+        try:
+            return (self._root / name).open("rb")
+        except OSError as error:
+            raise read_trouble(self._root / name, error) from error
+
+    def recordings(self, names: Collection[str]) -> AbstractContextManager[Iterator[tuple[str, Path]]]:
+        return nullcontext((name, self._root / name) for name in names)
+
+    def telling(self, name: str, file: Path) -> AbstractContextManager[None]:
+        del name, file
+        return nullcontext()
+
+
+def open_shar(root: Path, shards: Sequence[Shard], options: SourceOptions) -> SharSource:
+    """A Shar in a folder."""
+    return SharSource(root.name or "data", _Folder(root), shards, options)
+
+
 @dataclass(frozen=True, slots=True)
 class _Listed:
     """A shard that has been looked through."""
@@ -77,26 +116,23 @@ class SharSource:
     Each tar is read twice, as all tars are: once for its list, with a checksum of every member, and once for its data.
     """
 
-    def __init__(self, root: Path, shards: Sequence[Shard], options: SourceOptions) -> None:
-        self.name = root.name or "data"
-        self._root = root
+    def __init__(self, name: str, files: ShardFiles, shards: Sequence[Shard], options: SourceOptions) -> None:
+        self.name = name
+        self._files = files
         self._options = options
-        self._decoder = TableDecoder(self._open_table, [shard.cuts for shard in shards], options.texts.encoding)
+        self._decoder = TableDecoder(files.open_table, [shard.cuts for shard in shards], options.texts.encoding)
         self.found: Counter[str] = Counter({"shards": len(shards)})
         self.items_total = self.bytes_total = 0
         left_out: list[LeftOut] = []
         digest = hashlib.sha256(b"shar 1\n")
         self._listed: list[_Listed] = []
         seen: set[str] = set()
+        listed = self._list_recordings(shards)
         for shard in shards:
-            left_out += [LeftOut("excluded", name, "of a Shar only its recordings are packed") for name in shard.others]
+            left_out += [LeftOut("excluded", other, "of a Shar only its recordings are packed") for other in shard.others]
             cuts, faults = self._cuts(shard)
             left_out += faults
-            try:
-                members, _ = list_tar(root / shard.recordings)
-            except OSError as error:
-                raise read_trouble(root / shard.recordings, error) from error
-            refuse_names(root / shard.recordings, (member.name for member in members))
+            members = listed.pop(shard.recordings)
             clips, missing = self._match(shard, cuts, members, seen)
             left_out += missing
             self._listed.append(_Listed(shard, members, clips))
@@ -106,17 +142,23 @@ class SharSource:
         self.left_out: Sequence[LeftOut] = left_out
         self.fingerprint = digest.hexdigest()
 
-    def _open_table(self, name: str) -> BinaryIO:
-        try:
-            return (self._root / name).open("rb")
-        except OSError as error:
-            raise read_trouble(self._root / name, error) from error
+    def _list_recordings(self, shards: Sequence[Shard]) -> dict[str, Sequence[ArchiveMember]]:
+        listed: dict[str, Sequence[ArchiveMember]] = {}
+        with self._files.recordings([shard.recordings for shard in shards]) as passing:
+            for name, file in passing:
+                with self._files.telling(name, file):
+                    try:
+                        listed[name], _ = list_tar(file)
+                    except OSError as error:
+                        raise read_trouble(file, error) from error
+                    refuse_names(file, (member.name for member in listed[name]))
+        return listed
 
     def _cuts(self, shard: Shard) -> tuple[dict[str, Annotated], list[LeftOut]]:
         """What is said of the cuts of one shard, by id."""
         cuts: dict[str, Annotated] = {}
         left_out: list[LeftOut] = []
-        for number, record in json_lines(shard.cuts, self._open_table, self._decoder):
+        for number, record in json_lines(shard.cuts, self._files.open_table, self._decoder):
             where = f"line {number} of {shard.cuts}"
             if isinstance(record, str) or not isinstance(record.get("id"), str):
                 what = record if isinstance(record, str) else "expected a cut with an `id`"
@@ -124,8 +166,8 @@ class SharSource:
             elif record["id"] in cuts:
                 left_out.append(LeftOut("duplicate", record["id"], f"{where}: an earlier cut with this id is taken"))
             else:
-                supervisions: Any = representable(record.get("supervisions"))
-                listed = supervisions if isinstance(supervisions, list) else []
+                supervisions = record.get("supervisions")
+                listed = [plain_supervision(one) for one in supervisions] if isinstance(supervisions, list) else []
                 cuts[record["id"]] = said_of_supervisions(record["id"], listed, record.get("duration"))
         return cuts, left_out
 
@@ -166,21 +208,29 @@ class SharSource:
 
     def items(self, start: int) -> Iterator[Item]:
         """The items from number `start` on; see `Source.items`."""
+        wanted: dict[str, tuple[_Listed, dict[int, str]]] = {}
         for listed in self._listed:
-            wanted = dict(listed.clips[start:])
+            if clips := dict(listed.clips[start:]):
+                wanted[listed.shard.recordings] = listed, clips
             start = max(0, start - len(listed.clips))
-            if not wanted:
-                continue
-            cuts, _ = self._cuts(listed.shard)
-            path = self._root / listed.shard.recordings
-            try:
-                with open_tar(path, listed.members, wanted.keys()) as passing:
-                    for position, data in passing:
-                        cut = wanted[position]
-                        said = cuts.get(cut, Annotated())
-                        yield partial(self._pair, self._clip(listed.shard, cut), data.member, self._audio(data), said)
-            except OSError as error:
-                raise InfrastructureError(f"{error.filename or path}: {error.strerror or error}") from error
+        if not wanted:
+            return
+        try:
+            with self._files.recordings(wanted) as passing:
+                for name, file in passing:
+                    with self._files.telling(name, file):
+                        yield from self._items(file, *wanted[name])
+        except OSError as error:
+            raise InfrastructureError(
+                f"{error.filename or self.name}: {error.strerror or error}; run the same command again when that is mended"
+            ) from error
+
+    def _items(self, file: Path, listed: _Listed, clips: dict[int, str]) -> Iterator[Item]:
+        cuts, _ = self._cuts(listed.shard)
+        with open_tar(file, listed.members, clips.keys()) as passing:
+            for position, data in passing:
+                said = cuts.get(clips[position], Annotated())
+                yield partial(self._pair, self._clip(listed.shard, clips[position]), data.member, self._audio(data), said)
 
     def _audio(self, data: MemberData) -> bytes | BinaryIO:
         if data.member.size <= AUDIO_IN_MEMORY:

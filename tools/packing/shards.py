@@ -12,6 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError
+from jobs.sidecars import FAULTS_KEY
 from jobs.tar_headers import BLOCK
 from tools.packing.loading import Stream
 from tools.packing.members import Loaded, member_key, sidecar
@@ -52,6 +53,8 @@ class Shard(msgspec.Struct, frozen=True):
     """Parts of its clips that have texts of their own."""
     segmented: int = 0
     """Clips that have such parts."""
+    faulty: int = 0
+    """Clips whose JSON tells what of their texts could not be read or kept, under `sidecar_errors`."""
 
 
 @dataclass(slots=True)
@@ -107,7 +110,7 @@ def write_shard(stream: Stream, path: Path, limits: Limits, tell: Callable[[int,
     No pairs, no tar. The same items give the same bytes. `tell` hears bytes and seconds of each clip's audio.
     """
     first = stream.number
-    pairs = audio_bytes = segments = segmented = 0
+    pairs = audio_bytes = segments = segmented = faulty = 0
     seconds = 0.0
     left_out: list[LeftOut] = []
     tar: _Tar | None = None
@@ -127,6 +130,7 @@ def write_shard(stream: Stream, path: Path, limits: Limits, tell: Callable[[int,
             tar.write(members)
             pairs += 1
             audio_bytes += item.pair.size
+            faulty += FAULTS_KEY in (item.pair.metadata or {})
             parts = (item.pair.metadata or {}).get("segments")
             if isinstance(parts, list) and parts:
                 segments += len(parts)
@@ -147,4 +151,5 @@ def write_shard(stream: Stream, path: Path, limits: Limits, tell: Callable[[int,
         left_out=left_out,
         segments=segments,
         segmented=segmented,
+        faulty=faulty,
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from audio_tokenizers.errors import UsageError
-from audio_tokenizers.extras import install_words
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.extras import install_words
+from audio_tokenizers.shared.wording import counted
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage, looks_joined
 from jobs.tar_reader import TarReader
@@ -24,7 +24,7 @@ from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import FolderSource, Listing, list_folder, read_trouble
 from tools.packing.lhotse import is_lhotse_table
 from tools.packing.pairs import PACKED, Source, SourceOptions
-from tools.packing.shar import SharSource, shar_shards
+from tools.packing.shar import open_shar, shar_shards
 from tools.packing.tar_archive import table_in
 from tools.packing.volumes import first_volumes, is_volume
 
@@ -88,7 +88,7 @@ def _hugging_face() -> _HuggingFace:
 
 def _open_folder(path: Path, options: SourceOptions) -> Source:
     if (path / KALDI).exists():
-        from tools.packing.manifests import open_kaldi
+        from tools.packing.kaldi import open_kaldi
 
         return open_kaldi(path, options)
     if (path / PACKED).resolve() in options.scratch.resolve().parents:
@@ -114,7 +114,7 @@ def _open_without_audio(path: Path, listing: Listing, options: SourceOptions) ->
     shards = shar_shards(listing.files)
     if shards:
         refuse_outside(name for shard in shards for name in (shard.cuts, shard.recordings))
-        return SharSource(path, shards, options)
+        return open_shar(path, shards, options)
     tables = {name: Path(listing.path(name)) for name in listing.files if is_lhotse_table(name.rpartition("/")[2])}
     if tables:
         from tools.packing.lhotse_source import open_lhotse
@@ -148,7 +148,7 @@ def _open_file(path: Path, options: SourceOptions) -> Source:
     if name.endswith(PARQUET):
         return _hugging_face().open_parquet([path], path.stem, options)
     if name == KALDI:
-        from tools.packing.manifests import open_kaldi
+        from tools.packing.kaldi import open_kaldi
 
         return open_kaldi(path.parent, options)
     raise UsageError(f"{path}: not a kind of data set that can be packed; expected {KINDS}")
@@ -162,7 +162,7 @@ class ReadyTar:
     without_text: int
 
 
-def find_ready_tars(source: str, *, follow_links: bool = False) -> list[Path] | None:
+def find_ready_tars(source: str, *, follow_links: bool = False, texts: TextRules | None = None) -> list[Path] | None:
     """The tars that `source` is: one .tar, or a folder with .tar files at any depth and no audio or Parquet beside them.
 
     They are what tools.pack makes (Emilia's are), so nothing need be packed. Sorted, numbers by value; None if it is
@@ -172,7 +172,7 @@ def find_ready_tars(source: str, *, follow_links: bool = False) -> list[Path] | 
     if mode is None:
         return None
     if not stat.S_ISDIR(mode):
-        return [path] if path.name.lower().endswith(TAR) and _is_webdataset(path) else None
+        return [path] if path.name.lower().endswith(TAR) and _is_webdataset(path, texts or TextRules()) else None
     for _, _, names in os.walk(path):
         if any(_is_audio(name) or name.endswith(PARQUET) for name in names) or shar_shards(names):
             return None
@@ -184,13 +184,17 @@ def find_ready_tars(source: str, *, follow_links: bool = False) -> list[Path] | 
     return tars or None
 
 
-def _is_webdataset(path: Path) -> bool:
-    """Whether the texts in a tar, if there are any, stand next to their audio. What is damaged may be one."""
+def _is_webdataset(path: Path, texts: TextRules) -> bool:
+    """Whether the texts in a tar, if there are any, stand next to their audio. What is damaged may be one.
+
+    What is a text, and whose it is, are the run's rules: `1.mp3.json` with a `transcript` stands there, too. Where some
+    stand apart a run would find them by a look over all of the tar at each reading; packing puts them next to each other.
+    """
     try:
-        with TarReader(path, skip_clips=sys.maxsize) as reader:
-            if any(clip.annotations.text is not None for clip in reader):
+        with TarReader(path, skip_clips=sys.maxsize, texts=texts) as reader:
+            if any(clip.annotations.text is not None and not reader.sidecars_apart for clip in reader):
                 return True
-        return not reader.orphan_sidecars and table_in(path) is None
+        return not reader.orphan_sidecars and not reader.sidecars_apart and table_in(path) is None
     except TarDamage:
         return True
     except OSError as error:

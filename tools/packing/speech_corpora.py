@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from audio_tokenizers.errors import UsageError
 from jobs.sidecars import Reading as SidecarReading
 from jobs.sidecars import read_sidecars
 from tools.packing.pairs import LeftOut
 from tools.packing.row_store import RowStore
-from tools.packing.table_lines import csv_rows, json_lines, stem_of, text_lines
+from tools.packing.table_lines import NO_TEXT, csv_rows, json_lines, stem_of, text_lines
 from tools.packing.tables import Annotated, Book, Line, OtherKindError, Reading, said_of
 
 __all__ = [
@@ -128,8 +129,8 @@ def _read_common_voice(book: Book, reading: Reading) -> Iterator[Line | LeftOut]
                     break
                 recognised = True
             elif len(fields) != len(columns):
-                found = "what is no text" if line is None else f"{len(fields)}"
-                yield LeftOut("unreadable_text", where, f"expected {len(columns)} fields between tabs, found {found}")
+                fault = NO_TEXT if line is None else f"expected {len(columns)} fields between tabs, found {len(fields)}"
+                yield LeftOut("unreadable_text", where, fault)
             else:
                 record = dict(zip(columns, fields, strict=True))
                 key = stem_of(book.scope, record["path"])
@@ -167,17 +168,26 @@ def _names_a_file(column: str) -> bool:
 
 
 def audiofolder_csv(name: str, reading: Reading) -> Iterator[Line | LeftOut]:
-    """The rows of an audiofolder's metadata.csv. Raises UsageError where its quoting is none."""
+    """The rows of an audiofolder's metadata.csv. Raises UsageError where it has lines, and none that can be read."""
     folder = name.rpartition("/")[0]
     columns: list[str] | None = None
+    good, first_bad = False, ""
     for number, fields in csv_rows(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
-        if columns is None:
+        if isinstance(fields, str):
+            if columns is None:
+                raise UsageError(f"{name}: line {number}: {fields}: mend it, or leave the table out with --exclude")
+            first_bad = first_bad or f"line {number}: {fields}"
+            yield LeftOut("unreadable_text", where, fields)
+        elif columns is None:
             columns = [fields[0].removeprefix("\ufeff"), *fields[1:]]
         elif len(fields) != len(columns):
             yield LeftOut("unreadable_text", where, f"expected {len(columns)} fields between commas, found {len(fields)}")
         else:
+            good = True
             yield _audiofolder_line(folder, dict(zip(columns, fields, strict=True)), where, reading.keys)
+    if first_bad and not good:
+        raise UsageError(f"{name}: {first_bad}: mend it, or leave the table out with --exclude")
 
 
 def _audiofolder_line(folder: str, record: dict[str, object], where: str, text_keys: Sequence[str]) -> Line | LeftOut:
@@ -192,17 +202,21 @@ def _audiofolder_line(folder: str, record: dict[str, object], where: str, text_k
 def _read_metadata_lines(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     name = book.tables[0]
     folder = name.rpartition("/")[0]
-    first = True
+    other_kind = OtherKindError(f"expected objects with `{FILE_NAME}`, as in an audiofolder; the first line has none")
+    recognised = False
+    bad: list[LeftOut] = []
     for number, record in json_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
-        if first and not (isinstance(record, dict) and any(_names_a_file(key) for key in record)):
-            raise OtherKindError(f"expected objects with `{FILE_NAME}`, as in an audiofolder; the first line has none")
-        first = False
-        yield (
-            LeftOut("unreadable_text", where, record)
-            if isinstance(record, str)
-            else _audiofolder_line(folder, record, where, reading.keys)
-        )
+        if isinstance(record, str):
+            bad.append(LeftOut("unreadable_text", where, record))
+            continue
+        if not recognised and not any(_names_a_file(key) for key in record):
+            raise other_kind
+        recognised = True
+        yield _audiofolder_line(folder, record, where, reading.keys)
+    if bad and not recognised:
+        raise other_kind
+    yield from bad
 
 
 def _read_aishell_1(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
@@ -211,7 +225,7 @@ def _read_aishell_1(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
         for number, line in text_lines(name, reading.open_table, reading.decoder):
             where = f"line {number} of {name}"
             if line is None:
-                yield LeftOut("unreadable_text", where, "in no encoding that is sure: say it with --text-encoding")
+                yield LeftOut("unreadable_text", where, NO_TEXT)
             elif parts := line.split(None, 1):
                 yield Line(parts[0], Annotated(parts[1].strip() if len(parts) > 1 else None), where)
 
@@ -219,16 +233,25 @@ def _read_aishell_1(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 def _matches(
     name: str, pattern: re.Pattern[str], expected: str, reading: Reading
 ) -> Iterator[tuple[str, re.Match[str] | LeftOut]]:
-    """(where, match) of each line of a table. Raises OtherKindError if the first line has none; later ones are left out."""
+    """(where, match) of each line of a table. Raises OtherKindError if the first that is text has none; others without one,
+    and what is no text, are left out.
+    """
     recognised = False
+    bad: list[LeftOut] = []
     for number, line in text_lines(name, reading.open_table, reading.decoder):
         where = f"line {number} of {name}"
-        found = pattern.fullmatch((line or "").strip())
-        fault = f"expected {expected}, found {(line or '')[:60]!r}"
-        if found is None and not recognised:
+        found = pattern.fullmatch(line.strip()) if line is not None else None
+        fault = NO_TEXT if line is None else f"expected {expected}, found {line[:60]!r}"
+        if found is not None:
+            recognised = True
+            yield where, found
+        elif line is None or recognised:
+            bad.append(LeftOut("unreadable_text", where, fault))
+        else:
             raise OtherKindError(fault)
-        recognised = True
-        yield where, LeftOut("unreadable_text", where, fault) if found is None else found
+    if bad and not recognised:
+        raise OtherKindError(bad[0].detail)
+    yield from ((left.name, left) for left in bad)
 
 
 def _read_aishell_3(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:

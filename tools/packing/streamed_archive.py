@@ -140,7 +140,7 @@ def _steps(listing: Listing) -> Sequence[_Step]:
     steps = []
     for planned in listing.planned:
         audio = listing.positions[planned.audio]
-        texts = tuple(listing.positions[name] for name in planned.texts if name not in listing.layout.tables)
+        texts = tuple(listing.positions[name] for name in planned.files if name not in listing.layout.tables)
         steps.append(_Step(max((audio, *texts)), audio, texts, planned))
     return sorted(steps, key=lambda step: (step.complete, step.audio))
 

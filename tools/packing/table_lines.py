@@ -10,6 +10,7 @@ import json
 import math
 import posixpath
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,6 +24,7 @@ from tools.packing.archive_safety import SURELY_HARMLESS, refuse_bomb
 
 __all__ = [
     "LONGEST_LINE",
+    "NO_TEXT",
     "OpenTable",
     "TableDecoder",
     "csv_rows",
@@ -40,6 +42,8 @@ OpenTable = Callable[[str], BinaryIO]
 """Opens a table of the tree by its name, to be read from its beginning."""
 
 LONGEST_LINE = 64 << 20
+NO_TEXT = "in no encoding that is sure: say it with --text-encoding"
+"""What is wrong with a line that `text_lines` cannot give."""
 DEEPEST = 50
 """Of objects and lists in each other; what is deeper is left out of a row, and far below what the jobs read."""
 DECODER = json.JSONDecoder(strict=False)
@@ -137,22 +141,58 @@ def first_line(name: str, open_table: OpenTable, decoder: TableDecoder | None = 
     return next((line or "" for _, line in text_lines(name, open_table, decoder)), "")
 
 
-def csv_rows(name: str, open_table: OpenTable, decoder: TableDecoder | None = None) -> Iterator[tuple[int, list[str]]]:
-    """(number of its last line, fields) of a table with commas, in which quoted fields may hold commas and ends of lines."""
-    decoder = decoder or TableDecoder(open_table, (name,))
-    lines = _raw_lines(name, open_table, decoder.encoding)
-    reader = csv.reader((decoder.decode(line) if line != b"\n" else "\n" for line in lines), strict=True)
-    try:
-        for row in reader:
-            if any(row):
-                yield reader.line_num, row
-    except (csv.Error, UnicodeDecodeError) as error:
-        number = reader.line_num + isinstance(error, UnicodeDecodeError)  # which has no line yet
-        words = error.reason if isinstance(error, UnicodeDecodeError) else error
-        raise UsageError(
-            f"{name}: line {number}: expected fields between commas, found none ({words}): mend it, or leave the table "
-            "out with --exclude"
-        ) from None
+class _CsvLines:
+    """Lines of a table as a reader of CSV takes them, and may take again."""
+
+    def __init__(self, name: str, open_table: OpenTable, decoder: TableDecoder) -> None:
+        self._lines = enumerate(_raw_lines(name, open_table, decoder.encoding), 1)
+        self._again: deque[tuple[int, str, str]] = deque()
+        self._decode = decoder.decode
+        self.taken: list[tuple[int, str, str]] = []
+        """(number, line, why it is no text) of the lines of the row at hand."""
+
+    def __iter__(self) -> _CsvLines:
+        return self
+
+    def __next__(self) -> str:
+        self.taken.append(self._again.popleft() if self._again else self._decoded(*next(self._lines)))
+        return self.taken[-1][1]
+
+    def _decoded(self, number: int, line: bytes) -> tuple[int, str, str]:
+        try:
+            return number, self._decode(line) if line != b"\n" else "\n", ""
+        except UnicodeDecodeError as error:
+            return number, line.decode("latin-1"), error.reason  # with the same commas, quotes and ends, so that rows stay
+
+    def only_first(self) -> int:
+        """Let the row at hand be its first line alone, whose number this is: the others are given again."""
+        first, *others = self.taken
+        self._again.extendleft(reversed(others))
+        return first[0]
+
+
+def csv_rows(name: str, open_table: OpenTable, decoder: TableDecoder | None = None) -> Iterator[tuple[int, list[str] | str]]:
+    """(number of its last line, fields) of a table with commas, in which quoted fields may hold commas and ends of lines.
+
+    (number of the line, what is wrong in words) of a line that is no text, or from which on there are no such fields: a
+    quoted field that never ends costs no other line.
+    """
+    lines = _CsvLines(name, open_table, decoder or TableDecoder(open_table, (name,)))
+    reader = csv.reader(lines, strict=True)
+    while True:
+        lines.taken.clear()
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield lines.only_first(), f"expected fields between commas: {error}"
+            reader = csv.reader(lines, strict=True)
+            continue
+        if fault := next(((number, f"expected text: {reason}") for number, _, reason in lines.taken if reason), None):
+            yield fault
+        elif any(row):
+            yield lines.taken[-1][0], row
 
 
 def decode_object(text: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from audio_tokenizers.errors import UsageError
-from jobs.sidecars import LARGEST_SIDECAR
+from jobs.foreign_json import non_finite_numbers
+from jobs.sidecars import FAULTS_KEY, LARGEST_SIDECAR
 from jobs.text_rules import TEXT_KEYS, TextRules, take_language, take_text
 from tools.packing.pairs import LeftOut
 from tools.packing.row_store import RowStore
@@ -223,6 +224,10 @@ def _nearest(rows: Sequence[BookRows], stem: str) -> BookRows | None:
 def _encode(line: Line) -> bytes:
     said = line.said
     if isinstance(said, Annotated):
+        if faults := non_finite_numbers(said.metadata):
+            said = replace(
+                said, metadata={**(said.metadata or {}), FAULTS_KEY: [f"{line.where}: {fault}" for fault in faults]}
+            )
         row = msgspec.json.encode(representable([said.text, said.language, said.metadata]))
         if len(row) <= LARGEST_ROW:
             return row

@@ -9,8 +9,9 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -33,7 +34,7 @@ from tools.packing.archive_safety import decode_names, refuse_bomb, refuse_long_
 from tools.packing.layouts import Planned
 from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions
 
-__all__ = ["ZipSource"]
+__all__ = ["ZipList", "ZipSource", "list_zip", "open_zip"]
 
 END = struct.Struct("<4s4H2LH")
 END_MAGIC = b"PK\x05\x06"
@@ -49,18 +50,64 @@ REPARSE_POINT = 0x400
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class ZipList:
+    """What a zip says that it holds."""
+
+    zip: zipfile.ZipFile
+    infos: list[zipfile.ZipInfo]
+    members: list[ArchiveMember]
+
+
+def list_zip(path: Path) -> ZipList:
+    """Raises UsageError if the list is damaged, hostile, or what it lists is encrypted."""
+    opened = _open_zip(path)
+    infos = opened.infolist()
+    return ZipList(opened, infos, _members(path, infos))
+
+
+@contextmanager
+def open_zip(path: Path, listed: ZipList, wanted: Collection[int]) -> Iterator[Iterator[tuple[int, MemberData]]]:
+    """Iterates over the `wanted` members in the list's order, as (position, data). Raises UsageError where it is damaged."""
+    with closing(_wanted_data(path, listed, wanted)) as passing:
+        yield passing
+
+
+def _wanted_data(path: Path, listed: ZipList, wanted: Collection[int]) -> Generator[tuple[int, MemberData]]:
+    for position in sorted(wanted):
+        member = listed.members[position]
+        with _damage_told(path, member.name), listed.zip.open(listed.infos[position]) as file:
+            data = MemberData(path, member, file.read)
+            yield position, data
+            data.skip()
+
+
+@contextmanager
+def _damage_told(path: Path, name: str) -> Iterator[None]:
+    """One message for whatever zipfile raises over a member."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UsageError(f"{path}: {name}: {error}: unpack the archive and give the folder instead") from None
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+        raise broken(path, f"{name}: {error}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise broken(path, f"{name}: {error}") from None  # all that bz2 says
+
+
 class ZipSource:
     """The pairs of a zip, in the order of their audio in its list."""
 
-    def __init__(self, path: Path, name: str, options: SourceOptions) -> None:
+    def __init__(self, path: Path, name: str, options: SourceOptions, listed: ZipList) -> None:
         self.name = name
         self._path = path
         self._scratch = options.scratch
         self._lock = threading.Lock()
         """Opening and closing a member counts on the ZipFile, which is not done safely there."""
-        self._zip = _open_zip(path)
-        self._infos = self._zip.infolist()
-        self._listing = list_members(path, _members(path, self._infos), options)
+        self._zip, self._infos = listed.zip, listed.infos
+        self._listing = list_members(path, listed.members, options)
         with closing(Tables(path, options.scratch)) as tables:
             for table in sorted(self._listing.layout.tables):
                 self._read(table, partial(tables.keep, table))
@@ -81,13 +128,13 @@ class ZipSource:
 
     def _pair(self, planned: Planned) -> Pair | LeftOut:
         listing: Listing = self._listing
-        contents = {name: self._read(name, read_text) for name in planned.texts if name not in listing.layout.tables}
+        contents = {name: self._read(name, read_text) for name in planned.files if name not in listing.layout.tables}
         audio = partial(self._read, planned.audio, self._audio)
         return pair_of(planned, listing.layout, contents, audio, listing.size(planned.audio))
 
     def _texts(self) -> Iterator[bytes]:
         for planned in self._planned:
-            yield from (self._read(name, read_text) for name in planned.texts if name not in self._listing.layout.tables)
+            yield from (self._read(name, read_text) for name in planned.files if name not in self._listing.layout.tables)
 
     def _audio(self, data: MemberData) -> bytes | BinaryIO:
         if data.member.size <= AUDIO_IN_MEMORY:
@@ -108,7 +155,7 @@ class ZipSource:
 
     @contextmanager
     def _reading(self, name: str, info: zipfile.ZipInfo) -> Iterator[Callable[[int], bytes]]:
-        try:
+        with _damage_told(self._path, name):
             with self._lock:
                 file = self._zip.open(info)
             try:
@@ -116,14 +163,6 @@ class ZipSource:
             finally:
                 with self._lock:
                     file.close()
-        except NotImplementedError as error:
-            raise UsageError(f"{self._path}: {name}: {error}: unpack the archive and give the folder instead") from None
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
-            raise broken(self._path, f"{name}: {error}") from None
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise broken(self._path, f"{name}: {error}") from None  # all that bz2 says
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

@@ -12,7 +12,7 @@ from typing import IO
 import soundfile
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.audio import decode_channels
 from jobs.channels import Block
 from jobs.losses import Losses

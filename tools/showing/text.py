@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rich.cells import cell_len, set_cell_size
 
 from audio_tokenizers.base import Features, Field
-from audio_tokenizers.words import counted
+from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState
 from jobs.channels import in_words
 from jobs.plain_text import plain

@@ -10,4 +10,4 @@
 #SBATCH --account=speech
 #SBATCH --qos=high
 module load python
-exec /PYTHON -m hpc.chain '/runs/it'"'"'s a "run" & more/$HOME/tokens'
+exec /PYTHON -u /CODE/jobs/run_module.py hpc.chain '/runs/it'"'"'s a "run" & more/$HOME/tokens'

@@ -19,4 +19,4 @@ printf -v job_started '%(%s)T' -1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /runs/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out --kill-on-bad-exit=0 --wait=0 --cpus-per-task=1 /PYTHON -u -m hpc.task /runs/tokens/.run/submissions/0003/plan.json --elements 4 --started "$job_started"
+srun --unbuffered --output /runs/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out --kill-on-bad-exit=0 --wait=0 --cpus-per-task=1 /PYTHON -u /CODE/jobs/run_module.py hpc.task /runs/tokens/.run/submissions/0003/plan.json --elements 4 --started "$job_started"

@@ -29,4 +29,4 @@ echo "on $(hostname)"
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output '/runs/it'"'"'s a "run" & more/$HOME/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out' --kill-on-bad-exit=0 --wait=0 --cpus-per-task=8 /PYTHON -u -m hpc.task '/runs/it'"'"'s a "run" & more/$HOME/tokens/.run/submissions/0003/plan.json' --elements 25 --started "$job_started"
+srun --unbuffered --output '/runs/it'"'"'s a "run" & more/$HOME/tokens/.run/submissions/0003/logs/%A_%a_%t_log.out' --kill-on-bad-exit=0 --wait=0 --cpus-per-task=8 /PYTHON -u /CODE/jobs/run_module.py hpc.task '/runs/it'"'"'s a "run" & more/$HOME/tokens/.run/submissions/0003/plan.json' --elements 25 --started "$job_started"

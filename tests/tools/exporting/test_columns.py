@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from support.committed_runs import damaged_records, make_run
+from support.committed_runs import CODES as VALUES
+from support.committed_runs import damaged_records, make_run, record
 from support.envelope import FIELDS
 from support.exported import code_records
 
@@ -55,3 +56,15 @@ def test_damage(tmp_path: Path) -> None:
     batch.validate(full=True)
     assert batch.column("damage_seconds").to_pylist() == [0.0, 0.0, 0.0, 0.72, 0.012]
     assert batch.column("damage").to_pylist() == [None, None, None, "frames that cannot be decoded", "its end"]
+
+
+def test_notes(tmp_path: Path) -> None:
+    """What records note stands before their texts, in a list that is empty of most."""
+    records = [record(VALUES, audio_file="a.wav", notes=("opposite_phase", "other")), record(VALUES, audio_file="b.wav")]
+    (file,) = make_run(tmp_path / "run", {"a": records}, CODES)
+    schema = run_schema(CODES, {}, notes=True)
+    assert schema.names[4:] == ["tokens", "notes", "text", "language", "metadata"]
+    assert not schema.field("notes").nullable
+    (batch,) = (to_arrow(batch, schema) for batch in read_batches(file, CODES, lambda _: None))
+    batch.validate(full=True)
+    assert batch.column("notes").to_pylist() == [["opposite_phase", "other"], []]

@@ -29,9 +29,10 @@ def test_round_trip(several_keys: bool, tmp_path: Path, monkeypatch: pytest.Monk
     for row, clip in zip(data, clips, strict=True):
         assert same(row, clip)
         assert (row["audio_file"], row["text"], row["language"]) == (clip.audio_file, clip.text, None)
-        assert (row["damage_seconds"], row["damage"]) == (0.0, None)
+        assert (row["damage_seconds"], row["damage"], row["notes"]) == (0.0, None, [])
     short, text = datasets.Value("int16"), datasets.Value("string")
     assert data.features["metadata"] == text
+    assert data.features["notes"] == datasets.List(text)
     if several_keys:
         assert data.features["tokens"] == datasets.List(short)
         assert data.features["envelope"] == datasets.List(datasets.List(datasets.Value("float16"), length=2))
@@ -47,5 +48,7 @@ def test_card_describes_the_columns(tmp_path: Path) -> None:
     assert "| `envelope` | list of lists of float16 | [rows][2] features |" in card
     assert "| `damage_seconds` | float64 | audio of the clip that could not be decoded; 0: it is whole |" in card
     assert "damage" not in dataset_card(mulaw_spec(max_damage=0.0), clips=1, files=1)
+    assert "notes" not in card
+    assert "| `notes` | list of string |" in dataset_card(mulaw_spec(), clips=1, files=1, notes=True)
     assert "The licence is that of the audio" in card
     assert "license:" not in card.split("---")[1]

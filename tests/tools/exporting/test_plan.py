@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from jobs.records import Manifest
-from tools.exporting.plan import Plan, differences, make_plan
+from tools.exporting.plan import FORMATS, Plan, differences, make_plan
 from tools.run_files import CommittedFile
 
 
@@ -57,6 +58,7 @@ def test_a_folder_is_not_taken_for_a_finished_part() -> None:
     [
         (plan("a"), plan("a", "hf"), "--to parquet, this command says --to hf"),
         (plan("a", "webdataset", with_audio=True), plan("a", "webdataset"), "begun with --with-audio"),
+        (plan("a"), plan("a", keeps_damaged=True), "its columns are those of a run without notes"),
         (plan("a"), plan("a", fingerprint="g"), "recipe f, the run has g"),
         (plan("a"), plan("a b c"), "not in it: 2 tars that the run has, the first b"),
         (plan("a b"), plan("b"), "in it: 1 tar that the run does not have, the first a"),
@@ -77,3 +79,16 @@ def test_differences_are_named(frozen: Plan, asked: Plan, words: str) -> None:
 def test_the_same_export_has_no_differences() -> None:
     """A plan comes back from its file as it was."""
     assert differences(msgspec.json.decode(msgspec.json.encode(plan("a b")), type=Plan), plan("a b")) == []
+
+
+def test_which_exports_have_notes() -> None:
+    """Parquet of runs that keep damaged clips, and of all in which a record notes something; others have them by clip.
+
+    A plan from before there were any is that of a run without.
+    """
+    noted = file("n")
+    noted = replace(noted, manifest=msgspec.structs.replace(noted.manifest, notes={"opposite_phase": 1}))
+    assert [plan("a", to).notes for to in FORMATS] == [False] * 4
+    assert [plan("a", to, keeps_damaged=True).notes for to in FORMATS] == [to in ("parquet", "hf") for to in FORMATS]
+    assert make_plan([file("a"), noted], to="parquet", fingerprint="f").notes
+    assert msgspec.json.decode(b'{"to": "parquet", "fingerprint": "f", "parts": []}', type=Plan).notes is False

@@ -24,6 +24,19 @@ def test_utterances_of_recordings() -> None:
     assert left_out == [LeftOut("audio_without_text", "u3", "line 3"), LeftOut("unreadable_text", "u1", fault)]
 
 
+def test_an_end_that_is_missing_is_that_of_the_recording() -> None:
+    """Kaldi writes -1 there."""
+    table = [("u1", "r 2 -1", "line 1"), ("u2", "r 3.5 -1.0", "line 2"), ("u2", "q 1", "line 3")]
+    parts, left_out = kaldi_segments(table, TEXTS, {}, without_text=False)
+    assert (parts, left_out) == (
+        {
+            "r": [{"id": "u1", "start": 2.0, "text": "ONE"}, {"id": "u2", "start": 3.5, "text": "TWO"}],
+            "q": [{"id": "u2", "start": 1.0, "text": "TWO"}],
+        },
+        [],
+    )
+
+
 def test_without_text() -> None:
     """Parts that have none are taken where that is wanted."""
     parts, left_out = kaldi_segments([("u3", "r 4 5", "line 3")], TEXTS, {}, without_text=True)

@@ -8,11 +8,9 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_tokenizers.errors import UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from tools.packing.layouts import Annotated, Plan, Planned, is_table_name, plan_tree
 from tools.packing.pairs import LeftOut, SourceOptions
@@ -73,18 +71,40 @@ def test_what_macos_leaves_behind_is_nothing() -> None:
     assert (plan.items, plan.left_out, plan.found) == ((), (), {"without extension": 1})
 
 
-def test_subtitles_are_named() -> None:
-    """They are no text of a pair, and are not lost without a word, whether their audio has another text or none."""
-    names = ["a.mp3", "a.srt", "b.mp3", "b.txt", "b.en.VTT", "c.vtt"]
-    plan = plan_tree(names, options("c.vtt"))
-    assert [item.audio for item in plan.items] == ["b.mp3"]
+def test_subtitles_beside_audio() -> None:
+    """They are its own, whether it has another text or none; of others it is said why they are nobody's."""
+    names = ["a.mp3", "a.srt", "b.mp3", "b.txt", "b.en.VTT", "c.mp3", "c.vtt", "d.vtt", "e.wav", "e.srt"]
+    plan = plan_tree(names, options("c.vtt", "e.wav"))
+    assert plan.items == (Planned("a", "a.mp3", (), "", "a.srt"), Planned("b", "b.mp3", ("b.txt",), "", "b.en.VTT"))
     assert left_out(plan) == [
-        ("a.mp3", "audio_without_text"),
-        ("a.srt", "subtitles"),
-        ("b.en.VTT", "subtitles"),
+        ("c.mp3", "audio_without_text"),
         ("c.vtt", "excluded"),
+        ("d.vtt", "text_without_audio"),
+        ("e.srt", "excluded"),
+        ("e.wav", "excluded"),
     ]
-    assert "hpc.submit --segments" in plan.left_out[1].detail
+    cue = b"1\n00:00:01,000 --> 00:00:02,500\nHello\n"
+    said = [plan.layout.annotate(item, {"a.srt": cue, "b.txt": b"all", "b.en.VTT": cue}) for item in plan.items]
+    segments = {"segments": [{"start": 1.0, "end": 2.5, "id": "1", "text": "Hello"}]}
+    assert said == [Annotated(None, "a.srt", None, segments), Annotated("all", "b.txt", None, segments)]
+    bad = b"1\n00:00:01,000 - 00:00:02,500\nHello\n"
+    said = [plan.layout.annotate(item, {"a.srt": bad, "b.txt": b"all", "b.en.VTT": bad}) for item in plan.items]
+    assert said == [
+        LeftOut("unreadable_text", "a.mp3", "a.srt: no cues in it"),
+        Annotated("all", "b.txt", None, {"sidecar_errors": ["b.en.VTT: no cues in it"]}),
+    ]
+
+
+def test_subtitles_beside_audio_of_a_table() -> None:
+    """The table says the text, and they the segments, also where it has no line."""
+    plan = plan_tree(["metadata.csv", "wavs/a.wav", "wavs/a.srt", "wavs/b.wav", "wavs/b.srt"], options())
+    cue = b"1\n00:00:01,000 --> 00:00:02,500\nHello\n"
+    contents = {"metadata.csv": b"a|one\n", "wavs/a.srt": cue, "wavs/b.srt": cue}
+    segments = {"segments": [{"start": 1.0, "end": 2.5, "id": "1", "text": "Hello"}]}
+    assert [plan.layout.annotate(item, contents) for item in plan.items] == [
+        Annotated("one", "wavs/a.srt", None, segments),
+        Annotated(None, "wavs/b.srt", None, segments),
+    ]
 
 
 def test_excluded_pairs() -> None:
@@ -108,63 +128,6 @@ def test_without_text() -> None:
     plan = plan_tree(["a.wav"], options(without_text=True))
     assert plan.items == (Planned("a", "a.wav", ()),)
     assert plan.layout.annotate(plan.items[0], {}) == Annotated()
-
-
-def test_librispeech() -> None:
-    """Chapters below any folder: each clip has its line; lines without audio and clips without a line are named."""
-    table = "LibriSpeech/dev/84/121123/84-121123.trans.txt"
-    names = [f"LibriSpeech/dev/84/121123/84-121123-{number:04}.flac" for number in range(3)] + [
-        table,
-        "LibriSpeech/README.TXT",
-    ]
-    plan = plan_tree(names, options())
-    assert left_out(plan) == [("LibriSpeech/README.TXT", "text_without_audio")]
-    assert [item.texts for item in plan.items] == [(table,)] * 3
-    assert plan.layout.tables == {table}
-    content = b"84-121123-0000 GO DO YOU HEAR\n84-121123-0001\n84-121123-0000 AGAIN\r\n\n84-121123-0009 NOBODY\n"
-    said = [plan.layout.annotate(item, {table: content}) for item in plan.items]
-    assert said[0] == Annotated("GO DO YOU HEAR")
-    assert said[1:] == [
-        LeftOut("empty_text", plan.items[1].audio, f"no text in {table}"),
-        LeftOut("audio_without_text", plan.items[2].audio, f"no line in {table}"),
-    ]
-    below = "LibriSpeech/dev/84/121123/"
-    assert plan.layout.shelf.read(lambda _: io.BytesIO(content)) == [
-        LeftOut("duplicate", f"{below}84-121123-0000", f"line 3 of {table}: an earlier line is taken"),
-        LeftOut("text_without_audio", f"{below}84-121123-0009", f"line 5 of {table}"),
-    ]
-
-
-def test_ljspeech() -> None:
-    """The normalised text is the clip's, for it is what is spoken; the raw one stays in the metadata if it is another."""
-    names = ["LJ/metadata.csv", "LJ/README", *(f"LJ/wavs/LJ001-000{number}.wav" for number in range(4)), "LJ/wavs/own.wav"]
-    plan = plan_tree([*names, "LJ/wavs/own.lab"], options(without_text=True))
-    content = 'LJ001-0000|in "1963"|in "nineteen sixty-three"\nLJ001-0001|same|same\nLJ001-0002|raw alone|\nown|x|y\n'
-    left = plan.layout.shelf.read(lambda _: io.BytesIO(b"\xef\xbb\xbf" + content.encode()))
-    assert left == []
-    said = [plan.layout.annotate(item, {"LJ/wavs/own.lab": "自己".encode("gb18030")}) for item in plan.items]
-    assert said == [
-        Annotated('in "nineteen sixty-three"', metadata={"raw_text": 'in "1963"'}),
-        Annotated("same"),
-        Annotated("raw alone"),
-        Annotated(),
-        Annotated("自己", "LJ/wavs/own.lab"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"a|1|one\nfile_name,text\n", r"metadata\.csv: line 2: expected the lines of LJSpeech.*found 'file_name,text'"),
-        (b"a|1|one|more\n", r"metadata\.csv: line 1: expected"),
-        (b"a|\xff\xff", r"metadata\.csv: expected a table of texts: too little text to tell"),
-    ],
-)
-def test_a_table_of_another_kind_is_an_error(content: bytes, words: str) -> None:
-    """What cannot be a line of the table is named: going on would give clips a wrong text, or none."""
-    plan = plan_tree(["metadata.csv", "wavs/a.wav"], options())
-    with pytest.raises(UsageError, match=words):
-        plan.layout.annotate(plan.items[0], {"metadata.csv": content})
 
 
 def test_tables_that_nobody_needs() -> None:

@@ -86,6 +86,52 @@ def test_cuts(tmp_path: Path) -> None:
     ]
 
 
+def test_an_end_that_is_missing_is_that_of_the_recording(tmp_path: Path) -> None:
+    """Of a supervision in a cut it is the cut's; from the begin on it is of the whole."""
+    parts = [
+        {**supervision("s2", "r", 5.0, 0, "two"), "duration": None},
+        supervision("s1", "r", 1.0, -1, "one"),
+        supervision("s0", "r", 1.0, 0, "none"),
+        {**supervision("s3", "r", 1.0, 0, "none"), "duration": "2"},
+    ]
+    cut = {"id": "c", "start": 10.0, "duration": 5.0, "recording": recording("r", "wav/r.wav", 30.0)}
+    more = {**supervision("c1", "r", 0.5, 0, "cut"), "duration": None}
+    files = {
+        **audio_of("wav/r.wav", "wav/w.wav"),
+        "recordings.jsonl": "\n".join(json.dumps(recording(name, f"wav/{name}.wav", 30.0)) for name in "rw"),
+        "supervisions.jsonl": "\n".join(map(json.dumps, [*parts, supervision("w1", "w", 0, -1, "whole")])),
+        "cuts.jsonl": json.dumps({**cut, "supervisions": [more]}),
+    }
+    pairs, left_out = read_everywhere(tmp_path, files)
+    found = (pairs["wav/r"].metadata or {})["segments"]
+    assert [(part["id"], part["start"], part.get("end")) for part in found] == [
+        ("s1", 1.0, None),
+        ("s2", 5.0, None),
+        ("c1", 10.5, 15.0),
+    ]
+    faults = (pairs["wav/r"].metadata or {})["sidecar_errors"]
+    assert [fault.rpartition("found ")[2] for fault in faults] == ["1.0 and 1.0", "1.0 and '2'"]
+    assert (pairs["wav/w"].text, left_out) == ("whole", [])
+
+
+def test_numbers_that_json_cannot_say(tmp_path: Path) -> None:
+    """Null stands there, and the recording's metadata names them."""
+    said = supervision("s", "r", 1.0, 2.0, "one", snr=float("nan"), custom={"q": [1.0, float("inf")]})
+    files = {
+        **audio_of("wav/r.wav"),
+        "recordings.jsonl": json.dumps(recording("r", "wav/r.wav")),
+        "supervisions.jsonl": json.dumps(said),
+    }
+    (pair,) = read_everywhere(tmp_path, files)[0].values()
+    assert pair.metadata is not None
+    (part,) = pair.metadata["segments"]
+    assert (part["snr"], part["q"], "sidecar_errors" in part) == (None, [1.0, None], False)
+    assert pair.metadata["sidecar_errors"] == [
+        "a supervision of r: snr: NaN is no value of JSON: null",
+        "a supervision of r: custom.q[1]: Infinity is no value of JSON: null",
+    ]
+
+
 def test_names_of_manifests() -> None:
     """As lhotse's recipes call them; partners differ in the kind alone."""
     yes = [
@@ -109,6 +155,21 @@ def test_names_of_manifests() -> None:
         "a_supervisions_dev.jsonl.gz",
     )
     assert with_partners("cuts_dev.jsonl.gz", there) == ("cuts_dev.jsonl.gz",)
+
+
+def test_a_first_line_that_cannot_be_read(tmp_path: Path) -> None:
+    """It is one bad line, and what the manifest is shows by the next one."""
+    files: dict[str, bytes | str] = {
+        **audio_of("wav/r.wav"),
+        "recordings.jsonl": b"\xff\xff\n" + json.dumps(recording("r", "wav/r.wav")).encode(),
+        "supervisions.jsonl": '{"id": "cut\n' + json.dumps(supervision("s", "r", 0, 10, "all")),
+    }
+    pairs, left_out = read_everywhere(tmp_path, files)
+    assert pairs["wav/r"].text == "all"
+    assert left_out_of(left_out) == [
+        ("unreadable_text", "line 1 of recordings.jsonl"),
+        ("unreadable_text", "line 1 of supervisions.jsonl"),
+    ]
 
 
 def test_a_manifest_that_was_cut(tmp_path: Path) -> None:

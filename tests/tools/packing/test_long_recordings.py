@@ -64,6 +64,14 @@ def test_gigaspeech(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("end", [{}, {"end": None}, {"end": -1}, {"end_time": -1.0}, {"end": float("nan")}])
+def test_an_end_that_is_missing_is_that_of_the_recording(end: dict[str, Any]) -> None:
+    """The segment says no end then, which the tokenizer reads so; any other end before the begin is still none."""
+    assert segment({"start": 2, **end, "text": "x"}) == {"start": 2, "text": "x"}
+    for bad in ({"start": 2, "end": -2}, {"start": 2, "end": float("inf")}, {"start": float("inf")}, {"end": -1}):
+        assert isinstance(segment(bad), str)
+
+
 def test_wenetspeech(tmp_path: Path) -> None:
     """The same with other names of keys."""
     table = {

@@ -43,6 +43,16 @@ def test_the_recording_stands_where_its_first_part_stood(tmp_path: Path) -> None
         assert (found[1].id, found[1].text, faults) == ("a", None, [])
 
 
+@pytest.mark.parametrize("duration", [None, 0, -1, -1.0, float("nan")])
+def test_an_end_that_is_missing_is_that_of_the_recording(duration: float | None, tmp_path: Path) -> None:
+    """NeMo's own reader takes 0 so; a line without a duration says the same."""
+    more = {} if duration is None else {"duration": duration}
+    faults: list[LeftOut] = []
+    (found,) = recordings_of(lambda: iter([row("a.wav", "two", is_part=True, offset=1.5, **more)]), tmp_path, faults)()
+    assert isinstance(found, Row)
+    assert (found.metadata, faults) == ({"segments": [{"start": 1.5, "text": "two"}]}, [])
+
+
 def test_lines_that_are_no_rows_pass(tmp_path: Path) -> None:
     """Where they stood, whether there are parts or not."""
     bad = LeftOut("unreadable_line", "line 2")

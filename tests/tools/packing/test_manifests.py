@@ -1,4 +1,4 @@
-"""tools/packing/manifests.py: JSONL manifests and Kaldi folders as sources of pairs."""
+"""tools/packing/manifests.py: JSONL manifests as sources of pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from support.sentences import SENTENCES
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.text_rules import TextRules
 from tools.packing import manifests as manifests_module
-from tools.packing.manifests import ManifestSource, open_jsonl, open_kaldi
+from tools.packing.kaldi import open_kaldi
+from tools.packing.manifests import ManifestSource, open_jsonl
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
 
 Record = dict[str, Any]
@@ -254,12 +255,6 @@ def test_what_changes_meanwhile_ends_the_attempt(tmp_path: Path) -> None:
         read(source)
 
 
-def kaldi(folder: Path, **files: str) -> Path:
-    for name, content in files.items():
-        (folder / name.replace("_", ".")).write_text(content, "utf-8")
-    return folder
-
-
 def test_parts_of_files(tmp_path: Path) -> None:
     """NeMo's lines with an offset: the file is one clip with segments, in their order; other files are whole."""
     write(tmp_path, "long.wav", "short.wav")
@@ -267,7 +262,7 @@ def test_parts_of_files(tmp_path: Path) -> None:
         {"audio_filepath": "long.wav", "text": "two", "offset": 2.5, "duration": 1.25, "lang": "en"},
         {"audio_filepath": "short.wav", "text": "all", "duration": 3},
         {"audio_filepath": "long.wav", "text": "one", "offset": 0.0, "duration": 2.0, "id": "utt1"},
-        {"audio_filepath": "long.wav", "text": "bad", "offset": 9},
+        {"audio_filepath": "long.wav", "text": "bad", "offset": 9, "duration": "x"},
         {"audio_filepath": "gone.wav", "text": "lost", "offset": 1, "duration": 1},
     ]
     source = open_jsonl(jsonl(tmp_path, *parts, audio=False), options())
@@ -296,93 +291,6 @@ def test_a_bad_line_among_parts(tmp_path: Path) -> None:
     segments = [{"start": 0.0, "end": 1.0, "text": "one"}, {"start": 1.5, "end": 2.5, "text": "two"}]
     found = [pair("short", "short.wav", "all"), pair("long", "long.wav", None, metadata={"segments": segments})]
     assert (read(source), read(source, 1)) == (found, found[1:])
-
-
-def test_kaldi(tmp_path: Path) -> None:
-    """Clips in the order of wav.scp, with the text and the speaker of their names; what has no other half is listed."""
-    write(tmp_path, "wavs/1 one.wav", "2.wav", "3.wav", "4.wav")
-    source = open_kaldi(
-        kaldi(
-            tmp_path,
-            wav_scp=f"utt2  {tmp_path}/2.wav\nutt1\twavs/1 one.wav\nutt3 3.wav\nutt4 4.wav\nutt2 3.wav\n",
-            text="utt1 GO  DO\nutt2\t二\nutt4\nutt9 NOBODY\n",
-            utt2spk="utt1 spk1\n",
-        ),
-        options(),
-    )
-    assert read(source) == [
-        pair("utt2", "2.wav", "二"),
-        pair("utt1", "wavs/1 one.wav", "GO  DO", metadata={"speaker": "spk1"}),
-    ]
-    assert [(left.name, left.reason, left.detail) for left in source.left_out] == [
-        ("utt3", "audio_without_text", "line 3 of wav.scp"),
-        ("utt4", "empty_text", "line 4 of wav.scp"),
-        ("utt2", "duplicate", "line 5 of wav.scp: an earlier line with this id is taken"),
-        ("utt9", "text_without_audio", "line 4 of text"),
-    ]
-    assert source.name == tmp_path.name
-
-
-def test_kaldi_in_another_encoding(tmp_path: Path) -> None:
-    """A table's encoding is told from all of its lines."""
-    write(tmp_path, *(f"{number}.wav" for number in range(6)))
-    (tmp_path / "wav.scp").write_text("".join(f"u{number} {number}.wav\n" for number in range(6)))
-    lines = [f"u{number} {sentence}\n" for number, sentence in enumerate(SENTENCES["ko"])]
-    (tmp_path / "text").write_bytes("".join(lines).encode("euc_kr"))
-    assert [item.text for item in read(open_kaldi(tmp_path, options())) if isinstance(item, Pair)] == list(SENTENCES["ko"])
-    (tmp_path / "text").write_bytes(b"u0 \xff\xff\n")
-    with pytest.raises(UsageError, match=r"text: line 1: too little text to tell.*--text-encoding"):
-        open_kaldi(tmp_path, options())
-
-
-def test_kaldi_without_text(tmp_path: Path) -> None:
-    """A wav.scp alone is enough where audio without text is wanted, and is an error where it is not."""
-    write(tmp_path, "1.wav")
-    kaldi(tmp_path, wav_scp="utt1 1.wav\n")
-    with pytest.raises(UsageError, match="expected `text` beside"):
-        open_kaldi(tmp_path, options())
-    assert read(open_kaldi(tmp_path, options(without_text=True))) == [pair("utt1", "1.wav", None)]
-
-
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ({"wav_scp": "utt1 touch PROOF; cat 1.wav |\n"}, "line 1 of wav.scp: utt1 comes out of a command.*never run"),
-        ({"wav_scp": "utt1 1.wav\nutt2\n"}, "line 2 of wav.scp: expected an utterance and the path"),
-    ],
-)
-def test_kaldi_that_is_not_files(tmp_path: Path, files: dict[str, str], words: str) -> None:
-    """No command of a data set is run: one message says what to do instead."""
-    kaldi(tmp_path, text="utt1 GO\n", **files)
-    with pytest.raises(UsageError, match=words):
-        open_kaldi(tmp_path, options())
-    assert not (tmp_path / "PROOF").exists()
-
-
-def test_kaldi_with_segments(tmp_path: Path) -> None:
-    """The recording stays whole, and has the utterances with their times, texts and speakers; what makes none is listed."""
-    write(tmp_path, "r1.wav", "r2.wav")
-    folder = kaldi(
-        tmp_path,
-        wav_scp="rec1 r1.wav\nrec2 r2.wav\n",
-        segments="utt2 rec1 2.5 4\nutt1 rec1 0.0 1.25\nutt3 rec1 4 -1\nutt4 rec9 0 1\nutt5 rec1 5 6\nutt6\n",
-        text="utt1 ONE\nutt2 TWO\nutt3 THREE\nutt4 FOUR\nutt7 SEVEN\n",
-        utt2spk="utt1 A\nutt2 B\n",
-    )
-    source = open_kaldi(folder, options())
-    parts = [
-        {"id": "utt1", "start": 0.0, "end": 1.25, "text": "ONE", "speaker": "A"},
-        {"id": "utt2", "start": 2.5, "end": 4.0, "text": "TWO", "speaker": "B"},
-    ]
-    assert read(source) == [pair("rec1", "r1.wav", None, metadata={"segments": parts})]
-    assert sorted(left_out(source)) == [
-        ("rec2", "audio_without_text"),
-        ("utt3", "unreadable_text"),
-        ("utt4", "text_without_audio"),
-        ("utt5", "audio_without_text"),
-        ("utt6", "unreadable_text"),
-        ("utt7", "text_without_audio"),
-    ]
 
 
 def test_links_that_lead_out(tmp_path: Path) -> None:

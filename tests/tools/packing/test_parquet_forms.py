@@ -71,7 +71,11 @@ def test_bytes_alone_and_json_as_text(tmp_path: Path) -> None:
     )
     pairs, left_out = opened(tmp_path, table)
     assert {key: (pair.audio_name, pair.text, pair.metadata) for key, pair in pairs.items()} == {
-        "a": ("a.flac", "one", {"split": "train", "text": 5}),
+        "a": (
+            "a.flac",
+            "one",
+            {"text": 5, "split": "train", "sidecar_errors": ["json: snr: NaN is no value of JSON: null"]},
+        ),
         "b": ("b.flac", "zwei ü", {"snr": 1, "split": "train"}),
     }
     assert left_out_of(left_out) == [("unreadable_audio", "d"), ("unreadable_text", "c")]

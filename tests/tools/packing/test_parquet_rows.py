@@ -114,7 +114,7 @@ class TestPair:
         assert (found.id, found.language, found.metadata) == ("c", "en", None)
 
     def test_metadata_is_what_json_can_say(self) -> None:
-        """Times as ISO text, also those finer than Python has and of other zones; no vectors, no NaN, no nulls."""
+        """Times as ISO text, also those finer than Python has and of other zones; no vectors, no nulls."""
         finer = pa.timestamp("ns", "Asia/Shanghai")
         found = pair(
             {"bytes": WAV, "path": "a.wav"},
@@ -125,7 +125,6 @@ class TestPair:
             ok=True,
             day=dt.date(2026, 1, 2),
             nothing=None,
-            bad=float("nan"),
             words=[{"w": "x", "t": 0.5}],
             vector=[0.0] * 257,
             at=1_500_000_000_123_456_789,
@@ -139,6 +138,30 @@ class TestPair:
             "words": [{"w": "x", "t": 0.5}],
             "at": "2017-07-14T02:40:00.123456",
             "there": "1970-01-01T00:00:00+00:00",
+        }
+
+    def test_numbers_that_json_cannot_say(self) -> None:
+        """Null stands there, and is told: how often, and of what keys."""
+        nan = float("nan")
+        found = pair(
+            {"bytes": WAV, "path": "a.wav"},
+            text="x",
+            snr=nan,
+            peak=float("-inf"),
+            f0=[nan, 1.5, nan, nan, nan],
+            more={"q": [nan], "ok": 1.0},
+            sidecar_errors=["a.txt: no text"],
+        )
+        assert found.metadata == {
+            "snr": None,
+            "peak": None,
+            "f0": [None, 1.5, None, None, None],
+            "more": {"q": [None], "ok": 1.0},
+            "sidecar_errors": [
+                "a.txt: no text",
+                "snr, f0[0], f0[2] and 3 more: NaN is no value of JSON: null",
+                "peak: -Infinity is no value of JSON: null",
+            ],
         }
 
     def test_classes_by_their_names(self) -> None:

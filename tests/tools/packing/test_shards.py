@@ -83,3 +83,10 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="has changed while it was read"):
         write_shard(stream, tmp_path / "0.tar", ROOMY, lambda size, seconds: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_clips_that_tell_of_faults_are_counted(tmp_path: Path) -> None:
+    """What of their texts could not be read or kept stands in their JSON; how many there are, the command says."""
+    source = FakeSource(4, faulty=(1, 2))
+    (shard,) = shards(tmp_path, source, ROOMY)
+    assert (shard.pairs, shard.faulty) == (4, 2)

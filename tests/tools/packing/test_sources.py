@@ -217,6 +217,29 @@ def test_a_tar_with_a_table_of_texts_is_not_ready(here: Path, table: str) -> Non
     assert check_ready_tar(path, TextRules()) == ReadyTar(clips=1, without_text=0)
 
 
+@pytest.mark.parametrize(
+    ("members", "texts"),
+    [
+        ([("1.wav", AUDIO), ("1.json", b'{"transcript": "said"}')], TextRules()),
+        ([("1.wav", AUDIO), ("1.json", b'{"said": "said", "snr": NaN}')], TextRules(keys=("said",))),
+        ([("1.wav", AUDIO), ("1.wav.json", b'{"text": "said"}')], TextRules()),
+        ([("1.wav", AUDIO), ("1.txt", "はい".encode("cp932"))], TextRules(encoding="cp932")),
+    ],
+)
+def test_what_a_text_is_the_options_say(here: Path, members: list[tuple[str, bytes]], texts: TextRules) -> None:
+    """A tar is ready, whatever table lies in it, if its texts stand beside the audio, by the rules that a run goes by."""
+    path = write(here / "x.tar", tar_bytes([*members, ("metadata.csv", b"x")]))
+    assert find_ready_tars(str(path), texts=texts) == [path]
+    assert check_ready_tar(path, texts) == ReadyTar(clips=1, without_text=0)
+
+
+def test_a_tar_in_which_some_texts_stand_apart_is_packed(here: Path, options: SourceOptions) -> None:
+    """A run would find them, with a look over the whole tar; side by side they are read in one pass."""
+    path = write(here / "x.tar", tar_bytes([("a.wav", AUDIO), ("b.wav", AUDIO), ("a.txt", TEXT), ("b.txt", TEXT)]))
+    assert find_ready_tars(str(path)) is None
+    assert texts(open_source(str(path), options)) == {"a": "what is said", "b": "what is said"}
+
+
 def test_ready_tars_are_counted(here: Path) -> None:
     """Clips, and those without a text."""
     members = [("a.mp3", AUDIO), ("a.json", b'{"text": "said"}'), ("b.mp3", AUDIO), ("c.mp3", AUDIO), ("c.txt", b" ")]

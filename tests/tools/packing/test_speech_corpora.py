@@ -161,7 +161,15 @@ def test_audiofolder_with_jsonl(tmp_path: Path) -> None:
     }
     pairs, left_out = read_everywhere(tmp_path, files)
     assert {name: (pair.text, pair.language, pair.metadata) for name, pair in pairs.items()} == {
-        "train/1": ("one", None, {"snr": None, "n": "0x152d02c7e14af67fffff"}),
+        "train/1": (
+            "one",
+            None,
+            {
+                "snr": None,
+                "n": "0x152d02c7e14af67fffff",
+                "sidecar_errors": ["line 1 of metadata.jsonl: snr: NaN is no value of JSON: null"],
+            },
+        ),
         "test/2": ("two \\ud83d", "de", None),
     }
     assert left_out_of(left_out) == [
@@ -229,11 +237,35 @@ def test_the_key_of_the_text(tmp_path: Path) -> None:
     assert pairs["a/1"].metadata == {"text": "no"}
 
 
-def test_a_csv_that_is_none_is_one_error_with_its_line(tmp_path: Path) -> None:
-    """A quoted field without end would swallow the rest of the table."""
-    files = {**audio_of("1.wav"), "metadata.csv": 'file_name,text\n1.wav,"one" more\n2.wav,two\n'}
-    with pytest.raises(UsageError, match=r"metadata\.csv: line 2: expected fields between commas"):
-        read_everywhere(tmp_path, files)
+def test_one_bad_line_of_a_table_is_one_bad_line(tmp_path: Path) -> None:
+    """In quotes that are none or in bytes that are no text, be it the first after the names of the columns: named with its
+    number, and the rest is there. Where all lines are bad, that is one error.
+    """
+    files = {
+        **audio_of("1.wav", "2.wav", "3.wav", "j/1.wav", "j/2.wav", "wav/S1.wav", "train/audio/1_2_3.flac"),
+        "metadata.csv": b'file_name,text\n1.wav,"one" more\n2.wav,\x01\xff\x81\n3.wav,three\n',
+        "j/metadata.jsonl": b'{"file_name": "1.wav", "text": "\x01\xff\x81"}\n{"file_name": "2.wav", "text": "two"}\n',
+        "content.txt": b"\x01\xff\x81\nS1.wav\t\xe5\xb9\xbf guang3\n",
+        "train/transcripts.txt": b"\x01\xff\x81\n1_2_3\tlibri\n",
+    }
+    pairs, left_out = read_everywhere(tmp_path, files)
+    assert {name: pair.text for name, pair in pairs.items()} == {
+        "3": "three",
+        "j/2": "two",
+        "wav/S1": "广",
+        "train/audio/1_2_3": "libri",
+    }
+    assert [left for left in left_out_of(left_out) if left[0] == "unreadable_text"] == [
+        ("unreadable_text", "line 1 of content.txt"),
+        ("unreadable_text", "line 1 of j/metadata.jsonl"),
+        ("unreadable_text", "line 1 of train/transcripts.txt"),
+        ("unreadable_text", "line 2 of metadata.csv"),
+        ("unreadable_text", "line 3 of metadata.csv"),
+    ]
+    (tmp_path / "none").mkdir()
+    files = {**audio_of("1.wav"), "metadata.csv": b"file_name,text\n1.wav,\x01\xff\x81\n"}
+    with pytest.raises(UsageError, match=r"metadata\.csv: line 2: expected text: .*--exclude"):
+        read_everywhere(tmp_path / "none", files)
 
 
 def test_two_layouts_that_both_fit_are_named(tmp_path: Path) -> None:

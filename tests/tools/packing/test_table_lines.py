@@ -124,9 +124,34 @@ def test_fields_between_commas() -> None:
     """Quoted ones may hold commas, quotation marks and ends of lines; the number is that of the last line."""
     data = b'a,b\n"1,\n""x""",2\n\n3,\n'
     assert list(csv_rows("t.csv", lambda _: io.BytesIO(data))) == [(1, ["a", "b"]), (3, ['1,\n"x"', "2"]), (5, ["3", ""])]
-    for broken, line in ((b'a\n"b', 2), (b"a\nb\n\xff\xff\n", 3), (b"a\n" + b"x" * 200_000, 2)):
-        with pytest.raises(UsageError, match=rf"t\.csv: line {line}: expected fields between commas"):
-            list(csv_rows("t.csv", lambda _, broken=broken: io.BytesIO(broken)))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (b"\x01\xff\x81,3", "expected text: "),
+        (b'"x" y,3', "expected fields between commas: "),
+        (b'2,"never ends', "expected fields between commas: "),
+        (b"x" * 200_000, "expected fields between commas: field larger than"),
+    ],
+)
+def test_a_bad_line_between_commas_is_one_bad_line(bad: bytes, words: str) -> None:
+    """It is given with its number; whatever it is, the rows around it are there, those over several lines too."""
+    more = [b"9,%d" % number for number in range(20)]
+    data = b"\n".join([b"1,a", bad, b'2,"b', b'c"', b"3,d", *more, bad])
+    rows = list(csv_rows("t.csv", lambda _: io.BytesIO(data)))
+    good = [(number, row) for number, row in rows if isinstance(row, list)]
+    assert good == [(1, ["1", "a"]), (4, ["2", "b\nc"]), (5, ["3", "d"]), *((6 + n, ["9", str(n)]) for n in range(20))]
+    faults = [(number, fault) for number, fault in rows if isinstance(fault, str)]
+    assert [number for number, _ in faults] == [2, 26]
+    assert all(fault.startswith(words) for _, fault in faults)
+
+
+def test_a_bad_line_within_quotes_costs_its_row() -> None:
+    """The number is that of the line."""
+    rows = list(csv_rows("t.csv", lambda _: io.BytesIO(b'1,"a\n\x01\xff\x81\nb"\n2,c\n')))
+    assert [number for number, _ in rows] == [2, 4]
+    assert rows[1][1] == ["2", "c"]
 
 
 def test_objects_as_python_writes_them() -> None:
@@ -136,7 +161,7 @@ def test_objects_as_python_writes_them() -> None:
     for text in ("[]", "", "{", '{"a": 1} x', "[" * 100_000, '{"a": ' + "9" * 5000 + "}"):
         with pytest.raises(ValueError, match=r"\w"):
             decode_object(text)
-    rows = list(json_lines("t.jsonl", lambda _: io.BytesIO(b'{"a": 1}\n[]\n\xff\xff\n')))
+    rows = list(json_lines("t.jsonl", lambda _: io.BytesIO(b'{"a": 1}\n[]\n\x01\xff\x81\n')))
     assert rows[0] == (1, {"a": 1})
     assert [isinstance(row, str) for _, row in rows] == [False, True, True]
 

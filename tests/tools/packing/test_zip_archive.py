@@ -10,7 +10,7 @@ from support.sentences import SENTENCES
 from audio_tokenizers.errors import UsageError
 from tools.packing import zip_archive
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
-from tools.packing.zip_archive import ZipSource
+from tools.packing.zip_archive import ZipSource, list_zip
 
 EXTERNAL, FLAGS, CRC, PACKED, UNPACKED, OFFSET = 38, 8, 16, 20, 24, 42
 """Where the fields of an entry of a zip's list are."""
@@ -19,7 +19,7 @@ EXTERNAL, FLAGS, CRC, PACKED, UNPACKED, OFFSET = 38, 8, 16, 20, 24, 42
 def source_of(folder: Path, data: bytes, *, without_text: bool = False) -> ZipSource:
     path = folder / "a.zip"
     path.write_bytes(data)
-    return ZipSource(path, "a", SourceOptions(scratch=folder, without_text=without_text))
+    return ZipSource(path, "a", SourceOptions(scratch=folder, without_text=without_text), list_zip(path))
 
 
 def test_the_encoding_is_that_of_all_texts(tmp_path: Path) -> None:

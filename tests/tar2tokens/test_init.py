@@ -1,0 +1,59 @@
+"""tar2tokens/__init__.py: what people import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.runs import ROOT
+
+import tar2tokens
+import tools.reader
+import tools.torch_dataset
+from jobs.version import version
+
+
+def test_names() -> None:
+    """They are those of tools.reader and tools.torch_dataset, and all that `from tar2tokens import *` gives."""
+    assert tar2tokens.read_run is tools.reader.read_run
+    assert tar2tokens.TokenizedClip is tools.reader.TokenizedClip
+    assert tar2tokens.TokenDataset is tools.torch_dataset.TokenDataset
+    assert tar2tokens.__version__ == version()
+    assert set(tar2tokens.__all__) <= set(dir(tar2tokens))
+
+
+def test_names_that_do_not_exist() -> None:
+    """They are an AttributeError, as of any module."""
+    with pytest.raises(AttributeError, match="module 'tar2tokens' has no attribute 'read_runs'"):
+        tar2tokens.read_runs  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_imports_wait() -> None:
+    """To import tar2tokens, or ask for its version, imports neither numpy nor torch; only TokenDataset needs torch."""
+    code = (
+        "import sys, tar2tokens; tar2tokens.__version__\n"
+        "assert not {'numpy', 'torch', 'typer'} & set(sys.modules)\n"
+        "tar2tokens.read_run\nassert 'torch' not in sys.modules\n"
+        "tar2tokens.TokenDataset\nassert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+NO_TORCH = """
+import sys, tar2tokens
+class NoTorch:
+    def find_spec(name, *rest):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name=name)
+sys.meta_path.insert(0, NoTorch)
+tar2tokens.read_run
+tar2tokens.TokenDataset
+"""
+
+
+def test_no_torch() -> None:
+    """Who wants TokenDataset where there is no torch is told what to install; all else works without."""
+    done = subprocess.run([sys.executable, "-c", NO_TORCH], cwd=ROOT, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last == "ImportError: tar2tokens.TokenDataset needs torch, which is not installed: pip install torch"

@@ -1,0 +1,48 @@
+"""The documents: links that lead somewhere, and names of files that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(ROOT.glob("docs/*.md"))
+DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
+ROOMS = "hpc|jobs|tools|tokenizers|tar2tokens|tests|docs|benchmarks|requirements"
+FILE = re.compile(rf"(?<![\w/.*-])(?:{ROOMS})/[\w/.-]+\.(?:py|md|sh|txt|yaml)\b")
+
+
+ELSEWHERE = {
+    "tools/extract_speech_token.py",  # CosyVoice's
+    "tokenizers/__init__.py",  # must not be there
+}
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as MkDocs names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_names_is_there(document: Path) -> None:
+    """A reader finds the page, the section and the file that a document sends them to."""
+    text = document.read_text(encoding="utf-8")
+    for target, section in LINK.findall(text):
+        page = document.parent / target if target else document
+        assert page.exists(), f"{document.name} links to {target}"
+        assert not section or section in anchors(page), f"{document.name} links to {target}#{section}"
+    names = {name for name in FILE.findall(text) if "NAME" not in name} - ELSEWHERE
+    missing = sorted(name for name in names if not (ROOT / name).exists())
+    assert not missing, f"{document.name} names {missing}"
+
+
+def test_every_page_is_in_the_site() -> None:
+    """mkdocs.yml leads to each page of docs/ once."""
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    pages = re.findall(r"[\w-]+\.md", str(nav))
+    assert sorted(pages) == [page.name for page in PAGES]

@@ -1,0 +1,154 @@
+"""The files of a CosyVoice 1 model that its text embedding needs: `cosyvoice.yaml`, `llm.pt` and a .tiktoken file.
+
+`cosyvoice.yaml` is HyperPyYAML, whose tags name the classes; it says which of two tokenizers the model was trained with
+and how large the embedding is. The tokenizer's file is not in the model's directory: it comes with openai-whisper, or lies
+in CosyVoice's repository. Nothing here imports torch, so that a run can be planned on a login node.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audio_tokenizers.cosyvoice_text.vocabulary import ASSETS, Vocabulary, VocabularyName, most_languages, read_vocabulary
+from audio_tokenizers.errors import ModelFilesError, UsageError
+from audio_tokenizers.shared.config_reader import ConfigReader
+from audio_tokenizers.shared.model_files import find_model, require_files
+from audio_tokenizers.shared.yaml_loading import describe_yaml_error
+
+__all__ = ["Checkpoint", "open_checkpoint"]
+
+CONFIG, WEIGHTS = "cosyvoice.yaml", "llm.pt"
+LAYOUT = f"a CosyVoice 1 model (CosyVoice-300M, -25Hz, -SFT or -Instruct) with {CONFIG} and {WEIGHTS}"
+LATER_CONFIGS = ("cosyvoice2.yaml", "cosyvoice3.yaml")
+NOT_LATER = "CosyVoice 2 and 3 embed text with Qwen's table, which this backend does not read"
+LANGUAGE_MODEL = "!new:cosyvoice.llm.llm.TransformerLM"
+TOKENIZERS: Mapping[str, VocabularyName] = {
+    "!name:whisper.tokenizer.get_tokenizer": "whisper",
+    "!name:cosyvoice.tokenizer.tokenizer.get_tokenizer": "cosyvoice",
+}
+UPSTREAM_LANGUAGES = 99
+"""What both tokenizers take when the config does not say."""
+SOURCES: Mapping[VocabularyName, str] = {
+    "whisper": "install openai-whisper, which has it, or give it as --set tokenizer_path=FILE",
+    "cosyvoice": "take it from cosyvoice/tokenizer/assets of github.com/FunAudioLLM/CosyVoice, and put it there or give it "
+    "as --set tokenizer_path=FILE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A directory whose config was understood and whose tokenizer fits it; no tensor has been read."""
+
+    config: Path
+    weights: Path
+    rows: int
+    """Of the embedding: 51866, or 60515 in -25Hz."""
+    width: int
+    """Of the embedding: 512."""
+    tokenizer: Path
+    languages: int
+    """Language tokens of the vocabulary."""
+    vocabulary: Vocabulary
+
+
+def open_checkpoint(model_path: str, tokenizer_path: str | None) -> Checkpoint:
+    """The checkpoint in a directory, or of a hub id, which is downloaded only if the local cache does not have it.
+
+    `tokenizer_path` is the .tiktoken file; None looks in the directory, then in openai-whisper. Raises ModelFilesError on
+    anything that could not be loaded later, or that does not fit together.
+    """
+    directory = find_model(model_path, lambda _: (WEIGHTS,), _check_directory, hub_first=(CONFIG,), layout=LAYOUT)
+    _check_directory(directory)
+    path = directory / CONFIG
+    config, tags = _read_config(path)
+    llm, text = config.part("llm"), config.part("get_tokenizer")
+    if tags["llm"] != LANGUAGE_MODEL:
+        raise replace(config, advice=NOT_LATER).error(f"llm: {LANGUAGE_MODEL}", tags["llm"])
+    if tags["get_tokenizer"] not in TOKENIZERS:
+        raise config.error(f"get_tokenizer: {' or '.join(TOKENIZERS)}", tags["get_tokenizer"])
+    name = TOKENIZERS[tags["get_tokenizer"]]
+    text.require("multilingual", True)
+    config.require("allowed_special", "all")
+    languages = text.positive("num_languages", UPSTREAM_LANGUAGES)
+    rows = llm.positive("text_token_size")
+    tokenizer = _find_tokenizer(directory, name, tokenizer_path)
+    vocabulary = read_vocabulary(tokenizer, name, languages)
+    # -25Hz has a row for each language that its tokenizer knows, though its config may name fewer of them.
+    most = vocabulary.size + most_languages(name) - min(languages, most_languages(name))
+    if rows not in {vocabulary.size, most}:
+        raise ModelFilesError(
+            f"{path}: expected a text_token_size of {vocabulary.size}, which is what {tokenizer} makes with {languages} "
+            f"languages, found {rows}: these two do not belong together"
+        )
+    width = llm.positive("text_encoder_input_size")
+    return Checkpoint(path, directory / WEIGHTS, rows, width, tokenizer, languages, vocabulary)
+
+
+def _check_directory(directory: Path) -> None:
+    for name in LATER_CONFIGS:
+        if (directory / name).exists() and not (directory / CONFIG).exists():
+            raise ModelFilesError(f"{directory / name}: expected {LAYOUT}: {NOT_LATER}")
+    require_files(directory, [CONFIG, WEIGHTS], LAYOUT)
+
+
+def _find_tokenizer(directory: Path, name: VocabularyName, given: str | None) -> Path:
+    if given is not None:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise UsageError(
+                f"tokenizer_path {given!r}: expected a .tiktoken file, found {'a folder' if path.exists() else 'nothing'}"
+            )
+        return path
+    path = directory / ASSETS[name]
+    if path.is_file():
+        return path
+    if name == "whisper" and (spec := importlib.util.find_spec("whisper")) and spec.submodule_search_locations:
+        packaged = Path(spec.submodule_search_locations[0], "assets", ASSETS[name])
+        if packaged.is_file():
+            return packaged
+    raise ModelFilesError(f"{path}: missing, and not part of the published model: {SOURCES[name]}")
+
+
+def _read_config(path: Path) -> tuple[ConfigReader, Mapping[str, str]]:
+    """HyperPyYAML without running what its tags name: the scalars of the first two levels, and the tags of the first.
+
+    `!ref <name>` is the scalar at `name` of the top level.
+    """
+    try:
+        top = _items(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
+        raise ModelFilesError(f"{path}: expected YAML, found something else ({reason})") from None
+    values: dict[str, Any] = {}
+    for key, node in top.items():
+        if isinstance(node, yaml.MappingNode):
+            values[key] = {name: _scalar(item, top) for name, item in _items(node).items()}
+        else:
+            values[key] = _scalar(node, top)
+    return ConfigReader(path, values, advice="is this a CosyVoice 1 model?"), {key: node.tag for key, node in top.items()}
+
+
+def _scalar(node: Any, top: Mapping[str, Any]) -> object:  # noqa: ANN401 - PyYAML has no types for what it composes
+    """The value of a scalar node; of all else its text, or its tag."""
+    if node.tag == "!ref" and (match := re.fullmatch(r"<(\w+)>", str(node.value))):
+        node = top.get(match[1], node)
+    if not isinstance(node, yaml.ScalarNode):
+        return node.tag
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError):  # a tag of others, or not a value of its type
+        return f"{node.tag} {node.value}"
+
+
+def _items(node: Any) -> dict[str, Any]:  # noqa: ANN401 - PyYAML has no types for what it composes
+    """The entries of a mapping node by their key; nothing of any other node."""
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {str(key.value): value for key, value in node.value}

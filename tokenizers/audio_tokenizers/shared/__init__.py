@@ -1,0 +1,1 @@
+"""What more than one backend needs, and what commands need to describe one. Imports no backend."""

@@ -1,0 +1,144 @@
+"""What every torch backend does alike: check its device, fix the arithmetic, and tell a broken machine from bad data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.extras import install_words
+from audio_tokenizers.shared.wording import counted
+
+__all__ = [
+    "fix_arithmetic",
+    "loaded",
+    "on_device",
+    "package_versions",
+    "require_bfloat16",
+    "require_device",
+    "use_one_thread",
+]
+
+SMALLER = "a smaller --max-tokens-per-fragment or --max-duration"
+"""What helps against an out-of-memory error where clips are encoded one at a time."""
+T = TypeVar("T")
+
+
+def package_versions(packages: Iterable[str], extra: str) -> dict[str, str]:
+    """Versions for the recipe. Raises UsageError that names the extra to install."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            raise UsageError(f"this backend needs {package}: {install_words(extra)}") from None
+    return found
+
+
+def use_one_thread() -> None:
+    """From here on torch computes with one thread on the CPU."""
+    import torch
+
+    # Two threads sum in another order than one, which moved a token in some ten thousand; and how many threads a worker has
+    # depends on how many workers there are. Whoever has cores to spare runs more workers.
+    torch.set_num_threads(1)
+
+
+def require_device(device: str) -> None:
+    """Raise InfrastructureError unless torch sees `device`. From here on torch computes with one thread on the CPU."""
+    import torch
+
+    use_one_thread()
+    if not device.startswith("cuda"):
+        return
+    if not torch.cuda.is_available():
+        raise InfrastructureError(
+            f"device {device!r}: torch {torch.__version__} sees no CUDA device: is it a CUDA build, and has this job a GPU?"
+        )
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise InfrastructureError(f"device {device!r}: torch sees {counted(count, 'CUDA device')}, numbered from 0")
+
+
+def require_bfloat16(device: str) -> None:
+    """Raise InfrastructureError if `device`, which torch sees, is a GPU that would only emulate bfloat16."""
+    import torch
+
+    if device.startswith("cuda") and torch.cuda.get_device_capability(device) < (8, 0):
+        name = torch.cuda.get_device_name(device)
+        raise InfrastructureError(
+            f"device {device!r}: {name} has no bfloat16: take precision=fp32, or an Ampere or newer GPU"
+        )
+
+
+def loaded(device: str, load: Callable[[], T], narrow: Callable[[T], None] | None = None) -> T:
+    """What `load` makes on `device`; `narrow` then has parts of it compute in bfloat16.
+
+    Raises InfrastructureError where torch does not see the device, or the device does not have what is asked of it.
+    """
+    require_device(device)
+    if narrow is not None:
+        require_bfloat16(device)
+    network = on_device(device, load)
+    if narrow is not None:
+        on_device(device, lambda: narrow(network))
+    return network
+
+
+def fix_arithmetic(*, tf32: bool) -> None:
+    """Set what the recipe promises. On each call: the flags belong to the process, and others may turn them."""
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    # The older switches first: they move the newer ones, of torch 2.9 and later, but where TF32 is off they leave
+    # convolutions to whatever the process prefers. In this order both agree, and reading either raises no error.
+    matmul.allow_tf32 = tf32
+    cudnn.allow_tf32 = tf32
+    parts: list[Any] = [matmul, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)]
+    for part in parts:
+        if hasattr(part, "fp32_precision"):
+            part.fp32_precision = "tf32" if tf32 else "ieee"
+    # Long sums of bfloat16 products stay in float32, also where a kernel splits them.
+    matmul.allow_bf16_reduced_precision_reduction = False
+    # A benchmark picks kernels by their speed on the day.
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def on_device(device: str, work: Callable[[], T], smaller: str = SMALLER) -> T:
+    """`work()`, with errors of the machine as InfrastructureError; all others pass.
+
+    `smaller` is what to take where the memory is not enough.
+    """
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        trouble = _machine_trouble(error, device, smaller)
+    # Only here, past the except block, are the traceback and the activations in its frames gone.
+    _release_memory(device)
+    raise trouble
+
+
+def _machine_trouble(error: MemoryError | RuntimeError, device: str, smaller: str) -> InfrastructureError:
+    """What to report if the machine is at fault; raises `error` again if it is not."""
+    import torch
+
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(r"allocate memory|ALLOC_FAILED", text):
+        return InfrastructureError(f"out of memory on {device}: take {smaller}, or more memory ({text})")
+    if device.startswith("cuda") and re.search(r"cuda|cudnn|cublas|nvrtc", text, re.IGNORECASE):
+        return InfrastructureError(f"CUDA failed on {device}; if it does again on this node, exclude the node ({text})")
+    raise error
+
+
+def _release_memory(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda"):
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            # After an illegal access each call fails; the error that is on its way says so better.
+            return

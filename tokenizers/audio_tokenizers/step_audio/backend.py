@@ -1,0 +1,309 @@
+"""Step-Audio-Tokenizer: vq02 (16.67 Hz, 1024 codes) and vq06 (25 Hz, 4096 codes) from 16 kHz, merged two to three.
+
+The reference is StepAudioTokenizer of github.com/stepfun-ai/Step-Audio-EditX (tokenizer.py; Step-Audio's computes the
+same). vq02 is the nearest of 1024 centres to the output of a streaming Paraformer's encoder; vq06 is a 25 Hz S3 tokenizer on
+pieces of 30 s. Here vq02 goes over a batch of clips on the device while vq06 is made of the same clips: by onnxruntime on a
+CPU, by torch on a GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from audio_tokenizers.base import BackendInfo, Batching, Options, Scalar, Utterance, Values, Waveform
+from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.shared.early_imports import import_early
+from audio_tokenizers.shared.factory import ModelFactory
+from audio_tokenizers.shared.file_hashes import files_sha256
+from audio_tokenizers.shared.options import TF32_OPTION, OptionTable, check_device_name
+from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
+from audio_tokenizers.shared.resampling import torchaudio_resample
+from audio_tokenizers.shared.s3_onnx import MELS, OnnxEncoder, is_known_to_torch, read_variant
+from audio_tokenizers.shared.s3_torch import TorchEncoder, rows_per_product
+from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device
+from audio_tokenizers.shared.weights import Naming, Weights
+from audio_tokenizers.step_audio.files import CLUSTERS, Checkpoint, open_checkpoint, read_centres, read_cmvn
+from audio_tokenizers.step_audio.frontend import (
+    CHUNK_SAMPLES,
+    CONTEXT_SAMPLES,
+    PIECE_SAMPLES,
+    SAMPLE_RATE,
+    SHORTEST_PIECE,
+    Frontend,
+    normalize_energy,
+    pieces_of,
+    trim_silence,
+)
+from audio_tokenizers.step_audio.options import FIRST_ID, GROUP_SAMPLES, WINDOWS, Choices, check_options, fields_of, versions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from audio_tokenizers.step_audio.encoder import Network, State
+    from audio_tokenizers.step_audio.halves import Halves
+
+__all__ = ["FACTORY", "StepAudio", "StepAudioFactory", "merge"]
+
+LANES = 32
+"""Clips of one step of vq02. On a GPU each step has as many, so they are part of the recipe there."""
+SHORTEST_CLIP = 1440
+"""The fewest samples with one group: 2 codes of vq02 (1360) and 3 of vq06 (1440)."""
+ENCODER = Naming(parts=("encoder",), unneeded=r"(decoder|predictor)\.")
+"""Of the speech recogniser; FunASR's own loader opens what its trainer wraps a state dict in, and so does this."""
+CENTRES_BLOCK = 64
+
+Vq = npt.NDArray[np.int16]
+"""int16 [codes]."""
+
+
+def merge(vq02: Vq, vq06: Vq) -> Vq:
+    """Groups of two codes of vq02 and three of vq06, the latter from 1024 on; what fills no group is dropped."""
+    groups = min(len(vq02) // 2, len(vq06) // 3)
+    pairs, triples = vq02[: 2 * groups].reshape(groups, 2), vq06[: 3 * groups].reshape(groups, 3)
+    return np.concatenate((pairs, triples + np.int16(CLUSTERS)), axis=1).reshape(-1)
+
+
+class _Session:
+    """One clip that arrives in pieces."""
+
+    __slots__ = ("pending", "started", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.pending: Waveform = np.zeros(0, np.float32)
+        """Samples that are not encoded yet, behind CONTEXT_SAMPLES that are."""
+        self.started = False
+
+
+class StepAudio:
+    """The loaded tokenizer: vq02 on one device, vq06 there or on the CPU, as the recipe says."""
+
+    def __init__(self, info: BackendInfo, checkpoint: Checkpoint, choices: Choices, device: str) -> None:
+        self.info = info
+        self._choices = choices
+        self._device = device
+        self._sessions: dict[str, _Session] = {}
+        loaded(device, lambda: self._load(checkpoint))
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        import torch
+
+        from audio_tokenizers.step_audio.encoder import ChunkEncoder, Network
+
+        import_early("torchaudio.compliance.kaldi", "whisper")
+        if self._choices.trim:
+            trim_silence(np.ones(SAMPLE_RATE, np.float32))  # librosa imports its parts when they are called
+        with torch.device("meta"):
+            network = Network(checkpoint)
+        Weights([checkpoint.weights], ENCODER, str(checkpoint.config_path)).read(self._device).fill(network)
+        self._encoder = ChunkEncoder(network, self._device, LANES)
+        self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
+        self._centres = torch.from_numpy(read_centres(checkpoint))
+        # Each call in a thread has one thread. Beside a GPU the cores have nothing else to do; on the CPU they are torch's.
+        workers = 1 if self._device == "cpu" else len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vq06")
+        if self.info.recipe["vq06_device"] == "cpu":
+            self._onnx = OnnxEncoder(checkpoint.onnx, "cpu")
+        self._halves = self._load_halves(checkpoint, network) if "windows_per_product" in self.info.recipe else None
+
+    def _load_halves(self, checkpoint: Checkpoint, network: Network) -> Halves:
+        """What encodes whole clips on a GPU."""
+        from audio_tokenizers.step_audio.halves import Halves
+        from audio_tokenizers.step_audio.windows import WindowEncoder
+
+        vq06: TorchEncoder | Callable[[Waveform], Vq] = self._vq06
+        if self.info.recipe["vq06_device"] != "cpu":
+            variant, precision = read_variant(checkpoint.onnx), self._choices.precision
+            vq06 = TorchEncoder(checkpoint.onnx, variant, self._device, precision, batch_axis=False)
+        windows = WindowEncoder(network, self._centres, self._device)
+        # The noise of dither comes from a generator that threads share.
+        in_turn = bool(self._choices.dither)
+        return Halves(windows, self._embedded, vq06, self._pool, in_turn=in_turn, tf32=self._choices.tf32)
+
+    def _embedded(self, wave: Waveform) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            return self._encoder.embed(self._frontend.features(wave))
+
+    def resample(self, wave: Waveform, sample_rate: int) -> Waveform:
+        """float32 [samples] at `sample_rate` -> float32 [samples] at 16 kHz, by torchaudio's default filter."""
+        return torchaudio_resample(wave, sample_rate, SAMPLE_RATE)
+
+    def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
+        """`tokens` and what the options add, per clip. ClipError of kind `too_short` where there would be no token."""
+        waves = [np.asarray(clip.wave, np.float32) for clip in clips]
+        for wave in waves:
+            if len(wave) < self.info.min_samples:
+                raise ClipError("too_short", f"{len(wave)} samples, Step-Audio's tokenizer needs {self.info.min_samples}")
+        return [self._values(vq02, vq06) for vq02, vq06 in self._codes(waves)]
+
+    def codes(self, wave: Waveform) -> tuple[Vq, Vq]:
+        """(vq02, vq06) of a whole clip, float32 [samples] at 16 kHz, with what fills no group; each may be empty."""
+        if not len(wave):
+            raise ClipError("too_short", "a clip without samples")
+        return self._codes([wave])[0]
+
+    def stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
+        """The codes of vq02 that `piece`, the next samples of the clip `session_id`, makes complete: 4 per 240 ms.
+
+        All pieces' codes together are those of the whole clip, however it was cut, but for rounding on a GPU, where whole
+        clips take another way. float32 [samples] at 16 kHz, taken as they are: energy normalisation and trimming would have
+        to know the whole clip. `is_final` ends the session.
+        """
+        if self._choices.dither:
+            raise UsageError("dither: its noise is seeded by the whole clip, which a stream has not seen: expected 0")
+        return on_device(self._device, lambda: self._stream(piece, session_id, is_final=is_final))
+
+    def _stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
+        import torch
+
+        fix_arithmetic(tf32=self._choices.tf32)
+        session = self._sessions.get(session_id) or _Session(self._encoder.start())
+        samples = np.concatenate((session.pending, np.asarray(piece, np.float32)))
+        context = CONTEXT_SAMPLES if session.started else 0
+        end = len(samples) if is_final else len(samples) - (len(samples) - context) % CHUNK_SAMPLES
+        with torch.inference_mode():
+            features = self._frontend.features_of_piece(samples[:end], first=not session.started)
+            codes = self._cluster(self._encoder.advance(session.state, features))
+        if is_final:
+            self._sessions.pop(session_id, None)
+        else:
+            session.started = session.started or end > 0
+            session.pending = samples[max(0, end - CONTEXT_SAMPLES) :]
+            self._sessions[session_id] = session
+        return codes
+
+    def _codes(self, waves: Sequence[Waveform]) -> list[tuple[Vq, Vq]]:
+        waves = on_device("cpu", lambda: [self._prepare(wave) for wave in waves])
+        if (halves := self._halves) is not None:
+            return on_device(self._device, lambda: halves.codes(waves))
+        futures = [self._pool.submit(on_device, "cpu", functools.partial(self._vq06, wave)) for wave in waves]
+        try:
+            vq02 = on_device(self._device, lambda: self._vq02(waves))
+            return [(codes, future.result()) for codes, future in zip(vq02, futures, strict=True)]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _prepare(self, wave: Waveform) -> Waveform:
+        if self._choices.energy_norm:
+            wave = normalize_energy(wave)
+        return trim_silence(wave) if self._choices.trim else wave
+
+    def _vq02(self, waves: Sequence[Waveform]) -> list[Vq]:
+        import torch
+
+        fix_arithmetic(tf32=self._choices.tf32)
+        with torch.inference_mode():
+            encoded = self._encoder.encode([self._frontend.features(wave) for wave in waves])
+            return [self._cluster(frames) for frames in encoded]
+
+    def _cluster(self, frames: Tensor) -> Vq:
+        """float32 [frames, width] on the CPU -> the nearest centre of each. Always as many at a time, to round alike."""
+        import torch
+
+        codes = []
+        for block in torch.split(frames, CENTRES_BLOCK):
+            filled = torch.nn.functional.pad(block, (0, 0, 0, CENTRES_BLOCK - len(block)))
+            codes.append(torch.cdist(filled, self._centres).argmin(dim=1)[: len(block)].numpy().astype(np.int16))
+        return np.concatenate(codes) if codes else np.zeros(0, np.int16)
+
+    def _vq06(self, wave: Waveform) -> Vq:
+        codes = [self._onnx.encode(_log_mel(piece)).astype(np.int16) for piece in pieces_of(wave)]
+        return np.concatenate([np.zeros(0, np.int16), *codes])
+
+    def _values(self, vq02: Vq, vq06: Vq) -> Values:
+        tokens = merge(vq02, vq06)
+        values: dict[str, npt.NDArray[np.integer[Any]]] = {"tokens": tokens}
+        if self._choices.shifted_ids:
+            values["token_ids"] = tokens.astype(np.int32) + FIRST_ID
+        if self._choices.raw_codes:
+            values |= {"vq02": vq02, "vq06": vq06}
+        return values
+
+
+def _log_mel(piece: Waveform) -> npt.NDArray[np.float32]:
+    """float32 [samples] -> float32 [128, samples // 160]. As upstream without a batch axis: with one it rounds otherwise."""
+    import torch
+    import whisper
+
+    with torch.inference_mode():
+        mel: npt.NDArray[np.float32] = whisper.log_mel_spectrogram(torch.from_numpy(piece), n_mels=MELS).numpy()
+    return mel
+
+
+class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
+    """Describes and loads StepAudio."""
+
+    name = "step_audio"
+    options: ClassVar[OptionTable] = {
+        "model_path": ("stepfun-ai/Step-Audio-Tokenizer", "directory of the tokenizer's files, or hub id"),
+        "trim": (False, "cut silence off both ends, as upstream's wav2token does unless told otherwise"),
+        "energy_norm": (True, "scale each clip to a peak of 0.999"),
+        "raw_codes": (False, "add the lists vq02 and vq06, untrimmed"),
+        "shifted_ids": (False, "add the list token_ids: ids from 65536 on, as in StepFun's language models"),
+        "dither": (0.0, "noise on what vq02 hears; upstream's 1 draws it anew each time, here each clip has its own seed"),
+        "precision": ("fp32", "fp32, or tf32: faster on an Ampere or newer GPU, with other tokens"),
+        "tf32": TF32_OPTION,
+    }
+
+    def _load(self, info: BackendInfo, checkpoint: tuple[Checkpoint, Choices], device: str) -> StepAudio:
+        return StepAudio(info, *checkpoint, device)
+
+    def _describe(self, options: Options, device: str) -> tuple[BackendInfo, tuple[Checkpoint, Choices]]:
+        choices = check_options(options)
+        check_device_name(device)
+        checkpoint = open_checkpoint(choices.model_path)
+        info = BackendInfo(
+            name=self.name,
+            sample_rate=SAMPLE_RATE,
+            hop_length=GROUP_SAMPLES // 5,
+            fields=fields_of(choices),
+            mono="mean",
+            # A trimmed clip has at least 4560 samples, most of them zeros if need be.
+            min_samples=1 if choices.trim else SHORTEST_CLIP,
+            kind="clips",
+            max_tokens_per_fragment=None,
+            batching=Batching.ANY,
+            max_batch=LANES,
+            recipe={
+                "weights_sha256": files_sha256(checkpoint.tensors),
+                "config_sha256": config_sha256(checkpoint.config),
+                "dtype": "float32",
+                "attention": "written out",
+                "resampler": "torchaudio sinc_interp_hann",
+                "energy_norm": choices.energy_norm,
+                "trim": choices.trim,
+                "dither": choices.dither,
+                "vq06_pieces": f"{PIECE_SAMPLES} samples, none under {SHORTEST_PIECE}",
+                **_shapes(checkpoint, device),
+                **recipe_tail(device, choices.precision, versions(choices, onnx=not _in_torch(checkpoint, device))),
+            },
+        )
+        return info, (checkpoint, choices)
+
+
+def _in_torch(checkpoint: Checkpoint, device: str) -> bool:
+    """Whether vq06 goes beside vq02 on a GPU; what torch cannot read stays in onnxruntime."""
+    return device.startswith("cuda") and is_known_to_torch(checkpoint.onnx)
+
+
+def _shapes(checkpoint: Checkpoint, device: str) -> dict[str, Scalar]:
+    """What decides how both halves round."""
+    if not device.startswith("cuda"):
+        return {"vq06_device": "cpu", "lanes": LANES}
+    windows = {"windows_per_product": WINDOWS}
+    if not _in_torch(checkpoint, device):
+        return {"vq06_device": "cpu", **windows}
+    return {"vq06_device": "cuda", "vq06_rows_per_product": rows_per_product(device), **windows}
+
+
+FACTORY = StepAudioFactory()

@@ -1,0 +1,150 @@
+"""The encoder behind vq02 for a GPU: all steps of all clips at once, layer by layer.
+
+ChunkEncoder goes step by step, as the stream that the network was made for: 50 layers in each, too small for a GPU. But what
+a layer makes of a step depends on the layer below alone: on its window of 9 frames, and on the keys and values of the 4
+windows before. So the windows of all clips stand one behind the other, and go through each layer in tiles of always as many,
+whose last 4 windows leave their keys and values for the next tile. Masks hide what is before a clip and behind its end.
+
+The nearest centre is found there too, in float64: one copy brings the codes of a whole batch back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from audio_tokenizers.step_audio.encoder import CHUNK, LOOK_BACK, OVERLAP
+from audio_tokenizers.step_audio.options import WINDOWS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from audio_tokenizers.step_audio.encoder import Network
+
+__all__ = ["WindowEncoder"]
+
+FRAMES = OVERLAP + CHUNK
+BEFORE = LOOK_BACK // CHUNK
+"""Windows whose keys and values a window sees; of each the first CHUNK frames, which it does not compute again."""
+
+Codes = npt.NDArray[np.int16]
+"""int16 [codes]."""
+
+
+class WindowEncoder:
+    """Network and centres on one device."""
+
+    def __init__(self, network: Network, centres: Tensor, device: str, windows: int = WINDOWS) -> None:
+        """`centres`: float32 [codes, width]."""
+        self._encoder = network.encoder
+        self._centres = centres.to(device).double()
+        self._device = device
+        self._windows = windows
+
+    def begin(self, clips: Sequence[Tensor]) -> Callable[[], list[Codes]]:
+        """Embedded features of each clip, float32 [frames, inputs] on the host -> codes, as many as frames.
+
+        Returns before a GPU has done it; what is returned waits for the codes.
+        """
+        tiles = [self.nearest(hidden) for hidden in self.hidden_states(clips)]
+        found = torch.cat(tiles) if tiles else None
+
+        def codes() -> list[Codes]:
+            flat = np.zeros(0, np.int16) if found is None else found.cpu().numpy()
+            steps = [-(-len(clip) // CHUNK) * CHUNK for clip in clips]
+            starts = np.cumsum([0, *steps])
+            return [flat[start : start + len(clip)].copy() for start, clip in zip(starts, clips, strict=False)]
+
+        return codes
+
+    def hidden_states(self, clips: Sequence[Tensor]) -> Iterator[Tensor]:
+        """What codes are made of, tile by tile: [windows, CHUNK, width] on the device. The last one's rest means nothing."""
+        layers = (*self._encoder.encoders0, *self._encoder.encoders)
+        width = self._encoder.after_norm.weight.shape[0]
+        nothing = self._encoder.after_norm.weight.new_zeros(BEFORE, CHUNK, width)
+        kept = [(nothing, nothing) for _ in layers]
+        for windows, mask in self._tiles(clips):
+            x = windows.to(self._device, non_blocking=True)
+            seen = mask.to(self._device, non_blocking=True)
+            for number, layer in enumerate(layers):
+                x, kept[number] = _layer(layer, x, seen, kept[number])
+            yield self._encoder.after_norm(x[:, OVERLAP:])
+
+    def nearest(self, hidden: Tensor) -> Tensor:
+        """[windows, CHUNK, width] -> int16 [windows * CHUNK]: the number of the nearest centre."""
+        return torch.cdist(hidden.flatten(0, 1).double(), self._centres).argmin(dim=1).to(torch.int16)
+
+    def _tiles(self, clips: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Windows [windows, FRAMES, inputs] and what each sees, bool [windows, LOOK_BACK + FRAMES], in the host's memory.
+
+        What nobody fills is zeros that see themselves.
+        """
+        place = self._windows
+        tile = seen = torch.empty(0)
+        for clip in clips:
+            steps = -(-len(clip) // CHUNK)
+            padded = nn.functional.pad(clip, (0, 0, OVERLAP, steps * CHUNK - len(clip)))
+            start = 0
+            while start < steps:
+                if place == self._windows:
+                    if len(tile):
+                        yield tile, seen
+                    tile, seen, place = *self._empty(clip), 0
+                count = min(steps - start, self._windows - place)
+                windows = padded[start * CHUNK :].unfold(0, FRAMES, CHUNK)[:count]
+                tile[place : place + count] = windows.transpose(1, 2)
+                for step in range(start, min(start + count, BEFORE)):
+                    seen[place + step - start, : (BEFORE - step) * CHUNK] = False
+                place, start = place + count, start + count
+            if rest := len(clip) % CHUNK:
+                seen[place - 1, LOOK_BACK + OVERLAP + rest :] = False
+        if len(tile):
+            tile[place:] = 0
+            seen[place:, :LOOK_BACK] = False
+            yield tile, seen
+
+    def _empty(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        pinned = self._device.startswith("cuda")
+        tile = torch.empty(self._windows, FRAMES, like.shape[1], dtype=like.dtype, pin_memory=pinned)
+        seen = torch.ones(self._windows, LOOK_BACK + FRAMES, dtype=torch.bool, pin_memory=pinned)
+        return tile, seen
+
+
+def _layer(
+    layer: Any,  # noqa: ANN401 - ModuleList knows no types of its own
+    x: Tensor,
+    seen: Tensor,
+    kept: tuple[Tensor, Tensor],
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """[windows, FRAMES, inputs] -> [windows, FRAMES, width], and what the next tile sees of this one."""
+    attention = layer.self_attn
+    query, key, value = attention.linear_q_k_v(layer.norm1(x)).chunk(3, dim=-1)
+    keys, kept_keys = _with_before(key, kept[0])
+    values, kept_values = _with_before(value, kept[1])
+    # Behind its end a clip has no values, as if the window ended there.
+    own = value * seen[:, LOOK_BACK:, None]
+    memory = attention.fsmn_block(nn.functional.pad(own.transpose(1, 2), (attention.padding, attention.padding)))
+    heard = attention.linear_out(_attend(query, keys, values, seen, attention.heads)) + (memory.transpose(1, 2) + own)
+    # The first layer changes the width: no residual around its attention.
+    x = x + heard if x.shape == heard.shape else heard
+    return x + layer.feed_forward(layer.norm2(x)), (kept_keys, kept_values)
+
+
+def _with_before(own: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """[windows, FRAMES, width] -> [windows, LOOK_BACK + FRAMES, width] with the windows before; and the last BEFORE ones."""
+    stored = torch.cat((kept, own[:, :CHUNK]))
+    before = stored.unfold(0, BEFORE, 1)[: len(own)].permute(0, 3, 1, 2).flatten(1, 2)
+    return torch.cat((before, own), dim=1), stored[-BEFORE:]
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor, heads: int) -> Tensor:
+    """Written out, as step by step: [windows, frames, width] of queries, keys and values -> [windows, FRAMES, width]."""
+    query, keys, values = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, keys, values))
+    similar = (query * query.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+    weights = torch.softmax(similar.masked_fill(~seen[:, None, None], -torch.inf), dim=-1)
+    return (weights @ values).transpose(1, 2).flatten(2)
