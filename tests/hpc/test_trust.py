@@ -286,7 +286,7 @@ class TestGroups:
         (submission,) = campaign.run.submissions()
         job = Job(name="j", elements=1, parallel=1, host="h", intended_at=0.0)
         assert " --elements 1 --umask 0002 " in batch_text(submission, launch, job)
-        assert chain_text(campaign.run, launch).endswith(f" -m hpc.chain {campaign.run.output_dir} lab\n")
+        assert chain_text(campaign.run, launch).endswith(f"/jobs/run_module.py hpc.chain {campaign.run.output_dir} lab\n")
         assert "umask" not in batch_text(submission, campaign.launch, job)
 
     def test_the_command_that_submits_again(self, campaign: Campaign) -> None:
