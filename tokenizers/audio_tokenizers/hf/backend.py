@@ -126,7 +126,7 @@ class HfFactory(ModelFactory[Checkpoint, HfCodec]):
         return HfCodec(info, checkpoint, device)
 
     def load_decoder(self, options: Options, device: str) -> Decoder:
-        """The way back. Raises as `load` does."""
+        """The decoder on `device`. Raises as `load` does."""
         info, checkpoint = self._describe(options, device)
         return HfDecoder(info, checkpoint, device)
 

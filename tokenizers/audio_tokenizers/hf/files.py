@@ -32,7 +32,7 @@ ELSEWHERE = {
     "xcodec2": "its encoder needs mel features beside the waveform",
     "neucodec": "its encoder needs mel features beside the waveform",
 }
-"""What to say of codecs of transformers that are not for this backend."""
+"""Advice for codecs of transformers that this backend does not support."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +46,13 @@ class Checkpoint(SavedModel):
     """Samples per token frame."""
     codebook_size: int
     codebooks: int
-    """As many as the model has."""
+    """All that the model has."""
     fewest_codebooks: int
-    """As few as it can encode with."""
+    """The fewest it can encode with."""
     bandwidths: Mapping[float, int]
     """kbit/s -> codebooks, of a codec that is asked for a bandwidth; else empty."""
     default_bandwidth: float | None
-    """What the model's own `encode` takes if it is told none."""
+    """The default of the model's own `encode`."""
     whole_hops: bool
     """Whether a clip is followed by zeros up to a multiple of the hop before the model sees it."""
 

@@ -52,7 +52,7 @@ class _Names:
     def ours(self, name: str) -> str | None:
         """The name in transformers of a tensor in the file, None if the file should not have it."""
         renamed = _rename(name, self._ours)
-        # The way back must lead to the same name: a file that mixes two spellings fits neither.
+        # Renaming back must give the same name: a file that mixes two spellings fits neither.
         return renamed if renamed is not None and self.theirs(renamed) == name else None
 
     def theirs(self, name: str) -> str:

@@ -246,7 +246,7 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
     name = "step_audio"
     options: ClassVar[OptionTable] = {
         "model_path": ("stepfun-ai/Step-Audio-Tokenizer", "directory of the tokenizer's files, or hub id"),
-        "trim": (False, "cut silence off both ends, as upstream's wav2token does unless told otherwise"),
+        "trim": (False, "cut silence off both ends, as upstream's wav2token does by default"),
         "energy_norm": (True, "scale each clip to a peak of 0.999"),
         "raw_codes": (False, "add the lists vq02 and vq06, untrimmed"),
         "shifted_ids": (False, "add the list token_ids: ids from 65536 on, as in StepFun's language models"),
