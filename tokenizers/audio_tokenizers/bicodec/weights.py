@@ -1,6 +1,7 @@
 """Weights of Spark-TTS into the encoders of BiCodec and wav2vec2.
 
-Upstream prints the names of missing and surplus tensors and goes on with random ones. Here weights.py judges what fits.
+Upstream prints the names of missing and surplus tensors and continues with random ones. Here shared/weights.py decides
+what fits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of a codec that transformers has natively: where they are, which codec it is, whether they are whole.
+"""The files of a codec built into transformers: where they are, which codec it is, whether they are whole.
 
 Nothing here imports torch or transformers, so that a run can be planned on a login node. A directory holds `config.json`
 and `model.safetensors` (or shards and an index), as `save_pretrained` writes them. The rules by which transformers derives

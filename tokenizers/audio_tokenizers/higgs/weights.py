@@ -1,7 +1,7 @@
 """Weights of a Higgs audio v2 tokenizer, in either layout, into the encode part of transformers' model.
 
-boson's loader ignores missing and surplus keys, so a checkpoint that does not fit gives tokens of random weights
-without a word. Here weights.py judges whether it fits.
+boson's loader ignores missing and surplus keys, so a checkpoint that does not fit silently gives tokens of random weights.
+Here shared/weights.py decides whether it fits.
 """
 
 from __future__ import annotations
