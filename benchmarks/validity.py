@@ -14,9 +14,9 @@ from audio_tokenizers.base import Field
 from benchmarks.common import report
 from jobs.commands import command_parser
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
 from jobs.records import TokenRecord, codes_to_json, encode_record
 from jobs.spec import TokenizeSpec, make_spec
+from jobs.tar_paths import InputIdentity, TarPaths
 from jobs.validation import validate_file
 
 GOAL_MB_PER_S = 150

@@ -16,7 +16,7 @@ from hpc.controller import Round
 from hpc.failure_groups import Failure, log_tail
 from hpc.stalls import Still, describe_stalls
 from jobs.plain_text import plain, plain_lines, warn
-from jobs.reporting import UNENDED, DeviceSeconds, clock_time, counted, describe_device, eta_seconds
+from jobs.progress import UNENDED, DeviceSeconds, clock_time, counted, describe_device, eta_seconds
 
 if TYPE_CHECKING:  # rich takes its time to import, which a command without a terminal need not
     from rich.live import Live

@@ -12,7 +12,7 @@ import msgspec
 from hpc.submissions import Submission
 from jobs.any_json import decode_json
 from jobs.plain_text import plain
-from jobs.reporting import clock_time, counted
+from jobs.progress import clock_time, counted
 from jobs.watchdog import Stall
 
 __all__ = ["REPORTED_SECONDS", "Still", "describe_stalls", "read_stalls", "stall_file", "write_stall"]

@@ -41,6 +41,7 @@ from hpc.trust import DEFAULT_UMASK, check_run, of_code, share_run
 from jobs.commands import Verbose, number_or_auto, number_parser, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
+from jobs.progress import counted
 from jobs.recipe_options import (
     Channel,
     Extensions,
@@ -54,7 +55,6 @@ from jobs.recipe_options import (
     TextEncoding,
     TextKeys,
 )
-from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, parse_settings, preset_name, read_spec, uses_gpu
 from jobs.trust import trust_of
 

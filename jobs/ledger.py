@@ -37,12 +37,12 @@ from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.clip_journal import ClipJournal
 from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
+from jobs.line_file import LineFile, ReusableLines, good_lines
 from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
-from jobs.lines import LineFile, ReusableLines, good_lines
-from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, is_attempt, read_manifest
+from jobs.progress import DeviceSeconds
+from jobs.record_fields import FeatureRef, feature_refs
 from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord, decode_record, with_tar_file
-from jobs.reporting import DeviceSeconds
-from jobs.values import FeatureRef, feature_refs
+from jobs.tar_paths import ATTEMPT_DIGITS, InputIdentity, TarPaths, is_attempt, read_manifest
 
 __all__ = ["Ledger"]
 

@@ -2,7 +2,7 @@
 
 One line per clip, in tar order: a TokenRecord or an ErrorRecord. What a clip became is kept as raw JSON on both sides:
 orjson writes codes straight from the array, and `token_fault` checks the text with a few array operations, so that neither
-direction makes a Python object per token. Which keys a run's records have is its spec's business: see jobs/values.py.
+direction makes a Python object per token. Which keys a run's records have is its spec's business: see jobs/record_fields.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ErrorKind
 from audio_tokenizers.shared.wording import counted
 from jobs.damage import Damage
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 
 __all__ = [
     "ErrorRecord",
@@ -258,7 +258,7 @@ def with_tar_file(line: bytes, record: Record, tar_file: str) -> bytes | None:
 
 
 def decode_record(line: bytes) -> Record:
-    """Decode one line by type, except for the inside of `values`: jobs/values.py checks those.
+    """Decode one line by type, except for the inside of `values`: jobs/record_fields.py checks those.
 
     Raises msgspec.DecodeError (of which ValidationError is one) on anything else.
     """

@@ -25,18 +25,18 @@ from jobs.clip_journal import JournalMismatchError, LongClip, code_type, member_
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
 from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
+from jobs.progress import DeviceSeconds, Kept, counted
+from jobs.record_fields import to_json
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
 from jobs.remote_tar import TarChangedError
-from jobs.reporting import DeviceSeconds, Kept, counted
 from jobs.spec import DECODERS, DETECTOR, TokenizeSpec
 from jobs.tar_format import TarDamage
+from jobs.tar_paths import InputIdentity, TarPaths
 from jobs.tar_reader import Clip, TarReader
 from jobs.tar_source import TarSource
 from jobs.token_sink import TokenSink
-from jobs.values import to_json
 
 __all__ = ["OnEncoded", "OnKept", "OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]
 

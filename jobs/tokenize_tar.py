@@ -17,8 +17,8 @@ from jobs.conveyor import Feeding
 from jobs.devices import available_cores, choose_device
 from jobs.memory_guard import MemoryGuard, parse_memory_guard
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.own_watch import ended_when_stuck
+from jobs.progress import ProgressFile
 from jobs.recipe_options import (
     Channel,
     Extensions,
@@ -34,9 +34,9 @@ from jobs.recipe_options import (
 )
 from jobs.regular_files import kind_of
 from jobs.remote_files import missing_packages
-from jobs.reporting import ProgressFile
+from jobs.signals import StopFlag
 from jobs.spec import freeze_spec, make_spec, parse_settings, read_spec
-from jobs.stop_flag import StopFlag
+from jobs.tar_paths import InputIdentity, TarPaths, TarTask
 from jobs.tar_source import TarSource, tar_source
 from jobs.trust import check_folder, share, trust_of
 from jobs.worker import Wishes, run_tars

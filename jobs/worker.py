@@ -24,12 +24,12 @@ from jobs.ledger import Ledger
 from jobs.left_out import describe_left_out
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
+from jobs.progress import UNENDED, Kept, ProgressFile, Try, describe_device
 from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import UNENDED, Kept, ProgressFile, Try, describe_device
+from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.stop_flag import StopFlag
 from jobs.tar_format import ACCEPTABLE, looks_joined
+from jobs.tar_paths import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
 from jobs.tar_source import tar_source
 from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from jobs.plain_text import plain
-from jobs.reporting import LOG_SECONDS, clock_time, eta_seconds
+from jobs.progress import LOG_SECONDS, clock_time, eta_seconds
 
 __all__ = ["ByteProgress"]
 

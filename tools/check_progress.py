@@ -32,8 +32,8 @@ from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_json, plain_lines
+from jobs.progress import DeviceSeconds, clock_time, describe_device
 from jobs.records import Manifest
-from jobs.reporting import DeviceSeconds, clock_time, describe_device
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
 from tools.process_pool import Tell, in_processes

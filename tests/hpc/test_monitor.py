@@ -33,7 +33,7 @@ from hpc.monitor import (
 from hpc.patience import GRACE_SECONDS
 from hpc.stalls import stall_file, write_stall
 from jobs.activities import Activity
-from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
+from jobs.progress import DeviceSeconds, Progress, Try, write_progress
 from jobs.watchdog import Stall
 
 NOTHING = Snapshot(

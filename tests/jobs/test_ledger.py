@@ -23,10 +23,10 @@ from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, read_claim
 from jobs.fileops import FileOps
 from jobs.ledger import SYNC_SECONDS, Ledger
-from jobs.lines import WRITE_BYTES
-from jobs.outputs import InputIdentity, TarPaths, committed_fault, read_manifest
+from jobs.line_file import WRITE_BYTES
+from jobs.progress import DeviceSeconds
 from jobs.records import ErrorRecord, TokenRecord, codes_to_json, encode_record
-from jobs.reporting import DeviceSeconds
+from jobs.tar_paths import InputIdentity, TarPaths, committed_fault, read_manifest
 
 FINGERPRINT = "f" * 16
 TAR = Path("/in/a.tar")

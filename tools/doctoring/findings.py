@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from jobs.reporting import counted
+from jobs.progress import counted
 
 __all__ = ["Finding", "Verdict", "exit_code", "fault", "fine", "in_words", "summary", "warning"]
 

@@ -1,4 +1,4 @@
-"""jobs/outputs.py: names of files, and which committed files are ours."""
+"""jobs/tar_paths.py: names of files, and which committed files are ours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.small_run import small_tar, stopping_after, tokenize
 
-from jobs.outputs import InputIdentity, TarPaths, committed_fault, read_manifest
+from jobs.tar_paths import InputIdentity, TarPaths, committed_fault, read_manifest
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""jobs/stop_flag.py: a stop is remembered, and told once."""
+"""jobs/signals.py: a stop is remembered, and told once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from jobs.stop_flag import StopFlag
+from jobs.signals import StopFlag
 
 
 def test_deadline() -> None:

@@ -1,4 +1,4 @@
-"""jobs/reporting.py: counts in a file, on a line and on a bar."""
+"""jobs/progress.py: counts in a file, on a line and on a bar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs.reporting import (
+from jobs.progress import (
     PATIENCE_SECONDS,
     DeviceSeconds,
     Kept,
