@@ -21,7 +21,8 @@ from jobs.commands import command_parser
 from jobs.progress import ProgressFile
 from jobs.signals import StopFlag
 from jobs.spec import make_spec
-from jobs.tar_paths import TarPaths, TarTask
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.worker import run_tars
 
 GOAL = 0.80

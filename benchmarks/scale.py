@@ -28,7 +28,7 @@ from hpc.slurm import SlurmCluster
 from jobs.commands import command_parser
 from jobs.records import VERDICT_COMPLETE, Manifest
 from jobs.spec import TokenizeSpec, freeze_spec, make_spec
-from jobs.tar_paths import TarTask
+from jobs.tar_task import TarTask
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = os.pathsep.join([str(ROOT), str(ROOT / "tokenizers")])

@@ -27,7 +27,8 @@ from jobs.encoder import Encoder, Item
 from jobs.progress import ProgressFile
 from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.tar_paths import TarPaths, TarTask
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.tokenize import Tokenizer
 
 __all__ = ["bare_loop", "memory", "pipeline", "resampler", "s3tokenizer_rate", "usual_way", "write_tar"]

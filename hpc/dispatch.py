@@ -18,7 +18,7 @@ from hpc.remote_list import read_sizes
 from hpc.run import ListedTar, Run, as_task
 from hpc.submissions import Job, Submission
 from jobs.spec import TokenizeSpec, read_spec
-from jobs.tar_paths import TarTask
+from jobs.tar_task import TarTask
 
 __all__ = ["InQueue", "Submitted", "Submitter", "bytes_per_second"]
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from audio_tokenizers.shared.wording import counted
 from hpc.controller import Round
 from hpc.failure_groups import Failure, log_tail
 from hpc.stalls import Still, describe_stalls
+from jobs.console import clock_time, eta_seconds
 from jobs.plain_text import plain, plain_lines, warn
-from jobs.progress import UNENDED, DeviceSeconds, clock_time, counted, describe_device, eta_seconds
+from jobs.progress import UNENDED, DeviceSeconds, describe_device
 
 if TYPE_CHECKING:  # rich takes its time to import, which a command without a terminal need not
     from rich.live import Live

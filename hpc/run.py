@@ -20,7 +20,8 @@ from jobs.addresses import is_address
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.spec import spec_path
-from jobs.tar_paths import TarPaths, TarTask
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.trust import Trust, check_files, owned
 
 __all__ = ["ListedTar", "Run", "RunState", "as_task"]

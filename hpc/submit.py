@@ -13,6 +13,7 @@ import typer
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.batch_script import batch_text, check_path
 from hpc.dispatch import Submitter, bytes_per_second
 from hpc.environment import kept_environment, task_environment
@@ -41,7 +42,6 @@ from hpc.trust import DEFAULT_UMASK, check_run, of_code, share_run
 from jobs.commands import Verbose, number_or_auto, number_parser, run_command, setup_logging, writing_to
 from jobs.model_hashes import ModelHashes
 from jobs.plain_text import warn
-from jobs.progress import counted
 from jobs.recipe_options import (
     Channel,
     Extensions,

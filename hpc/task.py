@@ -36,7 +36,7 @@ from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
 from jobs.progress import Progress, ProgressFile, read_progress, write_progress
 from jobs.signals import StopFlag
 from jobs.spec import read_spec
-from jobs.tar_paths import TarTask
+from jobs.tar_task import TarTask
 from jobs.trust import private_umask
 from jobs.worker import Crew, Wishes, run_tars
 

@@ -33,7 +33,7 @@ from audio_tokenizers.errors import InfrastructureError
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps
 from jobs.scratch import scratch_trouble
-from jobs.tar_paths import InputIdentity
+from jobs.tar_task import InputIdentity
 
 __all__ = [
     "LONG_CLIP_SECONDS",

@@ -42,7 +42,8 @@ from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
 from jobs.progress import DeviceSeconds
 from jobs.record_fields import FeatureRef, feature_refs
 from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord, decode_record, with_tar_file
-from jobs.tar_paths import ATTEMPT_DIGITS, InputIdentity, TarPaths, is_attempt, read_manifest
+from jobs.tar_paths import ATTEMPT_DIGITS, TarPaths, is_attempt, read_manifest
+from jobs.tar_task import InputIdentity
 
 __all__ = ["Ledger"]
 

@@ -19,6 +19,7 @@ from functools import partial
 from typing import IO, Literal
 
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.shared.wording import counted
 from jobs.activities import Step
 from jobs.channels import SPLIT
 from jobs.clip_journal import JournalMismatchError, LongClip, code_type, member_sum
@@ -27,15 +28,16 @@ from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
 from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
-from jobs.progress import DeviceSeconds, Kept, counted
+from jobs.progress import DeviceSeconds, Kept
 from jobs.record_fields import to_json
 from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
 from jobs.remote_tar import TarChangedError
 from jobs.spec import DECODERS, DETECTOR, TokenizeSpec
 from jobs.tar_format import TarDamage
-from jobs.tar_paths import InputIdentity, TarPaths
+from jobs.tar_paths import TarPaths
 from jobs.tar_reader import Clip, TarReader
 from jobs.tar_source import TarSource
+from jobs.tar_task import InputIdentity
 from jobs.token_sink import TokenSink
 
 __all__ = ["OnEncoded", "OnKept", "OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]

@@ -36,8 +36,9 @@ from jobs.regular_files import kind_of
 from jobs.remote_files import missing_packages
 from jobs.signals import StopFlag
 from jobs.spec import freeze_spec, make_spec, parse_settings, read_spec
-from jobs.tar_paths import InputIdentity, TarPaths, TarTask
+from jobs.tar_paths import TarPaths
 from jobs.tar_source import TarSource, tar_source
+from jobs.tar_task import InputIdentity, TarTask
 from jobs.trust import check_folder, share, trust_of
 from jobs.worker import Wishes, run_tars
 

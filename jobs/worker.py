@@ -29,8 +29,9 @@ from jobs.records import ErrorRecord, Manifest, Record
 from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import ACCEPTABLE, looks_joined
-from jobs.tar_paths import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
+from jobs.tar_paths import TarPaths, UntrustedFileError, read_manifest
 from jobs.tar_source import tar_source
+from jobs.tar_task import InputIdentity, TarTask
 from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from jobs.console import LOG_SECONDS, clock_time, eta_seconds
 from jobs.plain_text import plain
-from jobs.progress import LOG_SECONDS, clock_time, eta_seconds
 
 __all__ = ["ByteProgress"]
 

@@ -16,12 +16,12 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState, state_of
 from hpc.run import ListedTar, Run
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.features import StoredFeatures
 from jobs.line_file import good_lines
-from jobs.progress import counted
 from jobs.record_fields import feature_refs
 from jobs.records import ErrorRecord, Record
 from jobs.spec import TokenizeSpec

@@ -18,7 +18,7 @@ from hpc.policy import Decision
 from hpc.progress import TarState, scan
 from jobs.progress import Try
 from jobs.records import Manifest
-from jobs.tar_paths import TarTask
+from jobs.tar_task import TarTask
 
 EMPTY = InQueue(alive={}, elements=0, may_run=0)
 

@@ -18,7 +18,8 @@ from jobs.clip_journal import ClipJournal, LongClip, MemberSum
 from jobs.fileops import FileOps
 from jobs.records import Manifest
 from jobs.spec import freeze_spec
-from jobs.tar_paths import InputIdentity, TarPaths, read_manifest
+from jobs.tar_paths import TarPaths, read_manifest
+from jobs.tar_task import InputIdentity
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.plan import Plan, make_plan
 from hpc.submissions import Job, Submission, read_submissions
 from jobs.progress import Progress, Try, write_progress
-from jobs.tar_paths import TarTask
+from jobs.tar_task import TarTask
 
 
 def plan_of(slots: int, processes: int = 1) -> Plan:

@@ -28,7 +28,8 @@ from jobs.activities import Activities
 from jobs.conveyor import Feeding
 from jobs.progress import Progress, read_progress
 from jobs.spec import freeze_spec
-from jobs.tar_paths import TarPaths, TarTask, read_manifest
+from jobs.tar_paths import TarPaths, read_manifest
+from jobs.tar_task import TarTask
 
 KILLER = 43
 """Samples of clip 3 of a small tar."""

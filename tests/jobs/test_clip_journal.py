@@ -36,7 +36,8 @@ from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.pending import Pending
 from jobs.progress import Kept
-from jobs.tar_paths import InputIdentity, TarPaths
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import InputIdentity
 from jobs.tar_work import TarResult
 
 IDENTITY = InputIdentity("/data/a.tar", 10**6, 17)

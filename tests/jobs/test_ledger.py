@@ -26,7 +26,8 @@ from jobs.ledger import SYNC_SECONDS, Ledger
 from jobs.line_file import WRITE_BYTES
 from jobs.progress import DeviceSeconds
 from jobs.records import ErrorRecord, TokenRecord, codes_to_json, encode_record
-from jobs.tar_paths import InputIdentity, TarPaths, committed_fault, read_manifest
+from jobs.tar_paths import TarPaths, committed_fault, read_manifest
+from jobs.tar_task import InputIdentity
 
 FINGERPRINT = "f" * 16
 TAR = Path("/in/a.tar")

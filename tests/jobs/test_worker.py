@@ -36,7 +36,8 @@ from jobs.ledger import Ledger
 from jobs.progress import DeviceSeconds, Kept, Progress, ProgressFile, Try, read_progress
 from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.tar_paths import TarPaths, TarTask, read_manifest
+from jobs.tar_paths import TarPaths, read_manifest
+from jobs.tar_task import TarTask
 from jobs.tar_work import TarResult, TarWork
 from jobs.tokenize import Tokenizer
 from jobs.worker import Crew, Wishes, load_backend, run_tars

@@ -17,7 +17,8 @@ from jobs import clip_decoder, clip_journal
 from jobs.progress import ProgressFile
 from jobs.signals import StopFlag
 from jobs.spec import make_spec
-from jobs.tar_paths import TarPaths, TarTask
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.worker import run_tars
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from jobs.console import LOG_SECONDS
 from jobs.fileops import is_disk_trouble
 from jobs.plain_text import plain
-from jobs.progress import LOG_SECONDS
 from jobs.sidecars import LARGEST_SIDECAR, reading_of
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.boundary import Boundary, refuse_links

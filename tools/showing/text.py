@@ -16,8 +16,8 @@ from audio_tokenizers.base import Features, Field
 from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState
 from jobs.channels import in_words
+from jobs.console import clock_time
 from jobs.plain_text import plain
-from jobs.progress import clock_time
 from jobs.record_fields import feature_refs
 from jobs.records import ErrorRecord, Record, Tally, TokenRecord
 from tools.showing.histograms import Counts, Style, count_codes, read_rows, usage_lines
