@@ -26,7 +26,7 @@ from hpc.progress import scan
 from hpc.run import Run, RunState
 from hpc.slurm import SlurmCluster
 from jobs.commands import command_parser
-from jobs.records import VERDICT_COMPLETE, Manifest
+from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.spec import TokenizeSpec, freeze_spec, make_spec
 from jobs.tar_task import TarTask
 

@@ -39,9 +39,10 @@ from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
 from jobs.line_file import LineFile, ReusableLines, good_lines
 from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
+from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.progress import DeviceSeconds
 from jobs.record_fields import FeatureRef, feature_refs
-from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord, decode_record, with_tar_file
+from jobs.records import Record, Tally, TokenRecord, decode_record, with_tar_file
 from jobs.tar_paths import ATTEMPT_DIGITS, TarPaths, is_attempt, read_manifest
 from jobs.tar_task import InputIdentity
 

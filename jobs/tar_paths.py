@@ -12,7 +12,7 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.any_json import decode_json
-from jobs.records import VERDICT_COMPLETE, Manifest
+from jobs.manifest import VERDICT_COMPLETE, Manifest
 
 __all__ = [
     "TarPaths",

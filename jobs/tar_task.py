@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from jobs.manifest import Manifest
 from jobs.pipe_tar import PipeTar
-from jobs.records import Manifest
 from jobs.remote_tar import RemoteTar
 from jobs.tar_source import TarSource
 

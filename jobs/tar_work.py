@@ -26,11 +26,12 @@ from jobs.clip_journal import JournalMismatchError, LongClip, code_type, member_
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
+from jobs.manifest import Manifest
 from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
 from jobs.progress import DeviceSeconds, Kept
 from jobs.record_fields import to_json
-from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
+from jobs.records import ErrorRecord, Record, TokenRecord, decode_record, encode_record, line_parts
 from jobs.remote_tar import TarChangedError
 from jobs.spec import DECODERS, DETECTOR, TokenizeSpec
 from jobs.tar_format import TarDamage

@@ -22,10 +22,11 @@ from jobs.conveyor import Feeding
 from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
 from jobs.ledger import Ledger
 from jobs.left_out import describe_left_out
+from jobs.manifest import Manifest
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
 from jobs.progress import UNENDED, Kept, ProgressFile, Try, describe_device
-from jobs.records import ErrorRecord, Manifest, Record
+from jobs.records import ErrorRecord, Record
 from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import ACCEPTABLE, looks_joined

@@ -32,9 +32,9 @@ from jobs.commands import Verbose, run_command, setup_logging
 from jobs.console import clock_time
 from jobs.devices import available_cores
 from jobs.left_out import describe_left_out, sum_left_out
+from jobs.manifest import Manifest
 from jobs.plain_text import plain, plain_json, plain_lines
 from jobs.progress import DeviceSeconds, describe_device
-from jobs.records import Manifest
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
 from tools.process_pool import Tell, in_processes

@@ -27,8 +27,8 @@ from hpc.slurm import SlurmCluster
 from hpc.stalls import stall_file, write_stall
 from jobs.activities import Activity
 from jobs.claims import Claim
+from jobs.manifest import Manifest
 from jobs.progress import DeviceSeconds, Progress, write_progress
-from jobs.records import Manifest
 from jobs.spec import freeze_spec
 from jobs.tar_paths import TarPaths, read_manifest
 from jobs.watchdog import Stall
