@@ -6,7 +6,7 @@ import msgspec
 
 from jobs.progress import DeviceSeconds
 
-__all__ = ["VERDICT_COMPLETE", "VERDICT_IN_PROGRESS", "Manifest"]
+__all__ = ["VERDICT_COMPLETE", "VERDICT_IN_PROGRESS", "Findings", "Manifest"]
 
 MANIFEST_FORMAT = 1
 VERDICT_COMPLETE = "complete"
@@ -67,3 +67,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def is_damage(self) -> bool:
         """Whether the verdict is that the tar itself is broken."""
         return self.verdict not in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS)
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt found out about its tar. Each field is that of the same name in `Manifest`."""
+
+    verdict: str = VERDICT_IN_PROGRESS
+    verdict_detail: str = ""
+    verdict_offset: int | None = None
+    ignored_members: dict[str, int] = {}
+    linked_clips: int | None = None
+    left_out: dict[str, int] = {}
+    orphan_sidecars: int = 0
+    sidecar_faults: int = 0
+    text_encoding: str = ""
+    versions: dict[str, str] = {}
