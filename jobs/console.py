@@ -1,12 +1,54 @@
-"""What the commands' live lines and bars are made of: rates, times, and how often a line comes."""
+"""What the commands show of their progress: rates, times, how often a log line comes, and the one bar."""
 
 from __future__ import annotations
 
-__all__ = ["BAR_FORMAT", "LOG_SECONDS", "clock_time", "describe_rate", "eta_seconds"]
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from jobs.plain_text import plain
+
+if TYPE_CHECKING:  # imported when there is a terminal
+    from tqdm import tqdm
+
+__all__ = ["LOG_SECONDS", "bar_on_terminal", "clock_time", "describe_rate", "eta_seconds"]
 
 LOG_SECONDS = 30.0
-BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
-"""For tqdm, without its own rate and ETA: it would count what an earlier attempt has done as done now."""
+"""Between two log lines about progress."""
+NO_RATE = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
+
+log = logging.getLogger("tar2tokens")
+
+
+@contextmanager
+def bar_on_terminal(
+    what: str, total: int | None, unit: str = "B", *, own_rate: bool = True, brief: bool = False
+) -> Iterator[tqdm[Any] | None]:
+    """A bar on stderr within this block, with the log's lines above it; None if stderr is no terminal.
+
+    Without `own_rate` tqdm shows neither rate nor ETA: they would count the work of earlier attempts as done now. A `brief`
+    bar appears after a second and is gone at the end.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    bar = tqdm(
+        total=total,
+        unit=unit,
+        unit_scale=unit == "B",
+        desc=plain(what),
+        dynamic_ncols=True,
+        bar_format=None if own_rate else NO_RATE,
+        delay=1 if brief else 0,
+        leave=not brief,
+    )
+    with bar, logging_redirect_tqdm([log]):
+        yield bar
 
 
 def describe_rate(audio_seconds: float, wall_seconds: float) -> str:

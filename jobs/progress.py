@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +14,8 @@ import msgspec
 
 from audio_tokenizers.shared.wording import counted
 from jobs.any_json import decode_json
-from jobs.console import BAR_FORMAT, LOG_SECONDS, clock_time, describe_rate, eta_seconds
+from jobs.console import LOG_SECONDS, bar_on_terminal, clock_time, describe_rate, eta_seconds
 from jobs.fileops import StorageTrouble
-from jobs.plain_text import plain
 
 __all__ = [
     "UNENDED",
@@ -229,16 +227,10 @@ class ProgressFile:
     @contextmanager
     def on_terminal(self, name: str) -> Iterator[None]:
         """Within this block a bar stands for the log lines about progress, if stderr is a terminal."""
-        if not sys.stderr.isatty():
-            yield
-            return
-        from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
-        bar = tqdm(
-            total=self._total_bytes, unit="B", unit_scale=True, desc=plain(name), dynamic_ncols=True, bar_format=BAR_FORMAT
-        )
-        with bar, logging_redirect_tqdm([log]):
+        with bar_on_terminal(name, self._total_bytes, own_rate=False) as bar:
+            if bar is None:
+                yield
+                return
 
             def draw(words: str) -> None:
                 bar.n = min(self.progress.bytes_done, self._total_bytes)
