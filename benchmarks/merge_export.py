@@ -22,9 +22,10 @@ from benchmarks.common import report
 from benchmarks.validity import FRAMES, higgs_like_spec
 from jobs.commands import command_parser
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
 from jobs.records import TokenRecord, codes_to_json, encode_record
 from jobs.spec import TokenizeSpec, _fingerprint, freeze_spec
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import InputIdentity
 
 GOAL_MB_PER_S = 150
 GOAL_PEAK_MB = 500

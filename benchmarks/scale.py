@@ -27,9 +27,9 @@ from hpc.progress import scan
 from hpc.run import Run, RunState
 from hpc.slurm import SlurmCluster
 from jobs.commands import command_parser
-from jobs.outputs import TarTask
-from jobs.records import VERDICT_COMPLETE, Manifest
+from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.spec import TokenizeSpec, freeze_spec, make_spec
+from jobs.tar_task import TarTask
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = os.pathsep.join([str(ROOT), str(ROOT / "tokenizers")])

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.batch_script import check_path
 from hpc.environment import kept_environment, task_environment
 from hpc.launch import Launch, make_launch
@@ -32,7 +33,6 @@ from jobs.model_hashes import ModelHashes
 from jobs.option_struct import Option
 from jobs.plain_text import warn
 from jobs.recipe_options import BackendOptions
-from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, read_spec, uses_gpu
 from jobs.trust import Trust
 from jobs.worker_options import WishOptions

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.base import Field
+from audio_tokenizers.shared.wording import counted
 from hpc.batch_script import batch_text
 from hpc.begin_run import Begun, ListOptions, begin_run, keep_sharing, new_state
 from hpc.dispatch import Submitter, bytes_per_second
@@ -20,7 +21,6 @@ from hpc.trust import check_run
 from jobs.commands import OutputDir, Verbose, run_command, setup_logging, writing_to
 from jobs.option_struct import with_options
 from jobs.recipe_options import BackendOptions
-from jobs.reporting import counted
 from jobs.spec import TokenizeSpec, preset_name
 from jobs.worker_options import SharingOptions, WishOptions
 

@@ -27,7 +27,7 @@ from jobs.encoder import Encoder, Result
 from jobs.feed import Feed, Share
 from jobs.lane_grid import LaneGrid
 from jobs.pending import Pending, Portion, told
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 from jobs.spec import TokenizeSpec
 
 __all__ = ["DEFAULT_BUFFER_BYTES", "Conveyor", "Feeding"]

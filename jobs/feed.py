@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from jobs.batcher import Batch, Batcher
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 
 __all__ = ["Feed", "Share"]
 

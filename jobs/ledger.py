@@ -37,12 +37,14 @@ from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.clip_journal import ClipJournal
 from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
+from jobs.line_file import LineFile, ReusableLines, good_lines
 from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
-from jobs.lines import LineFile, ReusableLines, good_lines
-from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, is_attempt, read_manifest
-from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord, decode_record, with_tar_file
-from jobs.reporting import DeviceSeconds
-from jobs.values import FeatureRef, feature_refs
+from jobs.manifest import VERDICT_COMPLETE, Findings, Manifest
+from jobs.progress import DeviceSeconds
+from jobs.record_fields import FeatureRef, feature_refs
+from jobs.records import Record, Tally, TokenRecord, decode_record, with_tar_file
+from jobs.tar_paths import ATTEMPT_DIGITS, TarPaths, is_attempt, read_manifest
+from jobs.tar_task import InputIdentity
 
 __all__ = ["Ledger"]
 
@@ -149,7 +151,7 @@ class Ledger:
             self._wall_before, self._device_seconds = known.wall_seconds, known.device_seconds
         self._take_over(known)
         # Not before: a partial of another tar must not be found beside an attempt at this one.
-        self._write_manifest(self.paths.attempt, msgspec.convert(self._common(), Manifest))
+        self._write_manifest(self.paths.attempt, self._manifest_so_far())
         self._check_mine()
         self._sweep(self._sums_found(known))
         journals = self._journals_found(known)
@@ -331,13 +333,15 @@ class Ledger:
             self._features.sync()
         self._written().sync()
 
-    def commit(self, **findings: object) -> Manifest:
-        """The tar was read to a proper end: make the partial the committed file. `findings` go into the manifest."""
+    def commit(self, findings: Findings = Findings()) -> Manifest:
+        """The tar was read to a proper end: make the partial the committed file. `findings` go into the manifest, with the
+        verdict `complete`.
+        """
         self.sync()
+        manifest = msgspec.structs.replace(self._summary(findings), verdict=VERDICT_COMPLETE)
         if self._features is not None:
             written = self._features.finish()
-            findings = {**findings, "features_bytes": written.size, "features_sha256": written.sha256}
-        manifest = self._summary(verdict=VERDICT_COMPLETE, **findings)
+            manifest = msgspec.structs.replace(manifest, features_bytes=written.size, features_sha256=written.sha256)
         self._check_mine()
         self._sweep(self.paths.temporary_files())
         self.journal.forget()
@@ -362,10 +366,10 @@ class Ledger:
         self._end()
         return manifest
 
-    def release(self, **findings: object) -> Manifest:
+    def release(self, findings: Findings = Findings()) -> Manifest:
         """End the attempt without a commit: the partial stays, resumable at the next clip."""
         self.sync()
-        manifest = self._summary(**findings)
+        manifest = self._summary(findings)
         self._check_mine()
         self._write_manifest(self.paths.attempt, manifest)
         self._remove_private()
@@ -455,35 +459,35 @@ class Ledger:
         except FileNotFoundError:  # swept up, or renamed by another
             raise ClaimLostError(f"{self.paths.name}: another worker has taken it over; this one stops") from None
 
-    def _common(self) -> dict[str, object]:
-        return {
-            "tar_file": self._identity.tar_file,
-            "input_bytes": self._identity.size,
-            "input_mtime_ns": self._identity.mtime_ns,
-            "input_version": self._identity.version,
-            "fingerprint": self._fingerprint,
-            "attempt": self._attempt,
-            "wall_seconds": round(self._wall_before, 3),
-            "device_seconds": msgspec.to_builtins(self._device_seconds.rounded()),
-        }
+    def _manifest_so_far(self) -> Manifest:
+        """What is known before this attempt has found out anything."""
+        return Manifest(
+            tar_file=self._identity.tar_file,
+            input_bytes=self._identity.size,
+            input_mtime_ns=self._identity.mtime_ns,
+            input_version=self._identity.version,
+            fingerprint=self._fingerprint,
+            attempt=self._attempt,
+            wall_seconds=round(self._wall_before, 3),
+            device_seconds=self._device_seconds.rounded(),
+        )
 
-    def _summary(self, **findings: object) -> Manifest:
+    def _summary(self, findings: Findings) -> Manifest:
         wall = self._wall_before + self._clock() - self._started
         self._device_seconds += self._new_device_seconds()
-        values = {
-            **self._common(),
-            "wall_seconds": round(wall, 3),
-            "clips": self.tally.clips,
-            "errors": dict(sorted(self.tally.errors.items())),
-            "damaged_clips": self.tally.damaged_clips,
-            "damaged_seconds": round(self.tally.damaged_seconds, 3),
-            "notes": dict(sorted(self.tally.notes.items())),
-            "audio_seconds": round(self.tally.audio_seconds, 3),
-            "output_bytes": self._written().size,
-            "output_sha256": self._written().sha256,
-            **findings,
-        }
-        return msgspec.convert(values, Manifest)
+        return msgspec.structs.replace(
+            self._manifest_so_far(),
+            wall_seconds=round(wall, 3),
+            clips=self.tally.clips,
+            errors=dict(sorted(self.tally.errors.items())),
+            damaged_clips=self.tally.damaged_clips,
+            damaged_seconds=round(self.tally.damaged_seconds, 3),
+            notes=dict(sorted(self.tally.notes.items())),
+            audio_seconds=round(self.tally.audio_seconds, 3),
+            output_bytes=self._written().size,
+            output_sha256=self._written().sha256,
+            **msgspec.structs.asdict(findings),
+        )
 
     def _write_manifest(self, path: Path, manifest: Manifest) -> None:
         write_atomically(self._ops, path, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from jobs.activities import Activities
 from jobs.processes import look_at
-from jobs.stop_flag import STOP_SIGNALS
+from jobs.signals import STOP_SIGNALS
 from jobs.watchdog import Watchdog
 
 __all__ = ["OwnWatch", "ended_when_stuck"]

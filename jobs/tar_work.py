@@ -18,25 +18,30 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Literal
 
+import msgspec
+
 from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.shared.wording import counted
 from jobs.activities import Step
 from jobs.channels import SPLIT
 from jobs.clip_journal import JournalMismatchError, LongClip, code_type, member_sum
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
+from jobs.manifest import Findings, Manifest
 from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
-from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
+from jobs.progress import DeviceSeconds, Kept
+from jobs.record_fields import to_json
+from jobs.records import ErrorRecord, Record, TokenRecord, decode_record, encode_record, line_parts
 from jobs.remote_tar import TarChangedError
-from jobs.reporting import DeviceSeconds, Kept, counted
 from jobs.spec import DECODERS, DETECTOR, TokenizeSpec
 from jobs.tar_format import TarDamage
+from jobs.tar_paths import TarPaths
 from jobs.tar_reader import Clip, TarReader
 from jobs.tar_source import TarSource
+from jobs.tar_task import InputIdentity
 from jobs.token_sink import TokenSink
-from jobs.values import to_json
 
 __all__ = ["OnEncoded", "OnKept", "OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]
 
@@ -353,10 +358,10 @@ class TarWork:
             return self._end()
 
     def _end(self) -> TarResult:
-        findings = _findings(self._reader)
+        findings = _findings(self._reader, self._damage)
         if self._damage is not None:
-            return TarResult("damaged", self._held().release(**_verdict(self._damage), **findings))
-        return TarResult("committed", self._held().commit(**findings))
+            return TarResult("damaged", self._held().release(findings))
+        return TarResult("committed", self._held().commit(findings))
 
     def _refuse_if_written_to(self) -> None:
         """Raise WrittenMeanwhileError, and forget all lines, if the tar is not what it was when this attempt began.
@@ -500,19 +505,22 @@ def _leave(ledger: Ledger) -> None:
         ledger.abandon()
 
 
-def _findings(reader: TarReader | None) -> dict[str, object]:
-    """What the manifest says of a tar that has been read to its end."""
-    if reader is None:
-        return {}
-    return {
-        "ignored_members": dict(sorted(reader.ignored.items())),
-        "linked_clips": reader.linked_clips,
-        "left_out": dict(sorted(reader.left_out.items())),
-        "orphan_sidecars": reader.orphan_sidecars,
-        "sidecar_faults": reader.sidecar_faults,
-        "text_encoding": reader.text_encoding,
-        "versions": _versions(),
-    }
+def _findings(reader: TarReader | None, damage: TarDamage | None) -> Findings:
+    """What the manifest says of a tar that has been read to its end, or to its damage."""
+    found = Findings()
+    if reader is not None:
+        found = Findings(
+            ignored_members=dict(sorted(reader.ignored.items())),
+            linked_clips=reader.linked_clips,
+            left_out=dict(sorted(reader.left_out.items())),
+            orphan_sidecars=reader.orphan_sidecars,
+            sidecar_faults=reader.sidecar_faults,
+            text_encoding=reader.text_encoding,
+            versions=_versions(),
+        )
+    if damage is None:
+        return found
+    return msgspec.structs.replace(found, verdict=damage.verdict, verdict_detail=str(damage), verdict_offset=damage.offset)
 
 
 @functools.cache
@@ -525,7 +533,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that nobody has installed
             found[package] = "not installed"
     return found
-
-
-def _verdict(damage: TarDamage) -> dict[str, object]:
-    return {"verdict": damage.verdict, "verdict_detail": str(damage), "verdict_offset": damage.offset}

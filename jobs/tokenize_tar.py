@@ -19,15 +19,16 @@ from jobs.devices import available_cores, choose_device
 from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
 from jobs.model_hashes import ModelHashes
 from jobs.option_struct import with_options
-from jobs.outputs import InputIdentity, TarPaths, TarTask
 from jobs.own_watch import ended_when_stuck
+from jobs.progress import ProgressFile
 from jobs.recipe_options import BackendOptions
 from jobs.regular_files import kind_of
 from jobs.remote_files import missing_packages
-from jobs.reporting import ProgressFile
+from jobs.signals import StopFlag
 from jobs.spec import freeze_spec, make_spec, read_spec
-from jobs.stop_flag import StopFlag
+from jobs.tar_paths import TarPaths
 from jobs.tar_source import TarSource, tar_source
+from jobs.tar_task import InputIdentity, TarTask
 from jobs.trust import check_folder, share
 from jobs.worker import Wishes, run_tars
 from jobs.worker_options import SharingOptions, WishOptions, WorkerOptions

@@ -22,15 +22,17 @@ from jobs.conveyor import Feeding
 from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
 from jobs.ledger import Ledger
 from jobs.left_out import describe_left_out
+from jobs.manifest import Manifest
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
-from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import UNENDED, Kept, ProgressFile, Try, describe_device
+from jobs.progress import UNENDED, Kept, ProgressFile, Try, describe_device
+from jobs.records import ErrorRecord, Record
+from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.stop_flag import StopFlag
 from jobs.tar_format import ACCEPTABLE, looks_joined
+from jobs.tar_paths import TarPaths, UntrustedFileError, read_manifest
 from jobs.tar_source import tar_source
+from jobs.tar_task import InputIdentity, TarTask
 from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 

@@ -18,8 +18,8 @@ from support.tiny_whisper import build_whisper
 
 from audio_tokenizers.base import Backend
 from jobs.conveyor import Feeding
-from jobs.outputs import TarPaths
 from jobs.spec import TokenizeSpec
+from jobs.tar_paths import TarPaths
 from jobs.tokenize import tokenize_tar
 from jobs.worker import load_backend
 

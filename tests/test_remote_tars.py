@@ -17,8 +17,8 @@ from hpc.run import Run
 from hpc.submit import submit
 from jobs import remote_files
 from jobs.addresses import place_of
-from jobs.outputs import TarPaths, read_manifest
 from jobs.remote_tar import RemoteTar
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tar_source import tar_source
 from jobs.tar_work import TarResult, WrittenMeanwhileError
 from jobs.tokenize import tokenize_tar

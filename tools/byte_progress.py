@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jobs.plain_text import plain
-from jobs.reporting import LOG_SECONDS, clock_time, eta_seconds
+from jobs.console import LOG_SECONDS, bar_on_terminal, clock_time, eta_seconds
 
 __all__ = ["ByteProgress"]
 
@@ -49,14 +47,10 @@ class ByteProgress:
     @contextmanager
     def on_terminal(self) -> Iterator[None]:
         """Within this block a bar stands for the log lines about progress, if stderr is a terminal."""
-        if not sys.stderr.isatty():
-            yield
-            return
-        from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
-        bar = tqdm(total=self._total, unit="B", unit_scale=True, desc=plain(self._what), dynamic_ncols=True)
-        with bar, logging_redirect_tqdm([log]):
+        with bar_on_terminal(self._what, self._total) as bar:
+            if bar is None:
+                yield
+                return
 
             def draw(done: int, before: int) -> None:
                 bar.initial = before

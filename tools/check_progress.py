@@ -13,7 +13,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from tqdm import tqdm
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
@@ -29,11 +28,12 @@ from hpc.trust import launch_to_look_with
 from jobs.addresses import is_address, is_pipe
 from jobs.channels import in_words
 from jobs.commands import Verbose, run_command, setup_logging
+from jobs.console import bar_on_terminal, clock_time
 from jobs.devices import available_cores
 from jobs.left_out import describe_left_out, sum_left_out
+from jobs.manifest import Manifest
 from jobs.plain_text import plain, plain_json, plain_lines
-from jobs.records import Manifest
-from jobs.reporting import DeviceSeconds, clock_time, describe_device
+from jobs.progress import DeviceSeconds, describe_device
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
 from tools.process_pool import Tell, in_processes
@@ -174,8 +174,13 @@ def _validate(run: Run, states: list[TarState]) -> tuple[list[TarState], int]:
         raise UsageError(f"{run.spec_file}: there is no such file, so nothing says what valid tokens are: restore it")
     checks = [_Check(run.paths(s.name).committed, s.manifest, spec) for s in committed if s.manifest is not None]
     found = in_processes(_fault, checks, available_cores(), lambda _: None, ahead=CHECKS_AHEAD)
-    shown = tqdm(found, total=len(checks), unit="tar", desc="checking", disable=not sys.stderr.isatty())
-    faults = {state.name: fault for state, fault in zip(committed, shown, strict=True) if fault is not None}
+    faults: dict[str, str] = {}
+    with bar_on_terminal("checking", len(checks), "tar") as bar:
+        for state, fault in zip(committed, found, strict=True):
+            if fault is not None:
+                faults[state.name] = fault
+            if bar is not None:
+                bar.update()
     sizes = {s.tar: s.manifest.input_bytes for s in committed if s.manifest and is_address(s.tar) and not is_pipe(s.tar)}
     changed, not_asked = changed_at_servers(sizes)
     for state in committed:

@@ -118,7 +118,7 @@ def _codes(record: TokenRecord, spec: TokenizeSpec) -> Codes:
     """Integers [codebooks, frames]. Raises ClipError where the record's are no tokens of this run."""
     import numpy as np
 
-    from jobs.values import values_fault
+    from jobs.record_fields import values_fault
 
     if fault := values_fault(spec.fields, record.values):
         raise ClipError("decode", fault)

@@ -11,10 +11,10 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.extras import install_words
+from audio_tokenizers.shared.wording import counted
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from jobs.fileops import FileOps
-from jobs.reporting import counted
 from jobs.spec import TokenizeSpec
 from tools.exporting.plan import FORMATS, PART_BYTES, ExportFormat, Plan, make_plan
 from tools.run_files import CommittedFile, committed_files, spec_of

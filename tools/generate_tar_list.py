@@ -16,8 +16,8 @@ from audio_tokenizers.shared.wording import counted
 from hpc.tar_list import natural_order
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps
-from jobs.outputs import TAR_SUFFIXES, TarPaths
 from jobs.regular_files import kind_of
+from jobs.tar_paths import TAR_SUFFIXES, TarPaths
 from tools.tar_lists import write_where_told
 
 __all__ = ["find_tars", "generate_tar_list", "write_tar_list"]

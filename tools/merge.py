@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
-from jobs.reporting import counted
 from tools.byte_progress import ByteProgress
 from tools.merging.shapes import SHAPES, Shape, check_shape
 from tools.run_files import CommittedFile, committed_files, spec_of

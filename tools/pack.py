@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from audio_tokenizers.shared.wording import size_words
+from audio_tokenizers.shared.wording import counted, size_words
 from jobs.commands import AUDIO, WHAT, WHERE, Verbose, parse_size, run_command, setup_logging, writing_to
 from jobs.plain_text import plain, warn
-from jobs.reporting import ProgressFile, counted
+from jobs.progress import ProgressFile
 from jobs.text_encoding import AUTO, check_encoding
 from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 from tools.generate_tar_list import write_tar_list

@@ -28,11 +28,11 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import Form
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from jobs.arrays import forms_of, read_integers, read_ref, split_integers
 from jobs.damage import Damage
 from jobs.features import StoredFeatures
+from jobs.record_fields import shape_key
 from jobs.records import TokenRecord, decode_record
-from jobs.values import shape_key
+from jobs.token_arrays import forms_of, read_integers, read_ref, split_integers
 from tools.run_files import committed_files, read_lines
 
 if sys.version_info >= (3, 14):

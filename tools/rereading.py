@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.parts import Cutting
-from jobs.records import VERDICT_COMPLETE, Manifest
 from jobs.spec import TokenizeSpec
 from jobs.tar_reader import TarReader
 from jobs.tar_source import TarSource

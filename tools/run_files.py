@@ -13,7 +13,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted
 from hpc.progress import scan
 from hpc.run import Run
-from jobs.records import Manifest
+from jobs.manifest import Manifest
 from jobs.spec import TokenizeSpec, read_spec
 
 __all__ = ["CommittedFile", "check_hash", "committed_files", "read_lines", "spec_of"]

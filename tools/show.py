@@ -16,16 +16,16 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState, state_of
 from hpc.run import ListedTar, Run
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.features import StoredFeatures
-from jobs.lines import good_lines
-from jobs.outputs import PARTIAL_SUFFIX, TarPaths
+from jobs.line_file import good_lines
+from jobs.record_fields import feature_refs
 from jobs.records import ErrorRecord, Record
-from jobs.reporting import counted
 from jobs.spec import TokenizeSpec
-from jobs.values import feature_refs
+from jobs.tar_paths import PARTIAL_SUFFIX, TarPaths
 from tools.byte_progress import ByteProgress
 from tools.run_files import spec_of
 

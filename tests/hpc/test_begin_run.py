@@ -12,9 +12,9 @@ from audio_tokenizers.errors import UsageError
 from hpc.begin_run import Begun, ListOptions, begin_run, keep_sharing, new_state
 from hpc.launch_options import LaunchOptions
 from hpc.run import Run
-from jobs.outputs import TarPaths, read_manifest
 from jobs.recipe_options import BackendOptions
 from jobs.spec import read_spec
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tokenize_tar import tokenize_tar
 from jobs.trust import trust_of
 from jobs.worker_options import WishOptions

@@ -22,7 +22,7 @@ from hpc.patience import GRACE_SECONDS, REFUSALS
 from hpc.progress import scan
 from hpc.storage_waits import STORAGE_ROUNDS, pause_s
 from jobs.claims import STALE_SECONDS, Claim, process_start
-from jobs.reporting import Progress, Try, write_progress
+from jobs.progress import Progress, Try, write_progress
 
 LATER = GRACE_SECONDS + 1
 

@@ -16,9 +16,9 @@ from hpc.local_cluster import LocalCluster
 from hpc.plan import make_plan
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
-from jobs.outputs import TarTask
-from jobs.records import Manifest
-from jobs.reporting import Try
+from jobs.manifest import Manifest
+from jobs.progress import Try
+from jobs.tar_task import TarTask
 
 EMPTY = InQueue(alive={}, elements=0, may_run=0)
 

@@ -23,9 +23,10 @@ from hpc.plan import make_plan
 from hpc.run import Run
 from hpc.submissions import Job, Submission
 from jobs.claims import Claim, held_by_other, process_start, read_claim
-from jobs.outputs import TarPaths, TarTask
-from jobs.reporting import Progress, read_progress, write_progress
+from jobs.progress import Progress, read_progress, write_progress
 from jobs.spec import freeze_spec
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 
 HERE = socket.gethostname()
 LONG_AGO = 1000.0

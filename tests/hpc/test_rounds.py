@@ -26,7 +26,7 @@ from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, watch
 from hpc.run import Run
 from hpc.slurm import SlurmCluster
 from jobs.fileops import StorageError
-from jobs.outputs import read_manifest
+from jobs.tar_paths import read_manifest
 
 
 def last_round(campaign: Campaign, **decided: object) -> Round:

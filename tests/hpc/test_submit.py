@@ -25,8 +25,8 @@ from hpc.submit import submit
 from jobs.audio_formats import FORMER_EXTENSIONS
 from jobs.fileops import FileOps
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import TarPaths, read_manifest
 from jobs.spec import freeze_spec, make_spec
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tokenize_tar import tokenize_tar
 
 MULAW = ("--backend", "mulaw", "--device", "cpu", "--cluster", "local")

@@ -34,9 +34,10 @@ from jobs import clip_decoder, clip_journal, conveyor, tar_reader
 from jobs.clip_journal import ClipJournal, LongClip, MemberSum, code_type, frames_kept, member_sum
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
 from jobs.pending import Pending
-from jobs.reporting import Kept
+from jobs.progress import Kept
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import InputIdentity
 from jobs.tar_work import TarResult
 
 IDENTITY = InputIdentity("/data/a.tar", 10**6, 17)

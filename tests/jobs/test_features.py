@@ -20,9 +20,9 @@ from jobs.audio import decode
 from jobs.features import FeatureSource, StoredFeatures, features_fault
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths, committed_fault, read_manifest
+from jobs.record_fields import FeatureRef
+from jobs.tar_paths import TarPaths, committed_fault, read_manifest
 from jobs.tar_work import TarResult
-from jobs.values import FeatureRef
 
 FILES = ("speech.jsonl", "speech.safetensors")
 

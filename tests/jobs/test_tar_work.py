@@ -35,10 +35,10 @@ from jobs.feed import Share
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.mp3_frames import scan_mp3
-from jobs.outputs import TarPaths, read_manifest
 from jobs.pending import Pending
 from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.tar_format import TarStream
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tar_reader import Clip
 from jobs.tar_work import TarWork, WrittenMeanwhileError
 from jobs.token_sink import TokenSink

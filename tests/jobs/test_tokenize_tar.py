@@ -24,9 +24,9 @@ from jobs import tokenize_tar as module
 from jobs.claims import Claim, process_start
 from jobs.conveyor import Feeding
 from jobs.memory_readings import MemoryReader, Room
-from jobs.outputs import TarPaths, read_manifest
 from jobs.records import ErrorRecord, decode_record
 from jobs.spec import make_spec
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tokenize_tar import tokenize_tar
 
 MULAW = ("--backend", "mulaw", "--device", "cpu")

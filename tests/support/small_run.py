@@ -11,10 +11,10 @@ import numpy as np
 from audio_tokenizers.base import Options
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths
 from jobs.recipe_options import RecipeOptions
 from jobs.records import Record
 from jobs.spec import TokenizeSpec, make_spec
+from jobs.tar_paths import TarPaths
 from jobs.tar_work import TarResult
 from jobs.tokenize import tokenize_tar
 from support.tars import audio_file, tar_bytes

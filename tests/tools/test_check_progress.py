@@ -27,10 +27,10 @@ from hpc.slurm import SlurmCluster
 from hpc.stalls import stall_file, write_stall
 from jobs.activities import Activity
 from jobs.claims import Claim
-from jobs.outputs import TarPaths, read_manifest
-from jobs.records import Manifest
-from jobs.reporting import DeviceSeconds, Progress, write_progress
+from jobs.manifest import Manifest
+from jobs.progress import DeviceSeconds, Progress, write_progress
 from jobs.spec import freeze_spec
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.watchdog import Stall
 from tools import check_progress as module
 from tools.check_progress import check_progress

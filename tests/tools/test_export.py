@@ -21,8 +21,8 @@ from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError
 from hpc.run import Run
 from jobs.damage import Damage
-from jobs.outputs import TarPaths, read_manifest
 from jobs.spec import freeze_spec
+from jobs.tar_paths import TarPaths, read_manifest
 from tools.export import export, export_run
 from tools.exporting import batches
 from tools.exporting.plan import ExportFormat

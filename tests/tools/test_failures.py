@@ -17,8 +17,8 @@ from support.small_run import mulaw_spec, small_tar, tokenize, wav, write_tar
 from hpc import submit as submit_module
 from hpc.run import Run
 from hpc.submit import submit
-from jobs.records import Manifest
-from jobs.reporting import Try
+from jobs.manifest import Manifest
+from jobs.progress import Try
 from jobs.spec import freeze_spec
 from tools.failures import failures, find
 

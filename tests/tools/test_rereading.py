@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from support.small_run import mulaw_spec, small_tar, tokenize
 
-from jobs.outputs import TarPaths, read_manifest
+from jobs.manifest import VERDICT_IN_PROGRESS
 from jobs.parts import Cutting
-from jobs.records import VERDICT_IN_PROGRESS
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tar_reader import TarReader
 from jobs.text_rules import TextRules
 from tools.rereading import Rereading

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from jobs.reporting import counted
+from audio_tokenizers.shared.wording import counted
 
 __all__ = ["Finding", "Verdict", "exit_code", "fault", "fine", "in_words", "summary", "warning"]
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import Codes, Features, Field
 from audio_tokenizers.errors import InfrastructureError
-from jobs.arrays import read_integers, read_ref
 from jobs.features import StoredFeatures
+from jobs.record_fields import FeatureRef, shape_key, value_keys
 from jobs.records import TokenRecord, decode_record
-from jobs.values import FeatureRef, shape_key, value_keys
+from jobs.token_arrays import read_integers, read_ref
 from tools.run_files import CommittedFile, read_lines
 
 __all__ = ["Batch", "Column", "Tell", "number_type", "read_batches"]

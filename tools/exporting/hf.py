@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from audio_tokenizers.base import Field
-from jobs.reporting import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.spec import TokenizeSpec
 from tools.exporting.batches import number_type
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from audio_tokenizers.errors import ClaimLostError, Tar2TokensError, UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.run import ListedTar
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.fileops import write_atomically
-from jobs.reporting import counted
 from tools.merging.index import Entry, Header, Index, MergePaths, common_prefix, encode_lines, read_index, reusable
 from tools.merging.members import Made, make_member
 from tools.merging.part_pool import PartTask, make_parts, writing

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import stat
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,9 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from jobs.console import LOG_SECONDS, bar_on_terminal
 from jobs.fileops import is_disk_trouble
-from jobs.plain_text import plain
-from jobs.reporting import LOG_SECONDS
 from jobs.sidecars import LARGEST_SIDECAR, reading_of
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.boundary import Boundary, refuse_links
@@ -74,17 +72,15 @@ def list_folder(root: Path, *, follow_links: bool = False) -> Listing:
 
 def told(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
     """Pass items on, and tell people how many there have been: on a bar, or without a terminal in a line now and then."""
-    from tqdm import tqdm
-
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=plain(what), unit=unit, delay=1, leave=False)
-        return
     started = logged = time.monotonic()
-    for number, item in enumerate(items):
-        if number % TELL_EVERY == 0 and time.monotonic() - logged > LOG_SECONDS:
-            logged = time.monotonic()
-            log.info("%s: %s %ss so far, %.0f/s", what, f"{number:,}", unit, number / (logged - started))
-        yield item
+    with bar_on_terminal(what, None, unit, brief=True) as bar:
+        for number, item in enumerate(items):
+            if bar is not None:
+                bar.update()
+            elif number % TELL_EVERY == 0 and time.monotonic() - logged > LOG_SECONDS:
+                logged = time.monotonic()
+                log.info("%s: %s %ss so far, %.0f/s", what, f"{number:,}", unit, number / (logged - started))
+            yield item
 
 
 def _walk(listing: Listing, *, follow_links: bool) -> Iterator[None]:

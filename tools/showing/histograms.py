@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from audio_tokenizers.base import Field
-from jobs.arrays import read_integers, split_integers
-from jobs.values import shape_key, value_keys
+from jobs.record_fields import shape_key, value_keys
+from jobs.token_arrays import read_integers, split_integers
 
 __all__ = [
     "ASCII_BARS",

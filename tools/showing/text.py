@@ -16,10 +16,10 @@ from audio_tokenizers.base import Features, Field
 from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState
 from jobs.channels import in_words
+from jobs.console import clock_time
 from jobs.plain_text import plain
+from jobs.record_fields import feature_refs
 from jobs.records import ErrorRecord, Record, Tally, TokenRecord
-from jobs.reporting import clock_time
-from jobs.values import feature_refs
 from tools.showing.histograms import Counts, Style, count_codes, read_rows, usage_lines
 
 __all__ = ["Clip", "Summary", "render_clip", "render_file"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs.records import Manifest
+from jobs.manifest import Manifest
 from tools.exporting.plan import FORMATS, Plan, differences, make_plan
 from tools.run_files import CommittedFile
 

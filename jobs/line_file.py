@@ -14,8 +14,8 @@ import msgspec
 from audio_tokenizers.base import Field
 from jobs.fileops import FileOps
 from jobs.line_sums import SumFile, SumsCheck, line_sum
+from jobs.record_fields import check_counts, values_fault
 from jobs.records import ErrorRecord, Record, TokenRecord, decode_record, encode_record
-from jobs.values import check_counts, values_fault
 
 __all__ = ["LineFile", "ReusableLines", "count_lines", "good_lines"]
 

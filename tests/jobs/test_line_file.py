@@ -1,4 +1,4 @@
-"""jobs/lines.py: which lines of a file that a worker left can be used."""
+"""jobs/line_file.py: which lines of a file that a worker left can be used."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from audio_tokenizers.base import Field
+from jobs.line_file import ReusableLines, good_lines
 from jobs.line_sums import SumsCheck
-from jobs.lines import ReusableLines, good_lines
 from jobs.records import ErrorRecord, TokenRecord, encode_record
 
 GOOD = encode_record(

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["STOP_SIGNALS", "StopFlag"]
+__all__ = ["INTERRUPTIONS", "STOP_SIGNALS", "StopFlag"]
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-"""A person, whoever takes the machine away, and Slurm some time before a job's end."""
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and the end of the session or the job."""
+STOP_SIGNALS = (*INTERRUPTIONS, signal.SIGUSR2)
+"""A worker's: Slurm sends the last one some time before a job's time limit."""
 
 
 class StopFlag:
-    """Set by a signal, a deadline or short memory: finish what the device has in hand, flush and leave."""
+    """Set by a signal, a deadline or short memory.
+
+    A handler only remembers its signal and writes one line, so that it may interrupt anything. Call the flag between steps.
+    """
 
     def __init__(
         self,
@@ -24,15 +29,21 @@ class StopFlag:
         clock: Callable[[], float] = time.time,
         *,
         shortage: Callable[[], str] = lambda: "",
+        answer: str = "finishing what is in hand",
     ) -> None:
-        """`shortage` says why there is too little memory to go on, if so; it is asked at each look."""
+        """`shortage` says why there is too little memory to go on, or ""; each look at the flag asks it. `answer` is written
+        to stderr after the name of the first signal; nothing is, if it is empty.
+        """
         self.signal: int | None = None
         """The first signal that came."""
+        self.count = 0
+        """How many signals came."""
         self.shortage = ""
         """Why there was too little memory."""
         self._shortage = shortage
         self._deadline = deadline
         self._clock = clock
+        self._answer = answer
 
     def __call__(self) -> bool:
         """Whether to stop."""
@@ -45,15 +56,18 @@ class StopFlag:
         )
 
     def _set(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is None:
-            self.signal = number
+        self.count += 1
+        if self.signal is not None:
+            return
+        self.signal = number
+        if self._answer:
             with suppress(OSError):  # not the log: a handler that interrupts a write to a stream must not write to it
-                os.write(2, f"{signal.Signals(number).name}: finishing what is in hand\n".encode())
+                os.write(2, f"{signal.Signals(number).name}: {self._answer}\n".encode())
 
     @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Listen to the signals within this block."""
-        before = {number: signal.signal(number, self._set) for number in STOP_SIGNALS}
+    def on_signals(self, numbers: Sequence[int] = STOP_SIGNALS) -> Iterator[None]:
+        """Listen to these signals within this block."""
+        before = {number: signal.signal(number, self._set) for number in numbers}
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""jobs/values.py: what a backend gives becomes JSON that is right, and nothing else is."""
+"""jobs/record_fields.py: what a backend gives becomes JSON that is right, and nothing else is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.envelope import FIELDS, envelope
 
 from audio_tokenizers.base import Field, Values
-from jobs.values import FeatureRef, array_fault, check_counts, feature_refs, to_json, value_keys, values_fault
+from jobs.record_fields import FeatureRef, array_fault, check_counts, feature_refs, to_json, value_keys, values_fault
 
 CODES = (Field(name="tokens", form="codes", width=2, codebook_size=10, samples_per_item=100),)
 

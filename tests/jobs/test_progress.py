@@ -1,4 +1,4 @@
-"""jobs/reporting.py: counts in a file, on a line and on a bar."""
+"""jobs/progress.py: counts in a file, on a line and on a bar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs.reporting import (
+from jobs.progress import (
     PATIENCE_SECONDS,
     DeviceSeconds,
     Kept,
@@ -17,10 +17,7 @@ from jobs.reporting import (
     Progress,
     ProgressFile,
     Try,
-    clock_time,
     describe_device,
-    describe_rate,
-    eta_seconds,
     read_progress,
     write_progress,
 )
@@ -42,17 +39,6 @@ def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
     caplog.set_level(logging.DEBUG, "tar2tokens")
     return caplog
-
-
-def test_words() -> None:
-    """Rates, times and the time that is left, as people read them."""
-    assert describe_rate(4500, 36) == "1.25 audio-h at 125 audio-h/h"
-    assert describe_rate(0, 0) == "0.00 audio-h at 0 audio-h/h"
-    assert clock_time(3723.4) == "1:02:03"
-    assert clock_time(None) == "?"
-    assert eta_seconds(50, 100, 200, 10) == 20
-    assert eta_seconds(100, 100, 200, 10) is None
-    assert eta_seconds(0, 300, 200, 10) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""jobs/arrays.py: JSON that backends' values became turns back into the same arrays, and nothing else turns into any."""
+"""jobs/token_arrays.py: JSON that values became turns back into the same arrays, and nothing else turns into any."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_tokenizers.base import Field
-from jobs.arrays import forms_of, read_integers, read_ref, split_integers
-from jobs.values import FeatureRef, to_json
+from jobs.record_fields import FeatureRef, to_json
+from jobs.token_arrays import forms_of, read_integers, read_ref, split_integers
 
 FIELDS = (
     Field(name="tokens", form="codes", width=2, codebook_size=1 << 30),

@@ -1,4 +1,4 @@
-"""jobs/stop_flag.py: a stop is remembered, and told once."""
+"""jobs/signals.py: a stop is remembered, and told once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from jobs.stop_flag import StopFlag
+from jobs.signals import INTERRUPTIONS, StopFlag
 
 
 def test_deadline() -> None:
@@ -27,9 +27,23 @@ def test_first_signal_counts(capfd: pytest.CaptureFixture[str]) -> None:
     with stop.on_signals():
         signal.raise_signal(signal.SIGUSR2)
         signal.raise_signal(signal.SIGTERM)
-    assert (stop(), stop.signal) == (True, signal.SIGUSR2)
+    assert (stop(), stop.signal, stop.count) == (True, signal.SIGUSR2, 2)
     assert signal.getsignal(signal.SIGUSR2) is before
     assert capfd.readouterr().err == "SIGUSR2: finishing what is in hand\n"
+
+
+def test_a_watch_is_interrupted_silently(capfd: pytest.CaptureFixture[str]) -> None:
+    """It listens to SIGINT and SIGTERM only, and counts them: the second one ends workers at once."""
+    untouched = signal.getsignal(signal.SIGUSR2)
+    interruption = StopFlag(answer="")
+    with interruption.on_signals(INTERRUPTIONS):
+        assert signal.getsignal(signal.SIGUSR2) is untouched
+        assert not interruption()
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.count == 1
+        signal.raise_signal(signal.SIGINT)
+    assert (interruption(), interruption.signal, interruption.count) == (True, signal.SIGTERM, 2)
+    assert capfd.readouterr().err == ""
 
 
 def test_short_memory() -> None:

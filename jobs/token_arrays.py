@@ -1,4 +1,4 @@
-"""JSON of records' keys -> numpy arrays, for many records in one call: the way back from `to_json` of jobs/values.py.
+"""JSON of records' keys -> numpy arrays, for many records in one call: the way back from `to_json` of jobs/record_fields.py.
 
 A parser of JSON would make a Python object per token, which takes most of its time. Here a few array operations read all
 numbers of a batch: a number ends where a digit is followed by something else, and up to four digits add up to its value.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audio_tokenizers.base import Form
-from jobs.values import FeatureRef, shape_key
+from jobs.record_fields import FeatureRef, shape_key
 
 __all__ = ["Integers", "forms_of", "read_integers", "read_ref", "split_integers"]
 

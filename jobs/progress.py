@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +14,10 @@ import msgspec
 
 from audio_tokenizers.shared.wording import counted
 from jobs.any_json import decode_json
+from jobs.console import LOG_SECONDS, bar_on_terminal, clock_time, describe_rate, eta_seconds
 from jobs.fileops import StorageTrouble
-from jobs.plain_text import plain
 
 __all__ = [
-    "BAR_FORMAT",
-    "LOG_SECONDS",
     "UNENDED",
     "DeviceSeconds",
     "Ending",
@@ -29,23 +26,16 @@ __all__ = [
     "Progress",
     "ProgressFile",
     "Try",
-    "clock_time",
-    "counted",
     "describe_device",
-    "describe_rate",
-    "eta_seconds",
     "read_progress",
     "write_progress",
 ]
 
 WRITE_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
-LOG_SECONDS = 30.0
 BAR_SECONDS = 0.2
 MUCH_WAITING = 0.05
 """Of a GPU's time, waiting for audio: below that, more cores would gain next to nothing."""
-BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
-"""For tqdm, without its own rate and ETA: it would count what an earlier attempt has done as done now."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -237,16 +227,10 @@ class ProgressFile:
     @contextmanager
     def on_terminal(self, name: str) -> Iterator[None]:
         """Within this block a bar stands for the log lines about progress, if stderr is a terminal."""
-        if not sys.stderr.isatty():
-            yield
-            return
-        from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
-        bar = tqdm(
-            total=self._total_bytes, unit="B", unit_scale=True, desc=plain(name), dynamic_ncols=True, bar_format=BAR_FORMAT
-        )
-        with bar, logging_redirect_tqdm([log]):
+        with bar_on_terminal(name, self._total_bytes, own_rate=False) as bar:
+            if bar is None:
+                yield
+                return
 
             def draw(words: str) -> None:
                 bar.n = min(self.progress.bytes_done, self._total_bytes)
@@ -280,12 +264,6 @@ def read_progress(path: Path) -> Progress | None:
         return None
 
 
-def describe_rate(audio_seconds: float, wall_seconds: float) -> str:
-    """`1.25 audio-h at 310 audio-h/h`."""
-    rate = audio_seconds / wall_seconds if wall_seconds > 0 else 0.0
-    return f"{audio_seconds / 3600:.2f} audio-h at {rate:.0f} audio-h/h"
-
-
 def describe_device(spent: DeviceSeconds, *, gpu: bool) -> str:
     """`busy 94 %, waiting for audio 5 %, for the writer 1 %`, and what helps; empty before there is anything to tell.
 
@@ -297,19 +275,3 @@ def describe_device(spent: DeviceSeconds, *, gpu: bool) -> str:
     busy, audio, writer = (f"{100 * seconds / total:.0f} %" for seconds in (spent.busy, spent.audio, spent.writer))
     advice = ": more CPU cores would help (--cpus-per-gpu)" if gpu and spent.audio / total >= MUCH_WAITING else ""
     return f"busy {busy}, waiting for audio {audio}, for the writer {writer}{advice}"
-
-
-def eta_seconds(bytes_before: int, bytes_done: int, bytes_total: int, wall_seconds: float) -> float | None:
-    """Seconds until the rest is done at the rate so far; None before there is a rate."""
-    used = bytes_done - bytes_before
-    if used <= 0 or wall_seconds <= 0:
-        return None
-    return max(bytes_total - bytes_done, 0) * wall_seconds / used
-
-
-def clock_time(seconds: float | None) -> str:
-    """`1:02:03`, or `?`."""
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
