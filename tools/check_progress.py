@@ -36,8 +36,8 @@ from jobs.records import Manifest
 from jobs.reporting import DeviceSeconds, clock_time, describe_device
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.validation import validate_file
-from tools.process_pool import Tell, in_processes
-from tools.tar_lists import Listing, beside, check_targets, refuse_kept, write_lists
+from tools.common.process_pool import Tell, in_processes
+from tools.common.tar_lists import Listing, beside, check_targets, refuse_kept, write_lists
 
 __all__ = ["Report", "check_progress", "make_report"]
 

@@ -95,7 +95,7 @@ def _load_decoder(spec: TokenizeSpec, model_path: str | None, device: str) -> De
 
 def _pick(states: Sequence[TarState], run: Run, clips: int, seed: int) -> list[Pick]:
     """Up to `clips` random clips with tokens, in the order of the list, so that each tar is read once."""
-    from tools.decoded_audio import pick_clips
+    from tools.listening.decoded_audio import pick_clips
 
     picks: list[tuple[int, Pick]] = []
     for file, index in pick_clips([state.clips for state in states], seed):
@@ -130,7 +130,7 @@ def _originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick
     import numpy as np
 
     from jobs.audio import resample
-    from tools.rereading import Rereading
+    from tools.common.rereading import Rereading
 
     for tar in dict.fromkeys(pick.state.tar for pick in picks):
         wanted = {pick.index: pick for pick in picks if pick.state.tar == tar}
@@ -173,7 +173,7 @@ def _compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpe
     import numpy as np
     import soundfile
 
-    from tools.decoded_audio import si_sdr
+    from tools.listening.decoded_audio import si_sdr
 
     if len(original) != pick.record.num_samples:
         return Verdict(

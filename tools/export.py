@@ -16,8 +16,8 @@ from jobs.devices import available_cores
 from jobs.fileops import FileOps
 from jobs.reporting import counted
 from jobs.spec import TokenizeSpec
+from tools.common.run_files import CommittedFile, committed_files, spec_of
 from tools.exporting.plan import FORMATS, PART_BYTES, ExportFormat, Plan, make_plan
-from tools.run_files import CommittedFile, committed_files, spec_of
 
 __all__ = ["export", "export_run"]
 
@@ -70,8 +70,8 @@ def _check_pyarrow(to: str) -> None:
 
 def _write_card(folder: Path, plan: Plan, files: Sequence[CommittedFile], spec: TokenizeSpec, ops: FileOps | None) -> bool:
     """Write README.md, the last file of a data set, unless it is there; a person may have changed it."""
+    from tools.common.whole_files import replacing
     from tools.exporting.hf import dataset_card
-    from tools.whole_files import replacing
 
     path = folder / "README.md"
     if path.exists():

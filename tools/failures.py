@@ -26,7 +26,7 @@ from jobs.plain_text import plain, plain_lines
 from jobs.records import ErrorRecord, TokenRecord
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import ACCEPTABLE, looks_joined
-from tools.tar_lists import Listing, Written, beside, check_targets, refuse_kept, write_lists
+from tools.common.tar_lists import Listing, Written, beside, check_targets, refuse_kept, write_lists
 
 __all__ = ["Found", "failures", "find", "render", "render_damaged"]
 

@@ -13,9 +13,9 @@ import typer
 from audio_tokenizers.errors import ModelFilesError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.commands import Verbose, run_command, setup_logging
-from tools.model_download import fetch
-from tools.model_manifest import ModelManifest, find_faults, read_manifest, write_manifest
-from tools.model_sources import Hub, Licence, ModelSource, find_source
+from tools.fetching.model_download import fetch
+from tools.fetching.model_manifest import ModelManifest, find_faults, read_manifest, write_manifest
+from tools.fetching.model_sources import Hub, Licence, ModelSource, find_source
 
 __all__ = ["fetch_model"]
 
@@ -128,7 +128,7 @@ def _is_right(name: str, directory: Path) -> bool:
 
 
 def _looks_right(name: str, directory: Path) -> bool:
-    from tools.model_check import describe_directory
+    from tools.fetching.model_check import describe_directory
 
     try:
         describe_directory(name, directory)
@@ -145,7 +145,7 @@ def _praise(directory: Path, manifest: ModelManifest) -> None:
 
 
 def _try_out(name: str, directory: Path | None) -> None:
-    from tools.model_check import encode_one_second
+    from tools.fetching.model_check import encode_one_second
 
     print(f"{name}: one second becomes", flush=True)
     for line in encode_one_second(name, directory):

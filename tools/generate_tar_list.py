@@ -18,7 +18,7 @@ from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps
 from jobs.outputs import TAR_SUFFIXES, TarPaths
 from jobs.regular_files import kind_of
-from tools.tar_lists import write_where_told
+from tools.common.tar_lists import write_where_told
 
 __all__ = ["find_tars", "generate_tar_list", "write_tar_list"]
 

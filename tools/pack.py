@@ -170,12 +170,12 @@ def pack(
     setup_logging(verbose=verbose)
     texts = TextRules(check_text_keys(text_key or ()) or TEXT_KEYS, check_encoding(text_encoding))
     limit = parse_size("--max-size", max_size, smallest=SMALLEST)
+    from tools.common.whole_files import scratch_folder, unmade_if_it_fails
     from tools.packing.members import safe_name
     from tools.packing.pairs import SourceOptions
     from tools.packing.shards import Limits
     from tools.packing.sources import find_ready_tars, open_source
     from tools.packing.tar_folder import PackPlan, TarFolder
-    from tools.whole_files import scratch_folder, unmade_if_it_fails
 
     ready = find_ready_tars(source, follow_links=follow_links, texts=texts)
     if ready is not None:

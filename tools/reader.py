@@ -33,7 +33,7 @@ from jobs.damage import Damage
 from jobs.features import StoredFeatures
 from jobs.records import TokenRecord, decode_record
 from jobs.values import shape_key
-from tools.run_files import committed_files, read_lines
+from tools.common.run_files import committed_files, read_lines
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdError, ZstdFile

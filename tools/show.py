@@ -26,8 +26,8 @@ from jobs.records import ErrorRecord, Record
 from jobs.reporting import counted
 from jobs.spec import TokenizeSpec
 from jobs.values import feature_refs
-from tools.byte_progress import ByteProgress
-from tools.run_files import spec_of
+from tools.common.byte_progress import ByteProgress
+from tools.common.run_files import spec_of
 
 if TYPE_CHECKING:
     from audio_tokenizers.base import Features
@@ -203,7 +203,7 @@ def _only(found: Sequence[tuple[int, Record]], wanted: Sequence[str]) -> tuple[i
 
 def _write_original(tar: ListedTar, index: int, record: Record, state: TarState, spec: TokenizeSpec, output: Path) -> None:
     from jobs.tar_source import tar_source
-    from tools.rereading import Rereading
+    from tools.common.rereading import Rereading
     from tools.showing.original_clip import write_original
 
     manifest = state.manifest

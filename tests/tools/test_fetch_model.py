@@ -19,7 +19,7 @@ from support.tiny_higgs import build_original_layout
 
 from tools import fetch_model as module
 from tools.fetch_model import fetch_model
-from tools.model_sources import SOURCES
+from tools.fetching.model_sources import SOURCES
 
 HIGGS = "bosonai/higgs-audio-v2-tokenizer"
 LICENCE = "Boson Higgs Audio 2 Community License"

@@ -18,7 +18,7 @@ from support.runs import ROOT, call, tree, wait_for
 from support.small_run import small_tar, wav
 
 from audio_tokenizers.errors import UsageError
-from tools import whole_files
+from tools.common import whole_files
 from tools.pack import pack
 from tools.packing import sources, tar_folder
 from tools.packing.pairs import LeftOut, SourceOptions

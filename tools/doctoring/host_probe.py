@@ -30,7 +30,7 @@ from jobs.devices import available_cores
 from jobs.remote_files import missing_packages
 from jobs.spec import load_preset, parse_settings
 from tools.doctoring.bounded import Answer
-from tools.model_manifest import find_faults, read_manifest
+from tools.fetching.model_manifest import find_faults, read_manifest
 
 __all__ = ["SHARED_MEMORY", "Driver", "Host", "Seen", "Tars", "Torch", "Weights", "main", "parse_driver"]
 

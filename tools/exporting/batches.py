@@ -17,7 +17,7 @@ from jobs.arrays import read_integers, read_ref
 from jobs.features import StoredFeatures
 from jobs.records import TokenRecord, decode_record
 from jobs.values import FeatureRef, shape_key, value_keys
-from tools.run_files import CommittedFile, read_lines
+from tools.common.run_files import CommittedFile, read_lines
 
 __all__ = ["Batch", "Column", "Tell", "number_type", "read_batches"]
 

@@ -25,7 +25,7 @@ from jobs.reporting import LOG_SECONDS
 from jobs.sidecars import LARGEST_SIDECAR, reading_of
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.boundary import Boundary, refuse_links
-from tools.packing.layouts import Planned, plan_tree
+from tools.packing.layouts.tree import Planned, plan_tree
 from tools.packing.pairs import PACKED, Item, LeftOut, Pair, SourceOptions, is_excluded
 
 __all__ = ["FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "told"]

@@ -14,11 +14,11 @@ import msgspec
 from audio_tokenizers.errors import InfrastructureError
 from jobs.sidecars import FAULTS_KEY
 from jobs.tar_headers import BLOCK
+from tools.common.tar_header import tar_header
+from tools.common.whole_files import replacing
 from tools.packing.loading import Stream
 from tools.packing.members import Loaded, member_key, sidecar
 from tools.packing.pairs import LeftOut
-from tools.tar_header import tar_header
-from tools.whole_files import replacing
 
 __all__ = ["Limits", "Shard", "write_shard"]
 

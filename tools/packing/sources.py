@@ -19,14 +19,14 @@ from jobs.tar_format import TarDamage, looks_joined
 from jobs.tar_reader import TarReader
 from jobs.text_rules import TextRules
 from tools.generate_tar_list import find_tars
-from tools.packing.archives import ARCHIVE_ENDINGS, open_archive, open_archive_of_volumes
+from tools.packing.archives.formats import ARCHIVE_ENDINGS, open_archive, open_archive_of_volumes
+from tools.packing.archives.shar import open_shar, shar_shards
+from tools.packing.archives.tar_archive import table_in
+from tools.packing.archives.volumes import first_volumes, is_volume
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import FolderSource, Listing, list_folder, read_trouble
-from tools.packing.lhotse import is_lhotse_table
+from tools.packing.layouts.lhotse import is_lhotse_table
 from tools.packing.pairs import PACKED, Source, SourceOptions
-from tools.packing.shar import open_shar, shar_shards
-from tools.packing.tar_archive import table_in
-from tools.packing.volumes import first_volumes, is_volume
 
 __all__ = ["ReadyTar", "check_ready_tar", "find_ready_tars", "open_source"]
 
@@ -71,7 +71,7 @@ def _look_at(source: str) -> tuple[Path, int | None]:
 
 
 class _HuggingFace(Protocol):
-    """tools/packing/hugging_face.py."""
+    """tools/packing/parquet/hugging_face.py."""
 
     def open_parquet(self, paths: list[Path], name: str, options: SourceOptions) -> Source: ...
 
@@ -80,7 +80,7 @@ class _HuggingFace(Protocol):
 
 def _hugging_face() -> _HuggingFace:
     try:
-        from tools.packing import hugging_face
+        from tools.packing.parquet import hugging_face
     except ImportError as error:
         raise UsageError(f"Parquet files and the hub need {error.name}: {install_words('pack')}") from None
     return hugging_face
@@ -88,7 +88,7 @@ def _hugging_face() -> _HuggingFace:
 
 def _open_folder(path: Path, options: SourceOptions) -> Source:
     if (path / KALDI).exists():
-        from tools.packing.kaldi import open_kaldi
+        from tools.packing.manifests.kaldi import open_kaldi
 
         return open_kaldi(path, options)
     if (path / PACKED).resolve() in options.scratch.resolve().parents:
@@ -117,7 +117,7 @@ def _open_without_audio(path: Path, listing: Listing, options: SourceOptions) ->
         return open_shar(path, shards, options)
     tables = {name: Path(listing.path(name)) for name in listing.files if is_lhotse_table(name.rpartition("/")[2])}
     if tables:
-        from tools.packing.lhotse_source import open_lhotse
+        from tools.packing.manifests.lhotse_source import open_lhotse
 
         return open_lhotse(tables, path, path.name or "data", options)
     parquet = sorted(name for name in listing.files if name.lower().endswith(PARQUET))
@@ -138,17 +138,17 @@ def _open_file(path: Path, options: SourceOptions) -> Source:
     if is_volume(name):
         return open_archive_of_volumes(path, options)
     if is_lhotse_table(path.name):
-        from tools.packing.lhotse_source import open_lhotse_file
+        from tools.packing.manifests.lhotse_source import open_lhotse_file
 
         return open_lhotse_file(path, options)
     if name.endswith(MANIFESTS):
-        from tools.packing.manifests import open_jsonl
+        from tools.packing.manifests.source import open_jsonl
 
         return open_jsonl(path, options)
     if name.endswith(PARQUET):
         return _hugging_face().open_parquet([path], path.stem, options)
     if name == KALDI:
-        from tools.packing.kaldi import open_kaldi
+        from tools.packing.manifests.kaldi import open_kaldi
 
         return open_kaldi(path.parent, options)
     raise UsageError(f"{path}: not a kind of data set that can be packed; expected {KINDS}")

@@ -1,0 +1,1 @@
+"""What tools.fetch_model does."""

@@ -1,0 +1,1 @@
+"""What tools.decode_check does."""

@@ -1,0 +1,1 @@
+"""Parquet files as sources, and the hub's data sets, which are such files."""
