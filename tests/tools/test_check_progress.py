@@ -21,6 +21,7 @@ from support.tars import audio_file, noise
 from hpc.cluster import SubmitRefusedError
 from hpc.launch import Launch
 from hpc.monitor import take_snapshot
+from hpc.progress import TarState
 from hpc.rounds import finish
 from hpc.run import Run, RunState
 from hpc.slurm import SlurmCluster
@@ -32,15 +33,17 @@ from jobs.records import Manifest
 from jobs.reporting import DeviceSeconds, Progress, write_progress
 from jobs.spec import freeze_spec
 from jobs.watchdog import Stall
-from tools import check_progress as module
 from tools.check_progress import check_progress
+from tools.checking import report as report_module
+from tools.checking import validity
+from tools.checking.report import make_report
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory, and checks in this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "available_cores", lambda: 1)
+    monkeypatch.setattr(validity, "available_cores", lambda: 1)
     return tmp_path
 
 
@@ -398,7 +401,7 @@ class TestValidity:
         def fail(*_: object) -> None:
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(module, "validate_file", fail)
+        monkeypatch.setattr(validity, "validate_file", fail)
         _, text = report_of(capsys, "--check-validity", code=1)
         assert "000001.jsonl: cannot be read: Input/output error" in text
 
@@ -406,7 +409,7 @@ class TestValidity:
         self, run: Run, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Processes of their own find what one process finds."""
-        monkeypatch.setattr(module, "available_cores", lambda: 2)
+        monkeypatch.setattr(validity, "available_cores", lambda: 2)
         tokenize(Path(run.listed()[1].tar), run.output_dir)
         found, text = report_of(capsys, "--check-validity")
         assert found["completed"] == 2
@@ -430,9 +433,9 @@ class TestValidity:
 
 def test_killed_check_is_one_message(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A checking process that dies, for want of memory perhaps, is told in words."""
-    monkeypatch.setattr(module, "available_cores", lambda: 2)
+    monkeypatch.setattr(validity, "available_cores", lambda: 2)
     tokenize(Path(run.listed()[1].tar), run.output_dir)
-    monkeypatch.setattr(module, "_fault", part_makers.die)
+    monkeypatch.setattr(validity, "_fault", part_makers.die)
     assert call(check_progress, "--check-validity") == 1
     assert "one of 2 processes was killed" in capsys.readouterr().err
 
@@ -463,9 +466,9 @@ def test_manifest_type() -> None:
     """Older manifests lack fields that newer ones have, and still count."""
     old = {"tar_file": "/d/1.tar", "input_bytes": 1, "input_mtime_ns": 1, "fingerprint": "x", "verdict": "complete"}
     assert (
-        module.make_report(
+        make_report(
             Path("tokens"),
-            [module.TarState("/d/1.tar", "1", "committed", 0, msgspec.convert(old, Manifest), None)],
+            [TarState("/d/1.tar", "1", "committed", 0, msgspec.convert(old, Manifest), None)],
             checked=False,
         ).tars_without_clips
         == 1
@@ -477,7 +480,7 @@ class TestHours:
 
     def agree(self, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> float:
         """What check_progress, the live table and the last line say, which has to be one figure; in seconds."""
-        monkeypatch.setattr(module, "cluster_of", lambda *_, **__: campaign.cluster)
+        monkeypatch.setattr(report_module, "cluster_of", lambda *_, **__: campaign.cluster)
         seen = campaign.controller().round()
         shown = take_snapshot(seen)
         capsys.readouterr()
@@ -517,7 +520,7 @@ class TestRunning:
     def campaign(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
         """A run of three tars, one of them cut, with a task on n1, one pending, and a claim."""
         campaign = Campaign(here, tars=3)
-        monkeypatch.setattr(module, "cluster_of", lambda *_, **__: campaign.cluster)
+        monkeypatch.setattr(report_module, "cluster_of", lambda *_, **__: campaign.cluster)
         cut = campaign.tars[2]
         cut.write_bytes(cut.read_bytes()[:700])
         campaign.controller().round()
@@ -595,7 +598,7 @@ class TestRunning:
     ) -> None:
         """A run looked at from a machine without Slurm's commands has a report, without a word on stderr."""
         environment = {"PATH": "/nowhere"}
-        monkeypatch.setattr(module, "cluster_of", lambda *_, patience_s: SlurmCluster(environment, patience_s))
+        monkeypatch.setattr(report_module, "cluster_of", lambda *_, patience_s: SlurmCluster(environment, patience_s))
         _, text = report_of(capsys)
         assert "Running:               not known now" in text
 

@@ -20,7 +20,8 @@ from hpc.submit import submit
 from jobs.records import Manifest
 from jobs.reporting import Try
 from jobs.spec import freeze_spec
-from tools.failures import failures, find
+from tools.checking.failed import find
+from tools.failures import failures
 
 
 @pytest.fixture

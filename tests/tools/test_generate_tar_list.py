@@ -10,7 +10,8 @@ import pytest
 from support.runs import call, tree
 
 from hpc.tar_list import read_tar_list
-from tools.generate_tar_list import find_tars, generate_tar_list
+from tools.common.tar_finding import find_tars
+from tools.generate_tar_list import generate_tar_list
 
 
 @pytest.fixture

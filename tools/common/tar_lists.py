@@ -23,9 +23,9 @@ from audio_tokenizers.errors import UsageError
 from hpc.run import Run
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
-from tools.fetching.model_manifest import hash_file
+from tools.common.file_hash import hash_file
 
-__all__ = ["Listing", "Written", "beside", "check_targets", "refuse_kept", "write_lists", "write_where_told"]
+__all__ = ["Listing", "Written", "beside", "check_targets", "notes_of", "refuse_kept", "write_lists", "write_where_told"]
 
 READER_SECONDS = 5.0
 """How long a pipe waits for somebody to read it."""
@@ -101,6 +101,11 @@ def write_where_told(path: Path, data: bytes, ops: FileOps) -> None:
         _stream(path, data)
     else:
         write_atomically(ops, Path(os.path.realpath(path)), data)
+
+
+def notes_of(written: Sequence[Written]) -> list[str]:
+    """What the user should know, without what `refuse_kept` raises."""
+    return [each.note for each in written if each.note and not (each.kept and each.listing.asked)]
 
 
 def refuse_kept(written: Sequence[Written]) -> None:

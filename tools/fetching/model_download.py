@@ -23,7 +23,8 @@ from typing import Any, BinaryIO
 
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError, UsageError
 from audio_tokenizers.shared.wording import counted
-from tools.fetching.model_manifest import FileEntry, hash_file
+from tools.common.file_hash import hash_file
+from tools.fetching.model_manifest import FileEntry
 from tools.fetching.model_sources import ExtraFile, Hub, ModelSource
 
 __all__ = ["Fetched", "fetch"]

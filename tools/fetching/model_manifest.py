@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from audio_tokenizers.errors import ModelFilesError
 from audio_tokenizers.shared.wording import counted
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
+from tools.common.file_hash import hash_file
 
-__all__ = ["FileEntry", "ModelManifest", "find_faults", "hash_file", "manifest_path", "read_manifest", "write_manifest"]
-
-BLOCK = 1 << 20
+__all__ = ["FileEntry", "ModelManifest", "find_faults", "manifest_path", "read_manifest", "write_manifest"]
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,15 +59,6 @@ def read_manifest(directory: Path, name: str) -> ModelManifest | None:
         raise ModelFilesError(
             f"{path}: expected a manifest of fetched files, found {error}: remove it or fetch again"
         ) from None
-
-
-def hash_file(path: Path, algorithm: str = "sha256", prefix: bytes = b"") -> str:
-    """Hex digest of `prefix` and the file's bytes."""
-    digest = hashlib.new(algorithm, prefix, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def find_faults(directory: Path, manifest: ModelManifest) -> Iterator[str]:

@@ -18,7 +18,7 @@ from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage, looks_joined
 from jobs.tar_reader import TarReader
 from jobs.text_rules import TextRules
-from tools.generate_tar_list import find_tars
+from tools.common.tar_finding import find_tars
 from tools.packing.archives.formats import ARCHIVE_ENDINGS, open_archive, open_archive_of_volumes
 from tools.packing.archives.shar import open_shar, shar_shards
 from tools.packing.archives.tar_archive import table_in

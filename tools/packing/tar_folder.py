@@ -19,8 +19,8 @@ from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.text_encoding import AUTO
 from jobs.text_rules import TEXT_KEYS
+from tools.common.tar_finding import write_tar_list
 from tools.common.whole_files import sweep
-from tools.generate_tar_list import write_tar_list
 from tools.packing.pairs import PACKED, LeftOut
 from tools.packing.shards import Shard
 

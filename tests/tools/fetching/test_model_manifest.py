@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from audio_tokenizers.errors import ModelFilesError
+from tools.common.file_hash import hash_file
 from tools.fetching.model_manifest import (
     FileEntry,
     ModelManifest,
     find_faults,
-    hash_file,
     manifest_path,
     read_manifest,
     write_manifest,

@@ -1,0 +1,1 @@
+"""What tools.check_progress and tools.failures do."""
