@@ -68,6 +68,7 @@ class Listing:
     left_out: tuple[LeftOut, ...]
     found: Counter[str]
     fingerprint: str
+    """Hash of the list, and of which subtitles are whose."""
     bytes_total: int
     """Of the audio of `planned`."""
 
@@ -96,6 +97,9 @@ def list_members(path: Path, members: Sequence[ArchiveMember], options: SourceOp
         if member.kind == "file":
             positions.setdefault(member.name, index)
         digest.update(f"{member.name}\0{member.size}\0{member.crc}\0{member.kind}\n".encode())
+    for item in plan.items:
+        if item.subtitles:  # versions that made no segments of subtitles hashed the list alone: their packs must not go on
+            digest.update(f"subtitles\0{item.subtitles}\0{item.audio}\n".encode())
     return Listing(
         members,
         positions,

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import zlib
 from contextlib import closing
@@ -110,6 +111,24 @@ def test_the_fingerprint_changes_with_anything_that_is_listed(tmp_path: Path) ->
     prints = {list_members(ARCHIVE, members, options).fingerprint for members in lists}
     assert len(prints) == len(lists)
     assert list_members(ARCHIVE, list(lists[0]), options).fingerprint in prints
+
+
+def test_packs_of_older_versions_go_on_unless_subtitles_count_now(tmp_path: Path) -> None:
+    """Those had the list alone as the fingerprint, and made no segments of subtitles: one pack never has both."""
+    audio, text = ArchiveMember("a.wav", 5, 1), ArchiveMember("a.lab", 2, 2)
+    own, foreign = ArchiveMember("a.srt", 9, 3), ArchiveMember("b.srt", 9, 3)
+
+    def same_as_before(*members: ArchiveMember, exclude: tuple[str, ...] = ()) -> bool:
+        digest = hashlib.sha256()
+        for member in members:
+            digest.update(f"{member.name}\0{member.size}\0{member.crc}\0{member.kind}\n".encode())
+        options = SourceOptions(scratch=tmp_path, exclude=exclude)
+        return list_members(ARCHIVE, members, options).fingerprint == digest.hexdigest()
+
+    assert same_as_before(audio, text)
+    assert same_as_before(audio, text, foreign)
+    assert same_as_before(audio, text, own, exclude=("*.srt",))
+    assert not same_as_before(audio, text, own)
 
 
 def test_audio_is_opened_only_for_a_pair(tmp_path: Path) -> None:
