@@ -34,6 +34,10 @@ class Stream:
         self._held = next(self._loaded, None)
         self.number += 1
 
+    def close(self) -> None:
+        """Close the audio of the item at hand, which nobody has taken."""
+        _close(self._held)
+
 
 def _load(item: Item) -> Loaded | LeftOut:
     """Read one item, and its audio's header."""
@@ -56,7 +60,10 @@ def _load(item: Item) -> Loaded | LeftOut:
 
 
 def load_ahead(items: Iterable[Item], workers: int) -> Generator[Loaded | LeftOut]:
-    """Items read by `workers` threads, a few ahead of the one that is given out, in their order."""
+    """Items read by `workers` threads, a few ahead of the one that is given out, in their order.
+
+    Closed early, it closes `items`, where that is a generator, and the audio of what has been read.
+    """
     ahead: deque[Future[Loaded | LeftOut]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
@@ -71,8 +78,10 @@ def load_ahead(items: Iterable[Item], workers: int) -> Generator[Loaded | LeftOu
         for future in ahead:
             if not future.cancelled() and future.exception() is None:
                 _close(future.result())
+        if isinstance(items, Generator):
+            items.close()
 
 
-def _close(loaded: Loaded | LeftOut) -> None:
+def _close(loaded: Loaded | LeftOut | None) -> None:
     if isinstance(loaded, Loaded) and not isinstance(loaded.pair.audio, bytes):
         loaded.pair.audio.close()

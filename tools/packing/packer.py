@@ -109,8 +109,11 @@ def _write_shards(
         told.progress.audio_seconds += seconds
         told.publish()
 
-    with told.on_terminal("packing"), closing(load_ahead(source.items(first), workers)) as loaded:
-        stream = Stream(loaded, first)
+    with (
+        told.on_terminal("packing"),
+        closing(load_ahead(source.items(first), workers)) as loaded,
+        closing(Stream(loaded, first)) as stream,
+    ):
         while stream.peek() is not None:
             shard = write_shard(stream, folder.tar(plan, len(found)), limits, tell)
             folder.keep(len(found), shard)

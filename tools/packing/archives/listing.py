@@ -32,6 +32,7 @@ __all__ = [
     "Tables",
     "broken",
     "list_members",
+    "open_nameless",
     "pair_of",
     "read_text",
 ]
@@ -231,6 +232,13 @@ class _Slice(io.RawIOBase):
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def open_nameless(path: Path) -> BinaryIO:
+    """A file, opened and unlinked: nothing is left of it once it is closed, however the command ends."""
+    file = path.open("rb")
+    path.unlink()
+    return file
 
 
 def read_text(data: MemberData) -> bytes:

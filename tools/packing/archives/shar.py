@@ -17,7 +17,7 @@ from audio_tokenizers.errors import InfrastructureError
 from hpc.tar_list import natural_order
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_reader import AUDIO_IN_MEMORY
-from tools.packing.archives.listing import ArchiveMember, MemberData
+from tools.packing.archives.listing import ArchiveMember, MemberData, open_nameless
 from tools.packing.archives.safety import refuse_names
 from tools.packing.archives.tar_archive import list_tar, open_tar
 from tools.packing.folder import read_trouble
@@ -232,23 +232,20 @@ class SharSource:
                 said = cuts.get(clips[position], Annotated())
                 yield partial(self._pair, self._clip(listed.shard, clips[position]), data.member, self._audio(data), said)
 
-    def _audio(self, data: MemberData) -> bytes | BinaryIO:
+    def _audio(self, data: MemberData) -> bytes | Path:
+        """The data of a clip; that of a large one in a file, which is not open until its item is read."""
         if data.member.size <= AUDIO_IN_MEMORY:
             return data.read_all()
-        file = tempfile.TemporaryFile(dir=self._options.scratch)  # noqa: SIM115 (whoever takes the pair closes it)
-        try:
+        number, path = tempfile.mkstemp(dir=self._options.scratch)
+        with open(number, "wb") as file:  # noqa: PTH123 (a number)
             data.copy_to(file)
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return Path(path)
 
-    def _pair(self, clip: str, member: ArchiveMember, audio: bytes | BinaryIO, said: Annotated) -> Pair:
+    def _pair(self, clip: str, member: ArchiveMember, audio: bytes | Path, said: Annotated) -> Pair:
         return Pair(
             id=clip,
             audio_name=f"{clip}.{member.name.rpartition('.')[2]}",
-            audio=audio,
+            audio=audio if isinstance(audio, bytes) else open_nameless(audio),
             size=member.size,
             text=said.text,
             language=said.language,

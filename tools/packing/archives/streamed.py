@@ -17,7 +17,7 @@ from audio_tokenizers.errors import InfrastructureError
 from jobs.sidecars import reading_of
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from jobs.text_rules import TextRules
-from tools.packing.archives.listing import Listing, MemberData, Tables, pair_of, read_text
+from tools.packing.archives.listing import Listing, MemberData, Tables, open_nameless, pair_of, read_text
 from tools.packing.archives.safety import require_space
 from tools.packing.layouts.tree import Layout, Planned
 from tools.packing.pairs import Item, LeftOut, Pair
@@ -217,13 +217,10 @@ class _Ready:
         return item
 
     def _opened(self) -> bytes | BinaryIO:
-        """A large one in a file without a name, of which nothing is left however this ends."""
         if isinstance(self.audio, bytes):
             return self.audio
         if self.size <= AUDIO_IN_MEMORY:
             content = self.audio.read_bytes()
             self.audio.unlink()
             return content
-        file = self.audio.open("rb")
-        self.audio.unlink()
-        return file
+        return open_nameless(self.audio)

@@ -7,10 +7,11 @@ import stat
 import struct
 import tempfile
 import threading
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -166,14 +167,19 @@ class ZipSource:
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    """With its list loaded, which is short enough for that."""
-    with path.open("rb") as file:
+    """With its list loaded, which is short enough for that. Its file is closed with the last reference to it."""
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
         count, size = _claims(path, file)
-    refuse_long_list(path, size=size, members=count)
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # ValueError: a seek to before the start
-        raise broken(path, f"its list cannot be read ({error})") from None
+        refuse_long_list(path, size=size, members=count)
+        try:
+            opened = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # ValueError: a seek to before the start
+            raise broken(path, f"its list cannot be read ({error})") from None
+        # Not by ZipFile itself: of a source in a cycle, the garbage collector may finalize the open file before it.
+        weakref.finalize(opened, file.close)
+        stack.pop_all()
+    return opened
 
 
 def _claims(path: Path, file: BinaryIO) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from support.made_trees import left_out_of, pairs_of
 from support.sentences import SENTENCES
 
 from audio_tokenizers.errors import UsageError
+from tools.packing.archives import shar as module
 from tools.packing.archives.shar import SharSource, shar_shards
 from tools.packing.pairs import Pair, Source, SourceOptions
 from tools.packing.sources import find_ready_tars, open_source
@@ -157,3 +158,22 @@ def test_any_cuts_give_pairs_or_one_message(tmp_path: Path) -> None:
         source = opened(folder, tmp_path)
         assert isinstance(source, SharSource)
         assert pairs_of(source)[0]["b"].text == "two"
+
+
+def test_large_clips_that_are_never_read_leave_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is stopped drops items that it has not read; those that are read are open files without a name."""
+    monkeypatch.setattr(module, "AUDIO_IN_MEMORY", 4)
+    folder, scratch = tmp_path / "shar", tmp_path / "scratch"
+    scratch.mkdir()
+    shard(folder, 0, [cut(name, said(name, "text")) for name in "ab"], "a", "b")
+    source = open_source(str(folder), SourceOptions(scratch=scratch))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    first, second = source.items(0)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    del second
+    pair = first()
+    assert isinstance(pair, Pair)
+    assert not isinstance(pair.audio, bytes)
+    with pair.audio as file:
+        assert file.read() == b"audio of a"
+        assert len(list(scratch.iterdir())) == 1  # the other

@@ -1,3 +1,4 @@
+import gc
 import struct
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,29 @@ def test_many_threads_may_read_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda item: item(), reversed(list(source.items(0)))))
     assert found[::-1] == read(source)
+
+
+def test_the_archive_is_closed_before_anything_of_a_dropped_source_is_finalized(tmp_path: Path) -> None:
+    """A source is part of a cycle, which the garbage collector finalizes in any order: no open file may be left to it."""
+
+    class Finalized:
+        """Older than the source, and so finalized before it."""
+
+        source: ZipSource
+
+        def __del__(self) -> None:
+            closed.append(file.closed)
+
+    closed: list[bool] = []
+    finalized = Finalized()
+    finalized.source = source_of(tmp_path, zip_of(pairs(1)))
+    file = finalized.source._zip.fp
+    assert file is not None
+    assert not file.closed
+    finalized.source.finalized = finalized  # type: ignore[attr-defined]
+    del finalized
+    gc.collect()
+    assert closed == [True]
 
 
 def test_a_large_clip_is_an_open_file_that_nobody_else_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
