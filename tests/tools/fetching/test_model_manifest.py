@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from audio_tokenizers.errors import ModelFilesError
-from tools.common.file_hash import hash_file
 from tools.fetching.model_manifest import (
     FileEntry,
     ModelManifest,
@@ -62,9 +61,3 @@ def test_each_fault_is_named(tmp_path: Path, manifest: ModelManifest) -> None:
     assert model == f"{tmp_path}/sub/model.bin: expected 7,000 bytes, found 6,999"
     (tmp_path / "sub/model.bin").unlink()
     assert list(find_faults(tmp_path, manifest))[1] == f"{tmp_path}/sub/model.bin: missing, expected 7,000 bytes"
-
-
-def test_git_names_a_blob_so(tmp_path: Path) -> None:
-    """The hub knows small files by git's hash: the empty blob's is known to everyone."""
-    (tmp_path / "empty").touch()
-    assert hash_file(tmp_path / "empty", "sha1", b"blob 0\0") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
