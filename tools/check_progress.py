@@ -1,4 +1,4 @@
-"""python -m tools.check_progress: how far a run is, and whether what it has committed is valid."""
+"""python -m tools.check_progress: how far a run is, and whether its committed files are valid."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def check_progress(
     ] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Say how far a run is. Exits 0 with a true report, 1 if there are invalid files, 2 if asked for what is not there."""
+    """Report how far a run is. Exits 0 with a report, 1 if files are invalid, 2 on wrong usage or if there is no run."""
     setup_logging(verbose=verbose)
-    if not verbose:  # that squeue does not answer is said in the report
+    if not verbose:  # the report says when squeue does not answer
         logging.getLogger("tar2tokens").setLevel(logging.ERROR)
     run = Run(output_dir.absolute())
     check_targets(
@@ -72,7 +72,7 @@ def check_progress(
     if check_validity:
         states, not_asked = validate(run, states)
     report = msgspec.structs.replace(look(run, states, checked=check_validity), not_asked=not_asked)
-    # before the report, which may be piped into something that stops reading
+    # Before the report: its reader may close the pipe.
     written = write_lists(run, _listings(states, remaining_output, completed_output), force=force)
     for note in notes_of(written):
         print(f"note: {note}", file=sys.stderr)

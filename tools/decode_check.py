@@ -1,4 +1,4 @@
-"""python -m tools.decode_check: tokens of some clips back to audio, beside the originals, to be heard and measured."""
+"""python -m tools.decode_check: decode some clips' tokens to audio, to hear and measure beside the originals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def decode_check(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     verbose: Verbose = False,
 ) -> int:
-    """Decode random committed clips of a run, beside their originals. Exits 1 if a clip decodes to another length or not."""
+    """Decode random committed clips and compare them with their originals. Exits 1 if one fails, or has another length."""
     setup_logging(verbose=verbose)
     run = Run(output_dir.absolute())
     spec = read_spec(run.output_dir)

@@ -31,7 +31,7 @@ def failures(
     force: Annotated[bool, typer.Option("--force", help="let the lists replace files that this run did not write")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Say what failed. Exits 0 if nothing did that is not done since, 1 if something did, 2 if there is no run."""
+    """Report what failed. Exits 0 if nothing is left failed, 1 if something is, 2 if there is no run."""
     setup_logging(verbose=verbose)
     run = Run(output_dir.absolute())
     path = failed_output or Path(FAILED_LIST)
@@ -43,7 +43,7 @@ def failures(
     listings = [Listing("failed", path, [tar.tar for tar in failed], LIST_OPTION, asked=failed_output is not None)]
     if errors_path is not None:
         listings.append(Listing("errors", errors_path, [tar.tar for tar in errors], LIST_OPTION, asked=False))
-    written = write_lists(run, listings, force=force)  # before the words, which may go into something that stops reading
+    written = write_lists(run, listings, force=force)  # before the report: its reader may close the pipe
     for note in notes_of(written):
         print(f"note: {note}", file=sys.stderr)
     failed_list, errors_list = _usable(written, "failed"), _usable(written, "errors")
@@ -61,7 +61,7 @@ def failures(
 
 
 def _usable(written: Sequence[Written], what: str) -> Path | None:
-    """Where a list is that the next command can take."""
+    """The path of a list that the next command can take."""
     return next((each.listing.path for each in written if each.listing.what == what and each.useful), None)
 
 

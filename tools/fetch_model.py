@@ -1,4 +1,4 @@
-"""python -m tools.fetch_model: a backend's files, downloaded, checked, and tried."""
+"""python -m tools.fetch_model: download a backend's files, check them, and try them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def fetch_model(
     ] = None,
     variant: Annotated[str | None, typer.Option(help="for example dac_16khz; default: that of the preset")] = None,
     accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="agree to a licence that restricts use, where nobody can be asked")
+        bool, typer.Option("--accept-licence", help="agree to a licence that restricts use, without being asked")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="only check the directory, without network")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="also load the backend and encode one second")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Download a backend's files and check them. The same command again goes on where it was interrupted."""
+    """Download a backend's files and check them. Interrupted, the same command resumes."""
     setup_logging(verbose=verbose)
     files = find_source(name, variant)
     directory = to or MODELS / files.folder
@@ -70,7 +70,7 @@ def _download(name: str, directory: Path, files: ModelSource, hub: Hub, *, accep
     try:
         fetched = fetch(files, hub, directory)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print("interrupted: the same command resumes here", file=sys.stderr)
         raise
     manifest = ModelManifest(
         name=name,

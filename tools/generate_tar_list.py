@@ -22,7 +22,7 @@ def generate_tar_list(
     pattern: Annotated[
         str | None, typer.Option(help="glob below the folder, for example '**/*.tar'; default: its tars")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="only names that start so")] = "",
+    prefix: Annotated[str, typer.Option(help="only names that start with this")] = "",
     start: Annotated[int | None, typer.Option(help="only tars whose number is at least this")] = None,
     end: Annotated[int | None, typer.Option(help="only tars whose number is at most this")] = None,
     verbose: Verbose = False,

@@ -204,7 +204,7 @@ def test_a_backend_without_a_way_back(monkeypatch: pytest.MonkeyPatch, capsys: p
     """One message that names the backends that can."""
     monkeypatch.delattr(mulaw.MuLawFactory, "load_decoder")
     assert call(decode_check) == 2
-    assert "mulaw has no way back from tokens to audio; these backends have one: hf, higgs" in capsys.readouterr().err
+    assert "mulaw has no decoder from tokens to audio; these backends have one: hf, higgs" in capsys.readouterr().err
 
 
 def test_help_needs_no_torch() -> None:

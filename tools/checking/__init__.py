@@ -1,1 +1,1 @@
-"""What tools.check_progress and tools.failures do."""
+"""How far a run is, and what failed."""

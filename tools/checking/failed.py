@@ -1,4 +1,4 @@
-"""What failed in a run, from its files: tars, clips, and whether it is stuck."""
+"""What failed in a run, from its files: tars and clips, and whether the run is stuck."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ EXAMPLES = 2
 
 @dataclass(frozen=True)
 class Found:
-    """What there is to say."""
+    """Everything that tools.failures reports."""
 
     states: list[TarState]
     groups: list[Failure]
     decision: Decision
     examples: dict[str, list[ErrorRecord]]
     damaged: list[TokenRecord]
-    """Some of the clips that were kept though something of them is missing."""
+    """Some of the clips that were kept although part of their audio is missing."""
 
     @functools.cached_property
     def done(self) -> set[str]:
-        """Names of the tars that are committed."""
+        """Names of committed tars."""
         return {state.name for state in self.states if state.state == "committed"}
 
     def failed(self) -> list[TarState]:
-        """Tars that have failed and are not done, in the list's order."""
+        """Tars that failed and are not committed, in the list's order."""
         names = {name for group in self.groups for name in group.tars} | self.decision.quarantine.keys()
         return [state for state in self.states if state.name in names - self.done]
 
@@ -44,24 +44,24 @@ class Found:
         return [state for state in self.states if state.name in self.done and state.manifest and state.manifest.errors]
 
     def stuck(self) -> bool:
-        """Whether no round will submit what is left, and says why."""
+        """Whether no round will submit the rest, for a known reason."""
         return self.decision.outcome == "stuck" and bool(self.decision.diagnosis)
 
     def idle(self) -> bool:
-        """Whether nothing comes of the tars that are left, and of no tar alone: no task came to one, or the run is stuck."""
+        """Whether the remaining tars wait for a reason outside of them: no task reached one, or the run is stuck."""
         vain = self.stuck() or any(not group.tars for group in self.groups)
         return vain and len(self.done) < len(self.states)
 
 
 def find(run: Run) -> Found:
-    """Look at a run's files. What came before the latest --retry-quarantined or hpc.submit counts no more."""
+    """Read a run's files. Failures from before the latest --retry-quarantined or hpc.submit do not count."""
     listed = run.listed()
     if not listed:
         raise UsageError(f"{run.output_dir}: no run here yet: give another --output-dir")
     states = list(scan(run, listed))
     amnesty = run.read_state().amnesty
     groups = find_failures([submission for submission in run.submissions() if submission.number > amnesty])
-    if not run.submissions():  # and so no task that would have told
+    if not run.submissions():  # no task has reported anything
         groups = find_damaged(states)
     examples = find_error_clips(run, states, EXAMPLES)
     return Found(states, groups, Standing(run).judge(states), examples, find_damaged_clips(run, states, EXAMPLES))

@@ -1,4 +1,4 @@
-"""Pure but for the ends of logs: what failed, as text."""
+"""What failed, as text. Pure, except that it reads the ends of logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES_SHOWN = 5
 
 
 def render(found: Found) -> list[str]:
-    """What failed, in words: all but the commands."""
+    """Everything but the commands."""
     lines: list[str] = []
     if found.stuck():
         lines += [f"Stuck, nothing more is submitted: {plain_lines(found.decision.diagnosis)}", ""]
@@ -43,7 +43,7 @@ def render(found: Found) -> list[str]:
 
 
 def render_damaged(found: Found) -> list[str]:
-    """Clips that have tokens, but not of all their audio, in words: nothing failed."""
+    """Clips whose tokens lack part of their audio. They do not count as failures."""
     tars = [state for state in found.states if state.name in found.done and state.damaged_clips]
     if not tars:
         return []

@@ -1,4 +1,4 @@
-"""What tools.check_progress has to say of a run: counts over the states of its tars, and what its tasks are at."""
+"""What tools.check_progress reports: counts over the states of a run's tars, and what its tasks do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobs.reporting import DeviceSeconds
 __all__ = ["Report", "look", "make_report"]
 
 SLURM_SECONDS = 10.0
-"""How long a person waits for what Slurm would add to what the files say."""
+"""How long to wait for Slurm, whose answer only adds to what the files tell."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,36 +37,36 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     errors: dict[str, int]
     """Error records of committed files, by kind."""
     damaged_clips: int = 0
-    """Clips that were kept though something of them is missing, in committed files and partials."""
+    """Clips that were kept although part of their audio is missing, in committed files and partials."""
     damaged_seconds: float = 0.0
-    """What is missing of them."""
+    """Seconds of audio missing from them."""
     notes: dict[str, int] = {}
-    """Records of committed files, by what they note."""
+    """Records of committed files that carry a note, by note."""
     audio_hours: float
     """Audio that became tokens, in committed files, in partials and of long clips in hand."""
     device: str = ""
-    """`cpu` or `cuda`, as the run was launched; empty for one that nobody has."""
+    """`cpu` or `cuda`, as the run was launched; empty before a launch."""
     device_seconds: DeviceSeconds
-    """What workers' devices spent their time on, over committed files; `running` has those of tasks that run."""
+    """How workers' devices spent their time, over committed files; `running` has the same of running tasks."""
     tars_without_clips: int
     left_out: dict[str, int] = {}
-    """Members that became no clips although they may be data, by suffix."""
+    """Members that became no clips but may be data, by suffix."""
     orphan_sidecars: int
     sidecar_faults: int
     problems: dict[str, str]
     """Output name -> why it is not committed or not valid."""
     quarantined: dict[str, str] = {}
-    """Output name -> why the controller has given it up."""
+    """Output name -> why it is in quarantine."""
     working: dict[str, Worker] = {}
-    """Output name -> who works on it, of those that are not committed."""
+    """Output name -> its worker, for tars that are not committed."""
     running: Running | None = None
-    """Tasks of the run, where hpc.submit has begun it and something is left to do."""
+    """The run's tasks, if it was launched and is not finished."""
     stopped: str = ""
-    """Why nothing more is submitted, if that is so: the run is stuck, or cancelled."""
+    """Why nothing more is submitted: the run is stuck or cancelled. Empty otherwise."""
     checked: bool
-    """Whether every line was read (--check-validity)."""
+    """Every line was read (--check-validity)."""
     not_asked: int = 0
-    """Committed tars whose servers could not be asked then whether they have changed."""
+    """Committed tars whose servers did not answer whether they have changed."""
 
 
 def make_report(
@@ -117,7 +117,7 @@ def make_report(
 
 
 def look(run: Run, states: Sequence[TarState], *, checked: bool) -> Report:
-    """The report, with what there is to say of tasks; a run that is done, or that nobody has launched, has none."""
+    """The report, with the state of tasks unless the run is finished or was never launched."""
     launch = run.read_state().launch
     device = launch.device if launch is not None else ""
     if launch is None or all(state.state == "committed" for state in states):

@@ -24,7 +24,7 @@ WORKING_SHOWN = 40
 
 
 def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
-    """The report in words."""
+    """The report as text."""
     lines = [
         f"Checking progress for {counted(report.total_tars, 'tar file')}...",
         f"Output directory: {report.output_dir}",
@@ -62,7 +62,7 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
 
 
 def _clip_lines(report: Report, *, examples: bool) -> list[str]:
-    """`examples`: committed files have damaged clips, of which `tools.failures` shows some."""
+    """`examples`: committed files have damaged clips; `tools.failures` shows some of them."""
     lines = [f"Clips:                 {report.clips:,}", f"Audio:                 {report.audio_hours:,.2f} hours"]
     if device := _describe_device(report):
         lines.append(f"Device:                {device}")
@@ -77,7 +77,7 @@ def _clip_lines(report: Report, *, examples: bool) -> list[str]:
 
 
 def _notes(report: Report) -> list[str]:
-    """What data may be missing of committed tars."""
+    """Data of committed tars that may be missing."""
     counts = (
         (report.tars_without_clips, "tar", "without any clip"),
         (
@@ -87,14 +87,14 @@ def _notes(report: Report) -> list[str]:
         ),
         (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
         *((number, "clip", in_words(note)) for note, number in report.notes.items()),
-        (report.not_asked, "tar", "at an address of which nobody can tell now whether it has changed since"),
+        (report.not_asked, "tar", "at an address that did not answer: whether it has changed since is not known"),
     )
     notes = [f"{counted(number, noun)} {words}" for number, noun, words in counts if number]
     return [*notes, *([plain(describe_left_out(report.left_out))] if report.left_out else [])]
 
 
 def _tar_lines(report: Report, states: Sequence[TarState], *, verbose: bool) -> list[str]:
-    """A line per tar that needs a person or that somebody works on; with `verbose`, of every tar."""
+    """A line for each tar that has a problem or a worker; with `verbose`, for every tar."""
     shown = report.problems.keys() | (report.working.keys() if len(report.working) <= WORKING_SHOWN else set())
     width = len(str(len(states)))
     lines = []
@@ -114,7 +114,7 @@ def _describe_running(found: Running) -> str:
 
 
 def _describe_device(report: Report) -> str:
-    """Of the tasks that run, or where none has anything to tell, of all that is committed."""
+    """Of the running tasks; if they report nothing yet, of all committed files."""
     live = report.running.device_seconds if report.running is not None else DeviceSeconds()
     return describe_device(live if live.total > 0 else report.device_seconds, gpu=report.device not in ("", "cpu"))
 

@@ -1,4 +1,4 @@
-"""The commands that run again what failed."""
+"""Commands that run the failed work again."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tools.checking.failed import Found
 __all__ = ["LIST_OPTION", "commands"]
 
 LIST_OPTION = "--failed-output"
-"""Of tools.failures: where the list goes that these commands take."""
+"""The option of tools.failures that names the list for these commands."""
 
 
 def commands(
     found: Found, run: Run, state: RunState, spec: TokenizeSpec | None, failed_list: Path | None, errors_list: Path | None
 ) -> list[str]:
-    """What to run, each with a line that says what for. A list that is None could not be written."""
+    """Each command, after a line that says what it is for. A list is None if it could not be written."""
     lines: list[str] = []
     if spec is None:
         return [f"{run.spec_file} is not there: restore it, or nothing can be run again"]
@@ -36,7 +36,7 @@ def commands(
             return f"  (give {LIST_OPTION} the name of a new file: the command needs the list)"
         try:
             return f"  {again(spec, state.launch, site, tar_list, run.output_dir, flags)}"
-        except UsageError as error:  # such as a backend of a package that is not here
+        except UsageError as error:  # for example, the backend's package is missing
             return f"  ({plain_lines(str(error))})"
 
     if found.failed() or found.idle():
@@ -64,7 +64,7 @@ def commands(
 
 
 def _accepting(reasons: Collection[str], launch: Launch | None) -> Iterator[tuple[str, list[str]]]:
-    """(which tars, with which flag to submit them that the run does not have anyway) for what somebody may accept."""
+    """(which tars, the flag that accepts them unless the run has it) for damage that the user may accept."""
     if any(reason.partition(":")[0] in ACCEPTABLE for reason in reasons):
         given = launch is not None and launch.allow_missing_end
         yield "only lack their end marker, if they are known to be whole", [] if given else ["--allow-missing-end"]

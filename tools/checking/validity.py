@@ -1,4 +1,4 @@
-"""Whether committed files are what their manifests promise, in several processes."""
+"""Checks committed files against their manifests, in several processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tools.common.process_pool import Tell, in_processes
 __all__ = ["validate"]
 
 CHECKS_AHEAD = 16
-"""Files per process that wait to be checked while a large one is."""
+"""Files per process that may be queued while a large one is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ def _fault(check: _Check, _tell: Tell) -> str | None:
 
 
 def validate(run: Run, states: list[TarState]) -> tuple[list[TarState], int]:
-    """The states, with committed files that are not what they promise turned into invalid ones; and of how many tars at
-    addresses nobody can tell whether they have changed.
+    """(states, with `invalid` for committed files that do not match their manifests, number of tars at addresses whose
+    servers did not answer whether they have changed).
     """
     committed = [state for state in states if state.state == "committed"]
     if not committed:

@@ -1,4 +1,4 @@
-"""How far a tool is that works through bytes: a bar on a terminal, else a log line now and then, with rate and ETA."""
+"""Progress through bytes: a bar on a terminal, else a log line now and then, with rate and ETA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("tar2tokens")
 
 
 class ByteProgress:
-    """Call it with the bytes that are done."""
+    """Called with the number of bytes done."""
 
     def __init__(self, what: str, total: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
@@ -30,7 +30,7 @@ class ByteProgress:
         self._draw: Callable[[int, int], None] | None = None
 
     def __call__(self, size: int, /, *, before: bool = False) -> None:
-        """Count `size` bytes; `before`: they were done by an earlier attempt, and say nothing of the rate."""
+        """Count `size` bytes; `before`: an earlier attempt did them, and they do not count for the rate."""
         self._done += size
         self._before += size if before else 0
         if self._draw is not None:
@@ -48,7 +48,7 @@ class ByteProgress:
 
     @contextmanager
     def on_terminal(self) -> Iterator[None]:
-        """Within this block a bar stands for the log lines about progress, if stderr is a terminal."""
+        """Within this block a bar replaces the log lines, if stderr is a terminal."""
         if not sys.stderr.isatty():
             yield
             return

@@ -14,7 +14,7 @@ from jobs.recording import Part
 __all__ = ["part_blocks", "write_wav"]
 
 SUBTYPE = "PCM_24"
-"""Exactly the samples of an original with up to 24 bits, and any player plays it."""
+"""Lossless for originals of up to 24 bits, and every player reads it."""
 
 
 def part_blocks(part: Part) -> Iterator[tuple[Block, int]]:
@@ -25,7 +25,7 @@ def part_blocks(part: Part) -> Iterator[tuple[Block, int]]:
 
 
 def write_wav(blocks: Iterator[tuple[Block, int]], target: Path | IO[bytes]) -> None:
-    """Write blocks, of which there is one at least, as they come. Raises what `blocks` does."""
+    """Write blocks, at least one, as they come. Raises what `blocks` raises."""
     first, rate = next(blocks)
     with soundfile.SoundFile(target, "w", rate, first.shape[1], SUBTYPE, format="WAV") as wav:
         wav.write(first)

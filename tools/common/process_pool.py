@@ -1,4 +1,4 @@
-"""Work for several processes. Results come in order; all end when one fails, at Ctrl-C, and with their parent."""
+"""Work in several processes. Results come in order; all processes end when one fails, at Ctrl-C, and with their parent."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LOOK_SECONDS = 0.2
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Tell = Callable[[int], None]
-"""Hears of bytes that have been read. In a process whose work nobody wants any more it raises, which ends that."""
+"""Called with bytes read. It raises in a process whose result is no longer wanted, to end the work."""
 
 
 class _Stopped(BaseException):
-    """The parent no longer wants the result. Not an Exception: nothing on the way may take it for a fault."""
+    """The parent no longer wants the result. Not an Exception: no handler may take it for an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ _shared: _Shared | None = None
 def in_processes(
     make: Callable[[Task, Tell], Result], tasks: Sequence[Task], workers: int, tell: Tell, *, ahead: int = AHEAD
 ) -> Generator[Result]:
-    """`make(task, tell)` of every task, in order, by up to `workers` processes; by this one if that is one.
+    """`make(task, tell)` of every task, in order, in up to `workers` processes; with one worker, in this process.
 
-    `make` is a function that a new process finds by its name. Up to `ahead` tasks per process are finished or at work while
-    the first of them is awaited. An error of `make` comes out in its turn, and ends the others when they next `tell`.
+    `make` must be importable by name. Up to `ahead` tasks per process are finished or running while the first of them is
+    awaited. An error of `make` is raised in its turn, and ends the others when they next `tell`.
     Raises InfrastructureError if a process is killed.
     """
     workers = min(workers, len(tasks))
@@ -62,7 +62,7 @@ def in_processes(
         for task in tasks:
             yield make(task, tell)
         return
-    context = multiprocessing.get_context("spawn")  # a fork of a process that has threads may hang
+    context = multiprocessing.get_context("spawn")  # forking a process with threads may hang
     shared = _Shared(context.RawValue(c_bool, False), context.Value(c_int64, 0))
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(shared,))
     waiting: deque[Future[Any]] = deque()
@@ -99,7 +99,7 @@ def in_processes(
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes that start within this block never hear of Ctrl-C, or each would print a traceback; their parent does."""
+    """Processes started within this block ignore Ctrl-C, or each would print a traceback; the parent handles it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -114,7 +114,7 @@ def _begin(shared: _Shared) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed cannot end its processes: they would wait for tasks for ever."""
+    """Exit when the parent dies: a killed parent cannot end its processes, which would wait for tasks for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

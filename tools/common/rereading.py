@@ -1,4 +1,4 @@
-"""A run's tar, read once more as the run read it: its clips are those of the run's records, by index and name."""
+"""Reads a run's tar again as the run read it: its clips match the run's records, by index and name."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["Rereading"]
 
 @dataclass(frozen=True)
 class Rereading:
-    """What decides which members of a tar are clips, as `TarReader` takes it."""
+    """The settings of `TarReader` that decide which members of a tar are clips."""
 
     extensions: Sequence[str]
     sniff: bool = False
     follow_links: bool = True
     texts: TextRules | None = None
-    """How sidecars are read and found. None where no segments are cut: no clip depends on it, and the tar need not be looked
-    over.
+    """How sidecars are read and found. None if no segments are cut: no clip depends on sidecars then, and the tar is not
+    scanned for them.
     """
     cutting: Cutting | None = None
 
     @classmethod
     def of(cls, spec: TokenizeSpec, manifest: Manifest | None) -> Rereading:
-        """That of a run, for the tar of which `manifest` speaks. Files from before links were clips do not count them."""
+        """Those of a run, for the tar of `manifest`. Files from versions in which links were no clips do not count links."""
         is_old = manifest is not None and manifest.verdict == VERDICT_COMPLETE and manifest.linked_clips is None
         texts = spec.text_rules if spec.segments else None
         return cls(spec.extensions, spec.sniff, not is_old, texts, Cutting.of(spec))
 
     def open(self, tar: TarSource, *, skip_clips: int = 0) -> TarReader:
-        """Begin to read; how the tar ends was judged when it was tokenized. Raises TarDamage, UsageError and OSError."""
+        """Begin to read. The tar's end was judged when it was tokenized. Raises TarDamage, UsageError and OSError."""
         return TarReader(
             tar,
             self.extensions,

@@ -1,4 +1,4 @@
-"""What tools read of a run: its committed files in list order, each as it was committed or not at all."""
+"""A run's committed files in list order, checked against their hashes as they are read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def spec_of(output_dir: Path) -> TokenizeSpec:
 def committed_files(output_dir: Path, *, partial_ok: bool = False) -> list[CommittedFile]:
     """The run's committed files, in the order of its list.
 
-    Raises UsageError if there is none, or if some are not committed and nobody said `partial_ok`.
+    Raises UsageError if there is none, or if some are not committed, unless `partial_ok`.
     """
     run = Run(output_dir.absolute())
     listed = run.listed()
@@ -80,7 +80,7 @@ def committed_files(output_dir: Path, *, partial_ok: bool = False) -> list[Commi
 
 
 def read_lines(file: CommittedFile) -> Iterator[bytes]:
-    """Its lines, each with its newline. Raises InfrastructureError at the end if they are not those that were committed."""
+    """Its lines, with their newlines. Raises InfrastructureError at the end if their hash is not the manifest's."""
     digest = hashlib.sha256()
     with file.path.open("rb", buffering=READ_BYTES) as lines:
         for line in lines:

@@ -33,7 +33,7 @@ def find_tars(
         found = [path for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]
     else:
         try:
-            found = list(set(folder.glob(pattern)))  # `**` may come by a file twice
+            found = list(set(folder.glob(pattern)))  # `**` may give a file twice
         except (ValueError, NotImplementedError):
             raise UsageError(
                 f"--pattern {pattern!r}: expected a glob below the folder, such as '*.tar' or '**/*.tar'"
@@ -51,7 +51,7 @@ def write_tar_list(path: Path, tars: Iterable[Path], ops: FileOps | None = None)
 
 
 def _is_regular(path: Path) -> bool:
-    """Whether it is a file that can be read through; of what is called a tar and is none, a line says what it is."""
+    """Whether it is a regular file. Logs what it is instead if it is named like a tar."""
     try:
         found = kind_of(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A tar member's header, the same wherever and whenever it is made, and quickly: tarfile takes 20 microseconds for one."""
+"""Reproducible headers of tar members, made faster than by tarfile, which takes 20 microseconds for one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHECKSUM_AT, CHECKSUM_BYTES = 148, 8
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """What tarfile makes of a regular file in GNU format with no owner and no time; bytes of `name` may be surrogates."""
+    """The header that tarfile makes of a regular file, in GNU format, without owner and time. `name` may have surrogates."""
     data = name.encode("utf-8", "surrogateescape")
     if len(data) >= NAME_BYTES:
         info = tarfile.TarInfo(name)
@@ -24,7 +24,7 @@ def tar_header(name: str, size: int) -> bytes:
 
 @functools.lru_cache(maxsize=4096)
 def _nameless_header(size: int) -> tuple[bytes, int, bytes]:
-    """What stands between name and checksum, the sum of all bytes without the name, and what follows the checksum."""
+    """(bytes between name and checksum, sum of all bytes except the name, bytes after the checksum)."""
     info = tarfile.TarInfo("")
     info.size = size
     header = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")

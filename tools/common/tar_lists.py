@@ -1,7 +1,7 @@
-"""Lists of tars for the next command, which never cost a person a file.
+"""Lists of tars for the next command, which never overwrite a file of the user's.
 
-A list takes the place of a file only if this run wrote that file, and nobody has changed it since: the run folder remembers
-path and hash. There is no mark in the list itself, since people loop over its lines.
+A list replaces a file only if this run wrote it and it has not changed since: the run folder remembers path and hash. The
+list itself has no mark, since scripts loop over its lines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tools.common.file_hash import hash_file
 __all__ = ["Listing", "Written", "beside", "check_targets", "notes_of", "refuse_kept", "write_lists", "write_where_told"]
 
 READER_SECONDS = 5.0
-"""How long a pipe waits for somebody to read it."""
+"""How long to wait for a reader of a pipe."""
 PAUSE_SECONDS = 0.05
 LISTS_KEPT = 256
 
@@ -44,22 +44,22 @@ class Listing:
     path: Path
     tars: Sequence[str]
     option: str
-    """What gives it another name."""
+    """The option that sets its path."""
     asked: bool
-    """A person has named the path."""
+    """The user named the path."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of it."""
+    """The result of writing a list."""
 
     listing: Listing
     holds: bool
-    """There is a file with these tars, and no others."""
+    """The file exists with exactly these tars."""
     kept: bool = False
-    """What is there is somebody's: it stays."""
+    """Another file is there, and stays."""
     note: str = ""
-    """What a person should know."""
+    """A message for the user."""
 
     @property
     def useful(self) -> bool:
@@ -68,16 +68,16 @@ class Written:
 
 
 def beside(path: Path, name: str) -> Path | None:
-    """The path of a list that goes where `path` goes; None beside a pipe or a device, where nobody looks for a file, and
-    beside a folder, which is refused.
+    """The path of a second list in the folder of `path`. None if `path` is a pipe or a device, whose folder is no place for
+    lists, or a folder, which is refused.
     """
     return None if _is_stream(path) or path.is_dir() else path.with_name(name)
 
 
 def check_targets(run: Run, sources: Sequence[Path], targets: Sequence[tuple[str, Path]]) -> None:
-    """Raise UsageError if a list, given as (option, path), would be written over what this command reads, or over another.
+    """Raise UsageError if a list, given as (option, path), would overwrite an input of this command or another list.
 
-    --force does not help: a run's own files and the list that is being checked are never to be replaced.
+    Even with --force, a run's own files and the checked list are never replaced.
     """
     taken = {os.path.realpath(source) for source in sources}
     for option, path in targets:
@@ -91,12 +91,12 @@ def check_targets(run: Run, sources: Sequence[Path], targets: Sequence[tuple[str
 
 
 def write_lists(run: Run, listings: Sequence[Listing], *, force: bool, ops: FileOps | None = None) -> list[Written]:
-    """Write each list where that costs nobody a file. An empty one is written only over a list of ours, or if asked for."""
+    """Write each list unless it would overwrite a foreign file; an empty one only over an earlier list, or if asked."""
     return [_write(run, listing, force=force, ops=ops or FileOps()) for listing in listings]
 
 
 def write_where_told(path: Path, data: bytes, ops: FileOps) -> None:
-    """Write what a person has named a file for: over what is there, through links, and into a pipe or a device."""
+    """Write to a path that the user named: over an existing file, through links, or into a pipe or a device."""
     if _is_stream(path):
         _stream(path, data)
     else:
@@ -104,12 +104,12 @@ def write_where_told(path: Path, data: bytes, ops: FileOps) -> None:
 
 
 def notes_of(written: Sequence[Written]) -> list[str]:
-    """What the user should know, without what `refuse_kept` raises."""
+    """Messages for the user, except those that `refuse_kept` raises."""
     return [each.note for each in written if each.note and not (each.kept and each.listing.asked)]
 
 
 def refuse_kept(written: Sequence[Written]) -> None:
-    """Raise UsageError if a file that a person has named is somebody's."""
+    """Raise UsageError if a file that the user named was not overwritten."""
     notes = [each.note for each in written if each.kept and each.listing.asked]
     if notes:
         raise UsageError("; ".join(notes))
@@ -141,7 +141,7 @@ def _write_file(run: Run, listing: Listing, data: bytes, *, force: bool, ops: Fi
     ours = found is not None and found in memory.get(str(target), [])
     if found is not None and not ours and not force:
         note = (
-            f"{path}: left as it is, since it is not a list that this run wrote, or somebody has changed it since: "
+            f"{path}: left as it is: this run did not write it, or it has changed since: "
             f"--force replaces it, {listing.option} writes elsewhere"
         )
         return Written(listing, holds=False, kept=True, note=note)
@@ -149,12 +149,12 @@ def _write_file(run: Run, listing: Listing, data: bytes, *, force: bool, ops: Fi
     write_atomically(ops, target, data)
     if noted:
         return Written(listing, holds=True)
-    note = f"{path}: written, but nothing could be noted in {run.folder}: the next command will want --force for it"
+    note = f"{path}: written, but {run.folder} cannot remember it: the next command needs --force for it"
     return Written(listing, holds=True, note=note)
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether to write into what is there, such as a pipe or /dev/null, instead of putting a file in its place."""
+    """Whether to write into it, as into a pipe or /dev/null, instead of replacing it."""
     try:
         there = path.stat()
     except OSError:
@@ -165,9 +165,9 @@ def _is_stream(path: Path) -> bool:
 
 
 def _own_output(there: os.stat_result) -> int | None:
-    """The descriptor of this command's own output, if that is what is there: /dev/stdout may be a file."""
+    """The descriptor of this command's own output, if it is that: /dev/stdout may be a file."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # a stream need not have a descriptor
+        with suppress(OSError, ValueError):  # a stream may have no descriptor
             if os.path.samestat(there, os.fstat(stream.fileno())):
                 return stream.fileno()
     return None
@@ -193,7 +193,7 @@ def _open_pipe(path: Path) -> int:
         try:
             return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno != errno.ENXIO or time.monotonic() > until:  # nobody reads the pipe, yet
+            if error.errno != errno.ENXIO or time.monotonic() > until:  # no reader yet
                 raise
         time.sleep(PAUSE_SECONDS)
 
@@ -206,7 +206,7 @@ def _same_file(one: str, other: Path) -> bool:
 
 
 def _sha256(path: Path) -> str | None:
-    """Of a file's bytes; None if there is no file."""
+    """Hash of a file; None if there is none."""
     try:
         return hash_file(path)
     except FileNotFoundError:
@@ -214,7 +214,7 @@ def _sha256(path: Path) -> str | None:
 
 
 def _read_memory(run: Run) -> Memory:
-    """Path -> hashes of what this run has written there, the latest last. Without it every file is taken for somebody's."""
+    """Path -> hashes of what this run wrote there, latest last. Empty if unreadable: every file then counts as foreign."""
     try:
         return decode_json(run.lists_file.read_bytes(), Memory)
     except (OSError, msgspec.DecodeError):
@@ -222,9 +222,9 @@ def _read_memory(run: Run) -> Memory:
 
 
 def _remember(run: Run, memory: Memory, target: Path, hashes: Sequence[str | None], ops: FileOps) -> bool:
-    """Remember what is there, if it is ours, and what is about to be: a command that is killed leaves one of them.
+    """Remember the hashes before and after the write: a killed command leaves one of them.
 
-    False where there is no run folder yet, or none that can be written.
+    False if there is no run folder yet, or it cannot be written.
     """
     if not run.folder.is_dir():
         return False

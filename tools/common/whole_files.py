@@ -1,4 +1,4 @@
-"""Large files that appear whole or not at all, and the litter of commands that were killed while they wrote one."""
+"""Large files that appear whole or not at all, and the cleanup of what killed commands left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["replacing", "replacing_folder", "require_file_place", "scratch_folde
 
 PRIVATE = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>[0-9]+)\.new")
 FORGOTTEN_SECONDS = 24 * 3600.0
-"""A private file of another machine that has not changed for so long, by the file system's clock, is nobody's."""
+"""A private file of another machine counts as abandoned after this time without a change, by the file system's clock."""
 
 
 def _private(path: Path) -> Path:
@@ -32,7 +32,7 @@ def _host() -> str:
 
 
 def require_file_place(path: Path) -> None:
-    """Raise UsageError where something is that no file may take the place of, such as /dev/null, a pipe or a folder."""
+    """Raise UsageError if `path` is something that a file must not replace: a device, a pipe or a folder."""
     try:
         kind = path.stat().st_mode
     except OSError:
@@ -44,7 +44,7 @@ def require_file_place(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, ops: FileOps | None = None) -> Iterator[Path]:
-    """Write the file at the path that this gives; at the end of the block it becomes `path`, durably and in one step.
+    """Gives a private path to write to; at the end of the block that file becomes `path`, durably and in one step.
 
     An exception leaves `path` as it was. Two processes may do this at once: the later one's file stays.
     """
@@ -68,7 +68,7 @@ def replacing(path: Path, ops: FileOps | None = None) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path, ops: FileOps | None = None) -> Iterator[Path]:
-    """The same for a folder that there is not yet. If another process has made it meanwhile, that one stays."""
+    """The same for a new folder. If another process makes it first, that one stays."""
     ops = ops or FileOps()
     path.parent.mkdir(parents=True, exist_ok=True)
     private = _private(path)
@@ -91,7 +91,7 @@ def replacing_folder(path: Path, ops: FileOps | None = None) -> Iterator[Path]:
 
 @contextmanager
 def unmade_if_it_fails(path: Path) -> Iterator[None]:
-    """Folders that the block makes on the way to `path` go again if it raises and has left nothing in them."""
+    """If the block raises, remove the folders that it made down to `path`, if they are empty."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         yield
@@ -104,7 +104,7 @@ def unmade_if_it_fails(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """An empty folder below `parent` for temporary files. What dead processes have left of theirs goes, too."""
+    """An empty folder below `parent` for temporary files. Removes those of dead processes."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
     private = _private(parent / "scratch")
@@ -117,7 +117,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove private files and folders in `folder` whose writers are dead, and other machines' that lie there for a day."""
+    """Remove private files and folders in `folder` of dead processes, and of other machines after a day without a change."""
     for path in folder.glob(".*.new"):
         match = PRIVATE.fullmatch(path.name)
         if match is not None and _abandoned(path, match["host"], int(match["pid"])):

@@ -1,1 +1,1 @@
-"""What tools.fetch_model does."""
+"""Downloads and checks of model files."""

@@ -1,4 +1,4 @@
-"""From which hub files come, and whether the user agrees to their licences."""
+"""The choice of the hub, and the user's consent to licences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def choose_hub(source: str | None, files: ModelSource) -> Hub:
 
 
 def consent(licences: Sequence[Licence], *, accept: bool) -> bool:
-    """Name each licence; ask where one restricts use, unless `accept`. Raises UsageError where nobody can be asked."""
+    """Print each licence; ask if one restricts use, unless `accept`. Raises UsageError if stdin is no terminal."""
     for licence in licences:
         print(f"licence: {licence.name}, {licence.url}" + (f": {licence.restriction}" if licence.restriction else ""))
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Whether a model directory is what a backend needs: by its own description, and by encoding one second."""
+"""Checks of a model directory by its backend: its description, and one second encoded."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _backend(name: str, directory: Path | None) -> tuple[BackendFactory, dict[st
 
 
 def describe_directory(name: str, directory: Path) -> BackendInfo:
-    """What backend or preset `name` says of the directory. Raises ModelFilesError on a missing, cut or foreign file."""
+    """The backend's description of the directory. Raises ModelFilesError on a missing, truncated or foreign file."""
     factory, complete = _backend(name, directory)
     return factory.describe(complete, "cpu")
 
 
 def encode_one_second(name: str, directory: Path | None) -> list[str]:
-    """Load onto the CPU, encode, and say of each field what came out. Raises ModelFilesError, or what the backend raises."""
+    """Load onto the CPU, encode, and describe each field. Raises ModelFilesError, or what the backend raises."""
     factory, complete = _backend(name, directory)
     backend = factory.load(complete, "cpu")
     info = backend.info

@@ -1,8 +1,8 @@
 """Files from the Hugging Face hub, ModelScope or an address, into a directory: resumed, and checked by size and hash.
 
-huggingface_hub's own snapshot_download begins an unfinished file again in each process (its temporary names are random
-since pull request 4228), and believes what it finds. Here a file grows under a name that its hash is part of, so that the
-next command goes on where this one ended, and no file gets its name before its hash is right.
+huggingface_hub's own snapshot_download restarts an unfinished file in each process (its temporary names are random since
+pull request 4228), and does not check existing files. Here a file grows under a name that contains its hash: the next
+command resumes it, and no file gets its final name before its hash is right.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tools.fetching.model_sources import ExtraFile, Hub, ModelSource
 __all__ = ["Fetched", "fetch"]
 
 SAY_EVERY_S = 30.0
-"""Between two lines about one file, where there is no terminal to draw a bar on."""
+"""Between two log lines about one file, without a terminal."""
 NAMES_SHOWN = 8
 WORDS_SHOWN = 200
 """Characters of another library's message."""
@@ -40,7 +40,7 @@ log = logging.getLogger("tar2tokens")
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a directory now has."""
+    """The contents of a directory after a fetch."""
 
     revision: str
     files: dict[str, FileEntry]
@@ -53,11 +53,11 @@ class _RemoteFile:
     size: int
     digest: str
     is_git: bool = False
-    """`digest` is git's SHA-1 of the blob, which is all that the hub knows of a file outside LFS; else a SHA-256."""
+    """`digest` is git's SHA-1 of the blob, the only hash that the hub has of a file outside LFS; else a SHA-256."""
     headers: dict[str, str] | None = None
 
     def fault(self, path: Path) -> str | None:
-        """What is wrong with the local copy, in words."""
+        """What is wrong with the local copy, or None."""
         if (size := path.stat().st_size) != self.size:
             return f"expected {counted(self.size, 'byte')}, found {size:,}"
         kind, prefix = ("sha1", b"blob %d\0" % self.size) if self.is_git else ("sha256", b"")
@@ -65,12 +65,12 @@ class _RemoteFile:
         return None if found == self.digest else f"expected {kind} {self.digest}, found {found}"
 
     def sha256(self, path: Path) -> str:
-        """Of a local copy without fault."""
+        """Hash of a correct local copy."""
         return hash_file(path) if self.is_git else self.digest
 
 
 def fetch(source: ModelSource, hub: Hub, directory: Path) -> Fetched:
-    """Bring all files of `source` into `directory`; what is there and right stays.
+    """Fetch all files of `source` into `directory`; correct files stay.
 
     Raises InfrastructureError where the network, the hub or the disk fails, ModelFilesError where the repository does not
     have what is needed, UsageError where something is not installed.
@@ -94,7 +94,7 @@ def _fetch_huggingface(source: ModelSource, directory: Path) -> tuple[str, dict[
     with _hub_errors(repository, source):
         from huggingface_hub import HfApi, get_token, hf_hub_url
 
-        # Given here, because huggingface_hub has read the variable when it was imported.
+        # Explicit, because huggingface_hub reads the variable only at import.
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
         info = api.model_info(repository, revision=source.revision, files_metadata=True)
         token = get_token()
@@ -115,7 +115,7 @@ def _fetch_huggingface(source: ModelSource, directory: Path) -> tuple[str, dict[
 
 
 def _select(source: ModelSource, there: Sequence[str], place: str) -> list[str]:
-    """Of the repository's paths those that are wanted. Raises ModelFilesError if a needed one is not there."""
+    """The wanted paths of a repository. Raises ModelFilesError if a required one is missing."""
     missing = [name for name in source.files if name not in there]
     if missing:
         found = ", ".join(sorted(there)[:NAMES_SHOWN]) or "no file"
@@ -164,7 +164,7 @@ def _fetch_file(file: _RemoteFile, directory: Path) -> None:
     if there > file.size:
         part.unlink()
         there = 0
-    log.info("%s: %s%s", file.path, _size(file.size), f", going on after {_size(there)}" if there else "")
+    log.info("%s: %s%s", file.path, _size(file.size), f", resuming after {_size(there)}" if there else "")
     with part.open("ab") as raw:
         http_get(
             file.url,
@@ -177,14 +177,14 @@ def _fetch_file(file: _RemoteFile, directory: Path) -> None:
     fault = file.fault(part)
     if fault is not None:
         part.unlink()
-        raise InfrastructureError(f"{file.url}: {fault}: damaged on the way, and thrown away: run the same command again")
+        raise InfrastructureError(f"{file.url}: {fault}: damaged in transfer, and deleted: run the same command again")
     part.replace(path)
     for stale in path.parent.glob(f".{path.name}.*.part"):  # of another revision
         stale.unlink()
 
 
 class _Reported:
-    """A file that is written to, with a line now and then where there is no terminal for a progress bar."""
+    """A writable file that logs a line now and then, unless a terminal shows a progress bar."""
 
     def __init__(self, raw: BinaryIO, file: _RemoteFile, there: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._raw, self._file, self._done, self._clock = raw, file, there, clock
@@ -199,7 +199,7 @@ class _Reported:
             log.info("%s: %s of %s", self._file.path, _size(self._done), _size(self._file.size))
         return count
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # seek, tell, truncate and what else a file can
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # seek, tell, truncate ...
         return getattr(self._raw, name)
 
 
@@ -212,13 +212,13 @@ def _fetch_modelscope(source: ModelSource, directory: Path) -> tuple[str, dict[s
     with _disk_errors(directory):
         try:
             snapshot_download(source.modelscope, local_dir=str(directory), allow_patterns=[*source.files, *source.optional])
-        except Exception as error:  # its errors have no class in common over its releases
+        except Exception as error:  # its errors share no class across releases
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise InfrastructureError(
-                f"{source.modelscope} could not be had from ModelScope ({_first_line(error)}): its lines above may "
-                "say more; is there network, and is MODELSCOPE_API_TOKEN set if it asks for one? The same command goes on "
-                "where this one ended"
+                f"{source.modelscope} could not be downloaded from ModelScope ({_first_line(error)}): its lines above may "
+                "say more; is there network, and is MODELSCOPE_API_TOKEN set if it asks for one? The same command "
+                "resumes"
             ) from error
     there = [str(path.relative_to(directory)) for path in sorted(directory.rglob("*")) if path.is_file()]
     files = _select(source, there, f"{directory}, downloaded from {source.modelscope}")
@@ -232,14 +232,14 @@ def _disk_errors(directory: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise InfrastructureError(
-                f"{directory}: {error.strerror}: make room and run the same command again: it goes on where this one ended"
+                f"{directory}: {error.strerror}: make room and run the same command again: it resumes"
             ) from error
         raise
 
 
 @contextmanager
 def _hub_errors(place: str, source: ModelSource | None) -> Iterator[None]:
-    """One message for whatever huggingface_hub and the HTTP client below it raise."""
+    """Turns errors of huggingface_hub and its HTTP client into one message."""
     try:
         from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
     except ImportError:
@@ -248,7 +248,7 @@ def _hub_errors(place: str, source: ModelSource | None) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise UsageError(
-            f"{place}: its owner lets in whom he knows: agree to its terms at https://huggingface.co/{place}, then "
+            f"{place}: gated repository: accept its terms at https://huggingface.co/{place}, then "
             "`hf auth login` or set HF_TOKEN"
         ) from error
     except HfHubHTTPError as error:
@@ -260,8 +260,8 @@ def _hub_errors(place: str, source: ModelSource | None) -> Iterator[None]:
             raise  # of the disk
         other = f" (or from --source modelscope: {source.modelscope})" if source is not None and source.modelscope else ""
         raise InfrastructureError(
-            f"{place} cannot be reached, or broke off: {_first_line(error)}: run the same command again where there is "
-            f"network{other}: it goes on where this one ended"
+            f"{place} cannot be reached, or the connection broke: {_first_line(error)}: run the same command again with a "
+            f"network{other}: it resumes"
         ) from error
 
 
@@ -270,14 +270,14 @@ def _http_error(place: str, status: int | None, error: Exception, source: ModelS
         what = f"{place} at {source.revision}" if source.revision else place
         other = f", or give --source modelscope ({source.modelscope})" if source.modelscope else ""
         return UsageError(
-            f"{what}: not there, or not for you (HTTP {status}): `hf auth login`, or set HF_TOKEN to one that may read "
+            f"{what}: not found, or no access (HTTP {status}): `hf auth login`, or set HF_TOKEN to one that may read "
             f"it{other}"
         )
     return InfrastructureError(f"{place}: the server answered {_first_line(error)}: run the same command again later")
 
 
 def _client_errors() -> tuple[type[BaseException], ...]:
-    """huggingface_hub talks through requests up to 0.36, whose errors are OSErrors, then through httpx, then httpx2."""
+    """huggingface_hub uses requests up to 0.36, whose errors are OSErrors, then httpx, then httpx2."""
     return (OSError, *(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules))
 
 

@@ -1,4 +1,4 @@
-"""What was fetched into a model directory, in a small file beside it, so that it can be checked without network."""
+"""A manifest in a model directory of what was fetched, to check it without network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["FileEntry", "ModelManifest", "find_faults", "manifest_path", "read_m
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file as it was fetched."""
+    """A fetched file."""
 
     size: int
     """Bytes."""
@@ -25,7 +25,7 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What `tools.fetch_model NAME` has fetched. Several names may share a directory: each has its own manifest."""
+    """What `tools.fetch_model NAME` fetched. Several names may share a directory: each has its own manifest."""
 
     name: str
     source: str
@@ -49,7 +49,7 @@ def write_manifest(directory: Path, manifest: ModelManifest) -> None:
 
 
 def read_manifest(directory: Path, name: str) -> ModelManifest | None:
-    """None where there is none. Raises ModelFilesError on one that is damaged."""
+    """None if there is none. Raises ModelFilesError if it is damaged."""
     path = manifest_path(directory, name)
     try:
         return decode_json(path.read_bytes(), ModelManifest)
@@ -62,7 +62,7 @@ def read_manifest(directory: Path, name: str) -> ModelManifest | None:
 
 
 def find_faults(directory: Path, manifest: ModelManifest) -> Iterator[str]:
-    """Of each file that is not what was fetched: which, what was expected, what was found."""
+    """One message for each file that differs from what was fetched."""
     for name, entry in manifest.files.items():
         path = directory / name
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Where each backend's files are published, which of them encoding needs, and under which licence. Data only."""
+"""Where each backend's files are published, which of them encoding needs, and their licences. Data only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Hub = Literal["huggingface", "modelscope"]
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """Of weights. `restriction` says in one sentence what it forbids or demands; empty: nothing that needs consent."""
+    """A licence of weights. `restriction` states what it forbids or demands; empty if no consent is needed."""
 
     name: str
     url: str
@@ -25,7 +25,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class ExtraFile:
-    """A file that is in none of the model hubs."""
+    """A file that is on no model hub."""
 
     path: str
     """In the model directory."""
@@ -42,12 +42,12 @@ class ModelSource:
     huggingface: str | None = None
     """Repository owner/name."""
     revision: str | None = None
-    """Commit of the Hugging Face repository, where a newer one holds other files; None: its main branch."""
+    """Commit of the Hugging Face repository, if newer ones hold other files; None: its main branch."""
     modelscope: str | None = None
     files: tuple[str, ...] = ()
     """Paths in the repository that encoding needs."""
     optional: tuple[str, ...] = ()
-    """Patterns of what is taken if it is there."""
+    """Patterns of files that are fetched if they exist."""
     extra: tuple[ExtraFile, ...] = ()
     licences: tuple[Licence, ...] = ()
     size: float = 0
@@ -56,16 +56,16 @@ class ModelSource:
 
     @property
     def repository(self) -> str:
-        """Its id on the hub that is asked first; empty: there is nothing to fetch."""
+        """Its id on the preferred hub; empty: there is nothing to fetch."""
         return self.huggingface or self.modelscope or ""
 
     def repository_on(self, hub: Hub) -> str | None:
-        """Its id there, if it is known to be there."""
+        """Its id on that hub; None if it is not known there."""
         return self.huggingface if hub == "huggingface" else self.modelscope
 
     @property
     def folder(self) -> str:
-        """The name that the files' directory gets by default."""
+        """The default name of the files' directory."""
         return self.repository.rpartition("/")[2]
 
 
@@ -110,7 +110,7 @@ COSYVOICE_TIKTOKEN = ExtraFile(
 
 
 def _transformers(repository: str, licence: Licence, size: float) -> ModelSource:
-    """What save_pretrained writes."""
+    """The files that save_pretrained writes."""
     return ModelSource(
         huggingface=repository,
         files=("config.json", "model.safetensors"),
@@ -154,7 +154,7 @@ SOURCES: Mapping[str, Mapping[str, ModelSource]] = {
                 "speech_tokenizer_v1.onnx",
                 *(f"{PARAFORMER}/{name}" for name in ("model.pt", "am.mvn", "config.yaml")),
             ),
-            # What FunASR itself wants to see.
+            # FunASR itself needs these.
             optional=tuple(f"{PARAFORMER}/{name}" for name in ("configuration.json", "tokens.*", "seg_dict")),
             licences=(_apache(STEP), FUNASR_LICENCE),
             size=1.4,
@@ -214,11 +214,11 @@ SOURCES: Mapping[str, Mapping[str, ModelSource]] = {
         ),
     },
 }
-"""Backend or preset -> variant -> source; the first variant is the default, and has no name where it is the only one."""
+"""Backend or preset -> variant -> source. The first variant is the default; the only one has no name."""
 
 
 def find_source(name: str, variant: str | None) -> ModelSource:
-    """Raises UsageError that says what there is, and the nearest."""
+    """The source of a variant. Raises UsageError with the known names and the nearest."""
     if name not in SOURCES:
         near = difflib.get_close_matches(name, SOURCES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""Whether a model directory holds what was fetched, or what its backend needs."""
+"""Checks of a model directory: against its manifest, or by the backend itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["is_right", "tell_all_right"]
 
 
 def is_right(name: str, directory: Path) -> bool:
-    """Check against the manifest, or, where there is none, by what the backend itself makes of the files."""
+    """Check against the manifest; without one, let the backend inspect the files."""
     if not directory.is_dir():
         raise UsageError(f"{directory}: there is no such folder: give --to, or fetch it without --verify")
     manifest = read_manifest(directory, name)
@@ -41,6 +41,6 @@ def _looks_right(name: str, directory: Path) -> bool:
 
 
 def tell_all_right(directory: Path, manifest: ModelManifest) -> None:
-    """Print that the files are what the manifest says."""
+    """Print that the files match the manifest."""
     origin = f"{manifest.repository} at {manifest.revision}"
     print(f"{directory}: {counted(len(manifest.files), 'file')} of {origin}, all sizes and hashes right")

@@ -1,1 +1,1 @@
-"""What tools.decode_check does."""
+"""Clips decoded and compared with their originals."""

@@ -1,4 +1,4 @@
-"""Which clips of a run are heard, and their audio as the backend heard it."""
+"""Random clips of a run, and their audio as the backend received it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pick:
 
 
 def choose_clips(states: Sequence[TarState], run: Run, clips: int, seed: int) -> list[Pick]:
-    """Up to `clips` random clips with tokens, in the order of the list, so that each tar is read once."""
+    """Up to `clips` random clips with tokens, in list order: each tar is read once."""
     from tools.listening.decoded_audio import pick_clips
 
     picks: list[tuple[int, Pick]] = []
@@ -57,7 +57,7 @@ def choose_clips(states: Sequence[TarState], run: Run, clips: int, seed: int) ->
 
 
 def originals(picks: Sequence[Pick], spec: TokenizeSpec) -> Iterator[tuple[Pick, Waveform | str]]:
-    """Each clip's audio as the backend heard it, or why it cannot be had; one pass over each tar."""
+    """Each clip's audio as the backend received it, or why it cannot be read. One pass over each tar."""
     import numpy as np
 
     from jobs.audio import resample

@@ -24,12 +24,12 @@ __all__ = ["Verdict", "compare", "render"]
 
 MOST_FRAMES_OFF = 2
 HEARD_SECONDS = 60
-"""Of a longer clip only the beginning is decoded."""
+"""Only this much of a longer clip is decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one clip."""
+    """The result for one clip."""
 
     pick: Pick
     original_seconds: float | None = None
@@ -40,7 +40,7 @@ class Verdict:
 
 
 def compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpec, stem: Path) -> Verdict:
-    """Decode one clip, write both, and measure."""
+    """Decode one clip, write original and decoded audio, and measure."""
     import numpy as np
     import soundfile
 
@@ -71,7 +71,7 @@ def compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpec
 
 
 def _codes(record: TokenRecord, spec: TokenizeSpec) -> Codes:
-    """Integers [codebooks, frames]. Raises ClipError where the record's are no tokens of this run."""
+    """Integers [codebooks, frames]. Raises ClipError if the record's values are not tokens of this run."""
     import numpy as np
 
     from jobs.values import values_fault
@@ -82,7 +82,7 @@ def _codes(record: TokenRecord, spec: TokenizeSpec) -> Codes:
 
 
 def render(verdicts: Sequence[Verdict], spec: TokenizeSpec, wav_dir: Path) -> str:
-    """A table of them, and where to listen."""
+    """A table of the results, and where the audio is."""
     rows = [("", "original s", "decoded s", "difference s", "SI-SDR dB", "clip")]
     for number, verdict in enumerate(verdicts, 1):
         one, two = verdict.original_seconds, verdict.decoded_seconds

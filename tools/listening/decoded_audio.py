@@ -1,4 +1,4 @@
-"""Pure: how near a decoded clip is to its original, and which clips to listen to."""
+"""Pure: the distance between a decoded clip and its original, and a random order of clips."""
 
 from __future__ import annotations
 

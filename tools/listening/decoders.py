@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["decoding_factory", "load_decoder"]
 
 SAME_FILES = ("weights_sha256", "config_sha256")
-"""Parts of a recipe that say which model gave the tokens."""
+"""Recipe keys that identify the model."""
 
 
 def decoding_factory(spec: TokenizeSpec) -> DecodingFactory:
@@ -24,19 +24,19 @@ def decoding_factory(spec: TokenizeSpec) -> DecodingFactory:
     factory = get_factory(spec.backend)
     if not hasattr(factory, "load_decoder"):
         able = ", ".join(name for name in backend_names() if _can_decode(name))
-        raise UsageError(f"{spec.backend} has no way back from tokens to audio; these backends have one: {able}")
+        raise UsageError(f"{spec.backend} has no decoder from tokens to audio; these backends have one: {able}")
     return cast("DecodingFactory", factory)
 
 
 def _can_decode(name: str) -> bool:
     try:
         return hasattr(get_factory(name), "load_decoder")
-    except UsageError:  # a backend of another package that is broken is no news here
+    except UsageError:  # another package's backend is broken; it does not matter here
         return False
 
 
 def load_decoder(spec: TokenizeSpec, model_path: str | None, device: str) -> Decoder:
-    """The decoder of the run's model; another model's would turn good tokens into noise."""
+    """The decoder of the run's model. Raises UsageError for another model, which would decode good tokens to noise."""
     factory = decoding_factory(spec)
     options = {**spec.options, **({"model_path": model_path} if model_path is not None else {})}
     with backend_packages(factory.name):

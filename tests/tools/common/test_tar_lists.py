@@ -70,7 +70,7 @@ def test_a_persons_file_that_was_named_is_refused(
     assert call(command, option, "mine.txt") == 2
     out, err = capsys.readouterr()
     assert str(run.output_dir) in out
-    assert "error: mine.txt: left as it is, since it is not a list that this run wrote" in err
+    assert "error: mine.txt: left as it is: this run did not write it" in err
     assert f"{option} writes elsewhere" in err
     assert (here / "mine.txt").read_text() == "/data/1.tar\n"
     assert call(command, option, "mine.txt", "--force") == 0

@@ -169,7 +169,7 @@ class TestHuggingFace:
         pinned = ModelSource(huggingface="lab/codec", revision=COMMIT, files=("config.json",))
         assert fetch(pinned, "huggingface", folder).revision == COMMIT
         gone = ModelSource(huggingface="lab/codec", revision="f" * 40, files=("config.json",))
-        with pytest.raises(UsageError, match=rf"lab/codec at {'f' * 40}: not there"):
+        with pytest.raises(UsageError, match=rf"lab/codec at {'f' * 40}: not found"):
             fetch(gone, "huggingface", folder)
 
     def test_lines_where_there_is_no_terminal(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -191,15 +191,15 @@ class TestTrouble:
     @pytest.mark.parametrize(
         ("status", "headers", "words"),
         [
-            (401, {}, "lab/codec: not there, or not for you (HTTP 401): `hf auth login`, or set HF_TOKEN"),
-            (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "not for you (HTTP 401)"),
-            (404, {"X-Error-Code": "RepoNotFound"}, "lab/codec: not there, or not for you (HTTP 404)"),
+            (401, {}, "lab/codec: not found, or no access (HTTP 401): `hf auth login`, or set HF_TOKEN"),
+            (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "no access (HTTP 401)"),
+            (404, {"X-Error-Code": "RepoNotFound"}, "lab/codec: not found, or no access (HTTP 404)"),
             (
                 403,
                 {"X-Error-Code": "GatedRepo"},
-                "agree to its terms at https://huggingface.co/lab/codec, then `hf auth login`",
+                "accept its terms at https://huggingface.co/lab/codec, then `hf auth login`",
             ),
-            (403, {}, "not for you (HTTP 403)"),
+            (403, {}, "no access (HTTP 403)"),
         ],
     )
     def test_what_the_hub_refuses(
@@ -223,7 +223,7 @@ class TestTrouble:
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
         monkeypatch.setattr(time, "sleep", lambda _: None)
         with pytest.raises(
-            InfrastructureError, match=r"lab/codec cannot be reached.*again where there is network: it goes on"
+            InfrastructureError, match=r"lab/codec cannot be reached.*again with a network: it resumes"
         ):
             fetch(SOURCE, "huggingface", folder)
         both = ModelSource(huggingface="lab/codec", modelscope="l/c", files=("config.json",))
@@ -359,6 +359,6 @@ class TestModelScope:
 
         monkeypatch.setitem(sys.modules, "modelscope", SimpleNamespace(snapshot_download=snapshot_download))
         with pytest.raises(
-            InfrastructureError, match=r"^iic/Codec could not be had from ModelScope \(.*\): its lines above"
+            InfrastructureError, match=r"^iic/Codec could not be downloaded from ModelScope \(.*\): its lines above"
         ):
             fetch(self.SOURCE, "modelscope", folder)
