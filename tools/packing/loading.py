@@ -1,4 +1,4 @@
-"""Items of a source, read by several threads a little ahead of whoever takes them."""
+"""Items of a source, read by several threads slightly ahead of their consumer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ AHEAD_PER_WORKER = 2
 
 
 class Stream:
-    """Loaded items in order, one of which can be looked at before it is taken."""
+    """Loaded items in order, with one item of look-ahead."""
 
     def __init__(self, loaded: Iterator[Loaded | LeftOut], first: int) -> None:
         self._loaded = loaded
         self._held = next(loaded, None)
         self.number = first
-        """Of the item at hand."""
+        """Number of the current item."""
 
     def peek(self) -> Loaded | LeftOut | None:
-        """The item at hand, None after the last."""
+        """The current item, None after the last."""
         return self._held
 
     def advance(self) -> None:
@@ -35,7 +35,7 @@ class Stream:
         self.number += 1
 
     def close(self) -> None:
-        """Close the audio of the item at hand, which nobody has taken."""
+        """Close the audio of the current item, which was not consumed."""
         _close(self._held)
 
 
@@ -53,16 +53,16 @@ def _load(item: Item) -> Loaded | LeftOut:
     try:
         info = soundfile.info(file)
         loaded = Loaded(pair, info.samplerate, info.duration)
-    except (soundfile.SoundFileError, RuntimeError, TypeError):  # whether it can be decoded is the tokenizer's to say
+    except (soundfile.SoundFileError, RuntimeError, TypeError):  # the tokenizer decides whether it can be decoded
         loaded = Loaded(pair, None, 0.0)
     file.seek(0)
     return loaded
 
 
 def load_ahead(items: Iterable[Item], workers: int) -> Generator[Loaded | LeftOut]:
-    """Items read by `workers` threads, a few ahead of the one that is given out, in their order.
+    """Items in order, read by `workers` threads a few ahead of the consumer.
 
-    Closed early, it closes `items`, where that is a generator, and the audio of what has been read.
+    Closed early, it also closes `items`, if that is a generator, and the audio of items that were read ahead.
     """
     ahead: deque[Future[Loaded | LeftOut]] = deque()
     pool = ThreadPoolExecutor(workers)

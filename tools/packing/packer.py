@@ -1,4 +1,4 @@
-"""A source -> its tars: those that a stopped command has left, and the rest."""
+"""Packs a source into tars, resuming what an interrupted command left."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["Packed", "pack_source"]
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The tars of a source."""
+    """The result of packing a source."""
 
     folder: TarFolder
     shards: Sequence[Shard]
     left_out: Sequence[LeftOut]
-    """In all."""
+    """Everything that was left out."""
     left_out_of_list: Sequence[LeftOut]
-    """Those of them that listing the source has shown."""
+    """The part of it that was known from listing the source."""
     before: bool
-    """An earlier command has made them all."""
+    """An earlier command made all tars."""
 
 
 def pack_source(
@@ -48,10 +48,10 @@ def pack_source(
     follow_links: bool,
     texts: TextRules,
 ) -> Packed:
-    """Make the tars of `source` that `output_dir` does not have yet, and then their list.
+    """Make the missing tars of `source` in `output_dir`, then their list.
 
     Raises UsageError if there is no pair in the source, if it is damaged or hostile, or if the folder holds something else;
-    InfrastructureError if the machine is in trouble or the source changes meanwhile.
+    InfrastructureError if the machine is at fault or the source changes during the pack.
     """
     folder = TarFolder(output_dir.absolute())
     folder.check_is_free()
@@ -97,7 +97,7 @@ def pack_source(
 def _write_shards(
     source: Source, folder: TarFolder, plan: PackPlan, shards: Sequence[Shard], limits: Limits, workers: int
 ) -> list[Shard]:
-    """The shards that stand, with those that were missing."""
+    """All shards: the finished ones and those made now."""
     found = list(shards)
     first = found[-1].end if found else 0
     told = ProgressFile(None, total_bytes=source.bytes_total)

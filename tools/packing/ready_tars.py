@@ -1,4 +1,4 @@
-"""WebDataset tars that are given to tools.pack: nothing to pack, but a list to write."""
+"""WebDataset tars given to tools.pack: they are checked and listed, not packed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["list_ready_tars"]
 
 
 def list_ready_tars(tars: Sequence[Path], output_dir: Path, workers: int, texts: TextRules) -> str:
-    """WebDataset tars are what we make: they are looked through, and listed where they lie."""
+    """Check WebDataset tars, write a list of them in place, and return a summary."""
     with ThreadPoolExecutor(workers) as pool:
         try:
             counts = list(told(pool.map(partial(check_ready_tar, texts=texts), tars), "looking through tars", "tar"))

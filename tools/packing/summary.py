@@ -1,4 +1,4 @@
-"""Pure: what tools.pack says of what it did."""
+"""Pure: the messages of tools.pack about its result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[LeftO
         )
     if faulty := sum(shard.faulty for shard in shards):
         lines.append(
-            f"{counted(faulty, 'clip')} of these: part of what is said of them is no text or no JSON: `sidecar_errors`"
+            f"{counted(faulty, 'clip')} of these: parts of their annotations are no text or no JSON: `sidecar_errors`"
         )
     for reason, number in Counter(item.reason for item in left_out).most_common():
         names = [plain(item.name) for item in left_out if item.reason == reason][:EXAMPLES]
@@ -67,7 +67,7 @@ def no_pairs(source: Source, given: str, left_out: Sequence[LeftOut]) -> UsageEr
 
 
 def bad_lines(given: str, left_out: Sequence[LeftOut]) -> str | None:
-    """A warning that lines of a manifest are missing, or None: a manifest that was cut would lose clips without a word."""
+    """A warning that lines of a manifest are missing, or None: a truncated manifest would lose clips silently."""
     bad = [item for item in left_out if item.reason == "unreadable_line"]
     if not bad:
         return None

@@ -18,9 +18,9 @@ def kaldi_segments(
     *,
     without_text: bool,
 ) -> tuple[dict[str, list[dict[str, Any]]], list[LeftOut]]:
-    """(segments by recording, what is none), from lines such as `utt1 rec1 0.5 2.25`.
+    """(segments by recording, bad lines), from lines such as `utt1 rec1 0.5 2.25`.
 
-    `table` gives (utterance, the rest of its line, where that stands); `texts` have where they stand, too.
+    `table` gives (utterance, rest of its line, place for messages); `texts` have such places as well.
     """
     parts: dict[str, list[dict[str, Any]]] = {}
     left_out: list[LeftOut] = []

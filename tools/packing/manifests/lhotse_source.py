@@ -1,4 +1,4 @@
-"""lhotse's manifests as a source by themselves: the audio lies where they say, which is seldom beside them."""
+"""lhotse's manifests as a source: the audio is wherever they point, seldom beside them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["open_lhotse", "open_lhotse_file"]
 
 
 def open_lhotse_file(path: Path, options: SourceOptions) -> ManifestSource:
-    """One manifest, with what belongs to it beside it: `x_supervisions_dev.jsonl.gz` to `x_recordings_dev.jsonl.gz`."""
+    """One manifest and its partners beside it: `x_supervisions_dev.jsonl.gz` for `x_recordings_dev.jsonl.gz`."""
     try:
         there = [entry.name for entry in path.parent.iterdir() if is_lhotse_table(entry.name)]
     except OSError as error:
@@ -29,13 +29,13 @@ def open_lhotse_file(path: Path, options: SourceOptions) -> ManifestSource:
 
 
 def _audio_name(home: str, path: str) -> str:
-    """A path as a name: below the manifests' folder if it is there, else without what leads to a root."""
+    """A path as a name: relative to the manifests' folder if it is below, else without its root."""
     whole = posixpath.normpath(posixpath.join(home, path))
     return whole.removeprefix(f"{home}/").lstrip("/")
 
 
 def open_lhotse(tables: Mapping[str, Path], home: Path, name: str, options: SourceOptions) -> ManifestSource:
-    """Manifests by their names below `home`: a relative path in them is taken from there, or else from the current folder.
+    """Manifests by their names below `home`. Relative paths in them start there, or else in the current folder.
 
     Raises UsageError if one is damaged, or a link leads out of `home`.
     """

@@ -23,15 +23,15 @@ __all__ = ["PartsFoundError", "only_whole_files", "recordings_of"]
 
 
 class PartsFoundError(Exception):
-    """A manifest has a line that names a part of a file."""
+    """A line of a manifest names a part of a file."""
 
 
 Rows = Callable[[], "Iterator[Row | LeftOut]"]
-"""Reads a manifest: its rows, and the lines that are none."""
+"""Reads a manifest: its rows, and its bad lines."""
 
 
 def only_whole_files(rows: Rows) -> Rows:
-    """The same rows. Raises PartsFoundError at one that is a part of a file."""
+    """The same rows. Raises PartsFoundError at the first that is a part of a file."""
 
     def checked() -> Iterator[Row | LeftOut]:
         for row in rows():
@@ -43,9 +43,9 @@ def only_whole_files(rows: Rows) -> Rows:
 
 
 def recordings_of(rows: Rows, scratch: Path, faults: list[LeftOut]) -> Rows:
-    """A row for each file that parts are of, where its first part stood, with its parts as segments in the manifest's order.
+    """One row per file that has parts, at its first part's place, with the parts as segments in the manifest's order.
 
-    All lines of such a file are parts, also one whose offset is 0. `faults` gets the parts that are none, at each reading.
+    All lines of such a file are parts, also one whose offset is 0. Each reading adds the bad parts to `faults`.
     """
 
     def joined() -> Iterator[Row | LeftOut]:
@@ -72,10 +72,10 @@ def recordings_of(rows: Rows, scratch: Path, faults: list[LeftOut]) -> Rows:
 
 
 def _part(row: Row) -> dict[str, object] | str:
-    """What a line says of its part, or what is wrong."""
+    """The segment of a line, or an error message."""
     said: dict[str, Any] = representable(row.metadata or {})
     start, duration = said.pop("offset", None) or 0.0, said.pop("duration", None)
-    goes_on = is_open_end(duration) or duration == 0  # which NeMo reads so
+    goes_on = is_open_end(duration) or duration == 0  # NeMo's meaning
     number = isinstance(duration, int | float) and not isinstance(duration, bool)
     if not isinstance(start, int | float) or not (goes_on or number):
         return f"expected `offset` and `duration` in seconds, found {start!r:.40} and {duration!r:.40}"

@@ -1,4 +1,4 @@
-"""Manifests as sources of pairs: a JSONL file with a line for each clip, NeMo's too."""
+"""Manifests as sources of pairs: JSONL files with a line for each clip, including NeMo's."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ AUDIO_KEYS = ("audio_path", "audio_filepath")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a manifest says of one clip."""
+    """A manifest's entry for one clip."""
 
     id: str
     audio: str
-    """The path as it stands there."""
+    """The path as written."""
     audio_name: str
-    """That path below the manifest's folder, as far as it can be."""
+    """That path relative to the manifest's folder, as far as possible."""
     text: str | None
     where: str
-    """Its line, for messages."""
+    """The line, for messages."""
     language: str | None = None
     metadata: dict[str, Any] | None = None
     is_part: bool = False
-    """Of the file, from `offset` on."""
+    """A part of the file, from `offset` on."""
 
 
 class ManifestSource:
     """The clips that a manifest names, in its order.
 
-    `rows` reads the manifest: once for the list and once for the pairs, so that memory need not hold it. The fingerprint
-    covers all that it says of the clips, and the sizes of their files. Audio that is missing is left out from the start, and
-    so is a line that cannot be read.
+    `rows` reads the manifest: once for the list and once for the pairs, to keep it out of memory. The fingerprint covers
+    everything that it says of the clips, and the sizes of their files. Missing audio and unreadable lines are left out from
+    the start.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class ManifestSource:
         self.left_out: Sequence[LeftOut] = (*reasons, *left_out)
 
     def _reason(self, row: Row, ids: set[str]) -> LeftOut | None:
-        """Why a row makes no item, as far as the manifest knows."""
+        """Why a row makes no item, judged from the manifest alone."""
         exclude = self._options.exclude
         if exclude and any(is_excluded(name, exclude) for name in (row.id, row.audio_name)):
             return LeftOut("excluded", row.id, row.where)
@@ -135,7 +135,7 @@ class ManifestSource:
         return LeftOut("unreadable_audio", row.id, f"{row.where}: {row.audio}: there is no such file{sought}")
 
     def _find(self, audio: str) -> tuple[str, int] | None:
-        """(path, bytes) of a file: a relative path is taken from the manifest's folder, or else from the current one."""
+        """(path, bytes) of a file. A relative path is resolved from the manifest's folder, or else from the current one."""
         for place in self._places:
             path = audio if audio.startswith("/") else f"{place}/{audio}"
             try:
@@ -151,9 +151,9 @@ class ManifestSource:
         return None
 
     def _outside(self, audio: str, path: str) -> str | None:
-        """Where a path leads that a manifest names below a folder, if a link takes it out of there.
+        """The target of a path below a folder, if a link leads out of that folder.
 
-        Absolute paths and those with `..` say themselves where they lead: a manifest is a person's own list.
+        Absolute paths and those with `..` are explicit, and the manifest is the user's own list: they are followed.
         """
         if self._options.follow_links:
             return None
@@ -187,10 +187,10 @@ class ManifestSource:
 
 
 def name_below(home: str, audio: str) -> str:
-    """A path as a name: relative to the manifest's folder if it is below, else without what leads to a root or out."""
+    """A path as a name: relative to the manifest's folder if it is below, else without root and `..`."""
     below = audio.removeprefix(f"{home}/")
     if not (below.startswith(("/", ".")) or "/." in below or "//" in below):
-        return below  # nearly all of them, and a million times
+        return below  # the common case, on a hot path
     path = os.path.normpath(f"{home}/{audio}" if not audio.startswith("/") else audio)
     parts = (path.removeprefix(f"{home}/") if path.startswith(f"{home}/") else os.path.normpath(audio)).split("/")
     return "/".join(part for part in parts if part not in ("", ".."))
@@ -199,8 +199,8 @@ def name_below(home: str, audio: str) -> str:
 def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
     """A manifest with an object per line: `audio_path` or `audio_filepath`, `text`, `language`, `id`, and any metadata.
 
-    `.gz` too. Where lines name parts of a file (NeMo's `offset`), it is one recording with these as segments. A line that is
-    no such object is left out as `unreadable_line`. Raises UsageError where none is one.
+    Also as `.gz`. Lines that name parts of a file (NeMo's `offset`) become one recording with segments. A line that is no
+    such object is left out as `unreadable_line`. Raises UsageError if all are.
     """
     home = str(path.absolute().parent)
     name = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).stem
@@ -234,7 +234,7 @@ def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
 
 
 def manifest_lines(path: Path, encoding: str) -> Iterator[tuple[int, bytes]]:
-    """(number, line) of a file, without blank ones; of UTF-16 and UTF-32, the line as UTF-8 with a mark."""
+    """(number, line) of a file, without blank lines. Lines in UTF-16 and UTF-32 come as UTF-8 with a BOM."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opener(path, "rb") as file:

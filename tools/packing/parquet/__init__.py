@@ -1,1 +1,1 @@
-"""Parquet files as sources, and the hub's data sets, which are such files."""
+"""Parquet files as sources, including data sets of the Hugging Face hub."""

@@ -30,7 +30,7 @@ __all__ = ["FORMS", "Form", "audio_of", "form_of", "is_bytes", "is_text", "recor
 Form = Literal["file", "bytes", "samples"]
 FORMS: tuple[Form, ...] = get_args(Form)
 PCM, FLOAT = 1, 3
-"""What a WAV calls integers and floats."""
+"""WAV format codes of integers and floats."""
 MOST_CHANNELS = 16
 LARGEST_WAV = (1 << 32) - 1024
 WHOLE_NUMBERS = (np.dtype(np.int16), np.dtype(np.int32))
@@ -74,7 +74,7 @@ def form_of(name: str, kind: pa.DataType) -> Form | None:
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether values are bytes, or nothing at all."""
+    """Whether values are bytes, or the type is null."""
     return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null))
 
 
@@ -96,14 +96,14 @@ def _inner(kind: pa.DataType) -> pa.DataType:
 
 
 def text_of(value: object, decode: Callable[[bytes], str] = decode_text) -> str | None:
-    """A column's string, or its bytes as text. Raises UnicodeDecodeError, with the reason in words."""
+    """A column's string, or its bytes decoded. Raises UnicodeDecodeError with a readable reason."""
     return decode(value).strip() if isinstance(value, bytes) else value if isinstance(value, str) else None
 
 
 def record_of(value: object, decode: Callable[[bytes], str] = decode_text) -> tuple[dict[str, Any], list[str]]:
-    """(what a `json` column says, what of it JSON could not say, in words): its struct, or the object that its text is.
+    """(object of a `json` column, messages about values that JSON cannot hold): its struct, or its text parsed.
 
-    Raises ValueError if it is none.
+    Raises ValueError if it is no object.
     """
     faults: list[str] = []
     if isinstance(value, str | bytes):
@@ -114,7 +114,7 @@ def record_of(value: object, decode: Callable[[bytes], str] = decode_text) -> tu
 
 
 def wav_of(scalar: pa.StructScalar) -> bytes | str:
-    """A WAV with exactly these samples, as 32-bit floats, or 64-bit ones where those would round; or in words what is wrong.
+    """A WAV with exactly these samples, as 32-bit floats, or 64-bit ones if those would round; or an error message.
 
     `array` is [frames] or, as `datasets` has it, [channels][frames]; of 16- or 32-bit integers a WAV of these.
     """
@@ -138,7 +138,7 @@ def wav_of(scalar: pa.StructScalar) -> bytes | str:
 
 
 def _channels(array: pa.Scalar) -> Sequence[np.ndarray[Any, Any]] | str:
-    """The samples of each channel, or what is wrong."""
+    """The samples of each channel, or an error message."""
     values = array.values if array.is_valid else None
     if values is None or len(values) == 0:
         return "no samples"
@@ -168,7 +168,7 @@ def _header(rate: int, channels: int, dtype: np.dtype[Any], size: int) -> bytes:
 def audio_of(
     form: Form, column: str, scalar: pa.Scalar, path: str, locate: Callable[[str], Path | None]
 ) -> tuple[bytes | BinaryIO, int, str] | str:
-    """(a row's audio, its size, its extension), or what is wrong. `locate` says where a file lies that the row only names.
+    """(a row's audio, its size, its extension), or an error message. `locate` finds a file that the row only names.
 
     Raises InfrastructureError if such a file cannot be read.
     """
@@ -188,7 +188,7 @@ def audio_of(
 
 
 def _located(path: str, locate: Callable[[str], Path | None]) -> tuple[bytes | BinaryIO, int, str] | str:
-    """As `audio_of`, of a file that the row names."""
+    """As `audio_of`, for a file that the row names."""
     if not path:
         return "neither bytes nor a path"
     try:
@@ -219,7 +219,7 @@ def _unknown(start: bytes) -> str:
 
 
 def sniff(start: bytes) -> str | None:
-    """The extension of the audio format whose files begin like this."""
+    """The extension of the audio format with this beginning."""
     for extension, offset, magic in MAGIC:
         if start[offset : offset + len(magic)] == magic:
             return extension

@@ -1,7 +1,7 @@
-"""Data sets of the Hugging Face hub with an Audio column, as Parquet files that it has or has made.
+"""Data sets of the Hugging Face hub with an Audio column, from their Parquet files or the hub's conversion to Parquet.
 
-The hub's files go through huggingface_hub's cache, whole, before the first is read: a clip's number in the data set has to
-be known, and the same command offline reads the same files.
+All files are downloaded to huggingface_hub's cache before the first is read: a clip's number in the data set must be known,
+and the same command offline reads the same files.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ log = logging.getLogger("tar2tokens")
 def open_hub(repo_id: str, options: SourceOptions) -> Source:
     """A data set of the hub: `owner/name`, `owner/name@revision` or `hf://datasets/owner/name@revision/folder`.
 
-    Its Parquet files are taken, or else the hub's own conversion. They are fetched into huggingface_hub's cache first; what
-    is there stays. Raises UsageError if there is no such data set or nothing to take, InfrastructureError without network.
+    Takes its Parquet files, or else the hub's own conversion, and downloads what is missing in huggingface_hub's cache.
+    Raises UsageError if there is no such data set or no usable file, InfrastructureError without network.
     """
     address = ADDRESS.fullmatch(repo_id)
     if address is None:
@@ -70,7 +70,7 @@ def open_hub(repo_id: str, options: SourceOptions) -> Source:
         _fetch(repo, snapshot.name, [pattern], None if sys.stderr.isatty() else _Lines)
 
     def locate(shard: Path, audio: str) -> Path | None:
-        """Nothing outside: who wrote the file does not own this machine."""
+        """No path: the author of a downloaded file must not choose files of this machine."""
         inside = PurePosixPath(audio)
         if inside.is_absolute() or ".." in inside.parts:
             return None
@@ -81,7 +81,7 @@ def open_hub(repo_id: str, options: SourceOptions) -> Source:
 
 
 def _look_up(repo: str, revision: str | None) -> tuple[Path, list[str]]:
-    """(the folder that the files go to, named after the commit; the paths of the repository). Offline it is the cache's."""
+    """(folder of the snapshot, named after the commit; paths of the repository). Offline, those of the cache."""
     from huggingface_hub import get_cached_repo_tree
 
     small = [".gitattributes", "README.md"]
@@ -90,7 +90,7 @@ def _look_up(repo: str, revision: str | None) -> tuple[Path, list[str]]:
 
 
 def _choose(there: Iterable[str], repo: str, folder: str) -> list[str]:
-    """The Parquet files below the folder. Raises UsageError if that would be several configurations."""
+    """The Parquet files below the folder. Raises UsageError if they are of several configurations."""
     chosen = [path for path in there if path.endswith(".parquet") and path.startswith(f"{folder}/" if folder else "")]
     folders = ([part for part in path.split("/")[:-1] if not SPLIT.fullmatch(part)] for path in chosen)
     configs = sorted({"/".join(parts) for parts in folders})
@@ -127,7 +127,7 @@ def _kinds(paths: Iterable[str]) -> Counter[str]:
 
 
 def _fetch(repo: str, revision: str | None, patterns: list[str], bar: type[tqdm[Any]] | None) -> str:
-    """The folder of the snapshot, with these files in it."""
+    """Download these files; returns the folder of the snapshot."""
     from huggingface_hub import snapshot_download
 
     return snapshot_download(
@@ -135,14 +135,14 @@ def _fetch(repo: str, revision: str | None, patterns: list[str], bar: type[tqdm[
         repo_type="dataset",
         revision=revision,
         allow_patterns=patterns,
-        # Given here, because huggingface_hub has read the variable when it was imported.
+        # Explicit, because huggingface_hub reads the variable only at import.
         endpoint=os.environ.get("HF_ENDPOINT") or None,
         tqdm_class=bar,  # type: ignore[arg-type]  # any tqdm will do
     )
 
 
 class _Lines(tqdm):  # type: ignore[type-arg]
-    """huggingface_hub's progress bar where there is no terminal: a line of the log now and then."""
+    """Replaces huggingface_hub's progress bar without a terminal: logs a line now and then."""
 
     said = 0.0
 
@@ -151,7 +151,7 @@ class _Lines(tqdm):  # type: ignore[type-arg]
         super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})
 
     def display(self, *_: object, **__: object) -> None:
-        """Called whenever a terminal would be drawn on; of its bars, the one that counts bytes speaks."""
+        """Called for each redraw; only the bar that counts bytes logs."""
         now = time.monotonic()
         if self.unit == "B" and self.n and now - max(_Lines.said, self.created) >= SAY_EVERY_S:
             _Lines.said = now
@@ -161,7 +161,7 @@ class _Lines(tqdm):  # type: ignore[type-arg]
 
 @contextmanager
 def _hub_errors(repo: str) -> Iterator[None]:
-    """One message for whatever huggingface_hub and the HTTP client below it raise."""
+    """Turns errors of huggingface_hub and its HTTP client into one message."""
     try:
         from huggingface_hub import constants
         from huggingface_hub.errors import (
@@ -175,17 +175,17 @@ def _hub_errors(repo: str) -> Iterator[None]:
         )
     except ImportError:
         raise UsageError(f"data sets of the hub need a newer huggingface_hub: {install_words('pack')}") from None
-    again = "run the same command again where there is network: it goes on where this one ended"
+    again = "run the same command again with a network: it resumes"
     try:
         yield
     except GatedRepoError as error:
         raise UsageError(
-            f"{repo}: its owner lets in whom he knows: agree to its terms at https://huggingface.co/datasets/{repo}, then "
+            f"{repo}: gated data set: accept its terms at https://huggingface.co/datasets/{repo}, then "
             "`hf auth login` or set HF_TOKEN"
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise UsageError(
-            f"{repo}: no such data set on the hub, or no such revision, or not for you ({_first_line(error)}): look at its "
+            f"{repo}: no such data set on the hub, no such revision, or no access ({_first_line(error)}): look at its "
             "name, and `hf auth login` or set HF_TOKEN if it is private"
         ) from error
     except (LocalEntryNotFoundError, CachedRepoTreeNotFoundError) as error:
@@ -196,7 +196,7 @@ def _hub_errors(repo: str) -> Iterator[None]:
         raise InfrastructureError(f"{repo} cannot be reached: {_first_line(error)}: {again}") from error
     except HfHubHTTPError as error:
         if getattr(error.response, "status_code", None) in {401, 403}:
-            raise UsageError(f"{repo}: not for you ({_first_line(error)}): `hf auth login`, or another HF_TOKEN") from error
+            raise UsageError(f"{repo}: no access ({_first_line(error)}): `hf auth login`, or another HF_TOKEN") from error
         raise InfrastructureError(f"{repo}: the server answered {_first_line(error)}: {again}") from error
     except _client_errors() as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file with an Audio column: which column is what, and one row as a pair of audio and text."""
+"""Rows of a Parquet file with an Audio column: the roles of its columns, and one row as a pair of audio and text."""
 
 from __future__ import annotations
 
@@ -38,54 +38,54 @@ __all__ = [
 ]
 
 WEBDATASET_TEXTS = ("txt", "lab")
-"""Of the hub's Parquet of WebDataset repositories, after `json`, whose keys are those that columns may have."""
+"""Text columns in the hub's Parquet of WebDataset repositories, used after `json`."""
 RECORD = "json"
 ID_COLUMNS = ("id", "utt_id", "utterance_id", "audio_id", "segment_id", "clip_id", "__key__")
 
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1024
 BUFFER_BYTES = 1 << 20
-"""Of a column chunk in memory at a time; without it pyarrow reads whole chunks, which have hundreds of MB."""
+"""How much of a column chunk is read at a time; by default pyarrow reads whole chunks of hundreds of MB."""
 LONGEST_LIST = 256
-"""Elements; longer lists are embeddings and the like, and no metadata of a clip."""
+"""Elements; longer lists are embeddings and the like, not metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the columns of one file are."""
+    """The roles of the columns of one file."""
 
     audio: str
     text: str | None
     language: str | None
     ids: tuple[str, ...]
-    """Those that may name a clip, the first choice first."""
+    """Columns that may name a clip, by preference."""
     metadata: tuple[str, ...]
     labels: dict[str, list[str]]
     """Column of class numbers -> names of its classes."""
     form: Form = "file"
     record: str | None = None
-    """A column of objects, or of JSON, that may have the text and more."""
+    """A column of objects or JSON that may contain the text and metadata."""
     has_paths: bool = True
-    """Whether rows may name a file of their audio."""
+    """Whether rows may name an audio file."""
     text_keys: tuple[str, ...] = TEXT_KEYS
-    """Under which the text may stand in `record`, the first choice first."""
+    """Keys of the text in `record`, by preference."""
 
     @property
     def read(self) -> list[str]:
-        """All that a pair is made of."""
+        """All columns that a pair needs."""
         return [self.audio, *(name for name in (self.text, self.language, self.record) if name), *self.metadata]
 
     @property
     def data_leaf(self) -> str:
-        """What the path of the Parquet column with the audio's data begins with."""
+        """Prefix of the Parquet column path of the audio's data."""
         return self.audio + {"file": ".bytes", "bytes": "", "samples": ".array"}[self.form]
 
 
 def find_columns(
     schema: pa.Schema, place: str, *, text_keys: Sequence[str] = TEXT_KEYS, without_text: bool = False
 ) -> Columns:
-    """Tell the columns by what `datasets` says of them in the file, else by their types and names. The text is the first of
-    `text_keys` that holds strings; else it stands under one of them in a column `json`, or in `txt` or `lab`.
+    """Find the columns' roles by the file's metadata of `datasets`, else by types and names. The text is in the first column
+    of `text_keys` that holds strings; else under one of these keys in a column `json`, or in `txt` or `lab`.
 
     Raises UsageError if there is not exactly one Audio column, or no text.
     """
@@ -147,7 +147,7 @@ def _may_be_record(kind: pa.DataType) -> bool:
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Column -> what `datasets` calls it."""
+    """Column -> its feature in `datasets`."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if name in schema.names and isinstance(feature, dict)}
@@ -156,7 +156,7 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
 
 
 def _is_plain(kind: pa.DataType, *, top: bool = False) -> bool:
-    """Whether JSON can say it."""
+    """Whether JSON can represent the type."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _is_plain(kind.value_type)
     if pa.types.is_struct(kind):
@@ -171,14 +171,14 @@ def _describe(kind: pa.DataType) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """One message for whatever pyarrow raises over a file."""
+    """Turns pyarrow's errors about a file into one message."""
     try:
         yield
     except pa.ArrowMemoryError:
         raise
     except (pa.ArrowException, OSError) as error:
         words = (str(error).splitlines() or [type(error).__name__])[0]
-        if isinstance(error, OSError) and error.errno is not None:  # pyarrow raises OSError for damaged data, too
+        if isinstance(error, OSError) and error.errno is not None:  # pyarrow also raises OSError for damaged data
             raise InfrastructureError(f"{path}: cannot be read: {error.strerror or words}") from error
         raise UsageError(f"{path}: expected a whole Parquet file, found damage: {words}: fetch or write it again") from error
 
@@ -186,7 +186,7 @@ def reading(path: Path) -> Iterator[None]:
 def batches(path: Path, columns: Columns, start: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """(number of its first row, rows) from row `start` on; whole row groups before it are not read.
 
-    A batch has few enough rows to be about BATCH_BYTES of memory, whatever the row groups' size.
+    Batches have about BATCH_BYTES of memory, whatever the row groups' size.
     """
     with reading(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES, page_checksum_verification=True) as file:
         row = 0
@@ -204,7 +204,7 @@ def batches(path: Path, columns: Columns, start: int) -> Iterator[tuple[int, pa.
 
 
 def _with_plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Times in UTC and microseconds: Python has no finer ones, and not every machine has all time zones."""
+    """Timestamps in UTC and microseconds: Python has no finer ones, and time zone data may be missing."""
     for number, field in enumerate(batch.schema):
         if pa.types.is_timestamp(field.type):
             kind = pa.timestamp("us", field.type.tz and "UTC")
@@ -213,7 +213,7 @@ def _with_plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def bare_name(path: str) -> str:
-    """A path as a name: relative, with slashes, without its extension if that is one of audio."""
+    """A path as a name: relative, with slashes, without an audio extension."""
     name = posixpath.normpath("/" + path.replace("\\", "/")).lstrip("/")
     stem, dot, extension = name.rpartition(".")
     return stem if dot and extension.lower() in AUDIO_EXTENSIONS else name
@@ -231,8 +231,8 @@ def as_pair(
     without_text: bool = False,
     decode: Callable[[bytes], str] = decode_text,
 ) -> Pair | LeftOut:
-    """One row, as the clip of that name, which `id_column` gave. `locate` says where audio lies that the row only names, and
-    `decode` what texts are in columns of bytes.
+    """One row as the clip `clip`, named by `id_column`. `locate` gives the path of audio that the row only names; `decode`
+    decodes texts in columns of bytes.
 
     Raises InfrastructureError if such a file cannot be read.
     """
@@ -288,7 +288,7 @@ def path_of(columns: Columns, audio: pa.Scalar) -> str | None:
 
 
 def _metadata(row: dict[str, Any], faults: list[str]) -> dict[str, Any]:
-    """What is in a row, without what is empty. Where a number is NaN there is null, and it is named like other `faults`."""
+    """The values of a row, without empty ones. NaN becomes null and is named among the `faults`."""
     metadata = {
         name: plain for name, value in row.items() if (plain := _plain(value)) is not None or isinstance(value, float)
     }
@@ -300,7 +300,7 @@ def _metadata(row: dict[str, Any], faults: list[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever a column holds
-    """As JSON says it; None for NaN, infinities and long lists."""
+    """The value as JSON; None for NaN, infinities and long lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dt.date):  # a datetime is one

@@ -41,13 +41,13 @@ __all__ = ["SPLIT", "ParquetSource", "open_parquet"]
 SHARD = re.compile(r"(?P<split>.+?)-[0-9]+-of-[0-9]+(-[0-9a-f]+)?")
 SPLIT = re.compile(r"(train|test|val|dev|eval)(ing|idation|idated|id|uation)?([^a-z].*)?", re.IGNORECASE)
 MOST_REPEATS = 0.1
-"""Of all rows; where more of them repeat an earlier one's path, such as `audio.wav` in each, paths are no names."""
+"""Share of rows; if more of them repeat an earlier path, such as `audio.wav`, paths are not used as names."""
 ROWS_AT_A_TIME = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class _Shard:
-    """One Parquet file, of which only the end has been read."""
+    """One Parquet file, known from its footer."""
 
     path: Path
     name: str
@@ -56,23 +56,23 @@ class _Shard:
     rows: int
     audio_bytes: int
     footer: str
-    """Hash of the file's end, which describes all that comes before it: types, sizes and places."""
+    """Hash of the footer, which describes the data: types, sizes and offsets."""
     first: int
     """The number of its first row in the data set."""
     prefix: str
-    """What the ids of rows without a name begin with."""
+    """Prefix of the ids of rows without a name."""
     first_of_prefix: int
     """The number of its first row among those of this prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Naming:
-    """How rows get their ids: by a column, else by the audio's path, else by number."""
+    """The source of row ids: a column, else the audio's path, else numbers."""
 
     column: str | None
     by_path: bool
     by_split: bool
-    """Paths are of one split each, and there are several."""
+    """There are several splits, and each has paths of its own."""
 
     def clip(self, shard: _Shard, row: int, value: object, path: str | None) -> str:
         """The id of row `row` of the shard."""
@@ -85,7 +85,7 @@ class _Naming:
 
 
 class ParquetSource:
-    """Rows in the order of the files' names, then of the files."""
+    """Rows in order of file names, then of rows in the file."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class ParquetSource:
         options: SourceOptions,
         locate: Callable[[Path, str], Path | None],
     ) -> None:
-        """`named` gives (file, its name in the data set); `locate`, of a file and a path in it, where that audio lies."""
+        """`named`: (file, its name in the data set). `locate`: (file, path in it) -> path of that audio."""
         shards = _open_shards(named, options)
         self.name = name
         self.items_total = sum(shard.rows for shard in shards)
@@ -142,7 +142,7 @@ class ParquetSource:
         )
 
     def _texts(self) -> Iterator[bytes]:
-        """What columns of bytes say: strings are UTF-8, and tell nothing of these."""
+        """The texts in columns of bytes: only these may have other encodings; strings are UTF-8."""
         for shard in self._shards:
             with reading(shard.path), pq.ParquetFile(shard.path, buffer_size=BUFFER_BYTES) as file:
                 texts = [name for name in (shard.columns.text, shard.columns.record) if name is not None]
@@ -152,7 +152,7 @@ class ParquetSource:
 
 
 def open_parquet(paths: Sequence[Path], name: str, options: SourceOptions) -> Source:
-    """Parquet files here: rows in the order of the files' natural order. Audio that is only named lies beside its file.
+    """Local Parquet files in natural order. Audio that is only named is beside its file.
 
     Raises UsageError if one is no Parquet file, or has no Audio column or no text.
     """
@@ -167,7 +167,7 @@ _boundary = functools.lru_cache(Boundary)
 def _locate(shard: Path, audio: str, *, follow_links: bool) -> Path | None:
     """The file that a row names. Raises UsageError if a relative path leads out of the shard's folder by a link.
 
-    As in a manifest, absolute paths and those with `..` say themselves where they lead.
+    As in a manifest, absolute paths and those with `..` are followed: they are explicit.
     """
     found = shard.parent / audio
     try:
@@ -222,7 +222,7 @@ def _split_of(name: str) -> str | None:
 
 
 def _naming(shards: Sequence[_Shard]) -> tuple[_Naming, frozenset[int]]:
-    """How the rows are named, and the numbers of those whose name an earlier one has. Reads ids and paths, no audio."""
+    """How rows are named, and the numbers of rows that repeat an earlier name. Reads ids and paths, no audio."""
     for column in (name for name in ID_COLUMNS if all(name in shard.columns.ids for shard in shards)):
         naming = _Naming(column, by_path=False, by_split=False)
         if _repeated(naming, shards) == frozenset():
@@ -235,9 +235,9 @@ def _naming(shards: Sequence[_Shard]) -> tuple[_Naming, frozenset[int]]:
 
 
 def _repeated(naming: _Naming, shards: Sequence[_Shard]) -> frozenset[int] | None:
-    """Rows whose id is that of an earlier row; None if the column of ids has none for some row.
+    """Rows that repeat an earlier id; None if some row has no id.
 
-    Compared by their hashes: 16 bytes of memory for each row, whatever its id.
+    Compared by hash: 16 bytes of memory per row.
     """
     parts: list[bytes] = []
     for shard in shards:
@@ -255,7 +255,7 @@ def _repeated(naming: _Naming, shards: Sequence[_Shard]) -> frozenset[int] | Non
 
 
 def _read_names(shard: _Shard, column: str | None) -> Iterator[list[Any]]:
-    """The values of a column, or else the audio's paths, some rows at a time."""
+    """The values of a column, or else the audio's paths, in batches of rows."""
     if column is None and not shard.columns.has_paths:
         yield from ([None] * min(ROWS_AT_A_TIME, shard.rows - row) for row in range(0, shard.rows, ROWS_AT_A_TIME))
         return

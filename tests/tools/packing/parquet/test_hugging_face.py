@@ -190,14 +190,14 @@ class TestTrouble:
     @pytest.mark.parametrize("name", ["lab/none", "lab/speech@v2", "lab/-bad-"])
     def test_nothing_of_that_name(self, hub: FakeHub, options: SourceOptions, name: str) -> None:
         """One message, and nothing is tried again."""
-        with pytest.raises(UsageError, match=f"{name.partition('@')[0]}: no such data set on the hub, or no such revision"):
+        with pytest.raises(UsageError, match=f"{name.partition('@')[0]}: no such data set on the hub, no such revision"):
             open_hub(name, options)
 
     @pytest.mark.parametrize(
         ("status", "headers", "words"),
         [
-            (403, {"X-Error-Code": "GatedRepo"}, "agree to its terms at https://huggingface.co/datasets/lab/speech"),
-            (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "lab/speech: not for you (Client err"),
+            (403, {"X-Error-Code": "GatedRepo"}, "accept its terms at https://huggingface.co/datasets/lab/speech"),
+            (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "lab/speech: no access (Client err"),
         ],
     )
     def test_what_the_hub_refuses(
@@ -217,7 +217,7 @@ class TestTrouble:
     def test_no_network(self, hub: FakeHub, options: SourceOptions, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same, with words on where it would go."""
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-        with pytest.raises(InfrastructureError, match=r"lab/speech cannot be reached: .*again where there is network"):
+        with pytest.raises(InfrastructureError, match=r"lab/speech cannot be reached: .*again with a network"):
             open_hub("lab/speech", options)
 
     def test_its_package_is_missing(self, options: SourceOptions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ class TestTrouble:
     def test_it_goes_on_where_it_broke_off(self, hub: FakeHub, options: SourceOptions) -> None:
         """Files that are there whole are not fetched again."""
         hub.cut_after["data/train-00000-of-00001.parquet"] = 1000
-        with pytest.raises(InfrastructureError, match=r"lab/speech.*run the same command again where there is network"):
+        with pytest.raises(InfrastructureError, match=r"lab/speech.*run the same command again with a network"):
             open_hub("lab/speech", options)
         hub.cut_after.clear()
         hub.requests.clear()
