@@ -13,13 +13,13 @@ from audio_tokenizers.shared.wording import counted
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
-from tools.byte_progress import ByteProgress
+from tools.common.byte_progress import ByteProgress
+from tools.common.run_files import CommittedFile, committed_files, spec_of
 from tools.merging.shapes import SHAPES, Shape, check_shape
-from tools.run_files import CommittedFile, committed_files, spec_of
 
 if TYPE_CHECKING:
     from tools.merging.assembly import Merged
-from tools.whole_files import require_file_place
+from tools.common.whole_files import require_file_place
 
 __all__ = ["merge"]
 

@@ -33,7 +33,7 @@ from jobs.features import StoredFeatures
 from jobs.record_fields import shape_key
 from jobs.records import TokenRecord, decode_record
 from jobs.token_arrays import forms_of, read_integers, read_ref, split_integers
-from tools.run_files import committed_files, read_lines
+from tools.common.run_files import committed_files, read_lines
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdError, ZstdFile

@@ -23,9 +23,10 @@ from hpc.run import Run
 from jobs.damage import Damage
 from jobs.spec import freeze_spec
 from jobs.tar_paths import TarPaths, read_manifest
-from tools.export import export, export_run
+from tools.export import export
 from tools.exporting import batches
 from tools.exporting.plan import ExportFormat
+from tools.exporting.run_export import export_run
 
 CODES = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
 FORMATS = ["parquet", "webdataset", "hf", "npz"]

@@ -19,7 +19,7 @@ from support.tiny_higgs import build_original_layout
 
 from tools import fetch_model as module
 from tools.fetch_model import fetch_model
-from tools.model_sources import SOURCES
+from tools.fetching.model_sources import SOURCES
 
 HIGGS = "bosonai/higgs-audio-v2-tokenizer"
 LICENCE = "Boson Higgs Audio 2 Community License"
@@ -96,7 +96,7 @@ class TestEndToEnd:
         assert (folder / "model.pth").read_bytes() == weights
         (start,) = [wanted for path, wanted in hub.requests if path == "model.pth" and wanted]
         assert int(start.removeprefix("bytes=").removesuffix("-")) >= 10 << 20
-        assert "model.pth: 25 MB, going on after " in again.stderr
+        assert "model.pth: 25 MB, resuming after " in again.stderr
 
     def test_interrupted_by_a_person(
         self, mimi: FakeHub, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -108,7 +108,7 @@ class TestEndToEnd:
 
         monkeypatch.setattr(module, "fetch", interrupt)
         assert call(fetch_model, "mimi") == 130
-        assert capsys.readouterr().err == "interrupted: the same command goes on from here\n"
+        assert capsys.readouterr().err == "interrupted: the same command resumes here\n"
         assert list((here / "models/mimi").iterdir()) == []
 
     def test_one_message_for_trouble(

@@ -18,7 +18,7 @@ from support.runs import ROOT, call, tree, wait_for
 from support.small_run import small_tar, wav
 
 from audio_tokenizers.errors import UsageError
-from tools import whole_files
+from tools.common import whole_files
 from tools.pack import pack
 from tools.packing import sources, tar_folder
 from tools.packing.pairs import LeftOut, SourceOptions
@@ -66,7 +66,7 @@ class TestPacking:
             assert call(pack, "x.jsonl") == 1
             out, err = capsys.readouterr()
             assert "1 clip, " in out
-            assert "1 clip of these: part of what is said of them is no text or no JSON: `sidecar_errors`" in out
+            assert "1 clip of these: parts of their annotations are no text or no JSON: `sidecar_errors`" in out
             assert "Left out, unreadable line: 2 (line 2, line 3)" in out
             assert re.search(
                 r"x\.jsonl: 2 lines could not be read, and the clips there are missing: 2, 3\. The first: line 2", err

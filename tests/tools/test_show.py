@@ -15,8 +15,8 @@ from support.small_run import mulaw_spec, small_tar, tokenize, wav, write_tar
 
 from hpc.run import Run
 from jobs.spec import freeze_spec
-from tools import show as module
 from tools.show import show
+from tools.showing import summary
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ class TestFile:
     def test_a_long_one(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """On a terminal a bar says how far the reading is; what is printed is the same."""
         text = said(capsys, "000000")
-        monkeypatch.setattr(module, "LONG_BYTES", 1)
+        monkeypatch.setattr(summary, "LONG_BYTES", 1)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         assert call(show, "000000") == 0
         out, err = capsys.readouterr()

@@ -31,7 +31,7 @@ from jobs.recipe_options import parse_settings
 from jobs.remote_files import missing_packages
 from jobs.spec import load_preset
 from tools.doctoring.bounded import Answer
-from tools.model_manifest import find_faults, read_manifest
+from tools.fetching.model_manifest import find_faults, read_manifest
 
 __all__ = ["SHARED_MEMORY", "Driver", "Host", "Seen", "Tars", "Torch", "Weights", "main", "parse_driver"]
 

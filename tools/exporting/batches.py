@@ -17,7 +17,7 @@ from jobs.features import StoredFeatures
 from jobs.record_fields import FeatureRef, shape_key, value_keys
 from jobs.records import TokenRecord, decode_record
 from jobs.token_arrays import read_integers, read_ref
-from tools.run_files import CommittedFile, read_lines
+from tools.common.run_files import CommittedFile, read_lines
 
 __all__ = ["Batch", "Column", "Tell", "number_type", "read_batches"]
 

@@ -13,11 +13,11 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps
 from jobs.spec import TokenizeSpec
-from tools.byte_progress import ByteProgress
+from tools.common.byte_progress import ByteProgress
+from tools.common.process_pool import Tell, in_processes
+from tools.common.run_files import CommittedFile
+from tools.common.whole_files import replacing, replacing_folder, sweep
 from tools.exporting.plan import PLAN_FILE, ExportFormat, Part, Plan, differences
-from tools.process_pool import Tell, in_processes
-from tools.run_files import CommittedFile
-from tools.whole_files import replacing, replacing_folder, sweep
 
 __all__ = ["freeze_plan", "make_parts", "missing_parts"]
 

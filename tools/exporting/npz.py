@@ -10,9 +10,9 @@ import numpy as np
 
 from jobs.records import TokenRecord
 from jobs.spec import TokenizeSpec
+from tools.common.run_files import CommittedFile
 from tools.exporting.batches import Tell, read_batches
 from tools.exporting.keys import ClipKeys
-from tools.run_files import CommittedFile
 
 __all__ = ["write_npz"]
 

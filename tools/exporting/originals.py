@@ -16,9 +16,9 @@ from jobs.scratch import scratch_file, scratch_trouble
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip
 from jobs.tar_source import bytes_of, tar_source
-from tools.part_audio import part_blocks, write_wav
-from tools.rereading import Rereading
-from tools.run_files import CommittedFile
+from tools.common.part_audio import part_blocks, write_wav
+from tools.common.rereading import Rereading
+from tools.common.run_files import CommittedFile
 
 __all__ = ["Originals"]
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from audio_tokenizers.base import Field
 from jobs.spec import TokenizeSpec
+from tools.common.run_files import CommittedFile
 from tools.exporting.batches import Tell, read_batches
 from tools.exporting.columns import run_schema, to_arrow
-from tools.run_files import CommittedFile
 
 __all__ = ["parquet_writer", "run_metadata", "write_parquet"]
 

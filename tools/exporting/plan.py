@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import msgspec
 
 from audio_tokenizers.shared.wording import counted
-from tools.run_files import CommittedFile
+from tools.common.run_files import CommittedFile
 
 __all__ = ["FORMATS", "PLAN_FILE", "ExportFormat", "Part", "Plan", "Source", "differences", "make_plan"]
 

@@ -14,12 +14,12 @@ import numpy as np
 from audio_tokenizers.base import Codes, Features
 from jobs.records import line_parts
 from jobs.spec import TokenizeSpec
+from tools.common.rereading import Rereading
+from tools.common.run_files import CommittedFile
+from tools.common.tar_header import tar_header
 from tools.exporting.batches import Tell, number_type, read_batches
 from tools.exporting.keys import ClipKeys
 from tools.exporting.originals import Originals
-from tools.rereading import Rereading
-from tools.run_files import CommittedFile
-from tools.tar_header import tar_header
 
 __all__ = ["write_webdataset"]
 

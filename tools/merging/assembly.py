@@ -23,12 +23,12 @@ from audio_tokenizers.shared.wording import counted
 from hpc.run import ListedTar
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.fileops import write_atomically
+from tools.common.run_files import CommittedFile
 from tools.merging.index import Entry, Header, Index, MergePaths, common_prefix, encode_lines, read_index, reusable
 from tools.merging.members import Made, make_member
 from tools.merging.part_pool import PartTask, make_parts, writing
 from tools.merging.partial import CHECKPOINT_BYTES, Growing, MergeOps
 from tools.merging.shapes import Shape
-from tools.run_files import CommittedFile
 
 __all__ = ["Merged", "Tell", "merge"]
 

@@ -23,9 +23,9 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from jobs.any_json import decode_json
+from tools.common.run_files import CommittedFile
 from tools.merging.members import COMPRESSIONS, Compression, Made
 from tools.merging.shapes import Shape
-from tools.run_files import CommittedFile
 
 __all__ = ["Entry", "Header", "Index", "MergePaths", "common_prefix", "encode_lines", "read_index", "reusable"]
 

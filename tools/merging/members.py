@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError
+from tools.common.run_files import CommittedFile, check_hash, read_lines
 from tools.merging.shapes import Shape, shape_line
-from tools.run_files import CommittedFile, check_hash, read_lines
 
 __all__ = ["COMPRESSIONS", "Compression", "Made", "make_member"]
 

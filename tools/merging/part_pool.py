@@ -10,10 +10,10 @@ from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError
 from jobs.fileops import FileOps
+from tools.common.process_pool import Tell, in_processes
+from tools.common.run_files import CommittedFile
 from tools.merging.members import Compression, Made, make_member
 from tools.merging.shapes import Shape
-from tools.process_pool import Tell, in_processes
-from tools.run_files import CommittedFile
 
 __all__ = ["PartTask", "make_parts", "writing"]
 

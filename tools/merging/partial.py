@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from audio_tokenizers.errors import ClaimLostError
 from jobs.fileops import FileOps, write_atomically
+from tools.common.run_files import CommittedFile
 from tools.merging.index import Entry, Header, MergePaths, encode_lines
 from tools.merging.members import Made
-from tools.run_files import CommittedFile
 
 __all__ = ["CHECKPOINT_BYTES", "Growing", "MergeOps"]
 

@@ -20,10 +20,10 @@ from jobs.remote_tar import RemoteError
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import Clip, TarReader
 from jobs.tar_source import TarSource, bytes_of
-from tools.byte_progress import ByteProgress
-from tools.part_audio import part_blocks, write_wav
-from tools.rereading import Rereading
-from tools.whole_files import replacing, require_file_place
+from tools.common.byte_progress import ByteProgress
+from tools.common.part_audio import part_blocks, write_wav
+from tools.common.rereading import Rereading
+from tools.common.whole_files import replacing, require_file_place
 
 __all__ = ["Original", "write_original"]
 

@@ -11,9 +11,10 @@ import pytest
 from support.tars import tar_bytes
 from support.tiny_hf import build
 
+from tools.common.file_hash import hash_file
 from tools.doctoring import host_probe
 from tools.doctoring.host_probe import Driver, main, parse_driver
-from tools.model_manifest import FileEntry, ModelManifest, hash_file, write_manifest
+from tools.fetching.model_manifest import FileEntry, ModelManifest, write_manifest
 
 TABLE = "| NVIDIA-SMI 550.54.15    Driver Version: 550.54.15    CUDA Version: 12.4     |\n"
 

@@ -13,10 +13,10 @@ from support.exported import tokenized_run
 from support.runs import tree
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from tools import whole_files
+from tools.common import whole_files
+from tools.common.run_files import committed_files, spec_of
 from tools.exporting.folder import freeze_plan, make_parts, missing_parts
 from tools.exporting.plan import PLAN_FILE, Part, Plan, Source
-from tools.run_files import committed_files, spec_of
 
 PLAN = Plan(to="npz", fingerprint="f", parts=(Part("x/a", (Source("x/a", "0"),)), Part("b", (Source("b", "0"),))))
 

@@ -17,10 +17,10 @@ from support.runs import tree
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from jobs.claims import Claim, process_start
 from jobs.records import Record
+from tools.common.run_files import committed_files
 from tools.merging.assembly import Merged, merge
 from tools.merging.index import MergePaths, read_index
 from tools.merging.partial import MergeOps
-from tools.run_files import committed_files
 
 RECORDS: dict[str, list[Record]] = {"1": some_records(1), "2": [], "3": some_records(3), "4": some_records(4, clips=9)}
 
