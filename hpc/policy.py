@@ -291,9 +291,9 @@ def _common_trouble(evidence: Sequence[Evidence], nodes: Nodes, *, tars: int, ta
                 (perhaps if attempt.several or follows_a_line(attempt) else troubled).add(attempt.name)
     enough = HOLD_TARS if taken else SAME_TROUBLE_TARS
     if len(troubled) >= enough or len(troubled | perhaps) >= HOLD_TARS:
-        return f"{len(troubled | perhaps)} tars met trouble with their machines, and nothing has gone well since"
+        return f"{len(troubled | perhaps)} tars met machine trouble, and nothing has succeeded since"
     if len(unreadable) >= enough and 2 * len(unreadable) > tars:
-        return f"{len(unreadable)} of {tars} tars could not be worked on, and nothing has gone well since"
+        return f"{len(unreadable)} of {tars} tars could not be processed, and nothing has succeeded since"
     return ""
 
 
@@ -312,7 +312,7 @@ def _no_change(evidence: Sequence[Evidence], nodes: Nodes, tally: _Tally, unwrit
         return f"{len(short)} rounds in a row brought no new line on {latest.node}: {latest.attempt.problem}; {LESS_MEMORY}"
     silent = sum(one.silent for one in idle if not one.tries)
     if silent >= (HOLD_TARS if taken else SAME_TROUBLE_TARS):
-        return f"{silent} tasks exited before starting work, and nothing has gone well since"
+        return f"{silent} tasks exited before starting work, and nothing has succeeded since"
     rounds = len({one.round or one.submission for one in idle})
     if rounds >= (HOLD_TARS if taken else IDLE_ROUNDS):
         return f"{rounds} rounds of submissions in a row have changed nothing"

@@ -10,16 +10,17 @@ from collections.abc import Callable
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
-from hpc.again import again
 from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Controller, Round
 from hpc.environment import task_environment
 from hpc.failure_groups import Failure, find_failures
-from hpc.launch import Launch, site_defaults
+from hpc.launch import Launch
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
 from hpc.monitor import Screen, Speed, describe_failures, describe_log, line, take_snapshot
+from hpc.resubmit_command import resubmit_command
 from hpc.run import Run
+from hpc.site_file import site_defaults
 from hpc.slurm import CALL_SECONDS, SlurmCluster
 from jobs.fileops import StorageError
 from jobs.left_out import describe_left_out, sum_left_out
@@ -57,7 +58,7 @@ def launch_of(run: Run) -> Launch:
         raise UsageError(f"{run.output_dir}: no run here yet: begin it with hpc.submit, or give another --output-dir")
     raise UsageError(
         f"{run.output_dir}: {counted(len(tars), 'tar')} of jobs.tokenize_tar, and no run yet. This makes them a run, and "
-        f"repeats no work:\n  {again(spec, None, site_defaults(), None, run.output_dir)}"
+        f"repeats no work:\n  {resubmit_command(spec, None, site_defaults(), None, run.output_dir)}"
     )
 
 

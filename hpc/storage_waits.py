@@ -95,6 +95,6 @@ class StorageWaits:
 
     def _describe_wordless(self, number: int) -> str:
         return (
-            f"{counted(number, 'task')} ended without a word in the log, as where there is no room for one: see whether "
-            f"there is on {self.place}, and whether --setup ends the job, and run hpc.resume again"
+            f"{counted(number, 'task')} exited without a line in the log, as happens when there is no room for one: see "
+            f"whether {self.place} is full, and whether --setup ends the job, and run hpc.resume again"
         )

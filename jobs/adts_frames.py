@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
@@ -123,12 +123,13 @@ def scan_adts(file: IO[bytes], begin: int, end: int) -> AdtsScan:
         at_end = base + len(data) >= end
         walk.through(data, base, len(data) if at_end else READ_BYTES, at_end=at_end)
     found = walk.found(begin, end)
-    for gap in found.gaps:
+    for number, gap in enumerate(found.gaps):
         file.seek(max(gap.begin - 2, begin))
         if not _ends_a_frame(file.read(min(gap.begin - begin, 2))):
             found.ragged.add(gap.begin)
         if gap.begin > found.begin and _size(int.from_bytes(file.read(HEADER), "big")) == gap.end - gap.begin:
             found.stated.add(gap.begin)
+            found.gaps[number] = replace(gap, seconds=found.frame_seconds)
     return found
 
 

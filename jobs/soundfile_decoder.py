@@ -31,14 +31,18 @@ class Sound:
         self._watched = watched
         self.rate: int = sound.samplerate
         """Hz."""
-        self.format: str = sound.format
-        self.subtype: str = sound.subtype
         self.promised: int | None = sound.frames if sound.frames < UNKNOWN_FRAMES else None
         """Samples that it expects to find."""
         self.read = 0
         """Samples that it has given."""
         self.error = ""
         """What ended the reading before its end."""
+
+    @property
+    def format(self) -> str:
+        """Such as `FLAC` or `MP3`."""
+        found: str = self._sound.format
+        return found
 
     def rewind(self) -> None:
         """Begin where the file's times do, which libsndfile finds only when it seeks: else an Opus stream whose granule
@@ -82,9 +86,11 @@ def opened_sound(file: IO[bytes]) -> Iterator[Sound | str]:
     """The file as libsndfile reads it from its beginning, or in which words it refuses to."""
     descriptor = _descriptor(file)
     watched = WatchedFile(file)
+    # Bytes in memory cannot fail, and libsndfile asks a hundred times per FLAC where in them it is.
+    direct = file if type(file) is io.BytesIO else watched
     try:
         try:
-            sound = _open(watched, descriptor)
+            sound = _open(direct if descriptor is None else descriptor, watched)
         except (soundfile.LibsndfileError, TypeError, ValueError) as error:
             yield getattr(error, "error_string", str(error))
             return
@@ -110,21 +116,21 @@ def reading_aside(file: IO[bytes]) -> Iterator[None]:
     os.lseek(file.fileno(), place, os.SEEK_SET)
 
 
-def _open(watched: WatchedFile, descriptor: int | None) -> soundfile.SoundFile:
+def _open(source: IO[bytes] | WatchedFile | int, watched: WatchedFile) -> soundfile.SoundFile:
     """Refused means decoded by PyAV, to samples that may differ in their last bits: no passing trouble may decide that."""
     try:
         try:
-            return soundfile.SoundFile(watched if descriptor is None else descriptor, closefd=False)
+            return soundfile.SoundFile(source, closefd=False)
         except soundfile.LibsndfileError as error:
             watched.check()
-            if descriptor is None and error.code in ABOUT_THE_FILE:
+            if not isinstance(source, int) and error.code in ABOUT_THE_FILE:
                 raise
         require_memory()
-        if descriptor is None:
-            watched.seek(0)
+        if isinstance(source, int):
+            os.lseek(source, 0, os.SEEK_SET)
         else:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        return soundfile.SoundFile(watched if descriptor is None else descriptor, closefd=False)
+            source.seek(0)
+        return soundfile.SoundFile(source, closefd=False)
     finally:
         watched.check()
 
@@ -148,8 +154,11 @@ def _descriptor(file: IO[bytes]) -> int | None:
         return None
     descriptor = os.memfd_create("mp3")
     try:
-        with os.fdopen(descriptor, "wb", closefd=False) as copy, file.getbuffer() as view:
-            copy.write(view)
+        with file.getbuffer() as view:
+            written = 0
+            while written < len(view):
+                with view[written:] as rest:
+                    written += os.write(descriptor, rest)
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NOATIME)  # or each of hundreds of reads would note its time
     except BaseException:
         os.close(descriptor)

@@ -14,12 +14,13 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
-from hpc.again import again
 from hpc.failure_groups import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
-from hpc.launch import Launch, site_defaults
+from hpc.launch import Launch
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
+from hpc.resubmit_command import resubmit_command
 from hpc.run import Run, RunState
+from hpc.site_file import site_defaults
 from hpc.standing import Standing
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.plain_text import plain, plain_lines
@@ -162,7 +163,7 @@ def commands(
         if tar_list is None:
             return f"  (give {OPTION} the name of a new file: the command needs the list)"
         try:
-            return f"  {again(spec, state.launch, site, tar_list, run.output_dir, flags)}"
+            return f"  {resubmit_command(spec, state.launch, site, tar_list, run.output_dir, flags)}"
         except UsageError as error:  # such as a backend of a package that is not here
             return f"  ({plain_lines(str(error))})"
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError, UsageError
-from audio_tokenizers.shared.wording import counted
+from audio_tokenizers.shared.wording import counted, first_line
+from tools.hub_errors import MOST_SHOWN, client_errors, gated, is_of_the_disk
 from tools.model_manifest import FileEntry, hash_file
 from tools.model_sources import ExtraFile, Hub, ModelSource
 
@@ -31,8 +32,6 @@ __all__ = ["Fetched", "fetch"]
 SAY_EVERY_S = 30.0
 """Between two lines about one file, where there is no terminal to draw a bar on."""
 NAMES_SHOWN = 8
-WORDS_SHOWN = 200
-"""Characters of another library's message."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -215,9 +214,9 @@ def _fetch_modelscope(source: ModelSource, directory: Path) -> tuple[str, dict[s
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise InfrastructureError(
-                f"{source.modelscope} could not be had from ModelScope ({_first_line(error)}): its lines above may "
-                "say more; is there network, and is MODELSCOPE_API_TOKEN set if it asks for one? The same command goes on "
-                "where this one ended"
+                f"{source.modelscope} could not be had from ModelScope ({first_line(error, MOST_SHOWN)}): its lines above "
+                "may say more; is there network, and is MODELSCOPE_API_TOKEN set if it asks for one? The same command goes "
+                "on where this one ended"
             ) from error
     there = [str(path.relative_to(directory)) for path in sorted(directory.rglob("*")) if path.is_file()]
     files = _select(source, there, f"{directory}, downloaded from {source.modelscope}")
@@ -246,21 +245,18 @@ def _hub_errors(place: str, source: ModelSource | None) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise UsageError(
-            f"{place}: its owner lets in whom he knows: agree to its terms at https://huggingface.co/{place}, then "
-            "`hf auth login` or set HF_TOKEN"
-        ) from error
+        raise gated(place, place) from error
     except HfHubHTTPError as error:
         raise _http_error(place, getattr(error.response, "status_code", None), error, source) from error
     except OfflineModeIsEnabled as error:
         raise UsageError(f"{place}: HF_HUB_OFFLINE is set: unset it, or give --verify to check what is there") from error
-    except _client_errors() as error:
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
-            raise  # of the disk
+    except client_errors() as error:
+        if is_of_the_disk(error):
+            raise
         other = f" (or from --source modelscope: {source.modelscope})" if source is not None and source.modelscope else ""
         raise InfrastructureError(
-            f"{place} cannot be reached, or broke off: {_first_line(error)}: run the same command again where there is "
-            f"network{other}: it goes on where this one ended"
+            f"{place} cannot be reached, or broke off: {first_line(error, MOST_SHOWN)}: run the same command again where there "
+            f"is network{other}: it goes on where this one ended"
         ) from error
 
 
@@ -272,17 +268,9 @@ def _http_error(place: str, status: int | None, error: Exception, source: ModelS
             f"{what}: not there, or not for you (HTTP {status}): `hf auth login`, or set HF_TOKEN to one that may read "
             f"it{other}"
         )
-    return InfrastructureError(f"{place}: the server answered {_first_line(error)}: run the same command again later")
-
-
-def _client_errors() -> tuple[type[BaseException], ...]:
-    """huggingface_hub talks through requests up to 0.36, whose errors are OSErrors, then through httpx, then httpx2."""
-    return (OSError, *(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:WORDS_SHOWN] if lines else type(error).__name__
+    return InfrastructureError(
+        f"{place}: the server answered {first_line(error, MOST_SHOWN)}: run the same command again later"
+    )
 
 
 def _size(count: float) -> str:

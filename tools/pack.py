@@ -14,7 +14,7 @@ import typer
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted, size_words
-from jobs.commands import Verbose, parse_size, run_command, setup_logging, writing_to
+from jobs.commands import AUDIO, WHAT, WHERE, Verbose, parse_size, run_command, setup_logging, writing_to
 from jobs.plain_text import plain, warn
 from jobs.progress import ProgressFile
 from jobs.text_encoding import AUTO, check_encoding
@@ -147,26 +147,42 @@ def pack(
     source: Annotated[
         str, typer.Argument(help="a folder, archive, manifest, Parquet file or hub data set", metavar="SOURCE")
     ],
-    output_dir: Annotated[Path, typer.Option(help="where the tars and tars.txt go")] = Path("tars"),
-    max_size: Annotated[str, typer.Option(help="of a tar, such as 1GB or 512MiB")] = "1GB",
-    max_clips: Annotated[int | None, typer.Option(min=1, help="of a tar")] = None,
+    output_dir: Annotated[Path, typer.Option(help="where the tars and tars.txt go", rich_help_panel=WHERE)] = Path("tars"),
+    max_size: Annotated[str, typer.Option(help="size of a tar, such as 1GB or 512MiB", rich_help_panel=WHERE)] = "1GB",
+    max_clips: Annotated[int | None, typer.Option(min=1, help="clips of a tar", rich_help_panel=WHERE)] = None,
     workers: Annotated[int, typer.Option(min=1, help="threads that read")] = WORKERS,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="glob of paths, or of folders or names in them, to leave out; may be repeated")
+        list[str] | None,
+        typer.Option(
+            help="glob of paths, or of folders or names in them, to leave out; may be repeated", rich_help_panel=WHAT
+        ),
     ] = None,
-    without_text: Annotated[bool, typer.Option("--without-text", help="take audio that has no text, too")] = False,
+    without_text: Annotated[
+        bool, typer.Option("--without-text", help="take audio that has no text, too", rich_help_panel=WHAT)
+    ] = False,
     follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="take what links in SOURCE lead to outside of it, too")
+        bool,
+        typer.Option("--follow-links", help="take what links in SOURCE lead to outside of it, too", rich_help_panel=WHAT),
     ] = False,
     text_key: Annotated[
-        list[str] | None, typer.Option(help="key or column of the text; default: text, transcript, sentence and others")
+        list[str] | None,
+        typer.Option(
+            help="key or column of the text; default: text, transcript, sentence and others", rich_help_panel=AUDIO
+        ),
     ] = None,
     text_encoding: Annotated[
-        str, typer.Option(help="of texts, such as shift_jis; auto: UTF-8, or what all texts of SOURCE show")
+        str,
+        typer.Option(
+            help="encoding of texts, such as shift_jis; auto: UTF-8, or what all texts of SOURCE show",
+            rich_help_panel=AUDIO,
+        ),
     ] = AUTO,
     verbose: Verbose = False,
 ) -> int:
-    """Pack a data set into tars. The same command goes on after an interruption, and does nothing on finished work."""
+    """Pack a data set into tars. The same command goes on after an interruption, and does nothing on finished work.
+
+    Example: /data/my_corpus --output-dir tars --max-size 2GB
+    """
     setup_logging(verbose=verbose)
     texts = TextRules(check_text_keys(text_key or ()) or TEXT_KEYS, check_encoding(text_encoding))
     limit = parse_size("--max-size", max_size, smallest=SMALLEST)

@@ -133,7 +133,7 @@ class TestStorage:
         assert decide(tars("a"), rounds) == Decision(outcome="running", submit=("a",))
         decision = decide(tars("a"), aged(rounds, 0))
         assert (decision.outcome, decision.passes) == ("stuck", True)
-        assert "13 tasks ended without a word" in decision.diagnosis
+        assert "13 tasks exited without a line" in decision.diagnosis
 
 
 class TestUntrustedFiles:
@@ -374,7 +374,7 @@ class TestStopping:
         names = "abcdef"
         decision = decide(tars(names), history([at(name, "machine", f"n{name}") for name in names]))
         assert (decision.outcome, decision.submit, decision.quarantine) == ("stuck", (), {})
-        assert "6 tars met trouble" in decision.diagnosis
+        assert "6 tars met machine trouble" in decision.diagnosis
         assert decide(tars(names), history([at(name, "machine", f"n{name}") for name in "ab"])).submit == tuple(names)
 
     def test_workers_that_die_everywhere(self) -> None:
@@ -409,7 +409,7 @@ class TestStopping:
         assert decide(facts, history(failed[:-1])).submit == tuple(names)
         decision = decide(facts, history(failed))
         assert (decision.outcome, decision.submit) == ("running", ())
-        assert "10 tars met trouble" in decision.diagnosis
+        assert "10 tars met machine trouble" in decision.diagnosis
 
     def test_list_that_nobody_can_read(self) -> None:
         """If most tars cannot be opened, a file system is missing, not each of them."""

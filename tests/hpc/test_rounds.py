@@ -90,7 +90,7 @@ class TestFinish:
         out, err = capsys.readouterr()
         assert out.startswith("0 of 4 tars committed")
         lines = err.splitlines()
-        assert lines[0].startswith("error: stuck: 4 tars met trouble")
+        assert lines[0].startswith("error: stuck: 4 tars met machine trouble")
         assert lines[1] == "error: 0, 1, 2, 3: CUDA error: no device"
         log = lines[2].removeprefix("the end of ").removesuffix(":")
         assert Path(log).read_text() == "last words\n"

@@ -64,7 +64,7 @@ def test_words() -> None:
         "no room on out: make room and run hpc.resume again; later rounds of hpc.resume try again by themselves"
     )
     assert "out cannot be written to (a: x: Stale file handle)" in waits([AWAY]).diagnosis(["a"])
-    assert "3 tasks ended without a word in the log" in waits([], wordless=3).diagnosis(["a"])
+    assert "3 tasks exited without a line in the log" in waits([], wordless=3).diagnosis(["a"])
     assert waits([FULL], age_s=30).diagnosis(["a"]) == waits([FULL]).diagnosis([]) == ""
 
 

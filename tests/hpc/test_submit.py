@@ -17,7 +17,7 @@ from support.fake_cluster import FakeCluster
 from support.local_runs import SlowRun, submissions, task_pids
 from support.runs import ROOT, call, committed_bytes, lines_of, speech_list, tree, wait_for, worker_pids, write_list
 from support.slurm_commands import SlurmCommands
-from support.small_run import small_tar, wav, write_tar
+from support.small_run import small_tar, spec_of, wav, write_tar
 
 from audio_tokenizers.shared.file_hashes import FileVersion, files_sha256
 from hpc.run import Run
@@ -435,7 +435,7 @@ class TestSpeech:
         tar = write_tar(here / "1.tar", {"a.wav": wav(40), "b.mkv": b"?"})
         tar.write_bytes(tar.read_bytes() * 2)
         write_list(here / "list.txt", [tar])
-        freeze_spec(here / "tokens", make_spec("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0]))
+        freeze_spec(here / "tokens", spec_of("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0]))
         assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1) == 3
         assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1, "--allow-joined") == 0
         assert "1 of 1 tar committed: 2 clips, 0 errors" in capfd.readouterr().out
@@ -748,7 +748,7 @@ class TestSlurm:
         expected: str,
     ) -> None:
         """Not for a backend that never uses one, nor where no node has any; the second is told."""
-        monkeypatch.setattr("hpc.submit.uses_gpu", lambda _backend: wants)
+        monkeypatch.setattr("hpc.begin_run.uses_gpu", lambda _backend: wants)
         commands.answer("scontrol", out="MaxArraySize = 1001\n")
         commands.answer("sinfo", out=sinfo)
         assert call(submit, "--list", listed, "--backend", "mulaw", "--dry-run") == 0
@@ -776,7 +776,7 @@ class TestSlurm:
         model, real = here / "model.safetensors", make_spec
         model.write_bytes(b"one")
         os.utime(model, (1e9, 1e9))
-        monkeypatch.setattr("hpc.submit.make_spec", lambda *args, **how: (files_sha256([model]), real(*args, **how))[1])
+        monkeypatch.setattr("hpc.begin_run.make_spec", lambda *args, **how: (files_sha256([model]), real(*args, **how))[1])
         assert call(submit, "--list", listed, *SLURM, "--dry-run") == 0
         assert not (here / "tokens").exists()
         assert call(submit, "--list", listed, *SLURM) == 0

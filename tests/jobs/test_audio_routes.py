@@ -21,6 +21,7 @@ from support.odd_audio import (
     adts,
     adts_places,
     damaged,
+    high_efficiency,
     in_blocks,
     mp3,
     ogg_pages,
@@ -73,7 +74,7 @@ def ffmpeg_seconds(data: bytes) -> float:
         for packet in container.demux(audio=0):
             try:
                 total += sum(frame.samples / frame.sample_rate for frame in packet.decode())
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError:
                 continue
     return total
 
@@ -169,6 +170,8 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float | None]] = {
     "AAC at two rates": (lambda: ADTS + adts(2.0, 44100), None),
     "AAC that goes on in stereo": (lambda: ADTS + adts(2.0, 16000, "stereo"), None),
     "AAC end to end, each with its tags": (lambda: (ID3V2 + ADTS + ID3V1) * 2, 96 * AAC_FRAME),
+    "HE-AAC": (lambda: high_efficiency(ADTS), 48 * AAC_FRAME),
+    "AAC that goes on as HE-AAC": (lambda: ADTS + high_efficiency(ADTS), 96 * AAC_FRAME),
     "AAC, several blocks in a frame": (lambda: in_blocks(ADTS, 3), 48 * AAC_FRAME),
     "AAC, two ID3v2 before": (lambda: ID3V2 * 2 + ADTS, 48 * AAC_FRAME),
     "AAC, ID3v2 between": (lambda: ADTS[: AAC_PLACES[20]] + ID3V2 + ADTS[AAC_PLACES[20] :], 48 * AAC_FRAME),
@@ -245,6 +248,7 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], float]] = {
     "AAC, a header overwritten": (lambda: damaged(ADTS, AAC_PLACES[20] - 4), 48 * AAC_FRAME),
     "AAC, a frame overwritten": (lambda: damaged(ADTS, AAC_PLACES[20] + 20), 48 * AAC_FRAME),
     "AAC, many frames overwritten": (lambda: damaged(ADTS, AAC_PLACES[20] + 100, 4000), 48 * AAC_FRAME),
+    "HE-AAC, many frames overwritten": (lambda: damaged(high_efficiency(ADTS), 11_000, 4000), 48 * AAC_FRAME),
     "AAC, a hole of zeros": (lambda: ADTS[:4000] + bytes(3000) + ADTS[7000:], 48 * AAC_FRAME),
     "AAC, a hole of zeros at its end": (lambda: ADTS[:-3000] + bytes(3000), 48 * AAC_FRAME),
     "AAC, a length damaged": (lambda: damaged(ADTS, AAC_PLACES[20] + 4, 1), 48 * AAC_FRAME),
@@ -369,7 +373,7 @@ def test_first_frames_that_are_destroyed_are_a_loss(data: bytes, frame: float, b
 
 
 @pytest.mark.parametrize("before", [b"", ID3V2])
-@pytest.mark.parametrize("data", [ADTS, adts(2.0, 44100, "stereo"), in_blocks(ADTS, 2)])
+@pytest.mark.parametrize("data", [ADTS, adts(2.0, 44100, "stereo"), in_blocks(ADTS, 2), high_efficiency(ADTS)])
 def test_undamaged_aac_is_ffmpegs(data: bytes, before: bytes) -> None:
     """To the bit, all of it."""
     import av

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import ROOT, call
-from support.small_run import BAD_CLIP, mulaw_spec, small_tar, tokenize, wav, write_tar
+from support.small_run import BAD_CLIP, mulaw_spec, small_tar, spec_of, tokenize, wav, write_tar
 from support.tars import audio_file, end_blocks, link_member, member, noise
 from support.tiny_hf import build
 
@@ -80,7 +80,7 @@ def test_clips_are_heard_as_the_run_heard_them(cut: dict[str, Any], here: Path, 
     data = audio_file(noise(4000, 2), 8000, subtype="PCM_16")
     said = b'{"dnsmos": NaN, "segments": [{"start": 0.2, "end": 0.4}, {"start": 0.1, "end": 0.3}]}'
     tar = write_tar(here / "data" / "1.tar", {"a.wav": data, "b.wav": data, "a.json": said})
-    make_run(here, [tar], make_spec("mulaw", device="cpu", **cut), mulaw.FACTORY.load({}, "cpu"))
+    make_run(here, [tar], spec_of("mulaw", device="cpu", **cut), mulaw.FACTORY.load({}, "cpu"))
     assert call(decode_check, "--clips", 9) == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     ratios = [float(line.split()[4]) for line in lines[: {"right": 2, "split": 4}.get(cut.get("channel", ""), 3)]]
@@ -95,7 +95,7 @@ def test_parts_of_links_of_clips_without_extension_and_of_damaged_ones(
     tar = here / "1.tar"
     members = [link_member(b"a.flac", b"b", b"2"), member(b"b", data), member(b"c.flac", data[:-9000]), end_blocks()]
     tar.write_bytes(b"".join(members))
-    spec = make_spec("mulaw", device="cpu", sniff=True, channel="split", max_damage=1.0)
+    spec = spec_of("mulaw", device="cpu", sniff=True, channel="split", max_damage=1.0)
     make_run(here, [tar], spec, mulaw.FACTORY.load({}, "cpu"))
     assert call(decode_check, "--clips", 9) == 0
     out = capsys.readouterr().out

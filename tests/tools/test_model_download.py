@@ -197,7 +197,7 @@ class TestTrouble:
             (
                 403,
                 {"X-Error-Code": "GatedRepo"},
-                "agree to its terms at https://huggingface.co/lab/codec, then `hf auth login`",
+                "gated repository: accept its terms at https://huggingface.co/lab/codec, then `hf auth login`",
             ),
             (403, {}, "not for you (HTTP 403)"),
         ],

@@ -27,8 +27,9 @@ from hpc.tar_list import read_tar_list
 from jobs.addresses import is_address, scheme_of
 from jobs.commands import command_parser
 from jobs.devices import available_cores
+from jobs.recipe_options import parse_settings
 from jobs.remote_files import missing_packages
-from jobs.spec import load_preset, parse_settings
+from jobs.spec import load_preset
 from tools.doctoring.bounded import Answer
 from tools.model_manifest import find_faults, read_manifest
 

@@ -23,6 +23,8 @@ from tqdm import tqdm
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.extras import install_words
+from audio_tokenizers.shared.wording import first_line
+from tools.hub_errors import MOST_SHOWN, client_errors, gated, is_of_the_disk
 from tools.packing.pairs import Source, SourceOptions, describe_found
 from tools.packing.parquet_source import SPLIT, ParquetSource, open_parquet
 
@@ -35,8 +37,6 @@ ADDRESS = re.compile(
 CONVERTED = "refs/convert/parquet"
 """The branch on which the hub keeps its own conversion of a data set."""
 NAMES_SHOWN = 12
-WORDS_SHOWN = 200
-"""Characters of another library's message."""
 SAY_EVERY_S = 30.0
 
 log = logging.getLogger("tar2tokens")
@@ -179,35 +179,25 @@ def _hub_errors(repo: str) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise UsageError(
-            f"{repo}: its owner lets in whom he knows: agree to its terms at https://huggingface.co/datasets/{repo}, then "
-            "`hf auth login` or set HF_TOKEN"
-        ) from error
+        raise gated(repo, f"datasets/{repo}") from error
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise UsageError(
-            f"{repo}: no such data set on the hub, or no such revision, or not for you ({_first_line(error)}): look at its "
-            "name, and `hf auth login` or set HF_TOKEN if it is private"
+            f"{repo}: no such data set on the hub, or no such revision, or not for you ({first_line(error, MOST_SHOWN)}): "
+            "look at its name, and `hf auth login` or set HF_TOKEN if it is private"
         ) from error
     except (LocalEntryNotFoundError, CachedRepoTreeNotFoundError) as error:
         if constants.HF_HUB_OFFLINE:
             raise UsageError(
                 f"{repo}: HF_HUB_OFFLINE is set, and the cache does not have all of it: unset it, or {again}"
             ) from error
-        raise InfrastructureError(f"{repo} cannot be reached: {_first_line(error)}: {again}") from error
+        raise InfrastructureError(f"{repo} cannot be reached: {first_line(error, MOST_SHOWN)}: {again}") from error
     except HfHubHTTPError as error:
         if getattr(error.response, "status_code", None) in {401, 403}:
-            raise UsageError(f"{repo}: not for you ({_first_line(error)}): `hf auth login`, or another HF_TOKEN") from error
-        raise InfrastructureError(f"{repo}: the server answered {_first_line(error)}: {again}") from error
-    except _client_errors() as error:
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
-            raise  # of the disk
-        raise InfrastructureError(f"{repo} broke off: {_first_line(error)}: {again}") from error
-
-
-def _client_errors() -> tuple[type[BaseException], ...]:
-    return (OSError, *(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:WORDS_SHOWN] if lines else type(error).__name__
+            raise UsageError(
+                f"{repo}: not for you ({first_line(error, MOST_SHOWN)}): `hf auth login`, or another HF_TOKEN"
+            ) from error
+        raise InfrastructureError(f"{repo}: the server answered {first_line(error, MOST_SHOWN)}: {again}") from error
+    except client_errors() as error:
+        if is_of_the_disk(error):
+            raise
+        raise InfrastructureError(f"{repo} broke off: {first_line(error, MOST_SHOWN)}: {again}") from error

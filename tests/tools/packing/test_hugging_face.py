@@ -196,7 +196,11 @@ class TestTrouble:
     @pytest.mark.parametrize(
         ("status", "headers", "words"),
         [
-            (403, {"X-Error-Code": "GatedRepo"}, "agree to its terms at https://huggingface.co/datasets/lab/speech"),
+            (
+                403,
+                {"X-Error-Code": "GatedRepo"},
+                "gated repository: accept its terms at https://huggingface.co/datasets/lab/speech",
+            ),
             (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "lab/speech: not for you (Client err"),
         ],
     )

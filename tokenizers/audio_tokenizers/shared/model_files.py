@@ -1,4 +1,4 @@
-"""Model directories: where they are, and whether their files are there and whole.
+"""Model directories: finding them, and checking that their files are present and complete.
 
 Nothing here imports torch, so that a run can be planned on a login node.
 """
@@ -72,8 +72,8 @@ def find_model(
     """The directory `model_path`, or the snapshot of the hub id, downloaded only if the local cache lacks it.
 
     Of a hub repository the files `hub_first` are asked for, then what `hub_patterns` names after a look at those; `check`
-    raises ModelFilesError where a directory is not whole. A directory that was given is returned unchecked. `layout` is
-    the words for what the directory should be.
+    raises ModelFilesError where a directory is not whole. A directory that was given is returned unchecked. `layout`
+    describes what the directory should be.
     """
     path = Path(model_path).expanduser()
     if path.exists() or model_path.startswith(("/", ".", "~")):
@@ -104,7 +104,7 @@ def _hub_directory(
         check(directory)
         return directory
 
-    # Not there, or there in part: a cache entry may well lack the weights.
+    # Absent or incomplete: a cache entry may lack the weights.
     with contextlib.suppress(OSError, ValueError, ModelFilesError):
         return snapshot(offline=True)
     try:
@@ -119,7 +119,7 @@ def _hub_directory(
 
 
 def require_files(directory: Path, names: Iterable[str], layout: str) -> list[Path]:
-    """The paths of `names` in `directory`, each there and whole. `layout` is the words for what the directory should be."""
+    """The paths of `names` in `directory`, each there and whole. `layout` describes what the directory should be."""
     paths = [directory / name for name in names]
     for path in paths:
         if not path.is_file():

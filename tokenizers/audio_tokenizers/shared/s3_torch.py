@@ -95,7 +95,7 @@ class TorchEncoder:
         return lambda: [] if found is None else np.split(found.cpu().numpy(), np.cumsum(counts)[:-1])
 
     def _on_device(self, group: Sequence[Waveform]) -> list[torch.Tensor]:
-        """One copy for all, for which nobody waits."""
+        """One copy for all waves; the host does not wait for it."""
         import torch
 
         whole = torch.empty(sum(map(len, group)), pin_memory=self._device.startswith("cuda"))
@@ -223,7 +223,7 @@ def _load(path: Path, variant: S3Variant) -> Any:  # noqa: ANN401 - its modules 
         "n_audio_layer": 1 + max((int(found[1]) for found in map(BLOCK.match, state) if found), default=-1),
         "n_codebook_size": variant.codebook_size,
     }
-    # The names are how these classes are told the rate.
+    # These classes take the rate from the name.
     if variant.version == "v2":
         model = S3TokenizerV2("speech_tokenizer_v2_25hz", ModelConfigV2(**sizes))
     else:

@@ -1,4 +1,4 @@
-"""What every torch backend does alike: check its device, fix the arithmetic, and tell a broken machine from bad data."""
+"""Common to all torch backends: checking the device, fixing the arithmetic, and telling machine trouble from bad data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 SMALLER = "a smaller --max-tokens-per-fragment or --max-duration"
-"""What helps against an out-of-memory error where clips are encoded one at a time."""
+"""Advice on an out-of-memory error where clips are encoded one at a time."""
 T = TypeVar("T")
 
 
@@ -42,7 +42,7 @@ def use_one_thread() -> None:
     import torch
 
     # Two threads sum in another order than one, which moved a token in some ten thousand; and how many threads a worker has
-    # depends on how many workers there are. Whoever has cores to spare runs more workers.
+    # depends on how many workers there are. To use more cores, run more workers.
     torch.set_num_threads(1)
 
 

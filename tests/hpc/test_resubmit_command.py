@@ -1,4 +1,4 @@
-"""hpc/again.py: the command that is shown launches what was launched before, whatever was asked for then."""
+"""hpc/resubmit_command.py: the command that is shown launches what was launched before, whatever was asked for then."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from support.slurm_commands import SlurmCommands
 from support.small_run import small_tar
 
 from hpc import submit as module
-from hpc.again import again
-from hpc.launch import site_defaults
+from hpc.resubmit_command import resubmit_command
 from hpc.run import Run
+from hpc.site_file import site_defaults
 from hpc.submit import submit
 from jobs.spec import read_spec
 
@@ -61,7 +61,7 @@ def test_round_trip(submitting: Path, settings: str, with_site: bool) -> None:
     run = Run(Path("tokens").absolute())
     before, spec = run.read_state().launch, read_spec(run.output_dir)
     assert spec is not None
-    words = shlex.split(again(spec, before, site_defaults(), submitting, run.output_dir))
+    words = shlex.split(resubmit_command(spec, before, site_defaults(), submitting, run.output_dir))
     assert words[:3] == ["python", "-m", "hpc.submit"]
     assert call(submit, *words[3:]) == 0
     assert run.read_state().launch == before
@@ -75,7 +75,9 @@ def test_defaults_are_not_repeated(submitting: Path) -> None:
     run = Run(Path("tokens").absolute())
     spec = read_spec(run.output_dir)
     assert spec is not None
-    words = again(spec, run.read_state().launch, site_defaults(), Path("l.txt"), Path("tokens"), ["--retry-errors"])
+    words = resubmit_command(
+        spec, run.read_state().launch, site_defaults(), Path("l.txt"), Path("tokens"), ["--retry-errors"]
+    )
     assert "partition" not in words
     assert "module" not in words
     assert words.startswith("python -m hpc.submit --list l.txt --backend mulaw --output-dir tokens ")
