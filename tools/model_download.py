@@ -255,8 +255,8 @@ def _hub_errors(place: str, source: ModelSource | None) -> Iterator[None]:
             raise
         other = f" (or from --source modelscope: {source.modelscope})" if source is not None and source.modelscope else ""
         raise InfrastructureError(
-            f"{place} cannot be reached, or broke off: {first_line(error, MOST_SHOWN)}: run the same command again where there "
-            f"is network{other}: it goes on where this one ended"
+            f"{place} cannot be reached, or broke off: {first_line(error, MOST_SHOWN)}: run the same command again where "
+            f"there is network{other}: it goes on where this one ended"
         ) from error
 
 
