@@ -17,9 +17,9 @@ from audio_tokenizers.registry import get_factory
 from audio_tokenizers.shared.extras import backend_packages
 from audio_tokenizers.shared.wording import counted, shown
 from jobs.activities import Activities
-from jobs.channels import in_words
+from jobs.channels import describe_note
 from jobs.conveyor import Feeding
-from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
+from jobs.fileops import FileOps, StorageError, describe_error, output_files, own_files
 from jobs.ledger import Ledger
 from jobs.left_out import describe_left_out
 from jobs.manifest import Manifest
@@ -277,7 +277,7 @@ class _Worker:
             self._tell_of_machine(attempt, str(error))
             raise
         except (UsageError, OSError) as error:
-            attempt.outcome, attempt.problem = "failed", _words(error, task)
+            attempt.outcome, attempt.problem = "failed", describe_error(error, task.tar)
             attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
                 attempt.gained, attempt.kept = 0, None  # or a tar that is always written to would be tried for ever
@@ -335,7 +335,7 @@ class _Worker:
         if manifest.text_encoding:
             notes += f"; texts in {manifest.text_encoding}"
         for note, number in manifest.notes.items():
-            notes += f"; {counted(number, 'clip')} {in_words(note)}"
+            notes += f"; {counted(number, 'clip')} {describe_note(note)}"
         if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
             notes += f"; device {device}"
         log.info("%s: %s: %s", task.name, result.outcome, notes)
@@ -390,12 +390,6 @@ class _Worker:
         progress = self._reports.progress
         progress.tar_bytes = sum(one.tar_bytes for one in self._open.values())
         progress.bytes_done = self._bytes_before + progress.tar_bytes
-
-
-def _words(error: Exception, task: TarTask) -> str:
-    if isinstance(error, OSError):
-        return f"{public_name(error.filename or task.tar)}: {error.strerror or error}"
-    return str(error)
 
 
 def nothing_to_do(paths: TarPaths, tar: str, *, retry_errors: bool) -> str | None:

@@ -26,7 +26,7 @@ from hpc.standing import Running, Standing, Worker
 from hpc.tar_list import read_tar_list
 from hpc.trust import launch_to_look_with
 from jobs.addresses import is_address, is_pipe
-from jobs.channels import in_words
+from jobs.channels import describe_note
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.console import bar_on_terminal, clock_time
 from jobs.devices import available_cores
@@ -257,7 +257,7 @@ def _notes(report: Report) -> list[str]:
             "without audio of its name, in no record: if it is a text, unpack the tar and give the folder to tools.pack",
         ),
         (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
-        *((number, "clip", in_words(note)) for note, number in report.notes.items()),
+        *((number, "clip", describe_note(note)) for note, number in report.notes.items()),
         (report.not_asked, "tar", "at an address of which nobody can tell now whether it has changed since"),
     )
     notes = [f"{counted(number, noun)} {words}" for number, noun, words in counts if number]

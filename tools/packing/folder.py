@@ -162,14 +162,14 @@ def read_audio(path: str | Path, name: str) -> tuple[bytes | BinaryIO, int] | Le
             return large, size
         data = file.read()
     except OSError as error:
-        return LeftOut("unreadable_audio", name, _words(path, error))
+        return LeftOut("unreadable_audio", name, _what_is_wrong(path, error))
     finally:
         if file is not None:
             file.close()
     return data, len(data)
 
 
-def _words(path: str | Path, error: OSError) -> str:
+def _what_is_wrong(path: str | Path, error: OSError) -> str:
     """What is wrong with one file. Raises InfrastructureError if that is the machine, or if the file has just gone."""
     if error.errno not in BAD_DATA:
         raise read_trouble(path, error) from error
@@ -266,7 +266,7 @@ class FolderSource:
                 with Path(path).open("rb") as file:
                     contents[name] = file.read(LARGEST_SIDECAR + 1)
             except OSError as error:
-                fault = f"{name}: {_words(path, error)}"
+                fault = f"{name}: {_what_is_wrong(path, error)}"
                 if not self._without_text:
                     return LeftOut("unreadable_text", planned.audio, fault)
                 planned = planned.without(name)
@@ -277,7 +277,7 @@ class FolderSource:
         try:
             self._check_is_there(planned.audio)
         except FileNotFoundError as error:
-            return LeftOut("unreadable_audio", planned.audio, _words(path, error))
+            return LeftOut("unreadable_audio", planned.audio, _what_is_wrong(path, error))
         audio = read_audio(path, planned.audio)
         if isinstance(audio, LeftOut):
             return audio
