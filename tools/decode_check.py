@@ -18,13 +18,13 @@ from audio_tokenizers.shared.extras import backend_packages
 from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState, scan
 from hpc.run import Run
+from jobs.clip_group import Clip
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import choose_device
 from jobs.plain_text import plain
 from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip
 from jobs.tar_source import tar_source
 
 if TYPE_CHECKING:
