@@ -221,7 +221,7 @@ class Hold:
                 write_atomically(ops, path, msgspec.json.encode(mine))
                 return cls(ops, path, mine, holder)
             if (seconds := silence()) < math.inf:
-                raise ClaimLostError(_words(name, holder, seconds, path))
+                raise ClaimLostError(_describe_holder(name, holder, seconds, path))
         return cls(ops, path, mine, None)
 
     def give_back(self) -> None:
@@ -234,7 +234,7 @@ class Hold:
         self._heartbeat.stop()
 
 
-def _words(name: str, holder: Claim, silence: float, path: Path) -> str:
+def _describe_holder(name: str, holder: Claim, silence: float, path: Path) -> str:
     task = f" (task {holder.task})" if holder.task else ""
     return (
         f"{name}: process {holder.pid} on {holder.host}{task} is working on it, its last sign of life came {silence:.0f} s "

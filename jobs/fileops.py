@@ -23,6 +23,7 @@ __all__ = [
     "StorageError",
     "StorageTrouble",
     "append_line",
+    "describe_error",
     "end_last_line",
     "is_disk_trouble",
     "output_error",
@@ -180,6 +181,17 @@ def public_name(path: str | os.PathLike[str]) -> str:
     folder, slash, name = os.fsdecode(path).rpartition("/")
     match = PRIVATE_NAME.fullmatch(name)
     return f"{folder}{slash}{match[1] if match else name}"
+
+
+def describe_error(error: BaseException, file: str = "") -> str:
+    """`FILE: reason` for an OSError, with `file` where it names none itself; the message of any other error."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if not isinstance(error, OSError):
+        return str(error)
+    named = error.filename if isinstance(error.filename, str | bytes) else ""  # and no descriptor
+    reason = error.strerror or str(error)
+    return f"{public_name(os.fsdecode(named or file))}: {reason}" if named or file else reason
 
 
 def is_disk_trouble(error: OSError) -> bool:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import logging
-import platform
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -18,27 +16,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Literal
 
-import msgspec
-
-from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.activities import Step
 from jobs.channels import SPLIT
+from jobs.clip_group import Clip
 from jobs.clip_journal import JournalMismatchError, LongClip, code_type, member_sum
+from jobs.clip_lines import known_error, write_line
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
-from jobs.manifest import Findings, Manifest
+from jobs.manifest import Manifest
 from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
 from jobs.progress import DeviceSeconds, Kept
-from jobs.record_fields import to_json
-from jobs.records import ErrorRecord, Record, TokenRecord, decode_record, encode_record, line_parts
+from jobs.records import ErrorRecord, Record
 from jobs.remote_tar import TarChangedError
-from jobs.spec import DECODERS, DETECTOR, TokenizeSpec
+from jobs.spec import TokenizeSpec
+from jobs.tar_findings import findings_of
 from jobs.tar_format import TarDamage
 from jobs.tar_paths import TarPaths
-from jobs.tar_reader import Clip, TarReader
+from jobs.tar_reader import TarReader
 from jobs.tar_source import TarSource
 from jobs.tar_task import InputIdentity
 from jobs.token_sink import TokenSink
@@ -54,13 +52,6 @@ before each line, and when what there is of a long clip has been put into its jo
 OnKept = Callable[[Kept], None]
 """Called when what there is of a long clip has been put into its journal."""
 
-CRASH_WORDS = "workers died with this clip in hand; their logs say how, and --retry-errors tries it again"
-"""The same whatever the signals were: a committed file must not depend on luck."""
-TIMEOUT_WORDS = (
-    "two workers made no progress with this clip until they were ended; --retry-errors tries it again, with a longer "
-    "--clip-timeout if it only is slow"
-)
-RECORDING_WORDS = "workers died with two parts of this recording in hand, one after the other: the rest of it is not tried"
 READER_SECONDS = 5.0
 """How long a reading thread may take to end. It may hang in a file system that does not answer: then it is left behind."""
 
@@ -227,13 +218,8 @@ class TarWork:
         pending = Pending(clip, sink, tar_bytes, self._paths.name)
         with step.waiting(), self._storing():
             pending.kept_line = ledger.reusable_line(clip.index, clip.name)
-        if pending.kept_line is None and clip.index in self.options.crash_clips:
-            timed_out = clip.index in self.options.timed_out
-            pending.error = ClipError("timeout", TIMEOUT_WORDS) if timed_out else ClipError("crash", CRASH_WORDS)
-        elif pending.kept_line is None and crashed_before(clip, self.options.crash_clips):
-            pending.error = ClipError("crash", RECORDING_WORDS)
-        elif pending.kept_line is None and clip.fault is not None:
-            pending.error = clip.fault
+        if pending.kept_line is None:
+            pending.error = known_error(clip, self.options.crash_clips, self.options.timed_out)
         if not pending.finished and clip.member_audio is not None and ledger.journal.may_know(clip.index, clip.name):
             self._resume(pending, clip.member_audio, ledger, step)
         return pending
@@ -300,7 +286,7 @@ class TarWork:
                 raise pending.trouble
             self._queue.popleft()
             with pending.sink, self._conveyor.activities.doing("write", about=str(self._paths.partial)), self._storing():
-                record = self._write(pending)
+                record = write_line(self._held(), pending, str(self._tar), self._spec)
             self._let_go(pending)
             if self.options.one_at_a_time:
                 self._conveyor.call(self._turn.set)  # after a look at whether to stop
@@ -358,7 +344,7 @@ class TarWork:
             return self._end()
 
     def _end(self) -> TarResult:
-        findings = _findings(self._reader, self._damage)
+        findings = findings_of(self._reader, self._damage)
         if self._damage is not None:
             return TarResult("damaged", self._held().release(findings))
         return TarResult("committed", self._held().commit(findings))
@@ -453,49 +439,6 @@ class TarWork:
         if isinstance(error, OSError) and (error is not self._of_the_tar or is_disk_trouble(error)):
             raise InfrastructureError(f"{self._tar}: {error}; the partial stays good") from error
 
-    def _write(self, pending: Pending) -> Record:
-        record: Record
-        ledger, name = self._held(), pending.clip.name
-        if pending.kept_line is not None:
-            record = decode_record(pending.kept_line)
-            ledger.append(record, (pending.kept_line,))
-            return record
-        if pending.error is not None:
-            record = ErrorRecord(
-                tar_file=str(self._tar), audio_file=name, error=str(pending.error), error_kind=pending.error.kind
-            )
-            ledger.append(record, (encode_record(record),))
-            return record
-        said = pending.clip.annotations
-        record = TokenRecord(
-            tar_file=str(self._tar),
-            audio_file=name,
-            num_samples=pending.samples,
-            sample_rate=self._spec.sample_rate,
-            values={},
-            damage=pending.damage,
-            text=said.text,
-            language=said.language,
-            notes=pending.notes,
-        )
-        if pending.values is None:
-            shape = b"[%d,%d]" % (self._spec.fields[0].width, pending.sink.frames)
-            values = (("tokens", pending.sink.json_parts()), ("token_shape", (shape,)))
-            ledger.append(record, line_parts(record, values, said.metadata_json))
-            return record
-        json, features = to_json(self._spec.fields, pending.values, pending.clip.index)
-        parts = ((key, (text,)) for key, text in json.items())
-        ledger.append(record, line_parts(record, parts, said.metadata_json), features)
-        return record
-
-
-def crashed_before(clip: Clip, crash_clips: Collection[int]) -> bool:
-    """Whether two clips in a row of the clip's recording, both before it, have killed workers: what kills them is then most
-    likely in the recording, which has to be decoded for all clips after them, and each would cost two workers more.
-    """
-    first = clip.index - clip.number
-    return any(first <= one and one + 1 < clip.index and one + 1 in crash_clips for one in crash_clips)
-
 
 def _leave(ledger: Ledger) -> None:
     """Keep what can be kept when the attempt ends in an exception."""
@@ -503,33 +446,3 @@ def _leave(ledger: Ledger) -> None:
         ledger.release()
     except (OSError, Tar2TokensError):
         ledger.abandon()
-
-
-def _findings(reader: TarReader | None, damage: TarDamage | None) -> Findings:
-    """What the manifest says of a tar that has been read to its end, or to its damage."""
-    found = Findings()
-    if reader is not None:
-        found = Findings(
-            ignored_members=dict(sorted(reader.ignored.items())),
-            linked_clips=reader.linked_clips,
-            left_out=dict(sorted(reader.left_out.items())),
-            orphan_sidecars=reader.orphan_sidecars,
-            sidecar_faults=reader.sidecar_faults,
-            text_encoding=reader.text_encoding,
-            versions=_versions(),
-        )
-    if damage is None:
-        return found
-    return msgspec.structs.replace(found, verdict=damage.verdict, verdict_detail=str(damage), verdict_offset=damage.offset)
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    """Versions of what took part, for the manifest; those that decide tokens are in the recipe too."""
-    found = {"python": platform.python_version()}
-    for package in ("tar2tokens", "numpy", *DECODERS, DETECTOR):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that nobody has installed
-            found[package] = "not installed"
-    return found

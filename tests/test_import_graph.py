@@ -93,4 +93,4 @@ def test_commands_import_no_commands() -> None:
 def test_what_counts() -> None:
     """Imports inside functions do, and those of a module's names are imports of the module."""
     assert {"rich", "hpc.stalls", "jobs.plain_text"} <= set(imported("hpc.monitor"))
-    assert "jobs.tar_reader" in set(imported("jobs.parts")) - set(imported("jobs.parts", for_types=False))
+    assert "jobs.recording" in set(imported("jobs.clip_group")) - set(imported("jobs.clip_group", for_types=False))

@@ -16,6 +16,7 @@ from jobs.fileops import (
     FileOps,
     StorageError,
     append_line,
+    describe_error,
     end_last_line,
     output_files,
     public_name,
@@ -138,6 +139,29 @@ def test_a_temporary_file_that_was_tidied_up_is_written_again(write: Callable[..
 def test_private_names_are_nobodys_to_read(private: str, name: str) -> None:
     """A message names the file that a person knows, and not the one that is written beside it."""
     assert public_name(private) == name
+
+
+@pytest.mark.parametrize(
+    ("error", "file", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left", "/d/.1.jsonl.partial.0123456789ab"),
+            "",
+            "/d/1.jsonl.partial: No space left",
+        ),
+        (OSError(errno.EIO, "I/O error", "/d/a"), "/d/b", "/d/a: I/O error"),
+        (OSError(errno.EIO, "I/O error"), "/d/b", "/d/b: I/O error"),
+        (OSError(errno.EIO, "I/O error", 7), "/d/b", "/d/b: I/O error"),  # a descriptor means nothing to the user
+        (OSError(errno.EIO, "I/O error", b"/d/\xff"), "", "/d/\udcff: I/O error"),
+        (OSError(errno.EIO, "I/O error"), "", "I/O error"),
+        (OSError("said by a library"), "", "said by a library"),
+        (ValueError("wrong"), "/d/b", "wrong"),
+        (MemoryError(), "", "out of memory"),
+    ],
+)
+def test_an_error_is_one_line_with_its_file(error: BaseException, file: str, words: str) -> None:
+    """Where the error names no file, the one in hand; a number of a descriptor is none."""
+    assert describe_error(error, file) == words
 
 
 def test_lines_are_appended_whole(tmp_path: Path) -> None:

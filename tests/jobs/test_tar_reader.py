@@ -15,9 +15,10 @@ from support.sentences import SENTENCES
 from support.tars import end_blocks, link_member, member, tar_bytes
 
 from jobs import sidecars, tar_reader
+from jobs.clip_group import Clip
 from jobs.parts import Cutting, FinishedMembers
 from jobs.tar_format import TarDamage, TarStream
-from jobs.tar_reader import Clip, TarReader
+from jobs.tar_reader import TarReader
 from jobs.text_rules import TextRules
 
 Files = list[tuple[str, bytes]]

@@ -29,6 +29,7 @@ from support.waiting import PATIENCE_SECONDS, Waiter, until
 from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY, mu_law_codes
+from jobs.clip_group import Clip
 from jobs.conveyor import Conveyor, Feeding
 from jobs.damage import Damage
 from jobs.feed import Share
@@ -39,7 +40,6 @@ from jobs.pending import Pending
 from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.tar_format import TarStream
 from jobs.tar_paths import TarPaths, read_manifest
-from jobs.tar_reader import Clip
 from jobs.tar_work import TarWork, WrittenMeanwhileError
 from jobs.token_sink import TokenSink
 from jobs.validation import validate_file
@@ -716,7 +716,7 @@ def test_trouble_at_the_end_of_a_tar_is_told(tar: Path, tmp_path: Path, monkeypa
     def fail() -> dict[str, str]:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("jobs.tar_work._versions", fail)
+    monkeypatch.setattr("jobs.tar_findings.versions", fail)
     with pytest.raises(InfrastructureError, match="Input/output"):
         tokenize(tar, tmp_path)
 

@@ -10,11 +10,11 @@ from typing import IO, cast
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.audio_magic import HEAD_BYTES, audio_kind
+from jobs.clip_group import Clip
 from jobs.recording import Part
 from jobs.remote_tar import RemoteError
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip
 from jobs.tar_source import bytes_of, tar_source
 from tools.common.part_audio import part_blocks, write_wav
 from tools.common.rereading import Rereading

@@ -15,10 +15,11 @@ from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.audio import decode_channels
 from jobs.channels import Block
+from jobs.clip_group import Clip
 from jobs.losses import Losses
 from jobs.remote_tar import RemoteError
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip, TarReader
+from jobs.tar_reader import TarReader
 from jobs.tar_source import TarSource, bytes_of
 from tools.common.byte_progress import ByteProgress
 from tools.common.part_audio import part_blocks, write_wav

@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from audio_tokenizers.base import Features, Field
 from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState
-from jobs.channels import in_words
+from jobs.channels import describe_note
 from jobs.console import clock_time
 from jobs.plain_text import plain
 from jobs.record_fields import feature_refs
@@ -117,7 +117,7 @@ def render_clip(clip: Clip, fields: Sequence[Field], style: Style) -> str:
     if record.damage is not None:
         lines += _row("missing", f"{record.damage.seconds:,.3f} s: {record.damage.what}")
     if record.notes:
-        lines += _row("note", *(f"a clip {in_words(note)}" for note in record.notes))
+        lines += _row("note", *(f"a clip {describe_note(note)}" for note in record.notes))
     lines += _row("language", record.language or "not stated")
     lines += _row("text", "none" if record.text is None else record.text)
     metadata = record.metadata or {}
