@@ -8,8 +8,8 @@ import pytest
 from support.fake_hub import fake_hub
 from support.object_store import ObjectStore, store_of_this_process
 
-from audio_tokenizers import extras
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared import extras
 from jobs import remote_files
 from jobs.remote_files import ask, find_remote, missing_packages
 from jobs.remote_tar import RemoteTar
