@@ -276,6 +276,7 @@ def test_absurd_sizes_need_no_memory_and_no_seek(tmp_path: Path) -> None:
     expect(member(b"ok") + member(b"L", b"x", b"L", size=b"77777777777\0"), tmp_path, "bad_header", 512)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_cut_at_every_byte(form: str, tmp_path: Path) -> None:
     """Cut at any byte, a tar never ends normally, gives out only whole members, and the verdict says where it ends."""

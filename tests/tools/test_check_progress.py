@@ -168,6 +168,7 @@ class TestReport:
         assert found["notes"] == {"opposite_phase": 2}
         assert "2 clips whose channels cancel each other when mixed (--channel first hears one)" in text
 
+    @pytest.mark.slow
     def test_a_narrow_locale_does_not_matter(self, run: Run) -> None:
         """Where the terminal has no ✓, the report is still a report."""
         env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
@@ -364,6 +365,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
 
 
 class TestValidity:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CORRUPTIONS)
     def test_corruption_is_found(self, run: Run, here: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
         """Each way in which a committed file can be wrong: ✗, the reason, exit code 1, and the tar in the lists."""
@@ -402,6 +404,7 @@ class TestValidity:
         _, text = report_of(capsys, "--check-validity", code=1)
         assert "000001.jsonl: cannot be read: Input/output error" in text
 
+    @pytest.mark.slow
     def test_good_files_in_parallel(
         self, run: Run, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -428,6 +431,7 @@ class TestValidity:
         assert call(check_progress, "--check-validity") == 0
 
 
+@pytest.mark.slow
 def test_killed_check_is_one_message(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A checking process that dies, for want of memory perhaps, is told in words."""
     monkeypatch.setattr(module, "available_cores", lambda: 2)

@@ -212,6 +212,7 @@ class TestCommands:
         (command,) = shown_commands(said(capsys, 1))
         assert f"--list {campaign.run.list_file} " in command
 
+    @pytest.mark.slow
     def test_backend_that_is_not_here(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Whoever looks without the package of a run's backend is told all the rest."""
         env = slow_backend(here / "site")
@@ -279,6 +280,7 @@ class TestCommands:
         assert first.startswith("python -m hpc.submit --list failed_tars.txt --backend mulaw ")
 
 
+@pytest.mark.slow
 def test_five_thousand_clean_tars(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The time grows with the number of tars, and not with its square: 5 s of CPU or more once, 0.6 s now."""
     run = many_committed(here / "tokens", 5000)
@@ -304,6 +306,7 @@ def many_committed(output_dir: Path, tars: int) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_from_a_worker_that_died_to_a_finished_run(here: Path) -> None:
     """On one machine: a fault of the backend is shown with its log, and the shown command finishes the run."""
     env = slow_backend(here / "package")
