@@ -16,6 +16,9 @@ import pytest
 BUSY_PER_WAITING = 8
 """Files that compute, for each one that waits: about as many as two workers do meanwhile."""
 
+LONG_FILES = ("test_gpu.py", "test_tar_work.py", "test_rounds.py", "test_ledger.py", "test_controller.py")
+"""Outside of tests/audio_tokenizers and of this folder."""
+
 TESTS = Path(__file__).parent
 
 NOT_QUICK = ("slow", "models", "slurm", "gpu")
@@ -81,9 +84,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if mark := rooms[item.path]:
             item.add_marker(mark)
     if config.getoption("--quick"):
-        left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in NOT_QUICK)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not any(item.get_closest_marker(mark) for mark in NOT_QUICK)]
+        config.hook.pytest_deselected(items=[item for item in items if not _is_quick(item)])
+        items[:] = filter(_is_quick, items)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked or config.getoption("--require-gpu"):
         return
@@ -94,11 +96,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device: make test-gpu"))
 
 
+def _is_quick(item: pytest.Item) -> bool:
+    return not any(item.get_closest_marker(mark) for mark in NOT_QUICK)
+
+
 def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
     """Long files first, or who begins with one last works on alone; those of Slurm, which mostly wait, one at a time."""
     files = list(dict.fromkeys(item.path for item in items))
     waiting = [path for path in files if path.parent.name == "slurm"]
-    busy = [path for path in files if "audio_tokenizers" in path.parts or path.name == "test_end_to_end.py"]
+    busy = [path for path in files if "audio_tokenizers" in path.parts or path.parent == TESTS or path.name in LONG_FILES]
     turns = {path: BUSY_PER_WAITING * turn for turn, path in enumerate(waiting)}
     turns |= {path: turn + 1 for turn, path in enumerate(busy)}
     last = len(items)  # not in the lambda: a list is empty while it is sorted

@@ -531,6 +531,7 @@ def test_global_headers_end_with_their_tar(tmp_path: Path) -> None:
     assert [(m.name, body) for m, body in found] == [(b"a.wav", b"abc"), (b"b.wav", b"12345")]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     parts=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=4),
@@ -627,6 +628,7 @@ GOOD = [
 GOOD += [gzip.compress(data) for data in GOOD] + [zstd.compress(data) for data in GOOD]
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     which=st.integers(0, len(GOOD) - 1),
