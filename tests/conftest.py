@@ -23,7 +23,9 @@ TESTS = Path(__file__).parent
 
 NOT_QUICK = ("slow", "models", "slurm", "gpu")
 
-USES_TORCH = re.compile(r"^\s*(import|from) (torch|transformers|onnx|support\.(tiny_|lanes))", re.MULTILINE)
+IMPORTS_TORCH = re.compile(r"^(import|from) (torch|transformers|onnx|webdataset|support\.lanes)", re.MULTILINE)
+
+USES_MODELS = re.compile(r"^\s*(import|from) (torch|transformers|onnx|support\.(tiny_|lanes))", re.MULTILINE)
 
 # A shell's job in the background ignores Ctrl-C, and so would the commands that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -61,13 +63,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def room(path: Path) -> str | None:
     """The mark of all tests of a file or folder, by where it is and what it imports.
 
-    `slurm`: those of tests/slurm. `models`: those of tests/audio_tokenizers that import torch, or that build tiny models.
+    `slurm`: those of tests/slurm. `models`: a file of tests/audio_tokenizers that imports torch or builds tiny models, wherever
+    it does, and a file elsewhere that imports torch as soon as it is imported itself.
     """
     inside = path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
     if inside[:1] == ("slurm",):
         return "slurm"
-    if inside[:1] == ("audio_tokenizers",) and path.suffix == ".py" and USES_TORCH.search(path.read_text(encoding="utf-8")):
-        return "models"
+    if inside and path.name.startswith("test_") and path.suffix == ".py":
+        imports = USES_MODELS if inside[0] == "audio_tokenizers" else IMPORTS_TORCH
+        return "models" if imports.search(path.read_text(encoding="utf-8")) else None
     return None
 
 
