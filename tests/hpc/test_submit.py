@@ -268,6 +268,7 @@ class TestRunDirectory:
         assert tree(here) == before
 
 
+@pytest.mark.slow
 def test_bad_tars_do_not_stop_the_good_ones(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Tars that have become missing, empty, foreign or cut since they were listed are each named with what is wrong; the
     others are committed; exit code 3. A second run tries the bad ones again, and a tar that has been mended is taken.
@@ -398,6 +399,7 @@ def test_machine_with_too_little_memory(here: Path, capfd: pytest.CaptureFixture
     assert "2 of 2 tars committed" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 class TestSpeech:
     def test_two_workers_from_list_to_committed_files(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """The speech examples become committed files of two workers, and a second run finds nothing to do."""
@@ -486,6 +488,7 @@ class TestSpeech:
         assert committed_bytes(here / "tokens") == bytes_before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_signal_ends_cleanly_and_a_rerun_completes(tmp_path: Path, number: signal.Signals, whole_group: bool) -> None:
     """Ctrl-C, and SIGTERM to the command: whole lines, nothing left running, 128 + signal; the same command then commits
@@ -512,6 +515,7 @@ def test_signal_ends_cleanly_and_a_rerun_completes(tmp_path: Path, number: signa
     case.assert_rerun_completes()
 
 
+@pytest.mark.slow
 def test_second_interrupt_ends_workers_at_once(tmp_path: Path) -> None:
     """A clip that never ends does not hold the command: the second Ctrl-C kills, and a rerun completes all the same."""
     case = SlowRun(tmp_path)
@@ -529,6 +533,7 @@ def test_second_interrupt_ends_workers_at_once(tmp_path: Path) -> None:
     case.assert_rerun_completes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_before_workers_listen_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
     """Whatever moment of the start a signal hits, no worker goes on without its command."""
@@ -551,6 +556,7 @@ def rounds(case: SlowRun) -> int:
     return len((case.output / ".run" / "history.jsonl").read_bytes().splitlines())
 
 
+@pytest.mark.slow
 def test_killed_command_is_found_again(tmp_path: Path) -> None:
     """Kill -9 of the command: its workers go on; the same command finds them, submits nothing beside them, and finishes."""
     case = SlowRun(tmp_path)
@@ -569,6 +575,7 @@ def test_killed_command_is_found_again(tmp_path: Path) -> None:
     case.assert_complete()
 
 
+@pytest.mark.slow
 def test_bug_in_the_backend(tmp_path: Path) -> None:
     """An exception that no worker should raise ends the run as stuck, with the end of a log; exit code 4. Options are
     those of the latest command and not of the frozen spec: once they are mended, the same command completes.
@@ -584,6 +591,7 @@ def test_bug_in_the_backend(tmp_path: Path) -> None:
     case.assert_rerun_completes()
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path: Path) -> None:
     """A disk that is full for every worker stops the run with the reason, told once for all tars; partials stay good."""
     case = SlowRun(tmp_path, "xyz")
@@ -595,6 +603,7 @@ def test_full_disk(tmp_path: Path) -> None:
     case.assert_rerun_completes()
 
 
+@pytest.mark.slow
 def test_two_commands_at_once(tmp_path: Path) -> None:
     """The same command twice at the same time commits each tar once, with the bytes of one command."""
     case = SlowRun(tmp_path)
@@ -605,6 +614,7 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
     case.assert_complete()
 
 
+@pytest.mark.slow
 def test_interrupt_beside_another_command(tmp_path: Path) -> None:
     """Ctrl-C in one of two terminals ends that command, and the other one finishes the run."""
     case = SlowRun(tmp_path)
@@ -795,6 +805,7 @@ class TestSlurm:
         assert not run.read_state().cancelled
 
 
+@pytest.mark.slow
 class TestImports:
     def test_commands_import_no_torch(self, here: Path) -> None:
         """Login nodes need no torch: neither importing the commands nor a whole dry run loads it, nor a decoder."""

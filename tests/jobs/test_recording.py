@@ -155,6 +155,7 @@ def test_who_waits_for_its_turn_is_not_to_blame() -> None:
         assert len(waiting.result()) == 500
 
 
+@pytest.mark.slow
 def test_a_long_recording_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour in segments, sorted and not: a fraction of the 14 megabytes that it has."""
     monkeypatch.setattr(sample_window, "KEPT_IN_MEMORY", 1 << 18)
@@ -292,6 +293,7 @@ def test_an_mp3_of_frames_of_many_lengths_without_a_count() -> None:
     assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [TONES_MP3, TONES_FLAC, TONES_OPUS, TONES_AAC], ids=["mp3", "flac", "opus", "aac"])
 @pytest.mark.parametrize("count", [300, 4000, 9000])
 def test_no_text_stands_beside_other_audio(data: bytes, count: int) -> None:

@@ -77,6 +77,7 @@ def test_a_tar_becomes_a_committed_file_with_a_line_per_clip(tar: Path, tmp_path
     assert not list((tmp_path / ".run" / "claims").iterdir())
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_file_operation_costs_nothing(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Stopped before or after each single operation, then resumed: the same bytes, and never an incomplete commit."""
     counting = CrashingOps()
@@ -111,6 +112,7 @@ def test_crashes_in_a_row_at_every_operation_still_end(tar: Path, reference: byt
     assert lives > 1
 
 
+@pytest.mark.slow
 def test_power_loss_at_any_file_operation_costs_nothing(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Bytes and names that no fsync had made durable may vanish; a committed file is complete all the same."""
     counting = CrashingOps()
@@ -129,6 +131,7 @@ def test_power_loss_at_any_file_operation_costs_nothing(tar: Path, reference: by
             assert committed(output) == reference
 
 
+@pytest.mark.slow
 def test_a_partial_cut_at_every_byte_of_its_last_lines_resumes(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """A torn tail of any length is repaired: no line is lost, doubled or fused."""
     lines = reference.splitlines(keepends=True)
@@ -188,6 +191,7 @@ def damages(partial: bytes, chance: random.Random) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 def test_a_damaged_partial_is_made_again_from_the_damage_on(end: str, tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Whatever happened to its bytes, the committed file is right, and what stands before the damage is not made twice."""

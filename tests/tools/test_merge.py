@@ -174,6 +174,7 @@ def test_texts_that_are_missing(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert "Left out: 4 clips (decode 2, no_text 2)" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped(here: Path, how: signal.Signals) -> None:
     """Killed, or stopped by Ctrl-C, with processes at work: they end too, in silence, and a rerun makes the same bytes."""
