@@ -1,7 +1,7 @@
-"""One tar on its way to its committed file: a thread reads its clips, and whoever calls `advance` writes their lines.
+"""One tar on its way to its committed file: a thread reads its clips, and the caller of `advance` writes their lines.
 
-Lines leave in the tar's order, whatever the order in which clips are decoded and encoded. A tar that has been read to its
-end may wait for its last clips while the next tar's are read (jobs/tokenize.py).
+Lines are written in the tar's order, in whatever order clips are decoded and encoded. A tar that has been read to its end
+may wait for its last clips while those of the next tar are read (jobs/tokenize.py).
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ Outcome = Literal["committed", "yielded", "damaged"]
 OnProgress = Callable[[Record, int], None]
 """Called after each line with its record and the bytes of the tar used so far."""
 OnEncoded = Callable[[float, int], None]
-"""Called with the seconds of audio that have become tokens since it was called before, and the bytes of the tar used so far:
-before each line, and when what there is of a long clip has been put into its journal."""
+"""Called with the seconds of audio that became tokens since the last call, and the bytes of the tar used so far: before each
+line, and after part of a long clip went into the journal."""
 OnKept = Callable[[Kept], None]
-"""Called when what there is of a long clip has been put into its journal."""
+"""Called after part of a long clip went into the journal."""
 
 READER_SECONDS = 5.0
-"""How long a reading thread may take to end. It may hang in a file system that does not answer: then it is left behind."""
+"""How long to wait for a reading thread to end. One that hangs in a dead file system is left behind."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -75,17 +75,17 @@ class TarOptions:
     allow_missing_end: bool = False
     """Accept a tar that lacks only its end marker."""
     allow_joined: bool = False
-    """Accept tars that were put end to end."""
+    """Accept several tars in one file, end to end."""
     crash_clips: Collection[int] = ()
-    """Clips, from 0, that have killed workers: each becomes a record of kind `crash`, unread."""
+    """Clips, from 0, that killed workers: each becomes an error record of kind `crash` without being decoded."""
     timed_out: Collection[int] = ()
-    """Those of them that never came to an end: their records are of kind `timeout`."""
+    """Those of them that never finished: their records are of kind `timeout`."""
     one_at_a_time: bool = False
-    """Read no clip before the one before it has its line: should this process die, its lines say which clip it was."""
+    """Read no clip before the previous one has its line: if the process dies, the lines show at which clip."""
 
 
 class WrittenMeanwhileError(UsageError):
-    """Nobody can say of which tar the lines are."""
+    """The tar was written to while it was read, so its lines may be from either version."""
 
 
 class _PartialMismatchError(Exception):
@@ -109,9 +109,9 @@ class TarWork:
         take: Callable[..., Ledger] = Ledger.take,
         device_seconds: Callable[[], DeviceSeconds] = DeviceSeconds,
     ) -> None:
-        """`device_seconds` says what the device has done since it was last asked: the share of the tar that ends now."""
+        """`device_seconds` returns what the device has done since its last call: the share of the tar that ends now."""
         self.read_to_end = False
-        """No clip of it is to come."""
+        """The reading thread has ended."""
         self.options = options
         self._tar = tar
         self._paths = paths
@@ -126,20 +126,20 @@ class TarWork:
         self._ledger: Ledger | None = None
         self._queue: deque[Pending] = deque()
         self._member = (0, 0)
-        """The bytes of the tar up to the member whose clips get their lines, and up to its end."""
+        """Bytes of the tar up to the member whose clips are being written, and up to that member's end."""
         self._reading: threading.Thread | None = None
         self._reader: TarReader | None = None
         self._turn = threading.Event()
-        """Set when the next clip may be read, where that is one at a time."""
+        """Set when the next clip may be read, in `one_at_a_time`."""
         self._passing = threading.Lock()
         self._dropped = False
-        """No clip is passed on any more. Changes while `_passing` is held."""
+        """No more clips are passed on. Guarded by `_passing`."""
         self._trouble: BaseException | None = None
         self._damage: TarDamage | None = None
         self._of_the_tar: OSError | None = None
-        """What the tar itself could not be read for, perhaps; any other OSError is the machine's."""
+        """The error of reading the tar itself, if that is what failed; any other OSError is the machine's."""
         self._of_the_output: OSError | None = None
-        """What kept results from being written, or read back."""
+        """The error of writing results, or reading them back."""
 
     def start(self) -> None:
         """Claim the tar, take its partial over and begin to read.
@@ -171,7 +171,7 @@ class TarWork:
             raise
 
     def _read(self, ledger: Ledger) -> None:
-        """What the reading thread does."""
+        """The reading thread."""
         trouble: BaseException | None = None
         try:
             with self._conveyor.activities.doing("read", tar=self._paths.name, about=str(self._tar)) as step:
@@ -225,7 +225,7 @@ class TarWork:
         return pending
 
     def _resume(self, pending: Pending, audio: IO[bytes], ledger: Ledger, step: Step) -> None:
-        """Take what there is of a long clip."""
+        """Continue a long clip from its journal."""
         clip = LongClip(pending.clip.index, pending.clip.name, member_sum(audio, step.sign))
         leads = clip.index == len(ledger.done)
         with step.waiting(), self._storing():
@@ -257,7 +257,7 @@ class TarWork:
         self.read_to_end = True
 
     def advance(self, *, leads: bool = True) -> TarResult | None:
-        """Write what is finished; end the attempt if that was all. `leads`: no other tar's lines are due before."""
+        """Write the lines of finished clips; end the attempt after the last one. `leads`: no other tar's lines come first."""
         with self._settling():
             self._write_finished(leads=leads)
             if self._trouble is not None:
@@ -294,7 +294,7 @@ class TarWork:
             self._on_progress(record, pending.tar_bytes)
 
     def _keep(self, pending: Pending, *, now: bool = False) -> None:
-        """Put what a long clip has become so far into its journal, if it is time or `now`."""
+        """Put the codes of a long clip so far into its journal, if it is time or `now`."""
         if pending.member is None:
             return
         clip, journal = LongClip(pending.clip.index, pending.clip.name, pending.member), self._held().journal
@@ -308,11 +308,11 @@ class TarWork:
             self._on_kept(Kept(clip.index, pending.resumed_at, pending.kept))
 
     def _seconds(self, pending: Pending) -> float:
-        """Of the audio whose codes are there."""
+        """Seconds of audio whose codes are there."""
         return pending.sink.frames * self._spec.hop_length / self._spec.sample_rate
 
     def _tell_encoded(self, pending: Pending, seconds: float) -> None:
-        """So much of a clip's audio has become tokens. Where its decoder stood says how much of its member that is."""
+        """Report audio that became tokens. The decoder's position says which share of its member that is."""
         if pending.tar_bytes != self._member[1]:
             self._member = self._member[1], pending.tar_bytes
         before, after = self._member
@@ -325,7 +325,7 @@ class TarWork:
         pending.sink.close()
 
     def _begin_anew(self) -> None:
-        """The lines found are another tar's: forget them, once."""
+        """Begin again without the lines found, which are another tar's. Once only."""
         if self._begun_anew:
             self._refuse_if_written_to()
             raise InfrastructureError(f"{self._tar}: its clips change from one reading to the next")
@@ -378,18 +378,18 @@ class TarWork:
                 return TarResult("yielded", self._held().release())
 
     def fail(self, trouble: BaseException) -> None:
-        """End the attempt because of trouble elsewhere, which is raised in this tar's words."""
+        """End the attempt because of trouble elsewhere, which is raised with this tar's name."""
         with self._settling():
             raise trouble
 
     def close(self) -> None:
-        """End the attempt, keeping what can be kept, while another exception is on its way."""
+        """End the attempt while another exception propagates, keeping what can be kept."""
         self._drop_rest()
         if self._ledger is not None:
             _leave(self._ledger)
 
     def _drop_rest(self) -> None:
-        """Have the reading thread end, and forget the clips that have no line."""
+        """End the reading thread, and drop the clips without a line."""
         with self._passing:
             self._dropped = True
         self._turn.set()
@@ -405,7 +405,7 @@ class TarWork:
 
     @contextlib.contextmanager
     def _storing(self) -> Iterator[None]:
-        """An OSError that is raised within is the output's, and no tar's."""
+        """An OSError within is about the output, and not about the tar."""
         try:
             yield
         except OSError as error:
@@ -414,7 +414,7 @@ class TarWork:
 
     @contextlib.contextmanager
     def _settling(self) -> Iterator[None]:
-        """Whatever is raised within, the attempt ends properly first."""
+        """End the attempt properly before an exception leaves the block."""
         try:
             yield
         except BaseException as error:
@@ -423,7 +423,7 @@ class TarWork:
             raise
 
     def _settle(self, error: BaseException) -> None:
-        """Keep what can be kept; trouble with the machine gets its name."""
+        """Keep what can be kept, and raise trouble with the machine under its name."""
         ledger, self._ledger = self._ledger, None
         if ledger is not None:
             if isinstance(error, Tar2TokensError):
@@ -441,7 +441,7 @@ class TarWork:
 
 
 def _leave(ledger: Ledger) -> None:
-    """Keep what can be kept when the attempt ends in an exception."""
+    """Keep what can be kept after an exception."""
     try:
         ledger.release()
     except (OSError, Tar2TokensError):
