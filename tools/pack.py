@@ -1,4 +1,4 @@
-"""python -m tools.pack: a data set of whatever form -> tars of audio with a .json beside each clip, and the list of them."""
+"""python -m tools.pack: any data set -> tars of audio with a .json beside each clip, and their list."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def pack(
     exclude: Annotated[
         list[str] | None, typer.Option(help="glob of paths, or of folders or names in them, to leave out; may be repeated")
     ] = None,
-    without_text: Annotated[bool, typer.Option("--without-text", help="take audio that has no text, too")] = False,
+    without_text: Annotated[bool, typer.Option("--without-text", help="also take audio that has no text")] = False,
     follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="take what links in SOURCE lead to outside of it, too")
+        bool, typer.Option("--follow-links", help="also take targets of links outside of SOURCE")
     ] = False,
     text_key: Annotated[
         list[str] | None, typer.Option(help="key or column of the text; default: text, transcript, sentence and others")
@@ -42,7 +42,7 @@ def pack(
     ] = AUTO,
     verbose: Verbose = False,
 ) -> int:
-    """Pack a data set into tars. The same command goes on after an interruption, and does nothing on finished work."""
+    """Pack a data set into tars. After an interruption the same command resumes; on finished work it does nothing."""
     setup_logging(verbose=verbose)
     texts = TextRules(check_text_keys(text_key or ()) or TEXT_KEYS, check_encoding(text_encoding))
     limit = parse_size("--max-size", max_size, smallest=SMALLEST)

@@ -222,9 +222,7 @@ class TestTrouble:
         """The message says so, and names another source if there is one."""
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
         monkeypatch.setattr(time, "sleep", lambda _: None)
-        with pytest.raises(
-            InfrastructureError, match=r"lab/codec cannot be reached.*again with a network: it resumes"
-        ):
+        with pytest.raises(InfrastructureError, match=r"lab/codec cannot be reached.*again with a network: it resumes"):
             fetch(SOURCE, "huggingface", folder)
         both = ModelSource(huggingface="lab/codec", modelscope="l/c", files=("config.json",))
         with pytest.raises(InfrastructureError, match=r"or from --source modelscope: l/c"):
