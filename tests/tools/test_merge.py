@@ -152,7 +152,7 @@ class TestRefusals:
         """Floats stand in files of their own, so lines alone would be worth nothing: another tool is named."""
         make_run(here / "tokens", {"1": []}, ENVELOPE_FIELDS)
         message = fails(capsys, "--output", "a.jsonl")
-        assert "its floats (envelope, sum) stand in NAME.safetensors" in message
+        assert "its floats (envelope, sum) are in NAME.safetensors" in message
         assert "tools.export" in message
 
     def test_damage(self, run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
