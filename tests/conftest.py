@@ -63,8 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def room(path: Path) -> str | None:
     """The mark of all tests of a file or folder, by where it is and what it imports.
 
-    `slurm`: those of tests/slurm. `models`: a file of tests/audio_tokenizers that imports torch or builds tiny models, wherever
-    it does, and a file elsewhere that imports torch as soon as it is imported itself.
+    `slurm`: those of tests/slurm. `models`: a file of tests/audio_tokenizers that imports torch or builds tiny models,
+    wherever it does so, and another file that imports torch as soon as it is imported.
     """
     inside = path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
     if inside[:1] == ("slurm",):
