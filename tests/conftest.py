@@ -23,7 +23,9 @@ TESTS = Path(__file__).parent
 
 NOT_QUICK = ("slow", "models", "slurm", "gpu")
 
-IMPORTS_TORCH = re.compile(r"^(import|from) (torch|transformers|onnx|webdataset|support\.lanes)", re.MULTILINE)
+IMPORTS_TORCH = re.compile(
+    r"^(import|from) (torch|transformers|onnx|webdataset|support\.lanes|tools\.torch_dataset)", re.MULTILINE
+)
 
 USES_MODELS = re.compile(r"^\s*(import|from) (torch|transformers|onnx|support\.(tiny_|lanes))", re.MULTILINE)
 
