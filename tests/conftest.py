@@ -23,7 +23,9 @@ TESTS = Path(__file__).parent
 
 NOT_QUICK = ("slow", "models", "slurm", "gpu")
 
-IMPORTS_TORCH = re.compile(r"^(import|from) (torch|transformers|onnx|webdataset|support\.lanes)", re.MULTILINE)
+IMPORTS_TORCH = re.compile(
+    r"^(import|from) (torch|transformers|onnx|webdataset|support\.lanes|tools\.torch_dataset)", re.MULTILINE
+)
 
 USES_MODELS = re.compile(r"^\s*(import|from) (torch|transformers|onnx|support\.(tiny_|lanes))", re.MULTILINE)
 
@@ -64,7 +66,7 @@ def room(path: Path) -> str | None:
     """The mark of all tests of a file or folder, by where it is and what it imports.
 
     `slurm`: those of tests/slurm. `models`: a file of tests/audio_tokenizers that imports torch or builds tiny models,
-    wherever it does, and a file elsewhere that imports torch as soon as it is imported itself.
+    wherever it does so, and another file that imports torch as soon as it is imported.
     """
     inside = path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
     if inside[:1] == ("slurm",):

@@ -179,6 +179,7 @@ class TestRunDirectory:
     def listed(self, here: Path) -> Path:
         return write_list(here / "list.txt", [small_tar(here / f"{number}.tar") for number in range(2)])
 
+    @pytest.mark.slow
     def test_dry_run_changes_nothing(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """--dry-run writes not one file, neither before the first run nor after it."""
         before = tree(here)
@@ -195,6 +196,7 @@ class TestRunDirectory:
         assert "3 tars: 2 committed" in capsys.readouterr().out
         assert tree(here) == before
 
+    @pytest.mark.slow
     def test_other_recipe_is_refused_with_the_difference(
         self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -211,6 +213,7 @@ class TestRunDirectory:
             assert "+segments: True" in refused(capsys, "--list", listed, *MULAW, "--segments", *flags)
         assert tree(here) == before
 
+    @pytest.mark.slow
     def test_what_may_be_missing_of_a_clip(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Part of the recipe: another share is refused with the difference; one that is none by itself."""
         for share in ("-0.1", "1.5", "2"):
@@ -222,6 +225,7 @@ class TestRunDirectory:
         assert "-max_damage: 0.02" in message
         assert "+max_damage: 0.0" in message
 
+    @pytest.mark.slow
     def test_a_run_that_keeps_no_damaged_clip_goes_on_so(self, here: Path, listed: Path) -> None:
         """As one that was begun before there was a choice: the same command goes on with it, and does not mix recipes."""
         assert call(submit, "--list", listed, *MULAW, "--workers", 1, "--max-damage", 0) == 0
@@ -255,6 +259,7 @@ class TestRunDirectory:
         assert "what is there stays good" in message
         assert "Traceback" not in message
 
+    @pytest.mark.slow
     def test_finished_run_needs_no_write_access(
         self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -344,6 +349,7 @@ class TestTarsThatCannotBeTokenized:
             assert [each for each in words if each not in message] == []
             assert message.count(str(tars[0])) == message.count(str(tars[1])) == 1
 
+    @pytest.mark.slow
     def test_skip_missing_goes_on_with_the_others(
         self, here: Path, tars: list[Path], capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -359,6 +365,7 @@ class TestTarsThatCannotBeTokenized:
         assert call(submit, *arguments) == 2
         assert "3 of 3 cannot be tokenized" in capfd.readouterr().err
 
+    @pytest.mark.slow
     def test_only_new_tars_are_looked_at(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """A tar that the run knows, or that has its tokens, may be gone: the same command goes on as it always did."""
         tars = [small_tar(here / "a.tar"), small_tar(here / "b.tar")]
@@ -371,6 +378,7 @@ class TestTarsThatCannotBeTokenized:
         assert call(submit, "--list", "list.txt", *MULAW) == 0
         assert "nothing to do" in capfd.readouterr().out
 
+    @pytest.mark.slow
     def test_fifo_in_the_list_of_an_earlier_version(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """A run that has recorded one goes on: its worker does not open it, and it ends in quarantine."""
         os.mkfifo(here / "fifo.tar")
@@ -383,6 +391,7 @@ class TestTarsThatCannotBeTokenized:
         assert "expected a tar, found a FIFO" in captured.err
 
 
+@pytest.mark.slow
 def test_machine_with_too_little_memory(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Workers that yield at the same place again end as stuck, with what is short and what helps; nothing is blamed, and
     with more memory the same command finishes.
@@ -708,6 +717,7 @@ class TestSlurm:
         monkeypatch.setenv("PATH", found.environment["PATH"])
         return found
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
     def test_sbatch_without_a_slurm(
         self, here: Path, listed: Path, commands: SlurmCommands, capsys: pytest.CaptureFixture[str], flags: list[str]

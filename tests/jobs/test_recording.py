@@ -435,6 +435,7 @@ def change(data: bytes, number: int, **settings: Any) -> float:
     return next(at / rate for at in range(0, rate, rate // 200) if heard_tone(wave[at : at + window], rate) == number + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", TRUE_PLACES)
 def test_damage_moves_no_segment_behind_it_where_it_is_known_how_much_is_missing(form: str, decodings: list[int]) -> None:
     """By the bytes between frames, their count or numbers, by pages' positions or times: all segments but those with the

@@ -309,6 +309,7 @@ def test_all_lines_name_the_tar_where_it_is_read_last(tar: Path, tmp_path: Path,
         shutil.rmtree(tmp_path / "reference")
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_file_operation_after_a_move_costs_nothing(tar: Path, tmp_path: Path) -> None:
     """The lines and their sums change together, wherever a worker that writes other paths dies: none is made again."""
     begun = tmp_path / "begun"
@@ -329,6 +330,7 @@ def test_a_crash_at_any_file_operation_after_a_move_costs_nothing(tar: Path, tmp
         assert len(backend.lengths) <= CLIPS - 3
 
 
+@pytest.mark.slow
 def test_whoever_commits_tidies_up_after_the_dead(tar: Path, tmp_path: Path) -> None:
     """A worker that died at any file operation leaves no file behind, once another one has committed its tar."""
     counting = CrashingOps()
@@ -1064,6 +1066,7 @@ def test_parts_of_a_recording_have_a_line_each(cut: str, tmp_path: Path) -> None
             assert records[name]["text"] == str(start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS)
 def test_parts_resume_at_every_line(cut: str, tmp_path: Path) -> None:
     """With the same bytes, and without decoding what has its line."""
@@ -1090,6 +1093,7 @@ def test_parts_have_the_same_bytes_in_any_threads_and_memory(cut: str, tmp_path:
         assert committed(tmp_path / str(number)) == committed(tmp_path / "reference")
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_file_operation_costs_no_part(tmp_path: Path) -> None:
     """As with whole clips."""
     tar = recording_tar(tmp_path / "speech.tar")
@@ -1128,6 +1132,7 @@ def damaged_recording_tar(path: Path, *, counted: bool) -> Path:
     return write_tar(path, members)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("max_damage", "kind", "counted"),
     [(1.0, None, False), (0.5, "segment", False), (0.02, None, True)],
