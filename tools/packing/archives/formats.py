@@ -1,7 +1,7 @@
 """Archives as sources of pairs: 7z, zip, and tars of files, by the endings of their names.
 
-Every one is listed and judged before any of its data is unpacked (tools/packing/archives/safety.py), and read in one pass or
-member by member. Nothing that an archive names is ever written under that name.
+Each archive is listed and checked before any data is unpacked (tools/packing/archives/safety.py), then read in one pass or
+member by member. No file is ever created under a name from an archive.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ARCHIVE_ENDINGS = (SEVENZIP, ZIP, *TARS)
 
 
 def ending_of(path: Path) -> str | None:
-    """Which of `ARCHIVE_ENDINGS` a file's name has, in any case."""
+    """The one of `ARCHIVE_ENDINGS` that a file's name has, in any case."""
     name = path.name.lower()
     return max((ending for ending in ARCHIVE_ENDINGS if name.endswith(ending)), key=len, default=None)
 
@@ -102,6 +102,6 @@ def _open_sevenzip(path: Path, name: str, options: SourceOptions, volumes: Seque
 
 
 def _keep_from_indexing(scratch: Path, platform: str) -> None:
-    """Spotlight would read every file that waits there, and keep it from being removed meanwhile."""
+    """Keep Spotlight from reading the files there, which it would hold open."""
     if platform == "darwin":
         (scratch / ".metadata_never_index").touch()

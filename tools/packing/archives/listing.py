@@ -1,4 +1,4 @@
-"""What an archive lists, and what becomes of it before any of its data is read."""
+"""An archive's list, and the plan that follows from it before any data is read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 READ_BYTES = 1 << 20
 TABLES_IN_MEMORY = 64 << 20
-"""Bytes of tables; what is more waits in a file."""
+"""Bytes of tables; the rest goes to a file."""
 
 MemberKind = Literal["file", "directory", "link", "sparse", "other"]
 
@@ -49,29 +49,29 @@ class ArchiveMember:
     """One entry of an archive's list."""
 
     name: str
-    """With `/` between its parts, whatever the archive has there."""
+    """With `/` between its parts, whatever the archive uses."""
     size: int
     """Bytes, unpacked."""
     crc: int | None
-    """CRC-32 of its data, where the archive says one."""
+    """CRC-32 of its data, if the archive has one."""
     kind: MemberKind = "file"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An archive's members, and what to make of them."""
+    """An archive's members, and what is packed of them."""
 
     members: Sequence[ArchiveMember]
     positions: Mapping[str, int]
-    """Name -> which member it is; the first, of those with one name."""
+    """Name -> position of the member; the first, if several have that name."""
     planned: tuple[Planned, ...]
     layout: Layout
     left_out: tuple[LeftOut, ...]
     found: Counter[str]
     fingerprint: str
-    """Hash of the list, and of which subtitles are whose."""
+    """Hash of the list, and of the pairing of subtitles."""
     bytes_total: int
-    """Of the audio of `planned`."""
+    """Bytes of the audio of `planned`."""
 
     def size(self, name: str) -> int:
         """Bytes, unpacked."""
@@ -79,9 +79,9 @@ class Listing:
 
 
 def list_members(path: Path, members: Sequence[ArchiveMember], options: SourceOptions) -> Listing:
-    """Decide from names and kinds alone. Raises UsageError if a name is one that no honest archive holds.
+    """Plan from names and kinds alone. Raises UsageError at a name that no honest archive holds.
 
-    Links are left out and never followed. Of what is neither file nor link, nothing is said.
+    Links are left out and never followed. Other special files are skipped silently.
     """
     refuse_names(path, (member.name for member in members))
     files = [member.name for member in members if member.kind == "file"]
@@ -99,7 +99,7 @@ def list_members(path: Path, members: Sequence[ArchiveMember], options: SourceOp
             positions.setdefault(member.name, index)
         digest.update(f"{member.name}\0{member.size}\0{member.crc}\0{member.kind}\n".encode())
     for item in plan.items:
-        if item.subtitles:  # versions that made no segments of subtitles hashed the list alone: their packs must not go on
+        if item.subtitles:  # older versions made no segments of subtitles: their packs must not go on
             digest.update(f"subtitles\0{item.subtitles}\0{item.audio}\n".encode())
     return Listing(
         members,
@@ -114,16 +114,16 @@ def list_members(path: Path, members: Sequence[ArchiveMember], options: SourceOp
 
 
 def broken(path: Path, what: str) -> UsageError:
-    """The archive is damaged, as found while reading it."""
+    """The error for an archive that turns out to be damaged."""
     return UsageError(
         f"{path}: broken: {what}. Get the archive again; or unpack what can be unpacked and give the folder instead"
     )
 
 
 class MemberData:
-    """The data of one member as it passes: never more than the list says, never less, and with the listed CRC.
+    """The data of one member in a stream, checked against its listed size and CRC.
 
-    `read` gives up to as many bytes as it is asked for; nothing means that there is no more, which is an error.
+    `read` returns up to the requested number of bytes; an empty result is the end of the data, here an error.
     """
 
     def __init__(self, path: Path, member: ArchiveMember, read: Callable[[int], bytes]) -> None:
@@ -134,7 +134,7 @@ class MemberData:
         self._crc = 0
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes, and none at the end. Raises UsageError if they are not those that were listed."""
+        """Up to `size` bytes, none at the end. Raises UsageError if size or CRC do not match the list."""
         wanted = min(size, self._left)
         if wanted == 0:
             return b""
@@ -151,7 +151,7 @@ class MemberData:
         return data
 
     def read_all(self) -> bytes:
-        """What is left, in one piece."""
+        """The rest, in one piece."""
         first = self.read(self._left)
         if self._left == 0:
             return first
@@ -161,29 +161,29 @@ class MemberData:
         return b"".join(pieces)
 
     def copy_to(self, file: BinaryIO) -> None:
-        """What is left, in small pieces."""
+        """Write the rest to `file`, in small pieces."""
         while data := self.read(READ_BYTES):
             file.write(data)
 
     def skip(self) -> None:
-        """Pass over what is left, and check it all the same."""
+        """Skip the rest, but check it."""
         while self.read(READ_BYTES):
             pass
 
 
 class Tables:
-    """The tables of an archive: a few in memory, others in an unnamed file, for each may be read more than once."""
+    """The tables of an archive, kept because each may be read more than once: in memory, or in an unnamed file."""
 
     def __init__(self, path: Path, scratch: Path) -> None:
         self._path = path
         self._scratch = scratch
         self._held: dict[str, bytes | tuple[int, int]] = {}
-        """What each has, or where it begins in the file and its size."""
+        """Content, or (offset in the file, size)."""
         self._in_memory = self._end = 0
         self._file: BinaryIO | None = None
 
     def keep(self, name: str, data: MemberData | bytes) -> None:
-        """Keep a table, which passes now. Raises InfrastructureError if there is no room for it."""
+        """Keep a table. Raises InfrastructureError if there is no room for it."""
         if isinstance(data, bytes):
             self._held[name] = data
         elif data.member.size <= TABLES_IN_MEMORY - self._in_memory:
@@ -198,7 +198,7 @@ class Tables:
             self._end += data.member.size
 
     def open(self, name: str) -> BinaryIO:
-        """One of them, from its beginning."""
+        """A table, from its beginning."""
         held = self._held[name]
         if isinstance(held, bytes):
             return io.BytesIO(held)
@@ -207,13 +207,13 @@ class Tables:
         return cast("BinaryIO", io.BufferedReader(_Slice(self._file.fileno(), *held), READ_BYTES))
 
     def close(self) -> None:
-        """Give back their room."""
+        """Free the file."""
         if self._file is not None:
             self._file.close()
 
 
 class _Slice(io.RawIOBase):
-    """A part of a file, which others read meanwhile."""
+    """A part of a file that others read at the same time."""
 
     def __init__(self, file: int, begin: int, size: int) -> None:
         self._file = file
@@ -235,14 +235,14 @@ class _Slice(io.RawIOBase):
 
 
 def open_nameless(path: Path) -> BinaryIO:
-    """A file, opened and unlinked: nothing is left of it once it is closed, however the command ends."""
+    """Open and unlink a file: nothing is left of it once it is closed, however the command ends."""
     file = path.open("rb")
     path.unlink()
     return file
 
 
 def read_text(data: MemberData) -> bytes:
-    """A sidecar. One that is too large is cut just beyond what sidecars may have, so that it still is."""
+    """A sidecar. One that is too large is cut just above the limit, and still counts as too large."""
     return data.read_all() if data.member.size <= LARGEST_SIDECAR else _head(data, LARGEST_SIDECAR + 1)
 
 
@@ -258,7 +258,7 @@ def _head(data: MemberData, size: int) -> bytes:
 def pair_of(
     planned: Planned, layout: Layout, contents: Mapping[str, bytes], audio: Callable[[], bytes | BinaryIO], size: int
 ) -> Pair | LeftOut:
-    """The pair of one item; `audio` is called only if its texts do not leave it out."""
+    """The pair of one item. `audio` is called only if the item is not left out because of its texts."""
     said = layout.annotate(planned, contents)
     if isinstance(said, LeftOut):
         return said

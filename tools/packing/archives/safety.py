@@ -1,4 +1,4 @@
-"""What no honest archive of speech holds, told from its list, before any of it is unpacked."""
+"""Refuses hostile archives, judged by their lists, before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = [
 ]
 
 LARGEST_LIST = 256 << 20
-"""Bytes of names, sizes and so on, unpacked: some two million members. What claims more would cost memory to look at."""
+"""Unpacked bytes of names, sizes and so on: some two million members. Larger lists would cost too much memory."""
 MOST_MEMBERS = 4_000_000
 
 BOMB_RATIO = 200
-"""Unpacked bytes per packed byte. Speech packs to between a half and nearly all of its size, and digital silence, if a set
-were nothing else, to 1/1000; deflate can do no better than 1/1032, so a limit there would let its bombs pass."""
+"""Unpacked bytes per packed byte. Speech packs to between half and nearly all of its size, and pure digital silence to
+1/1000. Deflate reaches at most 1/1032: a limit there would let its bombs pass."""
 SURELY_HARMLESS = 64 << 20
-"""Unpacked bytes; whatever the ratio."""
+"""Unpacked bytes that are accepted at any ratio."""
 SPACE_TO_SPARE = 256 << 20
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -40,7 +40,7 @@ HIGH_IN_GB2312 = range(0xA1, 0xFF)
 def refuse_names(path: Path, names: Iterable[str]) -> None:
     """Raise UsageError at the first name that is absolute, goes up by `..`, or holds a control character.
 
-    Nothing is ever written under such a name; but an archive that has one was made to harm, or by a broken program.
+    No file is ever created under such a name, but the archive is malicious, or made by a broken program.
     """
     for name in names:
         if CONTROL.search(name):
@@ -52,13 +52,13 @@ def refuse_names(path: Path, names: Iterable[str]) -> None:
         else:
             continue
         raise UsageError(
-            f"{path}: refused: expected relative names, found {name[:200]!r}, with {what}. If you trust whoever made it, "
+            f"{path}: refused: expected relative names, found {name[:200]!r}, with {what}. If you trust its origin, "
             "unpack it with a program that makes such names safe, and give the folder instead"
         )
 
 
 def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
-    """Raise UsageError if `unpacked` bytes cannot honestly come from `packed` ones."""
+    """Raise UsageError if so few `packed` bytes unpack to `unpacked` bytes."""
     if unpacked > SURELY_HARMLESS and unpacked > BOMB_RATIO * max(packed, 1):
         raise UsageError(
             f"{path}: refused: {packed:,} bytes that unpack to at least {unpacked:,} look like a bomb; audio packs to no "
@@ -67,7 +67,7 @@ def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
 
 
 def refuse_long_list(path: Path, *, size: int = 0, members: int = 0) -> None:
-    """Raise UsageError if a list of so many bytes, or of so many members, is more than anybody should load."""
+    """Raise UsageError if a list has too many bytes or members to load."""
     if size > LARGEST_LIST or members > MOST_MEMBERS:
         found = f"{size:,} bytes" if size > LARGEST_LIST else f"{members:,} members"
         raise UsageError(
@@ -79,7 +79,7 @@ def refuse_long_list(path: Path, *, size: int = 0, members: int = 0) -> None:
 def require_space(
     path: Path, scratch: Path, size: int, why: str = "has the audio long before its texts, and so it has to wait"
 ) -> None:
-    """Raise InfrastructureError if `scratch` has no room for what must wait there at once; `why`, of the archive."""
+    """Raise InfrastructureError if `scratch` has no room for `size` bytes; `why` explains the need."""
     free = shutil.disk_usage(scratch).free
     if size and free < size + SPACE_TO_SPARE:
         raise InfrastructureError(
@@ -89,11 +89,11 @@ def require_space(
 
 
 def decode_names(raw: Sequence[bytes], otherwise: str) -> list[str]:
-    r"""Names whose encoding the archive does not say: UTF-8, or GB18030 if all others look like it, or else `otherwise`.
+    r"""Decode names of unknown encoding: UTF-8, or GB18030 if all others look like it, or else `otherwise`.
 
-    Chinese Windows writes GBK. Nearly every pair of high bytes is a character in it, so what counts is that most high bytes
-    are those of its usual characters: the accented letters of Western code pages lie below them. Bytes that `otherwise`
-    cannot read either become `\xNN`.
+    Chinese Windows writes GBK. Nearly every pair of high bytes is a character in it, so the test is whether most high bytes
+    are in the range of common characters; accented letters of Western code pages are below it. Bytes that `otherwise`
+    cannot decode become `\xNN`.
     """
     found = [_utf8(name) for name in raw]
     unknown = [name for name, text in zip(raw, found, strict=True) if text is None]

@@ -1,7 +1,7 @@
-"""The data of a 7z archive, in one pass: `7z x -so` where there is such a program, py7zr otherwise.
+"""The data of a 7z archive, in one pass: by `7z x -so` if installed, else by py7zr.
 
-Both give the data of members one after the other and without anything between: 7z of those with the extensions that it is
-asked for, py7zr of all. The list says where each ends, and its CRC shows that it does. Nothing is unpacked to a file.
+Both give the members' data as one stream without separators: 7z for the requested extensions, py7zr for all members. The
+list tells where each member ends, and its CRC verifies it. Nothing is unpacked to a file.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ __all__ = ["PROGRAMS", "open_sevenzip", "require_unpacker"]
 PROGRAMS = ("7zz", "7z", "7za")
 PIPE_BYTES = 1 << 20
 PROGRAM_MEMORY = 6 << 30
-"""Of address space, or half of the machine's memory if that is more, for 7z unpacks in as many threads as there are cores.
-The largest dictionary that the format has is 4 GiB; what wants more than all that was made to take memory away."""
+"""Limit of address space; half of the machine's memory if that is more, since 7z unpacks in a thread per core. The largest
+dictionary of the format is 4 GiB: an archive that needs more than this limit was made to exhaust memory."""
 SETTLED_ENDINGS = (0, 1)
-"""Exit codes: no error, and warnings such as of data after the end."""
+"""Exit codes: success, and warnings, for example about data after the end."""
 NOT_ENOUGH_MEMORY = 8
 MOST_SAID = 1 << 16
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./ -]*")
@@ -52,16 +52,16 @@ def require_unpacker(path: Path) -> str | None:
 
 
 class _Flow(Protocol):
-    """The data of some members, one after the other."""
+    """A stream of members' data."""
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes, none at the end."""
 
     def finish(self) -> None:
-        """Called at the end: raises if it is not the proper one."""
+        """Called at the end; raises if the stream did not end properly."""
 
     def close(self) -> None:
-        """Stop, wherever it is."""
+        """Stop at any point."""
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def open_sevenzip(
 ) -> Iterator[Iterator[tuple[int, MemberData]]]:
     """Iterates over the `wanted` members in the archive's order, as (position, data). Without a `program`, py7zr unpacks.
 
-    `volumes` is the archive, or the files that are its parts. In `scratch` these get names that the program understands.
+    `volumes` is the archive, or its parts, which get names in `scratch` that the program understands.
 
     Raises UsageError where the archive is damaged: at the member that is not as listed, or at the end.
     """
@@ -106,7 +106,7 @@ def _cut(
     def read(size: int) -> bytes:
         data = flow.read(size)
         if not data:
-            flow.finish()  # which knows better than the list why there is no more
+            flow.finish()  # knows why the data ended
         return data
 
     for index in passing:
@@ -120,13 +120,13 @@ def _cut(
 
 
 def _patterns(members: Sequence[ArchiveMember], wanted: Collection[int]) -> tuple[list[str], list[int]]:
-    """(switches that have 7z give the wanted members and few others, positions of all that it gives then).
+    """(switches that select the wanted members and few others, positions of all selected members).
 
-    By extension: 7z compares every member with every name that it is given, so names would take the square of their number.
+    By extension: 7z compares every member with every given name, so names would take quadratic time.
     """
     endings = {_ending(members[index].name) for index in wanted}
     folders = {member.name if member.kind == "directory" else member.name.rpartition("/")[0] for member in members}
-    # A folder that matches counts with all that is in it.
+    # 7z takes everything in a matching folder.
     misleading = any(_ending(part) in endings for folder in folders for part in folder.split("/"))
     if misleading or not all(PLAIN_ENDING.fullmatch(ending) for ending in endings):
         return [], list(range(len(members)))
@@ -135,26 +135,26 @@ def _patterns(members: Sequence[ArchiveMember], wanted: Collection[int]) -> tupl
 
 
 def _ending(name: str) -> str:
-    """Such as `.wav`, as it is spelled there; nothing if there is none."""
+    """Extension such as `.wav`, in its original case; empty if there is none."""
     base = name.rpartition("/")[2]
     return base[base.rfind(".") :] if "." in base else ""
 
 
 def _archive(path: Path, file: BinaryIO) -> str:
-    """A name may hold wildcards, or be in another encoding than the locale's: then 7z gets the open file."""
+    """The archive's path for 7z; the open file if the name has wildcards, or is not in the locale's encoding."""
     archive = str(path.absolute())
     return archive if PLAIN_PATH.fullmatch(archive) else f"/dev/fd/{file.fileno()}"
 
 
 class _Program:
-    """What a 7z program writes to its standard output."""
+    """The output of a 7z program."""
 
     def __init__(
         self, path: Path, file: BinaryIO | None, program: str, arguments: Sequence[str], folder: str | None = None
     ) -> None:
         self._path = path
         self._name = Path(program).name
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (a pipe that nobody reads could stop it)
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (an unread pipe could block it)
         self._process = subprocess.Popen(  # noqa: S603
             [program, "x", "-so", "-ssc", "-bd", *arguments],
             cwd=folder,
@@ -183,7 +183,7 @@ class _Program:
         raise broken(self._path, f"{self._name} says: {said}")
 
     def close(self) -> None:
-        """Kill it, if it still runs."""
+        """Kill the program if it still runs."""
         self._process.kill()
         self._process.wait()
         self._data.close()
@@ -195,13 +195,13 @@ def _limit_memory(process: int) -> None:
         import resource
 
         limit = max(PROGRAM_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
-        with suppress(OSError, ValueError):  # it is gone already
+        with suppress(OSError, ValueError):  # it has exited
             if resource.prlimit(process, resource.RLIMIT_AS)[1] == resource.RLIM_INFINITY:
                 resource.prlimit(process, resource.RLIMIT_AS, (limit, limit))
 
 
 class _Library:
-    """What py7zr unpacks, in a thread that waits for whoever reads."""
+    """The output of py7zr, which runs in a thread at the reader's pace."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         import py7zr
@@ -244,9 +244,9 @@ class _Library:
 
         try:
             file.seek(0)
-            with py7zr.SevenZipFile(file) as archive:  # an open file: with a name, it would unpack in many threads at once
+            with py7zr.SevenZipFile(file) as archive:  # an open file: given a name, py7zr unpacks in several threads
                 for number, member in enumerate(archive.files.files_list):
-                    member["filename"] = f"{number:08d}"  # it refuses some names that are harmless here
+                    member["filename"] = f"{number:08d}"  # py7zr refuses some names that are harmless here
                 archive.extractall(factory=Sinks())
         except Exception as error:  # noqa: BLE001 (it is raised by `finish`)
             self._problem = error
@@ -261,7 +261,7 @@ class _Library:
         problem = f"{type(self._problem).__name__} {self._problem}"
         if isinstance(self._problem, self._wrong_crc):
             raise broken(self._path, f"py7zr says: {problem}")
-        if self._problem is not None:  # its errors do not tell damage from what it does not know
+        if self._problem is not None:  # its errors do not distinguish damage from unsupported methods
             raise UsageError(
                 f"{self._path}: py7zr cannot unpack it ({problem}): install 7-Zip, which unpacks all kinds of 7z; if that "
                 "cannot either, it is broken: get the archive again"

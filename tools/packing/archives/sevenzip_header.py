@@ -1,8 +1,7 @@
-"""The list at the end of a 7z archive: names, sizes, CRCs and kinds, in the order in which their data come.
+"""The list at the end of a 7z archive: names, sizes, CRCs and kinds, in the order of their data.
 
-It is read here, not from what `7z l` prints: that depends on the program's version, shows names that are not those in the
-archive, and makes the program unpack a list of any size before anybody can say no. The layout is in 7zFormat.txt of the
-LZMA SDK.
+It is parsed here, not taken from `7z l`: that output depends on the program's version, changes names, and unpacks a list of
+any size before it could be refused. Source of the layout: 7zFormat.txt of the LZMA SDK.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ __all__ = ["read_sevenzip_list"]
 
 SIGNATURE = b"7z\xbc\xaf\x27\x1c"
 START = 32
-"""Bytes before the data: signature, version, and where the list is."""
+"""Bytes before the data: signature, version, and the list's position."""
 HEADER, ARCHIVE_PROPERTIES, ADDITIONAL_STREAMS, MAIN_STREAMS, FILES = 0x01, 0x02, 0x03, 0x04, 0x05
 EMPTY_STREAM, EMPTY_FILE, ANTI, NAMES, ATTRIBUTES, ENCODED_HEADER = 0x0E, 0x0F, 0x10, 0x11, 0x15, 0x17
 COPY, LZMA, LZMA2, AES = b"\x00", b"\x03\x01\x01", b"\x21", b"\x06\xf1\x07\x01"
@@ -36,7 +35,7 @@ UNIX_KINDS: dict[int, MemberKind] = {stat.S_IFLNK: "link", stat.S_IFDIR: "direct
 
 
 def read_sevenzip_list(path: Path, file: BinaryIO) -> list[ArchiveMember]:
-    """Every member. Raises UsageError if the file is no archive, damaged, encrypted, or its list is too long to be true."""
+    """All members. Raises UsageError if the file is no 7z, damaged, encrypted, or claims an absurdly long list."""
     try:
         data = _plain_list(path, file)
         return list(_members(path, Fields(data))) if data else []
@@ -45,7 +44,7 @@ def read_sevenzip_list(path: Path, file: BinaryIO) -> list[ArchiveMember]:
 
 
 def _plain_list(path: Path, file: BinaryIO) -> bytes:
-    """The list, unpacked; nothing for an archive without members."""
+    """The unpacked list; empty for an archive without members."""
     size_on_disk = file.seek(0, 2)
     file.seek(0)
     start = file.read(START)
@@ -96,7 +95,7 @@ def _unpacked_list(path: Path, file: BinaryIO, streams: Streams) -> bytes:
 
 
 def _decoder(method: bytes, properties: bytes, size: int) -> lzma.LZMADecompressor:
-    """For raw LZMA or LZMA2. No more dictionary than there is to unpack: nothing lies further back, whatever is claimed."""
+    """Filter of raw LZMA or LZMA2. The dictionary is limited to the unpacked size: nothing can refer further back."""
     if method == LZMA2:
         bits = properties[0]
         chain: dict[str, Any] = {"id": lzma.FILTER_LZMA2, "dict_size": (2 | bits & 1) << (bits // 2 + 11)}

@@ -1,4 +1,4 @@
-"""The fields of a 7z list, and the part of it that says what is packed where and how (see sevenzip_header.py)."""
+"""The fields of a 7z list, and its part about packed streams (see sevenzip_header.py)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SIZE, CRC, FOLDER, UNPACK_SIZES, UNPACK_STREAMS = 0x09, 0x0A, 0x0B, 0x0C, 0x0D
 MOST_CODERS = 32
 
 
-class Broken(Exception):  # noqa: N818 (what it names is the damage)
-    """The list is not one, in words."""
+class Broken(Exception):  # noqa: N818 (it names the damage)
+    """The list is damaged; the message says how."""
 
 
 class Fields:
-    """The numbers, bits and bytes that the list is made of, one after the other."""
+    """A reader of the numbers, bits and bytes of a list."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
 
     def byte(self) -> int:
-        """One byte, such as what comes next."""
+        """One byte, for example a type of field."""
         if self._at >= len(self._data):
             raise Broken("its list ends too early")
         self._at += 1
@@ -41,7 +41,7 @@ class Fields:
         return self._data[self._at - size : self._at]
 
     def number(self) -> int:
-        """As many further bytes as the first one has leading ones; its other bits are the number's highest."""
+        """A number: as many bytes follow as the first one has leading 1 bits; its other bits are the highest ones."""
         first = self.byte()
         if first < 0x80:
             return first
@@ -54,7 +54,7 @@ class Fields:
         return [bool(data[number >> 3] & 0x80 >> (number & 7)) for number in range(count)]
 
     def defined(self, count: int) -> list[bool]:
-        """For which of `count` things there is a value."""
+        """Which of `count` things have a value."""
         return [True] * count if self.byte() else self.bits(count)
 
     def crcs(self, count: int) -> list[int | None]:
@@ -64,36 +64,36 @@ class Fields:
         return [next(values) if there else None for there in defined]
 
     def rest(self) -> bytes:
-        """All that has not been taken."""
+        """The rest."""
         return self.take(len(self._data) - self._at)
 
     def expect(self, what: int) -> None:
-        """The next byte, which can be nothing else."""
+        """Raises Broken unless this is the next byte."""
         if (found := self.byte()) != what:
             raise Broken(f"its list has {found:#x} where {what:#x} belongs")
 
 
 @dataclass(slots=True)
 class Folder:
-    """Packed streams that are unpacked together, to one stream that holds any number of files."""
+    """Packed streams that are unpacked together into one stream of any number of files."""
 
     coders: list[tuple[bytes, bytes]]
     """(method, properties)"""
     outputs: int
     bound: set[int]
-    """Outputs that are another coder's input."""
+    """Outputs that are inputs of other coders."""
     sizes: list[int] = field(default_factory=list)
     crc: int | None = None
 
     @property
     def size(self) -> int:
-        """Bytes that come out at the end."""
+        """Bytes of the unpacked stream."""
         return next(size for number, size in enumerate(self.sizes) if number not in self.bound)
 
 
 @dataclass(slots=True)
 class Streams:
-    """What is packed where, and the files that come out."""
+    """Packed streams, and the files in them."""
 
     position: int = 0
     packed: list[int] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Streams:
 
 
 def read_streams(path: Path, fields: Fields) -> Streams:
-    """The next fields, up to their end. Raises Broken, or UsageError for counts that are too large to be true."""
+    """Read the fields up to their end marker. Raises Broken, or UsageError for absurd counts."""
     streams = Streams()
     kind = fields.byte()
     if kind == PACK_INFO:
@@ -139,7 +139,7 @@ def _unpack_info(path: Path, fields: Fields, streams: Streams) -> None:
     fields.expect(FOLDER)
     count = fields.number()
     refuse_long_list(path, members=count)
-    fields.expect(0)  # otherwise it stands elsewhere, which nobody writes
+    fields.expect(0)  # external data, which no program writes
     streams.folders = [_folder(fields) for _ in range(count)]
     fields.expect(UNPACK_SIZES)
     for folder in streams.folders:

@@ -44,7 +44,7 @@ class Shard:
 
 
 def shar_shards(names: Iterable[str]) -> list[Shard]:
-    """The shards that files make, given by relative paths; none if it is no Shar. In natural order."""
+    """The shards among files, given by relative paths, in natural order; none if there is no Shar."""
     cuts: dict[tuple[str, str], str] = {}
     fields: dict[tuple[str, str], dict[str, str]] = {}
     for name in sorted(names):
@@ -63,16 +63,16 @@ def shar_shards(names: Iterable[str]) -> list[Shard]:
 
 
 class ShardFiles(Protocol):
-    """Where the files of a Shar are."""
+    """Access to the files of a Shar."""
 
     def open_table(self, name: str) -> BinaryIO:
-        """The cuts of a shard, from their beginning; after the first reading of `recordings`."""
+        """Open the cuts of a shard. Only after the first reading of `recordings`."""
 
     def recordings(self, names: Collection[str]) -> AbstractContextManager[Iterator[tuple[str, Path]]]:
-        """(name, the file that it is) of these tars, in the order of the shards; a file may be there until the next only."""
+        """(name, file) of these tars, in the order of the shards. A file may exist only until the next one."""
 
     def telling(self, name: str, file: Path) -> AbstractContextManager[None]:
-        """Has errors that arise within name the tar as people know it."""
+        """Within this block, errors name the tar as the user knows it."""
 
 
 class _Folder:
@@ -102,7 +102,7 @@ def open_shar(root: Path, shards: Sequence[Shard], options: SourceOptions) -> Sh
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A shard that has been looked through."""
+    """A listed shard."""
 
     shard: Shard
     members: Sequence[ArchiveMember]
@@ -113,7 +113,7 @@ class _Listed:
 class SharSource:
     """The cuts of all shards that have audio and text, in the order of the shards and of their tars.
 
-    Each tar is read twice, as all tars are: once for its list, with a checksum of every member, and once for its data.
+    Like all tars, each is read twice: once for its list, with a checksum of every member, and once for its data.
     """
 
     def __init__(self, name: str, files: ShardFiles, shards: Sequence[Shard], options: SourceOptions) -> None:
@@ -155,7 +155,7 @@ class SharSource:
         return listed
 
     def _cuts(self, shard: Shard) -> tuple[dict[str, Annotated], list[LeftOut]]:
-        """What is said of the cuts of one shard, by id."""
+        """The annotations of one shard's cuts, by id."""
         cuts: dict[str, Annotated] = {}
         left_out: list[LeftOut] = []
         for number, record in json_lines(shard.cuts, self._files.open_table, self._decoder):
@@ -174,7 +174,7 @@ class SharSource:
     def _match(
         self, shard: Shard, cuts: dict[str, Annotated], members: Sequence[ArchiveMember], seen: set[str]
     ) -> tuple[list[tuple[int, str]], list[LeftOut]]:
-        """The clips of a shard, and what is none."""
+        """The clips of a shard, and what is left out."""
         left_out: list[LeftOut] = []
         clips: list[tuple[int, str]] = []
         with_audio: set[str] = set()
@@ -233,7 +233,7 @@ class SharSource:
                 yield partial(self._pair, self._clip(listed.shard, clips[position]), data.member, self._audio(data), said)
 
     def _audio(self, data: MemberData) -> bytes | Path:
-        """The data of a clip; that of a large one in a file, which is not open until its item is read."""
+        """The audio of a clip. Large audio goes to a file that is opened when its item is read."""
         if data.member.size <= AUDIO_IN_MEMORY:
             return data.read_all()
         number, path = tempfile.mkstemp(dir=self._options.scratch)

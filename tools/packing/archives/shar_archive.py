@@ -1,4 +1,4 @@
-"""A Shar inside an archive: its tars pass one at a time through a scratch file, so that memory and disk hold one of them."""
+"""A Shar inside an archive: its tars are unpacked one at a time to a scratch file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ArchivedShards", "shards_in"]
 
 
 def shards_in(path: Path, members: Sequence[ArchiveMember]) -> list[Shard]:
-    """The shards of a Shar that an archive holds and that nothing else is packed of; in the order in which their tars stand.
+    """The shards of a Shar in an archive without other audio, in the order of their tars there.
 
     Raises UsageError if a name is one that no honest archive holds.
     """
@@ -34,7 +34,7 @@ def shards_in(path: Path, members: Sequence[ArchiveMember]) -> list[Shard]:
 
 
 def _places(members: Sequence[ArchiveMember]) -> dict[str, int]:
-    """Name -> position; the first, of those with one name."""
+    """Name -> position; the first, if several have that name."""
     found: dict[str, int] = {}
     for position, member in enumerate(members):
         if member.kind == "file":
@@ -43,7 +43,7 @@ def _places(members: Sequence[ArchiveMember]) -> dict[str, int]:
 
 
 class ArchivedShards:
-    """The files of a Shar in an archive, as SharSource asks for them. The first reading of its tars keeps its cuts, too."""
+    """The files of a Shar in an archive, for SharSource. The first reading of its tars also keeps its cuts."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ArchivedShards:
         scratch: Path,
         tables: Mapping[int, bytes],
     ) -> None:
-        """`tables`: contents of members that have been read already, by position."""
+        """`tables`: contents of members that were already read, by position."""
         self._path = path
         self._members = members
         self._places = _places(members)
@@ -73,7 +73,7 @@ class ArchivedShards:
 
     @contextmanager
     def recordings(self, names: Collection[str]) -> Iterator[Iterator[tuple[str, Path]]]:
-        """(name, a file with its data) of tars of the Shar, in the archive's order; each file is there until the next."""
+        """(name, file) of tars of the Shar, in the archive's order. Each file exists until the next one."""
         wanted = {self._places[name] for name in names}
         largest = max(self._members[position].size for position in wanted)
         require_space(self._path, self._scratch, largest, "holds tars, which are unpacked one at a time")

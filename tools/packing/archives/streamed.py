@@ -1,7 +1,7 @@
-"""An archive that can only be read from its beginning to its end, as a source: in one pass, whatever its order.
+"""An archive that is read from beginning to end in one pass, whatever the order of its members, as a source.
 
-An item comes when the last of its members has passed. What has passed before waits, in memory as far as that is little,
-else in numbered files: nothing is ever named by what an archive says.
+An item is complete when the last of its members was read. Earlier members are kept in memory up to a limit, else in
+numbered files: no file is named after a member.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ __all__ = ["WAITING_IN_MEMORY", "OpenData", "StreamedSource"]
 WAITING_IN_MEMORY = 64 << 20
 
 OpenData = Callable[[Collection[int]], AbstractContextManager[Iterator[tuple[int, MemberData]]]]
-"""Opens the archive for a pass over the members of these positions; gives (position, data) of each, in order."""
+"""Opens the archive for a pass over the members at these positions; gives (position, data) of each, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One item, in the order in which they are complete."""
+    """One item; steps are in the order in which items become complete."""
 
     complete: int
     """Position of the last member that it needs."""
     audio: int
     texts: tuple[int, ...]
-    """Positions; none if they are in a table, for that has been read before."""
+    """Positions; none for texts in a table, which was read before."""
     planned: Planned
 
 
 class StreamedSource:
     """The pairs of a solid archive or a tar.
 
-    `tables` are the contents of members that have been read already, by position. Those of tables that are missing there
-    cost a pass of their own; only layouts with tables in a 7z, and over 64 MiB of tables in a tar, pay it.
+    `tables` are the contents of members that were already read, by position. Tables that are missing there cost a pass of
+    their own: those in a 7z, and those beyond 64 MiB in a tar.
     """
 
     def __init__(
@@ -87,16 +87,16 @@ class StreamedSource:
             return layout.shelf.read(kept.open)
 
     def _texts(self) -> Iterator[bytes]:
-        """The contents of the sidecars: a pass of its own, which only texts that are no UTF-8 ask for."""
+        """The contents of the sidecars, in a pass of its own. Needed only if texts are not UTF-8."""
         with self._open_data({position for step in self._steps for position in step.texts}) as passing:
             for _, data in passing:
                 yield read_text(data)
 
     def items(self, start: int) -> Iterator[Item]:
-        """The items from number `start` on; those before have to pass all the same.
+        """The items from number `start` on; earlier ones are read past.
 
         Raises UsageError where the archive is damaged, at the latest at its end, and InfrastructureError if it cannot be
-        read, or what has to wait cannot be written.
+        read, or kept data cannot be written.
         """
         try:
             yield from self._items(self._steps[start:])
@@ -146,7 +146,7 @@ def _steps(listing: Listing) -> Sequence[_Step]:
 
 
 def _most_waiting(listing: Listing, steps: Sequence[_Step]) -> int:
-    """The most bytes of audio that must wait in files at one time."""
+    """The most bytes of audio that are kept in files at one time."""
     changes: Counter[int] = Counter()
     for step in steps:
         if step.complete > step.audio:
@@ -160,7 +160,7 @@ def _most_waiting(listing: Listing, steps: Sequence[_Step]) -> int:
 
 
 class _Shelf:
-    """What has passed and is still waited for, by position."""
+    """Members that were read and are still needed, by position."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
@@ -168,7 +168,7 @@ class _Shelf:
         self._in_memory = 0
 
     def put_audio(self, position: int, data: MemberData) -> None:
-        """Audio; what is large goes to a file at once."""
+        """Keep audio; large audio goes to a file."""
         if data.member.size <= AUDIO_IN_MEMORY:
             self.put(position, data.read_all())
         else:
@@ -178,7 +178,7 @@ class _Shelf:
             self._held[position] = path
 
     def put(self, position: int, content: bytes) -> None:
-        """In memory, if not too much is there."""
+        """Keep content in memory up to the limit, else in a file."""
         if self._in_memory + len(content) > WAITING_IN_MEMORY:
             path = self._path(position)
             path.write_bytes(content)
@@ -188,7 +188,7 @@ class _Shelf:
             self._in_memory += len(content)
 
     def take(self, position: int, *, keep: bool = False) -> bytes | Path:
-        """Either what was put there, or the file that it is in, which is now the caller's."""
+        """The content, or the file that holds it, which the caller then owns."""
         if keep:
             return self._held[position]
         held = self._held.pop(position)
@@ -202,7 +202,7 @@ class _Shelf:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """An item, all of which has passed."""
+    """An item whose members were all read."""
 
     planned: Planned
     layout: Layout

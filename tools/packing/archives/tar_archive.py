@@ -23,14 +23,14 @@ READ_BYTES = 1 << 20
 
 
 class _Unpacked:
-    """A bzip2 or xz file whose damage looks as that of gzip does to TarStream."""
+    """A bzip2 or xz file that reports damage to TarStream as gzip does."""
 
     def __init__(self, file: bz2.BZ2File | lzma.LZMAFile) -> None:
         self._file = file
         self.close = file.close
 
     def read(self, size: int) -> bytes:
-        """As of any file. Raises EOFError where the data is damaged."""
+        """Read. Raises EOFError if the data is damaged."""
         try:
             return self._file.read(size)
         except lzma.LZMAError as error:
@@ -42,7 +42,7 @@ class _Unpacked:
 
 
 class _AnyTar(TarStream):
-    """With the compressions that data sets come in, besides those that runs read."""
+    """A tar with more compressions than runs read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -62,13 +62,13 @@ class _AnyTar(TarStream):
 
     def _take(self, size: int) -> bytes:
         data = super()._take(size)
-        refuse_bomb(self._path, self.bytes_on_disk, self.offset)  # zeros after the last member make one, too
+        refuse_bomb(self._path, self.bytes_on_disk, self.offset)  # zeros after the last member can be a bomb, too
         return data
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TarStream]:
-    """A tar, the damage of which is a UsageError."""
+    """A tar whose damage raises UsageError."""
     try:
         stream = _AnyTar(path)
         try:
@@ -80,9 +80,9 @@ def _opened(path: Path) -> Iterator[TarStream]:
 
 
 def list_tar(path: Path) -> tuple[list[ArchiveMember], dict[int, bytes]]:
-    """(members, contents by position of those that may be tables of texts), from a pass over all of the data.
+    """(members, contents by position of those that may be tables of texts), from a pass over all data.
 
-    The format has no checksums of data; those of the members are taken here. Raises UsageError if it is damaged or a bomb.
+    The format has no checksums of data; they are computed here. Raises UsageError if the tar is damaged or a bomb.
     """
     size_on_disk = path.stat().st_size
     found: list[tuple[bytes, ArchiveMember]] = []
@@ -117,7 +117,7 @@ def list_tar(path: Path) -> tuple[list[ArchiveMember], dict[int, bytes]]:
 
 
 def table_in(path: Path) -> str | None:
-    """The first member that may have the texts of many clips, by its name. Raises UsageError if the tar is damaged."""
+    """The name of the first member that may be a table of texts. Raises UsageError if the tar is damaged."""
     with _opened(path) as stream:
         found = (member.name for member in stream if member.kind == "file" and _may_be_table(member.name))
         name = next(found, None)
@@ -132,7 +132,7 @@ def _may_be_table(name: bytes) -> bool:
 def open_tar(
     path: Path, members: Sequence[ArchiveMember], wanted: Collection[int]
 ) -> Iterator[Iterator[tuple[int, MemberData]]]:
-    """Iterates over the `wanted` members, as (position, data). Raises UsageError if the tar is not as it was listed."""
+    """Iterates over the `wanted` members, as (position, data). Raises UsageError if the tar differs from its list."""
     with _opened(path) as stream:
         yield _wanted_data(path, stream, members, wanted)
 

@@ -1,4 +1,4 @@
-"""Archives in volumes: `x.7z.001`, `x.7z.002` and so on, whose bytes one after the other are the archive."""
+"""Archives in volumes: `x.7z.001`, `x.7z.002` and so on, which concatenated are the archive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["find_volumes", "first_volumes", "is_volume", "open_volumes", "refuse
 VOLUME = re.compile(r"(?P<archive>.+\.7z)\.(?P<number>[0-9]{3,})", re.IGNORECASE)
 SIGNATURE = b"7z\xbc\xaf\x27\x1c"
 START = 32
-"""Bytes before the data of a 7z, which say where its list is; that is its end."""
+"""Header bytes of a 7z, which tell where its list, and so the archive, ends."""
 BUFFER_BYTES = 1 << 20
 
 
@@ -32,7 +32,7 @@ def is_volume(name: str) -> bool:
 
 
 def first_volumes(names: Iterable[str]) -> list[str]:
-    """Of files in a folder, those that archives in volumes begin with: the first that is there of each."""
+    """The first existing volume of each archive among a folder's files."""
     first: dict[str, str] = {}
     for name in sorted(names, key=lambda name: (len(name), name)):
         if found := VOLUME.fullmatch(name):
@@ -41,7 +41,7 @@ def first_volumes(names: Iterable[str]) -> list[str]:
 
 
 def find_volumes(path: Path) -> list[Path]:
-    """All volumes of an archive, in order, given the first that is there. Raises UsageError if one is missing, naming it."""
+    """All volumes of an archive, in order, given the first existing one. Raises UsageError that names a missing one."""
     given = VOLUME.fullmatch(path.name)
     if given is None:
         raise UsageError(f"{path}: expected the first volume of a 7z, such as x.7z.001")
@@ -63,7 +63,7 @@ def find_volumes(path: Path) -> list[Path]:
 
 
 def refuse_missing_end(volumes: Sequence[Path]) -> None:
-    """Raise UsageError if the first volume says that there are more bytes than all of them have: the last are missing."""
+    """Raise UsageError if the first volume announces more bytes than all have: the last ones are missing."""
     with volumes[0].open("rb") as file:
         start = file.read(START)
     size = sum(volume.stat().st_size for volume in volumes)
@@ -80,17 +80,17 @@ def refuse_missing_end(volumes: Sequence[Path]) -> None:
 
 
 def open_volumes(volumes: Sequence[Path]) -> BinaryIO:
-    """The archive that they are, as one file to read and seek in. Raises OSError."""
+    """The archive as one file, to read and seek in. Raises OSError."""
     return cast("BinaryIO", io.BufferedReader(_Joined(volumes), BUFFER_BYTES))
 
 
 class _Joined(io.RawIOBase):
-    """Files one after the other."""
+    """Files, concatenated."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._stack = ExitStack()
         self._files: list[tuple[int, int, BinaryIO]] = []
-        """(where it begins, where it ends, file)"""
+        """(begin, end, file)"""
         self._at = self._size = 0
         try:
             for path in paths:

@@ -1,4 +1,4 @@
-"""A zip as a source: its list is at the end, and every member is read by itself when its turn comes."""
+"""A zip as a source: its list is at its end, and members are read one by one, when they are needed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class ZipList:
-    """What a zip says that it holds."""
+    """A zip and its list."""
 
     zip: zipfile.ZipFile
     infos: list[zipfile.ZipInfo]
@@ -85,7 +85,7 @@ def _wanted_data(path: Path, listed: ZipList, wanted: Collection[int]) -> Genera
 
 @contextmanager
 def _damage_told(path: Path, name: str) -> Iterator[None]:
-    """One message for whatever zipfile raises over a member."""
+    """Turns zipfile's errors about a member into one message."""
     try:
         yield
     except NotImplementedError as error:
@@ -106,7 +106,7 @@ class ZipSource:
         self._path = path
         self._scratch = options.scratch
         self._lock = threading.Lock()
-        """Opening and closing a member counts on the ZipFile, which is not done safely there."""
+        """ZipFile counts open members, and not thread-safely."""
         self._zip, self._infos = listed.zip, listed.infos
         self._listing = list_members(path, listed.members, options)
         with closing(Tables(path, options.scratch)) as tables:
@@ -140,7 +140,7 @@ class ZipSource:
     def _audio(self, data: MemberData) -> bytes | BinaryIO:
         if data.member.size <= AUDIO_IN_MEMORY:
             return data.read_all()
-        file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 (whoever takes the pair closes it)
+        file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 (the pair's consumer closes it)
         try:
             data.copy_to(file)
             file.seek(0)
@@ -167,7 +167,7 @@ class ZipSource:
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    """With its list loaded, which is short enough for that. Its file is closed with the last reference to it."""
+    """A zip with its list loaded, after a check of the list's size. Its file is closed with the last reference to it."""
     with ExitStack() as stack:
         file = stack.enter_context(path.open("rb"))
         count, size = _claims(path, file)
@@ -176,14 +176,14 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
             opened = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # ValueError: a seek to before the start
             raise broken(path, f"its list cannot be read ({error})") from None
-        # Not by ZipFile itself: of a source in a cycle, the garbage collector may finalize the open file before it.
+        # ZipFile closes it, too, but in a reference cycle the garbage collector may finalize the file first.
         weakref.finalize(opened, file.close)
         stack.pop_all()
     return opened
 
 
 def _claims(path: Path, file: BinaryIO) -> tuple[int, int]:
-    """(members, bytes) that the end of the archive says its list has."""
+    """(members, bytes) of the list, as claimed at the end of the archive."""
     start = file.read(4)
     size = file.seek(0, 2)
     file.seek(max(0, size - END.size - LONGEST_COMMENT - END64.size - END64_LOCATOR_BYTES))
@@ -202,7 +202,7 @@ def _claims(path: Path, file: BinaryIO) -> tuple[int, int]:
 
 
 def _members(path: Path, infos: list[zipfile.ZipInfo]) -> list[ArchiveMember]:
-    """What the list says. Raises UsageError if it cannot be true, or what it lists is encrypted."""
+    """The listed members. Raises UsageError if the list cannot be true, or members are encrypted."""
     refuse_bomb(path, path.stat().st_size, sum(info.file_size for info in infos))
     _refuse_overlap(path, infos)
     for info in infos:
@@ -222,7 +222,7 @@ def _members(path: Path, infos: list[zipfile.ZipInfo]) -> list[ArchiveMember]:
 
 
 def _refuse_overlap(path: Path, infos: list[zipfile.ZipInfo]) -> None:
-    """One packed piece that stands for many members makes a bomb of any size."""
+    """Refuse members that share packed bytes: they make bombs of any size."""
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:

@@ -1,4 +1,4 @@
-"""Tables of audiobooks: LibriSpeech's and LJSpeech's, and the other one that is called metadata.csv, an audiofolder's."""
+"""Tables of audiobooks: LibriSpeech's, LJSpeech's metadata.csv, and the audiofolder's, which has the same name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_transcript(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 
 
 def read_metadata(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
-    """An audiofolder's metadata.csv if its first line says so, else LJSpeech's. Raises UsageError where it is neither."""
+    """An audiofolder's metadata.csv if its first line says so, else LJSpeech's. Raises UsageError if it is neither."""
     name = book.tables[0]
     if is_audiofolder(first_line(name, reading.open_table, reading.decoder)):
         yield from audiofolder_csv(name, reading)
@@ -53,7 +53,7 @@ def read_metadata(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 
 
 def read_audiofolder(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
-    """As there is no `wavs` beside it, it can be nothing else."""
+    """Read as an audiofolder's table: without `wavs` beside it, it can be nothing else."""
     name = book.tables[0]
     first = first_line(name, reading.open_table, reading.decoder)
     if not is_audiofolder(first):
@@ -62,7 +62,7 @@ def read_audiofolder(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 
 
 def _lines(name: str, reading: Reading) -> Iterator[tuple[int, str | None]]:
-    """(number, line) of a table, without blank ones; None for one that is no text."""
+    """(number, line) of a table, without blank lines; None for one that cannot be decoded."""
     for number, line in text_lines(name, reading.open_table, reading.decoder):
         stripped = None if line is None else line.strip()
         if stripped != "":
@@ -76,11 +76,11 @@ def _transcript_line(line: str) -> tuple[str, Annotated]:
 
 
 def _metadata_line(line: str) -> tuple[str, Annotated] | str:
-    """Such as `LJ001-0001|in 1963|in nineteen sixty-three`, without quoting; the last part may be absent. In words what is
-    wrong with another one.
+    """Such as `LJ001-0001|in 1963|in nineteen sixty-three`, without quoting; the last part may be absent. An error message
+    for other lines.
 
-    The text is the last one, in which numbers and abbreviations are written as they are spoken: that is what the audio
-    says. The other one is kept as `raw_text` where it differs.
+    The text is the last one, in which numbers and abbreviations are written as spoken. The other one is kept as `raw_text`
+    if it differs.
     """
     key, *texts = line.split("|")
     if not 1 <= len(texts) <= 2:

@@ -1,5 +1,5 @@
-"""lhotse's manifests: recordings with their supervisions, and cuts. What a recording's audio is, is always a file: commands
-that a data set names are never run, and addresses are not fetched.
+"""lhotse's manifests: recordings with their supervisions, and cuts. The audio of a recording must be a file: commands in a
+data set are never run, and addresses are not fetched.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ TABLE = re.compile(
 )
 RECORDINGS, SUPERVISIONS, CUTS = "recordings", "supervisions", "cuts"
 WHOLE_SECONDS = 0.01
-"""A supervision whose begin and end are no further from those of its recording is of the whole of it."""
+"""Seconds: a supervision whose begin and end are this near to those of its recording covers all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One file of audio, and what the manifests say of it."""
+    """One audio file, and its annotations in the manifests."""
 
     id: str
     path: str
@@ -50,7 +50,7 @@ class Recording:
 
 
 def is_lhotse_table(base: str) -> bool:
-    """Whether a file of this name, without its folder, may be such a manifest."""
+    """Whether a file with this base name may be such a manifest."""
     return TABLE.fullmatch(base) is not None
 
 
@@ -60,7 +60,7 @@ def _kind(name: str) -> str:
 
 
 def with_partners(name: str, there: Iterable[str]) -> tuple[str, ...]:
-    """A manifest and, of `there`, what belongs to it: recordings to supervisions and the other way round."""
+    """A manifest and its partners in `there`: supervisions of recordings, or the other way round."""
     found = TABLE.fullmatch(name)
     if found is None or found["kind"].lower() == CUTS:
         return (name,)
@@ -77,7 +77,7 @@ def with_partners(name: str, there: Iterable[str]) -> tuple[str, ...]:
 
 
 def lhotse_books(tables: Iterable[str]) -> Iterator[Book]:
-    """All manifests of a tree are one book: their audio may lie anywhere in it."""
+    """All manifests of a tree are one book: their audio may be anywhere in it."""
     names = tuple(name for name in sorted(tables) if _kind(name))
     if any(_kind(name) != SUPERVISIONS for name in names):
         yield Book("lhotse", names, "", _read)
@@ -93,8 +93,8 @@ def _read(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 
 
 def _place(folder: str, path: str, reading: Reading) -> str:
-    """The stem of a path: below the manifest's folder, or else below one that this lies in, for lhotse's paths are often
-    relative to where it was run; an absolute path as far as it is below the tree.
+    """The stem of a path: below the manifest's folder, or else below one of its parents, since lhotse's paths are often
+    relative to where it ran; an absolute path relative to the tree.
     """
     if path.startswith("/"):
         root = f"{reading.root}/" if reading.root is not None else None
@@ -108,9 +108,9 @@ def _place(folder: str, path: str, reading: Reading) -> str:
 
 
 def read_lhotse(tables: Iterable[str], reading: Reading) -> Iterator[Recording | LeftOut]:
-    """The recordings that manifests name, with their supervisions, in the order in which the manifests have them.
+    """The recordings in manifests with their supervisions, in the manifests' order.
 
-    A manifest whose first line is no such object is left out. Raises UsageError where one is damaged.
+    A manifest whose first line is no such object is left out. Raises UsageError if one is damaged.
     """
     tables = tuple(tables)
     supervisions = RowStore(reading.scratch)
@@ -137,7 +137,7 @@ def read_lhotse(tables: Iterable[str], reading: Reading) -> Iterator[Recording |
 def _recordings(
     tables: Iterable[str], reading: Reading, of_cuts: RowStore
 ) -> Iterator[tuple[str, dict[str, Any] | LeftOut]]:
-    """(where it stands, recording), those of cuts last, where they are in no manifest of recordings."""
+    """(place for messages, recording); last those of cuts that are in no manifest of recordings."""
     named: set[str] = set()
     for name in tables:
         if _kind(name) == RECORDINGS:
@@ -152,7 +152,7 @@ def _recordings(
 
 
 def _objects(name: str, reading: Reading, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any] | LeftOut]]:
-    """(where it stands, object in which the first of `keys` is a text); what is wrong with others."""
+    """(place for messages, object in which the first of `keys` is a string); errors for others."""
     other_kind = LeftOut("unreadable_text", name, f"expected lines of lhotse with {', '.join(keys)}; the first has not")
     recognised = False
     bad: list[LeftOut] = []
@@ -182,7 +182,7 @@ def _keep_supervisions(name: str, reading: Reading, kept: RowStore) -> Iterator[
 
 
 def _keep_cuts(name: str, reading: Reading, kept: RowStore, recordings: RowStore) -> Iterator[LeftOut]:
-    """The supervisions of cuts, at their times in the recording, and the recordings. What has no end ends with its cut."""
+    """The supervisions of cuts, at their times in the recording, and the recordings. An open end is that of the cut."""
     for where, record in _objects(name, reading, ("id", "start", "duration")):
         if isinstance(record, LeftOut):
             yield record
@@ -232,16 +232,16 @@ def _recording(record: dict[str, Any], where: str, supervisions: list[bytes]) ->
 
 
 def plain_supervision(raw: object) -> Any:  # noqa: ANN401 (JSON)
-    """A supervision as JSON can say it. What it cannot, `said_of_supervisions` tells."""
+    """A supervision as valid JSON. `said_of_supervisions` reports what was lost."""
     faults = non_finite_numbers(raw)
     return representable({**raw, FAULTS_KEY: faults} if isinstance(raw, dict) and faults else raw)
 
 
 def said_of_supervisions(name: str, supervisions: list[Any], duration: object) -> Annotated:
-    """What supervisions say of a recording of `duration` seconds: one of the whole is its text; others are segments.
+    """The annotations of a recording of `duration` seconds: a supervision of the whole is its text; others are segments.
 
-    Of supervisions with one id, which manifests and cuts may both have, the first counts. What cannot be a part (no begin,
-    no duration) is told in the metadata under `sidecar_errors`.
+    Of supervisions with one id, which manifests and cuts may both have, the first counts. Those that cannot be segments (no
+    begin, no duration) are listed in the metadata under `sidecar_errors`.
     """
     parts: list[dict[str, Any]] = []
     faults: list[str] = []

@@ -1,7 +1,7 @@
-"""GigaSpeech.json and WenetSpeech.json: long recordings, with the parts of them that have texts.
+"""GigaSpeech.json and WenetSpeech.json: long recordings with transcribed segments.
 
-The file is one JSON object of up to 20 GB; it is read in a window, one recording at a time. A recording stays whole, and its
-sidecar has `segments`: the tokenizer cuts by them (`--segments`).
+The file is one JSON object of up to 20 GB, read through a window, one recording at a time. A recording stays whole, and its
+sidecar has `segments`, by which the tokenizer cuts (`--segments`).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ["by_time", "is_recordings_table", "recording_books", "recordings", "s
 TABLE = re.compile(r"(giga|wenet)speech[^/]*\.json", re.IGNORECASE)
 AUDIOS, PATH, SEGMENTS = "audios", "path", "segments"
 NAMES = {"sid": "id", "begin_time": "start", "end_time": "end", "text_tn": "text"}
-"""What both corpora call what is ours."""
+"""The corpora's keys -> ours."""
 WINDOW = 4 << 20
-"""Characters that are read at a time; more where one recording has more."""
+"""Characters read at a time; more if one recording has more."""
 DECODER = json.JSONDecoder(strict=False)
 SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def is_recordings_table(base: str) -> bool:
-    """Whether a file of this name, without its folder, may be such a table."""
+    """Whether a file with this base name may be such a table."""
     return TABLE.fullmatch(base) is not None
 
 
@@ -72,9 +72,9 @@ def _read(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 
 
 def segment(raw: object) -> dict[str, Any] | str:
-    """A part with `id`, `start` and `end` in seconds, `text` and the rest as it stands; in words what is wrong with it.
+    """A segment with `id`, `start` and `end` in seconds, `text` and the rest unchanged; or an error message.
 
-    Without `end` it goes to the end of the recording (see `is_open_end`).
+    Without `end` it extends to the end of the recording (see `is_open_end`).
     """
     if not isinstance(raw, dict):
         return f"expected an object, found {raw!r:.60}"
@@ -91,7 +91,7 @@ def segment(raw: object) -> dict[str, Any] | str:
 
 
 def by_time(part: dict[str, Any]) -> tuple[float, float]:
-    """What parts of a recording are sorted by."""
+    """Sort key of a recording's segments."""
     return part["start"], part.get("end", math.inf)
 
 
@@ -100,7 +100,7 @@ def _seconds(value: object) -> float | None:
 
 
 def recordings(name: str, file: BinaryIO) -> Iterator[tuple[dict[str, Any], Any]]:
-    """(what the object said before them, one of its `audios`), with as much in memory as the largest of these needs.
+    """(earlier keys of the object, one of its `audios`), using memory for the largest of these only.
 
     Raises OtherKindError if there is no object at the beginning, UsageError if the JSON is damaged or has no `audios`.
     """
@@ -119,7 +119,7 @@ def recordings(name: str, file: BinaryIO) -> Iterator[tuple[dict[str, Any], Any]
 
 
 def _header(name: str, window: _Window) -> dict[str, Any]:
-    """What the object has before its recordings, where the window then stands."""
+    """The keys of the object before its recordings; leaves the window there."""
     if window.take() != "{":
         raise OtherKindError(f"expected a JSON object with `{AUDIOS}`, found {window.shown()!r}")
     header: dict[str, Any] = {}
@@ -139,7 +139,7 @@ def _header(name: str, window: _Window) -> dict[str, Any]:
 
 
 class _Window:
-    """The part of a JSON text that is looked at."""
+    """A window on a JSON text."""
 
     def __init__(self, name: str, file: BinaryIO) -> None:
         self._name = name
@@ -151,7 +151,7 @@ class _Window:
         self._ended = False
 
     def _more(self) -> bool:
-        """Have at least twice as much as is not yet passed; False at the end of the file."""
+        """Double the unread part of the window; False at the end of the file."""
         if self._ended:
             return False
         data = self._file.read(max(WINDOW, len(self._text) - self._at))
@@ -166,7 +166,7 @@ class _Window:
         return not self._ended
 
     def next(self) -> str:
-        """The next character that is no space, which stays; nothing at the end."""
+        """Peek at the next character that is no space; empty at the end."""
         while True:
             found = SPACE.match(self._text, self._at)
             self._at = found.end() if found is not None else self._at
@@ -174,13 +174,13 @@ class _Window:
                 return self._text[self._at : self._at + 1]
 
     def take(self) -> str:
-        """The next character that is no space."""
+        """Consume the next character that is no space."""
         character = self.next()
         self._at += len(character)
         return character
 
     def value(self) -> Any:  # noqa: ANN401 (JSON)
-        """The next value."""
+        """Consume the next value."""
         self.next()
         while True:
             try:
@@ -189,7 +189,7 @@ class _Window:
                 raise UsageError(f"{self._name}: nested too deep, near character {self._passed + self._at:,}") from None
             except ValueError:
                 end = 0
-            if 0 < end < len(self._text) or (end and self._ended):  # a number at the end of the window may go on
+            if 0 < end < len(self._text) or (end and self._ended):  # a number at the end of the window may continue
                 self._at = end
                 return found
             if len(self._text) - self._at > LONGEST_LINE or not self._more():
@@ -198,11 +198,11 @@ class _Window:
                 raise self.damaged()
 
     def shown(self) -> str:
-        """What stands here."""
+        """A sample of the text here."""
         return self._text[self._at : self._at + 60]
 
     def damaged(self) -> UsageError:
-        """The text is cut, or no JSON."""
+        """The error for truncated or invalid JSON."""
         place = self._passed + self._at
         what = f"found {self.shown()!r}" if self.shown() else "it is cut there"
         return UsageError(

@@ -1,4 +1,4 @@
-"""Rows of tables by key, outside of memory: a table may have tens of GB, and one row is wanted at a time."""
+"""Rows of tables by key, outside of memory: a table may have tens of GB, and one row is needed at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from audio_tokenizers.errors import InfrastructureError
 __all__ = ["ROWS_IN_MEMORY", "RowStore"]
 
 ROWS_IN_MEMORY = 64 << 20
-"""Bytes; what is more lies in an unnamed file."""
+"""Bytes; the rest goes to an unnamed file."""
 HEAD = struct.Struct("<qI")
-"""Where the key's row before this one begins, or -1; bytes of this one."""
+"""(offset of the key's previous row, or -1; bytes of this row)."""
 
 
 class RowStore:
-    """What was added to each key, in that order. In memory are the keys, and where the last rows begin. For many threads."""
+    """The rows of each key, in order of insertion. Keys and offsets are in memory. Thread-safe."""
 
     def __init__(self, scratch: Path) -> None:
         self._file = tempfile.SpooledTemporaryFile(ROWS_IN_MEMORY, dir=str(scratch))  # noqa: SIM115 (closed by the next line)
@@ -55,7 +55,7 @@ class RowStore:
             self._end += HEAD.size + len(row)
 
     def get(self, key: str) -> list[bytes]:
-        """The rows of a key; none if there are none."""
+        """The rows of a key; empty if it has none."""
         rows: list[bytes] = []
         with self._lock:
             self._at_end = False
@@ -68,11 +68,11 @@ class RowStore:
         return rows
 
     def take(self, key: str) -> list[bytes]:
-        """The rows of a key, which then has none."""
+        """Remove and return the rows of a key."""
         rows = self.get(key)
         self._last.pop(key, None)
         return rows
 
     def __iter__(self) -> Iterator[str]:
-        """The keys that have rows, in the order in which they came."""
+        """The keys that have rows, in order of insertion."""
         return iter(self._last)

@@ -1,4 +1,4 @@
-"""Layouts of speech corpora, known by the names of their tables and told for certain by a table's first line.
+"""Layouts of speech corpora, recognized by the names of their tables and confirmed by a table's first line.
 
 Common Voice: `clips/` beside train.tsv, dev.tsv, test.tsv, validated.tsv, ... Hugging Face audiofolder: `metadata.csv` or
 `metadata.jsonl`. AISHELL-1: `transcript/aishell_transcript*.txt`, and audio below the folder that `transcript` is in.
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 METADATA, METADATA_LINES = "metadata.csv", "metadata.jsonl"
-"""Of a Hugging Face audiofolder; LJSpeech has the first name, too."""
+"""Tables of a Hugging Face audiofolder; LJSpeech also uses the first name."""
 FILE_NAME = "file_name"
 VALIDATED, SPLITS, UNSURE = "validated", ("train", "dev", "test"), ("other", "invalidated")
 COMMON_VOICE = tuple(f"{name}.tsv" for name in (*SPLITS, VALIDATED, *UNSURE))
-"""In the order in which they are read."""
+"""In reading order."""
 CLIPS = "clips"
 VOTES = re.compile(r"[0-9]{1,9}")
 AISHELL_1 = re.compile(r"aishell_transcript.*\.txt", re.IGNORECASE)
@@ -50,7 +50,7 @@ NORMALIZED, ORIGINAL = ".normalized", ".original"
 
 
 def is_corpus_table(base: str) -> bool:
-    """Whether a file of this name, in lower case and without its folder, may be one of the tables here."""
+    """Whether a file with this base name, in lower case, may be one of these tables."""
     return (
         base in (METADATA_LINES, AISHELL_3, MLS, MLS_PLACES) or base in COMMON_VOICE or AISHELL_1.fullmatch(base) is not None
     )
@@ -83,7 +83,7 @@ def _below(folder: str, name: str) -> str:
 
 
 def kin(stem: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(layout, stems of the .txt files that it would have for this audio), for audio without a text of its own name."""
+    """(layout, stems of its .txt files for this audio), for audio without a text of the same name."""
     yield "libritts", (stem + NORMALIZED, stem + ORIGINAL)
     folder, _, base = stem.rpartition("/")
     above, _, speaker = folder.rpartition("/")
@@ -94,7 +94,7 @@ def kin(stem: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def read_kin(layout: str, clip: str, texts: Sequence[tuple[str, bytes]], reading: SidecarReading) -> Annotated:
-    """What the texts, as (name, content), say of a clip, as `kin` has them; LibriTTS's normalised one is what is spoken."""
+    """The annotations in texts found by `kin`, given as (name, content). LibriTTS's normalised text is the spoken one."""
     said = [read_sidecars({"txt": file}, reading) for file in texts]
     metadata = dict(said[0].metadata or {})
     if layout == "vctk":
@@ -107,9 +107,9 @@ def read_kin(layout: str, clip: str, texts: Sequence[tuple[str, bytes]], reading
 
 
 def _read_common_voice(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
-    """Rows of train, dev and test, which say the split; then validated, which repeats them.
+    """Rows of train, dev and test, which name the split; then validated, which repeats them.
 
-    A clip that is only in other or invalidated is left out; without any of the former tables (see --exclude) it is taken.
+    Clips that are only in other or invalidated are left out, unless the former tables are missing (see --exclude).
     """
     bases = {name: name.rpartition("/")[2].lower().removesuffix(".tsv") for name in book.tables}
     approved = any(base not in UNSURE for base in bases.values())
@@ -159,7 +159,7 @@ def _common_voice_row(record: dict[str, str], split: str | None, keys: Sequence[
 
 
 def is_audiofolder(first: str) -> bool:
-    """Whether the first line of a metadata.csv is an audiofolder's, with names of columns."""
+    """Whether the first line of a metadata.csv has an audiofolder's column names."""
     return "|" not in first and any(_names_a_file(column.strip(' "\ufeff')) for column in first.split(","))
 
 
@@ -168,7 +168,7 @@ def _names_a_file(column: str) -> bool:
 
 
 def audiofolder_csv(name: str, reading: Reading) -> Iterator[Line | LeftOut]:
-    """The rows of an audiofolder's metadata.csv. Raises UsageError where it has lines, and none that can be read."""
+    """The rows of an audiofolder's metadata.csv. Raises UsageError if it has lines, but no readable one."""
     folder = name.rpartition("/")[0]
     columns: list[str] | None = None
     good, first_bad = False, ""
@@ -233,8 +233,8 @@ def _read_aishell_1(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 def _matches(
     name: str, pattern: re.Pattern[str], expected: str, reading: Reading
 ) -> Iterator[tuple[str, re.Match[str] | LeftOut]]:
-    """(where, match) of each line of a table. Raises OtherKindError if the first that is text has none; others without one,
-    and what is no text, are left out.
+    """(place, match) of each line of a table. Raises OtherKindError if the first decodable line does not match; other lines
+    that do not match or cannot be decoded are left out.
     """
     recognised = False
     bad: list[LeftOut] = []
@@ -268,7 +268,7 @@ def _read_aishell_3(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
 
 
 def _read_mls(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
-    """Such as `4800_10003_000000	text`. Where in which recording it was cut from is metadata: `cut_from`."""
+    """Such as `4800_10003_000000	text`. The recording and times that it was cut from are metadata: `cut_from`."""
     *places, name = book.tables
     found_in = RowStore(reading.scratch)
     for table in places:

@@ -1,6 +1,6 @@
-"""Subtitles beside audio (SubRip, WebVTT): whose they are by their names, and their cues as the segments of a recording.
+"""Subtitles beside audio (SubRip, WebVTT): paired by their names, with their cues as the segments of a recording.
 
-They count as they do in a run with `--segments`, and give the same segments.
+Pairing and segments are those of a run with `--segments`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["pair_subtitles", "with_cues"]
 
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 """`en`, `zh-Hans`, `en-orig`: what may stand between the audio's name and the extension."""
-SEVERAL = "one of several languages: leave out with --exclude those that nobody speaks there"
+SEVERAL = "one of several languages: leave out those of other languages with --exclude"
 
 
 def pair_subtitles(
@@ -83,7 +83,7 @@ def _without_duplicates(names: Iterable[str]) -> tuple[dict[tuple[str, str], str
 
 
 def with_cues(said: Annotated, name: str, content: bytes, decode: Callable[[bytes], str]) -> Annotated:
-    """What is said of a recording, with the cues of its subtitles as `segments`, unless it has some, or an `offset`.
+    """A recording's annotations, with the cues of its subtitles as `segments`, unless it has `segments` or an `offset`.
 
     Subtitles that cannot be read are named in the metadata, under `sidecar_errors`. `decode` raises UnicodeDecodeError.
     """
@@ -100,7 +100,7 @@ def with_cues(said: Annotated, name: str, content: bytes, decode: Callable[[byte
 
 
 def _cues(content: bytes, decode: Callable[[bytes], str]) -> list[dict[str, Any]] | str:
-    """The cues, or why there are none."""
+    """The cues, or an error message."""
     if len(content) > LARGEST_SIDECAR:
         return too_large()
     try:

@@ -1,4 +1,4 @@
-"""Lines of tables, read as a stream, and what of them JSON can say."""
+"""Lines of tables, read as a stream, and their values as JSON."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 OpenTable = Callable[[str], BinaryIO]
-"""Opens a table of the tree by its name, to be read from its beginning."""
+"""Opens a table of the tree by its name."""
 
 LONGEST_LINE = 64 << 20
 NO_TEXT = "in no encoding that is sure: say it with --text-encoding"
-"""What is wrong with a line that `text_lines` cannot give."""
+"""The error of a line that `text_lines` cannot decode."""
 DEEPEST = 50
-"""Of objects and lists in each other; what is deeper is left out of a row, and far below what the jobs read."""
+"""Nesting of objects and lists; deeper values are dropped from a row. Far below the limit of the jobs."""
 DECODER = json.JSONDecoder(strict=False)
 LARGEST_INTEGER = 1 << 63
 
@@ -65,17 +65,17 @@ def _opened(name: str, open_table: OpenTable) -> Iterator[BinaryIO]:
 
 
 class TableDecoder:
-    """Decodes the lines of tables, which are in one encoding unless they say or show another."""
+    """Decodes the lines of tables, which share one encoding unless one declares or shows another."""
 
     def __init__(self, open_table: OpenTable, tables: Iterable[str], encoding: str = AUTO) -> None:
-        """`tables` are those whose lines tell the encoding, all together, where it has to be told."""
+        """`tables`: the encoding is detected from their lines together, if it must be detected."""
         self.encoding = encoding
         self.decode = TextDecoder(encoding, partial(_foreign_lines, tuple(tables), open_table)).decode
-        """Raises UnicodeDecodeError, with the reason in words."""
+        """Raises UnicodeDecodeError with a readable reason."""
 
 
 def _foreign_lines(tables: Iterable[str], open_table: OpenTable) -> Iterator[bytes]:
-    """The lines that are no UTF-8. What is wrong with a table is told where it is read."""
+    """The lines that are not UTF-8. Errors of a table are reported where it is read."""
     for name in tables:
         with suppress(UsageError):
             yield from (line for _, line in table_lines(name, open_table) if not _is_utf8(line))
@@ -90,7 +90,7 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _raw_lines(name: str, open_table: OpenTable, encoding: str) -> Iterator[bytes]:
-    """All lines of a table with their ends; of UTF-16 and UTF-32 as UTF-8 with a mark."""
+    """All lines of a table with their ends. Lines in UTF-16 and UTF-32 come as UTF-8 with a BOM."""
     with _opened(name, open_table) as file:
         wide = wide_encoding(file.read(4), encoding)
     with _opened(name, open_table) as file:
@@ -108,7 +108,7 @@ def _raw_lines(name: str, open_table: OpenTable, encoding: str) -> Iterator[byte
 
 
 def wide_lines(place: str | Path, file: BinaryIO, encoding: str) -> Iterator[bytes]:
-    """Lines whose newlines are more than one byte, as UTF-8 with a mark. Raises UsageError where they are no such text."""
+    """Lines of UTF-16 or UTF-32, as UTF-8 with a BOM. Raises UsageError if they cannot be decoded."""
     try:
         with io.TextIOWrapper(cast("io.BufferedReader", file), encoding, newline="\n") as text:
             while line := text.readline(LONGEST_LINE + 1):
@@ -118,15 +118,15 @@ def wide_lines(place: str | Path, file: BinaryIO, encoding: str) -> Iterator[byt
 
 
 def table_lines(name: str, open_table: OpenTable, encoding: str = AUTO) -> Iterator[tuple[int, bytes]]:
-    """(number, line) of a table, without blank ones. Raises UsageError at a line that is too long to be one."""
+    """(number, line) of a table, without blank lines. Raises UsageError at an absurdly long line."""
     for number, line in enumerate(_raw_lines(name, open_table, encoding), 1):
         if stripped := line.strip(b"\r\n"):
             yield number, stripped
 
 
 def text_lines(name: str, open_table: OpenTable, decoder: TableDecoder | None = None) -> Iterator[tuple[int, str | None]]:
-    """(number, line) of a table, without blank ones; None for a line that is no text. Without `decoder` the table itself
-    tells its encoding.
+    """(number, line) of a table, without blank lines; None for a line that cannot be decoded. Without `decoder` the
+    encoding is detected from the table itself.
     """
     decoder = decoder or TableDecoder(open_table, (name,))
     for number, line in table_lines(name, open_table, decoder.encoding):
@@ -137,19 +137,19 @@ def text_lines(name: str, open_table: OpenTable, decoder: TableDecoder | None = 
 
 
 def first_line(name: str, open_table: OpenTable, decoder: TableDecoder | None = None) -> str:
-    """The first line of a table that is not blank; nothing if there is none, or if it is no text."""
+    """The first line of a table that is not blank; empty if there is none, or if it cannot be decoded."""
     return next((line or "" for _, line in text_lines(name, open_table, decoder)), "")
 
 
 class _CsvLines:
-    """Lines of a table as a reader of CSV takes them, and may take again."""
+    """Lines of a table for a CSV reader, which can be put back."""
 
     def __init__(self, name: str, open_table: OpenTable, decoder: TableDecoder) -> None:
         self._lines = enumerate(_raw_lines(name, open_table, decoder.encoding), 1)
         self._again: deque[tuple[int, str, str]] = deque()
         self._decode = decoder.decode
         self.taken: list[tuple[int, str, str]] = []
-        """(number, line, why it is no text) of the lines of the row at hand."""
+        """(number, line, decoding error) of the current row's lines."""
 
     def __iter__(self) -> _CsvLines:
         return self
@@ -162,10 +162,10 @@ class _CsvLines:
         try:
             return number, self._decode(line) if line != b"\n" else "\n", ""
         except UnicodeDecodeError as error:
-            return number, line.decode("latin-1"), error.reason  # with the same commas, quotes and ends, so that rows stay
+            return number, line.decode("latin-1"), error.reason  # keeps commas, quotes and line ends, and so the rows
 
     def only_first(self) -> int:
-        """Let the row at hand be its first line alone, whose number this is: the others are given again."""
+        """Reduce the current row to its first line and return its number; the other lines are read again."""
         first, *others = self.taken
         self._again.extendleft(reversed(others))
         return first[0]
@@ -174,8 +174,8 @@ class _CsvLines:
 def csv_rows(name: str, open_table: OpenTable, decoder: TableDecoder | None = None) -> Iterator[tuple[int, list[str] | str]]:
     """(number of its last line, fields) of a table with commas, in which quoted fields may hold commas and ends of lines.
 
-    (number of the line, what is wrong in words) of a line that is no text, or from which on there are no such fields: a
-    quoted field that never ends costs no other line.
+    (number of the line, error message) of a line that cannot be decoded or parsed. A quoted field that never ends costs no
+    other line.
     """
     lines = _CsvLines(name, open_table, decoder or TableDecoder(open_table, (name,)))
     reader = csv.reader(lines, strict=True)
@@ -196,7 +196,7 @@ def csv_rows(name: str, open_table: OpenTable, decoder: TableDecoder | None = No
 
 
 def decode_object(text: str) -> dict[str, Any]:
-    """A JSON object as Python or anybody writes it: NaN, Infinity and raw control characters too. Raises ValueError."""
+    """A JSON object in Python's lax form: with NaN, Infinity and raw control characters. Raises ValueError."""
     try:
         found = DECODER.decode(text)
     except RecursionError:
@@ -209,7 +209,7 @@ def decode_object(text: str) -> dict[str, Any]:
 def json_lines(
     name: str, open_table: OpenTable, decoder: TableDecoder | None = None
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """(number, object) of a table with a JSON object per line; in words what is wrong with a line that has none."""
+    """(number, object) of a table with a JSON object per line; an error message for a line without one."""
     decoder = decoder or TableDecoder(open_table, (name,))
     for number, line in table_lines(name, open_table, decoder.encoding):
         try:
@@ -221,7 +221,7 @@ def json_lines(
 
 
 def representable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 (JSON)
-    r"""A value as any reader of JSON can hold it: NaN becomes null, half a character \udXXX, a huge integer text."""
+    r"""A value that every JSON reader accepts: NaN becomes null, a lone surrogate \udXXX, a huge integer text."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, float):
@@ -236,7 +236,7 @@ def representable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 (JSON)
 
 
 def stem_of(folder: str, path: str) -> str:
-    """A path that a table in `folder` names, as a stem of the tree: `..` goes up, and `.wav` and the like goes off."""
+    """A path in a table of `folder`, as a stem of the tree: `..` is resolved, an audio extension removed."""
     name = posixpath.normpath(posixpath.join(folder, path.replace("\\", "/")))
     stem, dot, extension = name.rpartition(".")
     return stem if dot and extension.lower() in AUDIO_EXTENSIONS else name

@@ -1,7 +1,7 @@
-"""Books: the tables of one data set that together say something of many audio files, and what they say of each.
+"""Books: tables of one data set that together annotate many audio files, and their annotations of each.
 
-A family of layouts (speech_corpora.py, long_recordings.py, lhotse.py beside this) knows its books by the names of files.
-Whether the tables are what their names promise shows when they are read; one that is not is left out, and named.
+A family of layouts (speech_corpora.py, long_recordings.py, lhotse.py beside this) recognizes its books by file names. A
+table that turns out not to be what its name promises is left out, and named.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ __all__ = [
 ]
 
 LARGEST_ROW = LARGEST_SIDECAR - (64 << 10)
-"""Bytes: what else stands in a sidecar has room beside it."""
+"""Bytes; leaves room for the rest of a sidecar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """What the texts say of one item."""
+    """The annotations of one item."""
 
     text: str | None = None
     text_name: str | None = None
-    """The sidecar that gave the text."""
+    """The sidecar with the text."""
     language: str | None = None
     metadata: dict[str, Any] | None = None
 
     @property
     def says_nothing(self) -> bool:
-        """Whether there is no text, neither of the whole nor of parts."""
+        """Whether there is no text, neither for the whole nor for segments."""
         parts = (self.metadata or {}).get("segments")
         return not (self.text or "").strip() and not (isinstance(parts, list) and parts)
 
@@ -61,7 +61,7 @@ class OtherKindError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a table says of one audio file."""
+    """A table's entry for one audio file."""
 
     key: str
     """The audio's stem in the tree; its name without folder and extension in a book that is `by_name`."""
@@ -69,23 +69,23 @@ class Line:
     where: str
     """For messages."""
     repeats: bool = False
-    """A table of all, where another one of some has perhaps said the same: no duplicate."""
+    """May repeat a line of another table, which is then no duplicate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a book is read with."""
+    """The context in which a book is read."""
 
     open_table: OpenTable
     scratch: Path
     stems: Collection[str]
-    """Of all audio in the tree, excluded or not."""
+    """Stems of all audio in the tree, excluded or not."""
     root: str | None = None
-    """The folder that the tree is, if it is one, for tables that name absolute paths."""
+    """The tree's folder, if it is one, for tables with absolute paths."""
     decoder: TableDecoder | None = None
-    """Of all tables; without it each table tells its own encoding."""
+    """Shared by all tables; without it each table's encoding is detected by itself."""
     keys: tuple[str, ...] = TEXT_KEYS
-    """Under which the text may stand, in tables with names of columns."""
+    """Keys of the text, in tables with column names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,9 +96,9 @@ class Book:
     """For messages."""
     tables: tuple[str, ...]
     scope: str
-    """The folder; nothing for the whole tree. A LibriSpeech chapter: what the names of its files begin with."""
+    """The folder; empty for the whole tree. For a LibriSpeech chapter, the prefix of its files' names."""
     read: Callable[[Book, Reading], Iterator[Line | LeftOut]] = field(repr=False)
-    """Gives the lines and what is wrong with some. Raises OtherKindError before the first, and UsageError."""
+    """Gives lines and errors. Raises OtherKindError before the first, and UsageError."""
     by_name: bool = False
 
 
@@ -108,7 +108,7 @@ class BookRows:
     def __init__(self, book: Book, reading: Reading) -> None:
         self.book = book
         self.left_out: list[LeftOut] = []
-        """Lines without audio, that name an audio again, or that cannot be read; the tables, if they are of another kind."""
+        """Lines without audio, duplicates, and unreadable lines; the tables themselves, if they are of another kind."""
         self._rows = RowStore(reading.scratch)
         known: Collection[str] = reading.stems
         if book.by_name:
@@ -125,7 +125,7 @@ class BookRows:
             self._rows = RowStore(reading.scratch)
 
     def _add(self, line: Line, known: Collection[str]) -> None:
-        if line.key not in known and not line.key.isascii():  # file systems compose letters in two ways
+        if line.key not in known and not line.key.isascii():  # file systems use NFC or NFD
             composed = (unicodedata.normalize(form, line.key) for form in ("NFC", "NFD"))
             line = replace(line, key=next((key for key in composed if key in known), line.key))
         if line.key in self._rows:
@@ -140,7 +140,7 @@ class BookRows:
         return len(self._rows)
 
     def said(self, stem: str) -> Annotated | LeftOut | None:
-        """What the book says of an audio file; None if it has no line for it."""
+        """The book's annotations of an audio file; None if it has no line for it."""
         rows = self._rows.get(self._key(stem))
         return _decode(rows[0]) if rows else None
 
@@ -161,7 +161,7 @@ class Shelf:
         scratch: Path,
         rules: TextRules | None = None,
     ) -> None:
-        """`books` are those that have the same tables, the nearest to the audio first; `stems` all audio of the tree."""
+        """`books`: tables -> their books, the nearest to the audio first. `stems`: all audio of the tree."""
         self.tables = frozenset(name for names in books for name in names)
         self._books = books
         self._stems = stems
@@ -171,10 +171,10 @@ class Shelf:
         self._lock = threading.Lock()
 
     def read(self, open_table: OpenTable, root: str | None = None) -> list[LeftOut]:
-        """Keep all tables for `said`. `root` is the folder that the tree is, if it is one.
+        """Read all tables for `said`. `root` is the tree's folder, if it is one.
 
-        Gives the lines that no audio answers to, those that name an audio again, and what cannot be read. Raises UsageError,
-        naming the line, if a table is damaged, or if those of two layouts have a line for one audio.
+        Returns lines without audio, duplicates, and unreadable lines. Raises UsageError, naming the line, if a table is
+        damaged, or if tables of two layouts have a line for one audio.
         """
         books = sorted({book for found in self._books.values() for book in found}, key=lambda book: book.tables)
         decoder = TableDecoder(open_table, sorted(self.tables), self._rules.encoding)
@@ -200,14 +200,14 @@ class Shelf:
                     _nearest(rows, stem)
 
     def said(self, tables: tuple[str, ...], stem: str, open_table: OpenTable) -> Annotated | LeftOut | None:
-        """What the tables say of an audio file; None if none has a line for it. What `read` has read stays closed."""
+        """The tables' annotations of an audio file; None if none has a line for it. Does not open what `read` has read."""
         decoder = TableDecoder(open_table, tables, self._rules.encoding)
         rows = _nearest([self._read(book, open_table, decoder) for book in self._books[tables]], stem)
         return rows.said(stem) if rows is not None else None
 
 
 def _nearest(rows: Sequence[BookRows], stem: str) -> BookRows | None:
-    """Of books of one layout the first that has a line for an audio. Raises UsageError if those of two layouts have one."""
+    """The first book with a line for an audio. Raises UsageError if books of two layouts have one."""
     having = [one for one in rows if stem in one]
     if not having:
         return None
@@ -243,7 +243,7 @@ def _decode(row: bytes) -> Annotated | LeftOut:
 
 
 def said_of(record: dict[str, Any], keys: Sequence[str] = TEXT_KEYS) -> Annotated:
-    """What a row with names says: the text, the language, and all else as metadata, without what is empty."""
+    """The annotations in a row with names: text, language, and the rest as metadata, without empty values."""
     text, language = take_text(record, keys), take_language(record)
     metadata = {key: value for key, value in record.items() if value is not None and value != ""}
     return Annotated(text, None, language or None, metadata or None)

@@ -1,10 +1,10 @@
-"""Which files of a tree belong together, from their names alone, and what the texts among them say of the audio.
+"""Pairs the files of a tree by their names alone, and reads the annotations of the audio.
 
-Layouts may stand in one tree and below any folder: audio with sidecars of the same stem (`a/1.5_x.wav`, `a/1.5_x.lab`);
+Several layouts may be in one tree and below any folder: audio with sidecars of the same stem (`a/1.5_x.wav`, `a/1.5_x.lab`);
 LibriSpeech (`84/121123/84-121123-0000.flac`, all lines in `84/121123/84-121123.trans.txt`); LJSpeech
 (`wavs/LJ001-0001.wav`, all lines in `metadata.csv`); those of speech_corpora.py, long_recordings.py and lhotse.py. Audio
-with a text of its own takes it rather than a table's line. Where two layouts have a line for one file, both are named.
-Subtitles beside audio are its segments, whatever else says its text.
+with a text of its own takes it rather than a table's line. Two layouts with a line for one file are an error that names
+both. Subtitles beside audio are its segments, wherever its text is from.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tools.packing.pairs import LeftOut, Reason, SourceOptions, is_excluded
 __all__ = ["Annotated", "Layout", "Plan", "Planned", "is_table_name", "plan_tree", "split_name"]
 
 TRANSCRIPT = ".trans"
-"""What a LibriSpeech table's stem ends with: `84-121123.trans.txt` holds the lines of `84-121123-*.flac` beside it."""
+"""Suffix of the stem of LibriSpeech tables: `84-121123.trans.txt` has the lines of `84-121123-*.flac` beside it."""
 TABLE_EXTENSIONS = ("txt", "json", "jsonl", "gz", "csv", "tsv")
 WITHOUT_EXTENSION = "without extension"
 
@@ -50,51 +50,51 @@ class Planned:
     """The audio's relative path without its extension."""
     audio: str
     texts: tuple[str, ...]
-    """The names of the files that may say something of it: its sidecars, or tables (see `Layout.tables`)."""
+    """The names of files that may annotate it: its sidecars, or tables (see `Layout.tables`)."""
     kin: str = ""
-    """The layout, where the texts are files of its own under other names: `libritts` or `vctk`."""
+    """The layout, if the texts are its own files under other names: `libritts` or `vctk`."""
     subtitles: str = ""
-    """The name of its subtitles, if it has some."""
+    """The name of its subtitles, if any."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of all that may say something of it."""
+        """All files that may annotate it."""
         return (*self.texts, self.subtitles) if self.subtitles else self.texts
 
     def without(self, name: str) -> Planned:
-        """The same without one of these."""
+        """The same without one of these files."""
         texts = tuple(text for text in self.texts if text != name)
         return replace(self, texts=texts, subtitles="" if name == self.subtitles else self.subtitles)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of a tree: every audio and text file is in one of the items or left out."""
+    """The plan of a tree: every audio and text file is in an item or left out."""
 
     items: tuple[Planned, ...]
     """Sorted by id."""
     left_out: tuple[LeftOut, ...]
     """Sorted by name."""
     found: Counter[str]
-    """Files by extension, those that are neither audio nor text included."""
+    """All files by extension, including other kinds."""
     layout: Layout
 
 
 @dataclass(slots=True)
 class _Tree:
-    """The files of a tree that matter, by stem: the relative path without the extension."""
+    """The relevant files of a tree, by stem: the relative path without extension."""
 
     audio: dict[str, list[str]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
-    """What may be tables, by their names."""
+    """Files that may be tables, by their names."""
     subtitles: list[str] = field(default_factory=list)
     excluded: set[str] = field(default_factory=set)
     """Stems of excluded audio."""
     paired: set[str] = field(default_factory=set)
-    """Texts whose stem is not quite that of their audio."""
+    """Texts whose stem differs slightly from that of their audio."""
     doubts: dict[str, str] = field(default_factory=dict)
-    """Stem of audio -> why none of several texts is its own."""
+    """Stem of audio -> why none of several texts was chosen."""
     left_out: list[LeftOut] = field(default_factory=list)
     found: Counter[str] = field(default_factory=Counter)
 
@@ -103,8 +103,8 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
     """Pair the files of a tree, given as relative paths with `/`, in any order.
 
     Of several audio files with one stem, and of several texts with one stem and one extension (in any case), the first
-    in sorted order is taken, but no film where there is sound. What macOS leaves behind (`._x`, `.DS_Store`, `__MACOSX`) is
-    passed over in silence.
+    in sorted order is taken, with films after other audio. Litter of macOS (`._x`, `.DS_Store`, `__MACOSX`) is skipped
+    silently.
     """
     tree = _sort_out(names, options)
     _pair_by_look(tree)
@@ -167,7 +167,7 @@ def _sort_out(names: Iterable[str], options: SourceOptions) -> _Tree:
 
 
 def is_table_name(base: str) -> bool:
-    """Whether a file of this name, without its folder, may say something of many audio files."""
+    """Whether a file with this base name may annotate many audio files."""
     lower = base.lower()
     if lower.endswith(".txt"):  # nearly all are texts of one clip
         return lower.endswith(f"{TRANSCRIPT}.txt") or is_corpus_table(lower)
@@ -181,9 +181,9 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def _pair_by_look(tree: _Tree) -> None:
-    """Give texts that have no audio of their stem to audio of nearly that name: `a.mp3.json` of `a.mp3`, `A.txt` of `a.mp3`.
+    """Pair texts without audio of their stem with audio of a similar name: `a.mp3.json` or `A.txt` with `a.mp3`.
 
-    Where several would fit, none is taken, and the text is left out with the names.
+    If several fit, none is taken, and the text is left out with their names.
     """
     left = [stem for stem in tree.texts.keys() - tree.audio.keys() - tree.excluded if not stem.endswith(TRANSCRIPT)]
     if not left:
@@ -220,7 +220,7 @@ def _sidecars(tree: _Tree, stem: str) -> Iterator[str]:
 
 
 def _kin(tree: _Tree, stem: str) -> tuple[str, tuple[str, ...]]:
-    """(layout, texts) of audio whose texts are files of its own under other names."""
+    """(layout, texts) of audio whose texts are its own files under other names."""
     for layout, stems in kin(stem):
         names = (next((name for name in tree.texts.get(other, ()) if split_name(name)[1] == "txt"), None) for other in stems)
         if texts := tuple(name for name in names if name is not None):
@@ -234,7 +234,7 @@ def _is_of_one_clip(tree: _Tree, name: str) -> bool:
 
 
 class _Library:
-    """The books that the tables of a tree may be, by what they may speak of."""
+    """The books that a tree's tables may be, by scope."""
 
     def __init__(self, tree: _Tree) -> None:
         folders = {stem.rpartition("/")[0] for stem in tree.audio}
@@ -280,7 +280,7 @@ class _Library:
 
 
 class Layout:
-    """Says what is said of the items of a plan, from the contents of the files that they name. For use in many threads."""
+    """Reads the annotations of a plan's items from the contents of their files. Thread-safe."""
 
     def __init__(
         self,
@@ -293,12 +293,12 @@ class Layout:
         """Texts that many items share, each with a line per item."""
         self._without_text = options.without_text
         self.reading = SidecarReading(options.texts.keys, decode_text)
-        """How its texts are read. Whoever can give all of them has their encoding told from all."""
+        """How texts are read. Sources that can give all texts set it, to detect the encoding from all of them."""
 
     def annotate(self, planned: Planned, contents: Mapping[str, bytes]) -> Annotated | LeftOut:
-        """What `contents`, by name, say of an item. Of a table that has been read before, the content may be absent.
+        """The annotations of an item in `contents`, by name. Contents of tables that were already read may be absent.
 
-        A text that is empty or cannot be read leaves the item out, unless audio without text is wanted. Raises UsageError
+        An item with an empty or unreadable text is left out, unless audio without text is wanted. Raises UsageError
         as `shelf.read` does.
         """
         if planned.texts and planned.texts[0] in self.tables:
@@ -333,7 +333,7 @@ def _read_sidecars(planned: Planned, contents: Mapping[str, bytes], reading: Sid
     files = {split_name(name)[1]: (name, contents[name]) for name in planned.texts}
     said = read_sidecars(files, reading)
     text_name = planned.texts[0] if said.text is not None else None
-    if said.text is not None and len(files) > 1:  # the first that would give a text alone has given it
+    if said.text is not None and len(files) > 1:  # the first one that alone gives a text is its source
         ways = (extension for extension in SIDECAR_EXTENSIONS if extension in files)
         text_name = next(files[way][0] for way in ways if read_sidecars({way: files[way]}, reading).text is not None)
     return Annotated(said.text, text_name, said.language, said.metadata)

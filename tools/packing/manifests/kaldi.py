@@ -1,4 +1,4 @@
-"""Kaldi folders as sources of pairs: `wav.scp`, `text`, `utt2spk` and `segments`. What a wav.scp would run is never run."""
+"""Kaldi folders as sources of pairs: `wav.scp`, `text`, `utt2spk` and `segments`. Commands in wav.scp are never run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ NEVER_RUN = "commands of a data set are never run: write the audio to files your
 def open_kaldi(folder: Path, options: SourceOptions) -> ManifestSource:
     """A Kaldi folder. Recordings stay whole, with their `segments`.
 
-    Entries that come out of commands, and lines that cannot be read, are left out. Raises UsageError where all of a table's
-    are so.
+    Entries that are commands, and unreadable lines, are left out. Raises UsageError if all entries of a table are.
     """
     home = str(folder.absolute())
     if not options.follow_links:
@@ -78,8 +77,8 @@ def _missing(is_command: bool) -> str:
 
 
 def _table(path: Path, encoding: str, left_out: list[LeftOut]) -> Iterator[tuple[str, str, str]]:
-    """(utterance, the rest of its line, where that stands). Lines that are no text are left out; raises UsageError where all
-    of them are.
+    """(utterance, rest of its line, place for messages). Lines that cannot be decoded are left out; raises UsageError if all
+    are.
     """
     decoder = TextDecoder(encoding, lambda: (line for _, line in manifest_lines(path, encoding)))
     good, first_bad = False, ""

@@ -17,7 +17,7 @@ from audio_tokenizers.errors import UsageError
 from tools.packing.pairs import LeftOut, Pair, Source, SourceOptions
 from tools.packing.parquet.source import open_parquet
 
-SPEECH = Path(__file__).parents[3] / "examples/speech"
+SPEECH = Path(__file__).parents[4] / "examples/speech"
 FILES = ("austen-0870.flac", "austen-0880.wav", "austen-0890.mp3", "austen-0920.ogg")
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
