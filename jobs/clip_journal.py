@@ -146,7 +146,7 @@ class ClipJournal:
         self._fd = -1
         self._sha = hashlib.sha256()
         self._header: _Header | None = None
-        """The clip of the file, counted from 0; None if there is no file."""
+        """Entry 0 of the file; None if there is no file."""
         self._fragments = 0
         self._timed: LongClip | None = None
         self._since = 0.0
