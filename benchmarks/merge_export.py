@@ -99,10 +99,10 @@ def writer_alone(run: Path) -> float:
     """MB of JSONL per second of pyarrow's writer, given the finished arrays of one file: what no export can exceed."""
     import pyarrow as pa
 
+    from tools.common.run_files import committed_files, spec_of
     from tools.exporting.batches import read_batches
     from tools.exporting.columns import run_schema, to_arrow
     from tools.exporting.parquet import parquet_writer
-    from tools.run_files import committed_files, spec_of
 
     pa.set_cpu_count(1)
     fields, file = spec_of(run).fields, committed_files(run)[0]

@@ -257,7 +257,7 @@ class TarWork:
         self.read_to_end = True
 
     def advance(self, *, leads: bool = True) -> TarResult | None:
-        """Write the lines of finished clips; end the attempt after the last one. `leads`: no other tar comes first."""
+        """Write the lines of finished clips; end the attempt after the last. `leads`: no other tar's lines come first."""
         with self._settling():
             self._write_finished(leads=leads)
             if self._trouble is not None:

@@ -216,6 +216,7 @@ def cases() -> Iterator[Any]:
         yield pytest.param(put, errors, id=place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("put", "errors"), list(cases()))
 def test_no_fault_of_the_machine_becomes_a_record_or_a_verdict(
     put: Callable[[pytest.MonkeyPatch, Fault], None],
@@ -237,6 +238,7 @@ def test_no_fault_of_the_machine_becomes_a_record_or_a_verdict(
     assert happened >= len(errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_a_link_whose_data_cannot_be_had_now_is_no_dead_link(
     packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -286,6 +288,7 @@ def cut_tar(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     return tar, lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("put", [pytest.param(put, id=place) for place, put in PLACES_OF_PARTS.items()])
 def test_nor_does_it_where_members_are_cut(
     put: Callable[[pytest.MonkeyPatch, Fault], None],
@@ -307,6 +310,7 @@ def test_nor_does_it_where_members_are_cut(
     assert happened >= 4
 
 
+@pytest.mark.slow
 def test_no_refusal_of_the_file_system_becomes_a_verdict(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """At each file operation of an attempt, from its claim to its commit, with one errno after the other."""
     counting = CrashingOps()

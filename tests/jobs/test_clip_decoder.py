@@ -160,6 +160,7 @@ def a_day_and_an_hour() -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_no_clip_is_longer_than_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip of 25 hours is `too_long`: its decoding stops at 24, and none is kept whole before that is known."""
     decoded = 0

@@ -40,6 +40,17 @@ def test_an_atomic_write_is_old_or_new_at_every_crash(tmp_path: Path) -> None:
                 assert path.read_bytes() == b"new!"
 
 
+def test_a_flush_is_asked_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of a file are flushed before it gets its name, and its folder afterwards, so that the name lasts."""
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino))
+    for write in (write_atomically, write_if_absent):
+        path = tmp_path / write.__name__
+        write(FileOps(), path, b"new!")
+        assert flushed == [path.stat().st_ino, tmp_path.stat().st_ino]
+        flushed.clear()
+
+
 def test_of_many_writers_exactly_one_creates(tmp_path: Path) -> None:
     """write_if_absent is the first one's, whole, and says so to it alone; nothing is left over."""
     path = tmp_path / "claim"

@@ -155,6 +155,7 @@ def test_who_waits_for_its_turn_is_not_to_blame() -> None:
         assert len(waiting.result()) == 500
 
 
+@pytest.mark.slow
 def test_a_long_recording_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour in segments, sorted and not: a fraction of the 14 megabytes that it has."""
     monkeypatch.setattr(sample_window, "KEPT_IN_MEMORY", 1 << 18)
@@ -292,6 +293,7 @@ def test_an_mp3_of_frames_of_many_lengths_without_a_count() -> None:
     assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [TONES_MP3, TONES_FLAC, TONES_OPUS, TONES_AAC], ids=["mp3", "flac", "opus", "aac"])
 @pytest.mark.parametrize("count", [300, 4000, 9000])
 def test_no_text_stands_beside_other_audio(data: bytes, count: int) -> None:
@@ -433,6 +435,7 @@ def change(data: bytes, number: int, **settings: Any) -> float:
     return next(at / rate for at in range(0, rate, rate // 200) if heard_tone(wave[at : at + window], rate) == number + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", TRUE_PLACES)
 def test_damage_moves_no_segment_behind_it_where_it_is_known_how_much_is_missing(form: str, decodings: list[int]) -> None:
     """By the bytes between frames, their count or numbers, by pages' positions or times: all segments but those with the

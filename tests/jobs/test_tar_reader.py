@@ -697,6 +697,7 @@ ODD = b"".join(
 NAMES_IN_ODD = ["early.wav", "a.wav", "b.wav", "c.wav", "d", "e", "late.wav", "lost.wav"]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     edits=st.lists(st.tuples(st.integers(0, len(ODD)), st.binary(min_size=1, max_size=12)), max_size=4),

@@ -21,8 +21,8 @@ from jobs.records import ErrorRecord, Record, Tally, TokenRecord, encode_record
 from jobs.spec import TokenizeSpec, _fingerprint, freeze_spec
 from jobs.tar_paths import TarPaths
 from support.small_run import mulaw_spec
+from tools.common.run_files import CommittedFile, committed_files
 from tools.merging.members import Compression
-from tools.run_files import CommittedFile, committed_files
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -21,8 +21,8 @@ from support.tiny_hf import build
 from audio_tokenizers import hf, mulaw
 from hpc.run import Run
 from jobs.spec import TokenizeSpec, freeze_spec, make_spec
-from tools import decode_check as module
 from tools.decode_check import decode_check
+from tools.listening import comparison
 
 
 def make_run(folder: Path, tars: list[Path], spec: TokenizeSpec, backend: Any) -> Run:
@@ -118,6 +118,7 @@ def test_the_seed_decides_which_clips(capsys: pytest.CaptureFixture[str]) -> Non
     assert sum(line.endswith(".wav") and ".tar: " in line for line in everything.splitlines()) == 8
 
 
+@pytest.mark.slow
 def test_a_codec_of_transformers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The model of the run is found by its spec; what it decodes to has the clip's length within two frames."""
     model = build(here / "model", "encodec")
@@ -157,7 +158,7 @@ def test_of_a_long_clip_the_beginning_is_heard(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A clip of hours costs no more memory than its first minute; its whole length is compared nevertheless."""
-    monkeypatch.setattr(module, "HEARD_SECONDS", 0.25)
+    monkeypatch.setattr(comparison, "HEARD_SECONDS", 0.25)
     assert call(decode_check, "--clips", 1) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[3] == "+0.000"
     assert [soundfile.info(f"decode_check/001.{what}.wav").frames for what in ("original", "decoded")] == [2000, 2000]
@@ -204,7 +205,7 @@ def test_a_backend_without_a_way_back(monkeypatch: pytest.MonkeyPatch, capsys: p
     """One message that names the backends that can."""
     monkeypatch.delattr(mulaw.MuLawFactory, "load_decoder")
     assert call(decode_check) == 2
-    assert "mulaw has no way back from tokens to audio; these backends have one: hf, higgs" in capsys.readouterr().err
+    assert "mulaw has no decoder from tokens to audio; these backends have one: hf, higgs" in capsys.readouterr().err
 
 
 def test_help_needs_no_torch() -> None:
