@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand
 
 from audio_tokenizers.errors import Tar2TokensError, UsageError
-from jobs.fileops import end_last_line, output_error, public_name
+from jobs.fileops import describe_error, end_last_line, output_error
 from jobs.plain_text import PlainFormatter, plain_stream, warn, warn_of_bug
 from jobs.version import version
 
@@ -184,8 +184,8 @@ def writing_to(output_dir: Path) -> Iterator[None]:
         raise UsageError(f"--output-dir {output_dir}: expected a folder, found a file on the way to it") from None
     except OSError as error:
         raise output_error(
-            f"--output-dir {output_dir}: cannot be written: {_words(error)}; make room or get write access and run the same "
-            "command again, or choose another folder: what is there stays good",
+            f"--output-dir {output_dir}: cannot be written: {describe_error(error)}; make room or get write access and run "
+            "the same command again, or choose another folder: what is there stays good",
             error,
         ) from error
 
@@ -239,14 +239,5 @@ def command_app(function: Callable[..., int], parsing: ExitStack) -> typer.Typer
 def _report(error: Tar2TokensError | OSError | MemoryError, *, verbose: bool) -> int:
     if verbose or log.isEnabledFor(logging.DEBUG):
         warn(traceback.format_exc().rstrip())
-    warn(f"error: {_words(error)}")
+    warn(f"error: {describe_error(error)}")
     return error.exit_code if isinstance(error, Tar2TokensError) else 1
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    if isinstance(error, OSError) and error.strerror:
-        named = isinstance(error.filename, str | bytes)  # and no descriptor
-        return f"{public_name(error.filename)}: {error.strerror}" if named and error.filename else error.strerror
-    return str(error)

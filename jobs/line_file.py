@@ -35,10 +35,10 @@ def count_lines(path: Path) -> int:
 def good_lines(
     file: Iterable[bytes], fields: Sequence[Field], check: SumsCheck | None = None
 ) -> Iterator[tuple[bytes, Record]]:
-    """The longest prefix of whole lines that are valid records: the lines, without their newline, and what they say.
+    """The longest prefix of whole lines that are valid records: (line without its newline, record).
 
-    With a `check` they are to be committed: one of which it knows nothing has to be, to the byte, what its record is
-    written as, and its numbers have to be possible.
+    With a `check` the lines are going to be committed: a line that it does not cover must be, byte for byte, how its record
+    is written, and its numbers must be possible.
     """
     for line in file:
         if not line.endswith(b"\n"):
@@ -75,7 +75,7 @@ class LineFile:
         """Bytes written."""
 
     def write(self, parts: Iterable[bytes]) -> None:
-        """Append a line, newline included, given in parts: a few of them at a time where there are many."""
+        """Append a line with its newline, given in parts; many parts are written a few at a time."""
         held: list[bytes] = []
         size = 0
         for part in parts:
@@ -87,7 +87,7 @@ class LineFile:
         self._put(b"".join(held), ends=True)
 
     def _put(self, data: bytes, *, ends: bool = False) -> None:
-        """Write a part of a line; its sum goes before the part that ends it, so that no whole line is without one."""
+        """Write a part of a line; before the last part, the line's sum: no complete line lacks one."""
         sha = self._sha.copy()
         sha.update(data)
         size = self.size + len(data)
@@ -102,7 +102,7 @@ class LineFile:
         return self._sha.hexdigest()
 
     def sync(self) -> None:
-        """Make all lines so far survive a power loss."""
+        """Make all lines so far durable."""
         self._sums.sync()
         self._ops.fsync(self._fd)
 
@@ -122,7 +122,7 @@ class ReusableLines:
     """The lines with tokens of a file that may not exist. It is kept open: another worker may remove its name."""
 
     def __init__(self, path: Path, fields: Sequence[Field], check: SumsCheck, *, sha256: str = "") -> None:
-        """`sha256`: what the whole file has to have for any of its lines to be used."""
+        """`sha256`: the hash that the whole file must have; otherwise none of its lines is used."""
         self._file: BinaryIO | None = None
         self._places: dict[int, tuple[str, int, int]] = {}  # index -> clip name, offset, length
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What is known of one tar's output: a file beside it."""
+"""What is known about one tar's output, kept in a file of its own."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ VERDICT_IN_PROGRESS = "in_progress"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one tar's output. Written when an attempt starts and ends; its last version before the commit."""
+    """What is known about one tar's output. Written when an attempt starts and ends, for the last time before the commit."""
 
     format: int = MANIFEST_FORMAT
     tar_file: str
     input_bytes: int
     input_mtime_ns: int
     input_version: str = ""
-    """Of a tar at an address, which has no time: its ETag or the like."""
+    """Of a tar at an address, which has no times: its ETag or the like."""
     fingerprint: str
     verdict: str = VERDICT_IN_PROGRESS
     """`complete`, `in_progress`, or how the tar is broken (tar_reader.Verdict)."""
@@ -32,17 +32,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     errors: dict[str, int] = {}
     """Error records by kind."""
     damaged_clips: int = 0
-    """Clips with tokens that lack something, and say so."""
+    """Clips that were kept although part of them is missing, as their records say."""
     damaged_seconds: float = 0.0
-    """What they lack."""
+    """How much is missing of them."""
     notes: dict[str, int] = {}
-    """Records by what they note."""
+    """Records with notes, by note."""
     audio_seconds: float = 0.0
-    """Audio that became tokens."""
+    """Seconds of audio that became tokens."""
     wall_seconds: float = 0.0
-    """Time of all attempts that ended by themselves."""
+    """Duration of all attempts that ended by themselves."""
     device_seconds: DeviceSeconds = DeviceSeconds()
-    """Of the same attempts: what their workers' devices did since the tar before had ended. Sums over tars are the whole."""
+    """What the workers' devices did in these attempts, since the previous tar ended. Sums over tars give the whole."""
     output_bytes: int = 0
     output_sha256: str = ""
     features_bytes: int = 0
@@ -50,17 +50,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     features_sha256: str = ""
     attempt: str = ""
     ignored_members: dict[str, int] = {}
-    """Members that are no clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
+    """Members that are not clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
     linked_clips: int | None = None
-    """Clips that are links in the tar; None from when links were no clips."""
+    """Clips that are links in the tar; None in manifests from before links became clips."""
     left_out: dict[str, int] = {}
-    """Those of them that may be data, by suffix (jobs/left_out.py)."""
+    """Ignored members that may be data, by suffix (jobs/left_out.py)."""
     orphan_sidecars: int = 0
-    """Sidecar files that belong to no audio by their names, or were not found to: their texts are in no record."""
+    """Sidecar files for which no audio was found by name: their texts are in no record."""
     sidecar_faults: int = 0
-    """Sidecar files that could not be read, or not all of them; their clips' records say so."""
+    """Sidecar files that could not be read completely; the records of their clips say so."""
     text_encoding: str = ""
-    """Of sidecars that are neither UTF-8 nor say what they are, as it was told from all of them; empty if none was sure."""
+    """Encoding of the sidecars that are not UTF-8 and do not declare theirs, detected over all of them; empty if unsure."""
     versions: dict[str, str] = {}
 
     @property

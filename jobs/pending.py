@@ -9,12 +9,12 @@ import numpy as np
 
 from audio_tokenizers.base import Codes, Field, Values
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.clip_group import Clip
 from jobs.clip_journal import MemberSum
 from jobs.damage import Damage
 from jobs.encoder import Item, Result
 from jobs.feed import Share
 from jobs.record_fields import array_fault
-from jobs.tar_reader import Clip
 from jobs.token_sink import TokenSink
 
 __all__ = ["Pending", "Portion", "told"]

@@ -30,8 +30,8 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.zstd", ".tzst")
 
 
 class UntrustedFileError(UsageError):
-    """A file of a tar's output is not what this run has left there; a person has to remove it. Nothing else is needed: what
-    failed for it counts no more once it is gone.
+    """A file of a tar's output is not what this run left there. The user has to remove it; after that, failures that it
+    caused no longer count.
     """
 
 
@@ -44,25 +44,25 @@ class TarPaths:
 
     @property
     def committed(self) -> Path:
-        """Complete by construction."""
+        """The committed file: complete by construction."""
         return Path(self._committed)
 
     @property
     def partial(self) -> Path:
-        """Resumable at the next clip."""
+        """Lines so far, resumable at the next clip."""
         return Path(self._committed + PARTIAL_SUFFIX)
 
     def private_partial(self, attempt: str) -> Path:
-        """The partial under the name that only this attempt uses. `attempt` is ATTEMPT_DIGITS characters."""
+        """The partial under the name that only this attempt uses. `attempt` has ATTEMPT_DIGITS characters."""
         partial = self.partial
         return partial.with_name(f".{partial.name}.{attempt}")
 
     def private_partials(self) -> list[Path]:
-        """The private names that there are, of whatever attempt."""
+        """All existing private partials, of any attempt."""
         return self._private(self.partial)
 
     def private_feature_files(self) -> list[Path]:
-        """Those of features."""
+        """All existing private files of features, of any attempt."""
         return self._private(self.features_partial) + self._private(self.features)
 
     @staticmethod
@@ -70,7 +70,7 @@ class TarPaths:
         return list(path.parent.glob(f".{_escape(path.name)}.{'?' * ATTEMPT_DIGITS}"))
 
     def private_sums(self, attempt: str) -> Path:
-        """The sums of one attempt's lines (jobs/line_sums.py). They never get another name."""
+        """The sums of one attempt's lines (jobs/line_sums.py). The file is never renamed."""
         return self._sums.with_name(f".{self._sums.name}.{attempt}")
 
     def all_private_sums(self) -> list[Path]:
@@ -78,7 +78,7 @@ class TarPaths:
         return self._private(self._sums)
 
     def private_journal(self, attempt: str) -> Path:
-        """What one attempt has of a long clip that has no line yet (jobs/clip_journal.py)."""
+        """What one attempt has encoded of a long clip that has no line yet (jobs/clip_journal.py)."""
         return self._journal.with_name(f".{self._journal.name}.{attempt}")
 
     def private_journals(self) -> list[Path]:
@@ -94,7 +94,7 @@ class TarPaths:
         return self.output_dir / ".run" / "attempts" / f"{self.name}.sums"
 
     def temporary_files(self) -> list[Path]:
-        """Every private name that there is, of whatever attempt, and what any of them was about to write in place."""
+        """All existing private files, of any attempt, and temporary files of atomic writes."""
         whole = (self.manifest, self.attempt, self.claim, self.previous_sums)
         private = self.private_partials() + self.private_feature_files()
         private += self.all_private_sums() + self.private_journals()
@@ -107,17 +107,17 @@ class TarPaths:
 
     @property
     def features_partial(self) -> Path:
-        """The bare arrays of the partial's lines."""
+        """The arrays of the partial's lines, without a header."""
         return Path(self._features + PARTIAL_SUFFIX)
 
     def private_features(self, attempt: str, *, finished: bool = False) -> Path:
-        """The same under a name that only this attempt uses; `finished`: with its header, ready to be committed."""
+        """The same under the name that only this attempt uses; `finished`: with its header, ready for the commit."""
         path = self.features if finished else self.features_partial
         return path.with_name(f".{path.name}.{attempt}")
 
     @property
     def previous(self) -> Path:
-        """What --retry-errors takes good lines from."""
+        """The file from which --retry-errors takes good lines."""
         return Path(f"{self._committed}.previous")
 
     @property
@@ -127,20 +127,20 @@ class TarPaths:
 
     @property
     def manifest(self) -> Path:
-        """What vouches for the committed file: written right before it, and at no other time."""
+        """Vouches for the committed file; written right before it, and at no other time."""
         return Path(self._manifest)
 
     @property
     def attempt(self) -> Path:
-        """What is known of a partial: a manifest too, until the commit."""
+        """What is known about a partial: a manifest too, until the commit."""
         return Path(self._attempt)
 
     @property
     def claim(self) -> Path:
-        """Who works on it."""
+        """Which worker has the tar."""
         return self.output_dir / ".run" / "claims" / f"{self.name}.json"
 
-    # Text, since a scan of a run asks for these once per tar, and a Path costs as much as the question.
+    # Text, because a scan of a run asks for these once per tar, and a Path costs as much as the system call.
     @property
     def _committed(self) -> str:
         return f"{self.output_dir}/{self.name}.jsonl"
@@ -158,17 +158,17 @@ class TarPaths:
         return f"{self.output_dir}/.run/attempts/{self.name}.json"
 
     def read_unfinished(self) -> Manifest | None:
-        """What is known of a tar that has no committed file: of its partial, or of a file that was committed once.
+        """What is known about a tar without a committed file: about its partial, or a file that was committed once.
 
-        Raises UsageError if a manifest is something else.
+        Raises UsageError if a manifest cannot be read.
         """
         return read_manifest(self._attempt) or read_manifest(self._manifest)
 
     def read_committed(self, tar: str) -> tuple[Manifest | None, str | None]:
         """The committed file's manifest, and why the file cannot be trusted, if so.
 
-        Raises FileNotFoundError if there is no committed file, UsageError if its manifest is something else. The file is
-        looked at before its manifest, which is the older: a commit in between is not taken for a fault.
+        Raises FileNotFoundError if there is no committed file, UsageError if its manifest cannot be read. The file is looked
+        at before its manifest, which is written first, so a commit in between does not look like a fault.
         """
         size = os.stat(self._committed).st_size  # noqa: PTH116 (text, see above)
         manifest = read_manifest(self._manifest)
@@ -184,7 +184,7 @@ class TarPaths:
 
 
 def read_manifest(path: Path | str) -> Manifest | None:
-    """The manifest, or None if there is none. Raises UntrustedFileError if the file is something else."""
+    """The manifest, or None if there is none. Raises UntrustedFileError if the file is not a manifest."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -204,16 +204,16 @@ def read_manifest(path: Path | str) -> Manifest | None:
 
 
 def is_attempt(text: str) -> bool:
-    """Whether a text from a claim or a manifest, in which anything may stand, can be the name of an attempt of ours."""
+    """Whether unchecked text from a claim or a manifest can be the name of an attempt."""
     return ATTEMPT.fullmatch(text) is not None
 
 
 def committed_fault(paths: TarPaths, tar: Path, manifest: Manifest | None) -> str | None:
     """Why a committed file cannot be trusted, or None. Raises FileNotFoundError if there is none.
 
-    A manifest is written before its file is committed, so a file without a fitting one is not ours, or was changed. Tokens
-    of a tar that has another size by now are another tar's. Its time alone says nothing: copies do not keep it. A tar that
-    is gone is no fault of its tokens.
+    A manifest is written before its file is committed, so a file without a matching one is foreign or was changed. A tar
+    with another size than it had is another tar. Its time alone says nothing, because copies do not keep it. A missing tar
+    is no fault of its tokens.
     """
     return _fault(str(paths.committed), paths.committed.stat().st_size, str(paths.features), str(tar), manifest)
 

@@ -1,4 +1,4 @@
-"""One tar to tokenize: what a worker is told of it, and which tar it is."""
+"""One tar to tokenize: a worker's instructions for it, and which tar it is."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ __all__ = ["InputIdentity", "TarTask"]
 
 
 class TarTask(msgspec.Struct, frozen=True):
-    """One tar to tokenize, and the name of its output."""
+    """A worker's instructions for one tar."""
 
     tar: str
     name: str
     bytes: int
     crash_clips: tuple[int, ...] = ()
-    """Clips, counted from 0, that become records of kind `crash`: they are not decoded again."""
+    """Clips, counted from 0, that become error records of kind `crash` without being decoded again."""
     timed_out: tuple[int, ...] = ()
-    """Those of them whose records are of kind `timeout` instead."""
+    """Those among `crash_clips` whose records are of kind `timeout` instead."""
     one_at_a_time: bool = False
-    """Write each clip's line before the next one is touched: a worker has died here, and its successor is to show where."""
+    """Write each clip's line before touching the next one: a worker died here, and the next death shows at which clip."""
     retry_errors: bool = False
-    """Try its clips again that have error records."""
+    """Try clips with error records again."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputIdentity:
-    """Which tar this is: a partial made from another one is of no use."""
+    """Which tar this is. A partial that was made from another one is useless."""
 
     tar_file: str
     size: int
     mtime_ns: int
     ctime_ns: int = 0
-    """When its size, times, owner or names last changed. It says nothing of which tar it is: a rename changes it too."""
+    """When its size, times, owner or names last changed. It does not identify the tar: a rename changes it too."""
     version: str = ""
-    """What the server of an address says in place of times: an ETag or the like."""
+    """For an address: its server's ETag or the like, in place of times."""
 
     @classmethod
     def of(cls, tar: TarSource) -> InputIdentity:
@@ -59,7 +59,7 @@ class InputIdentity:
 
     @classmethod
     def opened(cls, tar: TarSource) -> InputIdentity:
-        """The same as its server has it now: a network file system answers `stat` from a cache, and `open` does not."""
+        """The identity as the server has it now: a network file system answers `stat` from a cache, but not `open`."""
         if not isinstance(tar, Path):
             return cls._told(tar)
         fd = os.open(tar, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -70,19 +70,19 @@ class InputIdentity:
         return cls(str(tar), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def written_to(self, later: InputIdentity) -> bool:
-        """Whether somebody has written to the tar between this look at it and a later one.
+        """Whether the tar was written to between this look at it and a later one.
 
-        Then its size is another, or both its times are. One alone says less: a recall from tape, a link or another mode
-        changes ctime only; a file system that keeps times coarser than its cache shows another mtime some time after the
-        last write. Inodes are not compared, since some file systems make them up. No clock is asked, neither this host's nor
-        the server's. Times that settle late therefore cost an attempt at most: the next one begins with what has settled.
-        A tar at an address has no times, but a version.
+        Then its size differs, or both its times do. One time alone says less: a recall from tape, a link or another mode
+        changes only ctime; a file system that keeps times coarser than its cache shows another mtime some time after the
+        last write. Inodes are not compared, because some file systems make them up. No clock is read, so times that settle
+        late cost one attempt at most: the next one begins with the settled times. A tar at an address has a version instead
+        of times.
         """
         if (self.size, self.version) != (later.size, later.version):
             return True
         return self.mtime_ns != later.mtime_ns and self.ctime_ns != later.ctime_ns
 
     def matches(self, manifest: Manifest) -> bool:
-        """Whether `manifest` speaks of the same bytes, wherever they lay then."""
+        """Whether `manifest` describes the same bytes, wherever they were stored then."""
         found = (manifest.input_bytes, manifest.input_mtime_ns, manifest.input_version)
         return (self.size, self.mtime_ns, self.version) == found

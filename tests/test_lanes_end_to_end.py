@@ -59,6 +59,7 @@ def lines(output: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKENDS)
 def test_company_changes_no_token(name: str, tmp_path: Path) -> None:
     """Orders, look-ahead, threads, a clip alone in its call, and where an attempt was resumed."""

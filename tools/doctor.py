@@ -1,4 +1,4 @@
-"""python -m tools.doctor: does a site do what a run relies on, and if not, what to do."""
+"""python -m tools.doctor: check that a site does what a run relies on, and say what to do if not."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="a JSON array, for programs")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Check all that a run would rely on. Exits 0, 1 where something is at fault, 2 wrong usage. Submits no batch job.
+    """Check everything that a run relies on. Exits 0, 1 if there are faults, 2 on wrong usage. Submits no batch job.
 
     Example: --list tars.txt --backend higgs --output-dir tokens
     """
@@ -71,7 +71,7 @@ def doctor(
     launch = make_launch(
         overlay(defaults, site),
         environment=kept_environment(os.environ),
-        uses_gpu=backend is None or uses_gpu(backend),  # UsageError where there is no such backend
+        uses_gpu=backend is None or uses_gpu(backend),  # UsageError if there is no such backend
     )
     asked = Asked(
         output_dir.absolute(),
@@ -96,7 +96,7 @@ def doctor(
 
 
 def _without_wait(words: Sequence[str]) -> Iterator[str]:
-    """A command line's words but for how long to wait."""
+    """The words of a command line without --wait."""
     rest = iter(words)
     for word in rest:
         if word == "--wait":

@@ -34,7 +34,7 @@ def export(
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core")] = None,
     verbose: Verbose = False,
 ) -> int:
-    """Export a run's tokens. Clips with errors are left out. If it is stopped, the same command goes on."""
+    """Export a run's tokens. Clips with errors are left out. If interrupted, the same command resumes."""
     setup_logging(verbose=verbose)
     if to not in FORMATS:
         raise UsageError(f"--to {to}: expected one of {', '.join(FORMATS)}")

@@ -1,4 +1,4 @@
-"""python -m tools.pack: a data set of whatever form -> tars of audio with a .json beside each clip, and the list of them."""
+"""python -m tools.pack: any data set -> tars of audio with a .json beside each clip, and their list."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def pack(
         ),
     ] = None,
     without_text: Annotated[
-        bool, typer.Option("--without-text", help="take audio that has no text, too", rich_help_panel=WHAT)
+        bool, typer.Option("--without-text", help="also take audio that has no text", rich_help_panel=WHAT)
     ] = False,
     follow_links: Annotated[
         bool,
-        typer.Option("--follow-links", help="take what links in SOURCE lead to outside of it, too", rich_help_panel=WHAT),
+        typer.Option("--follow-links", help="also take targets of links outside of SOURCE", rich_help_panel=WHAT),
     ] = False,
     text_key: Annotated[
         list[str] | None,
@@ -55,7 +55,7 @@ def pack(
     ] = AUTO,
     verbose: Verbose = False,
 ) -> int:
-    """Pack a data set into tars. The same command goes on after an interruption, and does nothing on finished work.
+    """Pack a data set into tars. After an interruption the same command resumes; on finished work it does nothing.
 
     Example: /data/my_corpus --output-dir tars --max-size 2GB
     """

@@ -1,4 +1,4 @@
-"""python -m tools.show NAME: what one tar became, in words: its tokens, how they use their codebooks, its clips."""
+"""python -m tools.show NAME: what one tar became: its tokens, their use of the codebooks, its clips."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def show(
     listen: Annotated[Path | None, typer.Option(help="write the original of the one --clip to this .wav")] = None,
     verbose: Verbose = False,
 ) -> int:
-    """Say what one tar became, finished or not; with --clip, what single clips became."""
+    """Show what one tar became, finished or not; with --clip, what single clips became."""
     setup_logging(verbose=verbose)
     if listen is not None and (not clip or listen.suffix.lower() != ".wav"):
         raise UsageError(f"--listen {listen}: expected a name that ends in .wav, and the clip to hear as --clip")

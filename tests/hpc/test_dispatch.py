@@ -226,6 +226,7 @@ class TestMaxRunning:
         campaign.cluster.lose(campaign.cluster.living()[0], 0)
         assert controller.round().submitted == Submitted(waiting=1, why="--max-running 2")
 
+    @pytest.mark.slow
     def test_never_exceeded(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         """Whatever ends, fills up, lags or goes unanswered, no more than --max-running tasks may run at once."""
         for seed in range(40):

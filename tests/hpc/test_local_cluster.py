@@ -111,6 +111,7 @@ def local_run(tmp_path: Path) -> Iterator[LocalRun]:
 
 
 class TestProcesses:
+    @pytest.mark.slow
     def test_seen_and_stopped_by_who_did_not_start_them(self, local_run: LocalRun) -> None:
         """Tasks that an earlier controller has started are found by a later one, which can have them yield."""
         second = LocalCluster(HERE)
@@ -125,6 +126,7 @@ class TestProcesses:
         for element, _, log_file in local_run.submission.log_files():
             assert "yielded" in log_file.read_text(), element
 
+    @pytest.mark.slow
     def test_killed_by_who_did_not_start_them(self, local_run: LocalRun) -> None:
         """Killed tasks blame no clip and no tar; their partials and their claims are such as the next may take over."""
         local_run.start()
@@ -140,6 +142,7 @@ class TestProcesses:
             wait_for(lambda holder=holder: process_start(holder.pid) != holder.started)
             assert not held_by_other(holder, mine)
 
+    @pytest.mark.slow
     def test_to_the_end(self, tmp_path: Path) -> None:
         """Left alone, tasks end by themselves, leave no zombies, and what they commit is what one worker would."""
         run = LocalRun(tmp_path, clips=5, pause=0.0)
@@ -150,6 +153,7 @@ class TestProcesses:
         assert committed_bytes(run.output) == committed_bytes(tmp_path / "reference")
         wait_for(lambda: run.has_ended() and all(child.returncode is not None for child in run.first._children))
 
+    @pytest.mark.slow
     def test_a_worker_dies_with_its_witness(self, local_run: LocalRun) -> None:
         """Nobody is left who would end it if it hangs, and its claim would be held for ever; it counts against nobody."""
         cluster = local_run.first
@@ -168,6 +172,7 @@ class TestProcesses:
         local_run.start()
         assert local_run.has_ended()
 
+    @pytest.mark.slow
     def test_other_submissions_are_left_alone(self, local_run: LocalRun) -> None:
         """Orders and questions reach the tasks of the submissions that they name, and no others."""
         cluster = local_run.first

@@ -48,6 +48,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_site", [False, True], ids=["plain", "site"])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_round_trip(submitting: Path, settings: str, with_site: bool) -> None:

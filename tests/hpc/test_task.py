@@ -288,6 +288,7 @@ def reference(tar: Path, folder: Path) -> bytes:
     return TarPaths(folder / "reference", tar.stem).committed.read_bytes()
 
 
+@pytest.mark.slow
 class TestRun:
     @pytest.mark.parametrize("how", ["SIGSEGV", "SIGABRT"])
     def test_a_clip_that_kills_its_worker(self, how: str, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:

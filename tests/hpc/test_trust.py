@@ -192,6 +192,7 @@ class TestGoesOn:
         assert call(resume, "--output-dir", run.output_dir, "--once") == 75
         assert (traps / "ran").exists()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("umask", [0o000, 0o002, 0o027])
     def test_whatever_the_umask(self, umask: int, here: Path) -> None:
         """Nothing of a run is writable by others, be it made by a command or by its tasks; so the next command takes it."""

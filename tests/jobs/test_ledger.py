@@ -234,6 +234,7 @@ def take_turns(paths: TarPaths, zombie: Actor, successor: Actor) -> None:
     nothing_is_wrong(paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize(("zombie_end", "end"), [("commit", "commit"), ("commit", "release"), ("release", "commit")])
 @pytest.mark.parametrize("kind", [Ledger, NearSighted])

@@ -264,6 +264,7 @@ def test_tokens_at_the_edges(size: int) -> None:
                 assert (token_fault(codes_to_json(codes), shape, size) is None) == (good or value < size)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_tokens_as_the_slow_oracle_finds(data: st.DataObject) -> None:

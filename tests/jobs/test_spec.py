@@ -521,6 +521,7 @@ class TestFreezing:
         assert read_spec(tmp_path / "none") is None
         assert not (tmp_path / "none").exists()
 
+    @pytest.mark.slow
     def test_processes_at_once(self, tmp_path: Path) -> None:
         """Of several recipes frozen at the same time one wins, whole; the others are told the difference."""
         for attempt in range(3):
@@ -557,6 +558,7 @@ class TestFreezing:
     scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
     names = st.text(st.characters(min_codepoint=32, max_codepoint=0x24F, blacklist_characters="\x7f\x85"), max_size=12)
 
+    @pytest.mark.slow
     @given(st.dictionaries(names, scalars | names, max_size=5), st.none() | st.floats(0.1, 1e6))
     def test_any_recipe_round_trips(
         self, tmp_path_factory: pytest.TempPathFactory, recipe: dict[str, Scalar], max_duration: float | None

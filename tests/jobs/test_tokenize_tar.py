@@ -380,6 +380,7 @@ def test_tar_that_another_worker_has(here: Path, capsys: pytest.CaptureFixture[s
     assert list(committed_bytes(here / "tokens")) == ["1.jsonl"]
 
 
+@pytest.mark.slow
 def test_interruption(tmp_path: Path) -> None:
     """SIGTERM: the clip in hand is finished, the exit code is 128 + signal, and the same command goes on from there."""
     env = slow_backend(tmp_path / "site")

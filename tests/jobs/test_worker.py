@@ -77,6 +77,7 @@ def work(tars: list[Path], output: Path, **wishes: bool) -> ProgressFile:
     return reports
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
     """At least 30 SIGKILLs while lines are being written, over one list: the committed files equal an undisturbed run's."""
     tars = [small_tar(tmp_path / "in" / f"{n}.tar", clips=60) for n in range(4)]
@@ -111,6 +112,7 @@ def kept_so_far(output: Path) -> int:
     return size
 
 
+@pytest.mark.slow
 def test_kills_and_stops_within_a_long_clip_change_no_byte(tmp_path: Path) -> None:
     """Each life ends within the clip, by SIGKILL or on request, some fragments later than the one before it."""
     members = {"a.wav": wav(800), "long.wav": wav(8000 * 60 * 30, seed=1), "z.wav": wav(900)}  # 30 fragments
@@ -133,6 +135,7 @@ def test_kills_and_stops_within_a_long_clip_change_no_byte(tmp_path: Path) -> No
     assert not kept_so_far(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_ends_the_worker_after_the_clip_in_hand(number: signal.Signals, tmp_path: Path) -> None:
     """It leaves whole lines, a manifest that counts them, no claim, and exits by itself."""

@@ -137,6 +137,7 @@ class TestReport:
         assert found["notes"] == {"opposite_phase": 2}
         assert "2 clips whose channels cancel each other when mixed (--channel first hears one)" in text
 
+    @pytest.mark.slow
     def test_a_narrow_locale_does_not_matter(self, run: Run) -> None:
         """Where the terminal has no ✓, the report is still a report."""
         env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}

@@ -118,6 +118,7 @@ def test_the_seed_decides_which_clips(capsys: pytest.CaptureFixture[str]) -> Non
     assert sum(line.endswith(".wav") and ".tar: " in line for line in everything.splitlines()) == 8
 
 
+@pytest.mark.slow
 def test_a_codec_of_transformers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The model of the run is found by its spec; what it decodes to has the clip's length within two frames."""
     model = build(here / "model", "encodec")

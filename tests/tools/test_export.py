@@ -101,6 +101,7 @@ def test_unfinished_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "not in it: 1 tar that the run has, the first b" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["hf", "npz"])
 def test_a_crash_at_every_step(to: str, run: Path, tmp_path: Path) -> None:
     """Before and after each durable operation: what stands there is whole, and the rest comes with the same command."""
@@ -155,6 +156,7 @@ def test_damaged_file_leaves_nothing_wrong(tmp_path: Path) -> None:
     assert "(1 part of 3 from before)" in export_run(run, tmp_path / "out", "webdataset")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_in_the_middle(how: signal.Signals, tmp_path: Path) -> None:
     """Killed, or told to stop by Ctrl-C, with two processes at work: no process stays, no word but one message at most, and

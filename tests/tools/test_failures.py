@@ -155,6 +155,7 @@ class TestExitCodes:
         assert call(failures, "--failed-output", campaign.run.list_file) == 2
 
 
+@pytest.mark.slow
 def test_from_a_worker_that_died_to_a_finished_run(here: Path) -> None:
     """On one machine: a fault of the backend is shown with its log, and the shown command finishes the run."""
     env = slow_backend(here / "package")

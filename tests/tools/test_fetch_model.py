@@ -75,6 +75,7 @@ class TestEndToEnd:
         assert "higgs: one second becomes\n  tokens: int16 [8, 25], values " in out
         assert LICENCE not in out
 
+    @pytest.mark.slow
     def test_killed_and_run_again(self, hub: FakeHub, tmp_path: Path) -> None:
         """After kill -9 in the middle of a file the same command, in another process, asks for the rest only."""
         weights = os.urandom(1 << 20) * 24

@@ -97,6 +97,7 @@ class TestPacking:
         one, seven = ({p.name: p.read_bytes() for p in (here / f"t{n}").glob("*.tar")} for n in (1, 7))
         assert one == seven
 
+    @pytest.mark.slow
     def test_stopped_before_and_after_every_step(self, offer: Offer, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whatever durable step the power fails at, the same command goes on at the first clip that no shard has, and the
         files are those of an undisturbed one.
@@ -195,6 +196,7 @@ class TestRefused:
         assert "different: the source's files, --max-clips" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_by_signals(here: Path) -> None:
     """A command that is killed three times and run again makes the tars of one that was not."""
     data = here / "data"

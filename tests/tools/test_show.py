@@ -243,6 +243,7 @@ class TestListen:
         assert "there is no such tar any more" in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run")
 def test_a_terminal_with_ascii_only(here: Path) -> None:
     """Bars are ASCII, and what else the stream cannot carry comes out as escapes; lines are as wide as the terminal."""

@@ -10,7 +10,7 @@ from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState
 from hpc.stalls import describe_stalls
 from hpc.standing import Running
-from jobs.channels import in_words
+from jobs.channels import describe_note
 from jobs.console import clock_time
 from jobs.left_out import describe_left_out
 from jobs.plain_text import plain, plain_lines
@@ -87,7 +87,7 @@ def _notes(report: Report) -> list[str]:
             "without audio of its name, in no record: if it is a text, unpack the tar and give the folder to tools.pack",
         ),
         (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
-        *((number, "clip", in_words(note)) for note, number in report.notes.items()),
+        *((number, "clip", describe_note(note)) for note, number in report.notes.items()),
         (report.not_asked, "tar", "at an address that did not answer: whether it has changed since is not known"),
     )
     notes = [f"{counted(number, noun)} {words}" for number, noun, words in counts if number]

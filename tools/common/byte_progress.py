@@ -37,9 +37,9 @@ class ByteProgress:
         moment = self._clock()
         if moment - self._logged >= LOG_SECONDS:
             self._logged = moment
-            log.info("%s", self._words(moment - self._started))
+            log.info("%s", self._line(moment - self._started))
 
-    def _words(self, wall: float) -> str:
+    def _line(self, wall: float) -> str:
         rate = (self._done - self._before) / wall / MB
         left = clock_time(eta_seconds(self._before, self._done, self._total, wall))
         return f"{self._what}: {self._done / MB:,.0f} of {self._total / MB:,.0f} MB, {rate:,.0f} MB/s, ETA {left}"

@@ -1,4 +1,4 @@
-"""A run, exported to a folder: what is missing there, and a card for the hub's data sets."""
+"""Exports a run to a folder: the missing parts, and a data set card for the hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def export_run(
     part_bytes: int = PART_BYTES,
     ops: FileOps | None = None,
 ) -> str:
-    """Export the run in `output_dir` to `folder`, or what of it is not there yet; returns words on what was done."""
+    """Export the run in `output_dir` to `folder`, or its missing parts; returns a message about the result."""
     from tools.exporting.folder import freeze_plan, make_parts, missing_parts
 
     if to in ("parquet", "hf"):
@@ -64,7 +64,7 @@ def _check_pyarrow(to: str) -> None:
 
 
 def _write_card(folder: Path, plan: Plan, files: Sequence[CommittedFile], spec: TokenizeSpec, ops: FileOps | None) -> bool:
-    """Write README.md, the last file of a data set, unless it is there; a person may have changed it."""
+    """Write README.md, the last file of a data set, unless it exists: the user may have changed it."""
     from tools.common.whole_files import replacing
     from tools.exporting.hf import dataset_card
 

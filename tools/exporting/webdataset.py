@@ -31,8 +31,8 @@ ZEROS = bytes(2 * BLOCK)
 def write_webdataset(file: CommittedFile, path: Path, spec: TokenizeSpec, tell: Tell, *, with_audio: bool = False) -> None:
     """Write one sample per record with tokens, in order.
 
-    Raises InfrastructureError if the file is not what was committed, UsageError if its tar is gone or another one; what was
-    written is void then.
+    Raises InfrastructureError if the file is not what was committed, UsageError if its tar is gone or has changed; the
+    output is invalid then.
     """
     keys = ClipKeys()
     endings = [f"{field.name}.npy" for field in spec.fields]
@@ -64,7 +64,7 @@ def _npy_header(kind: str, shape: tuple[int, ...]) -> bytes:
 
 def _add(tar: BinaryIO, name: str, head: bytes, array: Codes | Features | None = None) -> None:
     size = len(head) + (0 if array is None else array.nbytes)
-    body = b"" if array is None else array.data  # its bytes in order of its indices: it is a piece of a flat array
+    body = b"" if array is None else array.data  # in C order: a slice of a flat array
     tar.write(b"".join((tar_header(name, size), head, body, ZEROS[: -size % BLOCK])))
 
 

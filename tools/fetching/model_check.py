@@ -43,7 +43,7 @@ def encode_one_second(name: str, directory: Path | None) -> list[str]:
     elif takes_clips(backend):
         utterance = Utterance(backend.resample(wave, info.sample_rate), TEXT if info.needs_text else None)
         values = backend.encode_clips([utterance])[0]
-    return [f"{key}: {_words(value)}" for key, value in values.items()]
+    return [f"{key}: {_describe_array(value)}" for key, value in values.items()]
 
 
 def _one_second(info: BackendInfo) -> Waveform:
@@ -54,6 +54,6 @@ def _one_second(info: BackendInfo) -> Waveform:
     return (0.3 * np.sin(2 * np.pi * (110 * time + 165 * time**2))).astype(np.float32)
 
 
-def _words(value: np.ndarray[Any, Any]) -> str:
+def _describe_array(value: np.ndarray[Any, Any]) -> str:
     shape = f"{value.dtype} [{', '.join(map(str, value.shape))}]"
     return f"{shape}, values {value.min():g} to {value.max():g}" if value.size else shape

@@ -12,10 +12,10 @@ import msgspec
 from audio_tokenizers.errors import ClipError, UsageError
 from hpc.progress import TarState
 from hpc.run import Run
+from jobs.clip_group import Clip
 from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip
 from jobs.tar_source import tar_source
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What is meant: a tar of the run by its name or path, and clips by number, name or glob."""
+"""Finds a tar of the run by name or path, and clips by number, name or glob."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_tar(name: str, run: Run) -> ListedTar:
 
 
 def _close(wanted: str, names: Sequence[str]) -> str:
-    """`, such as a, b`: the nearest names, or the first ones."""
+    """Text with the nearest names, or the first ones: `, such as a, b`."""
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names[:3]
     return f", such as {', '.join(near)}" if near else ""
 
@@ -55,7 +55,7 @@ def open_lines(paths: TarPaths) -> IO[bytes]:
 
 
 def matching(lines: IO[bytes], wanted: Sequence[str], spec: TokenizeSpec) -> Iterator[tuple[int, Record]]:
-    """The clips that are `wanted`: by index, name or glob. Raises UsageError at the end if one of these found none."""
+    """The clips that match `wanted`: indices, names or globs. Raises UsageError at the end if one of these matched none."""
     missing = dict.fromkeys(wanted)
     last = max(map(int, wanted)) if all(map(_is_index, wanted)) else None
     names = []

@@ -1,4 +1,4 @@
-"""A file's lines counted in one pass, and a clip with its floats."""
+"""Summary of a file's lines, in one pass, and a clip with its floats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["summarize", "with_floats"]
 
 CLIPS_LISTED = 10
 LONG_BYTES = 64 << 20
-"""A file of this size takes so long that people want to see how far it is."""
+"""Files of this size take long enough for a progress bar."""
 
 
 def summarize(lines: IO[bytes], state: TarState, spec: TokenizeSpec) -> Summary:

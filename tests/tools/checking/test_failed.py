@@ -17,6 +17,7 @@ from tools.checking.failed import find
 from tools.failures import failures
 
 
+@pytest.mark.slow
 def test_five_thousand_clean_tars(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The time grows with the number of tars, and not with its square: 5 s of CPU or more once, 0.6 s now."""
     run = many_committed(here / "tokens", 5000)

@@ -48,6 +48,7 @@ class TestCommands:
         (command,) = shown_commands(said(capsys, 1))
         assert f"--list {campaign.run.list_file} " in command
 
+    @pytest.mark.slow
     def test_backend_that_is_not_here(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Whoever looks without the package of a run's backend is told all the rest."""
         env = slow_backend(here / "site")

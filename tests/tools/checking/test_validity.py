@@ -128,6 +128,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
 
 
 class TestValidity:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CORRUPTIONS)
     def test_corruption_is_found(self, run: Run, here: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
         """Each way in which a committed file can be wrong: ✗, the reason, exit code 1, and the tar in the lists."""
@@ -166,6 +167,7 @@ class TestValidity:
         _, text = report_of(capsys, "--check-validity", code=1)
         assert "000001.jsonl: cannot be read: Input/output error" in text
 
+    @pytest.mark.slow
     def test_good_files_in_parallel(
         self, run: Run, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -192,6 +194,7 @@ class TestValidity:
         assert call(check_progress, "--check-validity") == 0
 
 
+@pytest.mark.slow
 def test_killed_check_is_one_message(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A checking process that dies, for want of memory perhaps, is told in words."""
     monkeypatch.setattr(validity, "available_cores", lambda: 2)

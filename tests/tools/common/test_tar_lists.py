@@ -188,6 +188,7 @@ def test_a_pipe_that_nobody_reads_does_not_hold_the_command(run: Run, here: Path
     assert "could not be written" in write(run, here / "pipe", "/a").note
 
 
+@pytest.mark.slow
 def test_the_output_of_the_command_itself(run: Run, here: Path) -> None:
     """`--remaining-output /dev/stdout > report.txt` is the list and the report in one file, and replaces nothing."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

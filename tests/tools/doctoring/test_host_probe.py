@@ -62,6 +62,7 @@ def test_torch_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts(capsys, "torch")["facts"]["cuda"] == (torch.version.cuda or "")
 
 
+@pytest.mark.slow
 def test_weights_by_the_backends_own_look_and_by_hashes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whole; then with a manifest; then damaged, which only the hash shows; then cut."""
     directory = tmp_path / "mimi"

@@ -81,6 +81,7 @@ def test_srun_that_starts_nothing_is_not_waited_for(slurm: SlurmCommands, tmp_pa
     assert "--see /data/1.tar" in call
 
 
+@pytest.mark.slow
 def test_what_runs_on_nodes_answers(slurm: SlurmCommands, tmp_path: Path) -> None:
     """With an srun that runs the job right here: checks and notes come back, under the node's name."""
     srun = slurm.folder / "srun"

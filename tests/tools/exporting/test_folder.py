@@ -82,6 +82,6 @@ def test_a_full_disk(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return real(self, mode, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(InfrastructureError, match="out/a: cannot be made: No space left on device; the same command"):
+    with pytest.raises(InfrastructureError, match="out/a: cannot be written: No space left on device; the same command"):
         make_parts(tmp_path / "out", plan, [part], {"a": file}, spec_of(run), workers=1)
     assert list(tree(tmp_path / "out")) == []

@@ -137,6 +137,7 @@ def test_a_hard_link_in_a_tar_is_left_out(folder: Path) -> None:
     assert [(left.reason, left.name) for left in source.left_out] == [("link", "b.wav")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_bombs_are_refused(folder: Path, ending: str) -> None:
     """Before they are unpacked."""

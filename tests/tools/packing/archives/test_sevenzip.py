@@ -135,6 +135,7 @@ def children() -> set[str]:
     return set(Path("/proc/thread-self/children").read_text().split())
 
 
+@pytest.mark.slow
 def test_stopping_early_leaves_no_process_thread_or_descriptor(tmp_path: Path, program: str | None) -> None:
     """Although there is more than any pipe holds."""
     entries = [Entry(f"{i}.wav", os.urandom(1 << 20)) for i in range(12)]

@@ -182,6 +182,7 @@ def test_a_manifest_that_was_cut(tmp_path: Path) -> None:
         read_everywhere(tmp_path, {**files, name: content[:-12]})
 
 
+@pytest.mark.slow
 def test_any_lines_give_pairs_or_one_message(tmp_path: Path) -> None:
     """Values of any type in any place never give a traceback."""
     chance = random.Random(7)

@@ -147,6 +147,7 @@ def test_a_file_of_another_kind() -> None:
             list(recordings("GigaSpeech.json", io.BytesIO(data)))
 
 
+@pytest.mark.slow
 def test_a_recording_with_more_than_a_sidecar_holds(tmp_path: Path) -> None:
     """It is left out and named: the tokenizer would not read its segments."""
     long = {"sid": "x", "begin_time": 0, "end_time": 1, "text": "x" * (17 << 20)}

@@ -443,6 +443,7 @@ PIECES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "table", ["metadata.csv", "metadata.jsonl", "train.tsv", "content.txt", "transcripts.txt", "segments.txt"]
 )

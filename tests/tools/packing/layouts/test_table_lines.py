@@ -113,6 +113,7 @@ def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
         list(table_lines("t.tsv", lambda _: io.BytesIO(b"a\n" + b"x" * 101)))
 
 
+@pytest.mark.slow
 def test_a_packed_table_that_is_a_bomb() -> None:
     """Lines of nothing, by the gigabyte, are refused before they fill the memory."""
     data = gzip.compress((b"x" * 9999 + b"\n") * (SURELY_HARMLESS // 9000), 9)
