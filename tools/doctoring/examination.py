@@ -189,9 +189,9 @@ def _trust(output_dir: Path) -> Finding:
     try:
         check_run(Run(output_dir), trust_of())
     except UsageError as error:
-        found, _, advice = str(error).partition(": whoever ")
-        return (warning if "--group" in advice else fault)("trust", found, f"whoever {advice}")
-    return fine("trust", "nobody else can write what a run would be told by")
+        found, _, why = str(error).partition(": whoever ")
+        return (warning if "--group" in why else fault)("trust", found, f"whoever {why}" if why else "")
+    return fine("trust", "no other user can write files that a run obeys")
 
 
 def _judge_folder(check: str, answer: Answer) -> Finding:
@@ -235,7 +235,7 @@ def _gpus(answered: Sequence[Answer], torch: host_probe.Torch | None, *, wanted:
     told = {answer.check: answer for answer in answered if answer.node == node}
     driver = told.get("driver")
     if driver is None or driver.error:
-        return [warning("GPUs", "nobody could tell", "nvidia-smi by hand may")]
+        return [warning("GPUs", "no answer", "try nvidia-smi by hand")]
     return judge_gpus(_decoded(driver, host_probe.Driver), torch, wanted=wanted, node=node)
 
 
