@@ -21,7 +21,18 @@ from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
 
-__all__ = ["Owned", "Trust", "check_files", "check_folder", "fault_of", "owned", "private_umask", "share", "trust_of"]
+__all__ = [
+    "NotTrustedError",
+    "Owned",
+    "Trust",
+    "check_files",
+    "check_folder",
+    "fault_of",
+    "owned",
+    "private_umask",
+    "share",
+    "trust_of",
+]
 
 ROOT, NOBODY = 0, 65534
 GROUP_WRITES, OTHERS_WRITE, OWNER_BITS = 0o020, 0o002, 0o700
@@ -29,6 +40,17 @@ ACL = "system.posix_acl_access"
 ACL_USER, ACL_GROUP_OBJ, ACL_GROUP = 0x02, 0x04, 0x08
 ACL_WRITE = 0o2
 FILES_SHOWN = 3
+
+
+class NotTrustedError(UsageError):
+    """A file of a run that others may have written."""
+
+    def __init__(self, found: str, advice: str, *, may_share: bool = False) -> None:
+        """`found` says which, and why; `may_share`: it is fine where the user trusts a group with it."""
+        super().__init__(f"not trusted: {found}: {advice}")
+        self.found = found
+        self.advice = advice
+        self.may_share = may_share
 
 
 @dataclass(frozen=True)
@@ -109,20 +131,21 @@ def check_files(files: Iterable[Owned], trust: Trust, *, mend: Path | None = Non
     """Raise UsageError if any of these may have been written by others. `mend` is the folder that all are in."""
     faults = [(found, fault) for found in files if (fault := fault_of(found, trust)) is not None]
     if faults:
-        raise UsageError(_describe_faults(faults, trust, mend))
+        raise _not_trusted(faults, trust, mend)
 
 
-def _describe_faults(faults: Sequence[tuple[Owned, str]], trust: Trust, mend: Path | None) -> str:
+def _not_trusted(faults: Sequence[tuple[Owned, str]], trust: Trust, mend: Path | None) -> NotTrustedError:
     shown = ", ".join(
         f"{found.path} is {fault} (mode {found.mode:04o}, owner {_user(found.uid)}, group {_group(found.gid)})"
         for found, fault in faults[:FILES_SHOWN]
     )
     more = f" and {len(faults) - FILES_SHOWN:,} more" if len(faults) > FILES_SHOWN else ""
-    return f"not trusted: {shown}{more}: {'; '.join(_ways_out([found for found, _ in faults], trust, mend))}"
+    ways = list(_ways_out([found for found, _ in faults], trust, mend))
+    return NotTrustedError(f"{shown}{more}", "; ".join(ways), may_share=any("--group" in way for way in ways))
 
 
 def _ways_out(found: Sequence[Owned], trust: Trust, mend: Path | None) -> Iterator[str]:
-    yield "whoever can write it could have this command, or a later one, run programs in your name"
+    yield "anyone who can write it could have this command, or a later one, run programs in your name"
     strangers = [one for one in found if not trust.is_user(one.uid)]
     if not strangers:
         bits = "".join(sign for sign, bit in (("g", GROUP_WRITES), ("o", OTHERS_WRITE)) if _needs(found, bit, trust))
@@ -166,9 +189,10 @@ def check_folder(output_dir: Path, paths: Iterable[Path], trust: Trust) -> None:
     paths = list(paths)
     for path in paths:
         if path.is_symlink() and not path.is_dir():
-            raise UsageError(
-                f"not trusted: {path} is a link to {path.readlink()}, and a run makes none: whoever made it could have this "
-                f"command, or a later one, write elsewhere; look where it leads, then: rm {shlex.quote(str(path))}"
+            raise NotTrustedError(
+                f"{path} is a link to {path.readlink()}, and a run makes none",
+                "whoever made it could have this command, or a later one, write elsewhere; look where it leads, then: "
+                f"rm {shlex.quote(str(path))}",
             )
 
     def there() -> Iterator[Owned]:

@@ -15,7 +15,7 @@ from hpc.batch_script import check_path
 from hpc.launch import Launch
 from hpc.run import Run
 from hpc.trust import check_run
-from jobs.trust import trust_of
+from jobs.trust import NotTrustedError, trust_of
 from tools.doctoring import folder_probe, host_probe
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded
 from tools.doctoring.findings import Finding, fault, fine, warning
@@ -188,9 +188,10 @@ def _trust(output_dir: Path) -> Finding:
     """Whether hpc.submit would start or continue a run in this folder."""
     try:
         check_run(Run(output_dir), trust_of())
+    except NotTrustedError as error:
+        return (warning if error.may_share else fault)("trust", f"not trusted: {error.found}", error.advice)
     except UsageError as error:
-        found, _, why = str(error).partition(": whoever ")
-        return (warning if "--group" in why else fault)("trust", found, f"whoever {why}" if why else "")
+        return fault("trust", str(error), "")
     return fine("trust", "no other user can write files that a run obeys")
 
 
