@@ -66,6 +66,7 @@ def count(value: object) -> tuple[int, int]:
     return len(items), len(set(items))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", RATES)
 def test_real_speech_becomes_valid_tokens(backend: str, speech: Path, tmp_path: Path) -> None:
     """Every clip of the examples has tokens, a duration and its transcript, and the run checks as valid."""

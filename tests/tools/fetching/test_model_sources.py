@@ -90,6 +90,7 @@ OPENED: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
 """Backend or preset -> (writes a tiny checkpoint in the published layout, opens a directory as the backend does)."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPENED)
 def test_what_is_fetched_is_enough(name: str, tmp_path: Path) -> None:
     """Each backend opens a directory that has the needed files of the published layout, and no others."""
