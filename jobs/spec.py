@@ -133,11 +133,14 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
-    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults.
+    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults. That of `a+b` has
+    the options of both presets and the shorter `max_duration`.
 
     Raises UsageError that says what exists, and the nearest, if there is neither.
     """
     path = folder / f"{name}.yaml"
+    if "+" in name:
+        return _combined_preset([load_preset(part, folder) for part in name.split("+")])
     if "/" in name or not path.exists():
         _check_name(name, folder)
         return Preset(get_factory(name).name)
@@ -147,6 +150,14 @@ def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
         raise UsageError(f"{path}: not a preset: {describe_yaml_error(error)}") from None
     except (UnicodeDecodeError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: not a preset: {error}") from None
+
+
+def _combined_preset(parts: Sequence[Preset]) -> Preset:
+    return Preset(
+        "+".join(part.backend for part in parts),
+        options={f"{part.backend}.{key}": value for part in parts for key, value in part.options.items()},
+        max_duration=min((part.max_duration for part in parts if part.max_duration is not None), default=None),
+    )
 
 
 def _check_name(name: str, folder: Path) -> None:
