@@ -27,8 +27,8 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.damage import Damage
 from jobs.records import Record
+from tools.common.run_files import CommittedFile, committed_files, read_lines, spec_of
 from tools.reader import TokenizedClip, read_clips
-from tools.run_files import CommittedFile, committed_files, read_lines, spec_of
 
 __all__ = ["JoinCounts", "JoinedRuns", "join_runs"]
 

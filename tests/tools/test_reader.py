@@ -20,9 +20,9 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.run import Run
 from jobs.damage import Damage
 from jobs.features import StoredFeatures
+from jobs.record_fields import FeatureRef
 from jobs.records import encode_record
 from jobs.spec import TokenizeSpec, freeze_spec
-from jobs.values import FeatureRef
 from tools import reader
 from tools.reader import TokenizedClip, read_run, to_torch
 

@@ -65,7 +65,7 @@ def backend_packages(backend: str, asked: str = "") -> Iterator[None]:
     missing += [name for name in by_name if _has_name(name) and not is_installed(name)]
     name = asked or backend
     if missing:
-        raise UsageError(_words(name, backend, list(dict.fromkeys(missing))))
+        raise UsageError(_needs(name, backend, list(dict.fromkeys(missing))))
     try:
         yield
     except ImportError as error:
@@ -74,7 +74,7 @@ def backend_packages(backend: str, asked: str = "") -> Iterator[None]:
         if not EXTRAS.keys() & set(parts):
             raise UsageError(f"the backend {name!r} cannot be loaded: {error}: install what its package needs") from error
         if isinstance(error, ModuleNotFoundError) and error.name:
-            raise UsageError(_words(name, backend, [error.name.partition(".")[0]])) from error
+            raise UsageError(_needs(name, backend, [error.name.partition(".")[0]])) from error
         raise UsageError(
             f"the backend {name!r} cannot be loaded: {error}; a package is too old, or broken: {install_words(backend)}"
         ) from error
@@ -84,5 +84,5 @@ def _has_name(distribution: str) -> bool:
     return any(importlib.metadata.distributions(name=distribution))
 
 
-def _words(name: str, backend: str, missing: Sequence[str]) -> str:
+def _needs(name: str, backend: str, missing: Sequence[str]) -> str:
     return f"the backend {name!r} needs {', '.join(missing)}: {install_words(backend)}"

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.shared.wording import counted
+from audio_tokenizers.shared.wording import counted, first_line
 from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 
 __all__ = [
@@ -110,7 +110,7 @@ def _hub_directory(
     try:
         return snapshot(offline=False)
     except (OSError, ValueError, RuntimeError, ModelFilesError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
     raise ModelFilesError(
         f"{repo_id}: there is no such folder here, and as a hub id it is not in the local Hugging Face cache and could not "
         f"be downloaded ({reason}): run `hf download {repo_id}` or `python -m tools.fetch_model NAME` where there is "

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError
 from audio_tokenizers.shared.model_files import check_whole
-from audio_tokenizers.shared.wording import counted
+from audio_tokenizers.shared.wording import counted, first_line
 
 __all__ = ["MELS", "MEL_HOP", "OnnxEncoder", "S3Variant", "is_known_to_torch", "log_mel", "read_variant"]
 
@@ -154,7 +154,7 @@ class OnnxEncoder:
             self._session = onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no base of their own
             raise self._machine_trouble(error) or ModelFilesError(
-                f"{path}: onnxruntime cannot load it: download it again ({_first_line(error)})"
+                f"{path}: onnxruntime cannot load it: download it again ({first_line(error)})"
             ) from None
         if device.startswith("cuda") and "CUDAExecutionProvider" not in self._session.get_providers():
             # It falls back to the CPU with no more than a warning.
@@ -185,9 +185,9 @@ class OnnxEncoder:
         if isinstance(error, MemoryError) or any(
             words in text for words in ("allocate memory", "bad_alloc", "out of memory")
         ):
-            return InfrastructureError(f"out of memory on {self._device} ({_first_line(error)})")
+            return InfrastructureError(f"out of memory on {self._device} ({first_line(error)})")
         if self._device.startswith("cuda") and any(words in text for words in ("cuda", "cudnn", "cublas")):
-            return InfrastructureError(f"CUDA failed on {self._device} ({_first_line(error)})")
+            return InfrastructureError(f"CUDA failed on {self._device} ({first_line(error)})")
         return None
 
 
@@ -203,10 +203,6 @@ def log_mel(wave: Waveform) -> Mel:
     with torch.inference_mode():
         mel: Mel = whisper.log_mel_spectrogram(torch.from_numpy(wave)[None], n_mels=MELS)[0].numpy()
     return mel
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 class _CutError(Exception):

@@ -27,6 +27,7 @@ from audio_tokenizers.shared.s3_mel import LogMel
 from audio_tokenizers.shared.s3_onnx import MEL_HOP, S3Variant
 from audio_tokenizers.shared.torch_device import fix_arithmetic
 from audio_tokenizers.shared.weights import Naming, Weights
+from audio_tokenizers.shared.wording import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -243,7 +244,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         state: dict[str, torch.Tensor] = onnx2torch(str(path))
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise ModelFilesError(
             f"{path}: expected the initializers of the published file, found others ({reason}): download it again, or, "
             "of cosyvoice_s3, take `engine: onnx`, which runs any graph"

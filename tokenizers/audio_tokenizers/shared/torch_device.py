@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.extras import install_words
-from audio_tokenizers.shared.wording import counted
+from audio_tokenizers.shared.wording import counted, first_line
 
 __all__ = [
     "fix_arithmetic",
@@ -125,7 +125,7 @@ def _machine_trouble(error: MemoryError | RuntimeError, device: str, smaller: st
     """What to report if the machine is at fault; raises `error` again if it is not."""
     import torch
 
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(r"allocate memory|ALLOC_FAILED", text):
         return InfrastructureError(f"out of memory on {device}: take {smaller}, or more memory ({text})")
     if device.startswith("cuda") and re.search(r"cuda|cudnn|cublas|nvrtc", text, re.IGNORECASE):
