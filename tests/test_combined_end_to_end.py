@@ -16,8 +16,8 @@ from support.tiny_taste import SMALL, TASTE, build_taste
 
 from audio_tokenizers.base import Scalar
 from jobs.conveyor import Feeding
-from jobs.outputs import TarPaths
 from jobs.spec import TokenizeSpec, make_spec, preset_name
+from jobs.tar_paths import TarPaths
 from jobs.tokenize import tokenize_tar
 from jobs.worker import load_backend
 

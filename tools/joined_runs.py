@@ -7,8 +7,8 @@
         clip.arrays["mid"], clip.arrays["tokens"]
     runs.counts.missing                        # {"text": 3, "whisper": 0, "units": 1}
 
-What one run has made with `--backend a+b` needs no joining: tools.reader.read_run gives it. A clip is known by its tar, its
-whole name in it, and which of the members of that name it is; never by a base name.
+A clip is identified by its tar, its whole name in the tar, and its position among the members of that name, never by its
+base name. The run of a combined backend (`--backend a+b`) needs no joining: read it with tools.reader.read_run.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ __all__ = ["JoinCounts", "JoinedRuns", "join_runs"]
 log = logging.getLogger("tar2tokens")
 
 Key = tuple[str, int]
-"""A clip within its tar: the name of its line, and how many lines before it have the same one."""
+"""A clip of a tar: its `audio_file`, and the number of lines with that name before its own."""
 
 
 @dataclass(slots=True)
 class JoinCounts:
-    """What became of the clips of all runs."""
+    """Counts of one pass."""
 
     joined: int = 0
     """Clips that every run has."""
     missing: dict[str, int] = field(default_factory=dict)
-    """By run: clips that another run has tokens of and this one has not, be it an error there, or its whole tar."""
+    """By run: clips that have tokens in another run and not in this one, because of an error or because it lacks the tar."""
     missing_tars: dict[str, int] = field(default_factory=dict)
-    """By run: tars that another run has committed and this one has not. Their clips are among `missing`."""
+    """By run: tars that another run has committed and this one has not. `missing` includes their clips."""
     damaged: int = 0
-    """Clips that every run has, left out by `damaged=False`."""
+    """Clips that every run has and `damaged=False` leaves out."""
 
 
 class _Named(msgspec.Struct, frozen=True):
-    """What of a line says which clip it is of, and whether it is joined."""
+    """The part of a line that decides whether its clip is joined."""
 
     audio_file: str
     error: str | None = None
@@ -69,7 +69,7 @@ class _Run:
 
 
 class JoinedRuns:
-    """An iterable of the clips that all runs have, in the order of the first one. `counts` are those of the last pass."""
+    """Iterates over the clips that all runs have, in the order of the first run. `counts` describes the last pass."""
 
     def __init__(self, runs: Sequence[_Run], *, partial_ok: bool, damaged: bool, part: int, parts: int) -> None:
         self._runs = runs
@@ -79,8 +79,8 @@ class JoinedRuns:
         self.counts = JoinCounts()
 
     def __iter__(self) -> Iterator[TokenizedClip]:
-        """Holds the names of one tar's clips and the arrays of one clip. Raises UsageError where a tar of one run is another
-        one in the next, and what read_run raises.
+        """Memory holds the clip names of one tar and the arrays of one clip. Raises UsageError if two runs have different
+        tars of one name, and what read_run raises.
         """
         zeros = {run.name: 0 for run in self._runs}
         self.counts = JoinCounts(missing=dict(zeros), missing_tars=dict(zeros))
@@ -93,7 +93,7 @@ class JoinedRuns:
                 log.warning("%s lacks %s that others have%s", name, counted(clips, "clip"), why)
 
     def _tar(self, files: Sequence[CommittedFile | None]) -> Iterator[TokenizedClip]:
-        """The clips of one tar, of which each run has a file or none."""
+        """The joined clips of one tar; `files` has the file of each run, None where it has none."""
         found = [_keys(file) if file is not None else {} for file in files]
         there = dict.fromkeys(key for keys in found for key in keys)
         for run, file, keys in zip(self._runs, files, found, strict=True):
@@ -166,9 +166,9 @@ def join_runs(
 
 
 def _same_tars(runs: Sequence[_Run], *, partial_ok: bool) -> Iterator[list[CommittedFile | None]]:
-    """Of each tar that any run has committed, the file of each run: in the order of the first run, then what it lacks.
+    """For each tar that any run has committed, the file of each run: first the tars of the first run, in its order.
 
-    A tar is the same if it has the same path or else the same name in the runs' folders, and the same size.
+    Two tars are the same if they have the same path, or else the same name in the runs' folders, and the same size.
     """
     left = [{file.name: file for file in committed_files(run.path, partial_ok=partial_ok)} for run in runs]
     by_path = [{file.manifest.tar_file: file.name for file in files.values()} for files in left]
@@ -189,8 +189,8 @@ def _same_tars(runs: Sequence[_Run], *, partial_ok: bool) -> Iterator[list[Commi
 def _name_in(
     names: Mapping[str, str], file: CommittedFile, there: Mapping[str, CommittedFile], ours: Mapping[str, str]
 ) -> str:
-    """What the tar of `file` may be called in another run, whose `names` are by path. One that both runs have by its path is
-    never taken for another tar of its name.
+    """The name of the tar of `file` in another run, whose `names` are by path. A tar that both runs have under its own path
+    is never matched by name.
     """
     if (name := names.get(file.manifest.tar_file)) is not None:
         return name
@@ -199,7 +199,7 @@ def _name_in(
 
 
 def _keys(file: CommittedFile) -> dict[Key, Damage | None]:
-    """Of each clip with tokens, in the order of its line, what is missing of its audio."""
+    """The clips with tokens, in the order of their lines, and their damage."""
     count: Counter[str] = Counter()
     found: dict[Key, Damage | None] = {}
     decode = msgspec.json.Decoder(_Named).decode
@@ -216,7 +216,7 @@ def _keys(file: CommittedFile) -> dict[Key, Damage | None]:
 
 
 def _clips(file: CommittedFile, wanted: set[Key]) -> Iterator[TokenizedClip]:
-    """Those clips of a file that are wanted."""
+    """The `wanted` clips of a file."""
     count: Counter[str] = Counter()
 
     def asked(record: Record) -> bool:

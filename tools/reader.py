@@ -157,8 +157,8 @@ def _has_tokens(record: Record) -> bool:
 def read_clips(
     lines: Iterable[bytes], name: str, features: Path | None, wanted: Callable[[Record], bool] = _has_tokens
 ) -> Iterator[TokenizedClip]:
-    """The clips of a file's `lines`; `name` is for messages, `features` its .safetensors. `wanted` is asked once for each
-    line, in their order, and errors are passed over whatever it says. Floats are read for one clip at a time.
+    """The clips of a file's `lines`, without errors; `name` is for messages, `features` is its .safetensors file. `wanted`
+    is called once for each line, in order. Floats are read one clip at a time.
     """
     source = None
     try:
@@ -236,7 +236,7 @@ def _typed(
 
 
 def _floats(record: TokenRecord, key: str, name: str, features: StoredFeatures | None) -> Array:
-    """Read when their clip is due: those of a batch of lines may be gigabytes."""
+    """Read only when their clip is due: the floats of a batch of lines may be gigabytes."""
     assert features is not None, "opened where a form is features"
     try:
         return features.read(read_ref(bytes(record.values[key])))

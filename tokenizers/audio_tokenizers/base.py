@@ -165,7 +165,7 @@ class Utterance:
     text: str | None = None
     """Its transcript, where it has one."""
     by_part: tuple[Audio, ...] = ()
-    """Of a backend that is made of others (ManyParts): what each of them hears, in their order. `wave` is one of these."""
+    """For a combination (ManyParts): the audio of each part, in their order; `wave` is one of them."""
 
     @property
     def nbytes(self) -> int:
@@ -221,7 +221,7 @@ class LanesOfClips(ClipBackend, Protocol):
 
 @runtime_checkable
 class ManyParts(Protocol):
-    """What a ClipBackend has beside its own methods if it is made of others, whose resamplers differ."""
+    """An additional method of a ClipBackend that combines others, whose resamplers differ."""
 
     def resample_by_part(self, wave: Waveform, sample_rate: int) -> tuple[Audio, tuple[Audio, ...]]:
         """`Utterance.wave` and `Utterance.by_part` of a whole clip at its file's `sample_rate`."""

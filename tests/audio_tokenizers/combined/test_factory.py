@@ -36,7 +36,7 @@ def test_options_are_those_of_the_parts() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cosyvoice_text+cosyvoice_text", "cosyvoice_text comes twice"),
+        ("cosyvoice_text+cosyvoice_text", "cosyvoice_text occurs twice"),
         ("cosyvoice_text+", "there is no backend ''"),
         ("cosyvoice_txt+mulaw", "no backend 'cosyvoice_txt'.*did you mean 'cosyvoice_text'"),
     ],
@@ -51,7 +51,7 @@ def test_a_backend_of_fragments_is_refused_by_name() -> None:
     """Before anything is loaded."""
     factory = get_factory("mulaw+cosyvoice_text")
     assert isinstance(factory, CombinedFactory)
-    with pytest.raises(UsageError, match="mulaw takes clips in fragments"):
+    with pytest.raises(UsageError, match="mulaw encodes fragments"):
         CombinedFactory([get_factory("mulaw")]).describe({}, "cpu")
 
 

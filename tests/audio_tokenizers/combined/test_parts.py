@@ -67,7 +67,7 @@ def test_how_it_is_batched(parts: list[BackendInfo], batching: Batching, most: i
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([TEXT, MULAW.describe({}, "cpu")], "a\\+b: mulaw takes clips in fragments; .*join the runs"),
+        ([TEXT, MULAW.describe({}, "cpu")], "a\\+b: mulaw encodes fragments, .*join the runs"),
         ([TEXT, info("b", sample_rate=24000)], "one sample rate, found text 16000 Hz, b 24000 Hz"),
         ([TEXT, info("b", mono="first")], "one rule for channels .*, found text mean, b first"),
         ([LANES, dataclasses.replace(LANES, name="b")], "lanes in one part at most, found lanes, b: --set lanes.lanes=0"),

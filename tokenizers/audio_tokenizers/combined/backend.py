@@ -32,7 +32,7 @@ class Combined:
         self._leader = leader(infos)
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-        """What the leading part hears; `encode_clips` needs what all of them hear: audio_tokenizers.base.hear."""
+        """The audio of the leading part. `encode_clips` needs that of every part: use audio_tokenizers.base.hear."""
         return self.parts[self._leader].resample(wave, sample_rate)
 
     def resample_by_part(self, wave: Waveform, sample_rate: int) -> tuple[Audio, tuple[Audio, ...]]:
@@ -49,12 +49,12 @@ class Combined:
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
         """For each clip the keys of all parts, in their order.
 
-        Raises ClipError, which names the part, where one of them refuses a clip: a record has all keys or none.
+        Raises ClipError, which names the part, if one of them refuses a clip: a record has all keys or none.
         """
         return self._joined([self._encode(number, clips) for number in range(len(self.parts))])
 
     def encode_lanes(self, clips: Sequence[Utterance], shape: LaneShape) -> Callable[[], list[Values]]:
-        """As LanesOfClips.encode_lanes: the part with lanes begins, the others follow when the values are asked for."""
+        """As LanesOfClips.encode_lanes. The part with lanes begins at once, the others when the values are awaited."""
         part = self.parts[self._leader]
         if not lanes_of_clips(part):
             raise InfrastructureError(f"{self.info.name} has no lanes: a bug in the caller")
@@ -79,14 +79,14 @@ class Combined:
         return [found[place] for place in range(len(clips))]
 
     def _utterances(self, number: int, clips: Sequence[Utterance]) -> list[Utterance]:
-        """The clips as one part hears them."""
+        """The clips with the audio of one part."""
         info = self.parts[number].info
         found = []
         for clip in clips:
             if len(clip.by_part) != len(self.parts):
                 raise InfrastructureError(
                     f"{self.info.name} got a clip that was not resampled for each of its parts "
-                    "(audio_tokenizers.base.hear does): a bug in the caller"
+                    "(audio_tokenizers.base.hear does that): a bug in the caller"
                 )
             wave = clip.by_part[number]
             if len(wave) < info.min_samples:
@@ -101,7 +101,7 @@ class Combined:
         return values
 
     def _joined(self, found: Sequence[Sequence[Values]]) -> list[Values]:
-        """Of each part the values of each clip -> of each clip the values of all parts, under the keys of records."""
+        """Values by part and clip -> the values of each clip, under the record's keys."""
         joined: list[Values] = []
         for clip in zip(*found, strict=True):
             named = zip(self._keys, clip, strict=True)
@@ -110,7 +110,7 @@ class Combined:
 
     @contextmanager
     def _named(self, number: int) -> Iterator[None]:
-        """A clip's error says which part refused it."""
+        """Put the part's name in front of a ClipError."""
         try:
             yield
         except ClipError as error:

@@ -18,15 +18,15 @@ MODEL_PATH = "model_path"
 
 
 class CombinedFactory:
-    """The factory of `a+b`, made of those of `a` and `b`."""
+    """The factory of `a+b`."""
 
     def __init__(self, parts: Sequence[BackendFactory]) -> None:
-        """Raises UsageError where a part comes twice."""
+        """Raises UsageError if a part occurs twice."""
         names = [part.name for part in parts]
         self.name = "+".join(names)
         for name in names:
             if names.count(name) > 1:
-                raise UsageError(f"{self.name}: {name} comes twice, expected each part once: make two runs, and join them")
+                raise UsageError(f"{self.name}: {name} occurs twice, expected each part once: make two runs and join them")
         self.parts = tuple(parts)
         self.uses_gpu = any(map(_uses_gpu, parts))
         folder: dict[str, tuple[Scalar, str]] = {
@@ -38,21 +38,21 @@ class CombinedFactory:
         }
 
     def describe(self, options: Options, device: str) -> BackendInfo:
-        """Describes each part. Raises UsageError where they cannot share a pass over the audio, and what they raise."""
+        """Describe all parts. Raises UsageError if they cannot be combined, and what the parts raise."""
         return combined_info(self.name, [part.describe(self._options_of(part, options), device) for part in self.parts])
 
     def load(self, options: Options, device: str) -> Combined:
         """The weights of all parts on `device`. Raises what the parts raise."""
         info = self.describe(options, device)
         loaded = {}
-        for part in sorted(self.parts, key=_uses_gpu, reverse=True):  # a GPU that is not there is told before files are read
+        for part in sorted(self.parts, key=_uses_gpu, reverse=True):  # a missing GPU is reported before files are read
             backend = part.load(self._options_of(part, options), device)
             assert takes_clips(backend), "describe refuses others"
             loaded[part.name] = backend
         return Combined(info, [loaded[part.name] for part in self.parts])
 
     def _options_of(self, part: BackendFactory, options: Options) -> dict[str, Scalar]:
-        """Those of one part under its own names; absent ones stay absent, as in the frozen options of an older run."""
+        """The options of one part under its own names. Options that a run frozen by an older version lacks stay absent."""
         own = {key: options[name] for key in part.options if (name := f"{part.name}.{key}") in options}
         if own.get(MODEL_PATH) is not None:
             own[MODEL_PATH] = _located(part.name, own[MODEL_PATH], options.get(MODEL_PATH))

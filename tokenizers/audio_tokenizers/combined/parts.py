@@ -13,7 +13,7 @@ __all__ = ["combined_info", "exact_batches", "leader", "record_keys"]
 
 
 def combined_info(name: str, parts: Sequence[BackendInfo]) -> BackendInfo:
-    """The description of the combination `name`. Raises UsageError where the parts cannot share a pass over the audio."""
+    """The description of the combination `name`. Raises UsageError if the parts cannot be combined."""
     _check(name, parts)
     lanes = _with_lanes(parts)
     batched = [part.max_batch for part in parts if part.batching in (Batching.ANY, Batching.EQUAL_LENGTH)]
@@ -40,11 +40,11 @@ def combined_info(name: str, parts: Sequence[BackendInfo]) -> BackendInfo:
 
 
 def _check(name: str, parts: Sequence[BackendInfo]) -> None:
-    apart = "run them apart, and join the runs (tools.reader.join_runs)"
+    apart = "make one run of each, and join the runs (tar2tokens.join_runs)"
     for part in parts:
         if part.kind != "clips":
             raise UsageError(
-                f"{name}: {part.name} takes clips in fragments; only backends that take whole clips can be combined: {apart}"
+                f"{name}: {part.name} encodes fragments, and only backends of whole clips can be combined: {apart}"
             )
     rates = {f"{part.name} {part.sample_rate} Hz": part.sample_rate for part in parts}
     if len(set(rates.values())) > 1:
@@ -62,15 +62,15 @@ def _with_lanes(parts: Sequence[BackendInfo]) -> list[BackendInfo]:
 
 
 def leader(parts: Sequence[BackendInfo]) -> int:
-    """The number of the part whose samples are a clip's length: the one with lanes, whose shapes follow from it, or the
-    first. Resamplers may differ by a sample.
+    """Index of the part whose resampled audio defines a clip's length: the part with lanes, since the length decides the
+    shape of its calls, else the first part. Resamplers may differ by one sample.
     """
     return next((number for number, part in enumerate(parts) if part.batching is Batching.LANES), 0)
 
 
 def record_keys(parts: Sequence[BackendInfo]) -> list[dict[str, str]]:
-    """Of each part: its own key -> the key of the record. They differ where several parts have a key of the same name: each
-    of them then has the part's name before it. Raises UsageError where two are the same nevertheless.
+    """For each part, its key -> the record's key: the same, or `PART_KEY` if several parts have that key. Raises UsageError
+    if two keys of the record would be equal.
     """
     having = Counter(field.name for part in parts for field in part.fields)
     keys = [
@@ -84,7 +84,7 @@ def record_keys(parts: Sequence[BackendInfo]) -> list[dict[str, str]]:
 
 
 def exact_batches(info: BackendInfo, lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Clips of these lengths, by number, in batches that the part declares exact; lanes: single clips."""
+    """Batches, as indexes of clips of these lengths, that `info` declares exact; single clips if it has lanes."""
     if info.batching is Batching.EQUAL_LENGTH:
         groups: dict[int, list[int]] = {}
         for number, length in enumerate(lengths):

@@ -43,7 +43,7 @@ class CosyVoiceText:
     """The loaded table, in the CPU's memory on any device: a look-up gains nothing elsewhere."""
 
     resampler = "soxr HQ"
-    """In a combination it shares what it hears with others that say the same."""
+    """Parts of a combination with the same `resampler` share the resampled audio."""
 
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint) -> None:
         self.info = info

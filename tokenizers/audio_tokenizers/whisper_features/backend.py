@@ -55,7 +55,7 @@ class WhisperFeatures:
     """The loaded encoder on one device. `encode_lanes` is for where `info.batching` is LANES."""
 
     resampler = "soxr HQ"
-    """In a combination it shares what it hears with others that say the same."""
+    """Parts of a combination with the same `resampler` share the resampled audio."""
 
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> None:
         self.info = info
