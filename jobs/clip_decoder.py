@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 
 import numpy as np
 
-from audio_tokenizers.base import BackendInfo, Utterance, Waveform
+from audio_tokenizers.base import BackendInfo, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
 from jobs.audio import Fragment, FragmentCutter, decode, resample
@@ -173,17 +173,16 @@ class ClipDecoder:
             waves.append(wave)
         damage = self._judge(decoded)
         step.sign(decoded.seconds)
-        heard = self._encoder.resample(waves[0] if len(waves) == 1 else np.concatenate(waves), decoded.sample_rate)
-        waves.clear()
-        self._feed.hold(share, heard.nbytes - held)
-        self._check_length(len(heard))
         text = pending.clip.annotations.text
+        utterance = self._encoder.hear(waves[0] if len(waves) == 1 else np.concatenate(waves), decoded.sample_rate, text)
+        waves.clear()
+        size, samples = utterance.nbytes, len(utterance.wave)
+        self._feed.hold(share, size - held)
+        self._check_length(samples)
         if self._info.needs_text and not (text and text.strip()):
             raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
-        utterance, notes = Utterance(heard, text), decoded.mixer.notes
-        self._feed.put(
-            Portion(pending, utterance, heard.nbytes, len(heard), clip_samples=len(heard), damage=damage, notes=notes)
-        )
+        notes = decoded.mixer.notes
+        self._feed.put(Portion(pending, utterance, size, samples, clip_samples=samples, damage=damage, notes=notes))
 
     def _check_length(self, samples: int) -> None:
         if samples < self._spec.min_samples:

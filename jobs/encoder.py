@@ -17,13 +17,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from audio_tokenizers.base import (
-    Audio,
     Backend,
     Codes,
     LaneShape,
     Utterance,
     Values,
     Waveform,
+    hear,
     lanes_of_clips,
     lanes_of_waves,
     takes_clips,
@@ -71,16 +71,16 @@ class Encoder:
         self._tracebacks = 0
         self._counting = threading.Lock()
 
-    def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-        """A whole clip at a ClipBackend's rate."""
+    def hear(self, wave: Waveform, sample_rate: int, text: str | None = None) -> Utterance:
+        """A whole clip at a ClipBackend's rate, with its transcript."""
         backend = self._backend
         if not takes_clips(backend):
             raise InfrastructureError(f"{backend.info.name} takes no whole clips: a bug in the caller")
         try:
-            return _sorted(lambda: self._in_turn("resample", lambda: backend.resample(wave, sample_rate)))
+            return _sorted(lambda: self._in_turn("resample", lambda: hear(backend, wave, sample_rate, text)))
         except _UnexpectedError as error:
             first = error  # Python forgets `error` at the end of this block
-        return self._again(lambda: backend.resample(wave, sample_rate), first)
+        return self._again(lambda: hear(backend, wave, sample_rate, text), first)
 
     def _in_turn(self, what: str, work: Callable[[], T]) -> T:
         """The first call of each kind runs alone, for backends that import or initialize lazily: two threads that import

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.metadata
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,14 @@ class Preset(RecipeOptions, frozen=True, forbid_unknown_fields=True):
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
-    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults.
+    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults. That of `a+b` has
+    the options of both presets and the shorter `max_duration`.
 
     Raises UsageError that says what exists, and the nearest, if there is neither.
     """
     path = folder / f"{name}.yaml"
+    if "+" in name:
+        return _combined_preset([load_preset(part, folder) for part in name.split("+")])
     if "/" in name or not path.exists():
         _check_name(name, folder)
         return Preset(get_factory(name).name)
@@ -139,6 +143,14 @@ def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
         raise UsageError(f"{path}: not a preset: {error}") from None
 
 
+def _combined_preset(parts: Sequence[Preset]) -> Preset:
+    return Preset(
+        "+".join(part.backend for part in parts),
+        options={f"{part.backend}.{key}": value for part in parts for key, value in part.options.items()},
+        max_duration=min((part.max_duration for part in parts if part.max_duration is not None), default=None),
+    )
+
+
 def _check_name(name: str, folder: Path) -> None:
     known = sorted({*backend_names(), *(path.stem for path in folder.glob("*.yaml"))})
     if name not in known:
@@ -148,10 +160,13 @@ def _check_name(name: str, folder: Path) -> None:
 
 
 def preset_name(spec: TokenizeSpec) -> str:
-    """The name of the spec's backend for users: `mimi` rather than `hf`, if the codec has a preset."""
+    """The name of the spec's backend for users: `mimi` rather than `hf`, if a codec or a combination has a preset."""
     codec = spec.recipe.get("codec")
     if isinstance(codec, str) and (PRESET_FOLDER / f"{codec}.yaml").exists() and load_preset(codec).backend == spec.backend:
         return codec
+    if "+" in spec.backend:
+        presets = (path.stem for path in sorted(PRESET_FOLDER.glob("*.yaml")))
+        return next((name for name in presets if load_preset(name).backend == spec.backend), spec.backend)
     return spec.backend
 
 

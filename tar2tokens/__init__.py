@@ -5,6 +5,11 @@
     for clip in read_run("tokens"):            # or read_run("all.jsonl.gz")
         clip.tokens, clip.seconds, clip.text   # int64 [codebooks, frames]
 
+    from tar2tokens import join_runs
+
+    for clip in join_runs("text", "whisper"):  # the keys of both, of each clip that both have
+        clip.arrays["text_tokens"], clip.arrays["mid"]
+
     from torch.utils.data import DataLoader
     from tar2tokens import TokenDataset
 
@@ -23,14 +28,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tools.joined_runs import JoinedRuns, join_runs
     from tools.reader import TokenizedClip, read_run
     from tools.torch_dataset import TokenDataset
 
     __version__: str
 
-__all__ = ["TokenDataset", "TokenizedClip", "__version__", "read_run"]
+__all__ = ["JoinedRuns", "TokenDataset", "TokenizedClip", "__version__", "join_runs", "read_run"]
 
-MODULES = {"TokenDataset": "tools.torch_dataset", "TokenizedClip": "tools.reader", "read_run": "tools.reader"}
+MODULES = {
+    "JoinedRuns": "tools.joined_runs",
+    "TokenDataset": "tools.torch_dataset",
+    "TokenizedClip": "tools.reader",
+    "join_runs": "tools.joined_runs",
+    "read_run": "tools.reader",
+}
 """Name -> where it is."""
 
 

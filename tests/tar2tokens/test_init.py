@@ -9,15 +9,18 @@ import pytest
 from support.runs import ROOT
 
 import tar2tokens
+import tools.joined_runs
 import tools.reader
 import tools.torch_dataset
 from jobs.version import version
 
 
 def test_names() -> None:
-    """They are those of tools.reader and tools.torch_dataset, and all that `from tar2tokens import *` gives."""
+    """They are those of the modules of tools/, and all that `from tar2tokens import *` gives."""
     assert tar2tokens.read_run is tools.reader.read_run
     assert tar2tokens.TokenizedClip is tools.reader.TokenizedClip
+    assert tar2tokens.join_runs is tools.joined_runs.join_runs
+    assert tar2tokens.JoinedRuns is tools.joined_runs.JoinedRuns
     assert tar2tokens.TokenDataset is tools.torch_dataset.TokenDataset
     assert tar2tokens.__version__ == version()
     assert set(tar2tokens.__all__) <= set(dir(tar2tokens))
