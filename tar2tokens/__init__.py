@@ -1,4 +1,4 @@
-"""Speech in tar archives -> discrete codec tokens: reading what a run has made, from Python.
+"""Speech in tar archives -> discrete codec tokens: reading what a run has made, and encoding single clips, from Python.
 
     from tar2tokens import read_run
 
@@ -11,8 +11,13 @@
     for clips in DataLoader(TokenDataset("tokens"), batch_size=16, num_workers=4, collate_fn=list):
         clips[0]["tokens"], clips[0]["text"]
 
-What a name needs is imported when the name is first used: only `TokenDataset` needs torch. The commands are
-`tar2tokens --help`.
+    from tar2tokens import load_backend
+
+    higgs = load_backend("higgs", model_path="/models/higgs-audio-v2-tokenizer")
+    higgs.encode(audio, 44100)["tokens"]       # as a run would; or higgs.encode_file("a.mp3")
+
+What a name needs is imported when the name is first used: only `TokenDataset` and the backends need torch. The commands
+are `tar2tokens --help`.
 """
 
 from __future__ import annotations
@@ -23,14 +28,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jobs.loaded_backend import LoadedBackend, load_backend
     from tools.reader import TokenizedClip, read_run
     from tools.torch_dataset import TokenDataset
 
     __version__: str
 
-__all__ = ["TokenDataset", "TokenizedClip", "__version__", "read_run"]
+__all__ = ["LoadedBackend", "TokenDataset", "TokenizedClip", "__version__", "load_backend", "read_run"]
 
-MODULES = {"TokenDataset": "tools.torch_dataset", "TokenizedClip": "tools.reader", "read_run": "tools.reader"}
+MODULES = {
+    "LoadedBackend": "jobs.loaded_backend",
+    "TokenDataset": "tools.torch_dataset",
+    "TokenizedClip": "tools.reader",
+    "load_backend": "jobs.loaded_backend",
+    "read_run": "tools.reader",
+}
 """Name -> where it is."""
 
 
