@@ -28,16 +28,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from audio_tokenizers.step_audio.tokenizer import StepAudioTokenizer
     from jobs.loaded_backend import LoadedBackend, load_backend
     from tools.reader import TokenizedClip, read_run
     from tools.torch_dataset import TokenDataset
 
     __version__: str
 
-__all__ = ["LoadedBackend", "TokenDataset", "TokenizedClip", "__version__", "load_backend", "read_run"]
+__all__ = [
+    "LoadedBackend",
+    "StepAudioTokenizer",
+    "TokenDataset",
+    "TokenizedClip",
+    "__version__",
+    "load_backend",
+    "read_run",
+]
 
 MODULES = {
     "LoadedBackend": "jobs.loaded_backend",
+    "StepAudioTokenizer": "audio_tokenizers.step_audio.tokenizer",
     "TokenDataset": "tools.torch_dataset",
     "TokenizedClip": "tools.reader",
     "load_backend": "jobs.loaded_backend",

@@ -22,6 +22,7 @@ def test_names() -> None:
     assert tar2tokens.TokenDataset is tools.torch_dataset.TokenDataset
     assert tar2tokens.load_backend is jobs.loaded_backend.load_backend
     assert tar2tokens.LoadedBackend is jobs.loaded_backend.LoadedBackend
+    assert tar2tokens.StepAudioTokenizer.__module__ == "audio_tokenizers.step_audio.tokenizer"
     assert tar2tokens.__version__ == version()
     assert set(tar2tokens.__all__) <= set(dir(tar2tokens))
     assert all(hasattr(tar2tokens, name) for name in tar2tokens.__all__)

@@ -151,6 +151,28 @@ class StepAudio:
             raise ClipError("too_short", "a clip without samples")
         return self._codes([wave])[0]
 
+    @property
+    def centres(self) -> Tensor:
+        """float32 [1024, width]: those of vq02."""
+        return self._centres
+
+    @property
+    def sessions(self) -> dict[str, Any]:
+        """The clips that `stream` has not seen the end of, by their ids; one that is taken out is forgotten."""
+        return self._sessions
+
+    def linguistic_codes(self, wave: Waveform) -> Vq:
+        """vq02 alone of a whole clip, float32 [samples] at 16 kHz, taken as it is; may be empty."""
+        if (halves := self._halves) is not None:
+            return on_device(self._device, lambda: halves.codes([wave]))[0][0]
+        return on_device(self._device, lambda: self._vq02([wave]))[0]
+
+    def acoustic_codes(self, wave: Waveform) -> Vq:
+        """vq06 alone of a whole clip, float32 [samples] at 16 kHz, taken as it is; may be empty."""
+        if (halves := self._halves) is not None:
+            return on_device(self._device, lambda: halves.codes([wave]))[0][1]
+        return on_device("cpu", lambda: self._vq06(wave))
+
     def stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
         """The codes of vq02 that `piece`, the next samples of the clip `session_id`, makes complete: 4 per 240 ms.
 
