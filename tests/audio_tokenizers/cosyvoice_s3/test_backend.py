@@ -140,6 +140,19 @@ def test_info_matches_what_comes_out(backend, reference, onnx):
     assert {"weights_sha256", "onnxruntime", "piece_samples"} <= set(reference.info.recipe)
 
 
+def test_upstream_is_onnxruntime(onnx):
+    """CosyVoice's tool runs the graph in onnxruntime: both words are one recipe, and runs of either go on."""
+    for device in ("cpu", "cuda"):
+        assert _described(onnx, "upstream", device) == _described(onnx, "onnx", device)
+
+
+def _described(onnx, engine, device):
+    try:
+        return FACTORY.describe(options(onnx, engine), device)
+    except UsageError as error:  # onnxruntime-gpu is not installed
+        return str(error)
+
+
 def test_the_engine_suits_the_device(onnx, monkeypatch):
     """What auto chose is in the recipe as if it had been asked for."""
     monkeypatch.setattr("audio_tokenizers.cosyvoice_s3.backend._versions", lambda **_: {})
@@ -205,7 +218,11 @@ def test_describing_imports_no_model_code(onnx):
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"engine": "tensorrt"}, "auto, torch or onnx"), ({"tf32": "yes"}, "tf32"), ({"model_path": ""}, "model_path")],
+    [
+        ({"engine": "tensorrt"}, "auto, torch, onnx or upstream"),
+        ({"tf32": "yes"}, "tf32"),
+        ({"model_path": ""}, "model_path"),
+    ],
 )
 def test_bad_options_are_refused(tmp_path, wrong, words):
     """Before anything is read."""
