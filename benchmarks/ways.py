@@ -24,10 +24,11 @@ from benchmarks.models import Upstream, load_s3tokenizer
 from jobs import worker
 from jobs.conveyor import LANE_BATCHES_IN_FLIGHT, Feeding
 from jobs.encoder import Encoder, Item
-from jobs.outputs import TarPaths, TarTask
-from jobs.reporting import ProgressFile
+from jobs.progress import ProgressFile
+from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.stop_flag import StopFlag
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.tokenize import Tokenizer
 
 __all__ = ["bare_loop", "memory", "pipeline", "resampler", "s3tokenizer_rate", "usual_way", "write_tar"]

@@ -19,8 +19,9 @@ from hpc.tar_list import name_tars
 from jobs.addresses import is_address
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
-from jobs.outputs import TarPaths, TarTask
 from jobs.spec import spec_path
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.trust import Trust, check_files, owned
 
 __all__ = ["ListedTar", "Run", "RunState", "as_task"]

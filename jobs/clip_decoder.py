@@ -16,6 +16,7 @@ from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
 from jobs.audio import Fragment, FragmentCutter, decode, resample
 from jobs.channels import Mixer, mixed
+from jobs.clip_group import Clip
 from jobs.clip_journal import LONG_CLIP_SECONDS, JournalMismatchError, MemberSum, member_sum
 from jobs.damage import Damage, judge
 from jobs.encoder import Encoder
@@ -24,7 +25,6 @@ from jobs.losses import Losses
 from jobs.parts import mixer_for
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
-from jobs.tar_reader import Clip
 
 __all__ = ["ClipDecoder"]
 

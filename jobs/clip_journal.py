@@ -32,8 +32,8 @@ from audio_tokenizers.base import Codes, Field
 from audio_tokenizers.errors import InfrastructureError
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps
-from jobs.outputs import InputIdentity
 from jobs.scratch import scratch_trouble
+from jobs.tar_task import InputIdentity
 
 __all__ = [
     "LONG_CLIP_SECONDS",

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,17 +22,18 @@ from audio_tokenizers.base import Backend, BackendInfo, Scalar
 from audio_tokenizers.errors import UsageError
 from jobs.activities import Activities
 from jobs.channels import SPLIT
+from jobs.clip_group import Clip
 from jobs.clip_journal import code_type
 from jobs.conveyor import Conveyor
 from jobs.devices import choose_device
 from jobs.pending import Pending
+from jobs.recipe_options import RecipeOptions
 from jobs.sidecars import Annotations
 from jobs.spec import TokenizeSpec, make_spec
-from jobs.tar_reader import Clip
 from jobs.token_sink import TokenSink
 from jobs.worker import load_backend as load_backend_of
 
-__all__ = ["Array", "LoadedBackend", "load_backend"]
+__all__ = ["Array", "EncodedClip", "LoadedBackend", "load_backend"]
 
 MOST_WAV_BYTES = 0xFFFFFFFF - 4096
 """A WAV file states its size in 32 bits."""
@@ -40,6 +42,16 @@ STEP_SECONDS = 60.0
 
 Array = npt.NDArray[Any]
 log = logging.getLogger("tar2tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedClip:
+    """What a clip became."""
+
+    arrays: dict[str, Array]
+    """The keys of its record."""
+    samples: int
+    """At the backend's sample rate."""
 
 
 class LoadedBackend:
@@ -68,14 +80,15 @@ class LoadedBackend:
         Raises UsageError on another array, ClipError where a run would write an error record (`kind` says which), and
         InfrastructureError where the machine is at fault.
         """
-        return self._encode("array", io.BytesIO(_wav(np.asarray(audio), sample_rate)), text)
+        return self.encode_member("array", io.BytesIO(_wav(np.asarray(audio), sample_rate)), text).arrays
 
     def encode_file(self, path: str | os.PathLike[str], *, text: str | None = None) -> dict[str, Array]:
         """As `encode`, of an audio file in any format that a run takes. Raises OSError where it cannot be read."""
         with Path(path).open("rb") as file:
-            return self._encode(os.fsdecode(path), file, text)
+            return self.encode_member(os.fsdecode(path), file, text).arrays
 
-    def _encode(self, name: str, audio: IO[bytes], text: str | None) -> dict[str, Array]:
+    def encode_member(self, name: str, audio: IO[bytes], text: str | None = None) -> EncodedClip:
+        """As `encode`, of a file's bytes, which are closed. `name` is for the log."""
         field = self.spec.fields[0]
         clip = Clip(0, name, audio, annotations=Annotations(text=text))
         with self._lock, TokenSink(field.width, kept_as=code_type(field)) as sink:
@@ -92,9 +105,10 @@ class LoadedBackend:
                 log.warning("%s: %.3f s could not be decoded: %s", name, pending.damage.seconds, pending.damage.what)
             if pending.values is None:
                 codes = np.frombuffer(sink.take_unkept(), code_type(field)).reshape(-1, field.width)
-                return {field.name: codes.T.astype(np.int64)}
+                return EncodedClip({field.name: codes.T.astype(np.int64)}, pending.samples)
         forms = {one.name: one.form for one in self.spec.fields}
-        return {key: array if forms[key] == "features" else array.astype(np.int64) for key, array in pending.values.items()}
+        arrays = {key: one if forms[key] == "features" else one.astype(np.int64) for key, one in pending.values.items()}
+        return EncodedClip(arrays, pending.samples)
 
 
 def load_backend(
@@ -125,16 +139,14 @@ def load_backend(
         raise UsageError("channel 'split' makes several clips of one: expected mean, first, left, right or a number")
     if model_path is not None:
         options["model_path"] = os.fspath(model_path)
-    spec = make_spec(
-        name,
-        device=chosen,
-        options=options,
+    asked = RecipeOptions(
         max_tokens_per_fragment=max_tokens_per_fragment,
         num_tokens_overlap=num_tokens_overlap,
         max_duration=max_duration,
         max_damage=max_damage,
         channel=channel,
     )
+    spec = make_spec(name, device=chosen, options=options, asked=asked)
     return LoadedBackend(spec, load_backend_of(spec, chosen), chosen)
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from jobs.activities import Activities
 from jobs.processes import look_at
-from jobs.stop_flag import STOP_SIGNALS
+from jobs.signals import STOP_SIGNALS
 from jobs.watchdog import Watchdog
 
 __all__ = ["OwnWatch", "ended_when_stuck"]
@@ -72,8 +72,10 @@ def ended_when_stuck(activities: Activities, end: Callable[[int], None] = os._ex
     watch = OwnWatch(activities, time.monotonic())
 
     def keep_watch() -> None:
+        signals = select.poll()  # select.select refuses descriptors from 1024 on
+        signals.register(reads, select.POLLIN)
         while not over.is_set():
-            ready, _, _ = select.select([reads], [], [], LOOK_SECONDS)
+            ready = signals.poll(LOOK_SECONDS * 1000)
             verdict = watch.look(time.monotonic(), os.read(reads, 512) if ready else b"")
             if verdict is not None and not over.is_set():
                 os.write(2, f"error: {verdict[1]}\n".encode(errors="backslashreplace"))  # a log may be what hangs

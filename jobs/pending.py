@@ -9,13 +9,13 @@ import numpy as np
 
 from audio_tokenizers.base import Codes, Field, Values
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.clip_group import Clip
 from jobs.clip_journal import MemberSum
 from jobs.damage import Damage
 from jobs.encoder import Item, Result
 from jobs.feed import Share
-from jobs.tar_reader import Clip
+from jobs.record_fields import array_fault
 from jobs.token_sink import TokenSink
-from jobs.values import array_fault
 
 __all__ = ["Pending", "Portion", "told"]
 

@@ -10,10 +10,8 @@ gaps where they are and how long, parts are then taken from their true places.
 
 from __future__ import annotations
 
-import errno
 import io
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -29,14 +27,11 @@ from jobs.audio import decode_channels
 from jobs.channels import Block
 from jobs.damage import judge_place, own_share
 from jobs.losses import UNNOTICED_SECONDS, Losses
-from jobs.scratch import scratch_file, scratch_trouble
+from jobs.sample_window import SampleWindow
 from jobs.timeline import Timeline
 
-__all__ = ["Cut", "Kept", "Part", "Recording"]
+__all__ = ["Cut", "Part", "Recording"]
 
-KEPT_IN_MEMORY = 8 << 20
-"""Bytes; a recording that needs more of what has been decoded has it in a temporary file."""
-READ_FRAMES = 1 << 15
 MOST_MISSING_SECONDS, MOST_MISSING = 0.5, 0.5
 """How much of a segment may lie beyond the end of its audio, which transcribers round or guess: seconds, and its share."""
 
@@ -56,85 +51,6 @@ class Cut:
     def is_all(self) -> bool:
         """It is the whole recording, which has no place in it to be mistaken."""
         return self.end is None and self.start == 0.0
-
-
-class Kept:
-    """A window of a recording's samples, from `start` to `end`, which moves on."""
-
-    def __init__(self) -> None:
-        self.start = self.end = 0
-        self._blocks: deque[Block] = deque()
-        """The samples from `_first` to `end`, where there is no file."""
-        self._first = 0
-        """Of the samples in the blocks, or in the file."""
-        self._bytes = 0
-        self._file: IO[bytes] | None = None
-        self._channels = 1
-
-    def append(self, block: Block) -> None:
-        """Add what follows. Raises InfrastructureError where there is no room for it."""
-        self._channels = block.shape[1]
-        self.end += len(block)
-        if self._file is not None:
-            self._write(block)
-            return
-        self._blocks.append(block)
-        self._bytes += block.nbytes
-        if self._bytes > KEPT_IN_MEMORY and len(self._blocks) > 1:
-            self._file = scratch_file()
-            while self._blocks:
-                self._write(self._blocks.popleft())
-            self._bytes = 0
-
-    def _write(self, block: Block) -> None:
-        assert self._file is not None
-        with scratch_trouble():
-            self._file.seek(0, io.SEEK_END)
-            self._file.write(np.ascontiguousarray(block).data)
-
-    def drop_before(self, position: int) -> None:
-        """Nobody needs what stands before `position`."""
-        self.start = max(self.start, min(position, self.end))
-        if self._file is None:
-            while self._blocks and self._first + len(self._blocks[0]) <= self.start:
-                self._first += len(self._blocks[0])
-                self._bytes -= self._blocks.popleft().nbytes
-        elif (self.end - self.start) * self._frame_bytes <= KEPT_IN_MEMORY // 2:
-            rest = self._from_file(self.start, self.end)
-            self.close()
-            self._blocks.append(rest)
-            self._first, self._bytes = self.start, rest.nbytes
-
-    @property
-    def _frame_bytes(self) -> int:
-        return self._channels * np.dtype(np.float32).itemsize
-
-    def read(self, first: int, last: int) -> Block:
-        """Some of the samples first..last-1 of the window, from `first` on: at least one."""
-        if self._file is not None:
-            return self._from_file(first, min(last, first + READ_FRAMES))
-        at = self._first
-        for block in self._blocks:
-            if first < at + len(block):
-                piece = block[first - at : last - at]
-                return piece if len(piece) == len(block) else piece.copy()  # or a word would keep a minute in memory
-            at += len(block)
-        raise AssertionError("read beyond the window")
-
-    def _from_file(self, first: int, last: int) -> Block:
-        assert self._file is not None
-        block = np.empty((last - first, self._channels), np.float32)
-        with scratch_trouble():
-            self._file.seek((first - self._first) * self._frame_bytes)
-            if cast("io.BufferedRandom", self._file).readinto(block.data) != block.nbytes:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return block
-
-    def close(self) -> None:
-        """Let the file go."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 class Recording:
@@ -168,7 +84,7 @@ class Recording:
         """Once they are known, if all of them have a place."""
         self._again = 0
         """Samples that are decoded again, and were kept the first time."""
-        self._kept = Kept()
+        self._kept = SampleWindow()
         self._rate = 0
         self._end: BaseException | None = None
         """In what its decoding has ended: StopIteration where it went well."""

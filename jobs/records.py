@@ -1,8 +1,8 @@
-"""Typed lines and manifests: how they are written, read and checked.
+"""Typed lines: how they are written, read and checked.
 
 One line per clip, in tar order: a TokenRecord or an ErrorRecord. What a clip became is kept as raw JSON on both sides:
 orjson writes codes straight from the array, and `token_fault` checks the text with a few array operations, so that neither
-direction makes a Python object per token. Which keys a run's records have is its spec's business: see jobs/values.py.
+direction makes a Python object per token. Which keys a run's records have is its spec's business: see jobs/record_fields.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ErrorKind
 from audio_tokenizers.shared.wording import counted
 from jobs.damage import Damage
-from jobs.reporting import DeviceSeconds
 
 __all__ = [
     "ErrorRecord",
-    "Manifest",
     "Record",
     "Tally",
     "TokenRecord",
@@ -36,10 +34,6 @@ __all__ = [
     "tokens_are_valid",
     "with_tar_file",
 ]
-
-MANIFEST_FORMAT = 1
-VERDICT_COMPLETE = "complete"
-VERDICT_IN_PROGRESS = "in_progress"
 
 _DIGITS = b"0123456789"
 _OPEN, _CLOSE = ord("[") - ord("0"), ord("]") - ord("0")
@@ -133,62 +127,6 @@ class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 Record = TokenRecord | ErrorRecord
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one tar's output. Written when an attempt starts and ends; its last version before the commit."""
-
-    format: int = MANIFEST_FORMAT
-    tar_file: str
-    input_bytes: int
-    input_mtime_ns: int
-    input_version: str = ""
-    """Of a tar at an address, which has no time: its ETag or the like."""
-    fingerprint: str
-    verdict: str = VERDICT_IN_PROGRESS
-    """`complete`, `in_progress`, or how the tar is broken (tar_reader.Verdict)."""
-    verdict_detail: str = ""
-    verdict_offset: int | None = None
-    """Byte of the uncompressed tar at which it broke."""
-    clips: int = 0
-    errors: dict[str, int] = {}
-    """Error records by kind."""
-    damaged_clips: int = 0
-    """Clips with tokens that lack something, and say so."""
-    damaged_seconds: float = 0.0
-    """What they lack."""
-    notes: dict[str, int] = {}
-    """Records by what they note."""
-    audio_seconds: float = 0.0
-    """Audio that became tokens."""
-    wall_seconds: float = 0.0
-    """Time of all attempts that ended by themselves."""
-    device_seconds: DeviceSeconds = DeviceSeconds()
-    """Of the same attempts: what their workers' devices did since the tar before had ended. Sums over tars are the whole."""
-    output_bytes: int = 0
-    output_sha256: str = ""
-    features_bytes: int = 0
-    """Of NAME.safetensors, where the backend gives features."""
-    features_sha256: str = ""
-    attempt: str = ""
-    ignored_members: dict[str, int] = {}
-    """Members that are no clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
-    linked_clips: int | None = None
-    """Clips that are links in the tar; None from when links were no clips."""
-    left_out: dict[str, int] = {}
-    """Those of them that may be data, by suffix (jobs/left_out.py)."""
-    orphan_sidecars: int = 0
-    """Sidecar files that belong to no audio by their names, or were not found to: their texts are in no record."""
-    sidecar_faults: int = 0
-    """Sidecar files that could not be read, or not all of them; their clips' records say so."""
-    text_encoding: str = ""
-    """Of sidecars that are neither UTF-8 nor say what they are, as it was told from all of them; empty if none was sure."""
-    versions: dict[str, str] = {}
-
-    @property
-    def is_damage(self) -> bool:
-        """Whether the verdict is that the tar itself is broken."""
-        return self.verdict not in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS)
-
-
 class Tally:
     """Running counts over the lines of one output file."""
 
@@ -258,7 +196,7 @@ def with_tar_file(line: bytes, record: Record, tar_file: str) -> bytes | None:
 
 
 def decode_record(line: bytes) -> Record:
-    """Decode one line by type, except for the inside of `values`: jobs/values.py checks those.
+    """Decode one line by type, except for the inside of `values`: jobs/record_fields.py checks those.
 
     Raises msgspec.DecodeError (of which ValidationError is one) on anything else.
     """

@@ -11,9 +11,9 @@ from audio_tokenizers.base import Backend
 from jobs.activities import Activities
 from jobs.conveyor import Conveyor, Feeding
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 from jobs.spec import TokenizeSpec
+from jobs.tar_paths import TarPaths
 from jobs.tar_source import TarSource
 from jobs.tar_work import OnEncoded, OnKept, OnProgress, TarOptions, TarResult, TarWork
 

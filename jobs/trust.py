@@ -109,10 +109,10 @@ def check_files(files: Iterable[Owned], trust: Trust, *, mend: Path | None = Non
     """Raise UsageError if any of these may have been written by others. `mend` is the folder that all are in."""
     faults = [(found, fault) for found in files if (fault := fault_of(found, trust)) is not None]
     if faults:
-        raise UsageError(_words(faults, trust, mend))
+        raise UsageError(_describe_faults(faults, trust, mend))
 
 
-def _words(faults: Sequence[tuple[Owned, str]], trust: Trust, mend: Path | None) -> str:
+def _describe_faults(faults: Sequence[tuple[Owned, str]], trust: Trust, mend: Path | None) -> str:
     shown = ", ".join(
         f"{found.path} is {fault} (mode {found.mode:04o}, owner {_user(found.uid)}, group {_group(found.gid)})"
         for found, fault in faults[:FILES_SHOWN]

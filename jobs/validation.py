@@ -12,9 +12,10 @@ import msgspec
 from audio_tokenizers.base import Field
 from audio_tokenizers.shared.wording import counted
 from jobs.features import features_fault
-from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
+from jobs.manifest import Manifest
+from jobs.record_fields import FeatureRef, check_counts, codes_shape, count_fault, feature_refs, value_keys, values_fault
+from jobs.records import Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
 from jobs.spec import TokenizeSpec
-from jobs.values import FeatureRef, check_counts, codes_shape, count_fault, feature_refs, value_keys, values_fault
 
 __all__ = ["Validation", "validate_file"]
 

@@ -15,30 +15,28 @@ from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.shared.extras import backend_packages
-from audio_tokenizers.shared.wording import counted, shown
+from audio_tokenizers.shared.wording import shown
 from jobs.activities import Activities
-from jobs.channels import in_words
 from jobs.conveyor import Feeding
-from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
+from jobs.fileops import FileOps, StorageError, describe_error, output_files, own_files
 from jobs.ledger import Ledger
-from jobs.left_out import describe_left_out
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
-from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import UNENDED, Kept, ProgressFile, Try, describe_device
+from jobs.progress import UNENDED, Kept, ProgressFile, Try
+from jobs.records import ErrorRecord, Record
+from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.stop_flag import StopFlag
-from jobs.tar_format import ACCEPTABLE, looks_joined
+from jobs.tar_format import ACCEPTABLE
+from jobs.tar_paths import TarPaths, UntrustedFileError, read_manifest
+from jobs.tar_report import describe_broken_tar, describe_tar
 from jobs.tar_source import tar_source
+from jobs.tar_task import InputIdentity, TarTask
 from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 
 __all__ = ["Crew", "Wishes", "load_backend", "run_tars"]
 
 log = logging.getLogger("tar2tokens")
-
-ORPHAN_ADVICE = "if they are texts of its clips, unpack the tar and pack the folder with tools.pack, which pairs by name"
 
 
 def load_backend(spec: TokenizeSpec, device: str) -> Backend:
@@ -275,7 +273,7 @@ class _Worker:
             self._tell_of_machine(attempt, str(error))
             raise
         except (UsageError, OSError) as error:
-            attempt.outcome, attempt.problem = "failed", _words(error, task)
+            attempt.outcome, attempt.problem = "failed", describe_error(error, task.tar)
             attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
                 attempt.gained, attempt.kept = 0, None  # or a tar that is always written to would be tried for ever
@@ -294,7 +292,12 @@ class _Worker:
         self._publish(now=True)
 
     def _note_end(self, attempt: Try, task: TarTask, result: TarResult) -> None:
-        attempt.outcome, attempt.problem = result.outcome, self._tell(task, result) or ""
+        attempt.outcome = result.outcome
+        if result.outcome == "damaged":
+            attempt.problem = describe_broken_tar(result.manifest)
+        else:
+            notes = describe_tar(result.manifest, committed=result.outcome == "committed", on_gpu=self._device != "cpu")
+            log.info("%s: %s: %s", task.name, result.outcome, notes)
         if result.outcome == "yielded" and self._stop.shortage:
             attempt.short_of_memory, attempt.problem = True, self._stop.shortage
 
@@ -308,36 +311,6 @@ class _Worker:
         else:
             one.attempt.outcome = "committed"
             log.info("%s", error)
-
-    def _tell(self, task: TarTask, result: TarResult) -> str | None:
-        """Log how a tar ended; return what is wrong with it, if anything."""
-        manifest = result.manifest
-        if result.outcome == "damaged":
-            return broken_tar(manifest)
-        errors = sum(manifest.errors.values())
-        notes = f"{counted(manifest.clips, 'clip')}, {manifest.audio_seconds / 3600:.3f} audio-h, {counted(errors, 'error')}"
-        if manifest.damaged_clips:
-            notes += f"; {counted(manifest.damaged_clips, 'damaged clip')} kept ({manifest.damaged_seconds:,.3f} s missing)"
-        if manifest.clips == 0 and result.outcome == "committed":
-            notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
-        if manifest.left_out:
-            notes += f"; {describe_left_out(manifest.left_out)}"
-        if manifest.orphan_sidecars:
-            notes += (
-                f"; {counted(manifest.orphan_sidecars, 'sidecar')} without audio of its name, in no record: {ORPHAN_ADVICE}"
-            )
-        if manifest.sidecar_faults:
-            notes += (
-                f"; {counted(manifest.sidecar_faults, 'sidecar')} could not be read, or not all of it: see sidecar_errors"
-            )
-        if manifest.text_encoding:
-            notes += f"; texts in {manifest.text_encoding}"
-        for note, number in manifest.notes.items():
-            notes += f"; {counted(number, 'clip')} {in_words(note)}"
-        if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
-            notes += f"; device {device}"
-        log.info("%s: %s: %s", task.name, result.outcome, notes)
-        return None
 
     def _tell_of_machine(self, attempt: Try, problem: str) -> None:
         attempt.outcome, attempt.problem = "machine", problem
@@ -390,12 +363,6 @@ class _Worker:
         progress.bytes_done = self._bytes_before + progress.tar_bytes
 
 
-def _words(error: Exception, task: TarTask) -> str:
-    if isinstance(error, OSError):
-        return f"{public_name(error.filename or task.tar)}: {error.strerror or error}"
-    return str(error)
-
-
 def nothing_to_do(paths: TarPaths, tar: str, *, retry_errors: bool) -> str | None:
     """Why a tar needs no work, or None. Raises UntrustedFileError where a file that is not ours stands in the way."""
     try:
@@ -408,22 +375,3 @@ def nothing_to_do(paths: TarPaths, tar: str, *, retry_errors: bool) -> str | Non
         return None
     Ledger.tidy(paths, FileOps())  # whoever committed it may have died a moment later
     return "already committed, no errors to retry" if retry_errors else "already committed"
-
-
-def broken_tar(manifest: Manifest) -> str:
-    """One message for a tar that does not end properly."""
-    if manifest.verdict in ACCEPTABLE:
-        advice = "if it is known to be whole, accept it with --allow-missing-end"
-    elif looks_joined(manifest.verdict, manifest.verdict_detail):
-        advice = (
-            "if it is several tars put end to end, accept that with --allow-joined, or make one tar of it: unpack it with "
-            "tar --ignore-zeros -xf and pack it again"
-        )
-    elif manifest.verdict == "not_a_tar":
-        advice = "check the list"
-    else:
-        advice = "copy it again from its source"
-    return (
-        f"{manifest.tar_file}: {manifest.verdict}: {manifest.verdict_detail}. What was read before that "
-        f"({counted(manifest.clips, 'clip')}) is kept in the partial; {advice}"
-    )

@@ -19,7 +19,7 @@ from support.tiny_higgs import build_original_layout
 
 from tools import fetch_model as module
 from tools.fetch_model import fetch_model
-from tools.model_sources import SOURCES
+from tools.fetching.model_sources import SOURCES
 
 HIGGS = "bosonai/higgs-audio-v2-tokenizer"
 LICENCE = "Boson Higgs Audio 2 Community License"
@@ -75,6 +75,7 @@ class TestEndToEnd:
         assert "higgs: one second becomes\n  tokens: int16 [8, 25], values " in out
         assert LICENCE not in out
 
+    @pytest.mark.slow
     def test_killed_and_run_again(self, hub: FakeHub, tmp_path: Path) -> None:
         """After kill -9 in the middle of a file the same command, in another process, asks for the rest only."""
         weights = os.urandom(1 << 20) * 24
@@ -96,7 +97,7 @@ class TestEndToEnd:
         assert (folder / "model.pth").read_bytes() == weights
         (start,) = [wanted for path, wanted in hub.requests if path == "model.pth" and wanted]
         assert int(start.removeprefix("bytes=").removesuffix("-")) >= 10 << 20
-        assert "model.pth: 25 MB, going on after " in again.stderr
+        assert "model.pth: 25 MB, resuming after " in again.stderr
 
     def test_interrupted_by_a_person(
         self, mimi: FakeHub, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -108,7 +109,7 @@ class TestEndToEnd:
 
         monkeypatch.setattr(module, "fetch", interrupt)
         assert call(fetch_model, "mimi") == 130
-        assert capsys.readouterr().err == "interrupted: the same command goes on from here\n"
+        assert capsys.readouterr().err == "interrupted: the same command resumes here\n"
         assert list((here / "models/mimi").iterdir()) == []
 
     def test_one_message_for_trouble(

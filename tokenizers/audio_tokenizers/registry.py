@@ -1,7 +1,7 @@
 """Backends by name, found through entry points, so that another package can add one.
 
 A package adds a backend with an entry point in the group `tar2tokens.backends` that names a BackendFactory object. The
-ones of this repository are listed here too: they are there in a checkout that nobody has installed.
+ones of this repository are also listed here, so that they exist in a checkout that is not installed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def get_factory(name: str) -> BackendFactory:
 def complete_options(factory: BackendFactory, given: Options, asked: str = "") -> dict[str, Scalar]:
     """`given` over the factory's defaults. Raises UsageError on an option that the backend does not have.
 
-    `asked` is what a person called the backend, such as a preset's name.
+    `asked` is the name that the user gave, such as a preset's.
     """
     for key in given:
         if key not in factory.options:

@@ -62,7 +62,7 @@ def test_its_tokens_are_those_of_our_own_engine(tmp_path: Path) -> None:
 
 
 def test_the_recipe_is_another(narrow: Path) -> None:
-    """The recipe names the engine and boson's version; that of our own engine has no such key, so that runs of before go on."""
+    """It names the engine and boson's version. Our own engine's has no new key: runs that have begun continue."""
     own = FACTORY.describe(options(narrow, engine="own"), "cpu").recipe
     info = FACTORY.describe(options(narrow), "cpu")
     assert "engine" not in own

@@ -120,7 +120,7 @@ def test_its_codes_are_those_of_stepfuns_code(model: Path, funasr: str) -> None:
 
 
 def test_the_recipe_is_another(model: Path, funasr: str) -> None:
-    """It names the engine and FunASR's version; that of our own engine has no such key, so that runs of before go on."""
+    """It names the engine and FunASR's version. Our own engine's has no new key: runs that have begun continue."""
     assert funasr
     own = FACTORY.describe(options(model, engine="own"), "cpu").recipe
     info = FACTORY.describe(options(model), "cpu")

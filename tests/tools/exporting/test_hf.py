@@ -8,9 +8,9 @@ import pytest
 from support.exported import by_tar, same, tokenized_run
 from support.small_run import mulaw_spec
 
-from tools.export import export_run
+from tools.common.run_files import spec_of
 from tools.exporting.hf import dataset_card
-from tools.run_files import spec_of
+from tools.exporting.run_export import export_run
 
 
 @pytest.mark.parametrize("several_keys", [False, True])

@@ -55,9 +55,9 @@ __all__ = ["FACTORY", "CosyVoiceS3", "CosyVoiceS3Factory"]
 
 SAMPLE_RATE = 16000
 PIECE_SAMPLES = 30 * SAMPLE_RATE
-"""The most that the model takes: upstream refuses longer clips, and its users cut them so by hand."""
+"""The most that the model takes: upstream refuses longer clips, and its users cut them to this by hand."""
 SHORTEST_PIECE = 201
-"""What the spectrogram's centred window of 400 needs; upstream's tool dies of less."""
+"""The least that the spectrogram's centred window of 400 needs; upstream's tool crashes on less."""
 ENGINES = ("auto", "torch", "onnx", "upstream")
 PACKAGES = ("torch", "torchaudio", "openai-whisper")
 MAX_BATCH = 32
@@ -104,7 +104,7 @@ class CosyVoiceS3:
 
 
 def _pieces(wave: Audio) -> list[Waveform]:
-    """Cuts every 30 s. A rest that the model cannot take, of up to 200 samples, gives no token."""
+    """Cuts every 30 s. A remainder of up to 200 samples, which the model cannot take, gives no token."""
     if wave.shape[0] < SHORTEST_PIECE:
         raise ClipError("too_short", f"{wave.shape[0]} samples, S3 tokenizers need {SHORTEST_PIECE}")
     whole = np.ascontiguousarray(wave, np.float32)

@@ -109,7 +109,7 @@ class HiggsFactory(ModelFactory[Checkpoint, Higgs | HiggsUpstream]):
         return HiggsUpstream(info, checkpoint, device) if "engine" in info.recipe else Higgs(info, checkpoint, device)
 
     def load_decoder(self, options: Options, device: str) -> HiggsDecoder:
-        """The way back. Raises as `load` does, also if the weights are there but for the decoder's."""
+        """The decoder on `device`. Raises as `load` does, and if the file holds the encoder's weights only."""
         info, checkpoint = self._describe(options, device)
         return HiggsDecoder(checkpoint, device, tf32=bool(info.recipe["tf32"]))
 

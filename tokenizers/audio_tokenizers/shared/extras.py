@@ -1,6 +1,6 @@
-"""Packages that a backend needs beside the base installation: whether they are here, and what to say where one is not.
+"""Packages that a backend needs beyond the base installation: whether they are installed, and how to install them.
 
-A backend's extra in setup.cfg has its name. Nothing here imports a package to see whether it is there: torch costs seconds.
+The extra in setup.cfg has the backend's name. Nothing here imports a package to check for it: torch takes seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """Backend -> the modules that it imports whatever its options are. What only some options need, `describe` asks for."""
 IMPORTED_BY_NAME = {"hf": ("torchaudio",), "whisper_features": ("torchaudio",)}
-"""What transformers imports if the distribution's name is there, and else does without."""
+"""What transformers imports if the distribution is registered as installed, and otherwise does without."""
 MODULES = {"openai-whisper": "whisper", "onnxruntime-gpu": "onnxruntime"}
 """Distribution -> its module, where the two differ by more than a dash."""
 
@@ -37,7 +37,7 @@ def is_installed(package: str) -> bool:
         return importlib.util.find_spec(MODULES.get(package, package.replace("-", "_"))) is not None
     except ImportError:
         return False
-    except ValueError:  # it is there, and somebody has made it by hand
+    except ValueError:  # loaded, but without a spec: made by hand, as in tests
         return True
 
 
@@ -49,7 +49,7 @@ def require_packages(packages: Iterable[str], extra: str) -> None:
 
 
 def install_words(extra: str) -> str:
-    """`pip install -e '.[higgs]'`, and where. Of this checkout: no index has a package of ours."""
+    """The command that installs an extra, and where to run it: the project is on no package index."""
     return f"pip install -e '.[{extra}]' in the folder of tar2tokens"
 
 
@@ -57,13 +57,13 @@ def install_words(extra: str) -> str:
 def backend_packages(backend: str, asked: str = "") -> Iterator[None]:
     """Describe or load a backend within this block. Raises UsageError where a package is missing, too old or broken.
 
-    `asked` is what a person called it, such as a preset's name.
+    `asked` is the name that the user gave, such as a preset's.
     """
     missing = [module for module in EXTRAS.get(backend, ()) if not is_installed(module)]
     missing += [name for name in IMPORTED_BY_NAME.get(backend, ()) if _has_name(name) and not is_installed(name)]
     name = asked or backend
     if missing:
-        raise UsageError(_words(name, backend, missing))
+        raise UsageError(_needs(name, backend, missing))
     try:
         yield
     except ImportError as error:
@@ -72,7 +72,7 @@ def backend_packages(backend: str, asked: str = "") -> Iterator[None]:
         if backend not in EXTRAS:
             raise UsageError(f"the backend {name!r} cannot be loaded: {error}: install what its package needs") from error
         if isinstance(error, ModuleNotFoundError) and error.name:
-            raise UsageError(_words(name, backend, [error.name.partition(".")[0]])) from error
+            raise UsageError(_needs(name, backend, [error.name.partition(".")[0]])) from error
         raise UsageError(
             f"the backend {name!r} cannot be loaded: {error}; a package is too old, or broken: {install_words(backend)}"
         ) from error
@@ -82,5 +82,5 @@ def _has_name(distribution: str) -> bool:
     return any(importlib.metadata.distributions(name=distribution))
 
 
-def _words(name: str, backend: str, missing: Sequence[str]) -> str:
+def _needs(name: str, backend: str, missing: Sequence[str]) -> str:
     return f"the backend {name!r} needs {', '.join(missing)}: {install_words(backend)}"

@@ -1,4 +1,4 @@
-"""Options that many backends have, checked, and what recipes say of them."""
+"""Options that several backends share, and their checks."""
 
 from __future__ import annotations
 

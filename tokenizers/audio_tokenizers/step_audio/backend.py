@@ -53,11 +53,11 @@ if TYPE_CHECKING:
 __all__ = ["FACTORY", "StepAudio", "StepAudioFactory", "merge"]
 
 LANES = 32
-"""Clips of one step of vq02. On a GPU each step has as many, so they are part of the recipe there."""
+"""Clips in one step of vq02. On a GPU every step has this many, so they are part of the recipe there."""
 SHORTEST_CLIP = 1440
 """The fewest samples with one group: 2 codes of vq02 (1360) and 3 of vq06 (1440)."""
 ENCODER = Naming(parts=("encoder",), unneeded=r"(decoder|predictor)\.")
-"""Of the speech recogniser; FunASR's own loader opens what its trainer wraps a state dict in, and so does this."""
+"""Of the speech recogniser. FunASR's own loader unwraps what its trainer saves, and so does `Weights`."""
 CENTRES_BLOCK = 64
 
 Vq = npt.NDArray[np.int16]
@@ -111,7 +111,7 @@ class StepAudio:
             weights.fill(network)
             self._encoder = ChunkEncoder(network, self._device, LANES)
             self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
-        # Each call in a thread has one thread. Beside a GPU the cores have nothing else to do; on the CPU they are torch's.
+        # Each call runs on one thread. With a GPU the cores are otherwise idle; on the CPU they belong to torch.
         workers = 1 if self._device == "cpu" else len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vq06")
         if self._choices.upstream or self.info.recipe["vq06_device"] == "cpu":
@@ -279,7 +279,7 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
     name = "step_audio"
     options: ClassVar[OptionTable] = {
         "model_path": ("stepfun-ai/Step-Audio-Tokenizer", "directory of the tokenizer's files, or hub id"),
-        "trim": (False, "cut silence off both ends, as upstream's wav2token does unless told otherwise"),
+        "trim": (False, "cut silence off both ends, as upstream's wav2token does by default"),
         "energy_norm": (True, "scale each clip to a peak of 0.999"),
         "raw_codes": (False, "add the lists vq02 and vq06, untrimmed"),
         "shifted_ids": (False, "add the list token_ids: ids from 65536 on, as in StepFun's language models"),
