@@ -138,6 +138,19 @@ def test_info_matches_what_comes_out(backend, reference, onnx):
     assert {"weights_sha256", "onnxruntime", "piece_samples"} <= set(reference.info.recipe)
 
 
+def test_upstream_is_onnxruntime(onnx):
+    """CosyVoice's tool runs the graph in onnxruntime: both words are one recipe, and runs of either go on."""
+    for device in ("cpu", "cuda"):
+        assert _described(onnx, "upstream", device) == _described(onnx, "onnx", device)
+
+
+def _described(onnx, engine, device):
+    try:
+        return FACTORY.describe(options(onnx, engine), device)
+    except UsageError as error:  # onnxruntime-gpu is not installed
+        return str(error)
+
+
 def test_the_engine_suits_the_device(onnx, monkeypatch):
     """What auto chose is in the recipe as if it had been asked for."""
     monkeypatch.setattr("audio_tokenizers.cosyvoice_s3.backend._versions", lambda **_: {})
@@ -185,7 +198,7 @@ def test_clips_too_short_are_named(backend, samples):
 @pytest.mark.parametrize("engine", ["tensorrt", None])
 def test_other_engines_are_refused(tmp_path, engine):
     """Before anything is read."""
-    with pytest.raises(UsageError, match="engine: expected auto, torch or onnx"):
+    with pytest.raises(UsageError, match="engine: expected auto, torch, onnx or upstream"):
         FACTORY.describe({**options(tmp_path), "engine": engine}, "cpu")
 
 

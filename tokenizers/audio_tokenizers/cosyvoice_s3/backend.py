@@ -58,7 +58,7 @@ PIECE_SAMPLES = 30 * SAMPLE_RATE
 """The most that the model takes: upstream refuses longer clips, and its users cut them to this by hand."""
 SHORTEST_PIECE = 201
 """The least that the spectrogram's centred window of 400 needs; upstream's tool crashes on less."""
-ENGINES = ("auto", "torch", "onnx")
+ENGINES = ("auto", "torch", "onnx", "upstream")
 PACKAGES = ("torch", "torchaudio", "openai-whisper")
 MAX_BATCH = 32
 
@@ -123,7 +123,7 @@ class CosyVoiceS3Factory:
         ),
         "engine": (
             "auto",
-            "torch: batches of any clips; onnx: onnxruntime, one by one; auto: torch on a GPU or for bf16, else onnx",
+            "torch: batches; onnx, upstream: onnxruntime, one by one; auto: torch on a GPU or for bf16, else onnx",
         ),
         **PRECISION_OPTIONS,
     }
@@ -134,6 +134,8 @@ class CosyVoiceS3Factory:
         if engine not in ENGINES:
             raise UsageError(f"engine: expected {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, found {shown(engine, 'null')}")
         check_device_name(device)
+        if engine == "upstream":  # CosyVoice's tool is onnxruntime, too
+            engine = "onnx"
         if engine == "auto":
             # onnxruntime's products of matrices are faster on a CPU than batches are with MKL's.
             engine = "torch" if device.startswith("cuda") or options.get("precision") == "bf16" else "onnx"

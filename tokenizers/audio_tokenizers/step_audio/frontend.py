@@ -25,10 +25,12 @@ __all__ = [
     "PIECE_SAMPLES",
     "SAMPLE_RATE",
     "SHORTEST_PIECE",
+    "SHORTEST_REST",
     "Frontend",
     "frame_count",
     "normalize_energy",
     "pieces_of",
+    "seed_of",
     "trim_silence",
 ]
 
