@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def train_taste(
     if finished:
         return 0
     print("interrupted: run the same command again to go on", file=sys.stderr)
-    return 128 + stop.signal if stop.signal is not None else 1
+    return 128 + (stop.signal or signal.SIGTERM)  # or another rank's
 
 
 def _prepared(

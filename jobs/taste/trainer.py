@@ -70,10 +70,13 @@ class Trainer:
     _optimizer: torch.optim.AdamW = field(init=False)
     _saved: tuple[int, int] | None = None
     _logged: float = 0.0
+    _fingerprint: str = field(init=False)
+    """Of the clips."""
 
     def __post_init__(self) -> None:
         """Raises UsageError if the folder holds another training."""
         self.totals = Totals(self.model.lm.units)
+        self._fingerprint = self.parts.corpus.fingerprint()
         self._optimizer = torch.optim.AdamW(
             list(self.model.trained().values()), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
@@ -229,7 +232,7 @@ class Trainer:
         if self.ranks.rank == 0 and self._saved != (self.step, self.epoch):
             checkpoint = Checkpoint(
                 settings=self.settings.plain(),
-                corpus=self.parts.corpus.fingerprint(),
+                corpus=self._fingerprint,
                 llm_sha256=self.llm_sha256,
                 text_width=self.parts.corpus.text_width,
                 speech_width=self.parts.corpus.speech_width,
@@ -253,7 +256,7 @@ class Trainer:
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
         differences = self.settings.differences(checkpoint.settings)
-        if checkpoint.corpus != self.parts.corpus.fingerprint():
+        if checkpoint.corpus != self._fingerprint:
             differences.append("--data: other clips, or other recipes")
         if checkpoint.llm_sha256 != self.llm_sha256:
             differences.append("model_path: another llm.pt")

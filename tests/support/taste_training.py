@@ -16,15 +16,16 @@ __all__ = ["losses_of", "make_trainer"]
 
 def make_trainer(model: Path, run: Path, folder: Path, changes: dict[str, Any] | None = None, **settings: Any) -> Trainer:
     """`changes` are settings of the training, `settings` arguments of Trainer."""
+    device = settings.pop("device", "cpu")
     chosen = read_settings(
         None, {"model_path": str(model), "epochs": 3, "test_ratio": 0.2, "learning_rate": 3e-3, **(changes or {})}
     )
     files = find_language_model(chosen.model_path)
     corpus = open_clips([run], files)
     train, test = split(corpus.names, chosen.subset_ratio, chosen.test_ratio)
-    network = build_model(files, chosen, corpus.text_width, corpus.speech_width, "cpu")
+    network = build_model(files, chosen, corpus.text_width, corpus.speech_width, device)
     folder.mkdir(exist_ok=True)
-    return Trainer(network, chosen, Parts(corpus, train.tolist(), corpus, test.tolist()), folder, "cpu", "sha", **settings)
+    return Trainer(network, chosen, Parts(corpus, train.tolist(), corpus, test.tolist()), folder, device, "sha", **settings)
 
 
 Losses = dict[int, float]

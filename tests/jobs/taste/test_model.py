@@ -57,6 +57,7 @@ def test_the_loss_does_not_depend_on_batch_mates(folder: Path) -> None:
     assert together.positions == sum(one.positions for one in each) == 11 + 25 + 1 + 6 + 4
     for row, one in enumerate(each):
         assert abs(together.losses[row].item() - one.losses.item()) < 1e-5 * one.positions
+        assert abs(one.losses.item() / one.positions - plain_loss(model, alone(batch, row)).item()) < 2e-5
     mean = sum(one.losses.item() for one in each) / together.positions
     assert abs(together.losses.sum().item() / together.positions - mean) < 1e-5
     assert together.in_top == sum(one.in_top for one in each)

@@ -136,6 +136,20 @@ def test_bfloat16(tmp_path: Path, make: Callable[..., Trainer]) -> None:
     assert {value.dtype for value in trainer.model.trained().values()} == {torch.float32}
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bf16", 0.2)])
+def test_on_a_gpu(tmp_path: Path, make: Callable[..., Trainer], precision: str, tolerance: float) -> None:
+    """Losses are near those of a CPU, and a training that was stopped goes on."""
+    _, expected, _ = losses_of(functools.partial(make, tmp_path / "cpu"))
+    device = {"precision": precision}
+    _, found, finished = losses_of(functools.partial(make, tmp_path / "gpu", device, device="cuda:0", stop=stop_after(6)))
+    assert not finished
+    _, rest, finished = losses_of(functools.partial(make, tmp_path / "gpu", device, device="cuda:0"))
+    assert finished
+    assert (found | rest).keys() == expected.keys()
+    assert max(abs((found | rest)[step] - expected[step]) for step in expected) < tolerance
+
+
 def test_warm_up(tmp_path: Path, make: Callable[..., Trainer]) -> None:
     """The rate rises in a line to its value, and stays there."""
     rates = []
