@@ -34,6 +34,7 @@ def find_language_model(model_path: str | None) -> LmFiles:
 
 def open_clips(folders: Sequence[Path], files: LmFiles) -> Corpus:
     """The clips of these runs, joined; the log says what is left out."""
+    log.info("reading where the clips of %s stand", ", ".join(map(str, folders)))
     corpus, left_out = open_corpus(folders, files)
     for line in left_out:
         log.warning("%s", line)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import orjson
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from jobs.fileops import own_files
 from jobs.records import TokenRecord, decode_record
 from jobs.taste.lm_files import LmFiles
 from jobs.taste.run_index import RunIndex, index_run
@@ -117,6 +118,13 @@ class Corpus:
         return np.frombuffer(data, dtype).reshape(rows, places.width)
 
     def _bytes(self, path: Path, offset: int, size: int) -> bytes:
+        with own_files(path):
+            data = self._pread(path, offset, size)
+        if len(data) != size:
+            raise _changed(path)
+        return data
+
+    def _pread(self, path: Path, offset: int, size: int) -> bytes:
         fd = self._files.get(path)
         if fd is None:
             fd = self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -127,8 +135,6 @@ class Corpus:
         data = b""
         while len(data) < size and (piece := os.pread(fd, size - len(data), offset + len(data))):
             data += piece
-        if len(data) != size:
-            raise _changed(path)
         return data
 
 

@@ -127,6 +127,10 @@ def test_damage_is_found(tmp_path: Path, files: LmFiles) -> None:
         corpus.read(2)
     corpus.close()
     tensors.unlink()
+    again = Corpus(corpus._runs, corpus._rows)
+    with pytest.raises(InfrastructureError, match=r"a\.safetensors: .*No such file"):
+        again.read(0)
+    again.close()
     with pytest.raises(InfrastructureError, match=r"expected the floats of its \.jsonl, found nothing"):
         open_corpus([run], files)
     lines = run / "a.jsonl"

@@ -10,8 +10,8 @@ import torch
 from support.taste_reference import batch_of, plain_loss
 from support.tiny_speech_lm import TINY, UNEQUAL, Sizes, build_speech_lm
 
-from jobs.taste.language_model import load_language_model
-from jobs.taste.lm_files import open_language_model
+from jobs.taste.language_model import LanguageModel, load_language_model
+from jobs.taste.lm_files import LmFiles, StackShape, open_language_model
 from jobs.taste.model import Batch, Part, Taste
 
 ALL: tuple[Part, ...] = ("stack", "tables", "head")
@@ -117,11 +117,14 @@ def test_what_is_frozen_neither_trains_nor_drops(folder: Path, frozen: Sequence[
 
 
 def test_full_size_count() -> None:
-    """At the published sizes the aggregator, fusion and projection have the parameters that the recipe speaks of."""
-    from jobs.taste.aggregator import Aggregator, Fusion
-
-    parts = (Aggregator(512, 1280), Fusion(512, "seed"), torch.nn.Linear(512, 1024))
-    assert sum(p.numel() for part in parts for p in part.parameters()) == 2_101_760
+    """At the published sizes the trained part and the language model have the parameters that the recipe speaks of."""
+    shape = StackShape(1024, 1024, 16, 4096, 14, 0.1, 0.1, 0.0)
+    files = LmFiles(Path("cosyvoice.yaml"), Path("llm.pt"), shape, 512, 51866, 4096, 50)
+    with torch.device("meta"):
+        model = Taste(LanguageModel(files), 512, 1280, "seed")
+    model.freeze(ALL)
+    assert sum(model.counts().values()) == 2_101_760
+    assert sum(p.numel() for p in model.lm.parameters()) == 200_505_345
 
 
 def test_decoding_with_a_cache_equals_the_full_forward(folder: Path) -> None:
