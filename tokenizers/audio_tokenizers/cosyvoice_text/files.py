@@ -8,19 +8,14 @@ in CosyVoice's repository. Nothing here imports torch, so that a run can be plan
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from audio_tokenizers.cosyvoice_text.vocabulary import ASSETS, Vocabulary, VocabularyName, most_languages, read_vocabulary
 from audio_tokenizers.errors import ModelFilesError, UsageError
-from audio_tokenizers.shared.config_reader import ConfigReader
+from audio_tokenizers.shared.hyper_yaml import read_hyper_yaml
 from audio_tokenizers.shared.model_files import find_model, require_files
-from audio_tokenizers.shared.yaml_loading import describe_yaml_error
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
@@ -67,7 +62,7 @@ def open_checkpoint(model_path: str, tokenizer_path: str | None) -> Checkpoint:
     directory = find_model(model_path, lambda _: (WEIGHTS,), _check_directory, hub_first=(CONFIG,), layout=LAYOUT)
     _check_directory(directory)
     path = directory / CONFIG
-    config, tags = _read_config(path)
+    config, tags = read_hyper_yaml(path, "is this a CosyVoice 1 model?")
     llm, text = config.part("llm"), config.part("get_tokenizer")
     if tags["llm"] != LANGUAGE_MODEL:
         raise replace(config, advice=NOT_LATER).error(f"llm: {LANGUAGE_MODEL}", tags["llm"])
@@ -114,41 +109,3 @@ def _find_tokenizer(directory: Path, name: VocabularyName, given: str | None) ->
         if packaged.is_file():
             return packaged
     raise ModelFilesError(f"{path}: missing, and not part of the published model: {SOURCES[name]}")
-
-
-def _read_config(path: Path) -> tuple[ConfigReader, Mapping[str, str]]:
-    """HyperPyYAML without running what its tags name: the scalars of the first two levels, and the tags of the first.
-
-    `!ref <name>` is the scalar at `name` of the top level.
-    """
-    try:
-        top = _items(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
-        raise ModelFilesError(f"{path}: expected YAML, found something else ({reason})") from None
-    values: dict[str, Any] = {}
-    for key, node in top.items():
-        if isinstance(node, yaml.MappingNode):
-            values[key] = {name: _scalar(item, top) for name, item in _items(node).items()}
-        else:
-            values[key] = _scalar(node, top)
-    return ConfigReader(path, values, advice="is this a CosyVoice 1 model?"), {key: node.tag for key, node in top.items()}
-
-
-def _scalar(node: Any, top: Mapping[str, Any]) -> object:  # noqa: ANN401 - PyYAML has no types for what it composes
-    """The value of a scalar node; of all else its text, or its tag."""
-    if node.tag == "!ref" and (match := re.fullmatch(r"<(\w+)>", str(node.value))):
-        node = top.get(match[1], node)
-    if not isinstance(node, yaml.ScalarNode):
-        return node.tag
-    try:
-        return yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError):  # a tag of others, or not a value of its type
-        return f"{node.tag} {node.value}"
-
-
-def _items(node: Any) -> dict[str, Any]:  # noqa: ANN401 - PyYAML has no types for what it composes
-    """The entries of a mapping node by their key; nothing of any other node."""
-    if not isinstance(node, yaml.MappingNode):
-        return {}
-    return {str(key.value): value for key, value in node.value}
