@@ -37,7 +37,7 @@ __all__ = ["bare_loop", "memory", "pipeline", "resampler", "s3tokenizer_rate", "
 def resampler(backend: Backend) -> Callable[[Waveform, int], Audio]:
     """From a file's rate to the backend's, as the pipeline does it."""
     if takes_clips(backend):
-        return Encoder(backend).resample
+        return backend.resample
     rate = backend.info.sample_rate
     return lambda wave, file_rate: soxr.resample(wave, file_rate, rate, "HQ")
 

@@ -57,6 +57,8 @@ def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str
     given, usual = _said(spec, spec.channel_rule), _said(with_defaults(preset, DEFAULTS), preset.channel or spec.mono)
     if spec.extensions in FORMER_EXTENSIONS:  # a run that was begun with them keeps them
         usual = msgspec.structs.replace(usual, extensions=given.extensions)
+    if spec.max_tokens_per_fragment is None:  # whole clips: their backend takes no overlap, not even 0
+        given = msgspec.structs.replace(given, num_tokens_overlap=None)
     return option_words(
         BackendOptions(backend=spec.backend, model_path=path, settings=settings, **msgspec.structs.asdict(given)),
         BackendOptions(backend=spec.backend, **msgspec.structs.asdict(usual)),

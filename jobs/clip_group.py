@@ -17,7 +17,7 @@ __all__ = ["Clip", "ClipGroup", "stem_of"]
 
 @dataclass(slots=True)
 class Clip:
-    """One audio member, or a part of one, with what stands beside it."""
+    """One audio member, or a part of one, with its annotations."""
 
     index: int
     """Position among the tar's clips, from 0."""
@@ -26,7 +26,7 @@ class Clip:
     audio: IO[bytes] | None
     """The member's bytes, at position 0. None for a part, a clip that the caller asked to skip, and one with a fault."""
     fault: ClipError | None = None
-    """Why a clip that was not skipped has no bytes, or cannot be cut out of its member."""
+    """Why a clip that was not skipped has no bytes, or cannot be cut from its member."""
     annotations: Annotations = field(default_factory=Annotations)
     part: Part | None = None
     """Of the member, where it is no clip as a whole."""
@@ -39,7 +39,7 @@ class Clip:
         return self.audio if self.part is None else self.part.audio
 
     def close(self) -> None:
-        """Let its audio go."""
+        """Release its audio."""
         for audio in (self.audio, self.part):
             if audio is not None:
                 audio.close()
@@ -47,7 +47,7 @@ class Clip:
 
 @dataclass(slots=True)
 class ClipGroup:
-    """Members with one key that stand together."""
+    """Adjacent members with the same key."""
 
     key: str
     clips: list[tuple[str, Clip]] = field(default_factory=list)
@@ -56,13 +56,13 @@ class ClipGroup:
     """suffix -> (member name, content, or why it was not read)"""
     sidecar_bytes: int = 0
     used: set[str] = field(default_factory=set)
-    """Suffixes of the sidecars that a clip has had."""
+    """Suffixes of the sidecars that clips have used."""
     suffixes: set[str] = field(default_factory=set)
     last_stem: str = ""
     bytes_in_memory: int = 0
     """Of its audio."""
     archive: int = 0
-    """In which of those that were put end to end, from 0."""
+    """Number of the tar among several that were put end to end, from 0."""
 
     def sidecars_of(
         self, suffix: str, extensions: Sequence[str] = SIDECAR_EXTENSIONS, *, whole_names: bool = False
@@ -85,7 +85,7 @@ class ClipGroup:
         return found
 
     def _add_in_language(self, found: dict[str, tuple[str, bytes | str]], stem: str, extension: str) -> None:
-        """`talk.en.vtt` is beside `talk.m4a`, unless there are others: nobody knows then which language is spoken."""
+        """`talk.en.vtt` belongs to `talk.m4a` unless there are others: the spoken language is unknown then."""
         if extension in SIDECAR_EXTENSIONS:
             return
         others = [suffix for suffix in self.sidecars if suffix.endswith(f".{extension}")]
@@ -94,11 +94,11 @@ class ClipGroup:
             self.used.add(others[0])
 
     def has_room(self, size: int) -> bool:
-        """Whether a sidecar of `size` bytes fits beside the others: together they may take what one may."""
+        """Whether a sidecar of `size` bytes fits: together they may be as large as one may be."""
         return size > LARGEST_SIDECAR or self.sidecar_bytes + size <= LARGEST_SIDECAR  # one that is too large is not read
 
     def is_full_for(self, stem: str, size: int) -> bool:
-        """Whether clips are to be given out to make room for a sidecar of another one."""
+        """Whether clips must be given out to make room for a sidecar of another clip."""
         return not self.has_room(size) and bool(self.clips) and stem_of(self.clips[0][0]) != stem
 
     def rest(self) -> ClipGroup:
@@ -120,7 +120,7 @@ class ClipGroup:
         return rest
 
     def close(self) -> None:
-        """Drop the clips that nobody has taken."""
+        """Close the clips that were not taken."""
         for _, clip in self.clips:
             clip.close()
 

@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 WHAT, AUDIO, WHERE, WORKER, SLURM = "What", "Audio and texts", "Where", "Each worker", "Slurm"
-"""Headings of --help, which has them in the order of HEADINGS."""
+"""Headings of --help; HEADINGS has their order."""
 HEADINGS = ("Arguments", WHAT, WHERE, SLURM, WORKER, AUDIO, "Options")
 OutputDir = Annotated[Path, typer.Option(help="the run directory", rich_help_panel=WHERE)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=WHERE)]
@@ -71,7 +71,7 @@ Version = Annotated[
 
 
 def command_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser for `python -m MODULE` where that is no command for people: with -h and --version, as theirs."""
+    """A parser for modules that are not user commands, with -h and --version like the commands."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     parser = argparse.ArgumentParser(
         prog=f"python -m {spec.name}" if spec is not None else None,
@@ -86,9 +86,9 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 SMALLEST_BUFFER = 10**6
-"""Less is a unit that was forgotten, as in `--buffer-memory 8`."""
+"""A smaller value is a forgotten unit, as in `--buffer-memory 8`."""
 FEW_OPTIONS = 11
-"""So many, with --verbose, --version and --help, are one list in --help."""
+"""Up to so many options, with --verbose, --version and --help, are one list in --help."""
 BROKEN_PIPE_EXIT = 141  # what a shell reports of a command that SIGPIPE ended
 
 log = logging.getLogger("tar2tokens")
@@ -111,7 +111,7 @@ def parse_buffer_memory(text: str | int) -> int:
 
 
 def number_parser(expected: str, lowest: float | None = None) -> Callable[[str], float]:
-    """What parses an option's number for typer, and says in one message what it expected where somebody writes a unit."""
+    """A typer parser of an option's number, whose one message says what is expected, for example if a unit is given."""
 
     def parse(text: str) -> float:
         with suppress(ValueError):
@@ -124,9 +124,9 @@ def number_parser(expected: str, lowest: float | None = None) -> Callable[[str],
 
 
 class HelpInGroups(TyperCommand):
-    """--help with the options under the headings that they name, where there are many, and an example at the end.
+    """--help with options under their headings, if there are many, and an example at the end.
 
-    The example is the paragraph of the docstring that begins with `Example:`; the command's own name is put before it.
+    The example is the paragraph of the docstring that begins with `Example:`; the command's name is put before it.
     """
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 (they differ between releases of typer)
@@ -155,7 +155,7 @@ class HelpInGroups(TyperCommand):
 
 
 def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = False) -> None:
-    """Plain lines on stderr, and in `log_file` if given; `quiet` keeps all but warnings from the screen."""
+    """Log plain lines to stderr, and to `log_file` if given; `quiet` keeps all but warnings off the screen."""
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.WARNING if quiet and not verbose else logging.DEBUG)
     handlers: list[logging.Handler] = [screen]
@@ -177,7 +177,7 @@ def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = 
 
 @contextmanager
 def writing_to(output_dir: Path) -> Iterator[None]:
-    """Say of an OSError in this block that the run directory cannot be written, and what to do."""
+    """Turn an OSError in this block into the message that the run directory cannot be written, and what to do."""
     try:
         yield
     except (NotADirectoryError, FileExistsError):
@@ -191,12 +191,12 @@ def writing_to(output_dir: Path) -> Iterator[None]:
 
 
 def run_command(function: Callable[..., int]) -> NoReturn:
-    """Run `function` as a command line. It returns its exit code; errors exit with one message on stderr."""
+    """Run `function`, which returns its exit code, as a command line. Errors exit with one message on stderr."""
     run_app(lambda parsing: command_app(function, parsing))
 
 
 def run_app(make: Callable[[ExitStack], typer.Typer], name: str | None = None) -> NoReturn:
-    """Run a program, called `name` or as Python was called. `make` gets what its commands close when they begin."""
+    """Run a program, called `name` or as Python was called. `make` gets what the command closes when it begins."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale must not turn a mark or a name into a crash

@@ -42,7 +42,7 @@ class Option(NamedTuple):
     show: Callable[[str, Any], str] = "{}={}".format
     """One item of a mapping, as a text that `parse` takes."""
     expected: str | None = None
-    """What the option of a float takes, for whoever writes a unit."""
+    """What the option of a float takes, for messages about a value with a unit."""
 
 
 class Only(NamedTuple):

@@ -1,7 +1,7 @@
-"""A watch over a worker that has no witness: a thread that ends the process when it makes no progress, or will not stop.
+"""A watch over a worker without a witness: a thread that ends the process if it makes no progress, or does not stop.
 
-Only a witness outlives a death and can count it, so no clip becomes a record here: the process ends with a message that says
-where it was stuck, and its partial stays good, as after kill -9.
+Only a witness survives a death and can count it, so no clip becomes a record here. The process ends with a message that says
+where it was stuck; its partial stays good, as after kill -9.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ADVICE = (
 
 
 class OwnWatch:
-    """Decides when the process is to end. The thread that calls it needs no other to get on."""
+    """Decides when the process must end. Its thread does not depend on any other."""
 
     def __init__(self, activities: Activities, now: float) -> None:
         self._activities = activities

@@ -1,11 +1,11 @@
-"""One audio of which several clips are parts: it is decoded once, and the parts take what is theirs, one after the other.
+"""One audio with several clips in it: it is decoded once, and the parts take their samples one after the other.
 
-Parts come in any order and may overlap. What is decoded and still needed, be it because two parts overlap or because their
-list is not sorted, is kept: a little of it in memory, more in a temporary file.
+Parts come in any order and may overlap. Decoded audio that later parts need is kept, because two parts overlap or their list
+is not sorted: a little of it in memory, more in a temporary file.
 
-Where something is missing in between, what follows stands earlier than its time. How much is missing is known when all is
-decoded: so from that place on the rest is decoded once for nothing, before any of it is given out. Where it is known of all
-gaps where they are and how long, parts are then taken from their true places.
+If something is missing in the middle, what follows stands earlier than its time. How much is missing is known only at the
+end, so the rest from that place on is decoded once in advance, before any of it is given out. If the place and length of all
+gaps are known, parts are then taken from their true places.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from jobs.timeline import Timeline
 __all__ = ["Cut", "Part", "Recording"]
 
 MOST_MISSING_SECONDS, MOST_MISSING = 0.5, 0.5
-"""How much of a segment may lie beyond the end of its audio, which transcribers round or guess: seconds, and its share."""
+"""How much of a segment may lie beyond the end of its audio, which transcribers round or guess: seconds, and share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Which piece of a recording a part is."""
+    """The piece of a recording that is a part."""
 
     start: float = 0.0
     """Seconds."""
     end: float | None = None
     """None: to the end of the recording."""
     channel: int | None = None
-    """None: as the run hears all clips."""
+    """None: as for all clips of the run."""
 
     @property
     def is_all(self) -> bool:
-        """It is the whole recording, which has no place in it to be mistaken."""
+        """Whether it is the whole recording, whose place cannot be wrong."""
         return self.end is None and self.start == 0.0
 
 
 class Recording:
-    """The audio of several parts. Whoever makes it calls `release` when there are no more to come."""
+    """The audio of several parts. Its owner calls `release` after the last `part`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Recording:
         that may be missing.
         """
         self.size = len(audio.getbuffer()) if isinstance(audio, io.BytesIO) else 0
-        """Bytes that it takes in memory."""
+        """Bytes of the undecoded audio in memory."""
         self.audio = audio
         self._channels = channels
         self._max_seconds = max_seconds
@@ -77,7 +77,7 @@ class Recording:
         self._sound: int | None = None
         """Samples before the first place at which something is missing that is not its end."""
         self._counting = False
-        """The rest is decoded for nothing."""
+        """The rest is being decoded only to count it."""
         self._missing: Losses | None = None
         """All of the recording, once they are known."""
         self._timeline: Timeline | None = None
@@ -109,13 +109,13 @@ class Recording:
         return part
 
     def release(self) -> None:
-        """There are no more parts to come."""
+        """Note that no more parts come."""
         with self._turn:
             self._held = False
             self._close_if_done()
 
     def close_part(self, part: Part) -> None:
-        """It has what it wants, or nobody wants it."""
+        """Close a part that is complete, or no longer wanted."""
         with self._turn:
             if part in self._parts:
                 self._parts.remove(part)
@@ -188,7 +188,7 @@ class Recording:
         return self._sound is not None and (first > self._sound if last is None else last > self._sound)
 
     def _place(self, sample: int) -> int:
-        """Where a sample stands in what was decoded."""
+        """The position of a sample of the recording in what was decoded."""
         return sample if self._timeline is None else self._timeline.place(sample)
 
     def _needed(self, at: int, needed_from: float) -> int:
@@ -299,7 +299,7 @@ class Part:
 
     @property
     def audio(self) -> IO[bytes]:
-        """The recording's bytes, which its decoding reads: whoever looks at them leaves the file where it stands."""
+        """The recording's bytes. Its decoder reads them, so other readers must keep the file position."""
         return self._recording.audio
 
     @property
@@ -318,7 +318,7 @@ class Part:
         return self._recording.blocks(self, step, max_seconds, wanted, Losses() if losses is None else losses)
 
     def close(self) -> None:
-        """Let the next part have its turn."""
+        """Give the turn to the next part."""
         self._recording.close_part(self)
 
 

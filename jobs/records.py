@@ -1,8 +1,8 @@
 """Typed lines: how they are written, read and checked.
 
-One line per clip, in tar order: a TokenRecord or an ErrorRecord. What a clip became is kept as raw JSON on both sides:
-orjson writes codes straight from the array, and `token_fault` checks the text with a few array operations, so that neither
-direction makes a Python object per token. Which keys a run's records have is its spec's business: see jobs/record_fields.py.
+One line per clip, in tar order: a TokenRecord or an ErrorRecord. Values stay raw JSON in both directions: orjson writes
+codes straight from the array, and `token_fault` checks the text with a few array operations, so neither direction creates a
+Python object per token. The spec decides which keys a run's records have: see jobs/record_fields.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TOKENS_END = b']],"token_shape":'
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a clip became."""
+    """A clip with its tokens, or other values."""
 
     tar_file: str
     audio_file: str
@@ -51,18 +51,18 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: int
     """Hz: the backend's rate, not the file's."""
     values: dict[str, msgspec.Raw]
-    """JSON by key, as they stand in the line: for a codec `tokens` and `token_shape`."""
+    """JSON by key, as in the line: for a codec `tokens` and `token_shape`."""
     damage: Damage | None = None
-    """What is missing of it, where something is."""
+    """What is missing of the clip, if anything."""
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    """What mixing did to it: jobs/channels.py."""
+    """What mixing did to the clip: jobs/channels.py."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a line begins. `damage` stands here so that who counts lines need not look beyond their tokens."""
+    """The start of a line. `damage` is here, so counting lines need not look beyond the tokens."""
 
     tar_file: str
     audio_file: str
@@ -72,7 +72,7 @@ class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How it ends."""
+    """The end of a line."""
 
     notes: tuple[str, ...] = ()
     text: str | None = None
@@ -82,11 +82,11 @@ class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _NumSamples = Annotated[int, msgspec.Meta(ge=0)]
 _SampleRate = Annotated[int, msgspec.Meta(gt=0)]
-"""Whoever reads a line divides by it."""
+"""Positive: readers divide by it."""
 
 
 class _CommonLine(msgspec.Struct, frozen=True):
-    """What all lines but errors have."""
+    """The keys of all lines but errors."""
 
     tar_file: str
     audio_file: str
@@ -100,7 +100,7 @@ class _CommonLine(msgspec.Struct, frozen=True):
 
 
 class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The line of a codec, which is decoded faster than others."""
+    """The keys of a codec's line, which decodes faster than others."""
 
     tar_file: str
     audio_file: str
@@ -116,7 +116,7 @@ class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A clip that could not be tokenized, and why: bad data, never trouble with the machine."""
+    """A clip that could not be tokenized, and why. Always bad data, never trouble with the machine."""
 
     tar_file: str
     audio_file: str
@@ -188,7 +188,7 @@ def line_parts(
 
 
 def with_tar_file(line: bytes, record: Record, tar_file: str) -> bytes | None:
-    """The line of `record` as it would be if its tar were called `tar_file`; None if it does not begin as our lines do."""
+    """The line of `record` with another `tar_file`; None if the line does not begin as ours do."""
     before, after = (_encoder.encode({"tar_file": name})[:-1] for name in (record.tar_file, tar_file))
     if not line.startswith(before + b","):
         return None
@@ -235,7 +235,7 @@ def _token_record(line: _CommonLine | _CodesLine, values: dict[str, msgspec.Raw]
 
 @functools.lru_cache(maxsize=256)
 def _punctuation(shape: tuple[int, int]) -> bytes:
-    """What is left of the tokens' text when the digits are taken out."""
+    """The tokens' text without its digits."""
     codebooks, frames = shape
     return b"[[" + b"],[".join([b"," * (frames - 1)] * codebooks) + b"]]"
 

@@ -58,7 +58,7 @@ class SampleWindow:
             self._file.write(np.ascontiguousarray(block).data)
 
     def drop_before(self, position: int) -> None:
-        """Nobody needs what stands before `position`."""
+        """Drop the samples before `position`."""
         self.start = max(self.start, min(position, self.end))
         if self._file is None:
             while self._blocks and self._first + len(self._blocks[0]) <= self.start:
@@ -82,7 +82,7 @@ class SampleWindow:
         for block in self._blocks:
             if first < at + len(block):
                 piece = block[first - at : last - at]
-                return piece if len(piece) == len(block) else piece.copy()  # or a word would keep a minute in memory
+                return piece if len(piece) == len(block) else piece.copy()  # a view of a word would keep a minute in memory
             at += len(block)
         raise AssertionError("read beyond the window")
 

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.metadata
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ __all__ = [
 
 DECODERS = ("soundfile", "av", "soxr")
 DETECTOR = "charset-normalizer"
-"""What encodings of texts are told with."""
+"""The package that detects encodings of texts."""
 NOT_HASHED = ("device", "options", "fingerprint")
 UNDECIDED = {
     "max_damage": 0.0,
@@ -52,22 +53,21 @@ UNDECIDED = {
     "text_keys": None,
     "text_encoding": None,
 }
-"""What runs did before there was a choice. A spec that says so has the fingerprint of one that says nothing."""
+"""The behaviour from before there was a choice. A spec with these values has the fingerprint of one without the keys."""
 DEFAULTS = RecipeOptions()
 PRESET_FOLDER = Path(__file__).parent
 LONGEST_CLIP_SECONDS = 24 * 3600.0
-"""What a clip may be decoded to unless --max-duration says otherwise. A few hundred bytes can promise years of silence, and
-no speech corpus has a longer clip. It is no part of the recipe: runs from before there was a bound go on, and keep their
-fingerprint.
+"""The longest clip without --max-duration. A few hundred bytes can decode to years of silence, and no speech corpus has a
+longer clip. It is not part of the recipe: runs from before there was a bound go on, with the same fingerprint.
 """
 
 
 class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a run tokenizes with. `fingerprint` is the hash of all but NOT_HASHED."""
+    """Everything that a run tokenizes with. `fingerprint` is the hash of all fields but NOT_HASHED."""
 
     backend: str
     device: str
-    """`cpu` or `cuda`: the class of device, not its number. Where it decides tokens, the recipe has it too."""
+    """`cpu` or `cuda`: the class of device, not its number. If it affects tokens, it is in the recipe too."""
     sample_rate: int
     hop_length: int
     fields: tuple[Field, ...]
@@ -77,20 +77,20 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """None: whole clips."""
     num_tokens_overlap: int
     max_duration: float | None
-    """Seconds; None where nobody said anything."""
+    """Seconds; None if not given."""
     extensions: tuple[str, ...]
     recipe: dict[str, Scalar]
     options: dict[str, Scalar]
-    """How to load the backend. What of it decides tokens is in `recipe`; a model may move to another folder."""
+    """How to load the backend. Whatever affects tokens is in `recipe`; a model may move to another folder."""
     max_damage: float = 0.0
     """Share of a clip that may be missing of what is kept (jobs/damage.py). Runs from before there was such a thing keep no
     damaged clip, nor has their fingerprint anything of it."""
     sniff: bool = False
-    """Whether what begins as audio is a clip, whatever its extension. The fingerprint has it only where it is so."""
+    """Whether members with audio content are clips whatever their extension. Part of the fingerprint only if true."""
     segments: bool = False
-    """Whether the segments of which sidecars tell are clips of their own: jobs/segments.py."""
+    """Whether segments listed in sidecars are clips of their own: jobs/segments.py."""
     channel: str | None = None
-    """Which channel is heard, or `split`, where that is not `mono`: jobs/channels.py."""
+    """Which channel is used, or `split`, if not `mono`: jobs/channels.py."""
     fingerprint: str = ""
     text_keys: tuple[str, ...] | None = None
     """Of what a clip's JSON says, which is the text: the first that is there. None: `text` alone."""
@@ -100,14 +100,14 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def text_rules(self) -> TextRules | None:
-        """How sidecars are found and read; None as they were in runs from before there was a choice."""
+        """How sidecars are found and read; None for runs from before there was a choice."""
         if self.text_keys is None and self.text_encoding is None:
             return None
         return TextRules(self.text_keys or TEXT_KEYS, self.text_encoding or AUTO)
 
     @property
     def channel_rule(self) -> str:
-        """Which channel is heard."""
+        """Which channel is used."""
         return self.channel or self.mono
 
     @property
@@ -124,11 +124,14 @@ class Preset(RecipeOptions, frozen=True, forbid_unknown_fields=True):
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
-    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults.
+    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults. That of `a+b` has
+    the options of both presets and the shorter `max_duration`.
 
     Raises UsageError that says what exists, and the nearest, if there is neither.
     """
     path = folder / f"{name}.yaml"
+    if "+" in name:
+        return _combined_preset([load_preset(part, folder) for part in name.split("+")])
     if "/" in name or not path.exists():
         _check_name(name, folder)
         return Preset(get_factory(name).name)
@@ -140,6 +143,14 @@ def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
         raise UsageError(f"{path}: not a preset: {error}") from None
 
 
+def _combined_preset(parts: Sequence[Preset]) -> Preset:
+    return Preset(
+        "+".join(part.backend for part in parts),
+        options={f"{part.backend}.{key}": value for part in parts for key, value in part.options.items()},
+        max_duration=min((part.max_duration for part in parts if part.max_duration is not None), default=None),
+    )
+
+
 def _check_name(name: str, folder: Path) -> None:
     known = sorted({*backend_names(), *(path.stem for path in folder.glob("*.yaml"))})
     if name not in known:
@@ -149,15 +160,18 @@ def _check_name(name: str, folder: Path) -> None:
 
 
 def preset_name(spec: TokenizeSpec) -> str:
-    """What people call the spec's backend: `mimi`, and not `hf`, where a codec of its own has a preset."""
+    """The name of the spec's backend for users: `mimi` rather than `hf`, if a codec or a combination has a preset."""
     codec = spec.recipe.get("codec")
     if isinstance(codec, str) and (PRESET_FOLDER / f"{codec}.yaml").exists() and load_preset(codec).backend == spec.backend:
         return codec
+    if "+" in spec.backend:
+        presets = (path.stem for path in sorted(PRESET_FOLDER.glob("*.yaml")))
+        return next((name for name in presets if load_preset(name).backend == spec.backend), spec.backend)
     return spec.backend
 
 
 def uses_gpu(name: str) -> bool:
-    """Whether preset or backend `name` computes on a GPU where it gets one; only a backend that says so never does."""
+    """Whether preset or backend `name` can use a GPU, which is so unless the backend says it cannot."""
     return bool(getattr(get_factory(load_preset(name).backend), "uses_gpu", True))
 
 
@@ -263,7 +277,7 @@ def spec_path(output_dir: Path) -> Path:
 
 
 def read_spec(output_dir: Path) -> TokenizeSpec | None:
-    """The run's frozen spec, or None if there is none yet."""
+    """The run's frozen spec; None if there is none yet."""
     path = spec_path(output_dir)
     try:
         spec = msgspec.convert(load_yaml(path.read_text(encoding="utf-8")), TokenizeSpec)

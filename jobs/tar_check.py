@@ -15,7 +15,7 @@ from jobs.tar_source import TarSource
 __all__ = ["FirstLook", "first_look", "start_fault"]
 
 TRIES = 5
-"""At an address. A person waits."""
+"""At an address. The user is waiting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["TarReader"]
 
 AUDIO_IN_MEMORY = 8 << 20
-"""A larger member goes through a temporary file, so that memory does not grow with a clip's length."""
+"""A larger member goes to a temporary file: memory must not grow with a clip's length."""
 CLIPS_IN_GROUP = 64
 """A larger group is given out in parts: in a folder of `spk.0001.wav`, `spk.0002.wav`, ... all have the key `spk`."""
 SIDECARS_IN_GROUP = 1 << 17
-"""Then it is over, whatever comes: a few megabytes of tar.gz hold millions of empty ones."""
+"""At so many the group ends in any case: a few megabytes of tar.gz can hold millions of empty ones."""
 COPY_BYTES = 1 << 20
 LOOK_BYTES = 8 * BLOCK
 MOST_ORPHANS = 1 << 18
-"""Names of sidecars without audio beside them that are remembered, until a clip asks for them."""
+"""How many names of sidecars without audio beside them are remembered, until a clip asks for them."""
 
 
 class TarReader:
@@ -104,9 +104,9 @@ class TarReader:
         self._links = Links(open_again, self._may_be_opened, self._accepts)
         self._next_index = self._next_part = 0
         self.ignored: Counter[str] = Counter()
-        """Members that are no clips and no sidecars, by reason."""
+        """Members that are neither clips nor sidecars, by reason."""
         self.left_out: Counter[str] = Counter()
-        """Those of them that may be data, by suffix (jobs/left_out.py)."""
+        """Ignored members that may be data, by suffix (jobs/left_out.py)."""
         self.linked_clips = 0
         self._orphan_count = 0
         self.sidecar_faults = 0
@@ -205,7 +205,7 @@ class TarReader:
         return name, folder + slash + stem, suffix, is_clip
 
     def _head(self, member: Member) -> bytes:
-        """Its first bytes. What is at the end of a link is looked at only if it may be a clip."""
+        """Its first bytes. The target of a link is read only if it may be a clip."""
         if member.kind != "link":
             return self._stream.peek(HEAD_BYTES)
         data = self._links.open(member) if self._sniff else ""
@@ -237,7 +237,7 @@ class TarReader:
         return data.read(data.size)
 
     def _data(self, member: Member) -> LinkedData | str:
-        """Its data, which may be another member's; or why it has none."""
+        """Its data, possibly another member's; or why it has none."""
         if member.kind == "link":
             return self._links.open(member)
         if member.kind == "sparse":

@@ -1,4 +1,4 @@
-"""JSON of records' keys -> numpy arrays, for many records in one call: the way back from `to_json` of jobs/record_fields.py.
+"""JSON of records' keys -> numpy arrays, for many records in one call: the inverse of `to_json` in jobs/record_fields.py.
 
 A parser of JSON would make a Python object per token, which takes most of its time. Here a few array operations read all
 numbers of a batch: a number ends where a digit is followed by something else, and up to four digits add up to its value.
@@ -22,7 +22,7 @@ __all__ = ["Integers", "forms_of", "read_integers", "read_ref", "split_integers"
 Integers = npt.NDArray[np.integer[Any]]
 
 BEFORE = b",,,,"
-"""Bytes before the first text: whoever looks three places before the end of a number finds some."""
+"""Bytes before the first text, so that three places before the end of any number exist."""
 PUNCTUATION = np.frombuffer(b",[]", np.uint8)
 ZERO, TEN, HUNDRED = np.uint8(ord("0")), np.uint8(10), np.uint16(100)
 

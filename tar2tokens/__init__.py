@@ -5,6 +5,11 @@
     for clip in read_run("tokens"):            # or read_run("all.jsonl.gz")
         clip.tokens, clip.seconds, clip.text   # int64 [codebooks, frames]
 
+    from tar2tokens import join_runs
+
+    for clip in join_runs("text", "whisper"):  # the keys of both, of each clip that both have
+        clip.arrays["text_tokens"], clip.arrays["mid"]
+
     from torch.utils.data import DataLoader
     from tar2tokens import TokenDataset
 
@@ -30,26 +35,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from audio_tokenizers.step_audio.tokenizer import StepAudioTokenizer
     from jobs.loaded_backend import LoadedBackend, load_backend
+    from tools.joined_runs import JoinedRuns, join_runs
     from tools.reader import TokenizedClip, read_run
     from tools.torch_dataset import TokenDataset
 
     __version__: str
 
 __all__ = [
+    "JoinedRuns",
     "LoadedBackend",
     "StepAudioTokenizer",
     "TokenDataset",
     "TokenizedClip",
     "__version__",
+    "join_runs",
     "load_backend",
     "read_run",
 ]
 
 MODULES = {
+    "JoinedRuns": "tools.joined_runs",
     "LoadedBackend": "jobs.loaded_backend",
     "StepAudioTokenizer": "audio_tokenizers.step_audio.tokenizer",
     "TokenDataset": "tools.torch_dataset",
     "TokenizedClip": "tools.reader",
+    "join_runs": "tools.joined_runs",
     "load_backend": "jobs.loaded_backend",
     "read_run": "tools.reader",
 }

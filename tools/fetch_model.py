@@ -14,7 +14,7 @@ from jobs.commands import Verbose, run_command, setup_logging
 from tools.fetching.consent import choose_hub, consent
 from tools.fetching.model_download import fetch
 from tools.fetching.model_manifest import ModelManifest, write_manifest
-from tools.fetching.model_sources import Hub, ModelSource, find_source
+from tools.fetching.model_sources import PARTS, Hub, ModelSource, find_source
 from tools.fetching.verification import is_right, tell_all_right
 
 __all__ = ["fetch_model"]
@@ -38,18 +38,27 @@ def fetch_model(
 ) -> int:
     """Download a backend's files and check them. Interrupted, the same command resumes."""
     setup_logging(verbose=verbose)
-    files = find_source(name, variant)
-    directory = to or MODELS / files.folder
-    if not files.repository:
-        print(files.note)
-        if deep:
-            _try_out(name, None)
-        return 0
-    if verify:
-        if not is_right(name, directory):
+    if name in PARTS:
+        if variant is not None:
+            raise UsageError(f"--variant {variant!r}: {name} has none")
+        directory = to or MODELS
+        found = [(part, find_source(part, which)) for part, which in PARTS[name]]
+        wanted = [(part, files, directory / files.folder) for part, files in found]
+    else:
+        files = find_source(name, variant)
+        if not files.repository:
+            print(files.note)
+            if deep:
+                _try_out(name, None)
+            return 0
+        directory = to or MODELS / files.folder
+        wanted = [(name, files, directory)]
+    for part, files, folder in wanted:
+        if verify:
+            if not is_right(part, folder):
+                return 1
+        elif not _download(part, folder, files, choose_hub(source, files), accept=accept_licence):
             return 1
-    elif not _download(name, directory, files, choose_hub(source, files), accept=accept_licence):
-        return 1
     if deep:
         _try_out(name, directory)
     path = shlex.quote(str(directory))

@@ -15,11 +15,11 @@ from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from tools.common.byte_progress import ByteProgress
 from tools.common.run_files import CommittedFile, committed_files, spec_of
+from tools.common.whole_files import require_file_place
 from tools.merging.shapes import SHAPES, Shape, check_shape
 
 if TYPE_CHECKING:
     from tools.merging.assembly import Merged
-from tools.common.whole_files import require_file_place
 
 __all__ = ["merge"]
 

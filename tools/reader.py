@@ -31,7 +31,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.damage import Damage
 from jobs.features import StoredFeatures
 from jobs.record_fields import shape_key
-from jobs.records import TokenRecord, decode_record
+from jobs.records import Record, TokenRecord, decode_record
 from jobs.token_arrays import forms_of, read_integers, read_ref, split_integers
 from tools.common.run_files import committed_files, read_lines
 
@@ -40,7 +40,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import ZstdError, ZstdFile
 
-__all__ = ["TokenizedClip", "read_run", "to_torch"]
+__all__ = ["TokenizedClip", "read_clips", "read_run", "to_torch"]
 
 BATCH_BYTES = 1 << 17
 """Bytes of lines that are converted together: large enough to amortize numpy's calls, small enough for the CPU's cache."""
@@ -102,7 +102,7 @@ def read_run(
     if path.is_dir():
         clips = _read_directory(path, part, parts, partial_ok=partial_ok)
     elif path.is_file():
-        clips = _clips(_merged_lines(path, part, parts), str(path), None)
+        clips = read_clips(_merged_lines(path, part, parts), str(path), None)
     else:
         raise UsageError(f"{path}: expected a run directory or a merged file, found neither")
     yield from (clip for clip in clips if damaged or clip.damage is None)
@@ -114,7 +114,7 @@ def _read_directory(path: Path, part: int, parts: int, *, partial_ok: bool) -> I
     first, last = total * part // parts, total * (part + 1) // parts
     for file in files:
         lines = read_lines(file) if parts == 1 else _lines_between(file.path, first, min(last, file.bytes))
-        yield from _clips(lines, str(file.path), file.path.with_suffix(".safetensors"))
+        yield from read_clips(lines, str(file.path), file.path.with_suffix(".safetensors"))
         first, last = max(first - file.bytes, 0), max(last - file.bytes, 0)
 
 
@@ -150,10 +150,19 @@ def _merged_lines(path: Path, part: int, parts: int) -> Iterator[bytes]:
         raise InfrastructureError(f"{path}: cut or damaged ({error}): make it again with tools.merge") from None
 
 
-def _clips(lines: Iterable[bytes], name: str, features: Path | None) -> Iterator[TokenizedClip]:
+def _has_tokens(record: Record) -> bool:
+    return isinstance(record, TokenRecord)
+
+
+def read_clips(
+    lines: Iterable[bytes], name: str, features: Path | None, wanted: Callable[[Record], bool] = _has_tokens
+) -> Iterator[TokenizedClip]:
+    """The clips of a file's `lines`, without errors; `name` is for messages, `features` is its .safetensors file. `wanted`
+    is called once for each line, in order. Floats are read one clip at a time.
+    """
     source = None
     try:
-        for batch in _batches(lines, name):
+        for batch in _batches(lines, name, wanted):
             forms = _forms(batch[0], name)
             if source is None and "features" in forms.values():
                 source = _open_features(name, features)
@@ -169,7 +178,7 @@ def _open_features(name: str, features: Path | None) -> StoredFeatures:
     return StoredFeatures(features)
 
 
-def _batches(lines: Iterable[bytes], name: str) -> Iterator[list[TokenRecord]]:
+def _batches(lines: Iterable[bytes], name: str, wanted: Callable[[Record], bool]) -> Iterator[list[TokenRecord]]:
     """Consecutive records with the same keys, BATCH_BYTES at a time; errors are left out."""
     batch: list[TokenRecord] = []
     size = 0
@@ -178,7 +187,7 @@ def _batches(lines: Iterable[bytes], name: str) -> Iterator[list[TokenRecord]]:
             record = decode_record(line)
         except msgspec.DecodeError as error:
             raise UsageError(f"{name}: expected records as a run or tools.merge without --shape has them: {error}") from None
-        if not isinstance(record, TokenRecord):
+        if not wanted(record) or not isinstance(record, TokenRecord):
             continue
         if batch and (size >= BATCH_BYTES or record.values.keys() != batch[0].values.keys()):
             yield batch
@@ -202,27 +211,37 @@ def _typed(
     columns: dict[str, Sequence[Array]] = {}
     try:
         for key, form in forms.items():
-            texts = [bytes(record.values[key]) for record in batch]
-            if features is not None and form == "features":
-                columns[key] = [features.read(read_ref(text)) for text in texts]
-            else:
+            if form != "features":
+                texts = [bytes(record.values[key]) for record in batch]
                 shapes = [record.values[shape_key(key)] for record in batch] if form == "codes" else None
                 columns[key] = split_integers(*read_integers(texts, form), shapes)
     except (ValueError, KeyError) as error:
         raise UsageError(f"{name}: near {batch[0].audio_file}: {error}") from None
     for number, record in enumerate(batch):
+        arrays: dict[str, Array] = {}
+        for key in forms:
+            arrays[key] = columns[key][number] if key in columns else _floats(record, key, name, features)
         yield TokenizedClip(
             tar_file=record.tar_file,
             audio_file=record.audio_file,
             num_samples=record.num_samples,
             sample_rate=record.sample_rate,
-            arrays={key: arrays[number] for key, arrays in columns.items()},
+            arrays=arrays,
             text=record.text,
             language=record.language,
             metadata=record.metadata,
             damage=record.damage,
             notes=record.notes,
         )
+
+
+def _floats(record: TokenRecord, key: str, name: str, features: StoredFeatures | None) -> Array:
+    """Read only when their clip is due: the floats of a batch of lines may be gigabytes."""
+    assert features is not None, "opened where a form is features"
+    try:
+        return features.read(read_ref(bytes(record.values[key])))
+    except ValueError as error:
+        raise UsageError(f"{name}: near {record.audio_file}: {error}") from None
 
 
 def to_torch(clip: TokenizedClip) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class _Clip(dict[str, Any]):
 
 
 def _collate(clips: list[_Clip], *, collate_fn_map: object = None) -> Any:  # noqa: ANN401, ARG001 (as torch calls it)
-    """What torch makes of a batch where nobody has said what to make of it."""
+    """Torch's default collation of a batch, with an error that names `collate_fn` if it fails."""
     try:
         return default_collate([dict(clip) for clip in clips])
     except (RuntimeError, TypeError, KeyError) as error:

@@ -24,6 +24,7 @@ from support.tiny_cosyvoice_text import build_cosyvoice
 from support.tiny_higgs import build_original_layout, build_transformers_layout
 from support.tiny_s3 import build_s3_onnx
 from support.tiny_step_audio import build_step_audio
+from support.tiny_taste import TASTE, build_taste
 from support.tiny_whisper import build_whisper
 
 from audio_tokenizers.base import (
@@ -77,6 +78,10 @@ def encoder(backend: Any) -> tuple[object, str]:
     return backend._model.encoder, "forward"
 
 
+def encoder_norm(backend: Any) -> tuple[object, str]:
+    return backend._encoder._encoder.layer_norm, "forward"
+
+
 ALL = (
     Case("mulaw", "mulaw"),
     Case("higgs", "higgs", build_original_layout, acoustic_encoder),
@@ -92,8 +97,15 @@ ALL = (
         "whisper_features",
         "whisper_features",
         build_whisper,
-        lambda backend: (backend._encoder._encoder.layer_norm, "forward"),
+        encoder_norm,
         {"layer": 1},
+    ),
+    Case(
+        "taste",
+        TASTE,
+        build_taste,
+        lambda backend: encoder_norm(backend.parts[1]),
+        {"whisper_features.layer": 1, "cosyvoice_s3.model_path": "FunAudioLLM/CosyVoice-300M"},
     ),
 )
 WITH_NETWORK = [case for case in ALL if case.network is not None]
@@ -158,7 +170,12 @@ def values(backend: Backend, *waves: Waveform) -> list[Mapping[str, Any]]:
     if takes_waves(backend):
         return [{"tokens": codes} for codes in backend.encode(waves)]
     assert takes_clips(backend)
-    return list(backend.encode_clips([Utterance(wave, "a wife") for wave in waves]))
+    return list(backend.encode_clips([utterance(backend, wave) for wave in waves]))
+
+
+def utterance(backend: Any, wave: Waveform) -> Utterance:
+    """A clip at the backend's rate: all parts of a combination hear the same."""
+    return Utterance(wave, "a wife", (wave,) * len(getattr(backend, "parts", ())))
 
 
 def equal(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
@@ -168,8 +185,9 @@ def equal(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) 
 
 
 def test_every_backend_is_here() -> None:
-    """A backend of ours that is added joins this contract."""
-    assert {case.backend for case in ALL} == set(BUILT_IN)
+    """A backend of ours that is added joins this contract, and one that is made of others keeps it too."""
+    assert {name for case in ALL for name in case.backend.split("+")} == set(BUILT_IN)
+    assert TASTE in {case.backend for case in ALL}
 
 
 class TestDescribing:
@@ -201,7 +219,7 @@ class TestDescribing:
             raise importlib.metadata.PackageNotFoundError(name)
 
         monkeypatch.setattr(importlib.metadata, "version", absent)
-        with pytest.raises(UsageError, match=rf"pip install -e '\.\[{case.backend}\]'"):
+        with pytest.raises(UsageError, match=rf"pip install -e '\.\[{case.backend.partition('+')[0]}\]'"):
             case.factory.describe(given, "cpu")
 
     @pytest.mark.parametrize("device", ["tpu", "cuda:x", "mps"])
@@ -227,7 +245,7 @@ class TestDescribing:
         self, name: str, wrong: Scalar, options: Callable[..., dict[str, Scalar]]
     ) -> None:
         """By each backend that has such an option: a slip in a preset is found before a job is submitted."""
-        having = [case for case in ALL if name in case.factory.options]
+        having = [case for case in ALL if name in case.factory.options and case.factory.options[name][0] is not wrong]
         assert having
         for case in having:
             with pytest.raises(UsageError, match=f"{name}: expected"):
@@ -235,7 +253,12 @@ class TestDescribing:
 
     def test_every_switch_is_among_them(self) -> None:
         """An option that is true or false by default and is added joins the test above."""
-        switches = {name for case in ALL for name, (default, _) in case.factory.options.items() if isinstance(default, bool)}
+        switches = {
+            name.rpartition(".")[2]
+            for case in ALL
+            for name, (default, _) in case.factory.options.items()
+            if isinstance(default, bool)
+        }
         assert switches == {"tf32", "volume_normalize", "trim", "energy_norm", "raw_codes", "shifted_ids"}
 
     @cases([case for case in ALL if "precision" in case.factory.options])
@@ -399,7 +422,8 @@ class TestEncoding:
         """The flags belong to the process and cuDNN's TF32 is on by default: each call sets them anew."""
         import torch
 
-        backend = case.factory.load(options(case, tf32=tf32), "cpu")
+        switches: dict[str, Scalar] = {name: tf32 for name in case.factory.options if name.rpartition(".")[2] == "tf32"}
+        backend = case.factory.load(options(case, **switches), "cpu")
         flags, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
         before = (flags.allow_tf32, flags.benchmark, flags.deterministic, matmul.allow_tf32)
         try:

@@ -57,6 +57,7 @@ def test_all_backends_are_parts_and_higgs_is_first():
     assert {*CASES, "machine", "tests", "scaling"} == set(names)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so(tmp_path):
     """And measures nothing."""
     process = start("--out", tmp_path / "out")
@@ -108,6 +109,7 @@ def test_parts_that_end_badly_cost_the_others_nothing(tmp_path, capsys, monkeypa
     assert json.loads((tmp_path / "results.json").read_text()) == results
 
 
+@pytest.mark.slow
 def test_a_part_is_not_begun_when_the_time_is_over(tmp_path, capsys):
     """It is named as left out."""
     results = run([Part("succeed", 1.0, gpu_parts.succeed)], "cpu", TINY, 1.0, tmp_path)
@@ -115,6 +117,7 @@ def test_a_part_is_not_begun_when_the_time_is_over(tmp_path, capsys):
     assert "succeed: NO TIME LEFT" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code", "summary"), [("assert 1 == 2", 1, "1 failed"), ("print('equal codes: 0.5')", 0, "1 passed")]
 )

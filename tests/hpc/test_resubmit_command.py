@@ -9,6 +9,7 @@ import pytest
 from support.runs import call, write_list
 from support.slurm_commands import SlurmCommands
 from support.small_run import small_tar
+from support.tiny_taste import TASTE, build_taste
 
 from hpc import submit as module
 from hpc.resubmit_command import resubmit_command
@@ -66,6 +67,22 @@ def test_round_trip(submitting: Path, settings: str, with_site: bool) -> None:
     assert words[:3] == ["python", "-m", "hpc.submit"]
     assert call(submit, *words[3:]) == 0
     assert run.read_state().launch == before
+    assert read_spec(run.output_dir) == spec
+
+
+def test_backends_of_whole_clips(submitting: Path, tmp_path: Path) -> None:
+    """They take no word about fragments; a combination has its preset's name, and its parts' options."""
+    models = build_taste(tmp_path / "models")
+    asked = ("--backend", TASTE, "--model-path", models, "--set", "whisper_features.layer=1", "--cluster", "local")
+    path = "cosyvoice_s3.model_path=FunAudioLLM/CosyVoice-300M"
+    assert call(submit, "--list", submitting, *asked, "--set", path) == 0
+    run = Run(Path("tokens").absolute())
+    spec = read_spec(run.output_dir)
+    assert spec is not None
+    words = shlex.split(resubmit_command(spec, run.read_state().launch, site_defaults(), submitting, run.output_dir))
+    assert words[words.index("--backend") + 1] == "taste"
+    assert path not in words
+    assert call(submit, *words[3:]) == 0
     assert read_spec(run.output_dir) == spec
 
 

@@ -204,6 +204,7 @@ class TestGoesOn:
         assert call(submit, "--list", some, *LOCAL) == 0
         assert len(committed_bytes(here / "tokens")) == 2
 
+    @pytest.mark.slow
     def test_strict_umasks_reach_the_tasks(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """--umask is kept for tasks on nodes, whose own would be whatever the site gives them; wrong ones are refused."""
         some = write_list(here / "list", [small_tar(here / "1.tar")])
@@ -216,6 +217,7 @@ class TestGoesOn:
 
 
 class TestGroups:
+    @pytest.mark.slow
     def test_shared_from_the_start(
         self, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -240,6 +242,7 @@ class TestGroups:
             assert call(command, *flags, "--group", name) == 0
         assert call(tokenize_tar, "--input-tar", here / "1.tar", *LOCAL[:4], "--group", name) == 0
 
+    @pytest.mark.slow
     def test_shared_later(self, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         """hpc.submit --group gives the group what there is of the run, and nothing else that lies in the folder."""
         name, gid = some_group(monkeypatch)

@@ -377,6 +377,7 @@ def test_a_file_committed_from_another_tar_never_stands_beside_a_new_manifest(pa
     assert paths.committed.read_bytes().count(b"\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["commit", "release", "abandon", "start_over", "none"])
 def test_no_sign_of_life_outlives_its_ledger(end: str, paths: TarPaths) -> None:
     """However an attempt ends, and if nobody ends it, its thread ends too."""

@@ -286,6 +286,17 @@ class TestPresets:
         other = msgspec.structs.replace(hf, recipe={**spec.recipe, "codec": "higgs"})
         assert module.preset_name(other) == "hf"
 
+    def test_the_preset_of_a_combination(self, tmp_path: Path) -> None:
+        """Each part's preset under its name, and the shorter of their longest clips; a broken part is named."""
+        for name, text in (("bicodec", "max_duration: 300\n"), ("step_audio", "max_duration: 90\noptions: {trim: true}\n")):
+            (tmp_path / f"{name}.yaml").write_text(f"backend: {name}\n{text}")
+        preset = load_preset("bicodec+step_audio+cosyvoice_text", tmp_path)
+        assert preset.backend == "bicodec+step_audio+cosyvoice_text"
+        assert (preset.options, preset.max_duration) == ({"step_audio.trim": True}, 90)
+        assert load_preset("cosyvoice_text+cosyvoice_s3", tmp_path).max_duration is None
+        with pytest.raises(UsageError, match=r"no backend 'step_odio'.*did you mean 'step_audio'"):
+            load_preset("bicodec+step_odio", tmp_path)
+
     def test_presets_of_this_repository_load(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every jobs/*.yaml is a preset of a backend that exists, with options that it has."""
         found = sorted(module.PRESET_FOLDER.glob("*.yaml"))

@@ -10,6 +10,7 @@ from support.runs import ROOT
 
 import jobs.loaded_backend
 import tar2tokens
+import tools.joined_runs
 import tools.reader
 import tools.torch_dataset
 from jobs.version import version
@@ -19,6 +20,8 @@ def test_names() -> None:
     """They are those of the modules behind them, and all that `from tar2tokens import *` gives."""
     assert tar2tokens.read_run is tools.reader.read_run
     assert tar2tokens.TokenizedClip is tools.reader.TokenizedClip
+    assert tar2tokens.join_runs is tools.joined_runs.join_runs
+    assert tar2tokens.JoinedRuns is tools.joined_runs.JoinedRuns
     assert tar2tokens.TokenDataset is tools.torch_dataset.TokenDataset
     assert tar2tokens.load_backend is jobs.loaded_backend.load_backend
     assert tar2tokens.LoadedBackend is jobs.loaded_backend.LoadedBackend

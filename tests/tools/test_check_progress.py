@@ -17,15 +17,6 @@ from hpc.launch import Launch
 from hpc.run import Run, RunState
 from jobs.progress import DeviceSeconds
 from tools.check_progress import check_progress
-from tools.checking import validity
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory, and checks in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(validity, "available_cores", lambda: 1)
-    return tmp_path
 
 
 @pytest.fixture

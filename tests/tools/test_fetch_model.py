@@ -55,6 +55,22 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_preset_of_several_parts(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One command fetches all of them below one folder, which is what --model-path takes; each is checked on its own."""
+    cosyvoice = {"cosyvoice.yaml": b"a: 1", "llm.pt": b"PK", "speech_tokenizer_v1.onnx": b"onnx"}
+    monkeypatch.setattr(module, "PARTS", {"taste": (("whisper_features", None), ("cosyvoice_s3", "CosyVoice-300M"))})
+    with fake_hub({"openai/whisper-large-v3": dict(MIMI), "FunAudioLLM/CosyVoice-300M": cosyvoice}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        assert call(fetch_model, "taste") == 0
+    assert capsys.readouterr().out.endswith("--backend taste --model-path models\n")
+    assert (here / "models/CosyVoice-300M/speech_tokenizer_v1.onnx").read_bytes() == b"onnx"
+    assert not (here / "models/CosyVoice-300M/llm.pt").exists()
+    assert call(fetch_model, "taste", "--verify") == 0
+    (here / "models/whisper-large-v3/config.json").write_text("[]")
+    assert call(fetch_model, "taste", "--verify") == 1
+    assert call(fetch_model, "taste", "--variant", "small") == 2
+
+
 class TestEndToEnd:
     def test_fetched_checked_and_tried(self, hub: FakeHub, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Licence, files, and the command that uses them; later, without the hub, checked, and one second encoded."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeGuard
+from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +34,14 @@ __all__ = [
     "LaneShape",
     "LanesOfClips",
     "LanesOfWaves",
+    "ManyParts",
     "MonoRule",
     "Options",
     "Scalar",
     "Utterance",
     "Values",
     "Waveform",
+    "hear",
     "lanes_of_clips",
     "lanes_of_waves",
     "takes_clips",
@@ -162,6 +164,13 @@ class Utterance:
     """[samples], mono, as `ClipBackend.resample` gave it."""
     text: str | None = None
     """Its transcript, where it has one."""
+    by_part: tuple[Audio, ...] = ()
+    """For a combination (ManyParts): the audio of each part, in their order; `wave` is one of them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its audio."""
+        return sum({id(wave): wave.nbytes for wave in (self.wave, *self.by_part)}.values())
 
 
 class FrameBackend(Protocol):
@@ -210,7 +219,23 @@ class LanesOfClips(ClipBackend, Protocol):
         """As `LanesOfWaves.encode_lanes`."""
 
 
+@runtime_checkable
+class ManyParts(Protocol):
+    """An additional method of a ClipBackend that combines others, whose resamplers differ."""
+
+    def resample_by_part(self, wave: Waveform, sample_rate: int) -> tuple[Audio, tuple[Audio, ...]]:
+        """`Utterance.wave` and `Utterance.by_part` of a whole clip at its file's `sample_rate`."""
+
+
 Backend = FrameBackend | ClipBackend
+
+
+def hear(backend: ClipBackend, wave: Waveform, sample_rate: int, text: str | None = None) -> Utterance:
+    """A whole clip at its file's `sample_rate` as `backend.encode_clips` takes it."""
+    if isinstance(backend, ManyParts):
+        heard, by_part = backend.resample_by_part(wave, sample_rate)
+        return Utterance(heard, text, by_part)
+    return Utterance(backend.resample(wave, sample_rate), text)
 
 
 def takes_waves(backend: Backend) -> TypeGuard[FrameBackend]:

@@ -11,6 +11,7 @@ import functools
 import importlib.metadata
 
 from audio_tokenizers.base import BackendFactory, Options, Scalar
+from audio_tokenizers.combined import CombinedFactory
 from audio_tokenizers.errors import UsageError
 
 __all__ = ["ENTRY_POINT_GROUP", "backend_names", "complete_options", "get_factory"]
@@ -40,10 +41,12 @@ def backend_names() -> list[str]:
 
 
 def get_factory(name: str) -> BackendFactory:
-    """The factory registered as `name`.
+    """The factory registered as `name`, or of `a+b`, which is made of those of `a` and `b`.
 
     Raises UsageError that says what exists, and the nearest, or that another package's cannot be imported.
     """
+    if "+" in name:
+        return CombinedFactory([get_factory(part) for part in name.split("+")])
     point = _entry_points().get(name)
     if point is None:
         near = difflib.get_close_matches(name, backend_names(), n=1)

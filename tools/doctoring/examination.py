@@ -15,7 +15,7 @@ from hpc.batch_script import check_path
 from hpc.launch import Launch
 from hpc.run import Run
 from hpc.trust import check_run
-from jobs.trust import trust_of
+from jobs.trust import NotTrustedError, trust_of
 from tools.doctoring import folder_probe, host_probe
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded
 from tools.doctoring.findings import Finding, fault, fine, warning
@@ -188,10 +188,11 @@ def _trust(output_dir: Path) -> Finding:
     """Whether hpc.submit would start or continue a run in this folder."""
     try:
         check_run(Run(output_dir), trust_of())
+    except NotTrustedError as error:
+        return (warning if error.may_share else fault)("trust", f"not trusted: {error.found}", error.advice)
     except UsageError as error:
-        found, _, advice = str(error).partition(": whoever ")
-        return (warning if "--group" in advice else fault)("trust", found, f"whoever {advice}")
-    return fine("trust", "nobody else can write what a run would be told by")
+        return fault("trust", str(error), "")
+    return fine("trust", "no other user can write files that a run obeys")
 
 
 def _judge_folder(check: str, answer: Answer) -> Finding:
@@ -235,7 +236,7 @@ def _gpus(answered: Sequence[Answer], torch: host_probe.Torch | None, *, wanted:
     told = {answer.check: answer for answer in answered if answer.node == node}
     driver = told.get("driver")
     if driver is None or driver.error:
-        return [warning("GPUs", "nobody could tell", "nvidia-smi by hand may")]
+        return [warning("GPUs", "no answer", "try nvidia-smi by hand")]
     return judge_gpus(_decoded(driver, host_probe.Driver), torch, wanted=wanted, node=node)
 
 

@@ -43,7 +43,7 @@ def _answered(ended: Ended) -> str:
 def _sacct(ended: Ended) -> Finding:
     if ended.code == 0:
         return fine("sacct", _answered(ended))
-    advice = "runs work without accounting; only that a job killed for its memory then counts against nobody"
+    advice = "runs work without accounting, but a job that is killed for its memory then counts against no tar and no node"
     return warning("sacct", ended.words, advice)
 
 

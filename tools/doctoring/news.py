@@ -84,7 +84,7 @@ def answer(post: Post, me: str, seconds: float) -> int:
 
 
 def ask(post: Post, hosts: int, *, start_s: float, note_s: float) -> dict[str, News]:
-    """Wait until so many hosts are here, or `start_s` are over; then write notes, each of which may take `note_s`."""
+    """Wait for the hosts, at most `start_s`; then write notes, and wait at most `note_s` for the answers to each."""
     until = post.passed() + start_s
     while len(here := post.names("here-")) < hosts and post.passed() < until:
         post.wait(LOOK_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audio_tokenizers.base import BackendFactory, BackendInfo, Scalar, Utterance, Waveform, takes_clips, takes_waves
+from audio_tokenizers.base import BackendFactory, BackendInfo, Scalar, Waveform, hear, takes_clips, takes_waves
 from audio_tokenizers.registry import complete_options, get_factory
 from jobs.spec import load_preset
 
@@ -41,7 +41,7 @@ def encode_one_second(name: str, directory: Path | None) -> list[str]:
     if takes_waves(backend):
         values = {info.fields[0].name: backend.encode([wave])[0]}
     elif takes_clips(backend):
-        utterance = Utterance(backend.resample(wave, info.sample_rate), TEXT if info.needs_text else None)
+        utterance = hear(backend, wave, info.sample_rate, TEXT if info.needs_text else None)
         values = backend.encode_clips([utterance])[0]
     return [f"{key}: {_describe_array(value)}" for key, value in values.items()]
 

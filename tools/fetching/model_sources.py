@@ -9,7 +9,7 @@ from typing import Literal
 
 from audio_tokenizers.errors import UsageError
 
-__all__ = ["SOURCES", "ExtraFile", "Hub", "Licence", "ModelSource", "find_source"]
+__all__ = ["PARTS", "SOURCES", "ExtraFile", "Hub", "Licence", "ModelSource", "find_source"]
 
 Hub = Literal["huggingface", "modelscope"]
 
@@ -216,17 +216,23 @@ SOURCES: Mapping[str, Mapping[str, ModelSource]] = {
 }
 """Backend or preset -> variant -> source. The first variant is the default; the only one has no name."""
 
+PARTS: Mapping[str, tuple[tuple[str, str | None], ...]] = {
+    "taste": (("cosyvoice_text", "CosyVoice-300M"), ("whisper_features", None), ("cosyvoice_s3", "CosyVoice-300M")),
+}
+"""Preset that is made of several backends -> each of them and its variant. All lie below one folder."""
+
 
 def find_source(name: str, variant: str | None) -> ModelSource:
     """The source of a variant. Raises UsageError with the known names and the nearest."""
     if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, n=1)
+        known = sorted({*SOURCES, *PARTS})
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"no source of files is known for {name!r}: there are {', '.join(sorted(SOURCES))}{hint}")
+        raise UsageError(f"no source of files is known for {name!r}: there are {', '.join(known)}{hint}")
     variants = SOURCES[name]
     if variant is None:
         return next(iter(variants.values()))
     if variant not in variants or not variant:
-        known = ", ".join(key for key in variants if key) or "none"
-        raise UsageError(f"--variant {variant!r}: of {name} there are these variants: {known}")
+        there = ", ".join(key for key in variants if key) or "none"
+        raise UsageError(f"--variant {variant!r}: of {name} there are these variants: {there}")
     return variants[variant]

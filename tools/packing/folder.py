@@ -26,7 +26,7 @@ from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.layouts.tree import Planned, plan_tree
 from tools.packing.pairs import PACKED, Item, LeftOut, Pair, SourceOptions, is_excluded
 
-__all__ = ["FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "told"]
+__all__ = ["FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "with_progress"]
 
 TELL_EVERY = 256
 READ_BYTES = 1 << 20
@@ -66,11 +66,11 @@ def list_folder(root: Path, *, follow_links: bool = False) -> Listing:
     disk errors.
     """
     listing = Listing(root)
-    deque(told(_walk(listing, follow_links=follow_links), f"listing {root.name}", "file"), maxlen=0)
+    deque(with_progress(_walk(listing, follow_links=follow_links), f"listing {root.name}", "file"), maxlen=0)
     return listing
 
 
-def told(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
+def with_progress(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
     """Pass items on and show their number: as a bar on a terminal, else as a log line now and then."""
     started = logged = time.monotonic()
     with bar_on_terminal(what, None, unit, brief=True) as bar:

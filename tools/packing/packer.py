@@ -101,17 +101,17 @@ def _write_shards(
     """All shards: the finished ones and those made now."""
     found = list(shards)
     first = found[-1].end if found else 0
-    told = ProgressFile(None, total_bytes=source.bytes_total)
-    told.progress.bytes_done = sum(shard.audio_bytes for shard in found)
+    shown = ProgressFile(None, total_bytes=source.bytes_total)
+    shown.progress.bytes_done = sum(shard.audio_bytes for shard in found)
 
     def tell(size: int, seconds: float) -> None:
-        told.progress.clips += 1
-        told.progress.bytes_done += size
-        told.progress.audio_seconds += seconds
-        told.publish()
+        shown.progress.clips += 1
+        shown.progress.bytes_done += size
+        shown.progress.audio_seconds += seconds
+        shown.publish()
 
     with (
-        told.on_terminal("packing"),
+        shown.on_terminal("packing"),
         closing(load_ahead(source.items(first), workers)) as loaded,
         closing(Stream(loaded, first)) as stream,
     ):

@@ -12,7 +12,7 @@ from audio_tokenizers.shared.wording import counted
 from jobs.commands import writing_to
 from jobs.text_rules import TextRules
 from tools.common.tar_finding import write_tar_list
-from tools.packing.folder import told
+from tools.packing.folder import with_progress
 from tools.packing.sources import check_ready_tar
 
 __all__ = ["list_ready_tars"]
@@ -22,7 +22,9 @@ def list_ready_tars(tars: Sequence[Path], output_dir: Path, workers: int, texts:
     """Check WebDataset tars, write a list of them in place, and return a summary."""
     with ThreadPoolExecutor(workers) as pool:
         try:
-            counts = list(told(pool.map(partial(check_ready_tar, texts=texts), tars), "looking through tars", "tar"))
+            counts = list(
+                with_progress(pool.map(partial(check_ready_tar, texts=texts), tars), "looking through tars", "tar")
+            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

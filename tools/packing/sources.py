@@ -31,7 +31,7 @@ from tools.packing.pairs import PACKED, Source, SourceOptions
 __all__ = ["ReadyTar", "check_ready_tar", "find_ready_tars", "open_source"]
 
 MANIFESTS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
-"""NeMo's are called manifest.json, but have an object per line, too."""
+"""NeMo's are called manifest.json, and also have an object per line."""
 PARQUET, TAR, KALDI = ".parquet", ".tar", "wav.scp"
 HUB_ADDRESS = re.compile(
     r"(hf://|https://huggingface\.co/).+|[a-z0-9][\w.-]*/[a-z0-9][\w.-]*(@.+)?", re.ASCII | re.IGNORECASE

@@ -24,16 +24,7 @@ from jobs.manifest import Manifest
 from jobs.progress import DeviceSeconds, Progress, write_progress
 from jobs.watchdog import Stall
 from tools.checking import report as report_module
-from tools.checking import validity
 from tools.checking.report import make_report
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory, and checks in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(validity, "available_cores", lambda: 1)
-    return tmp_path
 
 
 def test_manifest_type() -> None:

@@ -19,7 +19,7 @@ from audio_tokenizers.shared.s3_onnx import read_variant
 from audio_tokenizers.step_audio import files as step_audio_files
 from audio_tokenizers.whisper_features import files as whisper_features_files
 from jobs.spec import load_preset
-from tools.fetching.model_sources import SOURCES, ModelSource, find_source
+from tools.fetching.model_sources import PARTS, SOURCES, ModelSource, find_source
 
 PRESETS = sorted(path.stem for path in Path(jobs.__file__).parent.glob("*.yaml"))
 EVERY = [(name, variant, source) for name, variants in SOURCES.items() for variant, source in variants.items()]
@@ -27,7 +27,16 @@ EVERY = [(name, variant, source) for name, variants in SOURCES.items() for varia
 
 def test_every_preset_has_a_source() -> None:
     """A preset that nobody can fetch files for would be noticed by its first user only."""
-    assert set(PRESETS) <= set(SOURCES)
+    assert set(PRESETS) <= {*SOURCES, *PARTS}
+
+
+def test_the_parts_of_a_preset_are_its_backends() -> None:
+    """From the repositories that the preset names, each with its variant."""
+    for name, parts in PARTS.items():
+        preset = load_preset(name)
+        assert preset.backend == "+".join(part for part, _ in parts)
+        for part, variant in parts:
+            assert find_source(part, variant).repository == preset.options[f"{part}.model_path"]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -90,6 +99,7 @@ OPENED: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
 """Backend or preset -> (writes a tiny checkpoint in the published layout, opens a directory as the backend does)."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPENED)
 def test_what_is_fetched_is_enough(name: str, tmp_path: Path) -> None:
     """Each backend opens a directory that has the needed files of the published layout, and no others."""

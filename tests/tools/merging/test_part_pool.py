@@ -58,5 +58,5 @@ def test_a_process_that_is_killed(tasks: list[PartTask]) -> None:
 
 def test_words_for_a_disk_that_is_full(tmp_path: Path) -> None:
     """Trouble with writing names the file, and says that the work so far is kept."""
-    with pytest.raises(InfrastructureError, match=r"x: cannot be written: No such file.* it goes on"), writing(Path("x")):
+    with pytest.raises(InfrastructureError, match=r"x: cannot be written: No such file.* it resumes"), writing(Path("x")):
         (tmp_path / "none" / "x").write_bytes(b"")

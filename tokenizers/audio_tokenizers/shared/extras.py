@@ -49,27 +49,29 @@ def require_packages(packages: Iterable[str], extra: str) -> None:
 
 
 def install_words(extra: str) -> str:
-    """The command that installs an extra, and where to run it: the project is on no package index."""
-    return f"pip install -e '.[{extra}]' in the folder of tar2tokens"
+    """The command that installs an extra, or those of `a+b`, and where to run it: the project is on no package index."""
+    return f"pip install -e '.[{extra.replace('+', ',')}]' in the folder of tar2tokens"
 
 
 @contextmanager
 def backend_packages(backend: str, asked: str = "") -> Iterator[None]:
     """Describe or load a backend within this block. Raises UsageError where a package is missing, too old or broken.
 
-    `asked` is the name that the user gave, such as a preset's.
+    `asked` is the name that the user gave, such as a preset's. A combination `a+b` needs what `a` and `b` need.
     """
-    missing = [module for module in EXTRAS.get(backend, ()) if not is_installed(module)]
-    missing += [name for name in IMPORTED_BY_NAME.get(backend, ()) if _has_name(name) and not is_installed(name)]
+    parts = backend.split("+")
+    missing = [module for part in parts for module in EXTRAS.get(part, ()) if not is_installed(module)]
+    by_name = [name for part in parts for name in IMPORTED_BY_NAME.get(part, ())]
+    missing += [name for name in by_name if _has_name(name) and not is_installed(name)]
     name = asked or backend
     if missing:
-        raise UsageError(_needs(name, backend, missing))
+        raise UsageError(_needs(name, backend, list(dict.fromkeys(missing))))
     try:
         yield
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "audio_tokenizers":
             raise
-        if backend not in EXTRAS:
+        if not EXTRAS.keys() & set(parts):
             raise UsageError(f"the backend {name!r} cannot be loaded: {error}: install what its package needs") from error
         if isinstance(error, ModuleNotFoundError) and error.name:
             raise UsageError(_needs(name, backend, [error.name.partition(".")[0]])) from error

@@ -25,7 +25,7 @@ from jobs.sidecars import FAULTS_KEY
 from jobs.text_encoding import TextDecoder, wide_encoding
 from jobs.text_rules import take_language, take_text
 from tools.packing.boundary import Boundary, refuse_links
-from tools.packing.folder import read_audio, read_trouble, told
+from tools.packing.folder import read_audio, read_trouble, with_progress
 from tools.packing.layouts.table_lines import LONGEST_LINE, wide_lines
 from tools.packing.layouts.tree import split_name
 from tools.packing.manifests.parts import PartsFoundError, only_whole_files, recordings_of
@@ -83,7 +83,7 @@ class ManifestSource:
         ids: set[str] = set()
         digest = hashlib.sha256(b"manifest 1\n")
         reasons: list[LeftOut] = []
-        for number, row in enumerate(told(rows(), f"listing {name}", "clip")):
+        for number, row in enumerate(with_progress(rows(), f"listing {name}", "clip")):
             if isinstance(row, LeftOut):
                 self._skipped.add(number)
                 reasons.append(row)
