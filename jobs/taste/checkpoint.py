@@ -23,6 +23,7 @@ __all__ = ["NAME", "Checkpoint", "read_checkpoint", "write_checkpoint"]
 
 NAME = "checkpoint.pt"
 FORMAT = 1
+TRIES = 3
 
 
 class Checkpoint(msgspec.Struct, kw_only=True):
@@ -75,25 +76,33 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, ops: FileOps | None =
     ops = ops or FileOps()
     for left in folder.glob(f".{NAME}.*"):  # of a process that was killed
         ops.unlink(left)
+    for tries in reversed(range(TRIES)):
+        temporary = _write_beside(folder, checkpoint, ops)
+        try:
+            ops.rename(temporary, folder / NAME)
+            break
+        except FileNotFoundError:  # another process of this training, which is about to end, has taken it for a leftover
+            if not tries:
+                raise
+    ops.fsync_dir(folder)
+
+
+def _write_beside(folder: Path, checkpoint: Checkpoint, ops: FileOps) -> Path:
     temporary = folder / f".{NAME}.{uuid.uuid4().hex[:12]}"
     fd = ops.create(temporary)
     sink = _Sink(ops, fd)
     try:
         torch.save({"format": FORMAT, **msgspec.structs.asdict(checkpoint)}, sink)  # type: ignore[arg-type]
-        if sink.error is None:
-            ops.fsync(fd)
+        if sink.error is not None:
+            raise sink.error
+        ops.fsync(fd)
     except OSError:
         with suppress(OSError):
             ops.unlink(temporary)
         raise
     finally:
         os.close(fd)
-    if sink.error is not None:
-        with suppress(OSError):
-            ops.unlink(temporary)
-        raise sink.error
-    ops.rename(temporary, folder / NAME)
-    ops.fsync_dir(folder)
+    return temporary
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

@@ -97,6 +97,25 @@ def test_a_crash_leaves_a_whole_one(tmp_path: Path, operation: str) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / NAME]
 
 
+def test_two_writers_are_harmless(tmp_path: Path) -> None:
+    """Whose file another process removes as a leftover, writes it again."""
+
+    class Robbed(FileOps):
+        times = 2
+
+        def rename(self, source: Path, target: Path) -> None:
+            if self.times:
+                self.times -= 1
+                source.unlink()
+            super().rename(source, target)
+
+    write_checkpoint(tmp_path, checkpoint(5), Robbed())
+    found = read_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 5
+    assert list(tmp_path.iterdir()) == [tmp_path / NAME]
+
+
 def test_another_file_is_named(tmp_path: Path) -> None:
     """A cut file, or one of another program, is one message."""
     write_checkpoint(tmp_path, checkpoint(1))
