@@ -219,7 +219,8 @@ class TestDescribing:
             raise importlib.metadata.PackageNotFoundError(name)
 
         monkeypatch.setattr(importlib.metadata, "version", absent)
-        with pytest.raises(UsageError, match=rf"pip install -e '\.\[{case.backend.partition('+')[0]}\]'"):
+        extra = case.backend.partition("+")[0].replace("_", "-")
+        with pytest.raises(UsageError, match=rf"pip install -e '\.\[{extra}\]'"):
             case.factory.describe(given, "cpu")
 
     @pytest.mark.parametrize("device", ["tpu", "cuda:x", "mps"])

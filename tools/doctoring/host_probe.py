@@ -21,6 +21,7 @@ import msgspec
 
 from audio_tokenizers.errors import ModelFilesError, Tar2TokensError, UsageError
 from audio_tokenizers.registry import complete_options, get_factory
+from audio_tokenizers.shared.extras import install_words
 from hpc.list_check import find_faults as find_tar_faults
 from hpc.remote_list import SizedLook, all_faults
 from hpc.tar_list import read_tar_list
@@ -188,7 +189,7 @@ def weights(given: argparse.Namespace) -> Weights:
             return Weights(error="; ".join(faults[:FAULTS_TOLD]), needs_torch=needs_torch)
         return Weights(checked=f"{directory}: {len(manifest.files)} files, sizes and hashes right", needs_torch=needs_torch)
     except ImportError as error:
-        raise Tar2TokensError(f"{error}: pip install -e '.[{factory.name}]'") from None
+        raise Tar2TokensError(f"{error}: {install_words(factory.name)}") from None
     except ModelFilesError as error:
         return Weights(error=str(error), needs_torch=needs_torch)
 

@@ -97,7 +97,7 @@ def test_what_is_missing(narrow: Path, tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match=r"cannot import boson-multimodal .*--no-deps -r requirements/boson\.txt"):
         FACTORY.load(options(narrow), "cpu")
     monkeypatch.setattr(upstream, "is_installed", lambda _: False)
-    with pytest.raises(UsageError, match=r"needs boson-multimodal: pip install -e '\.\[higgs_upstream\]'"):
+    with pytest.raises(UsageError, match=r"needs boson-multimodal: pip install -e '\.\[higgs-upstream\]'"):
         FACTORY.describe(options(narrow), "cpu")
 
 

@@ -82,7 +82,7 @@ def funasr(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """FunASR's classes, and where they are not installed, those that do the same."""
     if request.param == "funasr":
         if importlib.util.find_spec("funasr") is None:
-            pytest.skip("funasr is not installed: pip install -e '.[step_audio_upstream]'")
+            pytest.skip("funasr is not installed: pip install -e '.[step-audio-upstream]'")
         return "funasr"
     frontends, encoders = ModuleType("funasr.frontends.wav_frontend"), ModuleType("funasr.models.scama.encoder")
     frontends.WavFrontendOnline = StandInFrontend  # type: ignore[attr-defined]
@@ -160,7 +160,7 @@ def test_what_is_missing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package and its extra, whether it is not there or cannot be imported."""
     real = extras.is_installed
     monkeypatch.setattr(extras, "is_installed", lambda name: name != "funasr" and real(name))
-    with pytest.raises(UsageError, match=r"needs funasr: pip install -e '\.\[step_audio_upstream\]'"):
+    with pytest.raises(UsageError, match=r"needs funasr: pip install -e '\.\[step-audio-upstream\]'"):
         FACTORY.describe(options(model), "cpu")
 
 
@@ -168,5 +168,5 @@ def test_funasr_that_is_broken(model: Path, funasr: str, monkeypatch: pytest.Mon
     """It says what it could not import, and how to install it."""
     assert funasr
     monkeypatch.setitem(sys.modules, "funasr.frontends.wav_frontend", None)
-    with pytest.raises(UsageError, match=r"cannot import funasr .*\.\[step_audio_upstream\]"):
+    with pytest.raises(UsageError, match=r"cannot import funasr .*\.\[step-audio-upstream\]"):
         FACTORY.load(options(model), "cpu")

@@ -22,7 +22,7 @@ TEACHERS = {"hubert_base": "facebook/hubert-base-ls960", "hubert_base_general": 
 """`semantic_techer` of config.json -> what boson's constructor loads from the hub's cache first, though the checkpoint has
 its weights."""
 INSTALL = (
-    "pip install -e '.[higgs_upstream]', then pip install --no-deps -r requirements/boson.txt, in the folder of tar2tokens"
+    "pip install -e '.[higgs-upstream]', then pip install --no-deps -r requirements/boson.txt, in the folder of tar2tokens"
 )
 
 

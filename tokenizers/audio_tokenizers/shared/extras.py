@@ -49,8 +49,12 @@ def require_packages(packages: Iterable[str], extra: str) -> None:
 
 
 def install_words(extra: str) -> str:
-    """The command that installs an extra, or those of `a+b`, and where to run it: the project is on no package index."""
-    return f"pip install -e '.[{extra.replace('+', ',')}]' in the folder of tar2tokens"
+    """`pip install -e '.[higgs]'`, and where. Of this checkout: no index has a package of ours.
+
+    With dashes: built packages have the normalised names of their extras (PEP 685), and pip before 23.3 (Debian 12 has 23.0)
+    only warns of an unknown extra if it is spelled with underscores.
+    """
+    return f"pip install -e '.[{extra.replace('+', ',').replace('_', '-')}]' in the folder of tar2tokens"
 
 
 @contextmanager
