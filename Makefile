@@ -11,7 +11,7 @@ SOAK_MINUTES ?= 20
 SOAK_TARS ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system test-gpu coverage lint format docs bench soak clean
+.PHONY: help demo quick test system test-gpu coverage lint format docs bench soak clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -27,6 +27,9 @@ demo: $(VENV)/base.done ## five recordings -> tars -> tokens, on this machine; r
 	@echo && $(BIN)/python -m tools.merge --output-dir demo/tokens --output demo/all.jsonl.gz
 	@echo && echo "The first record of demo/all.jsonl.gz, its tokens shortened:"
 	@gzip -dc demo/all.jsonl.gz | head -n 1 | sed -E 's/("tokens":\[\[([0-9]+,){8})[^]]*/\1.../'
+
+quick: $(VENV)/test.done ## in a minute: the tests that are not slow and need neither models nor Slurm
+	$(BIN)/python -m pytest --quick --numprocesses 2 --dist loadfile
 
 test: $(VENV)/test.done system ## every test that needs no GPU
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

@@ -19,8 +19,8 @@ from hpc.task import IDLE_LIVES
 from hpc.tries import Evidence, NodeTry
 from jobs.claims import STALE_SECONDS
 from jobs.commands import command_parser
-from jobs.outputs import TarTask
-from jobs.reporting import Ending, Try
+from jobs.progress import Ending, Try
+from jobs.tar_task import TarTask
 
 GOAL = 1.15
 TARS, NODES, GPUS_PER_NODE, MAX_ARRAY = 100_000, 128, 4, 1001

@@ -18,10 +18,11 @@ import soxr
 from audio_tokenizers.mulaw import mu_law_codes
 from benchmarks.common import alternate, pack, report
 from jobs.commands import command_parser
-from jobs.outputs import TarPaths, TarTask
-from jobs.reporting import ProgressFile
+from jobs.progress import ProgressFile
+from jobs.signals import StopFlag
 from jobs.spec import make_spec
-from jobs.stop_flag import StopFlag
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.worker import run_tars
 
 GOAL = 0.80

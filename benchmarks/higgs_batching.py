@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from audio_tokenizers.base import Waveform
-from audio_tokenizers.higgs.backend import FACTORY, Higgs
+from audio_tokenizers.base import FrameBackend, Waveform
+from audio_tokenizers.higgs.backend import FACTORY
 from benchmarks.models import build_higgs
 from jobs.commands import command_parser
 
@@ -21,7 +21,7 @@ SECONDS = (2, 5, 15)
 BATCHES = (2, 4, 8)
 
 
-def measure(backend: Higgs, seconds: int, count: int, rng: np.random.Generator) -> tuple[float, float]:
+def measure(backend: FrameBackend, seconds: int, count: int, rng: np.random.Generator) -> tuple[float, float]:
     """(time of `count` single clips over that of one batch, fraction of equal codes)."""
     waves: list[Waveform] = list(rng.standard_normal((count, seconds * 24000)).astype(np.float32) * 0.1)
     start = time.perf_counter()

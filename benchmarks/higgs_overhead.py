@@ -17,8 +17,8 @@ from benchmarks.common import alternate, pack, report
 from benchmarks.models import build_higgs
 from jobs.audio import decode, resample
 from jobs.commands import command_parser
-from jobs.outputs import TarPaths
 from jobs.spec import make_spec
+from jobs.tar_paths import TarPaths
 from jobs.tar_reader import TarReader
 from jobs.tokenize import tokenize_tar
 from jobs.worker import load_backend

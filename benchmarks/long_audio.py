@@ -29,7 +29,7 @@ MOST_MB, MOST_GROWTH = 700, 1.10
 CHILD = """
 import json, sys
 from pathlib import Path
-from jobs.outputs import TarPaths
+from jobs.tar_paths import TarPaths
 from jobs.spec import make_spec
 from jobs.tokenize import tokenize_tar
 from jobs.worker import load_backend

@@ -22,9 +22,10 @@ from benchmarks.common import report
 from benchmarks.validity import FRAMES, higgs_like_spec
 from jobs.commands import command_parser
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
 from jobs.records import TokenRecord, codes_to_json, encode_record
 from jobs.spec import TokenizeSpec, _fingerprint, freeze_spec
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import InputIdentity
 
 GOAL_MB_PER_S = 150
 GOAL_PEAK_MB = 500
@@ -98,10 +99,10 @@ def writer_alone(run: Path) -> float:
     """MB of JSONL per second of pyarrow's writer, given the finished arrays of one file: what no export can exceed."""
     import pyarrow as pa
 
+    from tools.common.run_files import committed_files, spec_of
     from tools.exporting.batches import read_batches
     from tools.exporting.columns import run_schema, to_arrow
     from tools.exporting.parquet import parquet_writer
-    from tools.run_files import committed_files, spec_of
 
     pa.set_cpu_count(1)
     fields, file = spec_of(run).fields, committed_files(run)[0]

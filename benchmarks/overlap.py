@@ -25,8 +25,8 @@ from benchmarks.common import pack, report
 from jobs.audio import decode, resample
 from jobs.commands import command_parser
 from jobs.conveyor import Feeding
-from jobs.outputs import TarPaths
 from jobs.spec import make_spec
+from jobs.tar_paths import TarPaths
 from jobs.tokenize import tokenize_tar
 
 CLIPS, SECONDS = 400, 10.0

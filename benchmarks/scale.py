@@ -20,15 +20,16 @@ from pathlib import Path
 import msgspec
 
 from hpc.controller import Controller
-from hpc.launch import Site, make_launch
+from hpc.launch import make_launch
+from hpc.launch_options import LaunchOptions
 from hpc.plan import balance, chunk, make_plan, slots_for
 from hpc.progress import scan
 from hpc.run import Run, RunState
 from hpc.slurm import SlurmCluster
 from jobs.commands import command_parser
-from jobs.outputs import TarTask
-from jobs.records import VERDICT_COMPLETE, Manifest
+from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.spec import TokenizeSpec, freeze_spec, make_spec
+from jobs.tar_task import TarTask
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = os.pathsep.join([str(ROOT), str(ROOT / "tokenizers")])
@@ -148,9 +149,7 @@ def queue_of(run: Run) -> str:
 def rounds(run: Run, spec: TokenizeSpec, folder: Path) -> bool:
     """A first round, one while all tasks run, and one after all have ended: what each asks of Slurm."""
     cluster = counting_slurm(folder)
-    launch = make_launch(
-        Site(cluster="slurm"), device="cuda", workers=None, allow_missing_end=False, environment={"PATH": os.environ["PATH"]}
-    )
+    launch = make_launch(LaunchOptions(cluster="slurm", device="cuda"), environment={"PATH": os.environ["PATH"]})
     launch = msgspec.structs.replace(launch, time_limit_min=120)
     run.write_state(RunState(run_id="00000000", launch=launch))
     controller = Controller(run, cluster, launch, host="here")

@@ -14,9 +14,10 @@ from audio_tokenizers.base import Field
 from benchmarks.common import report
 from jobs.commands import command_parser
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
 from jobs.records import TokenRecord, codes_to_json, encode_record
 from jobs.spec import TokenizeSpec, make_spec
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import InputIdentity
 from jobs.validation import validate_file
 
 GOAL_MB_PER_S = 150

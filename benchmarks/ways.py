@@ -24,10 +24,11 @@ from benchmarks.models import Upstream, load_s3tokenizer
 from jobs import worker
 from jobs.conveyor import LANE_BATCHES_IN_FLIGHT, Feeding
 from jobs.encoder import Encoder, Item
-from jobs.outputs import TarPaths, TarTask
-from jobs.reporting import ProgressFile
+from jobs.progress import ProgressFile
+from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.stop_flag import StopFlag
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.tokenize import Tokenizer
 
 __all__ = ["bare_loop", "memory", "pipeline", "resampler", "s3tokenizer_rate", "usual_way", "write_tar"]
@@ -36,7 +37,7 @@ __all__ = ["bare_loop", "memory", "pipeline", "resampler", "s3tokenizer_rate", "
 def resampler(backend: Backend) -> Callable[[Waveform, int], Audio]:
     """From a file's rate to the backend's, as the pipeline does it."""
     if takes_clips(backend):
-        return Encoder(backend).resample
+        return backend.resample
     rate = backend.info.sample_rate
     return lambda wave, file_rate: soxr.resample(wave, file_rate, rate, "HQ")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
 from hpc.tar_list import natural_order
-from jobs.outputs import read_manifest
+from jobs.tar_paths import read_manifest
 
 __all__ = ["tars_by_hand"]
 

@@ -29,7 +29,7 @@ from jobs.claims import seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
 from jobs.plain_text import plain_json
-from jobs.reporting import Progress
+from jobs.progress import Progress
 
 __all__ = ["Controller", "Round"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs.lines import count_lines
+from jobs.line_file import count_lines
 from jobs.memory_events import OomKills
-from jobs.outputs import TarPaths
-from jobs.reporting import UNENDED, Progress, Try
+from jobs.progress import UNENDED, Progress, Try
+from jobs.tar_paths import TarPaths
 from jobs.watchdog import Stall
 
 __all__ = ["Death", "Tried", "explain", "may_go_on", "timed_out_clips", "what_was_tried", "write_down_death"]

@@ -17,8 +17,8 @@ from hpc.progress import TarState
 from hpc.remote_list import read_sizes
 from hpc.run import ListedTar, Run, as_task
 from hpc.submissions import Job, Submission
-from jobs.outputs import TarTask
 from jobs.spec import TokenizeSpec, read_spec
+from jobs.tar_task import TarTask
 
 __all__ = ["InQueue", "Submitted", "Submitter", "bytes_per_second"]
 

@@ -23,8 +23,8 @@ from hpc.task_id import TaskId
 from hpc.tries import Evidence, NodeTry
 from jobs.addresses import is_address
 from jobs.claims import Claim, held_by_other, read_claims
-from jobs.outputs import InputIdentity, TarTask
-from jobs.reporting import UNENDED, Ending, Progress, Try
+from jobs.progress import UNENDED, Ending, Progress, Try
+from jobs.tar_task import InputIdentity, TarTask
 
 __all__ = ["CANCELLED", "View", "ask_cluster", "ask_reports", "claims_that_stand", "judge", "why_held"]
 

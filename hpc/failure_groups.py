@@ -16,10 +16,11 @@ from hpc.progress import TarState
 from hpc.run import Run
 from hpc.slurm_words import is_submit_limit
 from hpc.submissions import Job, Submission
+from jobs.manifest import Manifest
 from jobs.partial_tally import is_damaged
 from jobs.plain_text import without_colours
-from jobs.records import ErrorRecord, Manifest, TokenRecord, decode_record
-from jobs.reporting import Progress, Try
+from jobs.progress import Progress, Try
+from jobs.records import ErrorRecord, TokenRecord, decode_record
 
 __all__ = ["Failure", "find_damaged", "find_damaged_clips", "find_error_clips", "find_failures", "log_tail"]
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from audio_tokenizers.shared.wording import counted
 from hpc.controller import Round
 from hpc.failure_groups import Failure, log_tail
 from hpc.stalls import Still, describe_stalls
+from jobs.console import clock_time, eta_seconds
 from jobs.plain_text import plain, plain_lines, warn
-from jobs.reporting import UNENDED, DeviceSeconds, clock_time, counted, describe_device, eta_seconds
+from jobs.progress import UNENDED, DeviceSeconds, describe_device
 
 if TYPE_CHECKING:  # rich takes its time to import, which a command without a terminal need not
     from rich.live import Live
     from rich.table import Table
 
 __all__ = [
-    "Interruption",
     "Screen",
     "Snapshot",
     "Speed",
@@ -37,32 +36,6 @@ __all__ = [
 LINE_SECONDS = 10.0
 NAMES_SHOWN = 5
 NODES_SHOWN = 8
-
-
-class Interruption:
-    """SIGINT or SIGTERM, remembered. Nothing else happens in the handlers, so that they may interrupt anything."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self.count = 0
-
-    def __call__(self) -> bool:
-        """Whether there was one."""
-        return self.signal is not None
-
-    def _set(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = self.signal or number
-        self.count += 1
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen within this block, which is to hold the workers' lives from before the first one's start."""
-        before = {number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from jobs.reporting import Try
+from jobs.progress import Try
 
 __all__ = ["KILLS_REPORTED", "OutsideKills", "count_kills"]
 

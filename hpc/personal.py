@@ -1,4 +1,4 @@
-"""Pure: what a person has set for every sbatch, by variables that sbatch reads."""
+"""Pure: the SBATCH_ variables of a person's environment -> settings of a run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from hpc.launch import Site
+from hpc.launch_options import Site, SlurmValue
 
 __all__ = ["personal_defaults"]
 
@@ -34,7 +32,7 @@ PERSONAL = {
     "THREADS_PER_CORE": "threads-per-core",
     "WCKEY": "wckey",
 }
-"""Variables of sbatch, after `SBATCH_`, and the options that they stand for; not those that we set ourselves."""
+"""Variables, after `SBATCH_`, and the options of sbatch that they set; without those that tar2tokens sets itself."""
 PERSONAL_FLAGS = {
     "EXCLUSIVE": "exclusive",
     "OVERCOMMIT": "overcommit",
@@ -44,8 +42,8 @@ PERSONAL_FLAGS = {
 
 
 def personal_defaults(environment: Mapping[str, str]) -> Site:
-    """What a person has set for every sbatch. As settings, since variables would win over what is asked for here, and since
-    cron has none of them.
+    """What a person has set for every sbatch, as settings: variables would override what is asked for here, and cron does
+    not have them.
     """
     found = {name.removeprefix("SBATCH_"): text for name, text in environment.items() if name.startswith("SBATCH_") and text}
     wanted = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "constraint": "CONSTRAINT", "time": "TIMELIMIT"}
@@ -53,11 +51,11 @@ def personal_defaults(environment: Mapping[str, str]) -> Site:
     values: dict[str, Any] = {key: found[name] for key, name in wanted.items() if name in found}
     if found.get("CPUS_PER_GPU", "").isdecimal():
         values["cpus_per_gpu"] = int(found["CPUS_PER_GPU"])
-    slurm: dict[str, str | int | float | bool] = {option: found[name] for name, option in PERSONAL.items() if name in found}
+    slurm: dict[str, SlurmValue] = {option: found[name] for name, option in PERSONAL.items() if name in found}
     slurm |= {option: True for name, option in PERSONAL_FLAGS.items() if name in found}
     if clusters := found.get("CLUSTERS") or environment.get("SLURM_CLUSTERS"):
         slurm["clusters"] = clusters
     if gpus := re.fullmatch(r"gpu:((?:[^:,]+:)?\d+)", found.get("GRES", "")):  # as the number that plans are made with
         values |= {"gpus_per_node": gpus[1], "gpu_request": "gres"}
         del slurm["gres"]
-    return msgspec.structs.replace(Site(), **values, slurm=slurm)
+    return Site(**values, slurm=slurm)

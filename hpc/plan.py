@@ -10,8 +10,8 @@ import msgspec
 
 from audio_tokenizers.base import Scalar
 from hpc.task_id import TaskId
-from jobs.outputs import TarTask
 from jobs.spec import TokenizeSpec
+from jobs.tar_task import TarTask
 
 __all__ = ["Plan", "balance", "chunk", "make_plan", "probes", "slots_for", "stop_margin_s"]
 

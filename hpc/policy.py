@@ -29,7 +29,7 @@ from hpc.outside_kills import OutsideKills, count_kills
 from hpc.storage_waits import StorageWaits
 from hpc.tries import Death, Evidence, failed, follows_a_line, is_good, without_repeats
 from jobs.memory_guard import LESS_MEMORY
-from jobs.reporting import Try
+from jobs.progress import Try
 
 __all__ = ["Decision", "TarFact", "decide"]
 

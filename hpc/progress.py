@@ -15,10 +15,10 @@ from audio_tokenizers.errors import UsageError
 from hpc.run import ListedTar, Run
 from jobs.addresses import is_address
 from jobs.clip_journal import frames_kept
-from jobs.outputs import TarPaths, is_attempt
+from jobs.manifest import Manifest
 from jobs.partial_tally import tally_partial
-from jobs.records import Manifest
 from jobs.spec import read_spec
+from jobs.tar_paths import TarPaths, is_attempt
 
 __all__ = ["State", "TarState", "scan", "state_of"]
 

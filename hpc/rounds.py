@@ -10,20 +10,22 @@ from collections.abc import Callable
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
-from hpc.again import again
 from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Controller, Round
 from hpc.environment import task_environment
 from hpc.failure_groups import Failure, find_failures
-from hpc.launch import Launch, site_defaults
+from hpc.launch import Launch
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
-from hpc.monitor import Interruption, Screen, Speed, describe_failures, describe_log, line, take_snapshot
+from hpc.monitor import Screen, Speed, describe_failures, describe_log, line, take_snapshot
+from hpc.resubmit_command import resubmit_command
 from hpc.run import Run
+from hpc.site_file import site_defaults
 from hpc.slurm import CALL_SECONDS, SlurmCluster
 from jobs.fileops import StorageError
 from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_lines, warn
+from jobs.signals import INTERRUPTIONS, StopFlag
 from jobs.spec import read_spec
 
 __all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "one_round", "watch"]
@@ -56,7 +58,7 @@ def launch_of(run: Run) -> Launch:
         raise UsageError(f"{run.output_dir}: no run here yet: begin it with hpc.submit, or give another --output-dir")
     raise UsageError(
         f"{run.output_dir}: {counted(len(tars), 'tar')} of jobs.tokenize_tar, and no run yet. This makes them a run, and "
-        f"repeats no work:\n  {again(spec, None, site_defaults(), None, run.output_dir)}"
+        f"repeats no work:\n  {resubmit_command(spec, None, site_defaults(), None, run.output_dir)}"
     )
 
 
@@ -78,11 +80,11 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
     An interruption ends the watch. Tasks on Slurm continue. Workers on this machine first finish what is in hand; a second
     interruption ends them at once.
     """
-    interruption = Interruption()
+    interruption = StopFlag(answer="")  # this watch says more, and not in a handler
     cluster = cluster_of(launch, interruption)
     controller = make_controller(run, cluster, launch, anew=True)
     pause = seconds if seconds is not None else LOCAL_SECONDS if launch.cluster == "local" else SLURM_SECONDS
-    with interruption.listening():
+    with interruption.on_signals(INTERRUPTIONS):  # from before the first worker starts until the last one has ended
         try:
             seen = _rounds(controller, pause, interruption)
         finally:  # also after an exception, such as that of a terminal that has gone away
@@ -127,7 +129,7 @@ def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] =
     return EXIT_CODES["running"]
 
 
-def _rounds(controller: Controller, pause: float, interruption: Interruption) -> Round | None:
+def _rounds(controller: Controller, pause: float, interruption: StopFlag) -> Round | None:
     """Do rounds until the end; returns the last one, or None after an interruption."""
     screen = Screen(time.monotonic())
     speed: Speed | None = None
@@ -158,7 +160,7 @@ def _rounds(controller: Controller, pause: float, interruption: Interruption) ->
     return None
 
 
-def _stop_workers(cluster: LocalCluster, controller: Controller, interruption: Interruption) -> None:
+def _stop_workers(cluster: LocalCluster, controller: Controller, interruption: StopFlag) -> None:
     """Ask this machine's workers to end until all have; after a second interruption, kill them."""
     said = False
     ours = controller.open_jobs().keys()  # and no others: another watch may start some when these have ended
@@ -213,7 +215,7 @@ def _print_left_out(seen: Round) -> None:
         print(f"note: {plain(describe_left_out(left_out))}")
 
 
-def _sleep(seconds: float, interruption: Interruption, meanwhile: Callable[[], None]) -> None:
+def _sleep(seconds: float, interruption: StopFlag, meanwhile: Callable[[], None]) -> None:
     until = time.monotonic() + seconds
     while not interruption() and (left := until - time.monotonic()) > 0:
         time.sleep(min(left, STOP_SECONDS))

@@ -19,8 +19,9 @@ from hpc.tar_list import name_tars
 from jobs.addresses import is_address
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
-from jobs.outputs import TarPaths, TarTask
 from jobs.spec import spec_path
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.trust import Trust, check_files, owned
 
 __all__ = ["ListedTar", "Run", "RunState", "as_task"]
@@ -167,7 +168,7 @@ class Run:
     def add_to_list(self, tars: Sequence[str], *, keep_dirs: bool, dry_run: bool = False) -> list[ListedTar]:
         """Add tars to the run's list; returns those given, with names. Raises UsageError if two would share a name."""
         known = self._with_new(tars, keep_dirs=keep_dirs)
-        if not dry_run and len(known) > len(self._read_list() or ()):
+        if not dry_run and known.keys() - {tar.tar for tar in self._read_list() or ()}:  # by name: others add, too
             with locked(self.folder / "tars.lock"):  # or two commands at once would each drop the other's tars
                 known = self._with_new(tars, keep_dirs=keep_dirs)
                 text = "".join(f"{tar.tar}\t{tar.name}\n" for tar in known.values())

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from audio_tokenizers.shared.wording import counted
 from hpc.submissions import Submission
 from jobs.any_json import decode_json
+from jobs.console import clock_time
 from jobs.plain_text import plain
-from jobs.reporting import clock_time, counted
 from jobs.watchdog import Stall
 
 __all__ = ["REPORTED_SECONDS", "Still", "describe_stalls", "read_stalls", "stall_file", "write_stall"]

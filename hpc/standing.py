@@ -15,7 +15,7 @@ from hpc.policy import Decision
 from hpc.progress import TarState
 from hpc.run import Run
 from hpc.stalls import Still, read_stalls
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 
 __all__ = ["Running", "Standing", "Worker"]
 

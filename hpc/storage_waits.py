@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from audio_tokenizers.shared.wording import counted
-from jobs.reporting import Try
+from jobs.progress import Try
 
 __all__ = ["STORAGE_ROUNDS", "StorageWaits", "pause_s"]
 

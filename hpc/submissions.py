@@ -19,7 +19,7 @@ from hpc.plan import Plan
 from hpc.slurm_words import ENDED, from_outside, node_was_lost
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, speaks_of_storage, write_atomically, write_if_absent
-from jobs.reporting import UNENDED, Progress, read_progress
+from jobs.progress import UNENDED, Progress, read_progress
 
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 TAIL_BYTES = 4096

@@ -12,10 +12,10 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
 from hpc.list_patterns import LARGEST_EXPANSION, expand_braces, find_files, has_glob, is_pattern, matches
 from jobs.addresses import check_address, is_address, is_pipe, place_of, scheme_of
-from jobs.outputs import TarPaths
 from jobs.regular_files import refuse_irregular
 from jobs.remote_files import missing_packages
 from jobs.remote_tar import RemoteTar
+from jobs.tar_paths import TarPaths
 
 __all__ = ["name_tars", "natural_order", "read_tar_list", "shorten"]
 

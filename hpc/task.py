@@ -33,10 +33,10 @@ from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
 from jobs.fileops import StorageError, output_files
 from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
-from jobs.outputs import TarTask
-from jobs.reporting import Progress, ProgressFile, read_progress, write_progress
+from jobs.progress import Progress, ProgressFile, read_progress, write_progress
+from jobs.signals import StopFlag
 from jobs.spec import read_spec
-from jobs.stop_flag import StopFlag
+from jobs.tar_task import TarTask
 from jobs.trust import private_umask
 from jobs.worker import Crew, Wishes, run_tars
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from jobs.reporting import Try
+from jobs.progress import Try
 
 __all__ = ["Death", "Evidence", "NodeTry", "failed", "follows_a_line", "is_good", "without_repeats"]
 

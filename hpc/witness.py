@@ -21,7 +21,7 @@ from jobs.activities import Activities
 from jobs.memory_events import read_oom_kills
 from jobs.plain_text import warn
 from jobs.processes import look_at
-from jobs.stop_flag import STOP_SIGNALS
+from jobs.signals import STOP_SIGNALS
 from jobs.watchdog import Stall, Watchdog
 
 __all__ = ["CRASH_EXIT", "LastLook", "Witness"]

@@ -1,8 +1,7 @@
-"""What a worker's threads are at, in memory that its witness shares: another process sees which of them gets on, and which
-does not, whatever it is stuck in.
+"""What a worker's threads are doing, in memory shared with its witness: another process sees which of them make progress.
 
-A thread says what it begins, and gives a sign whenever it gets on with it. Who looks compares stamps: one that is still the
-same has not got on since. No clock is involved here; jobs/watchdog.py counts the time.
+A thread says what it begins, and signs whenever it makes progress. An observer compares stamps: an unchanged one means no
+progress. There is no clock here; jobs/watchdog.py counts the time.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ BASE_SECONDS = 600.0
 """One step of reading, decoding or encoding: a block of audio, 1 MB of a tar, a call of the device. Network file systems
 answer again after a minute or ten; a device's first call may compile its kernels."""
 PER_AUDIO_SECOND = 10.0
-"""On top, for each second of audio that the step has in hand: what is ten times slower than real time is of no use for a
-corpus, on whatever machine."""
+"""In addition, per second of audio that the step has in hand: ten times slower than real time is useless for a corpus on any
+machine."""
 LOAD_SECONDS = 3600.0
-"""Without reading or computing anything: what a slow file system delivers in an hour is still progress."""
+"""Without any reading or computing: a slow file system that delivers something once an hour makes progress."""
 
 SLOTS = 256
-"""Threads that can be seen at once; those beyond work unseen."""
+"""Threads that are visible at once; further ones work unseen."""
 HEADER = struct.Struct("<QdQ")
 """Stamp (0: nothing is going on), allowed seconds, length of the words that follow."""
 WORDS_AT = SLOTS * HEADER.size
@@ -45,7 +44,7 @@ T = TypeVar("T")
 
 
 class _Words(msgspec.Struct, frozen=True, array_like=True):
-    """What does not change while an activity goes on."""
+    """The constant part of an activity."""
 
     what: What
     tar: str
@@ -58,23 +57,23 @@ _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_Words)
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What one thread is at."""
+    """What one thread is doing."""
 
     slot: int
     stamp: int
-    """Another one at each sign of progress, and for each activity."""
+    """Changes at each sign of progress, and for each activity."""
     allowed: float
-    """Seconds that it may take without a sign; infinite where nobody ends it."""
+    """Seconds allowed without a sign; infinite if it is never ended."""
     what: What
     tar: str = ""
-    """The output name of the tar, where it is one tar's."""
+    """The output name of the tar, if it belongs to one."""
     clip: int | None = None
     """Position of the one clip in hand, from 0."""
     about: str = ""
     """A path, or how many clips beside the first."""
 
     def concerns(self, tar: str) -> bool:
-        """Whether it may be at this tar."""
+        """Whether it may belong to this tar."""
         return self.tar in ("", _writable(tar))
 
     def __str__(self) -> str:
@@ -91,8 +90,8 @@ class Activity:
 
 
 def allowed_seconds(what: What, audio_seconds: float, clip_timeout: float | None) -> float:
-    """How long a step may take without a sign of progress: `clip_timeout` seconds, for ever where that is 0, and by default
-    a time that is derived from the audio in hand.
+    """Seconds that a step may take without a sign of progress: `clip_timeout`, infinite if that is 0, and by default a time
+    that depends on the audio in hand.
 
     Writing is never ended: the next worker would wait for the same file system.
     """
@@ -104,7 +103,7 @@ def allowed_seconds(what: What, audio_seconds: float, clip_timeout: float | None
 
 
 class Step:
-    """How a thread tells of what it is at."""
+    """A thread's handle to report progress."""
 
     def __init__(self, show: Callable[[float | None], None], allowed: Callable[[float], float]) -> None:
         self._show = show
@@ -112,20 +111,20 @@ class Step:
         self._audio_seconds = 0.0
 
     def sign(self, audio_seconds: float | None = None) -> None:
-        """It gets on; from now on with so much audio in hand, if that changes."""
+        """Report progress, and the seconds of audio in hand if they change."""
         if audio_seconds is not None:
             self._audio_seconds = audio_seconds
         self._show(self._allowed(self._audio_seconds))
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items, each of which is a sign."""
+        """The same items; each one signs."""
         for item in items:
             self.sign()
             yield item
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within this block the thread waits for others: nobody is to blame it."""
+        """Within this block the thread waits for others and is not expected to make progress."""
         self._show(None)
         try:
             yield
@@ -134,7 +133,7 @@ class Step:
 
 
 class Activities:
-    """Of one worker process and, if it was made before the fork, for its parent to see."""
+    """Those of one worker process; its parent sees them if the object was made before the fork."""
 
     def __init__(self, clip_timeout: float | None = None) -> None:
         self._clip_timeout = clip_timeout
@@ -148,7 +147,7 @@ class Activities:
     def doing(
         self, what: What, *, tar: str = "", clip: int | None = None, about: str = "", audio_seconds: float = 0.0
     ) -> Iterator[Step]:
-        """Within this block the calling thread is at it."""
+        """Within this block the calling thread is doing this."""
         with self._lock:
             slot = self._free.pop() if self._free else None
         if slot is None:
@@ -174,12 +173,12 @@ class Activities:
                 self._free.append(slot)
 
     def waiting(self) -> AbstractContextManager[None]:
-        """`Step.waiting` of what the calling thread is at, where its step is not at hand."""
+        """`Step.waiting` of the calling thread's activity, for callers without the step."""
         step: Step | None = getattr(self._own, "step", None)
         return nullcontext() if step is None else step.waiting()
 
     def seen(self) -> list[Activity]:
-        """What is going on. May be called in another process, at any time."""
+        """All activities. May be called in another process, at any time."""
         found = []
         for slot in range(SLOTS):
             stamp, allowed, length = HEADER.unpack_from(self._memory, slot * HEADER.size)
@@ -195,5 +194,5 @@ class Activities:
 
 
 def _writable(name: str) -> str:
-    """What fits, in letters that UTF-8 has: a path may hold other bytes."""
+    """As much as fits, with bytes escaped that are not UTF-8, as paths may hold."""
     return name[:LONGEST_NAME].encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from jobs.mp3_frames import Gap
+from jobs.frame_scan import FrameScan, Gap, Positions
 
 __all__ = ["LONGEST_FRAME", "AdtsScan", "looks_like_adts", "scan_adts"]
 
@@ -30,35 +30,20 @@ SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 SAME_STREAM = (0xFFF << 16 | 0b111 << 12 | 0b11 << 10 | 0b1111 << 6 | 0b111 << 2) << 28
 """Of a header's 56 bits, what the frames of one stream share: sync, layer, checksum or none, profile, rate, channels."""
 BLOCKS = 0b11
-_Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(slots=True)
-class AdtsScan:
-    """What the headers of a file say. Positions are bytes of the file."""
+class AdtsScan(FrameScan):
+    """What the headers of a raw AAC file say. `changes` are of anything in SAME_STREAM, or of the blocks in a frame; the
+    seconds of `gaps` are those of frames of a mean size, and of one with a header in it at least one frame's.
+    """
 
-    begin: int
-    end: int
-    """Of the last whole frame."""
-    frames: int = 0
-    """Whole ones."""
-    seconds: float = 0.0
-    """Of these."""
-    changes: int = 0
-    """Of anything that the frames of one stream have in common, or of the blocks in a frame."""
-    rate: int = 0
-    samples_per_frame: int = 0
-    """Of the first."""
-    gaps: list[Gap] = field(default_factory=list)
-    """Their seconds are those of frames of a mean size; of one with a header in it, at least one frame's."""
     torn: set[int] = field(default_factory=set)
     """Where the gaps begin that are frames too short for what their headers say, because others begin inside of them."""
     stated: set[int] = field(default_factory=set)
     """Where the gaps begin that are as long as the damaged header there says: one frame each."""
     ragged: set[int] = field(default_factory=set)
     """Where the gaps begin before which no frame ends as frames do."""
-    positions: _Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    """Of the whole frames."""
 
     @property
     def frame_seconds(self) -> float:
@@ -149,7 +134,7 @@ class _Walk:
         self.at = begin
         """Where the next frame is expected."""
         self._end = begin
-        self._kept: list[_Ints] = []
+        self._kept: list[Positions] = []
         self._first = 0
         """The first frame's header, as far as others have it, too."""
         self._last = 0

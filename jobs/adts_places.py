@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.adts_frames import AdtsScan
+from jobs.frame_scan import Gap
 from jobs.gap_finder import TimesAt
-from jobs.mp3_frames import Gap
 
 __all__ = ["Missing", "missing_frames"]
 

@@ -1,4 +1,4 @@
-"""JSON of files that anything may have happened to: whatever is wrong with it is one kind of error."""
+"""JSON of files that may be damaged or foreign: all that is wrong with it is one kind of error."""
 
 from __future__ import annotations
 

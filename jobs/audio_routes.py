@@ -23,8 +23,9 @@ from jobs.channels import Block
 from jobs.flac_decoder import decode_flac
 from jobs.flac_frames import ends_as_stated, flac_files, frames_in_order, read_stream_info
 from jobs.frame_gaps import audio_gaps, left_before, tags_inside, without
+from jobs.frame_scan import Gap
 from jobs.losses import Losses
-from jobs.mp3_frames import Gap, Mp3Scan, looks_like_mp3, scan_mp3, stated_parts
+from jobs.mp3_frames import Mp3Scan, looks_like_mp3, scan_mp3, stated_parts
 from jobs.mp3_places import frame_times, is_torn
 from jobs.ogg_pages import OggLink, scan_ogg
 from jobs.pyav_decoder import decode_with_pyav

@@ -11,7 +11,7 @@ from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.wording import counted
 
-__all__ = ["OPPOSITE_PHASE", "SPLIT", "Block", "Mixer", "channel_rule", "in_words", "mixed"]
+__all__ = ["OPPOSITE_PHASE", "SPLIT", "Block", "Mixer", "channel_rule", "describe_note", "mixed"]
 
 Block = np.ndarray[Any, np.dtype[np.float32]]
 """float32 [samples, channels]."""
@@ -88,7 +88,7 @@ class Mixer:
         self._channel_energy += float(np.dot(every, every))
 
 
-def in_words(note: str) -> str:
+def describe_note(note: str) -> str:
     """What follows `3 clips`."""
     return NOTE_WORDS.get(note, f"that note {note}")
 

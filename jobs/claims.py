@@ -1,8 +1,8 @@
-"""The proof that one worker owns one tar now: a small file, made whole or not at all, never a lock of the kernel's.
+"""Claims: which worker owns a tar now. A claim is a small file, created atomically; kernel locks are not used.
 
-A claim stops nobody from being correct: the ledger is safe with two writers. It stops them from wasting time. Its holder
-touches it every SIGN_OF_LIFE_SECONDS, so that a worker on another host, which can ask neither that process nor, perhaps,
-Slurm, takes it over once it has been silent for STALE_SECONDS.
+Correctness does not depend on claims, because the ledger is safe with two writers; they only avoid duplicate work. The
+holder touches its claim every SIGN_OF_LIFE_SECONDS. A worker on another host, which can see neither the process nor perhaps
+Slurm, takes the claim over after STALE_SECONDS of silence.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ __all__ = [
 
 SIGN_OF_LIFE_SECONDS = 60.0
 STALE_SECONDS = 600.0
-"""Long beside what a network file system may hide: attributes are cached for a minute, clocks of hosts differ by seconds."""
+"""Long compared with what network file systems hide: attribute caches of a minute, clocks that differ by seconds."""
 CLAIM_SUFFIX = ".json"
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Who works on a tar."""
+    """Which process works on a tar."""
 
     attempt: str
     host: str
     pid: int
     started: str
-    """What /proc says of when the process started: a process id alone may have been given to another since."""
+    """The process's start time by /proc; a process id alone may have been reused."""
     task: str = ""
-    """Which array task it is, as SUBMISSION/SLOT; empty for a worker that a person started."""
+    """The array task, as SUBMISSION/SLOT; empty for a worker that was started by hand."""
     pid_namespace: str = ""
-    """What /proc calls the namespace that `pid` counts in: in a container it is another than its host's."""
+    """The namespace of `pid` by /proc; a container's differs from its host's."""
 
     @classmethod
     def of_this_process(cls, attempt: str, task: str = "") -> Claim:
@@ -80,11 +80,11 @@ def process_start(pid: int) -> str:
 
 
 NOBODY = Claim("", "", 0, "")
-"""What a file that is no claim says."""
+"""Stands for a file that is not a claim."""
 
 
 def read_claim(path: Path) -> Claim | None:
-    """The claim, or None if nobody has one."""
+    """The claim, or None if there is none."""
     try:
         return decode_json(path.read_bytes(), Claim)
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def read_claims(folder: Path) -> dict[str, Claim]:
 
 
 def _claim_files(folder: str) -> Iterator[str]:
-    """Paths below `folder` that end as claims do; those of temporary files end otherwise."""
+    """Paths of claims below `folder`, without temporary files."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -114,7 +114,7 @@ def _claim_files(folder: str) -> Iterator[str]:
 
 
 def nobody_knows(_task: str) -> bool:
-    """Of no task is it known that it has ended."""
+    """Knows of no task that it has ended."""
     return False
 
 
@@ -125,10 +125,10 @@ def held_by_other(
     gone: Callable[[str], bool] = nobody_knows,
     silence: Callable[[], float] = lambda: 0.0,
 ) -> bool:
-    """Whether `holder` is to be left alone by `mine`: it is another process, and not known to be gone.
+    """Whether `mine` must respect `holder`'s claim: it is another process and not known to be gone.
 
-    `gone` says whether a task is known to have ended; not knowing is not the same. `silence` gives the seconds since the
-    holder's last sign of life; it is asked only where nothing better is known.
+    `gone` says whether a task is known to have ended; False also means unknown. `silence` returns the seconds since the
+    holder's last sign of life; it is called only if nothing better is known.
     """
     if holder == NOBODY:
         return False
@@ -158,7 +158,7 @@ def _answers(pid: int) -> bool:
 def seconds_silent(ops: FileOps, path: Path) -> float:
     """Seconds since a claim was last touched; infinite if it is gone.
 
-    By the clock of the file system: a file made now says what time it is there. This host's clock is never asked.
+    By the clock of the file system, which a file created now shows. This host's clock is not used.
     """
     probe = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     fd = ops.create(probe)
@@ -176,20 +176,20 @@ def seconds_silent(ops: FileOps, path: Path) -> float:
 
 
 class Heartbeat:
-    """Touches a claim every SIGN_OF_LIFE_SECONDS from a thread of its own, until `stop` or until nobody has this object."""
+    """Touches a claim every SIGN_OF_LIFE_SECONDS from its own thread, until `stop` or until this object is garbage."""
 
     def __init__(self, path: Path, mine: Claim, *, seconds: float = SIGN_OF_LIFE_SECONDS) -> None:
         ended = threading.Event()
         self.stop = ended.set
-        """End the thread, without waiting for it: it may hang in a file system that does not answer."""
+        """End the thread without waiting for it: it may hang in a dead file system."""
         weakref.finalize(self, ended.set)
         threading.Thread(target=keep_fresh, args=(path, mine, ended.wait, seconds), name="heartbeat", daemon=True).start()
 
 
 def keep_fresh(path: Path, mine: Claim, ended: Callable[[float], bool], seconds: float) -> None:
-    """Touch a claim every `seconds` until `ended`, which waits for so long, or until it is another's.
+    """Touch a claim every `seconds` until `ended`, which does the waiting, or until the claim is another's.
 
-    A touch that fails is as good as one that is missed: the next may succeed.
+    A failed touch counts as a missed one: the next may succeed.
     """
     while not ended(seconds):
         with suppress(OSError):
@@ -199,19 +199,19 @@ def keep_fresh(path: Path, mine: Claim, ended: Callable[[float], bool], seconds:
 
 
 class Hold:
-    """A claim that this process holds. `take` gets one; its holder ends it with `give_back` or `let_go`."""
+    """A claim that this process holds. Begin with `take`, end with `give_back` or `let_go`."""
 
     def __init__(self, ops: FileOps, path: Path, mine: Claim, overtaken: Claim | None) -> None:
         self.mine = mine
         self.overtaken = overtaken
-        """Whose claim it was before, if it was not given back."""
+        """The previous claim, if it was taken over rather than given back."""
         self._ops = ops
         self._path = path
         self._heartbeat = Heartbeat(path, mine)
 
     @classmethod
     def take(cls, ops: FileOps, path: Path, mine: Claim, *, name: str, gone: Callable[[str], bool]) -> Hold:
-        """Make the claim, or take it over in one step. Raises ClaimLostError where another holds it."""
+        """Create the claim or take it over, atomically. Raises ClaimLostError if another worker holds it."""
         while not write_if_absent(ops, path, msgspec.json.encode(mine)):
             holder = read_claim(path)
             if holder is None:  # given back a moment ago
@@ -221,7 +221,7 @@ class Hold:
                 write_atomically(ops, path, msgspec.json.encode(mine))
                 return cls(ops, path, mine, holder)
             if (seconds := silence()) < math.inf:
-                raise ClaimLostError(_words(name, holder, seconds, path))
+                raise ClaimLostError(_describe_holder(name, holder, seconds, path))
         return cls(ops, path, mine, None)
 
     def give_back(self) -> None:
@@ -230,11 +230,11 @@ class Hold:
         self._ops.unlink(self._path)
 
     def let_go(self) -> None:
-        """Give no more signs of life, and leave the file: it is another's, or cannot be removed."""
+        """Stop the signs of life and leave the file: it belongs to another worker, or cannot be removed."""
         self._heartbeat.stop()
 
 
-def _words(name: str, holder: Claim, silence: float, path: Path) -> str:
+def _describe_holder(name: str, holder: Claim, silence: float, path: Path) -> str:
     task = f" (task {holder.task})" if holder.task else ""
     return (
         f"{name}: process {holder.pid} on {holder.host}{task} is working on it, its last sign of life came {silence:.0f} s "

@@ -1,4 +1,4 @@
-"""Clips -> portions in the feed: decoding, resampling and cutting, in whichever thread calls."""
+"""Clips -> portions in the feed: decodes, resamples and cuts in the calling thread."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from itertools import islice, takewhile
 
 import numpy as np
 
-from audio_tokenizers.base import BackendInfo, Utterance, Waveform
+from audio_tokenizers.base import BackendInfo, Waveform
 from audio_tokenizers.errors import ClipError
 from jobs.activities import Activities, Step
 from jobs.audio import Fragment, FragmentCutter, decode, resample
 from jobs.channels import Mixer, mixed
+from jobs.clip_group import Clip
 from jobs.clip_journal import LONG_CLIP_SECONDS, JournalMismatchError, MemberSum, member_sum
 from jobs.damage import Damage, judge
 from jobs.encoder import Encoder
@@ -24,7 +25,6 @@ from jobs.losses import Losses
 from jobs.parts import mixer_for
 from jobs.pending import Pending, Portion
 from jobs.spec import TokenizeSpec
-from jobs.tar_reader import Clip
 
 __all__ = ["ClipDecoder"]
 
@@ -34,7 +34,7 @@ UNCOUNTED_BYTES = 256 << 20
 
 @dataclass(slots=True)
 class _Decoded:
-    """What one decoding of a clip has come to: all there is of it once its blocks have ended."""
+    """The results of decoding a clip, complete once its blocks have ended."""
 
     mixer: Mixer
     samples: int = 0
@@ -67,7 +67,7 @@ class ClipDecoder:
             )
 
     def hand_over(self, pending: Pending) -> None:
-        """Put the clip's portions into the feed, as there is room, unless it is dropped meanwhile. Raises ClipError."""
+        """Put the clip's portions into the feed as there is room, until the clip is dropped. Raises ClipError."""
         with self._activities.doing("decode", tar=pending.tar, clip=pending.clip.index) as step:
             self._hand_over(pending, step)
 
@@ -105,13 +105,13 @@ class ClipDecoder:
             )
 
     def _member(self, pending: Pending, samples: int, step: Step) -> MemberSum | None:
-        """What the bytes of a clip are known by, once it turns out to be long."""
+        """Identifies the bytes of a clip that turned out to be long."""
         audio = pending.clip.member_audio
         return member_sum(audio, step.sign) if audio and samples > LONG_CLIP_SECONDS * self._spec.sample_rate else None
 
     def _to_encode(self, pending: Pending, fragments: Iterator[Fragment]) -> Iterator[tuple[int, Fragment]]:
-        """The fragments that an earlier attempt has not left the codes of, with their numbers. Once one was refused only the
-        last one follows: there will be no tokens, and hours would be encoded in vain, but damage at its end speaks first.
+        """Numbered fragments whose codes no earlier attempt left. After a refused one only the last one follows: there will
+        be no tokens, so encoding the rest would be in vain, but damage at the clip's end takes precedence as its error.
         """
         following = pending.resumed_at
         for number, fragment in enumerate(fragments):
@@ -137,15 +137,15 @@ class ClipDecoder:
             yield wave, rate
 
     def _judge(self, decoded: _Decoded) -> Damage | None:
-        """What is missing of a clip that has been decoded to its end. Raises ClipError if it is too much."""
+        """What is missing of a completely decoded clip. Raises ClipError if it is too much."""
         found = judge(decoded.losses, decoded.seconds, self._spec.max_damage)
         if isinstance(found, ClipError):
             raise found
         return found
 
     def _blocks_to_keep(self, pending: Pending, step: Step, decoded: _Decoded) -> Iterator[tuple[Waveform, int]]:
-        """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory it is decoded to its
-        end once, for nothing: if it is too long, or too much of it is missing, that is where it shows.
+        """All blocks of a clip that is kept whole. Before more than UNCOUNTED_BYTES of it are in memory, it is decoded once
+        to its end without being kept, which shows whether it is too long or lacks too much.
         """
         size = 0
         blocks = self._decode(pending, step, decoded)
@@ -173,17 +173,16 @@ class ClipDecoder:
             waves.append(wave)
         damage = self._judge(decoded)
         step.sign(decoded.seconds)
-        heard = self._encoder.resample(waves[0] if len(waves) == 1 else np.concatenate(waves), decoded.sample_rate)
-        waves.clear()
-        self._feed.hold(share, heard.nbytes - held)
-        self._check_length(len(heard))
         text = pending.clip.annotations.text
+        utterance = self._encoder.hear(waves[0] if len(waves) == 1 else np.concatenate(waves), decoded.sample_rate, text)
+        waves.clear()
+        size, samples = utterance.nbytes, len(utterance.wave)
+        self._feed.hold(share, size - held)
+        self._check_length(samples)
         if self._info.needs_text and not (text and text.strip()):
             raise ClipError("no_text", "no transcript: expected a .json with `text`, a .txt or a .lab of the same name")
-        utterance, notes = Utterance(heard, text), decoded.mixer.notes
-        self._feed.put(
-            Portion(pending, utterance, heard.nbytes, len(heard), clip_samples=len(heard), damage=damage, notes=notes)
-        )
+        notes = decoded.mixer.notes
+        self._feed.put(Portion(pending, utterance, size, samples, clip_samples=samples, damage=damage, notes=notes))
 
     def _check_length(self, samples: int) -> None:
         if samples < self._spec.min_samples:
@@ -192,7 +191,7 @@ class ClipDecoder:
 
 
 def _read_share(clip: Clip) -> float:
-    """Of its member's bytes, those before the place where its decoder stands."""
+    """Share of its member's bytes before the position of its decoder."""
     audio = clip.member_audio
     if audio is None or audio.closed:
         return 1.0

@@ -1,14 +1,14 @@
-"""The journal of a long clip: what its fragments have become, kept until its line is written.
+"""The journal of a long clip: the codes of its fragments, kept until its line is written.
 
-Lines alone would never get beyond a clip that takes longer than a job may. So the codes of a long clip whose line is due
-next are appended to a file of each attempt; the next attempt decodes the clip again, but encodes only what is not there.
+With lines alone a run would never get past a clip that takes longer than a job may. So the codes of a long clip whose line
+is due next are appended to a file per attempt; the next attempt decodes the clip again, but encodes only what is missing.
 
     .run/attempts/.NAME.clip.ATTEMPT
 
-An attempt appends only to a file that it made itself: what others have left is copied, then removed. The file is a sequence
-of entries: how many fragments there are with it, bytes of its codes, the codes ([frames, codebooks], little-endian), and the
-first half of the SHA-256 over all of the file up to there. Entry number 0 says in JSON of which tar, recipe and clip it is.
-Only whole entries count, up to the first that is not what was written.
+An attempt appends only to a file that it created: journals of others are copied, then removed. The file is a sequence of
+entries: the number of fragments so far, the size of the codes, the codes ([frames, codebooks], little-endian), and the first
+half of the SHA-256 over the file up to there. Entry 0 names the tar, the recipe and the clip, in JSON. Only complete entries
+count, up to the first damaged one.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from audio_tokenizers.base import Codes, Field
 from audio_tokenizers.errors import InfrastructureError
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps
-from jobs.outputs import InputIdentity
 from jobs.scratch import scratch_trouble
+from jobs.tar_task import InputIdentity
 
 __all__ = [
     "LONG_CLIP_SECONDS",
@@ -47,11 +47,11 @@ __all__ = [
 ]
 
 LONG_CLIP_SECONDS = 300.0
-"""Of audio: shorter clips have no journal, since it would cost more than it may save."""
+"""Seconds of audio. Shorter clips have no journal: it would cost more than it could save."""
 KEEP_SECONDS = 30.0
-"""Of work on one clip between two entries: what kill -9 costs at most. So a clip that takes less has no journal either."""
+"""Seconds of work on one clip between two entries, which kill -9 costs at most. A clip that takes less has no journal."""
 MOST_UNKEPT_BYTES = 4 << 20
-"""Then they are written, whatever the time: they wait in memory."""
+"""So many bytes of codes are written at any time, because they wait in memory."""
 READ_BYTES = 4 << 20
 JOURNAL_FORMAT = 1
 HEAD = struct.Struct("<II")
@@ -60,12 +60,12 @@ DIGEST_BYTES = 16
 
 
 class JournalMismatchError(InfrastructureError):
-    """The clip ends before the place that its journal has come to. Whoever begins it again does without."""
+    """The clip ends before its journal does. The next attempt ignores the journal."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberSum:
-    """What the bytes of an audio member are known by."""
+    """Identifies the bytes of an audio member."""
 
     bytes: int
     crc32: int
@@ -73,7 +73,7 @@ class MemberSum:
 
 @dataclass(frozen=True, slots=True)
 class LongClip:
-    """Which clip of a tar it is."""
+    """Identifies a clip of a tar."""
 
     index: int
     name: str
@@ -81,7 +81,7 @@ class LongClip:
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """What entry number 0 says."""
+    """The content of entry 0."""
 
     format: int
     fingerprint: str
@@ -107,7 +107,7 @@ def code_type(field: Field) -> np.dtype[Any]:
 
 
 def member_sum(audio: IO[bytes], on_read: Callable[[], None]) -> MemberSum:
-    """Of all bytes, wherever the file stands, and without moving it. `on_read` is called with each piece."""
+    """The sum of all bytes, at any file position, which stays. `on_read` is called with each piece."""
     if isinstance(audio, io.BytesIO):
         with audio.getbuffer() as view:
             return MemberSum(len(view), zlib.crc32(view))
@@ -120,7 +120,7 @@ def member_sum(audio: IO[bytes], on_read: Callable[[], None]) -> MemberSum:
 
 
 class ClipJournal:
-    """One attempt's. The thread that reads the tar asks what there is of a clip, the one that writes lines adds to it."""
+    """One attempt's journal. The reading thread reads from it, the writing thread adds to it."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class ClipJournal:
         clock: Callable[[], float],
         check_mine: Callable[[], None],
     ) -> None:
-        """`check_mine` raises ClaimLostError where the tar is another's by now."""
+        """`check_mine` raises ClaimLostError if another worker has the tar by now."""
         self.path = path
         self._identity = identity
         self._fingerprint = fingerprint
@@ -146,18 +146,18 @@ class ClipJournal:
         self._fd = -1
         self._sha = hashlib.sha256()
         self._header: _Header | None = None
-        """That of the file; None where there is none."""
+        """Entry 0 of the file; None if there is no file."""
         self._fragments = 0
         self._timed: LongClip | None = None
         self._since = 0.0
 
     @property
     def clip(self) -> int | None:
-        """The clip of which there is something."""
+        """The clip that the journal is about."""
         return None if self._header is None else self._header.clip
 
     def take_over(self, paths: Iterable[Path], first: int) -> None:
-        """Begin with a copy of the journal that has come furthest, of those about clips from number `first` on."""
+        """Begin with a copy of the longest of these journals, among those about clips from number `first` on."""
         found = [(fragments, clip, path) for path in paths for clip, fragments in self._look(path) if clip >= first]
         if not found:
             return
@@ -209,7 +209,7 @@ class ClipJournal:
         return header is not None and (header.clip, header.name) == (index, name)
 
     def read(self, clip: LongClip, add: Callable[[Codes], None]) -> int:
-        """Give `add` the codes [codebooks, frames] of the clip's first fragments; returns of how many."""
+        """Pass the codes [codebooks, frames] of the clip's first fragments to `add`; returns the number of fragments."""
         with self._lock:
             if self._header is None or self._header != self._header_for(clip):
                 return 0
@@ -225,7 +225,7 @@ class ClipJournal:
             return fragments
 
     def is_time(self, clip: LongClip, unkept_bytes: int) -> bool:
-        """Whether to add what the clip whose line is due has become since."""
+        """Whether to add the new codes of the clip whose line is due."""
         now = self._clock()
         if clip != self._timed:
             self._timed, self._since = clip, now
@@ -267,7 +267,7 @@ class ClipJournal:
         self._sha, self._fragments = sha, fragments
 
     def forget(self) -> None:
-        """The clip has a line that is durable, or nobody wants it."""
+        """Remove the journal: the clip's line is durable, or the clip is not wanted."""
         with self._lock:
             self._remove()
 
@@ -285,7 +285,7 @@ class ClipJournal:
 
 
 def _entries(path: Path) -> Iterator[_Entry]:
-    """The whole entries of a file that may not exist, up to the first that is not what was written."""
+    """The complete entries of a file that may not exist, up to the first damaged one."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -308,8 +308,8 @@ def _entries(path: Path) -> Iterator[_Entry]:
 
 
 def frames_kept(path: Path, first: int) -> int:
-    """How many frames of a clip from number `first` on a journal has, for people: by the heads of its entries alone, and 0
-    where there is none.
+    """Frames that a journal has of a clip from number `first` on, for display: by the heads of its entries alone; 0 without
+    a journal.
     """
     try:
         with path.open("rb") as file:

@@ -14,21 +14,28 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from audio_tokenizers.errors import Tar2TokensError, UsageError
-from jobs.fileops import end_last_line, output_error, public_name
+from jobs.fileops import describe_error, end_last_line, output_error
 from jobs.plain_text import PlainFormatter, plain_stream, warn, warn_of_bug
 from jobs.version import version
 
 __all__ = [
+    "AUDIO",
+    "SLURM",
+    "WHAT",
+    "WHERE",
+    "WORKER",
+    "Device",
+    "OutputDir",
     "Verbose",
     "Version",
     "command_app",
     "command_parser",
-    "number_or_auto",
     "number_parser",
     "parse_buffer_memory",
     "parse_size",
@@ -39,6 +46,11 @@ __all__ = [
     "writing_to",
 ]
 
+WHAT, AUDIO, WHERE, WORKER, SLURM = "What", "Audio and texts", "Where", "Each worker", "Slurm"
+"""Headings of --help; HEADINGS has their order."""
+HEADINGS = ("Arguments", WHAT, WHERE, SLURM, WORKER, AUDIO, "Options")
+OutputDir = Annotated[Path, typer.Option(help="the run directory", rich_help_panel=WHERE)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=WHERE)]
 Verbose = Annotated[bool, typer.Option("--verbose", help="say more, and show tracebacks")]
 
 
@@ -59,7 +71,7 @@ Version = Annotated[
 
 
 def command_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser for `python -m MODULE` where that is no command for people: with -h and --version, as theirs."""
+    """A parser for modules that are not user commands, with -h and --version like the commands."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     parser = argparse.ArgumentParser(
         prog=f"python -m {spec.name}" if spec is not None else None,
@@ -74,7 +86,9 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 SMALLEST_BUFFER = 10**6
-"""Less is a unit that was forgotten, as in `--buffer-memory 8`."""
+"""A smaller value is a forgotten unit, as in `--buffer-memory 8`."""
+FEW_OPTIONS = 11
+"""Up to so many options, with --verbose, --version and --help, are one list in --help."""
 BROKEN_PIPE_EXIT = 141  # what a shell reports of a command that SIGPIPE ended
 
 log = logging.getLogger("tar2tokens")
@@ -97,7 +111,7 @@ def parse_buffer_memory(text: str | int) -> int:
 
 
 def number_parser(expected: str, lowest: float | None = None) -> Callable[[str], float]:
-    """What parses an option's number for typer, and says in one message what it expected where somebody writes a unit."""
+    """A typer parser of an option's number, whose one message says what is expected, for example if a unit is given."""
 
     def parse(text: str) -> float:
         with suppress(ValueError):
@@ -109,17 +123,39 @@ def number_parser(expected: str, lowest: float | None = None) -> Callable[[str],
     return parse
 
 
-def number_or_auto(option: str, text: str) -> int | Literal["auto"]:
-    """A number from 1, or `auto`. Raises UsageError that names the option."""
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{option} {text}: expected a number from 1, or auto")
-    return int(text)
+class HelpInGroups(TyperCommand):
+    """--help with options under their headings, if there are many, and an example at the end.
+
+    The example is the paragraph of the docstring that begins with `Example:`; the command's name is put before it.
+    """
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 (they differ between releases of typer)
+        words: str = settings.get("help") or ""
+        about, _, self.example = words.partition("\n\nExample: ")
+        super().__init__(**{**settings, "help": about})
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 (click's, or those of typer's own click)
+        rows: dict[str, list[tuple[str, str]]] = {}
+        parameters = self.get_params(ctx)
+        for parameter in parameters:
+            heading = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if len(parameters) > FEW_OPTIONS:
+                heading = getattr(parameter, "rich_help_panel", None) or heading
+            if row := parameter.get_help_record(ctx):
+                rows.setdefault(heading, []).append(row)
+        for heading in sorted(rows, key=HEADINGS.index):
+            with formatter.section(heading):
+                formatter.write_dl(rows[heading])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        if self.example:
+            with formatter.section("Example"):
+                words = " ".join([ctx.command_path, *self.example.split()])
+                formatter.write(f"{' ' * formatter.current_indent}{words}\n")
 
 
 def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = False) -> None:
-    """Plain lines on stderr, and in `log_file` if given; `quiet` keeps all but warnings from the screen."""
+    """Log plain lines to stderr, and to `log_file` if given; `quiet` keeps all but warnings off the screen."""
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.WARNING if quiet and not verbose else logging.DEBUG)
     handlers: list[logging.Handler] = [screen]
@@ -141,26 +177,26 @@ def setup_logging(*, verbose: bool, log_file: Path | None = None, quiet: bool = 
 
 @contextmanager
 def writing_to(output_dir: Path) -> Iterator[None]:
-    """Say of an OSError in this block that the run directory cannot be written, and what to do."""
+    """Turn an OSError in this block into the message that the run directory cannot be written, and what to do."""
     try:
         yield
     except (NotADirectoryError, FileExistsError):
         raise UsageError(f"--output-dir {output_dir}: expected a folder, found a file on the way to it") from None
     except OSError as error:
         raise output_error(
-            f"--output-dir {output_dir}: cannot be written: {_words(error)}; make room or get write access and run the same "
-            "command again, or choose another folder: what is there stays good",
+            f"--output-dir {output_dir}: cannot be written: {describe_error(error)}; make room or get write access and run "
+            "the same command again, or choose another folder: what is there stays good",
             error,
         ) from error
 
 
 def run_command(function: Callable[..., int]) -> NoReturn:
-    """Run `function` as a command line. It returns its exit code; errors exit with one message on stderr."""
+    """Run `function`, which returns its exit code, as a command line. Errors exit with one message on stderr."""
     run_app(lambda parsing: command_app(function, parsing))
 
 
 def run_app(make: Callable[[ExitStack], typer.Typer], name: str | None = None) -> NoReturn:
-    """Run a program, called `name` or as Python was called. `make` gets what its commands close when they begin."""
+    """Run a program, called `name` or as Python was called. `make` gets what the command closes when it begins."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale must not turn a mark or a name into a crash
@@ -188,7 +224,7 @@ def command_app(function: Callable[..., int], parsing: ExitStack) -> typer.Typer
         except KeyboardInterrupt:
             code = 130
         except (Tar2TokensError, OSError, MemoryError) as error:
-            code = _report(error)
+            code = _report(error, verbose=bool(kwargs.get("verbose")))  # also before the command has set up its log
         sys.exit(code)
 
     flag = inspect.Parameter("version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Version)
@@ -196,21 +232,12 @@ def command_app(function: Callable[..., int], parsing: ExitStack) -> typer.Typer
     command.__signature__ = own.replace(parameters=[*own.parameters.values(), flag])  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in own.parameters.items()}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)
+    app.command(cls=HelpInGroups, context_settings={"help_option_names": ["-h", "--help"]})(command)
     return app
 
 
-def _report(error: Tar2TokensError | OSError | MemoryError) -> int:
-    if log.isEnabledFor(logging.DEBUG):
+def _report(error: Tar2TokensError | OSError | MemoryError, *, verbose: bool) -> int:
+    if verbose or log.isEnabledFor(logging.DEBUG):
         warn(traceback.format_exc().rstrip())
-    warn(f"error: {_words(error)}")
+    warn(f"error: {describe_error(error)}")
     return error.exit_code if isinstance(error, Tar2TokensError) else 1
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    if isinstance(error, OSError) and error.strerror:
-        named = isinstance(error.filename, str | bytes)  # and no descriptor
-        return f"{public_name(error.filename)}: {error.strerror}" if named and error.filename else error.strerror
-    return str(error)

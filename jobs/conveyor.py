@@ -1,7 +1,7 @@
 """The threads between reading tars and writing lines: some decode, one drives the device.
 
-Clips go in by `offer`, from whichever thread reads a tar. What became of them is told to the thread that writes lines, as
-calls that it makes in `step`: so ledgers, sinks and counts belong to that thread alone.
+Threads that read tars call `offer`. Results come back as calls that the writing thread makes in `step`, so ledgers, sinks
+and counts belong to that thread alone.
 
     readers --offer--> decoders --Feed--> device --calls--> step
 """
@@ -27,35 +27,35 @@ from jobs.encoder import Encoder, Result
 from jobs.feed import Feed, Share
 from jobs.lane_grid import LaneGrid
 from jobs.pending import Pending, Portion, told
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 from jobs.spec import TokenizeSpec
 
 __all__ = ["DEFAULT_BUFFER_BYTES", "Conveyor", "Feeding"]
 
 BATCH_SECONDS = 600
-"""Audio in a batch, at most, but for a clip that is longer by itself; lanes have their own bound."""
+"""Audio in a batch, at most, unless a single clip is longer; lanes have their own bound."""
 BATCHES_AHEAD, ITEMS_AHEAD = 4, 16
-"""Where an idle device takes what there is, so many batches may wait for it, or items: more would only take memory."""
+"""How many batches or items may wait for a device that takes whatever is there when idle; more would only take memory."""
 LANE_BATCHES_IN_FLIGHT = 2
-"""So that the device has the next call at hand when it ends one. Other backends compute within `begin`."""
+"""The device finds its next call ready when it finishes one. Other backends compute within `begin`."""
 CLIPS_READ_AHEAD = 12
-"""Beside two per decode thread; their bytes count too."""
+"""In addition to two per decode thread. Their bytes count too."""
 CALLS_PER_STEP = 64
-"""Then lines are written and a stop is seen, however fast the calls come."""
+"""After so many calls lines are written and the stop flag is checked, however fast calls come."""
 DEFAULT_BUFFER_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Feeding:
-    """How a worker keeps its device fed; none of it decides the value of a token."""
+    """How a worker keeps its device fed. None of it affects tokens."""
 
     decode_threads: int = 1
     buffer_bytes: int = DEFAULT_BUFFER_BYTES
-    """Clips with their texts and decoded audio, and what became of it until it is written."""
+    """For clips with their texts, decoded audio, and codes until they are written."""
 
 
 class Conveyor:
-    """Decode threads and a device thread, for one backend. Close it."""
+    """Decode threads and a device thread for one backend. Must be closed."""
 
     def __init__(
         self, spec: TokenizeSpec, backend: Backend, feeding: Feeding = Feeding(), activities: Activities | None = None
@@ -63,7 +63,7 @@ class Conveyor:
         info = backend.info
         self._spec = spec
         self.activities = activities or Activities()
-        """What these threads, and those that read, are at."""
+        """What these threads and the reading threads are doing."""
         self._encoder = Encoder(backend, self.activities.waiting)
         lanes = info.batching is Batching.LANES
         self._feed: Feed[Portion] = Feed(
@@ -94,13 +94,13 @@ class Conveyor:
 
     @property
     def device_time(self) -> DeviceSeconds:
-        """What the device's seconds were spent on."""
+        """How the device has spent its time."""
         return self._feed.time
 
     def offer(self, pending: Pending) -> None:
-        """Have a clip decoded and encoded; waits while enough others do, or until it is dropped.
+        """Decode and encode a clip. Waits while enough others are queued, or until it is dropped.
 
-        One that is finished already passes through: it takes memory too. The conveyor closes its audio.
+        A finished clip passes through too, because it takes memory. The conveyor closes the clip's audio.
         """
         pending.turn = next(self._turns)
         if self._feed.announce(pending.share, pending.size, pending.undecoded_size):
@@ -109,45 +109,45 @@ class Conveyor:
             pending.clip.close()
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have the thread that calls `step` call this, after all that was asked for before."""
+        """Queue a call for the thread that calls `step`."""
         self._calls.put(function)
 
     def fail(self, error: BaseException) -> None:
-        """Have `step` raise this, after all that was asked for before."""
+        """Queue an exception for `step` to raise."""
         self.call(partial(_raise, error))
 
     def step(self, seconds: float) -> None:
-        """Make the calls that have come, waiting for the first one for `seconds` at most. Raises what they raise."""
+        """Make the queued calls, waiting up to `seconds` for the first one. Raises what they raise."""
         with suppress(queue.Empty):
             self._calls.get(timeout=seconds)()
             for _ in range(min(self._calls.qsize(), CALLS_PER_STEP)):
                 self._calls.get_nowait()()
 
     def finish_calls(self) -> None:
-        """After `halt`: make all that have come."""
+        """After `halt`: make all queued calls."""
         with suppress(queue.Empty):
             while True:
                 self._calls.get_nowait()()
 
     def lead(self, share: Share) -> None:
-        """The clip's line is the next one to be written."""
+        """Mark the clip as the one whose line is written next."""
         self._feed.lead(share)
 
     def drop(self, share: Share) -> None:
-        """The clip's line is written, or nobody wants it any more."""
+        """Release the clip: its line is written, or it is no longer wanted."""
         self._feed.drop(share)
 
     def expect(self, *, more: bool) -> None:
-        """Whether clips are to come soon, for which calls that are not full may wait."""
+        """Say whether more clips come soon, so that calls that are not full may wait for them."""
         self._feed.expect(more=more)
 
     @property
     def idle(self) -> bool:
-        """Whether no thread has a clip in hand, be it one that nobody wants any more."""
+        """Whether no thread has a clip in hand, wanted or not."""
         return self._feed.idle()
 
     def halt(self) -> None:
-        """Let the device finish what it has in hand, and drop what is only decoded. The calls of that remain to be made."""
+        """Let the device finish what it has, and drop what is only decoded. The resulting calls stay queued."""
         self._feed.close()
         self._device.join()
 
@@ -172,7 +172,7 @@ class Conveyor:
 
     def _decode_one(self, pending: Pending) -> None:
         if pending.finished:
-            self.call(lambda: None)  # whoever writes its line wakes up
+            self.call(lambda: None)  # wakes the writing thread
         else:
             self._decoder.hand_over(pending)
 

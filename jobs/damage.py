@@ -39,15 +39,15 @@ def judge(losses: Losses, decoded_seconds: float, max_share: float) -> Damage | 
     if not losses.what:
         return None
     if not decoded_seconds > 0:
-        return ClipError("decode", f"damaged: nothing of it could be decoded ({_words(losses)})")
+        return ClipError("decode", f"damaged: nothing of it could be decoded ({_describe_losses(losses)})")
     lost = losses.seconds
     whole = decoded_seconds + lost
     allowed = max(ALWAYS_KEPT_SECONDS, max_share * whole) if max_share > 0 else 0.0
     if max_share > 0 and 0 <= lost <= allowed and math.isfinite(lost):
-        return Damage(round(lost, SECONDS_DIGITS), _words(losses))
+        return Damage(round(lost, SECONDS_DIGITS), _describe_losses(losses))
     missing = f"{lost:.3f} s of {whole:.3f} s" if lost > 0 else "part of it"
     bound = f"--max-damage {max_share:g} allows {allowed:.3f} s" if max_share > 0 else "--max-damage 0 allows nothing"
-    return ClipError("decode", f"damaged: {missing} could not be decoded ({_words(losses)}); {bound}")
+    return ClipError("decode", f"damaged: {missing} could not be decoded ({_describe_losses(losses)}); {bound}")
 
 
 def judge_place(losses: Losses, max_share: float) -> Losses | ClipError:
@@ -61,14 +61,14 @@ def judge_place(losses: Losses, max_share: float) -> Losses | ClipError:
     if not (losses.what or losses.torn) and not shift > UNNOTICED_SECONDS:
         return found
     if max_share >= 1 or (max_share > 0 and 0 < shift <= UNNOTICED_SECONDS and not losses.torn):
-        found.add(shift, f"in its recording, before or in it: {_words(losses)}")
+        found.add(shift, f"in its recording, before or in it: {_describe_losses(losses)}")
         return found
     missing = "an unknown part" if losses.torn else f"{shift:.3f} s" if shift > 0 else "part"
     allowed = f"{UNNOTICED_SECONDS:g} s of it may be" if max_share > 0 else "--max-damage 0 allows nothing"
     return ClipError(
         "segment",
-        f"{missing} of its recording is missing before or in it, so that nobody knows where it stands ({_words(losses)}); "
-        f"{allowed}, and with --max-damage 1 it is kept",
+        f"{missing} of its recording is missing before or in it, so that nobody knows where it stands "
+        f"({_describe_losses(losses)}); {allowed}, and with --max-damage 1 it is kept",
     )
 
 
@@ -78,11 +78,11 @@ def own_share(losses: Losses, inside: float, at_end: float) -> Losses:
     """
     found = Losses()
     if inside + at_end > 0:
-        found.add(inside + at_end, _words(losses))
+        found.add(inside + at_end, _describe_losses(losses))
     return found
 
 
-def _words(losses: Losses) -> str:
+def _describe_losses(losses: Losses) -> str:
     """Bounded: a decoder may name as many kinds as a file has frames."""
     if not losses.what:
         return "there are gaps in its times or between its frames"

@@ -1,8 +1,8 @@
 """A backend of either kind behind one call, with every exception sorted into the clip's fault or the machine's.
 
-An exception that says neither is the clip's if it comes again when the clip is tried a second time, while nothing else
-calls the backend. Else it was the company, most likely that of another thread, and what the second try gives is as good as
-if it were the first: calls leave nothing behind.
+An unknown exception is the clip's fault if it comes again when the clip is tried a second time, while nothing else calls
+the backend. Otherwise its cause was another call, most likely of another thread, and the second result is as good as a first
+one: calls leave no state behind.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from audio_tokenizers.base import (
-    Audio,
     Backend,
     Codes,
     LaneShape,
     Utterance,
     Values,
     Waveform,
+    hear,
     lanes_of_clips,
     lanes_of_waves,
     takes_clips,
@@ -42,9 +42,9 @@ MACHINE_WORDS = (
     *("allocate memory", "failed to allocate", "bad_alloc", "bad allocation"),
     *(os.strerror(number).lower() for number in MACHINE_ERRNOS),
 )
-"""What libraries say, in small letters, whose exceptions have lost their kind on the way."""
+"""Lower-case messages of libraries that hide the type of the original exception."""
 MOST_TRACEBACKS = 20
-"""In a worker's log. Those of a corpus of bad clips would fill a disk."""
+"""Tracebacks in a worker's log. Those of a corpus of bad clips would fill a disk."""
 T = TypeVar("T")
 log = logging.getLogger("tar2tokens")
 
@@ -61,30 +61,30 @@ class _UnexpectedError(ClipError):
 
 
 class Encoder:
-    """What the device thread calls, and decoders."""
+    """The calls of the device thread and the decoders."""
 
     def __init__(self, backend: Backend, waiting: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
-        """`waiting`: a block in which the calling thread waits for others."""
+        """`waiting`: a context manager around waits of the calling thread."""
         self._backend = backend
         self._turns = Turns(waiting)
         self._called: set[str] = set()
         self._tracebacks = 0
         self._counting = threading.Lock()
 
-    def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-        """A whole clip at a ClipBackend's rate."""
+    def hear(self, wave: Waveform, sample_rate: int, text: str | None = None) -> Utterance:
+        """A whole clip at a ClipBackend's rate, with its transcript."""
         backend = self._backend
         if not takes_clips(backend):
             raise InfrastructureError(f"{backend.info.name} takes no whole clips: a bug in the caller")
         try:
-            return _sorted(lambda: self._in_turn("resample", lambda: backend.resample(wave, sample_rate)))
+            return _sorted(lambda: self._in_turn("resample", lambda: hear(backend, wave, sample_rate, text)))
         except _UnexpectedError as error:
             first = error  # Python forgets `error` at the end of this block
-        return self._again(lambda: backend.resample(wave, sample_rate), first)
+        return self._again(lambda: hear(backend, wave, sample_rate, text), first)
 
     def _in_turn(self, what: str, work: Callable[[], T]) -> T:
-        """The first call of each kind is alone, for backends that import or initialize what they need only then: two threads
-        that import modules which import one another may see one of them half made.
+        """The first call of each kind runs alone, for backends that import or initialize lazily: two threads that import
+        modules which import each other may see one of them half initialized.
         """
         if what in self._called:
             with self._turns.beside():
@@ -96,7 +96,7 @@ class Encoder:
                 self._called.add(what)
 
     def _again(self, work: Callable[[], T], first: _UnexpectedError) -> T:
-        """What a second try of one clip gives, alone. Raises ClipError if it ends as the first one did."""
+        """The result of a second try of one clip, alone. Raises ClipError if it fails like the first."""
         try:
             with self._turns.alone():
                 result = _sorted(work)
@@ -211,7 +211,7 @@ def _sorted(work: Callable[[], T]) -> T:
 
 
 def _machine_behind(error: BaseException) -> InfrastructureError | None:
-    """The machine's trouble that `error` is the outcome of, as its cause or in its words; None if it is of another kind."""
+    """The machine trouble behind `error`, by its causes or its message; None if there is none."""
     for each in _chain(error):
         refused = isinstance(each, OSError) and each.errno is not None and is_disk_trouble(each)
         of_the_system = refused or isinstance(each, MemoryError)

@@ -28,8 +28,8 @@ from audio_tokenizers.base import Features
 from audio_tokenizers.errors import UsageError
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps
-from jobs.outputs import TarPaths
-from jobs.values import FeatureRef
+from jobs.record_fields import FeatureRef
+from jobs.tar_paths import TarPaths
 
 __all__ = ["FeatureFile", "FeatureSource", "StoredFeatures", "features_fault"]
 

@@ -1,8 +1,8 @@
 """Decoded audio on its way to the device, bounded in bytes: decoders put items in, the device takes batches out.
 
-Everything that a clip holds in memory counts: what is known of it, its file until it is decoded, audio that waits, and what
-that became until its line is written. Whoever would exceed the bound waits, except for the clip whose line is due next: all
-others wait for it, so it must get through.
+Everything that a clip holds in memory counts: its texts, its file until it is decoded, audio that waits, and its codes until
+the line is written. A thread that would exceed the bound waits, except for the clip whose line is due next: all others wait
+for that clip, so it must get through.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from jobs.batcher import Batch, Batcher
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 
 __all__ = ["Feed", "Share"]
 
@@ -25,25 +25,25 @@ tar's clips have so long to fill up the lanes."""
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """What one clip has in the feed. Its fields are the feed's business."""
+    """One clip's share of the feed. Only the feed uses its fields."""
 
     announced: bool = False
-    """To the decoders."""
+    """The decoders have been promised the clip."""
     bytes: int = 0
     items: int = 0
-    """Given to `put` and not yet encoded."""
+    """Items that were `put` and are not encoded yet."""
     due: bool = False
     """Its line is the next one to be written."""
     dropped: bool = False
-    """Nobody wants it any more."""
+    """No longer wanted."""
 
 
 class Portion(Protocol):
-    """An item: what is encoded in one piece."""
+    """An item: audio that is encoded in one piece."""
 
     @property
     def share(self) -> Share:
-        """That of its clip."""
+        """The share of its clip."""
 
     @property
     def size(self) -> int:
@@ -54,7 +54,7 @@ Item = TypeVar("Item", bound=Portion)
 
 
 class Feed(Generic[Item]):
-    """Between the decoders and the device. All methods may be called from any thread."""
+    """The buffer between the decoders and the device. All methods are thread-safe."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Feed(Generic[Item]):
         self._expects_more = True
         self._closed = False
         self.time = DeviceSeconds()
-        """The device's, up to the last batch that it took. Only its thread adds to it."""
+        """How the device has spent its time, up to the last batch. Only the device thread adds to it."""
 
     def announce(self, share: Share, size: int = 0, undecoded: int = 0) -> bool:
         """Wait until the decoders may have another clip, which holds `size` bytes until it is written, and `undecoded` more
@@ -119,12 +119,12 @@ class Feed(Generic[Item]):
         self._blocked -= 1
 
     def wants(self, share: Share) -> bool:
-        """Whether the clip was not dropped."""
+        """Whether the clip is still wanted."""
         with self._lock:
             return not (self._closed or share.dropped)
 
     def decoded(self, share: Share, undecoded: int = 0) -> None:
-        """The decoders have done with a clip that was announced, and its file is gone."""
+        """The decoders have finished an announced clip and released its file."""
         with self._lock:
             self._undecoded -= 1
             self._undecoded_bytes -= undecoded
@@ -138,7 +138,7 @@ class Feed(Generic[Item]):
                 self._room.notify_all()
 
     def reserve(self, share: Share, size: int) -> bool:
-        """Wait until the clip may hold `size` bytes more. False: it was dropped, and nothing is reserved."""
+        """Wait until the clip may hold `size` more bytes. False: it was dropped, and nothing is reserved."""
         with self._lock:
             while not (self._closed or share.dropped or self._admits(share, size)):
                 self._wait_for_room()
@@ -160,7 +160,7 @@ class Feed(Generic[Item]):
         share.bytes += size
 
     def put(self, item: Item) -> None:
-        """Hand over an item whose bytes are reserved."""
+        """Add an item whose bytes are reserved."""
         with self._lock:
             if item.share.dropped:
                 return
@@ -169,7 +169,7 @@ class Feed(Generic[Item]):
             self._work.notify()
 
     def take(self, *, wait: bool) -> Batch[Item] | None:
-        """The next batch for the device. None: nothing is ready; or, with `wait`, nothing will ever be."""
+        """The next batch for the device. None: nothing is ready; with `wait`: nothing ever will be."""
         audio = writer = 0.0
         with self._lock:
             while not self._closed:
@@ -202,7 +202,7 @@ class Feed(Generic[Item]):
         return None
 
     def encoded(self, batch: Batch[Item]) -> None:
-        """A batch has been encoded, and its audio is gone."""
+        """A batch was encoded and its audio released."""
         with self._lock:
             self._in_hand -= 1
             for item in batch.items:
@@ -213,7 +213,7 @@ class Feed(Generic[Item]):
                 self._room.notify_all()
 
     def hold(self, share: Share, size: int) -> None:
-        """The clip holds `size` bytes more, or less; they are there already, so nobody waits."""
+        """Count `size` more bytes for the clip, or fewer. They are allocated already, so this never waits."""
         with self._lock:
             if not share.dropped:
                 self._hold(share, size)
@@ -221,7 +221,7 @@ class Feed(Generic[Item]):
                 self._room.notify_all()
 
     def lead(self, share: Share) -> None:
-        """The clip's line is the next one to be written."""
+        """Mark the clip as the one whose line is written next."""
         with self._lock:
             share.due = True
             if not share.announced:
@@ -230,7 +230,7 @@ class Feed(Generic[Item]):
                 self._room.notify_all()
 
     def drop(self, share: Share) -> None:
-        """Forget what the clip holds; what it has in the device's hands is encoded for nothing."""
+        """Release what the clip holds; items that the device has already are encoded in vain."""
         with self._lock:
             self._held -= share.bytes
             share.bytes = 0
@@ -241,7 +241,7 @@ class Feed(Generic[Item]):
                 self._room.notify_all()
 
     def expect(self, *, more: bool) -> None:
-        """Whether clips are to be announced soon, for which calls that are not full may wait."""
+        """Say whether more clips come soon, so that calls that are not full may wait for them."""
         with self._lock:
             self._expects_more = more
             self._work.notify()
@@ -252,7 +252,7 @@ class Feed(Generic[Item]):
             return self._closed or (self._undecoded == 0 and self._in_hand == 0)
 
     def close(self) -> None:
-        """Whoever waits, or comes later, is sent away."""
+        """Turn away all threads that wait now or come later."""
         with self._lock:
             self._closed = True
             for waiting in (self._turn, self._room, self._work):

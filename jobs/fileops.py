@@ -1,7 +1,6 @@
 """The few file operations that results and state depend on, behind one small interface.
 
-Tests replace FileOps to stop the world before and after each operation. All of them work on NFS and Lustre; none of them
-is flock.
+Tests replace FileOps to stop before and after each operation. All operations work on NFS and Lustre; flock is not used.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ __all__ = [
     "StorageError",
     "StorageTrouble",
     "append_line",
+    "describe_error",
     "end_last_line",
     "is_disk_trouble",
     "output_error",
@@ -43,20 +43,20 @@ AWAY = {
     *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
 }
 STORAGE_WORDS = tuple(os.strerror(number) for number in (*FULL, errno.EROFS, errno.ESTALE, errno.ENOTCONN))
-"""In a log they speak of a file system, where those of other numbers may speak of anything."""
+"""Messages that in a log are about a file system; those of other numbers may be about anything."""
 
 TRIES = 3
-"""Whoever commits a tar removes the temporary files that it finds, which may be those of a writer that is only late."""
+"""A commit removes the tar's temporary files, which may belong to a writer that is only late."""
 PRIVATE_NAME = re.compile(r"\.(.+?)\.(?:[0-9a-f]{12}|[^.]+\.[0-9]+\.new|new)", re.DOTALL)
-"""Of files that are written beside the one that they will become."""
+"""Names of files that are written beside the file that they will replace."""
 
 
 StorageTrouble = Literal["full", "away"]
-"""What keeps results from being written: there is no room for them, or their file system does not answer as it should."""
+"""Why results cannot be written: no room, or a file system that does not answer properly."""
 
 
 class StorageError(InfrastructureError):
-    """Trouble with the storage of a run's results. Whoever works on that run meets it, whatever tar is in hand."""
+    """Trouble with the storage of a run's results, which every worker of the run meets with every tar."""
 
     def __init__(self, message: str, trouble: StorageTrouble) -> None:
         super().__init__(message)
@@ -64,10 +64,10 @@ class StorageError(InfrastructureError):
 
 
 class FileOps:
-    """Durable operations on real files. Each method is one step that a crash may precede or follow."""
+    """Durable operations on real files. A crash may come before or after each method, never within one."""
 
     def create(self, path: Path) -> int:
-        """Create a file that must not exist, its folder included, and open it for writing."""
+        """Create a new file, and its folder if needed, and open it for writing."""
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
@@ -78,11 +78,11 @@ class FileOps:
             view = view[os.write(fd, view) :]
 
     def fsync(self, fd: int) -> None:
-        """Make the file's bytes survive a power loss."""
+        """Make the file's bytes durable."""
         os.fsync(fd)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Replace `target` by `source` in one step."""
+        """Replace `target` by `source`, atomically."""
         source.replace(target)
 
     def link(self, source: Path, target: Path) -> None:
@@ -90,11 +90,11 @@ class FileOps:
         os.link(source, target)
 
     def unlink(self, path: Path) -> None:
-        """Remove a name, if it is there."""
+        """Remove a name, if it exists."""
         path.unlink(missing_ok=True)
 
     def fsync_dir(self, path: Path) -> None:
-        """Make the folder's names survive a power loss, where the file system can."""
+        """Make the folder's names durable, if the file system can."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -120,7 +120,7 @@ def _write_beside(ops: FileOps, path: Path, data: bytes) -> Path:
 
 
 def write_atomically(ops: FileOps, path: Path, data: bytes) -> None:
-    """Replace the file's content: a reader, and a crash, see the old bytes or the new ones."""
+    """Replace the file's content: readers and crashes see the old bytes or the new ones."""
     for left in reversed(range(TRIES)):
         temporary = _write_beside(ops, path, data)
         try:
@@ -134,7 +134,7 @@ def write_atomically(ops: FileOps, path: Path, data: bytes) -> None:
 
 
 def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
-    """Create the file whole, unless it exists; of several writers exactly one gets True."""
+    """Create the file with all its content, unless it exists. Of several writers exactly one gets True."""
     for left in reversed(range(TRIES)):
         temporary = _write_beside(ops, path, data)
         try:
@@ -152,7 +152,7 @@ def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
 
 
 def end_last_line(path: Path) -> None:
-    """Have what is appended to a text begin on a line of its own, where a full disk has cut the last one."""
+    """End a last line that a full disk has cut, so that the next one begins on its own line."""
     with suppress(FileNotFoundError):
         status = path.stat()
         if not (stat.S_ISREG(status.st_mode) and status.st_size):  # a terminal or a pipe would be waited for
@@ -165,7 +165,7 @@ def end_last_line(path: Path) -> None:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a line, given without its newline. Should there be no room for all of it, the next one is whole again."""
+    """Append a line, given without its newline. If there is no room for all of it, the next line is still whole."""
     end_last_line(path)
     _append(path, line + b"\n")
 
@@ -176,36 +176,47 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def public_name(path: str | os.PathLike[str]) -> str:
-    """What a person calls the file: `a/1.jsonl` for `a/.1.jsonl.0123456789ab`, a name that only its writer knows."""
+    """The file's name for messages: `a/1.jsonl` for the private name `a/.1.jsonl.0123456789ab`."""
     folder, slash, name = os.fsdecode(path).rpartition("/")
     match = PRIVATE_NAME.fullmatch(name)
     return f"{folder}{slash}{match[1] if match else name}"
 
 
+def describe_error(error: BaseException, file: str = "") -> str:
+    """`FILE: reason` for an OSError, with `file` where it names none itself; the message of any other error."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if not isinstance(error, OSError):
+        return str(error)
+    named = error.filename if isinstance(error.filename, str | bytes) else ""  # and no descriptor
+    reason = error.strerror or str(error)
+    return f"{public_name(os.fsdecode(named or file))}: {reason}" if named or file else reason
+
+
 def is_disk_trouble(error: OSError) -> bool:
-    """Whether an OSError speaks of the machine, its storage and its limits rather than of a missing or wrong file."""
+    """Whether an OSError is about the machine, its storage and its limits, and not about a missing or wrong file."""
     return error.errno not in ABOUT_A_FILE
 
 
 def storage_trouble(error: OSError) -> StorageTrouble | None:
-    """What an OSError says of the storage it came from, if it says anything of that."""
+    """The storage trouble that an OSError reports, if any."""
     return "full" if error.errno in FULL else "away" if error.errno in AWAY else None
 
 
 def speaks_of_storage(text: str) -> bool:
-    """Whether the last words of a process say that storage is full or away."""
+    """Whether the last output of a process says that storage is full or away."""
     return any(words in text for words in STORAGE_WORDS)
 
 
 def output_error(message: str, error: OSError) -> InfrastructureError:
-    """What an OSError is that came from the files of a run: trouble with its storage, or else with the machine."""
+    """The exception for an OSError from a run's files: trouble with the storage, or else with the machine."""
     trouble = storage_trouble(error)
     return StorageError(message, trouble) if trouble is not None else InfrastructureError(message)
 
 
 @contextmanager
 def output_files(what: object) -> Iterator[None]:
-    """For the files of a run: raises whatever OSError as `output_error` does."""
+    """For the files of a run: any OSError becomes the exception of `output_error`."""
     try:
         yield
     except OSError as error:
@@ -214,7 +225,7 @@ def output_files(what: object) -> Iterator[None]:
 
 @contextmanager
 def own_files(what: object) -> Iterator[None]:
-    """For files that no tar is to blame for: raises whatever OSError as InfrastructureError that says what it was."""
+    """For files that no tar is to blame for: any OSError becomes an InfrastructureError that names `what`."""
     try:
         yield
     except OSError as error:

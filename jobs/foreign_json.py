@@ -28,7 +28,7 @@ DEEPEST_JSON = 100
 """Far below where a JSON library of any language gives up, at whatever depth of calls it stands."""
 TOO_DEEP = f"nested more than {DEEPEST_JSON} deep"
 LONGEST_INTEGER = 4300
-"""Digits: Python's own limit, and that of whoever reads our lines with it."""
+"""Digits: Python's own limit, and so that of readers of our lines."""
 FAULTS_NAMED = 3
 """Of one kind, with their keys; a pitch curve may hold thousands of NaN."""
 LONGEST_PATH = 80

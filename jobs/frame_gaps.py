@@ -9,7 +9,8 @@ import numpy as np
 
 from jobs.adts_frames import AdtsScan
 from jobs.audio_tags import LONGEST_TITLE, junk_size, only_tags, radio_titles, tag_is_cut
-from jobs.mp3_frames import Gap, Mp3Scan, stated_length
+from jobs.frame_scan import Gap
+from jobs.mp3_frames import Mp3Scan, stated_length
 
 __all__ = ["audio_gaps", "left_before", "tags_inside", "without"]
 

@@ -10,13 +10,12 @@
     .run/attempts/.NAME.clip.ATTEMPT   what there is of a long clip that has no line yet: jobs/clip_journal.py
     .run/claims/NAME.json         who works on it
 
-Why two writers are harmless, whatever either of them believes to see: an attempt writes only into a file that it made
-itself, and commits that file, under its private name, when it has written every line of the tar. So any commit, however
-late, puts a complete file in place, with the bytes that any other attempt would have committed. A manifest is written
-right before a commit and at no other time, so it says the same of either file. What else a late worker may replace or
-remove (the partial, the attempt, the claim) costs lines that are made again, never a wrong one. Who takes a tar over removes
-the private names of those before: their commit then finds nothing to rename, and they know that they were overtaken. The
-looks at the claim only tell them sooner.
+Why two writers are harmless, whatever either of them sees: an attempt writes only into a file that it created, and commits
+that file, under its private name, once it has written every line of the tar. So any commit, however late, puts a complete
+file in place, with the bytes that any other attempt would have committed. A manifest is written right before a commit and
+at no other time, so it describes either file. Whatever else a late worker replaces or removes (the partial, the attempt, the
+claim) costs lines that are made again, never a wrong line. A takeover removes the private names of earlier attempts: their
+commit then finds nothing to rename, which tells them that they were overtaken. Checking the claim only tells them sooner.
 """
 
 from __future__ import annotations
@@ -37,12 +36,14 @@ from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.clip_journal import ClipJournal
 from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
+from jobs.line_file import LineFile, ReusableLines, good_lines
 from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
-from jobs.lines import LineFile, ReusableLines, good_lines
-from jobs.outputs import ATTEMPT_DIGITS, InputIdentity, TarPaths, is_attempt, read_manifest
-from jobs.records import VERDICT_COMPLETE, Manifest, Record, Tally, TokenRecord, decode_record, with_tar_file
-from jobs.reporting import DeviceSeconds
-from jobs.values import FeatureRef, feature_refs
+from jobs.manifest import VERDICT_COMPLETE, Findings, Manifest
+from jobs.progress import DeviceSeconds
+from jobs.record_fields import FeatureRef, feature_refs
+from jobs.records import Record, Tally, TokenRecord, decode_record, with_tar_file
+from jobs.tar_paths import ATTEMPT_DIGITS, TarPaths, is_attempt, read_manifest
+from jobs.tar_task import InputIdentity
 
 __all__ = ["Ledger"]
 
@@ -52,7 +53,7 @@ log = logging.getLogger("tar2tokens")
 
 
 class Ledger:
-    """One attempt's hold on one tar's output. Use `take` to get one, and `commit` or `release` to end it."""
+    """One attempt's hold on the output of one tar. Begin with `take`, end with `commit` or `release`."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class Ledger:
         self._new_device_seconds = device_seconds
         self._device_seconds = DeviceSeconds()
         self._replaces_foreign = False
-        """What is committed now was made from another tar."""
+        """The file that is committed now was made from another tar."""
         self._reusable: ReusableLines | None = None
         self._features: FeatureFile | None = None
         self.journal = ClipJournal(
@@ -115,11 +116,11 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
         device_seconds: Callable[[], DeviceSeconds] = DeviceSeconds,
     ) -> Ledger:
-        """Claim a tar for `task`, and take its partial over, repaired. `gone` says whether a task is known to have ended,
-        `device_seconds` what the worker's device has done since it was last asked.
+        """Claim a tar for `task`, repair its partial and take it over. `gone` says whether a task is known to have ended;
+        `device_seconds` returns what the worker's device has done since its last call.
 
-        Raises ClaimLostError if another holds the claim (jobs/claims.py says when) or the tar is committed, UsageError if
-        what is there was made with another recipe.
+        Raises ClaimLostError if another worker holds the claim (jobs/claims.py says when) or the tar is committed,
+        UsageError if the output was made with another recipe.
         """
         ops = ops or FileOps()
         hold = Hold.take(ops, paths.claim, Claim.of_this_process(_new_attempt(), task), name=paths.name, gone=gone)
@@ -148,8 +149,8 @@ class Ledger:
         if known is not None:
             self._wall_before, self._device_seconds = known.wall_seconds, known.device_seconds
         self._take_over(known)
-        # Not before: a partial of another tar must not be found beside an attempt at this one.
-        self._write_manifest(self.paths.attempt, msgspec.convert(self._common(), Manifest))
+        # Only now: an attempt at this tar must never stand beside a partial of another one.
+        self._write_manifest(self.paths.attempt, self._manifest_so_far())
         self._check_mine()
         self._sweep(self._sums_found(known))
         journals = self._journals_found(known)
@@ -159,7 +160,7 @@ class Ledger:
             self._reusable = self._previous_lines()
 
     def _what_is_known(self, *, committed: bool) -> Manifest | None:
-        """Which tar and recipe the lines are of that this attempt begins with."""
+        """The manifest of the lines that this attempt begins with: their tar and recipe."""
         manifest, attempt = read_manifest(self.paths.manifest), read_manifest(self.paths.attempt)
         for path, found in ((self.paths.manifest, manifest), (self.paths.attempt, attempt)):
             if found is not None and found.fingerprint != self._fingerprint:
@@ -170,7 +171,7 @@ class Ledger:
         return manifest if committed else attempt or manifest
 
     def _forget(self) -> None:
-        """Lines that cannot be shown to come from this tar and recipe are worth nothing."""
+        """Remove lines that cannot be shown to come from this tar and recipe."""
         self._ops.unlink(self.paths.partial)
         self._forget_previous()
         if self._has_features:
@@ -185,7 +186,7 @@ class Ledger:
         return any(field.form == "features" for field in self._fields)
 
     def _set_aside(self, known: Manifest, *, committed: bool) -> None:
-        """Make the lines so far a source of good lines, and begin a new partial."""
+        """Set the lines so far aside for --retry-errors, and begin a new partial."""
         if committed:
             self._forget()  # older than the committed file, or a second name of it
             self._ops.fsync_dir(self.paths.committed.parent)
@@ -201,7 +202,7 @@ class Ledger:
         self._ops.fsync_dir(self.paths.previous.parent)
 
     def _previous_lines(self) -> ReusableLines:
-        """Those of a partial that was set aside are compared with their sums, a committed file with its manifest."""
+        """Good lines from before --retry-errors: a partial is checked by its sums, a committed file by its manifest."""
         check, sha256 = SumsCheck(), ""
         if self.paths.previous_sums.exists():
             check = SumsCheck([[*read_sums(self.paths.previous_sums), DAMAGED]])
@@ -210,22 +211,22 @@ class Ledger:
         return ReusableLines(self.paths.previous, self._fields, check, sha256=sha256)
 
     def _sums_found(self, known: Manifest | None) -> set[Path]:
-        """The sums of the attempts before."""
+        """Files with the sums of earlier attempts."""
         return {*self.paths.all_private_sums(), *map(self.paths.private_sums, self._attempts_before(known))} - {self._sums}
 
     def _journals_found(self, known: Manifest | None) -> set[Path]:
-        """Their journals."""
+        """Journals of earlier attempts."""
         named = map(self.paths.private_journal, self._attempts_before(known))
         return {*self.paths.private_journals(), *named} - {self.journal.path}
 
     def _attempts_before(self, known: Manifest | None) -> Iterable[str]:
-        """Those that are known by name: a list of a folder may be seconds old."""
+        """Earlier attempts that are known by name: the listing of a folder may be seconds old."""
         attempts = [self._attempt_before] if known is None else [self._attempt_before, known.attempt]
         return filter(is_attempt, attempts)
 
     @property
     def _attempt_before(self) -> str:
-        """Whose claim was taken over, if its file says so: anything may stand there."""
+        """The attempt whose claim was taken over, as its file has it: unchecked text."""
         return self._hold.overtaken.attempt if self._hold.overtaken is not None else ""
 
     def _check(self, known: Manifest | None) -> SumsCheck:
@@ -264,7 +265,7 @@ class Ledger:
             self._publish(self._features.private, self.paths.features_partial)
         self._publish(self._private, self.paths.partial)
         self._ops.fsync_dir(self.paths.partial.parent)
-        self._check_mine()  # or else a worker that slept here would sweep its successor's away
+        self._check_mine()  # a worker that slept here would otherwise remove its successor's files
         self._sweep_up()
 
     def _lines_found(self, check: SumsCheck) -> Iterator[tuple[bytes, Record]]:
@@ -277,13 +278,13 @@ class Ledger:
             yield from good_lines(file, self._fields, check)
 
     def _publish(self, private: Path, partial: Path) -> None:
-        """Make the private file the partial, in one step, and keep its private name."""
+        """Give the private file the name of the partial too, atomically."""
         second = partial.with_name(f".{partial.name}.{_new_attempt()}")
         self._in_place(self._ops.link, private, second)
         self._rename(second, partial)
 
     def _sweep_up(self) -> None:
-        """Remove the private names of the attempts before, dead or overtaken."""
+        """Remove the private names of earlier attempts, dead or overtaken."""
         before = set(self.paths.private_partials())
         if is_attempt(self._attempt_before):  # a list of a folder may be seconds old
             before.add(self.paths.private_partial(self._attempt_before))
@@ -292,7 +293,7 @@ class Ledger:
         self._sweep(before)
 
     def _sweep(self, paths: Iterable[Path]) -> None:
-        """Remove what is not this attempt's own."""
+        """Remove these files, except this attempt's own."""
         mine = {self._private, self._sums, self.journal.path}
         if self._features is not None:
             mine |= {self._features.private, self._features.finished}
@@ -312,7 +313,7 @@ class Ledger:
         had_journal = self.journal.clip == self.tally.clips
         self.tally.add(record)
         if had_journal:
-            self.sync()  # first: until then a power loss may take the line
+            self.sync()  # first: a power loss may take the line until then
             self.journal.forget()
         elif self._clock() - self._synced >= SYNC_SECONDS:
             self.sync()
@@ -331,22 +332,24 @@ class Ledger:
             self._features.sync()
         self._written().sync()
 
-    def commit(self, **findings: object) -> Manifest:
-        """The tar was read to a proper end: make the partial the committed file. `findings` go into the manifest."""
+    def commit(self, findings: Findings = Findings()) -> Manifest:
+        """The tar was read to a proper end: make the partial the committed file. `findings` go into the manifest, with the
+        verdict `complete`.
+        """
         self.sync()
+        manifest = msgspec.structs.replace(self._summary(findings), verdict=VERDICT_COMPLETE)
         if self._features is not None:
             written = self._features.finish()
-            findings = {**findings, "features_bytes": written.size, "features_sha256": written.sha256}
-        manifest = self._summary(verdict=VERDICT_COMPLETE, **findings)
+            manifest = msgspec.structs.replace(manifest, features_bytes=written.size, features_sha256=written.sha256)
         self._check_mine()
         self._sweep(self.paths.temporary_files())
         self.journal.forget()
         if self._replaces_foreign:
-            self._ops.unlink(self.paths.committed)  # or a crash would leave it beside the manifest of the new one
+            self._ops.unlink(self.paths.committed)  # a crash would otherwise leave it beside the manifest of the new one
             self._ops.fsync_dir(self.paths.committed.parent)
         self._write_manifest(self.paths.manifest, manifest)
         self._check_mine()
-        if self._features is not None:  # first, and safely there: lines without their floats are not complete
+        if self._features is not None:  # first, and durably: lines without their floats are incomplete
             self._rename(self._features.finished, self.paths.features)
             self._ops.fsync_dir(self.paths.committed.parent)
         self._rename(self._private, self.paths.committed)
@@ -362,10 +365,10 @@ class Ledger:
         self._end()
         return manifest
 
-    def release(self, **findings: object) -> Manifest:
+    def release(self, findings: Findings = Findings()) -> Manifest:
         """End the attempt without a commit: the partial stays, resumable at the next clip."""
         self.sync()
-        manifest = self._summary(**findings)
+        manifest = self._summary(findings)
         self._check_mine()
         self._write_manifest(self.paths.attempt, manifest)
         self._remove_private()
@@ -373,7 +376,7 @@ class Ledger:
         return manifest
 
     def start_over(self) -> None:
-        """The partial turned out to be another tar's: end the attempt and leave nothing of it."""
+        """End the attempt and remove the partial, which turned out to be another tar's."""
         self._check_mine()
         self._forget()
         self._ops.unlink(self._sums)
@@ -388,7 +391,7 @@ class Ledger:
 
     @staticmethod
     def erase(paths: TarPaths, ops: FileOps) -> None:
-        """Forget all that is known of a tar (--force)."""
+        """Remove everything about a tar (--force)."""
         lines = (paths.committed, paths.partial, paths.previous, paths.attempt, paths.manifest)
         private = (*paths.all_private_sums(), *paths.private_journals())
         for path in (*lines, paths.features, paths.features_partial, paths.previous_sums, *private):
@@ -396,7 +399,7 @@ class Ledger:
 
     @staticmethod
     def tidy(paths: TarPaths, ops: FileOps) -> None:
-        """Remove what a worker that was killed right after its commit left: the partial as a second name of the result."""
+        """Remove what a worker left that was killed right after its commit: the partial as a second name of the result."""
         with suppress(FileNotFoundError):
             if paths.partial.samefile(paths.committed):
                 sums = (paths.previous_sums, *paths.all_private_sums())
@@ -404,7 +407,7 @@ class Ledger:
                     ops.unlink(path)
 
     def abandon(self) -> None:
-        """End the attempt when nothing can be written any more, or the claim is lost."""
+        """End the attempt after the claim was lost, or when nothing can be written any more."""
         try:
             with suppress(OSError):
                 self._remove_private()
@@ -412,7 +415,7 @@ class Ledger:
                 try:
                     self._check_mine()
                 except ClaimLostError:
-                    self.journal.forget()  # nobody looks for it
+                    self.journal.forget()  # no other attempt looks for it
                     raise
                 self._hold.give_back()
         finally:
@@ -441,7 +444,7 @@ class Ledger:
             raise ClaimLostError(f"{self.paths.name}: another worker has taken it over; this one stops")
 
     def _is_published(self) -> bool:
-        """Whether the partial is this attempt's file, and not another's."""
+        """Whether the partial is this attempt's file."""
         with suppress(FileNotFoundError):
             return self._written().is_at(self.paths.partial)
         return False
@@ -452,38 +455,38 @@ class Ledger:
     def _in_place(self, operation: Callable[[Path, Path], None], source: Path, target: Path) -> None:
         try:
             operation(source, target)
-        except FileNotFoundError:  # swept up, or renamed by another
+        except FileNotFoundError:  # removed or renamed by another worker
             raise ClaimLostError(f"{self.paths.name}: another worker has taken it over; this one stops") from None
 
-    def _common(self) -> dict[str, object]:
-        return {
-            "tar_file": self._identity.tar_file,
-            "input_bytes": self._identity.size,
-            "input_mtime_ns": self._identity.mtime_ns,
-            "input_version": self._identity.version,
-            "fingerprint": self._fingerprint,
-            "attempt": self._attempt,
-            "wall_seconds": round(self._wall_before, 3),
-            "device_seconds": msgspec.to_builtins(self._device_seconds.rounded()),
-        }
+    def _manifest_so_far(self) -> Manifest:
+        """The manifest as far as it is known before the tar is read."""
+        return Manifest(
+            tar_file=self._identity.tar_file,
+            input_bytes=self._identity.size,
+            input_mtime_ns=self._identity.mtime_ns,
+            input_version=self._identity.version,
+            fingerprint=self._fingerprint,
+            attempt=self._attempt,
+            wall_seconds=round(self._wall_before, 3),
+            device_seconds=self._device_seconds.rounded(),
+        )
 
-    def _summary(self, **findings: object) -> Manifest:
+    def _summary(self, findings: Findings) -> Manifest:
         wall = self._wall_before + self._clock() - self._started
         self._device_seconds += self._new_device_seconds()
-        values = {
-            **self._common(),
-            "wall_seconds": round(wall, 3),
-            "clips": self.tally.clips,
-            "errors": dict(sorted(self.tally.errors.items())),
-            "damaged_clips": self.tally.damaged_clips,
-            "damaged_seconds": round(self.tally.damaged_seconds, 3),
-            "notes": dict(sorted(self.tally.notes.items())),
-            "audio_seconds": round(self.tally.audio_seconds, 3),
-            "output_bytes": self._written().size,
-            "output_sha256": self._written().sha256,
-            **findings,
-        }
-        return msgspec.convert(values, Manifest)
+        return msgspec.structs.replace(
+            self._manifest_so_far(),
+            wall_seconds=round(wall, 3),
+            clips=self.tally.clips,
+            errors=dict(sorted(self.tally.errors.items())),
+            damaged_clips=self.tally.damaged_clips,
+            damaged_seconds=round(self.tally.damaged_seconds, 3),
+            notes=dict(sorted(self.tally.notes.items())),
+            audio_seconds=round(self.tally.audio_seconds, 3),
+            output_bytes=self._written().size,
+            output_sha256=self._written().sha256,
+            **msgspec.structs.asdict(findings),
+        )
 
     def _write_manifest(self, path: Path, manifest: Manifest) -> None:
         write_atomically(self._ops, path, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")

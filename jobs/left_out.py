@@ -1,4 +1,4 @@
-"""Members of a tar that became no clips although they may be data: counted by suffix, and told. Pure."""
+"""Pure: members of a tar that may be data but became no clips, counted by suffix."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def sum_left_out(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def describe_left_out(found: Mapping[str, int]) -> str:
-    """In words, the commonest suffixes first; nothing for nothing."""
+    """The counts as text, commonest suffixes first; empty if there are none."""
     if not found:
         return ""
     ranked = sorted(found.items(), key=lambda item: (item[0] == OTHERS, -item[1], item[0]))

@@ -1,13 +1,12 @@
-"""What the lines of a partial were when they were written: sums in a small file of each attempt, which grows with its lines.
+"""Checksums of the lines of a partial, in a small file per attempt that grows with the lines.
 
-One entry per line: how many bytes the lines have with it, and the first half of the SHA-256 over all of them. So damage is
-found wherever it is, and all before it can be used. An entry is written before its line ends, and made durable before it:
-whatever happens, no line is there without its sum.
+One entry per line: the number of bytes up to its end, and the first half of the SHA-256 over all of them. Damage is found
+wherever it is, and all lines before it can be used. An entry is written, and made durable, before its line ends, so no line
+exists without its sum.
 
-Whoever resumes compares the partial with the sums of all attempts that it finds, since it may have been made by the last one
-or by the one before, when a worker died in between. Lines of which none speaks, as those of a partial that was begun before
-there were sums, are judged by what they say (`good_lines`): to make them again would cost the hours of a run under way, for
-certain, against damage that is rare.
+A takeover compares the partial with the sums of all attempts that it finds: the partial may come from the last attempt, or
+from the one before if a worker died in between. Lines without sums, as in partials from before there were any, are judged by
+their content (`good_lines`): making them again would certainly cost hours of a run, and damage is rare.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ LineSum = tuple[int, str]
 """Bytes up to the end of a line, and the start of the SHA-256 over them, in hexadecimal."""
 SUM_DIGITS = 32
 DAMAGED: LineSum = (-1, "")
-"""What no line agrees with."""
+"""Matches no line."""
 
 
 class Digest(Protocol):
@@ -45,7 +44,7 @@ def line_sum(size: int, digest: Digest) -> LineSum:
 
 
 def sum_entry(found: LineSum) -> bytes:
-    """Its line in the file."""
+    """The entry as a line of the file."""
     return b"%d %s\n" % (found[0], found[1].encode())
 
 
@@ -57,11 +56,11 @@ class SumFile:
         self._fd = ops.create(path)
 
     def add(self, found: LineSum) -> None:
-        """Enter a line that is about to be whole."""
+        """Add the entry of a line that is about to be completed."""
         self._ops.write(self._fd, sum_entry(found))
 
     def sync(self) -> None:
-        """Make all entries so far survive a power loss."""
+        """Make all entries so far durable."""
         self._ops.fsync(self._fd)
 
     def close(self) -> None:
@@ -72,7 +71,7 @@ class SumFile:
 
 
 def read_sums(path: Path) -> list[LineSum]:
-    """The sums of a file that may not exist. Nothing agrees with an entry that is damaged; one that is cut is left out."""
+    """The sums of a file that may not exist. A damaged entry matches nothing; a cut one is left out."""
     sums: list[LineSum] = []
     with suppress(FileNotFoundError):
         for entry in path.read_bytes().split(b"\n")[:-1]:
@@ -84,7 +83,7 @@ def read_sums(path: Path) -> list[LineSum]:
 
 
 class SumsCheck:
-    """Compares the lines of one file, in order, with the sums that there are for it."""
+    """Compares the lines of one file, in order, with the sums that exist for it."""
 
     def __init__(self, sums: Iterable[Sequence[LineSum]] = ()) -> None:
         self._agreeing = list(sums)
@@ -96,7 +95,7 @@ class SumsCheck:
         self.contradicted = False
 
     def passes(self, line: bytes) -> bool | None:
-        """Whether the next line, given with its newline, is what was written; None if no sums speak of it."""
+        """Whether the next line, given with its newline, is what was written; None if no sum covers it."""
         self._sha.update(line)
         self._size += len(line)
         found = self.last

@@ -1,4 +1,4 @@
-"""When a worker yields for its memory: it flushes what it has and leaves, before the kernel kills it in the middle of it."""
+"""When a worker yields for lack of memory: it flushes and ends before the kernel kills it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_GUARD", "LESS_MEMORY", "MemoryGuard", "parse_memory_guard", 
 
 DEFAULT_GUARD = 0.9
 LOOK_SECONDS, SOON_SECONDS = 0.5, 0.1
-"""Between looks, and from SOON_FULL on. A look takes a quarter of a millisecond, and more where there are many cores."""
+"""Seconds between looks, and from SOON_FULL on. A look takes a quarter of a millisecond, more on many cores."""
 SOON_FULL = 0.6
 LESS_MEMORY = "fewer --set lanes, a smaller --buffer-memory, fewer workers or more memory (--mem-per-gpu) help"
 
@@ -29,18 +29,18 @@ def parse_memory_guard(text: str | float) -> float:
 
 
 def fullness(room: Room, own: int, workers: int) -> float:
-    """How full a limit is, 0 to 1, as far as it is there for the workers: what they hold, of that and what is free. Pure.
+    """Pure: the used share, 0 to 1, of the part of a limit that workers can have: what they hold and what is free.
 
-    `own`: bytes that this worker holds; `workers`: how many share the limit. So nobody yields because strangers fill a
-    machine that has gigabytes to spare; and of several workers the largest yields first, since each takes the others for its
-    like. Where one worker has a limit to itself, it is the share of the limit that is taken.
+    `own`: bytes that this worker holds; `workers`: how many share the limit. Memory that other programs hold does not make
+    workers yield while gigabytes are free. Of several workers the largest yields first, because each assumes that the others
+    are like itself. For a single worker under its own limit it is the used share of the limit.
     """
     held = min(own * workers, room.total - room.free)
     return held / (held + room.free) if held > 0 else 0.0
 
 
 def shortage(rooms: Sequence[Room], own: int, workers: int, guard: float) -> str:
-    """Why a worker is to yield, or nothing: one of its limits is full up to the guard. Pure."""
+    """Pure: why a worker must yield, or "": one of its limits is used up to the guard."""
     for room in rooms:
         if fullness(room, own, workers) >= guard:
             return (
@@ -55,7 +55,7 @@ def _gigabytes(size: int) -> str:
 
 
 class MemoryGuard:
-    """Looks at the memory now and then. Call it often."""
+    """Checks memory from time to time. Call it often."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class MemoryGuard:
         self._due: float | None = None
 
     def __call__(self) -> str:
-        """Why to yield, or nothing."""
+        """Why to yield, or ""."""
         now = self._clock()
         if self._guard == 0 or (self._due is not None and now < self._due):
             return ""

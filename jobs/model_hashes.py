@@ -1,7 +1,7 @@
 """The hashes of a run's model files, in its directory, so that a thousand workers do not each read 1 GB to compare recipes.
 
-Whoever submits reads the files once; workers find the hash by path, size and time of change. The file only saves time:
-whatever is wrong with it, hashes are computed, and whoever cannot write it goes without.
+The submitting command reads the files once; workers find the hash by path, size and time of change. The file only saves
+time: if anything is wrong with it, hashes are computed, and a process that cannot write it works without.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jobs.fileops import FileOps, write_atomically
 __all__ = ["ModelHashes", "model_hashes_path"]
 
 SETTLED_SECONDS = 10
-"""A file that was changed less long ago may change again without another time of change: clocks tick, some in seconds."""
+"""A file that changed more recently may change again with the same timestamp: some clocks tick in seconds."""
 MOST_ENTRIES = 32
 
 Key = tuple[tuple[str, int, int], ...]
@@ -40,7 +40,7 @@ def model_hashes_path(output_dir: Path) -> Path:
 
 
 class ModelHashes(HashMemory):
-    """Those that a run's file has, and those that this process has computed."""
+    """The hashes in a run's file, and those that this process has computed."""
 
     def __init__(self, output_dir: Path, ops: FileOps | None = None, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class ModelHashes(HashMemory):
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Within this block whatever hashes files asks here first."""
+        """Within this block all hashing of files asks here first."""
         with hashes_from(self):
             yield
 
     def find(self, files: tuple[FileVersion, ...]) -> str | None:
-        """The hash of exactly these versions, unless one of them is too young to be told from the next."""
+        """The hash of exactly these versions; None if one is so young that the next version could look the same."""
         known = super().find(files)
         if known is not None or not self._settled(files):
             return known
@@ -66,13 +66,13 @@ class ModelHashes(HashMemory):
         return self._stored.get(_key(files))
 
     def keep(self, files: tuple[FileVersion, ...], sha256: str) -> None:
-        """Remember it, and have `save` write it unless the files are too young."""
+        """Remember it; `save` writes it unless the files are too young."""
         super().keep(files, sha256)
         if self._settled(files):
             self._new[_key(files)] = sha256
 
     def save(self) -> None:
-        """Write what this process had to compute, if anything, beside what others have written. Fails in silence."""
+        """Add what this process had to compute, if anything, to the file. Fails silently."""
         if not self._new:
             return
         newest = list({**self._read(), **self._new}.items())[-MOST_ENTRIES:]

@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["Gap", "Mp3Scan", "looks_like_mp3", "scan_mp3", "stated_length", "stated_parts"]
+from jobs.frame_scan import FrameScan, Gap, Positions
+
+__all__ = ["Mp3Scan", "looks_like_mp3", "scan_mp3", "stated_length", "stated_parts"]
 
 READ_BYTES = 1 << 20
 LONGEST_FRAME = 4096
@@ -39,42 +41,18 @@ SAME_STREAM = 0x1E0C
 """Of a header's second and third byte: what the frames of one stream have in common (version, layer, rate)."""
 SAME_RATE = 0x0C
 """Of these, what the third byte has."""
-_Ints = np.ndarray[Any, np.dtype[np.int64]]
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Bytes between frames, or after the last one, that are no frame."""
-
-    begin: int
-    end: int
-    seconds: float
-    """That frames like the one before would take for as many bytes."""
 
 
 @dataclass(slots=True)
-class Mp3Scan:
-    """What the headers of a file say. Positions are bytes of the file."""
+class Mp3Scan(FrameScan):
+    """What the headers of an MPEG audio file say. A first frame that only states a length is among `positions`, but not
+    among `frames`; `changes` are of version, layer or rate.
+    """
 
-    begin: int
-    end: int
-    """Of the last whole frame."""
-    frames: int = 0
-    """Whole ones, without the first if it only states a length."""
-    seconds: float = 0.0
-    """Of these."""
-    changes: int = 0
-    """Of version, layer or rate."""
-    rate: int = 0
-    samples_per_frame: int = 0
-    """Of the first."""
-    gaps: list[Gap] = field(default_factory=list)
     stated_frames: int | None = None
     """By the first frame, if it is one of those."""
     padding: int = 0
     """Samples at both ends that decoders leave out, because it says so."""
-    positions: _Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    """Of the whole frames, the first included."""
 
     @property
     def whole(self) -> bool:
@@ -114,7 +92,7 @@ def _tables() -> tuple[list[int], list[int], list[int]]:
 
 
 @functools.cache
-def _size_array() -> _Ints:
+def _size_array() -> Positions:
     return np.array(_tables()[0], np.int64)
 
 
@@ -160,7 +138,7 @@ class _Walk:
         self.at = begin
         """Where the next frame is expected."""
         self._found = found
-        self._kept: list[_Ints] = []
+        self._kept: list[Positions] = []
         self._head = 0
         """The last frame's."""
         self._kind = -1

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from jobs.frame_scan import Gap
 from jobs.gap_finder import TimesAt
-from jobs.mp3_frames import Gap, Mp3Scan
+from jobs.mp3_frames import Mp3Scan
 
 __all__ = ["frame_times", "is_torn"]
 

@@ -1,7 +1,7 @@
-"""A watch over a worker that has no witness: a thread that ends the process when it makes no progress, or will not stop.
+"""A watch over a worker without a witness: a thread that ends the process if it makes no progress, or does not stop.
 
-Only a witness outlives a death and can count it, so no clip becomes a record here: the process ends with a message that says
-where it was stuck, and its partial stays good, as after kill -9.
+Only a witness survives a death and can count it, so no clip becomes a record here. The process ends with a message that says
+where it was stuck; its partial stays good, as after kill -9.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from jobs.activities import Activities
 from jobs.processes import look_at
-from jobs.stop_flag import STOP_SIGNALS
+from jobs.signals import STOP_SIGNALS
 from jobs.watchdog import Watchdog
 
 __all__ = ["OwnWatch", "ended_when_stuck"]
@@ -30,7 +30,7 @@ ADVICE = (
 
 
 class OwnWatch:
-    """Decides when the process is to end. The thread that calls it needs no other to get on."""
+    """Decides when the process must end. Its thread does not depend on any other."""
 
     def __init__(self, activities: Activities, now: float) -> None:
         self._activities = activities
@@ -72,8 +72,10 @@ def ended_when_stuck(activities: Activities, end: Callable[[int], None] = os._ex
     watch = OwnWatch(activities, time.monotonic())
 
     def keep_watch() -> None:
+        signals = select.poll()  # select.select refuses descriptors from 1024 on
+        signals.register(reads, select.POLLIN)
         while not over.is_set():
-            ready, _, _ = select.select([reads], [], [], LOOK_SECONDS)
+            ready = signals.poll(LOOK_SECONDS * 1000)
             verdict = watch.look(time.monotonic(), os.read(reads, 512) if ready else b"")
             if verdict is not None and not over.is_set():
                 os.write(2, f"error: {verdict[1]}\n".encode(errors="backslashreplace"))  # a log may be what hangs

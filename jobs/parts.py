@@ -20,7 +20,7 @@ from jobs.spec import LONGEST_CLIP_SECONDS, TokenizeSpec
 from jobs.subtitles import SUBTITLE_EXTENSIONS
 
 if TYPE_CHECKING:
-    from jobs.tar_reader import Clip
+    from jobs.clip_group import Clip
 
 __all__ = ["Cutting", "FinishedMembers", "Piece", "count_channels", "mixer_for"]
 

@@ -1,4 +1,4 @@
-"""A clip on its way to a line: what became of its portions, put together again in their order."""
+"""A clip on its way to a line: results of its portions, put together in order."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import numpy as np
 
 from audio_tokenizers.base import Codes, Field, Values
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.clip_group import Clip
 from jobs.clip_journal import MemberSum
 from jobs.damage import Damage
 from jobs.encoder import Item, Result
 from jobs.feed import Share
-from jobs.tar_reader import Clip
+from jobs.record_fields import array_fault
 from jobs.token_sink import TokenSink
-from jobs.values import array_fault
 
 __all__ = ["Pending", "Portion", "told"]
 
 CLIP_BYTES = 2000
-"""What a clip without sidecars takes, in objects of Python, measured."""
+"""Memory of a clip without sidecars, in Python objects, measured."""
 AUDIO_FACTOR = 2
-"""Of what a tar has of a clip: a decoder may need a copy of it."""
+"""Factor for a clip's bytes in memory: a decoder may need a copy."""
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """One clip. But for `clip` and `share` it belongs to the thread that writes lines."""
+    """One clip. Except for `clip` and `share` it belongs to the writing thread."""
 
     clip: Clip
     sink: TokenSink
-    """What its fragments became."""
+    """The codes of its fragments."""
     tar_bytes: int = 0
-    """Bytes of the tar that had been used when it was read."""
+    """Bytes of the tar that were used when the clip was read."""
     tar: str = ""
     """Output name of its tar."""
     kept_line: bytes | None = None
     """The line from before --retry-errors."""
     share: Share = field(default_factory=Share)
     turn: int = 0
-    """Position among the clips of all tars that were read: lines leave in this order."""
+    """Position among the clips of all tars that were read: the order of lines."""
     values: Values | None = None
-    """What the whole clip became, of a ClipBackend."""
+    """The arrays of the whole clip, from a ClipBackend."""
     samples: int = 0
     damage: Damage | None = None
     """What is missing of its audio."""
@@ -50,34 +50,34 @@ class Pending:
     error: ClipError | None = None
     """Why it has no tokens."""
     trouble: BaseException | None = None
-    """What kept the machine from decoding it."""
+    """Machine trouble while it was decoded."""
     resumed_at: int = 0
-    """Fragments of which an earlier attempt has left the codes."""
+    """Fragments whose codes an earlier attempt left in the journal."""
     kept: int = 0
-    """Fragments of which the next one would find them."""
+    """Fragments whose codes are in the journal now."""
     member: MemberSum | None = None
-    """What is known of its bytes, once it is long enough for a journal."""
+    """Identifies its bytes, if it is long enough for a journal."""
     told_seconds: float = 0.0
-    """Of its audio, what has been told as encoded, by this attempt or an earlier one."""
+    """Seconds of its audio that were reported as encoded, by this attempt or an earlier one."""
     read_share: float = 0.0
-    """Of its member's bytes, those that its decoder had read when the last fragment that came back was cut."""
+    """Share of its member's bytes that its decoder had read when the latest encoded fragment was cut."""
     _portions: int | None = None
-    """How many it has, once its last one is there."""
+    """Number of its fragments, once the last one is known."""
     _encoded: int = 0
     _early: dict[int, Codes] = field(default_factory=dict)
-    """Codes that came before those of an earlier fragment."""
+    """Codes that arrived before those of an earlier fragment."""
     _next: int = 0
     _refused: dict[int, ClipError] = field(default_factory=dict)
-    """Portions that the backend did not take."""
+    """Portions that the backend refused."""
 
     @property
     def size(self) -> int:
-        """Bytes that it takes until it is written, beside its audio and what becomes of it."""
+        """Bytes in memory until it is written, without its audio and its codes."""
         return CLIP_BYTES + self.clip.annotations.size + len(self.kept_line or b"") + self.sink.bytes_in_memory
 
     @property
     def undecoded_size(self) -> int:
-        """Bytes that its audio takes until it is decoded. A large one lies in a file."""
+        """Bytes of its undecoded audio in memory. Large audio is in a file."""
         audio = self.clip.audio
         if self.clip.part is not None:
             return AUDIO_FACTOR * self.clip.part.undecoded_size
@@ -85,7 +85,7 @@ class Pending:
 
     @property
     def finished(self) -> bool:
-        """Whether its line can be written, or never will be."""
+        """Whether nothing more is to come: its line can be written, or trouble be raised."""
         settled = self.kept_line is not None or self.error is not None or self.trouble is not None
         return settled or self._encoded == self._portions
 
@@ -100,18 +100,18 @@ class Pending:
         return self._next
 
     def resume(self, fragments: int, member: MemberSum) -> None:
-        """The sink has the codes of the first `fragments`: they are not encoded again."""
+        """Note that the sink has the codes of the first `fragments`, which are not encoded again."""
         self.member = member
         self.resumed_at = self.kept = self._next = self._encoded = fragments
 
     def refuse(self, error: ClipError) -> None:
-        """It has no tokens."""
+        """Note that it has no tokens."""
         self.error = told(error)
 
     def encoded(self, portion: Portion, outcome: Result | ClipError, fields: tuple[Field, ...], backend: str) -> int:
-        """Take what a portion became; returns by how many bytes this clip's memory has grown.
+        """Take the result of a portion; returns the bytes that the clip needs in addition.
 
-        Raises InfrastructureError if that is not what the backend has declared.
+        Raises InfrastructureError if the result is not what the backend declared.
         """
         before = self.sink.bytes_in_memory
         grown = 0
@@ -147,19 +147,19 @@ class Pending:
         return grown
 
     def _judge(self) -> None:
-        """Of several portions that were refused the first one speaks, whichever came back first."""
+        """Of several refused portions the first one by position gives the error."""
         if self.error is None and self._refused and self._encoded == self._portions:
             self.error = self._refused[min(self._refused)]
 
 
 def told(error: ClipError) -> ClipError:
-    """What it says, and not where it was raised: a traceback keeps the clip's audio until its line is written."""
+    """The same error without its traceback, which would keep the clip's audio in memory until its line is written."""
     return ClipError(error.kind, str(error))
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """What is encoded in one piece: a fragment, or a whole clip."""
+    """Audio that is encoded in one piece: a fragment, or a whole clip."""
 
     pending: Pending
     item: Item
@@ -170,21 +170,21 @@ class Portion:
     """Position among the clip's fragments."""
     drop_head: int = 0
     drop_tail: int = 0
-    """Frames that belong to its neighbours."""
+    """Frames at its ends that belong to its neighbours."""
     clip_samples: int | None = None
-    """Of the last one: samples of the whole clip, after resampling."""
+    """For the last portion: samples of the whole clip, after resampling."""
     damage: Damage | None = None
-    """Of the last one: what is missing of the clip."""
+    """For the last portion: what is missing of the clip."""
     notes: tuple[str, ...] = ()
-    """Of the last one: what its record says of the mixing."""
+    """For the last portion: the record's notes about mixing."""
     member: MemberSum | None = None
-    """Of a long clip: what is known of its bytes."""
+    """For a long clip: identifies its bytes."""
     read_share: float = 0.0
-    """Of its member's bytes, those that have been read."""
+    """Share of its member's bytes that have been read."""
 
     @property
     def share(self) -> Share:
-        """That of its clip."""
+        """The share of its clip."""
         return self.pending.share
 
     @property

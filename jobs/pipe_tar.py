@@ -1,6 +1,6 @@
 """A tar that a command writes to its output: `pipe:COMMAND`, run by bash, once from its beginning for each attempt.
 
-Whoever opens one has been told that commands may run (--allow-pipe). The output is a tar's only if the command ends well.
+Callers open one only with --allow-pipe. The output counts as a tar only if the command succeeds.
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ class _Told:
         elif self._tail.count and not self._tail_is_tags:
             self._lost.take(self._tail)
         elif self._broken is not None:
-            losses.add(self._rest(file), f"what follows damage to the container: {_words(self._broken)}")
+            losses.add(self._rest(file), f"what follows damage to the container: {_reason(self._broken)}")
         if lost := self._lost.seconds(self.seconds / self._bytes if self._bytes else 0.0):
             losses.add(lost, LOST_PACKETS)
 
@@ -334,7 +334,7 @@ class _Packets:
         return max(self.stated, self.size * pace)
 
 
-def _words(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 

@@ -1,19 +1,17 @@
-"""One audio of which several clips are parts: it is decoded once, and the parts take what is theirs, one after the other.
+"""One audio with several clips in it: it is decoded once, and the parts take their samples one after the other.
 
-Parts come in any order and may overlap. What is decoded and still needed, be it because two parts overlap or because their
-list is not sorted, is kept: a little of it in memory, more in a temporary file.
+Parts come in any order and may overlap. Decoded audio that later parts need is kept, because two parts overlap or their list
+is not sorted: a little of it in memory, more in a temporary file.
 
-Where something is missing in between, what follows stands earlier than its time. How much is missing is known when all is
-decoded: so from that place on the rest is decoded once for nothing, before any of it is given out. Where it is known of all
-gaps where they are and how long, parts are then taken from their true places.
+If something is missing in the middle, what follows stands earlier than its time. How much is missing is known only at the
+end, so the rest from that place on is decoded once in advance, before any of it is given out. If the place and length of all
+gaps are known, parts are then taken from their true places.
 """
 
 from __future__ import annotations
 
-import errno
 import io
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -29,116 +27,34 @@ from jobs.audio import decode_channels
 from jobs.channels import Block
 from jobs.damage import judge_place, own_share
 from jobs.losses import UNNOTICED_SECONDS, Losses
-from jobs.scratch import scratch_file, scratch_trouble
+from jobs.sample_window import SampleWindow
 from jobs.timeline import Timeline
 
-__all__ = ["Cut", "Kept", "Part", "Recording"]
+__all__ = ["Cut", "Part", "Recording"]
 
-KEPT_IN_MEMORY = 8 << 20
-"""Bytes; a recording that needs more of what has been decoded has it in a temporary file."""
-READ_FRAMES = 1 << 15
 MOST_MISSING_SECONDS, MOST_MISSING = 0.5, 0.5
-"""How much of a segment may lie beyond the end of its audio, which transcribers round or guess: seconds, and its share."""
+"""How much of a segment may lie beyond the end of its audio, which transcribers round or guess: seconds, and share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Which piece of a recording a part is."""
+    """The piece of a recording that is a part."""
 
     start: float = 0.0
     """Seconds."""
     end: float | None = None
     """None: to the end of the recording."""
     channel: int | None = None
-    """None: as the run hears all clips."""
+    """None: as for all clips of the run."""
 
     @property
     def is_all(self) -> bool:
-        """It is the whole recording, which has no place in it to be mistaken."""
+        """Whether it is the whole recording, whose place cannot be wrong."""
         return self.end is None and self.start == 0.0
 
 
-class Kept:
-    """A window of a recording's samples, from `start` to `end`, which moves on."""
-
-    def __init__(self) -> None:
-        self.start = self.end = 0
-        self._blocks: deque[Block] = deque()
-        """The samples from `_first` to `end`, where there is no file."""
-        self._first = 0
-        """Of the samples in the blocks, or in the file."""
-        self._bytes = 0
-        self._file: IO[bytes] | None = None
-        self._channels = 1
-
-    def append(self, block: Block) -> None:
-        """Add what follows. Raises InfrastructureError where there is no room for it."""
-        self._channels = block.shape[1]
-        self.end += len(block)
-        if self._file is not None:
-            self._write(block)
-            return
-        self._blocks.append(block)
-        self._bytes += block.nbytes
-        if self._bytes > KEPT_IN_MEMORY and len(self._blocks) > 1:
-            self._file = scratch_file()
-            while self._blocks:
-                self._write(self._blocks.popleft())
-            self._bytes = 0
-
-    def _write(self, block: Block) -> None:
-        assert self._file is not None
-        with scratch_trouble():
-            self._file.seek(0, io.SEEK_END)
-            self._file.write(np.ascontiguousarray(block).data)
-
-    def drop_before(self, position: int) -> None:
-        """Nobody needs what stands before `position`."""
-        self.start = max(self.start, min(position, self.end))
-        if self._file is None:
-            while self._blocks and self._first + len(self._blocks[0]) <= self.start:
-                self._first += len(self._blocks[0])
-                self._bytes -= self._blocks.popleft().nbytes
-        elif (self.end - self.start) * self._frame_bytes <= KEPT_IN_MEMORY // 2:
-            rest = self._from_file(self.start, self.end)
-            self.close()
-            self._blocks.append(rest)
-            self._first, self._bytes = self.start, rest.nbytes
-
-    @property
-    def _frame_bytes(self) -> int:
-        return self._channels * np.dtype(np.float32).itemsize
-
-    def read(self, first: int, last: int) -> Block:
-        """Some of the samples first..last-1 of the window, from `first` on: at least one."""
-        if self._file is not None:
-            return self._from_file(first, min(last, first + READ_FRAMES))
-        at = self._first
-        for block in self._blocks:
-            if first < at + len(block):
-                piece = block[first - at : last - at]
-                return piece if len(piece) == len(block) else piece.copy()  # or a word would keep a minute in memory
-            at += len(block)
-        raise AssertionError("read beyond the window")
-
-    def _from_file(self, first: int, last: int) -> Block:
-        assert self._file is not None
-        block = np.empty((last - first, self._channels), np.float32)
-        with scratch_trouble():
-            self._file.seek((first - self._first) * self._frame_bytes)
-            if cast("io.BufferedRandom", self._file).readinto(block.data) != block.nbytes:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return block
-
-    def close(self) -> None:
-        """Let the file go."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
 class Recording:
-    """The audio of several parts. Whoever makes it calls `release` when there are no more to come."""
+    """The audio of several parts. Its owner calls `release` after the last `part`."""
 
     def __init__(
         self,
@@ -152,7 +68,7 @@ class Recording:
         that may be missing.
         """
         self.size = len(audio.getbuffer()) if isinstance(audio, io.BytesIO) else 0
-        """Bytes that it takes in memory."""
+        """Bytes of the undecoded audio in memory."""
         self.audio = audio
         self._channels = channels
         self._max_seconds = max_seconds
@@ -161,14 +77,14 @@ class Recording:
         self._sound: int | None = None
         """Samples before the first place at which something is missing that is not its end."""
         self._counting = False
-        """The rest is decoded for nothing."""
+        """The rest is being decoded only to count it."""
         self._missing: Losses | None = None
         """All of the recording, once they are known."""
         self._timeline: Timeline | None = None
         """Once they are known, if all of them have a place."""
         self._again = 0
         """Samples that are decoded again, and were kept the first time."""
-        self._kept = Kept()
+        self._kept = SampleWindow()
         self._rate = 0
         self._end: BaseException | None = None
         """In what its decoding has ended: StopIteration where it went well."""
@@ -193,13 +109,13 @@ class Recording:
         return part
 
     def release(self) -> None:
-        """There are no more parts to come."""
+        """Note that no more parts come."""
         with self._turn:
             self._held = False
             self._close_if_done()
 
     def close_part(self, part: Part) -> None:
-        """It has what it wants, or nobody wants it."""
+        """Close a part that is complete, or no longer wanted."""
         with self._turn:
             if part in self._parts:
                 self._parts.remove(part)
@@ -272,7 +188,7 @@ class Recording:
         return self._sound is not None and (first > self._sound if last is None else last > self._sound)
 
     def _place(self, sample: int) -> int:
-        """Where a sample stands in what was decoded."""
+        """The position of a sample of the recording in what was decoded."""
         return sample if self._timeline is None else self._timeline.place(sample)
 
     def _needed(self, at: int, needed_from: float) -> int:
@@ -383,7 +299,7 @@ class Part:
 
     @property
     def audio(self) -> IO[bytes]:
-        """The recording's bytes, which its decoding reads: whoever looks at them leaves the file where it stands."""
+        """The recording's bytes. Its decoder reads them, so other readers must keep the file position."""
         return self._recording.audio
 
     @property
@@ -402,7 +318,7 @@ class Part:
         return self._recording.blocks(self, step, max_seconds, wanted, Losses() if losses is None else losses)
 
     def close(self) -> None:
-        """Let the next part have its turn."""
+        """Give the turn to the next part."""
         self._recording.close_part(self)
 
 

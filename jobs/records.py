@@ -1,8 +1,8 @@
-"""Typed lines and manifests: how they are written, read and checked.
+"""Typed lines: how they are written, read and checked.
 
-One line per clip, in tar order: a TokenRecord or an ErrorRecord. What a clip became is kept as raw JSON on both sides:
-orjson writes codes straight from the array, and `token_fault` checks the text with a few array operations, so that neither
-direction makes a Python object per token. Which keys a run's records have is its spec's business: see jobs/values.py.
+One line per clip, in tar order: a TokenRecord or an ErrorRecord. Values stay raw JSON in both directions: orjson writes
+codes straight from the array, and `token_fault` checks the text with a few array operations, so neither direction creates a
+Python object per token. The spec decides which keys a run's records have: see jobs/record_fields.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ErrorKind
 from audio_tokenizers.shared.wording import counted
 from jobs.damage import Damage
-from jobs.reporting import DeviceSeconds
 
 __all__ = [
     "ErrorRecord",
-    "Manifest",
     "Record",
     "Tally",
     "TokenRecord",
@@ -37,10 +35,6 @@ __all__ = [
     "with_tar_file",
 ]
 
-MANIFEST_FORMAT = 1
-VERDICT_COMPLETE = "complete"
-VERDICT_IN_PROGRESS = "in_progress"
-
 _DIGITS = b"0123456789"
 _OPEN, _CLOSE = ord("[") - ord("0"), ord("]") - ord("0")
 _TOKENS_START = b'"tokens":[['
@@ -48,7 +42,7 @@ _TOKENS_END = b']],"token_shape":'
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a clip became."""
+    """A clip with its tokens, or other values."""
 
     tar_file: str
     audio_file: str
@@ -57,18 +51,18 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: int
     """Hz: the backend's rate, not the file's."""
     values: dict[str, msgspec.Raw]
-    """JSON by key, as they stand in the line: for a codec `tokens` and `token_shape`."""
+    """JSON by key, as in the line: for a codec `tokens` and `token_shape`."""
     damage: Damage | None = None
-    """What is missing of it, where something is."""
+    """What is missing of the clip, if anything."""
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    """What mixing did to it: jobs/channels.py."""
+    """What mixing did to the clip: jobs/channels.py."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a line begins. `damage` stands here so that who counts lines need not look beyond their tokens."""
+    """The start of a line. `damage` is here, so counting lines need not look beyond the tokens."""
 
     tar_file: str
     audio_file: str
@@ -78,7 +72,7 @@ class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How it ends."""
+    """The end of a line."""
 
     notes: tuple[str, ...] = ()
     text: str | None = None
@@ -88,11 +82,11 @@ class _Tail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _NumSamples = Annotated[int, msgspec.Meta(ge=0)]
 _SampleRate = Annotated[int, msgspec.Meta(gt=0)]
-"""Whoever reads a line divides by it."""
+"""Positive: readers divide by it."""
 
 
 class _CommonLine(msgspec.Struct, frozen=True):
-    """What all lines but errors have."""
+    """The keys of all lines but errors."""
 
     tar_file: str
     audio_file: str
@@ -106,7 +100,7 @@ class _CommonLine(msgspec.Struct, frozen=True):
 
 
 class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The line of a codec, which is decoded faster than others."""
+    """The keys of a codec's line, which decodes faster than others."""
 
     tar_file: str
     audio_file: str
@@ -122,7 +116,7 @@ class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A clip that could not be tokenized, and why: bad data, never trouble with the machine."""
+    """A clip that could not be tokenized, and why. Always bad data, never trouble with the machine."""
 
     tar_file: str
     audio_file: str
@@ -131,62 +125,6 @@ class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 Record = TokenRecord | ErrorRecord
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one tar's output. Written when an attempt starts and ends; its last version before the commit."""
-
-    format: int = MANIFEST_FORMAT
-    tar_file: str
-    input_bytes: int
-    input_mtime_ns: int
-    input_version: str = ""
-    """Of a tar at an address, which has no time: its ETag or the like."""
-    fingerprint: str
-    verdict: str = VERDICT_IN_PROGRESS
-    """`complete`, `in_progress`, or how the tar is broken (tar_reader.Verdict)."""
-    verdict_detail: str = ""
-    verdict_offset: int | None = None
-    """Byte of the uncompressed tar at which it broke."""
-    clips: int = 0
-    errors: dict[str, int] = {}
-    """Error records by kind."""
-    damaged_clips: int = 0
-    """Clips with tokens that lack something, and say so."""
-    damaged_seconds: float = 0.0
-    """What they lack."""
-    notes: dict[str, int] = {}
-    """Records by what they note."""
-    audio_seconds: float = 0.0
-    """Audio that became tokens."""
-    wall_seconds: float = 0.0
-    """Time of all attempts that ended by themselves."""
-    device_seconds: DeviceSeconds = DeviceSeconds()
-    """Of the same attempts: what their workers' devices did since the tar before had ended. Sums over tars are the whole."""
-    output_bytes: int = 0
-    output_sha256: str = ""
-    features_bytes: int = 0
-    """Of NAME.safetensors, where the backend gives features."""
-    features_sha256: str = ""
-    attempt: str = ""
-    ignored_members: dict[str, int] = {}
-    """Members that are no clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
-    linked_clips: int | None = None
-    """Clips that are links in the tar; None from when links were no clips."""
-    left_out: dict[str, int] = {}
-    """Those of them that may be data, by suffix (jobs/left_out.py)."""
-    orphan_sidecars: int = 0
-    """Sidecar files that belong to no audio by their names, or were not found to: their texts are in no record."""
-    sidecar_faults: int = 0
-    """Sidecar files that could not be read, or not all of them; their clips' records say so."""
-    text_encoding: str = ""
-    """Of sidecars that are neither UTF-8 nor say what they are, as it was told from all of them; empty if none was sure."""
-    versions: dict[str, str] = {}
-
-    @property
-    def is_damage(self) -> bool:
-        """Whether the verdict is that the tar itself is broken."""
-        return self.verdict not in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS)
 
 
 class Tally:
@@ -250,7 +188,7 @@ def line_parts(
 
 
 def with_tar_file(line: bytes, record: Record, tar_file: str) -> bytes | None:
-    """The line of `record` as it would be if its tar were called `tar_file`; None if it does not begin as our lines do."""
+    """The line of `record` with another `tar_file`; None if the line does not begin as ours do."""
     before, after = (_encoder.encode({"tar_file": name})[:-1] for name in (record.tar_file, tar_file))
     if not line.startswith(before + b","):
         return None
@@ -258,7 +196,7 @@ def with_tar_file(line: bytes, record: Record, tar_file: str) -> bytes | None:
 
 
 def decode_record(line: bytes) -> Record:
-    """Decode one line by type, except for the inside of `values`: jobs/values.py checks those.
+    """Decode one line by type, except for the inside of `values`: jobs/record_fields.py checks those.
 
     Raises msgspec.DecodeError (of which ValidationError is one) on anything else.
     """
@@ -297,7 +235,7 @@ def _token_record(line: _CommonLine | _CodesLine, values: dict[str, msgspec.Raw]
 
 @functools.lru_cache(maxsize=256)
 def _punctuation(shape: tuple[int, int]) -> bytes:
-    """What is left of the tokens' text when the digits are taken out."""
+    """The tokens' text without its digits."""
     codebooks, frames = shape
     return b"[[" + b"],[".join([b"," * (frames - 1)] * codebooks) + b"]]"
 

@@ -65,7 +65,7 @@ def with_lists_as_objects(files: Mapping[str, tuple[str, bytes | str]]) -> dict[
     found = dict(files)
     name, content = files.get("json", ("", ""))
     if isinstance(content, bytes) and (encoding := wide_encoding(content[:4])) is not None:
-        with suppress(UnicodeDecodeError):  # for whoever reads it to name
+        with suppress(UnicodeDecodeError):  # the reader of the sidecar names the error
             content = content.decode(encoding).encode()
     if isinstance(content, bytes) and LIST_OF_OBJECTS.match(content):
         found["json"] = (name, b'{"segments":' + content.removeprefix(codecs.BOM_UTF8) + b"}")

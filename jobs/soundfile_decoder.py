@@ -7,6 +7,7 @@ import fcntl
 import io
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from typing import IO
 
 import numpy as np
@@ -86,8 +87,8 @@ def opened_sound(file: IO[bytes]) -> Iterator[Sound | str]:
     """The file as libsndfile reads it from its beginning, or in which words it refuses to."""
     descriptor = _descriptor(file)
     watched = WatchedFile(file)
-    # Bytes in memory cannot fail, and libsndfile asks a hundred times per FLAC where in them it is.
-    direct = file if type(file) is io.BytesIO else watched
+    # Bytes in memory cannot fail, and libsndfile asks for its position in them a hundred times per FLAC. A subclass might.
+    direct = file if type(file) is BytesIO else watched
     try:
         try:
             sound = _open(direct if descriptor is None else descriptor, watched)

@@ -14,7 +14,7 @@ __all__ = ["SpanFile"]
 class SpanFile(io.RawIOBase):
     """Reads the bytes of `spans`, pairs (begin, end) of positions in `file`, one after the other. Holds none of them.
 
-    A read is short only at the end: decoders in C take a short one for the end. Whoever reads moves `file`.
+    A read is short only at the end: decoders in C take a short one for the end. Reading moves `file`.
     """
 
     def __init__(self, file: IO[bytes], spans: Sequence[tuple[int, int]]) -> None:

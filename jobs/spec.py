@@ -23,6 +23,8 @@ from jobs.channels import channel_rule
 from jobs.damage import DEFAULT_MAX_DAMAGE
 from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
+from jobs.option_struct import with_defaults
+from jobs.recipe_options import RecipeOptions
 from jobs.text_encoding import AUTO, check_encoding
 from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 
@@ -33,7 +35,6 @@ __all__ = [
     "freeze_spec",
     "load_preset",
     "make_spec",
-    "parse_settings",
     "preset_name",
     "read_spec",
     "spec_path",
@@ -42,7 +43,7 @@ __all__ = [
 
 DECODERS = ("soundfile", "av", "soxr")
 DETECTOR = "charset-normalizer"
-"""What encodings of texts are told with."""
+"""The package that detects encodings of texts."""
 NOT_HASHED = ("device", "options", "fingerprint")
 UNDECIDED = {
     "max_damage": 0.0,
@@ -52,21 +53,21 @@ UNDECIDED = {
     "text_keys": None,
     "text_encoding": None,
 }
-"""What runs did before there was a choice. A spec that says so has the fingerprint of one that says nothing."""
+"""The behaviour from before there was a choice. A spec with these values has the fingerprint of one without the keys."""
+DEFAULTS = RecipeOptions()
 PRESET_FOLDER = Path(__file__).parent
 LONGEST_CLIP_SECONDS = 24 * 3600.0
-"""What a clip may be decoded to unless --max-duration says otherwise. A few hundred bytes can promise years of silence, and
-no speech corpus has a longer clip. It is no part of the recipe: runs from before there was a bound go on, and keep their
-fingerprint.
+"""The longest clip without --max-duration. A few hundred bytes can decode to years of silence, and no speech corpus has a
+longer clip. It is not part of the recipe: runs from before there was a bound go on, with the same fingerprint.
 """
 
 
 class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a run tokenizes with. `fingerprint` is the hash of all but NOT_HASHED."""
+    """Everything that a run tokenizes with. `fingerprint` is the hash of all fields but NOT_HASHED."""
 
     backend: str
     device: str
-    """`cpu` or `cuda`: the class of device, not its number. Where it decides tokens, the recipe has it too."""
+    """`cpu` or `cuda`: the class of device, not its number. If it affects tokens, it is in the recipe too."""
     sample_rate: int
     hop_length: int
     fields: tuple[Field, ...]
@@ -76,20 +77,20 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """None: whole clips."""
     num_tokens_overlap: int
     max_duration: float | None
-    """Seconds; None where nobody said anything."""
+    """Seconds; None if not given."""
     extensions: tuple[str, ...]
     recipe: dict[str, Scalar]
     options: dict[str, Scalar]
-    """How to load the backend. What of it decides tokens is in `recipe`; a model may move to another folder."""
+    """How to load the backend. Whatever affects tokens is in `recipe`; a model may move to another folder."""
     max_damage: float = 0.0
     """Share of a clip that may be missing of what is kept (jobs/damage.py). Runs from before there was such a thing keep no
     damaged clip, nor has their fingerprint anything of it."""
     sniff: bool = False
-    """Whether what begins as audio is a clip, whatever its extension. The fingerprint has it only where it is so."""
+    """Whether members with audio content are clips whatever their extension. Part of the fingerprint only if true."""
     segments: bool = False
-    """Whether the segments of which sidecars tell are clips of their own: jobs/segments.py."""
+    """Whether segments listed in sidecars are clips of their own: jobs/segments.py."""
     channel: str | None = None
-    """Which channel is heard, or `split`, where that is not `mono`: jobs/channels.py."""
+    """Which channel is used, or `split`, if not `mono`: jobs/channels.py."""
     fingerprint: str = ""
     text_keys: tuple[str, ...] | None = None
     """Of what a clip's JSON says, which is the text: the first that is there. None: `text` alone."""
@@ -99,14 +100,14 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def text_rules(self) -> TextRules | None:
-        """How sidecars are found and read; None as they were in runs from before there was a choice."""
+        """How sidecars are found and read; None for runs from before there was a choice."""
         if self.text_keys is None and self.text_encoding is None:
             return None
         return TextRules(self.text_keys or TEXT_KEYS, self.text_encoding or AUTO)
 
     @property
     def channel_rule(self) -> str:
-        """Which channel is heard."""
+        """Which channel is used."""
         return self.channel or self.mono
 
     @property
@@ -115,29 +116,22 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return LONGEST_CLIP_SECONDS if self.max_duration is None else self.max_duration
 
 
-class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Preset(RecipeOptions, frozen=True, forbid_unknown_fields=True):
     """Defaults of `--backend NAME`, from jobs/NAME.yaml. The command line wins."""
 
     backend: str
-    options: dict[str, Scalar] = {}
-    max_tokens_per_fragment: int | None = None
-    num_tokens_overlap: int | None = None
-    max_duration: float | None = None
-    max_damage: float | None = None
-    extensions: tuple[str, ...] | None = None
-    sniff: bool = False
-    text_keys: tuple[str, ...] | None = None
-    text_encoding: str | None = None
-    channel: str | None = None
-    segments: bool | None = None
+    options: dict[str, Scalar] = msgspec.field(default_factory=dict)
 
 
 def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
-    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults.
+    """The preset `name`, never a path; a backend without a preset file has the backend's own defaults. That of `a+b` has
+    the options of both presets and the shorter `max_duration`.
 
     Raises UsageError that says what exists, and the nearest, if there is neither.
     """
     path = folder / f"{name}.yaml"
+    if "+" in name:
+        return _combined_preset([load_preset(part, folder) for part in name.split("+")])
     if "/" in name or not path.exists():
         _check_name(name, folder)
         return Preset(get_factory(name).name)
@@ -149,6 +143,14 @@ def load_preset(name: str, folder: Path = PRESET_FOLDER) -> Preset:
         raise UsageError(f"{path}: not a preset: {error}") from None
 
 
+def _combined_preset(parts: Sequence[Preset]) -> Preset:
+    return Preset(
+        "+".join(part.backend for part in parts),
+        options={f"{part.backend}.{key}": value for part in parts for key, value in part.options.items()},
+        max_duration=min((part.max_duration for part in parts if part.max_duration is not None), default=None),
+    )
+
+
 def _check_name(name: str, folder: Path) -> None:
     known = sorted({*backend_names(), *(path.stem for path in folder.glob("*.yaml"))})
     if name not in known:
@@ -158,31 +160,19 @@ def _check_name(name: str, folder: Path) -> None:
 
 
 def preset_name(spec: TokenizeSpec) -> str:
-    """What people call the spec's backend: `mimi`, and not `hf`, where a codec of its own has a preset."""
+    """The name of the spec's backend for users: `mimi` rather than `hf`, if a codec or a combination has a preset."""
     codec = spec.recipe.get("codec")
     if isinstance(codec, str) and (PRESET_FOLDER / f"{codec}.yaml").exists() and load_preset(codec).backend == spec.backend:
         return codec
+    if "+" in spec.backend:
+        presets = (path.stem for path in sorted(PRESET_FOLDER.glob("*.yaml")))
+        return next((name for name in presets if load_preset(name).backend == spec.backend), spec.backend)
     return spec.backend
 
 
 def uses_gpu(name: str) -> bool:
-    """Whether preset or backend `name` computes on a GPU where it gets one; only a backend that says so never does."""
+    """Whether preset or backend `name` can use a GPU, which is so unless the backend says it cannot."""
     return bool(getattr(get_factory(load_preset(name).backend), "uses_gpu", True))
-
-
-def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:
-    """`["tf32=true"]` -> `{"tf32": True}`; values are YAML scalars."""
-    found: dict[str, Scalar] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        try:
-            value = load_yaml(text)
-        except yaml.YAMLError:
-            raise UsageError(f"--set {setting!r}: expected option=value, quoted as in YAML where it needs to be") from None
-        if not equals or not key.strip() or not isinstance(value, str | int | float | bool | None):
-            raise UsageError(f"--set {setting!r}: expected option=value, the value a text, a number, true, false or null")
-        found[key.strip()] = value
-    return found
 
 
 def make_spec(
@@ -190,28 +180,19 @@ def make_spec(
     *,
     device: str,
     options: Options | None = None,
-    max_tokens_per_fragment: int | None = None,
-    num_tokens_overlap: int | None = None,
-    max_duration: float | None = None,
-    max_damage: float | None = None,
-    extensions: Sequence[str] = (),
-    sniff: bool = False,
-    channel: str | None = None,
-    segments: bool | None = None,
-    text_keys: Sequence[str] = (),
-    text_encoding: str | None = None,
+    asked: RecipeOptions = DEFAULTS,
     begun: TokenizeSpec | None = None,
 ) -> TokenizeSpec:
-    """The spec for preset or backend `name`, given settings over the preset's over the backend's. Imports no torch.
+    """The spec for preset or backend `name`: what is `asked` for over the preset's over the backend's. Imports no torch.
 
     `begun` is the spec of the run that goes on, if there is one: where nobody asks for anything else, it keeps no damaged
     clip if it began so, has the default extensions that it began with, and reads texts as it did.
     """
     preset = load_preset(name)
-    if begun is not None and max_damage is None and not begun.max_damage:
-        max_damage = begun.max_damage
-    if begun is not None and not extensions and begun.extensions in FORMER_EXTENSIONS:
-        extensions = begun.extensions
+    if begun is not None and asked.max_damage is None and not begun.max_damage:
+        asked = msgspec.structs.replace(asked, max_damage=begun.max_damage)
+    if begun is not None and not asked.extensions and begun.extensions in FORMER_EXTENSIONS:
+        asked = msgspec.structs.replace(asked, extensions=begun.extensions)
     factory = get_factory(preset.backend)
     complete = complete_options(factory, {**preset.options, **(options or {})}, name)
     for key, path in complete.items():  # workers, and who resumes the run, may stand in another folder
@@ -219,30 +200,28 @@ def make_spec(
             complete[key] = str(Path(path).absolute())
     with backend_packages(factory.name, name):
         info = factory.describe(complete, device)
-    if info.kind == "clips" and (max_tokens_per_fragment, num_tokens_overlap) != (None, None):
+    if info.kind == "clips" and (asked.max_tokens_per_fragment, asked.num_tokens_overlap) != (None, None):
         raise UsageError(
             f"{name} takes whole clips: --max-tokens-per-fragment and --num-tokens-overlap are not for it; "
             "--max-duration makes longer clips errors"
         )
-    length = _first(max_tokens_per_fragment, preset.max_tokens_per_fragment, info.max_tokens_per_fragment)
-    overlap = _first(num_tokens_overlap, preset.num_tokens_overlap, info.num_tokens_overlap) or 0
+    wanted = with_defaults(asked, preset)
+    length = _first(wanted.max_tokens_per_fragment, info.max_tokens_per_fragment)
+    overlap = _first(wanted.num_tokens_overlap, info.num_tokens_overlap) or 0
     if length is not None:
         _check_fragments(length, overlap, info, name)
-    max_duration = max_duration if max_duration is not None else preset.max_duration
-    if max_duration is not None and not 0 < max_duration < math.inf:  # nan too
-        raise UsageError(f"--max-duration {max_duration:g}: expected seconds above 0")
-    max_damage = next(share for share in (max_damage, preset.max_damage, DEFAULT_MAX_DAMAGE) if share is not None)
+    if wanted.max_duration is not None and not 0 < wanted.max_duration < math.inf:  # nan too
+        raise UsageError(f"--max-duration {wanted.max_duration:g}: expected seconds above 0")
+    max_damage = DEFAULT_MAX_DAMAGE if wanted.max_damage is None else wanted.max_damage
     if not 0 <= max_damage <= 1:
         raise UsageError(
             f"--max-damage {max_damage:g}: expected a share of the clip, from 0 (keep no damaged clip) to 1 (keep whatever "
             "decodes)"
         )
-    keys = check_text_keys(text_keys or preset.text_keys or ()) or TEXT_KEYS
-    encoding = check_encoding(text_encoding or preset.text_encoding or AUTO)
-    said = text_keys or preset.text_keys or text_encoding or preset.text_encoding
-    as_before = begun is not None and begun.text_rules is None and not said
-    channel = channel if channel is not None else preset.channel
-    rule = info.mono if channel is None else channel_rule(channel)
+    keys = check_text_keys(wanted.text_keys) or TEXT_KEYS
+    encoding = check_encoding(wanted.text_encoding or AUTO)
+    as_before = begun is not None and begun.text_rules is None and not (wanted.text_keys or wanted.text_encoding)
+    rule = info.mono if wanted.channel is None else channel_rule(wanted.channel)
     spec = TokenizeSpec(
         backend=factory.name,
         device=device.partition(":")[0],
@@ -254,9 +233,9 @@ def make_spec(
         min_samples=info.min_samples,
         max_tokens_per_fragment=length,
         num_tokens_overlap=overlap,
-        max_duration=max_duration,
+        max_duration=wanted.max_duration,
         max_damage=max_damage,
-        extensions=normalise_extensions(extensions or preset.extensions or AUDIO_EXTENSIONS),
+        extensions=normalise_extensions(wanted.extensions or AUDIO_EXTENSIONS),
         recipe={
             **info.recipe,
             **({} if info.kind == "clips" else {"resampler": RESAMPLER}),  # whole clips have their backend's
@@ -265,10 +244,10 @@ def make_spec(
             **({DETECTOR: importlib.metadata.version(DETECTOR)} if encoding == AUTO and not as_before else {}),
         },
         options=complete,
-        sniff=sniff or preset.sniff,
+        sniff=wanted.sniff,
         text_keys=None if as_before else keys,
         text_encoding=None if as_before else encoding,
-        segments=bool(preset.segments if segments is None else segments),
+        segments=bool(wanted.segments),
         channel=None if rule == info.mono else rule,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
@@ -298,7 +277,7 @@ def spec_path(output_dir: Path) -> Path:
 
 
 def read_spec(output_dir: Path) -> TokenizeSpec | None:
-    """The run's frozen spec, or None if there is none yet."""
+    """The run's frozen spec; None if there is none yet."""
     path = spec_path(output_dir)
     try:
         spec = msgspec.convert(load_yaml(path.read_text(encoding="utf-8")), TokenizeSpec)

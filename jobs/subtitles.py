@@ -23,7 +23,7 @@ TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 
 
 def subtitle_segments(text: str) -> Iterator[dict[str, Any]]:
-    """Segments in the order of the file. Times that are none stay as text, for whoever judges segments.
+    """Segments in the order of the file. Invalid times stay text, for the check of segments.
 
     Tags are left out and entities resolved; who speaks in a `<v NAME>` of WebVTT is `speaker`. A block without times
     belongs to the text before it, which has an empty line.

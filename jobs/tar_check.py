@@ -15,7 +15,7 @@ from jobs.tar_source import TarSource
 __all__ = ["FirstLook", "first_look", "start_fault"]
 
 TRIES = 5
-"""At an address. A person waits."""
+"""At an address. The user is waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ def first_look(source: TarSource) -> FirstLook:
     except (OSError, UsageError, TarDamage) as error:
         if isinstance(error, RemoteError) and error.errno != REFUSED_ERRNO:
             raise InfrastructureError(f"{source}: {error}") from error
-        return FirstLook(_words(error, source))
+        return FirstLook(_why_unreadable(error, source))
 
 
-def _words(error: Exception, source: TarSource) -> str:
+def _why_unreadable(error: Exception, source: TarSource) -> str:
     if isinstance(error, FileNotFoundError) and isinstance(source, Path):
         return "a link to what is not there" if source.is_symlink() else "there is no such file"
     if isinstance(error, OSError):

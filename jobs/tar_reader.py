@@ -11,7 +11,6 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
@@ -19,10 +18,11 @@ from typing import IO, TYPE_CHECKING
 from audio_tokenizers.errors import ClipError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.audio_magic import HEAD_BYTES, audio_kind
+from jobs.clip_group import Clip, ClipGroup, stem_of
 from jobs.left_out import data_suffix, leave_out
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.sidecar_look import SidecarLook, texts_of
-from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Annotations, Reading, read_sidecars, too_large
+from jobs.sidecars import LARGEST_SIDECAR, SIDECAR_EXTENSIONS, Reading, read_sidecars, too_large
 from jobs.tar_format import ACCEPTABLE, Member, TarDamage, TarStream
 from jobs.tar_headers import BLOCK
 from jobs.tar_links import LinkedData, Links
@@ -32,136 +32,19 @@ from jobs.text_rules import TextRules
 
 if TYPE_CHECKING:
     from jobs.parts import Cutting, FinishedMembers
-    from jobs.recording import Part
 
-__all__ = ["Clip", "TarReader"]
+__all__ = ["TarReader"]
 
 AUDIO_IN_MEMORY = 8 << 20
-"""A larger member goes through a temporary file, so that memory does not grow with a clip's length."""
+"""A larger member goes to a temporary file: memory must not grow with a clip's length."""
 CLIPS_IN_GROUP = 64
 """A larger group is given out in parts: in a folder of `spk.0001.wav`, `spk.0002.wav`, ... all have the key `spk`."""
 SIDECARS_IN_GROUP = 1 << 17
-"""Then it is over, whatever comes: a few megabytes of tar.gz hold millions of empty ones."""
+"""At so many the group ends in any case: a few megabytes of tar.gz can hold millions of empty ones."""
 COPY_BYTES = 1 << 20
 LOOK_BYTES = 8 * BLOCK
 MOST_ORPHANS = 1 << 18
-"""Names of sidecars without audio beside them that are remembered, until a clip asks for them."""
-
-
-@dataclass(slots=True)
-class Clip:
-    """One audio member, or a part of one, with what stands beside it."""
-
-    index: int
-    """Position among the tar's clips, from 0."""
-    name: str
-    """The member's name, with `#` and that of the part; bytes that are not UTF-8 as \\xNN."""
-    audio: IO[bytes] | None
-    """The member's bytes, at position 0. None for a part, a clip that the caller asked to skip, and one with a fault."""
-    fault: ClipError | None = None
-    """Why a clip that was not skipped has no bytes, or cannot be cut out of its member."""
-    annotations: Annotations = field(default_factory=Annotations)
-    part: Part | None = None
-    """Of the member, where it is no clip as a whole."""
-    number: int = 0
-    """Position among the member's parts, from 0."""
-
-    @property
-    def member_audio(self) -> IO[bytes] | None:
-        """The bytes of the member that it is or is a part of, which a decoder may be reading."""
-        return self.audio if self.part is None else self.part.audio
-
-    def close(self) -> None:
-        """Let its audio go."""
-        for audio in (self.audio, self.part):
-            if audio is not None:
-                audio.close()
-
-
-@dataclass(slots=True)
-class _Group:
-    """Members with one key that stand together."""
-
-    key: str
-    clips: list[tuple[str, Clip]] = field(default_factory=list)
-    """(suffix, clip), in tar order."""
-    sidecars: dict[str, tuple[str, bytes | str]] = field(default_factory=dict)
-    """suffix -> (member name, content, or why it was not read)"""
-    sidecar_bytes: int = 0
-    used: set[str] = field(default_factory=set)
-    """Suffixes of the sidecars that a clip has had."""
-    suffixes: set[str] = field(default_factory=set)
-    last_stem: str = ""
-    bytes_in_memory: int = 0
-    """Of its audio."""
-    archive: int = 0
-    """In which of those that were put end to end, from 0."""
-
-    def sidecars_of(
-        self, suffix: str, extensions: Sequence[str] = SIDECAR_EXTENSIONS, *, whole_names: bool = False
-    ) -> dict[str, tuple[str, bytes | str]]:
-        """Extension -> sidecar. `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`.
-
-        `whole_names`: `1.wav.txt` is `1.wav`'s before all others.
-        """
-        stem = suffix.rpartition(".")[0]
-        found: dict[str, tuple[str, bytes | str]] = {}
-        for extension in extensions:
-            whole = (f"{suffix}.{extension}",) if whole_names else ()
-            for candidate in (*whole, f"{stem}.{extension}" if stem else extension, extension):
-                if candidate in self.sidecars:
-                    found[extension] = self.sidecars[candidate]
-                    self.used.add(candidate)
-                    break
-            else:
-                self._add_in_language(found, stem, extension)
-        return found
-
-    def _add_in_language(self, found: dict[str, tuple[str, bytes | str]], stem: str, extension: str) -> None:
-        """`talk.en.vtt` is beside `talk.m4a`, unless there are others: nobody knows then which language is spoken."""
-        if extension in SIDECAR_EXTENSIONS:
-            return
-        others = [suffix for suffix in self.sidecars if suffix.endswith(f".{extension}")]
-        if len(others) == 1 and not stem:
-            found[extension] = self.sidecars[others[0]]
-            self.used.add(others[0])
-
-    def has_room(self, size: int) -> bool:
-        """Whether a sidecar of `size` bytes fits beside the others: together they may take what one may."""
-        return size > LARGEST_SIDECAR or self.sidecar_bytes + size <= LARGEST_SIDECAR  # one that is too large is not read
-
-    def is_full_for(self, stem: str, size: int) -> bool:
-        """Whether clips are to be given out to make room for a sidecar of another one."""
-        return not self.has_room(size) and bool(self.clips) and _stem(self.clips[0][0]) != stem
-
-    def rest(self) -> _Group:
-        """The group that goes on after this part: the same key, and the sidecars that its clips share."""
-        shared = {suffix: sidecar for suffix, sidecar in self.sidecars.items() if "." not in suffix}
-        return _Group(self.key, [], shared, _size(shared), self.used & shared.keys(), self.suffixes, archive=self.archive)
-
-    def split(self, stem: str) -> _Group:
-        """The same, but the clips of `stem` that stand last go on, too, with their own sidecars."""
-        rest = self.rest()
-        while self.clips and _stem(self.clips[-1][0]) == stem:
-            rest.clips.insert(0, self.clips.pop())
-        if rest.clips:
-            for suffix in [suffix for suffix in self.sidecars if "." in suffix and _stem(suffix) == stem]:
-                rest.sidecars[suffix] = self.sidecars.pop(suffix)
-        rest.sidecar_bytes = _size(rest.sidecars)
-        return rest
-
-    def close(self) -> None:
-        """Drop the clips that nobody has taken."""
-        for _, clip in self.clips:
-            clip.close()
-
-
-def _stem(suffix: str) -> str:
-    return suffix.rpartition(".")[0]
-
-
-def _size(sidecars: dict[str, tuple[str, bytes | str]]) -> int:
-    return sum(len(content) for _, content in sidecars.values() if isinstance(content, bytes))
+"""How many names of sidecars without audio beside them are remembered, until a clip asks for them."""
 
 
 class TarReader:
@@ -221,9 +104,9 @@ class TarReader:
         self._links = Links(open_again, self._may_be_opened, self._accepts)
         self._next_index = self._next_part = 0
         self.ignored: Counter[str] = Counter()
-        """Members that are no clips and no sidecars, by reason."""
+        """Members that are neither clips nor sidecars, by reason."""
         self.left_out: Counter[str] = Counter()
-        """Those of them that may be data, by suffix (jobs/left_out.py)."""
+        """Ignored members that may be data, by suffix (jobs/left_out.py)."""
         self.linked_clips = 0
         self._orphan_count = 0
         self.sidecar_faults = 0
@@ -258,18 +141,18 @@ class TarReader:
         return self._stream.bytes_consumed
 
     def __iter__(self) -> Iterator[Clip]:
-        group = _Group("")
+        group = ClipGroup("")
         try:
             for member in self._stream:
                 place = self._place(member)
                 if place is None:
                     continue
                 name, key, suffix, is_clip = place
-                stem = _stem(suffix)
+                stem = stem_of(suffix)
                 begins = key != group.key or self._stream.ends != group.archive
                 if begins or suffix in group.suffixes or len(group.sidecars) >= SIDECARS_IN_GROUP:
                     yield from self._give_out(group)
-                    group = _Group(key, archive=self._stream.ends)
+                    group = ClipGroup(key, archive=self._stream.ends)
                 elif len(group.clips) >= CLIPS_IN_GROUP and stem != group.last_stem:
                     yield from self._give_out(group, last_part=False)
                     group = group.rest()
@@ -322,7 +205,7 @@ class TarReader:
         return name, folder + slash + stem, suffix, is_clip
 
     def _head(self, member: Member) -> bytes:
-        """Its first bytes. What is at the end of a link is looked at only if it may be a clip."""
+        """Its first bytes. The target of a link is read only if it may be a clip."""
         if member.kind != "link":
             return self._stream.peek(HEAD_BYTES)
         data = self._links.open(member) if self._sniff else ""
@@ -341,7 +224,7 @@ class TarReader:
         """Whether it is a link that has no audio name, to a member that has one: `latest -> a.wav`."""
         return member.kind == "link" and self._names_audio(member) and isinstance(self._links.open(member), LinkedData)
 
-    def _sidecar(self, member: Member, group: _Group) -> bytes | str:
+    def _sidecar(self, member: Member, group: ClipGroup) -> bytes | str:
         """The content, or why it is not read."""
         data = self._data(member)
         if isinstance(data, str):
@@ -354,14 +237,14 @@ class TarReader:
         return data.read(data.size)
 
     def _data(self, member: Member) -> LinkedData | str:
-        """Its data, which may be another member's; or why it has none."""
+        """Its data, possibly another member's; or why it has none."""
         if member.kind == "link":
             return self._links.open(member)
         if member.kind == "sparse":
             return f"a sparse file that cannot be given back: {member.fault}: pack it again without --sparse"
         return LinkedData(member.size, self._stream.read)
 
-    def _clip(self, name: str, member: Member, group: _Group) -> Clip:
+    def _clip(self, name: str, member: Member, group: ClipGroup) -> Clip:
         index = self._next_index
         self._next_index += 1
         self.linked_clips += member.kind == "link"
@@ -376,7 +259,7 @@ class TarReader:
             return Clip(index, name, None, ClipError("decode", data))
         return Clip(index, name, self._audio(data, group))
 
-    def _audio(self, data: LinkedData, group: _Group) -> IO[bytes]:
+    def _audio(self, data: LinkedData, group: ClipGroup) -> IO[bytes]:
         if group.bytes_in_memory + data.size <= AUDIO_IN_MEMORY:
             group.bytes_in_memory += data.size
             return io.BytesIO(data.read(data.size))
@@ -393,7 +276,7 @@ class TarReader:
             raise
         return file
 
-    def _give_out(self, group: _Group, *, last_part: bool = True) -> Iterator[Clip]:
+    def _give_out(self, group: ClipGroup, *, last_part: bool = True) -> Iterator[Clip]:
         try:
             while group.clips:
                 suffix, clip = group.clips[0]
@@ -427,7 +310,7 @@ class TarReader:
         if self._decoder is not None and len(self._orphans) < MOST_ORPHANS:
             self._orphans.update(group.sidecars[suffix][0] for suffix in orphans)
 
-    def _sidecars_of(self, name: str, suffix: str, group: _Group) -> dict[str, tuple[str, bytes | str]]:
+    def _sidecars_of(self, name: str, suffix: str, group: ClipGroup) -> dict[str, tuple[str, bytes | str]]:
         """A clip's sidecars: those beside it, and once a clip has none beside it, those that stand elsewhere."""
         files = group.sidecars_of(suffix, self._sidecar_extensions, whole_names=self._decoder is not None)
         if self._decoder is None:

@@ -25,7 +25,7 @@ TarSource: TypeAlias = Path | RemoteTar | PipeTar
 
 
 def tar_source(tar: str, *, allow_pipe: bool = False) -> TarSource:
-    """Where the tar of a list comes from. Raises UsageError for a command, unless somebody has said that it may run."""
+    """Where the tar of a list comes from. Raises UsageError for a command that is not allowed."""
     if is_pipe(tar):
         if not allow_pipe:
             raise UsageError(

@@ -1,16 +1,14 @@
-"""One tar on its way to its committed file: a thread reads its clips, and whoever calls `advance` writes their lines.
+"""One tar on its way to its committed file: a thread reads its clips, and the caller of `advance` writes their lines.
 
-Lines leave in the tar's order, whatever the order in which clips are decoded and encoded. A tar that has been read to its
-end may wait for its last clips while the next tar's are read (jobs/tokenize.py).
+Lines are written in the tar's order, in whatever order clips are decoded and encoded. A tar that has been read to its end
+may wait for its last clips while those of the next tar are read (jobs/tokenize.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import logging
-import platform
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -18,25 +16,30 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Literal
 
-from audio_tokenizers.errors import ClipError, InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.shared.wording import counted
 from jobs.activities import Step
 from jobs.channels import SPLIT
+from jobs.clip_group import Clip
 from jobs.clip_journal import JournalMismatchError, LongClip, code_type, member_sum
+from jobs.clip_lines import known_error, write_line
 from jobs.conveyor import Conveyor
 from jobs.fileops import is_disk_trouble, output_error, public_name
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
+from jobs.manifest import Manifest
 from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
-from jobs.records import ErrorRecord, Manifest, Record, TokenRecord, decode_record, encode_record, line_parts
+from jobs.progress import DeviceSeconds, Kept
+from jobs.records import ErrorRecord, Record
 from jobs.remote_tar import TarChangedError
-from jobs.reporting import DeviceSeconds, Kept, counted
-from jobs.spec import DECODERS, DETECTOR, TokenizeSpec
+from jobs.spec import TokenizeSpec
+from jobs.tar_findings import findings_of
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip, TarReader
+from jobs.tar_paths import TarPaths
+from jobs.tar_reader import TarReader
 from jobs.tar_source import TarSource
+from jobs.tar_task import InputIdentity
 from jobs.token_sink import TokenSink
-from jobs.values import to_json
 
 __all__ = ["OnEncoded", "OnKept", "OnProgress", "Outcome", "TarOptions", "TarResult", "TarWork", "WrittenMeanwhileError"]
 
@@ -44,20 +47,13 @@ Outcome = Literal["committed", "yielded", "damaged"]
 OnProgress = Callable[[Record, int], None]
 """Called after each line with its record and the bytes of the tar used so far."""
 OnEncoded = Callable[[float, int], None]
-"""Called with the seconds of audio that have become tokens since it was called before, and the bytes of the tar used so far:
-before each line, and when what there is of a long clip has been put into its journal."""
+"""Called with the seconds of audio that became tokens since the last call, and the bytes of the tar used so far: before each
+line, and after part of a long clip went into the journal."""
 OnKept = Callable[[Kept], None]
-"""Called when what there is of a long clip has been put into its journal."""
+"""Called after part of a long clip went into the journal."""
 
-CRASH_WORDS = "workers died with this clip in hand; their logs say how, and --retry-errors tries it again"
-"""The same whatever the signals were: a committed file must not depend on luck."""
-TIMEOUT_WORDS = (
-    "two workers made no progress with this clip until they were ended; --retry-errors tries it again, with a longer "
-    "--clip-timeout if it only is slow"
-)
-RECORDING_WORDS = "workers died with two parts of this recording in hand, one after the other: the rest of it is not tried"
 READER_SECONDS = 5.0
-"""How long a reading thread may take to end. It may hang in a file system that does not answer: then it is left behind."""
+"""How long to wait for a reading thread to end. One that hangs in a dead file system is left behind."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -79,17 +75,17 @@ class TarOptions:
     allow_missing_end: bool = False
     """Accept a tar that lacks only its end marker."""
     allow_joined: bool = False
-    """Accept tars that were put end to end."""
+    """Accept several tars in one file, end to end."""
     crash_clips: Collection[int] = ()
-    """Clips, from 0, that have killed workers: each becomes a record of kind `crash`, unread."""
+    """Clips, from 0, that killed workers: each becomes an error record of kind `crash` without being decoded."""
     timed_out: Collection[int] = ()
-    """Those of them that never came to an end: their records are of kind `timeout`."""
+    """Those of them that never finished: their records are of kind `timeout`."""
     one_at_a_time: bool = False
-    """Read no clip before the one before it has its line: should this process die, its lines say which clip it was."""
+    """Read no clip before the previous one has its line: if the process dies, the lines show at which clip."""
 
 
 class WrittenMeanwhileError(UsageError):
-    """Nobody can say of which tar the lines are."""
+    """The tar was written to while it was read, so its lines may be from either version."""
 
 
 class _PartialMismatchError(Exception):
@@ -113,9 +109,9 @@ class TarWork:
         take: Callable[..., Ledger] = Ledger.take,
         device_seconds: Callable[[], DeviceSeconds] = DeviceSeconds,
     ) -> None:
-        """`device_seconds` says what the device has done since it was last asked: the share of the tar that ends now."""
+        """`device_seconds` returns what the device has done since its last call: the share of the tar that ends now."""
         self.read_to_end = False
-        """No clip of it is to come."""
+        """The reading thread has ended."""
         self.options = options
         self._tar = tar
         self._paths = paths
@@ -130,20 +126,20 @@ class TarWork:
         self._ledger: Ledger | None = None
         self._queue: deque[Pending] = deque()
         self._member = (0, 0)
-        """The bytes of the tar up to the member whose clips get their lines, and up to its end."""
+        """Bytes of the tar up to the member whose clips are being written, and up to that member's end."""
         self._reading: threading.Thread | None = None
         self._reader: TarReader | None = None
         self._turn = threading.Event()
-        """Set when the next clip may be read, where that is one at a time."""
+        """Set when the next clip may be read, in `one_at_a_time`."""
         self._passing = threading.Lock()
         self._dropped = False
-        """No clip is passed on any more. Changes while `_passing` is held."""
+        """No more clips are passed on. Guarded by `_passing`."""
         self._trouble: BaseException | None = None
         self._damage: TarDamage | None = None
         self._of_the_tar: OSError | None = None
-        """What the tar itself could not be read for, perhaps; any other OSError is the machine's."""
+        """The error of reading the tar itself, if that is what failed; any other OSError is the machine's."""
         self._of_the_output: OSError | None = None
-        """What kept results from being written, or read back."""
+        """The error of writing results, or reading them back."""
 
     def start(self) -> None:
         """Claim the tar, take its partial over and begin to read.
@@ -175,7 +171,7 @@ class TarWork:
             raise
 
     def _read(self, ledger: Ledger) -> None:
-        """What the reading thread does."""
+        """The reading thread."""
         trouble: BaseException | None = None
         try:
             with self._conveyor.activities.doing("read", tar=self._paths.name, about=str(self._tar)) as step:
@@ -222,19 +218,14 @@ class TarWork:
         pending = Pending(clip, sink, tar_bytes, self._paths.name)
         with step.waiting(), self._storing():
             pending.kept_line = ledger.reusable_line(clip.index, clip.name)
-        if pending.kept_line is None and clip.index in self.options.crash_clips:
-            timed_out = clip.index in self.options.timed_out
-            pending.error = ClipError("timeout", TIMEOUT_WORDS) if timed_out else ClipError("crash", CRASH_WORDS)
-        elif pending.kept_line is None and crashed_before(clip, self.options.crash_clips):
-            pending.error = ClipError("crash", RECORDING_WORDS)
-        elif pending.kept_line is None and clip.fault is not None:
-            pending.error = clip.fault
+        if pending.kept_line is None:
+            pending.error = known_error(clip, self.options.crash_clips, self.options.timed_out)
         if not pending.finished and clip.member_audio is not None and ledger.journal.may_know(clip.index, clip.name):
             self._resume(pending, clip.member_audio, ledger, step)
         return pending
 
     def _resume(self, pending: Pending, audio: IO[bytes], ledger: Ledger, step: Step) -> None:
-        """Take what there is of a long clip."""
+        """Continue a long clip from its journal."""
         clip = LongClip(pending.clip.index, pending.clip.name, member_sum(audio, step.sign))
         leads = clip.index == len(ledger.done)
         with step.waiting(), self._storing():
@@ -266,7 +257,7 @@ class TarWork:
         self.read_to_end = True
 
     def advance(self, *, leads: bool = True) -> TarResult | None:
-        """Write what is finished; end the attempt if that was all. `leads`: no other tar's lines are due before."""
+        """Write the lines of finished clips; end the attempt after the last. `leads`: no other tar's lines come first."""
         with self._settling():
             self._write_finished(leads=leads)
             if self._trouble is not None:
@@ -295,7 +286,7 @@ class TarWork:
                 raise pending.trouble
             self._queue.popleft()
             with pending.sink, self._conveyor.activities.doing("write", about=str(self._paths.partial)), self._storing():
-                record = self._write(pending)
+                record = write_line(self._held(), pending, str(self._tar), self._spec)
             self._let_go(pending)
             if self.options.one_at_a_time:
                 self._conveyor.call(self._turn.set)  # after a look at whether to stop
@@ -303,7 +294,7 @@ class TarWork:
             self._on_progress(record, pending.tar_bytes)
 
     def _keep(self, pending: Pending, *, now: bool = False) -> None:
-        """Put what a long clip has become so far into its journal, if it is time or `now`."""
+        """Put the codes of a long clip so far into its journal, if it is time or `now`."""
         if pending.member is None:
             return
         clip, journal = LongClip(pending.clip.index, pending.clip.name, pending.member), self._held().journal
@@ -317,11 +308,11 @@ class TarWork:
             self._on_kept(Kept(clip.index, pending.resumed_at, pending.kept))
 
     def _seconds(self, pending: Pending) -> float:
-        """Of the audio whose codes are there."""
+        """Seconds of audio whose codes are there."""
         return pending.sink.frames * self._spec.hop_length / self._spec.sample_rate
 
     def _tell_encoded(self, pending: Pending, seconds: float) -> None:
-        """So much of a clip's audio has become tokens. Where its decoder stood says how much of its member that is."""
+        """Report audio that became tokens. The decoder's position says which share of its member that is."""
         if pending.tar_bytes != self._member[1]:
             self._member = self._member[1], pending.tar_bytes
         before, after = self._member
@@ -334,7 +325,7 @@ class TarWork:
         pending.sink.close()
 
     def _begin_anew(self) -> None:
-        """The lines found are another tar's: forget them, once."""
+        """Begin again without the lines found, which are another tar's. Once only."""
         if self._begun_anew:
             self._refuse_if_written_to()
             raise InfrastructureError(f"{self._tar}: its clips change from one reading to the next")
@@ -353,10 +344,10 @@ class TarWork:
             return self._end()
 
     def _end(self) -> TarResult:
-        findings = _findings(self._reader)
+        findings = findings_of(self._reader, self._damage)
         if self._damage is not None:
-            return TarResult("damaged", self._held().release(**_verdict(self._damage), **findings))
-        return TarResult("committed", self._held().commit(**findings))
+            return TarResult("damaged", self._held().release(findings))
+        return TarResult("committed", self._held().commit(findings))
 
     def _refuse_if_written_to(self) -> None:
         """Raise WrittenMeanwhileError, and forget all lines, if the tar is not what it was when this attempt began.
@@ -387,18 +378,18 @@ class TarWork:
                 return TarResult("yielded", self._held().release())
 
     def fail(self, trouble: BaseException) -> None:
-        """End the attempt because of trouble elsewhere, which is raised in this tar's words."""
+        """End the attempt because of trouble elsewhere, which is raised with this tar's name."""
         with self._settling():
             raise trouble
 
     def close(self) -> None:
-        """End the attempt, keeping what can be kept, while another exception is on its way."""
+        """End the attempt while another exception propagates, keeping what can be kept."""
         self._drop_rest()
         if self._ledger is not None:
             _leave(self._ledger)
 
     def _drop_rest(self) -> None:
-        """Have the reading thread end, and forget the clips that have no line."""
+        """End the reading thread, and drop the clips without a line."""
         with self._passing:
             self._dropped = True
         self._turn.set()
@@ -414,7 +405,7 @@ class TarWork:
 
     @contextlib.contextmanager
     def _storing(self) -> Iterator[None]:
-        """An OSError that is raised within is the output's, and no tar's."""
+        """An OSError within is about the output, and not about the tar."""
         try:
             yield
         except OSError as error:
@@ -423,7 +414,7 @@ class TarWork:
 
     @contextlib.contextmanager
     def _settling(self) -> Iterator[None]:
-        """Whatever is raised within, the attempt ends properly first."""
+        """End the attempt properly before an exception leaves the block."""
         try:
             yield
         except BaseException as error:
@@ -432,7 +423,7 @@ class TarWork:
             raise
 
     def _settle(self, error: BaseException) -> None:
-        """Keep what can be kept; trouble with the machine gets its name."""
+        """Keep what can be kept, and raise trouble with the machine under its name."""
         ledger, self._ledger = self._ledger, None
         if ledger is not None:
             if isinstance(error, Tar2TokensError):
@@ -448,84 +439,10 @@ class TarWork:
         if isinstance(error, OSError) and (error is not self._of_the_tar or is_disk_trouble(error)):
             raise InfrastructureError(f"{self._tar}: {error}; the partial stays good") from error
 
-    def _write(self, pending: Pending) -> Record:
-        record: Record
-        ledger, name = self._held(), pending.clip.name
-        if pending.kept_line is not None:
-            record = decode_record(pending.kept_line)
-            ledger.append(record, (pending.kept_line,))
-            return record
-        if pending.error is not None:
-            record = ErrorRecord(
-                tar_file=str(self._tar), audio_file=name, error=str(pending.error), error_kind=pending.error.kind
-            )
-            ledger.append(record, (encode_record(record),))
-            return record
-        said = pending.clip.annotations
-        record = TokenRecord(
-            tar_file=str(self._tar),
-            audio_file=name,
-            num_samples=pending.samples,
-            sample_rate=self._spec.sample_rate,
-            values={},
-            damage=pending.damage,
-            text=said.text,
-            language=said.language,
-            notes=pending.notes,
-        )
-        if pending.values is None:
-            shape = b"[%d,%d]" % (self._spec.fields[0].width, pending.sink.frames)
-            values = (("tokens", pending.sink.json_parts()), ("token_shape", (shape,)))
-            ledger.append(record, line_parts(record, values, said.metadata_json))
-            return record
-        json, features = to_json(self._spec.fields, pending.values, pending.clip.index)
-        parts = ((key, (text,)) for key, text in json.items())
-        ledger.append(record, line_parts(record, parts, said.metadata_json), features)
-        return record
-
-
-def crashed_before(clip: Clip, crash_clips: Collection[int]) -> bool:
-    """Whether two clips in a row of the clip's recording, both before it, have killed workers: what kills them is then most
-    likely in the recording, which has to be decoded for all clips after them, and each would cost two workers more.
-    """
-    first = clip.index - clip.number
-    return any(first <= one and one + 1 < clip.index and one + 1 in crash_clips for one in crash_clips)
-
 
 def _leave(ledger: Ledger) -> None:
-    """Keep what can be kept when the attempt ends in an exception."""
+    """Keep what can be kept after an exception."""
     try:
         ledger.release()
     except (OSError, Tar2TokensError):
         ledger.abandon()
-
-
-def _findings(reader: TarReader | None) -> dict[str, object]:
-    """What the manifest says of a tar that has been read to its end."""
-    if reader is None:
-        return {}
-    return {
-        "ignored_members": dict(sorted(reader.ignored.items())),
-        "linked_clips": reader.linked_clips,
-        "left_out": dict(sorted(reader.left_out.items())),
-        "orphan_sidecars": reader.orphan_sidecars,
-        "sidecar_faults": reader.sidecar_faults,
-        "text_encoding": reader.text_encoding,
-        "versions": _versions(),
-    }
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    """Versions of what took part, for the manifest; those that decide tokens are in the recipe too."""
-    found = {"python": platform.python_version()}
-    for package in ("tar2tokens", "numpy", *DECODERS, DETECTOR):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that nobody has installed
-            found[package] = "not installed"
-    return found
-
-
-def _verdict(damage: TarDamage) -> dict[str, object]:
-    return {"verdict": damage.verdict, "verdict_detail": str(damage), "verdict_offset": damage.offset}

@@ -146,7 +146,7 @@ class TextDecoder:
         return text
 
     def _look(self) -> Found:
-        with self._lock:  # whoever else needs it waits for the one look
+        with self._lock:  # other threads wait for the one look
             if self._found is None:
                 self._found = find_encoding(self._texts())
             return self._found

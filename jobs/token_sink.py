@@ -27,10 +27,10 @@ class TokenSink:
     def __init__(
         self, codebooks: int, tokens_in_memory: int = TOKENS_IN_MEMORY, *, kept_as: np.dtype[Any] | None = None
     ) -> None:
-        """`kept_as`: the type of integers in which `take_unkept` gives them."""
+        """`kept_as`: the integer type that `take_unkept` returns."""
         self._arrays: list[Codes] = []
         self._kept = 0
-        """How many of them `take_unkept` has given."""
+        """Frames that `take_unkept` has returned."""
         self._unkept = bytearray()
         """The same of those that were spilled: one block, where arrays would keep the heap from shrinking."""
         self._kept_as = np.dtype("<i8") if kept_as is None else kept_as
@@ -76,11 +76,11 @@ class TokenSink:
 
     @property
     def unkept_bytes(self) -> int:
-        """How much `take_unkept` would give."""
+        """Bytes that `take_unkept` would return."""
         return len(self._unkept) + sum(codes.size for codes in self._arrays[self._kept :]) * self._kept_as.itemsize
 
     def take_unkept(self) -> bytes:
-        """The codes that were added since it was called before, as [frames, codebooks] of type `kept_as`."""
+        """The codes that were added since the last call: [frames, codebooks] of type `kept_as`."""
         found = bytes(self._unkept) + self._compact()
         self._unkept.clear()
         self._kept = len(self._arrays)

@@ -1,4 +1,4 @@
-"""Tars -> committed files, through one conveyor: a tar's end and the next one's beginning share the device's calls."""
+"""Tars -> committed files, through one conveyor: the end of one tar shares the device's calls with the start of the next."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from audio_tokenizers.base import Backend
 from jobs.activities import Activities
 from jobs.conveyor import Conveyor, Feeding
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 from jobs.spec import TokenizeSpec
+from jobs.tar_paths import TarPaths
 from jobs.tar_source import TarSource
 from jobs.tar_work import OnEncoded, OnKept, OnProgress, TarOptions, TarResult, TarWork
 
 __all__ = ["Ended", "Tokenizer", "tokenize_tar"]
 
 MOST_TARS = 3
-"""Tars that a worker holds at once: all but the last have been read to their end, and wait for their last clips."""
+"""Tars that a worker holds at once. All but the last have been read to their end and wait for their last clips."""
 LOOK_SECONDS = 0.2
-"""How soon a stop is seen, at most, while nothing else happens."""
+"""How long a stop may go unnoticed while nothing else happens."""
 PACE_SECONDS = 0.02
-"""Lines are written a few at a time: where threads share a core, each turn of another one costs time and caches."""
+"""Lines are written a few at a time: if threads share a core, each switch costs time and caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A tar that has come to its end, one way or the other."""
+    """A tar whose attempt has ended, one way or the other."""
 
     work: TarWork
     outcome: TarResult | Exception
 
     def result(self) -> TarResult:
-        """What became of it. Raises as `TarWork.start` does."""
+        """Its result. Raises as `TarWork.start` does."""
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
 
 
 class Tokenizer:
-    """A loaded backend with its threads, and the tars in hand. Use it in a `with` block."""
+    """A loaded backend with its threads, and the tars in hand. A context manager."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class Tokenizer:
 
     @property
     def device_time(self) -> DeviceSeconds:
-        """What the device's seconds were spent on."""
+        """How the device has spent its time."""
         return self._conveyor.device_time
 
     def _tell_device_time(self) -> DeviceSeconds:
-        """What is new of it since this was called before, when another tar ended."""
+        """The part of it since the last call, when another tar ended."""
         now = self.device_time
         new, self._told = now - self._told, now
         return new
@@ -96,7 +96,7 @@ class Tokenizer:
         on_kept: OnKept = lambda _kept: None,
         take: Callable[..., Ledger] = Ledger.take,
     ) -> TarWork:
-        """Begin with a tar, from where its partial ends. Raises as `TarWork.start` does."""
+        """Begin with a tar where its partial ends. Raises as `TarWork.start` does."""
         while options.one_at_a_time and not self._conveyor.idle:  # clips of a tar that has failed may be the killers, too
             self._conveyor.step(LOOK_SECONDS)
         work = TarWork(
@@ -116,9 +116,9 @@ class Tokenizer:
         return work
 
     def wait(self, *, more: bool = False) -> list[Ended]:
-        """Go on until a tar has ended or, where `more` are to come, another can begin; or `stop` says so.
+        """Work until a tar has ended, or another can begin if `more` are to come, or `stop` says so.
 
-        On a stop the device ends what it has in hand, and all tars are left where they are then.
+        On a stop the device finishes what it has in hand, and all tars stay where they are then.
         """
         while self._works:
             if self._stop():
@@ -176,7 +176,7 @@ class Tokenizer:
         return ended
 
     def _fail(self, error: Exception) -> list[Ended]:
-        """The device is in trouble: what came before is written, the first tar left tells it, and the others just end."""
+        """After trouble with the device: write what came before, report it for the first tar left, and end the others."""
         ended = self._advance()
         if not self._works:  # nothing of it is lacking; a tar to come will tell
             self._conveyor.fail(error)

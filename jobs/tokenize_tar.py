@@ -7,144 +7,95 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from audio_tokenizers.errors import UsageError
 from jobs.activities import Activities
 from jobs.addresses import check_address, is_address, place_of, scheme_of
-from jobs.commands import Verbose, number_or_auto, number_parser, parse_buffer_memory, run_command, setup_logging, writing_to
-from jobs.conveyor import Feeding
+from jobs.commands import WHAT, WHERE, Device, OutputDir, Verbose, run_command, setup_logging, writing_to
+from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, choose_device
-from jobs.memory_guard import MemoryGuard, parse_memory_guard
+from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import InputIdentity, TarPaths, TarTask
+from jobs.option_struct import with_options
 from jobs.own_watch import ended_when_stuck
-from jobs.recipe_options import (
-    Channel,
-    Extensions,
-    MaxDamage,
-    MaxDuration,
-    MaxTokensPerFragment,
-    NumTokensOverlap,
-    Segments,
-    Settings,
-    Sniff,
-    TextEncoding,
-    TextKeys,
-)
+from jobs.progress import ProgressFile
+from jobs.recipe_options import BackendOptions
 from jobs.regular_files import kind_of
 from jobs.remote_files import missing_packages
-from jobs.reporting import ProgressFile
-from jobs.spec import freeze_spec, make_spec, parse_settings, read_spec
-from jobs.stop_flag import StopFlag
+from jobs.signals import StopFlag
+from jobs.spec import freeze_spec, make_spec, read_spec
+from jobs.tar_paths import TarPaths
 from jobs.tar_source import TarSource, tar_source
-from jobs.trust import check_folder, share, trust_of
+from jobs.tar_task import InputIdentity, TarTask
+from jobs.trust import check_folder, share
 from jobs.worker import Wishes, run_tars
+from jobs.worker_options import SharingOptions, WishOptions, WorkerOptions
 
 
+@with_options
 def tokenize_tar(
-    input_tar: Annotated[str, typer.Option(help="the tar to tokenize: a path, or an address such as s3://bucket/a.tar")],
-    backend: Annotated[str, typer.Option(help="preset or backend, for example higgs")],
-    output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
-    model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
-    settings: Settings = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    gpu_id: Annotated[int, typer.Option(help="which GPU, counted among the visible ones")] = 0,
-    max_tokens_per_fragment: MaxTokensPerFragment = None,
-    num_tokens_overlap: NumTokensOverlap = None,
-    max_duration: MaxDuration = None,
-    max_damage: MaxDamage = None,
-    extensions: Extensions = None,
-    text_key: TextKeys = None,
-    text_encoding: TextEncoding = None,
-    channel: Channel = None,
-    segments: Segments = None,
+    *,
+    input_tar: Annotated[
+        str,
+        typer.Option(help="the tar to tokenize: a path, or an address such as s3://bucket/a.tar", rich_help_panel=WHAT),
+    ],
+    recipe: BackendOptions,
+    wishes: WishOptions,
+    force: Annotated[
+        bool, typer.Option("--force", help="forget the tar's output and begin again", rich_help_panel=WHAT)
+    ] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="forget the tar's output and begin again")] = False,
-    retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="try the clips again that have error records")
-    ] = False,
-    sniff: Sniff = False,
-    allow_missing_end: Annotated[
-        bool, typer.Option("--allow-missing-end", help="accept a tar with no end marker, or a very long one")
-    ] = False,
-    allow_joined: Annotated[
-        bool, typer.Option("--allow-joined", help="accept a tar after whose end another one begins, and read on")
-    ] = False,
-    allow_pipe: Annotated[
-        bool, typer.Option("--allow-pipe", help="run the command of a tar that is pipe:COMMAND, as you (docs/trust.md)")
-    ] = False,
-    decode_threads: Annotated[str, typer.Option(help="threads that decode; auto: one per core")] = "auto",
-    buffer_memory: Annotated[str, typer.Option(help="memory for audio decoded ahead, such as 500M")] = "1G",
-    memory_guard: Annotated[str, typer.Option(help="share of its memory at which it flushes and ends; 0 is off")] = "0.9",
-    group: Annotated[str | None, typer.Option(help="the group that shares the run directory")] = None,
-    umask: Annotated[
-        str | None, typer.Option(help="of what it creates; default 022 or stricter, with --group 002 or 007")
-    ] = None,
-    clip_timeout: Annotated[
-        float | None,
+        bool,
         typer.Option(
-            parser=number_parser("seconds, such as 600 for ten minutes, without a unit; 0: never", 0),
-            metavar="FLOAT",
-            help="seconds without progress after which the command gives up; 0: never; default: by the clip",
+            "--skip-existing", help="do nothing if the tar is committed (always so; kept for scripts)", rich_help_panel=WHAT
         ),
-    ] = None,
+    ] = False,
+    output_dir: OutputDir = Path("tokens"),
+    device: Device = "auto",
+    gpu_id: Annotated[int, typer.Option(help="which GPU, counted among the visible ones", rich_help_panel=WHERE)] = 0,
+    sharing: SharingOptions,
+    worker: WorkerOptions,
     log_file: Annotated[Path | None, typer.Option(help="log to this file too")] = None,
     verbose: Verbose = False,
 ) -> int:
-    """Tokenize one tar, resuming where its partial ends."""
+    """Tokenize one tar, resuming where its partial ends.
+
+    Example: --input-tar 000001.tar --backend higgs --output-dir tokens
+    """
     setup_logging(verbose=verbose, log_file=log_file)
-    if force and (skip_existing or retry_errors):
+    if force and (skip_existing or wishes.retry_errors):
         raise UsageError("--force starts from nothing: it goes with neither --skip-existing nor --retry-errors")
-    trust = trust_of(group, umask)
+    trust = sharing.trust()
     os.umask(trust.umask)
     state = output_dir.absolute() / ".run"
     names = ("spec.yaml", "model_hashes.json", "claims", "attempts", "manifests")
     check_folder(output_dir.absolute(), (state, *(state / name for name in names)), trust)
-    threads = number_or_auto("--decode-threads", decode_threads)
+    threads = worker.decode_threads or "auto"
     feeding = Feeding(
         decode_threads=available_cores() if threads == "auto" else threads,
-        buffer_bytes=parse_buffer_memory(buffer_memory),
+        buffer_bytes=worker.buffer_bytes or DEFAULT_BUFFER_BYTES,
     )
-    stop = StopFlag(shortage=MemoryGuard(parse_memory_guard(memory_guard)))
-    tar = _input(input_tar, allow_pipe=allow_pipe)
-    options = parse_settings(settings or [])
-    if model_path is not None:
-        options["model_path"] = model_path
+    stop = StopFlag(shortage=MemoryGuard(DEFAULT_GUARD if worker.guard is None else worker.guard))
+    tar = _input(input_tar, allow_pipe=wishes.allow_pipe)
     device = choose_device(device, gpu_id)
     with writing_to(output_dir):
         begun = read_spec(output_dir)
     hashes = ModelHashes(output_dir)
     with hashes.in_use():
-        spec = make_spec(
-            backend,
-            device=device,
-            options=options,
-            max_tokens_per_fragment=max_tokens_per_fragment,
-            num_tokens_overlap=num_tokens_overlap,
-            max_duration=max_duration,
-            max_damage=max_damage,
-            extensions=extensions or (),
-            sniff=sniff,
-            text_keys=text_key or (),
-            text_encoding=text_encoding,
-            begun=begun,
-            channel=channel,
-            segments=segments,
-        )
+        spec = make_spec(recipe.backend, device=device, options=recipe.options, asked=recipe, begun=begun)
     identity = InputIdentity.of(tar)
     task = TarTask(str(tar), TarPaths.stem(place_of(str(tar))), identity.size)
     _refuse_namesake(TarPaths(output_dir, task.name), identity, force=force)
     with writing_to(output_dir):
-        if group is not None:
+        if sharing.group is not None:
             state.mkdir(parents=True, exist_ok=True)
             share((output_dir.resolve(), state), (), trust)
         freeze_spec(output_dir, spec)
         hashes.save()
     reports = ProgressFile(None, total_bytes=task.bytes)
-    activities = Activities(clip_timeout)
+    activities = Activities(worker.clip_timeout)
     with stop.on_signals(), ended_when_stuck(activities), reports.on_terminal(task.name):
         run_tars(
             [task],
@@ -153,13 +104,7 @@ def tokenize_tar(
             device=device,
             stop=stop,
             reports=reports,
-            wishes=Wishes(
-                retry_errors=retry_errors,
-                force=force,
-                allow_missing_end=allow_missing_end,
-                allow_joined=allow_joined,
-                allow_pipe=allow_pipe,
-            ),
+            wishes=Wishes(**msgspec.structs.asdict(wishes), force=force),
             feeding=feeding,
             activities=activities,
         )

@@ -16,7 +16,7 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.extras import install_words, is_installed
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.devices import choose_device
-from jobs.stop_flag import StopFlag
+from jobs.signals import StopFlag
 from jobs.taste.settings import Settings, read_settings
 
 if TYPE_CHECKING:

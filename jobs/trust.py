@@ -1,7 +1,7 @@
-"""Whose files a command believes: those that only its own user, root and, if a person says so, one group can have written.
+"""Which files a command trusts: those that only its own user, root and, if asked for, one group can have written.
 
-A run folder says which commands later rounds give to a shell, where programs and libraries are, and where results go.
-Whoever may write it acts as whoever goes on with it.
+A run folder says which commands later rounds give to a shell, where programs and libraries are, and where results go. A user
+who can write to it can act as the user who resumes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,18 @@ from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
 
-__all__ = ["Owned", "Trust", "check_files", "check_folder", "fault_of", "owned", "private_umask", "share", "trust_of"]
+__all__ = [
+    "NotTrustedError",
+    "Owned",
+    "Trust",
+    "check_files",
+    "check_folder",
+    "fault_of",
+    "owned",
+    "private_umask",
+    "share",
+    "trust_of",
+]
 
 ROOT, NOBODY = 0, 65534
 GROUP_WRITES, OTHERS_WRITE, OWNER_BITS = 0o020, 0o002, 0o700
@@ -31,50 +42,61 @@ ACL_WRITE = 0o2
 FILES_SHOWN = 3
 
 
+class NotTrustedError(UsageError):
+    """A file of a run that others may have written."""
+
+    def __init__(self, found: str, advice: str, *, may_share: bool = False) -> None:
+        """`found` says which, and why; `may_share`: it is fine where the user trusts a group with it."""
+        super().__init__(f"not trusted: {found}: {advice}")
+        self.found = found
+        self.advice = advice
+        self.may_share = may_share
+
+
 @dataclass(frozen=True)
 class Owned:
-    """What the file system says of one file or folder."""
+    """Ownership and permissions of one file or folder."""
 
     path: Path
     uid: int
     gid: int
     mode: int
     users: tuple[int, ...] = ()
-    """Whom an ACL lets write, by name."""
+    """Users that an ACL lets write."""
     groups: tuple[int, ...] = ()
-    """Which groups it lets write, the file's own among them if that may."""
+    """Groups that it lets write, including the file's own if that may."""
     acl: bool = False
-    """Whether there is one: else it is the mode that says whether the file's group may write."""
+    """Whether there is an ACL; otherwise the mode says whether the file's group may write."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Whom a command believes."""
+    """Which users a command trusts."""
 
     uid: int
     umask: int
-    """Of what the command and its tasks create."""
+    """The umask of the command and its tasks."""
     own_group: int | None = None
-    """A group that has nobody else in it, as many systems give each user."""
+    """A group with no other members, as many systems give each user."""
     group: int | None = None
-    """The group that a person has named, whose members are believed."""
+    """The group that the user named, whose members are trusted."""
     group_name: str = ""
     member: Callable[[int], bool] = lambda _uid: False
     """Whether a user is in that group."""
     code_owner: int | None = None
-    """Who owns the code that runs here, where that counts: it is theirs to decide anyway."""
+    """The owner of the code that runs here, if that counts: they control the process anyway."""
 
     def is_user(self, uid: int) -> bool:
-        """Whether a user's word is this command's."""
+        """Whether a user is trusted."""
         return uid in (self.uid, ROOT, self.code_owner) or (self.group is not None and self.member(uid))
 
     def is_group(self, gid: int) -> bool:
-        """Whether all of a group are such users."""
+        """Whether all members of a group are trusted."""
         return gid in (self.own_group, self.group)
 
 
 def fault_of(found: Owned, trust: Trust) -> str | None:
-    """Pure: who else may have written a file, in words; None if nobody."""
+    """Pure: who else may have written a file, as text; None if nobody."""
     if not trust.is_user(found.uid):
         return "owned by somebody else"
     if found.mode & OTHERS_WRITE:
@@ -91,7 +113,7 @@ def fault_of(found: Owned, trust: Trust) -> str | None:
 
 
 def owned(path: Path, status: os.stat_result) -> Owned:
-    """A file as the checks want it: its status, and its POSIX ACL if somebody beside the owner may write."""
+    """A file's ownership for the checks, with its POSIX ACL if others than the owner may write."""
     found = Owned(path, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
     if not found.mode & GROUP_WRITES or not hasattr(os, "getxattr"):
         return found
@@ -109,20 +131,21 @@ def check_files(files: Iterable[Owned], trust: Trust, *, mend: Path | None = Non
     """Raise UsageError if any of these may have been written by others. `mend` is the folder that all are in."""
     faults = [(found, fault) for found in files if (fault := fault_of(found, trust)) is not None]
     if faults:
-        raise UsageError(_words(faults, trust, mend))
+        raise _not_trusted(faults, trust, mend)
 
 
-def _words(faults: Sequence[tuple[Owned, str]], trust: Trust, mend: Path | None) -> str:
+def _not_trusted(faults: Sequence[tuple[Owned, str]], trust: Trust, mend: Path | None) -> NotTrustedError:
     shown = ", ".join(
         f"{found.path} is {fault} (mode {found.mode:04o}, owner {_user(found.uid)}, group {_group(found.gid)})"
         for found, fault in faults[:FILES_SHOWN]
     )
     more = f" and {len(faults) - FILES_SHOWN:,} more" if len(faults) > FILES_SHOWN else ""
-    return f"not trusted: {shown}{more}: {'; '.join(_ways_out([found for found, _ in faults], trust, mend))}"
+    ways = list(_ways_out([found for found, _ in faults], trust, mend))
+    return NotTrustedError(f"{shown}{more}", "; ".join(ways), may_share=any("--group" in way for way in ways))
 
 
 def _ways_out(found: Sequence[Owned], trust: Trust, mend: Path | None) -> Iterator[str]:
-    yield "whoever can write it could have this command, or a later one, run programs in your name"
+    yield "anyone who can write it could have this command, or a later one, run programs in your name"
     strangers = [one for one in found if not trust.is_user(one.uid)]
     if not strangers:
         bits = "".join(sign for sign, bit in (("g", GROUP_WRITES), ("o", OTHERS_WRITE)) if _needs(found, bit, trust))
@@ -160,15 +183,16 @@ def _by_group(one: Owned, trust: Trust) -> bool:
 def check_folder(output_dir: Path, paths: Iterable[Path], trust: Trust) -> None:
     """Raise UsageError if the run folder, or one of these `paths` of it, may have been written by others.
 
-    What there is not needs no check: it will be this user's. No file of ours is a link: one that is there was left by
-    whoever could write the folder once, to have a later command write elsewhere.
+    Missing files need no check: this user will create them. No file of ours is a link: one that exists was left by somebody
+    who could write to the folder, to make a later command write elsewhere.
     """
     paths = list(paths)
     for path in paths:
         if path.is_symlink() and not path.is_dir():
-            raise UsageError(
-                f"not trusted: {path} is a link to {path.readlink()}, and a run makes none: whoever made it could have this "
-                f"command, or a later one, write elsewhere; look where it leads, then: rm {shlex.quote(str(path))}"
+            raise NotTrustedError(
+                f"{path} is a link to {path.readlink()}, and a run makes none",
+                "whoever made it could have this command, or a later one, write elsewhere; look where it leads, then: "
+                f"rm {shlex.quote(str(path))}",
             )
 
     def there() -> Iterator[Owned]:
@@ -180,9 +204,9 @@ def check_folder(output_dir: Path, paths: Iterable[Path], trust: Trust) -> None:
 
 
 def trust_of(group: str | None = None, umask: str | None = None) -> Trust:
-    """Whom this process believes, and the umask that its files get, given what a person said. Raises UsageError.
+    """Which users this process trusts, and its umask, by the options --group and --umask. Raises UsageError.
 
-    Unless a group is named nothing that is created is writable by any: it would be refused the next time.
+    Without a named group, created files are writable by no group: they would be refused the next time.
     """
     uid = os.geteuid()
     own_group = _own_group(uid)
@@ -195,7 +219,7 @@ def trust_of(group: str | None = None, umask: str | None = None) -> Trust:
 
 
 def private_umask() -> int:
-    """The process's own umask, made so strict that nobody else can write what it creates."""
+    """The process's umask, made strict enough that nobody else can write what it creates."""
     return _ambient_umask() | 0o022
 
 
@@ -236,7 +260,7 @@ def _groups_of(uid: int) -> list[int]:
 
 
 def _own_group(uid: int) -> int | None:
-    """The group of the user's own name, if nobody else is in it."""
+    """The group named after the user, if it has no other members."""
     try:
         user = pwd.getpwuid(uid)
         group = grp.getgrgid(user.pw_gid)
@@ -260,10 +284,9 @@ def _group(gid: int) -> str:
 
 
 def share(folders: Iterable[Path], files: Iterable[Path], trust: Trust) -> None:
-    """Give folders and files that are this user's to the group, which may write them; what is made in the folders follows.
+    """Make this user's folders and files writable for the group, and so what is created in the folders.
 
-    Others' stay as they are: their owners have shared them, or have not. So does what a link leads to. Without a group
-    nothing is changed.
+    Other users' files stay as they are, shared or not, and so do the targets of links. Does nothing without a group.
     """
     gid = trust.group
     if gid is None:

@@ -1,4 +1,4 @@
-"""Calls that may go side by side, and calls that have to be alone."""
+"""Calls that may run at the same time, and calls that must run alone."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """For the calls of several threads. No call may begin another one."""
+    """Shared by several threads. A call must not begin another one."""
 
     def __init__(self, waiting: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
-        """`waiting`: a block in which the calling thread waits for others."""
+        """`waiting`: a context manager around waits of the calling thread."""
         self._waiting = waiting
         self._changed = threading.Condition()
         self._running = 0
         self._alone = False
-        """Whether somebody is alone, or waits for it: nobody else begins meanwhile."""
+        """Whether a thread runs alone, or waits to: no other call begins meanwhile."""
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Within this block nobody is alone."""
+        """Within this block no call runs alone."""
         self._when(lambda: not self._alone, running=1)
         try:
             yield
@@ -31,7 +31,7 @@ class Turns:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Within this block nobody else is in one."""
+        """Within this block no other call runs."""
         self._when(lambda: not self._alone, alone=True)
         try:
             self._when(lambda: self._running == 0)

@@ -1,4 +1,4 @@
-"""Reads a committed file as a stranger would: every line by its type, every token in range, counts and hashes as told."""
+"""Checks a committed file without trusting it: types of lines, ranges of tokens, counts and hashes of the manifest."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import msgspec
 from audio_tokenizers.base import Field
 from audio_tokenizers.shared.wording import counted
 from jobs.features import features_fault
-from jobs.records import Manifest, Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
+from jobs.manifest import Manifest
+from jobs.record_fields import FeatureRef, check_counts, codes_shape, count_fault, feature_refs, value_keys, values_fault
+from jobs.records import Tally, TokenRecord, decode_record, token_fault, tokens_are_valid
 from jobs.spec import TokenizeSpec
-from jobs.values import FeatureRef, check_counts, codes_shape, count_fault, feature_refs, value_keys, values_fault
 
 __all__ = ["Validation", "validate_file"]
 
@@ -24,7 +25,7 @@ HELD_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a committed file holds, and the first thing that is wrong with it."""
+    """The clips of a committed file, and its first fault."""
 
     clips: int
     fault: str | None
@@ -51,7 +52,7 @@ def validate_file(path: Path, manifest: Manifest, spec: TokenizeSpec) -> Validat
 
 
 class _HeldTokens:
-    """Tokens of lines that are otherwise right, kept until there are enough to check at once: a codec's only."""
+    """Tokens of lines that are otherwise valid, kept until there are enough to check at once. For codecs only."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.field = fields[0] if len(fields) == 1 and fields[0].form == "codes" else None

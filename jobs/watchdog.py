@@ -1,4 +1,4 @@
-"""Pure: for how long a worker's activities have made no progress, and which of them has had all the time it may have."""
+"""Pure: how long a worker's activities have been without progress, and which of them has used up its time."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from jobs.activities import Activity
 __all__ = ["Effort", "Stall", "Watchdog"]
 
 LONGEST_STEP_SECONDS, PAUSE_SECONDS = 5.0, 1.0
-"""Between two looks; and what counts of a longer pause, such as of a suspended job or a virtual machine that slept."""
+"""Seconds between two looks. A longer pause, as of a suspended job or virtual machine, counts as one interval."""
 PATIENCE_SECONDS, NOTICE_SECONDS = 30.0, 10.0
 """How long a step may take in all where a worker is to stop, which is as long as Slurm mostly waits (KillWait); and how long
 after the request, at least."""
 LEAST_COMPUTING = 0.1
-"""Of a core: who takes less only waits."""
+"""Share of a core: a process that uses less is only waiting."""
 LEAST_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What a process has done so far, as the kernel counts it."""
+    """What a process has done so far, by the kernel's counters."""
 
     cpu_seconds: float = 0.0
     read_bytes: int = 0
-    """By calls and, with what was mapped, from storage."""
+    """Bytes by calls and, for mapped files, from storage."""
     faults: int = 0
     """Pages that had to be waited for."""
 
     def since(self, before: Effort, seconds: float) -> bool:
-        """Whether it has read or computed in earnest in the `seconds` since `before`."""
+        """Whether it has read or computed substantially in the `seconds` since `before`."""
         return (
             self.cpu_seconds - before.cpu_seconds >= LEAST_COMPUTING * seconds
             or self.read_bytes - before.read_bytes >= LEAST_BYTES
@@ -55,16 +55,16 @@ class Stall:
 class _Known:
     stamp: int
     progress: float
-    """When it last gave a sign, in seconds of looking."""
+    """When it last signed, in seconds of observation."""
     life: float
-    """The same, or when its process last showed that it works, where that counts."""
+    """The same, or when its process last did work, if that counts."""
 
 
 class Watchdog:
-    """Counts the seconds that a worker was seen without progress. Use a new one for each worker."""
+    """Counts the seconds that a worker was seen without progress. One object per worker."""
 
     def __init__(self, now: float) -> None:
-        """`now`: seconds of any clock that goes evenly."""
+        """`now`: seconds of a monotonic clock."""
         self._looked = now
         self._seconds = 0.0
         self._effort: Effort | None = None
@@ -74,8 +74,8 @@ class Watchdog:
     def look(
         self, now: float, activities: Sequence[Activity], effort: Effort | None = None, *, stopped: bool = False
     ) -> None:
-        """Take in what is going on. `effort` counts for loading, whose steps nobody sees; no time passes for a worker that
-        is `stopped`, as by SIGSTOP: that is no fault of what it has in hand.
+        """Observe the activities. `effort` counts as progress of loading, whose steps are invisible. No time passes for a
+        worker that is `stopped`, for example by SIGSTOP: its activities are not at fault.
         """
         step = now - self._looked
         step = PAUSE_SECONDS if step > LONGEST_STEP_SECONDS else step
@@ -94,7 +94,7 @@ class Watchdog:
         return _Known(before.stamp, before.progress, self._seconds if works and activity.what == "load" else before.life)
 
     def longest(self) -> Stall | None:
-        """What has been without progress for the longest time; None where nothing is going on."""
+        """The activity that has been without progress longest; None if there is none."""
         stalls = [Stall(one, self._seconds - self._known[one.slot].progress) for one in self._activities]
         return max(stalls, key=lambda stall: stall.seconds, default=None)
 

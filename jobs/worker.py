@@ -1,4 +1,4 @@
-"""One worker: load the backend once, then claim -> tokenize -> commit, each tar read while the one before it ends."""
+"""One worker: load the backend once, then claim, tokenize and commit tars. Each is read while the previous one ends."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from audio_tokenizers.base import Backend
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.registry import get_factory
 from audio_tokenizers.shared.extras import backend_packages
-from audio_tokenizers.shared.wording import counted, shown
+from audio_tokenizers.shared.wording import shown
 from jobs.activities import Activities
-from jobs.channels import in_words
 from jobs.conveyor import Feeding
-from jobs.fileops import FileOps, StorageError, output_files, own_files, public_name
+from jobs.fileops import FileOps, StorageError, describe_error, output_files, own_files
 from jobs.ledger import Ledger
-from jobs.left_out import describe_left_out
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import InputIdentity, TarPaths, TarTask, UntrustedFileError, read_manifest
-from jobs.records import ErrorRecord, Manifest, Record
-from jobs.reporting import UNENDED, Kept, ProgressFile, Try, describe_device
+from jobs.progress import UNENDED, Kept, ProgressFile, Try
+from jobs.records import ErrorRecord, Record
+from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.stop_flag import StopFlag
-from jobs.tar_format import ACCEPTABLE, looks_joined
+from jobs.tar_format import ACCEPTABLE
+from jobs.tar_paths import TarPaths, UntrustedFileError, read_manifest
+from jobs.tar_report import describe_broken_tar, describe_tar
 from jobs.tar_source import tar_source
+from jobs.tar_task import InputIdentity, TarTask
 from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 
@@ -38,11 +38,9 @@ __all__ = ["Crew", "Wishes", "load_backend", "run_tars"]
 
 log = logging.getLogger("tar2tokens")
 
-ORPHAN_ADVICE = "if they are texts of its clips, unpack the tar and pack the folder with tools.pack, which pairs by name"
-
 
 def load_backend(spec: TokenizeSpec, device: str) -> Backend:
-    """Load the spec's backend, and make sure that it still computes what the spec says. Raises UsageError if not."""
+    """Load the spec's backend. Raises UsageError if its recipe is not the spec's."""
     factory = get_factory(spec.backend)
     with backend_packages(factory.name):
         found = factory.describe(spec.options, device).recipe
@@ -58,26 +56,26 @@ def load_backend(spec: TokenizeSpec, device: str) -> Backend:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a command may ask of a worker beside the spec; none of it decides the value of a token."""
+    """Options of a worker beside the spec. None of them affects tokens."""
 
     retry_errors: bool = False
-    """Try clips again that have error records."""
+    """Try clips with error records again."""
     force: bool = False
-    """Forget the tar's output and begin again."""
+    """Remove the tar's output and begin again."""
     allow_missing_end: bool = False
     """Accept a tar that lacks only its end marker."""
     allow_joined: bool = False
-    """Read on where another tar begins after the end of one."""
+    """Read on if another tar begins after the end of the first."""
     allow_pipe: bool = False
-    """Run the commands that a list names in place of tars."""
+    """Run commands that a list has in place of tars."""
 
 
 @dataclass(frozen=True)
 class Crew:
-    """What a worker knows of the others: who it is among them, and what is left to help with after its own tars."""
+    """What a worker knows about the others: its task, which tasks have ended, and which tars it may help with."""
 
     task: str = ""
-    """Its name in claims; empty for a worker that a person started."""
+    """Its task's name in claims; empty for a worker that was started by hand."""
     gone: Callable[[str], bool] = lambda _task: False
     """Whether a task is known to have ended."""
     others_tars: Sequence[TarTask] = ()
@@ -96,16 +94,16 @@ def run_tars(
     feeding: Feeding = Feeding(),
     activities: Activities | None = None,
 ) -> None:
-    """Tokenize tars in their order, then those of others that nobody has claimed; what goes wrong with one is in `reports`
-    and does not stop the next.
+    """Tokenize tars in order, then unclaimed tars of other workers. Trouble with one tar goes into `reports` and does not
+    stop the next.
 
-    The backend is loaded when the first tar needs it. `activities` shows whoever else holds it what is going on. Raises
-    InfrastructureError, which ends the worker: the next tar would meet the same machine.
+    The backend is loaded when the first tar needs it. `activities` shows what is going on to other holders of the object.
+    Raises InfrastructureError, which ends the worker: the next tar would meet the same machine.
     """
     activities = activities or Activities()
     with _Worker(spec, output_dir, device, stop, reports, wishes, crew, feeding, activities) as worker:
         worker.work_on(tasks)
-        for task in crew.others_tars:  # one by one: while it waits for a worker, another that is idle may take it
+        for task in crew.others_tars:  # one by one, so that idle workers can take the rest
             if not stop() and worker.may_help(task):
                 worker.work_on([task])
     if stop.shortage:
@@ -117,7 +115,7 @@ def run_tars(
 
 @dataclass(slots=True)
 class _Open:
-    """A tar in hand, and what is told of it."""
+    """A tar in hand, and its report."""
 
     task: TarTask
     attempt: Try
@@ -165,7 +163,7 @@ class _Worker:
             self._publish(now=True)
 
     def work_on(self, tasks: Sequence[TarTask]) -> None:
-        """Bring tars as far as they go, and report how each ended. Raises InfrastructureError."""
+        """Work on tars until each has ended, and report how. Raises InfrastructureError."""
         left = deque(tasks)
         while (left and not self._stop()) or self._open:
             if left and not self._stop() and self._may_begin(left[0]):
@@ -184,9 +182,9 @@ class _Worker:
                 raise trouble
 
     def may_help(self, task: TarTask) -> bool:
-        """Whether another's tar wants a worker: nobody has it in hand, has committed it, or has read it to a bad end.
+        """Whether another worker's tar can be helped with: it is unclaimed, not committed, and not known to be damaged.
 
-        Reading a damaged tar again would end the same, and a worker that is dismissed meanwhile would leave it undecided.
+        Reading a damaged tar again would end the same, and a worker that is stopped meanwhile would leave it undecided.
         """
         paths = TarPaths(self._output_dir, task.name)
         if paths.committed.exists() or paths.claim.exists():
@@ -197,7 +195,7 @@ class _Worker:
                 return True
             return not InputIdentity.of(tar_source(task.tar)).matches(known)
         except (UsageError, OSError):
-            return True  # it is for whoever begins with it to say
+            return True  # the attempt itself reports what is wrong
 
     def _may_begin(self, task: TarTask) -> bool:
         if not self._open:
@@ -206,7 +204,7 @@ class _Worker:
         return self._tokenizer.can_begin and not task.one_at_a_time
 
     def _begin(self, task: TarTask) -> None:
-        """Begin with a tar; whatever stands in the way is reported."""
+        """Begin with a tar, and report whatever prevents it."""
         one = _Open(task, Try(task.name, crash_clips=task.crash_clips, alone=task.one_at_a_time))
         self._reports.progress.tries.append(one.attempt)
 
@@ -219,7 +217,7 @@ class _Worker:
         self._settle(one, start)
 
     def _start(self, one: _Open) -> TarWork | None:
-        """The tar's work, begun; None if there is nothing to do."""
+        """Begin with the tar's work; None if there is nothing to do."""
         task = one.task
         paths = TarPaths(self._output_dir, task.name)
         retry_errors = self._wishes.retry_errors or task.retry_errors
@@ -241,7 +239,7 @@ class _Worker:
             tokenizer = Tokenizer(self._spec, backend, self._feeding, stop=self._stop, activities=self._activities)
             self._tokenizer = self._threads.enter_context(tokenizer)
         one.attempt.outcome = "working"
-        self._publish(now=True)  # should this process die, whoever looks knows what it was at
+        self._publish(now=True)  # if this process dies, the report shows what it was doing
         return self._tokenizer.begin(
             source,
             paths,
@@ -275,11 +273,11 @@ class _Worker:
             self._tell_of_machine(attempt, str(error))
             raise
         except (UsageError, OSError) as error:
-            attempt.outcome, attempt.problem = "failed", _words(error, task)
+            attempt.outcome, attempt.problem = "failed", describe_error(error, task.tar)
             attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
-                attempt.gained, attempt.kept = 0, None  # or a tar that is always written to would be tried for ever
-        except Exception as error:  # a library's words for a machine in trouble, or a bug: untold, it would go on for ever
+                attempt.gained, attempt.kept = 0, None  # a tar that is always written to must not be tried for ever
+        except Exception as error:  # machine trouble in a library's terms, or a bug: unreported it would recur for ever
             self._tell_of_machine(attempt, f"{type(error).__name__}: {error}")
             raise
         if attempt.outcome in UNENDED:
@@ -294,12 +292,17 @@ class _Worker:
         self._publish(now=True)
 
     def _note_end(self, attempt: Try, task: TarTask, result: TarResult) -> None:
-        attempt.outcome, attempt.problem = result.outcome, self._tell(task, result) or ""
+        attempt.outcome = result.outcome
+        if result.outcome == "damaged":
+            attempt.problem = describe_broken_tar(result.manifest)
+        else:
+            notes = describe_tar(result.manifest, committed=result.outcome == "committed", on_gpu=self._device != "cpu")
+            log.info("%s: %s: %s", task.name, result.outcome, notes)
         if result.outcome == "yielded" and self._stop.shortage:
             attempt.short_of_memory, attempt.problem = True, self._stop.shortage
 
     def _lose(self, one: _Open, error: ClaimLostError) -> None:
-        """Another worker has the tar; or has committed it, which is as good."""
+        """Another worker has the tar, or has committed it, which is just as good."""
         with output_files(one.task.name):
             done = nothing_to_do(TarPaths(self._output_dir, one.task.name), one.task.tar, retry_errors=False)
         if done is None:
@@ -308,36 +311,6 @@ class _Worker:
         else:
             one.attempt.outcome = "committed"
             log.info("%s", error)
-
-    def _tell(self, task: TarTask, result: TarResult) -> str | None:
-        """Log how a tar ended; return what is wrong with it, if anything."""
-        manifest = result.manifest
-        if result.outcome == "damaged":
-            return broken_tar(manifest)
-        errors = sum(manifest.errors.values())
-        notes = f"{counted(manifest.clips, 'clip')}, {manifest.audio_seconds / 3600:.3f} audio-h, {counted(errors, 'error')}"
-        if manifest.damaged_clips:
-            notes += f"; {counted(manifest.damaged_clips, 'damaged clip')} kept ({manifest.damaged_seconds:,.3f} s missing)"
-        if manifest.clips == 0 and result.outcome == "committed":
-            notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
-        if manifest.left_out:
-            notes += f"; {describe_left_out(manifest.left_out)}"
-        if manifest.orphan_sidecars:
-            notes += (
-                f"; {counted(manifest.orphan_sidecars, 'sidecar')} without audio of its name, in no record: {ORPHAN_ADVICE}"
-            )
-        if manifest.sidecar_faults:
-            notes += (
-                f"; {counted(manifest.sidecar_faults, 'sidecar')} could not be read, or not all of it: see sidecar_errors"
-            )
-        if manifest.text_encoding:
-            notes += f"; texts in {manifest.text_encoding}"
-        for note, number in manifest.notes.items():
-            notes += f"; {counted(number, 'clip')} {in_words(note)}"
-        if device := describe_device(manifest.device_seconds, gpu=self._device != "cpu"):
-            notes += f"; device {device}"
-        log.info("%s: %s: %s", task.name, result.outcome, notes)
-        return None
 
     def _tell_of_machine(self, attempt: Try, problem: str) -> None:
         attempt.outcome, attempt.problem = "machine", problem
@@ -350,7 +323,7 @@ class _Worker:
             about = self._reports.progress.tries[-1].name
             with self._activities.doing("load", tar=about), hashes.in_use(), own_files("the backend's files"):
                 return load_backend(self._spec, self._device)
-        except UsageError as error:  # what is wrong with the backend here is wrong for every tar
+        except UsageError as error:  # a backend that fails here fails for every tar
             raise InfrastructureError(str(error)) from error
         finally:
             hashes.save()
@@ -370,11 +343,11 @@ class _Worker:
         elif record.damage is not None:
             lost, why = record.damage.seconds, record.damage.what
             log.info("%s: damaged: %.3f s could not be decoded: %s", record.audio_file, lost, why)
-        # The first line that took the model is told at once: should the next clip be a killer, it speaks for the node.
+        # Publish the first line that took the model at once: if the next clip is a killer, this success clears the node.
         self._publish(now=attempt.gained == len(attempt.crash_clips) + 1)
 
     def _note_kept(self, one: _Open, kept: Kept) -> None:
-        """Should the clip be a killer, how far it came speaks for it, and for the node."""
+        """Report how far a long clip got: if it kills the worker, that counts for the clip and clears the node."""
         first = one.attempt.lengthened != kept.clip
         one.attempt.kept = kept
         self._publish(now=first)
@@ -390,14 +363,8 @@ class _Worker:
         progress.bytes_done = self._bytes_before + progress.tar_bytes
 
 
-def _words(error: Exception, task: TarTask) -> str:
-    if isinstance(error, OSError):
-        return f"{public_name(error.filename or task.tar)}: {error.strerror or error}"
-    return str(error)
-
-
 def nothing_to_do(paths: TarPaths, tar: str, *, retry_errors: bool) -> str | None:
-    """Why a tar needs no work, or None. Raises UntrustedFileError where a file that is not ours stands in the way."""
+    """Why a tar needs no work, or None. Raises UntrustedFileError if a foreign file stands in the way."""
     try:
         manifest, fault = paths.read_committed(tar)
     except FileNotFoundError:
@@ -406,24 +373,5 @@ def nothing_to_do(paths: TarPaths, tar: str, *, retry_errors: bool) -> str | Non
         raise UntrustedFileError(fault)
     if retry_errors and manifest is not None and manifest.errors:
         return None
-    Ledger.tidy(paths, FileOps())  # whoever committed it may have died a moment later
+    Ledger.tidy(paths, FileOps())  # the worker that committed it may have died right after
     return "already committed, no errors to retry" if retry_errors else "already committed"
-
-
-def broken_tar(manifest: Manifest) -> str:
-    """One message for a tar that does not end properly."""
-    if manifest.verdict in ACCEPTABLE:
-        advice = "if it is known to be whole, accept it with --allow-missing-end"
-    elif looks_joined(manifest.verdict, manifest.verdict_detail):
-        advice = (
-            "if it is several tars put end to end, accept that with --allow-joined, or make one tar of it: unpack it with "
-            "tar --ignore-zeros -xf and pack it again"
-        )
-    elif manifest.verdict == "not_a_tar":
-        advice = "check the list"
-    else:
-        advice = "copy it again from its source"
-    return (
-        f"{manifest.tar_file}: {manifest.verdict}: {manifest.verdict_detail}. What was read before that "
-        f"({counted(manifest.clips, 'clip')}) is kept in the partial; {advice}"
-    )

@@ -1,9 +1,14 @@
-"""Speech in tar archives -> discrete codec tokens: reading what a run has made, from Python.
+"""Speech in tar archives -> discrete codec tokens: reading what a run has made, and encoding single clips, from Python.
 
     from tar2tokens import read_run
 
     for clip in read_run("tokens"):            # or read_run("all.jsonl.gz")
         clip.tokens, clip.seconds, clip.text   # int64 [codebooks, frames]
+
+    from tar2tokens import join_runs
+
+    for clip in join_runs("text", "whisper"):  # the keys of both, of each clip that both have
+        clip.arrays["text_tokens"], clip.arrays["mid"]
 
     from torch.utils.data import DataLoader
     from tar2tokens import TokenDataset
@@ -11,8 +16,13 @@
     for clips in DataLoader(TokenDataset("tokens"), batch_size=16, num_workers=4, collate_fn=list):
         clips[0]["tokens"], clips[0]["text"]
 
-What a name needs is imported when the name is first used: only `TokenDataset` needs torch. The commands are
-`tar2tokens --help`.
+    from tar2tokens import load_backend
+
+    higgs = load_backend("higgs", model_path="/models/higgs-audio-v2-tokenizer")
+    higgs.encode(audio, 44100)["tokens"]       # as a run would; or higgs.encode_file("a.mp3")
+
+What a name needs is imported when the name is first used: only `TokenDataset` and the backends need torch. The commands
+are `tar2tokens --help`.
 """
 
 from __future__ import annotations
@@ -23,14 +33,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from audio_tokenizers.step_audio.tokenizer import StepAudioTokenizer
+    from jobs.loaded_backend import LoadedBackend, load_backend
+    from tools.joined_runs import JoinedRuns, join_runs
     from tools.reader import TokenizedClip, read_run
     from tools.torch_dataset import TokenDataset
 
     __version__: str
 
-__all__ = ["TokenDataset", "TokenizedClip", "__version__", "read_run"]
+__all__ = [
+    "JoinedRuns",
+    "LoadedBackend",
+    "StepAudioTokenizer",
+    "TokenDataset",
+    "TokenizedClip",
+    "__version__",
+    "join_runs",
+    "load_backend",
+    "read_run",
+]
 
-MODULES = {"TokenDataset": "tools.torch_dataset", "TokenizedClip": "tools.reader", "read_run": "tools.reader"}
+MODULES = {
+    "JoinedRuns": "tools.joined_runs",
+    "LoadedBackend": "jobs.loaded_backend",
+    "StepAudioTokenizer": "audio_tokenizers.step_audio.tokenizer",
+    "TokenDataset": "tools.torch_dataset",
+    "TokenizedClip": "tools.reader",
+    "join_runs": "tools.joined_runs",
+    "load_backend": "jobs.loaded_backend",
+    "read_run": "tools.reader",
+}
 """Name -> where it is."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,19 @@ import pytest
 BUSY_PER_WAITING = 8
 """Files that compute, for each one that waits: about as many as two workers do meanwhile."""
 
+LONG_FILES = ("test_gpu.py", "test_tar_work.py", "test_rounds.py", "test_ledger.py", "test_controller.py")
+"""Outside of tests/audio_tokenizers and of this folder."""
+
+TESTS = Path(__file__).parent
+
+NOT_QUICK = ("slow", "models", "slurm", "gpu")
+
+IMPORTS_TORCH = re.compile(
+    r"^(import|from) (torch|transformers|onnx|webdataset|support\.lanes|tools\.torch_dataset)", re.MULTILINE
+)
+
+USES_MODELS = re.compile(r"^\s*(import|from) (torch|transformers|onnx|support\.(tiny_|lanes))", re.MULTILINE)
+
 # A shell's job in the background ignores Ctrl-C, and so would the commands that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -21,18 +36,62 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
 
+# Where Python is told to write no bytecode, each command that a test starts compiles the project anew, and pytest its tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def flush_nothing(fd: int) -> None:
+    """os.fsync without the disk: tests that crash at every file operation would wait for it for minutes.
+
+    No test can see in its own process what has reached the disk: `support/crashing.py` simulates power loss, and
+    `jobs/test_fileops.py` checks that FileOps flushes. Commands that tests start as processes do flush.
+    """
+    os.fstat(fd)  # a closed descriptor is still an error
+
+
+os.fsync = flush_nothing
+
 # Several workers with several threads each would wait for one another more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--require-gpu`: fail rather than skip where there is no CUDA device."""
+    """`--require-gpu`: fail rather than skip where there is no CUDA device. `--quick`: only what takes no time."""
     parser.addoption("--require-gpu", action="store_true", help="tests marked gpu must run")
+    parser.addoption("--quick", action="store_true", help="leave out tests marked slow, models or slurm")
+
+
+def room(path: Path) -> str | None:
+    """The mark of all tests of a file or folder, by where it is and what it imports.
+
+    `slurm`: those of tests/slurm. `models`: a file of tests/audio_tokenizers that imports torch or builds tiny models,
+    wherever it does so, and another file that imports torch as soon as it is imported.
+    """
+    inside = path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
+    if inside[:1] == ("slurm",):
+        return "slurm"
+    if inside and path.name.startswith("test_") and path.suffix == ".py":
+        imports = USES_MODELS if inside[0] == "audio_tokenizers" else IMPORTS_TORCH
+        return "models" if imports.search(path.read_text(encoding="utf-8")) else None
+    return None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`--quick` does not even import what it leaves out: importing torch and transformers takes seconds."""
+    return True if config.getoption("--quick") and room(collection_path) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` need a CUDA device; `make test-gpu` runs them, and fails without one."""
+    """Tests marked `gpu` need a CUDA device (`make test-gpu`, which fails without one). `room` gives marks."""
     items.sort(key=_turns(items))
+    rooms = {path: room(path) for path in {item.path for item in items}}
+    for item in items:
+        if mark := rooms[item.path]:
+            item.add_marker(mark)
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if not _is_quick(item)])
+        items[:] = filter(_is_quick, items)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked or config.getoption("--require-gpu"):
         return
@@ -43,11 +102,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device: make test-gpu"))
 
 
+def _is_quick(item: pytest.Item) -> bool:
+    return not any(item.get_closest_marker(mark) for mark in NOT_QUICK)
+
+
 def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
     """Long files first, or who begins with one last works on alone; those of Slurm, which mostly wait, one at a time."""
     files = list(dict.fromkeys(item.path for item in items))
     waiting = [path for path in files if path.parent.name == "slurm"]
-    busy = [path for path in files if "audio_tokenizers" in path.parts or path.name == "test_end_to_end.py"]
+    busy = [path for path in files if "audio_tokenizers" in path.parts or path.parent == TESTS or path.name in LONG_FILES]
     turns = {path: BUSY_PER_WAITING * turn for turn, path in enumerate(waiting)}
     turns |= {path: turn + 1 for turn, path in enumerate(busy)}
     last = len(items)  # not in the lambda: a list is empty while it is sorted

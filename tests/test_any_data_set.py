@@ -23,17 +23,18 @@ from tools.merge import merge
 from tools.pack import pack
 from tools.reader import read_run
 
-PAIRS = 2000
+PAIRS = 500
 
 
-def test_two_thousand_pairs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_five_hundred_pairs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every pair of the archive is in the merged file once, with its id, its text, its length and tokens of its own audio;
     what is no pair is listed.
     """
     pairs = originals(PAIRS, RATE // 5)
     write_solid_7z(here / "voices.7z", pairs, here / "files")
     shutil.rmtree(here / "files")
-    assert call(pack, "voices.7z", "--max-size", "20MB", "--exclude", PLACEHOLDER) == 0
+    assert call(pack, "voices.7z", "--max-size", "5MB", "--exclude", PLACEHOLDER) == 0
     out = capsys.readouterr().out
     assert f"{PAIRS:,} clips" in out
     left_out = [json.loads(line) for line in (here / "tars" / "left_out.jsonl").read_text().splitlines()]
@@ -149,6 +150,7 @@ def made(here: Path) -> dict[str, Path]:
     return sources
 
 
+@pytest.mark.slow
 def test_layouts_of_corpora(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each from a small made copy: packed, tokenized, and its texts, or its segments, are in the records."""
     sources = made(here)
@@ -172,6 +174,7 @@ def test_layouts_of_corpora(here: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert (segment["start"], segment["end"], bool(segment["text"]), bool(segment["id"])) == (0.1, 0.5, True, True)
 
 
+@pytest.mark.slow
 def test_packed_subtitles_are_cut_as_those_beside_audio(here: Path) -> None:
     """A run with --segments makes the same clips of what tools.pack has made and of a tar of the folder as it is."""
     cues = (

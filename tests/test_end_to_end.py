@@ -50,6 +50,7 @@ RATES = {
     "xcodec": {"tokens": 50},
     "whisper_features": {"mid": 50, "final": 50},
     "cosyvoice_text": {},
+    "taste": {"mid": 50, "final": 50, "tokens": 50},
 }
 """Items of a key per second of audio."""
 
@@ -66,6 +67,7 @@ def count(value: object) -> tuple[int, int]:
     return len(items), len(set(items))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", RATES)
 def test_real_speech_becomes_valid_tokens(backend: str, speech: Path, tmp_path: Path) -> None:
     """Every clip of the examples has tokens, a duration and its transcript, and the run checks as valid."""
@@ -80,7 +82,7 @@ def test_real_speech_becomes_valid_tokens(backend: str, speech: Path, tmp_path: 
     checked = run("tools.check_progress", "--output-dir", str(tokens), "--check-validity", "--json", folder=speech)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     report = json.loads(checked.stdout)
-    no_text = {"no_text": 1} if backend == "cosyvoice_text" else {}
+    no_text = {"no_text": 1} if backend in ("cosyvoice_text", "taste") else {}
     assert (report["completed"], report["clips"], report["errors"], report["invalid"]) == (2, 5, no_text, 0)
     lines = [json.loads(line) for path in sorted(tokens.glob("*.jsonl")) for line in path.read_text().splitlines()]
     good = [line for line in lines if "error" not in line]
@@ -98,7 +100,7 @@ def test_real_speech_becomes_valid_tokens(backend: str, speech: Path, tmp_path: 
     if backend == "bicodec":
         assert {len(line["global_tokens"]) for line in good} == {32}
     features = [load_file(path) for path in sorted(tokens.glob("*.safetensors"))]
-    assert len(features) == (2 if backend in ("whisper_features", "cosyvoice_text") else 0)
+    assert len(features) == (2 if backend in ("whisper_features", "cosyvoice_text", "taste") else 0)
     for tensors in features:
         assert all(np.isfinite(array).all() and array.astype(np.float32).std() > 0 for array in tensors.values())
     if backend == "mulaw":

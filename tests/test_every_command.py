@@ -55,6 +55,7 @@ def test_all_are_found() -> None:
     assert {"hpc.submit", "hpc.task", "jobs.tokenize_tar", "tools.check_progress"} <= set(commands("hpc", "jobs", "tools"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", commands("hpc", "jobs", "tar2tokens", "tools", "benchmarks"))
 def test_help_and_version(here: Path, module: str) -> None:
     """-h and --help say how to use it, --version which one it is; a word that it does not know ends with exit code 2."""

@@ -67,6 +67,7 @@ def shows(said: str) -> bool:
     return "\\x1b" in said or "\\u202e" in said or "\\u2028" in said or "\\x9b" in said or "\\x08" in said
 
 
+@pytest.mark.slow
 def test_a_run_from_its_list_to_its_export(say: Say, tmp_path: Path) -> None:
     """Tars with such names, of clips with such names, one of them damaged: every command says them in signs that show."""
     tars = [write_tar(tmp_path / "tars" / f"{name}.tar", members()) for name in LISTED]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_run import stopping_after, write_tar
+from support.small_run import spec_of, stopping_after, write_tar
 from support.tars import audio_file
 from support.tiny_bicodec import build_spark_tts
 from support.tiny_hf import build
@@ -18,8 +18,8 @@ from support.tiny_whisper import build_whisper
 
 from audio_tokenizers.base import Backend
 from jobs.conveyor import Feeding
-from jobs.outputs import TarPaths
-from jobs.spec import TokenizeSpec, make_spec
+from jobs.spec import TokenizeSpec
+from jobs.tar_paths import TarPaths
 from jobs.tokenize import tokenize_tar
 from jobs.worker import load_backend
 
@@ -59,12 +59,13 @@ def lines(output: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKENDS)
 def test_company_changes_no_token(name: str, tmp_path: Path) -> None:
     """Orders, look-ahead, threads, a clip alone in its call, and where an attempt was resumed."""
     make, given = BACKENDS[name]
     options = {"model_path": str(make(tmp_path / "model")), "lanes": 4, **given.get("options", {})}
-    spec: TokenizeSpec = make_spec(name, device="cpu", **{**given, "options": options})
+    spec: TokenizeSpec = spec_of(name, device="cpu", **{**given, "options": options})
     assert spec.recipe["lanes"] == 4
     assert "lane_grid" in spec.recipe
     backend: Backend = load_backend(spec, "cpu")

@@ -24,7 +24,7 @@ from support.tars import audio_file, end_blocks, link_member, member, noise, pya
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.mulaw import MuLaw
-from jobs import pyav_decoder, tar_work, token_sink
+from jobs import clip_lines, pyav_decoder, token_sink
 from jobs.fileops import FileOps, StorageError
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import TarStream
@@ -182,7 +182,7 @@ OF_THE_SYSTEM: dict[str, Callable[[pytest.MonkeyPatch, Fault], None]] = {
         MuLaw, "encode", in_chain(fault)
     ),
     "codes become JSON": attribute(token_sink, "codes_to_json"),
-    "a line is put together": attribute(tar_work, "line_parts"),
+    "a line is put together": attribute(clip_lines, "line_parts"),
 }
 SCRATCH = ("a temporary file is written", "a temporary file is rewound", "a temporary file is read")
 OF_DECODERS: dict[str, tuple[Callable[[pytest.MonkeyPatch, Fault], None], tuple[BaseException, ...]]] = {
@@ -216,6 +216,7 @@ def cases() -> Iterator[Any]:
         yield pytest.param(put, errors, id=place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("put", "errors"), list(cases()))
 def test_no_fault_of_the_machine_becomes_a_record_or_a_verdict(
     put: Callable[[pytest.MonkeyPatch, Fault], None],
@@ -237,6 +238,7 @@ def test_no_fault_of_the_machine_becomes_a_record_or_a_verdict(
     assert happened >= len(errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_a_link_whose_data_cannot_be_had_now_is_no_dead_link(
     packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -286,6 +288,7 @@ def cut_tar(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     return tar, lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("put", [pytest.param(put, id=place) for place, put in PLACES_OF_PARTS.items()])
 def test_nor_does_it_where_members_are_cut(
     put: Callable[[pytest.MonkeyPatch, Fault], None],
@@ -294,7 +297,7 @@ def test_nor_does_it_where_members_are_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Channels are counted, and what is decoded too early is kept: no part is lost, and none is refused for it."""
-    monkeypatch.setattr("jobs.recording.KEPT_IN_MEMORY", 5000)
+    monkeypatch.setattr("jobs.sample_window.KEPT_IN_MEMORY", 5000)
     tar, reference = cut_tar
     happened = 0
     for at in range(8):
@@ -307,6 +310,7 @@ def test_nor_does_it_where_members_are_cut(
     assert happened >= 4
 
 
+@pytest.mark.slow
 def test_no_refusal_of_the_file_system_becomes_a_verdict(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """At each file operation of an attempt, from its claim to its commit, with one errno after the other."""
     counting = CrashingOps()
@@ -363,7 +367,7 @@ def test_channels_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytest
     tar = write_tar(tmp_path / "in" / "speech.tar", members)
     tokenize(tar, tmp_path / "reference", spec=CUT)
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.recording.KEPT_IN_MEMORY", 5000)
+        patch.setattr("jobs.sample_window.KEPT_IN_MEMORY", 5000)
         patch.setattr(tempfile, "tempdir", str(tmp_path))
         scratch_method("write")(patch, Fault(OSError(errno.ENOSPC, "No space left on device"), 1))
         words = f"the folder for temporary files, {tmp_path}: No space left on device: make room there, or set TMPDIR"

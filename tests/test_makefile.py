@@ -23,6 +23,6 @@ def test_it_shows_the_targets_and_touches_nothing(here: Path, arguments: list[st
     before = tree(here)
     done = subprocess.run([str(MAKE), *arguments], cwd=here, capture_output=True, text=True, check=True)
     shown = re.findall(r"^  ([a-z-]+) +\S.*$", done.stdout, re.MULTILINE)
-    assert {"help", "demo", "test", "test-gpu", "lint", "format", "bench", "clean"} <= set(shown)
+    assert {"help", "demo", "quick", "test", "test-gpu", "lint", "format", "bench", "clean"} <= set(shown)
     assert done.stderr == ""
     assert tree(here) == before

@@ -38,6 +38,7 @@ def old_run() -> Iterator[Path]:
         shutil.rmtree(FOLDER)
 
 
+@pytest.mark.slow
 def test_a_run_that_an_earlier_version_began_ends_with_its_bytes(old_run: Path) -> None:
     """hpc.resume goes on where the run was killed, leaves the committed file alone, and each file has the bytes that one
     undisturbed worker of the earlier version committed.

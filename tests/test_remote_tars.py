@@ -17,8 +17,8 @@ from hpc.run import Run
 from hpc.submit import submit
 from jobs import remote_files
 from jobs.addresses import place_of
-from jobs.outputs import TarPaths, read_manifest
 from jobs.remote_tar import RemoteTar
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tar_source import tar_source
 from jobs.tar_work import TarResult, WrittenMeanwhileError
 from jobs.tokenize import tokenize_tar
@@ -64,6 +64,7 @@ class TestOneTar:
         """The committed file, with the tar called as the local one is."""
         return lambda: (tmp_path / "out/a.jsonl").read_bytes().replace(tar.encode(), str(path).encode())
 
+    @pytest.mark.slow
     def test_bytes_of_a_local_copy(self, tar: str, expected: bytes, lines: Any, store: ObjectStore, tmp_path: Path) -> None:
         """But for the tar's name lines are the same; the manifest says which version of the object they are of."""
         store.statuses[:], store.cuts[:] = [503], [500_000]
@@ -73,6 +74,7 @@ class TestOneTar:
         assert manifest is not None
         assert manifest.input_version.startswith("command: " if tar.startswith("pipe:") else "ETag: ")
 
+    @pytest.mark.slow
     def test_resume(self, tar: str, expected: bytes, lines: Any, tmp_path: Path) -> None:
         """An attempt that was stopped is gone on with at the next clip, and the bytes are those of one go."""
         assert attempt(tar, tmp_path / "out", **stopping_after(5)).outcome == "yielded"
@@ -91,6 +93,7 @@ class TestOneTar:
         found = (tmp_path / "out/a.jsonl").read_bytes()
         assert found.replace(tar.encode(), str(path).encode()) == expected
 
+    @pytest.mark.slow
     def test_outage(self, tar: str, expected: bytes, lines: Any, store: ObjectStore, tmp_path: Path) -> None:
         """Where the rest of a tar does not come, that is the machine's trouble: no verdict, no record; later it goes on."""
         if tar.startswith("pipe:"):
@@ -110,6 +113,7 @@ class TestOneTar:
             assert attempt(tar, tmp_path / "out").outcome == "committed"
             assert lines() == expected
 
+    @pytest.mark.slow
     def test_replaced_while_it_is_read(self, path: Path, expected: bytes, store: ObjectStore, tmp_path: Path) -> None:
         """Lines of a tar that another has taken the place of are forgotten, and the next attempt is of the new one."""
         other = small_tar(tmp_path / "b.tar", clips=12, samples=200_001).read_bytes()
@@ -124,6 +128,7 @@ class TestOneTar:
 
 
 class TestRuns:
+    @pytest.mark.slow
     def test_from_list_to_files(
         self, here: Path, store: ObjectStore, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -150,6 +155,7 @@ class TestRuns:
         assert call(show, names[3], "--clip", 0, "--listen", "b.wav") == 2
         assert "other programs never do" in capfd.readouterr().err
 
+    @pytest.mark.slow
     def test_damaged_tar_that_is_replaced(self, here: Path, store: ObjectStore, capfd: pytest.CaptureFixture[str]) -> None:
         """A damaged tar is put into quarantine, and tried again, as it is then, when somebody submits again."""
         data = small_tar(here / "a.tar", clips=3, samples=20_000).read_bytes()
@@ -165,6 +171,7 @@ class TestRuns:
         lines = [(here / f"tokens/{name}.jsonl").read_bytes().split(b'"audio_file"') for name in "ab"]
         assert lines[0][1].split(b"\n")[0] == lines[1][1].split(b"\n")[0]
 
+    @pytest.mark.slow
     def test_committed_tar_that_is_replaced(self, here: Path, store: ObjectStore, capfd: pytest.CaptureFixture[str]) -> None:
         """--check-validity asks its server once: another size makes its tokens invalid, as those of a file; one that is gone
         or whose server is away does not, and the latter is told. Without it no server is asked.
@@ -187,7 +194,8 @@ class TestRuns:
         assert len(store.requests) <= 3 + 1  # a HEAD each; S3 looks whether what is gone is a folder
         store.refuses = 503
         assert call(check_progress, "--check-validity") == 0
-        assert "3 tars at an address of which nobody can tell now whether it has changed since" in capfd.readouterr().out
+        out = capfd.readouterr().out
+        assert "3 tars at an address that did not answer: whether it has changed since is not known" in out
 
     def test_without_the_extra(self, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
         """Nothing is asked and nothing is written: what to install is said at once, by both commands."""

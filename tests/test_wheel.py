@@ -10,12 +10,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from support.runs import ROOT
 
 NO_PRODUCT = {"tests", "benchmarks"}
 """Packages of a checkout that nobody installs."""
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_file_of_every_package(tmp_path: Path) -> None:
     """Built without a network from a copy of the tree: each module, preset and py.typed is in it, and nothing else."""
     folders = dict(product_folders())

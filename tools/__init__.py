@@ -1,5 +1,5 @@
-"""What people run beside a run. Thin: parse, call, render."""
+"""Commands that prepare, inspect and use a run. Thin: parse, call, render."""
 
-import jobs  # makes audio_tokenizers importable from a checkout that nobody has installed
+import jobs  # makes audio_tokenizers importable from a checkout that is not installed
 
 __all__ = ["jobs"]

@@ -1,4 +1,4 @@
-"""python -m tools.doctor: does a site do what a run relies on, and if not, what to do."""
+"""python -m tools.doctor: check that a site does what a run relies on, and say what to do if not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import msgspec
 import typer
 
 from hpc.environment import kept_environment
-from hpc.launch import Site, check_cluster, make_launch, overlay, site_defaults
+from hpc.launch import make_launch
+from hpc.launch_options import LaunchOptions, overlay
 from hpc.personal import personal_defaults
+from hpc.site_file import site_defaults
 from hpc.trust import of_code
-from jobs.commands import Verbose, number_parser, run_command, setup_logging
+from jobs.commands import SLURM, WHAT, WHERE, Verbose, number_parser, run_command, setup_logging
+from jobs.option_struct import Only, with_options
 from jobs.spec import uses_gpu
 from jobs.trust import trust_of
 from tools.doctoring.examination import Asked, examine
@@ -26,48 +29,49 @@ __all__ = ["doctor"]
 PATIENT_SECONDS = "600"
 
 
+@with_options
 def doctor(
-    output_dir: Annotated[Path, typer.Option(help="where a run is to write; nothing is left there")] = Path("tokens"),
-    tar_list: Annotated[Path | None, typer.Option("--list", "--tar-list", help="a list of tars, to look at too")] = None,
-    backend: Annotated[str | None, typer.Option(help="preset or backend, whose files to look at")] = None,
-    model_path: Annotated[str | None, typer.Option(help="local directory or hub id of the weights")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="a backend's option=value")] = None,
-    cluster: Annotated[str | None, typer.Option(help="auto: Slurm where there is sbatch; slurm; local")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    partition: Annotated[str | None, typer.Option(help="Slurm")] = None,
-    account: Annotated[str | None, typer.Option(help="Slurm")] = None,
-    qos: Annotated[str | None, typer.Option(help="Slurm")] = None,
-    constraint: Annotated[str | None, typer.Option(help="Slurm")] = None,
-    gpus_per_node: Annotated[str | None, typer.Option(help="Slurm: as for hpc.submit")] = None,
-    nodes: Annotated[int, typer.Option(min=0, help="Slurm: how many nodes to ask by srun")] = 2,
+    site: Annotated[
+        LaunchOptions, Only(("cluster", "device", "partition", "account", "qos", "constraint", "gpus_per_node"))
+    ],
+    output_dir: Annotated[
+        Path, typer.Option(help="where a run is to write; nothing is left there", rich_help_panel=WHERE)
+    ] = Path("tokens"),
+    tar_list: Annotated[
+        Path | None, typer.Option("--list", "--tar-list", help="a list of tars, to look at too", rich_help_panel=WHAT)
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="preset or backend, whose files to look at", rich_help_panel=WHAT)
+    ] = None,
+    model_path: Annotated[
+        str | None, typer.Option(help="local directory or hub id of the weights", rich_help_panel=WHAT)
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="a backend's option=value", rich_help_panel=WHAT)
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=0, help="how many nodes to ask by srun", rich_help_panel=SLURM)] = 2,
     wait: Annotated[
         float,
         typer.Option(
             parser=number_parser("seconds from 1 on, without a unit", 1),
             metavar="FLOAT",
-            help="Slurm: seconds to wait for free nodes",
+            help="seconds to wait for free nodes",
+            rich_help_panel=SLURM,
         ),
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="a JSON array, for programs")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Check all that a run would rely on. Exits 0, 1 where something is at fault, 2 wrong usage. Submits no batch job."""
+    """Check everything that a run relies on. Exits 0, 1 if there are faults, 2 on wrong usage. Submits no batch job.
+
+    Example: --list tars.txt --backend higgs --output-dir tokens
+    """
     setup_logging(verbose=verbose, quiet=True)
-    site = Site(
-        cluster=check_cluster(cluster),
-        partition=partition,
-        account=account,
-        qos=qos,
-        constraint=constraint,
-        gpus_per_node=gpus_per_node,
-    )
+    defaults = overlay(personal_defaults(os.environ), site_defaults(trust=of_code(trust_of())))
     launch = make_launch(
-        overlay(overlay(personal_defaults(os.environ), site_defaults(trust=of_code(trust_of()))), site),
-        device=device,
-        workers=None,
-        allow_missing_end=False,
+        overlay(defaults, site),
         environment=kept_environment(os.environ),
-        uses_gpu=backend is None or uses_gpu(backend),  # UsageError where there is no such backend
+        uses_gpu=backend is None or uses_gpu(backend),  # UsageError if there is no such backend
     )
     asked = Asked(
         output_dir.absolute(),
@@ -92,7 +96,7 @@ def doctor(
 
 
 def _without_wait(words: Sequence[str]) -> Iterator[str]:
-    """A command line's words but for how long to wait."""
+    """The words of a command line without --wait."""
     rest = iter(words)
     for word in rest:
         if word == "--wait":

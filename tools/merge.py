@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
-from jobs.reporting import counted
-from tools.byte_progress import ByteProgress
+from tools.common.byte_progress import ByteProgress
+from tools.common.run_files import CommittedFile, committed_files, spec_of
+from tools.common.whole_files import require_file_place
 from tools.merging.shapes import SHAPES, Shape, check_shape
-from tools.run_files import CommittedFile, committed_files, spec_of
 
 if TYPE_CHECKING:
     from tools.merging.assembly import Merged
-from tools.whole_files import require_file_place
 
 __all__ = ["merge"]
 
@@ -31,12 +31,12 @@ def merge(
         bool, typer.Option("--partial-ok", help="take what is committed of a run that is not finished")
     ] = False,
     shape: Annotated[
-        str | None, typer.Option(help=f"lines as older tools have them: {', '.join(SHAPES)}; default: as they are")
+        str | None, typer.Option(help=f"lines as older tools write them: {', '.join(SHAPES)}; default: as they are")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core")] = None,
     verbose: Verbose = False,
 ) -> int:
-    """Merge a run's committed files into one file, a gzip member or zstd frame each. Interrupted, it goes on next time."""
+    """Merge a run's committed files into one file, a gzip member or zstd frame each. If interrupted, run it again."""
     from tools.merging.assembly import merge as merge_files
 
     setup_logging(verbose=verbose)
@@ -46,7 +46,7 @@ def merge(
     floats = [field.name for field in spec.fields if field.form == "features"]
     if floats:
         raise UsageError(
-            f"{output_dir}: its floats ({', '.join(floats)}) stand in NAME.safetensors, which one merged file cannot hold: "
+            f"{output_dir}: its floats ({', '.join(floats)}) are in NAME.safetensors, which one merged file cannot hold: "
             "use python -m tools.export"
         )
     if wanted is not None:
@@ -99,7 +99,7 @@ def _summary(output: Path, merged: Merged) -> list[str]:
 
 
 def _damaged(files: Sequence[CommittedFile], shape: Shape | None) -> list[str]:
-    """What is to be said of clips that lack something: lines of a shape cannot."""
+    """A line about damaged clips, which lines of a shape cannot mark."""
     damaged = sum(file.manifest.damaged_clips for file in files)
     if not damaged:
         return []

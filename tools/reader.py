@@ -6,7 +6,7 @@
         clip.tokens                            # int64 [codebooks, frames]
         clip.text, clip.seconds, clip.arrays["global_tokens"]
 
-Clips that became errors are passed over. tools/torch_dataset.py has the same for torch's DataLoader.
+Clips with errors are skipped. tools/torch_dataset.py has the same for torch's DataLoader.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import Form
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from jobs.arrays import forms_of, read_integers, read_ref, split_integers
 from jobs.damage import Damage
 from jobs.features import StoredFeatures
-from jobs.records import TokenRecord, decode_record
-from jobs.values import shape_key
-from tools.run_files import committed_files, read_lines
+from jobs.record_fields import shape_key
+from jobs.records import Record, TokenRecord, decode_record
+from jobs.token_arrays import forms_of, read_integers, read_ref, split_integers
+from tools.common.run_files import committed_files, read_lines
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdError, ZstdFile
 else:
     from backports.zstd import ZstdError, ZstdFile
 
-__all__ = ["TokenizedClip", "read_run", "to_torch"]
+__all__ = ["TokenizedClip", "read_clips", "read_run", "to_torch"]
 
 BATCH_BYTES = 1 << 17
-"""Lines that are turned into arrays together: enough that numpy's calls cost little, few enough for the CPU's cache."""
+"""Bytes of lines that are converted together: large enough to amortize numpy's calls, small enough for the CPU's cache."""
 READ_BYTES = 1 << 20
 OTHERWISE = ("arrays", "damage", "notes")
-"""What of a clip has another form in torch."""
+"""Fields of a clip that have another form in torch."""
 
 Array = npt.NDArray[np.integer[Any]] | npt.NDArray[np.floating[Any]]
 
@@ -68,9 +68,9 @@ class TokenizedClip:
     language: str | None
     metadata: Mapping[str, Any] | None
     damage: Damage | None = None
-    """What is missing of its audio, where something is: `damage.seconds`, and `damage.what` in words."""
+    """The audio that is missing, if any: `damage.seconds`, and `damage.what` as text."""
     notes: tuple[str, ...] = ()
-    """What the record notes, such as `opposite_phase`."""
+    """The record's notes, such as `opposite_phase`."""
 
     @property
     def tokens(self) -> Array:
@@ -91,10 +91,10 @@ def read_run(
 ) -> Iterator[TokenizedClip]:
     """The clips with tokens of a run directory, in list order, or of a merged .jsonl, .jsonl.gz or .jsonl.zst.
 
-    With `parts`, a share of them: over all `part` in 0..parts-1 each clip comes exactly once. Of a run that is not finished
-    nothing is given unless `partial_ok` says so. With `damaged=False` clips that lack something are left out. Raises
-    UsageError if `source` is neither, InfrastructureError if a file is damaged. A run's files are checked against their
-    hashes when they are read whole (`parts=1`).
+    With `parts`, a share of them: over all `part` in 0..parts-1 each clip comes exactly once. `partial_ok` accepts a run
+    that is not finished. `damaged=False` leaves out clips with missing audio. Raises UsageError if `source` is neither a run
+    nor a merged file, or the run is not finished, InfrastructureError if a file is damaged. A run's files are checked
+    against their hashes when they are read whole (`parts=1`).
     """
     path = Path(source)
     if not 0 <= part < parts:
@@ -102,7 +102,7 @@ def read_run(
     if path.is_dir():
         clips = _read_directory(path, part, parts, partial_ok=partial_ok)
     elif path.is_file():
-        clips = _clips(_merged_lines(path, part, parts), str(path), None)
+        clips = read_clips(_merged_lines(path, part, parts), str(path), None)
     else:
         raise UsageError(f"{path}: expected a run directory or a merged file, found neither")
     yield from (clip for clip in clips if damaged or clip.damage is None)
@@ -114,12 +114,12 @@ def _read_directory(path: Path, part: int, parts: int, *, partial_ok: bool) -> I
     first, last = total * part // parts, total * (part + 1) // parts
     for file in files:
         lines = read_lines(file) if parts == 1 else _lines_between(file.path, first, min(last, file.bytes))
-        yield from _clips(lines, str(file.path), file.path.with_suffix(".safetensors"))
+        yield from read_clips(lines, str(file.path), file.path.with_suffix(".safetensors"))
         first, last = max(first - file.bytes, 0), max(last - file.bytes, 0)
 
 
 def _lines_between(path: Path, first: int, last: int) -> Iterator[bytes]:
-    """The lines whose first byte is one of first..last-1: over ranges that touch, each line comes once."""
+    """The lines that start within bytes first..last-1: over adjacent ranges, each line comes once."""
     if first >= last:
         return
     with path.open("rb", buffering=READ_BYTES) as file:
@@ -134,7 +134,7 @@ def _lines_between(path: Path, first: int, last: int) -> Iterator[bytes]:
 
 
 def _merged_lines(path: Path, part: int, parts: int) -> Iterator[bytes]:
-    """A share of a merged file's lines: of a plain file by place, since it can be entered anywhere, else every so many."""
+    """A share of a merged file's lines: a byte range of a plain file, which can be entered anywhere, else each n-th line."""
     if path.name.endswith(".jsonl"):
         size = path.stat().st_size
         yield from _lines_between(path, size * part // parts, size * (part + 1) // parts)
@@ -150,10 +150,19 @@ def _merged_lines(path: Path, part: int, parts: int) -> Iterator[bytes]:
         raise InfrastructureError(f"{path}: cut or damaged ({error}): make it again with tools.merge") from None
 
 
-def _clips(lines: Iterable[bytes], name: str, features: Path | None) -> Iterator[TokenizedClip]:
+def _has_tokens(record: Record) -> bool:
+    return isinstance(record, TokenRecord)
+
+
+def read_clips(
+    lines: Iterable[bytes], name: str, features: Path | None, wanted: Callable[[Record], bool] = _has_tokens
+) -> Iterator[TokenizedClip]:
+    """The clips of a file's `lines`, without errors; `name` is for messages, `features` is its .safetensors file. `wanted`
+    is called once for each line, in order. Floats are read one clip at a time.
+    """
     source = None
     try:
-        for batch in _batches(lines, name):
+        for batch in _batches(lines, name, wanted):
             forms = _forms(batch[0], name)
             if source is None and "features" in forms.values():
                 source = _open_features(name, features)
@@ -169,8 +178,8 @@ def _open_features(name: str, features: Path | None) -> StoredFeatures:
     return StoredFeatures(features)
 
 
-def _batches(lines: Iterable[bytes], name: str) -> Iterator[list[TokenRecord]]:
-    """Records of the same keys that follow one another, BATCH_BYTES of them at a time; errors are left out."""
+def _batches(lines: Iterable[bytes], name: str, wanted: Callable[[Record], bool]) -> Iterator[list[TokenRecord]]:
+    """Consecutive records with the same keys, BATCH_BYTES at a time; errors are left out."""
     batch: list[TokenRecord] = []
     size = 0
     for line in lines:
@@ -178,7 +187,7 @@ def _batches(lines: Iterable[bytes], name: str) -> Iterator[list[TokenRecord]]:
             record = decode_record(line)
         except msgspec.DecodeError as error:
             raise UsageError(f"{name}: expected records as a run or tools.merge without --shape has them: {error}") from None
-        if not isinstance(record, TokenRecord):
+        if not wanted(record) or not isinstance(record, TokenRecord):
             continue
         if batch and (size >= BATCH_BYTES or record.values.keys() != batch[0].values.keys()):
             yield batch
@@ -202,21 +211,22 @@ def _typed(
     columns: dict[str, Sequence[Array]] = {}
     try:
         for key, form in forms.items():
-            texts = [bytes(record.values[key]) for record in batch]
-            if features is not None and form == "features":
-                columns[key] = [features.read(read_ref(text)) for text in texts]
-            else:
+            if form != "features":
+                texts = [bytes(record.values[key]) for record in batch]
                 shapes = [record.values[shape_key(key)] for record in batch] if form == "codes" else None
                 columns[key] = split_integers(*read_integers(texts, form), shapes)
     except (ValueError, KeyError) as error:
         raise UsageError(f"{name}: near {batch[0].audio_file}: {error}") from None
     for number, record in enumerate(batch):
+        arrays: dict[str, Array] = {}
+        for key in forms:
+            arrays[key] = columns[key][number] if key in columns else _floats(record, key, name, features)
         yield TokenizedClip(
             tar_file=record.tar_file,
             audio_file=record.audio_file,
             num_samples=record.num_samples,
             sample_rate=record.sample_rate,
-            arrays={key: arrays[number] for key, arrays in columns.items()},
+            arrays=arrays,
             text=record.text,
             language=record.language,
             metadata=record.metadata,
@@ -225,11 +235,20 @@ def _typed(
         )
 
 
+def _floats(record: TokenRecord, key: str, name: str, features: StoredFeatures | None) -> Array:
+    """Read only when their clip is due: the floats of a batch of lines may be gigabytes."""
+    assert features is not None, "opened where a form is features"
+    try:
+        return features.read(read_ref(bytes(record.values[key])))
+    except ValueError as error:
+        raise UsageError(f"{name}: near {record.audio_file}: {error}") from None
+
+
 def to_torch(clip: TokenizedClip) -> dict[str, Any]:
     """The clip as a dict for a collate function: a tensor per key of `arrays`, of the same type, and the rest as it is.
 
-    Its damage is a number and a text, so that torch can collate it: `damage_seconds` and `damage`, 0 and "" of a whole clip.
-    So are its `notes`: one text, with spaces between them.
+    For torch's collate, damage is a number and a string, `damage_seconds` and `damage`: 0 and "" for undamaged clips.
+    `notes` are one string, separated by spaces.
     """
     import torch
 

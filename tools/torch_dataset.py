@@ -7,8 +7,8 @@
         clips[0]["tokens"]                     # torch.int64 [codebooks, frames]
         clips[0]["text"], clips[0]["metadata"]
 
-Clips differ in length, so `collate_fn` is the caller's: `list` keeps them as they are. Without one, clips that torch cannot
-stack are a UsageError that says so.
+Clips differ in length, so the caller chooses `collate_fn`: `list` keeps them as they are. Without one, clips that torch
+cannot stack raise UsageError.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["TokenDataset"]
 
 
 class _Clip(dict[str, Any]):
-    """A clip, which a DataLoader without a collate_fn can tell from any other dict."""
+    """A clip, as a dict type that a DataLoader without a collate_fn recognizes."""
 
 
 def _collate(clips: list[_Clip], *, collate_fn_map: object = None) -> Any:  # noqa: ANN401, ARG001 (as torch calls it)
-    """What torch makes of a batch where nobody has said what to make of it."""
+    """Torch's default collation of a batch, with an error that names `collate_fn` if it fails."""
     try:
         return default_collate([dict(clip) for clip in clips])
     except (RuntimeError, TypeError, KeyError) as error:
@@ -46,15 +46,15 @@ default_collate_fn_map[_Clip] = _collate
 
 
 class TokenDataset(IterableDataset[dict[str, Any]]):
-    """The clips with tokens of a run directory or a merged file, as `tools.reader.to_torch` gives them.
+    """The clips with tokens of a run directory or a merged file, in the form of `tools.reader.to_torch`.
 
-    Which share this process reads is decided when it begins to: by `rank` and `world_size` if given, else by
+    The share of this process is decided when it starts to read: by `rank` and `world_size` if given, else by
     torch.distributed if it is initialised, else by RANK and WORLD_SIZE of the environment, as torchrun sets them. Every rank
-    needs the same number of workers. Shares are equal in bytes, not in clips: ranks that have to make equally many steps
+    needs the same number of workers. Shares are equal in bytes, not in clips: ranks that must make the same number of steps
     stop at the first one that ends, or use torch.distributed.algorithms.join.
 
-    `partial_ok` takes what is there of a run that is not finished. Do not let the run go on meanwhile: workers that see
-    different files divide them differently. `damaged=False` leaves out clips that lack something.
+    `partial_ok` accepts a run that is not finished. Do not let the run go on at the same time: workers that see different
+    files divide them differently. `damaged=False` leaves out clips with missing audio.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
             yield _Clip(to_torch(clip))
 
     def __getstate__(self) -> dict[str, Any]:
-        # What pickles it is a DataLoader that spawns workers, and those know nothing of this process's group.
+        # Pickled by a DataLoader that spawns workers, which do not know this process's group.
         return {**self.__dict__, "_place": self._place or _distributed_place()}
 
 

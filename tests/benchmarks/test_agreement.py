@@ -73,6 +73,7 @@ def test_company_that_changes_bits_is_told(spec, device_thread):
     assert same < 4
 
 
+@pytest.mark.slow
 def test_the_command_prints_each_codebook(tmp_path, monkeypatch, capsys):
     """And writes the same rows for other programs."""
     command = ["agreement", "--backend", "dac", "--device", "cpu", "--tiny", "--clips", "4", "--lanes", "2"]

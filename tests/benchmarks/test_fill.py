@@ -10,6 +10,7 @@ from benchmarks.fill import HOP, SAMPLE_RATE, Setting, clip_lengths, fragments, 
 from jobs.lane_grid import LaneGrid
 
 
+@pytest.mark.slow
 def test_the_goals_are_met(monkeypatch, capsys):
     """Padding and empty lanes together: 15 % of large tars, 20 % of small ones, 5 % of long clips, at most."""
     monkeypatch.setattr(sys, "argv", ["fill"])

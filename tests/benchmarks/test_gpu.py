@@ -27,6 +27,7 @@ def start(*arguments: str | Path, **more) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes, **more)
 
 
+@pytest.mark.slow
 def test_the_rehearsal_runs_every_part(tmp_path):
     """What will be run on a GPU once: each part from building a model to its row of the table, on the CPU."""
     process = start("--rehearse", "--out", tmp_path / "out")
@@ -56,6 +57,7 @@ def test_all_backends_are_parts_and_higgs_is_first():
     assert {*CASES, "machine", "tests", "scaling"} == set(names)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so(tmp_path):
     """And measures nothing."""
     process = start("--out", tmp_path / "out")
@@ -65,6 +67,7 @@ def test_without_a_gpu_it_says_so(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_costs_only_what_is_not_measured_yet(tmp_path):
     """The partial table is printed and written, and nobody is left running."""
     process = start("--rehearse", "--out", tmp_path / "out", "--only", "higgs")
@@ -86,6 +89,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_parts_that_end_badly_cost_the_others_nothing(tmp_path, capsys, monkeypatch):
     """A crash, a hang and an exception: what each had found until then counts, and what it had started is ended."""
     monkeypatch.setattr(gpu, "FEWEST_SECONDS", 1.0)
@@ -105,6 +109,7 @@ def test_parts_that_end_badly_cost_the_others_nothing(tmp_path, capsys, monkeypa
     assert json.loads((tmp_path / "results.json").read_text()) == results
 
 
+@pytest.mark.slow
 def test_a_part_is_not_begun_when_the_time_is_over(tmp_path, capsys):
     """It is named as left out."""
     results = run([Part("succeed", 1.0, gpu_parts.succeed)], "cpu", TINY, 1.0, tmp_path)
@@ -112,6 +117,7 @@ def test_a_part_is_not_begun_when_the_time_is_over(tmp_path, capsys):
     assert "succeed: NO TIME LEFT" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code", "summary"), [("assert 1 == 2", 1, "1 failed"), ("print('equal codes: 0.5')", 0, "1 passed")]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.runs import call, committed_bytes, write_list
 
 from benchmarks.soak_data import make_tars
@@ -19,6 +20,7 @@ def test_the_same_seed_gives_the_same_tars(tmp_path: Path) -> None:
     assert (one.damaged, one.clips, one.bad_clips) == (two.damaged, two.clips, two.bad_clips)
 
 
+@pytest.mark.slow
 def test_the_damage_is_what_it_says(tmp_path: Path) -> None:
     """Damaged tars are not committed, all others are; as many clips as are bad have errors, the rest tokens."""
     for seed in range(3):

@@ -12,6 +12,7 @@ from benchmarks.page import files
 from benchmarks.sweep import FORMATS, encoded_as
 
 
+@pytest.mark.slow
 def test_a_small_sweep_has_all_that_the_page_shows(tmp_path, monkeypatch):
     """Its figures mean nothing, but each plot and each table has its rows."""
     monkeypatch.setattr(sys, "argv", ["sweep", "--small", "--out", str(tmp_path / "cpu.json")])

@@ -40,6 +40,7 @@ def listed(folder: Path) -> list[tuple[str, str]]:
     return [(Path(tar.tar).name, tar.name) for tar in Run(folder).listed()]
 
 
+@pytest.mark.slow
 def test_commands_that_look_take_it(folder: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Progress, validity, what failed, one tar's words."""
     assert call(check_progress, "--check-validity", "--verbose") == 0
@@ -55,6 +56,7 @@ def test_commands_that_look_take_it(folder: Path, here: Path, capsys: pytest.Cap
     assert call(decode_check) == 0
 
 
+@pytest.mark.slow
 def test_commands_that_use_the_tokens_take_it(folder: Path, here: Path) -> None:
     """All that is committed, in the order of the names, numbers by value."""
     assert call(merge, "--output", "all.jsonl", "--partial-ok") == 0
@@ -64,6 +66,7 @@ def test_commands_that_use_the_tokens_take_it(folder: Path, here: Path) -> None:
     assert len(list(read_run(folder, partial_ok=True))) == 3 * (CLIPS - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [resume, cancel])
 def test_the_one_command_that_makes_it_a_run(
     folder: Path, here: Path, capsys: pytest.CaptureFixture[str], command: Callable[..., int]
@@ -84,6 +87,7 @@ def test_the_one_command_that_makes_it_a_run(
     assert "Completed:             4 (100.0%)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_list_comes_first_and_what_was_made_by_hand_stays(folder: Path, here: Path) -> None:
     """The person's list gives the order; other tars that were tokenized here stay in the run."""
     assert call(submit, "--list", write_list(here / "l.txt", [here / "10.tar", small_tar(here / "7.tar")]), "--backend",

@@ -65,6 +65,7 @@ def test_slurm_that_does_not_answer(
     assert campaign.run.read_state().cancelled
 
 
+@pytest.mark.slow
 def test_one_machine(tmp_path: Path) -> None:
     """Cancelled from another terminal: the workers finish their clips, hpc.submit says why it ends, exit code 4; and
     hpc.submit lets the run go on, to the bytes of an undisturbed one.

@@ -22,7 +22,7 @@ from hpc.patience import GRACE_SECONDS, REFUSALS
 from hpc.progress import scan
 from hpc.storage_waits import STORAGE_ROUNDS, pause_s
 from jobs.claims import STALE_SECONDS, Claim, process_start
-from jobs.reporting import Progress, Try, write_progress
+from jobs.progress import Progress, Try, write_progress
 
 LATER = GRACE_SECONDS + 1
 
@@ -785,6 +785,7 @@ def steps_of_the_story(tmp_path_factory: pytest.TempPathFactory) -> int:
     return ops.count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_controller_killed_at_every_step(tmp_path_factory: pytest.TempPathFactory, after: bool) -> None:
     """Killed before or after any file operation and any call to Slurm, then started again with nothing but the files: no

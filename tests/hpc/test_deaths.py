@@ -11,7 +11,7 @@ import pytest
 from hpc.deaths import Death, Tried, explain, may_go_on, timed_out_clips, what_was_tried, write_down_death
 from jobs.activities import Activity, What
 from jobs.memory_events import OomKills
-from jobs.reporting import Progress, Try
+from jobs.progress import Progress, Try
 from jobs.watchdog import Stall
 
 CRASH = Death("fault", "the worker was killed by SIGSEGV")

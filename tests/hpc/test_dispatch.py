@@ -16,9 +16,9 @@ from hpc.local_cluster import LocalCluster
 from hpc.plan import make_plan
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
-from jobs.outputs import TarTask
-from jobs.records import Manifest
-from jobs.reporting import Try
+from jobs.manifest import Manifest
+from jobs.progress import Try
+from jobs.tar_task import TarTask
 
 EMPTY = InQueue(alive={}, elements=0, may_run=0)
 
@@ -226,6 +226,7 @@ class TestMaxRunning:
         campaign.cluster.lose(campaign.cluster.living()[0], 0)
         assert controller.round().submitted == Submitted(waiting=1, why="--max-running 2")
 
+    @pytest.mark.slow
     def test_never_exceeded(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         """Whatever ends, fills up, lags or goes unanswered, no more than --max-running tasks may run at once."""
         for seed in range(40):

@@ -15,7 +15,7 @@ from hpc.progress import scan
 from hpc.standing import Standing
 from hpc.storage_waits import STORAGE_ROUNDS
 from jobs.claims import Claim
-from jobs.reporting import Progress, Try, write_progress
+from jobs.progress import Progress, Try, write_progress
 
 LATER = GRACE_SECONDS + 1
 

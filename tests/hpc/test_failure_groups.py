@@ -12,7 +12,7 @@ from support.small_run import CLIPS, small_tar, tokenize
 from audio_tokenizers.errors import UsageError
 from hpc.failure_groups import SILENT, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
 from hpc.progress import TarState, scan
-from jobs.reporting import Try
+from jobs.progress import Try
 
 
 @pytest.fixture

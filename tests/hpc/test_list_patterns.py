@@ -54,6 +54,7 @@ class TestBraces:
         """Sequences, steps, zeros, letters, nesting and order are those of bash; what is no brace stays as it is."""
         assert expand_braces(text) == ([names] if isinstance(names, str) else names)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "text",
         [

@@ -23,9 +23,10 @@ from hpc.plan import make_plan
 from hpc.run import Run
 from hpc.submissions import Job, Submission
 from jobs.claims import Claim, held_by_other, process_start, read_claim
-from jobs.outputs import TarPaths, TarTask
-from jobs.reporting import Progress, read_progress, write_progress
+from jobs.progress import Progress, read_progress, write_progress
 from jobs.spec import freeze_spec
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 
 HERE = socket.gethostname()
 LONG_AGO = 1000.0
@@ -110,6 +111,7 @@ def local_run(tmp_path: Path) -> Iterator[LocalRun]:
 
 
 class TestProcesses:
+    @pytest.mark.slow
     def test_seen_and_stopped_by_who_did_not_start_them(self, local_run: LocalRun) -> None:
         """Tasks that an earlier controller has started are found by a later one, which can have them yield."""
         second = LocalCluster(HERE)
@@ -124,6 +126,7 @@ class TestProcesses:
         for element, _, log_file in local_run.submission.log_files():
             assert "yielded" in log_file.read_text(), element
 
+    @pytest.mark.slow
     def test_killed_by_who_did_not_start_them(self, local_run: LocalRun) -> None:
         """Killed tasks blame no clip and no tar; their partials and their claims are such as the next may take over."""
         local_run.start()
@@ -139,6 +142,7 @@ class TestProcesses:
             wait_for(lambda holder=holder: process_start(holder.pid) != holder.started)
             assert not held_by_other(holder, mine)
 
+    @pytest.mark.slow
     def test_to_the_end(self, tmp_path: Path) -> None:
         """Left alone, tasks end by themselves, leave no zombies, and what they commit is what one worker would."""
         run = LocalRun(tmp_path, clips=5, pause=0.0)
@@ -149,6 +153,7 @@ class TestProcesses:
         assert committed_bytes(run.output) == committed_bytes(tmp_path / "reference")
         wait_for(lambda: run.has_ended() and all(child.returncode is not None for child in run.first._children))
 
+    @pytest.mark.slow
     def test_a_worker_dies_with_its_witness(self, local_run: LocalRun) -> None:
         """Nobody is left who would end it if it hangs, and its claim would be held for ever; it counts against nobody."""
         cluster = local_run.first
@@ -167,6 +172,7 @@ class TestProcesses:
         local_run.start()
         assert local_run.has_ended()
 
+    @pytest.mark.slow
     def test_other_submissions_are_left_alone(self, local_run: LocalRun) -> None:
         """Orders and questions reach the tasks of the submissions that they name, and no others."""
         cluster = local_run.first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,6 @@ from support.terminal import Terminal
 from hpc.cluster import TaskSeen
 from hpc.failure_groups import Failure
 from hpc.monitor import (
-    Interruption,
     Screen,
     Snapshot,
     Speed,
@@ -33,7 +31,7 @@ from hpc.monitor import (
 from hpc.patience import GRACE_SECONDS
 from hpc.stalls import stall_file, write_stall
 from jobs.activities import Activity
-from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
+from jobs.progress import DeviceSeconds, Progress, Try, write_progress
 from jobs.watchdog import Stall
 
 NOTHING = Snapshot(
@@ -252,21 +250,6 @@ class TestScreen:
         err = capsys.readouterr().err
         assert "1 of 4 done" in err
         assert "a note" in err
-
-
-class TestInterruption:
-    def test_signals_are_remembered_and_handlers_given_back(self) -> None:
-        """The first signal counts, further ones are counted; outside the block everything is as before."""
-        before = signal.getsignal(signal.SIGTERM)
-        interruption = Interruption()
-        with interruption.listening():
-            assert not interruption()
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert interruption.count == 1
-            os.kill(os.getpid(), signal.SIGINT)
-        assert interruption()
-        assert (interruption.signal, interruption.count) == (signal.SIGTERM, 2)
-        assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_pending_reason_that_slurm_has_not_given(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpc.outside_kills import KILLS_REPORTED, OutsideKills, count_kills
-from jobs.reporting import Kept, Try
+from jobs.progress import Kept, Try
 
 WORDS = "killed by signal 9 without a memory event: someone or something on n1 kills it"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hpc.launch import Site, make_launch, overlay
+from hpc.launch import make_launch
+from hpc.launch_options import LaunchOptions, Site, overlay
 from hpc.personal import personal_defaults
 
 
@@ -31,8 +32,8 @@ def test_further_options() -> None:
 def test_clusters_are_kept_with_the_run() -> None:
     """Under either name; cron, which has no such variable, asks the same clusters."""
     for name in ("SLURM_CLUSTERS", "SBATCH_CLUSTERS"):
-        site = overlay(personal_defaults({name: "a,b"}), Site(cluster="slurm"))
-        launch = make_launch(site, device="cpu", workers=None, allow_missing_end=False, environment={})
+        asked = overlay(personal_defaults({name: "a,b"}), LaunchOptions(cluster="slurm", device="cpu"))
+        launch = make_launch(asked, environment={})
         assert (launch.clusters, launch.slurm) == ("a,b", {"clusters": "a,b"})
     assert overlay(personal_defaults({"SLURM_CLUSTERS": "a"}), Site(slurm={"clusters": "b"})).slurm == {"clusters": "b"}
 

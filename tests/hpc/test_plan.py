@@ -10,7 +10,7 @@ from support.small_run import mulaw_spec
 
 from hpc.plan import Plan, balance, chunk, make_plan, probes, slots_for, stop_margin_s
 from hpc.task_id import TaskId
-from jobs.outputs import TarTask
+from jobs.tar_task import TarTask
 
 sizes = st.lists(st.one_of(st.just(0), st.integers(0, 20), st.integers(0, 10**12)), max_size=40)
 

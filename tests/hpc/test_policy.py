@@ -12,7 +12,7 @@ from hpc.outside_kills import KILLS_REPORTED
 from hpc.policy import CLIP_DEATHS, HOLD_TARS, IDLE_ROUNDS, TAR_TRIES, Decision, decide
 from hpc.storage_waits import STORAGE_ROUNDS
 from hpc.tries import Evidence, NodeTry
-from jobs.reporting import Kept
+from jobs.progress import Kept
 
 
 class TestWhereThingsStand:

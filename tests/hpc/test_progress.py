@@ -16,9 +16,10 @@ from hpc.progress import scan, state_of
 from hpc.run import ListedTar, Run
 from jobs.clip_journal import ClipJournal, LongClip, MemberSum
 from jobs.fileops import FileOps
-from jobs.outputs import InputIdentity, TarPaths, read_manifest
-from jobs.records import Manifest
+from jobs.manifest import Manifest
 from jobs.spec import freeze_spec
+from jobs.tar_paths import TarPaths, read_manifest
+from jobs.tar_task import InputIdentity
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ def test_what_else_is_wrong_is_told_where_a_server_is_away(store: ObjectStore) -
     assert outage.startswith("not all of the others could be looked at: ")
 
 
+@pytest.mark.slow
 def test_check_of_a_list(tmp_path: Path, store: ObjectStore) -> None:
     """What is missing or no tar is named, sizes are noted, a few kilobytes are asked for, and no command is run."""
     path = small_tar(tmp_path / "a.tar", samples=100_000)

@@ -205,6 +205,7 @@ class TestWatch:
 
 
 class TestOneMachine:
+    @pytest.mark.slow
     def test_goes_on_where_a_killed_submit_left_off(self, tmp_path: Path) -> None:
         """After kill -9 of hpc.submit and of all its workers, hpc.resume needs no list and no recipe to finish the run."""
         case = SlowRun(tmp_path)
@@ -220,6 +221,7 @@ class TestOneMachine:
         assert "2 of 2 tars committed" in out
         case.assert_complete()
 
+    @pytest.mark.slow
     def test_once_starts_workers_and_leaves_them(self, tmp_path: Path) -> None:
         """--once on one machine, from cron's bare environment: workers outlive the command, and the next one finds them."""
         case = SlowRun(tmp_path)

@@ -26,7 +26,7 @@ from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, watch
 from hpc.run import Run
 from hpc.slurm import SlurmCluster
 from jobs.fileops import StorageError
-from jobs.outputs import read_manifest
+from jobs.tar_paths import read_manifest
 
 
 def last_round(campaign: Campaign, **decided: object) -> Round:
@@ -237,7 +237,9 @@ class TestFullDisk:
         assert "--retry-quarantined" not in said
 
 
+@pytest.mark.slow
 class TestWorkersOfThisMachine:
+    @pytest.mark.slow
     def test_killed_worker_is_replaced(self, tmp_path: Path) -> None:
         """Kill -9 from outside, of a worker and its witness: its tar goes to another one, from its last line on, and the
         bytes are those of an undisturbed run. Nobody is told of an error.
@@ -257,6 +259,7 @@ class TestWorkersOfThisMachine:
         assert submissions(case.output) <= 2
         case.assert_complete()
 
+    @pytest.mark.slow
     def test_worker_killed_beside_its_witness(self, tmp_path: Path) -> None:
         """Kill -9 of a worker alone is no verdict on anything: the next one goes on with its tar."""
         case = SlowRun(tmp_path)
@@ -269,6 +272,7 @@ class TestWorkersOfThisMachine:
         assert "2 of 2 tars committed: 24 clips, 0 errors" in out
         case.assert_complete()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("settings", "kind"),
         [

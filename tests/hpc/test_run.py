@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -116,6 +117,21 @@ def test_commands_at_once_lose_no_tar(tmp_path: Path) -> None:
     found = [tar.name for tar in Run(tmp_path).listed()]
     assert sorted(found) == sorted(f"{number}-{part}" for number in range(4) for part in range(5))
     assert not (tmp_path / ".run" / "tars.lock").exists()
+
+
+def test_another_command_adds_as_many_tars_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that has grown by as many tars as are to be added, right after it was read, lacks them all the same."""
+    run, with_new = Run(tmp_path), Run._with_new
+
+    def overtaken(self: Run, tars: Sequence[str], *, keep_dirs: bool) -> dict[str, ListedTar]:
+        found = with_new(self, tars, keep_dirs=keep_dirs)
+        monkeypatch.setattr(Run, "_with_new", with_new)
+        Run(tmp_path).add_to_list(["/theirs.tar"], keep_dirs=False)
+        return found
+
+    monkeypatch.setattr(Run, "_with_new", overtaken)
+    run.add_to_list(["/mine.tar"], keep_dirs=False)
+    assert [tar.name for tar in run.listed()] == ["theirs", "mine"]
 
 
 def test_submissions_are_numbered_and_never_shared(tmp_path: Path) -> None:

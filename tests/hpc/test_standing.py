@@ -19,7 +19,7 @@ from hpc.stalls import Still, stall_file, write_stall
 from hpc.standing import Running, Standing, Worker
 from jobs.activities import Activity
 from jobs.claims import Claim, process_start
-from jobs.reporting import DeviceSeconds, Progress, Try, write_progress
+from jobs.progress import DeviceSeconds, Progress, Try, write_progress
 from jobs.watchdog import Stall
 
 

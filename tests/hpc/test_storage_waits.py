@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hpc.storage_waits import STORAGE_ROUNDS, StorageWaits, pause_s
-from jobs.reporting import Try
+from jobs.progress import Try
 
 FULL = Try("a", "machine", problem="a: x: No space left on device", storage="full")
 AWAY = Try("a", "machine", problem="a: x: Stale file handle", storage="away")

@@ -12,8 +12,8 @@ from support.small_run import mulaw_spec
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.plan import Plan, make_plan
 from hpc.submissions import Job, Submission, read_submissions
-from jobs.outputs import TarTask
-from jobs.reporting import Progress, Try, write_progress
+from jobs.progress import Progress, Try, write_progress
+from jobs.tar_task import TarTask
 
 
 def plan_of(slots: int, processes: int = 1) -> Plan:

@@ -17,7 +17,7 @@ from support.fake_cluster import FakeCluster
 from support.local_runs import SlowRun, submissions, task_pids
 from support.runs import ROOT, call, committed_bytes, lines_of, speech_list, tree, wait_for, worker_pids, write_list
 from support.slurm_commands import SlurmCommands
-from support.small_run import small_tar, wav, write_tar
+from support.small_run import small_tar, spec_of, wav, write_tar
 
 from audio_tokenizers.shared.file_hashes import FileVersion, files_sha256
 from hpc.run import Run
@@ -25,8 +25,8 @@ from hpc.submit import submit
 from jobs.audio_formats import FORMER_EXTENSIONS
 from jobs.fileops import FileOps
 from jobs.model_hashes import ModelHashes
-from jobs.outputs import TarPaths, read_manifest
 from jobs.spec import freeze_spec, make_spec
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tokenize_tar import tokenize_tar
 
 MULAW = ("--backend", "mulaw", "--device", "cpu", "--cluster", "local")
@@ -179,6 +179,7 @@ class TestRunDirectory:
     def listed(self, here: Path) -> Path:
         return write_list(here / "list.txt", [small_tar(here / f"{number}.tar") for number in range(2)])
 
+    @pytest.mark.slow
     def test_dry_run_changes_nothing(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """--dry-run writes not one file, neither before the first run nor after it."""
         before = tree(here)
@@ -195,6 +196,7 @@ class TestRunDirectory:
         assert "3 tars: 2 committed" in capsys.readouterr().out
         assert tree(here) == before
 
+    @pytest.mark.slow
     def test_other_recipe_is_refused_with_the_difference(
         self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -211,6 +213,7 @@ class TestRunDirectory:
             assert "+segments: True" in refused(capsys, "--list", listed, *MULAW, "--segments", *flags)
         assert tree(here) == before
 
+    @pytest.mark.slow
     def test_what_may_be_missing_of_a_clip(self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Part of the recipe: another share is refused with the difference; one that is none by itself."""
         for share in ("-0.1", "1.5", "2"):
@@ -222,6 +225,7 @@ class TestRunDirectory:
         assert "-max_damage: 0.02" in message
         assert "+max_damage: 0.0" in message
 
+    @pytest.mark.slow
     def test_a_run_that_keeps_no_damaged_clip_goes_on_so(self, here: Path, listed: Path) -> None:
         """As one that was begun before there was a choice: the same command goes on with it, and does not mix recipes."""
         assert call(submit, "--list", listed, *MULAW, "--workers", 1, "--max-damage", 0) == 0
@@ -255,6 +259,7 @@ class TestRunDirectory:
         assert "what is there stays good" in message
         assert "Traceback" not in message
 
+    @pytest.mark.slow
     def test_finished_run_needs_no_write_access(
         self, here: Path, listed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -268,6 +273,7 @@ class TestRunDirectory:
         assert tree(here) == before
 
 
+@pytest.mark.slow
 def test_bad_tars_do_not_stop_the_good_ones(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Tars that have become missing, empty, foreign or cut since they were listed are each named with what is wrong; the
     others are committed; exit code 3. A second run tries the bad ones again, and a tar that has been mended is taken.
@@ -343,6 +349,7 @@ class TestTarsThatCannotBeTokenized:
             assert [each for each in words if each not in message] == []
             assert message.count(str(tars[0])) == message.count(str(tars[1])) == 1
 
+    @pytest.mark.slow
     def test_skip_missing_goes_on_with_the_others(
         self, here: Path, tars: list[Path], capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -358,6 +365,7 @@ class TestTarsThatCannotBeTokenized:
         assert call(submit, *arguments) == 2
         assert "3 of 3 cannot be tokenized" in capfd.readouterr().err
 
+    @pytest.mark.slow
     def test_only_new_tars_are_looked_at(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """A tar that the run knows, or that has its tokens, may be gone: the same command goes on as it always did."""
         tars = [small_tar(here / "a.tar"), small_tar(here / "b.tar")]
@@ -370,6 +378,7 @@ class TestTarsThatCannotBeTokenized:
         assert call(submit, "--list", "list.txt", *MULAW) == 0
         assert "nothing to do" in capfd.readouterr().out
 
+    @pytest.mark.slow
     def test_fifo_in_the_list_of_an_earlier_version(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """A run that has recorded one goes on: its worker does not open it, and it ends in quarantine."""
         os.mkfifo(here / "fifo.tar")
@@ -382,6 +391,7 @@ class TestTarsThatCannotBeTokenized:
         assert "expected a tar, found a FIFO" in captured.err
 
 
+@pytest.mark.slow
 def test_machine_with_too_little_memory(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Workers that yield at the same place again end as stuck, with what is short and what helps; nothing is blamed, and
     with more memory the same command finishes.
@@ -398,6 +408,7 @@ def test_machine_with_too_little_memory(here: Path, capfd: pytest.CaptureFixture
     assert "2 of 2 tars committed" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 class TestSpeech:
     def test_two_workers_from_list_to_committed_files(self, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
         """The speech examples become committed files of two workers, and a second run finds nothing to do."""
@@ -435,7 +446,7 @@ class TestSpeech:
         tar = write_tar(here / "1.tar", {"a.wav": wav(40), "b.mkv": b"?"})
         tar.write_bytes(tar.read_bytes() * 2)
         write_list(here / "list.txt", [tar])
-        freeze_spec(here / "tokens", make_spec("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0]))
+        freeze_spec(here / "tokens", spec_of("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0]))
         assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1) == 3
         assert call(submit, "--list", "list.txt", *MULAW, "--workers", 1, "--allow-joined") == 0
         assert "1 of 1 tar committed: 2 clips, 0 errors" in capfd.readouterr().out
@@ -486,6 +497,7 @@ class TestSpeech:
         assert committed_bytes(here / "tokens") == bytes_before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_signal_ends_cleanly_and_a_rerun_completes(tmp_path: Path, number: signal.Signals, whole_group: bool) -> None:
     """Ctrl-C, and SIGTERM to the command: whole lines, nothing left running, 128 + signal; the same command then commits
@@ -512,6 +524,7 @@ def test_signal_ends_cleanly_and_a_rerun_completes(tmp_path: Path, number: signa
     case.assert_rerun_completes()
 
 
+@pytest.mark.slow
 def test_second_interrupt_ends_workers_at_once(tmp_path: Path) -> None:
     """A clip that never ends does not hold the command: the second Ctrl-C kills, and a rerun completes all the same."""
     case = SlowRun(tmp_path)
@@ -529,6 +542,7 @@ def test_second_interrupt_ends_workers_at_once(tmp_path: Path) -> None:
     case.assert_rerun_completes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_before_workers_listen_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
     """Whatever moment of the start a signal hits, no worker goes on without its command."""
@@ -551,6 +565,7 @@ def rounds(case: SlowRun) -> int:
     return len((case.output / ".run" / "history.jsonl").read_bytes().splitlines())
 
 
+@pytest.mark.slow
 def test_killed_command_is_found_again(tmp_path: Path) -> None:
     """Kill -9 of the command: its workers go on; the same command finds them, submits nothing beside them, and finishes."""
     case = SlowRun(tmp_path)
@@ -569,6 +584,7 @@ def test_killed_command_is_found_again(tmp_path: Path) -> None:
     case.assert_complete()
 
 
+@pytest.mark.slow
 def test_bug_in_the_backend(tmp_path: Path) -> None:
     """An exception that no worker should raise ends the run as stuck, with the end of a log; exit code 4. Options are
     those of the latest command and not of the frozen spec: once they are mended, the same command completes.
@@ -584,6 +600,7 @@ def test_bug_in_the_backend(tmp_path: Path) -> None:
     case.assert_rerun_completes()
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path: Path) -> None:
     """A disk that is full for every worker stops the run with the reason, told once for all tars; partials stay good."""
     case = SlowRun(tmp_path, "xyz")
@@ -595,6 +612,7 @@ def test_full_disk(tmp_path: Path) -> None:
     case.assert_rerun_completes()
 
 
+@pytest.mark.slow
 def test_two_commands_at_once(tmp_path: Path) -> None:
     """The same command twice at the same time commits each tar once, with the bytes of one command."""
     case = SlowRun(tmp_path)
@@ -605,6 +623,7 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
     case.assert_complete()
 
 
+@pytest.mark.slow
 def test_interrupt_beside_another_command(tmp_path: Path) -> None:
     """Ctrl-C in one of two terminals ends that command, and the other one finishes the run."""
     case = SlowRun(tmp_path)
@@ -698,6 +717,7 @@ class TestSlurm:
         monkeypatch.setenv("PATH", found.environment["PATH"])
         return found
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
     def test_sbatch_without_a_slurm(
         self, here: Path, listed: Path, commands: SlurmCommands, capsys: pytest.CaptureFixture[str], flags: list[str]
@@ -748,7 +768,7 @@ class TestSlurm:
         expected: str,
     ) -> None:
         """Not for a backend that never uses one, nor where no node has any; the second is told."""
-        monkeypatch.setattr("hpc.submit.uses_gpu", lambda _backend: wants)
+        monkeypatch.setattr("hpc.begin_run.uses_gpu", lambda _backend: wants)
         commands.answer("scontrol", out="MaxArraySize = 1001\n")
         commands.answer("sinfo", out=sinfo)
         assert call(submit, "--list", listed, "--backend", "mulaw", "--dry-run") == 0
@@ -776,7 +796,7 @@ class TestSlurm:
         model, real = here / "model.safetensors", make_spec
         model.write_bytes(b"one")
         os.utime(model, (1e9, 1e9))
-        monkeypatch.setattr("hpc.submit.make_spec", lambda *args, **how: (files_sha256([model]), real(*args, **how))[1])
+        monkeypatch.setattr("hpc.begin_run.make_spec", lambda *args, **how: (files_sha256([model]), real(*args, **how))[1])
         assert call(submit, "--list", listed, *SLURM, "--dry-run") == 0
         assert not (here / "tokens").exists()
         assert call(submit, "--list", listed, *SLURM) == 0
@@ -795,6 +815,7 @@ class TestSlurm:
         assert not run.read_state().cancelled
 
 
+@pytest.mark.slow
 class TestImports:
     def test_commands_import_no_torch(self, here: Path) -> None:
         """Login nodes need no torch: neither importing the commands nor a whole dry run loads it, nor a decoder."""

@@ -180,6 +180,7 @@ class TestPatterns:
         lines = str(caught.value).split("\n")
         assert (lines[20], lines[-2:]) == ("and 10 more", ["  and 5 more", "mend the list"])
 
+    @pytest.mark.slow
     def test_brace_without_bounds(self, folder: Path) -> None:
         """What would fill the memory is refused with its line, in one entry or in all of them."""
         with pytest.raises(UsageError, match=r"l\.txt: line 2: .*stands for more than 2,000,000 names"):

@@ -26,9 +26,10 @@ from hpc.task import Place, feeding_of, last_look, main, place_in_slurm, stop_ti
 from hpc.witness import LastLook
 from jobs.activities import Activities
 from jobs.conveyor import Feeding
-from jobs.outputs import TarPaths, TarTask, read_manifest
-from jobs.reporting import Progress, read_progress
+from jobs.progress import Progress, read_progress
 from jobs.spec import freeze_spec
+from jobs.tar_paths import TarPaths, read_manifest
+from jobs.tar_task import TarTask
 
 KILLER = 43
 """Samples of clip 3 of a small tar."""
@@ -287,6 +288,7 @@ def reference(tar: Path, folder: Path) -> bytes:
     return TarPaths(folder / "reference", tar.stem).committed.read_bytes()
 
 
+@pytest.mark.slow
 class TestRun:
     @pytest.mark.parametrize("how", ["SIGSEGV", "SIGABRT"])
     def test_a_clip_that_kills_its_worker(self, how: str, tmp_path: Path, task_run: Callable[..., TaskRun]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from support.tries import at, history
 
 from hpc.tries import is_good, without_repeats
-from jobs.reporting import Kept, Try
+from jobs.progress import Kept, Try
 
 
 @pytest.mark.parametrize(

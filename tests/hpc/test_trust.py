@@ -17,13 +17,14 @@ from support.runs import call, committed_bytes, write_list
 from support.small_run import mulaw_spec, small_tar
 
 from audio_tokenizers.errors import UsageError
-from hpc.again import again
 from hpc.batch_script import batch_text
 from hpc.cancel import cancel
 from hpc.chain import chain_text
-from hpc.launch import Site, site_defaults
+from hpc.launch_options import Site
+from hpc.resubmit_command import resubmit_command
 from hpc.resume import resume
 from hpc.run import Run
+from hpc.site_file import site_defaults
 from hpc.submissions import Job
 from hpc.submit import submit
 from hpc.trust import launch_to_look_with, of_code, open_run, share_run
@@ -191,6 +192,7 @@ class TestGoesOn:
         assert call(resume, "--output-dir", run.output_dir, "--once") == 75
         assert (traps / "ran").exists()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("umask", [0o000, 0o002, 0o027])
     def test_whatever_the_umask(self, umask: int, here: Path) -> None:
         """Nothing of a run is writable by others, be it made by a command or by its tasks; so the next command takes it."""
@@ -202,6 +204,7 @@ class TestGoesOn:
         assert call(submit, "--list", some, *LOCAL) == 0
         assert len(committed_bytes(here / "tokens")) == 2
 
+    @pytest.mark.slow
     def test_strict_umasks_reach_the_tasks(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """--umask is kept for tasks on nodes, whose own would be whatever the site gives them; wrong ones are refused."""
         some = write_list(here / "list", [small_tar(here / "1.tar")])
@@ -214,6 +217,7 @@ class TestGoesOn:
 
 
 class TestGroups:
+    @pytest.mark.slow
     def test_shared_from_the_start(
         self, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -238,6 +242,7 @@ class TestGroups:
             assert call(command, *flags, "--group", name) == 0
         assert call(tokenize_tar, "--input-tar", here / "1.tar", *LOCAL[:4], "--group", name) == 0
 
+    @pytest.mark.slow
     def test_shared_later(self, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         """hpc.submit --group gives the group what there is of the run, and nothing else that lies in the folder."""
         name, gid = some_group(monkeypatch)
@@ -292,9 +297,9 @@ class TestGroups:
     def test_the_command_that_submits_again(self, campaign: Campaign) -> None:
         """tools.failures prints a command that shares the run as before."""
         launch = msgspec.structs.replace(campaign.launch, group="lab", umask="0007")
-        words = again(mulaw_spec(), launch, Site(), Path("l.txt"), Path("tokens"))
+        words = resubmit_command(mulaw_spec(), launch, Site(), Path("l.txt"), Path("tokens"))
         assert words.endswith(" --group lab --umask 0007")
-        assert "umask" not in again(mulaw_spec(), campaign.launch, Site(), Path("l.txt"), Path("tokens"))
+        assert "umask" not in resubmit_command(mulaw_spec(), campaign.launch, Site(), Path("l.txt"), Path("tokens"))
 
 
 class TestSiteFile:

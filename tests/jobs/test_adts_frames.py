@@ -202,6 +202,7 @@ def test_fuzz() -> None:
         assert found.torn | found.stated | found.ragged <= {begin for begin, _ in spans(found)}
 
 
+@pytest.mark.slow
 def test_junk_is_bounded_in_time() -> None:
     """What looks like a thousand frames, none of which goes on, ends as quickly as others."""
     began = time.process_time()

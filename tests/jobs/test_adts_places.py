@@ -9,7 +9,7 @@ import pytest
 
 from jobs.adts_frames import AdtsScan
 from jobs.adts_places import missing_frames
-from jobs.mp3_frames import Gap
+from jobs.frame_scan import Gap
 
 SIZES = [100, 110, 95, 105] * 60
 FRAME = 0.064

@@ -307,6 +307,7 @@ def test_many_channels_make_short_blocks() -> None:
     np.testing.assert_allclose(decoded(data, "first")[0], wave[:, 0], atol=2**-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["FLAC", "MP3"])
 def test_memory_does_not_grow_with_length(kind: str) -> None:
     """Twenty minutes of audio are decoded and resampled in a small part of the memory that they would fill."""
@@ -378,6 +379,7 @@ def split(wave: Samples, cuts: list[int]) -> Iterator[Samples]:
     return iter([wave[a:b] for a, b in pairwise(edges)] or [wave])
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     samples=st.integers(0, 3000),

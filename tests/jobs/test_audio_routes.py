@@ -439,6 +439,7 @@ def test_what_is_missing_of_a_stream_whose_times_do_not_tell(data: bytes, length
     assert 0.6 * (length - found) < missing < 1.7 * (length - found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*WHOLE, *DAMAGED])
 def test_all_channels(kind: str) -> None:
     """`decode_channels` gives as much, of one rate and one number of channels; from a file on disk, the same."""
@@ -612,6 +613,7 @@ def test_nothing_is_heard_of_what_nothing_is_left_of() -> None:
         assert caught.value.kind == "decode"
 
 
+@pytest.mark.slow
 def test_junk_of_many_kinds_is_bounded_in_time() -> None:
     """Files that look like a thousand frames, parts or tags end as quickly as others."""
     began = time.process_time()
@@ -667,6 +669,7 @@ def mutations(data: bytes, chance: random.Random) -> Iterator[bytes]:
         yield data[:at] + data[at + chance.randint(1, 3000) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FUZZED)
 def test_fuzz(kind: str) -> None:
     """Of a file with a few wrong bytes all is heard, or what is missing is told, or it is refused; samples are finite."""

@@ -7,7 +7,7 @@ import pytest
 from support.tars import Samples, noise
 
 from audio_tokenizers.errors import ClipError, UsageError
-from jobs.channels import OPPOSITE_PHASE, Mixer, channel_rule, in_words
+from jobs.channels import OPPOSITE_PHASE, Mixer, channel_rule, describe_note
 
 
 @pytest.mark.parametrize(
@@ -110,5 +110,5 @@ def test_values_that_are_only_large_are_no_error() -> None:
 
 def test_words_for_notes() -> None:
     """Those that another version wrote have words too."""
-    assert "cancel each other" in in_words(OPPOSITE_PHASE)
-    assert in_words("clipped") == "that note clipped"
+    assert "cancel each other" in describe_note(OPPOSITE_PHASE)
+    assert describe_note("clipped") == "that note clipped"

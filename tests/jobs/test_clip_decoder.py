@@ -23,6 +23,7 @@ from jobs.activities import Activities
 from jobs.audio import decode
 from jobs.batcher import Batcher
 from jobs.clip_decoder import ClipDecoder
+from jobs.clip_group import Clip
 from jobs.clip_journal import MemberSum
 from jobs.damage import Damage
 from jobs.encoder import Encoder
@@ -30,7 +31,6 @@ from jobs.feed import Feed
 from jobs.pending import Pending, Portion
 from jobs.sidecars import Annotations
 from jobs.spec import TokenizeSpec
-from jobs.tar_reader import Clip
 from jobs.token_sink import TokenSink
 
 
@@ -160,6 +160,7 @@ def a_day_and_an_hour() -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_no_clip_is_longer_than_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip of 25 hours is `too_long`: its decoding stops at 24, and none is kept whole before that is known."""
     decoded = 0

@@ -34,9 +34,10 @@ from jobs import clip_decoder, clip_journal, conveyor, tar_reader
 from jobs.clip_journal import ClipJournal, LongClip, MemberSum, code_type, frames_kept, member_sum
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
-from jobs.outputs import InputIdentity, TarPaths
 from jobs.pending import Pending
-from jobs.reporting import Kept
+from jobs.progress import Kept
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import InputIdentity
 from jobs.tar_work import TarResult
 
 IDENTITY = InputIdentity("/data/a.tar", 10**6, 17)
@@ -447,6 +448,7 @@ def test_attempts_that_get_one_fragment_further_each_come_to_the_end(
     assert encoded <= LONG_FRAGMENTS + 1 + 1 + 4 + 4  # clips in between that had no line yet are short
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_file_operation_costs_nothing(keeping: None, tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Stopped before or after each operation, then resumed: the same bytes, and nothing is left beside them."""
     counting = CrashingOps()
@@ -481,6 +483,7 @@ def test_crashes_in_a_row_at_every_operation_still_end(keeping: None, tar: Path,
     assert committed(output) == reference
 
 
+@pytest.mark.slow
 def test_a_refusal_at_any_file_operation_costs_nothing(keeping: None, tar: Path, reference: bytes, tmp_path: Path) -> None:
     """No room, or a file system that does not answer: the attempt ends for it, and the next one is right."""
     counting = CrashingOps()
@@ -496,6 +499,7 @@ def test_a_refusal_at_any_file_operation_costs_nothing(keeping: None, tar: Path,
         assert committed(output) == reference
 
 
+@pytest.mark.slow
 def test_power_loss_at_any_file_operation_costs_nothing(keeping: None, tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Bytes and names that no fsync had made durable may vanish; the bytes in the end are the same."""
     counting = CrashingOps()
@@ -537,6 +541,7 @@ def test_a_journal_goes_only_after_its_line_is_durable(keeping: None, tar: Path,
     assert since_line.index("fsync") < since_line.index("forgotten")
 
 
+@pytest.mark.slow
 def test_a_journal_that_is_damaged_costs_fragments_and_never_makes_a_wrong_one(
     keeping: None, tar: Path, reference: bytes, tmp_path: Path
 ) -> None:

@@ -20,7 +20,16 @@ from support.runs import ROOT, call
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.resume import resume
 from hpc.submit import submit
-from jobs.commands import number_or_auto, parse_buffer_memory, parse_size, setup_logging, writing_to
+from jobs.commands import (
+    WHAT,
+    Device,
+    OutputDir,
+    Verbose,
+    parse_buffer_memory,
+    parse_size,
+    setup_logging,
+    writing_to,
+)
 from jobs.fileops import StorageError
 from jobs.tokenize_tar import tokenize_tar
 from tools.doctor import doctor
@@ -89,14 +98,6 @@ def test_buffer_memory() -> None:
             parse_buffer_memory(wrong)
 
 
-def test_numbers_that_may_be_left_to_us() -> None:
-    """A number from 1, or `auto`; anything else is refused in the name of its option."""
-    assert [number_or_auto("--n", text) for text in ("auto", "1", "16")] == ["auto", 1, 16]
-    for wrong in ("0", "-1", "many", "1.5", "", "²"):
-        with pytest.raises(UsageError, match=r"^--n .*: expected a number from 1, or auto"):
-            number_or_auto("--n", wrong)
-
-
 def raising(error: BaseException) -> Callable[[], int]:
     def command() -> int:
         """A command that fails."""
@@ -129,6 +130,16 @@ def test_verbose_adds_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     message = capsys.readouterr().err
     assert message.startswith("Traceback")
     assert message.endswith("error: no such list\n")
+
+
+def test_verbose_counts_before_the_log_is_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that comes before the command's first step has its traceback too."""
+
+    def command(verbose: Verbose = False) -> int:
+        raise UsageError("no such list")
+
+    assert call(command, "--verbose") == 2
+    assert capsys.readouterr().err.startswith("Traceback")
 
 
 def test_bugs_are_not_hidden() -> None:
@@ -191,6 +202,50 @@ def test_help_and_version_of_every_command(capsys: pytest.CaptureFixture[str]) -
         assert "-h, --help" in words
     assert call(command, "--version") == 0
     assert re.fullmatch(r"tar2tokens \d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+def many_options(
+    name: Annotated[str, typer.Argument(help="what")],
+    output_dir: OutputDir = Path("tokens"),
+    device: Device = "auto",
+    a: Annotated[int, typer.Option("--a", rich_help_panel=WHAT)] = 0,
+    b: int = 0,
+    c: int = 0,
+    d: int = 0,
+    e: int = 0,
+    f: int = 0,
+    g: int = 0,
+    verbose: Verbose = False,
+) -> int:
+    """Do it.
+
+    Example: one.tar --device cpu
+    """
+    del name, output_dir, device, a, b, c, d, e, f, g, verbose
+    return 0
+
+
+def test_many_options_are_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help has arguments first, then each group once and what belongs to none, and a command that can be pasted."""
+    assert call(many_options, "--help") == 0
+    words = capsys.readouterr().out
+    headings = [line for line in words.splitlines() if line and not line.startswith((" ", "Usage"))]
+    assert headings == ["Arguments:", "What:", "Where:", "Options:", "Example:"]
+    where = words.partition("Where:")[2].partition("Options:")[0]
+    assert ("--output-dir" in where, "--device" in where, "--a" in where, "--b" in where) == (True, True, False, False)
+    assert re.search(r"Example:\n  .*command one\.tar --device cpu\n$", words)
+    assert "Example" not in words.partition("Arguments:")[0]
+
+
+def test_few_options_are_one_list(capsys: pytest.CaptureFixture[str]) -> None:
+    """Headings would say less than the options."""
+
+    def command(output_dir: OutputDir = Path("tokens"), device: Device = "auto") -> int:
+        raise AssertionError(output_dir, device)
+
+    assert call(command, "--help") == 0
+    headings = [line for line in capsys.readouterr().out.splitlines() if line and not line.startswith((" ", "Usage"))]
+    assert headings == ["Options:"]
 
 
 def test_an_error_names_no_private_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,10 +20,10 @@ from audio_tokenizers.base import Backend, Codes, Waveform
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.mulaw import FACTORY, MuLaw
 from jobs.activities import allowed_seconds
+from jobs.clip_group import Clip
 from jobs.conveyor import Conveyor, Feeding
 from jobs.pending import Pending
 from jobs.sidecars import Annotations
-from jobs.tar_reader import Clip
 from jobs.token_sink import TokenSink
 
 

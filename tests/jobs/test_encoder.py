@@ -33,9 +33,9 @@ def test_a_clip_backend_gets_whole_clips() -> None:
     """Its own resampling first, then an utterance with its text."""
     backend = Envelope()
     encoder = Encoder(backend)
-    wave = encoder.resample(WAVE, 16000)
-    assert len(wave) == 20
-    (values,) = encoder.begin([Utterance(wave, "words")], None)()
+    heard = encoder.hear(WAVE, 16000, "words")
+    assert len(heard.wave) == 20
+    (values,) = encoder.begin([heard], None)()
     assert isinstance(values, dict)
     assert list(values) == ["tokens", "levels", "envelope", "sum"]
     assert backend.batches == [["words"]]
@@ -84,7 +84,7 @@ def test_whose_fault_it_is(error: Exception, kind: type[Exception]) -> None:
     """What the device or the disk does ends the attempt; anything else is the clip's, in resampling as in encoding."""
     encoder = Encoder(Failing(error))
     with pytest.raises(kind) as caught:
-        encoder.resample(WAVE, 8000)
+        encoder.hear(WAVE, 8000)
     if kind is ClipError:
         (outcome,) = encoder.begin([Utterance(WAVE)], None)()
         assert isinstance(outcome, ClipError)
@@ -171,8 +171,7 @@ def test_first_calls_are_alone() -> None:
 
     encoder = Encoder(Noting())
     for _ in range(2):
-        wave = encoder.resample(WAVE, 8000)
-        encoder.begin([Utterance(wave)], None)()
+        encoder.begin([encoder.hear(WAVE, 8000)], None)()
     assert alone == [("resample", True), ("encode", True), ("resample", False), ("encode", False)]
 
 
@@ -207,7 +206,7 @@ def test_what_goes_well_alone_is_no_fault_of_the_clip(caplog: pytest.LogCaptureF
     """
     expected = Envelope().encode_clips([Utterance(WAVE)])[0]
     backend = Stumbling(RuntimeError(DEADLOCK))
-    np.testing.assert_array_equal(Encoder(backend).resample(WAVE, 8000), WAVE)
+    np.testing.assert_array_equal(Encoder(backend).hear(WAVE, 8000).wave, WAVE)
     assert backend.calls == 2
     backend = Stumbling(RuntimeError(DEADLOCK))
     (values,) = Encoder(backend).begin([Utterance(WAVE)], None)()
@@ -265,7 +264,7 @@ def test_the_second_try_is_alone() -> None:
     backend = Shared(RuntimeError(DEADLOCK))
     encoder = Encoder(backend, waiting)
     encoder._called |= {"resample", "encode"}
-    decoder = threading.Thread(target=encoder.resample, args=(WAVE, 8000))
+    decoder = threading.Thread(target=encoder.hear, args=(WAVE, 8000))
     decoder.start()
     begun.wait()
     found: list[object] = []
@@ -306,7 +305,7 @@ def test_what_fails_again_alone_is_the_clips(caplog: pytest.LogCaptureFixture) -
 def test_what_ends_otherwise_each_time_is_the_machines(second: Exception) -> None:
     """A clip's fault is the same one again."""
     with pytest.raises(InfrastructureError, match="otherwise"):
-        Encoder(Stumbling(ValueError("odd shape"), second)).resample(WAVE, 8000)
+        Encoder(Stumbling(ValueError("odd shape"), second)).hear(WAVE, 8000)
     with pytest.raises(InfrastructureError, match="otherwise"):
         Encoder(Stumbling(ValueError("odd shape"), second)).begin([Utterance(WAVE)], None)()
 

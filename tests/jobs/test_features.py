@@ -20,9 +20,9 @@ from jobs.audio import decode
 from jobs.features import FeatureSource, StoredFeatures, features_fault
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths, committed_fault, read_manifest
+from jobs.record_fields import FeatureRef
+from jobs.tar_paths import TarPaths, committed_fault, read_manifest
 from jobs.tar_work import TarResult
-from jobs.values import FeatureRef
 
 FILES = ("speech.jsonl", "speech.safetensors")
 
@@ -72,6 +72,7 @@ def test_records_say_where_their_floats_stand(tar: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith((".s", "s"))) == list(FILES)
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_file_operation_costs_nothing(tar: Path, reference: list[bytes], tmp_path: Path) -> None:
     """Stopped before or after each operation, then resumed: both files as ever, and lines never without floats."""
     counting = CrashingOps()
@@ -91,6 +92,7 @@ def test_a_crash_at_any_file_operation_costs_nothing(tar: Path, reference: list[
             assert sorted(path.name for path in output.iterdir()) == [".run", *FILES]
 
 
+@pytest.mark.slow
 def test_power_loss_at_any_file_operation_costs_nothing(tar: Path, reference: list[bytes], tmp_path: Path) -> None:
     """Bytes and names that no fsync had made durable may vanish; lines that lost their floats are made again."""
     counting = CrashingOps()

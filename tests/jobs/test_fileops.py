@@ -16,6 +16,7 @@ from jobs.fileops import (
     FileOps,
     StorageError,
     append_line,
+    describe_error,
     end_last_line,
     output_files,
     public_name,
@@ -37,6 +38,17 @@ def test_an_atomic_write_is_old_or_new_at_every_crash(tmp_path: Path) -> None:
                 assert path.read_bytes() in (b"old", b"new!")
             else:
                 assert path.read_bytes() == b"new!"
+
+
+def test_a_flush_is_asked_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of a file are flushed before it gets its name, and its folder afterwards, so that the name lasts."""
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino))
+    for write in (write_atomically, write_if_absent):
+        path = tmp_path / write.__name__
+        write(FileOps(), path, b"new!")
+        assert flushed == [path.stat().st_ino, tmp_path.stat().st_ino]
+        flushed.clear()
 
 
 def test_of_many_writers_exactly_one_creates(tmp_path: Path) -> None:
@@ -138,6 +150,29 @@ def test_a_temporary_file_that_was_tidied_up_is_written_again(write: Callable[..
 def test_private_names_are_nobodys_to_read(private: str, name: str) -> None:
     """A message names the file that a person knows, and not the one that is written beside it."""
     assert public_name(private) == name
+
+
+@pytest.mark.parametrize(
+    ("error", "file", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left", "/d/.1.jsonl.partial.0123456789ab"),
+            "",
+            "/d/1.jsonl.partial: No space left",
+        ),
+        (OSError(errno.EIO, "I/O error", "/d/a"), "/d/b", "/d/a: I/O error"),
+        (OSError(errno.EIO, "I/O error"), "/d/b", "/d/b: I/O error"),
+        (OSError(errno.EIO, "I/O error", 7), "/d/b", "/d/b: I/O error"),  # a descriptor means nothing to the user
+        (OSError(errno.EIO, "I/O error", b"/d/\xff"), "", "/d/\udcff: I/O error"),
+        (OSError(errno.EIO, "I/O error"), "", "I/O error"),
+        (OSError("said by a library"), "", "said by a library"),
+        (ValueError("wrong"), "/d/b", "wrong"),
+        (MemoryError(), "", "out of memory"),
+    ],
+)
+def test_an_error_is_one_line_with_its_file(error: BaseException, file: str, words: str) -> None:
+    """Where the error names no file, the one in hand; a number of a descriptor is none."""
+    assert describe_error(error, file) == words
 
 
 def test_lines_are_appended_whole(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), values, max_size=4), st.booleans())
 def test_whatever_python_writes_can_be_a_line(data: dict[str, Any], ascii_only: bool) -> None:
     """json.dumps of anything comes back such that it can be written, and unchanged where nothing is named."""

@@ -23,10 +23,12 @@ from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, read_claim
 from jobs.fileops import FileOps
 from jobs.ledger import SYNC_SECONDS, Ledger
-from jobs.lines import WRITE_BYTES
-from jobs.outputs import InputIdentity, TarPaths, committed_fault, read_manifest
+from jobs.line_file import WRITE_BYTES
+from jobs.manifest import Findings
+from jobs.progress import DeviceSeconds
 from jobs.records import ErrorRecord, TokenRecord, codes_to_json, encode_record
-from jobs.reporting import DeviceSeconds
+from jobs.tar_paths import TarPaths, committed_fault, read_manifest
+from jobs.tar_task import InputIdentity
 
 FINGERPRINT = "f" * 16
 TAR = Path("/in/a.tar")
@@ -98,6 +100,38 @@ def test_a_commit_is_one_file_and_its_manifest_speaks_the_truth(paths: TarPaths)
     assert manifest.verdict == "complete"
     assert (manifest.clips, manifest.errors, manifest.audio_seconds) == (3, {"empty": 1}, 8.0)
     assert manifest.output_bytes == paths.committed.stat().st_size
+
+
+@pytest.mark.parametrize("end", ["commit", "release"])
+def test_a_misspelt_finding_is_an_error(end: str, paths: TarPaths) -> None:
+    """It would otherwise be missing from the manifest, which says 0 in its place."""
+    ledger = take(paths)
+    with pytest.raises(TypeError, match="sidecar_fault"):
+        getattr(ledger, end)(sidecar_fault=3)
+    with pytest.raises(TypeError, match="sidecar_fault"):
+        getattr(ledger, end)(Findings(sidecar_fault=3))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("end", ["commit", "release"])
+def test_findings_are_in_the_manifest(end: str, paths: TarPaths) -> None:
+    """All of them, each under its own name."""
+    findings = Findings(
+        verdict="truncated",
+        verdict_detail="why",
+        verdict_offset=512,
+        ignored_members={"directory": 1},
+        linked_clips=2,
+        left_out={".txt": 3},
+        orphan_sidecars=4,
+        sidecar_faults=5,
+        text_encoding="cp1251",
+        versions={"python": "3"},
+    )
+    manifest = getattr(take(paths), end)(findings)
+    if end == "commit":  # the one thing that a commit knows better
+        findings = msgspec.structs.replace(findings, verdict="complete")
+    expected = msgspec.structs.asdict(findings)
+    assert {key: getattr(manifest, key) for key in expected} == expected
 
 
 def test_a_take_over_that_cannot_copy_a_line_fails(paths: TarPaths) -> None:
@@ -200,6 +234,7 @@ def take_turns(paths: TarPaths, zombie: Actor, successor: Actor) -> None:
     nothing_is_wrong(paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize(("zombie_end", "end"), [("commit", "commit"), ("commit", "release"), ("release", "commit")])
 @pytest.mark.parametrize("kind", [Ledger, NearSighted])
@@ -342,6 +377,7 @@ def test_a_file_committed_from_another_tar_never_stands_beside_a_new_manifest(pa
     assert paths.committed.read_bytes().count(b"\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["commit", "release", "abandon", "start_over", "none"])
 def test_no_sign_of_life_outlives_its_ledger(end: str, paths: TarPaths) -> None:
     """However an attempt ends, and if nobody ends it, its thread ends too."""

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jobs.frame_scan import Gap
 from jobs.gap_finder import TimesAt
-from jobs.mp3_frames import Gap, Mp3Scan
+from jobs.mp3_frames import Mp3Scan
 from jobs.mp3_places import frame_times, is_torn
 
 

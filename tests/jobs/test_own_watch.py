@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -86,6 +89,24 @@ class TestThread:
             signal.signal(signal.SIGINT, before)
         assert ends[0] == 128 + signal.SIGINT
         assert "error: ended at once; the partial stays good" in capfd.readouterr().err
+
+    def test_many_open_files(self, stuck: Activities) -> None:
+        """A process with more than 1024 open files is watched like any other."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2000), hard))
+        ends: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        with ExitStack() as held:
+            held.callback(signal.signal, signal.SIGINT, before)
+            held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            while (fd := os.open("/dev/null", os.O_RDONLY)) < 1100:
+                held.callback(os.close, fd)
+            held.callback(os.close, fd)
+            with ended_when_stuck(stuck, ends.append):
+                while not ends and any(thread.name == "watch" for thread in threading.enumerate()):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.01)
+        assert ends[:1] == [128 + signal.SIGINT]
 
     def test_leaves_nothing_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Afterwards there is no thread, no open file and no other wakeup descriptor than before."""

@@ -13,9 +13,9 @@ from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import small_tar, stopping_after, tokenize
 
 from jobs.damage import Damage
-from jobs.outputs import TarPaths
 from jobs.partial_tally import PartialTally, tally_partial
 from jobs.records import ErrorRecord, TokenRecord, decode_record, encode_record
+from jobs.tar_paths import TarPaths
 
 
 def line(samples: int = 4000, rate: int = 8000, name: str = "a.wav", **more: object) -> bytes:

@@ -16,9 +16,9 @@ from support.small_run import mulaw_spec
 from support.tars import audio_file, noise, pyav_file
 
 from jobs import parts
+from jobs.clip_group import Clip
 from jobs.parts import Cutting, FinishedMembers, Piece, count_channels, mixer_for
 from jobs.sidecars import Annotations, read_sidecars
-from jobs.tar_reader import Clip
 
 SEGMENTS = Annotations(
     metadata_json=json.dumps(

@@ -11,10 +11,10 @@ from support.small_run import mulaw_spec
 
 from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ClipError, InfrastructureError
+from jobs.clip_group import Clip
 from jobs.clip_journal import MemberSum
 from jobs.damage import Damage
 from jobs.pending import Pending, Portion
-from jobs.tar_reader import Clip
 from jobs.token_sink import TokenSink
 
 FIELDS = mulaw_spec().fields

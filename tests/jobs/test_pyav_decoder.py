@@ -50,6 +50,7 @@ SAMPLE_FORMATS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_frames", [1, 3000, 1 << 18])
 @pytest.mark.parametrize(("kind", "codec", "layout", "asked", "sample_format"), SAMPLE_FORMATS)
 def test_samples_of_pyav_are_those_of_its_frames(

@@ -21,14 +21,14 @@ from support.tars import Samples, audio_file, noise, pyav_file
 from support.waiting import until
 
 from audio_tokenizers.errors import ClipError, InfrastructureError
-from jobs import recording
+from jobs import recording, sample_window
 from jobs.activities import Activities
 from jobs.audio import decode_channels
 from jobs.channels import Block
 from jobs.damage import judge
 from jobs.losses import Losses
 from jobs.mp3_frames import scan_mp3
-from jobs.recording import Cut, Kept, Part, Recording
+from jobs.recording import Cut, Part, Recording
 
 RATE = 1000
 
@@ -87,7 +87,7 @@ def test_each_part_is_its_piece_and_the_audio_is_decoded_once(
     cuts: list[Cut], in_memory: int, decodings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever their order, whether they overlap, and wherever what is still needed lies."""
-    monkeypatch.setattr(recording, "KEPT_IN_MEMORY", in_memory)
+    monkeypatch.setattr(sample_window, "KEPT_IN_MEMORY", in_memory)
     wave = noise(10_000, 2)
     audio = wav(wave)
     for cut, part in zip(cuts, parts_of(audio, cuts), strict=True):
@@ -108,7 +108,7 @@ def test_neighbours_share_no_sample_and_lose_none() -> None:
 
 def test_any_list_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """A seeded search for windows that lose or mix samples."""
-    monkeypatch.setattr(recording, "KEPT_IN_MEMORY", 5000)
+    monkeypatch.setattr(sample_window, "KEPT_IN_MEMORY", 5000)
     wave = noise(5000)
     for seed in range(200):
         chance = random.Random(seed)
@@ -155,9 +155,10 @@ def test_who_waits_for_its_turn_is_not_to_blame() -> None:
         assert len(waiting.result()) == 500
 
 
+@pytest.mark.slow
 def test_a_long_recording_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour in segments, sorted and not: a fraction of the 14 megabytes that it has."""
-    monkeypatch.setattr(recording, "KEPT_IN_MEMORY", 1 << 18)
+    monkeypatch.setattr(sample_window, "KEPT_IN_MEMORY", 1 << 18)
     file = io.BytesIO()
     soundfile.write(file, np.zeros(3_600_000, np.int16), RATE, format="FLAC", subtype="PCM_16")
     for step in (1, -1):
@@ -292,6 +293,7 @@ def test_an_mp3_of_frames_of_many_lengths_without_a_count() -> None:
     assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [TONES_MP3, TONES_FLAC, TONES_OPUS, TONES_AAC], ids=["mp3", "flac", "opus", "aac"])
 @pytest.mark.parametrize("count", [300, 4000, 9000])
 def test_no_text_stands_beside_other_audio(data: bytes, count: int) -> None:
@@ -433,6 +435,7 @@ def change(data: bytes, number: int, **settings: Any) -> float:
     return next(at / rate for at in range(0, rate, rate // 200) if heard_tone(wave[at : at + window], rate) == number + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", TRUE_PLACES)
 def test_damage_moves_no_segment_behind_it_where_it_is_known_how_much_is_missing(form: str, decodings: list[int]) -> None:
     """By the bytes between frames, their count or numbers, by pages' positions or times: all segments but those with the
@@ -561,13 +564,13 @@ def test_trouble_with_the_machine_is_no_end_of_the_audio(monkeypatch: pytest.Mon
 
 def test_no_room_for_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the machine's trouble, and says where."""
-    monkeypatch.setattr(recording, "KEPT_IN_MEMORY", 1000)
+    monkeypatch.setattr(sample_window, "KEPT_IN_MEMORY", 1000)
 
     class Full(io.BytesIO):
         def write(self, _: Any) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recording, "scratch_file", Full)
+    monkeypatch.setattr(sample_window, "scratch_file", Full)
     for part in parts_of(wav(noise(10_000)), [Cut(9.0, 10.0), Cut(0.0, 1.0)]):  # the second finds no other samples there
         with pytest.raises(InfrastructureError, match="folder for temporary files"):
             take(part)
@@ -618,19 +621,3 @@ def test_the_file_is_closed_with_the_last_part() -> None:
     second.close()
     second.close()
     assert audio.closed
-
-
-def test_what_is_kept_moves_back_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is for as long as there is too much."""
-    monkeypatch.setattr(recording, "KEPT_IN_MEMORY", 1000)
-    kept = Kept()
-    wave = noise(1000).reshape(-1, 1)
-    for at in range(0, 1000, 100):
-        kept.append(wave[at : at + 100])
-    assert kept._file is not None
-    assert np.array_equal(kept.read(5, 1000), wave[5:])
-    kept.drop_before(950)
-    assert kept._file is None
-    kept.append(wave[:10])
-    assert np.array_equal(kept.read(955, 1000), wave[955:])
-    assert np.array_equal(kept.read(1000, 1010), wave[:10])

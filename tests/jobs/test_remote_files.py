@@ -8,8 +8,8 @@ import pytest
 from support.fake_hub import fake_hub
 from support.object_store import ObjectStore, store_of_this_process
 
-from audio_tokenizers import extras
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared import extras
 from jobs import remote_files
 from jobs.remote_files import ask, find_remote, missing_packages
 from jobs.remote_tar import RemoteTar
@@ -34,6 +34,7 @@ def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert extras.install_words("remote") in (missing_packages({"http"}) or "")
 
 
+@pytest.mark.slow
 def test_version_is_what_changes_with_the_content(store: ObjectStore) -> None:
     """An ETag first; the same object put again has the same one, another of the same size another one."""
     url = store.put("bucket/a.tar", b"x" * 1000)

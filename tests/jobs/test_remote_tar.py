@@ -37,6 +37,7 @@ def read(tar: RemoteTar, start: int = 0) -> bytes:
 
 
 class TestReading:
+    @pytest.mark.slow
     def test_every_byte(self, tar: RemoteTar, store: ObjectStore) -> None:
         """The whole is read in a few ranges, and its server is asked once more what it is."""
         assert read(tar) == DATA
@@ -63,6 +64,7 @@ class TestReading:
 
 
 class TestPassingTrouble:
+    @pytest.mark.slow
     def test_it_goes_on_at_the_byte(self, tar: RemoteTar, store: ObjectStore) -> None:
         """Busy servers, errors of theirs and broken connections cost no byte, and what has come is not asked for again."""
         store.statuses[:] = [503, 500, 0, 429, 0, 502]
@@ -72,11 +74,13 @@ class TestPassingTrouble:
         assert starts == sorted(starts)
         assert len(set(starts)) < len(starts) <= len(set(starts)) + 5
 
+    @pytest.mark.slow
     def test_connection_that_never_lasts(self, tar: RemoteTar, store: ObjectStore) -> None:
         """Where each connection breaks after a megabyte, less is asked for at once, until it comes."""
         store.cuts[:] = [1_000_000] * 1000
         assert read(tar, 10_000_000) == DATA[10_000_000:]
 
+    @pytest.mark.slow
     def test_bytes_that_have_come_start_the_count_anew(self, tar: RemoteTar, store: ObjectStore) -> None:
         """A connection that breaks again and again, but brings something, is good enough: tries count in a row."""
         store.statuses[:] = [503, 503, 503, 0] * 3
@@ -103,6 +107,7 @@ class TestPassingTrouble:
 
 
 class TestTroubleThatDoesNotPass:
+    @pytest.mark.slow
     @pytest.mark.parametrize("status", [401, 403])
     def test_no_access(self, tar: RemoteTar, store: ObjectStore, status: int) -> None:
         """It is said at once, with what to look at, and counts as the machine's: other credentials may open the tar."""
@@ -111,6 +116,7 @@ class TestTroubleThatDoesNotPass:
             tar.open()
         assert caught.value.errno == errno.EKEYREJECTED
 
+    @pytest.mark.slow
     def test_nothing_there(self, tar: RemoteTar, store: ObjectStore) -> None:
         """It is as a file that is missing."""
         with pytest.raises(FileNotFoundError, match=r"nothing at this address \(404\)"):
@@ -128,6 +134,7 @@ class TestTroubleThatDoesNotPass:
         with pytest.raises(UsageError, match="does not say how large it is"):
             RemoteTar(f"{store.url}/bucket/d/a.tar").open()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("other", [DATA[::-1], DATA[:100]], ids=["as large", "smaller"])
     def test_replaced_after_a_break(self, tar: RemoteTar, store: ObjectStore, other: bytes) -> None:
         """Bytes of two tars are never put together."""

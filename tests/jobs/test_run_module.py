@@ -33,6 +33,7 @@ def child(here: Path, *words: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [".", "theirs"])
 def test_a_child_runs_our_module(here: Path, where: str) -> None:
     """It is that of this checkout, with its own arguments, whatever the current folder or one of PYTHONPATH has."""

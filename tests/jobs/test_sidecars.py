@@ -113,6 +113,7 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_sidecars({"txt": ("clip.txt", too_large())}) == read(txt=b"x" * 11)
 
 
+@pytest.mark.slow
 def test_size_is_that_in_memory() -> None:
     """What is kept of a sidecar takes about its bytes, even where its objects would take twenty times as many."""
     data = b'{"text":"' + b"a" * 1000 + b'","m":[' + b"{}," * 100_000 + b"{}]}"

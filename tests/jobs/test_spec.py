@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from support.runs import tree
+from support.small_run import spec_of
 
 from audio_tokenizers import registry
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
@@ -31,7 +32,6 @@ from jobs.spec import (
     freeze_spec,
     load_preset,
     make_spec,
-    parse_settings,
     read_spec,
     spec_path,
     uses_gpu,
@@ -124,7 +124,7 @@ class TestFingerprint:
     def test_all_that_a_command_says_of_its_tokens(self, codec: Codec, change: dict[str, Any]) -> None:
         """Fragments, limits, which members are clips, options that are in the recipe, and a device that the recipe names."""
         before = make_spec("codec", device="cpu").fingerprint
-        assert make_spec("codec", **{"device": "cpu", **change}).fingerprint != before
+        assert spec_of("codec", **{"device": "cpu", **change}).fingerprint != before
 
     @pytest.mark.parametrize(
         "change",
@@ -140,20 +140,20 @@ class TestFingerprint:
     def test_what_decides_no_token(self, codec: Codec, change: dict[str, Any]) -> None:
         """Weights may move, a device has another number, an option may be spelled or given otherwise."""
         base = {"device": "cuda:0", "extensions": ("mp3", "flac")}
-        assert make_spec("codec", **{**base, **change}).fingerprint == make_spec("codec", **base).fingerprint
+        assert spec_of("codec", **{**base, **change}).fingerprint == spec_of("codec", **base).fingerprint
 
     def test_the_usual_bound_of_a_clip_is_no_part_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """24 hours hold where nobody says anything, also in runs that were frozen before there was a bound."""
         spec = make_spec("mulaw", device="cpu")
         assert (spec.max_duration, spec.longest_seconds) == (None, 24 * 3600.0)
-        assert make_spec("mulaw", device="cpu", max_duration=1e6).longest_seconds == 1e6
+        assert spec_of("mulaw", device="cpu", max_duration=1e6).longest_seconds == 1e6
         monkeypatch.setattr(module, "LONGEST_CLIP_SECONDS", 5.0)
         assert make_spec("mulaw", device="cpu") == spec
 
     def test_runs_from_before_there_were_channels_and_segments(self, tmp_path: Path) -> None:
         """Their fingerprint is what it was, with the keys in their spec.yaml and without; a choice is told apart from it."""
         before = {"device": "cpu", "max_damage": 0.0}
-        spec = make_spec("mulaw", **before)  # type: ignore[arg-type]
+        spec = spec_of("mulaw", **before)
         later = ("max_damage", "sniff", "channel", "segments")
         old = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in (*later, *module.NOT_HASHED)}
         decisive = msgspec.json.encode(old, order="sorted")
@@ -162,10 +162,10 @@ class TestFingerprint:
         lines = spec_path(tmp_path).read_text().splitlines(keepends=True)
         spec_path(tmp_path).write_text("".join(line for line in lines if not line.startswith(later)))
         assert read_spec(tmp_path) == spec
-        check_spec(tmp_path, make_spec("mulaw", **before, channel="mean"))  # type: ignore[arg-type]
+        check_spec(tmp_path, spec_of("mulaw", **before, channel="mean"))
         for settings, words in (({"channel": "left"}, "+channel: first"), ({"segments": True}, "+segments: True")):
             with pytest.raises(UsageError) as caught:
-                check_spec(tmp_path, make_spec("mulaw", **before, **settings))  # type: ignore[arg-type]
+                check_spec(tmp_path, spec_of("mulaw", **before, **settings))
             assert words in str(caught.value)
 
     @pytest.mark.parametrize("package", ["soundfile", "av", "soxr"])
@@ -191,7 +191,7 @@ class TestWholeClips:
         assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (None, 0)
         for wish in ({"max_tokens_per_fragment": 100}, {"num_tokens_overlap": 5}):
             with pytest.raises(UsageError, match="codec takes whole clips"):
-                make_spec("codec", device="cpu", **wish)
+                spec_of("codec", device="cpu", **wish)
 
     def test_the_spec_comes_back(self, codec: Codec, tmp_path: Path) -> None:
         """All that a field says survives the file, with the same fingerprint."""
@@ -227,7 +227,7 @@ class TestPresets:
         assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (100, 5)
         assert (spec.max_duration, spec.max_damage, spec.extensions, spec.sniff) == (30.0, 0.5, ("mp3",), True)
         assert (spec.channel_rule, spec.segments) == ("1", True)
-        given = make_spec(
+        given = spec_of(
             "nice",
             device="cpu",
             options={"tf32": False},
@@ -276,7 +276,7 @@ class TestPresets:
         with pytest.raises(UsageError, match=r"backend 'nice' has no option 'speed'"):
             make_spec("nice", device="cpu", options={"speed": 9})
         with pytest.raises(UsageError, match=r"at least \d+ for nice"):
-            make_spec("nice", device="cpu", max_tokens_per_fragment=2, num_tokens_overlap=1)
+            spec_of("nice", device="cpu", max_tokens_per_fragment=2, num_tokens_overlap=1)
 
     def test_the_name_by_which_people_ask(self, codec: Codec) -> None:
         """A codec of `hf` has a preset of its own; any other backend has its own name."""
@@ -285,6 +285,17 @@ class TestPresets:
         assert (module.preset_name(spec), module.preset_name(hf)) == ("codec", "mimi")
         other = msgspec.structs.replace(hf, recipe={**spec.recipe, "codec": "higgs"})
         assert module.preset_name(other) == "hf"
+
+    def test_the_preset_of_a_combination(self, tmp_path: Path) -> None:
+        """Each part's preset under its name, and the shorter of their longest clips; a broken part is named."""
+        for name, text in (("bicodec", "max_duration: 300\n"), ("step_audio", "max_duration: 90\noptions: {trim: true}\n")):
+            (tmp_path / f"{name}.yaml").write_text(f"backend: {name}\n{text}")
+        preset = load_preset("bicodec+step_audio+cosyvoice_text", tmp_path)
+        assert preset.backend == "bicodec+step_audio+cosyvoice_text"
+        assert (preset.options, preset.max_duration) == ({"step_audio.trim": True}, 90)
+        assert load_preset("cosyvoice_text+cosyvoice_s3", tmp_path).max_duration is None
+        with pytest.raises(UsageError, match=r"no backend 'step_odio'.*did you mean 'step_audio'"):
+            load_preset("bicodec+step_odio", tmp_path)
 
     def test_presets_of_this_repository_load(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every jobs/*.yaml is a preset of a backend that exists, with options that it has."""
@@ -305,19 +316,6 @@ class TestPresets:
 
 
 class TestSettings:
-    def test_values_are_scalars_of_yaml(self) -> None:
-        """Numbers, booleans, null and text, with spaces and further equal signs."""
-        found = parse_settings(["a=1", "b = true", "c=x=y z", "d=", "e=1.5", "f='07'", "g=null", "model_path=/a b/c"])
-        expected = {"a": 1, "b": True, "c": "x=y z", "d": None, "e": 1.5, "f": "07", "g": None, "model_path": "/a b/c"}
-        assert found == expected
-
-    @pytest.mark.parametrize("setting", ["a", "=1", "", " =1", "a=[1]", "a={b: 1}", "a=[", "a='", "a=2020-01-01", "a=!x y"])
-    def test_anything_else_is_refused(self, setting: str) -> None:
-        """What is no option=value is bad usage, and never a traceback of the parser."""
-        with pytest.raises(UsageError, match="expected option=value") as caught:
-            parse_settings([setting])
-        assert repr(setting) in str(caught.value)
-
     def test_unknown_option(self, codec: Codec) -> None:
         """An option that the backend does not have is refused, with the nearest that it has."""
         with pytest.raises(UsageError, match=r"has no option 'tf23'.*did you mean 'tf32'"):
@@ -347,18 +345,18 @@ class TestSettings:
     def test_impossible_fragments(self, codec: Codec, values: dict[str, Any], words: str) -> None:
         """Fragments that cannot work, and durations that nothing has, are refused before a run begins."""
         with pytest.raises(UsageError, match=words):
-            make_spec("codec", device="cpu", **values)
+            spec_of("codec", device="cpu", **values)
 
     def test_duration_that_is_no_number(self, codec: Codec) -> None:
         """`nan` compares as nothing does, so as a limit it would silently be none."""
         with pytest.raises(UsageError, match="--max-duration nan"):
-            make_spec("codec", device="cpu", max_duration=math.nan)
+            spec_of("codec", device="cpu", max_duration=math.nan)
 
     @pytest.mark.parametrize("share", [-0.01, 1.01, 2.0, math.nan, math.inf])
     def test_damage_that_is_no_share(self, codec: Codec, share: float) -> None:
         """A percentage given as a share, or no number at all, is refused with what is expected."""
         with pytest.raises(UsageError, match=rf"--max-damage {share:g}: expected a share of the clip, from 0 .* to 1 "):
-            make_spec("codec", device="cpu", max_damage=share)
+            spec_of("codec", device="cpu", max_damage=share)
 
 
 OLD_SPEC = """\
@@ -386,7 +384,7 @@ fingerprint: 9a0c221f3a8ffde8
 class TestDamage:
     def test_new_runs_keep_clips_that_lack_little(self) -> None:
         """Two hundredths where nobody says anything; it is part of the recipe."""
-        assert make_spec("mulaw", device="cpu").max_damage == 0.02
+        assert spec_of("mulaw", device="cpu").max_damage == 0.02
 
     def test_a_run_from_before_goes_on_as_it_began(self, tmp_path: Path) -> None:
         """Its frozen spec has the fingerprint that it had, and keeps no damaged clip; nor do its next commands, unless one
@@ -397,8 +395,8 @@ class TestDamage:
         frozen = read_spec(tmp_path)
         assert frozen is not None
         assert (frozen.fingerprint, frozen.max_damage) == ("9a0c221f3a8ffde8", 0.0)
-        assert make_spec("mulaw", device="cpu", begun=frozen).max_damage == 0.0
-        assert make_spec("mulaw", device="cpu", begun=frozen, max_damage=0.5).max_damage == 0.5
+        assert spec_of("mulaw", device="cpu", begun=frozen).max_damage == 0.0
+        assert spec_of("mulaw", device="cpu", begun=frozen, max_damage=0.5).max_damage == 0.5
         check_spec(tmp_path, frozen)
         asked = msgspec.structs.replace(frozen, max_damage=0.5)
         with pytest.raises(UsageError, match=r"\n-max_damage: 0.0\n\+max_damage: 0.5$"):
@@ -406,15 +404,15 @@ class TestDamage:
 
     def test_other_runs_have_to_be_told_again(self, tmp_path: Path) -> None:
         """As for all that is part of the recipe: what a command does not say is the default, in a new run too."""
-        other = make_spec("mulaw", device="cpu", max_damage=0.5)
-        assert make_spec("mulaw", device="cpu", begun=other).max_damage == 0.02
+        other = spec_of("mulaw", device="cpu", max_damage=0.5)
+        assert spec_of("mulaw", device="cpu", begun=other).max_damage == 0.02
         freeze_spec(tmp_path, other)
         assert read_spec(tmp_path) == other
 
 
 def freeze_one(arguments: tuple[Path, float | None]) -> str:
     output, max_duration = arguments
-    spec = make_spec("mulaw", device="cpu", max_duration=max_duration)
+    spec = spec_of("mulaw", device="cpu", max_duration=max_duration)
     try:
         freeze_spec(output, spec)
     except UsageError as error:
@@ -454,11 +452,11 @@ class TestRunsFromBefore:
     ) -> None:
         """With the lines that differ: its texts would be of two kinds."""
         with pytest.raises(UsageError, match=r"-text_keys: None\n.*-text_encoding: None\n"):
-            freeze_spec(tmp_path, make_spec("mulaw", device="cpu", begun=begun, **asked))
+            freeze_spec(tmp_path, spec_of("mulaw", device="cpu", begun=begun, **asked))
 
     def test_a_run_that_begins_now_has_them(self, tmp_path: Path) -> None:
         """And keeps them, in the file too."""
-        spec = make_spec("mulaw", device="cpu", text_keys=["transcript"], text_encoding="Shift-JIS")
+        spec = spec_of("mulaw", device="cpu", text_keys=["transcript"], text_encoding="Shift-JIS")
         freeze_spec(tmp_path, spec)
         assert read_spec(tmp_path) == spec
         assert spec.text_rules == TextRules(("transcript",), "cp932")
@@ -493,7 +491,7 @@ class TestFreezing:
         """It goes on with the extensions that were the default then, and its spec, which knows nothing of --sniff, is as
         good as ever. Another choice of extensions is another recipe.
         """
-        old = make_spec("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0])
+        old = spec_of("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0])
         freeze_spec(tmp_path, old)
         path = spec_path(tmp_path)
         text = path.read_text()
@@ -502,11 +500,11 @@ class TestFreezing:
         asked = make_spec("mulaw", device="cpu", begun=old)
         check_spec(tmp_path, asked)
         assert read_spec(tmp_path) == asked == old
-        assert make_spec("mulaw", device="cpu", begun=old, extensions=["wav"]).extensions == ("wav",)
+        assert spec_of("mulaw", device="cpu", begun=old, extensions=["wav"]).extensions == ("wav",)
         with pytest.raises(UsageError, match="extensions"):
             check_spec(tmp_path, make_spec("mulaw", device="cpu"))
         with pytest.raises(UsageError, match="sniff: True"):
-            check_spec(tmp_path, make_spec("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0], sniff=True))
+            check_spec(tmp_path, spec_of("mulaw", device="cpu", extensions=FORMER_EXTENSIONS[0], sniff=True))
 
     def test_moved_weights_are_the_same_recipe(self, tmp_path: Path, codec: Codec) -> None:
         """Options that decide no token may differ from one command to the next."""
@@ -517,7 +515,7 @@ class TestFreezing:
         """The message has what this directory has and what was asked, and nothing that is equal."""
         freeze_spec(tmp_path, make_spec("codec", device="cpu"))
         before = tree(tmp_path)
-        asked = make_spec("codec", device="cpu", options={"tf32": True, "model_path": "/x"}, max_duration=3.5)
+        asked = spec_of("codec", device="cpu", options={"tf32": True, "model_path": "/x"}, max_duration=3.5)
         for refuse in (freeze_spec, check_spec):
             with pytest.raises(UsageError) as caught:
                 refuse(tmp_path, asked)
@@ -534,6 +532,7 @@ class TestFreezing:
         assert read_spec(tmp_path / "none") is None
         assert not (tmp_path / "none").exists()
 
+    @pytest.mark.slow
     def test_processes_at_once(self, tmp_path: Path) -> None:
         """Of several recipes frozen at the same time one wins, whole; the others are told the difference."""
         for attempt in range(3):
@@ -570,12 +569,13 @@ class TestFreezing:
     scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
     names = st.text(st.characters(min_codepoint=32, max_codepoint=0x24F, blacklist_characters="\x7f\x85"), max_size=12)
 
+    @pytest.mark.slow
     @given(st.dictionaries(names, scalars | names, max_size=5), st.none() | st.floats(0.1, 1e6))
     def test_any_recipe_round_trips(
         self, tmp_path_factory: pytest.TempPathFactory, recipe: dict[str, Scalar], max_duration: float | None
     ) -> None:
         """Version numbers, hashes and texts that look like other YAML values come back as what they were."""
-        base = make_spec("mulaw", device="cpu", max_duration=max_duration)
+        base = spec_of("mulaw", device="cpu", max_duration=max_duration)
         spec = msgspec.structs.replace(base, recipe={**base.recipe, **recipe, "version": "1.10", "hash": "1e5", "on": "yes"})
         spec = msgspec.structs.replace(spec, fingerprint=module._fingerprint(spec))
         output = tmp_path_factory.mktemp("spec")

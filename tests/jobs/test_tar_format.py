@@ -276,6 +276,7 @@ def test_absurd_sizes_need_no_memory_and_no_seek(tmp_path: Path) -> None:
     expect(member(b"ok") + member(b"L", b"x", b"L", size=b"77777777777\0"), tmp_path, "bad_header", 512)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_cut_at_every_byte(form: str, tmp_path: Path) -> None:
     """Cut at any byte, a tar never ends normally, gives out only whole members, and the verdict says where it ends."""
@@ -530,6 +531,7 @@ def test_global_headers_end_with_their_tar(tmp_path: Path) -> None:
     assert [(m.name, body) for m, body in found] == [(b"a.wav", b"abc"), (b"b.wav", b"12345")]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     parts=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=4),
@@ -626,6 +628,7 @@ GOOD = [
 GOOD += [gzip.compress(data) for data in GOOD] + [zstd.compress(data) for data in GOOD]
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     which=st.integers(0, len(GOOD) - 1),

@@ -293,6 +293,7 @@ def test_a_tar_that_changes_between_two_looks(tmp_path: Path) -> None:
             links.open(link)
 
 
+@pytest.mark.slow
 def test_memory_for_a_tar_of_many_members(tmp_path: Path) -> None:
     """The table takes tens of bytes per member, whatever the names."""
     path = tmp_path / "x.tar"
@@ -318,6 +319,7 @@ NAMES = ["a", "b", "d/a", "d/b", "d/e/c", "./a", "d//a"]
 TARGETS = [*NAMES, "../a", "e/c", "../../a", "/a", "", ".", "..", "no", "d", "../d/b"]
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     st.lists(

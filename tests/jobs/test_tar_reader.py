@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from support.sentences import SENTENCES
 from support.tars import end_blocks, link_member, member, tar_bytes
 
-from jobs import sidecars, tar_reader
+from jobs import clip_group, sidecars, tar_reader
+from jobs.clip_group import Clip
 from jobs.parts import Cutting, FinishedMembers
 from jobs.tar_format import TarDamage, TarStream
-from jobs.tar_reader import Clip, TarReader
+from jobs.tar_reader import TarReader
 from jobs.text_rules import TextRules
 
 Files = list[tuple[str, bytes]]
@@ -410,6 +411,7 @@ def test_sparse_members(path: Path) -> None:
 def test_a_sidecar_over_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transcript too large to be one is not read as a part of itself."""
     monkeypatch.setattr(tar_reader, "LARGEST_SIDECAR", 100)
+    monkeypatch.setattr(clip_group, "LARGEST_SIDECAR", 100)
     monkeypatch.setattr(sidecars, "LARGEST_SIDECAR", 100)
     found = clips(path, [("a.wav", b""), ("a.txt", b"x" * 101), ("b.wav", b""), ("b.txt", b"y" * 100)])
     assert [clip.annotations.text for clip in found] == [None, "y" * 100]
@@ -419,6 +421,7 @@ def test_a_sidecar_over_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_sidecars_of_a_group_share_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Together they may take what one may: those beyond are named, not read; later groups have their own."""
     monkeypatch.setattr(tar_reader, "LARGEST_SIDECAR", 100)
+    monkeypatch.setattr(clip_group, "LARGEST_SIDECAR", 100)
     monkeypatch.setattr(sidecars, "LARGEST_SIDECAR", 100)
     files = [
         ("a.txt", b"x" * 60),
@@ -442,6 +445,7 @@ def test_sidecars_of_a_group_share_the_limit(path: Path, monkeypatch: pytest.Mon
 def test_group_of_many_clips_is_given_out_before_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clips of one key, each with a sidecar of its own beside it: no text is lost, however much they have together."""
     monkeypatch.setattr(tar_reader, "LARGEST_SIDECAR", 100)
+    monkeypatch.setattr(clip_group, "LARGEST_SIDECAR", 100)
     monkeypatch.setattr(sidecars, "LARGEST_SIDECAR", 100)
     files: Files = [("k.lab", b"shared")]
     for n in range(10):
@@ -693,6 +697,7 @@ ODD = b"".join(
 NAMES_IN_ODD = ["early.wav", "a.wav", "b.wav", "c.wav", "d", "e", "late.wav", "lost.wav"]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     edits=st.lists(st.tuples(st.integers(0, len(ODD)), st.binary(min_size=1, max_size=12)), max_size=4),

@@ -38,6 +38,7 @@ def test_what_entries_are() -> None:
         tar_source("pipe:cat a.tar")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
 def test_same_clips_of_each(tmp_path: Path, store: ObjectStore, suffix: str) -> None:
     """From a file, over HTTP with and without ranges, from S3 and from a command, from the first clip or a later one."""
@@ -80,6 +81,7 @@ def test_cut_tar_and_cut_connection(tmp_path: Path, store: ObjectStore) -> None:
         clips(tar_source(f"pipe:head -c 50000 {tmp_path}/a.tar; exit 1", allow_pipe=True))
 
 
+@pytest.mark.slow
 def test_large_members_are_passed_over(tmp_path: Path, store: ObjectStore) -> None:
     """What is skipped of a plain tar is not asked for, but for its last byte."""
     path = small_tar(tmp_path / "a.tar", clips=2, samples=20_000_000)

@@ -254,6 +254,7 @@ def test_holes_need_no_memory(tmp_path: Path) -> None:
 pieces_ = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=30)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(pieces_, st.integers(0, 3), st.sampled_from(["gnu", "0.0", "0.1", "1.0"]), st.integers(0, 600))
 def test_fuzz(layout: list[tuple[int, int]], spare: int, form: str, last: int) -> None:
@@ -296,6 +297,7 @@ def test_fuzz(layout: list[tuple[int, int]], spare: int, form: str, last: int) -
     assert found[0][1] == whole.getvalue() == restored
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3000), st.binary(min_size=1, max_size=13)), min_size=1, max_size=4), st.booleans())
 def test_fuzz_damage(edits: list[tuple[int, bytes]], fix: bool) -> None:

@@ -29,17 +29,17 @@ from support.waiting import PATIENCE_SECONDS, Waiter, until
 from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY, mu_law_codes
+from jobs.clip_group import Clip
 from jobs.conveyor import Conveyor, Feeding
 from jobs.damage import Damage
 from jobs.feed import Share
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.mp3_frames import scan_mp3
-from jobs.outputs import TarPaths, read_manifest
 from jobs.pending import Pending
 from jobs.records import ErrorRecord, TokenRecord, decode_record
 from jobs.tar_format import TarStream
-from jobs.tar_reader import Clip
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tar_work import TarWork, WrittenMeanwhileError
 from jobs.token_sink import TokenSink
 from jobs.validation import validate_file
@@ -77,6 +77,7 @@ def test_a_tar_becomes_a_committed_file_with_a_line_per_clip(tar: Path, tmp_path
     assert not list((tmp_path / ".run" / "claims").iterdir())
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_file_operation_costs_nothing(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Stopped before or after each single operation, then resumed: the same bytes, and never an incomplete commit."""
     counting = CrashingOps()
@@ -111,6 +112,7 @@ def test_crashes_in_a_row_at_every_operation_still_end(tar: Path, reference: byt
     assert lives > 1
 
 
+@pytest.mark.slow
 def test_power_loss_at_any_file_operation_costs_nothing(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Bytes and names that no fsync had made durable may vanish; a committed file is complete all the same."""
     counting = CrashingOps()
@@ -129,6 +131,7 @@ def test_power_loss_at_any_file_operation_costs_nothing(tar: Path, reference: by
             assert committed(output) == reference
 
 
+@pytest.mark.slow
 def test_a_partial_cut_at_every_byte_of_its_last_lines_resumes(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """A torn tail of any length is repaired: no line is lost, doubled or fused."""
     lines = reference.splitlines(keepends=True)
@@ -188,6 +191,7 @@ def damages(partial: bytes, chance: random.Random) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 def test_a_damaged_partial_is_made_again_from_the_damage_on(end: str, tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Whatever happened to its bytes, the committed file is right, and what stands before the damage is not made twice."""
@@ -305,6 +309,7 @@ def test_all_lines_name_the_tar_where_it_is_read_last(tar: Path, tmp_path: Path,
         shutil.rmtree(tmp_path / "reference")
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_file_operation_after_a_move_costs_nothing(tar: Path, tmp_path: Path) -> None:
     """The lines and their sums change together, wherever a worker that writes other paths dies: none is made again."""
     begun = tmp_path / "begun"
@@ -325,6 +330,7 @@ def test_a_crash_at_any_file_operation_after_a_move_costs_nothing(tar: Path, tmp
         assert len(backend.lengths) <= CLIPS - 3
 
 
+@pytest.mark.slow
 def test_whoever_commits_tidies_up_after_the_dead(tar: Path, tmp_path: Path) -> None:
     """A worker that died at any file operation leaves no file behind, once another one has committed its tar."""
     counting = CrashingOps()
@@ -716,7 +722,7 @@ def test_trouble_at_the_end_of_a_tar_is_told(tar: Path, tmp_path: Path, monkeypa
     def fail() -> dict[str, str]:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("jobs.tar_work._versions", fail)
+    monkeypatch.setattr("jobs.tar_findings.versions", fail)
     with pytest.raises(InfrastructureError, match="Input/output"):
         tokenize(tar, tmp_path)
 
@@ -1060,6 +1066,7 @@ def test_parts_of_a_recording_have_a_line_each(cut: str, tmp_path: Path) -> None
             assert records[name]["text"] == str(start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS)
 def test_parts_resume_at_every_line(cut: str, tmp_path: Path) -> None:
     """With the same bytes, and without decoding what has its line."""
@@ -1086,6 +1093,7 @@ def test_parts_have_the_same_bytes_in_any_threads_and_memory(cut: str, tmp_path:
         assert committed(tmp_path / str(number)) == committed(tmp_path / "reference")
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_file_operation_costs_no_part(tmp_path: Path) -> None:
     """As with whole clips."""
     tar = recording_tar(tmp_path / "speech.tar")
@@ -1124,6 +1132,7 @@ def damaged_recording_tar(path: Path, *, counted: bool) -> Path:
     return write_tar(path, members)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("max_damage", "kind", "counted"),
     [(1.0, None, False), (0.5, "segment", False), (0.02, None, True)],

@@ -210,6 +210,7 @@ def test_files_whose_newlines_are_wide() -> None:
     assert wide_encoding(b'{"a"', "cp932") is None
 
 
+@pytest.mark.slow
 def test_any_bytes_are_a_text_or_an_error() -> None:
     """Two thousand sources of random bytes, cut sentences and mixtures, seeded: nothing else is raised, nothing hangs."""
     rng = random.Random(7)
@@ -227,6 +228,7 @@ def test_any_bytes_are_a_text_or_an_error() -> None:
                 TextDecoder("auto", partial(tuple, texts)).decode(text)
 
 
+@pytest.mark.slow
 def test_random_tars_of_sentences_are_never_wrong() -> None:
     """Of 300 sources of 20 sentences in one encoding, seeded, none comes out wrong, and nearly all come out."""
     rng = random.Random(3)

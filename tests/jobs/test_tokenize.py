@@ -19,9 +19,9 @@ from audio_tokenizers.mulaw import FACTORY, MuLaw
 from jobs.conveyor import Feeding
 from jobs.feed import Feed
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths
-from jobs.reporting import DeviceSeconds
+from jobs.progress import DeviceSeconds
 from jobs.spec import TokenizeSpec
+from jobs.tar_paths import TarPaths
 from jobs.tar_work import TarOptions
 from jobs.tokenize import Tokenizer
 

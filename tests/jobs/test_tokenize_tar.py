@@ -24,9 +24,9 @@ from jobs import tokenize_tar as module
 from jobs.claims import Claim, process_start
 from jobs.conveyor import Feeding
 from jobs.memory_readings import MemoryReader, Room
-from jobs.outputs import TarPaths, read_manifest
 from jobs.records import ErrorRecord, decode_record
 from jobs.spec import make_spec
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tokenize_tar import tokenize_tar
 
 MULAW = ("--backend", "mulaw", "--device", "cpu")
@@ -380,6 +380,7 @@ def test_tar_that_another_worker_has(here: Path, capsys: pytest.CaptureFixture[s
     assert list(committed_bytes(here / "tokens")) == ["1.jsonl"]
 
 
+@pytest.mark.slow
 def test_interruption(tmp_path: Path) -> None:
     """SIGTERM: the clip in hand is finished, the exit code is 128 + signal, and the same command goes on from there."""
     env = slow_backend(tmp_path / "site")

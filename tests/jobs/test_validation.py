@@ -12,8 +12,8 @@ from support.envelope import Envelope, envelope_spec
 from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 
-from jobs.outputs import TarPaths, read_manifest
-from jobs.records import Manifest
+from jobs.manifest import Manifest
+from jobs.tar_paths import TarPaths, read_manifest
 from jobs.validation import validate_file
 
 

@@ -29,14 +29,15 @@ from audio_tokenizers.base import Backend, Codes, Waveform
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import MuLaw
 from audio_tokenizers.shared.file_hashes import files_sha256
-from jobs import clip_decoder, clip_journal, conveyor, reporting
+from jobs import clip_decoder, clip_journal, conveyor, progress
 from jobs.claims import Claim
 from jobs.fileops import StorageError
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths, TarTask, read_manifest
-from jobs.reporting import DeviceSeconds, Kept, Progress, ProgressFile, Try, read_progress
+from jobs.progress import DeviceSeconds, Kept, Progress, ProgressFile, Try, read_progress
+from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
-from jobs.stop_flag import StopFlag
+from jobs.tar_paths import TarPaths, read_manifest
+from jobs.tar_task import TarTask
 from jobs.tar_work import TarResult, TarWork
 from jobs.tokenize import Tokenizer
 from jobs.worker import Crew, Wishes, load_backend, run_tars
@@ -76,6 +77,7 @@ def work(tars: list[Path], output: Path, **wishes: bool) -> ProgressFile:
     return reports
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
     """At least 30 SIGKILLs while lines are being written, over one list: the committed files equal an undisturbed run's."""
     tars = [small_tar(tmp_path / "in" / f"{n}.tar", clips=60) for n in range(4)]
@@ -110,6 +112,7 @@ def kept_so_far(output: Path) -> int:
     return size
 
 
+@pytest.mark.slow
 def test_kills_and_stops_within_a_long_clip_change_no_byte(tmp_path: Path) -> None:
     """Each life ends within the clip, by SIGKILL or on request, some fragments later than the one before it."""
     members = {"a.wav": wav(800), "long.wav": wav(8000 * 60 * 30, seed=1), "z.wav": wav(900)}  # 30 fragments
@@ -132,6 +135,7 @@ def test_kills_and_stops_within_a_long_clip_change_no_byte(tmp_path: Path) -> No
     assert not kept_so_far(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_ends_the_worker_after_the_clip_in_hand(number: signal.Signals, tmp_path: Path) -> None:
     """It leaves whole lines, a manifest that counts them, no claim, and exits by itself."""
@@ -439,7 +443,7 @@ class TestReport:
             last = progress.tries[-1]
             published.append((last.outcome, last.gained))
 
-        monkeypatch.setattr(reporting, "write_progress", note)
+        monkeypatch.setattr(progress, "write_progress", note)
         return published
 
     def work(self, task: TarTask, output: Path) -> None:
@@ -465,7 +469,7 @@ class TestReport:
         monkeypatch.setattr(clip_journal, "KEEP_SECONDS", 0.0)
         monkeypatch.setattr(conveyor, "CALLS_PER_STEP", 0)
         published: list[Kept | None] = []
-        monkeypatch.setattr(reporting, "write_progress", lambda _path, told: published.append(told.tries[-1].kept))
+        monkeypatch.setattr(progress, "write_progress", lambda _path, told: published.append(told.tries[-1].kept))
         self.work(as_task(write_tar(tmp_path / "a.tar", {"a.wav": wav(8000 * 60 * 6)})), tmp_path)
         assert published == [None, None, Kept(0, 0, 1), Kept(0, 0, 5), Kept(0, 0, 5), Kept(0, 0, 5)]
 

@@ -363,7 +363,8 @@ def assert_planned_once_at_a_time(slurm: RealCluster, run: SlurmRun) -> None:
 
     def records() -> dict[tuple[str, int], tuple[str, str]]:
         rows = [line.split("|") for line in slurm.run("sacct", *words).splitlines()]
-        return {(name, int(job.partition("_")[2])): (submit, end) for job, name, submit, end in rows if job[-1].isdigit()}
+        elements = [(job.partition("_")[2], name, submit, end) for job, name, submit, end in rows]
+        return {(name, int(element)): (submit, end) for element, name, submit, end in elements if element.isdigit()}
 
     jobs = [(submission, submission.read_job().name) for submission in run.submissions() if submission.read_job()]
     slurm.wait(lambda: all(end != "Unknown" for _, end in records().values()), "the records to be complete")

@@ -16,12 +16,13 @@ from msgspec.structs import replace
 from audio_tokenizers.base import Field
 from hpc.run import ListedTar, Run
 from jobs.damage import Damage
-from jobs.outputs import TarPaths
-from jobs.records import ErrorRecord, Manifest, Record, Tally, TokenRecord, encode_record
+from jobs.manifest import Manifest
+from jobs.records import ErrorRecord, Record, Tally, TokenRecord, encode_record
 from jobs.spec import TokenizeSpec, _fingerprint, freeze_spec
+from jobs.tar_paths import TarPaths
 from support.small_run import mulaw_spec
+from tools.common.run_files import CommittedFile, committed_files
 from tools.merging.members import Compression
-from tools.run_files import CommittedFile, committed_files
 
 if sys.version_info >= (3, 14):
     from compression import zstd

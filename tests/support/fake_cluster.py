@@ -23,9 +23,9 @@ from hpc.plan import Plan
 from hpc.run import Run, RunState
 from hpc.submissions import Job, Submission
 from hpc.task_id import TaskId
-from jobs.reporting import Progress, ProgressFile, Try, write_progress
+from jobs.progress import Progress, ProgressFile, Try, write_progress
+from jobs.signals import StopFlag
 from jobs.spec import freeze_spec, read_spec
-from jobs.stop_flag import StopFlag
 from jobs.worker import Crew, run_tars
 from support.crashing import CrashingOps
 from support.small_run import mulaw_spec, small_tar

@@ -10,7 +10,7 @@ from typing import TypeVar
 from audio_tokenizers.errors import ClaimLostError
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
-from jobs.records import Manifest
+from jobs.manifest import Manifest
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,4 @@
-"""Make tests/audio_tokenizers/golden/step_audio.npz by running StepFun's own StepAudioTokenizer on the tiny checkpoint.
+"""Make golden/step_audio.npz and step_audio_streams.json by running StepFun's own StepAudioTokenizer on the tiny checkpoint.
 
     python tests/support/make_step_audio_golden.py STEP_AUDIO_EDITX
 
@@ -37,6 +37,13 @@ from support import golden_audio  # noqa: E402
 from support.tiny_step_audio import FUNASR_DIRECTORY, build_step_audio, weights_digest  # noqa: E402
 
 TARGET = ROOT / "tests" / "audio_tokenizers" / "golden" / "step_audio.npz"
+STREAMS = TARGET.with_name("step_audio_streams.json")
+STREAMED = (
+    *((samples, (3840,)) for samples in (3840, 3841, 7680 + 879, 7680 + 880, 31_000)),
+    *((31_000, pieces) for pieces in ((1700,), (100, 5000), (20_000, 1, 700), (480,), (40_000,))),
+    *((samples, (960,)) for samples in (300, 960, 1440)),
+)
+"""(samples, sizes of the pieces in turn) of clips that get_vq02_code hears as sessions."""
 
 AROUND_3840 = (3839, 3840, 3841, 7679, 7680, 7681, 11519, 11520, 11521, 15360, 38400, 38401, 76799, 76800)
 AROUND_880 = (879, 880, 881, 3840 + 879, 3840 + 880, 7680 + 879, 7680 + 880, 15360 + 879, 15360 + 880)
@@ -80,6 +87,20 @@ def make_pcm(case: dict[str, Any]) -> golden_audio.Pcm:
     if case["kind"] == "pcm":
         return golden_audio.pcm(case["samples"], case["start"])
     return {"silence": golden_audio.silence, "square": golden_audio.square}[case["kind"]](case["samples"])
+
+
+def streams(upstream: Any) -> Iterator[dict[str, Any]]:
+    """What each call of get_vq02_code for the pieces of a session gave."""
+    import torch
+
+    for number, (samples, sizes) in enumerate(STREAMED):
+        wave = torch.from_numpy(golden_audio.wave(golden_audio.pcm(samples, 1000 * number)))[None]
+        start, codes = 0, []
+        while start < samples:
+            end = start + sizes[len(codes) % len(sizes)]
+            codes.append(upstream.get_vq02_code(wave[:, start:end], "session", is_final=end >= samples))
+            start = end
+        yield {"samples": samples, "start": 1000 * number, "pieces": sizes, "codes": codes}
 
 
 def _bring_to_the_cpu() -> None:
@@ -139,10 +160,12 @@ def main() -> None:
             assert text == "".join(f"<audio_{token}>" for token in tokens)
             stored[f"tokens_{number}"] = np.array(tokens, np.int16)
             listed.append(case)
+        streamed = list(streams(upstream))
         stored["weights_sha256"] = np.array(weights_digest(model))
     stored["cases"] = np.array(json.dumps(listed))
     TARGET.parent.mkdir(exist_ok=True)
     np.savez_compressed(TARGET, **stored)
+    STREAMS.write_text("".join(f"{json.dumps(stream)}\n" for stream in streamed))
     print(len(listed), "cases,", TARGET.stat().st_size, "bytes")
 
 

@@ -1,4 +1,4 @@
-"""What processes of tools/process_pool.py do in its tests; they find it by its name."""
+"""What processes of tools/common/process_pool.py do in its tests; they find it by its name."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from hpc.policy import Decision, TarFact
 from hpc.tries import Evidence, NodeTry
-from jobs.reporting import UNENDED, Try
+from jobs.progress import UNENDED, Try
 
 Health = Literal["up", "down", "broken", "deadly"]
 """On a `broken` node every worker meets trouble with its GPU; on a `deadly` one it is killed with its first clip in hand."""

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from audio_tokenizers import mulaw
 from jobs import clip_decoder, clip_journal
-from jobs.outputs import TarPaths, TarTask
-from jobs.reporting import ProgressFile
+from jobs.progress import ProgressFile
+from jobs.signals import StopFlag
 from jobs.spec import make_spec
-from jobs.stop_flag import StopFlag
+from jobs.tar_paths import TarPaths
+from jobs.tar_task import TarTask
 from jobs.worker import run_tars
 
 

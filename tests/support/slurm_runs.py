@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hpc.submissions import Submission, read_submissions
 from jobs.claims import Claim, read_claims
-from jobs.reporting import Progress, Try
+from jobs.progress import Progress, Try
 from support.runs import ROOT, committed_bytes, read_json, slow_backend, write_list
 from support.small_run import small_tar
 

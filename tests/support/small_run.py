@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from audio_tokenizers.base import Options
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
-from jobs.outputs import TarPaths
+from jobs.recipe_options import RecipeOptions
 from jobs.records import Record
 from jobs.spec import TokenizeSpec, make_spec
+from jobs.tar_paths import TarPaths
 from jobs.tar_work import TarResult
 from jobs.tokenize import tokenize_tar
 from support.tars import audio_file, tar_bytes
@@ -42,10 +44,17 @@ def small_tar(path: Path, clips: int = CLIPS, samples: int = 40) -> Path:
     return write_tar(path, members)
 
 
+def spec_of(
+    name: str, *, device: str, options: Options | None = None, begun: TokenizeSpec | None = None, **asked: Any
+) -> TokenizeSpec:
+    """The spec of a preset or backend, with what is asked for as keywords."""
+    return make_spec(name, device=device, options=options, asked=RecipeOptions(**asked), begun=begun)
+
+
 @functools.cache
-def mulaw_spec(**settings: Any) -> TokenizeSpec:
+def mulaw_spec(**asked: Any) -> TokenizeSpec:
     """The spec of the mulaw backend."""
-    return make_spec("mulaw", device="cpu", **settings)
+    return spec_of("mulaw", device="cpu", **asked)
 
 
 def stopping_after(lines: int) -> dict[str, Any]:

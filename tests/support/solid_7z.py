@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from tools.packing.sevenzip import PROGRAMS
+from tools.packing.archives.sevenzip import PROGRAMS
 
 SPEECH = Path(__file__).resolve().parents[2] / "examples" / "speech"
 RATE = 48000

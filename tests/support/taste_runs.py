@@ -10,8 +10,8 @@ import numpy as np
 
 from audio_tokenizers.base import Field
 from jobs.features import _header
+from jobs.record_fields import to_json
 from jobs.records import ErrorRecord, TokenRecord
-from jobs.values import to_json
 from support.committed_runs import error, make_run, record, tar_of
 
 __all__ = ["ALL_KEYS", "SPEECH_WIDTH", "Spoken", "make_taste_run", "some_speech"]

@@ -10,6 +10,7 @@ from support.tiny_hf import build
 from support.tiny_higgs import build_original_layout
 from support.tiny_s3 import build_s3_onnx
 from support.tiny_step_audio import build_step_audio
+from support.tiny_taste import SMALL, build_taste
 from support.tiny_whisper import build_whisper
 
 __all__ = ["build_model"]
@@ -35,6 +36,13 @@ def build_model(backend: str, folder: Path) -> list[str]:
         return ["--model-path", str(model), "--set", "layer=1"]
     elif backend == "cosyvoice_text":
         build_cosyvoice(model)
+    elif backend == "taste":
+        build_taste(model)
+        return [
+            "--model-path",
+            str(model),
+            *(word for item in SMALL.items() for word in ("--set", "=".join(map(str, item)))),
+        ]
     else:
         build(model, backend)
     return ["--model-path", str(model)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from hpc.policy import TarFact
 from hpc.tries import Evidence, NodeTry
-from jobs.reporting import Try
+from jobs.progress import Try
 
 __all__ = ["at", "good", "history", "killed", "tars"]
 

@@ -14,15 +14,15 @@ import pytest
 import soundfile
 from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import ROOT, call
-from support.small_run import BAD_CLIP, mulaw_spec, small_tar, tokenize, wav, write_tar
+from support.small_run import BAD_CLIP, mulaw_spec, small_tar, spec_of, tokenize, wav, write_tar
 from support.tars import audio_file, end_blocks, link_member, member, noise
 from support.tiny_hf import build
 
 from audio_tokenizers import hf, mulaw
 from hpc.run import Run
 from jobs.spec import TokenizeSpec, freeze_spec, make_spec
-from tools import decode_check as module
 from tools.decode_check import decode_check
+from tools.listening import comparison
 
 
 def make_run(folder: Path, tars: list[Path], spec: TokenizeSpec, backend: Any) -> Run:
@@ -80,7 +80,7 @@ def test_clips_are_heard_as_the_run_heard_them(cut: dict[str, Any], here: Path, 
     data = audio_file(noise(4000, 2), 8000, subtype="PCM_16")
     said = b'{"dnsmos": NaN, "segments": [{"start": 0.2, "end": 0.4}, {"start": 0.1, "end": 0.3}]}'
     tar = write_tar(here / "data" / "1.tar", {"a.wav": data, "b.wav": data, "a.json": said})
-    make_run(here, [tar], make_spec("mulaw", device="cpu", **cut), mulaw.FACTORY.load({}, "cpu"))
+    make_run(here, [tar], spec_of("mulaw", device="cpu", **cut), mulaw.FACTORY.load({}, "cpu"))
     assert call(decode_check, "--clips", 9) == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     ratios = [float(line.split()[4]) for line in lines[: {"right": 2, "split": 4}.get(cut.get("channel", ""), 3)]]
@@ -95,7 +95,7 @@ def test_parts_of_links_of_clips_without_extension_and_of_damaged_ones(
     tar = here / "1.tar"
     members = [link_member(b"a.flac", b"b", b"2"), member(b"b", data), member(b"c.flac", data[:-9000]), end_blocks()]
     tar.write_bytes(b"".join(members))
-    spec = make_spec("mulaw", device="cpu", sniff=True, channel="split", max_damage=1.0)
+    spec = spec_of("mulaw", device="cpu", sniff=True, channel="split", max_damage=1.0)
     make_run(here, [tar], spec, mulaw.FACTORY.load({}, "cpu"))
     assert call(decode_check, "--clips", 9) == 0
     out = capsys.readouterr().out
@@ -118,6 +118,7 @@ def test_the_seed_decides_which_clips(capsys: pytest.CaptureFixture[str]) -> Non
     assert sum(line.endswith(".wav") and ".tar: " in line for line in everything.splitlines()) == 8
 
 
+@pytest.mark.slow
 def test_a_codec_of_transformers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The model of the run is found by its spec; what it decodes to has the clip's length within two frames."""
     model = build(here / "model", "encodec")
@@ -157,7 +158,7 @@ def test_of_a_long_clip_the_beginning_is_heard(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A clip of hours costs no more memory than its first minute; its whole length is compared nevertheless."""
-    monkeypatch.setattr(module, "HEARD_SECONDS", 0.25)
+    monkeypatch.setattr(comparison, "HEARD_SECONDS", 0.25)
     assert call(decode_check, "--clips", 1) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[3] == "+0.000"
     assert [soundfile.info(f"decode_check/001.{what}.wav").frames for what in ("original", "decoded")] == [2000, 2000]
@@ -204,7 +205,7 @@ def test_a_backend_without_a_way_back(monkeypatch: pytest.MonkeyPatch, capsys: p
     """One message that names the backends that can."""
     monkeypatch.delattr(mulaw.MuLawFactory, "load_decoder")
     assert call(decode_check) == 2
-    assert "mulaw has no way back from tokens to audio; these backends have one: hf, higgs" in capsys.readouterr().err
+    assert "mulaw has no decoder from tokens to audio; these backends have one: hf, higgs" in capsys.readouterr().err
 
 
 def test_help_needs_no_torch() -> None:

@@ -18,6 +18,7 @@ def _no_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_good_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A line per check as it is made, a sum, exit code 0, and nothing left."""
     words = "--cluster", "local", "--device", "cpu", "--backend", "mulaw"
@@ -27,6 +28,7 @@ def test_a_good_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert not (tmp_path / "tokens").exists()
 
 
+@pytest.mark.slow
 def test_faults_are_exit_code_1_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Programs get the same findings."""
     (tmp_path / "file").touch()
@@ -75,6 +77,7 @@ def test_setup_lines_that_others_may_have_written(tmp_path: Path, capsys: pytest
     assert "not trusted: cluster.yaml is writable by everybody" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_that_hpc_submit_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Is told before anybody submits, with the words that mend it."""
     folder = tmp_path / "tokens"

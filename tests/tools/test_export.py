@@ -21,11 +21,12 @@ from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError
 from hpc.run import Run
 from jobs.damage import Damage
-from jobs.outputs import TarPaths, read_manifest
 from jobs.spec import freeze_spec
-from tools.export import export, export_run
+from jobs.tar_paths import TarPaths, read_manifest
+from tools.export import export
 from tools.exporting import batches
 from tools.exporting.plan import ExportFormat
+from tools.exporting.run_export import export_run
 
 CODES = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
 FORMATS = ["parquet", "webdataset", "hf", "npz"]
@@ -100,6 +101,7 @@ def test_unfinished_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "not in it: 1 tar that the run has, the first b" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["hf", "npz"])
 def test_a_crash_at_every_step(to: str, run: Path, tmp_path: Path) -> None:
     """Before and after each durable operation: what stands there is whole, and the rest comes with the same command."""
@@ -154,6 +156,7 @@ def test_damaged_file_leaves_nothing_wrong(tmp_path: Path) -> None:
     assert "(1 part of 3 from before)" in export_run(run, tmp_path / "out", "webdataset")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_in_the_middle(how: signal.Signals, tmp_path: Path) -> None:
     """Killed, or told to stop by Ctrl-C, with two processes at work: no process stays, no word but one message at most, and

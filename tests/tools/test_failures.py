@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-import time
 from pathlib import Path
 
-import msgspec
 import pytest
 from support.fake_cluster import Campaign
+from support.looked_at import said, shown_commands, spoil
 from support.lossy import damaged_tar, lossy, use_lossy_decode
 from support.runs import call, slow_backend, start, tree, write_list
-from support.slurm_commands import SlurmCommands
 from support.small_run import mulaw_spec, small_tar, tokenize, wav, write_tar
 
-from hpc import submit as submit_module
 from hpc.run import Run
-from hpc.submit import submit
-from jobs.records import Manifest
-from jobs.reporting import Try
+from jobs.progress import Try
 from jobs.spec import freeze_spec
-from tools.failures import failures, find
+from tools.failures import failures
 
 
 @pytest.fixture
 def campaign(here: Path) -> Campaign:
     """A run of four tars on a cluster."""
     return Campaign(here, tars=4)
-
-
-def said(capsys: pytest.CaptureFixture[str], code: int) -> str:
-    """What the command prints."""
-    capsys.readouterr()  # what the workers of the test have said
-    assert call(failures) == code
-    out, err = capsys.readouterr()
-    assert err == ""
-    return out
-
-
-def shown_commands(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.startswith("  python -m ")]
-
-
-def spoil(campaign: Campaign) -> None:
-    """A round in which one tar goes well, one is cut, one meets a bad node, and one is under way."""
-    cut = campaign.tars[1]
-    cut.write_bytes(cut.read_bytes()[:700])
-    campaign.controller().round()
-    (job,) = campaign.cluster.living()
-    element = {job.plan.slots[e][0].name: e for e in range(4)}
-    campaign.cluster.run(job, element["0"], "n1")
-    campaign.cluster.run(job, element["1"], "n1")
-    died = Try("2", "machine", problem="CUDA error: no device")
-    campaign.cluster.end(job, element["2"], died, node="n2", log="loading\nERROR CUDA error: no device\nlater words")
 
 
 class TestWhileItRuns:
@@ -187,123 +155,7 @@ class TestExitCodes:
         assert call(failures, "--failed-output", campaign.run.list_file) == 2
 
 
-class TestCommands:
-    def test_a_command_names_no_list_that_is_somebody_elses(
-        self, campaign: Campaign, capsys: pytest.CaptureFixture[str], here: Path
-    ) -> None:
-        """Where the list could not be written the command that takes it is not shown, but what to do is."""
-        spoil(campaign)
-        (here / "tars_with_errors.txt").write_text("mine\n")
-        capsys.readouterr()
-        assert call(failures) == 1
-        out, err = capsys.readouterr()
-        assert "tars_with_errors.txt" not in out
-        assert "(give --failed-output the name of a new file: the command needs the list)" in out
-        assert "note: tars_with_errors.txt: left as it is" in err
-
-    def test_tasks_that_never_start_after_a_cancel(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
-        """Where no tar has failed the command takes the run's own list, which is there."""
-        campaign.controller().round()
-        (job,) = campaign.cluster.living()
-        campaign.cluster._log(job, 0, 0, "module: command not found")
-        campaign.cluster.lose_all("FAILED")
-        campaign.controller().look()
-        campaign.change_state(cancelled=True)
-        (command,) = shown_commands(said(capsys, 1))
-        assert f"--list {campaign.run.list_file} " in command
-
-    def test_backend_that_is_not_here(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Whoever looks without the package of a run's backend is told all the rest."""
-        env = slow_backend(here / "site")
-        tar_list = write_list(here / "tars.txt", [small_tar(here / "1.tar")])
-        words = (
-            "--list",
-            tar_list,
-            "--backend",
-            "slow",
-            "--cluster",
-            "local",
-            "--workers",
-            1,
-            "--output-dir",
-            here / "tokens",
-        )
-        with start("hpc.submit", *words, cwd=here, env=env) as process:
-            process.communicate()
-        text = said(capsys, 1)
-        assert "Clips with errors: 1 in 1 tar\n" in text
-        assert "  (there is no backend 'slow': " in text
-
-    def test_retrying_errors_submits_just_those(
-        self, campaign: Campaign, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The command for clips with errors is accepted as it stands, and asks for the tars that have some."""
-        monkeypatch.setattr(submit_module, "_submit_to_slurm", lambda _: 0)
-        slurm = SlurmCommands(campaign.run.output_dir.parent / "bin")
-        monkeypatch.setenv("PATH", slurm.environment["PATH"])
-        for tar in campaign.tars[:2]:
-            tokenize(tar, campaign.run.output_dir)
-        (command,) = shown_commands(said(capsys, 1))
-        words = shlex.split(command)
-        assert words[-1] == "--retry-errors"
-        assert call(submit, *words[3:]) == 0
-        assert set(campaign.run.read_state().retry) == {"0", "1"}
-
-    def test_missing_end_marker(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """A tar that only lacks its end marker has a command of its own, which the one for cut tars is not."""
-        campaign = Campaign(here, tars=1)
-        whole = campaign.tars[0].read_bytes().rstrip(b"\0")
-        campaign.tars[0].write_bytes(whole + bytes(-len(whole) % 512))
-        campaign.controller().round()
-        campaign.cluster.run_all()
-        plain, accepting = shown_commands(said(capsys, 1))
-        assert plain.endswith("--retry-quarantined")
-        assert "--list failed_tars.txt" in accepting
-        assert accepting.endswith("--allow-missing-end")
-
-    def test_joined_tars(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Tars put end to end have a command of their own, too."""
-        campaign = Campaign(here, tars=1)
-        campaign.tars[0].write_bytes(campaign.tars[0].read_bytes() * 2)
-        campaign.controller().round()
-        campaign.cluster.run_all()
-        _, accepting = shown_commands(said(capsys, 1))
-        assert "--list failed_tars.txt" in accepting
-        assert accepting.endswith("--allow-joined")
-
-    def test_cancelled_run_is_submitted_anew(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
-        """hpc.resume submits nothing for a run that was cancelled, so another command is shown."""
-        spoil(campaign)
-        campaign.change_state(cancelled=True)
-        first = shown_commands(said(capsys, 1))[0]
-        assert first.startswith("python -m hpc.submit --list failed_tars.txt --backend mulaw ")
-
-
-def test_five_thousand_clean_tars(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The time grows with the number of tars, and not with its square: 5 s of CPU or more once, 0.6 s now."""
-    run = many_committed(here / "tokens", 5000)
-    before = time.process_time()
-    assert call(failures) == 0
-    assert time.process_time() - before < 2
-    assert "nothing failed" in capsys.readouterr().out
-    assert len(find(run).done) == 5000
-
-
-def many_committed(output_dir: Path, tars: int) -> Run:
-    """A run of so many tars as its workers would have left it, but for the tokens."""
-    run = Run(output_dir)
-    freeze_spec(output_dir, mulaw_spec())
-    run.add_to_list([f"/data/{number:05}.tar" for number in range(tars)], keep_dirs=False)
-    (run.folder / "manifests").mkdir()
-    for tar in run.listed():
-        manifest = Manifest(
-            tar_file=tar.tar, input_bytes=1, input_mtime_ns=1, fingerprint="", verdict="complete", clips=1, output_bytes=3
-        )
-        run.paths(tar.name).manifest.write_bytes(msgspec.json.encode(manifest))
-        run.paths(tar.name).committed.write_bytes(b"{}\n")
-    return run
-
-
+@pytest.mark.slow
 def test_from_a_worker_that_died_to_a_finished_run(here: Path) -> None:
     """On one machine: a fault of the backend is shown with its log, and the shown command finishes the run."""
     env = slow_backend(here / "package")

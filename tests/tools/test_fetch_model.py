@@ -19,7 +19,7 @@ from support.tiny_higgs import build_original_layout
 
 from tools import fetch_model as module
 from tools.fetch_model import fetch_model
-from tools.model_sources import SOURCES
+from tools.fetching.model_sources import SOURCES
 
 HIGGS = "bosonai/higgs-audio-v2-tokenizer"
 LICENCE = "Boson Higgs Audio 2 Community License"
@@ -55,6 +55,22 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_preset_of_several_parts(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One command fetches all of them below one folder, which is what --model-path takes; each is checked on its own."""
+    cosyvoice = {"cosyvoice.yaml": b"a: 1", "llm.pt": b"PK", "speech_tokenizer_v1.onnx": b"onnx"}
+    monkeypatch.setattr(module, "PARTS", {"taste": (("whisper_features", None), ("cosyvoice_s3", "CosyVoice-300M"))})
+    with fake_hub({"openai/whisper-large-v3": dict(MIMI), "FunAudioLLM/CosyVoice-300M": cosyvoice}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        assert call(fetch_model, "taste") == 0
+    assert capsys.readouterr().out.endswith("--backend taste --model-path models\n")
+    assert (here / "models/CosyVoice-300M/speech_tokenizer_v1.onnx").read_bytes() == b"onnx"
+    assert not (here / "models/CosyVoice-300M/llm.pt").exists()
+    assert call(fetch_model, "taste", "--verify") == 0
+    (here / "models/whisper-large-v3/config.json").write_text("[]")
+    assert call(fetch_model, "taste", "--verify") == 1
+    assert call(fetch_model, "taste", "--variant", "small") == 2
+
+
 class TestEndToEnd:
     def test_fetched_checked_and_tried(self, hub: FakeHub, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Licence, files, and the command that uses them; later, without the hub, checked, and one second encoded."""
@@ -75,6 +91,7 @@ class TestEndToEnd:
         assert "higgs: one second becomes\n  tokens: int16 [8, 25], values " in out
         assert LICENCE not in out
 
+    @pytest.mark.slow
     def test_killed_and_run_again(self, hub: FakeHub, tmp_path: Path) -> None:
         """After kill -9 in the middle of a file the same command, in another process, asks for the rest only."""
         weights = os.urandom(1 << 20) * 24
@@ -96,7 +113,7 @@ class TestEndToEnd:
         assert (folder / "model.pth").read_bytes() == weights
         (start,) = [wanted for path, wanted in hub.requests if path == "model.pth" and wanted]
         assert int(start.removeprefix("bytes=").removesuffix("-")) >= 10 << 20
-        assert "model.pth: 25 MB, going on after " in again.stderr
+        assert "model.pth: 25 MB, resuming after " in again.stderr
 
     def test_interrupted_by_a_person(
         self, mimi: FakeHub, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -108,7 +125,7 @@ class TestEndToEnd:
 
         monkeypatch.setattr(module, "fetch", interrupt)
         assert call(fetch_model, "mimi") == 130
-        assert capsys.readouterr().err == "interrupted: the same command goes on from here\n"
+        assert capsys.readouterr().err == "interrupted: the same command resumes here\n"
         assert list((here / "models/mimi").iterdir()) == []
 
     def test_one_message_for_trouble(

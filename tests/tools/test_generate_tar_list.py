@@ -7,46 +7,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.looked_at import folder_of_tars
 from support.runs import call, tree
 
 from hpc.tar_list import read_tar_list
-from tools.generate_tar_list import find_tars, generate_tar_list
+from tools.common.tar_finding import find_tars
+from tools.generate_tar_list import generate_tar_list
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Tars with and without numbers, and what else lies beside them."""
-    names = ("10.tar", "9.tar", "09.tar", "train-2.tar.gz", "train-11.TAR", "x².tar", "notes.txt", "._9.tar", "a/5.tar")
-    for name in names:
-        path = tmp_path / "my tars" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (tmp_path / "my tars" / "folder.tar").mkdir()
-    return tmp_path / "my tars"
-
-
-def names(paths: list[Path]) -> list[str]:
-    return [path.name for path in paths]
-
-
-def test_default_takes_every_kind_of_tar_in_order_of_value(folder: Path) -> None:
-    """All suffixes in any case, numbers by value, no folders, no AppleDouble files, no other files."""
-    assert names(find_tars(folder, None)) == ["09.tar", "9.tar", "10.tar", "train-2.tar.gz", "train-11.TAR", "x².tar"]
-
-
-def test_pattern_goes_below_the_folder(folder: Path) -> None:
-    """A glob may descend, and gives each file once."""
-    assert names(find_tars(folder, "**/*.tar")) == ["09.tar", "9.tar", "10.tar", "5.tar", "x².tar"]
-    assert names(find_tars(folder, "*.txt")) == ["notes.txt"]
-
-
-def test_prefix_and_range(folder: Path) -> None:
-    """--prefix is the start of the name; --start and --end are included, and leave out tars without a number."""
-    assert names(find_tars(folder, None, prefix="train-")) == ["train-2.tar.gz", "train-11.TAR"]
-    assert names(find_tars(folder, None, start=9, end=10)) == ["09.tar", "9.tar", "10.tar"]
-    assert names(find_tars(folder, None, start=10)) == ["10.tar", "train-11.TAR"]
-    assert names(find_tars(folder, None, end=2)) == ["train-2.tar.gz"]
-    assert find_tars(folder, None, start=0, end=0) == []
+    return folder_of_tars(tmp_path)
 
 
 def test_list_is_what_submit_reads(

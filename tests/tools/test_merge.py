@@ -152,7 +152,7 @@ class TestRefusals:
         """Floats stand in files of their own, so lines alone would be worth nothing: another tool is named."""
         make_run(here / "tokens", {"1": []}, ENVELOPE_FIELDS)
         message = fails(capsys, "--output", "a.jsonl")
-        assert "its floats (envelope, sum) stand in NAME.safetensors" in message
+        assert "its floats (envelope, sum) are in NAME.safetensors" in message
         assert "tools.export" in message
 
     def test_damage(self, run: Run, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +174,7 @@ def test_texts_that_are_missing(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert "Left out: 4 clips (decode 2, no_text 2)" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped(here: Path, how: signal.Signals) -> None:
     """Killed, or stopped by Ctrl-C, with processes at work: they end too, in silence, and a rerun makes the same bytes."""

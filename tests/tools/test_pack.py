@@ -18,7 +18,7 @@ from support.runs import ROOT, call, tree, wait_for
 from support.small_run import small_tar, wav
 
 from audio_tokenizers.errors import UsageError
-from tools import whole_files
+from tools.common import whole_files
 from tools.pack import pack
 from tools.packing import sources, tar_folder
 from tools.packing.pairs import LeftOut, SourceOptions
@@ -66,7 +66,7 @@ class TestPacking:
             assert call(pack, "x.jsonl") == 1
             out, err = capsys.readouterr()
             assert "1 clip, " in out
-            assert "1 clip of these: part of what is said of them is no text or no JSON: `sidecar_errors`" in out
+            assert "1 clip of these: parts of their annotations are no text or no JSON: `sidecar_errors`" in out
             assert "Left out, unreadable line: 2 (line 2, line 3)" in out
             assert re.search(
                 r"x\.jsonl: 2 lines could not be read, and the clips there are missing: 2, 3\. The first: line 2", err
@@ -97,6 +97,7 @@ class TestPacking:
         one, seven = ({p.name: p.read_bytes() for p in (here / f"t{n}").glob("*.tar")} for n in (1, 7))
         assert one == seven
 
+    @pytest.mark.slow
     def test_stopped_before_and_after_every_step(self, offer: Offer, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whatever durable step the power fails at, the same command goes on at the first clip that no shard has, and the
         files are those of an undisturbed one.
@@ -195,6 +196,7 @@ class TestRefused:
         assert "different: the source's files, --max-clips" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_by_signals(here: Path) -> None:
     """A command that is killed three times and run again makes the tars of one that was not."""
     data = here / "data"

@@ -15,10 +15,12 @@ from support.committed_runs import make_run as committed_run
 from support.envelope import Envelope, envelope, envelope_spec
 from support.small_run import mulaw_spec, small_tar, tokenize
 
-from audio_tokenizers.base import Field
+from audio_tokenizers.base import Features, Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.run import Run
 from jobs.damage import Damage
+from jobs.features import StoredFeatures
+from jobs.record_fields import FeatureRef
 from jobs.records import encode_record
 from jobs.spec import TokenizeSpec, freeze_spec
 from tools import reader
@@ -103,6 +105,23 @@ def test_records_of_several_keys(features_run: Path, batch_bytes: int, monkeypat
         for key, array in wanted.items():
             assert np.array_equal(clip.arrays[key], array), key
         assert clip.arrays["envelope"].dtype == np.float16
+
+
+def test_floats_are_read_when_their_clip_is_due(features_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are read many at a time, but those of an hour of audio have gigabytes of floats."""
+    read: list[str] = []
+    original = StoredFeatures.read
+
+    def noting(self: StoredFeatures, ref: FeatureRef) -> Features:
+        read.append(ref.key)
+        return original(self, ref)
+
+    monkeypatch.setattr(StoredFeatures, "read", noting)
+    clips = read_run(features_run)
+    next(clips)
+    assert read == ["0/envelope", "0/sum"]
+    next(clips)
+    assert read[2:] == ["1/envelope", "1/sum"]
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 50])

@@ -15,8 +15,8 @@ from support.small_run import mulaw_spec, small_tar, tokenize, wav, write_tar
 
 from hpc.run import Run
 from jobs.spec import freeze_spec
-from tools import show as module
 from tools.show import show
+from tools.showing import summary
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ class TestFile:
     def test_a_long_one(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """On a terminal a bar says how far the reading is; what is printed is the same."""
         text = said(capsys, "000000")
-        monkeypatch.setattr(module, "LONG_BYTES", 1)
+        monkeypatch.setattr(summary, "LONG_BYTES", 1)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         assert call(show, "000000") == 0
         out, err = capsys.readouterr()
@@ -243,6 +243,7 @@ class TestListen:
         assert "there is no such tar any more" in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run")
 def test_a_terminal_with_ascii_only(here: Path) -> None:
     """Bars are ASCII, and what else the stream cannot carry comes out as escapes; lines are as wide as the terminal."""

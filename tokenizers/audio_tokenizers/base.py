@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeGuard
+from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +34,14 @@ __all__ = [
     "LaneShape",
     "LanesOfClips",
     "LanesOfWaves",
+    "ManyParts",
     "MonoRule",
     "Options",
     "Scalar",
     "Utterance",
     "Values",
     "Waveform",
+    "hear",
     "lanes_of_clips",
     "lanes_of_waves",
     "takes_clips",
@@ -74,20 +76,20 @@ Form = Literal["codes", "list", "audio_string", "features"]
 
 
 class Batching(str, enum.Enum):
-    """Which batches give the very tokens that one clip at a time gives."""
+    """Which batches give exactly the tokens of one clip at a time."""
 
     SINGLE = "single"
     EQUAL_LENGTH = "equal_length"
     ANY = "any"
     LANES = "lanes"
-    """Calls of fixed shapes, whose padding the network itself makes invisible: whatever fits a LaneShape."""
+    """Calls of a fixed shape; the network hides the padding. A batch is whatever fits a LaneShape."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneShape:
-    """The shape of a call with lanes: all of them are always there, unused ones are zero.
+    """The shape of a call with lanes. Every call has all of them; unused lanes are zero.
 
-    A clip's tokens then depend on the clip and the shape, never on its neighbours or its lane.
+    So a clip's tokens depend on the clip and the shape, never on its neighbours or its lane.
     """
 
     lanes: int
@@ -97,7 +99,7 @@ class LaneShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One key of a record, and what may stand there."""
+    """One key of a record and its valid values."""
 
     name: str
     form: Form
@@ -109,16 +111,16 @@ class Field:
     items: int | None = None
     """Frames, items or rows of every clip, where that does not depend on its length."""
     samples_per_item: float | None = None
-    """Samples at the backend's rate per frame, item or row; None where they have nothing to do with one another."""
+    """Samples at the backend's rate per frame, item or row; None where their number does not follow from the length."""
     slack: float = 2
-    """By how many items a clip may be off that rate; more means that audio is missing."""
+    """How many items a clip may deviate from that rate; more means that audio is missing."""
     dtype: Literal["", "float16", "float32"] = ""
     """Of `features`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendInfo:
-    """What the pipeline needs to know of a backend, and all that decides the value of its tokens."""
+    """What the pipeline must know about a backend, and everything that determines its tokens."""
 
     name: str
     sample_rate: int
@@ -132,7 +134,7 @@ class BackendInfo:
     min_samples: int
     """Shorter clips, counted at `sample_rate`, are records of kind `too_short`."""
     kind: Kind | None = None
-    """Packages from before there was this field may leave it out: it is then told by `max_tokens_per_fragment`."""
+    """Packages older than this field may leave it out; it then follows from `max_tokens_per_fragment`."""
     max_tokens_per_fragment: int | None
     """Default fragment length in frames; a longer clip is cut into fragments that overlap. None for a ClipBackend, which
     gets whole clips only."""
@@ -144,7 +146,7 @@ class BackendInfo:
     needs_text: bool = False
     """A clip without a transcript is a record of kind `no_text`."""
     recipe: Mapping[str, Scalar]
-    """Whatever else decides a token: weights by hash, dtype, padding rule, package versions."""
+    """Everything else that determines a token: hashes of the weights, dtype, padding rule, package versions."""
 
     def __post_init__(self) -> None:
         kind: Kind = "clips" if self.max_tokens_per_fragment is None else "frames"
@@ -162,6 +164,13 @@ class Utterance:
     """[samples], mono, as `ClipBackend.resample` gave it."""
     text: str | None = None
     """Its transcript, where it has one."""
+    by_part: tuple[Audio, ...] = ()
+    """For a combination (ManyParts): the audio of each part, in their order; `wave` is one of them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its audio."""
+        return sum({id(wave): wave.nbytes for wave in (self.wave, *self.by_part)}.values())
 
 
 class FrameBackend(Protocol):
@@ -169,7 +178,7 @@ class FrameBackend(Protocol):
 
     @property
     def info(self) -> BackendInfo:
-        """The same description that the factory gave for the same options and device."""
+        """The factory's description for the same options and device."""
 
     def encode(self, waves: Sequence[Waveform]) -> list[Codes]:
         """Encode a batch that `info.batching` allows; one code array [codebooks, frames] per waveform.
@@ -183,7 +192,7 @@ class ClipBackend(Protocol):
 
     @property
     def info(self) -> BackendInfo:
-        """The same description that the factory gave for the same options and device."""
+        """The factory's description for the same options and device."""
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
         """A whole clip from its file's `sample_rate` to the backend's, with the filter that upstream has there."""
@@ -210,7 +219,23 @@ class LanesOfClips(ClipBackend, Protocol):
         """As `LanesOfWaves.encode_lanes`."""
 
 
+@runtime_checkable
+class ManyParts(Protocol):
+    """An additional method of a ClipBackend that combines others, whose resamplers differ."""
+
+    def resample_by_part(self, wave: Waveform, sample_rate: int) -> tuple[Audio, tuple[Audio, ...]]:
+        """`Utterance.wave` and `Utterance.by_part` of a whole clip at its file's `sample_rate`."""
+
+
 Backend = FrameBackend | ClipBackend
+
+
+def hear(backend: ClipBackend, wave: Waveform, sample_rate: int, text: str | None = None) -> Utterance:
+    """A whole clip at its file's `sample_rate` as `backend.encode_clips` takes it."""
+    if isinstance(backend, ManyParts):
+        heard, by_part = backend.resample_by_part(wave, sample_rate)
+        return Utterance(heard, text, by_part)
+    return Utterance(backend.resample(wave, sample_rate), text)
 
 
 def takes_waves(backend: Backend) -> TypeGuard[FrameBackend]:
@@ -234,13 +259,13 @@ def lanes_of_clips(backend: Backend) -> TypeGuard[LanesOfClips]:
 
 
 class BackendFactory(Protocol):
-    """What an entry point of the group `tar2tokens.backends` names. Of a backend without use for a GPU it has
+    """The object that an entry point of the group `tar2tokens.backends` names. If the backend never uses a GPU, it has
     `uses_gpu = False`.
     """
 
     @property
     def name(self) -> str:
-        """The word for `--backend`."""
+        """The value of `--backend`."""
 
     @property
     def options(self) -> Mapping[str, tuple[Scalar, str]]:
@@ -257,14 +282,14 @@ class BackendFactory(Protocol):
 
 
 class Decoder(Protocol):
-    """The way back, of a codec that has one."""
+    """Turns codes back into audio."""
 
     def decode(self, codes: Codes) -> Waveform:
         """Codes [codebooks, frames] of a whole clip -> float32 [samples] at the backend's sample rate."""
 
 
 class DecodingFactory(BackendFactory, Protocol):
-    """A factory whose codec can be heard."""
+    """A factory whose codec has a decoder."""
 
     def load_decoder(self, options: Options, device: str) -> Decoder:
         """Load the decoder's weights onto `device`. Raises ModelFilesError."""

@@ -1,6 +1,6 @@
 """8-bit mu-law companding at 8 kHz: one codebook of 256, no weights.
 
-The default of the demo and the honest smoke test of a cluster: it exercises everything but a model. Continuous mu-law
+The default of the demo, and a smoke test of a cluster that exercises everything but a model. Continuous mu-law
 with mu = 255 (ITU-T G.711 describes the segmented approximation), F(x) = sign(x) ln(1 + mu|x|) / ln(1 + mu) on [-1, 1],
 and the code is floor((F(x) + 1) / 2 * mu + 0.5), as `torchaudio.functional.mu_law_encoding` defines it. Silence is 128.
 """
@@ -47,7 +47,7 @@ class MuLaw:
 
 
 class MuLawDecoder:
-    """The way back, as `torchaudio.functional.mu_law_decoding` defines it."""
+    """Expands codes as `torchaudio.functional.mu_law_decoding` does."""
 
     def decode(self, codes: Codes) -> Waveform:
         """uint8 [1, samples] -> float32 [samples] in [-1, 1]."""

@@ -1,7 +1,7 @@
 """Backends by name, found through entry points, so that another package can add one.
 
 A package adds a backend with an entry point in the group `tar2tokens.backends` that names a BackendFactory object. The
-ones of this repository are listed here too: they are there in a checkout that nobody has installed.
+ones of this repository are also listed here, so that they exist in a checkout that is not installed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import importlib.metadata
 
 from audio_tokenizers.base import BackendFactory, Options, Scalar
+from audio_tokenizers.combined import CombinedFactory
 from audio_tokenizers.errors import UsageError
 
 __all__ = ["ENTRY_POINT_GROUP", "backend_names", "complete_options", "get_factory"]
@@ -40,10 +41,12 @@ def backend_names() -> list[str]:
 
 
 def get_factory(name: str) -> BackendFactory:
-    """The factory registered as `name`.
+    """The factory registered as `name`, or of `a+b`, which is made of those of `a` and `b`.
 
     Raises UsageError that says what exists, and the nearest, or that another package's cannot be imported.
     """
+    if "+" in name:
+        return CombinedFactory([get_factory(part) for part in name.split("+")])
     point = _entry_points().get(name)
     if point is None:
         near = difflib.get_close_matches(name, backend_names(), n=1)
@@ -64,7 +67,7 @@ def get_factory(name: str) -> BackendFactory:
 def complete_options(factory: BackendFactory, given: Options, asked: str = "") -> dict[str, Scalar]:
     """`given` over the factory's defaults. Raises UsageError on an option that the backend does not have.
 
-    `asked` is what a person called the backend, such as a preset's name.
+    `asked` is the name that the user gave, such as a preset's.
     """
     for key in given:
         if key not in factory.options:

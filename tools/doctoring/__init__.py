@@ -1,1 +1,1 @@
-"""What tools.doctor is made of."""
+"""Checks of a site, in child processes with time limits."""

@@ -1,6 +1,6 @@
-"""Child processes that have so many seconds and no more, and what they print: a line of JSON per answer.
+"""Child processes with a time limit, and their output: a line of JSON per answer.
 
-A process that hangs in a file system may not even die of SIGKILL. Nobody here waits for it.
+A process that hangs in a file system may survive even SIGKILL. Nothing here waits for it.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ READ_BYTES = 1 << 16
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a probe says of one check: facts, or why there are none."""
+    """A probe's answer to one check: facts, or an error."""
 
     check: str
     facts: msgspec.Raw = msgspec.Raw(b"null")
     error: str = ""
     usage: bool = False
-    """The error is the caller's: something that was asked for does not exist."""
+    """A usage error: something that the user named does not exist."""
     node: str = ""
-    """Where, if not on this host."""
+    """The node, if not this host."""
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """How a child ended."""
+    """The end of a child."""
 
     code: int | None
-    """None where its time was up, or there is no such program."""
+    """None if its time was up, or there is no such program."""
     out: str
     err: str
     seconds: float
@@ -49,19 +49,19 @@ class Ended(msgspec.Struct, frozen=True):
 
     @property
     def late(self) -> bool:
-        """It had not ended when its time was up."""
+        """It was still running when its time was up."""
         return self.code is None and not self.missing
 
     @property
     def words(self) -> str:
-        """The last line that it said of an error."""
+        """The last line of its error output."""
         if self.late:
             return f"no answer in {self.seconds:.0f} s"
         return (self.err.strip() or self.out.strip() or f"exit code {self.code}").splitlines()[-1]
 
 
 def probe_command(module: str, *arguments: object) -> list[str]:
-    """The command line of one of our own probes."""
+    """The command line of a probe."""
     return module_command(f"tools.doctoring.{module}", *arguments)
 
 
@@ -69,7 +69,7 @@ def probe_command(module: str, *arguments: object) -> list[str]:
 def _child(
     argv: Sequence[str], environment: Mapping[str, str] | None, text: str | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child in a session of its own, which is killed with all that it has started, and not waited for."""
+    """A child in its own session, which is killed with everything that it started, without waiting for it."""
     child = subprocess.Popen(  # noqa: S603 (an argv list; no shell)
         argv,
         stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
@@ -84,7 +84,7 @@ def _child(
                 child.stdin.write(text.encode())
         yield child
     finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):  # srun gives its nodes back when it is asked to end
+        for number in (signal.SIGTERM, signal.SIGKILL):  # srun returns its nodes on SIGTERM
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, number)
             with suppress(subprocess.TimeoutExpired):
@@ -97,8 +97,8 @@ def _child(
 def _read(
     child: subprocess.Popen[bytes], seconds: float, on_out: Callable[[bytes], None], pointless: Callable[[], bool]
 ) -> tuple[str, bool]:
-    """Read both streams to their ends, for `seconds`, or until it is pointless; returns standard error, and whether the
-    ends were reached.
+    """Read both streams to their ends, for at most `seconds`, or until it is pointless; returns (standard error, whether the
+    ends were reached).
     """
     until = time.monotonic() + seconds
     err = b""
@@ -108,7 +108,7 @@ def _read(
         last = False
         while selector.get_map() and not last:
             left = until - time.monotonic()
-            last = left <= 0 or pointless()  # what has been said by now is still read
+            last = left <= 0 or pointless()  # output up to now is still read
             for key, _ in selector.select(0 if last else min(left, LOOK_SECONDS)):
                 data = os.read(key.fd, READ_BYTES)
                 if not data:
@@ -128,7 +128,7 @@ def run_bounded(
     text: str | None = None,
     pointless: Callable[[], bool] = lambda: False,
 ) -> Ended:
-    """Run a command for at most so many seconds, or until there is no point in it. Never raises for what it does."""
+    """Run a command for at most `seconds`, or until it is pointless. Never raises because of the command."""
     out: list[bytes] = []
     began = time.monotonic()
     try:
@@ -137,7 +137,7 @@ def run_bounded(
             code = child.wait(KILL_SECONDS) if ended else None
     except OSError as error:
         return Ended(None, "", f"{argv[0]}: {error.strerror}", 0.0, missing=True)
-    except subprocess.TimeoutExpired:  # it has closed its streams, and lives on
+    except subprocess.TimeoutExpired:  # it closed its streams and is still running
         err, code = "", None
     return Ended(code, b"".join(out).decode(errors="replace"), err, time.monotonic() - began)
 
@@ -149,10 +149,10 @@ def answers(
     environment: Mapping[str, str] | None = None,
     pointless: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Answer], Ended]:
-    """What a probe answers before it ends, or before its time is up, and how it ended."""
+    """A probe's answers within its time, and its end."""
     ended = run_bounded(argv, seconds, environment=environment, pointless=pointless)
     found = []
     for line in ended.out.splitlines():
-        with suppress(msgspec.DecodeError):  # of a library that says something, or of a line that was cut
+        with suppress(msgspec.DecodeError):  # output of a library, or a truncated line
             found.append(msgspec.json.decode(line, type=Answer))
     return found, ended

@@ -1,4 +1,4 @@
-"""The checks of a site, one after another, each in a child process that has so many seconds and no more."""
+"""The checks of a site, one after another, each in a child process with a time limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hpc.batch_script import check_path
 from hpc.launch import Launch
 from hpc.run import Run
 from hpc.trust import check_run
-from jobs.trust import trust_of
+from jobs.trust import NotTrustedError, trust_of
 from tools.doctoring import folder_probe, host_probe
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded
 from tools.doctoring.findings import Finding, fault, fine, warning
@@ -59,7 +59,7 @@ REMOVE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person wants to know."""
+    """What the user wants checked."""
 
     output_dir: Path
     """Absolute."""
@@ -69,25 +69,25 @@ class Asked:
     model_path: str | None = None
     settings: tuple[str, ...] = ()
     slurm: bool = False
-    """The run is to use it."""
+    """Whether the run would use Slurm."""
     gpus: bool = False
-    """The run is to use them."""
+    """Whether the run would use GPUs."""
     nodes: int = 0
     wait_s: float = 30.0
     again: tuple[str, ...] = ()
-    """The command that asks again, with more patience."""
+    """The command that repeats the checks with more patience."""
 
 
 @dataclass
 class _Place:
-    """The folder of our own in the output directory."""
+    """The doctor's folder in the output directory."""
 
     folder: Path
     made: folder_probe.Made | None = None
     """Once it is there."""
 
     def remove(self) -> list[Finding]:
-        """Remove what was made, or say what is left: what hangs is left alone after a while."""
+        """Remove what was made, or report what is left: a removal that hangs is given up after a while."""
         ended = run_bounded(["rm", "-rf", "--", str(self.folder)], REMOVE_SECONDS)
         if ended.code != 0:
             return [warning("tidying up", f"{self.folder} may be there still: {ended.words}", f"rm -rf {self.folder}")]
@@ -97,9 +97,9 @@ class _Place:
 
 
 def examine(asked: Asked) -> Iterator[Finding]:
-    """A finding after the other, as soon as it is known. Leaves nothing behind in the output directory.
+    """Findings, each as soon as it is known. Leaves nothing behind in the output directory.
 
-    Raises UsageError where something that was asked for does not exist.
+    Raises UsageError if something that the user named does not exist.
     """
     tars = None
     if asked.tar_list is not None:
@@ -129,7 +129,7 @@ def _decoded(answer: Answer, kind: type[Facts]) -> Facts:
 
 
 def _unanswered(check: str, ended: Ended) -> Finding:
-    """Of a probe that ended without an answer to a check."""
+    """The finding for a probe that ended without an answer to a check."""
     if ended.late:
         found = f"no answer in {ended.seconds:.0f} s: it hangs"
         return fault(check, found, "try it by hand, on a quiet machine; a hanging file system hangs a run too")
@@ -139,7 +139,7 @@ def _unanswered(check: str, ended: Ended) -> Finding:
 def _one(
     check: str, argv: Sequence[str], seconds: float, kind: type[Facts], judge: Callable[[Facts], Finding]
 ) -> Generator[Finding, None, Facts | None]:
-    """A probe with one answer; returns its facts, if there are any."""
+    """Run a probe with one answer; returns its facts, if any."""
     answered, ended = answers(argv, seconds)
     if not answered:
         yield _unanswered(check, ended)
@@ -155,7 +155,7 @@ def _one(
 
 
 def _folder(asked: Asked, place: _Place, tars: int) -> Iterator[Finding]:
-    """What the output directory's file system does; the first check without an answer is the one that hangs."""
+    """The output directory's file system. The first check without an answer is the one that hangs."""
     if asked.slurm:
         try:
             check_path(asked.output_dir)
@@ -176,7 +176,7 @@ def _folder(asked: Asked, place: _Place, tars: int) -> Iterator[Finding]:
         if told[check].error:
             yield fault(check, f"refused: {told[check].error}", OTHER_FOLDER)
         elif check == "room":
-            shared = asked.slurm and not asked.nodes  # else nodes will say whether they see it
+            shared = asked.slurm and not asked.nodes  # otherwise nodes report whether they see it
             yield from judge_room(_decoded(told[check], folder_probe.Room), tars, shared=shared)
         else:
             yield _judge_folder(check, told[check])
@@ -185,13 +185,14 @@ def _folder(asked: Asked, place: _Place, tars: int) -> Iterator[Finding]:
 
 
 def _trust(output_dir: Path) -> Finding:
-    """Whether hpc.submit would begin, or go on, in this folder."""
+    """Whether hpc.submit would start or continue a run in this folder."""
     try:
         check_run(Run(output_dir), trust_of())
+    except NotTrustedError as error:
+        return (warning if error.may_share else fault)("trust", f"not trusted: {error.found}", error.advice)
     except UsageError as error:
-        found, _, advice = str(error).partition(": whoever ")
-        return (warning if "--group" in advice else fault)("trust", found, f"whoever {advice}")
-    return fine("trust", "nobody else can write what a run would be told by")
+        return fault("trust", str(error), "")
+    return fine("trust", "no other user can write files that a run obeys")
 
 
 def _judge_folder(check: str, answer: Answer) -> Finding:
@@ -223,7 +224,7 @@ def _host(answered: Sequence[Answer], ended: Ended) -> Iterator[Finding]:
 
 
 def _torch() -> host_probe.Torch:
-    """What torch says, in its own time."""
+    """What torch answers, with a time limit of its own."""
     answered, ended = answers(_probe("torch"), TORCH_SECONDS)
     if answered and not answered[0].error:
         return _decoded(answered[0], host_probe.Torch)
@@ -235,12 +236,12 @@ def _gpus(answered: Sequence[Answer], torch: host_probe.Torch | None, *, wanted:
     told = {answer.check: answer for answer in answered if answer.node == node}
     driver = told.get("driver")
     if driver is None or driver.error:
-        return [warning("GPUs", "nobody could tell", "nvidia-smi by hand may")]
+        return [warning("GPUs", "no answer", "try nvidia-smi by hand")]
     return judge_gpus(_decoded(driver, host_probe.Driver), torch, wanted=wanted, node=node)
 
 
 def _slurm(asked: Asked, place: _Place, tars: host_probe.Tars | None, *, torch: bool) -> Iterator[Finding]:
-    """Slurm's commands, what sbatch would say, and a few nodes."""
+    """Slurm's commands, a test of sbatch, and a few nodes."""
     if not asked.slurm:
         yield fine("Slurm", "not asked: a run would be for this machine (--cluster slurm asks)")
         return
@@ -263,7 +264,7 @@ def _slurm(asked: Asked, place: _Place, tars: host_probe.Tars | None, *, torch: 
 
 
 def _nodes(asked: Asked, folder: Path, checks: Sequence[str], see: Sequence[str]) -> Iterator[Finding]:
-    """As many nodes as were asked for, or one where so many are not free at once."""
+    """The requested number of nodes, or one if so many are not free at once."""
     for nodes in dict.fromkeys((asked.nodes, 1)):
         place = folder / f"news{nodes}"
         place.mkdir()

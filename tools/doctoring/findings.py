@@ -1,4 +1,4 @@
-"""What a check of a site has found, for people and for programs."""
+"""Findings of a site's checks, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from jobs.reporting import counted
+from audio_tokenizers.shared.wording import counted
 
 __all__ = ["Finding", "Verdict", "exit_code", "fault", "fine", "in_words", "summary", "warning"]
 
@@ -27,7 +27,7 @@ class Finding(msgspec.Struct, frozen=True):
     verdict: Verdict
     found: str
     advice: str = ""
-    """What to do; empty where there is nothing to do."""
+    """What to do; empty if nothing."""
 
 
 def fine(check: str, found: str) -> Finding:
@@ -36,17 +36,17 @@ def fine(check: str, found: str) -> Finding:
 
 
 def warning(check: str, found: str, advice: str) -> Finding:
-    """A run would work, but worse than it could, or nobody could tell."""
+    """A run would work, but not well; or the check had no answer."""
     return Finding(check, "warning", found, advice)
 
 
 def fault(check: str, found: str, advice: str) -> Finding:
-    """A run would fail, or could not keep what it promises."""
+    """A run would fail, or could not keep its promises."""
     return Finding(check, "fault", found, advice)
 
 
 def in_words(finding: Finding, width: int | None = None) -> str:
-    """A finding in one line, or in as many as a terminal of `width` columns needs; the advice in lines of its own."""
+    """A finding in one line, wrapped for a terminal of `width` columns; the advice in lines of its own."""
     columns = max(NARROWEST, width or shutil.get_terminal_size((100, 24)).columns)
     lead = f"{finding.verdict:<8} {finding.check:<{CHECK_WIDTH}} "
     wrap = partial(textwrap.wrap, width=columns, break_on_hyphens=False, break_long_words=False)  # commands stay whole words
@@ -66,5 +66,5 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """0, or 1 where the machine has a fault. Warnings are no failure."""
+    """1 if there is a fault, else 0. Warnings are no failure."""
     return FAULT_EXIT if any(finding.verdict == "fault" for finding in findings) else 0

@@ -1,7 +1,7 @@
-"""What the file system of an output directory does: each promise that a run relies on, tried in a folder of our own.
+"""Tests of an output directory's file system: each guarantee that a run relies on, in a folder of its own.
 
-python -m tools.doctoring.folder_probe FOLDER makes it and prints an answer per check, so that whoever waits sees which one
-hangs. Whoever waits removes it too.
+python -m tools.doctoring.folder_probe FOLDER makes the folder and prints an answer per check: the caller sees which one
+hangs, and removes the folder.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ FLUSHES = 5
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The folder of our own is there."""
+    """The folder was made."""
 
     parents: tuple[str, ...]
-    """What had to be made above it, innermost first."""
+    """Parents that had to be made, innermost first."""
 
 
 class Exclusive(msgspec.Struct, frozen=True):
-    """Of several that create one file, how many succeed."""
+    """How many of several writers succeed in creating one file."""
 
     most_winners: int
     fewest_winners: int
@@ -50,12 +50,12 @@ class Exclusive(msgspec.Struct, frozen=True):
 
 
 class Replacing(msgspec.Struct, frozen=True):
-    """What a reader sees of a file that is replaced again and again."""
+    """What a reader sees of a file that is replaced repeatedly."""
 
     reads: int
     missing: int
     torn: int
-    """Reads of something that nobody wrote whole."""
+    """Reads of a mixture of versions."""
 
 
 class Flush(msgspec.Struct, frozen=True):
@@ -67,27 +67,27 @@ class Flush(msgspec.Struct, frozen=True):
 
 
 class Signs(msgspec.Struct, frozen=True):
-    """Whether the age of a file tells how long its owner has been silent."""
+    """Whether a file's age shows how long its owner has been silent."""
 
     silence_s: float
-    """Of a file whose time was 1970, and which then was touched."""
+    """Age of a file that was set to 1970 and then touched."""
     clock_ahead_s: float
-    """The file system's clock, against this host's."""
+    """The file system's clock, relative to this host's."""
 
 
 class Room(msgspec.Struct, frozen=True):
-    """What a person may still write."""
+    """The space that the user may still write."""
 
     free_bytes: int
     total_bytes: int
     free_files: int | None
-    """None where the file system does not count them."""
+    """None if the file system does not count them."""
     kind: str
     """As in /proc/mounts: ext4, nfs4, lustre."""
 
 
 def _race(create: Callable[[Path], bool], folder: Path, name: str) -> tuple[int, int]:
-    """Most and fewest winners over NAMES files that WRITERS create at once."""
+    """(most, fewest) winners over NAMES files that WRITERS create at once."""
     winners = [0] * NAMES
     errors: list[OSError] = []
     lock = threading.Lock()
@@ -129,7 +129,7 @@ def exclusive_create(folder: Path, ops: FileOps) -> Exclusive:
 
 
 def hard_link(folder: Path, ops: FileOps) -> Exclusive:
-    """A file made whole under another name and then linked, as claims and plans are."""
+    """Write a file under another name and link it, as for claims and plans."""
     most, fewest = _race(lambda path: write_if_absent(ops, path, b"whole"), folder, "link")
     return Exclusive(most, fewest, refused=not write_if_absent(ops, folder / "link0", b"whole"))
 
@@ -194,7 +194,7 @@ def fsync(folder: Path, ops: FileOps) -> Flush:
 
 
 def signs_of_life(folder: Path, ops: FileOps) -> Signs:
-    """What a claim's heartbeat does, and what another worker then finds."""
+    """Do what a claim's heartbeat does, and look at it as another worker does."""
     path = folder / "claim"
     fd = ops.create(path)
     try:
@@ -208,7 +208,7 @@ def signs_of_life(folder: Path, ops: FileOps) -> Signs:
 
 
 def room(folder: Path, _ops: FileOps) -> Room:
-    """By statvfs; a quota may be narrower."""
+    """By statvfs; a quota may be lower."""
     found = os.statvfs(folder)
     free_files = found.f_favail if found.f_files else None
     kind = file_system_of(folder.resolve(), _mounts())
@@ -223,7 +223,7 @@ def _mounts() -> str:
 
 
 def file_system_of(folder: Path, mounts: str) -> str:
-    """The type of the last mount, in lines as of /proc/mounts, at or above a folder; empty if nobody knows. Pure."""
+    """The type of the last mount at or above a folder, from lines of /proc/mounts; empty if unknown. Pure."""
     best, kind = -1, ""
     for line in mounts.splitlines():
         fields = line.split(" ")
@@ -253,7 +253,7 @@ CHECKS: Mapping[str, Callable[[Path, FileOps], msgspec.Struct]] = {
 
 
 def probe(folder: Path, ops: FileOps, say: Callable[[Answer], None]) -> None:
-    """Try each, in folders of their own, and say what came of it."""
+    """Run each check in a folder of its own, and print its answer."""
     for number, (check, function) in enumerate(CHECKS.items()):
         try:
             place = folder / str(number)

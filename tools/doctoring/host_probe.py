@@ -1,6 +1,6 @@
-"""What one host has: cores, room for temporary files, open files, GPUs and their driver, torch, a backend's weights.
+"""Facts of one host: cores, temporary space, open files, GPUs and their driver, torch, a backend's weights.
 
-python -m tools.doctoring.host_probe CHECK... prints an answer per check; `weights` wants `--backend NAME`.
+python -m tools.doctoring.host_probe CHECK... prints an answer per check; `weights` needs `--backend NAME`.
 """
 
 from __future__ import annotations
@@ -27,79 +27,80 @@ from hpc.tar_list import read_tar_list
 from jobs.addresses import is_address, scheme_of
 from jobs.commands import command_parser
 from jobs.devices import available_cores
+from jobs.recipe_options import parse_settings
 from jobs.remote_files import missing_packages
-from jobs.spec import load_preset, parse_settings
+from jobs.spec import load_preset
 from tools.doctoring.bounded import Answer
-from tools.model_manifest import find_faults, read_manifest
+from tools.fetching.model_manifest import find_faults, read_manifest
 
 __all__ = ["SHARED_MEMORY", "Driver", "Host", "Seen", "Tars", "Torch", "Weights", "main", "parse_driver"]
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (it is asked about, not written to)
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (it is not written to)
 FAULTS_TOLD = 5
 TARS_SILENT_SECONDS = 60.0
-"""Less than the doctor waits for the whole check, so that tars that give no answer are named."""
+"""Less than the doctor waits for the whole check: tars without an answer can be named."""
 NVIDIA_SECONDS = 60.0
 
 
 class Host(msgspec.Struct, frozen=True):
-    """What any worker needs, and merge, export and data loaders too."""
+    """Needed by workers, merge, export and data loaders."""
 
     python: str
     cores: int
     open_files: int
-    """The soft limit; -1 where there is none."""
+    """The soft limit; -1 if there is none."""
     temporary: str
     """The folder of temporary files."""
     temporary_free: int | None
-    """Bytes; None where nothing can be written there."""
+    """Bytes; None if it cannot be written."""
     shared_free: int | None
-    """Bytes of /dev/shm; None where there is none."""
+    """Bytes of /dev/shm; None if there is none."""
 
 
 class Driver(msgspec.Struct, frozen=True):
-    """What nvidia-smi says."""
+    """The answer of nvidia-smi."""
 
     gpus: tuple[str, ...] = ()
     """Names."""
     version: str = ""
     cuda: str = ""
-    """The newest CUDA that the driver knows, as 12.4."""
+    """The newest CUDA that the driver supports, such as 12.4."""
     error: str = ""
 
 
 class Torch(msgspec.Struct, frozen=True):
-    """What torch makes of this host."""
+    """torch on this host."""
 
     installed: bool
     version: str = ""
     cuda: str = ""
-    """That it was built for; empty for a build without."""
+    """The version that it was built for; empty for a build without CUDA."""
     gpus: int = 0
     error: str = ""
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """What a backend says of its files."""
+    """A backend's check of its files."""
 
     error: str = ""
     checked: str = ""
-    """How, in words."""
+    """A description of the result."""
     needs_torch: bool = False
 
 
 class Tars(msgspec.Struct, frozen=True):
-    """What a list's tars are from here."""
+    """The tars of a list, as seen from this host."""
 
     tars: int
     first: str
     bytes: int
     bad: tuple[str, ...]
-    """The first few that cannot be tokenized, with the reason."""
+    """The first few tars that cannot be tokenized, with reasons."""
     bad_count: int
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """Paths that have to be seen here."""
+    """Paths that must be visible here."""
 
     missing: tuple[str, ...]
 
@@ -141,14 +142,14 @@ def driver(_given: argparse.Namespace) -> Driver:
 
 
 def parse_driver(listed: str, table: str) -> Driver:
-    """Lines of `name, driver version`, and nvidia-smi's own table, which alone says which CUDA the driver knows. Pure."""
+    """Parse lines of `name, driver version`, and nvidia-smi's own table, the only one with the supported CUDA. Pure."""
     rows = [line.rsplit(",", 1) for line in listed.splitlines() if "," in line]
     cuda = re.search(r"CUDA Version:\s*([0-9.]+)", table)
     return Driver(tuple(row[0].strip() for row in rows), rows[0][1].strip() if rows else "", cuda[1] if cuda else "")
 
 
 def torch(_given: argparse.Namespace) -> Torch:
-    """Import it, and have it look for GPUs."""
+    """Import torch, and let it look for GPUs."""
     try:
         import torch as module
     except ImportError:
@@ -165,7 +166,7 @@ def torch(_given: argparse.Namespace) -> Torch:
 
 
 def weights(given: argparse.Namespace) -> Weights:
-    """The backend's own look at its files, and the manifest of tools.fetch_model where there is one. Downloads nothing."""
+    """The backend's own check of its files, and the manifest of tools.fetch_model, if any. Downloads nothing."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     preset = load_preset(given.backend)
     factory = get_factory(preset.backend)
@@ -193,7 +194,7 @@ def weights(given: argparse.Namespace) -> Weights:
 
 
 def _needs_torch(backend: str) -> bool:
-    """Whether the package's extra of this name installs it. In a checkout that nobody has installed all are said to."""
+    """Whether the package's extra of this name installs it. True for all in a checkout that is not installed."""
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
@@ -204,7 +205,7 @@ def _needs_torch(backend: str) -> bool:
 
 
 def tars(given: argparse.Namespace) -> Tars:
-    """Look at each tar of a list, as hpc.submit does: what is no file is never opened."""
+    """Check each tar of a list, as hpc.submit does; only regular files are opened."""
     listed = read_tar_list(given.list, look_at_rest=lambda tars: all_faults(tars, allow_pipe=True))
     if words := missing_packages({scheme for tar in listed if (scheme := scheme_of(tar)) is not None}):
         raise UsageError(words)
@@ -232,7 +233,7 @@ CHECKS: Mapping[str, Callable[[argparse.Namespace], msgspec.Struct]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """One host, for tools.doctor: answer each check that is asked for."""
+    """One host, for tools.doctor: answer the given checks."""
     parser = command_parser(main.__doc__)
     parser.add_argument("checks", nargs="+", choices=sorted(CHECKS))
     parser.add_argument("--backend")

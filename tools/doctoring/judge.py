@@ -1,4 +1,4 @@
-"""Pure: what facts about a site mean for a run, and what to do. Of files and hosts; judge_slurm.py has the rest."""
+"""Pure: facts about files and hosts -> findings with advice. judge_slurm.py does the same for Slurm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILES_PER_TAR = 6
 FILES_BESIDE = 1000
 """Plans, reports and logs."""
 SLOW_FLUSH_S = 1.0
-"""Workers flush every other second."""
+"""Workers flush every two seconds."""
 CLOCK_S = 60.0
 FEW_OPEN_FILES, TOO_FEW_OPEN_FILES = 1024, 128
 LITTLE_SHARE = 0.1
@@ -44,12 +44,12 @@ ONE_HOST = ("tmpfs", "ramfs", "devtmpfs", "ext4", "ext3", "ext2", "xfs", "btrfs"
 
 
 def judge_exclusive(facts: Exclusive) -> Finding:
-    """Of several that create a file, one must succeed."""
+    """Exactly one of several writers must succeed in creating a file."""
     return _judge_winners("exclusive create", facts, "two tasks could take the same file for theirs")
 
 
 def judge_link(facts: Exclusive) -> Finding:
-    """The same of a file that is linked: claims."""
+    """The same for linked files: claims."""
     return _judge_winners("hard link", facts, "two workers could own one tar")
 
 
@@ -65,15 +65,15 @@ def _judge_winners(check: str, facts: Exclusive, danger: str) -> Finding:
 
 
 def judge_rename(facts: Replacing) -> Finding:
-    """A file that is replaced must be the old one or the new one, at any moment."""
+    """A file that is replaced must be either the old or the new one at any moment."""
     if not facts.missing and not facts.torn:
-        return fine("rename", f"replaces a file in one step: {facts.reads} reads meanwhile found one version, whole")
+        return fine("rename", f"replaces a file in one step: {facts.reads} reads at the same time found one version, whole")
     found = f"{facts.reads} reads of a file that was replaced: {facts.missing} found none, {facts.torn} a mixture"
     return fault("rename", found, OTHER_FOLDER)
 
 
 def judge_fsync(facts: Flush) -> Finding:
-    """Flushes have to be possible, and quick beside the two seconds between them."""
+    """Flushes must work, and be short compared with the two seconds between them."""
     took = f"a small file is flushed in {1000 * facts.file_s:.0f} ms"
     if facts.file_s > SLOW_FLUSH_S:
         advice = "expect slow commits; a scratch file system is made for this, a home directory often is not"
@@ -86,7 +86,7 @@ def judge_fsync(facts: Flush) -> Finding:
 
 
 def judge_signs(facts: Signs) -> Finding:
-    """A claim that was touched just now must look so, by the file system's clock."""
+    """A claim that was just touched must look fresh, by the file system's clock."""
     if facts.silence_s > SIGN_OF_LIFE_SECONDS:
         found = f"a file that was touched just now looks untouched for {facts.silence_s:.0f} s"
         advice = (
@@ -101,7 +101,7 @@ def judge_signs(facts: Signs) -> Finding:
 
 
 def judge_room(facts: Room, tars: int, *, shared: bool) -> list[Finding]:
-    """Bytes and files that a run of so many tars may want. `shared`: other hosts are to see them."""
+    """Room for the bytes and files of a run of `tars` tars. `shared`: other hosts must see them."""
     where = f" of {size_words(facts.total_bytes)}" + (f" ({facts.kind})" if facts.kind else "")
     free = f"{size_words(facts.free_bytes)} free{where}"
     found = []
@@ -130,7 +130,7 @@ def judge_room(facts: Room, tars: int, *, shared: bool) -> list[Finding]:
 
 
 def judge_quotas(quotas: Sequence[Quota]) -> list[Finding]:
-    """What a person may still write by quota, in bytes and files; nothing of what has no limit."""
+    """What the user's quota leaves, in bytes and files; no finding without a limit."""
     found = []
     for quota in quotas:
         if quota.limit_bytes > 0:
@@ -176,7 +176,7 @@ def judge_host(facts: Host, node: str = "") -> list[Finding]:
 
 
 def judge_gpus(driver: Driver, torch: Torch | None, *, wanted: bool, node: str = "") -> list[Finding]:
-    """Driver, and torch beside it. `wanted`: the run is to compute on GPUs of this very host."""
+    """Driver and torch. `wanted`: the run would use GPUs of this host."""
     at = f" on {node}" if node else ""
     if not driver.gpus:
         words = f"none{at}: {driver.error or 'nvidia-smi lists none'}"
@@ -216,7 +216,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def judge_weights(facts: Weights) -> Finding:
-    """What the backend needs of files."""
+    """The backend's files."""
     if facts.error:
         return fault("weights", facts.error, "python -m tools.fetch_model NAME fetches them; see docs/backends.md")
     return fine("weights", facts.checked)

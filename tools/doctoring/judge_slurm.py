@@ -1,4 +1,4 @@
-"""Pure: what the answers of Slurm's commands and of a few nodes mean for a run, and what to do."""
+"""Pure: answers of Slurm's commands and of a few nodes -> findings with advice."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _answered(ended: Ended) -> str:
 def _sacct(ended: Ended) -> Finding:
     if ended.code == 0:
         return fine("sacct", _answered(ended))
-    advice = "runs work without accounting; only that a job killed for its memory then counts against nobody"
+    advice = "runs work without accounting, but a job that is killed for its memory then counts against no tar and no node"
     return warning("sacct", ended.words, advice)
 
 
@@ -55,7 +55,7 @@ def _scontrol(ended: Ended) -> Finding:
 
 
 def judge_sbatch(ended: Ended) -> Finding:
-    """What sbatch would do with an array of this run."""
+    """Whether sbatch would accept an array of this run."""
     words = " ".join(ended.err.split())[-WORDS:] or ended.words
     if ended.code == 0:
         return fine("a job", words.removeprefix("sbatch: "))
@@ -66,7 +66,7 @@ def judge_sbatch(ended: Ended) -> Finding:
 
 
 def is_busy(srun: Ended) -> bool:
-    """Whether srun found too few free nodes in the time that it was given."""
+    """Whether srun found too few free nodes in its time."""
     return bool(re.search(r"Requested nodes are busy|[Ii]mmediate|Resource temporarily", srun.err))
 
 
@@ -89,7 +89,7 @@ def judge_silence(asked: int, heard: Sequence[str], srun: Ended, waited_s: float
 
 
 def judge_news(node: str, news: News | None) -> Finding:
-    """How late a node and this host see each other's files."""
+    """How long a node and this host take to see each other's files."""
     check = f"news {node}"
     if news is None:
         return fault(
@@ -113,7 +113,7 @@ def judge_news(node: str, news: News | None) -> Finding:
 
 
 def judge_skew(news: Mapping[str, News]) -> Finding | None:
-    """The clocks of hosts, as far as they can be told; None where nobody answered."""
+    """The clocks of hosts, as far as known; None without an answer."""
     ahead = {node: one.ahead_s for node, one in news.items() if one.ahead_s is not None}
     if not ahead:
         return None
@@ -129,7 +129,7 @@ def judge_skew(news: Mapping[str, News]) -> Finding | None:
 
 
 def judge_missing(node: str, missing: Sequence[str]) -> Finding:
-    """Paths that a node has to see."""
+    """Paths that a node must see."""
     if missing:
         return fault(
             f"paths {node}", f"not seen there: {', '.join(missing)}", "put them on a file system that all nodes share"

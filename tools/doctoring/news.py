@@ -1,7 +1,7 @@
-"""How late one host sees what another has written: notes that are answered as soon as they are seen.
+"""How long one host takes to see what another writes: notes that are answered as soon as they are seen.
 
-The asker times each round by its own clock alone. An answer carries the answering host's clock, so that the two clocks can
-be compared within half a round. python -m tools.doctoring.news ask|answer FOLDER
+The asker times each round by its own clock. Answers carry the answering host's clock: the clocks can be compared to within
+half a round. python -m tools.doctoring.news ask|answer FOLDER
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ LAST_NOTE = "end"
 
 
 class News(msgspec.Struct, frozen=True):
-    """What an asker learned of one host."""
+    """What the asker learned about one host."""
 
     rounds_s: tuple[float, ...]
     """From writing a note until its answer was seen."""
     unanswered: int
     ahead_s: float | None
-    """Its clock against the asker's; None where nothing was answered."""
+    """Its clock, relative to the asker's; None without an answer."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,28 @@ class Post:
     wait: Callable[[float], None] = time.sleep
 
     def write(self, name: str, text: str) -> None:
-        """A note that is there whole or not at all."""
+        """Write a note that appears whole or not at all."""
         write_atomically(self.ops, self.folder / name, text.encode())
 
     def read(self, name: str) -> str | None:
-        """A note, opened by its name, as claims and partials are; None while it is not seen here."""
+        """Read a note by name, as claims and partials are read; None while it is not visible here."""
         try:
             return (self.folder / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 
     def names(self, begin: str) -> set[str]:
-        """What stands behind `begin` in the names of notes, by listing the folder."""
+        """The rest of the names of notes that start with `begin`, from a listing of the folder."""
         return {name[len(begin) :] for name in os.listdir(self.folder) if name.startswith(begin)}  # noqa: PTH208
 
 
 def host_name() -> str:
-    """What this host is called in notes."""
+    """The name of this host in notes."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def answer(post: Post, me: str, seconds: float) -> int:
-    """Answer notes until the last one, for at most so long; returns how many were seen."""
+    """Answer notes until the last one or the end of the time; returns how many were seen."""
     post.write(f"here-{me}", "")
     until = post.passed() + seconds
     seen = 0
@@ -84,7 +84,7 @@ def answer(post: Post, me: str, seconds: float) -> int:
 
 
 def ask(post: Post, hosts: int, *, start_s: float, note_s: float) -> dict[str, News]:
-    """Wait until so many hosts are here, or `start_s` are over; then write notes, each of which may take `note_s`."""
+    """Wait for the hosts, at most `start_s`; then write notes, and wait at most `note_s` for the answers to each."""
     until = post.passed() + start_s
     while len(here := post.names("here-")) < hosts and post.passed() < until:
         post.wait(LOOK_SECONDS)
@@ -108,7 +108,7 @@ def ask(post: Post, hosts: int, *, start_s: float, note_s: float) -> dict[str, N
         for host in waiting:
             unanswered[host] += 1
         if len(waiting) == len(here):
-            break  # it would only take as long again
+            break  # the next one would only take as long again
     post.write(LAST_NOTE, "")
     return {host: News(tuple(rounds[host]), unanswered[host], ahead.get(host)) for host in here}
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     post = Post(given.folder)
     if given.role == "answer":
-        with suppress(FileNotFoundError):  # whoever asked has gone, and taken the folder along
+        with suppress(FileNotFoundError):  # the asker has gone, and removed the folder
             answer(post, host_name(), given.seconds)
         return 0
     for host, news in sorted(ask(post, given.hosts, start_s=given.start, note_s=given.seconds).items()):

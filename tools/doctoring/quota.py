@@ -1,4 +1,4 @@
-"""What `quota` and `lfs quota` say, where a site has them."""
+"""Quotas from `quota` and `lfs quota`, where a site has them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KIB = 1024
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """One file system's quota for this user; a limit of 0 is none."""
+    """The user's quota on one file system; a limit of 0 means none."""
 
     place: str
     used_bytes: int
@@ -29,7 +29,7 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 def ask_quotas(folder: Path) -> list[Quota]:
-    """By the commands that are installed; nothing where there are none, or where they do not answer."""
+    """Quotas from the installed commands; empty if there are none, or if they do not answer."""
     commands = []
     if shutil.which("quota"):
         commands.append(["quota", "--no-wrap", "--raw-grace"])
@@ -39,9 +39,9 @@ def ask_quotas(folder: Path) -> list[Quota]:
 
 
 def parse_quotas(text: str) -> Iterator[Quota]:
-    """Rows of `place blocks quota limit grace files quota limit grace`, blocks in KiB; other lines are passed over. Pure.
+    """Parse rows of `place blocks quota limit grace files quota limit grace`, blocks in KiB; other lines are ignored. Pure.
 
-    The limit is the soft one where there is one: beyond it a person has days. A long place stands on a line of its own.
+    The limit is the soft one, if any: beyond it only days are left. A long place is on a line of its own.
     """
     place = ""
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""What a site's Slurm answers, asked as a run would ask, and a few of its nodes, asked by srun. Submits no batch job."""
+"""Asks a site's Slurm as a run would, and a few nodes by srun. Submits no batch job."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 START_SECONDS = 60.0
 """From srun's grant until Python runs on the nodes."""
 NOTE_SECONDS = 75.0
-"""For one note's answers: what network file systems may hide for a minute is still seen."""
+"""For one note's answers. Network file systems may hide files for a minute."""
 NOTES = 3
 LAST_WORDS_SECONDS = 5.0
-"""What the asker has to say comes right before srun ends, unless it never began."""
+"""The asker answers right before srun ends, unless it never started."""
 LIMIT_MIN = 10
-"""Of the job of srun. It ends long before."""
+"""Time limit of srun's job, which ends long before."""
 
 
 def ask_commands(launch: Launch, seconds: float = CALL_SECONDS) -> Iterator[tuple[str, Ended]]:
-    """Call each command that a run needs, as a run's rounds would."""
+    """Call each command that a run's rounds need, as they do."""
     environment = task_environment(launch)
     with ThreadPoolExecutor(len(COMMANDS)) as pool:
         asked = {name: pool.submit(run_bounded, words, seconds, environment=environment) for name, words in COMMANDS.items()}
@@ -50,7 +50,7 @@ def ask_commands(launch: Launch, seconds: float = CALL_SECONDS) -> Iterator[tupl
 
 
 def try_sbatch(launch: Launch, seconds: float = CALL_SECONDS) -> Ended:
-    """What sbatch says of the very array that hpc.submit would send; `--test-only` queues nothing."""
+    """Test the array that hpc.submit would send by `sbatch --test-only`, which queues nothing."""
     job = Job(name="tar2tokens-doctor", elements=1, parallel=1, host="", intended_at=0.0)
     text = batch_text(Submission(Path("/0001")), launch, job)
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#SBATCH --chdir")) + "\n"
@@ -59,18 +59,18 @@ def try_sbatch(launch: Launch, seconds: float = CALL_SECONDS) -> Ended:
 
 @dataclass(frozen=True)
 class NodesAsked:
-    """What a few nodes said."""
+    """The answers of a few nodes."""
 
     answers: tuple[Answer, ...]
     news: Mapping[str, News]
     srun: Ended
-    """How srun ended. None of its codes says anything where all nodes answered."""
+    """The end of srun. Its exit code means nothing if all nodes answered."""
 
 
 def ask_nodes(
     folder: Path, launch: Launch, *, nodes: int, wait_s: float, checks: Sequence[str], see: Sequence[str]
 ) -> NodesAsked:
-    """Have so many nodes answer checks of their own, and notes in `folder`, which is there and empty."""
+    """Let nodes answer checks of their own, and notes in `folder`, which must exist and be empty."""
     answering = NOTES * NOTE_SECONDS + START_SECONDS
     seen = [word for path in see for word in ("--see", path)]
     script = "\n".join(
@@ -99,7 +99,7 @@ def ask_nodes(
 
 
 def _done_for(running: Future[Any], seconds: float, since: list[float]) -> bool:
-    """Whether what was running has been done for so long; `since` remembers when that was first seen."""
+    """Whether the work has been done for a given time; `since` remembers when that was first seen."""
     if running.done() and not since:
         since.append(time.monotonic())
     return bool(since) and time.monotonic() - since[0] > seconds

@@ -1,1 +1,1 @@
-"""What tools.export is made of: a run's committed files in other formats."""
+"""Conversion of a run's committed files to other formats."""

@@ -1,4 +1,4 @@
-"""A committed file's records in batches, their tokens and floats in arrays over all clips of a batch."""
+"""A committed file's records in batches, with tokens and floats as arrays over all clips of a batch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import Codes, Features, Field
 from audio_tokenizers.errors import InfrastructureError
-from jobs.arrays import read_integers, read_ref
 from jobs.features import StoredFeatures
+from jobs.record_fields import FeatureRef, shape_key, value_keys
 from jobs.records import TokenRecord, decode_record
-from jobs.values import FeatureRef, shape_key, value_keys
-from tools.run_files import CommittedFile, read_lines
+from jobs.token_arrays import read_integers, read_ref
+from tools.common.run_files import CommittedFile, read_lines
 
 __all__ = ["Batch", "Column", "Tell", "number_type", "read_batches"]
 
 BATCH_BYTES = 1 << 20
-"""Enough that numpy's calls cost little, few enough for the CPU's cache."""
+"""Large enough to amortize numpy's calls, small enough for the CPU's cache."""
 KEPT_BYTES = 24 << 20
 
 Tell = Callable[[int], None]
-"""Gets bytes read. May raise, which ends the work."""
+"""Called with bytes read. May raise to end the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,15 @@ class Column:
 
 @dataclass(slots=True)
 class Batch:
-    """Records with tokens that follow one another. Errors are left out."""
+    """Consecutive records with tokens; errors are left out."""
 
     records: list[TokenRecord] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
-    """Of each record: its line, and so its clip, counted from 0."""
+    """Of each record: the index of its line, which is that of its clip."""
     columns: dict[str, Column] = field(default_factory=dict)
     """By the name of the field."""
     bytes: int = 0
-    """Of the lines read for it, errors included, and of its floats."""
+    """Bytes of the lines read for it, including errors, and of its floats."""
 
 
 def number_type(field: Field) -> np.dtype[Any]:
@@ -68,10 +68,10 @@ def number_type(field: Field) -> np.dtype[Any]:
 
 
 def read_batches(file: CommittedFile, fields: Sequence[Field], tell: Tell) -> Iterator[Batch]:
-    """All its records with tokens, in order.
+    """All records with tokens, in order.
 
-    Raises InfrastructureError if the file is not what was committed: of its hash at the end, so what was made of the
-    batches is void then.
+    Raises InfrastructureError if the file is not what was committed. The hash is checked at the end: what was made of the
+    batches is invalid then.
     """
     # glibc gives the memory of each batch back to the system, and gets it again page by page, which took half of the time,
     # until a larger block has been freed.

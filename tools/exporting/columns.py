@@ -19,10 +19,10 @@ __all__ = ["run_schema", "to_arrow"]
 def run_schema(
     fields: Sequence[Field], metadata: Mapping[str, str], *, damage: bool = False, notes: bool = False
 ) -> pa.Schema:
-    """One column per key of a record, in its order. Only text, language, metadata (JSON) and damage (words) may be null.
+    """One column per key of a record, in its order. Only text, language, metadata (JSON) and damage (text) may be null.
 
-    `damage`: the run keeps clips that lack something. They have two columns: damage_seconds, 0 of a whole clip, and damage.
-    `notes`: there is a column of what records note, list<string>, empty of most.
+    `damage`: the run keeps damaged clips, in two columns: damage_seconds, 0 for undamaged clips, and damage.
+    `notes`: add a column of the records' notes, list<string>, mostly empty.
     codes: list<list<int>> [codebooks][frames]; list and audio_string: list<int>; features: list<fixed_size_list<float>>
     [rows][width].
     """

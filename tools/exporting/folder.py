@@ -1,4 +1,4 @@
-"""A folder of an export: its frozen plan, what of it is there, and making the rest."""
+"""The folder of an export: its frozen plan, its missing parts, and making them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps
 from jobs.spec import TokenizeSpec
-from tools.byte_progress import ByteProgress
+from tools.common.byte_progress import ByteProgress
+from tools.common.process_pool import Tell, in_processes
+from tools.common.run_files import CommittedFile
+from tools.common.whole_files import replacing, replacing_folder, sweep
 from tools.exporting.plan import PLAN_FILE, ExportFormat, Part, Plan, differences
-from tools.process_pool import Tell, in_processes
-from tools.run_files import CommittedFile
-from tools.whole_files import replacing, replacing_folder, sweep
 
 __all__ = ["freeze_plan", "make_parts", "missing_parts"]
 
 
 def freeze_plan(folder: Path, plan: Plan, ops: FileOps | None = None) -> None:
-    """Make `plan` the folder's, or check that it is. Raises UsageError if it has another one, or holds something else."""
+    """Store `plan`, or compare it with the stored one. Raises UsageError if they differ, or the folder holds other files."""
     frozen = _read_plan(folder)
     if frozen is None:
         try:
@@ -60,7 +60,7 @@ def _read_plan(folder: Path) -> Plan | None:
 
 
 def missing_parts(folder: Path, plan: Plan) -> list[Part]:
-    """Parts that are not there, in order; what dead processes have left of them is removed."""
+    """Missing parts, in order. Removes leftovers of dead processes."""
     for parent in {folder, *((folder / part.path).parent for part in plan.parts)}:
         sweep(parent)
     return [part for part in plan.parts if not (folder / part.path).exists()]
@@ -68,7 +68,7 @@ def missing_parts(folder: Path, plan: Plan) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A part to make, in whatever process."""
+    """A part to make, in any process."""
 
     path: Path
     to: ExportFormat
@@ -119,7 +119,7 @@ def _make_part(task: _Task, tell: Tell, ops: FileOps | None = None) -> int:
             return private.stat().st_size
     except OSError as error:
         raise InfrastructureError(
-            f"{task.path}: cannot be made: {error.strerror or error}; the same command goes on with what is missing"
+            f"{task.path}: cannot be written: {error.strerror or error}; the same command resumes with what is missing"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What makes a folder of Parquet files a Hugging Face data set: its types in each file, and README.md."""
+"""Makes a folder of Parquet files a Hugging Face data set: types in each file, and README.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from audio_tokenizers.base import Field
-from jobs.reporting import counted
+from audio_tokenizers.shared.wording import counted
 from jobs.spec import TokenizeSpec
 from tools.exporting.batches import number_type
 
@@ -85,7 +85,7 @@ def _type_words(field: Field) -> str:
 
 
 def features_metadata(spec: TokenizeSpec, *, notes: bool = False) -> dict[str, str]:
-    """The schema metadata in which `datasets` looks for its types."""
+    """Schema metadata with the types for `datasets`."""
     features: dict[str, Any] = {
         "tar_file": _value("string"),
         "audio_file": _value("string"),
@@ -106,7 +106,7 @@ def _value(kind: str) -> dict[str, str]:
 
 
 def _sequence(feature: object, length: int = -1) -> dict[str, Any]:
-    # `Sequence`, not `List`, which only `datasets` from 4 on knows; those read either.
+    # `Sequence`, not `List`: only `datasets` 4 and later know `List`, and they read both.
     return {"feature": feature, "length": length, "_type": "Sequence"}
 
 

@@ -1,4 +1,4 @@
-"""Names of clips in an export: from their audio files' names, one for each, and safe on any file system."""
+"""Names of clips in an export: derived from audio file names, unique, and safe on any file system."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import unicodedata
 __all__ = ["ClipKeys"]
 
 LONGEST = 200
-"""Bytes of one name: file systems take 255, and an ending follows."""
+"""Bytes of a name: file systems allow 255, and an extension follows."""
 
 
 class ClipKeys:
     """Gives the clips of one tar their keys, in order.
 
-    `a/spk.0001.wav` -> `a/spk_0001`: its name without its last extension, dots replaced, since WebDataset takes what follows
-    the first dot for the kind of file. `x.wav#2`, a part of an audio, becomes `x#2`.
-    A name that another clip of the tar has had already gets `-2`, `-3`, ... (`x.wav` and
-    `x.flac` become `x` and `x-2`), as do names that only some file systems tell apart (`X` and `x`).
+    `a/spk.0001.wav` -> `a/spk_0001`: its name without its last extension, and dots replaced, since WebDataset takes all
+    after the first dot as the extension. `x.wav#2`, a part of an audio, becomes `x#2`.
+    A name that an earlier clip of the tar has gets `-2`, `-3`, ... (`x.wav` and
+    `x.flac` become `x` and `x-2`), as do names that some file systems do not distinguish (`X` and `x`).
     """
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}
-        """A key as the most forgetful file system has it -> the last number that another clip had after it."""
+        """A key, normalized as by the least distinguishing file system -> the last number used with it."""
 
     def key(self, audio_file: str) -> str:
         """The key of the next clip: no dot, no empty name between slashes, never a way out of its folder."""
@@ -31,7 +31,7 @@ class ClipKeys:
         _, mark, part = extension.partition("#")
         stem += mark + part
         parts = [part.replace(".", "_") for part in (*folders, stem or "clip")]
-        if parts[0].startswith("__"):  # webdataset takes `__x__` at the beginning for data of its own
+        if parts[0].startswith("__"):  # webdataset reserves keys that start with `__x__`
             parts[0] = parts[0].lstrip("_") or "clip"
         wanted = "/".join(map(_short, parts))
         first = key = _folded(wanted)

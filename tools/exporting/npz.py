@@ -10,18 +10,18 @@ import numpy as np
 
 from jobs.records import TokenRecord
 from jobs.spec import TokenizeSpec
+from tools.common.run_files import CommittedFile
 from tools.exporting.batches import Tell, read_batches
 from tools.exporting.keys import ClipKeys
-from tools.run_files import CommittedFile
 
 __all__ = ["write_npz"]
 
 
 def write_npz(file: CommittedFile, folder: Path, spec: TokenizeSpec, tell: Tell) -> int:
-    """Write one file per record with tokens: an array per key, the rest as arrays without dimensions. Returns their bytes.
+    """Write one file per record with tokens: an array per key, the rest as 0-d arrays. Returns their bytes.
 
-    np.load reads them without pickle. What a record lacks is left out; metadata is JSON. The bytes depend on nothing but the
-    record, since NumPy dates what it writes 1980. Raises InfrastructureError if the file is not what was committed.
+    np.load reads them without pickle. Missing values are left out; metadata is JSON. The bytes depend on the record alone,
+    since NumPy sets all times to 1980. Raises InfrastructureError if the file is not what was committed.
     """
     keys = ClipKeys()
     folders = set()

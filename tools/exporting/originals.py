@@ -1,4 +1,4 @@
-"""The audio of a committed file's clips from its tar, beside its records: record i is clip i."""
+"""The audio of a committed file's clips, from its tar: record i is clip i."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import IO, cast
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.audio_magic import HEAD_BYTES, audio_kind
+from jobs.clip_group import Clip
 from jobs.recording import Part
 from jobs.remote_tar import RemoteError
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip
 from jobs.tar_source import bytes_of, tar_source
-from tools.part_audio import part_blocks, write_wav
-from tools.rereading import Rereading
-from tools.run_files import CommittedFile
+from tools.common.part_audio import part_blocks, write_wav
+from tools.common.rereading import Rereading
+from tools.common.run_files import CommittedFile
 
 __all__ = ["Originals"]
 
 
 class Originals:
-    """Reads the tar in one pass, as far as it is asked to."""
+    """Reads the tar in one pass, as far as requested."""
 
     def __init__(self, file: CommittedFile, how: Rereading) -> None:
-        """`how` the run has read the tar."""
+        """`how`: the run's way of reading the tar."""
         self._how = how
         self._tar = tar_source(file.tar)
         self._expected = file.manifest.clips
@@ -50,7 +50,7 @@ class Originals:
 
     def audio(self, index: int, name: str) -> tuple[IO[bytes], str]:
         """The bytes of clip `index`, counted from 0 and above the one before, at position 0, and the extension for them:
-        the member's, or WAV of the part that the clip is of it. Whoever takes them closes them.
+        the member's, or WAV of the part that the clip is of it. The caller closes the file.
 
         Raises UsageError if it is not called `name`, or is a part that cannot be decoded any more.
         """
@@ -66,7 +66,7 @@ class Originals:
         return clip.audio, self._extension(name, clip.audio)
 
     def _extension(self, name: str, audio: IO[bytes]) -> str:
-        """Of a clip that was found by its first bytes (--sniff), what these say."""
+        """The extension of a clip that was found by its first bytes (--sniff)."""
         extension = PurePosixPath(name).name.rpartition(".")[2].lower()
         if extension in self._how.extensions:
             return extension
@@ -89,7 +89,7 @@ class Originals:
         return file
 
     def finish(self) -> None:
-        """Read the rest. Raises UsageError if the tar has not the clips that the file has records of."""
+        """Read the rest. Raises UsageError if the tar's clips do not match the file's records."""
         while (clip := self._next()) is not None:
             clip.close()
         if self._seen != self._expected:
@@ -114,6 +114,6 @@ class Originals:
         )
 
     def close(self) -> None:
-        """Let the tar go, and the clips that nobody has taken."""
+        """Close the tar, and clips that were not consumed."""
         self._clips.close()
         self._reader.__exit__(None, None, None)

@@ -11,21 +11,21 @@ import pyarrow.parquet as pq
 
 from audio_tokenizers.base import Field
 from jobs.spec import TokenizeSpec
+from tools.common.run_files import CommittedFile
 from tools.exporting.batches import Tell, read_batches
 from tools.exporting.columns import run_schema, to_arrow
-from tools.run_files import CommittedFile
 
 __all__ = ["parquet_writer", "run_metadata", "write_parquet"]
 
 ROW_GROUP_BYTES = 32_000_000
-"""Of JSON lines and floats: what is held in memory before it is written."""
+"""Bytes of JSON lines and floats that are held in memory before they are written."""
 PACKED_LEVEL = -5
-"""Of zstd, for integers that are packed already: level 1 saves 0 to 5 % of the file and takes a tenth more time, level 3
-twice the time. Other columns have the level that pyarrow gives them."""
+"""zstd's level for integers, which are packed already: level 1 saves 0 to 5 % of the file for a tenth more time, level 3
+takes twice the time. Other columns have pyarrow's default level."""
 
 
 def run_metadata(spec: TokenizeSpec) -> dict[str, str]:
-    """What a file says of the run that it is from."""
+    """The file's metadata about its run."""
     return {
         "tar2tokens.fingerprint": spec.fingerprint,
         "tar2tokens.backend": spec.backend,
@@ -42,12 +42,12 @@ def write_parquet(
     *,
     notes: bool = False,
 ) -> None:
-    """Write the records of `files`, in order; `metadata` stands in the schema beside the run's. `notes`: with a column of
-    them.
+    """Write the records of `files`, in order; `metadata` is added to the schema, beside the run's. `notes`: with a column of
+    notes.
 
-    Raises InfrastructureError if a file is not what was committed; what was written is void then.
+    Raises InfrastructureError if a file is not what was committed; the output is invalid then.
     """
-    pa.set_cpu_count(1)  # there is a process for each core already
+    pa.set_cpu_count(1)  # there is already a process per core
     said = {**run_metadata(spec), **(metadata or {})}
     schema = run_schema(spec.fields, said, damage=spec.max_damage > 0, notes=notes)
     with path.open("wb") as file, parquet_writer(file, schema, spec.fields) as writer:

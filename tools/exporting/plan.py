@@ -1,4 +1,4 @@
-"""Pure: which committed files become which part of an export, frozen so that a rerun goes on with the same parts."""
+"""Pure: which committed files become which part of an export. The plan is frozen: a rerun resumes the same parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import msgspec
 
 from audio_tokenizers.shared.wording import counted
-from tools.run_files import CommittedFile
+from tools.common.run_files import CommittedFile
 
 __all__ = ["FORMATS", "PLAN_FILE", "ExportFormat", "Part", "Plan", "Source", "differences", "make_plan"]
 
@@ -16,11 +16,11 @@ ExportFormat = Literal["parquet", "webdataset", "hf", "npz"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 PLAN_FILE = ".export.json"
 PART_BYTES = 1_000_000_000
-"""Of JSONL and floats: a Parquet file of some 350 MB."""
+"""Bytes of JSONL and floats; gives Parquet files of some 350 MB."""
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A committed file, as it was when the export began."""
+    """A committed file, as it was at the start of the export."""
 
     name: str
     sha256: str
@@ -36,15 +36,15 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides an export's bytes, but for the versions of the libraries that write them."""
+    """Everything that decides an export's bytes, except for library versions."""
 
     version: int = 1
     to: ExportFormat
     with_audio: bool = False
     notes: bool = False
-    """Whether Parquet files have a column of notes, which those of older versions had not."""
+    """Whether Parquet files have a column of notes; those of older versions do not."""
     fingerprint: str
-    """Of the run's spec."""
+    """Fingerprint of the run's spec."""
     parts: tuple[Part, ...]
 
 
@@ -57,10 +57,10 @@ def make_plan(
     part_bytes: int = PART_BYTES,
     keeps_damaged: bool = False,
 ) -> Plan:
-    """One part per committed file for webdataset and npz; for Parquet, files that follow one another, up to `part_bytes`.
+    """One part per committed file for webdataset and npz; for Parquet, consecutive files up to `part_bytes`.
 
-    Parquet has a column of notes where a record has some, and of all runs that may keep damaged clips, which are those from
-    when there were notes: data sets of one recipe have the same columns then.
+    Parquet has a column of notes if a record has some, and for all runs that may keep damaged clips: these are as new as
+    notes, and so data sets of one recipe have the same columns.
 
     The folder for a tar `a` beside a tar `a/b` is `a.clips`: `a` will be there before it is finished.
     """
@@ -95,7 +95,7 @@ def _grouped(files: Sequence[CommittedFile], part_bytes: int) -> Iterator[list[C
 
 
 def differences(frozen: Plan, asked: Plan) -> list[str]:
-    """In words, what a folder holds and what this command would put there; empty if it is the same."""
+    """Messages about differences between the folder's plan and this command's; empty if there are none."""
     found = []
     if frozen.version != asked.version:
         found.append("another version of tar2tokens began it")

@@ -14,12 +14,12 @@ import numpy as np
 from audio_tokenizers.base import Codes, Features
 from jobs.records import line_parts
 from jobs.spec import TokenizeSpec
+from tools.common.rereading import Rereading
+from tools.common.run_files import CommittedFile
+from tools.common.tar_header import tar_header
 from tools.exporting.batches import Tell, number_type, read_batches
 from tools.exporting.keys import ClipKeys
 from tools.exporting.originals import Originals
-from tools.rereading import Rereading
-from tools.run_files import CommittedFile
-from tools.tar_header import tar_header
 
 __all__ = ["write_webdataset"]
 
@@ -31,8 +31,8 @@ ZEROS = bytes(2 * BLOCK)
 def write_webdataset(file: CommittedFile, path: Path, spec: TokenizeSpec, tell: Tell, *, with_audio: bool = False) -> None:
     """Write one sample per record with tokens, in order.
 
-    Raises InfrastructureError if the file is not what was committed, UsageError if its tar is gone or another one; what was
-    written is void then.
+    Raises InfrastructureError if the file is not what was committed, UsageError if its tar is gone or has changed; the
+    output is invalid then.
     """
     keys = ClipKeys()
     endings = [f"{field.name}.npy" for field in spec.fields]
@@ -64,7 +64,7 @@ def _npy_header(kind: str, shape: tuple[int, ...]) -> bytes:
 
 def _add(tar: BinaryIO, name: str, head: bytes, array: Codes | Features | None = None) -> None:
     size = len(head) + (0 if array is None else array.nbytes)
-    body = b"" if array is None else array.data  # its bytes in order of its indices: it is a piece of a flat array
+    body = b"" if array is None else array.data  # in C order: a slice of a flat array
     tar.write(b"".join((tar_header(name, size), head, body, ZEROS[: -size % BLOCK])))
 
 

@@ -1,8 +1,8 @@
-"""Committed files of a run -> one file, a member each, in list order: the same bytes however often it was interrupted.
+"""Committed files of a run -> one file, a member each, in list order, with the same bytes however often it is interrupted.
 
-The output grows under a hidden name beside it and takes its own name when it is whole. What stood under that name before is
-touched by nothing but that rename; members that it shares with the new one are copied from it, so that a run that has grown
-costs what is new. tools/merging/index.py names the files.
+The output grows under a hidden name beside it and is renamed when it is whole; an older output stays untouched until then.
+Members that both have in common are copied from it: merging a run that has grown costs only what is new.
+tools/merging/index.py names the files.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Protocol
 
 from audio_tokenizers.errors import ClaimLostError, Tar2TokensError, UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.run import ListedTar
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.fileops import write_atomically
-from jobs.reporting import counted
+from tools.common.run_files import CommittedFile
 from tools.merging.index import Entry, Header, Index, MergePaths, common_prefix, encode_lines, read_index, reusable
 from tools.merging.members import Made, make_member
 from tools.merging.part_pool import PartTask, make_parts, writing
 from tools.merging.partial import CHECKPOINT_BYTES, Growing, MergeOps
 from tools.merging.shapes import Shape
-from tools.run_files import CommittedFile
 
 __all__ = ["Merged", "Tell", "merge"]
 
@@ -38,19 +38,19 @@ log = logging.getLogger("tar2tokens")
 
 
 class Tell(Protocol):
-    """Hears of bytes of committed files that are done."""
+    """Called with bytes of committed files that are done."""
 
     def __call__(self, size: int, /, *, before: bool = False) -> None:
-        """`before`: they were in it already."""
+        """`before`: an earlier merge did them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merged file holds, and what it took."""
+    """The result of a merge."""
 
     entries: tuple[Entry, ...]
     made: int
-    """Members made now: of the others some stood in the partial, and some in the file that was there before."""
+    """Members made now; the others were in the partial or in the earlier output."""
     bytes_in: int
     """Of the committed files."""
 
@@ -84,18 +84,18 @@ def merge(
     ops: MergeOps | None = None,
     checkpoint_bytes: int = CHECKPOINT_BYTES,
 ) -> Merged | None:
-    """Merge `files` into `output`, whose name says how to compress; None if it is just that. `listed` is the run's list.
+    """Merge `files` into `output`, compressed according to its name; None if it is up to date. `listed` is the run's list.
 
-    Raises UsageError where `output` is anything but a merge of this run's tars in this shape, or no line would be left,
-    ClaimLostError where another process is at it, InfrastructureError where a committed file is damaged or a disk is full.
-    What is whole by then is used by the next call.
+    Raises UsageError if `output` is something other than a merge of this run's tars in this shape, or no line would be left,
+    ClaimLostError if another process merges, InfrastructureError if a committed file is damaged or a disk is full. The next
+    call uses what is complete by then.
     """
     paths = MergePaths(Path(os.path.realpath(output)))
     header = Header(shape, paths.compression)
     finished = _find_finished(paths, header, listed)
     left = any(path.exists() for path in (paths.partial, paths.partial_index, paths.claim))
     if finished is not None and _holds(finished, files) and not left:
-        return None  # without a claim: it may lie on a read-only disk
+        return None  # without a claim: the disk may be read-only
     ops = ops or MergeOps()
     with writing(paths.output), _claimed(paths, ops) as hold:
         finished = _find_finished(paths, header, listed)
@@ -123,11 +123,11 @@ def merge(
 
 
 def _find_finished(paths: MergePaths, header: Header, listed: Sequence[ListedTar]) -> Index | None:
-    """What stands under the output's name, None if nothing does. Raises UsageError where that is not to be replaced."""
+    """The index of the existing output, None if there is none. Raises UsageError if the output must not be replaced."""
     if not os.path.lexists(paths.output):
         return None
     index = None
-    if not paths.partial.exists():  # killed between its last steps: the log is the newer index
+    if not paths.partial.exists():  # killed between the last steps: the log is the newer index
         index = read_index(paths.partial_index, paths.output)
     if index is None or not index.whole:
         index = read_index(paths.index, paths.output)
@@ -156,7 +156,7 @@ def _holds(index: Index, files: Sequence[CommittedFile]) -> bool:
 
 
 def _settle(paths: MergePaths, finished: Index, ops: MergeOps) -> None:
-    """The last steps of a merge that was killed after its rename."""
+    """Finish a merge that was killed after its rename."""
     found = read_index(paths.index, paths.output)
     if found is None or found != finished:
         write_atomically(ops, paths.index, encode_lines([finished.header, *finished.entries]))
@@ -168,7 +168,7 @@ def _remove_partial(paths: MergePaths, ops: MergeOps) -> None:
 
 
 def _find_kept(paths: MergePaths, header: Header, files: Sequence[CommittedFile]) -> tuple[Entry, ...]:
-    """What of a partial can stay."""
+    """The part of a partial that can be reused."""
     index = read_index(paths.partial_index, paths.partial)
     if index is None:
         return ()
@@ -203,7 +203,7 @@ def _check_mine(paths: MergePaths, hold: Hold) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What it takes to append members."""
+    """Appends members."""
 
     growing: Growing
     paths: MergePaths
@@ -214,7 +214,7 @@ class _Work:
     ops: MergeOps
 
     def fill(self, files: Sequence[CommittedFile], finished: Index | None) -> int:
-        """Append the members of `files`, and return how many were made: those that `finished` has are copied."""
+        """Append the members of `files`, copying those in `finished`; returns how many were made."""
         known = reusable(finished)
         new = [file for file in files if _key(file) not in known]
         if finished is not None:

@@ -1,13 +1,13 @@
-"""What a merged file holds of which committed file, and where: its index, and what of it a rerun can use again.
+"""The index of a merged file: which committed file is where, and what a rerun can reuse.
 
     all.jsonl.gz                  the merged file: a member per committed file that has lines
     all.jsonl.gz.index            JSON lines: a header, then an entry per committed file, in the order of the run's list
     .all.jsonl.gz.partial         the same while it grows
-    .all.jsonl.gz.partial.index   the same of what is safely in it
-    .all.jsonl.gz.part-*          members that processes make ahead
-    .all.jsonl.gz.claim           who works on it
+    .all.jsonl.gz.partial.index   the index of what is durable in it
+    .all.jsonl.gz.part-*          members made ahead by processes
+    .all.jsonl.gz.claim           its writer
 
-An index vouches for a file that ends where its last entry does.
+An index is valid for a file that ends where its last entry ends.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import msgspec
 
 from audio_tokenizers.errors import UsageError
 from jobs.any_json import decode_json
+from tools.common.run_files import CommittedFile
 from tools.merging.members import COMPRESSIONS, Compression, Made
 from tools.merging.shapes import Shape
-from tools.run_files import CommittedFile
 
 __all__ = ["Entry", "Header", "Index", "MergePaths", "common_prefix", "encode_lines", "read_index", "reusable"]
 
 UNIQUE = "?" * 12
-"""What jobs/fileops.py ends the names of its temporary files in."""
+"""Suffix of temporary files of jobs/fileops.py."""
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the lines stand in the file."""
+    """The form of the file's lines."""
 
     shape: Shape | None
     compression: Compression
@@ -42,7 +42,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What became of one committed file."""
+    """The entry of one committed file."""
 
     name: str
     tar: str
@@ -52,16 +52,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     left_out: dict[str, int] = {}
     """Clips without a line, by kind."""
     end: int
-    """Byte of the merged file at which its member ends. It begins where the one before ends."""
+    """Offset in the merged file at which its member ends; it begins where the previous one ends."""
 
     @classmethod
     def of(cls, file: CommittedFile, made: Made, end: int) -> Entry:
-        """The entry of a member that has just been written."""
+        """The entry of a new member."""
         sha256 = file.manifest.output_sha256
         return cls(name=file.name, tar=file.tar, sha256=sha256, lines=made.lines, left_out=made.left_out, end=end)
 
     def is_of(self, file: CommittedFile) -> bool:
-        """Whether the file is as it was then."""
+        """Whether the committed file is unchanged."""
         return (self.name, self.sha256) == (file.name, file.manifest.output_sha256)
 
 
@@ -72,46 +72,46 @@ class Index:
     header: Header
     entries: tuple[Entry, ...]
     whole: bool
-    """The file ends where the last entry does, and every line of the index was an entry: it vouches for the file."""
+    """The file ends where the last entry ends, and every line of the index is an entry: the index is valid for the file."""
 
     @property
     def end(self) -> int:
-        """Bytes of the file that it speaks of."""
+        """Bytes of the file that the entries cover."""
         return self.entries[-1].end if self.entries else 0
 
 
 @dataclass(frozen=True, slots=True)
 class MergePaths:
-    """Where the files of one merge are: all of them beside its output."""
+    """The paths of one merge, all beside its output."""
 
     output: Path
 
     @property
     def index(self) -> Path:
-        """Vouches for the output."""
+        """The index of the output."""
         return self.output.with_name(f"{self.output.name}.index")
 
     @property
     def partial(self) -> Path:
-        """What grows."""
+        """The growing file."""
         return self._hidden("partial")
 
     @property
     def partial_index(self) -> Path:
-        """Vouches for the first bytes of `partial`."""
+        """The index of the durable part of `partial`."""
         return self._hidden("partial.index")
 
     @property
     def claim(self) -> Path:
-        """Who works on it."""
+        """The claim of its writer."""
         return self._hidden("claim")
 
     def part(self, attempt: str, number: int) -> Path:
-        """A member that a process makes ahead, under a name that no other attempt uses."""
+        """A member made ahead by a process, under a name that no other attempt uses."""
         return self._hidden(f"part-{attempt}-{number:06}")
 
     def litter(self) -> Iterator[Path]:
-        """What killed merges may have left, to be removed by whoever has the claim."""
+        """Files that killed merges may have left; the claim's owner removes them."""
         name = glob.escape(self.output.name)
         yield from self.output.parent.glob(f".{name}.part-*")
         for kind in (f"{name}.index", f".{name}.partial.index", f".{name}.claim"):
@@ -122,7 +122,7 @@ class MergePaths:
 
     @property
     def compression(self) -> Compression:
-        """How the members are compressed. Raises UsageError where the output's name does not say."""
+        """The compression of members. Raises UsageError if the output's name does not tell."""
         for suffix, compression in COMPRESSIONS.items():
             if self.output.name.endswith(suffix) and self.output.name != suffix:
                 return compression
@@ -135,10 +135,10 @@ def encode_lines(structs: Iterable[Header | Entry]) -> bytes:
 
 
 def read_index(path: Path, file: Path) -> Index | None:
-    """The entries that speak of bytes that `file` has, up to the first that does not; None where one is missing."""
+    """The entries within the bytes of `file`; None if a file is missing."""
     try:
         size = file.stat().st_size
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is a line that a crash has cut
+        lines = path.read_bytes().split(b"\n")[:-1]  # a crash may have truncated the last line
         header = decode_json(lines[0], Header)
     except (FileNotFoundError, IndexError, msgspec.DecodeError):
         return None
@@ -157,13 +157,13 @@ def read_index(path: Path, file: Path) -> Index | None:
 
 
 def common_prefix(entries: Sequence[Entry], files: Sequence[CommittedFile]) -> tuple[Entry, ...]:
-    """The entries from the first on that speak of `files` as they are now, in their order."""
+    """The leading entries that match `files` as they are now, in their order."""
     same = takewhile(lambda pair: pair[0].is_of(pair[1]), zip(entries, files, strict=False))
     return tuple(entry for entry, _ in same)
 
 
 def reusable(index: Index | None) -> Mapping[tuple[str, str], tuple[int, Entry]]:
-    """(name, sha256) of a committed file -> where its member begins, and its entry: for merges that put it elsewhere."""
+    """(name, sha256) of a committed file -> (offset of its member, its entry), to copy members to other places."""
     if index is None:
         return {}
     starts = [0, *(entry.end for entry in index.entries)]

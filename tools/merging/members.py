@@ -12,21 +12,21 @@ from typing import Literal, Protocol
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError
+from tools.common.run_files import CommittedFile, check_hash, read_lines
 from tools.merging.shapes import Shape, shape_line
-from tools.run_files import CommittedFile, check_hash, read_lines
 
 __all__ = ["COMPRESSIONS", "Compression", "Made", "make_member"]
 
 Compression = Literal["plain", "gz", "zst"]
 COMPRESSIONS: Mapping[str, Compression] = {".jsonl": "plain", ".gz": "gz", ".zst": "zst"}
-"""By the end of the output's name."""
+"""By the suffix of the output's name."""
 
 BLOCK = 1 << 20
-"""Bytes that go through hash and compressor at once. Other blocks may give other compressed bytes."""
+"""Block size for hash and compressor. Another size may give other compressed bytes."""
 GZIP_LEVEL = 2
-"""Of isal's 0 to 3. On lines of tokens it is as fast as 1 and smaller, and 3 is slower and no smaller."""
+"""isal's level, of 0 to 3. On token lines it is as fast as 1 and smaller; 3 is slower and no smaller."""
 GZIP_WINDOW = 15 + 16
-"""The largest, with a gzip header: it has no name, and its time is 0."""
+"""The largest window, with a gzip header without name and time."""
 ZSTD_WINDOW_LOG, ZSTD_HASH_LOG, ZSTD_MIN_MATCH = 17, 13, 7
 """zstd's level 1 for lines of tokens: short matches cost more than they save, and these tables stay in the CPU's cache."""
 
@@ -48,7 +48,7 @@ class _Plain:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of one committed file."""
+    """The result for one committed file."""
 
     lines: int
     left_out: dict[str, int] = field(default_factory=dict)
@@ -63,10 +63,10 @@ def make_member(
     *,
     tell: Callable[[int], None] = lambda _: None,
 ) -> Made:
-    """Give the file's lines, of this shape or as they are, to `put`, compressed; a file without any gives nothing.
+    """Give the file's lines, in this shape or unchanged, to `put`, compressed; nothing if there are none.
 
-    `tell` gets the bytes read, block by block. Raises
-    InfrastructureError if the file cannot be read or is not what was committed: at its end, so `put` has had it by then.
+    `tell` gets the bytes read, block by block. Raises InfrastructureError if the file cannot be read, or at its end, after
+    all `put` calls, if it is not what was committed.
     """
     lines, left_out = file.manifest.clips, Counter[str]()
     compressor: _Compressor | None = None
@@ -107,7 +107,7 @@ def _zstd_compressor() -> _Compressor:
 
 
 def _blocks(file: CommittedFile, tell: Callable[[int], None]) -> Iterator[memoryview]:
-    """The file, in one buffer that each block overwrites."""
+    """The file's blocks, in one buffer that each block overwrites."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK))
     with file.path.open("rb") as lines:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError
 from jobs.fileops import FileOps
+from tools.common.process_pool import Tell, in_processes
+from tools.common.run_files import CommittedFile
 from tools.merging.members import Compression, Made, make_member
 from tools.merging.shapes import Shape
-from tools.process_pool import Tell, in_processes
-from tools.run_files import CommittedFile
 
 __all__ = ["PartTask", "make_parts", "writing"]
 
 
 @dataclass(frozen=True, slots=True)
 class PartTask:
-    """One member to make, and where."""
+    """A member to make, and its path."""
 
     file: CommittedFile
     path: Path
@@ -30,21 +30,21 @@ class PartTask:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within this block an OSError says that `path` cannot be written, and what to do."""
+    """Within this block an OSError becomes a message that `path` cannot be written, and what to do."""
     try:
         yield
     except OSError as error:
         raise InfrastructureError(
             f"{path}: cannot be written: {error.strerror}; make room or get write access and run the same command again: it "
-            "goes on from what is there"
+            "resumes"
         ) from error
 
 
 def make_parts(tasks: Sequence[PartTask], workers: int, tell: Tell) -> Generator[tuple[Path, Made]]:
-    """The parts in the order of `tasks`, each as soon as it and all before it are finished. `tell` gets bytes read.
+    """The parts in the order of `tasks`, each as soon as it and all earlier ones are finished. `tell` gets bytes read.
 
-    Whoever takes a part removes its file; parts that nobody took lie there when this ends early. Up to two per process lie
-    there meanwhile.
+    The consumer removes each part's file; if this ends early, unconsumed ones stay. There are up to two per process at a
+    time.
     """
     with closing(in_processes(_make_part, tasks, workers, tell)) as made:
         for task, part in zip(tasks, made, strict=True):

@@ -1,4 +1,4 @@
-"""A merged file while it grows: its bytes under a hidden name, and the log of the members that are safely in it."""
+"""A growing merged file: its bytes under a hidden name, and the log of its durable members."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 
 from audio_tokenizers.errors import ClaimLostError
 from jobs.fileops import FileOps, write_atomically
+from tools.common.run_files import CommittedFile
 from tools.merging.index import Entry, Header, MergePaths, encode_lines
 from tools.merging.members import Made
-from tools.run_files import CommittedFile
 
 __all__ = ["CHECKPOINT_BYTES", "Growing", "MergeOps"]
 
 CHECKPOINT_BYTES = 256 << 20
-"""Of committed files: what a kill costs at most, beside the member at work. At each checkpoint the disk is waited for."""
+"""Bytes of committed files between checkpoints, each of which waits for the disk: what a kill costs at most, beside the
+current member."""
 COPY_BYTES = 64 << 20
 READ_BYTES = 1 << 20
 
@@ -38,7 +39,7 @@ class MergeOps(FileOps):
 
 
 def _copy_inside(fd: int, source: int, start: int, size: int) -> int:
-    """Bytes that the kernel has copied, perhaps by sharing them; 0 where it cannot."""
+    """Bytes copied by the kernel, possibly by sharing blocks; 0 if it cannot."""
     if not hasattr(os, "copy_file_range"):  # it is Linux's
         return 0
     try:
@@ -50,15 +51,15 @@ def _copy_inside(fd: int, source: int, start: int, size: int) -> int:
 
 
 class Growing:
-    """The partial of one merge, after the members that `kept` speaks of. Only whoever has the claim makes one."""
+    """The partial of one merge, after the members in `kept`. Only the claim's owner may make one."""
 
     def __init__(
         self, paths: MergePaths, header: Header, kept: Sequence[Entry], *, ops: MergeOps, checkpoint_bytes: int
     ) -> None:
         self.entries = list(kept)
-        """Of the members in it."""
+        """Entries of the members in it."""
         self.size = kept[-1].end if kept else 0
-        """Bytes of it that are good, or being written."""
+        """Bytes that are valid or being written."""
         self._paths = paths
         self._header = header
         self._ops = ops
@@ -68,7 +69,9 @@ class Growing:
         self._log = -1
         self._fd = self._open()
         try:
-            write_atomically(ops, paths.partial_index, encode_lines([header, *kept]))  # without what a crash has cut
+            write_atomically(
+                ops, paths.partial_index, encode_lines([header, *kept])
+            )  # without a line that a crash truncated
             self._log = os.open(paths.partial_index, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except BaseException:
             self.close()
@@ -77,16 +80,16 @@ class Growing:
     def _open(self) -> int:
         if not self.entries:
             self._remove()
-            self._ops.fsync_dir(self._paths.partial.parent)  # an index that comes back must not find the new partial
+            self._ops.fsync_dir(self._paths.partial.parent)  # after a power loss an old index must not meet the new partial
             return self._ops.create(self._paths.partial)
         fd = os.open(self._paths.partial, os.O_WRONLY | os.O_CLOEXEC)
-        # What may stand after the good bytes is written over, and cut off at the end: a writer that was overtaken, and does
-        # not know it, writes the same bytes at the same places, and would leave a hole behind a cut.
+        # Bytes after the valid ones are overwritten, and truncated only at the end: a writer that lost its claim without
+        # knowing writes the same bytes at the same offsets, and would leave a hole after a truncation.
         os.lseek(fd, self.size, os.SEEK_SET)
         return fd
 
     def put(self, data: bytes) -> None:
-        """Append bytes of the member at work."""
+        """Append bytes of the current member."""
         self._ops.write(self._fd, data)
         self.size += len(data)
 
@@ -96,21 +99,21 @@ class Growing:
         self.size += size
 
     def add(self, file: CommittedFile, made: Made) -> None:
-        """The member at work is whole."""
+        """End the current member."""
         self.entries.append(Entry.of(file, made, self.size))
         self._unlogged_bytes += file.bytes
         if self._unlogged_bytes >= self._checkpoint_bytes:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Make all whole members survive: first their bytes, then the log that vouches for them."""
+        """Make all complete members durable: first their bytes, then their log."""
         if self._logged < len(self.entries):
             self._ops.fsync(self._fd)
             self._ops.write(self._log, encode_lines(self.entries[self._logged :]))
             self._logged, self._unlogged_bytes = len(self.entries), 0
 
     def commit(self, check_mine: Callable[[], None]) -> None:
-        """Make it the output. `check_mine` raises where another has taken it over."""
+        """Make it the output. `check_mine` raises if another merge has taken over."""
         os.ftruncate(self._fd, self.size)
         self.checkpoint()
         self._ops.fsync(self._fd)
@@ -121,24 +124,24 @@ class Growing:
         except FileNotFoundError:
             raise ClaimLostError(f"{self._paths.output}: another merge has taken it over; this one stops") from None
         self._ops.fsync_dir(self._paths.output.parent)
-        # From here on the log vouches for the output, until the index does.
+        # From here on the log is the output's index, until the index is written.
         write_atomically(self._ops, self._paths.index, encode_lines([self._header, *self.entries]))
         self._ops.unlink(self._paths.partial_index)
 
     def keep_what_is_whole(self) -> None:
-        """End: the next attempt goes on after the last whole member, if any has a line."""
+        """Close; the next attempt resumes after the last complete member, if any has a line."""
         if any(entry.lines for entry in self.entries):
             self.checkpoint()
         else:
             self._remove()
 
     def _remove(self) -> None:
-        """Leave nothing of it: the log first, which must not vouch for another partial."""
+        """Remove it: the log first, which must not meet another partial."""
         self._ops.unlink(self._paths.partial_index)
         self._ops.unlink(self._paths.partial)
 
     def close(self) -> None:
-        """Let the files go."""
+        """Close the files."""
         for fd in (self._fd, self._log):
             if fd >= 0:
                 os.close(fd)

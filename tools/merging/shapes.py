@@ -1,11 +1,11 @@
-"""The line shapes of older tools: which runs have one, and a run's line as a line of it. Pure.
+"""The line shapes of older tools: which runs can take one, and the conversion of lines. Pure.
 
     higgs             {"tar_file","audio_file","num_samples","sample_rate","tokens","token_shape"}
     bicodec           {"language","text","global_tokens","semantic_tokens"}
     text_audio_pairs  {"id","text","tokens","rel_wav","rel_lab","sr"}
 
-Exactly these keys, in this order, as compact JSON in UTF-8: what `json.dumps(..., ensure_ascii=False,
-separators=(",", ":"))` gives. Tokens go from line to line as text and are never parsed.
+Exactly these keys, in this order, as compact JSON in UTF-8: the result of `json.dumps(...,
+ensure_ascii=False, separators=(",", ":"))`. Tokens are copied as text and never parsed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Shape = Literal["higgs", "bicodec", "text_audio_pairs"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
 NO_TEXT = "no_text"
-"""What a clip counts as that has tokens and no text, where the shape needs one: the name of the error kind, too."""
+"""Why a clip with tokens but no text is left out of shapes with texts; also the name of the error kind."""
 
 NEEDED: Mapping[Shape, Mapping[str, str]] = {
     "higgs": {"tokens": "codes"},
     "bicodec": {"global_tokens": "list", "semantic_tokens": "list"},
     "text_audio_pairs": {"tokens": "audio_string"},
 }
-"""The keys of a record that a shape takes over, and their forms."""
+"""The keys of a record that a shape takes, and their forms."""
 
 HIGGS = b'{"tar_file":%b,"audio_file":%b,"num_samples":%d,"sample_rate":%d,"tokens":%b,"token_shape":%b}\n'
 BICODEC = b'{"language":%b,"text":%b,"global_tokens":%b,"semantic_tokens":%b}\n'
@@ -43,7 +43,7 @@ _string = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class _TextLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What shapes with texts need of any line. One pass over it; `decode_record` takes several where tokens are flat."""
+    """The fields that shapes with texts need. Parsed in one pass; `decode_record` needs several if tokens are flat."""
 
     error_kind: str | None = None
     text: str | None = None
@@ -56,7 +56,7 @@ class _BiCodecLine(_TextLine, frozen=True, kw_only=True):
 
 
 class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
-    """Of these the user may have keys of the same names, with anything in them."""
+    """The user's metadata may have these keys, with any value."""
 
     id: Any = None
     source: Any = None
@@ -81,7 +81,7 @@ def fitting_shapes(fields: Sequence[Field]) -> list[Shape]:
 
 
 def check_shape(shape: Shape, fields: Sequence[Field]) -> None:
-    """Raise UsageError, which names the shapes that would do, if records with these fields cannot take this one."""
+    """Raise UsageError, with the possible shapes, if records with these fields cannot take this one."""
     fitting = fitting_shapes(fields)
     if shape not in fitting:
         needed = ", ".join(f"{key} ({form})" for key, form in NEEDED[shape].items())
@@ -126,7 +126,7 @@ def _left_out(line: _TextLine) -> str | None:
 def _bicodec_line(line: _BiCodecLine) -> bytes | str:
     if (reason := _left_out(line)) is not None:
         return reason
-    # "", not null, where nobody knows the language: the column stays one of texts for readers that take types from lines
+    # "", not null, for an unknown language: readers that infer types from lines keep a column of strings
     return BICODEC % (_json(line.language or ""), _json(line.text or ""), line.global_tokens, line.semantic_tokens)
 
 
@@ -154,7 +154,7 @@ def _pair_line(line: _PairLine) -> bytes | str:
 
 
 def _clip_id(found: object) -> str | None:
-    """A data set's own ids may be numbers; those of the pairs are texts."""
+    """Ids of a data set may be numbers; those of the pairs are strings."""
     return str(found) if isinstance(found, int) and not isinstance(found, bool) else _nonempty(found)
 
 

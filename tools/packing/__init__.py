@@ -1,1 +1,1 @@
-"""What tools.pack is made of: sources of pairs, and the shards that they become."""
+"""Data sets as sources of (audio, text) pairs, and the shards that are made of them."""

@@ -1,4 +1,4 @@
-"""Where a source ends: a link in it that leads out would pack a file that nobody has named, such as a key for a text."""
+"""The boundary of a source: a link that leads out of it could pack a foreign file, such as a private key as a text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Boundary", "refuse_links"]
 
 LINKS_SHOWN = 3
 HUB_SNAPSHOT = re.compile(r"(?P<repository>.*/(?:datasets|models|spaces)--[^/]+)/snapshots/[^/]+(?:/.*)?")
-"""In huggingface_hub's cache the files of a snapshot are links to blobs beside it, which belong to it."""
+"""In huggingface_hub's cache, the files of a snapshot are links to blobs beside it, which are part of it."""
 FOLDERS_KEPT = 1 << 16
 
 
 class Boundary:
-    """A folder, and whether paths below it stay in it once their links are resolved."""
+    """A folder that tells whether paths below it stay inside once their links are resolved."""
 
     def __init__(self, folder: str | Path) -> None:
         self._given = os.path.normpath(Path(folder).absolute())
@@ -29,9 +29,9 @@ class Boundary:
         self._resolve = functools.lru_cache(FOLDERS_KEPT)(os.path.realpath)
 
     def outside(self, path: str) -> str | None:
-        """Where a path that is named below the folder leads, if that is outside; also where nothing is there.
+        """The target of a path below the folder, if that is outside, whether it exists or not.
 
-        None for what stays inside, and for a path that says itself that it is elsewhere: absolute, or by `..`.
+        None if it stays inside, and for a path that is openly elsewhere: absolute, or with `..`.
         """
         parent, name = os.path.split(os.path.normpath(path))
         if not self._contains(self._given, parent):
@@ -47,7 +47,7 @@ class Boundary:
 
 
 def refuse_links(source: str | Path, links: Mapping[str, str]) -> None:
-    """Raise UsageError if there are any: name -> where it leads."""
+    """Raise UsageError if there are any links (name -> target)."""
     if not links:
         return
     shown = ", ".join(f"{name} -> {target}" for name, target in sorted(links.items())[:LINKS_SHOWN])

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import stat
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,21 +18,20 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from jobs.console import LOG_SECONDS, bar_on_terminal
 from jobs.fileops import is_disk_trouble
-from jobs.plain_text import plain
-from jobs.reporting import LOG_SECONDS
 from jobs.sidecars import LARGEST_SIDECAR, reading_of
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from tools.packing.boundary import Boundary, refuse_links
-from tools.packing.layouts import Planned, plan_tree
+from tools.packing.layouts.tree import Planned, plan_tree
 from tools.packing.pairs import PACKED, Item, LeftOut, Pair, SourceOptions, is_excluded
 
-__all__ = ["FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "told"]
+__all__ = ["FolderSource", "Listing", "list_folder", "read_audio", "read_trouble", "with_progress"]
 
 TELL_EVERY = 256
 READ_BYTES = 1 << 20
 BAD_DATA = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
-"""What opening a file says of the file itself, and not of the machine (too many open files, a lost disk)."""
+"""Errors of opening a file that are the file's fault, not the machine's (too many open files, a lost disk)."""
 
 T = TypeVar("T")
 
@@ -49,53 +47,51 @@ class Listing:
     r"""Relative path with `/` -> (bytes, seconds of its last change). Bytes that are not UTF-8 are \xNN in the path. A link
     whose target is missing has 0 bytes."""
     links: list[str] = field(default_factory=list)
-    """Linked folders and devices, which nobody enters."""
+    """Linked folders and devices, which are not entered."""
     outside: dict[str, str] = field(default_factory=dict)
-    """Linked files and folders whose target is not below the root -> that target. Nobody reads them."""
+    """Linked files and folders whose target is not below the root -> that target. They are not read."""
     real: dict[str, str] = field(default_factory=dict)
     """The paths of files whose names are not UTF-8."""
 
     def path(self, name: str) -> str:
-        """Where a file is."""
+        """The path of a file."""
         return self.real.get(name) or f"{self.root}/{name}"
 
 
 def list_folder(root: Path, *, follow_links: bool = False) -> Listing:
-    """All files below `root`; linked files are followed, linked folders are not, and what tools.pack made is no part.
+    """All files below `root`. Linked files are followed, linked folders are not, and output of tools.pack is skipped.
 
-    With `follow_links` no link is outside, and linked folders are entered, each folder once, if they are not below `root`
-    anyway. Raises UsageError if a folder below cannot be read, since its clips would be missing without a word, and
-    InfrastructureError if the disk is in trouble.
+    With `follow_links` no link counts as outside, and linked folders are entered, each once, unless they are below `root`.
+    Raises UsageError if a folder cannot be read, since its clips would be missing silently, and InfrastructureError on
+    disk errors.
     """
     listing = Listing(root)
-    deque(told(_walk(listing, follow_links=follow_links), f"listing {root.name}", "file"), maxlen=0)
+    deque(with_progress(_walk(listing, follow_links=follow_links), f"listing {root.name}", "file"), maxlen=0)
     return listing
 
 
-def told(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
-    """Pass items on, and tell people how many there have been: on a bar, or without a terminal in a line now and then."""
-    from tqdm import tqdm
-
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=plain(what), unit=unit, delay=1, leave=False)
-        return
+def with_progress(items: Iterable[T], what: str, unit: str) -> Iterator[T]:
+    """Pass items on and show their number: as a bar on a terminal, else as a log line now and then."""
     started = logged = time.monotonic()
-    for number, item in enumerate(items):
-        if number % TELL_EVERY == 0 and time.monotonic() - logged > LOG_SECONDS:
-            logged = time.monotonic()
-            log.info("%s: %s %ss so far, %.0f/s", what, f"{number:,}", unit, number / (logged - started))
-        yield item
+    with bar_on_terminal(what, None, unit, brief=True) as bar:
+        for number, item in enumerate(items):
+            if bar is not None:
+                bar.update()
+            elif number % TELL_EVERY == 0 and time.monotonic() - logged > LOG_SECONDS:
+                logged = time.monotonic()
+                log.info("%s: %s %ss so far, %.0f/s", what, f"{number:,}", unit, number / (logged - started))
+            yield item
 
 
 def _walk(listing: Listing, *, follow_links: bool) -> Iterator[None]:
-    """Fill the listing, one step for each file."""
+    """Fill the listing; yields once per file."""
     boundary = Boundary(listing.root)
     yield from _walk_below(listing, str(listing.root), boundary)
     if not follow_links:
         return
     entered = {os.path.realpath(listing.root)}
     while folders := sorted(name for name in listing.links if name in listing.outside):
-        for name in folders:  # in an order that is not the disk's: of two links to one folder the first is entered
+        for name in folders:  # sorted: of two links to one folder the first is entered, whatever the disk's order
             real = listing.outside.pop(name)
             if real not in entered and Path(real).is_dir():
                 listing.links.remove(name)
@@ -105,7 +101,7 @@ def _walk(listing: Listing, *, follow_links: bool) -> Iterator[None]:
 
 
 def _walk_below(listing: Listing, top: str, boundary: Boundary, entered: Collection[str] = frozenset()) -> Iterator[None]:
-    """The part of the listing below one folder, without those that were `entered` by other ways."""
+    """The part of the listing below one folder, without folders that were already `entered`."""
     prefix = len(str(listing.root).rstrip("/")) + 1  # of the paths that scandir makes
     folders = [top]
     while folders:
@@ -140,7 +136,7 @@ def _add(listing: Listing, entry: os.DirEntry[str], prefix: int, boundary: Bound
     except OSError as error:
         if not (entry.is_symlink() and error.errno in BAD_DATA):
             raise
-        listing.files[name] = (0, 0)  # reading it will say so
+        listing.files[name] = (0, 0)  # reading it reports the error
         return
     if stat.S_ISREG(found.st_mode):
         listing.files[name] = (found.st_size, int(found.st_mtime))
@@ -149,17 +145,17 @@ def _add(listing: Listing, entry: os.DirEntry[str], prefix: int, boundary: Bound
 
 
 def read_trouble(path: str | Path, error: OSError) -> Tar2TokensError:
-    """What to raise if a file or folder that a source needs as a whole cannot be read."""
+    """The exception for a file or folder that a source needs and that cannot be read."""
     if is_disk_trouble(error) or error.errno not in BAD_DATA:
         return InfrastructureError(f"{path}: cannot be read: {error.strerror}; run the same command again when it can")
-    return UsageError(f"{path}: cannot be read: {error.strerror}; what it holds would be missing without a word: mend that")
+    return UsageError(f"{path}: cannot be read: {error.strerror}; its contents would be missing silently: make it readable")
 
 
 def read_audio(path: str | Path, name: str) -> tuple[bytes | BinaryIO, int] | LeftOut:
-    """(the file, its size in bytes): its content, or if it is large the open file. Raises InfrastructureError."""
+    """(content, or an open file if it is large; size in bytes). Raises InfrastructureError."""
     file: BinaryIO | None = None
     try:
-        file = open(path, "rb")  # noqa: SIM115, PTH123 (whoever takes the pair closes it)
+        file = open(path, "rb")  # noqa: SIM115, PTH123 (the pair's consumer closes it)
         size = os.fstat(file.fileno()).st_size
         if size > AUDIO_IN_MEMORY:
             large, file = file, None
@@ -174,7 +170,7 @@ def read_audio(path: str | Path, name: str) -> tuple[bytes | BinaryIO, int] | Le
 
 
 def _words(path: str | Path, error: OSError) -> str:
-    """What is wrong with one file. Raises InfrastructureError if that is the machine, or if the file has just gone."""
+    """What is wrong with one file. Raises InfrastructureError if the machine is at fault, or the file has just vanished."""
     if error.errno not in BAD_DATA:
         raise read_trouble(path, error) from error
     if error.errno == errno.ENOENT and not Path(path).is_symlink():
@@ -184,12 +180,12 @@ def _words(path: str | Path, error: OSError) -> str:
 
 
 class FolderSource:
-    """The pairs of a folder, sorted by id. What belongs together is for `plan_tree` to say.
+    """The pairs of a folder, sorted by id; `plan_tree` decides which files belong together.
 
     The fingerprint covers the names and sizes of the audio and texts that make items, the contents of tables, and the times
-    of the sidecars, to the second. Audio is seldom changed to another of the same length, and its times differ between
-    copies of one data set; a corrected letter in a sidecar, though, leaves its size as it was, and reading a million
-    sidecars would take as long as packing them. `rsync -a`, `cp -a` and archives keep the times.
+    of the sidecars, to the second. Audio is seldom replaced by other audio of the same length, and its times differ
+    between copies of a data set. A corrected letter in a sidecar keeps its size, and reading a million sidecars would take
+    as long as packing them. `rsync -a`, `cp -a` and archives keep the times.
     """
 
     def __init__(self, listing: Listing, options: SourceOptions) -> None:
@@ -224,10 +220,10 @@ class FolderSource:
                 digest.update(f"{text}\0{size}\0{seconds}\n".encode())
         self.fingerprint = digest.hexdigest()
         self.left_out: Sequence[LeftOut] = (*plan.left_out, *rows, *links)
-        listing.files = {}  # a million sizes would stay in memory for nothing
+        listing.files = {}  # frees a million sizes
 
     def _refuse_outside(self, options: SourceOptions) -> None:
-        """Raise UsageError if a link leads out to something that is there, and that the items are made of or would be."""
+        """Raise UsageError if a link leads out to something that exists and that items use, or would use."""
         outside = self._listing.outside
         used = {name for item in self._items for name in (item.audio, *item.files) if name in outside}
         there = {name for name in used if Path(outside[name]).exists()}
@@ -236,7 +232,7 @@ class FolderSource:
         refuse_links(self._listing.root, {name: outside[name] for name in there | wanted})
 
     def _texts(self) -> Iterator[bytes]:
-        """The contents of the sidecars, as far as they can be read."""
+        """The contents of all readable sidecars."""
         for name in (name for item in self._items for name in item.files if name not in self._layout.tables):
             with suppress(OSError):
                 self._check_is_there(name)
@@ -255,7 +251,7 @@ class FolderSource:
         return (partial(self._read, item) for item in islice(self._items, start, None))
 
     def _check_is_there(self, name: str) -> None:
-        """Raise FileNotFoundError for a link that led out to nothing when it was listed: something may be there by now."""
+        """Raise FileNotFoundError for a link whose target did not exist when it was listed: it may exist by now."""
         if name in self._listing.outside:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 

@@ -1,4 +1,4 @@
-"""Items of a source, read by several threads a little ahead of whoever takes them."""
+"""Items of a source, read by several threads slightly ahead of their consumer."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ AHEAD_PER_WORKER = 2
 
 
 class Stream:
-    """Loaded items in order, one of which can be looked at before it is taken."""
+    """Loaded items in order, with one item of look-ahead."""
 
     def __init__(self, loaded: Iterator[Loaded | LeftOut], first: int) -> None:
         self._loaded = loaded
         self._held = next(loaded, None)
         self.number = first
-        """Of the item at hand."""
+        """Number of the current item."""
 
     def peek(self) -> Loaded | LeftOut | None:
-        """The item at hand, None after the last."""
+        """The current item, None after the last."""
         return self._held
 
     def advance(self) -> None:
         """Go on to the next item."""
         self._held = next(self._loaded, None)
         self.number += 1
+
+    def close(self) -> None:
+        """Close the audio of the current item, which was not consumed."""
+        _close(self._held)
 
 
 def _load(item: Item) -> Loaded | LeftOut:
@@ -49,14 +53,17 @@ def _load(item: Item) -> Loaded | LeftOut:
     try:
         info = soundfile.info(file)
         loaded = Loaded(pair, info.samplerate, info.duration)
-    except (soundfile.SoundFileError, RuntimeError, TypeError):  # whether it can be decoded is the tokenizer's to say
+    except (soundfile.SoundFileError, RuntimeError, TypeError):  # the tokenizer decides whether it can be decoded
         loaded = Loaded(pair, None, 0.0)
     file.seek(0)
     return loaded
 
 
 def load_ahead(items: Iterable[Item], workers: int) -> Generator[Loaded | LeftOut]:
-    """Items read by `workers` threads, a few ahead of the one that is given out, in their order."""
+    """Items in order, read by `workers` threads a few ahead of the consumer.
+
+    Closed early, it also closes `items`, if that is a generator, and the audio of items that were read ahead.
+    """
     ahead: deque[Future[Loaded | LeftOut]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
@@ -71,8 +78,10 @@ def load_ahead(items: Iterable[Item], workers: int) -> Generator[Loaded | LeftOu
         for future in ahead:
             if not future.cancelled() and future.exception() is None:
                 _close(future.result())
+        if isinstance(items, Generator):
+            items.close()
 
 
-def _close(loaded: Loaded | LeftOut) -> None:
+def _close(loaded: Loaded | LeftOut | None) -> None:
     if isinstance(loaded, Loaded) and not isinstance(loaded.pair.audio, bytes):
         loaded.pair.audio.close()

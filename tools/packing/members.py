@@ -1,4 +1,4 @@
-"""What stands in a tar for one clip: how its members are named, and the JSON beside its audio."""
+"""One clip in a tar: the names of its members, and the JSON beside its audio."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A pair that has been read, and what its audio's header says."""
+    """A pair with its audio's header."""
 
     pair: Pair
     sample_rate: int | None
-    """Hz, of the file; None where libsndfile does not know its format."""
+    """Hz; None if libsndfile does not know the format."""
     seconds: float
 
 
 def safe_name(name: str) -> str:
-    """A name that lists and any file system can hold."""
+    """A name that is valid in lists and on any file system."""
     return UNSAFE.sub("_", name)
 
 
 def member_key(clip_id: str) -> str:
-    """The name of a clip's members without extension: its id, where that is a WebDataset key that can be unpacked anywhere.
+    """The name of a clip's members without extension: its id, if that is a WebDataset key that can be unpacked anywhere.
 
     A key ends at the first dot after the last slash, so `spk/0001.a` would share its key with `spk/0001.b`. An id that has
-    to be changed gets its checksum at the end, so that it stays the only one of its name.
+    to be changed gets its checksum at the end, which keeps it unique.
     """
     parts = [safe_name(part) for part in clip_id.split("/") if part not in ("", ".", "..")]
     if parts:
@@ -45,10 +45,10 @@ def member_key(clip_id: str) -> str:
 
 
 def sidecar(loaded: Loaded) -> bytes:
-    """The JSON beside a clip's audio: what its source says, under `text`, `language` and its own keys, and where it was.
+    """The JSON beside a clip's audio: `text`, `language`, other metadata under its own keys, and the clip's origin.
 
-    An `id` of the data set's own, which may be no clip's alone, stays what it is: ours is in `source` then. A `source` of
-    its own is kept inside ours, as `was`, and so is what stood where text and language stand now, as `text_was`.
+    An `id` of the data set, which may not be unique, is kept: ours is in `source` then. A `source` of the data set is kept
+    inside ours, as `was`; values that stood where text and language stand now are kept as `text_was` and so on.
     """
     pair = loaded.pair
     source: dict[str, Any] = {"audio": pair.audio_name}
@@ -63,14 +63,14 @@ def sidecar(loaded: Loaded) -> bytes:
         source["was"] = found.pop("source")
     for key, value in (("text", pair.text), ("language", pair.language)):
         if value is not None:
-            if str(found.get(key) or "").strip():  # such as a number, where the text stood under another key
+            if str(found.get(key) or "").strip():  # for example a number, where the text stood under another key
                 source[key + "_was"] = found[key]
             found[key] = value
     return msgspec.json.encode({**_printable(found), "source": _printable(source)})
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 (JSON)
-    r"""File names that are not UTF-8 hold surrogates, which JSON cannot: they become \xNN."""
+    r"""File names that are not UTF-8 contain surrogates, which JSON cannot hold: they become \xNN."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if isinstance(value, dict):

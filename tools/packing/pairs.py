@@ -1,4 +1,4 @@
-"""What a data set is to tools.pack: items in a fixed order, each of them a pair of audio and text or left out."""
+"""A data set as tools.pack sees it: items in a fixed order, each a pair of audio and text, or left out."""
 
 from __future__ import annotations
 
@@ -42,13 +42,12 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 PACKED = ".pack"
-"""The folder in an --output-dir that makes it known as one: tools/packing/tar_folder.py keeps its state there, and no source
-takes what lies beside it for data."""
+"""Marks an --output-dir: tools/packing/tar_folder.py keeps its state in it, and no source takes files beside it for data."""
 EXTENSIONS_SHOWN = 8
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """Something of the source that no tar holds."""
+    """Something in the source that is not packed."""
 
     reason: Reason
     name: str
@@ -58,63 +57,63 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One clip with what is said of it, read."""
+    """One clip and its annotations, read."""
 
     id: str
-    """Unique in its source: the audio's relative path without its extension, or what the source calls it."""
+    """Unique in its source: the audio's relative path without extension, or an id of the source."""
     audio_name: str
     """The relative path of the audio in the source, with its extension."""
     audio: bytes | BinaryIO
-    """Its bytes, untouched; a large one as an open file at position 0, which whoever takes the pair closes."""
+    """Its unchanged bytes; if large, an open file at position 0, which the consumer closes."""
     size: int
     """Bytes of `audio`."""
     text: str | None
     text_name: str | None = None
-    """Where in the source the text stands, if that is a file of its own."""
+    """The file of the text, if it has one of its own."""
     language: str | None = None
     metadata: dict[str, Any] | None = None
-    """Whatever else the source says of the clip."""
+    """All other annotations of the clip."""
 
 
 Item = Callable[[], Pair | LeftOut]
-"""Reads one item. Called once, perhaps in another thread, in the order of the sequence or nearly so."""
+"""Reads one item. Called once, possibly in another thread, roughly in the order of the sequence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """What the command line says of a source."""
+    """Options of the command line that concern a source."""
 
     exclude: tuple[str, ...] = ()
     """Globs; see `is_excluded`."""
     without_text: bool = False
-    """Take audio that has no text, too."""
+    """Also take audio without text."""
     texts: TextRules = field(default_factory=TextRules)
-    """In which encoding texts are, and under which key."""
+    """The encoding of texts, and the keys that hold them."""
     follow_links: bool = False
-    """Take what links lead to outside of the source, too."""
+    """Also take targets of links outside of the source."""
     scratch: Path
-    """A folder of its own for temporary files, beside the tars. It is removed afterwards."""
+    """A private folder for temporary files, beside the tars. It is removed afterwards."""
 
 
 class Source(Protocol):
-    """A data set that has been listed. Listing reads names and sizes, and as little else as its form allows."""
+    """A listed data set. Listing reads names and sizes, and as little else as the format allows."""
 
     name: str
-    """What its tars are named after."""
+    """The base name of its tars."""
     fingerprint: str
-    """Hash of all that was listed: another one is another data set."""
+    """Hash of everything that was listed; identifies the data set."""
     items_total: int
     bytes_total: int
     """Of audio, for the ETA."""
     left_out: Sequence[LeftOut]
-    """What the list alone shows to be left out."""
+    """What is left out according to the list alone."""
     found: Counter[str]
-    """Files by extension, or what else there is: for the message that there are no pairs."""
+    """Files by extension, or other things found: for the message that there are no pairs."""
 
     def items(self, start: int) -> Iterator[Item]:
         """The items from number `start` on, always in the same order.
 
-        Raises UsageError if the source is damaged or hostile, InfrastructureError if the machine is in trouble.
+        Raises UsageError if the source is damaged or hostile, InfrastructureError if the machine is at fault.
         """
 
 
@@ -126,6 +125,6 @@ def is_excluded(name: str, patterns: Sequence[str]) -> bool:
 
 
 def describe_found(found: Counter[str]) -> str:
-    """The commonest, in words: `1,200 .mp3, 3 .csv`."""
+    """The most common ones as text: `1,200 .mp3, 3 .csv`."""
     named = [f"{number:,} {what}" for what, number in found.most_common(EXTENSIONS_SHOWN)]
     return ", ".join(named + (["and others"] if len(found) > EXTENSIONS_SHOWN else [])) or "nothing"

@@ -1,4 +1,4 @@
-"""Pairs -> shards: tars of a bounded size whose bytes follow from the pairs alone, each made whole or not at all."""
+"""Pairs -> shards: tars of bounded size whose bytes depend on the pairs alone. Each appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import msgspec
 from audio_tokenizers.errors import InfrastructureError
 from jobs.sidecars import FAULTS_KEY
 from jobs.tar_headers import BLOCK
+from tools.common.tar_header import tar_header
+from tools.common.whole_files import replacing
 from tools.packing.loading import Stream
 from tools.packing.members import Loaded, member_key, sidecar
 from tools.packing.pairs import LeftOut
-from tools.tar_header import tar_header
-from tools.whole_files import replacing
 
 __all__ = ["Limits", "Shard", "write_shard"]
 
@@ -31,30 +31,30 @@ class Limits:
     """When a shard is full."""
 
     max_bytes: int
-    """Of the tar. A pair that is larger by itself gets a shard of its own."""
+    """Of the tar. A larger pair gets a shard of its own."""
     max_clips: int | None = None
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """What a finished shard holds, as the command keeps it."""
+    """The record of a finished shard."""
 
     tar: str
-    """Its name in the output folder; empty if all of its items were left out."""
+    """File name in the output folder; empty if all items were left out."""
     first: int
-    """The first of its items, counted from 0."""
+    """Number of its first item, from 0."""
     end: int
-    """The first item after it."""
+    """Number of the first item after it."""
     pairs: int
     bytes: int
     audio_bytes: int
     audio_seconds: float
     left_out: list[LeftOut]
     segments: int = 0
-    """Parts of its clips that have texts of their own."""
+    """Number of segments in its clips."""
     segmented: int = 0
-    """Clips that have such parts."""
+    """Clips that have segments."""
     faulty: int = 0
-    """Clips whose JSON tells what of their texts could not be read or kept, under `sidecar_errors`."""
+    """Clips with `sidecar_errors` in their JSON: texts that could not be read or kept."""
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ def _members(loaded: Loaded) -> list[_Member]:
 
 
 class _Tar:
-    """A tar under way."""
+    """A tar that is being written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -105,9 +105,9 @@ class _Tar:
 
 
 def write_shard(stream: Stream, path: Path, limits: Limits, tell: Callable[[int, float], None]) -> Shard:
-    """Take items off `stream` until the shard is full or there are no more, and make the tar `path` of its pairs.
+    """Take items from `stream` until the shard is full or the stream ends, and write its pairs to the tar `path`.
 
-    No pairs, no tar. The same items give the same bytes. `tell` hears bytes and seconds of each clip's audio.
+    Without pairs there is no tar. The same items give the same bytes. `tell` gets bytes and seconds of each clip's audio.
     """
     first = stream.number
     pairs = audio_bytes = segments = segmented = faulty = 0

@@ -1,4 +1,4 @@
-"""What SOURCE is: a path is looked at, anything else may be the name of a data set on the Hugging Face hub."""
+"""Finds out what SOURCE is: an existing path, or else a data set on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.tar_format import TarDamage, looks_joined
 from jobs.tar_reader import TarReader
 from jobs.text_rules import TextRules
-from tools.generate_tar_list import find_tars
-from tools.packing.archives import ARCHIVE_ENDINGS, open_archive, open_archive_of_volumes
+from tools.common.tar_finding import find_tars
+from tools.packing.archives.formats import ARCHIVE_ENDINGS, open_archive, open_archive_of_volumes
+from tools.packing.archives.shar import open_shar, shar_shards
+from tools.packing.archives.tar_archive import table_in
+from tools.packing.archives.volumes import first_volumes, is_volume
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.folder import FolderSource, Listing, list_folder, read_trouble
-from tools.packing.lhotse import is_lhotse_table
+from tools.packing.layouts.lhotse import is_lhotse_table
 from tools.packing.pairs import PACKED, Source, SourceOptions
-from tools.packing.shar import open_shar, shar_shards
-from tools.packing.tar_archive import table_in
-from tools.packing.volumes import first_volumes, is_volume
 
 __all__ = ["ReadyTar", "check_ready_tar", "find_ready_tars", "open_source"]
 
 MANIFESTS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
-"""NeMo's are called manifest.json, and have an object per line all the same."""
+"""NeMo's are called manifest.json, and also have an object per line."""
 PARQUET, TAR, KALDI = ".parquet", ".tar", "wav.scp"
 HUB_ADDRESS = re.compile(
     r"(hf://|https://huggingface\.co/).+|[a-z0-9][\w.-]*/[a-z0-9][\w.-]*(@.+)?", re.ASCII | re.IGNORECASE
@@ -44,7 +44,7 @@ KINDS = (
 
 
 def open_source(source: str, options: SourceOptions) -> Source:
-    """List the data set that `source` names. Raises UsageError, saying what kinds there are, if it names none."""
+    """List the data set `source`. Raises UsageError with all supported kinds if it is none."""
     path, mode = _look_at(source)
     if mode is not None:
         return _open_folder(path, options) if stat.S_ISDIR(mode) else _open_file(path, options)
@@ -59,11 +59,14 @@ def open_source(source: str, options: SourceOptions) -> Source:
 
 
 def _look_at(source: str) -> tuple[Path, int | None]:
-    """(absolute path, mode); the mode is None if there is nothing. Raises UsageError and InfrastructureError."""
+    """(absolute path, mode); mode is None if nothing is there. Raises UsageError and InfrastructureError."""
     path = Path(source).expanduser() if source.startswith("~/") else Path(source)
     path = Path(os.path.normpath(path.absolute()))  # not resolve: its name becomes the tars' name
     try:
-        return path, path.stat().st_mode if source else None  # an empty variable of a script is not the current folder
+        return (
+            path,
+            path.stat().st_mode if source else None,
+        )  # empty, as by an unset variable, does not mean the current folder
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return path, None
     except OSError as error:
@@ -71,7 +74,7 @@ def _look_at(source: str) -> tuple[Path, int | None]:
 
 
 class _HuggingFace(Protocol):
-    """tools/packing/hugging_face.py."""
+    """tools/packing/parquet/hugging_face.py."""
 
     def open_parquet(self, paths: list[Path], name: str, options: SourceOptions) -> Source: ...
 
@@ -80,7 +83,7 @@ class _HuggingFace(Protocol):
 
 def _hugging_face() -> _HuggingFace:
     try:
-        from tools.packing import hugging_face
+        from tools.packing.parquet import hugging_face
     except ImportError as error:
         raise UsageError(f"Parquet files and the hub need {error.name}: {install_words('pack')}") from None
     return hugging_face
@@ -88,7 +91,7 @@ def _hugging_face() -> _HuggingFace:
 
 def _open_folder(path: Path, options: SourceOptions) -> Source:
     if (path / KALDI).exists():
-        from tools.packing.kaldi import open_kaldi
+        from tools.packing.manifests.kaldi import open_kaldi
 
         return open_kaldi(path, options)
     if (path / PACKED).resolve() in options.scratch.resolve().parents:
@@ -100,7 +103,7 @@ def _open_folder(path: Path, options: SourceOptions) -> Source:
 
 
 def _open_without_audio(path: Path, listing: Listing, options: SourceOptions) -> Source | None:
-    """A folder whose audio is inside other files, or elsewhere; None if it is of no such kind."""
+    """A folder whose audio is inside other files, or elsewhere; None for other folders."""
 
     def refuse_outside(names: Iterable[str]) -> None:
         refuse_links(path, {name: listing.outside[name] for name in names if name in listing.outside})
@@ -117,7 +120,7 @@ def _open_without_audio(path: Path, listing: Listing, options: SourceOptions) ->
         return open_shar(path, shards, options)
     tables = {name: Path(listing.path(name)) for name in listing.files if is_lhotse_table(name.rpartition("/")[2])}
     if tables:
-        from tools.packing.lhotse_source import open_lhotse
+        from tools.packing.manifests.lhotse_source import open_lhotse
 
         return open_lhotse(tables, path, path.name or "data", options)
     parquet = sorted(name for name in listing.files if name.lower().endswith(PARQUET))
@@ -138,17 +141,17 @@ def _open_file(path: Path, options: SourceOptions) -> Source:
     if is_volume(name):
         return open_archive_of_volumes(path, options)
     if is_lhotse_table(path.name):
-        from tools.packing.lhotse_source import open_lhotse_file
+        from tools.packing.manifests.lhotse_source import open_lhotse_file
 
         return open_lhotse_file(path, options)
     if name.endswith(MANIFESTS):
-        from tools.packing.manifests import open_jsonl
+        from tools.packing.manifests.source import open_jsonl
 
         return open_jsonl(path, options)
     if name.endswith(PARQUET):
         return _hugging_face().open_parquet([path], path.stem, options)
     if name == KALDI:
-        from tools.packing.kaldi import open_kaldi
+        from tools.packing.manifests.kaldi import open_kaldi
 
         return open_kaldi(path.parent, options)
     raise UsageError(f"{path}: not a kind of data set that can be packed; expected {KINDS}")
@@ -165,8 +168,8 @@ class ReadyTar:
 def find_ready_tars(source: str, *, follow_links: bool = False, texts: TextRules | None = None) -> list[Path] | None:
     """The tars that `source` is: one .tar, or a folder with .tar files at any depth and no audio or Parquet beside them.
 
-    They are what tools.pack makes (Emilia's are), so nothing need be packed. Sorted, numbers by value; None if it is
-    anything else, such as a tar whose texts stand apart from the audio. Raises UsageError if links lead out of the folder.
+    They are already as tools.pack makes them (Emilia's are). Sorted, numbers by value. None for anything else, such as a
+    tar whose texts are not next to the audio. Raises UsageError if links lead out of the folder.
     """
     path, mode = _look_at(source)
     if mode is None:
@@ -185,10 +188,10 @@ def find_ready_tars(source: str, *, follow_links: bool = False, texts: TextRules
 
 
 def _is_webdataset(path: Path, texts: TextRules) -> bool:
-    """Whether the texts in a tar, if there are any, stand next to their audio. What is damaged may be one.
+    """Whether all texts in a tar are next to their audio. A damaged tar counts as one.
 
-    What is a text, and whose it is, are the run's rules: `1.mp3.json` with a `transcript` stands there, too. Where some
-    stand apart a run would find them by a look over all of the tar at each reading; packing puts them next to each other.
+    The run's rules decide what is a text, and of which audio: `1.mp3.json` with a `transcript` counts. If some are apart, a
+    run would scan the whole tar for them at each reading; packing puts them next to each other.
     """
     try:
         with TarReader(path, skip_clips=sys.maxsize, texts=texts) as reader:
@@ -202,7 +205,7 @@ def _is_webdataset(path: Path, texts: TextRules) -> bool:
 
 
 def check_ready_tar(path: Path, texts: TextRules) -> ReadyTar:
-    """Read a tar to its end, all but the audio. Raises UsageError if it is damaged, or if its texts stand apart."""
+    """Read a tar to its end, without audio. Raises UsageError if it is damaged, or its texts are not next to the audio."""
     clips = without_text = 0
     try:
         with TarReader(path, skip_clips=sys.maxsize, texts=texts) as reader:

@@ -1,4 +1,4 @@
-"""The folder that tools.pack writes: its plan, what each finished shard holds, and at the end the list of tars.
+"""The output folder of tools.pack: its plan, a record per finished shard, and at the end the list of tars.
 
 tars/NAME-000000.tar ...   the shards
 tars/tars.txt              written last: what hpc.submit takes
@@ -19,20 +19,20 @@ from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.text_encoding import AUTO
 from jobs.text_rules import TEXT_KEYS
-from tools.generate_tar_list import write_tar_list
+from tools.common.tar_finding import write_tar_list
+from tools.common.whole_files import sweep
 from tools.packing.pairs import PACKED, LeftOut
 from tools.packing.shards import Shard
-from tools.whole_files import sweep
 
 __all__ = ["PackPlan", "TarFolder"]
 
 
 class PackPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides which tars come out."""
+    """Everything that decides the bytes of the tars."""
 
     format: int = 1
     source: str
-    """What the tars are named after."""
+    """The base name of the tars."""
     fingerprint: str
     """Of what the source listed."""
     items: int
@@ -59,7 +59,7 @@ WORDS = {
 
 
 class TarFolder:
-    """One output folder of tools.pack, which holds one data set."""
+    """An output folder of tools.pack. It holds one data set."""
 
     def __init__(self, path: Path, ops: FileOps | None = None) -> None:
         self.path = path
@@ -80,7 +80,7 @@ class TarFolder:
         return self.path / f"{plan.source}-{number:06}.tar"
 
     def check_is_free(self) -> None:
-        """Raise UsageError if the folder holds tars that this command did not make."""
+        """Raise UsageError if the folder holds tars that tools.pack did not make."""
         if self._plan_file.exists() or not self.path.exists():
             return
         if not self.path.is_dir():
@@ -93,7 +93,7 @@ class TarFolder:
             )
 
     def freeze(self, plan: PackPlan) -> None:
-        """Make `plan` the folder's, or check that it is. Raises UsageError that says what differs."""
+        """Store `plan`, or compare it with the stored one. Raises UsageError that names the differences."""
         try:
             frozen = decode_json(self._plan_file.read_bytes(), PackPlan)
         except FileNotFoundError:
@@ -109,7 +109,7 @@ class TarFolder:
             )
 
     def finished(self, plan: PackPlan) -> list[Shard]:
-        """The shards that stand, up to the first that does not."""
+        """The finished shards, up to the first missing one."""
         sweep(self.path)
         shards: list[Shard] = []
         while True:
@@ -122,15 +122,15 @@ class TarFolder:
             shards.append(shard)
 
     def keep(self, number: int, shard: Shard) -> None:
-        """Write down what a shard holds that stands now."""
+        """Record a finished shard."""
         write_atomically(self._ops, self._shard_file(number), msgspec.json.encode(shard))
 
     def is_listed(self) -> bool:
-        """Whether the command has come to its end before."""
+        """Whether an earlier command finished."""
         return self.list_file.exists()
 
     def finish(self, shards: Sequence[Shard], left_out: Iterable[LeftOut]) -> None:
-        """Write what was left out, and then the list of tars."""
+        """Write the list of what was left out, then the list of tars."""
         lines = [msgspec.json.encode(item) + b"\n" for item in left_out]
         write_atomically(self._ops, self.left_out_file, b"".join(lines))
         write_tar_list(self.list_file, [self.path / shard.tar for shard in shards if shard.tar], self._ops)

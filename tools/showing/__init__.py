@@ -1,1 +1,1 @@
-"""What tools.show is made of: words, histograms, and the original to hear."""
+"""Text, histograms, and the original audio of clips."""

@@ -1,4 +1,4 @@
-"""Pure: how often each code of a codebook occurs, counted over records, and as lines for a terminal."""
+"""Pure: counts of each code of a codebook over records, and their lines for a terminal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from audio_tokenizers.base import Field
-from jobs.arrays import read_integers, split_integers
-from jobs.values import shape_key, value_keys
+from jobs.record_fields import shape_key, value_keys
+from jobs.token_arrays import read_integers, split_integers
 
 __all__ = [
     "ASCII_BARS",
@@ -34,9 +34,9 @@ Counts = npt.NDArray[np.int64]
 BLOCK_BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = ".:-=+*#@"
 NARROWEST = 12
-"""Columns of a histogram where the terminal has no room: then its lines wrap."""
+"""Columns of a histogram on narrower terminals, where its lines wrap."""
 BATCH_BYTES = 1 << 17
-"""JSON that is turned into arrays together."""
+"""Bytes of JSON that are converted to arrays together."""
 HEADINGS = ("codebook", "used", "perplexity")
 INDENT = "    "
 
@@ -52,7 +52,7 @@ class Style:
 
 
 def choose_bars(encoding: str | None) -> str:
-    """Blocks where the stream's encoding has them, else ASCII."""
+    """Blocks if the stream's encoding has them, else ASCII."""
     try:
         BLOCK_BARS.encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -80,14 +80,14 @@ class CodeCounter:
 
     def add(self, values: Mapping[str, msgspec.Raw]) -> None:
         """Count one valid record."""
-        held = {key: values[key].copy() for key in value_keys((self._field,))}  # or each would keep its whole line
+        held = {key: values[key].copy() for key in value_keys((self._field,))}  # a slice would keep its whole line
         self._held.append(held)
         self._bytes += len(bytes(held[self._field.name]))
         if self._bytes >= BATCH_BYTES:
             self._count()
 
     def counts(self) -> Counts:
-        """Of all records so far."""
+        """The counts of all records so far."""
         if self._held:
             self._count()
         return self._counts
@@ -103,7 +103,7 @@ def count_codes(rows: Iterable[npt.NDArray[np.int64]], field: Field) -> Counts:
 
 
 def perplexity(counts: npt.NDArray[np.int64]) -> float:
-    """How many codes, all equally frequent, would be as hard to guess: 2 ** entropy; 0 where there is nothing."""
+    """Perplexity, 2 ** entropy: the number of equally frequent codes that are as hard to predict; 0 without codes."""
     total = counts.sum()
     if not total:
         return 0.0

@@ -1,4 +1,4 @@
-"""The audio of one clip, as it stands in its tar, as a WAV file to listen to."""
+"""The original audio of one clip, from its tar to a WAV file."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.audio import decode_channels
 from jobs.channels import Block
+from jobs.clip_group import Clip
 from jobs.losses import Losses
 from jobs.remote_tar import RemoteError
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import Clip, TarReader
+from jobs.tar_reader import TarReader
 from jobs.tar_source import TarSource, bytes_of
-from tools.byte_progress import ByteProgress
-from tools.part_audio import part_blocks, write_wav
-from tools.rereading import Rereading
-from tools.whole_files import replacing, require_file_place
+from tools.common.byte_progress import ByteProgress
+from tools.common.part_audio import part_blocks, write_wav
+from tools.common.rereading import Rereading
+from tools.common.whole_files import replacing, require_file_place
 
 __all__ = ["Original", "write_original"]
 
 LONG_BYTES = 256 << 20
-"""In a tar of this size the search may take so long that people want to see it."""
+"""Tars of this size take long enough for a progress bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,16 @@ class Original:
     channels: int
     samples: int
     untouched: bool
-    """The member is a WAV file, and this is a copy of it."""
+    """The file is a copy of the member, which is WAV."""
 
 
 def write_original(
     tar: TarSource, index: int, name: str, output: Path, *, how: Rereading, tar_bytes: int | None
 ) -> Original:
-    """Write the clip numbered `index` of a tar, which has to be called `name`, to `output`, whole or not at all.
+    """Write clip `index` of a tar, which must be called `name`, to `output`, whole or not at all.
 
-    A WAV member is copied; another one is decoded, at its own rate and with all its channels, and so is the part that the
-    clip is of it where the run makes several. `how` the run has read the tar. Raises UsageError if the tar is gone, has no
+    A WAV member is copied. Other members, and clips that are parts of members, are decoded at their own rate with all
+    channels. `how`: the run's way of reading the tar. Raises UsageError if the tar is gone, has no
     such clip, or no longer the `tar_bytes` that it had, or if the clip cannot be decoded.
     """
     try:
@@ -77,7 +78,7 @@ def write_original(
 
 
 def _find(reader: TarReader, tar: TarSource, index: int, name: str, size: int) -> Clip:
-    """The clip with its audio; whoever takes it closes it."""
+    """The clip with its audio, which the caller closes."""
     changed = "the tar has changed since it was tokenized"
     progress, done = ByteProgress(f"looking for {name}", size), 0
     bar = progress.on_terminal() if size >= LONG_BYTES else nullcontext()
@@ -111,13 +112,13 @@ def _write(clip: Clip, output: Path) -> Original:
 
 
 def _is_wav(audio: IO[bytes]) -> bool:
-    """Whether it is a WAV file that players know, whatever its name says."""
+    """Whether it is a WAV file that players support, whatever its name."""
     head = audio.read(12)
     audio.seek(0)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         return False
     try:
-        return bool(soundfile.info(audio).frames)  # none: it was written to a pipe, and some players believe its header
+        return bool(soundfile.info(audio).frames)  # none: written to a pipe; some players trust this header
     except soundfile.LibsndfileError:
         return False
     finally:
@@ -125,10 +126,10 @@ def _is_wav(audio: IO[bytes]) -> bool:
 
 
 def _blocks(clip: Clip) -> Iterator[tuple[Block, int]]:
-    """All that is to be heard, of which there is something. Raises ClipError."""
+    """All audio, which is not empty. Raises ClipError."""
     if clip.part is None:
         assert clip.audio is not None, "looked for in _find"
-        yield from decode_channels(clip.audio, losses=Losses())  # whatever there is of it can be heard
+        yield from decode_channels(clip.audio, losses=Losses())  # partial audio is fine
         return
     blocks = part_blocks(clip.part)
     first = next(blocks)

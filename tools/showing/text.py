@@ -1,4 +1,4 @@
-"""Pure: what tools.show says of a file and of a clip."""
+"""Pure: a file and a clip as text for tools.show."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rich.cells import cell_len, set_cell_size
 from audio_tokenizers.base import Features, Field
 from audio_tokenizers.shared.wording import counted
 from hpc.progress import TarState
-from jobs.channels import in_words
+from jobs.channels import describe_note
+from jobs.console import clock_time
 from jobs.plain_text import plain
+from jobs.record_fields import feature_refs
 from jobs.records import ErrorRecord, Record, Tally, TokenRecord
-from jobs.reporting import clock_time
-from jobs.values import feature_refs
 from tools.showing.histograms import Counts, Style, count_codes, read_rows, usage_lines
 
 __all__ = ["Clip", "Summary", "render_clip", "render_file"]
 
 CODEBOOKS_LISTED = 8
-"""Of so many codebooks the first tokens are shown."""
+"""Number of codebooks whose first tokens are shown."""
 INDENT = "    "
 STATES = {"partial": "partial, not finished yet"}
 UNITS = {"codes": "token", "features": "row", "list": "token", "audio_string": "token"}
@@ -33,7 +33,7 @@ UNITS = {"codes": "token", "features": "row", "list": "token", "audio_string": "
 
 @dataclass(kw_only=True)
 class Summary:
-    """What the good lines of one file say."""
+    """Counts over the valid lines of one file."""
 
     state: TarState
     path: Path
@@ -58,11 +58,11 @@ class Clip:
     """Among the clips of its tar, from 0."""
     record: Record
     floats: Mapping[str, Features | str] = field(default_factory=dict)
-    """By key of features: the array, or why it cannot be had."""
+    """By key of features: the array, or an error message."""
 
 
 def render_file(found: Summary, fields: Sequence[Field], style: Style) -> str:
-    """A file in words."""
+    """A file as text."""
     state, tally = found.state, found.tally
     errors = sum(tally.errors.values())
     kinds = ", ".join(f"{kind} {number:,}" for kind, number in sorted(tally.errors.items()))
@@ -105,7 +105,7 @@ def _listed(records: Sequence[Record], style: Style) -> Iterator[str]:
 
 
 def render_clip(clip: Clip, fields: Sequence[Field], style: Style) -> str:
-    """A record in words."""
+    """A record as text."""
     record = clip.record
     lines = [f"{plain(clip.name)}: clip {clip.index}"]
     lines += _row("tar", record.tar_file)
@@ -117,7 +117,7 @@ def render_clip(clip: Clip, fields: Sequence[Field], style: Style) -> str:
     if record.damage is not None:
         lines += _row("missing", f"{record.damage.seconds:,.3f} s: {record.damage.what}")
     if record.notes:
-        lines += _row("note", *(f"a clip {in_words(note)}" for note in record.notes))
+        lines += _row("note", *(f"a clip {describe_note(note)}" for note in record.notes))
     lines += _row("language", record.language or "not stated")
     lines += _row("text", "none" if record.text is None else record.text)
     metadata = record.metadata or {}
@@ -147,7 +147,7 @@ def _codes_lines(key: Field, record: TokenRecord, seconds: float, style: Style) 
 
 
 def _numbers(label: str, row: npt.NDArray[np.int64], style: Style) -> str:
-    """As many of a row's first numbers as fit into a line."""
+    """The first numbers of a row that fit into a line."""
     line = label + " ".join(map(str, row[: style.width].tolist()))
     if len(line) <= style.width:
         return line
@@ -171,7 +171,7 @@ def _layout(key: Field) -> str:
 
 
 def _rate(key: Field, items: int, seconds: float) -> str:
-    """How many there are of it, per clip where that is fixed, else per second."""
+    """Items per clip, if that is fixed, else per second."""
     several = key.form == "codes" and key.width > 1
     unit = "frame" if several else UNITS[key.form]
     if key.items is not None:

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from support.tiny_hf import CODECS, build, write_extractor
 from support.tiny_higgs import speech_like
 
 from audio_tokenizers.base import Batching
-from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
+from audio_tokenizers.errors import ClipError
 from audio_tokenizers.hf.backend import FACTORY, HfCodec
 from jobs.spec import load_preset
 
@@ -252,7 +249,7 @@ def test_weights_kept_in_half_precision_are_computed_in_single(models, tmp_path)
     assert np.array_equal(FACTORY.load(options(tmp_path), "cpu").encode([clip(6400)])[0], bare(model, clip(6400)))
 
 
-def test_a_local_directory_never_touches_the_network(models, monkeypatch, tmp_path):
+def test_decoding_never_touches_the_network(models, backends, monkeypatch, tmp_path):
     """Nodes have no network: with a directory, nothing is looked for elsewhere."""
     import huggingface_hub.constants
 
@@ -262,53 +259,10 @@ def test_a_local_directory_never_touches_the_network(models, monkeypatch, tmp_pa
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    for directory in (models["dac"], models["xcodec"]):
-        codes = FACTORY.load(options(directory), "cpu").encode([clip(700)])[0]
-        FACTORY.load_decoder(options(directory), "cpu").decode(codes)
+    for codec in ("dac", "xcodec"):
+        codes = backends[codec].encode([clip(700)])[0]
+        assert len(FACTORY.load_decoder(options(models[codec]), "cpu").decode(codes))
     assert not (tmp_path / "empty").exists()
-
-
-def test_describing_imports_no_torch(models):
-    """Planning on a login node must not pay for torch, nor need it to be importable."""
-    script = (
-        "import sys\n"
-        "for name in ('torch', 'transformers', 'safetensors'): sys.modules[name] = None\n"
-        "from audio_tokenizers.hf.backend import FACTORY\n"
-        "rest = {'num_quantizers': None, 'bandwidth': None, 'tf32': False}\n"
-        "for path in sys.argv[1:]: print(FACTORY.describe({'model_path': path, **rest}, 'cuda:3').recipe['codec'])\n"
-    )
-    command = [sys.executable, "-c", script, *map(str, models.values())]
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
-    assert (done.stdout.split(), done.returncode) == (list(models), 0), done.stderr
-
-
-@pytest.mark.parametrize(
-    ("change", "device", "message"),
-    [
-        ({}, "tpu", "device 'tpu'"),
-        ({"tf32": "yes"}, "cpu", "tf32"),
-        ({"model_path": ""}, "cpu", "model_path"),
-        ({"bandwidth": 6}, "cpu", "bandwidth: mimi is asked for num_quantizers"),
-    ],
-)
-def test_options_of_the_wrong_kind_are_refused(models, change, device, message):
-    """A slip in an option is one message, not a traceback from inside torch."""
-    with pytest.raises(UsageError, match=message):
-        FACTORY.describe(options(models["mimi"]) | change, device)
-
-
-def test_trouble_with_the_machine_is_the_machines(models, monkeypatch):
-    """Running out of memory never becomes a record, and a job without its GPU says so before it reads the weights."""
-    import torch
-
-    backend = FACTORY.load(options(models["dac"]), "cpu")
-    monkeypatch.setattr(backend._model.encoder, "forward", lambda *_args: torch.empty(1 << 60))
-    with pytest.raises(InfrastructureError, match="out of memory on cpu"):
-        backend.encode([clip(1000)])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InfrastructureError, match="no CUDA device"):
-        FACTORY.load(options(models["dac"]), "cuda")
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -20,7 +20,7 @@ PROBE = """
 import json, sys, threading
 import numpy as np
 import jobs.tokenize_tar
-from audio_tokenizers.base import LaneShape, Utterance
+from audio_tokenizers.base import LaneShape, hear
 from jobs.spec import make_spec
 from jobs.worker import load_backend
 
@@ -33,7 +33,7 @@ def call():
     wave = np.sin(np.arange(48000, dtype=np.float32))
     if info.kind == "clips":
         backend.resample(wave, info.sample_rate)
-        items = [Utterance(backend.resample(wave, 44100), "words")]
+        items = [hear(backend, wave, 44100, "words")]
         backend.encode_clips(items)
     else:
         items = [wave]
@@ -60,6 +60,7 @@ CASES: list[tuple[str, dict[str, object]]] = [
     ("xcodec", {}),
     ("whisper_features", {"layer": 1, "lanes": 2}),
     ("cosyvoice_text", {}),
+    ("taste", {"whisper_features.layer": 1, "whisper_features.lanes": 2}),
 ]
 
 

@@ -84,6 +84,18 @@ def test_a_preset_is_called_by_its_name(
     assert "the backend 'mimi' needs torch: pip install -e '.[hf]'" in capsys.readouterr().err
 
 
+def test_a_combination_needs_what_its_parts_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one message with all of their extras; the preset's extra brings all of it."""
+    backend = "cosyvoice_text+whisper_features+cosyvoice_s3"
+    for module in ("torch", "tiktoken", "whisper"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError) as caught, backend_packages(backend, "taste"):
+        pytest.fail("it goes on")
+    assert str(caught.value).startswith("the backend 'taste' needs torch, tiktoken, whisper: pip install -e '.[")
+    assert f"'.[{backend.replace('+', ',')}]'" in str(caught.value)
+    assert extras()["taste"] == set().union(*(extras()[part] for part in backend.split("+")))
+
+
 @pytest.mark.parametrize(
     ("backend", "module", "settings"),
     [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,30 @@ def test_no_memory_and_no_random_numbers() -> None:
     model = without_storage(PATH, lambda: torch.nn.Linear(1 << 20, 1 << 20))
     assert model.weight.is_meta
     assert torch.equal(torch.get_rng_state(), before)
+
+
+IMPORTED_MEANWHILE = """
+import sys, torch
+from pathlib import Path
+from audio_tokenizers.shared.transformers_models import without_storage
+
+def make():
+    import transformers, torchaudio.compliance.kaldi
+    return transformers.AutoModel.from_config(transformers.MimiConfig(num_hidden_layers=1))
+
+without_storage(Path("config.json"), make)
+values = [(name, key) for name, module in list(sys.modules.items()) if name.startswith(("torchaudio", "transformers.models"))
+          for key, value in list(vars(module).items()) if isinstance(value, torch.Tensor) and value.is_meta]
+assert "torchaudio.compliance.kaldi" in sys.modules and not values, values
+"""
+
+
+def test_what_is_imported_meanwhile_keeps_its_constants() -> None:
+    """A process may load several backends: torchaudio's constants have values, whichever of them imports it first."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    words = [sys.executable, "-c", IMPORTED_MEANWHILE]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("error", [KeyError("hidden"), TypeError("no\nint"), ValueError("x"), RuntimeError("negative")])

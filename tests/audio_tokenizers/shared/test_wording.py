@@ -1,10 +1,10 @@
-"""shared/wording.py: numbers and values in messages, as people write them."""
+"""shared/wording.py: numbers, values and other libraries' errors in messages, as people write them."""
 
 from __future__ import annotations
 
 import pytest
 
-from audio_tokenizers.shared.wording import counted, shown, size_words
+from audio_tokenizers.shared.wording import counted, first_line, shown, size_words
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,18 @@ def test_sizes() -> None:
     assert [size_words(size) for size in (12, 1500, 2 * 10**6, 3.5 * 10**9, 10**13)] == [
         "12 bytes", "1.5 kB", "2.0 MB", "3.5 GB", "10.0 TB"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "most", "words"),
+    [
+        ("one\ntwo", None, "one"),
+        ("\n  \n  one  \ntwo", None, "one"),
+        ("", None, "ValueError"),
+        (" \n", None, "ValueError"),
+        ("abcdef", 3, "abc"),
+    ],
+)
+def test_first_line(message: str, most: int | None, words: str) -> None:
+    """Of a message of many lines only the first is quoted, and there is always a word to quote."""
+    assert first_line(ValueError(message), most) == words

@@ -27,6 +27,7 @@ def contents(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_a_good_machine_and_nothing_left_behind(tmp_path: Path) -> None:
     """Every check of the folder has an answer; the output directory, which was not there, is not there."""
     found = examined(Asked(tmp_path / "a" / "tokens", HERE, backend="mulaw"))
@@ -37,6 +38,7 @@ def test_a_good_machine_and_nothing_left_behind(tmp_path: Path) -> None:
     assert contents(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_an_output_directory_keeps_what_is_in_it(tmp_path: Path) -> None:
     """Nothing outside the folder of its own is touched."""
     (tmp_path / "000.jsonl").write_text("{}\n")
@@ -79,6 +81,7 @@ def test_a_file_system_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert contents(tmp_path) == ["begun"]
 
 
+@pytest.mark.slow
 def test_a_folder_where_nothing_can_be_made(tmp_path: Path) -> None:
     """It is told with the reason, and the other checks go on."""
     (tmp_path / "file").touch()
@@ -98,6 +101,7 @@ def test_an_interrupted_examination_leaves_nothing(tmp_path: Path) -> None:
     assert contents(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_list_and_weights_that_are_missing(tmp_path: Path) -> None:
     """A tar that is gone is the machine's fault; a list that is gone is the caller's."""
     (tmp_path / "list").write_text(f"{tmp_path}/gone.tar\n")
@@ -118,6 +122,7 @@ def slurm(tmp_path: Path) -> tuple[SlurmCommands, Asked]:
     return commands, Asked(tmp_path / "tokens", launch, slurm=True, nodes=2, wait_s=5, again=("again",))
 
 
+@pytest.mark.slow
 def test_a_slurm_that_does_not_answer_is_asked_no_further(slurm: tuple[SlurmCommands, Asked]) -> None:
     """What could not be checked is said."""
     commands, asked = slurm
@@ -128,6 +133,7 @@ def test_a_slurm_that_does_not_answer_is_asked_no_further(slurm: tuple[SlurmComm
     assert not [call for call in commands.calls() if call.startswith(("srun", "sbatch --test-only"))]
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_would_refuse(slurm: tuple[SlurmCommands, Asked]) -> None:
     """Its words are told, and no node is asked."""
     commands, asked = slurm
@@ -140,6 +146,7 @@ def test_a_job_that_slurm_would_refuse(slurm: tuple[SlurmCommands, Asked]) -> No
     assert "would refuse" in found["nodes"].found
 
 
+@pytest.mark.slow
 def test_where_two_nodes_are_not_free_one_is_asked(slurm: tuple[SlurmCommands, Asked]) -> None:
     """And where none is, it says how to ask again."""
     commands, asked = slurm

@@ -11,9 +11,10 @@ import pytest
 from support.tars import tar_bytes
 from support.tiny_hf import build
 
+from tools.common.file_hash import hash_file
 from tools.doctoring import host_probe
 from tools.doctoring.host_probe import Driver, main, parse_driver
-from tools.model_manifest import FileEntry, ModelManifest, hash_file, write_manifest
+from tools.fetching.model_manifest import FileEntry, ModelManifest, write_manifest
 
 TABLE = "| NVIDIA-SMI 550.54.15    Driver Version: 550.54.15    CUDA Version: 12.4     |\n"
 
@@ -61,6 +62,7 @@ def test_torch_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts(capsys, "torch")["facts"]["cuda"] == (torch.version.cuda or "")
 
 
+@pytest.mark.slow
 def test_weights_by_the_backends_own_look_and_by_hashes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whole; then with a manifest; then damaged, which only the hash shows; then cut."""
     directory = tmp_path / "mimi"

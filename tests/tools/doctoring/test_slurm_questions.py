@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from support.slurm_commands import SlurmCommands
 
-from hpc.launch import Launch, Site, make_launch
+from hpc.launch import Launch, make_launch
+from hpc.launch_options import LaunchOptions
 from tools.doctoring.slurm_questions import ask_commands, ask_nodes, try_sbatch
 
 
@@ -23,9 +24,8 @@ def slurm(tmp_path: Path) -> SlurmCommands:
 
 def launch(slurm: SlurmCommands, **settings: object) -> Launch:
     """As hpc.submit would make it."""
-    site = Site(cluster="slurm", partition="gpu", account="speech", setup=("module load cuda",), **settings)
-    environment = {"PATH": slurm.environment["PATH"]}
-    return make_launch(site, device="auto", workers=None, allow_missing_end=False, environment=environment)
+    asked = LaunchOptions(cluster="slurm", partition="gpu", account="speech", setup=("module load cuda",), **settings)
+    return make_launch(asked, environment={"PATH": slurm.environment["PATH"]})
 
 
 def test_each_command_is_asked_once(slurm: SlurmCommands) -> None:
@@ -81,6 +81,7 @@ def test_srun_that_starts_nothing_is_not_waited_for(slurm: SlurmCommands, tmp_pa
     assert "--see /data/1.tar" in call
 
 
+@pytest.mark.slow
 def test_what_runs_on_nodes_answers(slurm: SlurmCommands, tmp_path: Path) -> None:
     """With an srun that runs the job right here: checks and notes come back, under the node's name."""
     srun = slurm.folder / "srun"

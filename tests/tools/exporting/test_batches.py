@@ -12,9 +12,9 @@ from support.exported import by_tar, code_records, same, tokenized_run
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError
+from tools.common.run_files import committed_files, spec_of
 from tools.exporting import batches
 from tools.exporting.batches import Batch, number_type, read_batches
-from tools.run_files import committed_files, spec_of
 
 CODES = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
 

@@ -13,10 +13,10 @@ from support.exported import tokenized_run
 from support.runs import tree
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
-from tools import whole_files
+from tools.common import whole_files
+from tools.common.run_files import committed_files, spec_of
 from tools.exporting.folder import freeze_plan, make_parts, missing_parts
 from tools.exporting.plan import PLAN_FILE, Part, Plan, Source
-from tools.run_files import committed_files, spec_of
 
 PLAN = Plan(to="npz", fingerprint="f", parts=(Part("x/a", (Source("x/a", "0"),)), Part("b", (Source("b", "0"),))))
 
@@ -82,6 +82,6 @@ def test_a_full_disk(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return real(self, mode, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(InfrastructureError, match="out/a: cannot be made: No space left on device; the same command"):
+    with pytest.raises(InfrastructureError, match="out/a: cannot be written: No space left on device; the same command"):
         make_parts(tmp_path / "out", plan, [part], {"a": file}, spec_of(run), workers=1)
     assert list(tree(tmp_path / "out")) == []

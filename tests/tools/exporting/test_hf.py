@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 from support.exported import by_tar, same, tokenized_run
 from support.small_run import mulaw_spec
 
-from tools.export import export_run
+from tools.common.run_files import spec_of
 from tools.exporting.hf import dataset_card
-from tools.run_files import spec_of
+from tools.exporting.run_export import export_run
 
 
 @pytest.mark.parametrize("several_keys", [False, True])
 def test_round_trip(several_keys: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A split `train` over all files, the types as declared, every clip once and in order."""
-    for name, value in {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}.items():
-        monkeypatch.setenv(name, value)
-    import datasets
+    import datasets  # before the settings below, which it would keep for the tests that follow in this process
 
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     run = tokenized_run(tmp_path, several_keys=several_keys)
     export_run(run, tmp_path / "out", "hf", part_bytes=1)
     assert len(list((tmp_path / "out" / "data").iterdir())) == 3

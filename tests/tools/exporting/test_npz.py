@@ -12,8 +12,8 @@ from support.exported import by_tar, code_records, same, tokenized_run
 from support.runs import tree
 
 from audio_tokenizers.base import Field
+from tools.common.run_files import committed_files, spec_of
 from tools.exporting.npz import write_npz
-from tools.run_files import committed_files, spec_of
 
 CODES = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
 

@@ -19,9 +19,9 @@ from support.tars import audio_file, end_blocks, link_member, member, noise
 from audio_tokenizers.errors import UsageError
 from hpc.run import Run
 from jobs.spec import freeze_spec
+from tools.common.rereading import Rereading
+from tools.common.run_files import CommittedFile, committed_files, spec_of
 from tools.exporting.originals import Originals
-from tools.rereading import Rereading
-from tools.run_files import CommittedFile, committed_files, spec_of
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from support.committed_runs import make_run
 from support.exported import by_tar, code_records, same, tokenized_run
 
 from audio_tokenizers.base import Field
+from tools.common.run_files import committed_files, spec_of
 from tools.exporting import parquet
 from tools.exporting.parquet import write_parquet
-from tools.run_files import committed_files, spec_of
 
 
 def written(run: Path, path: Path) -> Path:

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs.records import Manifest
+from jobs.manifest import Manifest
+from tools.common.run_files import CommittedFile
 from tools.exporting.plan import FORMATS, Plan, differences, make_plan
-from tools.run_files import CommittedFile
 
 
 def file(name: str, size: int = 10, *, features: int = 0, sha256: str = "0") -> CommittedFile:

@@ -18,8 +18,8 @@ from support.tars import audio_file, end_blocks, link_member, member, noise
 from audio_tokenizers.base import Field
 from hpc.run import Run
 from jobs.spec import freeze_spec
+from tools.common.run_files import committed_files, spec_of
 from tools.exporting.webdataset import write_webdataset
-from tools.run_files import committed_files, spec_of
 
 CODES = (Field(name="tokens", form="codes", width=2, codebook_size=1024),)
 

@@ -17,10 +17,10 @@ from support.runs import tree
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, UsageError
 from jobs.claims import Claim, process_start
 from jobs.records import Record
+from tools.common.run_files import committed_files
 from tools.merging.assembly import Merged, merge
 from tools.merging.index import MergePaths, read_index
 from tools.merging.partial import MergeOps
-from tools.run_files import committed_files
 
 RECORDS: dict[str, list[Record]] = {"1": some_records(1), "2": [], "3": some_records(3), "4": some_records(4, clips=9)}
 
@@ -111,6 +111,7 @@ class TestMerge:
         expected = ["tar_file", "audio_file", "num_samples", "sample_rate", "tokens", "token_shape"]
         assert [list(msgspec.json.decode(line)) for line in lines] == [expected] * 15
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz"])
     def test_several_processes(self, folder: Path, name: str) -> None:
         """Processes change nothing: members made apart and joined are the bytes that one process writes."""
@@ -225,6 +226,7 @@ class TestInterrupted:
             run(name)
             assert run.left() == expected
 
+    @pytest.mark.slow
     def test_at_every_step_of_growing(self, tmp_path: Path) -> None:
         """Killed while it takes in what a run has gained: the finished file stays what it was until it is the new one."""
         name = "all.jsonl.gz"

@@ -21,6 +21,7 @@ def tasks(tmp_path: Path) -> list[PartTask]:
     return [PartTask(file, tmp_path / f"part-{file.name}", "higgs", "gz") for file in files]
 
 
+@pytest.mark.slow
 def test_parts_come_in_order_until_one_is_damaged(tasks: list[PartTask]) -> None:
     """Each part is what one process would have made, in the order of the tasks, while not much more is made ahead; damage
     ends it with its message.
@@ -39,6 +40,7 @@ def test_parts_come_in_order_until_one_is_damaged(tasks: list[PartTask]) -> None
     assert sum(told) >= sum(task.file.bytes for task in tasks[:4])
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed(tasks: list[PartTask]) -> None:
     """The kernel may kill a process for its memory: that is said, and nothing hangs."""
     before = set(multiprocessing.active_children())
@@ -56,5 +58,5 @@ def test_a_process_that_is_killed(tasks: list[PartTask]) -> None:
 
 def test_words_for_a_disk_that_is_full(tmp_path: Path) -> None:
     """Trouble with writing names the file, and says that the work so far is kept."""
-    with pytest.raises(InfrastructureError, match=r"x: cannot be written: No such file.* it goes on"), writing(Path("x")):
+    with pytest.raises(InfrastructureError, match=r"x: cannot be written: No such file.* it resumes"), writing(Path("x")):
         (tmp_path / "none" / "x").write_bytes(b"")

@@ -15,7 +15,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from jobs.text_rules import TextRules
 from tools.packing import folder as folder_module
-from tools.packing.folder import FolderSource, list_folder, read_audio, told
+from tools.packing.folder import FolderSource, list_folder, read_audio, with_progress
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
 
 
@@ -241,7 +241,7 @@ def test_long_listings_say_how_far_they_are(monkeypatch: pytest.MonkeyPatch, cap
     clock = iter(range(0, 10**6, 20))
     monkeypatch.setattr(folder_module.time, "monotonic", lambda: float(next(clock)))
     with caplog.at_level(logging.INFO, logger="tar2tokens"):
-        assert list(told(range(1000), "listing x", "file")) == list(range(1000))
+        assert list(with_progress(range(1000), "listing x", "file")) == list(range(1000))
     assert "listing x: 256 files so far" in caplog.text
 
 

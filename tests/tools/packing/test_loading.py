@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from support.fake_source import AUDIO, FakeSource
@@ -66,6 +67,33 @@ def test_files_that_nobody_takes_are_closed() -> None:
     loaded.close()
     assert isinstance(first, Loaded)
     assert [pair.audio.closed for pair in opened] == [False] + [True] * (len(opened) - 1)
+
+
+def test_a_source_that_is_not_read_to_its_end_is_closed() -> None:
+    """The file or process that it reads from does not wait for the garbage collector."""
+    closed = []
+
+    def items() -> Iterator[Item]:
+        try:
+            yield from FakeSource(100).items(0)
+        finally:
+            closed.append(True)
+
+    source = items()
+    loaded = load_ahead(source, 2)
+    next(loaded)
+    loaded.close()
+    assert closed == [True]
+
+
+def test_the_file_at_hand_is_closed_with_the_stream() -> None:
+    """Where the disk is full before an item is written, nobody else closes it."""
+    with closing(load_ahead(FakeSource(3, as_files=True).items(0), 1)) as loaded:
+        with closing(Stream(loaded, 0)) as stream:
+            held = stream.peek()
+        assert isinstance(held, Loaded)
+        assert not isinstance(held.pair.audio, bytes)
+        assert held.pair.audio.closed
 
 
 def test_what_is_no_audio_for_libsndfile_is_packed_all_the_same() -> None:

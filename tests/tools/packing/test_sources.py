@@ -15,11 +15,11 @@ from support.tars import tar_bytes
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.text_rules import TextRules
-from tools import packing
-from tools.packing import hugging_face
+from tools.packing import parquet
 from tools.packing.folder import FolderSource
-from tools.packing.manifests import ManifestSource
+from tools.packing.manifests.source import ManifestSource
 from tools.packing.pairs import Pair, Source, SourceOptions
+from tools.packing.parquet import hugging_face
 from tools.packing.sources import ReadyTar, check_ready_tar, find_ready_tars, open_source
 
 AUDIO, TEXT = b"RIFF", b"what is said"
@@ -153,8 +153,8 @@ def test_nothing_that_is_known(here: Path, options: SourceOptions, given: str) -
 def test_packages_that_are_missing(here: Path, options: SourceOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parquet without pyarrow is one message, which says what to install."""
     write(here / "x.parquet")
-    monkeypatch.delattr(packing, "hugging_face")
-    for name in ("tools.packing.hugging_face", "tools.packing.parquet_source", "tools.packing.parquet_rows"):
+    monkeypatch.delattr(parquet, "hugging_face")
+    for name in ("tools.packing.parquet.hugging_face", "tools.packing.parquet.source", "tools.packing.parquet.rows"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"need pyarrow: pip install -e '\.\[pack\]'"):

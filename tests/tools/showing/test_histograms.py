@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from audio_tokenizers.base import Field
-from jobs.values import to_json
+from jobs.record_fields import to_json
 from tools.showing import histograms
 from tools.showing.histograms import (
     ASCII_BARS,

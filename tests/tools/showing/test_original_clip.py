@@ -17,7 +17,7 @@ from support.tars import audio_file, end_blocks, link_member, member, noise, pya
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.audio_formats import AUDIO_EXTENSIONS
 from jobs.parts import Cutting
-from tools.rereading import Rereading
+from tools.common.rereading import Rereading
 from tools.showing import original_clip as module
 from tools.showing.original_clip import Original, write_original
 

@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from audio_tokenizers.base import Field
 from hpc.progress import TarState
 from jobs.damage import Damage
+from jobs.record_fields import to_json
 from jobs.records import ErrorRecord, Tally, TokenRecord
-from jobs.values import to_json
 from tools.showing.histograms import Style, count_codes
 from tools.showing.text import Clip, Summary, render_clip, render_file
 

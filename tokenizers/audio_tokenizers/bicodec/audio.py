@@ -1,4 +1,4 @@
-"""What Spark-TTS does to a clip before its networks see it. Bit for bit its arithmetic: global tokens follow the volume."""
+"""Spark-TTS's preprocessing of a clip, with its arithmetic bit for bit: global tokens depend on the volume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def normalize_volume(wave: Audio) -> Audio:
     """`audio_volume_normalize` of sparktts/utils/audio.py: the loud tenth of the audible samples to a mean of 0.2.
 
     [samples], at least one -> [samples] in the same dtype; never scaled up above a peak of 1, nor by more than 10 times.
-    The volume is that of the clip as it came, even where it was raised for being quiet: so it is upstream.
+    The volume is measured on the clip as given, even if it was raised for being quiet, as upstream does.
     """
     amplitudes = np.sort(np.abs(wave))
     if amplitudes[-1] < QUIET_PEAK:

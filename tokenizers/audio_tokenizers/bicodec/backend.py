@@ -115,7 +115,7 @@ class BiCodec:
         return tokens, table.at(tokens.shape[1])
 
     def _check_lengths(self, clips: Sequence[Utterance]) -> None:
-        shortest = min(len(clip.wave) for clip in clips)
+        shortest = min((len(clip.wave) for clip in clips), default=self.info.min_samples)
         if shortest < self.info.min_samples:
             raise ClipError("too_short", f"{shortest} samples, wav2vec2 needs {self.info.min_samples}")
 

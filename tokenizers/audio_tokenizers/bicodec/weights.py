@@ -1,6 +1,7 @@
 """Weights of Spark-TTS into the encoders of BiCodec and wav2vec2.
 
-Upstream prints the names of missing and surplus tensors and goes on with random ones. Here weights.py judges what fits.
+Upstream prints the names of missing and surplus tensors and continues with random ones. Here shared/weights.py decides
+what fits.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ ENCODERS = Naming(
     parts=("encoder", "quantizer", "speaker_encoder", MEL),
     unneeded="|".join(
         (
-            # All that lies behind the quantizers, and the way back from them.
+            # What follows the quantizers: their output projections and the decoder.
             *(r"decoder\.", r"prenet\.", r"postnet\.", r"quantizer\.out_project\.", r"quantizer\.cluster_size"),
             *(r"speaker_encoder\.project\.", r"speaker_encoder\.quantizer\.project_out\."),
-            # ECAPA's way on to a speaker embedding.
+            # The rest of ECAPA, which makes a speaker embedding.
             r"speaker_encoder\.speaker_encoder\.(pool|bn|linear)\.",
         )
     ),

@@ -55,10 +55,10 @@ __all__ = ["FACTORY", "CosyVoiceS3", "CosyVoiceS3Factory"]
 
 SAMPLE_RATE = 16000
 PIECE_SAMPLES = 30 * SAMPLE_RATE
-"""The most that the model takes: upstream refuses longer clips, and its users cut them so by hand."""
+"""The most that the model takes: upstream refuses longer clips, and its users cut them to this by hand."""
 SHORTEST_PIECE = 201
-"""What the spectrogram's centred window of 400 needs; upstream's tool dies of less."""
-ENGINES = ("auto", "torch", "onnx")
+"""The least that the spectrogram's centred window of 400 needs; upstream's tool crashes on less."""
+ENGINES = ("auto", "torch", "onnx", "upstream")
 PACKAGES = ("torch", "torchaudio", "openai-whisper")
 MAX_BATCH = 32
 
@@ -104,7 +104,7 @@ class CosyVoiceS3:
 
 
 def _pieces(wave: Audio) -> list[Waveform]:
-    """Cuts every 30 s. A rest that the model cannot take, of up to 200 samples, gives no token."""
+    """Cuts every 30 s. A remainder of up to 200 samples, which the model cannot take, gives no token."""
     if wave.shape[0] < SHORTEST_PIECE:
         raise ClipError("too_short", f"{wave.shape[0]} samples, S3 tokenizers need {SHORTEST_PIECE}")
     whole = np.ascontiguousarray(wave, np.float32)
@@ -123,7 +123,7 @@ class CosyVoiceS3Factory:
         ),
         "engine": (
             "auto",
-            "torch: batches of any clips; onnx: onnxruntime, one by one; auto: torch on a GPU or for bf16, else onnx",
+            "torch: batches; onnx, upstream: onnxruntime, one by one; auto: torch on a GPU or for bf16, else onnx",
         ),
         **PRECISION_OPTIONS,
     }
@@ -134,6 +134,8 @@ class CosyVoiceS3Factory:
         if engine not in ENGINES:
             raise UsageError(f"engine: expected {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, found {shown(engine, 'null')}")
         check_device_name(device)
+        if engine == "upstream":  # CosyVoice's tool is onnxruntime, too
+            engine = "onnx"
         if engine == "auto":
             # onnxruntime's products of matrices are faster on a CPU than batches are with MKL's.
             engine = "torch" if device.startswith("cuda") or options.get("precision") == "bf16" else "onnx"

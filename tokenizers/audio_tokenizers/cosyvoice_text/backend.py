@@ -42,6 +42,9 @@ LATER = re.compile(r"(.*\.)?llm\.model\.")
 class CosyVoiceText:
     """The loaded table, in the CPU's memory on any device: a look-up gains nothing elsewhere."""
 
+    resampler = "soxr HQ"
+    """Parts of a combination with the same `resampler` share the resampled audio."""
+
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint) -> None:
         self.info = info
         self._encoding = checkpoint.vocabulary.encoding()
@@ -86,6 +89,7 @@ class CosyVoiceTextFactory(ModelFactory[Checkpoint, CosyVoiceText]):
     """Describes and loads the text embedding of CosyVoice 1."""
 
     name = "cosyvoice_text"
+    uses_gpu = False
     options: ClassVar[OptionTable] = {
         "model_path": ("FunAudioLLM/CosyVoice-300M", "directory with cosyvoice.yaml and llm.pt, or hub id"),
         "tokenizer_path": (None, "the .tiktoken file; null looks in the directory, then in openai-whisper"),

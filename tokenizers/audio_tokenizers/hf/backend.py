@@ -1,9 +1,9 @@
-"""Codecs that transformers has natively, as one backend: Mimi, DAC, EnCodec and X-codec.
+"""Codecs built into transformers, as one backend: Mimi, DAC, EnCodec and X-codec.
 
-The reference is transformers: the tokens of its documented way, feature extractor and then `model.encode`, in float32 and
-for one clip. For Mimi and EnCodec that is the bare model, whose convolutions pad their own ends. DAC and X-codec get zeros
-after the clip, up to a whole number of hops, as DacFeatureExtractor adds them; always of the model's own hop, as in
-descript's DAC.preprocess (the extractors published for 16 and 24 kHz kept the hop of 44.1 kHz).
+The reference is transformers as documented: the feature extractor, then `model.encode`, in float32 and for one clip. For
+Mimi and EnCodec that is the bare model, whose convolutions pad their own ends. DAC and X-codec get zeros after the clip, up
+to a whole number of hops, as DacFeatureExtractor adds them; always of the model's own hop, as in descript's DAC.preprocess
+(the extractors published for 16 and 24 kHz kept the hop of 44.1 kHz).
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class HfFactory(ModelFactory[Checkpoint, HfCodec]):
         return HfCodec(info, checkpoint, device)
 
     def load_decoder(self, options: Options, device: str) -> Decoder:
-        """The way back. Raises as `load` does."""
+        """The decoder on `device`. Raises as `load` does."""
         info, checkpoint = self._describe(options, device)
         return HfDecoder(info, checkpoint, device)
 

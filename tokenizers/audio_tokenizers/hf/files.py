@@ -1,4 +1,4 @@
-"""The files of a codec that transformers has natively: where they are, which codec it is, whether they are whole.
+"""The files of a codec built into transformers: where they are, which codec it is, whether they are whole.
 
 Nothing here imports torch or transformers, so that a run can be planned on a login node. A directory holds `config.json`
 and `model.safetensors` (or shards and an index), as `save_pretrained` writes them. The rules by which transformers derives
@@ -32,7 +32,7 @@ ELSEWHERE = {
     "xcodec2": "its encoder needs mel features beside the waveform",
     "neucodec": "its encoder needs mel features beside the waveform",
 }
-"""What to say of codecs of transformers that are not for this backend."""
+"""Advice for codecs of transformers that this backend does not support."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +46,13 @@ class Checkpoint(SavedModel):
     """Samples per token frame."""
     codebook_size: int
     codebooks: int
-    """As many as the model has."""
+    """All that the model has."""
     fewest_codebooks: int
-    """As few as it can encode with."""
+    """The fewest it can encode with."""
     bandwidths: Mapping[float, int]
     """kbit/s -> codebooks, of a codec that is asked for a bandwidth; else empty."""
     default_bandwidth: float | None
-    """What the model's own `encode` takes if it is told none."""
+    """The default of the model's own `encode`."""
     whole_hops: bool
     """Whether a clip is followed by zeros up to a multiple of the hop before the model sees it."""
 

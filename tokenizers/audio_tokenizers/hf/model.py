@@ -1,7 +1,7 @@
-"""Codecs of transformers, loaded strictly, and the one call that each has for each direction.
+"""Loads codecs of transformers strictly, and calls each in either direction.
 
-transformers renames what its older versions called otherwise (weight norms, Mimi's halves), and then only warns of a
-missing tensor, which stays random. Here its report is judged as weights.py judges any file.
+transformers renames tensors of older versions (weight norms, Mimi's halves), and then only warns about a missing tensor,
+which stays random. Here its report is checked as shared/weights.py checks any file.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _no_chatter() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_silence(model_class: type) -> Iterator[None]:
-    """The loader of Mimi would keep silent about all surplus tensors of its halves."""
+    """Else the loader of Mimi would not report surplus tensors of its halves."""
     classes = [item for item in vars(sys.modules[model_class.__module__]).values() if isinstance(item, type)]
     silent = {item: vars(item)[SILENCED] for item in classes if vars(item).get(SILENCED)}
     for item in silent:

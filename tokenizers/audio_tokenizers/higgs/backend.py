@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from audio_tokenizers.base import BackendInfo, Batching, Codes, LaneShape, Options, Waveform
-from audio_tokenizers.errors import ClipError
+from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.higgs.decoder import HiggsDecoder
 from audio_tokenizers.higgs.files import Checkpoint, acoustic_frames, open_checkpoint, shortest_clip, weights_sha256
 from audio_tokenizers.higgs.lanes import HiggsLanes
 from audio_tokenizers.higgs.model import compute_in_bfloat16, hear, hubert_features, quantize
+from audio_tokenizers.higgs.upstream import BOSON, HiggsUpstream, require_boson
 from audio_tokenizers.higgs.weights import ATTENTION, load_encoder
 from audio_tokenizers.shared.device_calls import DeviceCalls
 from audio_tokenizers.shared.factory import ModelFactory, code_grid
-from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, OptionTable
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, OptionTable, is_upstream
 from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
 
@@ -91,7 +92,7 @@ class Higgs:
         return quantize(model, model.acoustic_encoder(batch.unsqueeze(1)), semantic)
 
 
-class HiggsFactory(ModelFactory[Checkpoint, Higgs]):
+class HiggsFactory(ModelFactory[Checkpoint, Higgs | HiggsUpstream]):
     """Describes and loads Higgs."""
 
     name = "higgs"
@@ -100,20 +101,27 @@ class HiggsFactory(ModelFactory[Checkpoint, Higgs]):
             "bosonai/higgs-audio-v2-tokenizer",
             "directory of the weights, original or transformers layout, or hub id",
         ),
+        "engine": ("own", "own, or upstream: boson-multimodal's own code, one clip at a time"),
         **LANES_OPTIONS,
     }
 
-    def _load(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> Higgs:
-        return Higgs(info, checkpoint, device)
+    def _load(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> Higgs | HiggsUpstream:
+        return HiggsUpstream(info, checkpoint, device) if "engine" in info.recipe else Higgs(info, checkpoint, device)
 
     def load_decoder(self, options: Options, device: str) -> HiggsDecoder:
-        """The way back. Raises as `load` does, also if the weights are there but for the decoder's."""
+        """The decoder on `device`. Raises as `load` does, and if the file holds the encoder's weights only."""
         info, checkpoint = self._describe(options, device)
         return HiggsDecoder(checkpoint, device, tf32=bool(info.recipe["tf32"]))
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, Checkpoint]:
-        choices = ModelChoices.of(options, device)
+        upstream = is_upstream(options)
+        choices = ModelChoices.of({**options, "lanes": options.get("lanes") or 0} if upstream else options, device)
+        if upstream and (choices.lanes or choices.precision == "bf16"):
+            raise UsageError("engine=upstream computes one clip at a time, in fp32 or tf32: expected no lanes and no bf16")
         checkpoint = open_checkpoint(choices.model_path)
+        if upstream:
+            require_boson(checkpoint)
+        packages = (*PACKAGES, BOSON) if upstream else PACKAGES
         info = BackendInfo(
             name=self.name,
             sample_rate=checkpoint.sample_rate,
@@ -133,9 +141,9 @@ class HiggsFactory(ModelFactory[Checkpoint, Higgs]):
                 "weights_sha256": weights_sha256(checkpoint),
                 "config_sha256": config_sha256(checkpoint.config),
                 "dtype": choices.dtype,
-                "attention": ATTENTION,
+                **({"engine": "upstream"} if upstream else {"attention": ATTENTION}),
                 "shift_padding": checkpoint.shift_padding,
-                **recipe_tail(device, choices.precision, package_versions(PACKAGES, self.name), lanes=choices.lanes),
+                **recipe_tail(device, choices.precision, package_versions(packages, self.name), lanes=choices.lanes),
             },
         )
         return info, checkpoint

@@ -1,7 +1,7 @@
-"""The way back of the Higgs audio v2 tokenizer, from the original layout or from transformers' own.
+"""The decoder of the Higgs audio v2 tokenizer, from the original layout or from transformers' own.
 
 The reference is boson-multimodal's HiggsAudioTokenizer.decode: the codes' vectors, the projection of their acoustic half,
-and a DAC decoder without its last tanh. The network is the port in transformers; of it only these parts are made.
+and a DAC decoder without its last tanh. The network is the port in transformers, of which only these parts are loaded.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class HiggsLanes:
         self._acoustic = Branch(model.acoustic_encoder)
         self._quantizer = LaneQuantizer(model, checkpoint.codebooks)
         self.hear = _resampler(checkpoint).to(model.fc.weight.device)
-        """As `higgs_model.hear`."""
+        """As `model.hear`."""
 
     def encode(self, batch: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
         """float32 [lanes, samples], zeros behind `lengths` -> int64 [lanes, codebooks, frames], and each lane's frames."""
@@ -71,7 +71,7 @@ class HiggsLanes:
 
 
 def _resampler(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 - torchaudio has no types
-    """The filter of `higgs_model.hear`, made once: there it is made for each clip, and one of its values on the host."""
+    """The filter of `model.hear`, made once: there it is made for each clip, and one of its values on the host."""
     import torch
     import torchaudio
 

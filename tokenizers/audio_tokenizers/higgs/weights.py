@@ -1,7 +1,7 @@
 """Weights of a Higgs audio v2 tokenizer, in either layout, into the encode part of transformers' model.
 
-boson's loader ignores missing and surplus keys, so a checkpoint that does not fit gives tokens of random weights
-without a word. Here weights.py judges whether it fits.
+boson's loader ignores missing and surplus keys, so a checkpoint that does not fit silently gives tokens of random weights.
+Here shared/weights.py decides whether it fits.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Names:
     def ours(self, name: str) -> str | None:
         """The name in transformers of a tensor in the file, None if the file should not have it."""
         renamed = _rename(name, self._ours)
-        # The way back must lead to the same name: a file that mixes two spellings fits neither.
+        # Renaming back must give the same name: a file that mixes two spellings fits neither.
         return renamed if renamed is not None and self.theirs(renamed) == name else None
 
     def theirs(self, name: str) -> str:

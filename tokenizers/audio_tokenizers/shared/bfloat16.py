@@ -1,6 +1,6 @@
-"""Networks that compute in bfloat16, but for the parts where its eight bits of mantissa would decide too much.
+"""Makes networks compute in bfloat16, except where its eight bits of mantissa would change too many tokens.
 
-It is written out, layer by layer, since what torch's autocast takes in which type differs between devices and versions.
+Layer by layer, because the types that torch's autocast chooses differ between devices and versions.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["use_bfloat16"]
 def use_bfloat16(roots: Iterable[nn.Module], last: Collection[nn.Module], first: Collection[nn.Module] = ()) -> None:
     """Compute `roots` in bfloat16: their parameters, and what flows from layer to layer.
 
-    In float32 stay what hears the samples (convolutions of one channel, and `first`, for a waveform in bfloat16 has noise at
-    -55 dB), normalisation over time, recurrent layers, and `last`, modules below `roots` whose outputs go on in float32.
-    Buffers keep their types: there are frequencies among them.
+    These stay in float32: layers that take samples (convolutions of one channel, and `first`), because a waveform in
+    bfloat16 has noise at -55 dB; normalisation over time; recurrent layers; and `last`, modules below `roots` whose outputs
+    are used in float32. Buffers keep their types: some hold frequencies.
     """
     plain = {module for root in last for module in root.modules()}
     for root in last:

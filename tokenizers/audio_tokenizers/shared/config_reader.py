@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def read_config(directory: Path, layout: str, advice: str = "") -> ConfigReader:
-    """The config.json of `directory`. `layout` is the words for what the directory should be. Raises ModelFilesError."""
+    """The config.json of `directory`. `layout` describes what the directory should be. Raises ModelFilesError."""
     (path,) = require_files(directory, [CONFIG], layout)
     return ConfigReader(path, read_json(path), advice=advice)
 
@@ -41,7 +41,7 @@ class ConfigReader:
     inside: str = ""
     """The dotted keys that lead to `values` in the file."""
     advice: str = ""
-    """What to do or to ask oneself, at the end of each message: `is this Spark-TTS-0.5B?`."""
+    """Ends each message, such as `is this Spark-TTS-0.5B?`."""
 
     def error(self, expected: str, found: object) -> ModelFilesError:
         """What to raise if `found` is not what the file should say."""

@@ -1,7 +1,7 @@
-"""Calls of a network that return before a GPU has done them, so that the next one can be made ready meanwhile.
+"""Asynchronous calls of a network: they return before the GPU has finished, so that the next one can be prepared.
 
-Without CUDA graphs: a captured call would repeat the slices that the lengths of its own clips gave (lanes.py), and keep the
-memory of its shape from all others. The slices of 16 lanes cost the host some 1 ms of a call.
+Without CUDA graphs: a captured call would replay the slices of its own clips' lengths (lanes.py), and reserve the memory of
+its shape. Slicing 16 lanes costs the host about 1 ms per call.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def check_fit(waves: Sequence[npt.NDArray[np.floating[Any]]], shape: LaneShape) 
 class DeviceCalls:
     """The calls of one backend that has lanes.
 
-    On a GPU, inputs lie in pinned memory and travel on a stream of their own, and outputs travel back to pinned memory
-    behind the work, with an event to wait for. torch keeps such memory for later calls, and hands it out again only when the
-    copy has ended. On a CPU all is done when `begin` returns.
+    On a GPU, inputs are copied from pinned memory on a stream of their own, and outputs are copied back to pinned memory
+    after the work, with an event to wait for. torch reuses pinned memory only after its copy has ended. On a CPU the work is
+    finished when `begin` returns.
     """
 
     def __init__(self, device: str, lanes: int) -> None:
@@ -69,9 +69,9 @@ class DeviceCalls:
         shape: LaneShape,
         encode: Callable[[torch.Tensor], tuple[torch.Tensor, Sequence[int]]],
     ) -> Callable[[], list[Codes]]:
-        """`begin` of a network that makes of [lanes, samples] codes [lanes, codebooks, frames], and each lane's frames.
+        """`begin` for a network that maps [lanes, samples] to codes [lanes, codebooks, frames] and each lane's frames.
 
-        What is returned waits for one int16 array [codebooks, frames] per waveform.
+        Returns a function that waits for the codes: one int16 array [codebooks, frames] per waveform.
         """
         frames: list[int] = []
 
@@ -88,9 +88,9 @@ class DeviceCalls:
     def begin(
         self, inputs: Sequence[torch.Tensor], work: Callable[..., Sequence[torch.Tensor]]
     ) -> Callable[[], list[Array]]:
-        """`work(*inputs)` in inference mode, with the inputs on the device; what is returned waits for the outputs.
+        """Start `work(*inputs)` in inference mode, inputs on the device; returns a function that waits for the outputs.
 
-        Both raise InfrastructureError where the machine is at fault: of a GPU's faults one may hear only when waiting.
+        Both raise InfrastructureError if the machine is at fault; a GPU may report an error only when waited for.
         """
         outputs, done = on_device(self._device, lambda: self._launch(inputs, work), self._smaller)
 
@@ -115,7 +115,7 @@ class DeviceCalls:
                     there = [tensor.to(self._device, non_blocking=True) for tensor in inputs]
                 computing.wait_stream(self._copies)
                 for tensor in there:
-                    tensor.record_stream(computing)  # else its memory could be given away while it is read
+                    tensor.record_stream(computing)  # else its memory could be reused while it is read
                 outputs = []
                 for result in work(*there):
                     output = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)

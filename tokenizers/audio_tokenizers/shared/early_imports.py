@@ -1,9 +1,8 @@
-"""Modules that a backend's calls need, imported while it loads: before there are threads.
+"""Imports the modules that a backend's calls need while it loads, before any other thread runs.
 
-Python locks each module while it is imported. `import a` takes a, then what a imports, such as a.b; `import a.b` takes a.b,
-then a. Where two threads do that at the same time, one of them gets `_DeadlockError`, or a module that is half made, and it
-would look like the fault of the clip in hand. Calls run in several threads: those of decoders beside the device's, and
-some backends have more of their own.
+Python locks each module during its import. `import a` locks a, then what a imports, such as a.b; `import a.b` locks a.b,
+then a. If two threads do this at the same time, one gets `_DeadlockError` or a half-initialised module, and the clip in
+hand would be blamed. Calls run in several threads: decoders beside the device thread, and some backends start their own.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Packages that a backend needs beside the base installation: whether they are here, and what to say where one is not.
+"""Packages that a backend needs beyond the base installation: whether they are installed, and how to install them.
 
-A backend's extra in setup.cfg has its name. Nothing here imports a package to see whether it is there: torch costs seconds.
+The extra in setup.cfg has the backend's name. Nothing here imports a package to check for it: torch takes seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """Backend -> the modules that it imports whatever its options are. What only some options need, `describe` asks for."""
 IMPORTED_BY_NAME = {"hf": ("torchaudio",), "whisper_features": ("torchaudio",)}
-"""What transformers imports if the distribution's name is there, and else does without."""
+"""What transformers imports if the distribution is registered as installed, and otherwise does without."""
 MODULES = {"openai-whisper": "whisper", "onnxruntime-gpu": "onnxruntime"}
 """Distribution -> its module, where the two differ by more than a dash."""
 
@@ -37,7 +37,7 @@ def is_installed(package: str) -> bool:
         return importlib.util.find_spec(MODULES.get(package, package.replace("-", "_"))) is not None
     except ImportError:
         return False
-    except ValueError:  # it is there, and somebody has made it by hand
+    except ValueError:  # loaded, but without a spec: made by hand, as in tests
         return True
 
 
@@ -49,30 +49,32 @@ def require_packages(packages: Iterable[str], extra: str) -> None:
 
 
 def install_words(extra: str) -> str:
-    """`pip install -e '.[higgs]'`, and where. Of this checkout: no index has a package of ours."""
-    return f"pip install -e '.[{extra}]' in the folder of tar2tokens"
+    """The command that installs an extra, or those of `a+b`, and where to run it: the project is on no package index."""
+    return f"pip install -e '.[{extra.replace('+', ',')}]' in the folder of tar2tokens"
 
 
 @contextmanager
 def backend_packages(backend: str, asked: str = "") -> Iterator[None]:
     """Describe or load a backend within this block. Raises UsageError where a package is missing, too old or broken.
 
-    `asked` is what a person called it, such as a preset's name.
+    `asked` is the name that the user gave, such as a preset's. A combination `a+b` needs what `a` and `b` need.
     """
-    missing = [module for module in EXTRAS.get(backend, ()) if not is_installed(module)]
-    missing += [name for name in IMPORTED_BY_NAME.get(backend, ()) if _has_name(name) and not is_installed(name)]
+    parts = backend.split("+")
+    missing = [module for part in parts for module in EXTRAS.get(part, ()) if not is_installed(module)]
+    by_name = [name for part in parts for name in IMPORTED_BY_NAME.get(part, ())]
+    missing += [name for name in by_name if _has_name(name) and not is_installed(name)]
     name = asked or backend
     if missing:
-        raise UsageError(_words(name, backend, missing))
+        raise UsageError(_needs(name, backend, list(dict.fromkeys(missing))))
     try:
         yield
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "audio_tokenizers":
             raise
-        if backend not in EXTRAS:
+        if not EXTRAS.keys() & set(parts):
             raise UsageError(f"the backend {name!r} cannot be loaded: {error}: install what its package needs") from error
         if isinstance(error, ModuleNotFoundError) and error.name:
-            raise UsageError(_words(name, backend, [error.name.partition(".")[0]])) from error
+            raise UsageError(_needs(name, backend, [error.name.partition(".")[0]])) from error
         raise UsageError(
             f"the backend {name!r} cannot be loaded: {error}; a package is too old, or broken: {install_words(backend)}"
         ) from error
@@ -82,5 +84,5 @@ def _has_name(distribution: str) -> bool:
     return any(importlib.metadata.distributions(name=distribution))
 
 
-def _words(name: str, backend: str, missing: Sequence[str]) -> str:
+def _needs(name: str, backend: str, missing: Sequence[str]) -> str:
     return f"the backend {name!r} needs {', '.join(missing)}: {install_words(backend)}"

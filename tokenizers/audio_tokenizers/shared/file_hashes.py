@@ -1,6 +1,6 @@
-"""SHA-256 of a model's files, and who remembers it: gigabytes are not read again by each process that describes a backend.
+"""SHA-256 of a model's files, remembered, so that not every process that describes a backend reads gigabytes again.
 
-Nothing here knows where a run keeps things. Whoever does gives a HashStore; else a process remembers for itself.
+A caller that knows where a run keeps its files provides a HashStore; by default each process remembers for itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["FileVersion", "HashMemory", "HashStore", "files_sha256", "hashes_fro
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What tells a file from what it was before, without reading it."""
+    """Identifies a version of a file without reading it."""
 
     path: Path
     """Absolute."""
@@ -71,7 +71,7 @@ def hashes_from(store: HashStore) -> Iterator[None]:
 
 
 def files_sha256(paths: Sequence[Path]) -> str:
-    """Hex SHA-256 of the bytes of all files in order; they are read only if nobody remembers it of these versions."""
+    """Hex SHA-256 of the bytes of all files in order; they are read only if the store does not have these versions."""
     store = _store.get()
     files = tuple(FileVersion.of(path) for path in paths)
     known = store.find(files)

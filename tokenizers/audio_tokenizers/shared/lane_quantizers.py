@@ -197,7 +197,7 @@ CHAINS: dict[str, Callable[[Any, int], list[_Chain]]] = {
 }
 """model_type -> its quantizer's codebooks, the first so many."""
 RESULTS: dict[str, Callable[[Tensor, Tensor], Any]] = {
-    # The latter are what training wants: DacModel adds the losses up, and nobody reads them.
+    # The latter are for training: DacModel adds the losses up, and no one reads them.
     "dac": lambda codes, embedding: (embedding, codes.transpose(0, 1), embedding, 0.0, 0.0),
     "bicodec": lambda codes, _: codes[0],
 }

@@ -1,16 +1,15 @@
-"""Padding that a network cannot see: clips of any lengths side by side, each computed as if it were alone.
+"""Hides padding from a network: clips of any lengths side by side, each computed as if it were alone.
 
-A call has a fixed number of lanes of a fixed width, shorter clips with zeros behind them. What a padded clip's last frames
-would see of the padding is made there what they see of a clip alone: zeros where a convolution pads with zeros, reflected
-or repeated values where EnCodec and Mimi pad so; GroupNorm counts a lane's own frames only, and attention has a mask over
-keys. The tokens then depend on the clip and the shape of the call, never on the neighbours.
+A call has a fixed number of lanes of a fixed width; zeros follow shorter clips. Before each layer, the padding that a
+clip's last frames can see becomes what they would see alone: zeros where a convolution pads with zeros, reflected or
+repeated values where EnCodec and Mimi pad with those. GroupNorm counts a lane's own frames only, and attention masks its
+keys. So the tokens depend on the clip and the shape of the call, never on the neighbours.
 
-Which frames are a lane's own is looked up by the width of a layer's input. The table begins with the width of the samples,
-and each convolution enters its output's width, computed by the same formula as the lengths. That needs no word from the
-model: within one branch two layers of equal width have equal lengths, and the table refuses if they have not.
+A table gives each lane's length by the width of a layer's input. It starts with the width of the samples, and each
+convolution adds its output's width, computed by the same formula as the lengths. This needs no knowledge of the model:
+within one branch, two layers of equal width have equal lengths, and the table raises an error if they do not.
 
-Nothing beyond a lane's own frames is ever read by them, so padding is written in place, and only as far as the next
-convolution reaches.
+A lane's own frames never read beyond the next convolution's reach, so padding is written in place, and only that far.
 """
 
 from __future__ import annotations
@@ -78,15 +77,15 @@ class LaneTable:
 
 
 class _Context(threading.local):
-    """The table of the call that this thread is in."""
+    """The table of this thread's current call."""
 
     table: LaneTable | None = None
 
 
 class Branch:
-    """The layers of a network on one way from the samples on, with hooks that do nothing outside a scope.
+    """The layers on one path from the samples, with hooks that do nothing outside a scope.
 
-    Where two ways have equal widths but lengths of their own, each is a Branch. Raises UsageError on an unknown attention.
+    Two paths with equal widths but different lengths are two branches. Raises UsageError on an unknown attention.
     """
 
     def __init__(self, *roots: nn.Module) -> None:

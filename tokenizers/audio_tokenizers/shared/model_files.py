@@ -1,4 +1,4 @@
-"""Model directories: where they are, and whether their files are there and whole.
+"""Model directories: finding them, and checking that their files are present and complete.
 
 Nothing here imports torch, so that a run can be planned on a login node.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from audio_tokenizers.errors import ModelFilesError
-from audio_tokenizers.shared.wording import counted
+from audio_tokenizers.shared.wording import counted, first_line
 from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 
 __all__ = [
@@ -72,8 +72,8 @@ def find_model(
     """The directory `model_path`, or the snapshot of the hub id, downloaded only if the local cache lacks it.
 
     Of a hub repository the files `hub_first` are asked for, then what `hub_patterns` names after a look at those; `check`
-    raises ModelFilesError where a directory is not whole. A directory that was given is returned unchecked. `layout` is
-    the words for what the directory should be.
+    raises ModelFilesError where a directory is not whole. A directory that was given is returned unchecked. `layout`
+    describes what the directory should be.
     """
     path = Path(model_path).expanduser()
     if path.exists() or model_path.startswith(("/", ".", "~")):
@@ -104,13 +104,13 @@ def _hub_directory(
         check(directory)
         return directory
 
-    # Not there, or there in part: a cache entry may well lack the weights.
+    # Absent or incomplete: a cache entry may lack the weights.
     with contextlib.suppress(OSError, ValueError, ModelFilesError):
         return snapshot(offline=True)
     try:
         return snapshot(offline=False)
     except (OSError, ValueError, RuntimeError, ModelFilesError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
     raise ModelFilesError(
         f"{repo_id}: there is no such folder here, and as a hub id it is not in the local Hugging Face cache and could not "
         f"be downloaded ({reason}): run `hf download {repo_id}` or `python -m tools.fetch_model NAME` where there is "
@@ -119,7 +119,7 @@ def _hub_directory(
 
 
 def require_files(directory: Path, names: Iterable[str], layout: str) -> list[Path]:
-    """The paths of `names` in `directory`, each there and whole. `layout` is the words for what the directory should be."""
+    """The paths of `names` in `directory`, each there and whole. `layout` describes what the directory should be."""
     paths = [directory / name for name in names]
     for path in paths:
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Options that many backends have, checked, and what recipes say of them."""
+"""Options that several backends share, and their checks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ __all__ = [
     "OptionTable",
     "Precision",
     "check_device_name",
+    "is_upstream",
     "model_path_of",
     "precision_of",
     "switch",
@@ -93,6 +94,17 @@ def model_path_of(options: Options) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError(f"model_path: expected a directory or hub id, found {shown(value, 'null')}")
     return value
+
+
+def is_upstream(options: Options) -> bool:
+    """Whether the option `engine` asks for upstream's own package. Raises UsageError unless it is own or upstream.
+
+    Options of a run that was frozen before there was a choice mean `own`.
+    """
+    value = options.get("engine", "own")
+    if value not in ("own", "upstream"):
+        raise UsageError(f"engine: expected own or upstream, found {shown(value, 'null')}")
+    return value == "upstream"
 
 
 def switch(options: Options, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whole clips from one rate to another, with the very filters that upstream tokenizers have before their models."""
+"""Resamples whole clips with exactly the filters that upstream tokenizers apply before their models."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""speech_tokenizer_v1.onnx and _v2.onnx, the S3 tokenizers of CosyVoice: which one a file is, its mel, and onnxruntime.
+"""speech_tokenizer_v1.onnx and _v2.onnx, the S3 tokenizers of CosyVoice: identifying a file, its mel, and onnxruntime.
 
-Three published files share two names and one layout (a Whisper-like encoder and a quantizer of its own): 50 Hz and 25 Hz
-with a codebook of 4096 (v1), 25 Hz with finite scalar quantization (v2). So a file is recognised by what is in it, with
-a walk along its protobuf fields that skips the weights: no package is needed, and 0.5 GB is never read.
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto has the fields' numbers.
+Three published files share two names and one layout (a Whisper-like encoder and a quantizer): 50 Hz and 25 Hz with a
+codebook of 4096 (v1), 25 Hz with finite scalar quantization (v2). So a file is identified by its content: a walk along its
+protobuf fields skips the weights, needs no package, and does not read the 0.5 GB.
+The field numbers are in https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError
 from audio_tokenizers.shared.model_files import check_whole
-from audio_tokenizers.shared.wording import counted
+from audio_tokenizers.shared.wording import counted, first_line
 
 __all__ = ["MELS", "MEL_HOP", "OnnxEncoder", "S3Variant", "is_known_to_torch", "log_mel", "read_variant"]
 
@@ -113,7 +113,7 @@ def _recognise(graph: _Graph, path: Path) -> S3Variant:
 
 
 def _quantizer_shapes(graph: _Graph) -> set[tuple[int, ...]]:
-    """Shapes of the weights that nodes of the quantizer take; it stands behind the blocks and bears its own name."""
+    """Shapes of the weights that nodes of the quantizer take; it follows the blocks and has a name of its own."""
     return {
         graph.shapes[name]
         for node in graph.nodes
@@ -133,7 +133,7 @@ class OnnxEncoder:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = 1
-        # Warnings of nodes that stay on the CPU are no use to anyone.
+        # Warnings about nodes that stay on the CPU help no one.
         options.log_severity_level = 3
         self._device = device
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -154,7 +154,7 @@ class OnnxEncoder:
             self._session = onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no base of their own
             raise self._machine_trouble(error) or ModelFilesError(
-                f"{path}: onnxruntime cannot load it: download it again ({_first_line(error)})"
+                f"{path}: onnxruntime cannot load it: download it again ({first_line(error)})"
             ) from None
         if device.startswith("cuda") and "CUDAExecutionProvider" not in self._session.get_providers():
             # It falls back to the CPU with no more than a warning.
@@ -185,9 +185,9 @@ class OnnxEncoder:
         if isinstance(error, MemoryError) or any(
             words in text for words in ("allocate memory", "bad_alloc", "out of memory")
         ):
-            return InfrastructureError(f"out of memory on {self._device} ({_first_line(error)})")
+            return InfrastructureError(f"out of memory on {self._device} ({first_line(error)})")
         if self._device.startswith("cuda") and any(words in text for words in ("cuda", "cudnn", "cublas")):
-            return InfrastructureError(f"CUDA failed on {self._device} ({_first_line(error)})")
+            return InfrastructureError(f"CUDA failed on {self._device} ({first_line(error)})")
         return None
 
 
@@ -203,10 +203,6 @@ def log_mel(wave: Waveform) -> Mel:
     with torch.inference_mode():
         mel: Mel = whisper.log_mel_spectrogram(torch.from_numpy(wave)[None], n_mels=MELS)[0].numpy()
     return mel
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 class _CutError(Exception):

@@ -27,6 +27,7 @@ from audio_tokenizers.shared.s3_mel import LogMel
 from audio_tokenizers.shared.s3_onnx import MEL_HOP, S3Variant
 from audio_tokenizers.shared.torch_device import fix_arithmetic
 from audio_tokenizers.shared.weights import Naming, Weights
+from audio_tokenizers.shared.wording import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ class TorchEncoder:
         return lambda: [] if found is None else np.split(found.cpu().numpy(), np.cumsum(counts)[:-1])
 
     def _on_device(self, group: Sequence[Waveform]) -> list[torch.Tensor]:
-        """One copy for all, for which nobody waits."""
+        """One copy for all waves; the host does not wait for it."""
         import torch
 
         whole = torch.empty(sum(map(len, group)), pin_memory=self._device.startswith("cuda"))
@@ -222,7 +223,7 @@ def _load(path: Path, variant: S3Variant) -> Any:  # noqa: ANN401 - its modules 
         "n_audio_layer": 1 + max((int(found[1]) for found in map(BLOCK.match, state) if found), default=-1),
         "n_codebook_size": variant.codebook_size,
     }
-    # The names are how these classes are told the rate.
+    # These classes take the rate from the name.
     if variant.version == "v2":
         model = S3TokenizerV2("speech_tokenizer_v2_25hz", ModelConfigV2(**sizes))
     else:
@@ -243,7 +244,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         state: dict[str, torch.Tensor] = onnx2torch(str(path))
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise ModelFilesError(
             f"{path}: expected the initializers of the published file, found others ({reason}): download it again, or, "
             "of cosyvoice_s3, take `engine: onnx`, which runs any graph"

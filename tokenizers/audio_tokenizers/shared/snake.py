@@ -1,4 +1,4 @@
-"""Snake, the activation of DAC's encoders, with no copy for each of its operations."""
+"""Snake, the activation of DAC's encoders, without a copy per operation."""
 
 from __future__ import annotations
 

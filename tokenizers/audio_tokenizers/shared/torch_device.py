@@ -1,4 +1,4 @@
-"""What every torch backend does alike: check its device, fix the arithmetic, and tell a broken machine from bad data."""
+"""Common to all torch backends: checking the device, fixing the arithmetic, and telling machine trouble from bad data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.extras import install_words
-from audio_tokenizers.shared.wording import counted
+from audio_tokenizers.shared.wording import counted, first_line
 
 __all__ = [
     "fix_arithmetic",
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 SMALLER = "a smaller --max-tokens-per-fragment or --max-duration"
-"""What helps against an out-of-memory error where clips are encoded one at a time."""
+"""Advice on an out-of-memory error where clips are encoded one at a time."""
 T = TypeVar("T")
 
 
@@ -42,7 +42,7 @@ def use_one_thread() -> None:
     import torch
 
     # Two threads sum in another order than one, which moved a token in some ten thousand; and how many threads a worker has
-    # depends on how many workers there are. Whoever has cores to spare runs more workers.
+    # depends on how many workers there are. To use more cores, run more workers.
     torch.set_num_threads(1)
 
 
@@ -125,7 +125,7 @@ def _machine_trouble(error: MemoryError | RuntimeError, device: str, smaller: st
     """What to report if the machine is at fault; raises `error` again if it is not."""
     import torch
 
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(r"allocate memory|ALLOC_FAILED", text):
         return InfrastructureError(f"out of memory on {device}: take {smaller}, or more memory ({text})")
     if device.startswith("cuda") and re.search(r"cuda|cudnn|cublas|nvrtc", text, re.IGNORECASE):

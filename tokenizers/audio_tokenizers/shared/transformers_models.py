@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.shared.early_imports import import_early
+from audio_tokenizers.shared.extras import is_installed
 
 __all__ = ["config_errors", "merge_parametrizations", "without_storage"]
 
@@ -37,6 +39,10 @@ def without_storage(path: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401
     """
     import torch
 
+    # transformers imports it when a model is made. On the meta device its constants would have no values, for all
+    # backends that are loaded in this process later.
+    if is_installed("torchaudio"):
+        import_early("torchaudio.compliance.kaldi")
     with config_errors(path), torch.device("meta"):
         return make()
 

@@ -1,9 +1,9 @@
-"""Tensors from weights files into networks: the one judgement of what a file must hold, and of what else it may.
+"""Loads weights files into networks, and decides what a file must and may contain.
 
-Some files are published ones, others what a trainer saved: a state dict beside an optimizer, names with a prefix, the heads
-of another task. What counts is the network that is used. Each of its tensors must be there, with its shape, and once. A
-tensor below one of its modules that it has no place for means another network, and is an error too. Whatever lies beside
-those changes no token: it is named in the log, in one line.
+Some files are published, others were saved by a trainer: a state dict beside an optimizer, names with a prefix, heads for
+another task. What counts is the network in use. Each of its tensors must be present exactly once and with its shape. A
+tensor below one of its modules that has no place in it means a different network, which is an error too. Anything else
+cannot change a token: one line in the log names it.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class Weights:
             raise self.misfit(words + beside)
 
     def misfit(self, problem: str) -> ModelFilesError:
-        """What to raise of a file that does not fit."""
+        """The error for a file that does not fit the network."""
         return ModelFilesError(f"{self.file}: does not fit {self._fits}: {problem}")
 
     def place(self, name: str) -> str:
@@ -213,7 +213,7 @@ class Weights:
         return self._naming.place(name)[0]
 
     def tell(self) -> None:
-        """Log what the file has beside the network."""
+        """Log which of the file's tensors are not used."""
         if self._beside:
             log.info("%s: not used: %s", self.file, self._beside_words())
 

@@ -1,13 +1,19 @@
-"""Numbers in messages."""
+"""Numbers, values and other libraries' errors in messages."""
 
 from __future__ import annotations
 
-__all__ = ["counted", "shown", "size_words"]
+__all__ = ["counted", "first_line", "shown", "size_words"]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 tar`, `2,000 tars`, `2 entries`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """The first line of an error's message that is not blank, or the name of its type; cut after `most` characters."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)[:most]
 
 
 def shown(value: object, none: str = "nothing") -> str:

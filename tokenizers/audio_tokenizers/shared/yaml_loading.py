@@ -1,4 +1,4 @@
-"""YAML, and what is wrong with it in words for whoever reads the message."""
+"""Loading YAML, and its errors rendered in one line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ __all__ = ["describe_yaml_error", "load_yaml"]
 
 
 def load_yaml(text: str | bytes, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:  # noqa: ANN401 (a file may hold anything)
-    """What the text says. Raises yaml.YAMLError on all that is no YAML, UnicodeDecodeError on other bytes than text: of a
-    date in month 13, of `!!bool x` and of brackets without an end PyYAML itself tells in other ways.
+    """The value of the text. Raises yaml.YAMLError on invalid YAML, and UnicodeDecodeError on bytes that are not text.
+
+    PyYAML itself raises other exceptions for a date in month 13, `!!bool x`, and brackets nested too deep.
     """
     try:
         return yaml.load(text, loader)  # noqa: S506 (a SafeLoader)
@@ -28,7 +29,7 @@ def describe_yaml_error(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     words = getattr(error, "problem", None) or getattr(error, "context", None)
     if mark is None or words is None:
-        reason = getattr(error, "reason", None)  # of characters that no YAML file has
+        reason = getattr(error, "reason", None)  # of characters that YAML forbids
         return (
             f"character {error.position}: {reason}" if isinstance(error, yaml.reader.ReaderError) else str(reason or error)
         )

@@ -42,6 +42,7 @@ from audio_tokenizers.step_audio.frontend import (
     trim_silence,
 )
 from audio_tokenizers.step_audio.options import FIRST_ID, GROUP_SAMPLES, WINDOWS, Choices, check_options, fields_of, versions
+from audio_tokenizers.step_audio.upstream import FunAsr, require_funasr
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,11 +53,11 @@ if TYPE_CHECKING:
 __all__ = ["FACTORY", "StepAudio", "StepAudioFactory", "merge"]
 
 LANES = 32
-"""Clips of one step of vq02. On a GPU each step has as many, so they are part of the recipe there."""
+"""Clips in one step of vq02. On a GPU every step has this many, so they are part of the recipe there."""
 SHORTEST_CLIP = 1440
 """The fewest samples with one group: 2 codes of vq02 (1360) and 3 of vq06 (1440)."""
 ENCODER = Naming(parts=("encoder",), unneeded=r"(decoder|predictor)\.")
-"""Of the speech recogniser; FunASR's own loader opens what its trainer wraps a state dict in, and so does this."""
+"""Of the speech recogniser. FunASR's own loader unwraps what its trainer saves, and so does `Weights`."""
 CENTRES_BLOCK = 64
 
 Vq = npt.NDArray[np.int16]
@@ -100,17 +101,22 @@ class StepAudio:
         import_early("torchaudio.compliance.kaldi", "whisper")
         if self._choices.trim:
             trim_silence(np.ones(SAMPLE_RATE, np.float32))  # librosa imports its parts when they are called
-        with torch.device("meta"):
-            network = Network(checkpoint)
-        Weights([checkpoint.weights], ENCODER, str(checkpoint.config_path)).read(self._device).fill(network)
-        self._encoder = ChunkEncoder(network, self._device, LANES)
-        self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
         self._centres = torch.from_numpy(read_centres(checkpoint))
-        # Each call in a thread has one thread. Beside a GPU the cores have nothing else to do; on the CPU they are torch's.
+        weights = Weights([checkpoint.weights], ENCODER, str(checkpoint.config_path)).read(self._device)
+        if self._choices.upstream:
+            self._funasr = FunAsr(checkpoint, self._device, self._choices.dither, weights.fill)
+        else:
+            with torch.device("meta"):
+                network = Network(checkpoint)
+            weights.fill(network)
+            self._encoder = ChunkEncoder(network, self._device, LANES)
+            self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
+        # Each call runs on one thread. With a GPU the cores are otherwise idle; on the CPU they belong to torch.
         workers = 1 if self._device == "cpu" else len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vq06")
-        if self.info.recipe["vq06_device"] == "cpu":
-            self._onnx = OnnxEncoder(checkpoint.onnx, "cpu")
+        if self._choices.upstream or self.info.recipe["vq06_device"] == "cpu":
+            device = self._device if self._choices.upstream else "cpu"
+            self._onnx = OnnxEncoder(checkpoint.onnx, device, tf32=self._choices.tf32)
         self._halves = self._load_halves(checkpoint, network) if "windows_per_product" in self.info.recipe else None
 
     def _load_halves(self, checkpoint: Checkpoint, network: Network) -> Halves:
@@ -151,6 +157,28 @@ class StepAudio:
             raise ClipError("too_short", "a clip without samples")
         return self._codes([wave])[0]
 
+    @property
+    def centres(self) -> Tensor:
+        """float32 [1024, width]: those of vq02."""
+        return self._centres
+
+    @property
+    def sessions(self) -> dict[str, Any]:
+        """The clips that `stream` has not seen the end of, by their ids; one that is taken out is forgotten."""
+        return self._sessions
+
+    def linguistic_codes(self, wave: Waveform) -> Vq:
+        """vq02 alone of a whole clip, float32 [samples] at 16 kHz, taken as it is; may be empty."""
+        if (halves := self._halves) is not None:
+            return on_device(self._device, lambda: halves.codes([wave]))[0][0]
+        return on_device(self._device, lambda: self._vq02([wave]))[0]
+
+    def acoustic_codes(self, wave: Waveform) -> Vq:
+        """vq06 alone of a whole clip, float32 [samples] at 16 kHz, taken as it is; may be empty."""
+        if (halves := self._halves) is not None:
+            return on_device(self._device, lambda: halves.codes([wave]))[0][1]
+        return on_device("cpu", lambda: self._vq06(wave))
+
     def stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
         """The codes of vq02 that `piece`, the next samples of the clip `session_id`, makes complete: 4 per 240 ms.
 
@@ -158,6 +186,8 @@ class StepAudio:
         clips take another way. float32 [samples] at 16 kHz, taken as they are: energy normalisation and trimming would have
         to know the whole clip. `is_final` ends the session.
         """
+        if self._choices.upstream:
+            raise UsageError("engine=upstream encodes whole clips: a stream needs engine=own")
         if self._choices.dither:
             raise UsageError("dither: its noise is seeded by the whole clip, which a stream has not seen: expected 0")
         return on_device(self._device, lambda: self._stream(piece, session_id, is_final=is_final))
@@ -203,6 +233,9 @@ class StepAudio:
 
         fix_arithmetic(tf32=self._choices.tf32)
         with torch.inference_mode():
+            if self._choices.upstream:  # which looks for the centres of all frames in one call
+                found = (torch.cdist(self._funasr.encode(wave), self._centres).argmin(dim=1) for wave in waves)
+                return [numbers.numpy().astype(np.int16) for numbers in found]
             encoded = self._encoder.encode([self._frontend.features(wave) for wave in waves])
             return [self._cluster(frames) for frames in encoded]
 
@@ -246,11 +279,12 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
     name = "step_audio"
     options: ClassVar[OptionTable] = {
         "model_path": ("stepfun-ai/Step-Audio-Tokenizer", "directory of the tokenizer's files, or hub id"),
-        "trim": (False, "cut silence off both ends, as upstream's wav2token does unless told otherwise"),
+        "trim": (False, "cut silence off both ends, as upstream's wav2token does by default"),
         "energy_norm": (True, "scale each clip to a peak of 0.999"),
         "raw_codes": (False, "add the lists vq02 and vq06, untrimmed"),
         "shifted_ids": (False, "add the list token_ids: ids from 65536 on, as in StepFun's language models"),
         "dither": (0.0, "noise on what vq02 hears; upstream's 1 draws it anew each time, here each clip has its own seed"),
+        "engine": ("own", "own, or upstream: FunASR's own code for vq02, one clip at a time"),
         "precision": ("fp32", "fp32, or tf32: faster on an Ampere or newer GPU, with other tokens"),
         "tf32": TF32_OPTION,
     }
@@ -262,6 +296,9 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
         choices = check_options(options)
         check_device_name(device)
         checkpoint = open_checkpoint(choices.model_path)
+        if choices.upstream:
+            require_funasr()
+        in_torch = not choices.upstream and _in_torch(checkpoint, device)
         info = BackendInfo(
             name=self.name,
             sample_rate=SAMPLE_RATE,
@@ -272,20 +309,20 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
             min_samples=1 if choices.trim else SHORTEST_CLIP,
             kind="clips",
             max_tokens_per_fragment=None,
-            batching=Batching.ANY,
-            max_batch=LANES,
+            batching=Batching.SINGLE if choices.upstream else Batching.ANY,
+            max_batch=1 if choices.upstream else LANES,
             recipe={
                 "weights_sha256": files_sha256(checkpoint.tensors),
                 "config_sha256": config_sha256(checkpoint.config),
                 "dtype": "float32",
-                "attention": "written out",
+                **({"engine": "upstream"} if choices.upstream else {"attention": "written out"}),
                 "resampler": "torchaudio sinc_interp_hann",
                 "energy_norm": choices.energy_norm,
                 "trim": choices.trim,
                 "dither": choices.dither,
                 "vq06_pieces": f"{PIECE_SAMPLES} samples, none under {SHORTEST_PIECE}",
-                **_shapes(checkpoint, device),
-                **recipe_tail(device, choices.precision, versions(choices, onnx=not _in_torch(checkpoint, device))),
+                **({"vq06_device": device.partition(":")[0]} if choices.upstream else _shapes(checkpoint, device)),
+                **recipe_tail(device, choices.precision, versions(choices, onnx=not in_torch)),
             },
         )
         return info, (checkpoint, choices)

@@ -8,7 +8,7 @@ side; FunASR's own driver takes one at a time, and importing it costs seconds an
 That a clip gets the same bits in any company needs products of matrices whose rows do not depend on how many there are.
 On a CPU that is so once they are a multiple of 4: the last one to three rows, or what a thread gets of them, go through
 another kernel (MKL 2024.2), so they are filled up to 16 with zeros. On a GPU the kernel is chosen by their number: there
-whole clips go through step_audio_windows.py, and only streams, each alone, go step by step.
+whole clips go through windows.py, and only streams, each alone, go step by step.
 """
 
 from __future__ import annotations

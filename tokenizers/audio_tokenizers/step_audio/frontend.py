@@ -25,10 +25,12 @@ __all__ = [
     "PIECE_SAMPLES",
     "SAMPLE_RATE",
     "SHORTEST_PIECE",
+    "SHORTEST_REST",
     "Frontend",
     "frame_count",
     "normalize_energy",
     "pieces_of",
+    "seed_of",
     "trim_silence",
 ]
 
@@ -109,7 +111,7 @@ class Frontend:
         import torchaudio.compliance.kaldi
 
         frames = 1 + (len(wave) - WINDOW) // HOP
-        # Its product with the mel filters may round otherwise for a few rows than for many (step_audio_encoder.ROWS).
+        # Its product with the mel filters may round otherwise for a few rows than for many (encoder.ROWS).
         samples = WINDOW + HOP * (16 * math.ceil(frames / 16) - 1)
         wave = np.pad(wave, (0, max(0, samples - len(wave))))[:samples]
         # Kaldi's noise comes from the generator of the process: the clip's own seed is put there, and what was there back.

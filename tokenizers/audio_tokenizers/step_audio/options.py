@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from audio_tokenizers.base import Field, Options
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.extras import require_packages
-from audio_tokenizers.shared.options import Precision, model_path_of, precision_of, switch
+from audio_tokenizers.shared.options import Precision, is_upstream, model_path_of, precision_of, switch
 from audio_tokenizers.shared.torch_device import package_versions
 from audio_tokenizers.shared.wording import shown
 from audio_tokenizers.step_audio.files import CLUSTERS, VQ06_CODES
@@ -36,6 +36,8 @@ class Choices:
     shifted_ids: bool
     dither: float
     precision: Precision
+    upstream: bool
+    """Whether vq02 is FunASR's own code."""
 
     @property
     def tf32(self) -> bool:
@@ -51,7 +53,7 @@ def versions(choices: Choices, *, onnx: bool) -> dict[str, str]:
     runtime = (installed or names)[0] if onnx else "s3tokenizer"
     trimming = ["librosa"] if choices.trim else []
     require_packages([*trimming, *(["onnxruntime"] if onnx else ["s3tokenizer", "onnx"])], "step_audio")
-    return package_versions((*PACKAGES, runtime, *trimming), "step_audio")
+    return package_versions((*PACKAGES, runtime, *trimming, *(["funasr"] if choices.upstream else [])), "step_audio")
 
 
 def check_options(options: Options) -> Choices:
@@ -61,7 +63,10 @@ def check_options(options: Options) -> Choices:
         raise UsageError(f"dither: expected a number from 0 (none) on, such as upstream's 1, found {shown(dither, 'null')}")
     switches = {name: switch(options, name) for name in ("trim", "energy_norm", "raw_codes", "shifted_ids")}
     precision = precision_of(options, NO_BF16)
-    return Choices(model_path=model_path_of(options), dither=float(dither), precision=precision, **switches)
+    upstream = is_upstream(options)
+    return Choices(
+        model_path=model_path_of(options), dither=float(dither), precision=precision, upstream=upstream, **switches
+    )
 
 
 def fields_of(choices: Choices) -> tuple[Field, ...]:

@@ -82,7 +82,7 @@ class WindowEncoder:
     def _tiles(self, clips: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Windows [windows, FRAMES, inputs] and what each sees, bool [windows, LOOK_BACK + FRAMES], in the host's memory.
 
-        What nobody fills is zeros that see themselves.
+        Unused positions are zeros that attend to themselves.
         """
         place = self._windows
         tile = seen = torch.empty(0)

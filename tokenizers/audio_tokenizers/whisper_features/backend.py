@@ -54,6 +54,9 @@ def rows_of(samples: int) -> int:
 class WhisperFeatures:
     """The loaded encoder on one device. `encode_lanes` is for where `info.batching` is LANES."""
 
+    resampler = "soxr HQ"
+    """Parts of a combination with the same `resampler` share the resampled audio."""
+
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint, device: str) -> None:
         self.info = info
         self._window = checkpoint.window

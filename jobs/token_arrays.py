@@ -1,0 +1,135 @@
+"""JSON of records' keys -> numpy arrays, for many records in one call: the inverse of `to_json` in jobs/record_fields.py.
+
+A parser of JSON would make a Python object per token, which takes most of its time. Here a few array operations read all
+numbers of a batch: a number ends where a digit is followed by something else, and up to four digits add up to its value.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from audio_tokenizers.base import Form
+from jobs.record_fields import FeatureRef, shape_key
+
+__all__ = ["Integers", "forms_of", "read_integers", "read_ref", "split_integers"]
+
+Integers = npt.NDArray[np.integer[Any]]
+
+BEFORE = b",,,,"
+"""Bytes before the first text, so that three places before the end of any number exist."""
+PUNCTUATION = np.frombuffer(b",[]", np.uint8)
+ZERO, TEN, HUNDRED = np.uint8(ord("0")), np.uint8(10), np.uint16(100)
+
+_ref_decoder = msgspec.json.Decoder(FeatureRef)
+
+
+def forms_of(values: Mapping[str, msgspec.Raw]) -> dict[str, Form]:
+    """The form of each key of a record, by how its JSON begins; keys that say another's shape have none.
+
+    Raises ValueError on JSON that no backend gives.
+    """
+    forms: dict[str, Form] = {}
+    shapes = set()
+    for key, raw in values.items():
+        text = bytes(raw)
+        if key in shapes:
+            continue
+        if text.startswith(b"[["):
+            forms[key] = "codes"
+            shapes.add(shape_key(key))
+        elif text.startswith(b"["):
+            forms[key] = "list"
+        elif text.startswith(b'"<audio_'):
+            forms[key] = "audio_string"
+        elif text.startswith(b'{"key":'):
+            forms[key] = "features"
+        else:
+            raise ValueError(f"{key}: expected tokens, found {_head(text)}")
+    return forms
+
+
+def _head(text: bytes) -> str:
+    return text[:40].decode(errors="backslashreplace")
+
+
+def read_integers(texts: Sequence[bytes], form: Form) -> tuple[Integers, npt.NDArray[np.int64]]:
+    """All integers of one key of many records, one after the other, and how many each record has.
+
+    `form` is any but `features`. Raises ValueError where a text holds anything else.
+    """
+    joined = b"".join((BEFORE, *texts, b","))
+    raw = np.frombuffer(joined, np.uint8)
+    digits = raw - ZERO  # what is no digit is 10 or more
+    is_digit = digits < TEN
+    ends: npt.NDArray[np.int64] = (is_digit[:-1] > is_digit[1:]).nonzero()[0]
+    if not _is_right(joined, raw, len(joined) - int(np.count_nonzero(is_digit)), len(ends), len(texts), form):
+        for text in texts if len(texts) > 1 else ():
+            read_integers([text], form)  # raises at the one that is at fault
+        raise ValueError(f"expected integers, found {_head(texts[0]) if texts else 'nothing'}...")
+    limits = np.fromiter(itertools.accumulate(map(len, texts), initial=len(BEFORE)), np.int64, len(texts) + 1)
+    places = ends.searchsorted(limits)
+    counts = places[1:] - places[:-1]
+    # Dense: for every byte what it and those before it would be worth, though only the ends of numbers are wanted. Such
+    # operations on single bytes are so fast that this costs less than to gather the digits of each number.
+    mask = is_digit.view(np.uint8)
+    np.negative(mask, out=mask)  # 255: a digit
+    pairs = mask[:-1] & mask[1:]
+    if (pairs[:-3] & pairs[2:-1] & mask[4:]).any():  # five digits in a row
+        return _any_length(digits, mask, ends), counts
+    digits &= mask
+    upper = digits[:-3] & pairs[1:-1]  # thousands: what stands three places before the last digit, with digits between
+    upper *= TEN
+    upper += digits[1:-2] & mask[2:-1]
+    lower = digits[2:-1] * TEN
+    lower += digits[3:]
+    ends -= 3
+    numbers = upper.take(ends).astype(np.uint16)
+    numbers *= HUNDRED
+    numbers += lower.take(ends)
+    return numbers, counts
+
+
+def _any_length(digits: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> Integers:
+    numbers, which, place = np.zeros(len(ends), np.int64), np.arange(len(ends)), 1
+    while len(which := which[mask[ends[which]] != 0]):
+        numbers[which] += place * digits[ends[which]].astype(np.int64)
+        ends[which] -= 1
+        place *= 10
+    return numbers
+
+
+def _is_right(joined: bytes, raw: npt.NDArray[np.uint8], others: int, numbers: int, texts: int, form: Form) -> bool:
+    """Whether the bytes that are no digits, `others` of them, are those that stand around so many numbers."""
+    others -= len(BEFORE) + 1
+    if form == "audio_string":
+        heads = joined.count(b"<audio_")
+        return heads == joined.count(b">") == numbers and others == numbers * len("<audio_>") + 2 * texts
+    commas, opening, closing = (int(np.count_nonzero(raw == byte)) for byte in PUNCTUATION)  # bytes.count is slower
+    commas -= len(BEFORE) + 1
+    return commas + texts == numbers and others == commas + opening + closing
+
+
+def split_integers(numbers: Integers, counts: npt.NDArray[np.int64], shapes: Sequence[bytes] | None) -> Sequence[Integers]:
+    """What `read_integers` gave, record by record: int64 [items], or [codebooks, frames] by the JSON of their `shapes`.
+
+    Raises ValueError where a shape does not fit its numbers.
+    """
+    arrays = np.split(numbers.astype(np.int64), np.cumsum(counts)[:-1])
+    if shapes is None:
+        return arrays
+    decode = msgspec.json.Decoder(tuple[int, int]).decode
+    return [array.reshape(decode(shape)) for array, shape in zip(arrays, shapes, strict=True)]
+
+
+def read_ref(text: bytes) -> FeatureRef:
+    """Where floats stand. Raises ValueError on other JSON."""
+    try:
+        return _ref_decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"expected a reference to floats, found {_head(text)}: {error}") from None

@@ -1,0 +1,459 @@
+"""audio_tokenizers/base.py: what every backend promises, tried on a tiny random model of each; what only one promises is
+tested beside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import tiny_hf
+from support.tiny_bicodec import build_spark_tts
+from support.tiny_cosyvoice_text import build_cosyvoice
+from support.tiny_higgs import build_original_layout, build_transformers_layout
+from support.tiny_s3 import build_s3_onnx
+from support.tiny_step_audio import build_step_audio
+from support.tiny_taste import TASTE, build_taste
+from support.tiny_whisper import build_whisper
+
+from audio_tokenizers.base import (
+    Backend,
+    BackendFactory,
+    Batching,
+    LaneShape,
+    Scalar,
+    Utterance,
+    Waveform,
+    lanes_of_clips,
+    lanes_of_waves,
+    takes_clips,
+    takes_waves,
+)
+from audio_tokenizers.cosyvoice_s3 import backend as cosyvoice_s3
+from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
+from audio_tokenizers.registry import BUILT_IN, complete_options, get_factory
+from audio_tokenizers.shared.s3_torch import TorchEncoder
+
+
+def build_s3(directory: Path) -> None:
+    directory.mkdir()
+    build_s3_onnx(directory / "speech_tokenizer_v2.onnx", version="v2", rate=25)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A backend with one kind of model, or one way to run it."""
+
+    name: str
+    backend: str
+    build: Callable[[Path], object] | None = None
+    """Makes a tiny checkpoint in a folder that is not there yet."""
+    network: Callable[[Any], tuple[object, str]] | None = None
+    """A function that each call goes through, as an attribute of something; None of a backend that computes nothing."""
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+    gpu: bool = True
+    """Whether it runs on a GPU with what is installed here."""
+
+    @property
+    def factory(self) -> BackendFactory:
+        return get_factory(self.backend)
+
+
+def acoustic_encoder(backend: Any) -> tuple[object, str]:
+    return backend._model.acoustic_encoder, "forward"
+
+
+def encoder(backend: Any) -> tuple[object, str]:
+    return backend._model.encoder, "forward"
+
+
+def encoder_norm(backend: Any) -> tuple[object, str]:
+    return backend._encoder._encoder.layer_norm, "forward"
+
+
+ALL = (
+    Case("mulaw", "mulaw"),
+    Case("higgs", "higgs", build_original_layout, acoustic_encoder),
+    Case("higgs of transformers", "higgs", build_transformers_layout, acoustic_encoder),
+    *(Case(codec, "hf", functools.partial(tiny_hf.build, codec=codec), encoder) for codec in ("mimi", "dac", "encodec")),
+    Case("xcodec", "hf", functools.partial(tiny_hf.build, codec="xcodec"), acoustic_encoder),
+    Case("bicodec", "bicodec", build_spark_tts, lambda backend: (backend._wav2vec2.feature_extractor, "forward")),
+    Case("s3 by onnxruntime", "cosyvoice_s3", build_s3, lambda _: (cosyvoice_s3, "log_mel"), {"engine": "onnx"}, gpu=False),
+    Case("s3 by torch", "cosyvoice_s3", build_s3, lambda _: (TorchEncoder, "hidden_states"), {"engine": "torch"}),
+    Case("cosyvoice_text", "cosyvoice_text", build_cosyvoice),
+    Case("step_audio", "step_audio", build_step_audio, lambda backend: (backend._encoder, "encode")),
+    Case(
+        "whisper_features",
+        "whisper_features",
+        build_whisper,
+        encoder_norm,
+        {"layer": 1},
+    ),
+    Case(
+        "taste",
+        TASTE,
+        build_taste,
+        lambda backend: encoder_norm(backend.parts[1]),
+        {"whisper_features.layer": 1, "cosyvoice_s3.model_path": "FunAudioLLM/CosyVoice-300M"},
+    ),
+)
+WITH_NETWORK = [case for case in ALL if case.network is not None]
+ON_A_GPU = [case for case in WITH_NETWORK if case.gpu]
+WITH_LANES = [case for case in ALL if "lanes" in case.factory.options]
+
+
+def cases(some: Sequence[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", some, ids=[case.name for case in some])
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Scalar]]:
+    """All options of a case, with the path of its model."""
+    built: dict[str, Path] = {}
+
+    def complete(case: Case, **changes: Scalar) -> dict[str, Scalar]:
+        given = {**case.options, **changes}
+        if case.build is not None and "model_path" not in changes:
+            if case.name not in built:
+                built[case.name] = tmp_path_factory.mktemp("models") / "model"
+                case.build(built[case.name])
+            given["model_path"] = str(built[case.name])
+        return complete_options(case.factory, given)
+
+    return complete
+
+
+@pytest.fixture(scope="module")
+def loaded(options: Callable[..., dict[str, Scalar]]) -> Callable[[Case], Any]:
+    """The backend of a case on the CPU, the same one each time."""
+    return functools.cache(lambda case: case.factory.load(options(case), "cpu"))
+
+
+@pytest.fixture(scope="module")
+def described(options: Callable[..., dict[str, Scalar]]) -> dict[str, Any]:
+    """What a process said in which nothing heavy can be imported: of each case its name, and what it imported after all."""
+    script = (
+        "import json, sys\n"
+        "for name in json.loads(sys.argv[1]): sys.modules[name] = None\n"
+        "from audio_tokenizers.registry import get_factory\n"
+        "for name, backend, options, device in json.loads(sys.argv[2]):\n"
+        "    info = get_factory(backend).describe(options, device)\n"
+        "    heavy = {'huggingface_hub', 'librosa', 'scipy', 'onnxruntime', 'onnx', 's3tokenizer'} & set(sys.modules)\n"
+        "    print(json.dumps([name, [info.name, *heavy]]))\n"
+    )
+    absent = ["torch", "torchaudio", "transformers", "safetensors", "soxr", "whisper", "tiktoken", "funasr"]
+    asked = [(case.name, case.backend, options(case), "cuda:3" if case.gpu else "cpu") for case in ALL]
+    command = [sys.executable, "-c", script, json.dumps(absent), json.dumps(asked)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(line) for line in done.stdout.splitlines())
+
+
+def clip(backend: Backend, seconds: float = 0.5) -> Waveform:
+    time = np.arange(int(backend.info.sample_rate * seconds)) / backend.info.sample_rate
+    return (0.3 * np.sin(2 * np.pi * (110 * time + 165 * time**2))).astype(np.float32)
+
+
+def values(backend: Backend, *waves: Waveform) -> list[Mapping[str, Any]]:
+    if takes_waves(backend):
+        return [{"tokens": codes} for codes in backend.encode(waves)]
+    assert takes_clips(backend)
+    return list(backend.encode_clips([utterance(backend, wave) for wave in waves]))
+
+
+def utterance(backend: Any, wave: Waveform) -> Utterance:
+    """A clip at the backend's rate: all parts of a combination hear the same."""
+    return Utterance(wave, "a wife", (wave,) * len(getattr(backend, "parts", ())))
+
+
+def equal(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
+    return len(one) == len(other) and all(
+        list(a) == list(b) and all(np.array_equal(a[key], b[key]) for key in a) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_every_backend_is_here() -> None:
+    """A backend of ours that is added joins this contract, and one that is made of others keeps it too."""
+    assert {name for case in ALL for name in case.backend.split("+")} == set(BUILT_IN)
+    assert TASTE in {case.backend for case in ALL}
+
+
+class TestDescribing:
+    """What a login node does, where there may be neither torch nor a GPU."""
+
+    @cases(ALL)
+    def test_it_imports_no_torch(self, case: Case, described: dict[str, Any]) -> None:
+        """`--help` and planning must not pay for torch, nor need it to be importable; nor for anything else of its size."""
+        assert described[case.name] == [case.backend]
+
+    @cases(ALL)
+    def test_what_is_loaded_has_the_same_description(
+        self, case: Case, options: Callable[..., dict[str, Scalar]], loaded: Callable[[Case], Any]
+    ) -> None:
+        """What was planned with is what a worker gets, field by field; records have what the description says."""
+        backend = loaded(case)
+        assert backend.info == case.factory.describe(options(case), "cpu")
+        assert backend.info.kind == ("frames" if hasattr(backend, "encode") else "clips")
+        assert list(values(backend, clip(backend))[0]) == [said.name for said in backend.info.fields]
+
+    @cases([case for case in ALL if case.backend != "mulaw"])
+    def test_a_missing_package_says_what_to_install(
+        self, case: Case, options: Callable[..., dict[str, Scalar]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The base installation has no torch; the message names the extra."""
+        given = options(case)
+
+        def absent(name: str) -> str:
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", absent)
+        with pytest.raises(UsageError, match=rf"pip install -e '\.\[{case.backend.partition('+')[0]}\]'"):
+            case.factory.describe(given, "cpu")
+
+    @pytest.mark.parametrize("device", ["tpu", "cuda:x", "mps"])
+    @cases([case for case in ALL if case.backend != "mulaw"])
+    def test_another_kind_of_device_is_refused(
+        self, case: Case, device: str, options: Callable[..., dict[str, Scalar]]
+    ) -> None:
+        """A slip is one message, not a traceback from inside torch."""
+        with pytest.raises(UsageError, match=f"device '{device}'"):
+            case.factory.describe(options(case), device)
+
+    @pytest.mark.parametrize(
+        ("name", "wrong"),
+        [
+            *(("model_path", wrong) for wrong in (3, "", None)),
+            *(("precision", wrong) for wrong in ("fp16", None)),
+            *(("lanes", wrong) for wrong in (-1, 1.5, True, "four")),
+            *((name, wrong) for name in ("tf32", "volume_normalize", "trim", "energy_norm") for wrong in ("yes", 1, None)),
+            *((name, wrong) for name in ("raw_codes", "shifted_ids") for wrong in ("yes", 1, None)),
+        ],
+    )
+    def test_options_of_another_kind_are_refused_by_name(
+        self, name: str, wrong: Scalar, options: Callable[..., dict[str, Scalar]]
+    ) -> None:
+        """By each backend that has such an option: a slip in a preset is found before a job is submitted."""
+        having = [case for case in ALL if name in case.factory.options and case.factory.options[name][0] is not wrong]
+        assert having
+        for case in having:
+            with pytest.raises(UsageError, match=f"{name}: expected"):
+                case.factory.describe(options(case, **{name: wrong}), "cpu")
+
+    def test_every_switch_is_among_them(self) -> None:
+        """An option that is true or false by default and is added joins the test above."""
+        switches = {
+            name.rpartition(".")[2]
+            for case in ALL
+            for name, (default, _) in case.factory.options.items()
+            if isinstance(default, bool)
+        }
+        assert switches == {"tf32", "volume_normalize", "trim", "energy_norm", "raw_codes", "shifted_ids"}
+
+    @cases([case for case in ALL if "precision" in case.factory.options])
+    def test_options_of_older_runs_mean_what_they_meant(self, case: Case, options: Callable[..., dict[str, Scalar]]) -> None:
+        """A run that was frozen before there were precisions and lanes goes on in float32 with single clips."""
+        device = "cuda" if case.gpu else "cpu"
+        now = {name: value for name, value in options(case).items() if name not in ("precision", "lanes")}
+        lanes: dict[str, Scalar] = {"lanes": 0} if "lanes" in case.factory.options else {}
+        assert case.factory.describe(now, device) == case.factory.describe(options(case, precision="fp32", **lanes), device)
+
+
+class TestLoading:
+    """What a worker does before its first clip."""
+
+    @cases(ALL)
+    def test_a_local_directory_never_touches_the_network(
+        self,
+        case: Case,
+        options: Callable[..., dict[str, Scalar]],
+        loaded: Callable[[Case], Any],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        """Nodes have no network: nothing but the checkpoint is looked for, whatever packages fetch by themselves. And a copy
+        that is loaded anew gives the tokens of the first.
+        """
+        import huggingface_hub.constants
+
+        backend = loaded(case)
+        expected = values(backend, clip(backend))
+
+        def refuse(*_args: object, **_kwargs: object) -> None:
+            raise AssertionError("a socket was opened")
+
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+        monkeypatch.setattr(socket, "socket", refuse)
+        monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        for name in ("funasr", "modelscope"):
+            monkeypatch.setitem(sys.modules, name, None)
+        assert equal(values(case.factory.load(options(case), "cpu"), clip(backend)), expected)
+        assert not (tmp_path / "empty").exists()
+
+    @cases(ON_A_GPU)
+    def test_a_device_that_is_not_there_is_named(
+        self, case: Case, options: Callable[..., dict[str, Scalar]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is the machine's fault; a job without its GPU says so before it reads the weights, and a wrong number says how
+        many there are.
+        """
+        import torch
+
+        from audio_tokenizers.shared.weights import Weights
+
+        for method in ("read", "read_names", "take"):
+            monkeypatch.setattr(Weights, method, lambda *_args: pytest.fail("weights were read"))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(InfrastructureError, match=r"'cuda'.*no CUDA device"):
+            case.factory.load(options(case), "cuda")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        with pytest.raises(InfrastructureError, match=r"'cuda:2'.*2 CUDA devices"):
+            case.factory.load(options(case), "cuda:2")
+
+
+class TestEncoding:
+    """What a worker does with each clip."""
+
+    @cases(ALL)
+    def test_tokens_do_not_depend_on_what_was_encoded_before(self, case: Case, loaded: Callable[[Case], Any]) -> None:
+        """A clip has the same tokens first and later, and is left as it was: the order of a tar is no matter."""
+        backend = loaded(case)
+        wave = clip(backend)
+        kept = wave.copy()
+        first = values(backend, wave)
+        values(backend, np.zeros(len(wave) // 2, np.float32))
+        assert equal(values(backend, wave), first)
+        assert np.array_equal(wave, kept)
+
+    @cases([case for case in ALL if case.backend not in ("mulaw", "higgs", "hf")])
+    def test_clips_are_their_own_company(self, case: Case, loaded: Callable[[Case], Any]) -> None:
+        """Of several whole clips in one call each has the values that it has alone, in any order."""
+        backend = loaded(case)
+        waves = [clip(backend, seconds) for seconds in (0.5, 0.3, 0.9)]
+        alone = [values(backend, wave)[0] for wave in waves]
+        assert equal(values(backend, *waves), alone)
+        assert equal(values(backend, *reversed(waves)), alone[::-1])
+
+    @cases([case for case in ALL if case.backend not in ("mulaw", "higgs", "hf")])
+    def test_resampling_leaves_its_input(self, case: Case, loaded: Callable[[Case], Any]) -> None:
+        """Neither the file's samples nor what is heard are changed in place."""
+        backend = loaded(case)
+        for rate in (backend.info.sample_rate, 44100):
+            wave = clip(backend)
+            kept = wave.copy()
+            heard = backend.resample(wave, rate)
+            assert abs(len(heard) - len(wave) * backend.info.sample_rate / rate) <= 1
+            before = heard.copy()
+            values(backend, heard)
+            assert np.array_equal(wave, kept)
+            assert np.array_equal(heard, before)
+
+    @cases(WITH_NETWORK)
+    def test_a_clip_that_is_too_short_is_named(self, case: Case, loaded: Callable[[Case], Any]) -> None:
+        """It is the data's fault, in company too, and one sample more is enough."""
+        backend = loaded(case)
+        shortest = backend.info.min_samples
+        wave = clip(backend, shortest / backend.info.sample_rate + 0.1)[:shortest]
+        short: list[list[Waveform]] = [[wave[:-1]]]
+        if backend.info.kind == "clips":
+            short.append([wave, wave[:-1]])
+        for batch in short:
+            with pytest.raises(ClipError) as caught:
+                values(backend, *batch)
+            assert caught.value.kind == "too_short"
+        assert all(array.size for array in values(backend, wave)[0].values())
+
+    @pytest.mark.parametrize("kind", ["torch", "python"])
+    @cases(WITH_NETWORK)
+    def test_running_out_of_memory_is_the_machines_fault_and_survived(
+        self, case: Case, kind: str, loaded: Callable[[Case], Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It must never become a record of the clip, and the next clip in the same process must still work."""
+        import torch
+
+        def exhaust(*_args: object, **_settings: object) -> None:
+            if kind == "python":
+                raise MemoryError
+            torch.empty(1 << 60)
+
+        backend = loaded(case)
+        expected = values(backend, clip(backend))
+        assert case.network is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(*case.network(backend), exhaust)
+            with pytest.raises(InfrastructureError, match=r"out of memory on cpu: .*--max-tokens-per-fragment") as caught:
+                values(backend, clip(backend))
+        # A chained error would keep the activations in its frames alive.
+        assert caught.value.__context__ is None
+        assert equal(values(backend, clip(backend)), expected)
+
+    @cases(WITH_NETWORK)
+    def test_a_mistake_in_the_code_is_not_blamed_on_the_machine(
+        self, case: Case, loaded: Callable[[Case], Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An unforeseen error keeps its type and traceback."""
+
+        def fail(*_args: object, **_settings: object) -> None:
+            raise RuntimeError("shapes cannot be multiplied")
+
+        backend = loaded(case)
+        assert case.network is not None
+        monkeypatch.setattr(*case.network(backend), fail)
+        with pytest.raises(RuntimeError, match="shapes"):
+            values(backend, clip(backend))
+
+    @pytest.mark.parametrize("tf32", [False, True])
+    @cases(WITH_NETWORK)
+    def test_arithmetic_flags_are_those_of_the_recipe(
+        self, case: Case, tf32: bool, options: Callable[..., dict[str, Scalar]]
+    ) -> None:
+        """The flags belong to the process and cuDNN's TF32 is on by default: each call sets them anew."""
+        import torch
+
+        switches: dict[str, Scalar] = {name: tf32 for name in case.factory.options if name.rpartition(".")[2] == "tf32"}
+        backend = case.factory.load(options(case, **switches), "cpu")
+        flags, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        before = (flags.allow_tf32, flags.benchmark, flags.deterministic, matmul.allow_tf32)
+        try:
+            flags.allow_tf32, flags.benchmark, flags.deterministic, matmul.allow_tf32 = not tf32, True, False, not tf32
+            values(backend, clip(backend, 0.2))
+            assert (flags.allow_tf32, flags.benchmark, flags.deterministic) == (tf32, False, True)
+            assert matmul.allow_tf32 is tf32
+        finally:
+            flags.allow_tf32, flags.benchmark, flags.deterministic, matmul.allow_tf32 = before
+
+    @cases(WITH_LANES)
+    def test_a_batch_that_does_not_fit_its_shape(self, case: Case, options: Callable[..., dict[str, Scalar]]) -> None:
+        """Too many clips, none, or one that is too long for its lane is a bug of the caller and becomes no record; a clip
+        that is too short is the data's fault here too.
+        """
+        backend = case.factory.load(options(case, lanes=2), "cpu")
+        info = backend.info
+        assert (info.batching, info.max_batch) == (Batching.LANES, 2)
+        shape = LaneShape(2, -(-info.sample_rate // 2 // info.hop_length) * info.hop_length)
+        wave = np.ones(shape.samples, np.float32)
+        for waves in ([], [wave] * 3, [np.ones(shape.samples + 1, np.float32)]):
+            with pytest.raises(InfrastructureError, match="a bug in the caller"):
+                begin(backend, waves, shape)
+        with pytest.raises(ClipError) as caught:
+            begin(backend, [wave, wave[: info.min_samples - 1]], shape)
+        assert caught.value.kind == "too_short"
+
+
+def begin(backend: Backend, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], object]:
+    if lanes_of_waves(backend):
+        return backend.encode_lanes(waves, shape)
+    assert lanes_of_clips(backend)
+    return backend.encode_lanes([Utterance(wave) for wave in waves], shape)

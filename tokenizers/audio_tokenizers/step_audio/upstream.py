@@ -1,0 +1,95 @@
+"""engine=upstream of step_audio: FunASR's own frontend and encoder for vq02, one clip at a time.
+
+What drives FunASR's classes (github.com/modelscope/FunASR) here is what infer_encoder does in StepFun's copy of FunASR:
+PyPI's has no such method. Chunks of 240 ms go through both with a cache; a rest under 880 samples gives no frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audio_tokenizers.base import Waveform
+from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.extras import install_words, require_packages
+from audio_tokenizers.step_audio.files import FEATURES, Checkpoint
+from audio_tokenizers.step_audio.frontend import CHUNK_SAMPLES, SHORTEST_REST, seed_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+__all__ = ["FunAsr", "require_funasr"]
+
+EXTRA = "step_audio_upstream"
+CHUNK_SIZE = (0, 4, 5)
+LOOK_BACK = 4
+
+
+def require_funasr() -> None:
+    """Raise UsageError unless FunASR is here. Imports nothing of it."""
+    require_packages(["funasr"], EXTRA)
+
+
+class FunAsr:
+    """FunASR's two classes on one device, as the checkpoint's config.yaml sets them."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dither: float, fill: Callable[[Module], None]) -> None:
+        """`fill` gives a module whose `encoder` is FunASR's its weights. Raises UsageError if FunASR cannot be imported."""
+        import torch
+
+        try:
+            from funasr.frontends.wav_frontend import WavFrontendOnline
+            from funasr.models.scama.encoder import SANMEncoderChunkOpt
+        except ImportError as error:
+            raise UsageError(
+                f"engine=upstream of step_audio cannot import funasr ({error}): {install_words(EXTRA)}"
+            ) from error
+        frontend = {**_part(checkpoint, "frontend_conf"), "cmvn_file": str(checkpoint.cmvn), "dither": dither}
+        self._frontend: Any = WavFrontendOnline(**frontend)
+        network: Any = torch.nn.Module()
+        network.encoder = SANMEncoderChunkOpt(input_size=FEATURES, **_part(checkpoint, "encoder_conf"))
+        fill(network)
+        self._encoder = network.encoder.to(device)
+        self._device = device
+        self._dither = dither
+
+    def encode(self, wave: Waveform) -> Tensor:
+        """float32 [samples] at 16 kHz -> float32 [frames, width] on the CPU."""
+        import torch
+
+        # Each clip's noise is its own, as in our engine, where upstream's depends on all clips before.
+        with torch.random.fork_rng(devices=[], enabled=bool(self._dither)):
+            if self._dither:
+                torch.default_generator.manual_seed(seed_of(wave))
+            return self._encode(torch.from_numpy(np.ascontiguousarray(wave)))
+
+    def _encode(self, wave: Tensor) -> Tensor:
+        import torch
+
+        heard: dict[str, Any] = {}
+        encoded: dict[str, Any] = {
+            "start_idx": 0,
+            "chunk_size": list(CHUNK_SIZE),
+            "encoder_chunk_look_back": LOOK_BACK,
+            "opt": None,
+            "feats": torch.zeros(1, CHUNK_SIZE[0] + CHUNK_SIZE[2], FEATURES, device=self._device),
+            "tail_chunk": False,
+        }
+        outputs = [torch.zeros(0, self._encoder.output_size())]
+        for start in range(0, len(wave) + 1, CHUNK_SAMPLES):
+            chunk = wave[start : start + CHUNK_SAMPLES]
+            last = start + CHUNK_SAMPLES > len(wave)
+            if last and len(chunk) < SHORTEST_REST:
+                break
+            features, lengths = self._frontend(chunk[None], torch.tensor([len(chunk)]), cache=heard, is_final=last)
+            output, _, _ = self._encoder.forward_chunk(features.to(self._device), lengths, cache=encoded, is_final=last)
+            outputs.append(output[0, -int(lengths[0]) :].cpu())
+        return torch.cat(outputs)
+
+
+def _part(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    part: Mapping[str, Any] = checkpoint.config.get(key) or {}
+    return dict(part)

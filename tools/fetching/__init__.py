@@ -1,0 +1,1 @@
+"""Downloads and checks of model files."""

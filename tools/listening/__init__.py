@@ -1,0 +1,1 @@
+"""Clips decoded and compared with their originals."""

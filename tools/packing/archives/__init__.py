@@ -1,0 +1,1 @@
+"""Archives as sources: tar, zip, 7z, and Shar's tars."""

@@ -1,0 +1,1 @@
+"""Which files of a tree belong together, and what its tables say."""

@@ -1,0 +1,1 @@
+"""Manifests as sources: JSONL, Kaldi, lhotse."""

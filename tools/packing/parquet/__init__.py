@@ -1,0 +1,1 @@
+"""Parquet files as sources, including data sets of the Hugging Face hub."""
