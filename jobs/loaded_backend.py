@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from audio_tokenizers.base import Backend, BackendInfo, Scalar
+from audio_tokenizers.base import Backend, BackendInfo, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from jobs.activities import Activities
 from jobs.channels import SPLIT
@@ -33,7 +33,7 @@ from jobs.spec import TokenizeSpec, make_spec
 from jobs.token_sink import TokenSink
 from jobs.worker import load_backend as load_backend_of
 
-__all__ = ["Array", "EncodedClip", "LoadedBackend", "load_backend"]
+__all__ = ["Array", "EncodedClip", "LoadedBackend", "load_backend", "open_backend"]
 
 MOST_WAV_BYTES = 0xFFFFFFFF - 4096
 """A WAV file states its size in 32 bits."""
@@ -131,12 +131,6 @@ def load_backend(
     Raises UsageError (ModelFilesError for files) where something does not exist or fit, and InfrastructureError where the
     device cannot be used.
     """
-    kind, colon, number = device.partition(":")
-    if colon and not (kind == "cuda" and number.isascii() and number.isdecimal()):
-        raise UsageError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
-    chosen = choose_device(kind, int(number) if colon else 0)
-    if channel == SPLIT:
-        raise UsageError("channel 'split' makes several clips of one: expected mean, first, left, right or a number")
     if model_path is not None:
         options["model_path"] = os.fspath(model_path)
     asked = RecipeOptions(
@@ -146,6 +140,17 @@ def load_backend(
         max_damage=max_damage,
         channel=channel,
     )
+    return open_backend(name, device, options, asked)
+
+
+def open_backend(name: str, device: str, options: Options, asked: RecipeOptions) -> LoadedBackend:
+    """As `load_backend`, with the options of a command."""
+    kind, colon, number = device.partition(":")
+    if colon and not (kind == "cuda" and number.isascii() and number.isdecimal()):
+        raise UsageError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
+    if asked.channel == SPLIT:
+        raise UsageError("channel 'split' makes several clips of one: expected mean, first, left, right or a number")
+    chosen = choose_device(kind, int(number) if colon else 0)
     spec = make_spec(name, device=chosen, options=options, asked=asked)
     return LoadedBackend(spec, load_backend_of(spec, chosen), chosen)
 

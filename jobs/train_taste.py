@@ -57,7 +57,7 @@ def train_taste(
     setup_logging(verbose=verbose, log_file=log_file)
     settings = read_settings(config, {"model_path": model_path, "subset_ratio": subset_ratio, "epochs": epochs})
     if missing := [package for package in ("torch", "safetensors") if not is_installed(package)]:
-        raise UsageError(f"training needs {', '.join(missing)}: {install_words('taste')}")
+        raise UsageError(f"training needs {', '.join(missing)}: {install_words('train_taste')}")
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK") or 0) if device != "cpu" else 0)
     from jobs.taste.ranks import joined_ranks
 

@@ -43,6 +43,7 @@ COMMANDS = {
         "failures": Command("tools.failures", "what failed, why, and the command that runs it again"),
         "show": Command("tools.show", "what one tar became"),
         "decode-check": Command("tools.decode_check", "some clips' tokens back to audio, beside the originals"),
+        "parity": Command("tools.parity", "a backend's tokens of your clips against upstream's own code"),
     },
     "Use": {
         "merge": Command("tools.merge", "all tokens in one .jsonl, .jsonl.gz or .jsonl.zst"),

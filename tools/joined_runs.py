@@ -27,6 +27,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.damage import Damage
 from jobs.records import Record
+from jobs.spec import preset_name
 from tools.common.run_files import CommittedFile, committed_files, read_lines, spec_of
 from tools.reader import TokenizedClip, read_clips
 
@@ -139,7 +140,7 @@ def join_runs(
 ) -> JoinedRuns:
     """The clips that all of these run directories have tokens of, each with the keys of all.
 
-    A key that several runs have gets their backend's name before it, as in the records of `--backend a+b`. `tar_file`,
+    A key that several runs have gets the name of the run's backend or preset in front, such as `mimi_tokens`. `tar_file`,
     `num_samples` and `sample_rate` are the first run's; text, language, metadata and damage those of the first run that has
     any. The other settings are those of read_run; `parts` divides by clips.
 
@@ -154,7 +155,9 @@ def join_runs(
     having = Counter(each.name for spec in specs for each in spec.fields)
     runs = []
     for name, spec in zip(names, specs, strict=True):
-        keys = {each.name: each.name if having[each.name] == 1 else f"{spec.backend}_{each.name}" for each in spec.fields}
+        keys = {
+            each.name: each.name if having[each.name] == 1 else f"{preset_name(spec)}_{each.name}" for each in spec.fields
+        }
         runs.append(_Run(name, Path(name), keys))
     for key, count in Counter(key for run in runs for key in run.keys.values()).items():
         if count > 1:

@@ -25,7 +25,7 @@ def missing_words() -> list[str]:
         "tensorboard": "no TensorBoard logs are written",
     }
     return [
-        f"{package} is not installed: {what}; {install_words('taste')}"
+        f"{package} is not installed: {what}; {install_words('train_taste')}"
         for package, what in wants.items()
         if not is_installed(package)
     ]

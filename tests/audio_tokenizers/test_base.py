@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 from support.envelope import Envelope
 
 from audio_tokenizers.base import (
+    Audio,
     Batching,
+    Waveform,
+    hear,
     lanes_of_clips,
     lanes_of_waves,
     takes_clips,
@@ -44,3 +48,17 @@ def test_what_a_backend_takes() -> None:
     clips.info = dataclasses.replace(clips.info, batching=Batching.LANES)
     assert (lanes_of_waves(waves), lanes_of_clips(waves)) == (True, False)
     assert (lanes_of_waves(clips), lanes_of_clips(clips)) == (False, True)
+
+
+def test_a_clip_as_a_backend_hears_it() -> None:
+    """At the backend's rate with its text; a combination hears it once per resampler, and all of that counts as memory."""
+
+    class Parts(Envelope):
+        def resample_by_part(self, wave: Waveform, sample_rate: int) -> tuple[Audio, tuple[Audio, ...]]:
+            first, second = wave[::2], wave[::2] / 2
+            return first, (first, second, first)
+
+    wave = np.ones(40, np.float32)
+    single, several = hear(Envelope(), wave, 16000, "words"), hear(Parts(), wave, 16000, "words")
+    assert (len(single.wave), single.text, single.by_part, single.nbytes) == (20, "words", (), 20 * 8)
+    assert (len(several.wave), several.text, len(several.by_part), several.nbytes) == (20, "words", 3, 2 * 20 * 4)

@@ -15,7 +15,7 @@ from support.envelope import Envelope, envelope_spec
 from support.lossy import lossy, use_lossy_decode
 from support.small_run import mulaw_spec, wav
 
-from audio_tokenizers.base import Backend, Batching, Utterance, Waveform
+from audio_tokenizers.base import Audio, Backend, Batching, Utterance, Waveform
 from audio_tokenizers.errors import ClipError
 from audio_tokenizers.mulaw import FACTORY
 from jobs import audio, clip_decoder, spec
@@ -72,6 +72,23 @@ def test_fragments() -> None:
         (3, 30, 10, 0),
     ]
     assert [one.clip_samples for one in found] == [None, None, None, 150]
+
+
+def test_a_clip_for_several_parts() -> None:
+    """The feed counts what all of them hear, which waits in memory; the clip is as long as its one waveform."""
+
+    class Parts(Envelope):
+        def resample_by_part(self, wave: Waveform, sample_rate: int) -> tuple[Audio, tuple[Audio, ...]]:
+            return wave, (wave, wave[:-1] / 2)
+
+    decoder, feed = a_decoder(envelope_spec(), Parts())
+    pending = a_clip(wav(100), "words")
+    decoder.hand_over(pending)
+    (found,) = portions(feed)
+    assert pending.share.bytes == found.size == 4 * (100 + 99)
+    assert (found.samples, found.clip_samples) == (100, 100)
+    assert isinstance(found.item, Utterance)
+    assert [len(wave) for wave in found.item.by_part] == [100, 99]
 
 
 def test_a_clip_without_audio() -> None:

@@ -156,8 +156,8 @@ def test_options_have_their_defaults(tmp_path: Path) -> None:
     assert loaded.spec.options["bandwidth"] == load_preset("encodec").options["bandwidth"]
     assert set(loaded.spec.options) == set(get_factory("hf").options)
     assert loaded.info.name == "hf"
-    with pytest.raises(UsageError, match=r"'encodec' has no option 'bandwith'.*did you mean 'bandwidth'"):
-        load_backend("encodec", model_path=tmp_path / "model", device="cpu", bandwith=6.0)
+    with pytest.raises(UsageError, match=r"'encodec' has no option 'band_width'.*did you mean 'bandwidth'"):
+        load_backend("encodec", model_path=tmp_path / "model", device="cpu", band_width=6.0)
     with pytest.raises(UsageError, match="did you mean 'higgs'"):
         load_backend("higs")
     with pytest.raises(ModelFilesError, match=r"config\.json"):

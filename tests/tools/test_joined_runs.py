@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from support.committed_runs import commit, error, make_run, record, spec_with, tar_of
@@ -20,7 +21,7 @@ from hpc.run import Run
 from jobs.damage import Damage
 from jobs.features import StoredFeatures
 from jobs.records import Record
-from jobs.spec import freeze_spec
+from jobs.spec import _fingerprint, freeze_spec
 from tools.joined_runs import JoinedRuns, join_runs
 from tools.reader import read_run
 
@@ -183,6 +184,21 @@ def test_parts_give_each_clip_once(tmp_path: Path, parts: int) -> None:
     shares = [join_runs(*runs, part=part, parts=parts) for part in range(parts)]
     assert sorted(clip.audio_file for share in shares for clip in share) == names[1:]
     assert {share.counts.joined for share in shares} == {6}
+
+
+def test_keys_of_two_presets_of_one_backend(tmp_path: Path) -> None:
+    """Runs of mimi and dac, both codecs of `hf`, keep their tokens apart by those names."""
+    for codec in ("mimi", "dac"):
+        spec = msgspec.structs.replace(mulaw_spec(), backend="hf", recipe={"codec": codec})
+        spec = msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
+        output = tmp_path / codec
+        freeze_spec(output, spec)
+        tar_of(output, "1").parent.mkdir()
+        tar_of(output, "1").write_bytes(b"a tar")
+        Run(output).add_to_list([str(tar_of(output, "1"))], keep_dirs=False)
+        commit(output, "1", [record(audio_file="a.wav")], spec)
+    (clip,) = join_runs(tmp_path / "mimi", tmp_path / "dac")
+    assert list(clip.arrays) == ["mimi_tokens", "dac_tokens"]
 
 
 def test_what_cannot_be_joined(tmp_path: Path) -> None:

@@ -43,5 +43,9 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     board.close()
     assert list(tmp_path.iterdir()) == []
     words = " ".join(missing_words())
-    for part in ("matplotlib is not installed: loss_curve.png", "tensorboard is not installed", "pip install -e '.[taste]'"):
+    for part in (
+        "matplotlib is not installed: loss_curve.png",
+        "tensorboard is not installed",
+        "pip install -e '.[train_taste]'",
+    ):
         assert part in words

@@ -1,0 +1,1 @@
+"""Two engines of a backend on the same clips."""
