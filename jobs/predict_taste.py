@@ -37,7 +37,7 @@ def predict_taste(
     """Decode clips greedily from text and speech, print the first units beside the real ones, and write all of them."""
     setup_logging(verbose=verbose)
     if missing := [package for package in ("torch", "safetensors") if not is_installed(package)]:
-        raise UsageError(f"prediction needs {', '.join(missing)}: {install_words('taste')}")
+        raise UsageError(f"prediction needs {', '.join(missing)}: {install_words('train_taste')}")
     chosen = choose_device(device)
     import torch
 

@@ -1,7 +1,7 @@
 """The clips of one combined run, or of several runs over the same tars, joined: text, speech and units of each.
 
-A clip is the same in two runs if its tar has the same output name there and its audio_file is the same; a base name is not
-enough, since two folders may hold files of one name.
+A clip is the same in two runs if its tar has the same output name there, its audio_file is the same, and as many members of
+that name stand before it. A base name is not enough, since two folders may hold files of one name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Corpus:
         self._files: OrderedDict[Path, int] = OrderedDict()
         first = runs[UNITS]
         self.names = [first.names[row] for row in rows[UNITS].tolist()]
-        """Of each clip: the output's name of its tar, and its audio_file."""
+        """Of each clip."""
         self.texts = runs[TEXT].floats[TEXT].rows[rows[TEXT]]
         """Text tokens of each clip."""
         self.units = first.units[rows[UNITS]]
@@ -76,8 +76,8 @@ class Corpus:
         digest = hashlib.sha256()
         for key in MAKERS:
             digest.update(f"{key} {self._runs[key].spec.fingerprint}\n".encode())
-        for (tar, audio), tokens, units in zip(self.names, self.texts.tolist(), self.units.tolist(), strict=True):
-            digest.update(f"{tar}\0{audio}\0{tokens} {units}\n".encode())
+        for (tar, audio, place), tokens, units in zip(self.names, self.texts.tolist(), self.units.tolist(), strict=True):
+            digest.update(f"{tar}\0{audio}\0{place} {tokens} {units}\n".encode())
         return digest.hexdigest()
 
     def read(self, number: int) -> Clip:
@@ -213,7 +213,7 @@ def _joined(used: Sequence[RunIndex]) -> list[npt.NDArray[np.int64]]:
     for run, other in zip(used[1:], seconds[1:], strict=True):
         wrong = np.flatnonzero(np.abs(other - seconds[0]) > SAME_SECONDS)
         if len(wrong):
-            tar, audio = common[int(wrong[0])]
+            tar, audio, _ = common[int(wrong[0])]
             raise UsageError(
                 f"{used[0].folder} and {run.folder}: {audio} of {tar} has {seconds[0][wrong[0]]:.2f} s in one and "
                 f"{other[wrong[0]]:.2f} s in the other: these runs are not over the same tars"

@@ -26,9 +26,13 @@ from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_paths import TarPaths, read_manifest
 from jobs.token_arrays import read_ref
 
-__all__ = ["FloatPlaces", "RunIndex", "index_run"]
+__all__ = ["ClipName", "FloatPlaces", "RunIndex", "index_run"]
 
 HEADER_LENGTH = 8
+ClipName = tuple[str, str, int]
+"""What a clip is called in every run over the same list: the name of its tar's output, its `audio_file`, and how many lines
+with that name stand before its own in the file.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,7 @@ class RunIndex:
     folder: Path
     spec: TokenizeSpec
     files: list[Path]
-    names: list[tuple[str, str]]
-    """(name of the tar's output, audio_file): what a clip is called in every run over the same list."""
+    names: list[ClipName]
     file_numbers: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     """Of its line."""
@@ -71,7 +74,7 @@ class RunIndex:
 
 @dataclass(slots=True)
 class _Columns:
-    names: list[tuple[str, str]] = field(default_factory=list)
+    names: list[ClipName] = field(default_factory=list)
     numbers: array[int] = field(default_factory=lambda: array("q"))
     """File, offset, length, samples and units of each clip, one after the other."""
     floats: dict[str, array[int]] = field(default_factory=dict)
@@ -165,7 +168,7 @@ def _tensor_starts(path: Path) -> dict[str, int]:
 def _read_file(
     paths: TarPaths, manifest: Manifest, keys: Mapping[str, Field], starts: Mapping[str, int], number: int, columns: _Columns
 ) -> None:
-    digest, offset = hashlib.sha256(), 0
+    digest, offset, seen = hashlib.sha256(), 0, Counter[str]()
     with paths.committed.open("rb") as lines:
         for line in lines:
             digest.update(line)
@@ -174,7 +177,9 @@ def _read_file(
                 if isinstance(record, ErrorRecord):
                     columns.errors[record.error_kind] += 1
                 else:
-                    _note(record, (number, offset, len(line)), paths.name, keys, starts, columns)
+                    columns.names.append((paths.name, record.audio_file, seen[record.audio_file]))
+                    _note(record, (number, offset, len(line)), keys, starts, columns)
+                seen[record.audio_file] += 1
             except (msgspec.DecodeError, ValueError, KeyError) as error:
                 raise InfrastructureError(
                     f"{paths.committed}: byte {offset}: expected a record of this run: {error}"
@@ -190,7 +195,6 @@ def _read_file(
 def _note(
     record: TokenRecord,
     place: tuple[int, int, int],
-    name: str,
     keys: Mapping[str, Field],
     starts: Mapping[str, int],
     columns: _Columns,
@@ -202,5 +206,4 @@ def _note(
             columns.floats[key].extend((starts[ref.key], ref.shape[0], ref.crc32))
         elif one.form == "codes" and (shape := codes_shape(one, record.values)) is not None:
             units = shape[1]
-    columns.names.append((name, record.audio_file))
     columns.numbers.extend((*place, record.num_samples, units))

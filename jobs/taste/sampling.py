@@ -11,18 +11,20 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from jobs.taste.run_index import ClipName
+
 __all__ = ["epoch_steps", "in_share", "split"]
 
-Names = Sequence[tuple[str, str]]
 
-
-def in_share(name: tuple[str, str], ratio: float, purpose: str) -> bool:
+def in_share(name: ClipName, ratio: float, purpose: str) -> bool:
     """Whether a clip is in this share of all, by a hash of its name: a larger share contains a smaller one."""
-    digest = hashlib.blake2b("\0".join(name).encode(), digest_size=8, person=purpose.encode()).digest()
+    digest = hashlib.blake2b("\0".join(map(str, name)).encode(), digest_size=8, person=purpose.encode()).digest()
     return int.from_bytes(digest, "big") < ratio * 2**64
 
 
-def split(names: Names, subset_ratio: float, test_ratio: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def split(
+    names: Sequence[ClipName], subset_ratio: float, test_ratio: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Numbers of the clips to train on, and of those to test on."""
     taken = [number for number, name in enumerate(names) if in_share(name, subset_ratio, "subset")]
     tested = {number for number in taken if in_share(names[number], test_ratio, "test")}

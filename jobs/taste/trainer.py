@@ -169,7 +169,7 @@ class Trainer:
     def _refuse(self, loss: float, broken: Sequence[str], numbers: Sequence[int]) -> None:
         names = list(broken)
         if not names:
-            names = [f"{audio} of {tar}" for tar, audio in (self.parts.corpus.names[number] for number in numbers)]
+            names = [f"{audio} of {tar}" for tar, audio, _ in (self.parts.corpus.names[number] for number in numbers)]
         raise InfrastructureError(
             f"step {self.step + 1}: the loss is {loss:.4g} and its gradient is not finite; clips: "
             f"{', '.join(names[:NAMES_IN_MESSAGE])}{', ...' if len(names) > NAMES_IN_MESSAGE else ''}. The last checkpoint "

@@ -24,7 +24,6 @@ from support.tiny_whisper import build_whisper
 from audio_tokenizers.errors import UsageError
 from jobs.predict_taste import predict_taste
 from jobs.taste.checkpoint import read_checkpoint
-from jobs.tokenize_tar import tokenize_tar
 from jobs.train_taste import train_taste
 
 
@@ -56,30 +55,25 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.usefixtures("untouched_log")
 def test_from_a_tar_to_a_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Features by three backends, joined, trained on, drawn and decoded; the figures get better."""
-    import numpy as np
-
+    """Features in one pass, trained on, drawn and decoded; the figures get better."""
     sizes = Sizes(text_rows=256 + MERGES + 1 + SPECIAL_TOKENS["whisper"], text_width=WIDTH, units=4096)
-    cosyvoice = build_speech_lm(tmp_path / "cosyvoice", sizes)
+    models = tmp_path / "models"
+    cosyvoice = build_speech_lm(models / "CosyVoice-300M", sizes)
     write_tiktoken(cosyvoice / "multilingual.tiktoken")
     build_s3_onnx(cosyvoice / "speech_tokenizer_v1.onnx", rate=50)
-    models = {
-        "cosyvoice_text": cosyvoice,
-        "cosyvoice_s3": cosyvoice,
-        "whisper_features": build_whisper(tmp_path / "whisper"),
-    }
+    build_whisper(models / "whisper-large-v3")
     members: dict[str, bytes] = {}
-    lengths = np.random.default_rng(0).integers(4000, 9000, 10)
-    for number, length in enumerate(lengths.tolist()):
-        members[f"{number}.wav"] = wav(length, 16000, seed=number)
-        members[f"{number}.txt"] = f"number {number}".encode()
-    members["9.txt"] = b""
+    for number in range(10):
+        members[f"{number}.wav"] = wav(4000 + 500 * number, 16000, seed=number)
+        members[f"{number}.txt"] = f"number {number}".encode() if number < 9 else b""
     tar = write_tar(tmp_path / "speech.tar", members)
-    for backend, path in models.items():
-        settings = ["layer=1"] if backend == "whisper_features" else None
-        code = tokenize_tar(str(tar), backend, tmp_path / backend, model_path=str(path), settings=settings, device="cpu")
-        assert code == 0
-    runs = [tmp_path / backend for backend in models]
+    run = tmp_path / "features"
+    words = ["--input-tar", tar, "--backend", "taste", "--model-path", models, "--output-dir", run, "--device", "cpu"]
+    words += ["--set", "whisper_features.layer=1"]
+    subprocess.run(
+        [sys.executable, "-m", "jobs.tokenize_tar", *map(str, words)], env=environment(), check=True, capture_output=True
+    )
+    runs = [run]
     config = tmp_path / "taste.yaml"
     config.write_text("freeze: [stack]\nepochs: 4\nlearning_rate: 0.01\ntest_ratio: 0.3\n")
     out = tmp_path / "trained"
@@ -89,7 +83,7 @@ def test_from_a_tar_to_a_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert rows(out)[-1]["test_loss"]
     assert list((out / "tensorboard").iterdir())
     said = capsys.readouterr().err
-    assert f"{tmp_path}/cosyvoice_text: 1 clips have errors instead of tokens (1 no_text)" in said
+    assert f"{run}: 1 clips have errors instead of tokens (1 no_text)" in said
     assert re.search(r"Epoch 04 \| train loss \d+\.\d+ \| train acc 0\.\d+ \| test loss \d+\.\d+ \| test acc 0\.\d+", said)
     assert predict_taste(out, runs, tmp_path / "p.jsonl", clips=2, part="train", device="cpu") == 0
     assert len((tmp_path / "p.jsonl").read_text().splitlines()) == 2

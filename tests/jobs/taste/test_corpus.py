@@ -61,14 +61,26 @@ def test_three_runs_are_joined_by_names(tmp_path: Path, files: LmFiles) -> None:
     runs = [make_taste_run(tmp_path / str(number), {"a": shown[number]}, PARTS[number]) for number in range(3)]
     corpus, left_out = open_corpus(runs, files)
     by_name = {clip.audio_file: clip for clip in clips}
-    assert {audio for _, audio in corpus.names} == set(by_name) - {clips[1].audio_file, "other/000.wav"} | {
+    assert {audio for _, audio, _ in corpus.names} == set(by_name) - {clips[1].audio_file, "other/000.wav"} | {
         "other/000.wav"
     } - {clips[-1].audio_file}
-    for number, (_, audio) in enumerate(corpus.names):
+    for number, (_, audio, _) in enumerate(corpus.names):
         assert is_clip(corpus.read(number), by_name[audio])
     corpus.close()
     assert f"{runs[1]}: 1 clips have errors instead of tokens (1 no_text)" in left_out
     assert f"{runs[0]}: 2 of its 7 clips are missing in another run" in left_out
+
+
+def test_members_of_one_name_stay_apart(tmp_path: Path, files: LmFiles) -> None:
+    """A tar may hold a name twice; an error of one of them counts as its place."""
+    clips = [dataclasses.replace(clip, audio_file="a.wav") for clip in some_speech(4)]
+    without = [clips[0], dataclasses.replace(clips[1], units=None), *clips[2:]]
+    shown = [clips, without, clips]
+    runs = [make_taste_run(tmp_path / str(n), {"a": shown[n]}, PARTS[n]) for n in range(3)]
+    corpus = opened(runs, files)
+    assert [place for _, _, place in corpus.names] == [0, 2, 3]
+    assert all(is_clip(corpus.read(number), clips[place]) for number, place in enumerate((0, 2, 3)))
+    corpus.close()
 
 
 def test_runs_over_other_tars_are_refused(tmp_path: Path, files: LmFiles) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from jobs.taste.sampling import epoch_steps, in_share, split
 
-NAMES = [(f"tar{number % 7}", f"{number}.wav") for number in range(2000)]
+NAMES = [(f"tar{number % 7}", f"{number}.wav", number % 2) for number in range(2000)]
 
 
 def test_a_larger_share_contains_a_smaller_one() -> None:

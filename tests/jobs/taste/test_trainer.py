@@ -63,7 +63,7 @@ def test_a_killed_training_equals_an_undisturbed_one(tmp_path: Path, make: Calla
     assert list(expected) == list(range(1, 1 + whole.step))
 
     losses: dict[int, float] = {}
-    for kill_at in (3, 4, 7, 9):  # the epoch has five steps
+    for kill_at in (3, 4, 7, 9):
 
         def on_step(step: int, loss: float, kill_at: int = kill_at) -> None:
             if step == kill_at:
@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, make: Callable[.
         trainer.run()
     trainer.parts.corpus.close()
     again = make(tmp_path / "t", {"checkpoint_steps": 4})
-    assert again.step in (4, 5)
+    assert 4 <= again.step < 8
     assert again.run()
     again.parts.corpus.close()
 
