@@ -36,6 +36,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     if not is_installed("matplotlib"):
         return
     from matplotlib.figure import Figure  # not pyplot, which keeps figures and asks for a display
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -44,7 +45,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), style, label=part, markersize=4)
     axes.set(xlabel="epoch", ylabel="cross-entropy per unit", title="TASTE")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     image = io.BytesIO()

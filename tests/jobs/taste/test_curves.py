@@ -46,6 +46,6 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for part in (
         "matplotlib is not installed: loss_curve.png",
         "tensorboard is not installed",
-        "pip install -e '.[train_taste]'",
+        "pip install -e '.[train-taste]'",
     ):
         assert part in words
