@@ -1,7 +1,7 @@
-"""Bytes -> mono float32 at the backend's rate, in blocks; and fragments of it.
+"""Bytes -> blocks of mono float32 at the backend's rate -> fragments.
 
-Everything here is a generator over blocks, so that a clip of ten hours needs no more memory than one of ten seconds.
-Resampling in blocks gives the same samples, bit for bit, as in one piece (soxr; a test guards it).
+Everything here is a generator over blocks: a clip of ten hours needs no more memory than one of ten seconds. Resampling
+block by block gives the same samples, bit for bit, as resampling the whole clip (soxr; a test guards it).
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ __all__ = ["Fragment", "FragmentCutter", "decode", "decode_channels", "resample"
 
 BLOCK_FRAMES = 1 << 18
 MOST_BLOCK_SAMPLES = 8 * BLOCK_FRAMES
-"""Of all channels, of which a header may state 1024."""
+"""Limit over all channels together: a header may state up to 1024 channels."""
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 
 
 def decode(
     file: IO[bytes], *, mono: str | Mixer, max_seconds: float | None = None, losses: Losses | None = None
 ) -> Iterator[tuple[Waveform, int]]:
-    """Decode to mono blocks: (float32 [samples], sample rate in Hz), of a bounded length, the last one shorter or empty.
+    """Decode to mono blocks: (float32 [samples], sample rate in Hz), of bounded length, the last one shorter or empty.
 
-    All audio that is in the file, whatever its header says, as FFmpeg would play it; parts at another rate than the first
-    are resampled to it. `mono` is one of `Mixer`'s rules, or a mixer, which has its notes when all blocks have passed. What
-    is missing, by what the file says of itself, is told to `losses` after the last block; without `losses` it is an error
-    there. soundfile decodes what it knows, PyAV the rest (m4a, webm, odd codecs, damage). Raises ClipError: `empty` (no
-    samples), `decode` (unreadable), `too_long` (over `max_seconds`), and what `Mixer.mix` raises; OSError, MemoryError and
-    InfrastructureError where the machine is at fault.
+    Yields all audio in the file, whatever its header says, as FFmpeg would play it; parts at another rate are resampled to
+    the rate of the first. `mono` is one of `Mixer`'s rules, or a mixer, whose notes are complete after the last block. After
+    the last block, `losses` records what is missing according to the file's own headers; without `losses`, missing audio
+    raises ClipError there. soundfile decodes the formats it knows, PyAV the rest (m4a, webm, odd codecs, damage).
+
+    Raises ClipError: `empty` (no samples), `decode` (unreadable), `too_long` (over `max_seconds`), and what `Mixer.mix`
+    raises; OSError, MemoryError and InfrastructureError where the machine is at fault.
     """
     mixer = Mixer(mono) if isinstance(mono, str) else mono
     told = Losses()
@@ -51,10 +52,10 @@ def decode(
 def decode_channels(
     file: IO[bytes], *, max_seconds: float | None = None, losses: Losses | None = None
 ) -> Iterator[tuple[Block, int]]:
-    """Blocks of float32 [samples, channels], with the sample rate in Hz: as `decode`, with all channels.
+    """Like `decode`, with all channels: blocks of float32 [samples, channels], with the sample rate in Hz.
 
-    All blocks have the rate and the number of channels of the first: parts with other channels come as their mean, in each.
-    `losses.shifted` says before a block that its place in the recording is not known.
+    All blocks have the rate and the number of channels of the first; a part with another number of channels is mixed down,
+    and its mean repeated in each channel. `losses.shifted` is set before a block whose place in the recording is unknown.
     """
     told = Losses()
     parts = with_as_many_channels(_decode_parts(file, told))
@@ -86,7 +87,7 @@ def _decode_parts(file: IO[bytes], losses: Losses) -> Iterator[tuple[Block, int]
 
 
 def _judge(frames: int, told: Losses, losses: Losses | None) -> None:
-    """What a clip is in which so many samples were found."""
+    """Judge a clip by the number of samples found: raise ClipError, or pass `told` on to `losses`."""
     if not frames and told.what:
         raise ClipError("decode", f"nothing of it could be decoded: {'; '.join(told.what)}")
     if not frames:
@@ -98,7 +99,7 @@ def _judge(frames: int, told: Losses, losses: Losses | None) -> None:
 
 
 def resample(blocks: Iterator[tuple[Waveform, int]], sample_rate: int) -> Iterator[Waveform]:
-    """Blocks at one rate -> blocks at `sample_rate`, with soxr's HQ filter."""
+    """Resample blocks that share one rate to `sample_rate`, with soxr's HQ filter."""
     first, rate = next(blocks)
     if rate == sample_rate:
         yield first
@@ -119,33 +120,33 @@ def resample(blocks: Iterator[tuple[Waveform, int]], sample_rate: int) -> Iterat
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A window of a clip, and how many of its frames belong to its neighbours."""
+    """A window of a clip, and how many frames at its head and tail belong to its neighbours."""
 
     wave: Waveform
     drop_head: int
     drop_tail: int
     last: bool = False
-    """Of its clip."""
+    """The last fragment of its clip."""
 
 
 class FragmentCutter:
-    """Cuts a clip into windows of `length` frames that overlap by `overlap` frames on each inner side.
+    """Cuts a clip into windows of `length` frames, with `overlap` frames to drop on each inner side.
 
-    Windows advance by length - 2 * overlap frames and each gives up `overlap` frames on its inner sides, so every frame
-    comes from one window: the scheme of andreaskoepf/audio_tokenization's encode_piecewise. A remainder that would leave
-    the last window shorter than `min_samples` stays with the window before it.
+    Windows advance by length - 2 * overlap frames, and each drops `overlap` frames on its inner sides: every frame comes
+    from exactly one window. This is the scheme of andreaskoepf/audio_tokenization's encode_piecewise. A remainder too short
+    for a window of `min_samples` stays with the window before it.
     """
 
     def __init__(self, length: int, overlap: int, hop_length: int, min_samples: int) -> None:
         self._window = length * hop_length
         self._overlap = overlap
         self._keep = 2 * overlap * hop_length
-        """Samples of a window that the next one sees again."""
+        """Samples that a window shares with the next one."""
         self._beyond = max(1, min_samples - self._keep)
-        """Samples there must be after a window for it not to be the last."""
+        """Samples that must follow a window, or it is the last one."""
 
     def cut(self, blocks: Iterator[Waveform]) -> Iterator[Fragment]:
-        """Yield the fragments of one clip; the last one may be empty or too short for the backend."""
+        """Yield the fragments of one clip; the last may be empty or too short for the backend."""
         held: list[Waveform] = []
         samples = 0
         head = 0

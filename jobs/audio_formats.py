@@ -1,4 +1,4 @@
-"""Names of what jobs/audio.py decodes and how, for those who plan and must not load a decoder."""
+"""Names of the formats that jobs/audio.py decodes, and of its resampler, for planning code that must not load a decoder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ AUDIO_EXTENSIONS = (
     *("mpga", "oga", "ogg", "ogx", "opus", "rf64", "snd", "sph", "spx", "tak", "tta", "voc", "w64", "wav", "wave", "weba"),
     *("webm", "wma", "wv"),
 )
-"""What our decoders decode and speech data sets have. Not `ts`, which are programs as often; and of the containers that
-films are in, only the families of mp4 and Matroska: beside an `avi` or `mpg` mostly stands its sound in a file of its own.
+"""Formats that occur in speech data sets and that our decoders read. Not `ts`, which is as often TypeScript. Of the video
+containers, only the mp4 and Matroska families: the sound of an `avi` or `mpg` mostly lies beside it in a file of its own.
 """
 MAY_BE_FILMS = frozenset(("3g2", "3gp", "m4v", "mkv", "mov"))
-"""Where a sound file has the same name it is the better one: it is what somebody made of the film."""
+"""Possibly video: an audio file of the same name is preferred, because it was extracted from the video."""
 FORMER_EXTENSIONS = (
     (
         *("aac", "ac3", "aif", "aifc", "aiff", "amr", "au", "caf", "flac", "m4a", "m4b", "mka"),
         *("mp2", "mp3", "mp4", "oga", "ogg", "opus", "sph", "w64", "wav", "webm", "wma"),
     ),
 )
-"""What AUDIO_EXTENSIONS has been: a run that was begun so goes on so."""
+"""Earlier values of AUDIO_EXTENSIONS: a run that started with one of them keeps it."""
 
 
 def normalise_extensions(given: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""What audio files promise in their headers, so that a file that is cut short is told from one that is complete.
+"""Sizes stated in audio headers, compared with the file: detects a file that is cut short.
 
-libsndfile shortens a file whose samples end early without a word; that is lost audio, and has to be told.
+libsndfile silently shortens a file whose samples end early. That is lost audio and must be reported.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import IO
 __all__ = ["missing_bytes", "mp3_in_wav"]
 
 STREAMED_SIZES = (0, 0x7F000000)
-"""A file written to a pipe states 0, or at least 0x7F000000, as its size; its samples go on to the end of the file."""
+"""A file written to a pipe states 0, or 0x7F000000 and more, as its size; its samples run to the end of the file."""
 UNKNOWN_AU_SIZE = 0xFFFFFFFF
 NIST_HEADER = 1024
 A_LITTLE = 128
-"""Bytes by which a size may be too large and nothing be missing: programs count their headers, or round up."""
+"""Bytes by which a stated size may exceed the real one without loss: some programs count headers, or round up."""
 MPEG_TAGS = (0x50, 0x55)
 EXTENSIBLE = 0xFFFE
-"""Format tags of WAV: MPEG layers I and II, layer III; and the one whose GUID begins with another."""
+"""WAV format tags: MPEG layers I and II, layer III; and WAVE_FORMAT_EXTENSIBLE, whose GUID begins with the real tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunks:
-    """How a format lays out its chunks, and what the one with the samples is called."""
+    """A format's chunk layout, and the name of the chunk that holds the samples."""
 
     header: struct.Struct
     first: int
@@ -35,7 +35,7 @@ class _Chunks:
     counts_header: bool = False
 
     def find(self, file: IO[bytes], end: int, wanted: bytes) -> tuple[int, int] | None:
-        """(start, stated size) of the first chunk that is called `wanted`."""
+        """(start, stated size) of the first chunk whose name starts with `wanted`."""
         position = self.first
         while position + self.header.size <= end:
             file.seek(position)
@@ -64,10 +64,10 @@ FORMS = {b"RIFF": (b"WAVE",), b"RIFX": (b"WAVE",), b"RF64": (b"WAVE",), b"FORM":
 
 
 def missing_bytes(file: IO[bytes]) -> tuple[int, int]:
-    """How many bytes of samples the file lacks, and how many it promises; (0, 0) where none is missing, or a trifle.
+    """(bytes of samples missing, bytes stated); (0, 0) where nothing, or only a trifle, is missing.
 
-    A WAV that states 0 bytes of samples, has some and nothing else is given the size of a streamed one in place, since
-    libsndfile would take it for empty.
+    A WAV whose data chunk states 0 bytes, though samples and no further chunks follow, gets the size of a streamed file
+    written into its header, in place: libsndfile would read it as empty.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -89,7 +89,7 @@ def missing_bytes(file: IO[bytes]) -> tuple[int, int]:
 
 
 def mp3_in_wav(file: IO[bytes]) -> tuple[int, int] | None:
-    """Where the MPEG audio in a WAV file begins and ends; None if there is none."""
+    """(begin, end) of the MPEG audio in a WAV file; None if there is none."""
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(12)
@@ -147,7 +147,7 @@ def _au_promise(head: bytes) -> tuple[int, int] | None:
 
 
 def _nist_promise(file: IO[bytes]) -> tuple[int, int] | None:
-    """NIST Sphere, as the LDC uses it: fields in text. Compressed samples promise nothing."""
+    """NIST Sphere, the LDC's format with text fields. The sizes of compressed samples are not stated."""
     file.seek(0)
     text = file.read(NIST_HEADER)
     if re.search(rb"sample_coding -s\d+ \S*(shorten|wavpack|shortpack)", text):

@@ -1,7 +1,7 @@
-"""Whether a file begins as audio does, whatever its name. Pure: the first bytes -> what they are, or None.
+"""Recognise audio by its first bytes, whatever the file's name. Pure: first bytes -> format, or None.
 
-Sources: the magic numbers of each format's specification. Where these are two bytes or less, as in streams of MPEG frames, a
-whole header has to make sense, and the next frame has to stand where the first one says.
+Sources: the magic numbers in each format's specification. Where a magic number has two bytes or fewer, as in streams of MPEG
+frames, the whole header must be valid, and the next frame must stand where the first one says.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["HEAD_BYTES", "audio_kind"]
 
 HEAD_BYTES = 8192
-"""Enough for two frames of any stream that is told by its frames."""
+"""Enough for two frames of any stream that is recognised by its frames."""
 
 AT_START = {
     b"fLaC": "flac",
@@ -50,35 +50,35 @@ BY_FIRST_BYTES = {
 IN_RIFF = {b"WAVE": "wav", b"QLCM": "qcp", b"AVI ": "avi"}
 IN_FORM = {b"AIFF": "aiff", b"AIFC": "aifc"}
 STILLS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"mif1", b"msf1", b"jp2 ", b"jpx ", b"jpm ", b"crx ")
-"""Brands of ISO media files that are pictures."""
+"""Brands of ISO media files that hold pictures."""
 QUICKTIME = (b"moov", b"mdat", b"wide")
-"""What older files begin with."""
+"""First boxes of older QuickTime files, which have no `ftyp`."""
 
 EVERY = {"gsm": (33, 12, 0xF0, 0xD0), "ts": (188, 5, 0xFF, 0x47)}
-"""Streams of packets of one size: their bytes, how many are looked at, and which bits of the first byte are what."""
+"""Streams of packets of one size: bytes per packet, packets to check, mask of each first byte, and its value."""
 
 MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-"""Version as its two bits say -> Hz."""
+"""The two version bits -> Hz."""
 MP3_KBIT_1 = {
     3: (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     2: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     1: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 }
-"""Of MPEG-1: layer as its two bits say -> kbit/s (ISO/IEC 11172-3)."""
+"""MPEG-1: the two layer bits -> kbit/s (ISO/IEC 11172-3)."""
 MP3_KBIT_2 = {
     3: (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     1: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""Of MPEG-2 and 2.5 (ISO/IEC 13818-3)."""
+"""MPEG-2 and 2.5 (ISO/IEC 13818-3)."""
 AC3_KBIT = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 AC3_RATES = (48000, 44100, 32000)
 
 
 def audio_kind(head: bytes) -> str | None:
-    """What a file that begins with `head` is, by an extension that such files have: `"flac"`. None if it is no audio.
+    """The format of a file that begins with `head`, named by its usual extension (`"flac"`); None if it is not audio.
 
-    `head` has HEAD_BYTES, or is the whole file. A container of video and audio counts as audio.
+    `head` is the first HEAD_BYTES of the file, or all of it. A container of video and audio counts as audio.
     """
     for magic, kind in BY_FIRST_BYTES.get(head[:3], ()):
         if head.startswith(magic):
@@ -116,7 +116,7 @@ def _frames(head: bytes) -> str | None:
 
 
 def _mp3_frame(header: bytes) -> int:
-    """Bytes of an MPEG audio frame of any layer; 0 for what is none."""
+    """Size in bytes of an MPEG audio frame of any layer; 0 if `header` is not valid."""
     if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
         return 0
     version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
@@ -131,7 +131,7 @@ def _mp3_frame(header: bytes) -> int:
 
 
 def _adts_frame(header: bytes) -> int:
-    """Bytes of a frame of AAC with an ADTS header; 0 for what is none."""
+    """Size in bytes of an AAC frame with an ADTS header; 0 if `header` is not valid."""
     if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 15 > 12:
         return 0
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
@@ -139,7 +139,7 @@ def _adts_frame(header: bytes) -> int:
 
 
 def _ac3_frame(header: bytes) -> int:
-    """Bytes of a frame of AC-3 or E-AC-3 (ETSI TS 102 366); 0 for what is none."""
+    """Size in bytes of an AC-3 or E-AC-3 frame (ETSI TS 102 366); 0 if `header` is not valid."""
     if len(header) < 6 or header[:2] != b"\x0b\x77":
         return 0
     stream_id = header[5] >> 3

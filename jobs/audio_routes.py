@@ -1,7 +1,7 @@
-"""Which decoder gets which bytes of a clip. The bytes alone decide.
+"""Choose the decoder for each part of a clip, by its bytes alone.
 
-What libsndfile decodes without loss it decodes. FFmpeg gets what libsndfile does not know, and what it would not decode to
-the real end: damage, wrong lengths, audio of several forms. Files put end to end are decoded one after the other.
+libsndfile decodes what it can decode without loss. FFmpeg decodes what libsndfile does not know, or would not decode to the
+real end: damage, wrong lengths, audio of several forms. Files put end to end are decoded one after the other.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ __all__ = ["Limits", "decode_parts"]
 
 HEAD = 64
 LONGEST_FRAME_SECONDS = 0.072
-"""Of an MP3: FFmpeg gives one at the old rate where the rate changes."""
+"""Longest MP3 frame: where the rate changes, FFmpeg still gives one frame at the old rate."""
 FEW_FRAMES = 4
-"""Of an MP3 or AAC behind a tag that states the wrong size, or behind damage: fewer may be chance."""
+"""Frames that prove MP3 or AAC behind a tag of a wrong size, or behind damage: fewer may be chance."""
 FRONT_BYTES = 1 << 16
-"""In which the first frames are looked for where a file begins with damage."""
+"""Range in which the first frames are searched for where a file begins with damage."""
 BEHIND_TAGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b".snd")
-"""What libsndfile reads wrong behind an ID3 tag."""
+"""Formats that libsndfile misreads behind an ID3 tag."""
 FLAC_BYTES_PER_SECOND = 32_000
-"""Where nothing is known."""
+"""Estimate where nothing is known."""
 NO_LENGTH = "its length is not stated."
 Blocks = Iterator[tuple[Block, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of libsndfile's blocks."""
+    """Limits of libsndfile's blocks."""
 
     frames: int
     samples: int
-    """Of all channels."""
+    """Of all channels together."""
 
 
 class _Counted:
-    """Blocks, and how many seconds have passed."""
+    """Passes blocks through and counts their seconds."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -72,9 +72,9 @@ class _Counted:
 
 
 def decode_parts(file: IO[bytes], losses: Losses, limits: Limits) -> Blocks:
-    """Blocks, float32 [samples, channels], with their rate in Hz: both may change where a part of the file ends.
+    """Blocks of float32 [samples, channels], with their rate in Hz: channels and rate may change between parts of the file.
 
-    Raises ClipError `decode` where nothing can be decoded; tells `losses` the rest.
+    Raises ClipError `decode` where nothing can be decoded; any other loss is added to `losses`.
     """
     end = file.seek(0, io.SEEK_END)
     begin = _after_tags(file)
@@ -96,7 +96,7 @@ def decode_parts(file: IO[bytes], losses: Losses, limits: Limits) -> Blocks:
         yield from _mp3(file, (begin, end), losses, limits, as_stated=file)
     else:
         inside = _part(file, begin, end) if begin and head[:4] in BEHIND_TAGS else file
-        cut = missing_bytes(inside)  # first of all: it may mend the header
+        cut = missing_bytes(inside)  # before anything else: it may repair the header
         payload = mp3_in_wav(inside)
         heard = _Counted()
         if payload is not None:
@@ -107,7 +107,7 @@ def decode_parts(file: IO[bytes], losses: Losses, limits: Limits) -> Blocks:
 
 
 def _after_tags(file: IO[bytes]) -> int:
-    """Where the audio begins after the ID3v2 tags, of which there may be several."""
+    """Where the audio begins, after one or more ID3v2 tags."""
     begin = 0
     while True:
         file.seek(begin)
@@ -132,7 +132,7 @@ def _tell_cut(cut: tuple[int, int], seconds: float, losses: Losses) -> None:
 
 
 def _any(file: IO[bytes], begin: int, losses: Losses, limits: Limits, *, rewind: bool = False) -> Blocks:
-    """As libsndfile decodes it, or PyAV."""
+    """Decode with libsndfile, or with PyAV where libsndfile refuses."""
     refusal = NO_LENGTH
     is_mp3 = False
     with opened_sound(file) as sound:
@@ -153,9 +153,9 @@ def _any(file: IO[bytes], begin: int, losses: Losses, limits: Limits, *, rewind:
 
 
 def _to_its_end(sound: Sound, losses: Losses, limits: Limits) -> Blocks:
-    """What libsndfile gives, and a word about what it promised beyond that.
+    """Yield what libsndfile decodes, and add to `losses` what it promised beyond that.
 
-    Raises ClipError if it gives nothing: to go on with FFmpeg would let a passing trouble choose the decoder.
+    Raises ClipError if libsndfile gives nothing: falling back to FFmpeg would let a transient error choose the decoder.
     """
     if not sound.error:
         yield from sound.blocks(limits.frames, limits.samples)
@@ -168,7 +168,7 @@ def _to_its_end(sound: Sound, losses: Losses, limits: Limits) -> Blocks:
 
 
 def _in_turn(parts: Sequence[tuple[Callable[[], Blocks], float]], losses: Losses) -> Blocks:
-    """The parts one after the other; one of which nothing can be decoded is lost, with its seconds, unless all are."""
+    """Decode the parts in turn. An undecodable part counts as lost, with its seconds; if all are, raise the first error."""
     errors: list[ClipError] = []
     for blocks, seconds in parts:
         losses.shifted = losses.shifted or bool(losses.what)
@@ -180,7 +180,7 @@ def _in_turn(parts: Sequence[tuple[Callable[[], Blocks], float]], losses: Losses
             errors.append(error)
             losses.add(seconds, f"a part of which nothing can be decoded: {error}")
     if len(parts) > 1:
-        losses.gaps.clear()  # each part tells only of its own
+        losses.gaps.clear()  # each part counts its gaps from its own beginning
     if len(errors) == len(parts) and errors:
         raise errors[0]
 
@@ -223,10 +223,10 @@ def _flac(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks
 
 
 def _may_hide_a_frame(block: Block, frame: int) -> bool:
-    """Whether there is silence as long as a FLAC frame: libFLAC puts it where one is missing, without a word."""
+    """Whether there may be silence as long as a FLAC frame: libFLAC silently fills in a missing frame with zeros."""
     looked_at = block[:: max(frame // 2, 1)]
     if looked_at.all():
-        return False  # as nearly always
+        return False  # nearly always
     silent = np.logical_not(np.any(looked_at, axis=1))
     return bool(np.any(silent[1:] & silent[:-1]))
 
@@ -260,8 +260,8 @@ def _ogg(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
 
 
 def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits, *, as_stated: IO[bytes]) -> Blocks:
-    """MPEG audio between two places of `file`; `as_stated` is for libsndfile, if the first frame states the right length."""
-    audio = file  # with the ID3 tags before it, which both decoders know; but of a WAV only what is inside
+    """MPEG audio in `span` of `file`; libsndfile reads `as_stated` if the first frame states the right length."""
+    audio = file  # including leading ID3 tags, which both decoders know; of a WAV, only the payload
     if span[1] < file.seek(0, io.SEEK_END) or mp3_in_wav(file):
         audio, span = _part(file, *span), (0, span[1] - span[0])
     found = scan_mp3(audio, *span)
@@ -294,7 +294,7 @@ def _mp3(file: IO[bytes], span: tuple[int, int], losses: Losses, limits: Limits,
 
 
 def _begins_late(file: IO[bytes], begin: int, end: int, scan: Callable[[IO[bytes], int, int], Mp3Scan | AdtsScan]) -> bool:
-    """Whether frames begin soon behind something that nobody knows."""
+    """Whether frames begin within FRONT_BYTES, after bytes of no known format."""
     file.seek(begin)
     return (
         audio_kind(file.read(HEAD_BYTES)) is None and scan(file, begin, min(end, begin + FRONT_BYTES)).frames >= FEW_FRAMES
@@ -302,7 +302,7 @@ def _begins_late(file: IO[bytes], begin: int, end: int, scan: Callable[[IO[bytes
 
 
 def _adts(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks:
-    """AAC with ADTS headers, which FFmpeg decodes without a word about what it passes over."""
+    """AAC with ADTS headers: FFmpeg silently skips what it cannot decode."""
     audio = file
     found = scan_adts(audio, begin, file.seek(0, io.SEEK_END))
     if not found.frames:
@@ -316,7 +316,7 @@ def _adts(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks
     missing = missing_frames(found, gaps)
     heard = _Counted()
     sound_seconds = _sound_seconds(audio, found, gaps, ())
-    if broken := [(gap.begin, gap.end) for gap in gaps if gap.begin < found.end]:  # FFmpeg would lose what follows, too
+    if broken := [(gap.begin, gap.end) for gap in gaps if gap.begin < found.end]:  # FFmpeg would lose what follows too
         audio = SpanFile(audio, without(broken, audio.seek(0, io.SEEK_END)))  # type: ignore[assignment]
     audio.seek(0)
     blocks = decode_with_pyav(WatchedFile(audio), NO_LENGTH, losses, "aac", tells=False, times_at=missing.times_at)
@@ -330,7 +330,7 @@ def _adts(file: IO[bytes], begin: int, losses: Losses, limits: Limits) -> Blocks
 
 
 def _shifted_from(seconds: float | None, blocks: Blocks, losses: Losses) -> Blocks:
-    """The blocks, of which the place of what follows after so many `seconds` is not known."""
+    """Pass the blocks through; after `seconds` (None: never) set `losses.shifted`: the place of what follows is unknown."""
     heard = 0.0
     for block, rate in blocks:
         sure = len(block) if seconds is None else int((seconds - heard) * rate)
@@ -347,10 +347,10 @@ def _shifted_from(seconds: float | None, blocks: Blocks, losses: Losses) -> Bloc
 def _sound_seconds(
     file: IO[bytes], found: Mp3Scan | AdtsScan, gaps: Sequence[Gap], incomplete: Sequence[tuple[int, int]]
 ) -> float | None:
-    """How much may be heard before something is missing that is not the end; None if nothing is.
+    """Seconds that can be heard before the first loss that is not at the end; None if there is no such loss.
 
-    Of a part that has fewer frames than it states, and no gap, any may be missing, unless its last frame is cut: then it is
-    what follows.
+    In a part with fewer frames than it states and no gap, any frame may be missing, unless its last frame is cut: then what
+    follows that frame is missing.
     """
     places = [gap.begin for gap in gaps if gap.begin < found.end]
     cut = [gap.begin for gap in gaps if _is_last_frame(file, gap)]
@@ -361,16 +361,16 @@ def _sound_seconds(
 
 
 def _fits(promised: int, found: Mp3Scan) -> bool:
-    """Whether libsndfile has believed the first frame, and did not guess."""
+    """Whether libsndfile took its length from the first frame, rather than guessing."""
     samples = found.frames * found.samples_per_frame
     return samples - found.padding - found.samples_per_frame <= promised <= samples
 
 
 def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float, stated: float) -> tuple[float, float]:
-    """Seconds missing, and how many may be: by the bytes between frames or the lengths `stated`, and of whole frames what
-    was not heard.
+    """(seconds missing, seconds possibly missing), by the bytes between frames or the lengths `stated`, and by the whole
+    frames that were not heard.
 
-    Where frames differ in length, bytes do not tell how many are missing between two. A number stated in front does.
+    Where frames differ in length, the bytes of a gap do not give the number of missing frames; a count stated in front does.
     """
     if not found.frames:
         return 0.0, 0.0
@@ -388,6 +388,6 @@ def _mp3_lost(file: IO[bytes], found: Mp3Scan, gaps: Sequence[Gap], heard: float
 
 
 def _is_last_frame(file: IO[bytes], gap: Gap) -> bool:
-    """A last frame that is cut: FFmpeg plays what is there of it."""
+    """Whether the gap is a last frame that is cut: FFmpeg plays the part that is there."""
     file.seek(gap.begin)
     return looks_like_mp3(file.read(4))

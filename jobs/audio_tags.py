@@ -1,4 +1,4 @@
-"""Bytes beside audio that cost none of it: ID3, APE and Lyrics3 tags, titles of internet radio, padding, text."""
+"""Recognise bytes between audio that are not lost audio: ID3, APE and Lyrics3 tags, internet radio titles, padding, text."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = [
 ]
 
 TAG_HEAD = 32
-"""Bytes that `tag_size` needs to see of a tag whose length its header states."""
+"""Bytes that `tag_size` needs of a tag whose header states its length."""
 ID3_HEADER = 10
 ID3_FLAGS, ID3_ODD_FLAGS = 5, 0xE0
-"""Where the flags are, and those of tags of which the frames cannot simply be followed."""
+"""Offset of the flags, and the flags of tags whose frames cannot simply be followed."""
 ID3_FRAME = re.compile(rb"[A-Z][A-Z0-9]{3}[\0-\xff]{6}", re.DOTALL)
 ID3V1, ID3V1_EXTENDED = 128, 227
 APE_HEADER = 32
 LONGEST_LYRICS = 1 << 20
 TITLE = re.compile(rb"StreamTitle='[\x20-\xfe]{0,1000}?';(?:Stream[\x20-\xfe]{0,1000}?;)?")
-"""Shoutcast's metadata: text that zeros fill up to units of 16 bytes, and before it a byte with their number."""
+"""Shoutcast metadata: text padded with zeros to units of 16 bytes, after a byte that gives the number of units."""
 LONGEST_TITLE = 1 + 255 * 16
 ZEROS = re.compile(rb"\0+")
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
 SHORT_TEXT = 16
-"""Bytes: fewer that look like text may be anything."""
+"""Bytes: a shorter run that looks like text may be anything."""
 
 
 def id3v2_size(head: bytes) -> int:
-    """Bytes of the ID3v2 tag that begins here, 0 if none does."""
+    """Size in bytes of the ID3v2 tag at the start of `head`; 0 if there is none."""
     if len(head) < ID3_HEADER or head[:3] != b"ID3" or head[3] == 0xFF or max(head[6:10]) > 0x7F:
         return 0
     return _syncsafe(head[6:10]) + ID3_HEADER * (2 if head[5] & 0x10 else 1)
@@ -48,7 +48,7 @@ def _syncsafe(stated: bytes) -> int:
 
 
 def tag_size(data: bytes, at: int = 0) -> int:
-    """Bytes of the tag that begins in `data` at a place, perhaps more than there are; 0 if none does."""
+    """Size in bytes of the tag that begins at `at`, possibly beyond the end of `data`; 0 if none begins there."""
     if data.startswith(b"TAG+", at):
         return ID3V1_EXTENDED
     if data.startswith(b"TAG", at):
@@ -68,9 +68,9 @@ def tag_size(data: bytes, at: int = 0) -> int:
 
 
 def only_tags(data: bytes, *, at_end: bool) -> bool:
-    """Whether nothing but tags stands here; `at_end`, after the last frame, so are padding, text and whatever follows a tag.
+    """Whether `data` holds only tags. `at_end` (after the last frame), padding, text and anything behind a tag count too.
 
-    Within a file zeros may stand where audio was: a hole that a download left.
+    Inside a file, zeros are not padding: they may stand for audio, as a hole that a download left.
     """
     if at_end:
         return not data or tag_size(data) > 0 or _is_padding(data)
@@ -84,7 +84,7 @@ def only_tags(data: bytes, *, at_end: bool) -> bool:
 
 
 def junk_size(data: bytes) -> int:
-    """How many bytes in front of the first frame are of none: tags, zeros and text (a server's answer, a web page)."""
+    """How many bytes before the first frame are not audio: tags, zeros and text (a server's response, a web page)."""
     at = 0
     while at < len(data):
         if size := tag_size(data, at):
@@ -98,7 +98,7 @@ def junk_size(data: bytes) -> int:
 
 
 def tag_is_cut(data: bytes) -> bool:
-    """Whether `data` is an ID3v2 tag with a frame that goes on behind it: its size is wrong, and what follows is its own."""
+    """Whether `data` is an ID3v2 tag whose frames run past its stated size: the size is wrong, and what follows is tag."""
     size, version = id3v2_size(data), data[3] if len(data) > ID3_FLAGS else 0
     if not size or version not in (3, 4) or data[ID3_FLAGS] & ID3_ODD_FLAGS:
         return False
@@ -118,12 +118,12 @@ def _is_padding(data: bytes) -> bool:
 
 
 def radio_titles(data: bytes) -> list[tuple[int, int]]:
-    """Where titles of internet radio begin and end, which stand wherever they fell, within frames too."""
+    """(begin, end) of each internet radio title. Titles stand anywhere, even inside frames."""
     return [_title(data, match) for match in TITLE.finditer(data)]
 
 
 def _title(data: bytes, match: re.Match[bytes]) -> tuple[int, int]:
-    """Where the title begins and ends, with the byte before it and the zeros behind it that are its own."""
+    """(begin, end) of a title, including its length byte and its zero padding."""
     begin, text_end = match.span()
     length = -(-(text_end - begin) // 16) * 16
     stated = data[begin - 1] * 16 if begin else 0

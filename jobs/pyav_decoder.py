@@ -1,6 +1,6 @@
-"""FFmpeg, by PyAV: what libsndfile does not decode, and whatever is damaged, packet by packet.
+"""FFmpeg through PyAV, packet by packet: decodes damaged files and what libsndfile does not decode.
 
-A packet that cannot be decoded is passed over, as FFmpeg's own player does; what it held is told.
+A packet that cannot be decoded is skipped, as in FFmpeg's own player, and what it held is reported as lost.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 __all__ = ["decode_with_pyav", "undecodable"]
 
 PYAV_BLOCK_FRAMES = 1 << 15
-"""Few enough to stay in a core's cache on their way through FFmpeg's queue: with more, fresh memory costs as much as AAC."""
+"""Few enough to stay in a core's cache inside FFmpeg's queue: with more, fresh memory costs as much as decoding AAC."""
 MICROSECONDS = 1_000_000
 PYAV_OPTIONS = {"protocol_whitelist": "none"}
-"""Open no file or address that a member names, as a playlist would."""
+"""Open no file or address that a member names, as a playlist may."""
 CHECKSUMS = {"flac": {"err_detect": "crccheck+explode"}}
-"""By decoder: what makes it refuse a frame that is not what its checksum says, rather than play noise."""
+"""Options by decoder that make it refuse a frame with a wrong checksum rather than play noise."""
 STATES_DURATION = ("mov,", "matroska,")
-"""PyAV's names of containers whose duration is stated; that of others is a guess from the bit rate."""
+"""PyAV's names of the containers that state a duration; for others it is a guess from the bit rate."""
 DURATION_SLACK_SECONDS, DURATION_SLACK_FRAMES = 0.1, 4096
-"""Stated durations are rounded, and count an encoder's padding or do not."""
+"""Stated durations are rounded, and may or may not count the encoder's padding."""
 READ_AHEAD = 1 << 15
-"""Bytes that FFmpeg may have read and not looked at."""
+"""Bytes that FFmpeg may have read but not parsed."""
 LOST_PACKETS = "packets that cannot be decoded"
 _PYAV_TURN = threading.Lock()
-"""Held while a block is decoded: PyAV lets go of the GIL ten times per frame. Where a frame is decoded in 10 to 25 us (AAC,
-MP3, Vorbis, WMA, AC-3), threads that hand the GIL to and fro are done no sooner and take up to twice the CPU time.
+"""Held while a block is decoded: PyAV releases the GIL ten times per frame. Where a frame takes 10 to 25 us (AAC, MP3,
+Vorbis, WMA, AC-3), threads that pass the GIL back and forth finish no sooner and take up to twice the CPU time.
 """
 _PYAV_TURNS: Mapping[str, contextlib.AbstractContextManager[object]] = {
     "opus": threading.BoundedSemaphore(2),
     **dict.fromkeys(("alac", "flac", "tta", "wavpack"), contextlib.nullcontext()),
 }
-"""What is held instead where a frame takes longer. On two cores, two threads do 1.3 times as much of Opus (30 us) as one, in
-1.5 times the CPU time, and 1.5 to 1.9 times as much of the lossless ones (100 us and more): benchmarks/compressed.py.
+"""Held instead by decoders whose frames take longer. On two cores, two threads decode 1.3 times as much Opus (30 us) as
+one, in 1.5 times the CPU time, and 1.5 to 1.9 times as much lossless audio (100 us and more): benchmarks/compressed.py.
 """
 
 
@@ -67,12 +67,13 @@ def decode_with_pyav(
     tells: bool = True,
     times_at: TimesAt | None = None,
 ) -> Iterator[tuple[Block, int]]:
-    """Blocks, float32 [samples, channels], and their rate in Hz, of the first audio stream.
+    """Blocks of float32 [samples, channels] of the first audio stream, and their rate in Hz.
 
-    Blocks have PYAV_BLOCK_FRAMES and up to one of FFmpeg's frames more, fewer at the end and where the rate or the channels
-    change. `losses` is told what packets and the stated duration show to be missing, unless the caller knows better: then
-    it `tells` only that what follows is shifted. Where the gaps are, `times_at` tells or, without it, the container's times.
-    `refusal` is why libsndfile does not decode it, `container` FFmpeg's name of the file's form where it is known.
+    Blocks have PYAV_BLOCK_FRAMES and up to one FFmpeg frame more, fewer at the end and where the rate or the channels
+    change. If `tells`, `losses` gets what packets and the stated duration show to be missing; without it (the caller knows
+    better), only that what follows is shifted, and the gaps. Gaps are placed by `times_at` or, without it, by the
+    container's times. `refusal` says why libsndfile does not decode the file; `container` is FFmpeg's name of its format,
+    where it is known.
     Raises ClipError `decode` where nothing can be decoded.
     """
     turn: contextlib.AbstractContextManager[object] = _PYAV_TURN
@@ -91,7 +92,7 @@ def decode_with_pyav(
 
 
 def undecodable(refusal: str, error: BaseException) -> ClipError:
-    """The error of a clip that neither decoder takes."""
+    """The error for a clip that neither decoder accepts."""
     found = getattr(error, "strerror", None) or str(error)
     return ClipError("decode", f"not decodable: soundfile: {refusal} PyAV: {found}")
 
@@ -108,7 +109,7 @@ def _pyav_blocks(
         if not told.seconds and told.refused is not None:
             raise told.refused
     except av.error.MemoryError:
-        require_memory()  # else it is the header that lies
+        require_memory()  # if there is memory, the header is wrong
         raise ClipError("decode", "damaged: its headers ask for more memory than any audio needs") from None
     except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
         raise undecodable(refusal, error) from None
@@ -120,8 +121,8 @@ def _pyav_blocks(
 
 
 def _gathered(frames: Iterator[AudioFrame], told: _Told, losses: Losses) -> Iterator[tuple[Block, int, str]]:
-    """FFmpeg's frames, gathered as they are: to convert each of them alone would cost several times as much. Those before a
-    place where something is missing stand in other blocks than those behind it.
+    """FFmpeg's frames, gathered into blocks before conversion: converting each frame alone would cost several times as much.
+    A block never spans a place where something is missing.
     """
     import av
 
@@ -148,7 +149,7 @@ def _gathered(frames: Iterator[AudioFrame], told: _Told, losses: Losses) -> Iter
             if gathered.samples >= PYAV_BLOCK_FRAMES:
                 yield from blocks()
     except Exception:
-        yield from blocks()  # what came before the damage may be at fault first: too long, or not finite
+        yield from blocks()  # audio before the damage may fail first: too long, or not finite
         raise
     yield from blocks()
 
@@ -175,11 +176,11 @@ def _pyav_frames(file: WatchedFile, told: _Told, form: str | None) -> Iterator[A
                         told.gave(frame, packet.pos)
                         yield frame
                     told.decoded(packet)
-                    packet = None  # noqa: PLW2901 (a fault that follows is one of reading the next)
+                    packet = None  # noqa: PLW2901 (an error from here on comes from reading the next packet)
                 return
             except (av.error.FFmpegError, ValueError, LookupError, ArithmeticError) as error:
                 if isinstance(error, MemoryError):
-                    require_memory()  # else it is the packet that lies
+                    require_memory()  # if there is memory, the packet is damaged
                 if packet is None:
                     told.break_off(error, file.tell())
                     break
@@ -190,42 +191,42 @@ def _pyav_frames(file: WatchedFile, told: _Told, form: str | None) -> Iterator[A
 
 
 class _Told:
-    """What a container's packets and headers tell of what is missing."""
+    """What a container's packets and headers say about missing audio."""
 
     def __init__(self, times_at: TimesAt | None) -> None:
         self.finder = GapFinder(times_at)
         self._places_tell = times_at is not None
         self.decoder = ""
-        """FFmpeg's name of it."""
+        """FFmpeg's name of the decoder."""
         self.seconds = 0.0
-        """That were decoded."""
+        """Seconds decoded so far."""
         self.last: AudioFrame | None = None
-        """The last frame, and its time."""
+        """The last frame; `pts` is its time."""
         self.pts: int | None = None
         self.refused: BaseException | None = None
         """The first error."""
         self.jumps = 0.0
-        """Seconds that the frames' times pass over."""
+        """Seconds that the frames' times skip."""
         self.shifted = False
-        """Something is missing before the frame that comes now."""
+        """Audio is missing before the current frame."""
         self._next_time = math.inf
         self._refused_audio = False
         self._broken: BaseException | None = None
-        """What ended the reading before its end, and where."""
+        """The error that ended reading early; `_position` is where."""
         self._position = 0
         self._promised: float | None = None
         self._time_base = Fraction(0)
         self._unit = 0.0
-        """Seconds, where the container has times of its own, which are no sums of what was decoded."""
+        """Seconds per tick where the container states times of its own; 0 where times are only sums of decoded audio."""
         self._is_matroska = False
         self._bytes = 0
         self._lost = _Packets()
         self._tail = _Packets()
-        """Those since the last one that was decoded."""
+        """Packets refused since the last one that was decoded."""
         self._tail_is_tags = True
 
     def begin(self, container: InputContainer, stream: AudioStream) -> None:
-        """Before the first packet."""
+        """Take the headers, before the first packet."""
         self.decoder = stream.codec_context.name
         self._promised = _stated_seconds(container, stream)
         self._time_base = stream.time_base or Fraction(0)
@@ -233,7 +234,7 @@ class _Told:
         self._is_matroska = container.format.name.startswith("matroska")
 
     def gave(self, frame: AudioFrame, place: int | None) -> None:
-        """A frame comes, of a packet at this place of the file."""
+        """Take a frame, decoded from the packet at `place` of the file."""
         seconds = frame.samples / max(frame.sample_rate, 1)
         if (self._refused_audio and self.last is None) or (self._unit and frame.pts is None):
             self.finder.doubt()
@@ -252,19 +253,19 @@ class _Told:
             self._next_time = time + seconds
 
     def gaps(self) -> list[tuple[float, float]]:
-        """Those that the times tell of: none if packets are missing over which these do not pass."""
+        """The gaps that the times show; none if packets are missing that the times do not skip."""
         found = self.finder.gaps()
         lost = 0.0 if self._places_tell else self._lost.seconds(self.seconds / self._bytes if self._bytes else 0.0)
         return found if lost <= sum(missing for _, missing in found) + UNNOTICED_SECONDS else []
 
     def decoded(self, packet: Packet[AudioStream]) -> None:
-        """A packet gave its frames."""
+        """Note that a packet was decoded."""
         self._bytes += packet.size
         if self._tail.count and packet.size:
             self._lost.take(self._tail)
 
     def refuse(self, packet: Packet[AudioStream], error: BaseException) -> None:
-        """A packet could not be decoded."""
+        """Note that a packet could not be decoded."""
         self.refused = self.refused or error
         if not packet.size:
             return
@@ -277,12 +278,12 @@ class _Told:
         self._tail.take(_Packets(1, 0.0, 0) if is_tag else _Packets(1, stated, packet.size))
 
     def break_off(self, error: BaseException, position: int) -> None:
-        """The container could not be read any further."""
+        """Note that the container cannot be read any further."""
         self.refused = self.refused or error
         self._broken, self._position = error, position
 
     def tell(self, losses: Losses, file: WatchedFile) -> None:
-        """What is missing, after all packets."""
+        """Add what is missing to `losses`, after all packets."""
         missing = self._missing_at_end(file)
         if missing:
             losses.add(missing, f"its end: {self._promised:.2f} s are promised")
@@ -294,35 +295,35 @@ class _Told:
             losses.add(lost, LOST_PACKETS)
 
     def _missing_at_end(self, file: WatchedFile) -> float:
-        """Seconds that the container states and that neither came nor are known to be lost; 0 if that is little."""
+        """Seconds that the container states, but that were neither decoded nor counted as lost; 0 if they are few."""
         if self._promised is None or self.last is None:
             return 0.0
         rate = max(self.last.sample_rate, 1)
         slack = DURATION_SLACK_SECONDS + DURATION_SLACK_FRAMES / rate
         missing = self._promised - self.seconds - self._lost.seconds(0.0)
         if missing > slack and self.pts is not None and (not self._is_matroska or is_whole_matroska(file)):
-            # Where nothing is damaged, a gap between times is one of the recording.
+            # In an undamaged file, a gap between times was in the recording.
             missing = min(missing, self._promised - float(self.pts * self._time_base) - self.last.samples / rate)
         return missing if missing > slack else 0.0
 
     def _rest(self, file: WatchedFile) -> float:
-        """Seconds that the bytes which were not read may hold."""
+        """Estimated seconds in the bytes that were not read."""
         rest = file.seek(0, io.SEEK_END) - max(self._position - READ_AHEAD, self._bytes)
         return max(rest, 1) * self.seconds / self._bytes if self._bytes else 0.0
 
 
 @dataclass(slots=True)
 class _Packets:
-    """Some that were lost."""
+    """Packets that were lost."""
 
     count: int = 0
     stated: float = 0.0
-    """Seconds that the container gives them."""
+    """Seconds, as the container states them."""
     size: int = 0
     """Bytes."""
 
     def take(self, others: _Packets) -> None:
-        """Add others, which are none any more."""
+        """Move the packets of `others` here."""
         self.count += others.count
         self.stated += others.stated
         self.size += others.size
@@ -330,7 +331,7 @@ class _Packets:
         others.stated = 0.0
 
     def seconds(self, pace: float) -> float:
-        """At `pace` seconds per byte, if that is more than what is stated: a damaged packet may have swallowed others."""
+        """The stated seconds, or `pace` seconds per byte if that is more: a damaged packet may have swallowed others."""
         return max(self.stated, self.size * pace)
 
 
@@ -339,7 +340,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _stated_seconds(container: InputContainer, stream: AudioStream) -> float | None:
-    """How long the container says that the stream is, where it says so at all."""
+    """The stream's duration as the container states it; None if it does not."""
     if not container.format.name.startswith(STATES_DURATION):
         return None
     if stream.duration is not None and stream.time_base is not None:

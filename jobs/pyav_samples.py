@@ -1,4 +1,4 @@
-"""An audio frame of FFmpeg, as PyAV gives it -> float32, with FFmpeg's own values and without its resampler."""
+"""PyAV audio frame -> float32, with the same values as FFmpeg's resampler, but without running it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ FORMS: dict[str, tuple[type[np.generic], int, float]] = {
     "flt": (np.float32, 0, 1.0),
     "dbl": (np.float64, 0, 1.0),
 }
-"""FFmpeg's name of a sample format, without the `p` of planes -> type, what stands for silence, and the value of a unit."""
+"""FFmpeg's sample format, without the `p` of planar -> (type, value of silence, scale of one unit)."""
 
 
 def float_samples(frame: AudioFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """float32 [samples, channels], with channels that are contiguous. Raises LookupError for an unknown sample format.
+    """float32 [samples, channels], each channel contiguous. Raises LookupError for an unknown sample format.
 
-    Values are those of libswresample: rounded to float32 once, before the scaling by a power of two. PyAV's AudioResampler
-    gives the same, but builds a filter graph per clip and takes three copies.
+    Values equal libswresample's: rounded to float32 once, before scaling by a power of two. PyAV's AudioResampler gives the
+    same values, but builds a filter graph per clip and copies three times.
     """
     from av.audio.plane import AudioPlane
 
     dtype, silence, unit = FORMS[frame.format.name.removesuffix("p")]
     channels, count = frame.layout.nb_channels, frame.samples
     wave = np.empty((channels, count), np.float32)
-    # Not frame.planes, which reads beyond the frame's pointers if it has more than 7 planes.
+    # Not frame.planes: with more than 7 planes it reads beyond the frame's pointers.
     if frame.format.is_planar:
         planes = [np.frombuffer(_buffer(AudioPlane(frame, channel)), dtype, count) for channel in range(channels)]
     else:
         planes = list(np.frombuffer(_buffer(AudioPlane(frame, 0)), dtype, count * channels).reshape(count, channels).T)
-    with np.errstate(over="ignore", invalid="ignore"):  # of float64: infinity is refused where all samples are looked at
+    with np.errstate(over="ignore", invalid="ignore"):  # float64 may overflow: Mixer refuses infinity
         for channel, plane in zip(wave, planes, strict=True):
             channel[:] = plane
     if silence:
@@ -48,5 +48,5 @@ def float_samples(frame: AudioFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
     return wave.T
 
 
-def _buffer(plane: object) -> Any:  # noqa: ANN401 - it has the buffer protocol, which PyAV's types do not tell
+def _buffer(plane: object) -> Any:  # noqa: ANN401 - it has the buffer protocol, which PyAV's types do not declare
     return plane

@@ -1,4 +1,4 @@
-"""libsndfile, by soundfile: the first choice for whatever it knows."""
+"""libsndfile through soundfile: the first choice for every format that it knows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from jobs.refusals import WatchedFile, require_memory
 __all__ = ["ABOUT_THE_FILE", "Sound", "opened_sound", "reading_aside"]
 
 UNKNOWN_FRAMES = 1 << 62
-"""libsndfile's count for a FLAC that was streamed, which it cannot read in blocks."""
+"""libsndfile's frame count for a streamed FLAC, which it cannot read in blocks."""
 ABOUT_THE_FILE = (1, 3, 4)
-"""libsndfile's codes for an unknown format, a malformed file and an unknown encoding."""
+"""libsndfile's error codes for an unknown format, a malformed file and an unknown encoding."""
 
 
 class Sound:
@@ -33,21 +33,21 @@ class Sound:
         self.rate: int = sound.samplerate
         """Hz."""
         self.promised: int | None = sound.frames if sound.frames < UNKNOWN_FRAMES else None
-        """Samples that it expects to find."""
+        """Samples that libsndfile expects; None if it does not know."""
         self.read = 0
-        """Samples that it has given."""
+        """Samples read so far."""
         self.error = ""
-        """What ended the reading before its end."""
+        """The error that ended reading early."""
 
     @property
     def format(self) -> str:
-        """Such as `FLAC` or `MP3`."""
+        """The format as libsndfile names it, such as `FLAC` or `MP3`."""
         found: str = self._sound.format
         return found
 
     def rewind(self) -> None:
-        """Begin where the file's times do, which libsndfile finds only when it seeks: else an Opus stream whose granule
-        positions begin late, as FFmpeg's do, begins with what its decoder needs first, and lacks as much at its end.
+        """Seek to the true beginning, which libsndfile finds only by seeking. Without it, an Opus stream whose granule
+        positions begin late, as FFmpeg's do, begins with the decoder's pre-roll and lacks as much at its end.
         """
         try:
             self._sound.seek(0)
@@ -57,11 +57,11 @@ class Sound:
             self._watched.check()
 
     def blocks(self, block_frames: int, most_samples: int) -> Iterator[tuple[Block, int]]:
-        """float32 [samples, channels], and the rate; at least one, be it empty.
+        """Blocks of float32 [samples, channels], and the rate; at least one block, possibly empty.
 
-        Of up to `block_frames` samples, and `most_samples` of all channels, of which a header may state 1024.
+        A block has up to `block_frames` samples, and up to `most_samples` over all channels: a header may state 1024.
 
-        Ends with what is promised, or where libsndfile can go no further: `error` or `read` tell.
+        Ends after `promised` samples, or where libsndfile can go no further, as `error` or `read` shows.
         """
         promised = self.promised or 0
         channels = self._sound.channels
@@ -84,10 +84,10 @@ class Sound:
 
 @contextlib.contextmanager
 def opened_sound(file: IO[bytes]) -> Iterator[Sound | str]:
-    """The file as libsndfile reads it from its beginning, or in which words it refuses to."""
+    """The file opened by libsndfile, from its beginning, or libsndfile's error message."""
     descriptor = _descriptor(file)
     watched = WatchedFile(file)
-    # Bytes in memory cannot fail, and libsndfile asks for its position in them a hundred times per FLAC. A subclass might.
+    # Reads of a BytesIO cannot fail (those of a subclass might), and libsndfile asks for the position 100 times per FLAC.
     direct = file if type(file) is BytesIO else watched
     try:
         try:
@@ -100,12 +100,12 @@ def opened_sound(file: IO[bytes]) -> Iterator[Sound | str]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
-            file.seek(0, io.SEEK_END)  # the position may be shared: whatever `file` has read ahead of it is forgotten
+            file.seek(0, io.SEEK_END)  # the position may be shared: discard what `file` has read ahead
 
 
 @contextlib.contextmanager
 def reading_aside(file: IO[bytes]) -> Iterator[None]:
-    """Whatever is read of `file` meanwhile, libsndfile goes on where it was, though both may share the position."""
+    """Read `file` within this block; afterwards libsndfile continues where it was, though both may share the position."""
     if isinstance(file, (io.BytesIO, io.RawIOBase)):
         place = file.tell()
         yield
@@ -118,7 +118,9 @@ def reading_aside(file: IO[bytes]) -> Iterator[None]:
 
 
 def _open(source: IO[bytes] | WatchedFile | int, watched: WatchedFile) -> soundfile.SoundFile:
-    """Refused means decoded by PyAV, to samples that may differ in their last bits: no passing trouble may decide that."""
+    """Open `source`, and try again unless it is certainly at fault: PyAV decodes a refused file, to samples that may differ
+    in their last bits, and no transient error may decide that.
+    """
     try:
         try:
             return soundfile.SoundFile(source, closefd=False)
@@ -137,16 +139,16 @@ def _open(source: IO[bytes] | WatchedFile | int, watched: WatchedFile) -> soundf
 
 
 def _descriptor(file: IO[bytes]) -> int | None:
-    """A descriptor of the bytes that libsndfile can read without a Python callback per read; None if that is slower.
+    """A descriptor that libsndfile can read without a Python callback per read; None where that is slower.
 
-    It is for a real file; and for MP3, which libsndfile reads in pieces so small that a copy is 1.3 times as fast.
+    For real files, and for MP3 in memory: libsndfile reads it in pieces so small that copying it first is 1.3 times as fast.
     """
     file.seek(0)
     if isinstance(file, io.RawIOBase):
         return None
     if not isinstance(file, io.BytesIO):
         descriptor = os.dup(file.fileno())
-        os.lseek(descriptor, 0, os.SEEK_SET)  # `file` has read ahead, and libsndfile begins where the descriptor stands
+        os.lseek(descriptor, 0, os.SEEK_SET)  # `file` has read ahead, and libsndfile begins at the descriptor's position
         return descriptor
     head = file.read(3)
     file.seek(0)
@@ -160,7 +162,7 @@ def _descriptor(file: IO[bytes]) -> int | None:
             while written < len(view):
                 with view[written:] as rest:
                     written += os.write(descriptor, rest)
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NOATIME)  # or each of hundreds of reads would note its time
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NOATIME)  # else each of hundreds of reads updates the access time
     except BaseException:
         os.close(descriptor)
         raise
