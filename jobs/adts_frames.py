@@ -1,7 +1,7 @@
-"""The frames of a raw AAC stream: how many its ADTS headers tell of, where, and between which something else stands.
+"""Scan the ADTS headers of a raw AAC stream: count and positions of frames, and gaps between them.
 
-Headers only: ISO/IEC 13818-7 and 14496-3, subpart 4. The rate in a header is that of the core: HE-AAC has twice as many
-samples a second, in frames that last as long.
+Sources: ISO/IEC 13818-7 and 14496-3, subpart 4. The rate in a header is the core's: HE-AAC has twice as many samples per
+second, in frames of the same duration.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ LONGEST_FRAME = (1 << 13) - 1
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 """Hz by index."""
 BLOCK_SAMPLES = 1024
-"""Of the core."""
+"""Samples of the core in a raw data block."""
 FRAMES_NEAR = 2
-"""Before a damaged one: they may be lost with it."""
+"""Frames before a damaged one that may be lost with it."""
 SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
 SAME_STREAM = (0xFFF << 16 | 0b111 << 12 | 0b11 << 10 | 0b1111 << 6 | 0b111 << 2) << 28
-"""Of a header's 56 bits, what the frames of one stream share: sync, layer, checksum or none, profile, rate, channels."""
+"""Mask of a header's 56 bits that the frames of one stream share: sync, layer, checksum or none, profile, rate, channels."""
 BLOCKS = 0b11
 
 
 @dataclass(slots=True)
 class AdtsScan(FrameScan):
-    """What the headers of a raw AAC file say. `changes` are of anything in SAME_STREAM, or of the blocks in a frame; the
-    seconds of `gaps` are those of frames of a mean size, and of one with a header in it at least one frame's.
+    """The headers of a raw AAC file. `changes` counts changes of anything in SAME_STREAM, or of the blocks per frame. The
+    seconds of a gap assume frames of mean size; a gap that begins with a header counts for at least one frame.
     """
 
     torn: set[int] = field(default_factory=set)
-    """Where the gaps begin that are frames too short for what their headers say, because others begin inside of them."""
+    """Begins of the gaps that are frames shorter than their headers say, because other frames begin inside them."""
     stated: set[int] = field(default_factory=set)
-    """Where the gaps begin that are as long as the damaged header there says: one frame each."""
+    """Begins of the gaps that are as long as the damaged header there says: one frame each."""
     ragged: set[int] = field(default_factory=set)
-    """Where the gaps begin before which no frame ends as frames do."""
+    """Begins of the gaps before which the bytes do not end as a frame does."""
 
     @property
     def frame_seconds(self) -> float:
-        """Of the first frame."""
+        """Duration of the first frame."""
         return self.samples_per_frame / self.rate if self.rate else 0.0
 
     def seconds_before(self, place: int) -> float:
-        """At least so many of the audio stand before a place, be they all decoded: 0 where the form of frames changes."""
+        """Seconds of audio that stand before `place` at least, if all are decoded; 0 where the form of frames changes."""
         if self.changes or not self.rate:
             return 0.0
         return max(int(np.searchsorted(self.positions, place)) - FRAMES_NEAR, 0) * self.frame_seconds
@@ -59,13 +59,13 @@ class AdtsScan(FrameScan):
 
 @functools.lru_cache(maxsize=64)
 def _is_kind(kind: int) -> bool:
-    """Whether these bits of SAME_STREAM are those of a frame."""
+    """Whether these SAME_STREAM bits are valid in a frame header."""
     fixed = kind >> 28
     return fixed >> 16 == 0xFFF and not fixed & 0b11 << 13 and fixed >> 6 & 0b1111 < len(RATES)
 
 
 def _header(data: bytes, at: int) -> int:
-    """The header that stands in `data` at a place, as a number of 56 bits; 0 if none does."""
+    """The header at `at` in `data`, as a number of 56 bits; 0 if there is none."""
     head = int.from_bytes(data[at : at + HEADER], "big")
     return head if len(data) - at >= HEADER and _is_kind(head & SAME_STREAM) and _size(head) > _least(head) else 0
 
@@ -75,7 +75,7 @@ def _size(head: int) -> int:
 
 
 def _least(head: int) -> int:
-    """Bytes of a frame that holds nothing."""
+    """Bytes of an empty frame."""
     return HEADER if head >> 40 & 1 else HEADER + CHECKSUM
 
 
@@ -97,7 +97,9 @@ def looks_like_adts(head: bytes) -> bool:
 
 
 def scan_adts(file: IO[bytes], begin: int, end: int) -> AdtsScan:
-    """Follow the frames from `begin` to `end`; where the chain breaks, or begins later, to the next two of a kind."""
+    """Follow the frames from `begin` to `end`. Where the chain breaks, or does not begin yet, resume at the next two frames
+    of one kind.
+    """
     walk = _Walk(begin)
     while walk.at < end:
         base = walk.at
@@ -119,8 +121,8 @@ def scan_adts(file: IO[bytes], begin: int, end: int) -> AdtsScan:
 
 
 def _ends_a_frame(tail: bytes) -> bool:
-    """Whether these end as a frame does: with the element END, which is three ones, and zeros up to a whole byte. So do
-    one in four of any others.
+    """Whether `tail` ends as a frame does: with the element END (three ones) and zeros up to a whole byte. One in four of
+    random bytes does too.
     """
     number = int.from_bytes(tail, "big")
     zeros = (number & -number).bit_length() - 1 if number else 0
@@ -128,7 +130,7 @@ def _ends_a_frame(tail: bytes) -> bool:
 
 
 class _Walk:
-    """Positions in `_kept`, `_gaps` and `_end` are those of the file, others those in the bytes at hand."""
+    """Positions in `_kept`, `_gaps` and `_end` are file positions; all others are positions in the current buffer."""
 
     def __init__(self, begin: int) -> None:
         self.at = begin
@@ -136,21 +138,21 @@ class _Walk:
         self._end = begin
         self._kept: list[Positions] = []
         self._first = 0
-        """The first frame's header, as far as others have it, too."""
+        """The first frame's header, reduced to SAME_STREAM and BLOCKS."""
         self._last = 0
-        """The last one's."""
+        """The last frame's, likewise."""
         self._seconds = 0.0
         self._bytes = 0
         """Of all frames."""
         self._changes = 0
         self._lost_at: int | None = None
         self._headed = False
-        """There is a header where the frames were lost."""
+        """There is a sync word where the chain broke."""
         self._gaps: list[tuple[int, int, bool]] = []
         self._torn: set[int] = set()
 
     def through(self, data: bytes, base: int, limit: int, *, at_end: bool) -> None:
-        """All frames that begin in the first `limit` bytes of `data`, with which the audio ends or does not."""
+        """Walk all frames that begin in the first `limit` bytes of `data`; `at_end`: the audio ends with `data`."""
         at = self.at - base
         while at < limit:
             start = at
@@ -165,7 +167,7 @@ class _Walk:
         self.at = base + at
 
     def _along(self, data: bytes, base: int, at: int, limit: int, *, at_end: bool) -> int:
-        """Frame after frame; where the next one would begin."""
+        """Follow one frame after another; return where the next one would begin."""
         last = -1
         while head := self._goes_on(data, at, at_end=at_end):
             if at >= limit:
@@ -177,8 +179,8 @@ class _Walk:
         return at
 
     def _goes_on(self, data: bytes, at: int, *, at_end: bool) -> int:
-        """The header of the whole frame that begins here, if one does: of another kind than the last, its own has to follow,
-        or the end. Else 0.
+        """The header of the whole frame at `at`; 0 if there is none. If its kind differs from the last frame's, another
+        frame of its kind must follow; the first frame of all may also end the file.
         """
         head = _header(data, at)
         after = at + _size(head)
@@ -189,7 +191,7 @@ class _Walk:
         return head if kind == self._last & SAME_STREAM or follows else 0
 
     def _run(self, data: bytes, base: int, at: int, limit: int, head: int) -> tuple[int, int]:
-        """Past all frames with a header like `head`, the first one's: where the next begins, and where the last did."""
+        """Pass all frames with headers like `head`, the first one's; return where the next and the last one begin."""
         mask = SAME_STREAM | BLOCKS
         wanted, least, size = head & mask, _least(head), len(data)
         begin, stop = at, min(limit, size - HEADER + 1)
@@ -210,7 +212,7 @@ class _Walk:
         return at, places[-1]
 
     def _drop(self, place: int, head: int) -> None:
-        """The last frame is not as long as it says, for others begin inside of it."""
+        """Drop the last frame: it is shorter than its header says, because other frames begin inside it."""
         self._kept[-1] = self._kept[-1][:-1]
         self._seconds -= _seconds(head)
         self._bytes -= _size(head)
@@ -218,7 +220,7 @@ class _Walk:
         self._torn.add(place)
 
     def _next(self, data: bytes, at: int, limit: int, *, at_end: bool) -> int:
-        """From where frames go on: two in a row of a kind, or one of the stream's with which the file ends; else `limit`."""
+        """Where frames resume: two of one kind in a row, or one of the stream's kind that ends the file; else `limit`."""
         for match in SYNC.finditer(data, at):
             place = match.start()
             if place >= limit:
@@ -236,7 +238,7 @@ class _Walk:
         self._lost_at = None
 
     def found(self, begin: int, end: int) -> AdtsScan:
-        """At the end of the audio."""
+        """The finished scan, at the end of the audio."""
         if self._lost_at is None and self._end < end:
             self._lost_at, self._headed = self._end, False
         self._close_gap(end)

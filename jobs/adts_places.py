@@ -1,8 +1,8 @@
-"""Pure: what gaps between the frames of a raw AAC stream say of the frames that are missing there.
+"""Pure: how many frames are missing in the gaps of a raw AAC stream.
 
-No header counts frames, and no two frames are of one length. It is sure that one frame is missing where the length in its
-damaged header is that of the gap. Of other gaps the bytes tell how many may be missing, if these were overwritten. Where
-some were taken out, those that are left tell nothing; but mostly they are fewer than any frame has.
+No header counts frames, and frames vary in length. One frame is certainly missing where the length in its damaged header
+equals the gap. In other gaps, the bytes bound the number of missing frames if they were overwritten. If bytes were removed,
+the rest says nothing; but it is mostly shorter than any frame.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from jobs.gap_finder import TimesAt
 __all__ = ["Missing", "missing_frames"]
 
 NEAR = 100
-"""Frames on each side of a gap that are looked at: two to six seconds."""
+"""Frames on each side of a gap to compare it with: two to six seconds."""
 FIRST_FRAMES = 2
-"""Of a stream, in which encoders put little."""
+"""Frames at the beginning of a stream, which encoders make small."""
 SMALLER, LARGER = 0.9, 1.1
-"""Than all frames near it a missing one may have been."""
+"""Size of a missing frame, relative to the smallest and the largest frame near it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,15 @@ class Missing:
     """What is known of the gaps of a file."""
 
     times_at: TimesAt | None
-    """Times by the place of a frame in the file without the gaps; None where it is not sure how many are missing in them."""
+    """Times by the place of a frame in the file without the gaps; None if the number of missing frames is not certain."""
     most_seconds: float
-    """That may be missing in the gaps, if no bytes are."""
+    """Upper bound of the seconds missing in the gaps, provided no bytes were removed."""
     torn: bool
-    """Bytes were taken out or put in, so that nobody knows."""
+    """Bytes were removed or inserted: the missing duration is unknown."""
 
 
 def missing_frames(found: AdtsScan, gaps: Sequence[Gap]) -> Missing:
-    """What `gaps`, those of `found` in which audio may have been, tell of it."""
+    """Judge `gaps`, those gaps of `found` that may have held audio."""
     inside = [gap for gap in gaps if gap.begin < found.end]
     sizes = np.diff(found.positions)
     broken = np.searchsorted(found.positions, [gap.begin for gap in found.gaps]) - 1
@@ -66,8 +66,8 @@ def missing_frames(found: AdtsScan, gaps: Sequence[Gap]) -> Missing:
 
 
 def _times(found: AdtsScan, gaps: Sequence[Gap]) -> TimesAt:
-    """By places in the file without the gaps, each of which was one frame. Of a frame that follows the one asked for before,
-    nothing is said: it is where it was expected, and to compare that of each frame costs a sixth of its decoding.
+    """Times by place in the file without `gaps`, each of which was one frame. Returns None for the successor of the frame
+    asked for before: it is where it was expected, and comparing each frame's time costs a sixth of its decoding.
     """
     frame, behind = found.frame_seconds, np.searchsorted(found.positions, [gap.end for gap in gaps]).tolist()
     positions = found.positions.copy()

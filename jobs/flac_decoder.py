@@ -1,4 +1,4 @@
-"""A damaged FLAC, frame by frame: each has a number and a checksum, so that what is missing is known to the sample."""
+"""Decode a damaged FLAC frame by frame: frame numbers and checksums show what is missing, to the sample."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LOST_FRAMES = "FLAC frames that are damaged or missing"
 
 
 def decode_flac(file: WatchedFile, info: StreamInfo, skip: int, refusal: str, losses: Losses) -> Iterator[tuple[Block, int]]:
-    """Blocks, float32 [samples, channels], and their rate, of all whole frames from sample `skip` on.
+    """Blocks of float32 [samples, channels], and their rate, of all whole frames from sample `skip` on.
 
-    FLAC is lossless: they are libsndfile's samples, bit for bit, and go on where it stopped. `losses` is told what is
-    missing between frames and up to the stated samples, unless the last frame is shorter than the others: then it is the
-    stream's end, and the header wrong.
+    FLAC is lossless: the samples equal libsndfile's, bit for bit, and continue where it stopped. `losses` gets what is
+    missing between frames and up to the stated number of samples, unless the last frame is shorter than the others: then it
+    ends the stream, and the header is wrong.
     Raises ClipError `decode` where nothing can be decoded.
     """
     walk = _Walk(info, skip)
@@ -56,7 +56,7 @@ def decode_flac(file: WatchedFile, info: StreamInfo, skip: int, refusal: str, lo
 
 
 def _frames(file: WatchedFile, walk: _Walk) -> Iterator[Block]:
-    """Samples of the frames as far as the file can be read."""
+    """The samples of each frame, as far as the file can be read."""
     import av
 
     try:
@@ -79,7 +79,7 @@ def _frames(file: WatchedFile, walk: _Walk) -> Iterator[Block]:
 
 
 class _Walk:
-    """Where in the stream the frames are."""
+    """Tracks the place of each frame in the stream."""
 
     def __init__(self, info: StreamInfo, skip: int) -> None:
         self._info = info
@@ -87,23 +87,23 @@ class _Walk:
         self._position = 0
         self._gaps = 0
         self._tail: list[int] = []
-        """Bytes of the packets since the last frame that could not be decoded."""
+        """Sizes in bytes of the undecodable packets since the last frame."""
         self._tail_is_tags = True
         self._ended = False
-        """The last frame is the stream's last."""
+        """The latest frame is short, hence the stream's last."""
         self.error: BaseException | None = None
-        """The first."""
+        """The first error."""
         self.shifted = False
-        """Frames are missing before those that come now."""
+        """Frames are missing before the current one."""
         self.gaps: list[tuple[int, int]] = []
-        """Samples that were given before each, those before `skip` included, and samples missing there."""
+        """(samples yielded before the gap, those before `skip` included; samples missing) of each gap."""
         self.placed = True
-        """All frames have had a number, each a higher one."""
+        """All frames so far had ascending numbers."""
         self.done = skip
-        """Samples that were given, those before `skip` included."""
+        """Samples yielded, those before `skip` included."""
 
     def new_samples(self, packet: Packet[AudioStream], frames: list[Block]) -> Iterator[Block]:
-        """Of the frames of a packet, one unless damage hides where the next begins, what was not given before."""
+        """A packet's samples that were not yielded before. It holds one frame, unless damage hides where the next begins."""
         if not frames:
             return
         found = frame_range(bytes(memoryview(packet)[:LONGEST_HEADER]), self._info)
@@ -126,16 +126,16 @@ class _Walk:
         self._tail_is_tags = True
 
     def damaged(self, packet: Packet[AudioStream] | None, error: BaseException) -> None:
-        """A packet that is no frame, or no longer one; none where the file cannot be read further."""
+        """Note a packet that is not a valid frame; None: the file cannot be read any further."""
         if isinstance(error, MemoryError):
-            require_memory()  # else the frame's header lies
+            require_memory()  # if there is memory, the frame's header is wrong
         self.error = self.error or error
         if packet is not None:
             self._tail.append(packet.size)
             self._tail_is_tags = self._tail_is_tags and only_tags(bytes(packet), at_end=True)
 
     def missing(self) -> int:
-        """Samples, as well as numbers and headers tell."""
+        """Samples missing, as far as frame numbers and headers show."""
         frames_at_end = 0 if self._tail_is_tags else len(self._tail)
         if self._info.samples and not (self._ended and not frames_at_end):
             return max(self._info.samples - self.done, self._gaps, frames_at_end)

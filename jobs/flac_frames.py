@@ -1,4 +1,4 @@
-"""FLAC's frame headers (RFC 9639): which samples a frame holds, where the last one ends, and where another file begins."""
+"""FLAC frame headers (RFC 9639): the samples in a frame, the end of the last one, and the beginnings of further files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 __all__ = ["StreamInfo", "ends_as_stated", "flac_files", "frame_range", "frames_in_order", "read_stream_info"]
 
 STREAM_INFO = 42
-"""Bytes of a file's beginning up to the end of STREAMINFO."""
+"""Bytes from the beginning of a file to the end of STREAMINFO."""
 TAIL = 1 << 16
 MOST_FILES = 10_000
-"""End to end: more are no recordings, and would take their time."""
+"""Limit of files put end to end: more are not recordings, and would be slow."""
 READ_BYTES = 1 << 20
 BEGINNING = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 FIRST_BYTES = int.from_bytes(b"fL", "little")
@@ -26,17 +26,17 @@ LONGEST_HEADER = 16
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What a FLAC file says of itself."""
+    """A FLAC file's STREAMINFO."""
 
     block: int
-    """Samples of a frame, but for the last."""
+    """Samples per frame, except for the last."""
     rate: int
     samples: int
-    """In all; 0 if unknown."""
+    """Total; 0 if unknown."""
 
 
 def read_stream_info(head: bytes) -> StreamInfo | None:
-    """Of a file that begins with `head`; None if it is no FLAC."""
+    """STREAMINFO of a file that begins with `head`; None if it is not FLAC."""
     if len(head) < STREAM_INFO or head[:4] != b"fLaC" or head[4] & 0x7F or head[5:8] != b"\0\0\x22":
         return None
     packed = int.from_bytes(head[18:26], "big")
@@ -44,7 +44,7 @@ def read_stream_info(head: bytes) -> StreamInfo | None:
 
 
 def frame_range(data: bytes, info: StreamInfo) -> tuple[int, int] | None:
-    """(first sample, samples) of the frame whose header `data` begins with; None if it begins with none."""
+    """(first sample, samples) of the frame whose header starts `data`; None if no header does."""
     if len(data) < 6 or not SYNC.match(data) or data[2] & 0x0F == 0x0F or data[3] & 1 or data[3] >> 4 > 10:
         return None
     number, at = _coded_number(data, 4)
@@ -67,7 +67,7 @@ def frame_range(data: bytes, info: StreamInfo) -> tuple[int, int] | None:
 
 
 def _coded_number(data: bytes, at: int) -> tuple[int | None, int]:
-    """A number in the manner of UTF-8, up to 36 bits, and where it ends."""
+    """A number of up to 36 bits, coded as in UTF-8, and its end; None if it is invalid."""
     first = data[at]
     if first < 0x80:
         return first, at + 1
@@ -100,14 +100,14 @@ def _crc8(data: bytes) -> int:
 
 
 def ends_as_stated(file: IO[bytes], begin: int, end: int, info: StreamInfo) -> bool:
-    """Whether the last frame in sight ends with the last sample that the file states."""
+    """Whether the last frame within TAIL bytes of the end ends with the last sample that the file states."""
     start = max(begin, end - TAIL)
     file.seek(start)
     tail = file.read(end - start)
     at = len(tail)
     while True:
         fixed = tail.rfind(b"\xff\xf8", 0, at)
-        at = max(tail.rfind(b"\xff\xf9", fixed + 1, at), fixed)  # only behind the other, or each look would be at all
+        at = max(tail.rfind(b"\xff\xf9", fixed + 1, at), fixed)  # only behind the other: else each step scans the whole tail
         if at < 0:
             return False
         found = frame_range(tail[at : at + LONGEST_HEADER], info)
@@ -116,7 +116,7 @@ def ends_as_stated(file: IO[bytes], begin: int, end: int, info: StreamInfo) -> b
 
 
 def frames_in_order(file: IO[bytes], begin: int, end: int, info: StreamInfo) -> bool:
-    """Whether each frame follows the one before, from the first sample to the last that is stated."""
+    """Whether the frames follow one another without a gap, from the first sample to the last one stated."""
     expected, base, kept = 0, begin, b""
     while base < end and expected < info.samples:
         file.seek(base)
@@ -134,7 +134,7 @@ def frames_in_order(file: IO[bytes], begin: int, end: int, info: StreamInfo) -> 
 
 
 def flac_files(file: IO[bytes], begin: int) -> list[tuple[int, int]]:
-    """Where the FLAC files begin and end of which `file` consists from `begin` on: one, or several put end to end."""
+    """(begin, end) of each FLAC file in `file` from `begin` on: one, or several put end to end."""
     end = file.seek(0, io.SEEK_END)
     starts, base, kept = [begin], begin, b""
     file.seek(begin)
@@ -149,7 +149,7 @@ def flac_files(file: IO[bytes], begin: int) -> list[tuple[int, int]]:
 
 
 def _may_begin(text: bytes) -> list[int]:
-    """Where two bytes stand with which FLAC files begin. All of each FLAC passes here, and `find` takes far longer."""
+    """Places of the first two bytes of `fLaC`. Every byte of every FLAC passes here, and `find` takes far longer."""
     places: list[int] = []
     for odd in (0, 1):
         pairs = np.frombuffer(text, "<u2", (len(text) - odd) // 2, odd)

@@ -1,6 +1,6 @@
-"""The frames of an MPEG audio stream (layers I to III): how many there are, where, and between which something else stands.
+"""Scan the frame headers of an MPEG audio stream (layers I to III): count and positions of frames, and gaps between them.
 
-Headers only: ISO 11172-3 and 13818-3, with MPEG 2.5; the Xing, Info and VBRI frames as LAME and Fraunhofer write them.
+Sources: ISO 11172-3 and 13818-3, with MPEG 2.5; the Xing, Info and VBRI frames as LAME and Fraunhofer write them.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ KBPS = {
     (2, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""(MPEG version, layer) -> kbit/s by index; 0 is `free format`, whose frames cannot be told from their headers alone."""
+"""(MPEG version, layer) -> kbit/s by index; 0 is `free format`, whose frame sizes do not follow from the headers alone."""
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 """Version bits -> Hz by index."""
 DECODER_DELAY = 529
 FRAMES_NEAR = 2
-"""Before a damaged one: they may be lost with it, or come late."""
+"""Frames before a damaged one that may be lost with it, or come late."""
 LONGEST_HEADER = 64
-"""Bytes of a frame before the name of a length."""
+"""Most bytes of a frame before one of LENGTH_NAMES."""
 LENGTH_NAMES = re.compile(rb"Xing|Info|VBRI")
 BIT_RATE = 0x00F0
 SAME_STREAM = 0x1E0C
-"""Of a header's second and third byte: what the frames of one stream have in common (version, layer, rate)."""
+"""Mask of a header's second and third byte: what the frames of one stream have in common (version, layer, rate)."""
 SAME_RATE = 0x0C
-"""Of these, what the third byte has."""
+"""The part of SAME_STREAM in the third byte."""
 
 
 @dataclass(slots=True)
 class Mp3Scan(FrameScan):
-    """What the headers of an MPEG audio file say. A first frame that only states a length is among `positions`, but not
-    among `frames`; `changes` are of version, layer or rate.
+    """The headers of an MPEG audio file. A first frame that only states a length counts in `positions`, but not in `frames`;
+    `changes` counts changes of version, layer or rate.
     """
 
     stated_frames: int | None = None
-    """By the first frame, if it is one of those."""
+    """Number of frames that the first frame states, if it is a Xing, Info or VBRI frame."""
     padding: int = 0
-    """Samples at both ends that decoders leave out, because it says so."""
+    """Samples at both ends that decoders drop, as the first frame says."""
 
     @property
     def whole(self) -> bool:
-        """Its first frame states as many frames as there are, and nothing stands between them."""
+        """Whether the first frame states as many frames as there are, and no gap lies between them."""
         between = any(self.begin < gap.end and gap.begin < self.end for gap in self.gaps)
         return self.stated_frames is not None and self.stated_frames == self.frames and not between
 
     @property
     def shortest(self) -> int:
-        """Bytes from one frame to the next, at the least; at least 1."""
+        """Smallest distance in bytes from one frame to the next; at least 1."""
         return max(int(np.diff(self.positions).min(initial=LONGEST_FRAME)), 1)
 
     def seconds_before(self, place: int) -> float:
-        """At least so many of the audio stand before a place, be they all decoded: 0 where rates change."""
+        """Seconds of audio that stand before `place` at least, if all are decoded; 0 where rates change."""
         if self.changes or not self.rate:
             return 0.0
         frames = int(np.searchsorted(self.positions, place)) - (self.stated_frames is not None) - FRAMES_NEAR
@@ -75,7 +75,7 @@ class Mp3Scan(FrameScan):
 
 @functools.cache
 def _tables() -> tuple[list[int], list[int], list[int]]:
-    """For the second and third byte of a header: the frame's bytes (0: no header), samples, rate in Hz."""
+    """By the second and third byte of a header: the frame's bytes (0: not a header), samples, and rate in Hz."""
     sizes, samples, rates = ([0] * (1 << 16) for _ in range(3))
     for head in range(0xE000, 1 << 16):
         version, layer = head >> 11 & 3, 4 - (head >> 9 & 3)
@@ -98,7 +98,7 @@ def _size_array() -> Positions:
 
 @functools.cache
 def _sizes_of_kind(kind: int) -> list[int]:
-    """By the third byte of a header that begins as `kind`: the frame's bytes; 0 for what is none, or of another rate."""
+    """By the third byte of a header of this `kind`: the frame's bytes; 0 for no header, or one of another rate."""
     sizes = _tables()[0]
     return [sizes[kind & 0xFF00 | third] if (third ^ kind) & SAME_RATE == 0 else 0 for third in range(256)]
 
@@ -114,7 +114,9 @@ def looks_like_mp3(head: bytes) -> bool:
 
 
 def scan_mp3(file: IO[bytes], begin: int, end: int) -> Mp3Scan:
-    """Follow the frames from `begin` to `end`; where the chain breaks, or begins later, to the next two of a kind."""
+    """Follow the frames from `begin` to `end`. Where the chain breaks, or does not begin yet, resume at the next two frames
+    of one kind.
+    """
     found = Mp3Scan(begin, begin)
     walk = _Walk(found, begin)
     while walk.at < end:
@@ -132,7 +134,7 @@ def scan_mp3(file: IO[bytes], begin: int, end: int) -> Mp3Scan:
 
 
 class _Walk:
-    """Positions in `_kept` and `_found` are those of the file, others those in the bytes at hand."""
+    """Positions in `_kept` and `_found` are file positions; all others are positions in the current buffer."""
 
     def __init__(self, found: Mp3Scan, begin: int) -> None:
         self.at = begin
@@ -140,13 +142,13 @@ class _Walk:
         self._found = found
         self._kept: list[Positions] = []
         self._head = 0
-        """The last frame's."""
+        """Second and third byte of the last frame."""
         self._kind = -1
-        """What it has in common with others of its stream."""
+        """The SAME_STREAM bits of `_head`; -1 before the first frame."""
         self._lost_at: int | None = None
 
     def through(self, data: bytes, base: int, limit: int, *, at_end: bool) -> None:
-        """All frames that begin in the first `limit` bytes of `data`, with which the audio ends or does not."""
+        """Walk all frames that begin in the first `limit` bytes of `data`; `at_end`: the audio ends with `data`."""
         at = self.at - base
         while at < limit:
             if self._lost_at is None:
@@ -160,16 +162,16 @@ class _Walk:
         self.at = base + at
 
     def _along(self, data: bytes, base: int, at: int, limit: int) -> int:
-        """Frame after frame; where the next one would begin."""
+        """Follow one frame after another; return where the next one would begin."""
         places: list[int] = []
-        runs: list[tuple[int, int]] = []  # frames of one kind that follow one another: the first one's head, how many
+        runs: list[tuple[int, int]] = []  # frames of one kind in a row: (head of the first, count)
         stop = min(limit, len(data) - 3)
-        beyond = 0  # the head of a frame that is not all there
+        beyond = 0  # the head of a frame that extends beyond `data`
         while at < stop and data[at] == 0xFF and not beyond:
             first, second = len(places), data[at + 1]
             head = second << 8 | data[at + 2]
             sizes = _sizes_of_kind(head & (0xE000 | SAME_STREAM))
-            # Each frame of each MP3 passes here, so that nothing is done twice. Only the last one may not be all there.
+            # Hot loop: every frame of every MP3 passes here. Only the last one may extend beyond `data`.
             while at < stop and data[at] == 0xFF and data[at + 1] == second and (size := sizes[data[at + 2]]):
                 places.append(at)
                 at += size
@@ -180,7 +182,7 @@ class _Walk:
                 break
             if len(places) > first:
                 runs.append((head, len(places) - first))
-        # One of another length, and where it ends there is no header: if others are within, its own is damaged.
+        # The last frame has another length, and no header follows it: if there are frames inside it, its header is damaged.
         last = _head_at(data, places[-1]) if places else 0
         alone = len(places) > 1 and (last ^ _head_at(data, places[-2])) & (SAME_STREAM | BIT_RATE) and beyond in (0, last)
         if alone and at < stop and self._next(data, places[-1] + 1, at, at_end=False) < at:
@@ -194,7 +196,7 @@ class _Walk:
         return at
 
     def _count(self, runs: Sequence[tuple[int, int]], last: int) -> None:
-        """So many frames with heads of these kinds were passed, and the last one's is this."""
+        """Count `runs` of (head, frames); `last` is the head of the last frame."""
         _, samples, rates = _tables()
         found = self._found
         self._head = last
@@ -206,7 +208,7 @@ class _Walk:
             found.rate, found.samples_per_frame = rates[runs[0][0]], samples[runs[0][0]]
 
     def _next(self, data: bytes, at: int, limit: int, *, at_end: bool) -> int:
-        """From where frames go on: two in a row of a kind, or one of the stream's with which the file ends; else `limit`."""
+        """Where frames resume: two of one kind in a row, or one of the stream's kind that ends the file; else `limit`."""
         width = 2 * LONGEST_FRAME  # most gaps are short
         while at < limit:
             window = np.frombuffer(data, np.uint8)[at : at + width + 2 * LONGEST_FRAME]
@@ -217,7 +219,7 @@ class _Walk:
         return limit
 
     def _first_good(self, raw: np.ndarray[Any, np.dtype[np.uint8]], width: int, end: int) -> int:
-        """The first such place among the first `width`, -1 if there is none."""
+        """The first such place within the first `width` bytes; -1 if there is none."""
         places = np.flatnonzero(raw[:-3] == 0xFF)
         heads = raw[places + 1].astype(np.int64) << 8 | raw[places + 2]
         sizes = _size_array()[heads]
@@ -239,7 +241,7 @@ class _Walk:
         self._lost_at = None
 
     def finish(self, end: int) -> None:
-        """At the end of the audio."""
+        """Close the last gap, and collect the positions, at the end of the audio."""
         if self._lost_at is None and self._found.end < end:
             self._lost_at = self._found.end
         self._close_gap(end)
@@ -249,7 +251,7 @@ class _Walk:
 
 
 def stated_length(frame: bytes) -> tuple[int, int | None, int] | None:
-    """(frames, bytes or None, samples of padding) that a Xing, Info or VBRI frame states; None if it is another one."""
+    """(frames, bytes or None, samples of padding) that a Xing, Info or VBRI frame states; None for any other frame."""
     if len(frame) < 4:
         return None
     mpeg1, mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
@@ -291,11 +293,11 @@ def _read_first(file: IO[bytes], found: Mp3Scan) -> None:
 
 
 def stated_parts(file: IO[bytes], found: Mp3Scan) -> tuple[float, list[tuple[int, int]]]:
-    """Seconds that are missing of what was put end to end, by what the first frame of each part states, and where the parts
-    that lack some begin and end.
+    """(seconds missing, (begin, end) of each incomplete part) of files put end to end, by the length that the first frame of
+    each part states.
 
-    A count is not believed where the size beside it says that all bytes are there, nor if it is one too many: some encoders
-    count the frame that has it.
+    A count is ignored where the size stated beside it shows that all bytes are there, or if it is one too many: some
+    encoders count the frame that states it.
     """
     parts = list(_stating_frames(file, found))
     missing, incomplete = 0, []
@@ -310,7 +312,7 @@ def stated_parts(file: IO[bytes], found: Mp3Scan) -> tuple[float, list[tuple[int
 
 
 def _stating_frames(file: IO[bytes], found: Mp3Scan) -> Iterator[tuple[int, int, int | None]]:
-    """Of frames that state a length: number among the frames, frames stated, place where those end, if it is stated."""
+    """Of each frame that states a length: its index among the frames, the frames stated, and their end, if stated."""
     base, kept, last = 0, b"", -1
     file.seek(0)
     while data := file.read(READ_BYTES):

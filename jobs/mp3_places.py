@@ -1,4 +1,4 @@
-"""Pure: when each frame of a damaged MP3 is, where it is sure how many are missing in each gap."""
+"""Pure: the time of each frame of a damaged MP3, where the number of missing frames in each gap is certain."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from jobs.mp3_frames import Mp3Scan
 __all__ = ["frame_times", "is_torn"]
 
 PADDING_BYTES = 1
-"""By which frames of one bit rate differ."""
+"""Bytes by which frames of one bit rate differ."""
 MOST_ROUNDED_BYTES = 2
-"""By how much a gap may differ from so many whole frames."""
+"""Bytes by which a gap may differ from a number of whole frames."""
 Sizes = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def frame_times(found: Mp3Scan, gaps: Sequence[Gap]) -> TimesAt | None:
-    """Times by the place of a frame; None where nobody knows how many frames are missing, or some are in front of all.
+    """Times by the place of a frame; None where the number of missing frames is unknown, or a gap precedes all frames.
 
-    Frames of one bit rate are counted by the bytes between them, which must be those of whole frames: then nothing has been
-    taken out or put in. Of frames of many lengths the number that the first one states tells, if there is one gap. Where the
-    first frame states a number, both must agree.
+    At one bit rate, missing frames are counted by the bytes of a gap, which must fit whole frames: then nothing was removed
+    or inserted. If frames vary in length, the count stated by the first frame decides, provided there is only one gap. Where
+    the first frame states a count, both must agree.
     """
     inside = [gap for gap in gaps if gap.begin < found.end]
     if not inside or found.changes or not found.rate or inside[0].begin < found.begin:
@@ -49,10 +49,10 @@ def frame_times(found: Mp3Scan, gaps: Sequence[Gap]) -> TimesAt | None:
 
 
 def is_torn(found: Mp3Scan, gaps: Sequence[Gap]) -> bool:
-    """Whether bytes were taken out or put in: one of the gaps is shorter than two frames, and as long as none.
+    """Whether bytes were removed or inserted: a gap is shorter than two frames, and no frame has its length.
 
-    Where a count tells how many are missing it does not matter. Of longer gaps so many may be missing in any case that it
-    does not either.
+    Irrelevant where a stated count gives the number of missing frames, and for longer gaps, where so many frames may be
+    missing anyway.
     """
     if found.stated_frames is not None or found.changes:
         return False
@@ -63,18 +63,18 @@ def is_torn(found: Mp3Scan, gaps: Sequence[Gap]) -> bool:
 
 
 def _whole_sizes(found: Mp3Scan) -> Sizes:
-    """Bytes of the frames behind which another one follows."""
+    """Sizes in bytes of the frames that another one follows directly."""
     sizes = np.diff(found.positions)
     broken = np.searchsorted(found.positions, [gap.begin for gap in found.gaps]) - 1
     states = found.stated_frames is not None
     keep = np.ones(len(sizes), np.bool_)
     keep[broken[(broken >= 0) & (broken < len(sizes))]] = False
-    keep[: int(states)] = False  # that frame may be of any length
+    keep[: int(states)] = False  # the frame that states the count may have any length
     return sizes[keep]
 
 
 def _missing_frames(found: Mp3Scan, gaps: Sequence[Gap]) -> list[int] | None:
-    """In each gap."""
+    """Number of frames missing in each gap; None if it is not certain."""
     sizes = _whole_sizes(found)
     if not len(sizes):
         return None

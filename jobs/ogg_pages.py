@@ -1,6 +1,6 @@
-"""The pages of an Ogg file: where each stream of a chain begins, and what its pages say that is missing.
+"""Scan the pages of an Ogg file: where each link of a chain begins, and how much audio is missing by its pages.
 
-Format: RFC 3533 (pages, CRC), RFC 7845 (granule positions and packet lengths of Opus), the Vorbis I specification (rate).
+Sources: RFC 3533 (pages, CRC), RFC 7845 (granule positions and packet lengths of Opus), the Vorbis I specification (rate).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ CONTINUED, FIRST, LAST = 1, 2, 4
 NO_PACKET_ENDS = -1
 READ_BYTES = 1 << 20
 MOST_WASTED_BYTES = 64 << 20
-"""Of what looked like pages: after so many another one that is damaged is believed in its length."""
+"""Bytes of damaged pages to search through for others inside them; after that, a damaged page's stated length is trusted."""
 LONGEST_PAGE = 27 + 255 + 255 * 255
 LONGEST_PAGE_SECONDS = 600
-"""What the header of a page that is cut may promise."""
+"""Most audio that the header of a cut page may promise."""
 OPUS_RATE = 48000
 BYTES_PER_SECOND = 8000
-"""Of what nothing is known."""
+"""Estimate where nothing is known."""
 MOST_LINKS = 10_000
-"""Of a chain: more are no recordings, and would take their time."""
+"""Links of a chain: more are not recordings, and would be slow."""
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -37,7 +37,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 class _Page:
     begin: int
     end: int
-    """Beyond the end of the file if it is cut."""
+    """Beyond the end of the file if the page is cut."""
     flags: int
     granule: int
     serial: int
@@ -49,7 +49,7 @@ class _Page:
 
 @dataclass(slots=True)
 class OggLink:
-    """A stretch of an Ogg file that is an Ogg file of its own."""
+    """A link of a chained Ogg file: a part that is a complete Ogg file."""
 
     begin: int
     end: int
@@ -57,35 +57,35 @@ class OggLink:
     codec: str = ""
     """`opus`, `vorbis` or empty."""
     rate: int = 0
-    """Of granule positions, in Hz; 0 if unknown."""
+    """Unit of granule positions, in Hz; 0 if unknown."""
     pre_skip: int = 0
     start: int | None = None
-    """Granule position at which its audio begins."""
+    """Granule position at which the audio begins."""
     last: int = 0
-    """The highest granule position that a page states, whole or not."""
+    """The highest granule position that any page states, whole or damaged."""
     open_end: bool = False
-    """Opus whose last page is shortened without saying that it is the last, which libsndfile takes for damage."""
+    """Opus whose last page is trimmed but lacks the end-of-stream flag, which libsndfile takes for damage."""
 
     sound_seconds: float | None = None
-    """How much may be heard before pages are missing that others follow; None if no such are."""
+    """Seconds that can be heard before the first missing pages, other than at the end; None if no such pages are missing."""
     page_ends: dict[int, float] = field(default_factory=dict)
-    """Place of a whole page -> seconds at which its audio ends. Of all but the last, which may be cut short; empty if nobody
-    knows when the first is, or whether pages are missing before the last.
+    """Place of a whole page -> seconds at which its audio ends. Without the last page, which may be trimmed; empty if the
+    time of the first page is unknown, or pages may be missing before the last one.
     """
     pages: int = 0
     bad: int = 0
-    """Pages, and places where some are damaged, cut or missing."""
+    """Number of pages, and of places where pages are damaged, cut or missing."""
     whole_bytes: int = 0
     lost_bytes: int = 0
-    """Bytes of whole pages of its streams' audio, and of what may have been pages and is not counted otherwise."""
+    """Bytes of whole audio pages, and of possible pages that are not counted otherwise."""
 
     @property
     def damaged(self) -> bool:
-        """Pages are cut, missing, or not what their checksums say."""
+        """Whether pages are cut, missing, or have a wrong checksum."""
         return self.bad > 0
 
     def missing_seconds(self, heard: float) -> float:
-        """How much more it promises than was heard, if pages are damaged; at a guess where they do not tell."""
+        """Seconds promised beyond those heard, if pages are damaged; an estimate where the pages do not state it."""
         if not self.damaged:
             return 0.0
         if not heard:
@@ -95,18 +95,18 @@ class OggLink:
         return missing + heard * self.lost_bytes / max(self.whole_bytes, 1)
 
     def likely_seconds(self) -> float:
-        """How long it is: as its pages say, or at a guess by its bytes."""
+        """Duration stated by the pages, or estimated from the bytes."""
         return self.seconds() or (self.end - self.begin) / BYTES_PER_SECOND
 
     def seconds(self) -> float | None:
-        """How much audio its pages promise; None where they do not tell."""
+        """Duration stated by the pages; None if they do not state it."""
         if not self.rate or self.start is None or len(self.serials) != 1:
             return None
         return max(self.last - self.start - self.pre_skip, 0) / self.rate
 
 
 def scan_ogg(file: IO[bytes], begin: int = 0) -> list[OggLink]:
-    """The links of a chain, one where nothing is chained. What is no page is passed over."""
+    """The links of a chain; one if the file is not chained. Bytes that are not pages are skipped."""
     links: list[OggLink] = []
     state = _State()
     for page in _pages(file, begin):
@@ -125,7 +125,7 @@ def scan_ogg(file: IO[bytes], begin: int = 0) -> list[OggLink]:
 
 
 class _State:
-    """What a link's pages have told so far."""
+    """What the link's pages have shown so far."""
 
     def __init__(self) -> None:
         self._began = False
@@ -135,23 +135,23 @@ class _State:
         self._after_damage = False
         self._next: dict[int, int] = {}
         self._samples = self._bytes = 0
-        """Of pages that follow another one, between whose granule positions and their own there are so many samples."""
+        """Samples between the granule positions of consecutive pages, and bytes of the later page of each pair."""
         self._first: _Page | None = None
-        """The first page with audio, without which nothing is missing."""
+        """The first whole page with audio."""
         self._last: _Page | None = None
         self._lost_before = 0
-        """Bytes of damaged pages before the first with audio."""
+        """Bytes of damaged or missing pages before `_first`."""
         self._sound: int | None = None
         """The last granule position before the first place where pages are missing."""
         self._last_follows = False
         self._granules: dict[int, int] = {}
-        """Of pages, by their place."""
+        """Granule positions of whole pages, by their place."""
         self._left = 0
-        """Samples that the last page's granule position leaves of those in it."""
+        """Samples in the last page by granule positions, which may trim it."""
 
     @property
     def heads_over(self) -> bool:
-        """Whether a first page begins a new link: the first pages of streams side by side come together."""
+        """Whether a first page begins a new link: the first pages of multiplexed streams come together."""
         return not self._began or self._beyond_heads
 
     def take(self, link: OggLink, page: _Page) -> None:
@@ -165,7 +165,7 @@ class _State:
                 self._end = page.end
             return
         before, self._end = self._end, page.end
-        if page.serial not in link.serials and not page.flags & FIRST:  # of a stream whose beginning is damaged
+        if page.serial not in link.serials and not page.flags & FIRST:  # a stream whose beginning is damaged
             link.bad += 1
             link.lost_bytes += page.end - page.begin
             return
@@ -201,7 +201,7 @@ class _State:
         link.last = max(link.last, page.granule)
 
     def finish(self, link: OggLink, file: IO[bytes]) -> None:
-        """After the link's last page; what follows it may be tags."""
+        """Complete the link after its last page, which tags may follow."""
         if 0 < self._end < link.end:
             file.seek(self._end)
             if not only_tags(file.read(min(link.end - self._end, READ_BYTES)), at_end=True):
@@ -213,11 +213,11 @@ class _State:
         if link.codec == "opus":
             begin = max(self._first.granule - _opus_samples(self._first), 0)
             link.open_end = not self._last.flags & LAST and self._left < _opus_samples(self._last)
-        else:  # what is in a page only a decoder knows
+        else:  # only a decoder knows how many samples a page holds
             begin = max(self._first.granule - self._likely_samples(len(self._first.body)), 0)
         lost = self._likely_samples(self._lost_before)
         if begin <= 2 * lost + link.rate and (lost or link.codec != "opus"):
-            link.start = 0  # as most streams; one that was cut out begins far from it
+            link.start = 0  # as in most streams; one cut out of another begins far from 0
         else:
             link.start = begin
             link.lost_bytes += self._lost_before
@@ -229,7 +229,7 @@ class _State:
             link.page_ends = {place: granule / link.rate for place, granule in self._granules.items()}
 
     def _likely_samples(self, size: int) -> int:
-        """In so many bytes of pages."""
+        """Estimated samples in `size` bytes of pages."""
         if self._first is not None and not self._bytes:
             return self._first.granule * size // max(len(self._first.body), 1)
         return size * self._samples // max(self._bytes, 1)
@@ -243,7 +243,7 @@ def _read_head(link: OggLink, body: bytes) -> None:
 
 
 def _opus_samples(page: _Page) -> int:
-    """Samples at 48 kHz of the packets that end in a page (RFC 6716, section 3.1)."""
+    """Samples, at 48 kHz, of the packets that end in a page (RFC 6716, section 3.1)."""
     at = total = 0
     begins = not page.flags & CONTINUED
     length = 0
@@ -273,7 +273,7 @@ def _packet_samples(packet: bytes) -> int:
 
 
 def _pages(file: IO[bytes], position: int) -> Iterator[_Page]:
-    """Whole pages with a right checksum, and those that the file's end cuts or whose bytes have changed."""
+    """All pages: whole ones with a correct checksum, and those that are cut by the end of the file or damaged."""
     end = file.seek(0, io.SEEK_END)
     file.seek(position)
     buffer, base, wasted = b"", position, 0
@@ -310,11 +310,11 @@ def _page(buffer: bytes, at: int, base: int) -> _Page:
         unsigned = buffer[at : at + 22] + bytes(4) + buffer[at + 26 : end]
         whole = page_checksum(unsigned) == checksum
         if not whole:
-            granule = NO_PACKET_ENDS  # its header may be what has changed
+            granule = NO_PACKET_ENDS  # the damage may be in its header
     return _Page(base + at, base + end, flags, granule, serial, number, buffer[begin:end], segments, whole)
 
 
 def page_checksum(data: bytes) -> int:
-    """Ogg's CRC-32 has zlib's polynomial, with the bits of each byte and of the result the other way round, from 0."""
+    """Ogg's CRC-32: zlib's polynomial, with the bits of each byte and of the result reversed, starting from 0."""
     mirrored = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(mirrored.to_bytes(4, "little").translate(_REVERSED), "big")
