@@ -1,4 +1,4 @@
-"""Which channel of a clip is heard, and what mixing may do to it."""
+"""Choose or mix the channels of a clip, and note when mixing cancels them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ Block = np.ndarray[Any, np.dtype[np.float32]]
 """float32 [samples, channels]."""
 
 SPLIT = "split"
-"""The rule by which each channel is a clip of its own."""
+"""The rule that makes each channel a clip of its own."""
 SYNONYMS = {"left": "first", "0": "first", "right": "1"}
-"""So that one recipe has one name."""
+"""One rule has one name in the recipe."""
 MOST_CHANNELS = 1024
-"""As many as a header may state to libsndfile."""
+"""libsndfile's limit."""
 OPPOSITE_PHASE = "opposite_phase"
-"""The note of a clip whose channels cancel each other in the mean."""
+"""The note for a clip whose channels cancel each other in the mean."""
 NOTE_WORDS = {OPPOSITE_PHASE: "whose channels cancel each other when mixed (--channel first hears one)"}
 CANCELLED = 0.02
-"""Energy of the sum of the channels, as a share of the sum of their energies: 2 for two that are equal, 1 for any number of
-unrelated ones. Below this, two channels of one loudness correlate to less than -0.98, and their mean is 20 dB below them."""
+"""Energy of the sum of the channels, relative to the sum of their energies: 2 for two equal channels, 1 for any number of
+unrelated ones. Below this value, two equally loud channels correlate to less than -0.98, and their mean is 20 dB below them.
+"""
 
 
 def channel_rule(choice: str) -> str:
-    """What --channel says -> `mean`, `first`, `split`, or the number of a channel from 1 on. Raises UsageError."""
+    """Value of --channel -> `mean`, `first`, `split`, or a channel number from 1 on. Raises UsageError."""
     rule = SYNONYMS.get(choice, choice)
     if rule in ("mean", "first", SPLIT):
         return rule
@@ -44,21 +45,21 @@ def channel_rule(choice: str) -> str:
 
 
 class Mixer:
-    """Blocks of one clip's channels -> mono, by one rule."""
+    """Mixes the blocks of one clip to mono, by one rule."""
 
     def __init__(self, rule: str) -> None:
-        """`rule` is one of `channel_rule`'s, but for SPLIT."""
+        """`rule` is a result of `channel_rule` other than SPLIT."""
         self._channel = None if rule == "mean" else 0 if rule == "first" else int(rule)
         self._mixed_energy = self._channel_energy = 0.0
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the record has to say of the mixing, once all blocks have passed."""
+        """Notes about the mixing for the record; complete after the last block."""
         cancelled = self._channel_energy > 0 and self._mixed_energy < CANCELLED * self._channel_energy
         return (OPPOSITE_PHASE,) if cancelled else ()
 
     def mix(self, block: Block) -> Waveform:
-        """float32 [samples, channels] -> [samples]; the mean is a sum in channel order, as librosa's to_mono computes it.
+        """float32 [samples, channels] -> [samples]; the mean sums in channel order, like librosa's to_mono.
 
         Raises ClipError: `decode` (no such channel), `not_finite`.
         """
@@ -83,13 +84,13 @@ class Mixer:
         return wave
 
     def _measure(self, mean_energy: float, block: Block) -> None:
-        every = block.ravel(order="K")  # decoders give either order, and neither is copied
+        every = block.ravel(order="K")  # K: decoders give either memory order, and neither is copied
         self._mixed_energy += mean_energy * block.shape[1] ** 2
         self._channel_energy += float(np.dot(every, every))
 
 
 def describe_note(note: str) -> str:
-    """What follows `3 clips`."""
+    """Describe a note, as the continuation of `3 clips`."""
     return NOTE_WORDS.get(note, f"that note {note}")
 
 

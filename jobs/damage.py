@@ -1,4 +1,4 @@
-"""Pure: what a clip's losses mean for it: nothing, damage that its record tells of, or an error instead of tokens."""
+"""Pure: judge a clip's losses: nothing, damage noted in its record, or an error instead of tokens."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ __all__ = ["ALWAYS_KEPT_SECONDS", "DEFAULT_MAX_DAMAGE", "Damage", "judge", "judg
 DEFAULT_MAX_DAMAGE = 0.02
 """Share of a clip that may be missing, unless --max-damage says otherwise."""
 ALWAYS_KEPT_SECONDS = 0.05
-"""What any clip may lack, however short it is: about two frames of MP3. But for a share of 0, which allows nothing."""
+"""Loss allowed in any clip, however short: about two MP3 frames. A share of 0 still allows nothing."""
 KINDS_NAMED = 4
 SECONDS_DIGITS = 3
 
 
 class Damage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is missing of a clip that was kept."""
+    """Audio missing from a clip that was kept."""
 
     seconds: Annotated[float, msgspec.Meta(ge=0)]
     """Audio that could not be decoded, to the millisecond."""
     what: Annotated[str, msgspec.Meta(min_length=1)]
-    """In words."""
+    """Description of the losses."""
 
 
 def judge(losses: Losses, decoded_seconds: float, max_share: float) -> Damage | ClipError | None:
-    """What becomes of a clip of which `decoded_seconds` were decoded and `losses` were not; None: it is whole.
+    """Judge a clip of which `decoded_seconds` were decoded and `losses` are missing; None: it is whole.
 
-    The share that is missing is that of the whole clip, losses included. Up to `max_share` (0 to 1) the clip is kept, and
-    so is one that lacks ALWAYS_KEPT_SECONDS or less; with a share of 0 none is that lacks anything. Above that it is an
-    error of kind `decode`, as is a clip of which nothing could be decoded.
+    The missing share is relative to the whole clip, losses included. A clip is kept if it lacks up to `max_share` (0 to 1)
+    of itself, or ALWAYS_KEPT_SECONDS or less; with a share of 0, only whole clips are kept. Any other clip is an error of
+    kind `decode`, as is one of which nothing could be decoded.
     """
     if not losses.what:
         return None
@@ -51,11 +51,11 @@ def judge(losses: Losses, decoded_seconds: float, max_share: float) -> Damage | 
 
 
 def judge_place(losses: Losses, max_share: float) -> Losses | ClipError:
-    """What a segment lacks that reaches beyond the first place at which `losses`, its recording's, are, or an error of kind
-    `segment`.
+    """Judge a segment that extends beyond the first place at which its recording has `losses`: its damage, or an error of
+    kind `segment`.
 
-    What is cut later may be off its text by as much as is missing. Up to UNNOTICED_SECONDS that is damage; more, or nobody
-    knows how much, is allowed only where whatever decodes is (a share of 1).
+    Audio cut after that place may be off its text by as much as is missing. Up to UNNOTICED_SECONDS that is damage; a larger
+    or unknown shift is allowed only where everything decodable is (a share of 1).
     """
     shift, found = losses.shift, Losses()
     if not (losses.what or losses.torn) and not shift > UNNOTICED_SECONDS:
@@ -73,8 +73,8 @@ def judge_place(losses: Losses, max_share: float) -> Losses | ClipError:
 
 
 def own_share(losses: Losses, inside: float, at_end: float) -> Losses:
-    """What a segment lacks of which it is known that `inside` seconds are missing between its ends, and `at_end` because its
-    recording, whose losses are given, ends too early.
+    """Losses of a segment of known place: `inside` seconds are missing between its ends, and `at_end` seconds because its
+    recording, whose `losses` are given, ends too early.
     """
     found = Losses()
     if inside + at_end > 0:
@@ -83,7 +83,7 @@ def own_share(losses: Losses, inside: float, at_end: float) -> Losses:
 
 
 def _describe_losses(losses: Losses) -> str:
-    """Bounded: a decoder may name as many kinds as a file has frames."""
+    """Describe the losses in bounded length: a decoder may name as many kinds as a file has frames."""
     if not losses.what:
         return "there are gaps in its times or between its frames"
     rest = len(losses.what) - KINDS_NAMED

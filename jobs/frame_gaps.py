@@ -1,4 +1,4 @@
-"""What stands between the frames of an MP3 or of raw AAC, before the first and after the last: tags, or lost audio."""
+"""Judge the bytes between the frames of an MP3 or of raw AAC, before the first and after the last: tags, or lost audio."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from jobs.mp3_frames import Mp3Scan, stated_length
 __all__ = ["audio_gaps", "left_before", "tags_inside", "without"]
 
 HEAD = 64
-"""Bytes of a frame in which it states a length."""
+"""Bytes of a frame within which it may state a length."""
 READ_BYTES = 1 << 20
 MOST_TAG_BYTES = 16 << 20
-"""Between frames: more would be no tag."""
+"""Limit of a tag between frames."""
 MOST_OF_A_FRAME = 0.95
-"""Fewer bytes before the first frame are what is left of one: streams are recorded from anywhere, and no player minds."""
+"""A shorter remainder before the first frame is the rest of a frame, not a loss: stream recordings begin anywhere."""
 
 
 def audio_gaps(file: IO[bytes], found: Mp3Scan | AdtsScan) -> list[Gap]:
@@ -32,7 +32,7 @@ def audio_gaps(file: IO[bytes], found: Mp3Scan | AdtsScan) -> list[Gap]:
             continue
         outside = gap.begin >= found.end or not found.frames
         if isinstance(found, AdtsScan) and gap.begin in found.ragged:
-            outside = False  # zeros that the last frame ends with are a hole
+            outside = False  # zeros at the end of the last frame are a hole
         file.seek(gap.begin)
         if gap.end - gap.begin > MOST_TAG_BYTES or not only_tags(file.read(gap.end - gap.begin), at_end=outside):
             gaps.append(gap)
@@ -40,7 +40,7 @@ def audio_gaps(file: IO[bytes], found: Mp3Scan | AdtsScan) -> list[Gap]:
 
 
 def _lost_in_front(file: IO[bytes], found: Mp3Scan | AdtsScan, gap: Gap) -> list[Gap]:
-    """What of the gap before the first frame may have been frames. None stands before one that states how many there are."""
+    """The part of the gap before the first frame that may have held frames: none if the first frame states their number."""
     file.seek(gap.begin)
     data = file.read(min(gap.end - gap.begin, MOST_TAG_BYTES))
     if isinstance(found, Mp3Scan) and found.stated_frames is not None:
@@ -56,9 +56,9 @@ def _lost_in_front(file: IO[bytes], found: Mp3Scan | AdtsScan, gap: Gap) -> list
 
 
 def tags_inside(file: IO[bytes], found: Mp3Scan | AdtsScan, gaps: Sequence[Gap]) -> list[tuple[int, int]]:
-    """Bytes between frames, or within one, that are none of theirs: each would cost FFmpeg a frame.
+    """(begin, end) of foreign bytes between frames or inside one, to be cut out: each would cost FFmpeg a frame.
 
-    A frame after a tag that only states a length goes with it, as in FFmpeg: it holds no audio.
+    A frame behind a tag that only states a length is cut out with it, as in FFmpeg: it holds no audio.
     """
     others = set(gaps)
     inside = [gap for gap in found.gaps if gap not in others and gap.begin < found.end and gap.end > found.begin]
@@ -81,7 +81,7 @@ def tags_inside(file: IO[bytes], found: Mp3Scan | AdtsScan, gaps: Sequence[Gap])
 
 
 def without(cut: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """What is left of a file; what is cut may overlap."""
+    """(begin, end) of the spans of a file that remain after `cut`, whose spans are sorted and may overlap."""
     kept, at = [], 0
     for begin, end in cut:
         if begin > at:
@@ -91,6 +91,6 @@ def without(cut: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
 
 
 def left_before(place: int, cut: Sequence[tuple[int, int]]) -> int:
-    """Bytes that are left of those before a place."""
+    """Bytes before `place` that remain after `cut`."""
     before = [(begin, min(end, place)) for begin, end in cut if begin < place]
     return sum(end - begin for begin, end in without(before, place))

@@ -1,4 +1,4 @@
-"""What of a clip could not be decoded, as decoders tell it while they go on with the rest."""
+"""Lost audio of a clip, as decoders report it while they continue with the rest."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from dataclasses import dataclass, field
 __all__ = ["UNNOTICED_SECONDS", "Losses"]
 
 UNNOTICED_SECONDS = 0.05
-"""How far a segment may stand from where its list says that it is."""
+"""Seconds by which a segment may be off its stated place."""
 
 
 @dataclass(slots=True)
 class Losses:
-    """Of one clip. Decoders add to it; what it means for the clip is judged when all is decoded."""
+    """Losses of one clip. Decoders add to them; their consequence is judged once the clip is decoded."""
 
     seconds: float = 0.0
-    """Audio that the file holds, or promises, and that no decoder gave."""
+    """Audio that the file holds or promises, but that was not decoded."""
     what: list[str] = field(default_factory=list)
-    """In words, in the order of the file, each kind of loss once."""
+    """Descriptions in file order, each kind of loss once."""
     shifted: bool = False
-    """Something is missing, or may be, before what decoders give next: its place in the recording is not known. It is said
-    as soon as decoders know, and not of what is missing at the end.
+    """Audio is, or may be, missing before the next block: its place in the recording is unknown. Set as soon as decoders
+    know; audio missing at the end does not count.
     """
     doubt: float = 0.0
-    """Seconds by which what comes last may be off, if that is more than what is missing: the file's times pass over them
-    though nothing is missing, or nobody knows better how much is.
+    """Seconds by which the last audio may be off, if that exceeds the seconds missing: the file's times skip them though
+    nothing is missing, or the missing duration is not known better.
     """
     torn: bool = False
-    """Bytes were taken out or put in: by how much what follows is off nobody can tell."""
+    """Bytes were removed or inserted: by how much the following audio is off is unknown."""
     gaps: list[tuple[float, float]] = field(default_factory=list)
-    """Where what is `shifted` lacks something: after so many seconds of what was decoded, so many. All such places, or none
-    where they or their lengths are not known to UNNOTICED_SECONDS in all. What else is missing is so at the end.
+    """(seconds decoded before the gap, seconds missing there) of each gap in `shifted` audio. All gaps, or none if their
+    places or lengths are not known to UNNOTICED_SECONDS in total. All other losses are at the end.
     """
 
     @property
     def shift(self) -> float:
-        """By how many seconds what comes last may be off."""
+        """Seconds by which the last audio may be off."""
         return max(self.seconds, self.doubt)
 
     @property
     def are_placed(self) -> bool:
-        """The gaps say all about the places of what was decoded."""
+        """Whether the gaps fully determine the places of the decoded audio."""
         return (
             bool(self.gaps) and not self.torn and self.doubt <= sum(missing for _, missing in self.gaps) + UNNOTICED_SECONDS
         )
@@ -52,7 +52,7 @@ class Losses:
             self.what.append(what)
 
     def take(self, others: Losses) -> None:
-        """Add what has been told elsewhere of the same clip."""
+        """Add other losses of the same clip."""
         self.seconds += others.seconds
         self.doubt += others.doubt
         self.shifted = self.shifted or others.shifted

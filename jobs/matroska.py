@@ -1,6 +1,6 @@
-"""Whether a Matroska or WebM file is whole: then a gap between its times is one of the recording, else it is damage.
+"""Check whether a Matroska or WebM file is whole: if so, a gap between its times was in the recording; if not, it is damage.
 
-RFC 8794 (EBML) and RFC 9559 (Matroska).
+Sources: RFC 8794 (EBML) and RFC 9559 (Matroska).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class _Readable(Protocol):
 
 
 def is_whole_matroska(file: _Readable) -> bool:
-    """Whether elements that may stand there fill the file from its first byte to its last. Payloads are not looked at."""
+    """Whether valid elements in valid places fill the file from its first byte to its last. Payloads are not checked."""
     end = file.seek(0, io.SEEK_END)
     at = 0
     parents: list[tuple[int, int, bool]] = []
-    """Name, end, and whether the end is unknown, from the outermost on."""
+    """(name, end, whether the end is unknown) of each enclosing element, outermost first."""
     while at < end:
         while parents and at >= parents[-1][1]:
             if at > parents[-1][1]:
@@ -63,7 +63,7 @@ def _may_stand_in(name: int, parent: int) -> bool:
 
 
 def _number(data: bytes, at: int, *, keep_marker: bool) -> tuple[int, int]:
-    """A variable-size integer and its bytes, 0 of them if there is none."""
+    """A variable-size integer and its length in bytes; (0, 0) if there is none."""
     if at >= len(data) or not data[at]:
         return 0, 0
     length = 9 - data[at].bit_length()

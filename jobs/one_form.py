@@ -1,4 +1,4 @@
-"""Audio whose rate or channels change on its way -> all of one rate and one number of channels: those of its beginning."""
+"""Audio whose rate or channels change midway -> one rate and one number of channels: those of its beginning."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Samples = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def at_one_rate(blocks: Iterator[tuple[Samples, int]]) -> Iterator[tuple[Samples, int]]:
-    """Blocks of parts at several rates -> at that of the first, by soxr's HQ filter, each part by itself.
+    """Resample blocks at several rates to the rate of the first, with soxr's HQ filter, each part on its own.
 
-    Blocks at the first rate pass untouched. All blocks have the same number of channels.
+    Blocks at the first rate pass unchanged. All blocks have the same number of channels.
     """
     wanted = current = 0
     stream: soxr.ResampleStream | None = None
@@ -41,7 +41,7 @@ def _end(stream: soxr.ResampleStream, channels: int, dimensions: int) -> Samples
 
 
 def with_as_many_channels(blocks: Iterator[tuple[Samples, int]]) -> Iterator[tuple[Samples, int]]:
-    """[samples, any] -> as many channels as the first block has: where others follow, each is their mean."""
+    """Give all blocks [samples, any] as many channels as the first: of a block with another number, each is the mean."""
     channels = 0
     for block, rate in blocks:
         channels = channels or block.shape[1]

@@ -1,4 +1,4 @@
-"""Parts of a file as a file of their own: a link of a chain, a payload in a container, audio without the tags in it."""
+"""Present parts of a file as one file: a link of a chain, a payload in a container, audio without the tags inside it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["SpanFile"]
 
 
 class SpanFile(io.RawIOBase):
-    """Reads the bytes of `spans`, pairs (begin, end) of positions in `file`, one after the other. Holds none of them.
+    """Reads the bytes of `spans`, pairs (begin, end) of positions in `file`, one after the other, without buffering them.
 
-    A read is short only at the end: decoders in C take a short one for the end. Reading moves `file`.
+    A read is short only at the end: C decoders take a short read for the end. Reading moves the position of `file`.
     """
 
     def __init__(self, file: IO[bytes], spans: Sequence[tuple[int, int]]) -> None:
@@ -25,15 +25,15 @@ class SpanFile(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Whether it can be read: always."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Whether it can seek: always."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file."""
+        """Like `io.RawIOBase.seek`."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1] if self._ends else 0}[whence]
         if base + offset < 0:
             raise ValueError(f"negative seek value {base + offset}")
@@ -41,11 +41,11 @@ class SpanFile(io.RawIOBase):
         return self._at
 
     def tell(self) -> int:
-        """As of any file."""
+        """Like `io.RawIOBase.tell`."""
         return self._at
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """As of any file."""
+        """Like `io.RawIOBase.readinto`."""
         view = memoryview(buffer).cast("B")
         done = 0
         while done < len(view):

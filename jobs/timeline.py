@@ -1,4 +1,4 @@
-"""Pure: times of a recording -> samples of what was decoded of it, where something is missing in between."""
+"""Pure: positions in a recording -> positions in its decoded audio, in which gaps are missing."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ class Timeline:
     """All numbers are samples at one rate."""
 
     def __init__(self, gaps: Sequence[tuple[int, int]] = ()) -> None:
-        """`gaps` in their order: how much of what was decoded stands before each, and how much is missing there."""
+        """`gaps` in order: (decoded samples before the gap, samples missing there)."""
         self.gaps = [gap for gap in gaps if gap[1] > 0]
         self._gone = [0, *accumulate(missing for _, missing in self.gaps)]
         self._begins = [at + gone for (at, _), gone in zip(self.gaps, self._gone, strict=False)]
-        """Of the gaps, in the recording as it was."""
+        """Positions of the gaps in the original recording."""
 
     @property
     def missing(self) -> int:
-        """In all gaps together."""
+        """Samples missing in all gaps together."""
         return self._gone[-1]
 
     def place(self, sample: int) -> int:
-        """Where a sample of the recording as it was stands in what was decoded; of one that is missing, what follows it."""
+        """Position in the decoded audio of a sample of the original recording; of a missing sample, the end of its gap."""
         before = bisect_right(self._begins, sample)
         if not before:
             return sample
