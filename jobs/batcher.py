@@ -1,6 +1,6 @@
-"""Pure: items -> batches that give the very tokens that one at a time gives.
+"""Pure: items -> batches that give exactly the tokens of encoding one item at a time.
 
-A backend declares which batches are exact (audio_tokenizers.base.Batching); nothing else is ever handed to it.
+A backend declares which batches are exact (audio_tokenizers.base.Batching); it never gets any other.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Rank = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[Item]):
-    """What one call gets."""
+    """The items of one call."""
 
     items: list[Item]
     shape: LaneShape | None
-    """Of a call with lanes."""
+    """The shape of a call with lanes; None for other calls."""
 
 
 @dataclass(slots=True)
@@ -35,11 +35,11 @@ class _Group(Generic[Item]):
     items: list[Item]
     samples: int
     since: float
-    """When the first of them came."""
+    """Arrival of the first item, in seconds."""
 
 
 class Batcher(Generic[Item]):
-    """Groups items. What to do with a group that is not full is for those to say who know what else is to come."""
+    """Groups items. Callers, who know what else is to come, decide how long a group that is not full waits."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class Batcher(Generic[Item]):
         order: Callable[[Item], Rank],
         grid: LaneGrid | None = None,
     ) -> None:
-        """`max_samples` are a batch, however few items they are; with LANES it is the `grid` that bounds a call. `order`
-        says which items are wanted first: lines wait for them.
+        """A group of `max_samples` is a full batch, however few its items; with LANES, the `grid` limits a call. `order`
+        ranks items, lowest first: lines wait for them.
         """
         if (batching is Batching.LANES) != (grid is not None):
             raise ValueError("LANES needs a grid, and nothing else does")
@@ -62,14 +62,14 @@ class Batcher(Generic[Item]):
         self._samples = samples
         self._order = order
         self._grid = grid
-        self._groups: dict[Hashable, _Group[Item]] = {}  # the one with the oldest item first
-        self._full: list[tuple[Rank, int, Batch[Item]]] = []  # a heap; the number settles ties
+        self._groups: dict[Hashable, _Group[Item]] = {}  # oldest first item first
+        self._full: list[tuple[Rank, int, Batch[Item]]] = []  # a heap; the number breaks ties
         self._filled = 0
         self.waiting = 0
-        """Items that are in no batch that was taken."""
+        """Items added but not yet taken."""
 
     def add(self, item: Item, now: float) -> None:
-        """Take an item that came at `now`, in seconds."""
+        """Add an item that arrived at `now`, in seconds."""
         samples = self._samples(item)
         shape = self._grid.shape(samples) if self._grid is not None else None
         key: Hashable = shape or (samples if self._batching is Batching.EQUAL_LENGTH else None)
@@ -83,7 +83,7 @@ class Batcher(Generic[Item]):
             heapq.heappush(self._full, (min(map(self._order, group.items)), self._filled, self._close(key)))
 
     def take(self, now: float, *, wait_seconds: float) -> Batch[Item] | None:
-        """The full batch that is wanted first; else the group whose oldest item has waited for `wait_seconds`; else none."""
+        """The full batch that is wanted first; else the oldest group, if it has waited for `wait_seconds`; else None."""
         if self._full:
             batch = heapq.heappop(self._full)[2]
         elif self._groups and now - self._oldest().since >= wait_seconds:
@@ -94,7 +94,7 @@ class Batcher(Generic[Item]):
         return batch
 
     def oldest_since(self) -> float | None:
-        """When the item came that waits longest in a group that is not full; None if there is none."""
+        """Arrival of the item that has waited longest in a group that is not full; None if there is no such group."""
         return self._oldest().since if self._groups else None
 
     def _oldest(self) -> _Group[Item]:

@@ -1,8 +1,8 @@
-"""A backend of either kind behind one call, with every exception sorted into the clip's fault or the machine's.
+"""Call a backend of either kind through one interface, and attribute every exception to the clip or to the machine.
 
-An unknown exception is the clip's fault if it comes again when the clip is tried a second time, while nothing else calls
-the backend. Otherwise its cause was another call, most likely of another thread, and the second result is as good as a first
-one: calls leave no state behind.
+An unknown exception is the clip's fault if it is raised again when the clip is tried a second time, while nothing else calls
+the backend. Otherwise the cause was another call, most likely from another thread, and the second result is as good as a
+first one: calls leave no state behind.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MACHINE_WORDS = (
 )
 """Lower-case messages of libraries that hide the type of the original exception."""
 MOST_TRACEBACKS = 20
-"""Tracebacks in a worker's log. Those of a corpus of bad clips would fill a disk."""
+"""Limit of tracebacks in a worker's log: those of a corpus of bad clips would fill a disk."""
 T = TypeVar("T")
 log = logging.getLogger("tar2tokens")
 
@@ -53,7 +53,7 @@ Result = Codes | Values
 
 
 class _UnexpectedError(ClipError):
-    """An exception that is neither known as the clip's fault nor as the machine's: its cause."""
+    """Wraps an exception that is not known to be the fault of either the clip or the machine."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__("backend", f"{type(cause).__name__}: {cause}")
@@ -61,10 +61,10 @@ class _UnexpectedError(ClipError):
 
 
 class Encoder:
-    """The calls of the device thread and the decoders."""
+    """The backend's calls, for the device thread and the decoder threads."""
 
     def __init__(self, backend: Backend, waiting: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
-        """`waiting`: a context manager around waits of the calling thread."""
+        """`waiting` makes the context manager that surrounds waits of the calling thread."""
         self._backend = backend
         self._turns = Turns(waiting)
         self._called: set[str] = set()
@@ -72,7 +72,7 @@ class Encoder:
         self._counting = threading.Lock()
 
     def hear(self, wave: Waveform, sample_rate: int, text: str | None = None) -> Utterance:
-        """A whole clip at a ClipBackend's rate, with its transcript."""
+        """Resample a whole clip to the ClipBackend's rate, and add its transcript."""
         backend = self._backend
         if not takes_clips(backend):
             raise InfrastructureError(f"{backend.info.name} takes no whole clips: a bug in the caller")
@@ -83,8 +83,8 @@ class Encoder:
         return self._again(lambda: hear(backend, wave, sample_rate, text), first)
 
     def _in_turn(self, what: str, work: Callable[[], T]) -> T:
-        """The first call of each kind runs alone, for backends that import or initialize lazily: two threads that import
-        modules which import each other may see one of them half initialized.
+        """Run `work`; the first call of each kind runs alone, because backends may import or initialize lazily: two threads
+        that import mutually dependent modules may see one of them half initialized.
         """
         if what in self._called:
             with self._turns.beside():
@@ -96,7 +96,7 @@ class Encoder:
                 self._called.add(what)
 
     def _again(self, work: Callable[[], T], first: _UnexpectedError) -> T:
-        """The result of a second try of one clip, alone. Raises ClipError if it fails like the first."""
+        """Try one clip a second time, alone, and return the result. Raises ClipError if it fails like the first time."""
         try:
             with self._turns.alone():
                 result = _sorted(work)
@@ -127,9 +127,9 @@ class Encoder:
             log.warning("%s%s", what, last, exc_info=error)
 
     def begin(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result | ClipError]]:
-        """Begin to encode a batch. What is returned waits for it, and gives one result per item, in their order.
+        """Begin to encode a batch. The returned function waits for it and returns one result per item, in order.
 
-        A ClipError of several items together is pinned to those that cause it alone, in calls of the same shape.
+        After a ClipError of several items, each item is encoded alone, in calls of the same shape, to find those at fault.
         """
         try:
             finish = self._begin(items, shape)
@@ -168,7 +168,7 @@ class Encoder:
 
     def _call(self, items: Sequence[Item], shape: LaneShape | None) -> Callable[[], list[Result]]:
         backend = self._backend
-        # What is of the other kind is left out here, and missed by `_checked`.
+        # Items of the wrong kind are dropped here; `_checked` then finds results missing.
         waves = [item for item in items if not isinstance(item, Utterance)]
         clips = [item for item in items if isinstance(item, Utterance)]
         if shape is not None and lanes_of_waves(backend):
@@ -197,7 +197,7 @@ def _sorted(work: Callable[[], T]) -> T:
     except (Tar2TokensError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None and is_disk_trouble(error):
             raise
-        # Of a tar it would say that its files are at fault, and the next is tried.
+        # Raised as it is, it would blame the tar's files, and the worker would try the next tar.
         raise InfrastructureError(f"the backend failed: {type(error).__name__}: {error}") from error
     except Exception as error:
         known = {cls.__name__ for cls in type(error).__mro__} & DEVICE_ERRORS
@@ -206,7 +206,7 @@ def _sorted(work: Callable[[], T]) -> T:
         if (trouble := _machine_behind(error)) is not None:
             raise trouble from error
         for each in _chain(error):
-            traceback.clear_frames(each.__traceback__)  # what was computed so far, while it is tried again
+            traceback.clear_frames(each.__traceback__)  # free intermediate results before the second try
         raise _UnexpectedError(error) from error
 
 

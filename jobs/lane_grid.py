@@ -1,7 +1,7 @@
-"""Pure: which of a few fixed shapes a waveform is encoded in, as a function of its length alone.
+"""Pure: choose one of a few fixed shapes to encode a waveform in, by its length alone.
 
-Buckets grow by a constant ratio in whole hops. One of them is the fragment length exactly, so that the fragments of long
-clips need no padding. Long buckets have fewer lanes, in proportion: calls stay near one amount of audio.
+Bucket lengths are whole hops and grow by a constant ratio. One bucket equals the fragment length: fragments of long clips
+need no padding. Longer buckets have proportionally fewer lanes, which keeps the amount of audio per call nearly constant.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from audio_tokenizers.base import LaneShape
 __all__ = ["RULE", "LaneGrid"]
 
 RATIO = 1.15
-"""With clips log-normal around 6 s in 16 lanes, 1.15 pads 7 % and leaves 1 % empty. 1.08 pads 4 %, but has nearly twice as
-many buckets, of which more are part empty at the end of a run of small tars; 1.25 pads 11 %."""
+"""For clip lengths log-normal around 6 s in 16 lanes, 1.15 pads 7 % and leaves 1 % empty. 1.08 pads 4 %, but has nearly
+twice as many buckets, more of them partly empty at the end of a run of small tars; 1.25 pads 11 %.
+"""
 SHORTEST_SECONDS = 0.5
 FULL_SECONDS = 10.0
-"""Up to this length a bucket has all lanes."""
+"""Buckets up to this length have all lanes."""
 ANCHOR_SECONDS = 30.0
-"""A bucket's length where there are no fragments."""
+"""Length of one bucket where there are no fragments."""
 RULE = f"whole hops, x {RATIO} from {SHORTEST_SECONDS:g} s, all lanes up to {FULL_SECONDS:g} s"
-"""For the recipe: another rule gives other tokens."""
+"""Part of the recipe: another rule gives other tokens."""
 
 
 class LaneGrid:
@@ -38,10 +39,10 @@ class LaneGrid:
         while frames[-1] > shortest and frames[-1] > 1:
             frames.append(min(frames[-1] - 1, math.floor(frames[-1] / RATIO)))
         self._frames = [count for count in reversed(frames) if count > 0]
-        """Bucket lengths in hops, ascending; they are continued as longer waveforms come."""
+        """Bucket lengths in hops, ascending; extended as longer waveforms come."""
 
     def shape(self, samples: int) -> LaneShape:
-        """The call for a waveform of so many samples: the smallest bucket that holds it."""
+        """The shape for a waveform of `samples` samples: the smallest bucket that holds it."""
         hops = max(1, math.ceil(samples / self._hop))
         while self._frames[-1] < hops:
             self._frames.append(max(self._frames[-1] + 1, math.ceil(self._frames[-1] * RATIO)))

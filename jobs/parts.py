@@ -1,4 +1,4 @@
-"""An audio member -> the clips that it holds: its channels, the segments of which its sidecars tell, or both."""
+"""An audio member -> its clips: its channels, the segments that its sidecars list, or both."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ __all__ = ["Cutting", "FinishedMembers", "Piece", "count_channels", "mixer_for"]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One of the clips of an audio member."""
+    """One clip of an audio member."""
 
     number: int
-    """Position among them, from 0."""
+    """Position among the member's clips, from 0."""
     name: str
     annotations: Annotations
     part: Part | None = None
-    """Its audio; None where it is not wanted, cannot be cut, or is the whole member."""
+    """The clip's audio; None where it is not wanted, cannot be cut, or is the whole member."""
     fault: ClipError | None = None
     """Why it cannot be cut."""
     whole: bool = False
-    """It is the member."""
+    """The clip is the whole member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ class Cutting:
     channels: bool = False
     """Each channel is a clip."""
     segments: bool = False
-    """Each segment is one."""
+    """Each segment is a clip."""
     most_seconds: float = LONGEST_CLIP_SECONDS
-    """As far as a recording is decoded."""
+    """Limit up to which a recording is decoded."""
     max_damage: float = 0.0
     """Share of a clip that may be missing."""
 
     @classmethod
     def of(cls, spec: TokenizeSpec) -> Cutting | None:
-        """That of a run; None if each audio member is one clip."""
+        """The cutting of a run; None if each audio member is one clip."""
         found = cls(
             spec.channel_rule == SPLIT,
             spec.segments,
@@ -67,11 +67,11 @@ class Cutting:
 
     @property
     def sidecars(self) -> tuple[str, ...]:
-        """Extensions of the sidecars that matter for it alone."""
+        """Extensions of the sidecars that only cutting needs."""
         return SUBTITLE_EXTENSIONS if self.segments else ()
 
     def readable(self, files: Mapping[str, tuple[str, bytes | str]]) -> Mapping[str, tuple[str, bytes | str]]:
-        """A member's sidecars as they are to be read."""
+        """A member's sidecars in the form that `pieces` reads."""
         return with_lists_as_objects(files) if self.segments else files
 
     def pieces(
@@ -84,10 +84,11 @@ class Cutting:
         *,
         wanted_from: int = 0,
     ) -> Generator[Piece]:
-        """The clips of the member `name`, of which those from the one numbered `wanted_from` on have their audio.
+        """The clips of the member `name`; those numbered `wanted_from` and later come with audio.
 
         `said` is what its sidecars say, `files` the sidecars themselves, `reading` how they are read. The audio is closed
-        with the last part, unless the member is a clip as a whole. Without it the channels are not known: it has one.
+        with the last part, unless the whole member is one clip. Without audio the number of channels is unknown and taken
+        as 1.
         """
         segments = read_segments(said, files, reading) if self.segments else None
         if isinstance(segments, ClipError):
@@ -127,15 +128,15 @@ class Cutting:
 
 
 class FinishedMembers:
-    """Which members need not be read again, by the names of the clips that have their lines."""
+    """Finds the members that need not be read again, by the names of the clips that have lines."""
 
     def __init__(self, done: Sequence[str]) -> None:
         self._done = done
         self._at = 0
 
     def has(self, member: str) -> bool:
-        """Whether all clips of the next member, which has this name, have their lines. Some are taken for unfinished that
-        are not: the last one, and those that follow one of the same name.
+        """Whether all clips of the next member, named `member`, have lines. A few finished members are reported as
+        unfinished: the last one, and those that follow one of the same name.
         """
         first, of_parts = self._at, f"{member}#"
         while self._at < len(self._done) and (self._done[self._at] == member or self._done[self._at].startswith(of_parts)):
@@ -144,13 +145,13 @@ class FinishedMembers:
 
 
 def mixer_for(clip: Clip, spec: TokenizeSpec) -> Mixer:
-    """How a clip of this run is mixed: a channel that is a clip stands for itself."""
+    """The mixer for a clip of this run; a clip that is one channel of its recording uses that channel alone."""
     channel = None if clip.part is None else clip.part.cut.channel
     return Mixer(spec.channel_rule if channel is None else channel_rule(str(channel)))
 
 
 def count_channels(audio: IO[bytes]) -> int:
-    """How many channels its header states, or 1 where none can be read. Leaves it at position 0.
+    """The number of channels that the header states, or 1 where none can be read. Leaves `audio` at position 0.
 
     Raises OSError and MemoryError where the machine is at fault.
     """
@@ -164,7 +165,7 @@ def count_channels(audio: IO[bytes]) -> int:
         watched.check()
         if found:
             return found
-        require_memory()  # what is not seen is not heard: no passing trouble may decide that
+        require_memory()  # a channel not seen here is lost: no transient error may cause that
     return 1
 
 
@@ -185,7 +186,7 @@ def _with_soundfile(file: WatchedFile) -> int:
 
 
 def _with_pyav(file: WatchedFile) -> int:
-    """Of the first frame: a header of AAC may state half of them."""
+    """The channels of the first decoded frame: an AAC header may state half as many."""
     import av
 
     file.seek(0)

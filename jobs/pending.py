@@ -1,4 +1,4 @@
-"""A clip on its way to a line: results of its portions, put together in order."""
+"""A clip that waits for its line: collects the results of its portions, in order."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ AUDIO_FACTOR = 2
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """One clip. Except for `clip` and `share` it belongs to the writing thread."""
+    """One clip. Only the writing thread uses it, except for `clip` and `share`."""
 
     clip: Clip
     sink: TokenSink
     """The codes of its fragments."""
     tar_bytes: int = 0
-    """Bytes of the tar that were used when the clip was read."""
+    """Bytes of the tar that had been used when the clip was read."""
     tar: str = ""
     """Output name of its tar."""
     kept_line: bytes | None = None
     """The line from before --retry-errors."""
     share: Share = field(default_factory=Share)
     turn: int = 0
-    """Position among the clips of all tars that were read: the order of lines."""
+    """Position among the clips of all tars read: the order of lines."""
     values: Values | None = None
     """The arrays of the whole clip, from a ClipBackend."""
     samples: int = 0
     damage: Damage | None = None
-    """What is missing of its audio."""
+    """What is missing of the clip's audio."""
     notes: tuple[str, ...] = ()
     error: ClipError | None = None
-    """Why it has no tokens."""
+    """Why the clip has no tokens."""
     trouble: BaseException | None = None
-    """Machine trouble while it was decoded."""
+    """An error of the machine while the clip was decoded."""
     resumed_at: int = 0
     """Fragments whose codes an earlier attempt left in the journal."""
     kept: int = 0
     """Fragments whose codes are in the journal now."""
     member: MemberSum | None = None
-    """Identifies its bytes, if it is long enough for a journal."""
+    """Identifies the member's bytes, if the clip is long enough for a journal."""
     told_seconds: float = 0.0
-    """Seconds of its audio that were reported as encoded, by this attempt or an earlier one."""
+    """Seconds of audio reported as encoded, by this attempt or an earlier one."""
     read_share: float = 0.0
-    """Share of its member's bytes that its decoder had read when the latest encoded fragment was cut."""
+    """Share of the member's bytes that the decoder had read when the latest encoded fragment was cut."""
     _portions: int | None = None
-    """Number of its fragments, once the last one is known."""
+    """Number of fragments, once the last one is known."""
     _encoded: int = 0
     _early: dict[int, Codes] = field(default_factory=dict)
     """Codes that arrived before those of an earlier fragment."""
@@ -72,12 +72,12 @@ class Pending:
 
     @property
     def size(self) -> int:
-        """Bytes in memory until it is written, without its audio and its codes."""
+        """Bytes in memory until the line is written, without the audio and `values`."""
         return CLIP_BYTES + self.clip.annotations.size + len(self.kept_line or b"") + self.sink.bytes_in_memory
 
     @property
     def undecoded_size(self) -> int:
-        """Bytes of its undecoded audio in memory. Large audio is in a file."""
+        """Bytes of undecoded audio in memory. Large audio is in a file."""
         audio = self.clip.audio
         if self.clip.part is not None:
             return AUDIO_FACTOR * self.clip.part.undecoded_size
@@ -85,13 +85,13 @@ class Pending:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more is to come: its line can be written, or trouble be raised."""
+        """Whether nothing more is to come: the line can be written, or `trouble` raised."""
         settled = self.kept_line is not None or self.error is not None or self.trouble is not None
         return settled or self._encoded == self._portions
 
     @property
     def refused(self) -> bool:
-        """Whether the backend has refused a fragment. All before it have been handed over by then."""
+        """Whether the backend refused a fragment. By then, all fragments before it were handed over."""
         return bool(self._refused)
 
     @property
@@ -100,16 +100,16 @@ class Pending:
         return self._next
 
     def resume(self, fragments: int, member: MemberSum) -> None:
-        """Note that the sink has the codes of the first `fragments`, which are not encoded again."""
+        """Note that the sink already has the codes of the first `fragments`: they are not encoded again."""
         self.member = member
         self.resumed_at = self.kept = self._next = self._encoded = fragments
 
     def refuse(self, error: ClipError) -> None:
-        """Note that it has no tokens."""
+        """Note that the clip has no tokens."""
         self.error = told(error)
 
     def encoded(self, portion: Portion, outcome: Result | ClipError, fields: tuple[Field, ...], backend: str) -> int:
-        """Take the result of a portion; returns the bytes that the clip needs in addition.
+        """Take the result of a portion; return the additional bytes of memory that the clip needs.
 
         Raises InfrastructureError if the result is not what the backend declared.
         """
@@ -121,7 +121,7 @@ class Pending:
             grown = self._take(portion, outcome, fields, backend)
         self.member = portion.member or self.member
         self.read_share = max(self.read_share, portion.read_share)
-        self._encoded += 1  # not before: a clip of which something could not be taken is never finished
+        self._encoded += 1  # only now: a clip whose result could not be taken must never count as finished
         if portion.clip_samples is not None:
             self._portions, self.samples = portion.number + 1, portion.clip_samples
             self.damage = portion.damage
@@ -142,12 +142,12 @@ class Pending:
         grown = codes.nbytes
         while (ready := self._early.pop(self._next, None)) is not None:
             grown -= ready.nbytes
-            self.sink.add(ready, may_spill=self.share.due)  # of all clips that wait, only one has files
+            self.sink.add(ready, may_spill=self.share.due)  # of all waiting clips, only one has files
             self._next += 1
         return grown
 
     def _judge(self) -> None:
-        """Of several refused portions the first one by position gives the error."""
+        """Set the clip's error; of several refused portions, the first by position gives it."""
         if self.error is None and self._refused and self._encoded == self._portions:
             self.error = self._refused[min(self._refused)]
 
@@ -159,18 +159,18 @@ def told(error: ClipError) -> ClipError:
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Audio that is encoded in one piece: a fragment, or a whole clip."""
+    """Audio encoded in one piece: a fragment or a whole clip."""
 
     pending: Pending
     item: Item
     size: int
-    """Bytes of its audio."""
+    """Bytes of the portion's audio."""
     samples: int
     number: int = 0
     """Position among the clip's fragments."""
     drop_head: int = 0
     drop_tail: int = 0
-    """Frames at its ends that belong to its neighbours."""
+    """Frames at both ends that belong to the neighbours."""
     clip_samples: int | None = None
     """For the last portion: samples of the whole clip, after resampling."""
     damage: Damage | None = None
@@ -178,16 +178,16 @@ class Portion:
     notes: tuple[str, ...] = ()
     """For the last portion: the record's notes about mixing."""
     member: MemberSum | None = None
-    """For a long clip: identifies its bytes."""
+    """For a long clip: identifies the member's bytes."""
     read_share: float = 0.0
-    """Share of its member's bytes that have been read."""
+    """Share of the member's bytes read so far."""
 
     @property
     def share(self) -> Share:
-        """The share of its clip."""
+        """The clip's share."""
         return self.pending.share
 
     @property
     def order(self) -> tuple[int, int]:
-        """By clips, then by portions."""
+        """Sort key: by clip, then by portion."""
         return self.pending.turn, self.number

@@ -1,9 +1,9 @@
-"""Before a clip is refused, the machine has to show that it is not at fault: a record of bad data stays for good.
+"""Rule out a fault of the machine before refusing a clip: a record of bad data is permanent.
 
-A decoder that gets no memory, or a read error, says that the file is damaged, as libsndfile does in a dozen ways, or says
-nothing and decodes what it has. So read errors are noted where they happen, and a refusal counts if the file can be read
-through, memory can be had, and the decoder refuses the file again, at the same place and in the same words. A clip of which
-a part is lost is read again for the same reason.
+When memory or a read fails, a decoder reports a damaged file (libsndfile in a dozen ways), or says nothing and decodes what
+it has. Therefore read errors are noted where they happen. A refusal counts only if the whole file can be read, memory is
+available, and the decoder refuses the file again, at the same place with the same message. A clip that lost a part is
+decoded again for the same reason.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ T = TypeVar("T")
 
 
 class WatchedFile:
-    """A clip's bytes for a decoder in C, which drops exceptions: where reading raises one the file seems to end.
+    """A clip's bytes for a C decoder, which drops exceptions: to it the file seems to end where reading raises one.
 
-    `check` raises it after all.
+    `check` raises that exception afterwards.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -37,7 +37,7 @@ class WatchedFile:
         self._trouble: BaseException | None = None
 
     def check(self) -> None:
-        """Raise what reading has raised, if it has."""
+        """Raise the exception that reading raised, if any."""
         if self._trouble is not None:
             raise self._trouble
 
@@ -46,39 +46,39 @@ class WatchedFile:
             return call(*arguments)
         except (OSError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno in (None, errno.EINVAL):
-                raise  # a place that no file has: the decoder's idea, after damage
+                raise  # an impossible position, which a decoder asks for after damage
             self._trouble = error
             return instead
 
     def read(self, size: int = -1) -> bytes:
-        """As of any file."""
+        """Like `io.BufferedReader.read`."""
         return self._noting(b"", self._file.read, size)
 
     def readinto(self, buffer: bytearray) -> int:
-        """As of any file."""
+        """Like `io.BufferedReader.readinto`."""
         return self._noting(0, self._file.readinto, buffer)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file."""
+        """Like `io.BufferedReader.seek`."""
         return self._noting(0, self._file.seek, offset, whence)
 
     def tell(self) -> int:
-        """As of any file."""
+        """Like `io.BufferedReader.tell`."""
         return self._noting(0, self._file.tell)
 
 
 def require_memory() -> None:
-    """Raise MemoryError if the machine is short of it. None is touched: it would count."""
+    """Raise MemoryError if the machine is short of memory. The test block is not touched: that would use the memory."""
     np.empty(MUCH_MEMORY, np.uint8)
 
 
 def confirmed(decode: Callable[[IO[bytes], Losses], Iterator[T]], file: IO[bytes], losses: Losses) -> Iterator[T]:
-    """What `decode(file, losses)` yields. A ClipError in which it ends is raised if a second reading ends in the same one.
+    """Yield what `decode(file, losses)` yields. If it ends in a ClipError, raise it only if a second decoding does too.
 
-    So it is with losses: they are told after the last block, if a second reading has the same ones; that what follows is
-    `shifted` is told at once.
+    Losses likewise: they are added after the last block, if a second decoding has the same ones; only `shifted` is passed on
+    at once.
 
-    Raises OSError, MemoryError and, where the second reading ends differently, InfrastructureError.
+    Raises OSError, MemoryError and, where the second decoding ends differently, InfrastructureError.
     """
     blocks = 0
     refusal: ClipError | None = None
@@ -115,7 +115,7 @@ def confirmed(decode: Callable[[IO[bytes], Losses], Iterator[T]], file: IO[bytes
 
 
 def _refusal(decoded: Iterator[object], blocks: int) -> ClipError | None:
-    """In what a reading ends after so many blocks."""
+    """The ClipError in which a decoding ends, or one for a number of blocks other than `blocks`; None if it ends well."""
     found = 0
     try:
         for _ in decoded:

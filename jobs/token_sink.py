@@ -1,4 +1,4 @@
-"""Collects a clip's codes fragment by fragment and gives them back as JSON, in memory that does not grow with the clip."""
+"""Collect a clip's codes fragment by fragment and return them as JSON, in memory that does not grow with the clip."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from jobs.scratch import scratch_file, scratch_trouble
 __all__ = ["TokenSink"]
 
 TOKENS_IN_MEMORY = 1 << 17
-"""Few, because small arrays that stay keep the C heap from shrinking between a model's large ones: with 32 times as many, a
-worker's memory grew by 120 MB per hour of one clip."""
+"""Few, because small long-lived arrays between a model's large ones keep the C heap from shrinking: with 32 times as many, a
+worker's memory grew by 120 MB per hour of one clip.
+"""
 COPY_BYTES = 1 << 20
 
 
@@ -27,12 +28,12 @@ class TokenSink:
     def __init__(
         self, codebooks: int, tokens_in_memory: int = TOKENS_IN_MEMORY, *, kept_as: np.dtype[Any] | None = None
     ) -> None:
-        """`kept_as`: the integer type that `take_unkept` returns."""
+        """`kept_as`: the integer type of the codes that `take_unkept` returns."""
         self._arrays: list[Codes] = []
         self._kept = 0
-        """Frames that `take_unkept` has returned."""
+        """Arrays that `take_unkept` has already returned."""
         self._unkept = bytearray()
-        """The same of those that were spilled: one block, where arrays would keep the heap from shrinking."""
+        """Spilled codes that it has not returned yet, in one block: arrays would keep the heap from shrinking."""
         self._kept_as = np.dtype("<i8") if kept_as is None else kept_as
         self._held = 0
         self.bytes_in_memory = 0
@@ -48,7 +49,7 @@ class TokenSink:
         self.close()
 
     def add(self, codes: Codes, *, may_spill: bool = True) -> None:
-        """Append codes [codebooks, frames]. `may_spill`: to files, of which a process may have a few hundred open."""
+        """Append codes [codebooks, frames]. `may_spill` allows files, of which a process may open only a few hundred."""
         self._arrays.append(codes)
         self._held += codes.size
         self.bytes_in_memory += codes.nbytes
@@ -80,14 +81,14 @@ class TokenSink:
         return len(self._unkept) + sum(codes.size for codes in self._arrays[self._kept :]) * self._kept_as.itemsize
 
     def take_unkept(self) -> bytes:
-        """The codes that were added since the last call: [frames, codebooks] of type `kept_as`."""
+        """The codes added since the last call: [frames, codebooks] of type `kept_as`."""
         found = bytes(self._unkept) + self._compact()
         self._unkept.clear()
         self._kept = len(self._arrays)
         return found
 
     def json_parts(self) -> Iterator[bytes]:
-        """The JSON text of all codes [codebooks, frames], in pieces."""
+        """The JSON text of all codes [codebooks, frames], piece by piece."""
         if not self._files and self._held <= self._tokens_in_memory:
             yield codes_to_json(self._arrays[0] if len(self._arrays) == 1 else np.concatenate(self._arrays, axis=1))
             return
@@ -101,9 +102,9 @@ class TokenSink:
         yield b"]]"
 
     def close(self) -> None:
-        """Drop everything."""
+        """Drop all codes and files."""
         for file in self._files:
-            with suppress(OSError):  # it tries once more to write what it holds
+            with suppress(OSError):  # closing tries once more to write buffered data
                 file.close()
         self._files = []
         self._arrays = []

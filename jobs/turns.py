@@ -1,4 +1,4 @@
-"""Calls that may run at the same time, and calls that must run alone."""
+"""Coordinate calls that may run concurrently with calls that must run alone."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """Shared by several threads. A call must not begin another one."""
+    """Shared by several threads. Not reentrant: a call must not begin another."""
 
     def __init__(self, waiting: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
-        """`waiting`: a context manager around waits of the calling thread."""
+        """`waiting` makes the context manager that surrounds waits of the calling thread."""
         self._waiting = waiting
         self._changed = threading.Condition()
         self._running = 0
         self._alone = False
-        """Whether a thread runs alone, or waits to: no other call begins meanwhile."""
+        """A thread runs alone or is about to: no other call may begin."""
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Within this block no call runs alone."""
+        """Run beside other calls: within this block, none runs alone."""
         self._when(lambda: not self._alone, running=1)
         try:
             yield
@@ -31,7 +31,7 @@ class Turns:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Within this block no other call runs."""
+        """Run alone: within this block, no other call runs."""
         self._when(lambda: not self._alone, alone=True)
         try:
             self._when(lambda: self._running == 0)
