@@ -1,11 +1,11 @@
-"""One audio with several clips in it: it is decoded once, and the parts take their samples one after the other.
+"""One recording with several clips: it is decoded once, and the parts take their samples one after the other.
 
-Parts come in any order and may overlap. Decoded audio that later parts need is kept, because two parts overlap or their list
-is not sorted: a little of it in memory, more in a temporary file.
+Parts come in any order and may overlap. Decoded audio that later parts need, because parts overlap or their list is not
+sorted, is kept: a little in memory, more in a temporary file.
 
-If something is missing in the middle, what follows stands earlier than its time. How much is missing is known only at the
-end, so the rest from that place on is decoded once in advance, before any of it is given out. If the place and length of all
-gaps are known, parts are then taken from their true places.
+If audio is missing in the middle, what follows comes earlier than its stated time. How much is missing is known only at the
+end. Therefore the rest from that place on is decoded once in advance, before any of it is returned. If the places and
+lengths of all gaps are then known, parts are taken from their true places.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from jobs.timeline import Timeline
 __all__ = ["Cut", "Part", "Recording"]
 
 MOST_MISSING_SECONDS, MOST_MISSING = 0.5, 0.5
-"""How much of a segment may lie beyond the end of its audio, which transcribers round or guess: seconds, and share."""
+"""How much of a segment may lie beyond the end of the audio, in seconds and as a share: transcribers round or guess ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The piece of a recording that is a part."""
+    """The bounds and channel of a part of a recording."""
 
     start: float = 0.0
     """Seconds."""
     end: float | None = None
-    """None: to the end of the recording."""
+    """Seconds; None: to the end of the recording."""
     channel: int | None = None
-    """None: as for all clips of the run."""
+    """None: mixed like all clips of the run."""
 
     @property
     def is_all(self) -> bool:
@@ -64,8 +64,8 @@ class Recording:
         max_seconds: float | None = None,
         max_damage: float = 0.0,
     ) -> None:
-        """`channels`: how many it has to have. It is decoded as far as `max_seconds`. `max_damage` is the share of a clip
-        that may be missing.
+        """`channels`: the number that the audio must have. Audio beyond `max_seconds` is not decoded. `max_damage` is the
+        share of a clip that may be missing.
         """
         self.size = len(audio.getbuffer()) if isinstance(audio, io.BytesIO) else 0
         """Bytes of the undecoded audio in memory."""
@@ -75,33 +75,33 @@ class Recording:
         self._max_damage = max_damage
         self._begin()
         self._sound: int | None = None
-        """Samples before the first place at which something is missing that is not its end."""
+        """Samples before the first place, other than the end, at which audio is missing."""
         self._counting = False
-        """The rest is being decoded only to count it."""
+        """The rest is being decoded only to learn how much is missing."""
         self._missing: Losses | None = None
-        """All of the recording, once they are known."""
+        """All losses of the recording, once they are known."""
         self._timeline: Timeline | None = None
-        """Once they are known, if all of them have a place."""
+        """Maps stated to decoded positions, once all losses are known, if all gaps have a place."""
         self._again = 0
-        """Samples that are decoded again, and were kept the first time."""
+        """Samples still to skip in a second decoding: they were kept in the first."""
         self._kept = SampleWindow()
         self._rate = 0
         self._end: BaseException | None = None
-        """In what its decoding has ended: StopIteration where it went well."""
+        """The exception that ended decoding: StopIteration where it went well."""
         self._turn = threading.Condition()
         self._parts: deque[Part] = deque()
-        """Those that are not closed, in their order."""
+        """Parts that are not closed, in order."""
         self._held = True
 
     def _begin(self) -> None:
-        """Decode from the beginning."""
+        """Start to decode from the beginning."""
         self._losses = Losses()
         source = decode_channels(self.audio, max_seconds=self._max_seconds, losses=self._losses)
         self._source = cast("Generator[tuple[Block, int]]", source)
 
     def part(self, cut: Cut, needed_from: float = math.inf) -> Part:
-        """The next one, of which all are taken and closed in any thread; later ones need the recording from the second
-        `needed_from` on.
+        """Add the next part. Parts may be read and closed in any thread, but all must be. Later parts need the recording
+        from the second `needed_from` on.
         """
         part = Part(self, cut, needed_from)
         with self._turn:
@@ -115,7 +115,7 @@ class Recording:
             self._close_if_done()
 
     def close_part(self, part: Part) -> None:
-        """Close a part that is complete, or no longer wanted."""
+        """Close a part that is complete or no longer wanted."""
         with self._turn:
             if part in self._parts:
                 self._parts.remove(part)
@@ -136,12 +136,13 @@ class Recording:
         wanted: Callable[[], bool],
         losses: Losses,
     ) -> Iterator[tuple[Block, int]]:
-        """The part's samples, as `decode_channels` gives them; waits until all parts before it are closed. Ends early once
-        it is not `wanted` any more: the way to a part may be long. A part that goes to the recording's end, or beyond where
-        something is missing, is told what is missing of the recording; of itself alone, where it is known where that is.
+        """The part's samples, in the form of `decode_channels`; waits until all parts before it are closed. Ends early once
+        `wanted` returns False: decoding up to a part may take long. For a part that extends to the recording's end, or
+        beyond a place where audio is missing, `losses` gets the recording's losses, or only the part's own if all gaps have
+        a place.
 
         Raises ClipError: `too_long` (over `max_seconds`), `segment` where the recording ends long before the part does or
-        lacks too much before its end, and whatever decoding ends in before.
+        lacks too much before the part's end, and any error that decoding ends in before.
         """
         with step.waiting() if step is not None else nullcontext(), self._turn:
             self._turn.wait_for(lambda: self._parts[0] is part)
@@ -173,7 +174,7 @@ class Recording:
             yield np.empty((0, self._channels or 1), np.float32), self._rate
 
     def _span(self, cut: Cut, step: Step | None, max_seconds: float | None) -> tuple[int, int | None]:
-        """Samples from which and up to which a part goes."""
+        """(first, last) sample of a part, the last one exclusive; None: to the end."""
         if cut.end is not None and max_seconds is not None and cut.end - cut.start > max_seconds:
             raise _too_long(max_seconds)
         while not self._rate and self._decode_more(step, cut):
@@ -182,27 +183,27 @@ class Recording:
         return first, None if cut.end is None else max(first, _frames(cut.end, self._rate))
 
     def _is_beyond(self, first: int, last: int | None) -> bool:
-        """Whether something is missing before the end of what stands there. What goes to the recording's end ends there
-        whatever is missing in it.
+        """Whether audio is missing before the end of this span. A span up to the recording's end has its end there whatever
+        is missing inside it: only losses before its beginning count.
         """
         return self._sound is not None and (first > self._sound if last is None else last > self._sound)
 
     def _place(self, sample: int) -> int:
-        """The position of a sample of the recording in what was decoded."""
+        """The position in the decoded audio of a sample of the recording."""
         return sample if self._timeline is None else self._timeline.place(sample)
 
     def _needed(self, at: int, needed_from: float) -> int:
-        """The first sample that this part, which is at `at`, or later ones need."""
+        """The first decoded sample that this part, now at `at`, or later parts need."""
         if math.isinf(needed_from):
             return at
         later = self._place(_frames(needed_from, self._rate))
         if self._sound is not None and self._missing is None:
-            later = min(later, self._sound)  # nobody knows by how much
+            later = min(later, self._sound)  # how far they shift is not known yet
         return min(at, later)
 
     def _own_losses(self, stated: tuple[int, int | None], found: tuple[int, int, int | None]) -> Losses:
-        """What is missing of a part that goes, as `stated`, from one sample of the recording to another, and in what was
-        decoded from the first one `found` to the last; it was given up to the second.
+        """The losses of a part with known gaps. `stated` is its span in the recording; `found` holds its first decoded
+        sample, the end of the samples returned, and the end of its decoded span.
         """
         timeline = self._timeline
         if self._missing is None or timeline is None:
@@ -216,7 +217,7 @@ class Recording:
         return own_share(self._missing, inside / self._rate, at_end)
 
     def _judged_place(self) -> Losses:
-        """What such a part has to know of, where the places of its ends are not known."""
+        """Losses of a part behind missing audio, where the places of its ends are unknown. Raises ClipError."""
         assert self._missing is not None
         if self._timeline is not None:
             return Losses()
@@ -226,8 +227,8 @@ class Recording:
         return found
 
     def _decode_more(self, step: Step | None, cut: Cut) -> bool:
-        """Decode another block for this part, and keep it if it is the next one and all is known about its place. False: the
-        recording is at its end. Raises what decoding ends in otherwise.
+        """Decode another block for this part, and keep it if it is new and its place is settled. False: the recording is at
+        its end. Raises the error that decoding ended in, if any.
         """
         if self._end is None:
             try:
@@ -241,7 +242,7 @@ class Recording:
                     self._counting, self._again = False, self._kept.end
                     self._begin()
                     return True
-            except BaseException as error:  # noqa: BLE001 (each part is told)
+            except BaseException as error:  # noqa: BLE001 (every part raises it)
                 self._end = error
             else:
                 if step is not None:
@@ -254,7 +255,9 @@ class Recording:
         return False
 
     def _placed(self, losses: Losses) -> Timeline | None:
-        """Times of the recording, if it is known where it lacks something: nowhere before what was given out as sound."""
+        """The recording's timeline, if the places of all gaps are known. None if it puts gaps of more than UNNOTICED_SECONDS
+        into audio already returned as sound.
+        """
         if self._sound is None or not losses.are_placed:
             return None
         early = sum(missing for at, missing in losses.gaps if _frames(at, self._rate) < self._sound)
@@ -289,17 +292,17 @@ class Recording:
 
 
 class Part:
-    """One clip's share in a recording."""
+    """One clip of a recording."""
 
     def __init__(self, recording: Recording, cut: Cut, needed_from: float) -> None:
         self.cut = cut
         self.needed_from = needed_from
-        """Seconds: where the parts after it begin, at the earliest."""
+        """Seconds: the earliest begin of the parts after this one."""
         self._recording = recording
 
     @property
     def audio(self) -> IO[bytes]:
-        """The recording's bytes. Its decoder reads them, so other readers must keep the file position."""
+        """The recording's bytes. The decoder reads them: other readers must restore the file position."""
         return self._recording.audio
 
     @property
@@ -314,11 +317,11 @@ class Part:
         wanted: Callable[[], bool] = lambda: True,
         losses: Losses | None = None,
     ) -> Iterator[tuple[Block, int]]:
-        """As `Recording.blocks`."""
+        """Like `Recording.blocks`."""
         return self._recording.blocks(self, step, max_seconds, wanted, Losses() if losses is None else losses)
 
     def close(self) -> None:
-        """Give the turn to the next part."""
+        """Let the next part continue."""
         self._recording.close_part(self)
 
 

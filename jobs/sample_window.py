@@ -1,4 +1,4 @@
-"""A window of decoded audio that moves on: a little of it in memory, more in a temporary file."""
+"""A moving window of decoded audio: a little in memory, more in a temporary file."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from jobs.scratch import scratch_file, scratch_trouble
 __all__ = ["SampleWindow"]
 
 KEPT_IN_MEMORY = 8 << 20
-"""Bytes; a recording that needs more of what has been decoded has it in a temporary file."""
+"""Bytes: a window larger than this goes to a temporary file."""
 READ_FRAMES = 1 << 15
 
 
 class SampleWindow:
-    """Samples from `start` to `end` of a recording: float32 [samples, channels]. Both only grow.
+    """Samples from `start` to `end` of a recording: float32 [samples, channels]. Both bounds only grow.
 
-    At most KEPT_IN_MEMORY bytes and a block are in memory; more go to a temporary file.
+    At most KEPT_IN_MEMORY bytes and one block are in memory; more go to a temporary file.
     """
 
     def __init__(self) -> None:
         self.start = self.end = 0
         self._blocks: deque[Block] = deque()
-        """The samples from `_first` to `end`, where there is no file."""
+        """The samples from `_first` to `end`, while there is no file."""
         self._first = 0
-        """Of the samples in the blocks, or in the file."""
+        """Position of the first sample in the blocks or the file."""
         self._bytes = 0
         self._file: IO[bytes] | None = None
         self._channels = 1
 
     def append(self, block: Block) -> None:
-        """Add what follows. Raises InfrastructureError where there is no room for it."""
+        """Append the next samples. Raises InfrastructureError where there is no room for them."""
         self._channels = block.shape[1]
         self.end += len(block)
         if self._file is not None:
@@ -75,14 +75,14 @@ class SampleWindow:
         return self._channels * np.dtype(np.float32).itemsize
 
     def read(self, first: int, last: int) -> Block:
-        """Some of the samples first..last-1 of the window, from `first` on: at least one."""
+        """Samples from `first` on, before `last`: at least one, perhaps not all."""
         if self._file is not None:
             return self._from_file(first, min(last, first + READ_FRAMES))
         at = self._first
         for block in self._blocks:
             if first < at + len(block):
                 piece = block[first - at : last - at]
-                return piece if len(piece) == len(block) else piece.copy()  # a view of a word would keep a minute in memory
+                return piece if len(piece) == len(block) else piece.copy()  # a view of a word would keep its block in memory
             at += len(block)
         raise AssertionError("read beyond the window")
 
@@ -96,7 +96,7 @@ class SampleWindow:
         return block
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,6 +1,6 @@
-"""What sidecars say of the pieces of a long recording: lists of segments, `offset` and `duration`, subtitles.
+"""Read the segments of a long recording from its sidecars: lists of segments, `offset` and `duration`, subtitles.
 
-Known are `{"segments": [{"start": 0.0, "end": 2.5, "text": "...", "id": 7, ...}, ...]}` (Whisper's JSON), that list alone
+Formats: `{"segments": [{"start": 0.0, "end": 2.5, "text": "...", "id": 7, ...}, ...]}` (Whisper's JSON), that list alone
 (Emilia's pipeline), NeMo's `offset` with `duration`, SubRip and WebVTT.
 """
 
@@ -27,13 +27,13 @@ from jobs.text_rules import take_language, take_text
 __all__ = ["MOST_SEGMENTS", "Segment", "Segments", "is_open_end", "read_segments", "with_lists_as_objects"]
 
 MOST_SEGMENTS = 200_000
-"""Of one recording: 100 hours of speech have half as many."""
+"""Limit per recording: 100 hours of speech have half as many."""
 ROUNDED_SECONDS = 0.5
-"""A segment that begins so little before 0 begins at 0: transcribers round."""
+"""A segment that begins up to this much before 0 begins at 0: transcribers round."""
 FARTHEST_SECONDS = 1e9
-"""Thirty years: what is further off is no time in a recording."""
+"""Thirty years: a larger number is not a time in a recording."""
 SHARED_BYTES = 1 << 14
-"""What a sidecar says of the whole recording is repeated for each segment, if it is no larger."""
+"""Metadata of the whole recording is repeated for each segment up to this size."""
 WORDS_SHOWN = 40
 DECIMAL = re.compile(r"\s*[+-]?[0-9]{1,12}(\.[0-9]{0,20})?\s*", re.ASCII)
 LIST_OF_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
@@ -43,29 +43,29 @@ _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One of a recording."""
+    """One segment of a recording."""
 
     name: str
-    """Its id, or else its number in the list, from 0."""
+    """The segment's id, or else its index in the list, from 0."""
     annotations: Annotations
     start: float
     """Seconds."""
     end: float | None
-    """None: that of the recording."""
+    """Seconds; None: the end of the recording."""
     later: float
-    """Where the segments after it in the list begin, at the earliest; infinite after the last one."""
+    """Earliest begin, in seconds, of the segments after it in the list; infinite for the last one."""
     fault: ClipError | None = None
-    """Why it cannot be cut."""
+    """Why the segment cannot be cut."""
 
 
 def with_lists_as_objects(files: Mapping[str, tuple[str, bytes | str]]) -> dict[str, tuple[str, bytes | str]]:
-    """The same sidecars, but a `.json` that is nothing but a list of objects, as Emilia's pipeline writes it, has that list
-    as its `segments`.
+    """The same sidecars, except that a `.json` which is only a list of objects, as Emilia's pipeline writes it, becomes an
+    object with that list as its `segments`.
     """
     found = dict(files)
     name, content = files.get("json", ("", ""))
     if isinstance(content, bytes) and (encoding := wide_encoding(content[:4])) is not None:
-        with suppress(UnicodeDecodeError):  # the reader of the sidecar names the error
+        with suppress(UnicodeDecodeError):  # the sidecar's reader reports the error
             content = content.decode(encoding).encode()
     if isinstance(content, bytes) and LIST_OF_OBJECTS.match(content):
         found["json"] = (name, b'{"segments":' + content.removeprefix(codecs.BOM_UTF8) + b"}")
@@ -73,11 +73,11 @@ def with_lists_as_objects(files: Mapping[str, tuple[str, bytes | str]]) -> dict[
 
 
 class Segments:
-    """Those of one recording, in the order of their list."""
+    """The segments of one recording, in list order."""
 
     def __init__(self, segments: Sequence[bytes], recording: Annotations, keys: tuple[str, ...] = TEXT_KEY) -> None:
-        """`segments` are in JSON, their texts under the first of `keys` that holds one. `recording` is what the sidecar says
-        of all of it: each segment gets its language and its metadata, if there is little of that, unless it has its own.
+        """`segments` are JSON, each with its text under the first of `keys` that holds one. `recording` is what the sidecar
+        says about the whole: each segment inherits its language and, if small, its metadata, unless it has its own.
         """
         self._segments = segments
         self._keys = keys
@@ -126,7 +126,7 @@ def _name(found: Any, number: int) -> str:  # noqa: ANN401 (JSON of any kind)
 
 
 def _span(found: Any) -> tuple[float, float | None] | str:  # noqa: ANN401 (JSON of any kind)
-    """(start, end) in seconds, or what is wrong with them. As in NeMo, a `duration` of 0 beside an `offset` is open, too."""
+    """(start, end) in seconds, or what is wrong with them. As in NeMo, a `duration` of 0 beside an `offset` is open too."""
     if not isinstance(found, dict):
         return f"expected an object with `start` and `end`, found {type(found).__name__}"
     start_key = "start" if "start" in found or "offset" not in found else "offset"
@@ -148,12 +148,12 @@ def _span(found: Any) -> tuple[float, float | None] | str:  # noqa: ANN401 (JSON
 
 
 def is_open_end(value: object) -> bool:
-    """Whether an `end` or `duration` is that of the recording: missing, null, the NaN of tables, or -1 (Kaldi's)."""
+    """Whether an `end` or `duration` means the recording's: missing, null, NaN (from tables), or -1 (Kaldi)."""
     return value is None or value == -1 or value != value  # noqa: PLR0124 (only NaN differs from itself)
 
 
 def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)
-    """A number, or a text that is one in decimals, as of tables that became JSON."""
+    """A number, or a string with a decimal number, as in tables converted to JSON."""
     if isinstance(value, str) and DECIMAL.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -162,17 +162,18 @@ def _seconds(value: Any) -> float | None:  # noqa: ANN401 (JSON of any kind)
         seconds = float(value)
     except OverflowError:
         return None
-    return seconds if abs(seconds) < FARTHEST_SECONDS else None  # nor is NaN
+    return seconds if abs(seconds) < FARTHEST_SECONDS else None  # false for NaN too
 
 
 def read_segments(
     said: Annotations, files: Mapping[str, tuple[str, bytes | str]], reading: Reading = LEGACY_READING
 ) -> Segments | ClipError | None:
-    """The segments of a recording of which the sidecars say this. Subtitles are among `files`, given as extension -> (member
-    name, content, or why it was not read), and read as the other sidecars are. A list in `.json` counts more than its
-    `offset`, and that more than subtitles.
+    """The segments of a recording whose sidecars say `said`. `files` holds the subtitles, as extension -> (member name,
+    content, or why it was not read); they are decoded like the other sidecars. A list in `.json` takes precedence over its
+    `offset`, and that over subtitles.
 
-    None: it has no segments, and is one clip. ClipError: what was meant for a list is none, or an empty one.
+    None: the recording has no segments and is one clip. ClipError: the intended list is not a list, is empty, too long, or
+    cannot be read.
     """
     known = msgspec.json.decode(said.metadata_json, type=dict[str, msgspec.Raw]) if said.metadata_json else {}
     listed = bytes(known.pop("segments", b"null"))

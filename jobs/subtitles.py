@@ -1,4 +1,4 @@
-"""SubRip (.srt) and WebVTT (.vtt) -> segments in the words of JSON: `start`, `end`, `text` and, where there is one, `id`."""
+"""SubRip (.srt) and WebVTT (.vtt) -> segments with the keys of JSON lists: `start`, `end`, `text` and, if present, `id`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 __all__ = ["SUBTITLE_EXTENSIONS", "subtitle_segments"]
 
 SUBTITLE_EXTENSIONS = ("vtt", "srt")
-"""In the order in which they are asked."""
+"""In order of precedence."""
 ARROW = "-->"
 TIME = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?")
-"""Hours may be missing in WebVTT; SubRip has a comma before the fraction, but for the tools that write a point."""
+"""WebVTT may omit hours; SubRip has a comma before the fraction, though some tools write a point."""
 TIMES = re.compile(rf"\s*{TIME.pattern}\s*{ARROW}\s*{TIME.pattern}(?:\s|$)")
 NO_CUES = ("WEBVTT", "NOTE", "STYLE", "REGION")
-"""How blocks of WebVTT begin that are no cues."""
+"""First words of WebVTT blocks that are not cues."""
 VOICE = re.compile(r"<v(?:\.[^ \t<>]*)?[ \t]([^<>]+)>")
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
-"""`<i>`, `</c.yellow>`, `<00:00:01.000>`, and `{\\an8}` as players of SubRip know it."""
+"""`<i>`, `</c.yellow>`, `<00:00:01.000>`, and `{\\an8}`, which SubRip players support."""
 
 
 def subtitle_segments(text: str) -> Iterator[dict[str, Any]]:
-    """Segments in the order of the file. Invalid times stay text, for the check of segments.
+    """Segments in file order. Invalid times remain strings: the check of segments reports them.
 
-    Tags are left out and entities resolved; who speaks in a `<v NAME>` of WebVTT is `speaker`. A block without times
-    belongs to the text before it, which has an empty line.
+    Tags are dropped and entities resolved; the NAME of WebVTT's `<v NAME>` becomes `speaker`. A block without times belongs
+    to the preceding cue, whose text contains an empty line.
     """
     pending: dict[str, Any] | None = None
     in_webvtt = text.lstrip("\ufeff").startswith("WEBVTT")
@@ -48,11 +48,11 @@ def subtitle_segments(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _cues(block: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Of each cue in a block: its first line, that of its times, and the one after its last. Writers that forget empty
-    lines have several cues in one block, with numbers before their times.
+    """(first line, line of its times, line after its last) of each cue in a block. Writers that omit empty lines put several
+    cues, with numbers before their times, into one block.
     """
     times = [at for at, line in enumerate(block) if TIMES.match(line)]
-    if not times:  # what was meant for times has to be named
+    if not times:  # a malformed line of times must be reported
         times = [at for at, line in enumerate(block[:2]) if ARROW in line][:1]
     firsts = [at - 1 if at == 1 or (at > 1 and block[at - 1].strip().isdigit()) else at for at in times]
     lasts = [*firsts, len(block)][1:]
@@ -60,7 +60,7 @@ def _cues(block: Sequence[str]) -> list[tuple[int, int, int]]:
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
-    """Lines that stand together."""
+    """Groups of lines separated by empty lines."""
     block: list[str] = []
     for line in re.split(r"\r\n|\r|\n", text.lstrip("\ufeff")):
         if line.strip():
