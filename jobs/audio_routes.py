@@ -107,7 +107,7 @@ def decode_parts(file: IO[bytes], losses: Losses, limits: Limits) -> Blocks:
 
 
 def _after_tags(file: IO[bytes]) -> int:
-    """Where the audio begins, after one or more ID3v2 tags."""
+    """Where the audio begins, after any ID3v2 tags."""
     begin = 0
     while True:
         file.seek(begin)

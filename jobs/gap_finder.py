@@ -29,7 +29,7 @@ class GapFinder:
         self._offset = 0.0
         """Seconds by which the latest stated time is ahead of the decoded audio; `_first`: the same for the first time."""
         self._off = 0.0
-        """Largest difference ever between that lead and the gaps found."""
+        """Largest difference so far between the lead gained since the first time and the gaps found."""
         self._place: int | None = None
         self._begin = 0.0
         """Decoded seconds before the audio of `_place`."""
