@@ -1,9 +1,9 @@
-"""The floats of a tar's clips: NAME.safetensors, and how it grows while the tar is worked on.
+"""The float arrays of a tar's clips: NAME.safetensors, and how it is built during an attempt.
 
-A safetensors file begins with a header of all its tensors, which nobody knows before the last clip. So an attempt appends
-bare arrays, in the order of its lines, to a file of its own beside its lines' one (jobs/ledger.py tells the names, which
-follow the same rules); the lines say what stands where, with a checksum. A take-over copies what the good lines speak of.
-The commit writes the header and copies the arrays behind it, under a private name again, and renames that.
+A safetensors file begins with a header of all its tensors, which is unknown before the last clip. An attempt therefore
+appends bare arrays, in line order, to a private file beside its lines (named in jobs/ledger.py by the same rules); each line
+holds the position and checksum of its arrays. A takeover copies the arrays that valid lines refer to. The commit writes the
+header, copies the arrays behind it, under a private name again, and renames that.
 
 Format: https://github.com/huggingface/safetensors (8 bytes of header length, a JSON header padded with spaces, the data).
 """
@@ -55,7 +55,7 @@ class FeatureSource:
             self._file = path.open("rb")
 
     def read(self, refs: Sequence[FeatureRef]) -> list[bytes] | None:
-        """The bytes of the next arrays; None if they are not all there as they were written."""
+        """The bytes of the next arrays; None if any of them is missing or damaged."""
         found = []
         for ref in refs:
             data = _read(self._file, ref) if self._file is not None else None
