@@ -1,4 +1,4 @@
-"""Pure: which task gets which tars."""
+"""Pure: assign tars to tasks."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     allow_missing_end: bool = False
     allow_joined: bool = False
     allow_pipe: bool = False
-    """Whether the command of a tar that is `pipe:COMMAND` may be run."""
+    """Whether the commands of `pipe:COMMAND` tars may be run."""
     decode_threads: int | Literal["auto"] = "auto"
-    """Per worker; `auto` is one per core that it may use."""
+    """Per worker; `auto` is one per available core."""
     buffer_memory: int | None = None
     """Bytes of decoded audio per worker; None is the worker's default."""
     memory_guard: float | None = None
-    """Share of its memory at which a worker yields, 0 for never; None is the worker's default."""
+    """Share of its memory at which a worker yields, 0 for never; None for the worker's default."""
     clip_timeout: float | None = None
     """Seconds without progress after which a worker is ended; 0 for never, None for a limit that fits its activity."""
     alive: dict[int, tuple[int, ...]] = {}
@@ -64,7 +64,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def elements(self) -> int:
-        """Array tasks that it takes."""
+        """Number of array tasks."""
         return -(-len(self.slots) // self.processes)
 
     def slots_of(self, element: int) -> range:

@@ -29,7 +29,7 @@ class Clip:
     """Why a clip that was not skipped has no bytes, or cannot be cut from its member."""
     annotations: Annotations = field(default_factory=Annotations)
     part: Part | None = None
-    """Of the member, where it is no clip as a whole."""
+    """The part of the member, unless the clip is a whole member."""
     number: int = 0
     """Position among the member's parts, from 0."""
 

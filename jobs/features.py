@@ -65,7 +65,7 @@ class FeatureSource:
         return found
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
@@ -114,7 +114,7 @@ class FeatureFile:
         self._ops.unlink(self.finished)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -135,9 +135,9 @@ class StoredFeatures:
         self._start = HEADER_LENGTH + size
 
     def read(self, ref: FeatureRef) -> Features:
-        """float16 or float32 [rows, width]. Raises UsageError if the array is not there as its line says."""
+        """float16 or float32 [rows, width]. Raises UsageError if the array is not as its line says."""
         data = None
-        # Anything may stand in the header.
+        # The header may hold anything.
         with suppress(KeyError, TypeError, IndexError, ValueError, OverflowError, OSError):
             self._file.seek(self._start + self._tensors[ref.key]["data_offsets"][0])
             data = _read(self._file, ref)
@@ -146,7 +146,7 @@ class StoredFeatures:
         return np.frombuffer(data, ref.dtype).reshape(ref.shape)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._file.close()
 
 
@@ -155,7 +155,7 @@ def _bytes_left(file: BinaryIO) -> int:
 
 
 def _read(file: BinaryIO, ref: FeatureRef) -> bytes | None:
-    """The array that begins here, if it is there as it was written: a damaged line may claim more bytes than fit memory."""
+    """Read the next array; None if it is damaged or missing. A damaged line may claim more bytes than fit in memory."""
     data = file.read(ref.size) if ref.size <= _bytes_left(file) else b""
     return data if len(data) == ref.size and zlib.crc32(data) == ref.crc32 else None
 
@@ -176,7 +176,7 @@ def _header(refs: Iterable[FeatureRef]) -> bytes:
 
 
 def features_fault(path: Path, refs: Sequence[FeatureRef], sha256: str) -> str | None:
-    """What is wrong with a committed NAME.safetensors whose lines hold `refs`, or None; not there is wrong too."""
+    """What is wrong with a committed NAME.safetensors whose lines hold `refs`, or None; a missing file is a fault, too."""
     header = _header(refs)
     digest = hashlib.sha256()
     try:

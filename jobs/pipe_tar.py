@@ -80,11 +80,11 @@ class PipeFile(io.RawIOBase):
         )
 
     def readable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """Forwards, by reading."""
+        """Forwards only, by reading."""
         return True
 
     def tell(self) -> int:

@@ -98,10 +98,10 @@ class RemoteFile(io.RawIOBase):
         """Position of `_file`."""
         self._block = BLOCK_BYTES
         self._lasted = 0
-        """Bytes that have come since this was opened."""
+        """Bytes received since it was opened."""
         self._streams = not self._facts.ranges
         self._checked = True
-        """It has not been broken off since the server was last asked which tar this is."""
+        """Whether the connection has held since the server last confirmed the tar's version."""
 
     @property
     def size(self) -> int:
@@ -109,11 +109,11 @@ class RemoteFile(io.RawIOBase):
         return self._facts.size
 
     def readable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """It is: by ranges, or by passing over what comes."""
+        """Always: by ranges, or by reading and discarding."""
         return True
 
     def tell(self) -> int:

@@ -1,7 +1,7 @@
 """Strict streaming tar reader -> clips: an audio member plus the adjacent sidecars with the same key.
 
 Keys are WebDataset's: a name up to the first dot after its last slash. Adjacent members with one key form a group; a
-repeated suffix begins a new group, so duplicate names are separate clips. Every audio member of a group is a clip of its own.
+repeated suffix begins a new group, so duplicate names are separate clips. Every audio member of a group is its own clip.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class TextDecoder:
         return self._found.encoding if self._found is not None else ""
 
     def decode(self, data: bytes) -> str:
-        """Decode a text. Raises UnicodeDecodeError, with a message as `reason`, if its encoding is unknown or does not fit."""
+        """Decode a text. Raises UnicodeDecodeError, with a message as `reason`, if its encoding is unknown or wrong."""
         if (text := _marked(data)) is not None:
             return text
         if self._encoding != AUTO:
