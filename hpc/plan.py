@@ -28,7 +28,7 @@ def stop_margin_s(time_limit_s: float) -> float:
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One submission's work. Written once and never changed, so that no task can read another round's list."""
+    """One submission's work. Written once and never changed: no task can read another round's list."""
 
     fingerprint: str
     submission: int
@@ -80,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def balance(tasks: Sequence[TarTask], slots: int) -> tuple[tuple[TarTask, ...], ...]:
-    """Spread tars over at most `slots` slots so that the largest slot is small; largest slot first.
+    """Spread tars over at most `slots` slots, keeping the largest slot small; largest slot first.
 
     Longest processing time first (Graham 1969): each tar, largest first, goes to the slot with the fewest bytes, which is
     within 4/3 of the best. Ties go to the slot with fewer tars (unknown sizes count as 0 bytes), then by list order. Within
@@ -93,7 +93,7 @@ def balance(tasks: Sequence[TarTask], slots: int) -> tuple[tuple[TarTask, ...], 
         load, count, number = heapq.heappop(heap)
         spread[number].append(task)
         heapq.heappush(heap, (load + task.bytes, count + 1, number))
-    spread.sort(key=lambda slot: -sum(task.bytes for task in slot))  # so that what takes longest starts first
+    spread.sort(key=lambda slot: -sum(task.bytes for task in slot))  # the longest work starts first
     return tuple(tuple(sorted(slot, key=lambda task: order[task.name])) for slot in spread)
 
 

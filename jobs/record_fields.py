@@ -1,7 +1,7 @@
 """Convert and check a clip's values: a backend's arrays <-> the JSON of a record's keys, as the backend's Fields declare.
 
 A key may hold codes ([codebooks, frames], with their shape in a second key), a flat list, a string of <audio_N>, or a
-FeatureRef that says where in NAME.safetensors an array of floats stands.
+FeatureRef to an array of floats in NAME.safetensors.
 """
 
 from __future__ import annotations

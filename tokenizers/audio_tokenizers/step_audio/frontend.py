@@ -43,7 +43,7 @@ CHUNK_SAMPLES = 3840
 """A step of the encoder: 4 feature frames."""
 CHUNK_FRAMES = 4
 SHORTEST_REST = 880
-"""Least number of samples after the last whole chunk of which FunASR makes frames."""
+"""Least number of samples after the last whole chunk that FunASR makes frames of."""
 QUIETEST_PEAK = 0.01
 """Peak below which amplification no longer grows."""
 PIECE_SAMPLES = 480_000
