@@ -1,4 +1,4 @@
-"""Which tars of a list cannot even be begun with: looked at by many threads, since a shared file system answers slowly."""
+"""Find tars of a list that cannot be opened, with many threads, since a shared file system answers slowly."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from jobs.tar_source import TarSource, tar_source
 __all__ = ["describe_faults", "find_faults"]
 
 LOOKERS = 32
-"""Threads. On a local disk one would do; where each answer takes milliseconds, so many are as much faster."""
+"""Threads. One is enough on a local disk; where each answer takes milliseconds, the speed-up is proportional."""
 SILENT_SECONDS = 120.0
-"""After so long without any answer the file system counts as hung. A tape store takes its time for a file, too."""
+"""Without any answer for this long the file system counts as hung. Even a file on tape may take a while."""
 NAMES_SHOWN = 20
 
 
@@ -28,12 +28,12 @@ def find_faults(
 ) -> dict[str, str]:
     """Tar -> why it cannot be tokenized, in the list's order, for those that cannot.
 
-    Raises InfrastructureError, naming the tars, if a file system gives no answer.
+    Raises InfrastructureError, naming the tars, if a file system does not answer.
     """
     looks = [_Looker(look) for _ in range(min(lookers, len(tars)))]
     left = _Shared(tars)
     ended = threading.Semaphore(0)
-    for one in looks:  # daemons: a thread that hangs in the kernel must not hold the command
+    for one in looks:  # daemons: a thread that hangs in the kernel must not block the command's exit
         threading.Thread(target=one.run, args=(left, ended), name="list check", daemon=True).start()
     running, answers = len(looks), 0
     while running:
@@ -56,7 +56,7 @@ def find_faults(
 
 
 class _Shared:
-    """Hands out items one by one, to whichever thread asks."""
+    """Hands out items one by one to several threads."""
 
     def __init__(self, items: Sequence[str]) -> None:
         self._items = iter(items)
@@ -72,7 +72,7 @@ class _Shared:
 
 
 class _Looker:
-    """One thread's tars."""
+    """Checks tars in one thread."""
 
     def __init__(self, look: Callable[[TarSource], str | None]) -> None:
         self._look = look
@@ -86,11 +86,11 @@ class _Looker:
         try:
             for tar in tars:
                 self.in_hand = tar
-                fault = self._look(tar_source(tar, allow_pipe=True))  # which is not run for that
+                fault = self._look(tar_source(tar, allow_pipe=True))  # does not run the command
                 if fault is not None:
                     self.faults[tar] = fault
                 self.answers += 1
-        except Exception as error:  # noqa: BLE001 (raised where somebody waits for it)
+        except Exception as error:  # noqa: BLE001 (raised again in the waiting thread)
             self.trouble = error
         finally:
             self.in_hand = None
@@ -98,7 +98,7 @@ class _Looker:
 
 
 def describe_faults(faults: Mapping[str, str], of: int) -> str:
-    """`2 of 3 cannot be tokenized:`, and a line for each, as far as a person wants to read them."""
+    """`2 of 3 cannot be tokenized:` and one line each for the first few."""
     shown = [f"  {tar}: {fault}" for tar, fault in list(faults.items())[:NAMES_SHOWN]]
     rest = len(faults) - len(shown)
     more = [f"  and {rest:,} more"] if rest else []

@@ -1,6 +1,6 @@
-"""What an entry of a list may stand for: braces as bash and WebDataset expand them, and globs over files.
+"""Patterns in list entries: braces as bash and WebDataset expand them, and globs over files.
 
-Braces name files that need not be there, globs find those that are.
+Braces name files whether or not they exist; globs find existing files.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 __all__ = ["LARGEST_EXPANSION", "expand_braces", "find_files", "has_glob", "is_pattern", "matches"]
 
 LARGEST_EXPANSION = 2_000_000
-"""Names that one entry may stand for."""
+"""Names that one entry may expand to."""
 LARGEST_TEXT = 1 << 28
-"""Characters that they may have together."""
+"""Total characters of these names."""
 DEEPEST = 50
-"""Braces within braces."""
+"""Levels of nested braces."""
 NUMBER = "(-?[0-9]{1,18})"
 SEQUENCE = re.compile(rf"(?:{NUMBER}\.\.{NUMBER}|([A-Za-z])\.\.([A-Za-z]))(?:\.\.{NUMBER})?")
 ESCAPED = ("{", "}", ",")
@@ -42,7 +42,7 @@ class _Numbers:
 
     values: range
     width: int
-    """Characters at least, filled with zeros; 0 where no end is written with one."""
+    """Least number of characters, padded with zeros; 0 if neither end is written with a leading zero."""
 
     def count(self) -> int:
         return len(self.values)
@@ -66,7 +66,7 @@ class _Letters:
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """Parts that stand one after the other."""
+    """Consecutive parts."""
 
     parts: list[Part] = field(default_factory=list)
 
@@ -83,7 +83,7 @@ class _Sequence:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """`{a,b}`; a group without a comma while it is read."""
+    """`{a,b}`; while it is being read, a group without a comma, too."""
 
     options: list[_Sequence] = field(default_factory=lambda: [_Sequence()])
 
@@ -95,21 +95,21 @@ class _Choice:
 
 
 def is_pattern(entry: str) -> bool:
-    """Whether an entry may stand for other names than its own."""
+    """Whether an entry may expand to names other than itself."""
     return "{" in entry or GLOB.search(entry) is not None
 
 
 def has_glob(name: str) -> bool:
-    """Whether a name, its braces expanded, is to be compared with those of files."""
+    """Whether a name with its braces expanded is a glob."""
     return GLOB.search(name) is not None
 
 
 def expand_braces(text: str, *, keep_backslashes: bool = False) -> list[str]:
-    r"""`{a,b}/x-{000..127}.tar` -> its names, in the order of bash: nested, with steps, letters and leading zeros.
+    r"""Expand `{a,b}/x-{000..127}.tar` in bash's order; nesting, steps, letters and leading zeros are supported.
 
-    Braces without a comma or `..` stay as they are, and so do those that are never closed; `\{`, `\}` and `\,` are the
-    characters themselves, or stay as they are with `keep_backslashes`. Raises UsageError, before it takes memory, for more
-    names than LARGEST_EXPANSION.
+    Braces without a comma or `..` and unclosed braces are kept literally; `\{`, `\}` and `\,` stand for the characters
+    themselves, or are kept with `keep_backslashes`. Raises UsageError, before it takes memory, for more names than
+    LARGEST_EXPANSION.
     """
     tree = _parse(text, keep_backslashes=keep_backslashes)
     count = tree.count()
@@ -141,13 +141,13 @@ def _parse(text: str, *, keep_backslashes: bool) -> _Sequence:
 
 
 class _Reader:
-    """What has been read so far."""
+    """The parser's state: what has been read so far."""
 
     def __init__(self) -> None:
         self.letters: list[str] = []
-        """Text that goes on."""
+        """The current run of literal text."""
         self.groups: list[_Choice] = []
-        """Braces that are open, the innermost last."""
+        """Open braces, the innermost last."""
         self._whole = _Sequence()
 
     def _add(self, parts: Iterable[Part]) -> None:
@@ -209,11 +209,11 @@ def _steps(first: int, last: int, step: str | None) -> range:
 
 
 def find_files(pattern: str) -> list[str]:
-    """The files that an absolute glob matches, in any order: `*`, `?`, `[...]`, and `**` for any folders, also none.
+    """The files that an absolute glob matches, in any order: `*`, `?`, `[...]`, and `**` for any number of folders.
 
-    As in a shell, names that begin with a dot are matched only by a pattern that does, and `**` follows no links. A folder
-    that nobody may read is left out with a warning: raises InfrastructureError if one cannot be read for another reason, and
-    UsageError for more files than LARGEST_EXPANSION.
+    As in a shell, only a pattern that begins with a dot matches names that do, and `**` follows no links. A folder without
+    read permission is skipped with a warning. Raises InfrastructureError if a folder cannot be read for another reason,
+    and UsageError for more files than LARGEST_EXPANSION.
     """
     *folders, last = pattern.split("/")[1:]
     found = ["/"]
@@ -228,7 +228,7 @@ def find_files(pattern: str) -> list[str]:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether find_files(pattern) would give this path, if there were such a file, without links on its way."""
+    """Whether find_files(pattern) would return this path if the file existed and its folders were not links."""
     return path.startswith(GLOB.split(pattern, maxsplit=1)[0]) and _fits(pattern.split("/"), path.split("/"))
 
 
@@ -260,7 +260,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _tree(folder: str) -> Iterator[str]:
-    """The folder and all below it that are no links and not hidden."""
+    """Yield the folder and all folders below it that are neither links nor hidden."""
     waiting = [folder]
     while waiting:
         yield (here := waiting.pop())
@@ -278,7 +278,7 @@ def _files_in(folder: str) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that cannot be followed
+    except OSError:  # a broken link
         return False
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the live table, a plain line where there is no terminal, and the words at the end."""
+"""The display of a run: a live table, plain lines without a terminal, and the messages at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobs.console import clock_time, eta_seconds
 from jobs.plain_text import plain, plain_lines, warn
 from jobs.progress import UNENDED, DeviceSeconds, describe_device
 
-if TYPE_CHECKING:  # rich takes its time to import, which a command without a terminal need not
+if TYPE_CHECKING:  # rich is slow to import, and a command without a terminal does not need it
     from rich.live import Live
     from rich.table import Table
 
@@ -39,7 +39,7 @@ NODES_SHOWN = 8
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A run at one moment, in figures."""
+    """The figures of a run at one moment."""
 
     tars: int
     done: int
@@ -47,42 +47,42 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     clips: int
     """Lines of committed files and partials."""
     errors: int
-    """Clips with an error record, in committed files and as far as running tasks tell."""
+    """Clips with an error record, in committed files and as reported by running tasks."""
     damaged: int = 0
-    """Clips that were kept though something of them is missing, in committed files and partials."""
+    """Clips kept with a part missing, in committed files and partials."""
     audio_seconds: float
-    """Audio in committed files, in partials and of long clips in hand."""
+    """Audio in committed files, partials and long clips in progress."""
     encoded_seconds: float
-    """Audio that the run's tasks have encoded, some of it more than once: what the speed is taken from."""
+    """Audio that the run's tasks have encoded, some of it more than once: the basis of the speed."""
     counted_seconds: float = 0.0
-    """Of the audio, that of the tars which `bytes_done` is of."""
+    """The part of the audio that is from the tars counted in `bytes_done`."""
     bytes_done: int
     bytes_total: int
-    """Of the tars that are not in quarantine."""
+    """Size of the tars that are not quarantined."""
     running: dict[str, int]
     """Node -> tasks."""
     pending: int
     submitted: int
-    """Arrays that this round has submitted; their tasks are not among those seen yet."""
+    """Arrays submitted in this round; their tasks are not counted yet."""
     waiting: int
-    """Tars for which Slurm has taken no job yet."""
+    """Tars for which Slurm has not accepted a job yet."""
     why_waiting: str = ""
-    """Why, if not for room in the queue."""
+    """Why they wait, if not for room in the queue."""
     reasons: dict[str, int]
-    """Why tasks have not begun, in Slurm's words."""
+    """Slurm's reasons why tasks are pending."""
     unknown: int
-    """Submissions of which nobody can tell now."""
+    """Submissions whose state is currently unknown."""
     stalls: tuple[Still, ...] = ()
     """Tasks that make no progress."""
     excluded: tuple[str, ...]
     device_seconds: DeviceSeconds
-    """What the devices of the running tasks have spent their time on."""
+    """How the devices of the running tasks have spent their time."""
     on_gpu: bool
-    """Whether these are GPUs."""
+    """Whether the devices are GPUs."""
 
 
 def take_snapshot(seen: Round) -> Snapshot:
-    """Pure: count."""
+    """Pure: the figures of a round."""
     manifests = [tar.manifest for tar in seen.states if tar.state == "committed" and tar.manifest is not None]
     live = [report for reports in seen.reports.values() for report in reports.values() if not report.finished]
     tasks = [task for job in seen.running.values() for task in job.tasks.values()]
@@ -115,22 +115,23 @@ def take_snapshot(seen: Round) -> Snapshot:
 
 
 class Speed:
-    """Audio-hours per hour and the time that is left, as seen since this object was made."""
+    """Audio-hours per hour and the remaining time, measured since this object was created."""
 
     def __init__(self, first: Snapshot, moment: float) -> None:
         self._first = first
         self._started = moment
 
     def words(self, now: Snapshot, moment: float) -> str:
-        """`1.25 audio-h at 310 audio-h/h, ETA 0:12:00`; the rate is that of this watch, the hours are the run's."""
+        """`1.25 audio-h at 310 audio-h/h, ETA 0:12:00`; the rate is measured by this command, the hours are the run's."""
         wall = moment - self._started
         rate = (now.encoded_seconds - self._first.encoded_seconds) / wall if wall > 0 else 0.0
         left = self._left(now, rate, wall)
         return f"{now.audio_seconds / 3600:,.2f} audio-h at {rate:.0f} audio-h/h, ETA {clock_time(left)}"
 
     def _left(self, now: Snapshot, rate: float, wall: float) -> float | None:
-        """By the audio that is left, judged by the tars so far: what a task goes on with has bytes that nobody has seen it
-        use since this watch began, and a long recording may be most of a run. Where there is no audio, by the bytes.
+        """Seconds left, from the remaining audio, extrapolated from the tars so far. Bytes would mislead: a resumed task's
+        earlier bytes were used before this command began, and a long recording may be most of a run. Without audio, bytes
+        are used.
         """
         if not (rate > 0 and now.counted_seconds > 0 and now.bytes_done > 0):
             return eta_seconds(self._first.bytes_done, now.bytes_done, now.bytes_total, wall)
@@ -164,12 +165,12 @@ def describe_running(now: Snapshot) -> str:
 
 
 def _why_waiting(why: str) -> str:
-    """The first line of the reason: the log has all of it."""
+    """The first line of the reason; the log has the rest."""
     return f"({why.splitlines()[0]})" if why else "until Slurm takes more jobs"
 
 
 def line(now: Snapshot, speed: str) -> str:
-    """A round in one line."""
+    """A round on one line."""
     quarantine = f", {now.quarantined} in quarantine" if now.quarantined else ""
     stuck = "".join(f"; {words}" for words in describe_stalls(now.stalls, shown=1))
     return (
@@ -203,12 +204,12 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
         rows.append(("avoided", ", ".join(now.excluded)))
     rows += [("note", note) for note in notes]
     for name, words in rows:
-        grid.add_row(name, Text(plain_lines(words)))  # Text: a name may hold what rich would take for markup
+        grid.add_row(name, Text(plain_lines(words)))  # Text: a name may look like rich markup
     return grid
 
 
 class Screen:
-    """Shows rounds: a live table on a terminal, else a line now and then."""
+    """Shows rounds: as a live table on a terminal, otherwise as occasional lines."""
 
     def __init__(self, moment: float) -> None:
         self._spoken = moment
@@ -217,7 +218,7 @@ class Screen:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Have the terminal within this block."""
+        """Use the terminal within this block."""
         if not sys.stderr.isatty():
             yield
             return
@@ -228,7 +229,7 @@ class Screen:
             try:
                 yield
             finally:
-                self.redraw()  # or the last look would begin where the one before it no longer is
+                self.redraw()  # after a resize the final frame would start at an outdated position
         self._live = None
 
     def show(self, now: Snapshot, speed: Speed, moment: float, notes: Sequence[str]) -> None:
@@ -241,12 +242,12 @@ class Screen:
             warn(line(now, speed.words(now, moment)))
 
     def redraw(self) -> None:
-        """Draw again, if the terminal has another size by now."""
+        """Draw again if the terminal was resized."""
         if self._live is not None and self._clear_if_resized(self._live):
             self._live.refresh()
 
     def _clear_if_resized(self, live: Live) -> bool:
-        """A terminal that becomes narrower breaks what stands on it into more rows than rich knows of, and keeps them."""
+        """Clear after a resize: a narrower terminal wraps the old frame into more rows than rich would erase."""
         from rich.control import Control
 
         before, self._size = self._size, (live.console.width, live.console.height)
@@ -257,7 +258,7 @@ class Screen:
 
 
 def describe_failures(failures: Sequence[Failure]) -> list[str]:
-    """One text per reason, with the tars that have it: what is wrong with the backend is wrong with every tar."""
+    """One message per reason, with its tars: a fault of the backend affects every tar."""
     found = []
     for failure in failures:
         shown = ", ".join(map(plain, failure.tars[:NAMES_SHOWN]))

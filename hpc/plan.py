@@ -1,4 +1,4 @@
-"""Pure: which task gets which tars."""
+"""Pure: assign tars to tasks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stop_margin_s(time_limit_s: float) -> float:
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One submission's work. Written once and never changed, so that no task can read another round's list."""
+    """One submission's work. Written once and never changed: no task can read another round's list."""
 
     fingerprint: str
     submission: int
@@ -43,13 +43,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     allow_missing_end: bool = False
     allow_joined: bool = False
     allow_pipe: bool = False
-    """Whether the command of a tar that is `pipe:COMMAND` may be run."""
+    """Whether the commands of `pipe:COMMAND` tars may be run."""
     decode_threads: int | Literal["auto"] = "auto"
-    """Per worker; `auto` is one per core that it may use."""
+    """Per worker; `auto` is one per available core."""
     buffer_memory: int | None = None
     """Bytes of decoded audio per worker; None is the worker's default."""
     memory_guard: float | None = None
-    """Share of its memory at which a worker yields, 0 for never; None is the worker's default."""
+    """Share of its memory at which a worker yields, 0 for never; None for the worker's default."""
     clip_timeout: float | None = None
     """Seconds without progress after which a worker is ended; 0 for never, None for a limit that fits its activity."""
     alive: dict[int, tuple[int, ...]] = {}
@@ -64,7 +64,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def elements(self) -> int:
-        """Array tasks that it takes."""
+        """Number of array tasks."""
         return -(-len(self.slots) // self.processes)
 
     def slots_of(self, element: int) -> range:
@@ -80,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def balance(tasks: Sequence[TarTask], slots: int) -> tuple[tuple[TarTask, ...], ...]:
-    """Spread tars over at most `slots` slots so that the largest slot is small; largest slot first.
+    """Spread tars over at most `slots` slots, keeping the largest slot small; largest slot first.
 
     Longest processing time first (Graham 1969): each tar, largest first, goes to the slot with the fewest bytes, which is
     within 4/3 of the best. Ties go to the slot with fewer tars (unknown sizes count as 0 bytes), then by list order. Within
@@ -93,7 +93,7 @@ def balance(tasks: Sequence[TarTask], slots: int) -> tuple[tuple[TarTask, ...], 
         load, count, number = heapq.heappop(heap)
         spread[number].append(task)
         heapq.heappush(heap, (load + task.bytes, count + 1, number))
-    spread.sort(key=lambda slot: -sum(task.bytes for task in slot))  # so that what takes longest starts first
+    spread.sort(key=lambda slot: -sum(task.bytes for task in slot))  # the longest work starts first
     return tuple(tuple(sorted(slot, key=lambda task: order[task.name])) for slot in spread)
 
 

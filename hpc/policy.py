@@ -7,8 +7,8 @@ What a failed try counts against:
 - a clip, if the worker died with that one clip in hand. Progress within the clip clears its earlier deaths;
 - nothing, if the worker died with several clips in hand. The next try takes them one at a time and finds the culprit;
 - nothing, if it was stopped from outside: a time limit, preemption, a cancelled job, a dead node. No witness is left then;
-- nothing, if somebody killed the worker, though many kills in a row are reported (hpc/outside_kills.py);
-- nothing, if it could not write its results: storage that is full or away affects every task, and may recover
+- nothing, if the worker was killed by a user, though many kills in a row are reported (hpc/outside_kills.py);
+- nothing, if it could not write its results: full or unavailable storage affects every task, and may recover
   (hpc/storage_waits.py);
 - its node, if tries failed there and too few succeeded (hpc/node_faults.py). If no node does better, something that all of
   them share is at fault.
@@ -42,7 +42,7 @@ CLIPS_IN_DOUBT = 2
 HOLD_TARS = 10
 """Replaces SAME_TROUBLE_TARS while other tasks run: these may have started before the trouble, so more of it is needed."""
 SHORT_ROUNDS = 2
-"""The same for workers that yielded for lack of memory: the second took one clip at a time and still failed."""
+"""The limit, in rounds, for workers that yielded for lack of memory: the second took one clip at a time and still failed."""
 IDLE_ROUNDS = 3
 """Rounds in a row that changed nothing, for whatever reason, after which the loop stops."""
 
@@ -57,7 +57,7 @@ class TarFact(msgspec.Struct, frozen=True):
     broken: str | None = None
     """The data verdict, while the tar is still the file that was judged."""
     untrusted: bool = False
-    """Some of its output files are not what the run left there."""
+    """Some of its output files are not as the run left them."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: dict[str, tuple[int, ...]] = {}
     """Those of crash_clips that never finished, as opposed to crashing."""
     one_at_a_time: tuple[str, ...] = ()
-    """Tars that need a clip at a time: a worker died in them, and the next must show at which clip, or memory was short."""
+    """Tars to process a clip at a time: a worker died in them, and the next must show at which clip, or memory was short."""
     short_of_memory: tuple[str, ...] = ()
     """Tars at which workers yielded for lack of memory without writing a line; they are planned last."""
     quarantine: dict[str, str] = {}
@@ -138,7 +138,7 @@ def _that_still_counts(tars: Sequence[TarFact], evidence: Sequence[Evidence]) ->
 
 
 def _count_unwritten(evidence: Sequence[Evidence], nodes: Nodes, waits: StorageWaits) -> set[int]:
-    """Submissions that brought nothing but storage trouble."""
+    """Submissions that had only storage trouble."""
     return {
         one.submission
         for one in evidence
@@ -219,7 +219,7 @@ def _crash_clips(evidence: Sequence[Evidence], nodes: Nodes) -> dict[str, tuple[
     for one in evidence:
         for each in one.tries:
             attempt = each.attempt
-            if attempt.outcome == "damaged":  # it is tried again only as another file
+            if attempt.outcome == "damaged":  # it is tried again only if the file is replaced
                 found.pop(attempt.name, None)
                 deaths = Counter({key: number for key, number in deaths.items() if key[0] != attempt.name})
             _forget_deaths(deaths, attempt)
@@ -261,7 +261,7 @@ def _quarantine(tars: Sequence[TarFact], tally: _Tally) -> dict[str, str]:
 def _diagnose(
     evidence: Sequence[Evidence], nodes: Nodes, tally: _Tally, unwritten: Collection[int], *, tars: int, taken: bool
 ) -> str:
-    """Why nothing more should be submitted; empty if that is not so."""
+    """Why to submit nothing more; empty to continue."""
     common = _common_trouble(evidence, nodes, tars=tars, taken=taken) or tally.kills.diagnosis(HOLD_TARS if taken else 0)
     return common or _no_change(evidence, nodes, tally, unwritten, taken=taken)
 
@@ -275,9 +275,9 @@ def _went_well(one: Evidence, nodes: Nodes) -> bool:
 
 
 def _common_trouble(evidence: Sequence[Evidence], nodes: Nodes, *, tars: int, taken: bool) -> str:
-    """What seems to affect all tars since the last success; empty if nothing does."""
+    """A cause that seems to affect all tars since the last success; empty if there is none."""
     troubled: set[str] = set()
-    perhaps: set[str] = set()  # died with a clip in hand that may well be bad, though hardly in so many tars at once
+    perhaps: set[str] = set()  # died with a clip in hand: it may be bad, but hardly in so many tars at once
     unreadable: set[str] = set()
     for one in evidence:
         if _went_well(one, nodes):

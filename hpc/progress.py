@@ -1,4 +1,4 @@
-"""Scan a run directory: one state per tar. Files are the truth."""
+"""Scan a run directory: one state per tar, from its files alone."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ State = Literal["committed", "partial", "not_started", "invalid"]
 SCAN_THREADS = 8
 CHUNK_TARS = 128
 WAITING_SECONDS = 0.0005
-"""Per tar. Looking at files in memory takes a tenth of it, even on a busy machine; questions over a network take more."""
+"""Per tar. Cached files take a tenth of it, even on a busy machine; a network file system takes more."""
 
 
 @dataclass(frozen=True, slots=True)
 class TarState:
-    """What the files say of one tar."""
+    """The state of one tar according to its files."""
 
     tar: str
     name: str
@@ -40,24 +40,24 @@ class TarState:
     clips: int
     """Lines in the committed file or in the partial."""
     manifest: Manifest | None
-    """Of the committed file; where there is none, of the latest attempt."""
+    """Of the committed file, or else of the latest attempt."""
     problem: str | None
-    """Why it is invalid, or why the tar itself is broken or missing."""
+    """Why the output is invalid, or why the tar itself is broken or missing."""
     audio_seconds: float = 0.0
-    """Audio that became tokens, in the committed file or in the partial: wherever hours are told, they are sums of these."""
+    """Audio that became tokens, in the committed file or the partial. All reported hours are sums of these."""
     damaged_clips: int = 0
-    """Clips that were kept though something of them is missing, likewise."""
+    """Clips kept with a part missing, likewise."""
     damaged_seconds: float = 0.0
-    """What is missing of them."""
+    """Seconds missing from them."""
     long_clip_seconds: float = 0.0
-    """Of the audio, that of a long clip which is kept without having a line yet."""
+    """The part of the audio that is in a long clip's journal, before its line is written."""
 
 
 def scan(run: Run, tars: Iterable[ListedTar]) -> Iterator[TarState]:
     """The state of each tar, in order.
 
-    In this thread while the answers come at once, since threads would only take turns; in several from the first
-    chunk that had to be waited for.
+    Runs in this thread while files respond instantly, since threads would only take turns; in several threads from the
+    first slow chunk on.
     """
 
     def look(chunk: list[ListedTar]) -> list[TarState]:
@@ -83,7 +83,7 @@ def _chunks(tars: Iterable[ListedTar]) -> Iterator[list[ListedTar]]:
 
 
 def state_of(tar: str, paths: TarPaths) -> TarState:
-    """The state of one tar, from its files alone."""
+    """The state of one tar, from its files."""
     try:
         manifest, problem = paths.read_committed(tar)
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def _unfinished(tar: str, paths: TarPaths) -> TarState:
         problem = f"{manifest.verdict}: {manifest.verdict_detail}"
     elif not is_address(tar):
         try:
-            os.stat(tar)  # noqa: PTH116 (text: once per tar)
+            os.stat(tar)  # noqa: PTH116 (str path: once per tar)
         except FileNotFoundError:
             problem = "there is no such tar"
         except OSError as error:
@@ -140,11 +140,11 @@ def _unfinished(tar: str, paths: TarPaths) -> TarState:
 
 
 def _long_clip_seconds(paths: TarPaths, manifest: Manifest | None, first: int) -> float:
-    """What the latest attempt has kept of the clip whose line is due, which is number `first`, or of one behind it."""
+    """Seconds kept by the latest attempt of the clip whose line is due, number `first`, or of a later one."""
     if manifest is None or not is_attempt(manifest.attempt):
         return 0.0
     frames = frames_kept(paths.private_journal(manifest.attempt), first)
-    with suppress(UsageError):  # a spec that cannot be read is for others to tell
+    with suppress(UsageError):  # an unreadable spec is reported elsewhere
         if frames and (spec := read_spec(paths.output_dir)) is not None:
             return round(frames * spec.hop_length / spec.sample_rate, 3)
     return 0.0

@@ -1,4 +1,4 @@
-"""Tars of a list that are no files: what has to be here to read them, and their sizes, which only their servers know."""
+"""Tars of a list that are not files: what is needed to read them, and their sizes, which only their servers know."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["SizedLook", "all_faults", "changed_at_servers", "read_sizes", "unrea
 Sizes = dict[str, int]
 
 TRIES = 2
-"""Of a server that is asked whether a tar has changed."""
+"""Tries at a server to find out whether a tar has changed."""
 
 
 def unreadable(tars: Sequence[str], *, allow_pipe: bool) -> list[str]:
-    """Why tars cannot be read here, whatever their servers say: a package is missing, or permission to run commands."""
+    """Why tars cannot be read here, whatever their servers say: a missing package, or no permission to run commands."""
     found = []
     if words := missing_packages({scheme for tar in tars if (scheme := scheme_of(tar)) is not None}):
         found.append(words)
@@ -42,9 +42,9 @@ def unreadable(tars: Sequence[str], *, allow_pipe: bool) -> list[str]:
 
 
 def all_faults(tars: Sequence[str], *, allow_pipe: bool, known: Collection[str] = ()) -> list[str]:
-    """What is wrong with tars, for one message with other faults of their list.
+    """Faults of tars, for one message together with other faults of their list.
 
-    Looks at those that can be looked at here and are not `known` to the run.
+    Checks those that can be read here and are not `known` to the run.
     """
     found = unreadable(tars, allow_pipe=allow_pipe)
     new = [tar for tar in tars if tar not in known and not missing_packages({scheme_of(tar) or ""})]
@@ -56,9 +56,10 @@ def all_faults(tars: Sequence[str], *, allow_pipe: bool, known: Collection[str] 
 
 
 def changed_at_servers(sizes: Mapping[str, int]) -> tuple[dict[str, str], int]:
-    """Of committed tars at addresses, with the sizes that they had: which ones have another size by now, in words, and of
-    how many nobody can tell, since their servers cannot be asked. One that is gone has not changed. A size is all that
-    counts, as for files: versions change with copies, too.
+    """(tar -> message for those whose size has changed, number of tars whose servers do not answer).
+
+    `sizes`: committed tars at addresses, with their sizes then. A missing tar has not changed. Only the size counts, as for
+    files: versions change with copies, too.
     """
     asked = [tar for tar in sizes if not missing_packages({scheme_of(tar) or ""})]
     vain: list[str] = []
@@ -77,19 +78,19 @@ def changed_at_servers(sizes: Mapping[str, int]) -> tuple[dict[str, str], int]:
 
     try:
         found = find_faults(asked, look)
-    except InfrastructureError:  # no answer at all
+    except InfrastructureError:  # no server answers
         return {}, len(sizes)
     return found, len(sizes) - len(asked) + len(vain)
 
 
 class SizedLook:
-    """Looks at the beginnings of tars, and notes how large those at addresses are. Many threads may call it."""
+    """Checks the beginnings of tars, and records the sizes of those at addresses. Thread-safe."""
 
     def __init__(self) -> None:
         self.sizes: Sizes = {}
 
     def __call__(self, source: TarSource) -> str | None:
-        """Why a tar cannot be begun with, or None."""
+        """Why a tar cannot be opened, or None."""
         found = first_look(source)
         if not isinstance(source, Path) and found.bytes:
             self.sizes[str(source)] = found.bytes
@@ -97,7 +98,7 @@ class SizedLook:
 
 
 def read_sizes(path: Path) -> Sizes:
-    """Tar -> bytes, as noted at submit. They only balance the work: without the file, or with another one, none is known."""
+    """Tar -> bytes, as recorded at submit. They only balance the work: empty if the file is missing or invalid."""
     try:
         return decode_json(path.read_bytes(), Sizes)
     except (OSError, msgspec.DecodeError):
@@ -105,6 +106,6 @@ def read_sizes(path: Path) -> Sizes:
 
 
 def write_sizes(path: Path, sizes: Mapping[str, int]) -> None:
-    """Note sizes, beside those known before."""
+    """Add sizes to those recorded before."""
     if sizes:
         write_atomically(FileOps(), path, msgspec.json.format(msgspec.json.encode({**read_sizes(path), **sizes})))

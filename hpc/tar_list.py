@@ -1,4 +1,4 @@
-"""Lists of tars: reading what people write, and giving each tar the name of its output."""
+"""Lists of tars: read the user's list files, and name each tar's output."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["name_tars", "natural_order", "read_tar_list", "shorten"]
 NAMES_SHOWN = 20
 MEND = "mend the list"
 LISTED_SCHEMES = ("s3", "hf")
-"""Of addresses whose servers say what there is: globs are for these."""
+"""Schemes of addresses whose servers can list files, which globs need."""
 TRIES = 5
-"""A person waits."""
+"""Few, because the user is waiting."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -38,11 +38,12 @@ def read_tar_list(
 ) -> list[str]:
     """The tars in a list file: absolute, without blanks, `#` comments and duplicates, in order.
 
-    Relative paths are taken from the current directory, as the shell would, or else from the list's own folder. Braces and
-    globs are expanded (hpc/list_patterns.py), what one glob finds in natural order; a name that a file has, or one of the
-    tars `known` to the run, is taken as it is, and a glob goes on to stand for those that it once found. Raises UsageError
-    if the list is missing or holds no tar, if a line cannot be read, and if a glob matches nothing, unless `skip_missing`
-    leaves that at a warning. The error names every such line, and what `look_at_rest` says of the other tars.
+    Relative paths are resolved against the current directory, as in a shell, or else against the list's own folder. Braces
+    and globs are expanded (hpc/list_patterns.py), the matches of one glob in natural order. The name of an existing file or
+    of a tar `known` to the run is taken literally, and a glob still matches known tars that it once found. Raises
+    UsageError if the list is missing or holds no tar, if a line cannot be read, and if a glob matches nothing, which
+    `skip_missing` turns into a warning. The error names every such line, and the faults that `look_at_rest` finds in the
+    other tars.
     """
     lines = _lines(path)
     entries = [(number, entry) for number, line in enumerate(lines, 1) if (entry := _entry(line))]
@@ -77,13 +78,13 @@ def read_tar_list(
 
 
 def shorten(faults: Sequence[str], *, indent: str = "") -> list[str]:
-    """As many of them as a person wants to read, and how many more there are."""
+    """The first few faults, and the number of the rest."""
     rest = len(faults) - NAMES_SHOWN
     return [*faults[:NAMES_SHOWN], *([f"{indent}and {rest:,} more"] if rest > 0 else [])]
 
 
 def _names(entry: str, path: Path, known: Collection[str]) -> list[str]:
-    """The entry with its braces expanded, unless it is a tar's own name."""
+    """The entry with its braces expanded, unless it is literally the name of a tar."""
     as_it_is = not is_pattern(entry) or _is_tar(entry, path, known)
     names = [entry] if as_it_is else expand_braces(entry, keep_backslashes=is_pipe(entry))
     if is_address(entry):
@@ -93,14 +94,14 @@ def _names(entry: str, path: Path, known: Collection[str]) -> list[str]:
 
 
 def _tars(name: str, path: Path, known: Collection[str]) -> list[str]:
-    """The tars that a name without braces stands for."""
+    """The tars that a name without braces matches."""
     if is_address(name):
         return _addresses(name, known)
     return _files(name, path, known) if has_glob(name) and not _is_tar(name, path, known) else [_absolute(name, path)]
 
 
 def _addresses(name: str, known: Collection[str]) -> list[str]:
-    """What a glob at an address matches, where there are lists of what there is; or the address."""
+    """The matches of a glob at an address, if its server can list files; otherwise the address itself."""
     scheme = scheme_of(name) or ""
     if scheme not in LISTED_SCHEMES or not has_glob(name) or name in known:
         return [name]
@@ -111,7 +112,7 @@ def _addresses(name: str, known: Collection[str]) -> list[str]:
 
 
 def _is_tar(name: str, list_path: Path, known: Collection[str]) -> bool:
-    """Whether there is a tar of this very name, or the run has one."""
+    """Whether a tar with exactly this name exists or is known to the run."""
     if is_address(name):
         return name in known
     absolute = _absolute(name, list_path)
@@ -119,7 +120,7 @@ def _is_tar(name: str, list_path: Path, known: Collection[str]) -> bool:
 
 
 def _files(glob: str, list_path: Path, known: Collection[str]) -> list[str]:
-    """What a glob matches, from the current directory or else from the list's own folder; `known` tars also when gone."""
+    """A glob's matches, in the current directory or else in the list's own folder; `known` tars match even when gone."""
     glob = str(Path(glob).expanduser()) if glob.startswith("~/") else glob
     for folder in dict.fromkeys((Path.cwd(), list_path.parent.absolute())):
         pattern = os.path.normpath(folder / glob)
@@ -129,7 +130,7 @@ def _files(glob: str, list_path: Path, known: Collection[str]) -> list[str]:
 
 
 def _listable(name: str) -> str:
-    """The name. Raises UsageError if a list cannot hold it."""
+    """Return the name. Raises UsageError if a list cannot hold it."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -156,12 +157,12 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         number = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f"--list {path}: line {number} is not UTF-8, which names of tars must be: rename it") from None
-    # not splitlines: a name may hold what Unicode, but no file system, takes for the end of a line
+    # not splitlines(): a name may hold characters that are line ends in Unicode only
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _entry(line: str) -> str:
-    """The tar that a line names; what follows a tab is the name of its output in a run's own list (see Run)."""
+    """The tar that a line names, without a tab and what follows it: in a run's own list (see Run) the output's name."""
     entry = line.partition("\t")[0].strip()
     return "" if entry.startswith("#") else entry
 
@@ -176,29 +177,29 @@ def _absolute(entry: str, list_path: Path) -> str:
         beside = list_path.parent / tar
         if _exists(beside):
             tar = beside
-    # normpath and not resolve: a name that a site reaches through a link stays the name that people know
+    # normpath(), not resolve(): a path through a link keeps the name that users know
     return os.path.normpath(tar.absolute())
 
 
 def _exists(path: Path) -> bool:
     try:
         path.stat()
-    except OSError:  # Path.exists would raise some of them, such as that a name is too long
+    except OSError:  # Path.exists() would raise some of these, such as ENAMETOOLONG
         return False
     return True
 
 
 def natural_order(name: str) -> tuple[list[int | str], str]:
-    """What to sort by: `2.tar` before `10.tar`; `01.tar` before `1.tar`, always."""
+    """Sort key: `2.tar` before `10.tar`; ties are broken by the text, `01.tar` before `1.tar`."""
     parts = re.split(r"([0-9]+)", name)
     return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def name_tars(tars: Sequence[str], *, keep_dirs: bool, taken: Mapping[str, str]) -> dict[str, str]:
-    """Tar -> the name of its output: its stem, or with `keep_dirs` its path below the folder that all share.
+    """Tar -> the name of its output: its stem, or with `keep_dirs` its path below the common folder.
 
-    `taken` are names in use, with their tars: they stay what they are when the list grows. Raises UsageError that names
-    every two tars which would share a name.
+    `taken` are names in use, with their tars: they do not change when the list grows. Raises UsageError that names every two
+    tars that would share a name.
     """
     names: dict[str, str] = {}
     refused: list[str] = []
@@ -224,9 +225,9 @@ def name_tars(tars: Sequence[str], *, keep_dirs: bool, taken: Mapping[str, str])
 
 
 def _name_below(shared: Path, tar: str, owner: Mapping[str, str]) -> str:
-    """The tar's path below `shared`, or below the nearest folder above it that gives a name which no other tar has.
+    """The tar's path below `shared`, or below its nearest ancestor that makes the name unique.
 
-    A list that grew from `d/a` to `d` has named `d/a/1.tar` just `1`, so `d/1.tar` has to become `d/1`.
+    When a list has grown from `d/a` to `d`, `d/a/1.tar` is already named `1`, and `d/1.tar` must become `d/1`.
     """
     path = place_of(tar)
     for above in (shared, *shared.parents):

@@ -1,6 +1,6 @@
-"""Pure: what an entry of a list is that is no path: an address, or a command whose output is the tar.
+"""Pure: list entries that are not paths: an address, or a command whose output is the tar.
 
-Such an entry is the tar's name in records, logs and tables, for everyone to read: one that holds a secret is refused.
+Such an entry is the tar's name in records, logs and tables, where everyone can read it: entries with secrets are refused.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def scheme_of(entry: str) -> str | None:
 
 
 def is_pipe(entry: str) -> bool:
-    """Whether the entry is a command, as WebDataset writes them: `pipe:curl -s https://host/a.tar`."""
+    """Whether the entry is a command in WebDataset's syntax: `pipe:curl -s https://host/a.tar`."""
     return entry.startswith(PIPE)
 
 
 def is_address(entry: str) -> bool:
-    """Whether the entry is no path: an address, or a command."""
+    """Whether the entry is an address or a command, not a path."""
     return is_pipe(entry) or scheme_of(entry) is not None
 
 
 def check_address(entry: str) -> None:
-    """Raise UsageError for an entry that cannot be opened, or that holds a secret, which the message does not repeat."""
+    """Raise UsageError for an entry that cannot be opened or holds a secret; the message does not repeat the secret."""
     shown = hide_secrets(entry)
     if is_pipe(entry):
         if not entry.removeprefix(PIPE).strip():
@@ -83,7 +83,7 @@ def check_address(entry: str) -> None:
 
 
 def hide_secrets(text: str) -> str:
-    """The text, of a library perhaps, without passwords in its addresses and without values of keys that sign them."""
+    """Remove passwords and signature values from addresses in a text, such as a library's message."""
     return QUERY_ITEM.sub(_hidden_item, USERINFO.sub("...@", text))
 
 
@@ -93,9 +93,9 @@ def _hidden_item(match: re.Match[str]) -> str:
 
 
 def place_of(tar: str) -> Path:
-    """The path that stands for a tar where its output gets a name: `/host/folder/a.tar` of `https://host/folder/a.tar?x=1`.
+    """The path that an output's name is made from: `/host/folder/a.tar` for `https://host/folder/a.tar?x=1`.
 
-    A command is named for the last tar that it names, or else by a hash.
+    A command is named after the last tar that it mentions, or else by a hash.
     """
     if is_pipe(tar):
         return _place_of_command(tar.removeprefix(PIPE))

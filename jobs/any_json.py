@@ -1,4 +1,4 @@
-"""JSON of files that may be damaged or foreign: all that is wrong with it is one kind of error."""
+"""Decode JSON from files that may be damaged or foreign: every fault raises the same error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Kind = TypeVar("Kind")
 
 
 def decode_json(data: bytes, kind: type[Kind]) -> Kind:
-    """What `data` says, as a `kind`. Raises msgspec.DecodeError on whatever else it is: bytes that are no UTF-8, and nesting
-    so deep that the parser gives up, are told in other ways by msgspec itself.
+    """Decode `data` as a `kind`. Raises msgspec.DecodeError for every fault, including invalid UTF-8 and too deep nesting,
+    for which msgspec itself raises other errors.
     """
     try:
         return msgspec.json.decode(data, type=kind)

@@ -1,4 +1,4 @@
-"""Pure: clips of a tar, and the members with one key that stand together, from which their sidecars come."""
+"""Pure: the clips of a tar, and the groups of adjacent members with one key that their sidecars come from."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Clip:
     index: int
     """Position among the tar's clips, from 0."""
     name: str
-    """The member's name, with `#` and that of the part; bytes that are not UTF-8 as \\xNN."""
+    """The member's name, plus `#` and the part's name for a part; bytes that are not UTF-8 as \\xNN."""
     audio: IO[bytes] | None
     """The member's bytes, at position 0. None for a part, a clip that the caller asked to skip, and one with a fault."""
     fault: ClipError | None = None
     """Why a clip that was not skipped has no bytes, or cannot be cut from its member."""
     annotations: Annotations = field(default_factory=Annotations)
     part: Part | None = None
-    """Of the member, where it is no clip as a whole."""
+    """The part of the member, unless the clip is a whole member."""
     number: int = 0
     """Position among the member's parts, from 0."""
 
     @property
     def member_audio(self) -> IO[bytes] | None:
-        """The bytes of the member that it is or is a part of, which a decoder may be reading."""
+        """The bytes of its member, whole clip or part; a decoder may be reading them."""
         return self.audio if self.part is None else self.part.audio
 
     def close(self) -> None:
@@ -60,16 +60,16 @@ class ClipGroup:
     suffixes: set[str] = field(default_factory=set)
     last_stem: str = ""
     bytes_in_memory: int = 0
-    """Of its audio."""
+    """Bytes of its audio held in memory."""
     archive: int = 0
-    """Number of the tar among several that were put end to end, from 0."""
+    """Index, from 0, of its archive among concatenated tars."""
 
     def sidecars_of(
         self, suffix: str, extensions: Sequence[str] = SIDECAR_EXTENSIONS, *, whole_names: bool = False
     ) -> dict[str, tuple[str, bytes | str]]:
-        """Extension -> sidecar. `1.5_a.wav` has `1.5_a.txt` rather than `1.txt`, but `1.mic2.wav` may share `1.txt`.
+        """Extension -> sidecar. `1.5_a.wav` prefers `1.5_a.txt` to `1.txt`, but `1.mic2.wav` may share `1.txt`.
 
-        `whole_names`: `1.wav.txt` is `1.wav`'s before all others.
+        `whole_names`: `1.wav` prefers `1.wav.txt` to all others.
         """
         stem = suffix.rpartition(".")[0]
         found: dict[str, tuple[str, bytes | str]] = {}
@@ -85,7 +85,7 @@ class ClipGroup:
         return found
 
     def _add_in_language(self, found: dict[str, tuple[str, bytes | str]], stem: str, extension: str) -> None:
-        """`talk.en.vtt` belongs to `talk.m4a` unless there are others: the spoken language is unknown then."""
+        """Assign `talk.en.vtt` to `talk.m4a` if it is the only one: among several the spoken language is unknown."""
         if extension in SIDECAR_EXTENSIONS:
             return
         others = [suffix for suffix in self.sidecars if suffix.endswith(f".{extension}")]
@@ -94,22 +94,22 @@ class ClipGroup:
             self.used.add(others[0])
 
     def has_room(self, size: int) -> bool:
-        """Whether a sidecar of `size` bytes fits: together they may be as large as one may be."""
-        return size > LARGEST_SIDECAR or self.sidecar_bytes + size <= LARGEST_SIDECAR  # one that is too large is not read
+        """Whether a sidecar of `size` bytes fits: the limit for one is also the limit for all together."""
+        return size > LARGEST_SIDECAR or self.sidecar_bytes + size <= LARGEST_SIDECAR  # a single oversized one is not read
 
     def is_full_for(self, stem: str, size: int) -> bool:
-        """Whether clips must be given out to make room for a sidecar of another clip."""
+        """Whether clips must be yielded to make room for a sidecar of another clip."""
         return not self.has_room(size) and bool(self.clips) and stem_of(self.clips[0][0]) != stem
 
     def rest(self) -> ClipGroup:
-        """The group that goes on after this part: the same key, and the sidecars that its clips share."""
+        """The continuation of the group after this part: the same key, and the sidecars that its clips share."""
         shared = {suffix: sidecar for suffix, sidecar in self.sidecars.items() if "." not in suffix}
         return ClipGroup(
             self.key, [], shared, _size_of(shared), self.used & shared.keys(), self.suffixes, archive=self.archive
         )
 
     def split(self, stem: str) -> ClipGroup:
-        """The same, but the clips of `stem` that stand last go on, too, with their own sidecars."""
+        """The same, but trailing clips with `stem` move to the continuation, with their own sidecars."""
         rest = self.rest()
         while self.clips and stem_of(self.clips[-1][0]) == stem:
             rest.clips.insert(0, self.clips.pop())

@@ -1,14 +1,15 @@
 """The journal of a long clip: the codes of its fragments, kept until its line is written.
 
-With lines alone a run would never get past a clip that takes longer than a job may. So the codes of a long clip whose line
-is due next are appended to a file per attempt; the next attempt decodes the clip again, but encodes only what is missing.
+With lines alone, a run could never finish a clip that takes longer than a job's time limit. The codes of a long clip whose
+line is due next are therefore appended to a file per attempt; the next attempt decodes the clip again, but encodes only
+what is missing.
 
     .run/attempts/.NAME.clip.ATTEMPT
 
-An attempt appends only to a file that it created: journals of others are copied, then removed. The file is a sequence of
-entries: the number of fragments so far, the size of the codes, the codes ([frames, codebooks], little-endian), and the first
-half of the SHA-256 over the file up to there. Entry 0 names the tar, the recipe and the clip, in JSON. Only complete entries
-count, up to the first damaged one.
+An attempt appends only to a file that it created: other attempts' journals are copied, then removed. The file is a sequence
+of entries: the number of fragments so far, the size of the codes, the codes ([frames, codebooks], little-endian), and the
+first half of the SHA-256 over the file up to there. Entry 0 names the tar, the recipe and the clip, in JSON. Only complete
+entries before the first damaged one count.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ __all__ = [
 LONG_CLIP_SECONDS = 300.0
 """Seconds of audio. Shorter clips have no journal: it would cost more than it could save."""
 KEEP_SECONDS = 30.0
-"""Seconds of work on one clip between two entries, which kill -9 costs at most. A clip that takes less has no journal."""
+"""Seconds of work on one clip between entries: the most that kill -9 can cost. A clip that takes less has no journal."""
 MOST_UNKEPT_BYTES = 4 << 20
-"""So many bytes of codes are written at any time, because they wait in memory."""
+"""Codes of this size are written at once, since they wait in memory."""
 READ_BYTES = 4 << 20
 JOURNAL_FORMAT = 1
 HEAD = struct.Struct("<II")
@@ -107,7 +108,7 @@ def code_type(field: Field) -> np.dtype[Any]:
 
 
 def member_sum(audio: IO[bytes], on_read: Callable[[], None]) -> MemberSum:
-    """The sum of all bytes, at any file position, which stays. `on_read` is called with each piece."""
+    """The sum of all bytes; the file position is kept. `on_read` is called for each piece."""
     if isinstance(audio, io.BytesIO):
         with audio.getbuffer() as view:
             return MemberSum(len(view), zlib.crc32(view))
@@ -133,7 +134,7 @@ class ClipJournal:
         clock: Callable[[], float],
         check_mine: Callable[[], None],
     ) -> None:
-        """`check_mine` raises ClaimLostError if another worker has the tar by now."""
+        """`check_mine` raises ClaimLostError if another worker has taken the tar."""
         self.path = path
         self._identity = identity
         self._fingerprint = fingerprint
@@ -157,7 +158,7 @@ class ClipJournal:
         return None if self._header is None else self._header.clip
 
     def take_over(self, paths: Iterable[Path], first: int) -> None:
-        """Begin with a copy of the longest of these journals, among those about clips from number `first` on."""
+        """Start from a copy of the longest of these journals that are about clip `first` or a later one."""
         found = [(fragments, clip, path) for path in paths for clip, fragments in self._look(path) if clip >= first]
         if not found:
             return
@@ -172,7 +173,7 @@ class ClipJournal:
         self._ops.fsync_dir(self.path.parent)
 
     def _look(self, path: Path) -> Iterator[tuple[int, int]]:
-        """The clip and the fragments of a journal of this tar and recipe."""
+        """Yield (clip, number of fragments) once if the journal is of this tar and recipe and has any."""
         entries = _entries(path)
         header, last = self._header_of(next(entries, None)), 0
         for entry in entries:
@@ -204,7 +205,7 @@ class ClipJournal:
         )
 
     def may_know(self, index: int, name: str) -> bool:
-        """Whether it is worth looking at the bytes of a clip."""
+        """Whether the journal may be about this clip, which makes hashing its bytes worthwhile."""
         header = self._header
         return header is not None and (header.clip, header.name) == (index, name)
 
@@ -220,7 +221,7 @@ class ClipJournal:
                 codes = np.frombuffer(entry.codes, self._type).reshape(-1, self._field.width).T
                 fragments = entry.fragments
                 add(codes)
-            if fragments != self._fragments:  # it has been damaged since it was taken over
+            if fragments != self._fragments:  # damaged since the takeover
                 self._remove()
             return fragments
 
@@ -232,12 +233,12 @@ class ClipJournal:
         return unkept_bytes >= MOST_UNKEPT_BYTES or now - self._since >= KEEP_SECONDS
 
     def add(self, clip: LongClip, before: int, fragments: int, codes: bytes) -> bool:
-        """Append the `codes` of the fragments from number `before` to before `fragments`. False: it lacks earlier ones."""
+        """Append the `codes` of fragments `before` to `fragments` - 1. Returns False if earlier fragments are missing."""
         with self._lock:
             if self._header != self._header_for(clip):
                 if before:
                     return False
-                self._check_mine()  # a file of an attempt that was overtaken might stay for ever
+                self._check_mine()  # a superseded attempt's file might stay forever
                 self._remove()
                 self._create(self._header_for(clip))
                 self._append(fragments, codes)
@@ -277,7 +278,7 @@ class ClipJournal:
             self._ops.unlink(self.path)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._header, self._fragments = None, 0
         if self._fd >= 0:
             os.close(self._fd)
@@ -308,8 +309,8 @@ def _entries(path: Path) -> Iterator[_Entry]:
 
 
 def frames_kept(path: Path, first: int) -> int:
-    """Frames that a journal has of a clip from number `first` on, for display: by the heads of its entries alone; 0 without
-    a journal.
+    """Frames that a journal holds of clip `first` or a later one, for display: read from the entry heads alone; 0 without a
+    journal.
     """
     try:
         with path.open("rb") as file:
@@ -328,6 +329,6 @@ def frames_kept(path: Path, first: int) -> int:
                     file.seek(codes + DIGEST_BYTES, os.SEEK_CUR)
             if header is None or header.clip < first:
                 return 0
-            return size // (int(header.code_type[2:]) * max(1, header.codebooks))  # the type is `<u2` or the like
+            return size // (int(header.code_type[2:]) * max(1, header.codebooks))  # the type is like `<u2`
     except (OSError, msgspec.DecodeError, ValueError, ZeroDivisionError):
         return 0

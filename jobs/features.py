@@ -1,9 +1,9 @@
-"""The floats of a tar's clips: NAME.safetensors, and how it grows while the tar is worked on.
+"""The float arrays of a tar's clips: NAME.safetensors, and how it is built during an attempt.
 
-A safetensors file begins with a header of all its tensors, which nobody knows before the last clip. So an attempt appends
-bare arrays, in the order of its lines, to a file of its own beside its lines' one (jobs/ledger.py tells the names, which
-follow the same rules); the lines say what stands where, with a checksum. A take-over copies what the good lines speak of.
-The commit writes the header and copies the arrays behind it, under a private name again, and renames that.
+A safetensors file begins with a header of all its tensors, which is unknown before the last clip. An attempt therefore
+appends bare arrays, in line order, to a private file beside its lines (named in jobs/ledger.py by the same rules); each line
+holds the position and checksum of its arrays. A takeover copies the arrays that valid lines refer to. The commit writes the
+header, copies the arrays behind it, under a private name again, and renames that.
 
 Format: https://github.com/huggingface/safetensors (8 bytes of header length, a JSON header padded with spaces, the data).
 """
@@ -55,7 +55,7 @@ class FeatureSource:
             self._file = path.open("rb")
 
     def read(self, refs: Sequence[FeatureRef]) -> list[bytes] | None:
-        """The bytes of the next arrays; None if they are not all there as they were written."""
+        """The bytes of the next arrays; None if any of them is missing or damaged."""
         found = []
         for ref in refs:
             data = _read(self._file, ref) if self._file is not None else None
@@ -65,7 +65,7 @@ class FeatureSource:
         return found
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
@@ -114,7 +114,7 @@ class FeatureFile:
         self._ops.unlink(self.finished)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -135,9 +135,9 @@ class StoredFeatures:
         self._start = HEADER_LENGTH + size
 
     def read(self, ref: FeatureRef) -> Features:
-        """float16 or float32 [rows, width]. Raises UsageError if the array is not there as its line says."""
+        """float16 or float32 [rows, width]. Raises UsageError if the array is not as its line says."""
         data = None
-        # Anything may stand in the header.
+        # The header may hold anything.
         with suppress(KeyError, TypeError, IndexError, ValueError, OverflowError, OSError):
             self._file.seek(self._start + self._tensors[ref.key]["data_offsets"][0])
             data = _read(self._file, ref)
@@ -146,7 +146,7 @@ class StoredFeatures:
         return np.frombuffer(data, ref.dtype).reshape(ref.shape)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._file.close()
 
 
@@ -155,7 +155,7 @@ def _bytes_left(file: BinaryIO) -> int:
 
 
 def _read(file: BinaryIO, ref: FeatureRef) -> bytes | None:
-    """The array that begins here, if it is there as it was written: a damaged line may claim more bytes than fit memory."""
+    """Read the next array; None if it is damaged or missing. A damaged line may claim more bytes than fit in memory."""
     data = file.read(ref.size) if ref.size <= _bytes_left(file) else b""
     return data if len(data) == ref.size and zlib.crc32(data) == ref.crc32 else None
 
@@ -176,7 +176,7 @@ def _header(refs: Iterable[FeatureRef]) -> bytes:
 
 
 def features_fault(path: Path, refs: Sequence[FeatureRef], sha256: str) -> str | None:
-    """What is wrong with a committed NAME.safetensors whose lines hold `refs`, or None; not there is wrong too."""
+    """What is wrong with a committed NAME.safetensors whose lines hold `refs`, or None; a missing file is a fault, too."""
     header = _header(refs)
     digest = hashlib.sha256()
     try:

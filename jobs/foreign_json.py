@@ -1,7 +1,7 @@
-"""JSON that others wrote, as Python's json reads it: with NaN, Infinity, lone surrogates and raw control characters.
+"""Read JSON from other programs as leniently as Python's json: NaN, Infinity, lone surrogates, raw control characters.
 
-Whatever strict JSON cannot say is replaced and named, so that the rest is kept and can be written as a line of our own. For
-files that we wrote ourselves there is jobs/any_json.py.
+Values that strict JSON cannot represent are replaced and reported; the rest is kept and can be written in our own lines.
+Files that we wrote ourselves are read with jobs/any_json.py.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = [
 ]
 
 DEEPEST_JSON = 100
-"""Far below where a JSON library of any language gives up, at whatever depth of calls it stands."""
+"""Far below the recursion limit of any language's JSON library, even when called from deep in a program."""
 TOO_DEEP = f"nested more than {DEEPEST_JSON} deep"
 LONGEST_INTEGER = 4300
-"""Digits: Python's own limit, and so that of readers of our lines."""
+"""Digits: Python's own limit, which readers of our lines have, too."""
 FAULTS_NAMED = 3
-"""Of one kind, with their keys; a pitch curve may hold thousands of NaN."""
+"""Faults of one kind that are named with their keys; a pitch curve may hold thousands of NaN."""
 LONGEST_PATH = 80
 SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -38,14 +38,14 @@ SURROGATE_FAULT = "a lone surrogate is no character: U+FFFD"
 
 
 def read_json(text: str) -> tuple[Any, list[str]]:
-    """(what `text` says, what of it strict JSON could not say, in words).
+    """(the value of `text`, messages about replaced values).
 
-    NaN, infinities (`1e999` too) and integers of more than 4300 digits become null, lone surrogates U+FFFD. Of a key that
-    comes again the last one counts. Raises msgspec.DecodeError where Python's json would not read it either, and at nesting
-    deeper than DEEPEST_JSON.
+    NaN, infinities (`1e999` too) and integers of more than 4300 digits become null, lone surrogates U+FFFD. The last of
+    repeated keys counts. Raises msgspec.DecodeError for text that Python's json cannot read either, and for nesting deeper
+    than DEEPEST_JSON.
     """
     try:
-        strict = msgspec.json.decode(text)  # many times as fast, and nearly all JSON is strict
+        strict = msgspec.json.decode(text)  # many times faster, and nearly all JSON is strict
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         pass
     else:
@@ -63,7 +63,7 @@ def read_json(text: str) -> tuple[Any, list[str]]:
 
 
 def read_json_object(text: str) -> tuple[dict[str, Any], list[str]]:
-    """The same of an object. Raises msgspec.DecodeError at anything else."""
+    """The same for an object. Raises msgspec.DecodeError for anything else."""
     found, faults = read_json(text)
     if not isinstance(found, dict):
         raise msgspec.DecodeError(f"expected a JSON object, found {type(found).__name__}")
@@ -71,7 +71,7 @@ def read_json_object(text: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def non_finite_numbers(value: Any) -> list[str]:  # noqa: ANN401 (JSON)
-    """Where in `value`, which is made of what JSON has, there is NaN or an infinity, in the words of `read_json`."""
+    """Messages, as from `read_json`, about each NaN or infinity in `value`, which is made of JSON's types."""
     faults = _Faults()
     faults.find_non_finite(value)
     return faults.words()
@@ -98,14 +98,14 @@ def without_surrogates(text: str) -> str:
 
 
 class _Unsayable:
-    """A value that strict JSON has no word for."""
+    """A value that strict JSON cannot represent."""
 
     def __init__(self, word: str) -> None:
         self.word = word if len(word) <= 20 else f"an integer of {len(word.lstrip('-')):,} digits"
 
 
 _unsayable = functools.lru_cache(maxsize=16)(_Unsayable)
-"""One object for all that are spelled alike: a list may hold millions."""
+"""One object per spelling: a list may hold millions."""
 
 
 def _float(text: str) -> float | _Unsayable:
@@ -118,14 +118,14 @@ def _integer(text: str) -> int | _Unsayable:
 
 
 class _Faults:
-    """What had to be replaced, and under which keys."""
+    """The replaced values and their keys."""
 
     def __init__(self) -> None:
         self._keys: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
 
     def words(self) -> list[str]:
-        """A line for each kind."""
+        """One message per kind."""
         lines = []
         for what, keys in self._keys.items():
             more = self._counts[what] - len(keys)
@@ -133,7 +133,7 @@ class _Faults:
         return lines
 
     def mended(self, value: Any, path: str = "") -> Any:  # noqa: ANN401 (JSON)
-        """`value` as strict JSON can say it, lists and objects changed where they stand."""
+        """`value` in strict JSON; lists and objects are changed in place."""
         if isinstance(value, _Unsayable):
             self._note(path, f"{value.word} is no value of JSON: null")
             return None
@@ -151,7 +151,7 @@ class _Faults:
         return value
 
     def find_non_finite(self, value: Any, path: str = "", depth: int = 0) -> None:  # noqa: ANN401 (JSON)
-        """Note NaN and infinities, as they are spelled where Python writes JSON."""
+        """Record NaN and infinities, spelled as Python's json writes them."""
         if isinstance(value, float):
             if not math.isfinite(value):
                 self._note(path, f"{json.dumps(value)} is no value of JSON: null")

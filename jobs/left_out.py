@@ -1,4 +1,4 @@
-"""Pure: members of a tar that may be data but became no clips, counted by suffix."""
+"""Pure: count, by suffix, members of a tar that may be data but did not become clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.audio_magic import audio_kind
 __all__ = ["data_suffix", "describe_left_out", "leave_out", "sum_left_out"]
 
 MOST_SUFFIXES = 40
-"""Of one tar; all that come later count as OTHERS."""
+"""Suffixes counted per tar; later ones count as OTHERS."""
 SUFFIXES_SHOWN = 8
 NO_SUFFIX, OTHERS = "(none)", "(others)"
 NAMES = {NO_SUFFIX: "no suffix", OTHERS: "others"}
@@ -33,14 +33,14 @@ PROGRAMS = "bat c cc cpp css cu go h hpp java jl js lock lua m patch php pl pm p
 SUMS = "asc crc crc32 md5 par2 sfv sha sha1 sha256 sha512 sig"
 LEFT_BY_PROGRAMS = "aria2 asd bak crdownload cue ds_store lnk m3u m3u8 old orig peak pek pkf pls reapeaks swp temp tmp"
 KNOWN = frozenset(" ".join((PICTURES, WORDS, NUMBERS, PROGRAMS, SUMS, LEFT_BY_PROGRAMS)).split())
-"""Suffixes that are no audio, and no riddle either."""
+"""Suffixes known not to be audio."""
 
 
 def data_suffix(base: str, head: bytes) -> str | None:
-    """Under which suffix a file counts that became no clip; None if nobody misses it.
+    """The suffix to count a file under that did not become a clip; None if it is not worth reporting.
 
-    `base`: its name without folders. `head`: its first audio_magic.HEAD_BYTES. What begins as audio is missed under any
-    name; else what has a suffix that is not known to be something else.
+    `base`: its name without folders. `head`: its first audio_magic.HEAD_BYTES. Files that begin like audio are reported
+    under any name, others only if their suffix is not known to mean something else.
     """
     stem, dot, suffix = base.rpartition(".")
     suffix = suffix.lower()
@@ -51,12 +51,12 @@ def data_suffix(base: str, head: bytes) -> str | None:
 
 
 def leave_out(found: Counter[str], suffix: str) -> None:
-    """Count one, among so many suffixes at most as a manifest should have."""
+    """Count one file, under at most MOST_SUFFIXES suffixes."""
     found[suffix if suffix in found or len(found) < MOST_SUFFIXES else OTHERS] += 1
 
 
 def sum_left_out(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Of several tars."""
+    """Add up the counts of several tars."""
     total: Counter[str] = Counter()
     for found in counts:
         total.update(found)

@@ -1,4 +1,4 @@
-"""Lines written; and read back: the good ones at the start of a partial, and those that --retry-errors uses again."""
+"""Write lines, and read them back: the valid prefix of a partial, and the lines that --retry-errors reuses."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def good_lines(
 ) -> Iterator[tuple[bytes, Record]]:
     """The longest prefix of whole lines that are valid records: (line without its newline, record).
 
-    With a `check` the lines are going to be committed: a line that it does not cover must be, byte for byte, how its record
-    is written, and its numbers must be possible.
+    A `check` means that the lines will be committed: a line without a sum must then be, byte for byte, the encoding of its
+    record, and its numbers must be plausible.
     """
     for line in file:
         if not line.endswith(b"\n"):
@@ -63,7 +63,7 @@ def _is_as_written(line: bytes, record: Record, fields: Sequence[Field]) -> bool
 
 
 class LineFile:
-    """A file that one attempt alone writes, line by line, with the sums of its lines in another."""
+    """A file written by a single attempt, line by line, with the sums of its lines in a second file."""
 
     def __init__(self, path: Path, sums: Path, ops: FileOps) -> None:
         self._ops = ops
@@ -75,7 +75,7 @@ class LineFile:
         """Bytes written."""
 
     def write(self, parts: Iterable[bytes]) -> None:
-        """Append a line with its newline, given in parts; many parts are written a few at a time."""
+        """Append a line with its newline, given in parts; many parts are written in small batches."""
         held: list[bytes] = []
         size = 0
         for part in parts:
@@ -98,7 +98,7 @@ class LineFile:
 
     @property
     def sha256(self) -> str:
-        """Of all bytes written."""
+        """SHA-256 of all bytes written."""
         return self._sha.hexdigest()
 
     def sync(self) -> None:
@@ -111,7 +111,7 @@ class LineFile:
         return os.path.samestat(os.fstat(self._fd), path.stat())
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._sums.close()
         if self._fd >= 0:
             os.close(self._fd)
@@ -119,7 +119,7 @@ class LineFile:
 
 
 class ReusableLines:
-    """The lines with tokens of a file that may not exist. It is kept open: another worker may remove its name."""
+    """The lines with tokens in a file that may not exist. It stays open: another worker may unlink it."""
 
     def __init__(self, path: Path, fields: Sequence[Field], check: SumsCheck, *, sha256: str = "") -> None:
         """`sha256`: the hash that the whole file must have; otherwise none of its lines is used."""
@@ -144,6 +144,6 @@ class ReusableLines:
         return self._file.read(length)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()

@@ -1,12 +1,12 @@
-"""Checksums of the lines of a partial, in a small file per attempt that grows with the lines.
+"""Checksums of a partial's lines, in a small file per attempt that grows with the lines.
 
-One entry per line: the number of bytes up to its end, and the first half of the SHA-256 over all of them. Damage is found
-wherever it is, and all lines before it can be used. An entry is written, and made durable, before its line ends, so no line
-exists without its sum.
+One entry per line: the number of bytes up to its end, and the first half of the SHA-256 over all of them. Damage anywhere is
+detected, and all lines before it remain usable. An entry is written, and made durable, before its line ends: no line exists
+without its sum.
 
-A takeover compares the partial with the sums of all attempts that it finds: the partial may come from the last attempt, or
-from the one before if a worker died in between. Lines without sums, as in partials from before there were any, are judged by
-their content (`good_lines`): making them again would certainly cost hours of a run, and damage is rare.
+A takeover compares the partial with the sums of every attempt it finds: the partial may come from the last attempt, or from
+the one before if a worker died in between. Lines without sums, as in partials of older versions, are judged by their content
+(`good_lines`): redoing them would certainly cost hours, and damage is rare.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ DAMAGED: LineSum = (-1, "")
 
 
 class Digest(Protocol):
-    """What hashlib gives."""
+    """A hash object of hashlib."""
 
     def hexdigest(self) -> str:
-        """Of all bytes so far."""
+        """Digest of all bytes so far."""
         ...
 
 
@@ -49,14 +49,14 @@ def sum_entry(found: LineSum) -> bytes:
 
 
 class SumFile:
-    """The sums that one attempt alone writes."""
+    """The sums of a single attempt, which alone writes them."""
 
     def __init__(self, path: Path, ops: FileOps) -> None:
         self._ops = ops
         self._fd = ops.create(path)
 
     def add(self, found: LineSum) -> None:
-        """Add the entry of a line that is about to be completed."""
+        """Append the entry of a line that is about to end."""
         self._ops.write(self._fd, sum_entry(found))
 
     def sync(self) -> None:
@@ -64,14 +64,14 @@ class SumFile:
         self._ops.fsync(self._fd)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def read_sums(path: Path) -> list[LineSum]:
-    """The sums of a file that may not exist. A damaged entry matches nothing; a cut one is left out."""
+    """The sums in a file that may not exist. A damaged entry matches nothing; a truncated one is dropped."""
     sums: list[LineSum] = []
     with suppress(FileNotFoundError):
         for entry in path.read_bytes().split(b"\n")[:-1]:
@@ -83,11 +83,11 @@ def read_sums(path: Path) -> list[LineSum]:
 
 
 class SumsCheck:
-    """Compares the lines of one file, in order, with the sums that exist for it."""
+    """Compares the lines of one file, in order, with its available sums."""
 
     def __init__(self, sums: Iterable[Sequence[LineSum]] = ()) -> None:
         self._agreeing = list(sums)
-        """Those that have not spoken against a line so far."""
+        """The sums that have not contradicted a line so far."""
         self._sha = hashlib.sha256()
         self._size = 0
         self.lines = 0
@@ -95,7 +95,7 @@ class SumsCheck:
         self.contradicted = False
 
     def passes(self, line: bytes) -> bool | None:
-        """Whether the next line, given with its newline, is what was written; None if no sum covers it."""
+        """Whether the next line, with its newline, is as written; None if no sum covers it."""
         self._sha.update(line)
         self._size += len(line)
         found = self.last
@@ -115,5 +115,5 @@ class SumsCheck:
 
     @property
     def sha256(self) -> str:
-        """Of all lines so far."""
+        """SHA-256 of all lines so far."""
         return self._sha.hexdigest()

@@ -1,4 +1,4 @@
-"""What is known about one tar's output, kept in a file of its own."""
+"""The manifest: facts about one tar's output, in its own file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ VERDICT_IN_PROGRESS = "in_progress"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about one tar's output. Written when an attempt starts and ends, for the last time before the commit."""
+    """Facts about one tar's output. Written when an attempt starts and ends; the last time before the commit."""
 
     format: int = MANIFEST_FORMAT
     tar_file: str
     input_bytes: int
     input_mtime_ns: int
     input_version: str = ""
-    """Of a tar at an address, which has no times: its ETag or the like."""
+    """For a tar at an address, which has no file times: its ETag or similar."""
     fingerprint: str
     verdict: str = VERDICT_IN_PROGRESS
     """`complete`, `in_progress`, or how the tar is broken (tar_reader.Verdict)."""
@@ -32,9 +32,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     errors: dict[str, int] = {}
     """Error records by kind."""
     damaged_clips: int = 0
-    """Clips that were kept although part of them is missing, as their records say."""
+    """Clips kept with a part missing, as their records say."""
     damaged_seconds: float = 0.0
-    """How much is missing of them."""
+    """Seconds missing from them."""
     notes: dict[str, int] = {}
     """Records with notes, by note."""
     audio_seconds: float = 0.0
@@ -42,11 +42,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     wall_seconds: float = 0.0
     """Duration of all attempts that ended by themselves."""
     device_seconds: DeviceSeconds = DeviceSeconds()
-    """What the workers' devices did in these attempts, since the previous tar ended. Sums over tars give the whole."""
+    """Device time of the workers in these attempts, since the previous tar ended. Sums over tars give the total."""
     output_bytes: int = 0
     output_sha256: str = ""
     features_bytes: int = 0
-    """Of NAME.safetensors, where the backend gives features."""
+    """Size of NAME.safetensors, if the backend produces features."""
     features_sha256: str = ""
     attempt: str = ""
     ignored_members: dict[str, int] = {}
@@ -70,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt found out about its tar. Each field is that of the same name in `Manifest`."""
+    """An attempt's findings about its tar. Each field equals that of the same name in `Manifest`."""
 
     verdict: str = VERDICT_IN_PROGRESS
     verdict_detail: str = ""

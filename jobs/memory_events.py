@@ -1,4 +1,4 @@
-"""Whether the kernel's out-of-memory killer has been at work, by the counts of control groups."""
+"""Detect kills by the kernel's out-of-memory killer, from the counters of control groups."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["OomKills", "read_oom_kills"]
 
 @dataclass(frozen=True, slots=True)
 class OomKills:
-    """How many processes the kernel has killed for want of memory, as one file counts them."""
+    """The number of processes killed for lack of memory, from one counter file."""
 
     file: str
     number: int
 
 
 def read_oom_kills(proc: Path = Path("/proc")) -> OomKills | None:
-    """Of the calling process's control group: `oom_kill` of memory.events (version 2) or memory.oom_control (version 1).
-    Where that cannot be read, of the whole machine (/proc/vmstat); None where that cannot be read either.
+    """`oom_kill` of the calling process's control group: memory.events (version 2) or memory.oom_control (version 1).
 
-    The kernel counts before it kills: who learns of a death finds it counted.
+    Falls back to the whole machine's count (/proc/vmstat); None if that cannot be read either. The kernel counts before it
+    kills: by the time a death is noticed, it is counted.
     """
     for path in (*_group_files(proc), proc / "vmstat"):
         with suppress(OSError, UnicodeDecodeError):
@@ -34,7 +34,7 @@ def read_oom_kills(proc: Path = Path("/proc")) -> OomKills | None:
 
 
 def _group_files(proc: Path) -> Iterator[Path]:
-    """Files that may have the count, the best first. See proc(5), proc_pid_cgroup(5) and proc_pid_mountinfo(5)."""
+    """Files that may hold the count, the best first. See proc(5), proc_pid_cgroup(5) and proc_pid_mountinfo(5)."""
     try:
         groups = [line.split(":", 2) for line in (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()]
         mounts = [line.split() for line in (proc / "self" / "mountinfo").read_text(encoding="utf-8").splitlines()]
@@ -53,6 +53,6 @@ def _group_files(proc: Path) -> Iterator[Path]:
 
 
 def _below(mount: Path, group: str, root: str) -> Path:
-    """Where a group lies below a mount that shows `root` and what is in it; in a container that may be the group itself."""
+    """A group's path below a mount whose root is `root`; in a container the mount may be the group itself."""
     path, top = PurePosixPath(group), PurePosixPath(root)
     return mount / path.relative_to(top) if path.is_relative_to(top) else mount

@@ -1,4 +1,4 @@
-"""When a worker yields for lack of memory: it flushes and ends before the kernel kills it."""
+"""Decide when a worker yields for lack of memory: it flushes and exits before the kernel kills it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_GUARD", "LESS_MEMORY", "MemoryGuard", "parse_memory_guard", 
 
 DEFAULT_GUARD = 0.9
 LOOK_SECONDS, SOON_SECONDS = 0.5, 0.1
-"""Seconds between looks, and from SOON_FULL on. A look takes a quarter of a millisecond, more on many cores."""
+"""Seconds between checks: normally, and from SOON_FULL on. A check takes a quarter of a millisecond, more on many cores."""
 SOON_FULL = 0.6
 LESS_MEMORY = "fewer --set lanes, a smaller --buffer-memory, fewer workers or more memory (--mem-per-gpu) help"
 
@@ -23,24 +23,24 @@ def parse_memory_guard(text: str | float) -> float:
         guard = float(text)
     except ValueError:
         guard = -1.0
-    if not 0 <= guard <= 1:  # nan too
+    if not 0 <= guard <= 1:  # also rejects nan
         raise UsageError(f"--memory-guard {text}: expected a share such as 0.9, up to 1; 0 turns it off")
     return guard
 
 
 def fullness(room: Room, own: int, workers: int) -> float:
-    """Pure: the used share, 0 to 1, of the part of a limit that workers can have: what they hold and what is free.
+    """Pure: the used share, 0 to 1, of the memory that workers can have under a limit: what they hold plus what is free.
 
-    `own`: bytes that this worker holds; `workers`: how many share the limit. Memory that other programs hold does not make
-    workers yield while gigabytes are free. Of several workers the largest yields first, because each assumes that the others
-    are like itself. For a single worker under its own limit it is the used share of the limit.
+    `own`: bytes held by this worker; `workers`: number of workers that share the limit. Memory held by other programs does
+    not make workers yield while gigabytes are free. The largest of several workers yields first, because each assumes that
+    the others are as large as itself. For a single worker under its own limit, it is the used share of the limit.
     """
     held = min(own * workers, room.total - room.free)
     return held / (held + room.free) if held > 0 else 0.0
 
 
 def shortage(rooms: Sequence[Room], own: int, workers: int, guard: float) -> str:
-    """Pure: why a worker must yield, or "": one of its limits is used up to the guard."""
+    """Pure: why a worker must yield (the use of one of its limits has reached the guard), or ""."""
     for room in rooms:
         if fullness(room, own, workers) >= guard:
             return (
@@ -55,7 +55,7 @@ def _gigabytes(size: int) -> str:
 
 
 class MemoryGuard:
-    """Checks memory from time to time. Call it often."""
+    """Checks memory at intervals. Call it often."""
 
     def __init__(
         self,

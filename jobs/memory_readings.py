@@ -1,8 +1,8 @@
-"""How much memory there is and how much is left: of the control groups (v1 and v2), the Slurm job and the machine.
+"""Total and free memory of the control groups (v1 and v2), the Slurm job and the machine.
 
-Page cache counts as free. The kernel takes it back before it kills anybody, and a worker that streams tars fills whatever
-there is with it: by `memory.current` alone every long run would be out of memory. What cannot be taken back is what counts:
-the working set, that is all but the file pages (shared memory and tmpfs are none) and reclaimable slabs.
+Page cache counts as free. The kernel reclaims it before it kills a process, and a worker that streams tars fills all memory
+with it: by `memory.current` alone every long run would be out of memory. Only the working set counts as used: everything but
+file pages (which exclude shared memory and tmpfs) and reclaimable slabs.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ __all__ = ["MemoryReader", "Room"]
 
 MIB = 1 << 20
 NO_LIMIT = 1 << 60
-"""v1 has no word for none, but a number that is a little below 2**63."""
+"""v1 expresses no limit as a number slightly below 2**63."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A limit that this process is under."""
+    """A memory limit that applies to this process."""
 
     where: str
     total: int
     """Bytes."""
     free: int
-    """Bytes that can still be had."""
+    """Bytes still available."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Where a version of control groups has its numbers."""
+    """File and key names of one version of control groups."""
 
     limit: str
     used: str
@@ -46,7 +46,7 @@ V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_f
 
 
 class MemoryReader:
-    """Reads what /proc, /sys and the environment say. What cannot be read is no limit."""
+    """Reads /proc, /sys and the environment. Unreadable values count as no limit."""
 
     def __init__(self, root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> None:
         self._root = root
@@ -55,7 +55,7 @@ class MemoryReader:
         self._page = os.sysconf("SC_PAGE_SIZE")
 
     def own(self) -> int:
-        """Bytes that this process alone holds: its resident pages that are in no file."""
+        """Bytes private to this process: its resident pages that are not backed by files."""
         try:
             words = (self._root / "proc/self/statm").read_text().split()
             return max(0, int(words[1]) - int(words[2])) * self._page
@@ -63,7 +63,7 @@ class MemoryReader:
             return 0
 
     def rooms(self, held: int) -> list[Room]:
-        """All limits. `held`: bytes of all workers of the job, whose use nobody counts where there is no control group."""
+        """All limits. `held`: bytes held by all workers of the job; without a control group, the only measure of its use."""
         found = [room for folder, names in self._groups if (room := _group_room(folder, names)) is not None]
         if self._job is not None:
             found.append(Room("the Slurm job", self._job, max(0, self._job - held)))
@@ -72,7 +72,7 @@ class MemoryReader:
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, _Names]]:
-    """The control groups that this process is in, and those above them: each has its own limit."""
+    """The control groups of this process and their ancestors: each has its own limit."""
     paths: dict[_Names, str] = {}
     for line in _lines(root / "proc/self/cgroup"):
         _, _, rest = line.partition(":")
@@ -94,7 +94,7 @@ def _groups(root: Path) -> Iterator[tuple[Path, _Names]]:
 
 
 def _relative(path: str, below: str) -> PurePosixPath:
-    """A group's path below the mount. One that is not below it is another namespace's: then it is the mount itself."""
+    """A group's path below the mount. A path outside it belongs to another namespace: then the mount is the group."""
     group = PurePosixPath(path)
     inside = ".." not in group.parts and group.is_relative_to(below)
     return group.relative_to(below) if inside else PurePosixPath()
@@ -106,7 +106,7 @@ def _unescaped(word: str) -> str:
 
 def _group_room(folder: Path, names: _Names) -> Room | None:
     try:
-        limit = int((folder / names.limit).read_text())  # `max` is no number
+        limit = int((folder / names.limit).read_text())  # `max` raises ValueError: no limit
         if limit >= NO_LIMIT:
             return None
         used = int((folder / names.used).read_text())
@@ -118,7 +118,7 @@ def _group_room(folder: Path, names: _Names) -> Room | None:
 
 
 def _job_limit(environment: Mapping[str, str]) -> int | None:
-    """Bytes that a Slurm job has on this node, as it was asked for: sites without control groups end it by that."""
+    """Bytes that a Slurm job requested on this node: sites without control groups enforce that."""
 
     def number(name: str) -> int:
         text = environment.get(name, "")

@@ -1,7 +1,7 @@
-"""The hashes of a run's model files, in its directory, so that a thousand workers do not each read 1 GB to compare recipes.
+"""Cached hashes of a run's model files, in its directory: they save a thousand workers from reading 1 GB each.
 
-The submitting command reads the files once; workers find the hash by path, size and time of change. The file only saves
-time: if anything is wrong with it, hashes are computed, and a process that cannot write it works without.
+The submitting command reads the files once; workers look the hash up by path, size and modification time. The cache only
+saves time: if it is invalid, hashes are computed, and a process that cannot write it works without it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 def model_hashes_path(output_dir: Path) -> Path:
-    """Where a run directory keeps them."""
+    """The path of the cache in a run directory."""
     return output_dir / ".run" / "model_hashes.json"
 
 
 class ModelHashes(HashMemory):
-    """The hashes in a run's file, and those that this process has computed."""
+    """The hashes in a run's cache, and those computed by this process."""
 
     def __init__(self, output_dir: Path, ops: FileOps | None = None, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class ModelHashes(HashMemory):
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Within this block all hashing of files asks here first."""
+        """Within this block, hashing a file looks here first."""
         with hashes_from(self):
             yield
 
     def find(self, files: tuple[FileVersion, ...]) -> str | None:
-        """The hash of exactly these versions; None if one is so young that the next version could look the same."""
+        """The hash of exactly these versions; None if one is so recent that a later version could look the same."""
         known = super().find(files)
         if known is not None or not self._settled(files):
             return known
@@ -66,13 +66,13 @@ class ModelHashes(HashMemory):
         return self._stored.get(_key(files))
 
     def keep(self, files: tuple[FileVersion, ...], sha256: str) -> None:
-        """Remember it; `save` writes it unless the files are too young."""
+        """Remember a hash; `save` writes it unless the files are too recent."""
         super().keep(files, sha256)
         if self._settled(files):
             self._new[_key(files)] = sha256
 
     def save(self) -> None:
-        """Add what this process had to compute, if anything, to the file. Fails silently."""
+        """Add the hashes computed by this process to the file. Fails silently."""
         if not self._new:
             return
         newest = list({**self._read(), **self._new}.items())[-MOST_ENTRIES:]

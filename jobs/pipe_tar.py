@@ -1,6 +1,6 @@
-"""A tar that a command writes to its output: `pipe:COMMAND`, run by bash, once from its beginning for each attempt.
+"""A tar on a command's standard output: `pipe:COMMAND`, run by bash, from the beginning for each attempt.
 
-Callers open one only with --allow-pipe. The output counts as a tar only if the command succeeds.
+It is opened only with --allow-pipe. The output counts as a tar only if the command succeeds.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["PipeTar"]
 
 SHELL = ("-o", "pipefail", "-c")
-"""So that `curl ... | gunzip` fails where curl does."""
+"""pipefail: `curl ... | gunzip` must fail if curl fails."""
 PIECE_BYTES = 1 << 20
 LAST_WORDS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class PipeTar:
-    """What a command writes."""
+    """The output of a command."""
 
     entry: str
 
@@ -44,11 +44,11 @@ class PipeTar:
 
     @property
     def command(self) -> str:
-        """For bash."""
+        """The command line for bash."""
         return self.entry.removeprefix(PIPE)
 
     def facts(self) -> RemoteFacts:
-        """All that is known of it before it has been read: which command it is."""
+        """All that is known before it is read: its command."""
         return RemoteFacts(0, f"command: {hashlib.sha256(self.command.encode()).hexdigest()[:16]}")
 
     def open(self, on_read: Callable[[], None] = lambda: None) -> PipeFile:
@@ -57,10 +57,10 @@ class PipeTar:
 
 
 class PipeFile(io.RawIOBase):
-    """Reads a command's output forwards. At its end raises RemoteError unless the command ends with 0."""
+    """Reads a command's output forwards. Raises RemoteError at its end unless the command exits with 0."""
 
     def __init__(self, tar: PipeTar, on_read: Callable[[], None]) -> None:
-        """`on_read` is called with each piece."""
+        """`on_read` is called after each piece read."""
         super().__init__()
         bash = shutil.which("bash")
         if bash is None:
@@ -70,21 +70,21 @@ class PipeFile(io.RawIOBase):
         self._position = 0
         self._ended = False
         self._words = scratch_file()
-        self._process = subprocess.Popen(  # noqa: S603 (what the list says, and somebody has allowed)
+        self._process = subprocess.Popen(  # noqa: S603 (from the user's list, allowed with --allow-pipe)
             [bash, *SHELL, tar.command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._words,
             bufsize=0,
-            start_new_session=True,  # so that all that it starts ends with it
+            start_new_session=True,  # close() kills the whole process group
         )
 
     def readable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """Forwards, by reading."""
+        """Forwards only, by reading."""
         return True
 
     def tell(self) -> int:
@@ -92,7 +92,7 @@ class PipeFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Pass over bytes; returns where that ends, which is the end of the output at the latest."""
+        """Skip bytes forwards; returns the new position, at most the end of the output."""
         target = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position}[whence]
         if target < self._position:
             raise io.UnsupportedOperation("the output of a command is read forwards")
@@ -103,7 +103,7 @@ class PipeFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Fill the buffer, or what of it a piece fills; less only at the end."""
+        """Fill the buffer, or at most one piece of it; less only at the end."""
         view = memoryview(buffer)[:PIECE_BYTES]
         filled = 0
         assert self._process.stdout is not None, "it has a pipe"
@@ -129,12 +129,12 @@ class PipeFile(io.RawIOBase):
         return self._words.read().decode("utf-8", "backslashreplace").strip()
 
     def close(self) -> None:
-        """End the command, and all that it has started, if it still runs."""
+        """Kill the command and its children if it still runs."""
         if self.closed:
             return
         super().close()
         with suppress(ProcessLookupError, PermissionError):
-            if self._process.returncode is None:  # nobody has waited for it, so the number is still its own
+            if self._process.returncode is None:  # not reaped yet: its process id has not been reused
                 os.killpg(self._process.pid, signal.SIGKILL)
         if self._process.stdout is not None:
             self._process.stdout.close()

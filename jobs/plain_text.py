@@ -1,7 +1,7 @@
-r"""Text of others (names of members and tars, errors, logs) as a terminal and a log may have it: only signs that show.
+r"""Render foreign text (names of members and tars, errors, logs) for terminals and logs: visible characters only.
 
-An escape sequence moves the cursor, changes what stands above or types for a person; a line end forges a line of a log; a
-mark of direction shows a name that is another one. Here they become escapes, \x1b, \n, \u202e. Records keep the true name.
+An escape sequence can move the cursor, overwrite earlier output or type input; a line break forges a log line; a direction
+mark disguises a name. They are rendered as escapes: \x1b, \n, \u202e. Records keep the true name.
 """
 
 from __future__ import annotations
@@ -21,28 +21,26 @@ from typing import Literal, TextIO, cast
 __all__ = ["PlainFormatter", "plain", "plain_json", "plain_lines", "plain_stream", "warn", "warn_of_bug", "without_colours"]
 
 ALLOWED = "\u200c\u200d"
-"""Persian, Hindi and emoji join and part letters with them; they change no order."""
+"""Joiner and non-joiner, used in Persian, Hindi and emoji; they do not reorder text."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 INDENT = "  "
 
 
 def _shows(sign: str) -> bool:
-    # Zs: spaces that are not ASCII's do not count as printable, such as the wide one of Chinese texts.
+    # Zs: isprintable() is False for spaces outside ASCII, such as the ideographic space in Chinese texts.
     return sign.isprintable() or sign in ALLOWED or unicodedata.category(sign) == "Zs"
 
 
 def plain(text: object) -> str:
-    """The text in one line, with an escape in place of every sign that does not show."""
+    """The text on one line, with every invisible character escaped."""
     words = str(text)
-    if words.isprintable():  # nearly always
+    if words.isprintable():  # fast path, nearly always taken
         return words
     return "".join(sign if _shows(sign) else sign.encode("unicode_escape").decode("ascii") for sign in words)
 
 
 def plain_lines(text: object) -> str:
-    """The same for a message that may have several lines: those after the first are indented, so that none passes for one of
-    ours.
-    """
+    """The same for a message of several lines; lines after the first are indented to keep them from posing as ours."""
     words = str(text)
     if words.isprintable():
         return words
@@ -51,7 +49,7 @@ def plain_lines(text: object) -> str:
 
 
 def plain_json(text: str) -> str:
-    """JSON that says the same and shows every sign: escapes are JSON's own, so that names stay true. Line ends stay."""
+    """Equivalent JSON with every invisible character as a JSON escape, which preserves names. Line ends stay."""
     return "".join(sign if sign == "\n" or _shows(sign) else _json_escape(sign) for sign in text)
 
 
@@ -61,7 +59,7 @@ def _json_escape(sign: str) -> str:
 
 
 def without_colours(text: str) -> str:
-    """Without the sequences that other programs colour their logs with."""
+    """Strip the colour sequences from other programs' logs."""
     return COLOURS.sub("", text)
 
 
@@ -71,12 +69,12 @@ def warn(text: object) -> None:
 
 
 def warn_of_bug(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
-    """For sys.excepthook: a traceback on stderr, rendered, since the message may have been made of a name."""
+    """For sys.excepthook: print a traceback on stderr, rendered, since its message may contain a foreign name."""
     warn("".join(traceback.format_exception(kind, error, at)).rstrip())
 
 
 class PlainFormatter(logging.Formatter):
-    """Renders every log line: what is a text or a path among its arguments in one line, the whole as `plain_lines` does."""
+    """Renders every log record: text and path arguments on one line, the whole with `plain_lines`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record, perhaps with a traceback."""
@@ -87,7 +85,7 @@ class PlainFormatter(logging.Formatter):
 
 
 class _PlainStream:
-    """A text stream that shows every sign but line ends and tabs."""
+    """A text stream that escapes all invisible characters but line ends and tabs."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -108,7 +106,7 @@ class _PlainStream:
 
 @contextmanager
 def plain_stream(name: Literal["stdout", "stderr"]) -> Iterator[None]:
-    """Within this block whatever is printed on sys.stdout, or sys.stderr, is rendered: the net below all commands."""
+    """Within this block all output on sys.stdout or sys.stderr is rendered: a safety net below all commands."""
     stream = getattr(sys, name)
     setattr(sys, name, cast("TextIO", _PlainStream(stream)))
     try:

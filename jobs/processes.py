@@ -1,4 +1,4 @@
-"""What the kernel says of a process: whether it is stopped, and what it has done so far."""
+"""Read a process's state from the kernel: whether it is stopped, and how much it has done so far."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Process:
     """A process at one moment."""
 
     stopped: bool = False
-    """By SIGSTOP or a debugger."""
+    """Whether SIGSTOP or a debugger has stopped it."""
     effort: Effort | None = None
 
 
 def look_at(pid: int, *, effort: bool, proc: Path = Path("/proc")) -> Process:
-    """Look at a process, and at its `effort` if wanted. What cannot be read counts for nothing. See proc_pid_stat(5)."""
+    """Read a process's state, and its `effort` if wanted. Unreadable values keep their defaults. See proc_pid_stat(5)."""
     try:
         fields = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -35,7 +35,7 @@ def look_at(pid: int, *, effort: bool, proc: Path = Path("/proc")) -> Process:
 
 
 def _read_bytes(path: Path) -> int:
-    """By calls and from storage; see proc_pid_io(5)."""
+    """Bytes read by system calls plus bytes read from storage; see proc_pid_io(5)."""
     with suppress(OSError, ValueError):
         counts = dict(line.split(": ") for line in path.read_text(encoding="ascii").splitlines())
         return int(counts.get("rchar", 0)) + int(counts.get("read_bytes", 0))

@@ -1,7 +1,7 @@
-"""What one clip became, between a backend's arrays and the JSON of a record's keys; which keys there are, its Fields say.
+"""Convert and check a clip's values: a backend's arrays <-> the JSON of a record's keys, as the backend's Fields declare.
 
 A key may hold codes ([codebooks, frames], with their shape in a second key), a flat list, a string of <audio_N>, or a
-FeatureRef that says where in NAME.safetensors an array of floats stands.
+FeatureRef to an array of floats in NAME.safetensors.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ SHAPE = re.compile(rb"\[(0|[1-9][0-9]{0,17}),(0|[1-9][0-9]{0,17})\]")
 
 
 class FeatureRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the floats of one key stand: the tensor `key` of NAME.safetensors."""
+    """Refers to the floats of one key: the tensor `key` in NAME.safetensors."""
 
     key: str
     shape: tuple[int, int]
     """[rows, width]"""
     dtype: Literal["float16", "float32"]
     crc32: int
-    """Of the tensor's bytes, little-endian: what a power loss took shows here."""
+    """Checksum of the tensor's little-endian bytes: detects data lost in a power failure."""
 
     @property
     def size(self) -> int:
@@ -55,7 +55,7 @@ class FeatureRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @classmethod
     def of(cls, array: Features, key: str) -> FeatureRef:
-        """The reference to an array that `feature_bytes` writes."""
+        """A reference to an array as `feature_bytes` writes it."""
         dtype: Literal["float16", "float32"] = "float16" if array.dtype == np.float16 else "float32"
         return cls(key=key, shape=(array.shape[0], array.shape[1]), dtype=dtype, crc32=zlib.crc32(array.tobytes()))
 
@@ -65,12 +65,12 @@ _ref_decoder = msgspec.json.Decoder(FeatureRef)
 
 @functools.cache
 def shape_key(name: str) -> str:
-    """`tokens` -> `token_shape`: where the shape of codes stands."""
+    """`tokens` -> `token_shape`: the key that holds the shape of codes."""
     return f"{name.removesuffix('s')}_shape"
 
 
 def value_keys(fields: Sequence[Field]) -> list[str]:
-    """The keys of a record between its sample rate and its text, in their order."""
+    """The keys of a record between its sample rate and its text, in order."""
     keys = []
     for field in fields:
         keys += [field.name, shape_key(field.name)] if field.form == "codes" else [field.name]
@@ -78,7 +78,7 @@ def value_keys(fields: Sequence[Field]) -> list[str]:
 
 
 def array_fault(fields: Sequence[Field], values: Values) -> str | None:
-    """Why a backend's arrays are not what it declared, or None."""
+    """How a backend's arrays differ from what it declared, or None."""
     if list(values) != [field.name for field in fields]:
         return f"the keys {list(values)} instead of {[field.name for field in fields]}"
     for field in fields:
@@ -111,7 +111,7 @@ def _range(field: Field) -> str:
 def to_json(
     fields: Sequence[Field], values: Values, index: int
 ) -> tuple[dict[str, bytes], list[tuple[FeatureRef, Features]]]:
-    """The JSON of a record's keys, and the arrays that go beside it, for the clip numbered `index` in its tar."""
+    """(JSON by record key, (reference, array) pairs for NAME.safetensors) of the clip at `index` in its tar."""
     json: dict[str, bytes] = {}
     features: list[tuple[FeatureRef, Features]] = []
     for field in fields:
@@ -131,12 +131,12 @@ def to_json(
 
 
 def feature_refs(fields: Sequence[Field], values: Mapping[str, msgspec.Raw]) -> list[FeatureRef]:
-    """The references among a valid record's values, in the order of their arrays."""
+    """The references in a valid record's values, in the order of their arrays."""
     return [_ref_decoder.decode(values[field.name]) for field in fields if field.form == "features"]
 
 
 def values_fault(fields: Sequence[Field], values: Mapping[str, msgspec.Raw]) -> str | None:
-    """What is wrong with the JSON of a record's keys, or None. Exactly what `to_json` writes is right."""
+    """What is wrong with the JSON of a record's keys, or None. Only exactly what `to_json` writes is valid."""
     if list(values) != value_keys(fields):
         return f"it has the keys {list(values)}, expected {value_keys(fields)}"
     for field in fields:
@@ -157,7 +157,7 @@ def values_fault(fields: Sequence[Field], values: Mapping[str, msgspec.Raw]) -> 
 
 
 def codes_shape(field: Field, values: Mapping[str, msgspec.Raw]) -> tuple[int, int] | None:
-    """[codebooks, frames] as the record has it, if it is a shape at all and of the field's width."""
+    """[codebooks, frames] from the record; None if it is not a valid shape of the field's width."""
     shape = _shape(bytes(values[shape_key(field.name)]))
     return shape if shape is not None and shape[0] == field.width and shape[1] else None
 
@@ -179,7 +179,7 @@ def _items_fault(field: Field, text: bytes) -> str | None:
 
 
 def _items(field: Field, text: bytes) -> Codes | None:
-    """The integers of a flat list or an audio string, None if `to_json` would not have written it so."""
+    """The integers of a flat list or an audio string; None if `to_json` would write it differently."""
     if field.form == "audio_string":
         if not AUDIO_STRING.fullmatch(text):
             return None
@@ -207,7 +207,7 @@ def _ref_fault(field: Field, text: bytes) -> str | None:
 
 
 def check_counts(fields: Sequence[Field], values: Mapping[str, msgspec.Raw], num_samples: int) -> str | None:
-    """Why valid values are too many or too few for a clip of `num_samples`, or None."""
+    """Why there are too many or too few values for a clip of `num_samples`, or None."""
     for field in fields:
         if field.items is not None or field.samples_per_item is not None:
             fault = count_fault(field, _count(field, values), num_samples)

@@ -1,8 +1,8 @@
-"""Typed lines: how they are written, read and checked.
+"""Typed lines: encoding, decoding and checks.
 
 One line per clip, in tar order: a TokenRecord or an ErrorRecord. Values stay raw JSON in both directions: orjson writes
-codes straight from the array, and `token_fault` checks the text with a few array operations, so neither direction creates a
-Python object per token. The spec decides which keys a run's records have: see jobs/record_fields.py.
+codes directly from the array, and `token_fault` checks the text with a few array operations; neither creates a Python object
+per token. The spec decides which keys a run's records have: see jobs/record_fields.py.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, msgspec.Raw]
     """JSON by key, as in the line: for a codec `tokens` and `token_shape`."""
     damage: Damage | None = None
-    """What is missing of the clip, if anything."""
+    """The missing part of the clip, if any."""
     text: str | None = None
     language: str | None = None
     metadata: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    """What mixing did to the clip: jobs/channels.py."""
+    """How mixing changed the clip: jobs/channels.py."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The start of a line. `damage` is here, so counting lines need not look beyond the tokens."""
+    """The start of a line. It includes `damage`: counting lines needs nothing beyond the tokens."""
 
     tar_file: str
     audio_file: str
@@ -86,7 +86,7 @@ _SampleRate = Annotated[int, msgspec.Meta(gt=0)]
 
 
 class _CommonLine(msgspec.Struct, frozen=True):
-    """The keys of all lines but errors."""
+    """The keys common to all lines but errors."""
 
     tar_file: str
     audio_file: str
@@ -100,7 +100,7 @@ class _CommonLine(msgspec.Struct, frozen=True):
 
 
 class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys of a codec's line, which decodes faster than others."""
+    """The keys of a codec's line, which decodes faster than the general form."""
 
     tar_file: str
     audio_file: str
@@ -116,7 +116,7 @@ class _CodesLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ErrorRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A clip that could not be tokenized, and why. Always bad data, never trouble with the machine."""
+    """A clip that could not be tokenized, and why: always bad data, never machine trouble."""
 
     tar_file: str
     audio_file: str
@@ -174,8 +174,8 @@ def encode_record(record: Record) -> bytes:
 def line_parts(
     record: TokenRecord, values: Iterable[tuple[str, Iterable[bytes]]], metadata_json: bytes | None = None
 ) -> Iterator[bytes]:
-    """The line in pieces, with the JSON of `values` by key, itself in pieces, in place of `record.values`, and
-    `metadata_json` in place of `record.metadata` where it is given.
+    """Yield the line in pieces. `values` (key -> JSON in pieces) replaces `record.values`; `metadata_json`, if given,
+    replaces `record.metadata`.
     """
     head = _Head(record.tar_file, record.audio_file, record.num_samples, record.sample_rate, record.damage)
     yield _encoder.encode(head)[:-1]
@@ -188,7 +188,7 @@ def line_parts(
 
 
 def with_tar_file(line: bytes, record: Record, tar_file: str) -> bytes | None:
-    """The line of `record` with another `tar_file`; None if the line does not begin as ours do."""
+    """The line of `record` with another `tar_file`; None if the line does not begin like ours."""
     before, after = (_encoder.encode({"tar_file": name})[:-1] for name in (record.tar_file, tar_file))
     if not line.startswith(before + b","):
         return None
@@ -196,18 +196,18 @@ def with_tar_file(line: bytes, record: Record, tar_file: str) -> bytes | None:
 
 
 def decode_record(line: bytes) -> Record:
-    """Decode one line by type, except for the inside of `values`: jobs/record_fields.py checks those.
+    """Decode one line by type, except the content of `values`, which jobs/record_fields.py checks.
 
-    Raises msgspec.DecodeError (of which ValidationError is one) on anything else.
+    Raises msgspec.DecodeError (or its subclass ValidationError) for anything else.
     """
     try:
-        # Nine tenths of a codec's line are tokens. They are cut out first: a JSON parser would only skip them slowly.
+        # Nine tenths of a codec's line are tokens. Cut them out first: a JSON parser would skip them slowly.
         start = line.find(_TOKENS_START) + len(_TOKENS_START) - len(b"[[")
         end = line.rfind(_TOKENS_END) + len(b"]]")
         if len(b"[[") <= start < end:
             with contextlib.suppress(msgspec.DecodeError):
                 codes = _codes_decoder.decode(line[:start] + b"[]" + line[end:])
-                if bytes(codes.tokens) == b"[]":  # so the cut was at the key itself, not inside `metadata`
+                if bytes(codes.tokens) == b"[]":  # the cut was at the key itself, not inside `metadata`
                     return _token_record(codes, {"tokens": msgspec.Raw(line[start:end]), "token_shape": codes.token_shape})
         values = _any_decoder.decode(line)
         if "error" in values:
@@ -235,7 +235,7 @@ def _token_record(line: _CommonLine | _CodesLine, values: dict[str, msgspec.Raw]
 
 @functools.lru_cache(maxsize=256)
 def _punctuation(shape: tuple[int, int]) -> bytes:
-    """The tokens' text without its digits."""
+    """The tokens' text without digits."""
     codebooks, frames = shape
     return b"[[" + b"],[".join([b"," * (frames - 1)] * codebooks) + b"]]"
 
@@ -243,24 +243,24 @@ def _punctuation(shape: tuple[int, int]) -> bytes:
 def tokens_are_valid(texts: Sequence[bytes], shapes: Sequence[tuple[int, int]], codebook_size: int) -> bool:
     """Whether each JSON text is a list of shape[0] lists of shape[1] integers in 0..codebook_size-1, without spaces.
 
-    Exactly what `codes_to_json` writes. Many clips in one call are many times as fast as one by one: each step is an
-    array operation over all of them.
+    That is exactly what `codes_to_json` writes. Many clips in one call are many times faster than one by one: each step is
+    an array operation over all of them.
     """
     for text, (codebooks, frames) in zip(texts, shapes, strict=True):
-        # The length comes first: a damaged line may claim a shape that fits no memory.
+        # Check the length first: a damaged line may claim a shape too large for memory.
         if codebooks < 1 or frames < 1 or len(text) <= 2 * codebooks * frames:
             return False
     joined = b"".join(texts)
     outside = joined[:1].isdigit() or joined[-1:].isdigit()  # the array operations look between the first and the last
     if outside or joined.translate(None, _DIGITS) != b"".join(map(_punctuation, shapes)):
         return False
-    digits = np.frombuffer(joined, np.uint8) - ord("0")  # uint8: what is no digit is 10 or more
+    digits = np.frombuffer(joined, np.uint8) - ord("0")  # uint8: other characters become 10 or more
     is_digit = digits < 10
     ends = is_digit[1:-1] & ~is_digit[2:]  # True where a number ends
     if np.count_nonzero(ends) != sum(codebooks * frames for codebooks, frames in shapes):
         return False
     starts = is_digit[1:-1] & ~is_digit[:-2]
-    # All places are filled if no number stands elsewhere: before a `[` or after a `]`.
+    # Every slot holds a number if none is misplaced: before a `[` or after a `]`.
     if np.any(ends & (digits[2:] == _OPEN)) or np.any(starts & (digits[:-2] == _CLOSE)):
         return False
     if np.any((starts > ends) & (digits[1:-1] == 0)):  # a leading zero
@@ -278,7 +278,7 @@ def tokens_are_valid(texts: Sequence[bytes], shapes: Sequence[tuple[int, int]], 
 
 
 def token_fault(tokens: bytes | memoryview, shape: tuple[int, int], codebook_size: int) -> str | None:
-    """What is wrong with the JSON text of one clip's tokens, or None; `tokens_are_valid` says what is right."""
+    """What is wrong with the JSON text of one clip's tokens, or None, by the rules of `tokens_are_valid`."""
     text = bytes(tokens)
     if tokens_are_valid([text], [shape], codebook_size):
         return None

@@ -1,4 +1,4 @@
-"""What stands where a file was expected, found out without opening it: to open a FIFO or a device may block for ever."""
+"""Check for regular files without opening them: opening a FIFO or a device may block forever."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KINDS = {
 
 
 def kind_of(path: Path | str) -> str | None:
-    """What `path` is, in words, if it is no regular file; None if it is one. Links are followed. Raises OSError."""
-    mode = os.stat(path).st_mode  # noqa: PTH116 (text, where a list has 100,000 of them)
+    """Describe `path` if it is not a regular file; None if it is. Links are followed. Raises OSError."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 (str paths: a list may have 100,000)
     return None if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
 def refuse_irregular(path: Path, expected: str) -> None:
-    """Raise UsageError if `path` is there and is no regular file; OSError if nobody can tell."""
+    """Raise UsageError if `path` exists and is not a regular file; OSError if that cannot be determined."""
     found = kind_of(path)
     if found is not None:
         raise UsageError(f"{path}: expected {expected}, found {found}")

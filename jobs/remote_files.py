@@ -1,6 +1,6 @@
-"""Files at addresses, by fsspec: what their servers say of them, and their bytes. Any call may raise any error of a library.
+"""Remote files through fsspec: their facts and their bytes. Any call may raise any error of a library.
 
-fsspec and its parts are imported when the first such file is asked for.
+fsspec and its parts are imported when first needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACKAGES = {
 }
 EXTRA = "remote"
 SILENT_SECONDS = 60.0
-"""A connection on which nothing comes for so long counts as broken; so does one that takes half as long to be made."""
+"""A connection that is silent for this long counts as broken, as does one that takes half as long to open."""
 VERSION_KEYS = ("ETag", "VersionId", "xet_hash", "blob_id", "Content-MD5", "Digest", "LastModified", "Last-Modified")
 PAST_CACHES: Mapping[str, Mapping[str, object]] = {"hf": {"refresh": True, "expand_info": True}, "s3": {"refresh": True}}
 _own = threading.local()
@@ -43,18 +43,18 @@ class _FileSystem(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RemoteFacts:
-    """What a server says of a tar."""
+    """A server's facts about a tar."""
 
     size: int
     """Bytes."""
     version: str
-    """What changes with the content: an ETag, a version, a hash or a time; empty where the server says nothing."""
+    """An ETag, version, hash or time that changes with the content; empty if the server gives none."""
     ranges: bool = True
-    """Whether parts may be asked for, as far as it says."""
+    """Whether range requests work, according to the server."""
 
 
 def missing_packages(schemes: Collection[str]) -> str | None:
-    """What to install for tars at addresses with these schemes; None if all is here."""
+    """What to install for tars at addresses with these schemes; None if nothing is missing."""
     wanted = {package for scheme in schemes for package in PACKAGES.get(scheme, ())}
     missing = sorted(package for package in wanted if not is_installed(package))
     if not missing:
@@ -64,7 +64,7 @@ def missing_packages(schemes: Collection[str]) -> str | None:
 
 
 def ask(url: str) -> RemoteFacts:
-    """What the server says of a file now, past all caches. Raises UsageError if it does not say how large it is."""
+    """Ask the server about a file, bypassing all caches. Raises UsageError if it does not report the size."""
     scheme = scheme_of(url)
     info = _filesystem(scheme).info(url, **(PAST_CACHES.get(scheme or "", {})))
     if info.get("type") != "file":
@@ -87,21 +87,21 @@ def find_remote(glob: str) -> list[str]:
 
 
 def open_remote(url: str, size: int, block_bytes: int) -> IO[bytes]:
-    """The file's bytes: by ranges of `block_bytes` or a little more, which can be sought in, or where that is 0 as a stream.
+    """Open a file: seekable, by ranges of `block_bytes` or a little more; as a stream if `block_bytes` is 0.
 
-    To read where no ranges are to be had raises ValueError.
+    Reading raises ValueError if the server does not support ranges.
     """
     scheme = scheme_of(url)
     options: dict[str, object] = {"block_size": block_bytes}
     if block_bytes:
         options["cache_type"] = "readahead"
-    if scheme != "s3":  # which has to know more than the size, so that it notices if the tar is replaced
+    if scheme != "s3":  # s3fs needs more than the size to notice that the tar was replaced
         options["size"] = size
     return _filesystem(scheme).open(url, "rb", **options)
 
 
 def _filesystem(scheme: str | None) -> _FileSystem:
-    """One of each for all threads; that of the hub, which is no more than a cache, is each thread's own."""
+    """One file system per scheme for all threads; one per thread for the hub, where it is only a cache."""
     if scheme != "hf":
         return _shared_filesystem("s3" if scheme == "s3" else "http", os.getpid())
     if not hasattr(_own, "hub"):
@@ -114,13 +114,13 @@ def _filesystem(scheme: str | None) -> _FileSystem:
 
 @functools.cache
 def _shared_filesystem(protocol: str, _process: int) -> _FileSystem:
-    """The cache of fsspec would keep one, with its connections, for every thread that has ever read a tar."""
+    """Our own cache: fsspec's would keep one, with its connections, for every thread that ever read a tar."""
     import fsspec
 
     found: Any
     if protocol == "s3":
         found = fsspec.filesystem("s3", **_s3_options())
-        found.retries = 1  # it is RemoteTar that tries again, and says so
+        found.retries = 1  # RemoteTar retries, and reports it
         return cast("_FileSystem", found)
     import aiohttp
 
@@ -128,7 +128,7 @@ def _shared_filesystem(protocol: str, _process: int) -> _FileSystem:
     client = {
         "timeout": waits,
         "trust_env": True,  # proxies, and credentials in ~/.netrc
-        "auto_decompress": False,  # a tar.gz is wanted as it lies there, whatever the server says of it
+        "auto_decompress": False,  # a tar.gz must arrive as stored, whatever its Content-Encoding
         "headers": {"Accept-Encoding": "identity"},
     }
     found = fsspec.filesystem("http", client_kwargs=client, skip_instance_cache=True)
@@ -145,5 +145,5 @@ def _s3_options() -> dict[str, object]:
     }
     options: dict[str, object] = {"config_kwargs": config, "use_listings_cache": False, "skip_instance_cache": True}
     if botocore.session.get_session().get_credentials() is None:
-        options["anon"] = True  # as for a public bucket
+        options["anon"] = True  # for public buckets
     return options

@@ -1,8 +1,8 @@
-"""A tar at an address, read through fsspec: in pieces, by ranges where the server has them.
+"""A tar at an address, read through fsspec: in pieces, by range requests if the server supports them.
 
-A connection that ends early, a server that is busy, a name that is not found for a moment: such trouble passes, and reading
-goes on at the byte where it broke. What does not pass is an OSError that is the machine's: it never becomes a record, and
-never the verdict that a tar is cut.
+Transient trouble (a dropped connection, a busy server, a failed name lookup) is retried, and reading continues at the byte
+where it broke. Lasting trouble raises an OSError that is blamed on the machine: it never becomes an error record or the
+verdict that a tar is cut.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
 __all__ = ["REFUSED_ERRNO", "RemoteError", "RemoteFile", "RemoteTar", "TarChangedError"]
 
 TRIES = 8
-"""In a row without a byte. The pauses between them, FIRST_PAUSE_SECONDS and twice as long each time, make a minute."""
+"""Tries in a row without a byte. The pauses between them start at FIRST_PAUSE_SECONDS, double, and total a minute."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 PIECE_BYTES = 1 << 20
 BLOCK_BYTES, LEAST_BLOCK_BYTES = 8 << 20, 128 << 10
-"""Asked for at once; and on a line where connections do not last."""
+"""Size of a request; and on a line where connections do not last."""
 LASTING_BLOCKS = 32
-"""After so many without trouble more is asked for again."""
+"""Blocks without trouble after which the request size grows again."""
 PASSING = {408, 425, 429, 500, 502, 503, 504, 509, 520, 521, 522, 523, 524, 529}
 REFUSED = {401, 403, 407}
 MISSING = {404, 410}
 CHANGED = {412, 416}
 CLIENTS = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
 NETWORK_ERRORS = {"ConnectionError", "HTTPClientError", "ResponseParserError"}
-"""Of botocore: no connection, a broken one, no answer in time, an answer that is none."""
+"""botocore's errors: no connection, a broken one, a timeout, an invalid answer."""
 REFUSED_ERRNO = errno.EKEYREJECTED
-"""Of a RemoteError where the server wants other credentials."""
+"""errno of a RemoteError when the server refuses the credentials."""
 SAID_LETTERS = 300
 T = TypeVar("T")
 
 
 class RemoteError(OSError):
-    """Trouble with a server, a network or credentials: the machine's, and no tar's."""
+    """Trouble with a server, a network or credentials: blamed on the machine, not on the tar."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
 class TarChangedError(UsageError):
-    """The tar is another one than a moment ago."""
+    """The tar was replaced while it was being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +68,26 @@ class RemoteTar:
         return self.url
 
     def facts(self, on_try: Callable[[], None] = lambda: None) -> RemoteFacts:
-        """What its server says of it now. Raises FileNotFoundError and RemoteError."""
+        """Ask its server. Raises FileNotFoundError and RemoteError."""
         return _persistently(lambda: ask(self.url), self, on_try)
 
     def matches(self) -> list[str]:
-        """The addresses of the files that it matches, if it is a glob; in any order. Raises RemoteError."""
+        """The addresses that match, if it is a glob; in any order. Raises RemoteError."""
         try:
             return _persistently(lambda: find_remote(self.url), self, lambda: None)
         except FileNotFoundError:
             return []
 
     def open(self, on_read: Callable[[], None] = lambda: None) -> RemoteFile:
-        """Its bytes. Raises FileNotFoundError and RemoteError, as reading does, and that TarChangedError, too."""
+        """Open its bytes. Opening and reading raise FileNotFoundError and RemoteError, reading also TarChangedError."""
         return RemoteFile(self, on_read)
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads a remote tar from any place on. `size` is its size in bytes."""
+    """Reads a remote tar from any position. `size` is its size in bytes."""
 
     def __init__(self, tar: RemoteTar, on_read: Callable[[], None]) -> None:
-        """`on_read` is called with each piece that has come, and with each new try."""
+        """`on_read` is called after each piece read, and at each retry."""
         super().__init__()
         self._tar = tar
         self._on_read = on_read
@@ -95,13 +95,13 @@ class RemoteFile(io.RawIOBase):
         self._position = 0
         self._file: IO[bytes] | None = None
         self._at = 0
-        """Where `_file` stands."""
+        """Position of `_file`."""
         self._block = BLOCK_BYTES
         self._lasted = 0
-        """Bytes that have come since this was opened."""
+        """Bytes received since it was opened."""
         self._streams = not self._facts.ranges
         self._checked = True
-        """It has not been broken off since the server was last asked which tar this is."""
+        """Whether the connection has held since the server last confirmed the tar's version."""
 
     @property
     def size(self) -> int:
@@ -109,25 +109,25 @@ class RemoteFile(io.RawIOBase):
         return self._facts.size
 
     def readable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """It is: by ranges, or by passing over what comes."""
+        """Always: by ranges, or by reading and discarding."""
         return True
 
     def tell(self) -> int:
-        """Where the next byte is read."""
+        """Position of the next byte to read."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go there, which costs nothing before something is read."""
+        """Set the position; costs nothing until the next read."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         self._position = max(0, start + offset)
         return self._position
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Fill the buffer, with a piece at most."""
+        """Read into the buffer, at most one piece."""
         view = memoryview(buffer)[: max(0, min(PIECE_BYTES, self.size - self._position))]
         if not view:
             return 0
@@ -156,7 +156,7 @@ class RemoteFile(io.RawIOBase):
         return data
 
     def _reach(self) -> None:
-        """Have a connection that gives the bytes from the position on."""
+        """Make sure that a connection delivers the bytes from the position on."""
         if not self._checked:
             if ask(self._tar.url) != self._facts:
                 raise _changed(self._tar.url)
@@ -178,7 +178,7 @@ class RemoteFile(io.RawIOBase):
         assert self._file is not None, "there is a connection"
         try:
             data = self._file.read(size)
-        except ValueError:  # so fsspec says that a server sends the whole file whatever is asked for
+        except ValueError:  # fsspec: the server ignores ranges and sends the whole file
             if self._streams or not self._tar.url.startswith("http"):
                 raise
             self._streams = True
@@ -191,17 +191,17 @@ class RemoteFile(io.RawIOBase):
     def _drop(self) -> None:
         file, self._file, self._checked = self._file, None, False
         if file is not None:
-            with suppress(Exception):  # it is broken, perhaps
+            with suppress(Exception):  # it may be broken
                 file.close()
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._drop()
         super().close()
 
 
 def _persistently(action: Callable[[], T], tar: RemoteTar, on_try: Callable[[], None]) -> T:
-    """What `action` returns, tried again after trouble that may pass. Raises what does not, in words that hide secrets."""
+    """Run `action`, retrying transient trouble. Raises lasting trouble, with a message that hides secrets."""
     for tried in range(1, tar.tries + 1):
         on_try()
         try:
@@ -216,12 +216,12 @@ def _persistently(action: Callable[[], T], tar: RemoteTar, on_try: Callable[[], 
                 words = f"{trouble}; {tried} tries in a row ended so: is the network well?"
                 raise RemoteError(errno.EREMOTEIO, words, tar.url) from error
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (tried - 1))
-        time.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 (so that many workers do not come back at once)
+        time.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 (jitter: many workers must not retry at once)
     raise AssertionError("the last try returns or raises")
 
 
 def _judged(error: Exception, url: str) -> tuple[Exception, bool]:
-    """What the error of a library means, and whether it may pass."""
+    """(our error for a library's error, whether it is transient)."""
     status, speaks = _status(error)
     said = " ".join(hide_secrets(str(speaks)).split())[:SAID_LETTERS] or type(speaks).__name__
     if status in CHANGED or type(error).__name__ == "FileExpired":
@@ -261,7 +261,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> tuple[int | None, BaseException]:
-    """The HTTP status that an error of aiohttp, botocore or the hub's library has, or one that it came from; and which."""
+    """(HTTP status, the error that has it): an error of aiohttp, botocore or the hub's library, or one in its chain."""
     for one in _chain(error):
         response = getattr(one, "response", None)
         told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, Mapping) else None

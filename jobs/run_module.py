@@ -1,8 +1,8 @@
-"""Run one of our modules where nothing shadows it: `python .../jobs/run_module.py MODULE ARGUMENTS`.
+"""Run one of our modules protected from shadowing: `python .../jobs/run_module.py MODULE ARGUMENTS`.
 
-`python -m MODULE` puts the current folder first on sys.path, and PYTHONPATH comes before installed packages: a folder
-`tools` or a file `jobs.py` in either would be imported in place of ours. `python -P` leaves out the current folder only, and
-exists since Python 3.11. This file starts every process that we start, and `tar2tokens` loads it by its path.
+`python -m MODULE` puts the current folder first on sys.path, and PYTHONPATH precedes installed packages: a folder `tools` or
+a file `jobs.py` in either would be imported instead of ours. `python -P` omits only the current folder, and needs Python
+3.11. All our subprocesses are started through this file, and `tar2tokens` loads it by path.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
-    del sys.path[0]  # the folder of this file, whose modules have names that others may have, too
+    del sys.path[0]  # this file's folder: its modules have common names
 
 import runpy
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = ["module_command", "own_packages_first"]
 
 ROOT = Path(__file__).absolute().parent.parent
 FOLDERS = [str(ROOT), str(ROOT / "tokenizers")]
-"""Where our packages are: all in the first once installed, some in the second in a checkout."""
+"""Folders of our packages: all are in the first once installed; in a checkout some are in the second."""
 PACKAGES = ("audio_tokenizers", "hpc", "jobs", "tar2tokens", "tools")
 
 
@@ -32,22 +32,22 @@ def module_command(module: str, *arguments: object) -> list[str]:
 
 
 class _OwnPackages:
-    """A finder that knows our packages, and where they are."""
+    """A finder for our packages."""
 
     @staticmethod
     def find_spec(fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """As importlib.abc.MetaPathFinder has it."""
+        """See importlib.abc.MetaPathFinder."""
         del path
         return PathFinder.find_spec(fullname, FOLDERS, target) if fullname in PACKAGES else None
 
 
 def own_packages_first() -> None:
-    """Have this process import our packages from here, wherever else there are some of the same names.
+    """Make this process import our packages from here, even if others have the same names.
 
-    Raises ImportError if it has imported another package of such a name.
+    Raises ImportError if another package with such a name is already imported.
     """
     if any(type(finder).__qualname__ == _OwnPackages.__qualname__ for finder in sys.meta_path):
-        return  # by name: loaded by its path, this module is another one
+        return  # compare by name: a module loaded by path is a different object
     for name in PACKAGES:
         found = sys.modules.get(name)
         if found is not None and not _is_ours(found):

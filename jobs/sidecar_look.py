@@ -1,5 +1,5 @@
-"""A look over all of a tar, for what its first pass cannot know: where a clip's sidecars stand that do not stand beside it,
-and in which encoding the texts are. It costs a read of the headers; of a compressed tar, of all.
+"""An extra pass over a whole tar for what the first pass cannot know: sidecars that are not beside their clip, and the
+encoding of the texts. It reads only the headers of a plain tar, but all of a compressed one.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from jobs.tar_format import Member, TarDamage, TarStream
 __all__ = ["SidecarLook", "texts_of"]
 
 MOST_MEMBERS = 1 << 18
-"""Whose names are kept, 100 MB or so. Sidecars behind them, apart from their audio, stay orphans, and are told as such."""
+"""Members whose names are kept, about 100 MB. Sidecars beyond them and apart from their audio are reported as orphans."""
 SPOOL_BYTES = 1 << 30
-"""Of sidecars of a compressed tar in a scratch file; those of a plain one are read where they stand."""
+"""Limit of the scratch file for a compressed tar's sidecars; those of a plain tar are read in place."""
 
 OpenTar = Callable[[], TarStream]
 
 
 @dataclass(frozen=True, slots=True)
 class _Far:
-    """A sidecar, wherever it stands."""
+    """A sidecar anywhere in the tar."""
 
     name: str
     size: int
     place: int | None
-    """In the tar, or in the scratch file; None where that was full."""
+    """Offset in the tar or the scratch file; None if the scratch file was full."""
     archive: int
-    """In which of those that were put end to end, from 0."""
+    """Index, from 0, of its archive among those that were concatenated."""
     at_home: bool
-    """Whether it stands beside audio of its key."""
+    """Whether it is adjacent to audio with the same key."""
 
 
 class SidecarLook:
-    """Which sidecars a tar holds, and whose they are by their names. A damaged tar is looked over up to the damage."""
+    """A tar's sidecars, matched to audio by name. A damaged tar is scanned up to the damage."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class SidecarLook:
         *,
         sniff: bool = False,
     ) -> None:
-        """`extensions` are those of audio, `sidecars` the others; `sniff`: files of any other may be audio, too. Raises
-        OSError.
+        """`extensions` are those of audio, `sidecars` those of sidecars; with `sniff`, files with any other extension may be
+        audio, too. Raises OSError.
         """
         self._sidecars = sidecars
         self._sniff = sniff
@@ -58,17 +58,17 @@ class SidecarLook:
         self._spool: IO[bytes] | None = None
         self._spooled = 0
         self.taken: set[str] = set()
-        """Names of the sidecars that were given out."""
+        """Names of the sidecars assigned to clips."""
         self._stream = open_tar()
         audio: list[str] = []
         try:
             self._look(extensions, audio)
         except TarDamage:
-            pass  # for the first pass to tell
+            pass  # the first pass reports it
         except BaseException:
             self.close()
             raise
-        if self._names.extensions:  # else so many names of audio would be looked at for nothing
+        if self._names.extensions:  # without sidecars, indexing the audio names would be wasted
             for name in audio:
                 self._names.add_audio(name)
 
@@ -79,7 +79,7 @@ class SidecarLook:
             self._spool.close()
 
     def _look(self, extensions: Collection[str], audio: list[str]) -> None:
-        """Note all sidecars, and the names of `audio`."""
+        """Record all sidecars; append the names of audio files to `audio`."""
         group: list[_Far] = []
         at, has_audio, members = ("", 0), False, 0
         for member in self._stream:
@@ -121,11 +121,10 @@ class SidecarLook:
         return self._spooled - len(data)
 
     def complete(self, audio: str, files: dict[str, tuple[str, bytes | str]], archive: int = 0) -> None:
-        """Add to the sidecars of a clip, by extension, those that stand elsewhere in the tar.
+        """Add to `files`, a clip's sidecars by extension, those found elsewhere in the tar.
 
-        One that stands beside other audio of its key is given only to a clip that has nothing else, and of archives that
-        were put end to end only to one in the same `archive`: in another one its name may be any recording's. Raises
-        OSError.
+        A sidecar adjacent to other audio of its key goes only to a clip that has no sidecar beside it and is in the same
+        `archive`: in another of several concatenated archives its name may mean a different recording. Raises OSError.
         """
         alone = not files
         for extension in self._sidecars:
@@ -157,7 +156,7 @@ class SidecarLook:
 
 
 def texts_of(open_tar: OpenTar, sidecars: Sequence[str] = SIDECAR_EXTENSIONS) -> Iterator[bytes]:
-    """The contents of a tar's sidecars, from the first on, up to its end or damage. Raises OSError."""
+    """Yield the contents of a tar's sidecars in order, up to its end or to damage. Raises OSError."""
     with closing(open_tar()) as stream:
         try:
             for member in stream:
@@ -168,7 +167,7 @@ def texts_of(open_tar: OpenTar, sidecars: Sequence[str] = SIDECAR_EXTENSIONS) ->
 
 
 def _place(member: Member, extensions: Collection[str], sidecars: Sequence[str]) -> tuple[str, bool] | None:
-    """(name, whether it is audio) of an audio file or sidecar."""
+    """(name, whether it is audio) of an audio file or sidecar; None for anything else."""
     name = _name(member)
     base = name.rpartition("/")[2]
     extension = base.rpartition(".")[2].lower() if "." in base else ""

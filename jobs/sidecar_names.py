@@ -1,7 +1,7 @@
-"""Pure: which sidecar belongs to which audio file, by their names alone, wherever they stand.
+"""Pure: match sidecars to audio files by name alone, wherever they are.
 
-A sidecar is called as its audio with another extension (`a.json` of `a.flac`) or with one more (`a.flac.json`). Names that
-are equal win over names that only look equal: in another case, or with letters put together in another way (NFC, NFD).
+A sidecar has the name of its audio with another extension (`a.json` for `a.flac`) or with one more (`a.flac.json`). Equal
+names win over names that only look equal: in another case or another Unicode normal form (NFC, NFD).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ __all__ = ["AmbiguousName", "SidecarNames", "folded", "plain_path"]
 T = TypeVar("T")
 
 
-class AmbiguousName(Exception):  # noqa: N818 (what it names is no failure)
-    """Several sidecars would fit an audio file as well as each other, or several audio files one sidecar; says which."""
+class AmbiguousName(Exception):  # noqa: N818 (not a failure)
+    """Several sidecars fit an audio file equally well, or several audio files one sidecar; the message names them."""
 
 
 def plain_path(name: str) -> str:
-    """A path as everybody else writes it: `./a//b` is `a/b`. What leads upwards stays."""
+    """Normalize a path: `./a//b` becomes `a/b`. `..` is kept."""
     if not name.startswith(".") and "//" not in name and "/./" not in name:
         return name  # nearly all
     root = "/" if name.startswith("/") else ""
@@ -28,14 +28,14 @@ def plain_path(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """What names have in common that look equal: one letter may be one character or two, small or large."""
+    """A form shared by all names that look equal: case folded, in NFC."""
     if name.isascii():
-        return name if name.islower() else name.lower()  # nearly all, and then in memory once
+        return name if name.islower() else name.lower()  # nearly all names, which then share one string
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _bases(audio: str, *, keys: bool) -> list[str]:
-    """What its sidecars may be called before their extension, the surest first."""
+    """Possible names of its sidecars without their extension, the surest first."""
     audio = plain_path(audio)
     folder, slash, base = audio.rpartition("/")
     stem = base.rpartition(".")[0] or base
@@ -44,24 +44,24 @@ def _bases(audio: str, *, keys: bool) -> list[str]:
 
 
 class SidecarNames(Generic[T]):
-    """All names of a tar or folder, and what is known of each sidecar."""
+    """An index of the names in a tar or folder, with a value for each sidecar."""
 
     def __init__(self, *, keys: bool) -> None:
-        """`keys`: whether a sidecar may be called by the WebDataset key, `a.json` of `a.mic1.wav`."""
+        """`keys`: whether a sidecar may be named by the WebDataset key, such as `a.json` for `a.mic1.wav`."""
         self._keys = keys
         self._sidecars: dict[tuple[str, str], list[T]] = {}
-        """(name without extension, extension) -> all that are called so."""
+        """(name without extension, extension) -> the values of all sidecars with that name."""
         self._alike: dict[tuple[str, str], list[str]] = {}
-        """The same of folded names -> the names."""
+        """(folded name without extension, extension) -> the names."""
         self._audio: dict[str, str] = {}
-        """Folded name that sidecars may have -> the first name of audio that looks so."""
+        """Folded name that sidecars may have -> the first audio name that folds to it."""
         self._rivals: dict[str, set[str]] = {}
-        """The same, of more than one -> all of them."""
+        """The same -> all audio names that fold to it, if there are several."""
         self.extensions: set[str] = set()
         """Of the sidecars, in lower case."""
 
     def add_audio(self, name: str) -> None:
-        """Note an audio file."""
+        """Add an audio file."""
         for base in _bases(name, keys=self._keys):
             look = folded(base)
             first = self._audio.setdefault(look, base)
@@ -69,7 +69,7 @@ class SidecarNames(Generic[T]):
                 self._rivals.setdefault(look, {first}).add(base)
 
     def add_sidecar(self, name: str, value: T) -> None:
-        """Note a sidecar; its extension counts in any case."""
+        """Add a sidecar; the case of its extension is ignored."""
         base, _, extension = plain_path(name).rpartition(".")
         place = base, extension.lower()
         self.extensions.add(place[1])
@@ -78,9 +78,9 @@ class SidecarNames(Generic[T]):
         self._sidecars.setdefault(place, []).append(value)
 
     def of(self, audio: str, extension: str, wanted: Callable[[T], bool] = lambda _: True) -> T | None:
-        """The sidecar of that extension that belongs to an audio file, among those that are `wanted`.
+        """Return the `wanted` sidecar with that extension that belongs to an audio file, or None.
 
-        Raises AmbiguousName where names alone do not tell.
+        Raises AmbiguousName if names alone do not decide.
         """
         bases = _bases(audio, keys=self._keys)
         for base in bases:
@@ -91,7 +91,7 @@ class SidecarNames(Generic[T]):
             names = [
                 name
                 for name in self._alike.get((folded(base), extension), ())
-                if name not in self._named(folded(name))  # or else it has its own audio
+                if name not in self._named(folded(name))  # otherwise it has audio of its own
                 and any(map(wanted, self._sidecars[name, extension]))
             ]
             if not names:
@@ -104,7 +104,7 @@ class SidecarNames(Generic[T]):
         return None
 
     def _named(self, look: str) -> set[str]:
-        """The names of audio that look so."""
+        """The audio names that fold to `look`."""
         return self._rivals.get(look) or {self._audio[look]} if look in self._audio else set()
 
 

@@ -26,36 +26,36 @@ __all__ = [
     "too_large",
 ]
 
-SIDECAR_EXTENSIONS = ("json", "txt", "lab")  # in the order in which they may give the text
+SIDECAR_EXTENSIONS = ("json", "txt", "lab")  # in order of precedence for the text
 
 LARGEST_SIDECAR = 16 << 20
-"""Of one, and of all in a group of members with one key."""
+"""Bytes of one sidecar, and of all sidecars together in a group of members with one key."""
 FAULTS_KEY = "sidecar_errors"
 
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """What the sidecars say of a clip, ready for its record."""
+    """A clip's text and metadata from its sidecars, ready for its record."""
 
     text: str | None = None
     language: str | None = None
     metadata_json: bytes | None = None
-    """As it stands in the line. As objects of Python it may take 24 times as much memory (`[{},{},...]`)."""
+    """As written in the line. Python objects may take 24 times as much memory (`[{},{},...]`)."""
     faults: int = field(default=0)
 
     @property
     def metadata(self) -> dict[str, Any] | None:
-        """The metadata, decoded anew at each call."""
+        """The metadata, decoded at each call."""
         return None if self.metadata_json is None else msgspec.json.decode(self.metadata_json, type=dict[str, Any])
 
     @property
     def size(self) -> int:
-        """Bytes of memory that they take."""
+        """Bytes of memory used."""
         return sum(sys.getsizeof(one) for one in (self.text, self.language, self.metadata_json) if one is not None)
 
 
 def too_large() -> str:
-    """Why a sidecar is not read, in words."""
+    """Message for a sidecar that is not read because of its size."""
     return f"larger than {LARGEST_SIDECAR:,} bytes"
 
 
@@ -64,26 +64,26 @@ class Reading:
     """How the sidecars of one tar or source are read."""
 
     keys: tuple[str, ...] | None = None
-    """Where the text may stand in a `.json`, the first choice first; None as runs did that began before there was a choice:
-    under `text`, the language under `language`, and JSON strictly."""
+    """Keys of a `.json` that may hold the text, the first choice first. None for runs older than this choice: the text is
+    under `text`, the language under `language`, and JSON is read strictly."""
     decode: Callable[[bytes], str] = decode_legacy
-    """Raises UnicodeDecodeError, with the reason in words."""
+    """Raises UnicodeDecodeError, whose `reason` is a message for users."""
 
 
 LEGACY_READING = Reading()
-"""That of runs which began before there was a choice."""
+"""For runs older than the choice of keys and encoding."""
 
 
 def reading_of(rules: TextRules, texts: Callable[[], Iterable[bytes]]) -> Reading:
-    """How a source's sidecars are read; `texts` gives the contents of all of them, from the first on."""
+    """How a source's sidecars are read; `texts` yields the contents of all of them, in order."""
     return Reading(rules.keys, TextDecoder(rules.encoding, texts).decode)
 
 
 def read_sidecars(files: Mapping[str, tuple[str, bytes | str]], reading: Reading = Reading()) -> Annotations:
-    """Merge sidecars, given as extension -> (member name, content, or in words why it was not read).
+    """Merge sidecars, given as extension -> (member name, content as bytes, or as str the reason why it was not read).
 
-    The text of a `.json` wins over `.txt`, and that over `.lab`. A sidecar that cannot be read costs nothing but itself, and
-    a value that JSON cannot say nothing but itself: `metadata` names both under `sidecar_errors`.
+    The text of a `.json` wins over `.txt`, which wins over `.lab`. A fault costs only the unreadable sidecar itself, or the
+    value that JSON cannot represent; `metadata` names both under `sidecar_errors`.
     """
     text: str | None = None
     language: str | None = None
@@ -114,15 +114,15 @@ def read_sidecars(files: Mapping[str, tuple[str, bytes | str]], reading: Reading
             faults.append(f"{name}: {error}")
         faulty += len(faults) > before
     if faults:
-        earlier = metadata.get(FAULTS_KEY) if reading.keys is not None else None  # what tools.pack has found out
+        earlier = metadata.get(FAULTS_KEY) if reading.keys is not None else None  # from tools.pack
         metadata[FAULTS_KEY] = [*earlier, *faults] if isinstance(earlier, list) else faults
-    # A copy: what msgspec gives has half its size to spare.
+    # A copy: msgspec's result is over-allocated by half its size.
     encoded = bytes(memoryview(msgspec.json.encode(metadata))) if metadata else None
     return Annotations(text, language, encoded, faulty)
 
 
 def _said(metadata: dict[str, Any], reading: Reading) -> tuple[str | None, str | None]:
-    """Take text and language out of the metadata."""
+    """Remove text and language from the metadata and return them."""
     if reading.keys is not None:
         return take_text(metadata, reading.keys), take_language(metadata)
     keys = [first_of(metadata, (key,)) for key in ("text", "language")]
@@ -138,7 +138,10 @@ def _readable(content: bytes | str) -> bytes:
 
 
 def _json_object(data: bytes, reading: Reading) -> tuple[dict[str, Any], list[str]]:
-    """(the object, what of it JSON could not say). Raises msgspec.DecodeError, UnicodeDecodeError and RecursionError."""
+    """(the object, messages about values that JSON cannot represent).
+
+    Raises msgspec.DecodeError, UnicodeDecodeError and RecursionError.
+    """
     text = reading.decode(data)
     if reading.keys is not None:
         return read_json_object(text)

@@ -1,4 +1,4 @@
-"""Whether a tar can be begun with, judged by its first bytes: as TarStream judges them, at a few kilobytes per tar."""
+"""Whether a tar can be opened, judged by its first bytes with TarStream's rules, at a few kilobytes per tar."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from jobs.tar_source import TarSource
 __all__ = ["FirstLook", "first_look", "start_fault"]
 
 TRIES = 5
-"""At an address. The user is waiting."""
+"""Tries at a server; few, because the user is waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class FirstLook:
-    """What a look at a tar's beginning has shown."""
+    """Findings from a tar's first bytes."""
 
     fault: str | None = None
     """Why not even its first member can be read."""
     bytes: int = 0
-    """How large it is, where that is known."""
+    """Its size; 0 if unknown."""
 
 
 def first_look(source: TarSource) -> FirstLook:
-    """Look at a tar's beginning; a command is not run for it.
+    """Look at a tar's first bytes. Commands are not run for that.
 
-    Raises InfrastructureError where a server cannot be asked: that says nothing of the tar.
+    Raises InfrastructureError if a server does not answer, which says nothing about the tar.
     """
     if isinstance(source, PipeTar):
         return FirstLook()
@@ -61,6 +61,6 @@ def _why_unreadable(error: Exception, source: TarSource) -> str:
 def start_fault(source: TarSource) -> str | None:
     """Why not even the first member of a tar can be read, or None.
 
-    It is not there, no regular file (which is never opened), not readable, or does not begin as a tar does.
+    It is missing, not a regular file (and then never opened), not readable, or does not begin like a tar.
     """
     return first_look(source).fault

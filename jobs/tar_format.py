@@ -1,8 +1,8 @@
-"""The tar format, read strictly: one streaming pass over member headers and data, and a proper end or a TarDamage.
+"""A strict tar reader: one streaming pass over member headers and data, up to a proper end or a TarDamage.
 
-Python's `tarfile` stops without an error at a broken header, at zeroes inside the archive and at a cut between members, so
-it cannot tell a complete archive from a damaged one. This reader accepts what POSIX (IEEE Std 1003.1, pax) and GNU tar
-write, and says at which byte anything else begins.
+Python's `tarfile` stops without an error at a broken header, at zeros inside the archive and at a cut between members, so it
+cannot distinguish a complete archive from a damaged one. This reader accepts what POSIX (IEEE Std 1003.1, pax) and GNU tar
+write, and reports the byte where anything else begins.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ Verdict = Literal[
     "empty_file", "not_a_tar", "cut", "bad_header", "data_after_end", "bad_compression", "no_end_marker", "zero_tail"
 ]
 ACCEPTABLE: tuple[Verdict, ...] = ("no_end_marker", "zero_tail")
-"""What may be a whole tar all the same, if somebody says so."""
+"""Verdicts that the user may accept: the tar may be whole all the same."""
 
 END_BLOCKS = 2
 LONGEST_END = 2 << 20
-"""Writers fill their last record with zeros; records are 10 KiB unless told otherwise, and never this large."""
+"""Writers pad their last record with zeros; records are 10 KiB by default, and never this large."""
 LARGEST_EXTENDED_HEADER = 16 << 20
 LARGEST_ZSTD_WINDOW_LOG = 31
-"""`zstd --long=31`; a reader that says nothing refuses more than 27."""
+"""`zstd --long=31`; by default decoders refuse more than 27."""
 
 NO_MEMORY = ("Error -4 ", "not enough memory")
-"""What zlib and zstd say of it; a zstd tar may ask for 2 GB."""
+"""Out-of-memory messages of zlib and zstd; a zstd tar may need 2 GB."""
 
 COMPRESSED_BUT_NOT_READ = {
     b"BZh": "bzip2",
@@ -68,10 +68,10 @@ COMPRESSED_BUT_NOT_READ = {
 }
 
 JOINED = "begins, as where tars were put end to end"
-"""What the verdict `data_after_end` says where that may be so."""
+"""In the message of the verdict `data_after_end` if tars may have been concatenated."""
 
 
-class TarDamage(Exception):  # noqa: N818 (what it names is the damage)
+class TarDamage(Exception):  # noqa: N818 (named after the damage)
     """The archive does not end properly; `offset` is a byte of the uncompressed stream."""
 
     def __init__(self, verdict: Verdict, offset: int, message: str) -> None:
@@ -86,21 +86,21 @@ class Member:
 
     name: bytes
     size: int
-    """Bytes of data that `read` gives; of a sparse file, with its holes."""
+    """Bytes of data that `read` returns; for a sparse file, including its holes."""
     kind: MemberKind
-    """`sparse` is a sparse file that is not given back."""
+    """`sparse` is a sparse file that is not restored."""
     offset: int
     """Where its first header begins."""
     target: bytes = b""
-    """What a link leads to: of a hard link another member, of a symbolic one a path from the link's own folder."""
+    """The target: another member for a hard link, a path from the link's own folder for a symbolic one."""
     hard: bool = False
-    """It is a hard link."""
+    """Whether it is a hard link."""
     fault: str = ""
-    """Why a sparse file is not given back."""
+    """Why a sparse file is not restored."""
 
 
 class TarStream:
-    """Iterates over the members of a plain, gzip or zstd tar; `read` gives the data of the member just yielded.
+    """Iterates over the members of a plain, gzip or zstd tar; `read` returns data of the member just yielded.
 
     The iteration ends when the archive ends properly, and raises TarDamage when it does not. `offset` is the position in
     the uncompressed stream.
@@ -115,26 +115,26 @@ class TarStream:
         on_read: Callable[[], None] = lambda: None,
         allow_joined: bool = False,
     ) -> None:
-        """`read_bytes`: what is read from the file at once; `on_read` is called whenever the file system has given them, or
-        fewer. Of a plain tar, more than `seek_over` bytes that nobody wants are not read. `allow_joined`: after the end of
-        an archive another one may begin. Raises TarDamage, UsageError (no regular file) and OSError.
+        """`read_bytes`: size of a read from the file; `on_read` is called after each read. In a plain tar, unwanted data of
+        more than `seek_over` bytes is skipped by seeking. `allow_joined`: after the end of an archive another one may
+        begin. Raises TarDamage, UsageError (not a regular file) and OSError.
         """
         self._seek_over = seek_over
         self._allow_joined = allow_joined
         self._raw, self.bytes_on_disk = open_tar(source, read_bytes, on_read)
-        """The second: of the whole file, or a larger number where nobody knows."""
+        """bytes_on_disk: size of the whole file, or a larger number if it is unknown."""
         self.offset = 0
         self.ends = 0
-        """Archives whose end has been passed, where they may be joined."""
+        """Number of archives passed so far, if joined archives are allowed."""
         self._left = 0
-        """Data and padding bytes of the current member that nobody has read."""
+        """Unread data bytes of the current member."""
         self._padding = 0
         self._restored: Restored | None = None
-        """The current member, if it is a sparse file."""
+        """The current member's reader, if it is a sparse file."""
         self._peeked = b""
-        """Of the current member's data: read, and still to be given."""
+        """Data of the current member that was read ahead and not yet returned."""
         self._ahead = b""
-        """Of the stream, after `offset`."""
+        """Bytes of the stream after `offset` that were read ahead."""
         self._pax_global: dict[bytes, bytes] = {}
         try:
             self._file, self._compression = self._open()
@@ -149,7 +149,7 @@ class TarStream:
             raise TarDamage("empty_file", 0, "the file is empty (0 bytes)")
         if magic.startswith(b"\x1f\x8b"):
             return gzip.GzipFile(fileobj=self._raw, mode="rb"), "gzip"  # type: ignore[return-value]
-        # pzstd begins with a skippable frame, whose first byte is 0x50 to 0x5f
+        # pzstd output begins with a skippable frame, whose first byte is 0x50 to 0x5f
         if magic.startswith(b"\x28\xb5\x2f\xfd") or (magic[1:4] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5):
             options = {DecompressionParameter.window_log_max: LARGEST_ZSTD_WINDOW_LOG}
             return ZstdFile(self._raw, mode="rb", options=options), "zstd"  # type: ignore[call-overload]
@@ -165,18 +165,18 @@ class TarStream:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is not compressed, and `seek` works."""
+        """Whether it is uncompressed, which `seek` requires."""
         return self._compression is None
 
     def seek(self, offset: int) -> None:
-        """Have the next iteration begin at a member's `offset`."""
+        """Make the next iteration begin at a member's `offset`."""
         self._left = self._padding = 0
         self._restored, self._peeked, self._ahead = None, b"", b""
         self.offset = self._raw.seek(offset)
 
     @property
     def bytes_consumed(self) -> int:
-        """Bytes of the file on disk that have been used, for progress."""
+        """Bytes consumed of the file on disk, for progress."""
         return self._raw.tell() if self._compression else self.offset
 
     def __iter__(self) -> Iterator[Member]:
@@ -197,9 +197,9 @@ class TarStream:
                 said = said or Extended()
                 self._take_extended(said, type_flag, size, header_offset)
                 if type_flag == PAX_GLOBAL and header_offset == start:
-                    start = self.offset  # it needs no member after it
+                    start = self.offset  # a global header needs no member after it
                 continue
-            if said is None and not self._pax_global and type_flag in PLAIN_FILE:  # as nearly all members are
+            if said is None and not self._pax_global and type_flag in PLAIN_FILE:  # fast path: nearly all members
                 name = header_name(header)
                 self._left, self._padding = size, -size % BLOCK
                 yield Member(name, size, kind_of(type_flag, name), start)
@@ -221,7 +221,7 @@ class TarStream:
     def _begin(self, header: bytes, size: int, type_flag: bytes, said: Extended, start: int) -> Member:
         """The member, ready to be read."""
         attributes = {**self._pax_global, **said.pax}
-        if attributes.get(b"size"):  # an empty value takes a global one back
+        if attributes.get(b"size"):  # an empty value revokes a global one
             try:
                 size = decimal(attributes[b"size"])
             except ValueError as error:
@@ -249,7 +249,7 @@ class TarStream:
         return Member(name, found.size, kind, start)
 
     def check_start(self) -> None:
-        """Read the first header, and nothing after it. Raises TarDamage if there is none; zeros may be an empty archive."""
+        """Read only the first header. Raises TarDamage if it is not one; zeros pass, since they may be an empty archive."""
         header = self._read_block()
         if header is not None:
             self._parse(header, 0)
@@ -262,7 +262,7 @@ class TarStream:
         return data + self._read_data(size - len(data)) if len(data) < size else data
 
     def peek(self, size: int) -> bytes:
-        """The same, but the next `read` gives them again."""
+        """The same, but the next `read` returns these bytes again."""
         self._peeked += self._read_data(max(0, size - len(self._peeked)))
         return self._peeked[:size]
 
@@ -278,12 +278,12 @@ class TarStream:
         return data
 
     def skip(self) -> None:
-        """Pass over what is left of the current member."""
+        """Skip the rest of the current member."""
         todo = self._left + self._padding
         self._left = self._padding = 0
         self._restored, self._peeked = None, b""
         if self._compression is None and not self._ahead and todo > self._seek_over:
-            # Seeking past the end succeeds, or fails as if the disk were at fault: so ask how long the file is.
+            # Seeking past the end succeeds, or fails like a disk error: limit the step by the file's size.
             step = max(0, min(todo - 1, self.bytes_on_disk - self.offset))
             self.offset = self._raw.seek(self.offset + step)
             todo -= step
@@ -313,7 +313,7 @@ class TarStream:
         return data
 
     def _read_block(self) -> bytes | None:
-        """The next header block; None at a zero block or at the end of the file (`_check_end` tells which)."""
+        """The next header block; None at a zero block or at the end of the file (`_check_end` distinguishes them)."""
         block = self._take(BLOCK)
         if len(block) == BLOCK and any(block):
             return block
@@ -326,8 +326,9 @@ class TarStream:
         return None
 
     def _check_end(self, end: int, *, pending: bool) -> bytes | None:
-        """After the last member: two zero blocks or more and nothing else, or TarDamage; or, where tars may be joined, zero
-        blocks and the first header of the next one, which is returned.
+        """Check the end after the last member: at least two zero blocks and nothing else, else raise TarDamage.
+
+        If joined tars are allowed, another one may follow the zero blocks: its first header is returned.
         """
         if pending:
             raise TarDamage("cut", end, f"the archive ends at byte {end:,}, between an extended header and its member")
@@ -335,7 +336,7 @@ class TarStream:
             if data.count(0) != len(data):
                 at = self.offset - len(data.lstrip(b"\0"))
                 begin = at - (at - end) % BLOCK
-                self._ahead, self.offset = data[begin - self.offset :], begin  # the offset less than 0: from the data's end
+                self._ahead, self.offset = data[begin - self.offset :], begin  # a negative index: from the data's end
                 header = self._take(BLOCK)
                 joined = at - end <= LONGEST_END and len(header) == BLOCK and checksum_fits(header)
                 if joined and self._allow_joined:
@@ -360,7 +361,7 @@ class TarStream:
         return None
 
     def _parse(self, header: bytes, offset: int) -> tuple[int, bytes]:
-        """(size, type flag) of a header block whose checksum is right."""
+        """(size, type flag) of a header block. Raises TarDamage if its checksum does not match."""
         if not checksum_fits(header):
             if offset == 0 and header[257:262] != b"ustar":
                 found = header[:16]
@@ -382,7 +383,7 @@ class TarStream:
         return data
 
     def _read_gnu_map(self, header: bytes, size: int) -> SparseMap | None:
-        """What type S says of the member, which nobody but GNU tar means so."""
+        """The map of a member of type S, which only GNU tar uses for sparse files; None for a plain file."""
         offset = self.offset - BLOCK
         try:
             return read_gnu_map(header, size, self._read_map_block) if is_gnu_sparse(header) else None
@@ -398,5 +399,5 @@ class TarStream:
 
 
 def looks_joined(verdict: str, detail: str) -> bool:
-    """Whether a manifest's verdict is about tars that were put end to end, as far as the next one's first header says."""
+    """Whether a manifest's verdict is about concatenated tars, as far as the next one's first header shows."""
     return verdict == "data_after_end" and JOINED in detail

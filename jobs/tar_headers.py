@@ -1,4 +1,4 @@
-"""The header blocks of tars, and what extended ones say of the member after them. Pure: bytes -> values, or ValueError."""
+"""Header blocks of tars, and extended headers, which describe the next member. Pure: bytes -> values, or ValueError."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PLAIN_FILE = {b"0", b"\0"}
 HARD_LINK, SYMBOLIC_LINK = b"1", b"2"
 WITHOUT_DATA = {b"1", b"2", b"3", b"4", b"5", b"6"}
 NO_FILES = {*WITHOUT_DATA, b"D", b"M", b"N", b"V"}
-"""Links, devices and folders; and of GNU tar, lists of folders, parts of what another volume begins, and labels. All other
-types are files: so POSIX says of those that nobody knows, and tar programs do.
+"""Links, devices and folders; for GNU tar also folder lists, continuations from another volume, and labels. All other types
+are files: POSIX requires that for unknown types, and tar programs comply.
 """
 GNU_LONG_NAME, GNU_LONG_LINK, GNU_SPARSE = b"L", b"K", b"S"
 PAX_NEXT, PAX_GLOBAL, PAX_SOLARIS = b"x", b"g", b"X"
@@ -43,16 +43,16 @@ SPARSE_MAP = b"GNU.sparse.map"
 
 @dataclass(slots=True)
 class Extended:
-    """What the extended headers before a member say of it."""
+    """The content of the extended headers before a member."""
 
     name: bytes | None = None
-    """Of a GNU long name."""
+    """From a GNU long name."""
     target: bytes | None = None
-    """Of a GNU long link name."""
+    """From a GNU long link name."""
     pax: dict[bytes, bytes] = field(default_factory=dict)
 
     def take(self, type_flag: bytes, data: bytes) -> None:
-        """One of them, but for global ones. Raises ValueError."""
+        """Add an extended header that is not global. Raises ValueError."""
         if type_flag == GNU_LONG_NAME:
             self.name = data.partition(b"\0")[0]
         elif type_flag == GNU_LONG_LINK:
@@ -62,7 +62,7 @@ class Extended:
 
 
 def parse_pax(data: bytes) -> dict[bytes, bytes]:
-    """Lines of the form `LENGTH KEY=VALUE`, where LENGTH counts the whole line and its newline. Raises ValueError.
+    """Parse lines of the form `LENGTH KEY=VALUE`, where LENGTH counts the whole line with its newline. Raises ValueError.
 
     The repeated keys of a sparse map of version 0.0 become the one key of version 0.1.
     """
@@ -85,14 +85,14 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
 
 
 def decimal(text: bytes) -> int:
-    """A number of a pax header. Raises ValueError."""
+    """Parse a number of a pax header. Raises ValueError."""
     if not text.isdigit() or len(text) > 20:
         raise ValueError(f"has no valid number: {text[:20]!r}")
     return int(text)
 
 
 def number(text: bytes) -> int:
-    """A numeric header field: octal text, or base 256 where the top bit is set (GNU). Raises ValueError."""
+    """Parse a numeric header field: octal text, or base 256 if the top bit is set (GNU). Raises ValueError."""
     if text[0] & 0x80:
         value = int.from_bytes(text, "big") - (0x80 << (8 * (len(text) - 1)))
         if text[0] == 0xFF or value > 1 << 62:
@@ -105,7 +105,7 @@ def number(text: bytes) -> int:
 
 
 def checksum_fits(header: bytes) -> bool:
-    """Whether a block is a header."""
+    """Whether a block is a header: its checksum matches."""
     try:
         stated = number(header[148:156])
     except ValueError:
@@ -118,9 +118,9 @@ def checksum_fits(header: bytes) -> bool:
 
 
 def header_name(header: bytes) -> bytes:
-    """The member's name, as far as the header has room for it."""
+    """The member's name, or what fits of it in the header."""
     name = header[:100].partition(b"\0")[0]
-    if header[257:263] == b"ustar\0":  # GNU's magic is `ustar `, and it puts other things where POSIX has the prefix
+    if header[257:263] == b"ustar\0":  # GNU's magic is `ustar `; it uses the space of POSIX's prefix for other fields
         prefix = header[345:500].partition(b"\0")[0]
         if prefix:
             return prefix + b"/" + name
@@ -128,12 +128,12 @@ def header_name(header: bytes) -> bytes:
 
 
 def header_target(header: bytes) -> bytes:
-    """What a link leads to, as far as the header has room for it."""
+    """A link's target, or what fits of it in the header."""
     return header[157:257].partition(b"\0")[0]
 
 
 def kind_of(type_flag: bytes, name: bytes) -> MemberKind:
-    """What a member is. Old archives have folders that only their name tells."""
+    """The kind of a member. In old archives only a trailing slash marks a folder."""
     if type_flag in (HARD_LINK, SYMBOLIC_LINK):
         return "link"
     if type_flag == b"5" or (type_flag not in NO_FILES and name.endswith(b"/")):

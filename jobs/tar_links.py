@@ -1,9 +1,9 @@
-"""Links inside a tar, and the data that they lead to. No link is followed out of the tar.
+"""Links inside a tar and the data of their targets. No link is followed out of the tar.
 
-What a link leads to is what it would lead to once the tar is unpacked: a hard link to the last member of that name before
-it, a symbolic one to the last of all, which may come after it. So the first link whose data is wanted has the headers of the
-whole tar read, once. A plain tar is then read where the data is. gzip and zstd cannot go back: one more pass copies the data
-of all links to a temporary file, as far as LARGEST_COPY.
+Links resolve as after unpacking the tar: a hard link to the last member of that name before it, a symbolic link to the last
+one in the whole tar, which may come after it. The first link whose data is wanted therefore triggers one pass over all
+headers. The data of a plain tar is then read in place. gzip and zstd cannot seek back: one more pass copies the data of all
+links to a temporary file, up to LARGEST_COPY.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ from jobs.tar_format import Member, TarDamage, TarStream
 __all__ = ["LinkedData", "Links"]
 
 HEADER_READ_BYTES = 4096
-"""What is read at once where mostly headers are wanted."""
+"""Size of a read when mostly headers are wanted."""
 COPY_BYTES = 1 << 20
 LARGEST_COPY = 4 << 30
-"""Of the data that links of a compressed tar lead to."""
+"""Bytes of data that links of a compressed tar may lead to in total."""
 LONGEST_CHAIN = 40
 """Links that lead to links; Linux follows as many."""
 FILE, HARD, SYMBOLIC, NO_FILE = range(4)
 LONGEST_SHOWN = 300
 OUTSIDE = 0
-"""Instead of the hash of a name: a path that leaves the tar."""
+"""Stands for a path that leaves the tar, in place of a name's hash."""
 
 _Column = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(slots=True)
 class LinkedData:
-    """The data at a link's end. It is to be read before anything else is asked of the tar's links."""
+    """The data of a link's target. Read it before the next call on the tar's links."""
 
     size: int
     read: Callable[[int], bytes]
-    """Up to as many bytes as it is asked for; fewer only at the end."""
+    """Returns up to the given number of bytes; fewer only at the end."""
 
 
 @dataclass(slots=True)
 class _Table:
-    """Every member of a tar, sorted by the hash of its name and then by its place: 25 bytes each."""
+    """Every member of a tar, sorted by the hash of its name, then by offset: 25 bytes each."""
 
     names: _Column
     offsets: _Column
     kinds: _Column
     targets: _Column
-    """Of links, the hash of the name that they lead to."""
+    """For links, the hash of the target's name."""
 
     @classmethod
     def of(cls, *columns: array[int]) -> _Table:
-        """In the order of the tar."""
+        """Build the table from columns in tar order."""
         names, offsets, kinds, targets = (np.array(column) for column in columns)
         order = np.lexsort((offsets, names))
         return cls(names[order], offsets[order], kinds[order], targets[order])
 
     def end_of(self, hard: bool, target: int, offset: int) -> int | str:
-        """Where the file begins that a link at `offset` leads to, or in words why there is none."""
+        """Offset of the file that a link at `offset` leads to, or a message why there is none."""
         for _ in range(LONGEST_CHAIN):
             if target == OUTSIDE:
                 return "that is outside the tar, where no link is followed"
@@ -83,13 +83,13 @@ class _Table:
 
 
 class Links:
-    """The links of one tar. Nothing is read until one is asked for."""
+    """The links of one tar. Nothing is read before the first `open`."""
 
     def __init__(
         self, open_tar: Callable[[int], TarStream], is_wanted: Callable[[Member], bool], accepts: Callable[[TarDamage], bool]
     ) -> None:
-        """`open_tar` opens the tar once more, to be read in pieces of so many bytes; `is_wanted` says which links may be
-        asked for; `accepts`, which damage is none.
+        """`open_tar` opens the tar again with the given read size; `is_wanted` says which links may be opened; `accepts`
+        says which damage is tolerated.
         """
         self._open_tar = open_tar
         self._is_wanted = is_wanted
@@ -97,13 +97,13 @@ class Links:
         self._table: _Table | None = None
         self._damage: TarDamage | None = None
         self._wanted = array("Q")
-        """Of a compressed tar: where the files begin that wanted links lead to, sorted."""
+        """For a compressed tar: sorted offsets of the files that wanted links lead to."""
         self._data: _InPlace | _Copied | None = None
 
     def open(self, link: Member) -> LinkedData | str:
-        """The data of a link, or in words why it has none.
+        """The data of a link, or a message why it has none.
 
-        Raises TarDamage if the tar is damaged further on, so that nobody can say; and whatever reading it raises.
+        Raises TarDamage if damage further on in the tar leaves the target unknown, and all errors of reading the tar.
         """
         if self._table is None:
             self._table = self._survey()
@@ -148,13 +148,13 @@ class Links:
         return table
 
     def close(self) -> None:
-        """Let the tar go."""
+        """Close the tar, or the copy of its data."""
         if self._data is not None:
             self._data.close()
 
 
 class _InPlace:
-    """The files of a plain tar, read where they are."""
+    """The files of a plain tar, read in place."""
 
     def __init__(self, stream: TarStream) -> None:
         self._stream = stream
@@ -170,9 +170,9 @@ class _Copied:
     """Files of a compressed tar, in a temporary file."""
 
     def __init__(self, stream: TarStream, wanted: array[int]) -> None:
-        """Copy those that begin at the offsets `wanted`, which are sorted."""
+        """Copy the files at the sorted offsets `wanted`."""
         self._places: dict[int, tuple[int, int] | str] = {}
-        """Where it begins -> where its copy begins and how long it is, or why there is none."""
+        """Offset in the tar -> (offset of the copy, size), or why there is no copy."""
         self._end = 0
         with closing(stream):
             self._file = scratch_file()
@@ -180,7 +180,7 @@ class _Copied:
             try:
                 self._copy_all(stream, wanted)
             except BaseException:
-                with suppress(OSError):  # it tries once more to write what it holds
+                with suppress(OSError):  # close flushes its buffer again
                     self._file.close()
                 raise
 
@@ -243,7 +243,7 @@ def _kind(member: Member) -> int:
 
 
 def _target(link: Member) -> int:
-    """The hash of the name that a link leads to."""
+    """The hash of a link's target."""
     if link.hard or link.target.startswith(b"/"):
         return _hash(link.target)
     folder, slash, _ = link.name.rpartition(b"/")
@@ -251,9 +251,9 @@ def _target(link: Member) -> int:
 
 
 def _hash(path: bytes) -> int:
-    """Of a member's name, however it is written: `./a//b`, `a/c/../b` and `a/b` are one. OUTSIDE for what leaves the tar.
+    """Hash a member's normalized name: `./a//b`, `a/c/../b` and `a/b` are equal. OUTSIDE for a path that leaves the tar.
 
-    A name from the root on is one only of members that are stored so.
+    An absolute path matches only members stored with an absolute path.
     """
     parts: list[bytes] = []
     for part in path.split(b"/"):

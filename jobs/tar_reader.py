@@ -1,8 +1,7 @@
-"""Strict streaming tar reader -> clips: an audio member plus the sidecars of the same key beside it.
+"""Strict streaming tar reader -> clips: an audio member plus the adjacent sidecars with the same key.
 
-Keys are WebDataset's: a name up to the first dot after its last slash. Members with one key that stand together form a
-group; a suffix that comes again begins a new one, so duplicate names are separate clips. Every audio member of a group is
-a clip of its own.
+Keys are WebDataset's: a name up to the first dot after its last slash. Adjacent members with one key form a group; a
+repeated suffix begins a new group, so duplicate names are separate clips. Every audio member of a group is its own clip.
 """
 
 from __future__ import annotations
@@ -38,21 +37,20 @@ __all__ = ["TarReader"]
 AUDIO_IN_MEMORY = 8 << 20
 """A larger member goes to a temporary file: memory must not grow with a clip's length."""
 CLIPS_IN_GROUP = 64
-"""A larger group is given out in parts: in a folder of `spk.0001.wav`, `spk.0002.wav`, ... all have the key `spk`."""
+"""A larger group is yielded in parts: in a folder of `spk.0001.wav`, `spk.0002.wav`, ... all have the key `spk`."""
 SIDECARS_IN_GROUP = 1 << 17
-"""At so many the group ends in any case: a few megabytes of tar.gz can hold millions of empty ones."""
+"""Limit that always ends a group: a few megabytes of tar.gz can hold millions of empty sidecars."""
 COPY_BYTES = 1 << 20
 LOOK_BYTES = 8 * BLOCK
 MOST_ORPHANS = 1 << 18
-"""How many names of sidecars without audio beside them are remembered, until a clip asks for them."""
+"""Names kept of sidecars without adjacent audio, until a clip uses them."""
 
 
 class TarReader:
     """Iterates over the clips of one tar, in one pass. Ends normally only if the tar ends properly; else TarDamage.
 
-    At damage the group that was being read is not given out, since its sidecars may be missing: the verdict covers it.
-    What a link leads to (jobs/tar_links.py) is looked for only if it is a sidecar or a clip that is not skipped, or may be a
-    clip.
+    At damage the group being read is not yielded, since its sidecars may be missing: the verdict covers it. Links are
+    resolved (jobs/tar_links.py) only if they are sidecars, clips that are not skipped, or possible clips.
     """
 
     def __init__(
@@ -70,13 +68,13 @@ class TarReader:
         finished: FinishedMembers | None = None,
         on_read: Callable[[], None] = lambda: None,
     ) -> None:
-        """`sniff`: what begins as audio is a clip, too, if its extension is neither one of `extensions` nor a sidecar's.
-        `follow_links`: links to data are clips and sidecars, which once they were not. `texts` says how sidecars are read
-        and found; None is for runs that began before there were rules: only beside their audio. `cutting` makes several
-        clips of a member. Whose clips are `finished` is not read then: how many they are is known too late for
-        `skip_clips`. `on_read` is called with each piece that the file system gives.
+        """`sniff`: a file with any other extension is a clip, too, if its content begins like audio. `follow_links`: links
+        to data are clips and sidecars; False for older runs. `texts`: how sidecars are read and found; None for runs older
+        than these rules, which find only adjacent sidecars. `cutting` makes several clips of a member; then members whose
+        clips are all `finished` are not read, since the number of their clips is known too late for `skip_clips`. `on_read`
+        is called after each read from the file system.
         """
-        # A look that only wants headers: small pieces, and nothing read that can be passed over.
+        # A pass over headers only: small reads, and seeking over everything else.
         self._open_look = partial(
             TarStream, source, read_bytes=LOOK_BYTES, seek_over=LOOK_BYTES, on_read=on_read, allow_joined=allow_joined
         )
@@ -98,7 +96,7 @@ class TarReader:
         self._stream = stream = TarStream(source, on_read=on_read, allow_joined=allow_joined)
 
         def open_again(read_bytes: int) -> TarStream:
-            wanted = read_bytes if stream.is_plain else READ_BYTES  # all of a compressed one is read anyway
+            wanted = read_bytes if stream.is_plain else READ_BYTES  # a compressed tar is read as a whole anyway
             return TarStream(source, read_bytes=wanted, seek_over=wanted, on_read=on_read, allow_joined=allow_joined)
 
         self._links = Links(open_again, self._may_be_opened, self._accepts)
@@ -122,22 +120,22 @@ class TarReader:
 
     @property
     def orphan_sidecars(self) -> int:
-        """Sidecars that no clip has had so far."""
+        """Number of sidecars that no clip has used so far."""
         return self._orphan_count - sum(name in self._orphans for name in (self._look.taken if self._look else ()))
 
     @property
     def sidecars_apart(self) -> int:
-        """Sidecars that clips have had so far and that do not stand beside them."""
+        """Number of sidecars used so far that are not adjacent to their clip."""
         return len(self._look.taken) if self._look is not None else 0
 
     @property
     def text_encoding(self) -> str:
-        """Of the sidecars that do not show it themselves, as it was found; empty if there were none or none is sure."""
+        """Detected encoding of sidecars that do not show theirs; empty if there were none or detection is uncertain."""
         return self._decoder.found if self._decoder is not None else ""
 
     @property
     def bytes_consumed(self) -> int:
-        """Bytes of the file on disk that have been used, for progress."""
+        """Bytes consumed of the file on disk, for progress."""
         return self._stream.bytes_consumed
 
     def __iter__(self) -> Iterator[Clip]:
@@ -178,9 +176,7 @@ class TarReader:
         return self._allow_missing_end and damage.verdict in ACCEPTABLE
 
     def _place(self, member: Member) -> tuple[str, str, str, bool] | None:
-        """(name, key, suffix in lower case, whether it is audio) of an audio file or sidecar; None for anything else, which
-        is counted.
-        """
+        """(name, key, suffix in lower case, whether it is audio) of an audio file or sidecar; else count it, return None."""
         if member.kind not in self._kinds:
             self.ignored[member.kind] += 1
             return None
@@ -205,7 +201,7 @@ class TarReader:
         return name, folder + slash + stem, suffix, is_clip
 
     def _head(self, member: Member) -> bytes:
-        """Its first bytes. The target of a link is read only if it may be a clip."""
+        """A member's first bytes. A link's target is read only if it may be a clip."""
         if member.kind != "link":
             return self._stream.peek(HEAD_BYTES)
         data = self._links.open(member) if self._sniff else ""
@@ -221,7 +217,7 @@ class TarReader:
         return link.target.rpartition(b".")[2].decode("utf-8", "backslashreplace").lower() in self._extensions
 
     def _leads_to_audio(self, member: Member) -> bool:
-        """Whether it is a link that has no audio name, to a member that has one: `latest -> a.wav`."""
+        """Whether it is a link to a member with an audio name, such as `latest -> a.wav`."""
         return member.kind == "link" and self._names_audio(member) and isinstance(self._links.open(member), LinkedData)
 
     def _sidecar(self, member: Member, group: ClipGroup) -> bytes | str:
@@ -271,7 +267,7 @@ class TarReader:
             with scratch_trouble():
                 file.seek(0)
         except BaseException:
-            with suppress(OSError):  # it tries once more to write what it holds
+            with suppress(OSError):  # close flushes its buffer again
                 file.close()
             raise
         return file
@@ -311,7 +307,7 @@ class TarReader:
             self._orphans.update(group.sidecars[suffix][0] for suffix in orphans)
 
     def _sidecars_of(self, name: str, suffix: str, group: ClipGroup) -> dict[str, tuple[str, bytes | str]]:
-        """A clip's sidecars: those beside it, and once a clip has none beside it, those that stand elsewhere."""
+        """A clip's adjacent sidecars; from the first clip without any on, also those elsewhere in the tar."""
         files = group.sidecars_of(suffix, self._sidecar_extensions, whole_names=self._decoder is not None)
         if self._decoder is None:
             return files

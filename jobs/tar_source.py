@@ -1,4 +1,4 @@
-"""Where a tar comes from: a file, an address or a command, each of which opens as bytes that are read forwards."""
+"""Sources of tars: a file, an address or a command. Each opens as a stream of bytes that is read forwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TarSource: TypeAlias = Path | RemoteTar | PipeTar
 
 
 def tar_source(tar: str, *, allow_pipe: bool = False) -> TarSource:
-    """Where the tar of a list comes from. Raises UsageError for a command that is not allowed."""
+    """The source of a list's tar. Raises UsageError for a command that is not allowed."""
     if is_pipe(tar):
         if not allow_pipe:
             raise UsageError(
@@ -37,12 +37,12 @@ def tar_source(tar: str, *, allow_pipe: bool = False) -> TarSource:
 
 
 def bytes_of(source: TarSource) -> int:
-    """How large it is; 0 for a command's output, of which nobody knows. Raises OSError."""
+    """Its size; 0 for a command's output, whose size is unknown. Raises OSError."""
     return source.stat().st_size if isinstance(source, Path) else source.facts().size
 
 
 class _LocalFile(io.FileIO):
-    """Reads in steps of READ_BYTES at most, and tells of each."""
+    """Reads at most READ_BYTES at a time, and reports each read."""
 
     def __init__(self, path: Path, on_read: Callable[[], None]) -> None:
         super().__init__(path, "rb")
@@ -55,9 +55,9 @@ class _LocalFile(io.FileIO):
 
 
 def open_tar(source: TarSource, read_bytes: int, on_read: Callable[[], None]) -> tuple[IO[bytes], int]:
-    """A tar's bytes, `read_bytes` of them asked for at once, and how many there are, or a larger number.
+    """(the tar's bytes, buffered by `read_bytes`; their number, or a larger number if it is unknown).
 
-    `on_read` is called whenever some have come. Raises UsageError (no regular file) and OSError.
+    `on_read` is called after each read. Raises UsageError (not a regular file) and OSError.
     """
     if isinstance(source, Path):
         refuse_irregular(source, "a tar")

@@ -1,8 +1,7 @@
-"""Sparse members of tars: files whose holes are not stored, given back with zeros in their places.
+"""Sparse members of tars: files whose holes are not stored, restored with zeros in their places.
 
-GNU tar writes them in four forms: type S with a map in the header ("old GNU"), and pax headers of versions 0.0, 0.1 and 1.0
-(GNU tar manual, "Storing Sparse Files"). Where tar programs would read a map in different ways, it is not read at all, and
-the member says why.
+GNU tar writes four forms: type S with a map in the header ("old GNU"), and pax headers of versions 0.0, 0.1 and 1.0 (GNU tar
+manual, "Storing Sparse Files"). A map that tar programs interpret differently is rejected, and the member says why.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from jobs.tar_headers import BLOCK, decimal, number
 __all__ = ["SPARSE_KEY", "Restored", "SparseMap", "is_gnu_sparse", "is_pax_sparse", "read_gnu_map", "read_pax_map"]
 
 LARGEST_HOLES = 1 << 30
-"""Zeros that are made up for one member: a few bytes of a map may promise terabytes."""
+"""Limit of zeros generated for one member: a few bytes of a map may promise terabytes."""
 MOST_PIECES = 1 << 20
-"""16 MiB of memory. Four kilobytes of data and of hole in turn are a file of 8 GiB then."""
+"""16 MiB of memory. Enough for a file of 8 GiB that alternates 4 KiB of data and 4 KiB of hole."""
 LONGEST_NUMBER = 20
 """Digits."""
 
@@ -34,10 +33,10 @@ STAR_MAGIC, STAR_MAGIC_AT = b"tar\0", 508
 
 @dataclass(slots=True)
 class SparseMap:
-    """Where the stored pieces of a file belong. `fault` says in words why the file cannot be given back."""
+    """The positions of a file's stored pieces. `fault` says why the file cannot be restored."""
 
     size: int = 0
-    """Bytes of the file with its holes."""
+    """Bytes of the file, including its holes."""
     begins: array[int] = field(default_factory=lambda: array("Q"))
     ends: array[int] = field(default_factory=lambda: array("Q"))
     stored: int = 0
@@ -45,7 +44,7 @@ class SparseMap:
     fault: str = ""
 
     def add(self, begin: int, length: int) -> None:
-        """The next piece, in the order in which they are stored."""
+        """Add the next piece, in stored order."""
         last = self.ends[-1] if self.ends else 0
         if begin < last:
             self.fault = self.fault or "its map has pieces out of order"
@@ -61,7 +60,7 @@ class SparseMap:
             self.stored += length
 
     def judge(self, data_bytes: int) -> None:
-        """Say what is wrong with a map that is complete; `data_bytes` follow it in the tar."""
+        """Check a complete map and set `fault`; `data_bytes` follow the map in the tar."""
         if self.fault:
             return
         if not self.begins and data_bytes:
@@ -75,10 +74,10 @@ class SparseMap:
 
 
 class Restored:
-    """Reads a sparse member as the file that it was."""
+    """Reads a sparse member as the original file."""
 
     def __init__(self, found: SparseMap, read: Callable[[int], bytes]) -> None:
-        """`read` gives exactly as many of the stored bytes as it is asked for, or raises."""
+        """`read` returns exactly the given number of stored bytes, or raises."""
         self._map = found
         self._read = read
         self._at = 0
@@ -99,7 +98,7 @@ class Restored:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _current(self) -> tuple[int, int]:
-        """The first piece that does not end before here; after the last one, an empty one at the file's end."""
+        """(begin, end) of the first piece that ends after the position; after the last one, an empty piece at the end."""
         ends = self._map.ends
         while self._piece < len(ends) and ends[self._piece] <= self._at:
             self._piece += 1
@@ -109,9 +108,9 @@ class Restored:
 
 
 def is_gnu_sparse(header: bytes) -> bool:
-    """Whether a header of type S has a map. Under another magic tar programs take it for a plain file.
+    """Whether a header of type S has a map. With another magic, tar programs treat it as a plain file.
 
-    Raises ValueError for star's form, whose map stands elsewhere.
+    Raises ValueError for star's form, whose map is elsewhere.
     """
     if header[STAR_MAGIC_AT:] == STAR_MAGIC:
         raise ValueError("it is a sparse member in the form of star, which is not read: pack it again")
@@ -119,9 +118,9 @@ def is_gnu_sparse(header: bytes) -> bool:
 
 
 def read_gnu_map(header: bytes, data_bytes: int, read_block: Callable[[], bytes]) -> SparseMap:
-    """The map of an "old GNU" member, with `read_block` giving the blocks of it that follow the header.
+    """The map of an "old GNU" member; `read_block` returns the map's blocks after the header.
 
-    As in GNU tar it ends at the first empty piece, whatever else the header says. Raises ValueError where it is no map.
+    As in GNU tar, it ends at the first empty piece, whatever else the header says. Raises ValueError for an invalid map.
     """
     found = SparseMap(number(header[REAL_SIZE]))
     more = _add_pieces(found, header[PIECES_AT:MORE_AT]) and header[MORE_AT]
@@ -133,7 +132,7 @@ def read_gnu_map(header: bytes, data_bytes: int, read_block: Callable[[], bytes]
 
 
 def _add_pieces(found: SparseMap, entries: bytes) -> bool:
-    """Whether all of them are pieces, so that the map may go on."""
+    """Add pieces up to the first empty entry. Returns whether there was none: the map may continue."""
     for at in range(0, len(entries), 24):
         if not entries[at + 12]:
             return False
@@ -142,14 +141,14 @@ def _add_pieces(found: SparseMap, entries: bytes) -> bool:
 
 
 def is_pax_sparse(attributes: Mapping[bytes, bytes]) -> bool:
-    """Whether pax attributes speak of a sparse member."""
+    """Whether pax attributes describe a sparse member."""
     return any(key.startswith(SPARSE_KEY) for key in attributes)
 
 
 def read_pax_map(attributes: Mapping[bytes, bytes], data_bytes: int, read: Callable[[int], bytes]) -> SparseMap:
-    """The map of a pax member of any version. `read` gives the member's data, with which the map of version 1.0 begins.
+    """The map of a pax member of any version. `read` returns the member's data, which begins with the map in version 1.0.
 
-    GNU.sparse.map has the pairs of version 0.0 too. What is no map is a fault.
+    GNU.sparse.map has the pairs of version 0.0, too. An invalid map sets `fault`.
     """
     found = SparseMap()
     try:
@@ -172,7 +171,7 @@ def read_pax_map(attributes: Mapping[bytes, bytes], data_bytes: int, read: Calla
 
 
 def _read_map_in_data(found: SparseMap, data_bytes: int, read: Callable[[int], bytes]) -> int:
-    """Version 1.0: decimal numbers, a line each, up to a whole block. Returns how many bytes they take."""
+    """Version 1.0: one decimal number per line, padded to whole blocks. Returns the number of bytes read."""
     taken = 0
     rest = b""
 

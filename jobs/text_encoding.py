@@ -1,7 +1,7 @@
-"""In which encoding texts are that are no UTF-8: told from all texts of a tar or source together, or said by a person.
+"""The encoding of texts that are not UTF-8: detected from all texts of a tar or source together, or given by the user.
 
-charset-normalizer shortlists the encodings in which the texts are no mess. Where several are left, the letters decide: each
-language writes most of its text with few of the letters that its encoding has. What is not sure is no text.
+charset-normalizer shortlists the encodings in which the texts are not a mess. Among several candidates letter frequencies
+decide: each language writes most of its text with few of the letters in its encoding. An uncertain result is rejected.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ __all__ = [
 
 AUTO = "auto"
 SAMPLE_BYTES = 256 << 10
-"""Of texts that are no UTF-8, from the first on: what the encoding is told from."""
+"""Size of the sample for detection: the first texts that are not UTF-8."""
 MOST_TEXTS = 1 << 16
-"""Looked at for that; where all of these are UTF-8, none of the rest has company that tells."""
+"""Texts examined for the sample; if all of these are UTF-8, there is nothing to detect the encoding of the rest from."""
 LONGEST_TEXT = 16 << 10
-"""Of one text in the sample, so that no long one speaks for all."""
+"""Bytes of one text in the sample, to keep a long one from dominating."""
 MOST_MESS = 0.2
-"""Of charset-normalizer's mess ratio, 0 to 1, whose own default this is."""
+"""charset-normalizer's mess ratio, 0 to 1, at its own default."""
 SURE, SURE_OF_CHINESE, TRUST = 10.0, 1.5, 0.5
-"""Bits; and what a bit counts, since the letters of a word are no independent witnesses. GB18030 needs fewer: it was all
-that there was beside UTF-8 before, and short texts that were read right stay so."""
+"""Bits; and the weight of a bit, since the letters of a word are not independent. GB18030 needs fewer: it once was the only
+alternative to UTF-8, and short texts that were read correctly then must still be."""
 SLACK = 3.0
-"""More bits per letter that one text may cost than all together: it may be a list of names."""
+"""Extra bits per letter allowed for a single text: it may be a list of names."""
 LEAST_LETTERS = 4
 """Outside ASCII, in all texts together."""
 MOST_READABLE = 0.9
-"""Of the lines: a few may be damaged."""
+"""Share of the lines: a few may be damaged."""
 SAY_IT = "say it with --text-encoding"
 
 MULTIBYTE = ("gb18030", "cp932", "euc_jis_2004", "cp949", "big5")
@@ -59,18 +59,18 @@ MARKS = (
     (codecs.BOM_UTF8, "utf_8_sig"),
 )
 SUPERSETS = {"shift_jis": "cp932", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949"}
-"""What a file that is called so is written with, as every browser reads it."""
+"""Declared encoding -> the superset that such files really use, as browsers treat it."""
 NO_TEXT = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7"}
 CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\x1b")
 UTF16_CONTROLS, UTF16_RATIO = 0.3, 3
-"""Share of every second byte, and how many times as many as of the others: in UTF-16 the high bytes of Latin, Greek and
-Cyrillic letters are controls, of which UTF-8 text has none."""
+"""Least share of controls at every second byte, and least ratio to those at the other bytes: in UTF-16 the high bytes of
+Latin, Greek and Cyrillic letters are controls, which UTF-8 text does not contain."""
 LEAST_KANA, KANA_HIGH, KANA_LOW = 4, b"\x30", bytes((0, 1, 2, *range(0x41, 0x80)))
-"""Kana and their punctuation are U+3000 to U+30FF, of which these low bytes make UTF-8 of nothing but ASCII."""
+"""Kana and their punctuation are U+3000 to U+30FF; with these low bytes their UTF-16 also passes as ASCII."""
 
 
 def check_encoding(name: str) -> str:
-    """`auto`, or the name of a codec for texts as Python spells it. Raises UsageError at anything else."""
+    """Return `auto`, or Python's name of a text codec. Raises UsageError for anything else."""
     if name.lower() == AUTO:
         return AUTO
     try:
@@ -87,7 +87,7 @@ def check_encoding(name: str) -> str:
 
 
 def decode_legacy(data: bytes) -> str:
-    """As runs read texts that began before encodings were told: UTF-8, with or without a mark, or GB18030."""
+    """Decode as runs older than encoding detection do: UTF-8, with or without a byte order mark, or GB18030."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -95,7 +95,7 @@ def decode_legacy(data: bytes) -> str:
 
 
 def wide_encoding(head: bytes, encoding: str = AUTO) -> str | None:
-    """The encoding of a file of lines whose newlines are more than one byte, by its first four and what was said of it."""
+    """The encoding of a line file whose newlines take more than one byte, else None. `head`: its first four bytes."""
     for mark, found in MARKS:
         if head.startswith(mark):
             return None if found == "utf_8_sig" else found
@@ -105,19 +105,19 @@ def wide_encoding(head: bytes, encoding: str = AUTO) -> str | None:
 
 
 def decode_text(data: bytes, encoding: str = AUTO) -> str:
-    """One text that stands for itself, such as a table. Raises UnicodeDecodeError, with the reason in words."""
+    """Decode a text on its own, such as a table. Raises UnicodeDecodeError, whose `reason` is a message for users."""
     return TextDecoder(encoding, lambda: (data,)).decode(data)
 
 
 class TextDecoder:
-    """Decodes the texts of one tar or source, which are in one encoding unless they say or show another.
+    """Decodes the texts of one tar or source, which share one encoding except where a text itself shows another.
 
-    With `auto`, a byte order mark decides for its text, then UTF-8 where that fits, then UTF-16 by its zero bytes. The first
-    text that is none of these has all of them looked at, from the first on, whichever text that was.
+    With `auto`, a byte order mark decides for its text, then valid UTF-8, then UTF-16 by its zero bytes. The first text that
+    is none of these triggers detection over all texts, always from the first one on.
     """
 
     def __init__(self, encoding: str, texts: Callable[[], Iterable[bytes]]) -> None:
-        """`texts` gives the source's texts from the first on, always in the same order."""
+        """`texts` yields the source's texts from the first on, always in the same order."""
         self._encoding = encoding
         self._texts = texts
         self._found: Found | None = None
@@ -125,11 +125,11 @@ class TextDecoder:
 
     @property
     def found(self) -> str:
-        """The encoding of the texts that do not show it themselves; empty if there were none, or none is sure."""
+        """The detected encoding of texts that do not show theirs; empty if there were none, or if detection is uncertain."""
         return self._found.encoding if self._found is not None else ""
 
     def decode(self, data: bytes) -> str:
-        """The text. Raises UnicodeDecodeError, with the reason in words, where it cannot be told or does not fit."""
+        """Decode a text. Raises UnicodeDecodeError, with a message as `reason`, if its encoding is unknown or wrong."""
         if (text := _marked(data)) is not None:
             return text
         if self._encoding != AUTO:
@@ -146,7 +146,7 @@ class TextDecoder:
         return text
 
     def _look(self) -> Found:
-        with self._lock:  # other threads wait for the one look
+        with self._lock:  # detection runs once; other threads wait for it
             if self._found is None:
                 self._found = find_encoding(self._texts())
             return self._found
@@ -154,12 +154,12 @@ class TextDecoder:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the texts were found to be in."""
+    """The result of detection."""
 
     encoding: str
-    """Empty where it is not sure."""
+    """Empty if uncertain."""
     words: str = ""
-    """Why not."""
+    """Why it is uncertain."""
 
 
 def _strictly(data: bytes, encoding: str, reason: str) -> str:
@@ -170,7 +170,7 @@ def _strictly(data: bytes, encoding: str, reason: str) -> str:
 
 
 def _marked(data: bytes) -> str | None:
-    """The text of data with a byte order mark that is true."""
+    """Decode data that has a byte order mark and fits it, else None."""
     for mark, encoding in MARKS:
         if data.startswith(mark):
             try:
@@ -181,7 +181,7 @@ def _marked(data: bytes) -> str | None:
 
 
 def _plain(data: bytes) -> str | None:
-    """The text of data that shows by itself that it is UTF-8, UTF-16 without a mark, or Japan's 7-bit encoding."""
+    """Decode data that is recognizably UTF-8, UTF-16 without a mark or ISO-2022-JP, else None."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -203,7 +203,7 @@ def _read_as(data: bytes, encoding: str | None) -> str | None:
 
 
 def _with_surrogates(data: bytes) -> str | None:
-    """UTF-8 in which surrogates were encoded one by one (CESU-8, `surrogatepass`): pairs are joined, others stay."""
+    """Decode UTF-8 with surrogates encoded one by one (CESU-8, `surrogatepass`): pairs are joined, lone ones stay."""
     if b"\xed" not in data:
         return None
     try:
@@ -214,7 +214,7 @@ def _with_surrogates(data: bytes) -> str | None:
 
 
 def _utf16_json(data: bytes) -> str | None:
-    """Which UTF-16 begins an object or a list here (as RFC 4627 tells it)."""
+    """The UTF-16 byte order of a JSON object or list, by its first two bytes (RFC 4627, section 3), or None."""
     first = data[:2]
     if len(data) % 2 or len(first) < 2 or first.strip(b"{[") != b"\0":
         return None
@@ -222,7 +222,7 @@ def _utf16_json(data: bytes) -> str | None:
 
 
 def _utf16_kana(data: bytes) -> str | None:
-    """Which UTF-16 of Japanese this would be, though it looks like ASCII."""
+    """The byte order of Japanese UTF-16 that also passes as ASCII, or None."""
     if 2 * data.count(KANA_HIGH) != len(data):
         return None
     for high, low, encoding in ((data[1::2], data[::2], "utf_16_le"), (data[::2], data[1::2], "utf_16_be")):
@@ -232,7 +232,7 @@ def _utf16_kana(data: bytes) -> str | None:
 
 
 def _utf16_letters(data: bytes, high: bytes) -> str | None:
-    """Which UTF-16 this would be, with bytes in every second place that are one of `high`, and few in the others."""
+    """The byte order of UTF-16 whose high bytes are mostly in `high` and whose low bytes rarely are, or None."""
     if len(data) % 2 or not data:
         return None
     even, odd = (len(half) - len(half.translate(None, high)) for half in (data[::2], data[1::2]))
@@ -242,11 +242,11 @@ def _utf16_letters(data: bytes, high: bytes) -> str | None:
 
 
 def find_encoding(texts: Iterable[bytes]) -> Found:
-    """In which encoding those of `texts` are that do not show it themselves. The same texts give the same answer.
+    """Detect the encoding of those `texts` that do not show theirs. The same texts give the same answer.
 
-    Readings are those of encodings in which MOST_READABLE of the lines can be read, and in which charset-normalizer finds a
-    mess of at most MOST_MESS. By its letters one of them has to be SURE bits likelier than any that reads otherwise: 10 bits
-    are a thousand to one.
+    Candidates are the encodings that decode MOST_READABLE of the lines and in which charset-normalizer finds a mess ratio of
+    at most MOST_MESS. By its letters the winner must be SURE bits likelier than every candidate that gives another text: 10
+    bits are a thousand to one.
     """
     sample = _sample(texts)
     lines = [line for text in sample for line in text.split(b"\n") if not line.isascii()]
@@ -269,7 +269,7 @@ def find_encoding(texts: Iterable[bytes]) -> Found:
 
 
 def _sample(texts: Iterable[bytes]) -> list[bytes]:
-    """The beginnings of those that do not show their encoding, as far as SAMPLE_BYTES go."""
+    """The beginnings of texts that do not show their encoding, until SAMPLE_BYTES are reached."""
     found: list[bytes] = []
     size = 0
     for text in islice(texts, MOST_TEXTS):
@@ -282,7 +282,7 @@ def _sample(texts: Iterable[bytes]) -> list[bytes]:
 
 
 def _beginning(text: bytes) -> bytes:
-    """Whole characters of any encoding but UTF-16: in none does a later byte of a character look like one of these."""
+    """A prefix cut between characters in any encoding but UTF-16: no later byte of a character equals one of these marks."""
     if len(text) <= LONGEST_TEXT:
         return text
     end = max(text.rfind(mark, 0, LONGEST_TEXT) for mark in (b"\n", b" ", b",", b'"'))
@@ -291,7 +291,7 @@ def _beginning(text: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """The sample in one encoding."""
+    """The sample, decoded in one encoding."""
 
     encoding: str
     text: str
@@ -299,7 +299,10 @@ class _Reading:
 
 
 def _readings(pieces: Sequence[bytes], between: bytes, encodings: Sequence[str]) -> list[_Reading]:
-    """What encodings that can read nearly all of the pieces, and without a mess, make of those that all of them can read."""
+    """Decode in each able encoding the pieces that all able ones can decode; drop messy results.
+
+    An encoding is able if it decodes nearly all pieces.
+    """
     readable = {encoding: [_reads(piece, encoding) for piece in pieces] for encoding in encodings}
     able = [encoding for encoding in encodings if sum(readable[encoding]) >= MOST_READABLE * len(pieces)]
     data = between.join(piece for number, piece in enumerate(pieces) if all(readable[name][number] for name in able))
@@ -310,7 +313,7 @@ def _readings(pieces: Sequence[bytes], between: bytes, encodings: Sequence[str])
 def _is_mess(data: bytes, encoding: str) -> bool:
     from charset_normalizer import from_bytes
 
-    # One encoding at a time: of similar ones it leaves out those that come after one that is a mess.
+    # One encoding at a time: after a messy one it skips similar encodings.
     return not from_bytes(
         data,
         steps=max(5, min(64, len(data) // 512)),

@@ -1,4 +1,4 @@
-"""Pure: how much a text looks like the languages that its encoding is for, by the letters that they use most."""
+"""Pure: how likely a text is in the languages of its encoding, by the letters that they use most."""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ MARKS = (
     "\u300b\u3008\u3009\u201c\u201d\u2018\u2019\u2026\u2014\uff5e\u30fb\u00b7\u3000\u301c"
 )
 WESTERN_MARKS = "\u201c\u201d\u2018\u2019\u2026\u2013\u2014\u00ab\u00bb\u201e\u00bf\u00a1\u00b0\u00b7\u2116"
-"""Punctuation outside ASCII: of China, Korea and Japan, and of everybody else."""
+"""Punctuation outside ASCII: of Chinese, Korean and Japanese (MARKS), and of other languages (WESTERN_MARKS)."""
 
 ASCII, MARK, STRANGE = 4.5, 8.0, 26.0
-"""Bits that it costs to write one letter: the fewer bits a text costs in a reading, the likelier that reading is."""
+"""Bits per letter: the fewer bits a text costs in a reading, the likelier that reading is."""
 RARE_WORDS = 2.0
-"""Of a letter outside ASCII in a language that writes with ASCII else."""
+"""Extra bits of a letter outside ASCII in a language that is mostly written in ASCII."""
 CAPITAL = 3.0
 MIXED = 10.0
-"""Of two scripts in one word."""
+"""Extra bits where two scripts meet in one word."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Script:
-    """What letters cost in the texts of one language, or of several that are written alike."""
+    """Bits per letter in one language, or in several that are written alike."""
 
     usual: dict[str, float]
     latin: bool
     known: Callable[[str], float]
-    """Bits of the others."""
+    """Bits of all other letters."""
 
     def cost(self, counts: Counter[str]) -> float:
         """Bits of all letters outside ASCII."""
@@ -101,23 +101,23 @@ def _encodes(letter: str, encoding: str) -> bytes:
 
 
 def _hanzi(letter: str) -> float:
-    """GB2312 has nearly all that is written, GBK the rest."""
+    """GB2312 has nearly all characters in use, GBK the rest."""
     return 13.8 if _encodes(letter, "gb2312") else 22.0 if _encodes(letter, "gbk") else STRANGE
 
 
 def _hanzi_of_taiwan(letter: str) -> float:
-    """Big5 has what is usual first."""
+    """Big5 puts common characters first."""
     code = _encodes(letter, "big5")
     return STRANGE if not code else 13.5 if b"\xa4" <= code[:1] <= b"\xc6" else 18.0
 
 
 def _hanzi_of_gbk(letter: str) -> float:
-    """Traditional characters, with which GBK has room for few words."""
+    """Traditional characters, which GBK covers but which are rare in it."""
     return max(15.0, min(_hanzi(letter), _hanzi_of_taiwan(letter) + 2.0))
 
 
 def _hangul(letter: str) -> float:
-    """KS X 1001 has what is usual; the other syllables take more than two bytes there."""
+    """KS X 1001 has the common syllables in two bytes; the others take more."""
     in_standard = len(_encodes(letter, "euc_kr")) == 2
     if "가" <= letter <= "힣":
         return 13.3 if in_standard else 20.0
@@ -125,7 +125,7 @@ def _hangul(letter: str) -> float:
 
 
 def _kanji(letter: str) -> float:
-    """JIS has what is usual first; half-width kana are of the time of teletypes."""
+    """JIS puts common characters first; half-width kana are a relic of teletypes."""
     code = _encodes(letter, "euc_jp")
     if len(code) != 2 or code[:1] < b"\xb0":
         return 15.0 if len(code) == 2 and code[:1] != b"\x8e" else 18.0 if code else 22.0
@@ -163,25 +163,25 @@ SCRIPTS: dict[str, tuple[_Script, ...]] = {
     "cp1256": (_alphabet(ARABIC, latin=False),),
     "tis_620": (_alphabet(THAI, latin=False),),
 }
-"""Encoding -> the languages that are written in it."""
+"""Encoding -> the languages written in it."""
 MANY_LETTERS = ("gb18030", "big5", "cp949", "cp932", "euc_jis_2004", "utf_16_le", "utf_16_be")
 MOST_BITS, MOST_BITS_OF_MANY = 9.5, 14.5
-"""Of a letter, in the mean. Capitals alone cost 8.5, traditional characters in GB18030 up to 13.5."""
+"""Mean per letter. Text in capitals costs 8.5, traditional characters in GB18030 up to 13.5."""
 RARE = {
     **dict.fromkeys(("iso8859_2", "iso8859_5", "koi8_r", "cp866", "cp1257", "cp1254", "cp1255", "cp1256", "tis_620"), 8.0),
     **dict.fromkeys(("utf_16_le", "utf_16_be"), 4.0),
     "euc_jis_2004": 2.0,
 }
-"""Bits for what is seldom met."""
+"""Extra bits of rare encodings."""
 ALL_SCRIPTS = tuple(dict.fromkeys(script for scripts in SCRIPTS.values() for script in scripts))
 OUTSIDE = r"[^\x00-\x7f\u2000-\u206f\u3000-\u303f\uff00-\uff65]"
 MIXED_WORD = re.compile(f"(?<=[A-Za-z]){OUTSIDE}|{OUTSIDE}(?=[A-Za-z])")
 
 
 def looks_written(text: str, encoding: str, *, slack: float = 0.0) -> bool:
-    """Whether the letters outside ASCII are such as people write, in the mean, and no noise.
+    """Whether the letters outside ASCII look like written language, on average, and not like noise.
 
-    `slack`: how many more bits a letter may cost, where the text is an unusual one.
+    `slack`: extra bits allowed per letter, for an unusual text.
     """
     letters = "".join(letter for letter in text if not letter.isascii())
     most = MOST_BITS_OF_MANY if encoding in MANY_LETTERS else MOST_BITS
@@ -189,9 +189,9 @@ def looks_written(text: str, encoding: str, *, slack: float = 0.0) -> bool:
 
 
 def bits(text: str, encoding: str) -> float:
-    """What `text` costs as a text in `encoding`, in bits, in the language that it costs least in: -log2 of how likely it is.
+    """The cost of `text` in `encoding`, in bits (-log2 of its likelihood), in the language where it is lowest.
 
-    A model of letters by themselves, from how often languages use them.
+    A unigram model: each letter by its frequency in the language.
     """
     counts = Counter(letter for letter in text if not letter.isascii())
     plain = len(text) - counts.total()

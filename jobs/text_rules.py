@@ -1,4 +1,4 @@
-"""Where a clip's text and language stand in what a data set says of it: the same in sidecars, manifests and Parquet."""
+"""The keys of a clip's text and language in a data set's metadata: the same for sidecars, manifests and Parquet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.text_encoding import AUTO
 __all__ = ["LANGUAGE_KEYS", "TEXT_KEYS", "TextRules", "check_text_keys", "first_of", "take_language", "take_text"]
 
 TEXT_KEYS = ("text", "transcript", "transcription", "sentence", "normalized_text", "raw_transcription", "raw_text")
-"""As data sets call it; the first of them that holds more than blanks is the text."""
+"""Common names in data sets; the first that holds more than blanks is the text."""
 LANGUAGE_KEYS = ("language", "lang", "locale")
 
 
@@ -25,7 +25,7 @@ class TextRules:
 
 
 def check_text_keys(keys: Sequence[str]) -> tuple[str, ...]:
-    """`["transcript"]`, or several, the first choice first, also as `["a,b"]`. Raises UsageError at an empty one."""
+    """Split and check keys, the first choice first: `["transcript"]`, `["a,b"]`. Raises UsageError for an empty one."""
     found = tuple(dict.fromkeys(part.strip() for key in keys for part in key.split(",")))
     if "" in found:
         raise UsageError(
@@ -35,13 +35,13 @@ def check_text_keys(keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def take_text(said: dict[str, Any], keys: Sequence[str] = TEXT_KEYS) -> str | None:
-    """Remove and return the text: the first string under `keys` that is not blank, else the first string. Others stay."""
+    """Remove and return the text: the first string under `keys` that is not blank, else the first string."""
     key = first_of(said, keys)
     return None if key is None else said.pop(key)
 
 
 def take_language(said: dict[str, Any]) -> str | None:
-    """Remove and return the language, found likewise."""
+    """Remove and return the language, found in the same way."""
     key = first_of(said, LANGUAGE_KEYS)
     return None if key is None else said.pop(key)
 

@@ -1,7 +1,7 @@
 """JSON of records' keys -> numpy arrays, for many records in one call: the inverse of `to_json` in jobs/record_fields.py.
 
-A parser of JSON would make a Python object per token, which takes most of its time. Here a few array operations read all
-numbers of a batch: a number ends where a digit is followed by something else, and up to four digits add up to its value.
+A JSON parser spends most of its time on creating a Python object per token. Here a few array operations read all numbers of
+a batch: a number ends where a digit is followed by another character, and up to four digits are summed to its value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Integers", "forms_of", "read_integers", "read_ref", "split_integers"
 Integers = npt.NDArray[np.integer[Any]]
 
 BEFORE = b",,,,"
-"""Bytes before the first text, so that three places before the end of any number exist."""
+"""Padding before the first text: three bytes must exist before the end of any number."""
 PUNCTUATION = np.frombuffer(b",[]", np.uint8)
 ZERO, TEN, HUNDRED = np.uint8(ord("0")), np.uint8(10), np.uint16(100)
 
@@ -30,9 +30,9 @@ _ref_decoder = msgspec.json.Decoder(FeatureRef)
 
 
 def forms_of(values: Mapping[str, msgspec.Raw]) -> dict[str, Form]:
-    """The form of each key of a record, by how its JSON begins; keys that say another's shape have none.
+    """The form of each key of a record, by how its JSON begins; keys that hold another key's shape are left out.
 
-    Raises ValueError on JSON that no backend gives.
+    Raises ValueError for JSON that no backend writes.
     """
     forms: dict[str, Form] = {}
     shapes = set()
@@ -59,31 +59,31 @@ def _head(text: bytes) -> str:
 
 
 def read_integers(texts: Sequence[bytes], form: Form) -> tuple[Integers, npt.NDArray[np.int64]]:
-    """All integers of one key of many records, one after the other, and how many each record has.
+    """(all integers of one key of many records, concatenated; the number of integers per record).
 
-    `form` is any but `features`. Raises ValueError where a text holds anything else.
+    `form` is any but `features`. Raises ValueError if a text holds anything else.
     """
     joined = b"".join((BEFORE, *texts, b","))
     raw = np.frombuffer(joined, np.uint8)
-    digits = raw - ZERO  # what is no digit is 10 or more
+    digits = raw - ZERO  # other characters become 10 or more
     is_digit = digits < TEN
     ends: npt.NDArray[np.int64] = (is_digit[:-1] > is_digit[1:]).nonzero()[0]
     if not _is_right(joined, raw, len(joined) - int(np.count_nonzero(is_digit)), len(ends), len(texts), form):
         for text in texts if len(texts) > 1 else ():
-            read_integers([text], form)  # raises at the one that is at fault
+            read_integers([text], form)  # raises for the faulty text
         raise ValueError(f"expected integers, found {_head(texts[0]) if texts else 'nothing'}...")
     limits = np.fromiter(itertools.accumulate(map(len, texts), initial=len(BEFORE)), np.int64, len(texts) + 1)
     places = ends.searchsorted(limits)
     counts = places[1:] - places[:-1]
-    # Dense: for every byte what it and those before it would be worth, though only the ends of numbers are wanted. Such
-    # operations on single bytes are so fast that this costs less than to gather the digits of each number.
+    # Dense: compute the value of a number ending at every byte, though only the real ends are needed. Operations on single
+    # bytes are so fast that this costs less than gathering the digits of each number.
     mask = is_digit.view(np.uint8)
     np.negative(mask, out=mask)  # 255: a digit
     pairs = mask[:-1] & mask[1:]
     if (pairs[:-3] & pairs[2:-1] & mask[4:]).any():  # five digits in a row
         return _any_length(digits, mask, ends), counts
     digits &= mask
-    upper = digits[:-3] & pairs[1:-1]  # thousands: what stands three places before the last digit, with digits between
+    upper = digits[:-3] & pairs[1:-1]  # thousands: the byte three places before the last digit, if all between are digits
     upper *= TEN
     upper += digits[1:-2] & mask[2:-1]
     lower = digits[2:-1] * TEN
@@ -105,7 +105,7 @@ def _any_length(digits: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], ends
 
 
 def _is_right(joined: bytes, raw: npt.NDArray[np.uint8], others: int, numbers: int, texts: int, form: Form) -> bool:
-    """Whether the bytes that are no digits, `others` of them, are those that stand around so many numbers."""
+    """Whether the `others` bytes that are not digits are exactly the punctuation around that many numbers."""
     others -= len(BEFORE) + 1
     if form == "audio_string":
         heads = joined.count(b"<audio_")
@@ -116,9 +116,9 @@ def _is_right(joined: bytes, raw: npt.NDArray[np.uint8], others: int, numbers: i
 
 
 def split_integers(numbers: Integers, counts: npt.NDArray[np.int64], shapes: Sequence[bytes] | None) -> Sequence[Integers]:
-    """What `read_integers` gave, record by record: int64 [items], or [codebooks, frames] by the JSON of their `shapes`.
+    """Split the result of `read_integers` by record: int64 [items], or [codebooks, frames] by the JSON of their `shapes`.
 
-    Raises ValueError where a shape does not fit its numbers.
+    Raises ValueError if a shape does not fit its numbers.
     """
     arrays = np.split(numbers.astype(np.int64), np.cumsum(counts)[:-1])
     if shapes is None:
@@ -128,7 +128,7 @@ def split_integers(numbers: Integers, counts: npt.NDArray[np.int64], shapes: Seq
 
 
 def read_ref(text: bytes) -> FeatureRef:
-    """Where floats stand. Raises ValueError on other JSON."""
+    """Decode a reference to floats. Raises ValueError for other JSON."""
     try:
         return _ref_decoder.decode(text)
     except msgspec.DecodeError as error:

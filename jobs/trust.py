@@ -1,7 +1,7 @@
-"""Which files a command trusts: those that only its own user, root and, if asked for, one group can have written.
+"""Which files a command trusts: those that only its own user, root and, optionally, one group can have written.
 
-A run folder says which commands later rounds give to a shell, where programs and libraries are, and where results go. A user
-who can write to it can act as the user who resumes it.
+A run folder determines which commands later rounds pass to a shell, where programs and libraries are, and where results go.
+A user who can write to it can act as the user who resumes it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ FILES_SHOWN = 3
 
 
 class NotTrustedError(UsageError):
-    """A file of a run that others may have written."""
+    """Others may have written a file of a run."""
 
     def __init__(self, found: str, advice: str, *, may_share: bool = False) -> None:
-        """`found` says which, and why; `may_share`: it is fine where the user trusts a group with it."""
+        """`found` says which file, and why; `may_share`: it is acceptable if the user trusts its group."""
         super().__init__(f"not trusted: {found}: {advice}")
         self.found = found
         self.advice = advice
@@ -64,7 +64,7 @@ class Owned:
     users: tuple[int, ...] = ()
     """Users that an ACL lets write."""
     groups: tuple[int, ...] = ()
-    """Groups that it lets write, including the file's own if that may."""
+    """Groups that the ACL lets write, including the file's own group if it may."""
     acl: bool = False
     """Whether there is an ACL; otherwise the mode says whether the file's group may write."""
 
@@ -84,7 +84,7 @@ class Trust:
     member: Callable[[int], bool] = lambda _uid: False
     """Whether a user is in that group."""
     code_owner: int | None = None
-    """The owner of the code that runs here, if that counts: they control the process anyway."""
+    """The owner of the running code, if trusted: they control the process anyway."""
 
     def is_user(self, uid: int) -> bool:
         """Whether a user is trusted."""
@@ -96,12 +96,12 @@ class Trust:
 
 
 def fault_of(found: Owned, trust: Trust) -> str | None:
-    """Pure: who else may have written a file, as text; None if nobody."""
+    """Pure: a message about who else may have written a file; None if nobody."""
     if not trust.is_user(found.uid):
         return "owned by somebody else"
     if found.mode & OTHERS_WRITE:
         return "writable by everybody"
-    if found.mode & GROUP_WRITES:  # with an ACL these bits are its mask: without them nobody whom it names may write either
+    if found.mode & GROUP_WRITES:  # with an ACL these bits are its mask, which limits all its entries
         writers = found.groups if found.acl else (found.gid,)
         for gid in writers:
             if not trust.is_group(gid):
@@ -119,7 +119,7 @@ def owned(path: Path, status: os.stat_result) -> Owned:
         return found
     try:
         data = os.getxattr(path, ACL)
-    except OSError:  # it has none, or the file system knows none
+    except OSError:  # no ACL, or no support for ACLs
         return found
     writers = [(tag, who) for tag, perm, who in struct.iter_unpack("<HHI", data[4:]) if perm & ACL_WRITE]
     users = tuple(who for tag, who in writers if tag == ACL_USER)
@@ -128,7 +128,7 @@ def owned(path: Path, status: os.stat_result) -> Owned:
 
 
 def check_files(files: Iterable[Owned], trust: Trust, *, mend: Path | None = None) -> None:
-    """Raise UsageError if any of these may have been written by others. `mend` is the folder that all are in."""
+    """Raise UsageError if others may have written any of these files. `mend` is the folder that contains all of them."""
     faults = [(found, fault) for found in files if (fault := fault_of(found, trust)) is not None]
     if faults:
         raise _not_trusted(faults, trust, mend)
@@ -183,8 +183,8 @@ def _by_group(one: Owned, trust: Trust) -> bool:
 def check_folder(output_dir: Path, paths: Iterable[Path], trust: Trust) -> None:
     """Raise UsageError if the run folder, or one of these `paths` of it, may have been written by others.
 
-    Missing files need no check: this user will create them. No file of ours is a link: one that exists was left by somebody
-    who could write to the folder, to make a later command write elsewhere.
+    Missing files need no check: this user will create them. None of our files is a link: an existing link was planted by
+    somebody with write access, to make a later command write elsewhere.
     """
     paths = list(paths)
     for path in paths:
@@ -204,9 +204,9 @@ def check_folder(output_dir: Path, paths: Iterable[Path], trust: Trust) -> None:
 
 
 def trust_of(group: str | None = None, umask: str | None = None) -> Trust:
-    """Which users this process trusts, and its umask, by the options --group and --umask. Raises UsageError.
+    """The users that this process trusts, and its umask, from the options --group and --umask. Raises UsageError.
 
-    Without a named group, created files are writable by no group: they would be refused the next time.
+    Without a named group, created files are not group-writable: they would be refused the next time.
     """
     uid = os.geteuid()
     own_group = _own_group(uid)
@@ -214,12 +214,12 @@ def trust_of(group: str | None = None, umask: str | None = None) -> Trust:
         return Trust(uid, _parse_umask(umask, shared=False) if umask else private_umask(), own_group)
     gid = _gid(group)
     wanted = _parse_umask(umask, shared=True) if umask else (_ambient_umask() | OTHERS_WRITE) & ~0o070
-    member = functools.cache(lambda other: gid in _groups_of(other))  # it may take a question to a server
+    member = functools.cache(lambda other: gid in _groups_of(other))  # may query a directory server
     return Trust(uid, wanted, own_group, gid, _group(gid), member)
 
 
 def private_umask() -> int:
-    """The process's umask, made strict enough that nobody else can write what it creates."""
+    """The process's umask, tightened to deny others write access."""
     return _ambient_umask() | 0o022
 
 
@@ -284,9 +284,9 @@ def _group(gid: int) -> str:
 
 
 def share(folders: Iterable[Path], files: Iterable[Path], trust: Trust) -> None:
-    """Make this user's folders and files writable for the group, and so what is created in the folders.
+    """Make this user's folders and files group-writable, as well as files created later in the folders.
 
-    Other users' files stay as they are, shared or not, and so do the targets of links. Does nothing without a group.
+    Other users' files and the targets of links are unchanged. Does nothing without a group.
     """
     gid = trust.group
     if gid is None:

@@ -82,10 +82,9 @@ def _lock_ports(base: int) -> None:
 
 
 def free_ports(first: int) -> int:
-    """The first base port, from `first` on in steps of 1000, where nobody listens: this machine may have other test runs.
+    """The first free base port, from `first` on in steps of 1000: other test runs may share this machine.
 
-    Those ask for theirs at the same moment, before anybody listens: so whoever gets ports holds a lock on their name until
-    its end.
+    They may ask at the same moment, before any of them listens: each run locks the name of its ports until it ends.
     """
     for base in range(first, first + 10_000, 1000):
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""A cluster, its workers and a run's files, in memory and without time: whoever uses it says what happens next.
+"""A cluster, its workers and a run's files, in memory and without time: the test decides what happens next.
 
-It follows hpc.controller in what a round knows, and hpc.task and jobs.worker in what becomes of a tar. A controller has no
-memory here: what it knows is derived from the files and from Slurm's word, each time anew.
+It mirrors hpc.controller in what a round knows, and hpc.task and jobs.worker in what happens to a tar. The controller has no
+memory here: it derives its knowledge from the files and Slurm's answers in every round.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Tar:
     name: str
     clips: int
     poison: frozenset[int] = frozenset()
-    """Clips that kill whoever decodes them."""
+    """Clips that kill every worker that decodes them."""
     fault: Literal["", "cut", "missing", "stuck"] = ""
     """`cut`: it ends too early, after its clips. `stuck`: reading it never ends, from the first byte on."""
     endless: frozenset[int] = frozenset()
@@ -229,14 +229,14 @@ class SimulatedCluster:
                 self._end(task)
 
     def break_node(self, node: str, health: Health) -> None:
-        """Its GPUs fail: those at work report it, and so does whoever comes after."""
+        """Its GPUs fail: running tasks report it, and so do later ones."""
         self.nodes[node] = health
         for task in self.in_state("running"):
             if task.node == node:
                 self.fail(task)
 
     def report(self, task: Task) -> None:
-        """What it has reported can be seen, unless the file system is late."""
+        """Make its reports visible, unless the file system is late."""
         if not task.late and task.tries:
             task.published = copy.deepcopy(task.tries)
 

@@ -26,7 +26,7 @@ def batch_of(
     speech: int = 12,
     most: int = 32,
 ) -> Batch:
-    """Random utterances of these lengths. What stands in the padding is large, so that whoever reads it is seen."""
+    """Random utterances of these lengths. The padding holds large values, which expose code that reads it."""
 
     def floats(lengths: list[int], width: int) -> Tensor:
         values = torch.randn(len(lengths), max(lengths), width, generator=generator)

@@ -1,7 +1,7 @@
-"""Text embedding of CosyVoice 1: for each token of a clip's transcript, its row of the language model's table.
+"""Text embedding of CosyVoice 1: for each token of a clip's transcript, its row in the language model's table.
 
-The reference is the frontend and language model of github.com/FunAudioLLM/CosyVoice: `llm.text_embedding` of what
-`frontend._extract_text_token` makes of a transcript. Of the model only that table is read; no audio is looked at.
+The reference is the frontend and language model of github.com/FunAudioLLM/CosyVoice: `llm.text_embedding` applied to
+`frontend._extract_text_token` of a transcript. Only that table of the model is read; the audio is not used.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ EMBEDDING = Naming(
     r"spk_embed_affine_layer)\.",
 )
 LATER = re.compile(r"(.*\.)?llm\.model\.")
-"""How the keys of CosyVoice 2 and 3 begin, whose language model is Qwen's."""
+"""Prefix of the keys in CosyVoice 2 and 3, whose language model is Qwen."""
 
 
 class CosyVoiceText:
-    """The loaded table, in the CPU's memory on any device: a look-up gains nothing elsewhere."""
+    """The loaded table, in host memory for any device: a lookup gains nothing on a GPU."""
 
     resampler = "soxr HQ"
     """Parts of a combination with the same `resampler` share the resampled audio."""
@@ -51,14 +51,14 @@ class CosyVoiceText:
         self._table = on_device("cpu", lambda: _read_table(checkpoint))
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-        """To 16 kHz, with soxr's HQ filter, for the length alone."""
+        """Resample to 16 kHz with soxr's HQ filter; only the length is used."""
         return soxr_resample(wave, sample_rate, SAMPLE_RATE, "HQ")
 
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
         """For each clip `text_tokens`, int32 [tokens], and `text_embedding`, float32 [tokens, width].
 
-        The transcript is taken as it is; special tokens in it, such as <|en|>, are one token each. Raises ClipError of kind
-        `no_text` where there is none but white space.
+        The transcript is used unchanged; special tokens in it, such as <|en|>, are one token each. ClipError of kind
+        `no_text` if it is missing or blank.
         """
         return [self._encode_text(clip.text) for clip in clips]
 
@@ -70,7 +70,7 @@ class CosyVoiceText:
 
 
 def _read_table(checkpoint: Checkpoint) -> npt.NDArray[np.float32]:
-    """float32 [rows, width] from llm.pt, of which nothing else leaves the disk."""
+    """float32 [rows, width] from llm.pt; nothing else of it is read from disk."""
     import torch
 
     weights = Weights([checkpoint.weights], EMBEDDING, str(checkpoint.config)).read()
@@ -116,7 +116,7 @@ class CosyVoiceTextFactory(ModelFactory[Checkpoint, CosyVoiceText]):
             min_samples=1,
             kind="clips",
             max_tokens_per_fragment=None,
-            # A look-up takes microseconds, alone or in a batch.
+            # A lookup takes microseconds, alone or in a batch.
             batching=Batching.SINGLE,
             max_batch=1,
             needs_text=True,

@@ -1,8 +1,8 @@
-"""The files of a CosyVoice 1 model that its text embedding needs: `cosyvoice.yaml`, `llm.pt` and a .tiktoken file.
+"""The files of a CosyVoice 1 model needed for its text embedding: `cosyvoice.yaml`, `llm.pt` and a .tiktoken file.
 
-`cosyvoice.yaml` is HyperPyYAML, whose tags name the classes; it says which of two tokenizers the model was trained with
-and how large the embedding is. The tokenizer's file is not in the model's directory: it comes with openai-whisper, or lies
-in CosyVoice's repository. Nothing here imports torch, so that a run can be planned on a login node.
+`cosyvoice.yaml` is HyperPyYAML, whose tags name classes; it defines which of two tokenizers the model was trained with and
+the size of the embedding. The tokenizer's file is not in the model's directory: it comes with openai-whisper, or is in
+CosyVoice's repository. Nothing here imports torch: a run can be planned on a login node.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOKENIZERS: Mapping[str, VocabularyName] = {
     "!name:cosyvoice.tokenizer.tokenizer.get_tokenizer": "cosyvoice",
 }
 UPSTREAM_LANGUAGES = 99
-"""What both tokenizers take when the config does not say."""
+"""Default of both tokenizers."""
 SOURCES: Mapping[VocabularyName, str] = {
     "whisper": "install openai-whisper, which has it, or give it as --set tokenizer_path=FILE",
     "cosyvoice": "take it from cosyvoice/tokenizer/assets of github.com/FunAudioLLM/CosyVoice, and put it there or give it "
@@ -39,25 +39,25 @@ SOURCES: Mapping[VocabularyName, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A directory whose config was understood and whose tokenizer fits it; no tensor has been read."""
+    """A directory with a supported config and a matching tokenizer; no tensor has been read."""
 
     config: Path
     weights: Path
     rows: int
-    """Of the embedding: 51866, or 60515 in -25Hz."""
+    """Rows of the embedding: 51866, or 60515 in -25Hz."""
     width: int
-    """Of the embedding: 512."""
+    """Width of the embedding: 512."""
     tokenizer: Path
     languages: int
-    """Language tokens of the vocabulary."""
+    """Number of language tokens in the vocabulary."""
     vocabulary: Vocabulary
 
 
 def open_checkpoint(model_path: str, tokenizer_path: str | None) -> Checkpoint:
-    """The checkpoint in a directory, or of a hub id, which is downloaded only if the local cache does not have it.
+    """Open the checkpoint in a directory or of a hub id, which is downloaded only if it is not in the local cache.
 
-    `tokenizer_path` is the .tiktoken file; None looks in the directory, then in openai-whisper. Raises ModelFilesError on
-    anything that could not be loaded later, or that does not fit together.
+    `tokenizer_path` is the .tiktoken file; None looks in the directory, then in openai-whisper. Raises ModelFilesError for
+    anything that would fail to load later, and for files that do not belong together.
     """
     directory = find_model(model_path, lambda _: (WEIGHTS,), _check_directory, hub_first=(CONFIG,), layout=LAYOUT)
     _check_directory(directory)
@@ -75,7 +75,7 @@ def open_checkpoint(model_path: str, tokenizer_path: str | None) -> Checkpoint:
     rows = llm.positive("text_token_size")
     tokenizer = _find_tokenizer(directory, name, tokenizer_path)
     vocabulary = read_vocabulary(tokenizer, name, languages)
-    # -25Hz has a row for each language that its tokenizer knows, though its config may name fewer of them.
+    # -25Hz has a row for each language of its tokenizer, though its config may declare fewer.
     most = vocabulary.size + most_languages(name) - min(languages, most_languages(name))
     if rows not in {vocabulary.size, most}:
         raise ModelFilesError(

@@ -1,8 +1,8 @@
-"""The two text vocabularies of CosyVoice 1: byte pairs from a .tiktoken file, and special tokens behind them.
+"""The two text vocabularies of CosyVoice 1: byte pairs from a .tiktoken file, followed by special tokens.
 
-`whisper` is OpenAI's multilingual one (whisper/tokenizer.py of openai-whisper), which CosyVoice-300M, -SFT and -Instruct
-use; `cosyvoice` is CosyVoice's own (cosyvoice/tokenizer/tokenizer.py), of CosyVoice-300M-25Hz. They share the pattern that
-splits a text, and differ in their byte pairs and special tokens. Nothing here imports torch.
+`whisper` is OpenAI's multilingual one (whisper/tokenizer.py of openai-whisper), used by CosyVoice-300M, -SFT and -Instruct;
+`cosyvoice` is CosyVoice's own (cosyvoice/tokenizer/tokenizer.py), used by CosyVoice-300M-25Hz. They share the pattern for
+splitting text, and differ in byte pairs and special tokens. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ASSETS: Mapping[VocabularyName, str] = {
     "whisper": "multilingual.tiktoken",
     "cosyvoice": "multilingual_zh_ja_yue_char_del.tiktoken",
 }
-"""What upstream calls the byte pairs."""
+"""Upstream's names of the byte pairs."""
 
-# The tokenizer of GPT-2: contractions, words, numbers and the rest, each with the space before it.
+# GPT-2's pattern: contractions, words, numbers and the rest, each with the preceding space.
 PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 WHISPER_CODES = """
@@ -41,7 +41,7 @@ LANGUAGES: Mapping[VocabularyName, tuple[str, ...]] = {
     "whisper": tuple(WHISPER_CODES.split()),
     "cosyvoice": (*WHISPER_CODES.split(), "minnan", "wuyu", "dialect", "zh/en", "en/zh"),
 }
-"""In the order of their tokens."""
+"""In token order."""
 
 EVENTS = ("ASR", "AED", "SER", *(f"{end}{word}" for word in ("Speech", "BGM", "Laughter", "Applause") for end in ("", "/")))
 EMOTIONS = ("HAPPY", "SAD", "ANGRY", "NEUTRAL")
@@ -53,7 +53,7 @@ TIMESTAMPS = [f"{number * 0.02:.2f}" for number in range(1501)]
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Byte pairs and special tokens, both by their number."""
+    """Byte pairs and special tokens with their ids."""
 
     name: VocabularyName
     pairs: Mapping[bytes, int]
@@ -61,11 +61,11 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """How many tokens there are, numbered from 0."""
+        """Number of tokens; ids count from 0."""
         return len(self.pairs) + len(self.special)
 
     def encoding(self) -> tiktoken.Encoding:
-        """The same for tiktoken."""
+        """The vocabulary as a tiktoken encoding."""
         import tiktoken
 
         return tiktoken.Encoding(
@@ -78,21 +78,21 @@ class Vocabulary:
 
 
 def most_languages(name: VocabularyName) -> int:
-    """How many language tokens the vocabulary can have: 100 or 105."""
+    """Maximum number of language tokens: 100 or 105."""
     return len(LANGUAGES[name])
 
 
 def read_vocabulary(path: Path, name: VocabularyName, languages: int) -> Vocabulary:
     """The vocabulary `name` with its first `languages` language tokens, and the byte pairs in `path`.
 
-    Raises ModelFilesError unless `path` has each number from 0 on once, and each single byte.
+    Raises ModelFilesError unless `path` has each id from 0 on exactly once, and every single byte.
     """
     pairs: dict[bytes, int] = {}
     lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
         try:
             text, rank = line.split()
-            # Both files have one empty token, spelt as padding alone.
+            # Both files have one empty token, spelled as bare padding.
             pairs[b"" if text == b"=" else base64.b64decode(text, validate=True)] = int(rank)
         except (ValueError, binascii.Error):
             raise ModelFilesError(
@@ -110,7 +110,7 @@ def read_vocabulary(path: Path, name: VocabularyName, languages: int) -> Vocabul
 
 
 def _special_tokens(name: VocabularyName, languages: int, first: int) -> dict[str, int]:
-    """Their numbers, from `first` on."""
+    """Special token -> id, from `first` on."""
     own = name == "cosyvoice"
     words = [
         "endoftext",

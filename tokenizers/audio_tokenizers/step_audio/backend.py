@@ -1,9 +1,9 @@
 """Step-Audio-Tokenizer: vq02 (16.67 Hz, 1024 codes) and vq06 (25 Hz, 4096 codes) from 16 kHz, merged two to three.
 
-The reference is StepAudioTokenizer of github.com/stepfun-ai/Step-Audio-EditX (tokenizer.py; Step-Audio's computes the
-same). vq02 is the nearest of 1024 centres to the output of a streaming Paraformer's encoder; vq06 is a 25 Hz S3 tokenizer on
-pieces of 30 s. Here vq02 goes over a batch of clips on the device while vq06 is made of the same clips: by onnxruntime on a
-CPU, by torch on a GPU.
+The reference is StepAudioTokenizer of github.com/stepfun-ai/Step-Audio-EditX (tokenizer.py; Step-Audio's computes the same).
+vq02 is the nearest of 1024 centres to the output of a streaming Paraformer's encoder; vq06 is a 25 Hz S3 tokenizer on pieces
+of 30 s. Here the device computes vq02 of a batch of clips while vq06 of the same clips is computed by onnxruntime on the CPU
+or by torch on the GPU.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ __all__ = ["FACTORY", "StepAudio", "StepAudioFactory", "merge"]
 LANES = 32
 """Clips in one step of vq02. On a GPU every step has this many, so they are part of the recipe there."""
 SHORTEST_CLIP = 1440
-"""The fewest samples with one group: 2 codes of vq02 (1360) and 3 of vq06 (1440)."""
+"""Least samples that yield one group: 2 codes of vq02 (1360) and 3 of vq06 (1440)."""
 ENCODER = Naming(parts=("encoder",), unneeded=r"(decoder|predictor)\.")
-"""Of the speech recogniser. FunASR's own loader unwraps what its trainer saves, and so does `Weights`."""
+"""The speech recogniser's encoder. Like FunASR's own loader, `Weights` unwraps its trainer's checkpoints."""
 CENTRES_BLOCK = 64
 
 Vq = npt.NDArray[np.int16]
@@ -65,7 +65,7 @@ Vq = npt.NDArray[np.int16]
 
 
 def merge(vq02: Vq, vq06: Vq) -> Vq:
-    """Groups of two codes of vq02 and three of vq06, the latter from 1024 on; what fills no group is dropped."""
+    """Groups of two codes of vq02 and three of vq06, the latter offset by 1024; an incomplete last group is dropped."""
     groups = min(len(vq02) // 2, len(vq06) // 3)
     pairs, triples = vq02[: 2 * groups].reshape(groups, 2), vq06[: 3 * groups].reshape(groups, 3)
     return np.concatenate((pairs, triples + np.int16(CLUSTERS)), axis=1).reshape(-1)
@@ -79,12 +79,12 @@ class _Session:
     def __init__(self, state: State) -> None:
         self.state = state
         self.pending: Waveform = np.zeros(0, np.float32)
-        """Samples that are not encoded yet, behind CONTEXT_SAMPLES that are."""
+        """Samples not encoded yet, preceded by CONTEXT_SAMPLES that are."""
         self.started = False
 
 
 class StepAudio:
-    """The loaded tokenizer: vq02 on one device, vq06 there or on the CPU, as the recipe says."""
+    """The loaded tokenizer: vq02 on one device, vq06 on the same device or on the CPU, according to the recipe."""
 
     def __init__(self, info: BackendInfo, checkpoint: Checkpoint, choices: Choices, device: str) -> None:
         self.info = info
@@ -100,7 +100,7 @@ class StepAudio:
 
         import_early("torchaudio.compliance.kaldi", "whisper")
         if self._choices.trim:
-            trim_silence(np.ones(SAMPLE_RATE, np.float32))  # librosa imports its parts when they are called
+            trim_silence(np.ones(SAMPLE_RATE, np.float32))  # librosa imports its parts at the first call
         self._centres = torch.from_numpy(read_centres(checkpoint))
         weights = Weights([checkpoint.weights], ENCODER, str(checkpoint.config_path)).read(self._device)
         if self._choices.upstream:
@@ -111,7 +111,7 @@ class StepAudio:
             weights.fill(network)
             self._encoder = ChunkEncoder(network, self._device, LANES)
             self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
-        # Each call runs on one thread. With a GPU the cores are otherwise idle; on the CPU they belong to torch.
+        # Each call uses one thread. With a GPU the cores are otherwise idle; on the CPU torch uses them.
         workers = 1 if self._device == "cpu" else len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vq06")
         if self._choices.upstream or self.info.recipe["vq06_device"] == "cpu":
@@ -120,7 +120,7 @@ class StepAudio:
         self._halves = self._load_halves(checkpoint, network) if "windows_per_product" in self.info.recipe else None
 
     def _load_halves(self, checkpoint: Checkpoint, network: Network) -> Halves:
-        """What encodes whole clips on a GPU."""
+        """The encoders of whole clips on a GPU."""
         from audio_tokenizers.step_audio.halves import Halves
         from audio_tokenizers.step_audio.windows import WindowEncoder
 
@@ -129,7 +129,7 @@ class StepAudio:
             variant, precision = read_variant(checkpoint.onnx), self._choices.precision
             vq06 = TorchEncoder(checkpoint.onnx, variant, self._device, precision, batch_axis=False)
         windows = WindowEncoder(network, self._centres, self._device)
-        # The noise of dither comes from a generator that threads share.
+        # Dither takes its noise from a random generator that all threads share.
         in_turn = bool(self._choices.dither)
         return Halves(windows, self._embedded, vq06, self._pool, in_turn=in_turn, tf32=self._choices.tf32)
 
@@ -144,7 +144,7 @@ class StepAudio:
         return torchaudio_resample(wave, sample_rate, SAMPLE_RATE)
 
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
-        """`tokens` and what the options add, per clip. ClipError of kind `too_short` where there would be no token."""
+        """Per clip, `tokens` and the values that options add. ClipError of kind `too_short` if there would be no token."""
         waves = [np.asarray(clip.wave, np.float32) for clip in clips]
         for wave in waves:
             if len(wave) < self.info.min_samples:
@@ -152,39 +152,39 @@ class StepAudio:
         return [self._values(vq02, vq06) for vq02, vq06 in self._codes(waves)]
 
     def codes(self, wave: Waveform) -> tuple[Vq, Vq]:
-        """(vq02, vq06) of a whole clip, float32 [samples] at 16 kHz, with what fills no group; each may be empty."""
+        """(vq02, vq06) of a whole clip, float32 [samples] at 16 kHz, including an incomplete group; each may be empty."""
         if not len(wave):
             raise ClipError("too_short", "a clip without samples")
         return self._codes([wave])[0]
 
     @property
     def centres(self) -> Tensor:
-        """float32 [1024, width]: those of vq02."""
+        """float32 [1024, width]: the cluster centres of vq02."""
         return self._centres
 
     @property
     def sessions(self) -> dict[str, Any]:
-        """The clips that `stream` has not seen the end of, by their ids; one that is taken out is forgotten."""
+        """The unfinished clips of `stream` by id; removing one ends its session."""
         return self._sessions
 
     def linguistic_codes(self, wave: Waveform) -> Vq:
-        """vq02 alone of a whole clip, float32 [samples] at 16 kHz, taken as it is; may be empty."""
+        """vq02 alone of a whole clip, float32 [samples] at 16 kHz, without preprocessing; may be empty."""
         if (halves := self._halves) is not None:
             return on_device(self._device, lambda: halves.codes([wave]))[0][0]
         return on_device(self._device, lambda: self._vq02([wave]))[0]
 
     def acoustic_codes(self, wave: Waveform) -> Vq:
-        """vq06 alone of a whole clip, float32 [samples] at 16 kHz, taken as it is; may be empty."""
+        """vq06 alone of a whole clip, float32 [samples] at 16 kHz, without preprocessing; may be empty."""
         if (halves := self._halves) is not None:
             return on_device(self._device, lambda: halves.codes([wave]))[0][1]
         return on_device("cpu", lambda: self._vq06(wave))
 
     def stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
-        """The codes of vq02 that `piece`, the next samples of the clip `session_id`, makes complete: 4 per 240 ms.
+        """The codes of vq02 completed by `piece`, the next samples of the clip `session_id`: 4 per 240 ms.
 
-        All pieces' codes together are those of the whole clip, however it was cut, but for rounding on a GPU, where whole
-        clips take another way. float32 [samples] at 16 kHz, taken as they are: energy normalisation and trimming would have
-        to know the whole clip. `is_final` ends the session.
+        The codes of all pieces equal those of the whole clip, however it was cut, except for rounding on a GPU, where whole
+        clips are computed differently. float32 [samples] at 16 kHz, without energy normalisation and trimming, which would
+        need the whole clip. `is_final` ends the session.
         """
         if self._choices.upstream:
             raise UsageError("engine=upstream encodes whole clips: a stream needs engine=own")
@@ -233,14 +233,14 @@ class StepAudio:
 
         fix_arithmetic(tf32=self._choices.tf32)
         with torch.inference_mode():
-            if self._choices.upstream:  # which looks for the centres of all frames in one call
+            if self._choices.upstream:  # upstream finds the centres of all frames in one call
                 found = (torch.cdist(self._funasr.encode(wave), self._centres).argmin(dim=1) for wave in waves)
                 return [numbers.numpy().astype(np.int16) for numbers in found]
             encoded = self._encoder.encode([self._frontend.features(wave) for wave in waves])
             return [self._cluster(frames) for frames in encoded]
 
     def _cluster(self, frames: Tensor) -> Vq:
-        """float32 [frames, width] on the CPU -> the nearest centre of each. Always as many at a time, to round alike."""
+        """float32 [frames, width] on the CPU -> the nearest centre of each. Fixed batch size, for identical rounding."""
         import torch
 
         codes = []
@@ -264,7 +264,7 @@ class StepAudio:
 
 
 def _log_mel(piece: Waveform) -> npt.NDArray[np.float32]:
-    """float32 [samples] -> float32 [128, samples // 160]. As upstream without a batch axis: with one it rounds otherwise."""
+    """float32 [samples] -> float32 [128, samples // 160]. Like upstream without a batch axis, which changes rounding."""
     import torch
     import whisper
 
@@ -305,7 +305,7 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
             hop_length=GROUP_SAMPLES // 5,
             fields=fields_of(choices),
             mono="mean",
-            # A trimmed clip has at least 4560 samples, most of them zeros if need be.
+            # A trimmed clip has at least 4560 samples, zero-padded if necessary.
             min_samples=1 if choices.trim else SHORTEST_CLIP,
             kind="clips",
             max_tokens_per_fragment=None,
@@ -329,12 +329,12 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
 
 
 def _in_torch(checkpoint: Checkpoint, device: str) -> bool:
-    """Whether vq06 goes beside vq02 on a GPU; what torch cannot read stays in onnxruntime."""
+    """Whether vq06 runs beside vq02 on a GPU; a file that torch cannot read stays in onnxruntime."""
     return device.startswith("cuda") and is_known_to_torch(checkpoint.onnx)
 
 
 def _shapes(checkpoint: Checkpoint, device: str) -> dict[str, Scalar]:
-    """What decides how both halves round."""
+    """The recipe's shapes that determine rounding in both halves."""
     if not device.startswith("cuda"):
         return {"vq06_device": "cpu", "lanes": LANES}
     windows = {"windows_per_product": WINDOWS}

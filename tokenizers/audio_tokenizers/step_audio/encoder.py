@@ -1,14 +1,14 @@
-"""The encoder behind vq02: FunASR's streaming SAN-M encoder, step by step over a batch of clips.
+"""The encoder of vq02: FunASR's streaming SAN-M encoder, step by step over a batch of clips.
 
 The network is SANMEncoderChunkOpt (github.com/modelscope/FunASR, models/scama/encoder.py and models/sanm/attention.py;
-SCAMA, arxiv.org/abs/2006.01712) as Step-Audio drives it: 4 new frames a step behind the last 5 of before, keys and values
-of the 4 steps before that, no look-ahead. Nothing in a step depends on other clips, so that clips of any lengths go side by
-side; FunASR's own driver takes one at a time, and importing it costs seconds and a hundred packages.
+SCAMA, arxiv.org/abs/2006.01712) as Step-Audio drives it: each step has 4 new frames after the last 5 of the step before, the
+keys and values of the 4 steps before that, and no look-ahead. No step depends on other clips, which allows batches of clips
+of any lengths; FunASR's own driver takes one clip at a time, and importing it costs seconds and a hundred packages.
 
-That a clip gets the same bits in any company needs products of matrices whose rows do not depend on how many there are.
-On a CPU that is so once they are a multiple of 4: the last one to three rows, or what a thread gets of them, go through
-another kernel (MKL 2024.2), so they are filled up to 16 with zeros. On a GPU the kernel is chosen by their number: there
-whole clips go through windows.py, and only streams, each alone, go step by step.
+A clip gets the same bits in any batch only if the rows of a matrix product do not depend on the number of rows. On a CPU
+this holds for a multiple of 4 rows: the last one to three rows, also those of a thread's share, go through another kernel
+(MKL 2024.2), so rows are padded with zeros to a multiple of 16. On a GPU the number of rows selects the kernel: there, whole
+clips go through windows.py, and only streams, each alone, go step by step.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = ["CHUNK", "LOOK_BACK", "OVERLAP", "ChunkEncoder", "Network", "State"]
 CHUNK = 4
 """New frames of a step: 240 ms."""
 OVERLAP = 5
-"""Frames of the step before that are computed again, in front of the new ones."""
+"""Frames of the previous step that are recomputed before the new ones."""
 LOOK_BACK = 16
-"""Frames whose keys and values are kept beyond those."""
+"""Frames before those whose keys and values are kept."""
 LAYER_NORM_EPSILON = 1e-12
 ROWS = 16
-"""Products with weights get a multiple of this many rows."""
+"""Products with weights are padded to a multiple of this number of rows."""
 
 LayerCache = tuple["Tensor", "Tensor"]
 """Keys and values, [clips, heads, at most LOOK_BACK, width / heads] each."""
@@ -50,20 +50,20 @@ class _Attention(nn.Module):
         self.padding = (kernel - 1) // 2
 
     def forward(self, x: Tensor, shape: tuple[int, int], cache: LayerCache | None) -> tuple[Tensor, LayerCache]:
-        """[rows, inputs], of which the first are those of `shape` (clips, frames) -> [rows, width], and the cache after."""
+        """[rows, inputs], of which the first belong to `shape` (clips, frames) -> [rows, width], and the new cache."""
         clips, frames = shape
         idle = len(x) - clips * frames
         query, key, value = self.linear_q_k_v(x)[: clips * frames].view(clips, frames, -1).chunk(3, dim=-1)
         memory = nn.functional.pad(value.transpose(1, 2), (self.padding, self.padding))
         memory = self.fsmn_block(memory).transpose(1, 2) + value
-        # Contiguous, or one clip's product would be another call of BLAS than several clips'.
+        # Contiguous: otherwise BLAS is called differently for one clip and for several.
         split = (t.reshape(clips, frames, self.heads, -1).transpose(1, 2).contiguous() for t in (query, key, value))
         query, key, value = split
         if cache is not None:
             key, value = torch.cat((cache[0], key), dim=2), torch.cat((cache[1], value), dim=2)
         weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1), dim=-1)
         attended = _with_idle_rows((weights @ value).transpose(1, 2).reshape(clips * frames, -1), idle)
-        # The overlap is computed again next time, so what is kept ends before it.
+        # The overlap is recomputed in the next step: the cache ends before it.
         start, end = max(0, key.shape[2] - OVERLAP - LOOK_BACK), key.shape[2] - OVERLAP
         kept = (key[:, :, start:end], value[:, :, start:end])
         return self.linear_out(attended) + _with_idle_rows(memory.reshape(clips * frames, -1), idle), kept
@@ -104,7 +104,7 @@ class _Encoder(nn.Module):
         self.after_norm = nn.LayerNorm(checkpoint.width, eps=LAYER_NORM_EPSILON)
 
     def forward(self, x: Tensor, caches: Sequence[LayerCache | None]) -> tuple[Tensor, list[LayerCache]]:
-        """One step. x: float32 [clips, OVERLAP + new frames, 560] -> [clips, new frames, width], and the caches after it."""
+        """One step. x: float32 [clips, OVERLAP + new frames, 560] -> [clips, new frames, width], and the new caches."""
         clips, frames, _ = x.shape
         x = _with_idle_rows(x.flatten(0, 1), -clips * frames % ROWS)
         kept = []
@@ -119,7 +119,7 @@ def _with_idle_rows(x: Tensor, idle: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """The part of FunASR's ParaformerStreaming that tokens need, under its names."""
+    """The part of FunASR's ParaformerStreaming that tokens need, with its parameter names."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Network(nn.Module):
 
 
 class State:
-    """Where clips that go side by side stand after the same number of steps."""
+    """The state of batched clips after the same number of steps."""
 
     __slots__ = ("caches", "overlap", "position")
 
@@ -136,14 +136,14 @@ class State:
         """float32 [clips, OVERLAP, 560]: the last inputs."""
         self.caches = caches
         self.position = position
-        """Frames so far."""
+        """Frames encoded so far."""
 
 
 class ChunkEncoder:
     """Drives the network over whole clips, or over pieces of one."""
 
     def __init__(self, network: Network, device: str, lanes: int) -> None:
-        """`lanes`: the most clips of one step."""
+        """`lanes`: maximum number of clips per step."""
         self._encoder = network.encoder
         self._layers = len(network.encoder.encoders) + 1
         self._device = device
@@ -151,7 +151,7 @@ class ChunkEncoder:
         self._positions = _positions(1024)
 
     def encode(self, clips: Sequence[Tensor]) -> list[Tensor]:
-        """Features float32 [frames, 560] of each clip -> float32 [frames, width], on the CPU; none for no frames."""
+        """Features float32 [frames, 560] of each clip -> float32 [frames, width], on the CPU; empty for no frames."""
         order = sorted(range(len(clips)), key=lambda number: -len(clips[number]))
         encoded: dict[int, Tensor] = {}
         for start in range(0, len(order), self._lanes):
@@ -160,7 +160,7 @@ class ChunkEncoder:
         return [encoded[number] for number in range(len(clips))]
 
     def _encode_side_by_side(self, clips: Sequence[Tensor]) -> list[Tensor]:
-        """Of clips in the order of their lengths, longest first."""
+        """Encode clips sorted by length, longest first."""
         steps = [len(clip) // CHUNK for clip in clips]
         inputs = [torch.cat((clip.new_zeros(OVERLAP, FEATURES), self.embed(clip, 0))) for clip in clips]
         outputs: list[list[Tensor]] = [[] for _ in clips]
@@ -172,7 +172,7 @@ class ChunkEncoder:
             while going and steps[going - 1] == step:
                 going -= 1
                 if tail := len(clips[going]) % CHUNK:
-                    # Of another shape than a step. All clips whose rest is as long wait for one another.
+                    # The tail has another shape than a step: batch it with the tails of the same length.
                     leftovers.setdefault((min(step, LOOK_BACK // CHUNK), tail), []).append(going)
                     kept[going] = [_copy(cache, going) for cache in caches]
             if not going:
@@ -194,9 +194,9 @@ class ChunkEncoder:
         return State(torch.zeros(1, OVERLAP, FEATURES), [None] * self._layers, 0)
 
     def advance(self, state: State, features: Tensor) -> Tensor:
-        """Encode what comes next of one clip, which moves its state: [frames, 560] -> [frames, width].
+        """Encode the next frames of one clip and advance its state: [frames, 560] -> [frames, width].
 
-        Only the last call for a clip may give frames that are no multiple of CHUNK.
+        Only the last call for a clip may pass a number of frames that is not a multiple of CHUNK.
         """
         inputs = torch.cat((state.overlap, self.embed(features, state.position)[None]), dim=1)
         outputs = [features.new_zeros(0, self._encoder.after_norm.normalized_shape[0])]
@@ -212,9 +212,9 @@ class ChunkEncoder:
         return result
 
     def embed(self, features: Tensor, position: int = 0) -> Tensor:
-        """Scale, and add the sinusoids of the frames' positions, which count from 1."""
+        """Scale, and add sinusoidal position encodings; positions count from 1."""
         end = position + len(features)
-        positions = self._positions  # several threads may be here: another one may have set fewer meanwhile
+        positions = self._positions  # a local copy: another thread may replace the attribute with a shorter one
         if end > len(positions):
             positions = self._positions = _positions(2 * end)
         scaled: Tensor = features * self._encoder.after_norm.normalized_shape[0] ** 0.5
@@ -222,7 +222,7 @@ class ChunkEncoder:
 
 
 def _positions(count: int) -> Tensor:
-    """float32 [count, 560]: sines, then cosines, of 280 rates each (FunASR's StreamSinusoidalPositionEncoder)."""
+    """float32 [count, 560]: sines, then cosines, at 280 rates each (FunASR's StreamSinusoidalPositionEncoder)."""
     half = FEATURES // 2
     increment = torch.tensor([10000.0]).log() / (half - 1)
     rates = torch.exp(torch.arange(half, dtype=torch.float32) * -increment)
@@ -231,12 +231,12 @@ def _positions(count: int) -> Tensor:
 
 
 def _windows(inputs: Sequence[Tensor], steps: Sequence[int], frames: int) -> Tensor:
-    """[clips, OVERLAP + frames, 560]: what each clip's step takes of its inputs, which begin with OVERLAP zeros."""
+    """[clips, OVERLAP + frames, 560]: each clip's slice of its inputs for its step; inputs begin with OVERLAP zeros."""
     return torch.stack([x[step * CHUNK :][: OVERLAP + frames] for x, step in zip(inputs, steps, strict=True)])
 
 
 def _copy(cache: LayerCache | None, row: int) -> LayerCache | None:
-    """One clip's, which does not keep the others' in memory."""
+    """Copy one clip's cache: a view would keep the others' in memory."""
     return None if cache is None else (cache[0][row : row + 1].clone(), cache[1][row : row + 1].clone())
 
 

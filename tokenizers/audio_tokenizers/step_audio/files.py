@@ -1,8 +1,8 @@
-"""The files of a Step-Audio-Tokenizer: where they are, whether they are whole, and what network their configs describe.
+"""The files of a Step-Audio-Tokenizer: their places, their completeness, and the network that their configs describe.
 
-Nothing here imports torch, so that a run can be planned on a login node. The directory is that of
-stepfun-ai/Step-Audio-Tokenizer: `linguistic_tokenizer.npy` (the centres of vq02), `speech_tokenizer_v1.onnx` (vq06), and
-below them the directory of a streaming Paraformer of FunASR, of which the encoder is used.
+Nothing here imports torch: a run can be planned on a login node. The directory is that of
+stepfun-ai/Step-Audio-Tokenizer: `linguistic_tokenizer.npy` (the centres of vq02), `speech_tokenizer_v1.onnx` (vq06), and a
+subdirectory with a streaming Paraformer of FunASR, whose encoder is used.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ FILES = (CENTRES, ONNX, WEIGHTS, CMVN, CONFIG)
 LAYOUT = f"stepfun-ai/Step-Audio-Tokenizer, with {CENTRES}, {ONNX} and {FUNASR}/"
 
 CLUSTERS = 1024
-"""Codes of vq02. The numbering of tokens depends on it: those of vq06 begin here."""
+"""Number of codes of vq02, and the offset of vq06's codes in merged tokens."""
 VQ06_CODES = 4096
 FEATURES = 560
-"""Width of what the encoder gets: 7 frames of 80 mels."""
+"""Width of the encoder's input: 7 frames of 80 mels."""
 
 Matrix = npt.NDArray[np.float32]
 
-# What FunASR's SANMEncoderChunkOpt, WavFrontendOnline and their driver make of other values is another computation.
+# With other values FunASR's SANMEncoderChunkOpt, WavFrontendOnline and their driver compute something else.
 ENCODER_FIXED: Mapping[str, object] = {
     "input_layer": "pe_online",
     "normalize_before": True,
@@ -57,7 +57,7 @@ ENCODER_FIXED: Mapping[str, object] = {
     "interctc_use_conditioning": False,
 }
 ENCODER_DEFAULTS: Mapping[str, object] = {"input_layer": "conv2d"}
-"""Defaults of SANMEncoderChunkOpt, where they differ from the value that is understood."""
+"""Defaults of SANMEncoderChunkOpt that differ from the supported value."""
 ENCODER_SIZES: Mapping[str, int] = {
     "output_size": 256,
     "attention_heads": 4,
@@ -84,12 +84,12 @@ FRONTEND_FIXED: Mapping[str, object] = {
 }
 FRONTEND_DEFAULTS: Mapping[str, object] = {"lfr_m": 1, "lfr_n": 1}
 FRONTEND_UNUSED = {"dither", "cmvn_file", "snip_edges", "upsacle_samples", "filter_length_min", "filter_length_max"}
-"""`dither` is an option of the backend; the others, but for the path, WavFrontendOnline takes and never looks at."""
+"""`dither` is an option of the backend; WavFrontendOnline accepts the others, except the path, and ignores them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A directory whose configs were understood and whose files look whole; no weights of the network have been read."""
+    """A directory with supported configs and apparently complete files; no weights of the network have been read."""
 
     directory: Path
     config: Mapping[str, Any]
@@ -99,7 +99,7 @@ class Checkpoint:
     feed_forward: int
     layers: int
     kernel: int
-    """Of the FSMN memory, a convolution over time in each layer."""
+    """Kernel size of the FSMN memory, a convolution over time in each layer."""
 
     @property
     def config_path(self) -> Path:
@@ -113,7 +113,7 @@ class Checkpoint:
 
     @property
     def cmvn(self) -> Path:
-        """FunASR's am.mvn: what normalises the features."""
+        """FunASR's am.mvn: the normalisation of the features."""
         return self.directory / CMVN
 
     @property
@@ -128,14 +128,14 @@ class Checkpoint:
 
     @property
     def tensors(self) -> tuple[Path, ...]:
-        """All files whose numbers decide tokens, in the order in which they are hashed."""
+        """All files whose values affect tokens, in the order in which they are hashed."""
         return self.weights, self.cmvn, self.centres, self.onnx
 
 
 def open_checkpoint(model_path: str) -> Checkpoint:
-    """The checkpoint in a directory, or of a hub id, which is downloaded only if the local cache does not have it.
+    """Open the checkpoint in a directory or of a hub id, which is downloaded only if it is not in the local cache.
 
-    Raises ModelFilesError on anything that could not be loaded later: it costs no torch to find that out now.
+    Raises ModelFilesError for anything that would fail to load later: the check does not need torch.
     """
     return _read_directory(find_model(model_path, lambda _: (), _read_directory, hub_first=FILES, layout=LAYOUT))
 
@@ -150,7 +150,7 @@ def _read_directory(directory: Path) -> Checkpoint:
     _require(reader.part("frontend_conf"), FRONTEND_FIXED, FRONTEND_DEFAULTS, FRONTEND_UNUSED)
     encoder = reader.part("encoder_conf")
     _require(encoder, ENCODER_FIXED, ENCODER_DEFAULTS, ENCODER_UNUSED | set(ENCODER_SIZES))
-    # Not null, which FunASR would take for a size.
+    # Refuse null, which FunASR would use as a size.
     sizes = {key: encoder.positive(key, None if key in encoder.values else size) for key, size in ENCODER_SIZES.items()}
     if sizes["output_size"] % sizes["attention_heads"] or sizes["output_size"] == FEATURES or not sizes["kernel_size"] % 2:
         raise ModelFilesError(
@@ -182,7 +182,7 @@ def _require(
 
 
 def _check_rate(path: Path) -> None:
-    """CosyVoice-300M's tokenizer has the same name and the same layout, but twice the rate."""
+    """Reject CosyVoice-300M's tokenizer, which has the same name and layout, but twice the rate."""
     variant = read_variant(path)
     if (variant.version, variant.rate, variant.codebook_size) != ("v1", 25, VQ06_CODES):
         raise ModelFilesError(
@@ -193,7 +193,7 @@ def _check_rate(path: Path) -> None:
 
 
 def read_cmvn(path: Path) -> tuple[Matrix, Matrix]:
-    """(shift, scale), float32 [560] each, of am.mvn, Kaldi's text form of a network of <AddShift> and <Rescale>."""
+    """(shift, scale), float32 [560] each, from am.mvn, a network of <AddShift> and <Rescale> in Kaldi's text format."""
     try:
         words = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
@@ -204,7 +204,7 @@ def read_cmvn(path: Path) -> tuple[Matrix, Matrix]:
 
 
 def _row(path: Path, words: list[str], tag: str) -> Matrix:
-    """The numbers in the brackets that follow `tag`."""
+    """The numbers in brackets after `tag`."""
     try:
         start = words.index("[", words.index(tag))
         row = np.array(words[start + 1 : words.index("]", start)]).astype(np.float32)

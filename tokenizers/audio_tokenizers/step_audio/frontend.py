@@ -1,9 +1,8 @@
-"""From a waveform at 16 kHz to what the encoder of vq02 gets, and what Step-Audio does to a clip before that.
+"""From a waveform at 16 kHz to the input of vq02's encoder, and Step-Audio's preprocessing of clips.
 
-FunASR's WavFrontendOnline computes its features chunk by chunk, with carried samples and frames. What comes out is a plain
-function of the whole clip: 80 mel bins every 10 ms (torchaudio's Kaldi fbank), and each 60 ms a stack of the 7 frames
-around, normalised. Only the end of a clip shows the chunks: a rest of under 880 samples beyond a multiple of 3840 is
-dropped.
+FunASR's WavFrontendOnline computes its features chunk by chunk, carrying samples and frames over. The result is a plain
+function of the whole clip: 80 mel bins every 10 ms (torchaudio's Kaldi fbank), and every 60 ms a normalised stack of the 7
+surrounding frames. Only the end of a clip shows the chunks: a rest of under 880 samples after a multiple of 3840 is dropped.
 """
 
 from __future__ import annotations
@@ -44,24 +43,24 @@ CHUNK_SAMPLES = 3840
 """A step of the encoder: 4 feature frames."""
 CHUNK_FRAMES = 4
 SHORTEST_REST = 880
-"""Samples beyond the last whole chunk from which on FunASR makes frames of them."""
+"""Least number of samples after the last whole chunk that FunASR makes frames of."""
 QUIETEST_PEAK = 0.01
-"""Clips below are not amplified any further."""
+"""Peak below which amplification no longer grows."""
 PIECE_SAMPLES = 480_000
 SHORTEST_PIECE = 480
-"""vq06: what is left of a clip behind its last 30 s is dropped below this."""
+"""vq06: a shorter rest of a clip after its last whole 30 s is dropped."""
 CONTEXT_SAMPLES = HOP * (STACKED // 2)
-"""What a chunk's features need of the samples before it."""
+"""Samples before a chunk that its features need."""
 
 
 def frame_count(samples: int) -> int:
-    """Feature frames of a whole clip, and so its vq02 codes: 16.67 per second, less what the end drops."""
+    """Feature frames, and thus vq02 codes, of a whole clip: 16.67 per second, minus those dropped at the end."""
     chunks, rest = divmod(samples, CHUNK_SAMPLES)
     return CHUNK_FRAMES * chunks + (1 + (rest - WINDOW) // (HOP * STRIDE) if rest >= SHORTEST_REST else 0)
 
 
 def pieces_of(wave: Waveform) -> list[Waveform]:
-    """What of a clip vq06 hears at a time."""
+    """The pieces of a clip that vq06 encodes one by one."""
     pieces = [wave[start : start + PIECE_SAMPLES] for start in range(0, len(wave), PIECE_SAMPLES)]
     return [piece for piece in pieces if len(piece) >= SHORTEST_PIECE]
 
@@ -78,15 +77,15 @@ class Frontend:
         self._dither = dither
 
     def features(self, wave: Waveform) -> Tensor:
-        """Of a whole clip, float32 [samples] at 16 kHz -> float32 [frame_count(samples), 560]."""
+        """Features of a whole clip: float32 [samples] at 16 kHz -> float32 [frame_count(samples), 560]."""
         if not (frames := frame_count(len(wave))):
             return self._shift.new_zeros(0, len(self._shift))
         return self._stack(self._fbank(wave, seed_of(wave)), 0, frames)
 
     def features_of_piece(self, samples: Waveform, *, first: bool) -> Tensor:
-        """Of a clip's next chunks. `samples` begin CONTEXT_SAMPLES before them, but for the `first` piece.
+        """Features of a clip's next chunks. `samples` begin CONTEXT_SAMPLES before them, except for the `first` piece.
 
-        They end with a whole chunk, but for the last piece.
+        They end with a whole chunk, except for the last piece.
         """
         context = 0 if first else CONTEXT_SAMPLES
         if not (frames := frame_count(len(samples) - context)):
@@ -97,7 +96,7 @@ class Frontend:
     def _stack(self, fbank: Tensor, offset: int, frames: int) -> Tensor:
         """Feature frame t holds the mel frames 6 t - 3 to 6 t + 3, counted from `offset`.
 
-        Beyond the ends of `fbank` its first and its last frame are repeated.
+        `fbank` is extended by repeating its first and last frame.
         """
         import torch
 
@@ -111,10 +110,10 @@ class Frontend:
         import torchaudio.compliance.kaldi
 
         frames = 1 + (len(wave) - WINDOW) // HOP
-        # Its product with the mel filters may round otherwise for a few rows than for many (encoder.ROWS).
+        # The product with the mel filters may round differently for few rows than for many (encoder.ROWS).
         samples = WINDOW + HOP * (16 * math.ceil(frames / 16) - 1)
         wave = np.pad(wave, (0, max(0, samples - len(wave))))[:samples]
-        # Kaldi's noise comes from the generator of the process: the clip's own seed is put there, and what was there back.
+        # Kaldi's noise comes from the global generator: seed it for this clip, then restore its state.
         with torch.random.fork_rng(devices=[], enabled=bool(self._dither)):
             if self._dither:
                 torch.default_generator.manual_seed(seed)
@@ -132,24 +131,24 @@ class Frontend:
 
 
 def seed_of(wave: Waveform) -> int:
-    """What seeds a clip's dither: its own samples, so that neither order nor company changes its tokens."""
+    """The seed of a clip's dither, from its samples: neither order nor batching changes its tokens."""
     return int.from_bytes(hashlib.sha256(np.ascontiguousarray(wave).tobytes()).digest()[:8], "little", signed=True)
 
 
 def normalize_energy(wave: Waveform) -> Waveform:
-    """Peak to 0.999, and no more than 99.9 times louder (upstream's energy_norm_fn)."""
+    """Scale to a peak of 0.999, amplifying at most 99.9 times (upstream's energy_norm_fn)."""
     import torch
 
     samples = torch.from_numpy(wave)
     peak = samples.abs().max()
-    # In upstream's order and with its types, which decide the last bit.
+    # Upstream's order of operations and types, which determine the last bit.
     loud = bool(peak > QUIETEST_PEAK)
     normalized: Waveform = (samples / (peak if loud else QUIETEST_PEAK) * 0.999).numpy()
     return normalized
 
 
 def trim_silence(wave: Waveform) -> Waveform:
-    """Cut what is 20 dB below the loudest off both ends; keep or add 50 ms before, and about 220 ms behind.
+    """Trim both ends below -20 dB of the maximum; keep or pad 50 ms before, and about 220 ms after.
 
     The length becomes 4320 samples and a multiple of 240. Upstream's trim_silence, with librosa's trim.
     """

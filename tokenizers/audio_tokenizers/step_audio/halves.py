@@ -1,4 +1,4 @@
-"""Both halves of step_audio on a GPU: the host makes features ready while the device works, and waits for codes only."""
+"""Both halves of step_audio on a GPU: the host prepares features while the device works, and waits only for the codes."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Halves:
         in_turn: bool,
         tf32: bool,
     ) -> None:
-        """`features`: a clip -> its frames, embedded, on the host; in threads of `pool`, unless they must go `in_turn`.
+        """`features`: a clip -> its embedded frames on the host; called in threads of `pool`, or one by one with `in_turn`.
 
-        `vq06`: where torch cannot read its file, a function for threads of `pool`.
+        `vq06`: if torch cannot read its file, a function to be called in threads of `pool`.
         """
         self._windows = windows
         self._features = features

@@ -1,4 +1,4 @@
-"""What the options of step_audio mean: checked, the fields of its records, and the packages in its recipe."""
+"""The options of step_audio: checks, the record fields they imply, and the package versions in the recipe."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PACKAGES = ("torch", "torchaudio", "openai-whisper")
 GROUP_SAMPLES = 1920
 """120 ms: 2 codes of vq02 and 3 of vq06."""
 FIRST_ID = 65536
-"""Of vq02 in the vocabulary of StepFun's language models."""
+"""First id of vq02 in the vocabulary of StepFun's language models."""
 WINDOWS = 256
-"""Of vq02, in one tile on a GPU: a minute of audio. It decides codes, as any shape does."""
+"""Windows of vq02 per tile on a GPU: a minute of audio. Like any shape, it affects codes."""
 NO_BF16 = "vq02 keeps a memory from step to step, and its steps are too small to be faster"
 
 
@@ -37,7 +37,7 @@ class Choices:
     dither: float
     precision: Precision
     upstream: bool
-    """Whether vq02 is FunASR's own code."""
+    """Whether FunASR's own code computes vq02."""
 
     @property
     def tf32(self) -> bool:
@@ -46,8 +46,11 @@ class Choices:
 
 
 def versions(choices: Choices, *, onnx: bool) -> dict[str, str]:
-    """For the recipe: those that decide tokens. `onnx`: vq06 runs in onnxruntime. Raises UsageError if one is missing."""
-    # The distribution for GPUs has another name and the same module, and runs on a CPU too.
+    """Versions of packages that affect tokens, for the recipe. `onnx`: vq06 runs in onnxruntime.
+
+    Raises UsageError if one is missing.
+    """
+    # The distribution for GPUs has another name but the same module, and also runs on a CPU.
     names = ("onnxruntime", "onnxruntime-gpu")
     installed = [name for name in names if any(importlib.metadata.distributions(name=name))]
     runtime = (installed or names)[0] if onnx else "s3tokenizer"
@@ -57,7 +60,7 @@ def versions(choices: Choices, *, onnx: bool) -> dict[str, str]:
 
 
 def check_options(options: Options) -> Choices:
-    """Raises UsageError on a value of another kind."""
+    """Check the options. Raises UsageError for an invalid value."""
     dither = options["dither"]
     if not isinstance(dither, (int, float)) or isinstance(dither, bool) or not 0 <= dither < 32768:
         raise UsageError(f"dither: expected a number from 0 (none) on, such as upstream's 1, found {shown(dither, 'null')}")
@@ -70,7 +73,7 @@ def check_options(options: Options) -> Choices:
 
 
 def fields_of(choices: Choices) -> tuple[Field, ...]:
-    """What a record has."""
+    """The fields of a record."""
 
     def field(name: str, samples_per_item: float, codes: int, *, lowest: int = 0, slack: float) -> Field:
         return Field(
@@ -78,13 +81,13 @@ def fields_of(choices: Choices) -> tuple[Field, ...]:
             form="audio_string" if name == "tokens" else "list",
             lowest=lowest,
             codebook_size=codes,
-            # Trimming cuts and pads: nothing is known of the length then.
+            # Trimming cuts and pads: the length is then unknown.
             samples_per_item=None if choices.trim else samples_per_item,
             slack=slack,
         )
 
     merged, codes = GROUP_SAMPLES / 5, CLUSTERS + VQ06_CODES
-    # A rest of up to 879 samples has no code of vq02, and a group is whole or not there.
+    # A rest of up to 879 samples yields no code of vq02, and incomplete groups are dropped.
     fields = [field("tokens", merged, codes, slack=5)]
     if choices.shifted_ids:
         fields.append(field("token_ids", merged, codes, lowest=FIRST_ID, slack=5))

@@ -1,8 +1,8 @@
 """StepAudioTokenizer: the methods of StepFun's class (tokenizer.py of github.com/stepfun-ai/Step-Audio), over this backend.
 
-What differs: it runs on a CPU too, 8 kHz is resampled instead of refused, channels are averaged, vq02 hears no noise unless
-`dither` asks for it (upstream always adds some, and its codes change from call to call), and the samples of vq02 are not
-rounded to 16 bits on the way.
+Differences: it also runs on a CPU, 8 kHz is resampled instead of refused, channels are averaged, vq02 gets noise only with
+`dither` (upstream always adds some, and its codes change from call to call), and the samples for vq02 are not rounded to 16
+bits in between.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 __all__ = ["StepAudioTokenizer"]
 
 ONE_CALL = "\0one call"
-"""The session of pieces without a session: no text of a caller is like it."""
+"""The session id of pieces without a session: no caller uses such an id."""
 
 
 class StepAudioTokenizer:
-    """Audio -> Step-Audio's two codebooks and their merged tokens. Threads may share it.
+    """Audio -> Step-Audio's two codebooks and their merged tokens. Thread-safe.
 
-    `audio` is always a tensor or array of floats, [samples] or [channels, samples], at the rate that is given; the methods
-    `get_vq02_code` and `get_vq06_code` take what `preprocess_wav` gives, at 16 kHz.
+    `audio` is always a tensor or array of floats, [samples] or [channels, samples], at the given rate; `get_vq02_code` and
+    `get_vq06_code` take the result of `preprocess_wav`, at 16 kHz.
     """
 
     def __init__(self, encoder_path: str | os.PathLike[str], *, device: str | None = None, dither: float = 0.0) -> None:
         """`encoder_path`: the directory of stepfun-ai/Step-Audio-Tokenizer, or its hub id. `device`: cpu, cuda or cuda:N;
-        None is a GPU if torch sees one. `dither`: upstream's noise is 1; here it is seeded by the clip's samples.
+        None uses a GPU if torch sees one. `dither`: upstream uses 1; here the noise is seeded by the clip's samples.
 
         Raises UsageError (ModelFilesError for files), and InfrastructureError if there is no such device.
         """
@@ -51,7 +51,7 @@ class StepAudioTokenizer:
             import torch
 
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            # What precedes the codes is done by preprocess_wav.
+            # preprocess_wav does all preprocessing.
             given: Options = {"model_path": os.fspath(encoder_path), "dither": dither, "energy_norm": False, "trim": False}
             self._backend: StepAudio = FACTORY.load(complete_options(FACTORY, given), device)
         self.kms: torch.Tensor = self._backend.centres
@@ -60,18 +60,18 @@ class StepAudioTokenizer:
 
     @property
     def vq02_sessions(self) -> dict[str, Any]:
-        """The open sessions of `get_vq02_code` by their ids; one that is taken out is forgotten."""
+        """The open sessions of `get_vq02_code` by id; removing one ends it."""
         return self._backend.sessions
 
     def __call__(self, audio: npt.ArrayLike | Tensor, sr: int) -> str:
-        """`<audio_958><audio_102><audio_3044>...`: normalised in energy and, as upstream, not trimmed."""
+        """`<audio_958><audio_102><audio_3044>...`: energy-normalised and, like upstream, not trimmed."""
         _, vq02, vq06 = self.wav2token(audio, sr, enable_trim=False)
         return self.merge_vq0206_to_token_str(vq02, vq06)
 
     def preprocess_wav(
         self, audio: npt.ArrayLike | Tensor, sample_rate: int, enable_trim: bool = True, energy_norm: bool = True
     ) -> Tensor:
-        """float32 [1, samples] at 16 kHz, by default scaled to a peak of 0.999 and cut where it is silent at either end."""
+        """float32 [1, samples] at 16 kHz, by default scaled to a peak of 0.999, with silence trimmed at both ends."""
         import torch
 
         wave = self._backend.resample(_mono(audio), sample_rate)
@@ -85,8 +85,8 @@ class StepAudioTokenizer:
     def wav2token(
         self, audio: npt.ArrayLike | Tensor, sample_rate: int, enable_trim: bool = True, energy_norm: bool = True
     ) -> tuple[list[int], list[int], list[int]]:
-        """(merged, vq02, vq06): two codes of vq02, from 65536 on, and three of vq06, from 66560 on, each 120 ms; and the
-        codes of both as they are, with what fills no group.
+        """(merged, vq02, vq06): per 120 ms, two codes of vq02, offset by 65536, and three of vq06, offset by 66560; then the
+        raw codes of both, including an incomplete group.
         """
         wave = _mono(self.preprocess_wav(audio, sample_rate, enable_trim, energy_norm))
         with self._lock:
@@ -98,9 +98,9 @@ class StepAudioTokenizer:
     ) -> list[int]:
         """Codes 0..1023 of 60 ms each.
 
-        With a `session_id`, `audio` is the next piece of that clip: all pieces' codes together are those of the whole clip,
-        however it was cut. Codes come in fours, as soon as their 240 ms are complete; `is_final` gives the rest and closes
-        the session. Without one, a piece that is not final gives what is complete and is forgotten.
+        With a `session_id`, `audio` is the next piece of that clip: the codes of all pieces equal those of the whole clip,
+        however it was cut. Codes come in fours, as soon as their 240 ms are complete; `is_final` returns the rest and closes
+        the session. Without a session, a piece that is not final returns its complete codes and is forgotten.
         """
         wave = _mono(audio)
         with self._lock:
@@ -112,18 +112,18 @@ class StepAudioTokenizer:
                 self.vq02_sessions.pop(ONE_CALL, None)
 
     def get_vq06_code(self, audio: npt.ArrayLike | Tensor) -> list[int]:
-        """Codes 0..4095 of 40 ms each, of pieces of 30 s; a last piece of under 480 samples gives none."""
+        """Codes 0..4095 of 40 ms each, from pieces of 30 s; a last piece of under 480 samples yields none."""
         wave = _mono(audio)
         with self._lock:
             return _listed(self._backend.acoustic_codes(wave))
 
     def merge_vq0206_to_token_str(self, vq02: Sequence[int], vq06: Sequence[int]) -> str:
-        """Two of vq02, three of vq06 from 1024 on, and so on, as one text; what fills no group is dropped."""
+        """Join alternating groups, two of vq02 and three of vq06 offset by 1024, as one text; drop an incomplete group."""
         tokens = merge(_codes(vq02, CLUSTERS), _codes(vq06, VQ06_CODES)).tolist()
         return "".join(f"<audio_{token}>" for token in tokens)
 
     def dump_label(self, samples: Sequence[Tensor], mean: Tensor) -> list[list[int]]:
-        """The nearest of the centres `mean` [centres, width] to each frame of several `samples` [1, frames, width]."""
+        """The nearest of the centres `mean` [centres, width] to each frame of each of `samples` [1, frames, width]."""
         import torch
 
         if not samples:
@@ -134,7 +134,7 @@ class StepAudioTokenizer:
         return [labels[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
     def kmean_cluster(self, samples: Tensor, means: Tensor) -> list[int]:
-        """For each row of `samples` [frames, width] the number of the nearest row of `means`, by Euclidean distance."""
+        """For each row of `samples` [frames, width], the index of the nearest row of `means`, by Euclidean distance."""
         import torch
 
         nearest: list[int] = torch.cdist(samples, means).argmin(dim=1).tolist()
@@ -142,7 +142,7 @@ class StepAudioTokenizer:
 
 
 def _mono(audio: npt.ArrayLike | Tensor) -> Waveform:
-    """float32 [samples] of [samples] or [channels, samples]. Raises UsageError on anything else."""
+    """[samples] or [channels, samples] -> float32 [samples]. Raises UsageError for anything else."""
     values = np.asarray(audio.detach().cpu() if hasattr(audio, "detach") else audio)
     if values.dtype.kind != "f" or values.ndim not in (1, 2) or 0 in values.shape[:-1]:
         raise UsageError(

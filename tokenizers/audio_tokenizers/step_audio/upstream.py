@@ -1,7 +1,7 @@
 """engine=upstream of step_audio: FunASR's own frontend and encoder for vq02, one clip at a time.
 
-What drives FunASR's classes (github.com/modelscope/FunASR) here is what infer_encoder does in StepFun's copy of FunASR:
-PyPI's has no such method. Chunks of 240 ms go through both with a cache; a rest under 880 samples gives no frame.
+FunASR's classes (github.com/modelscope/FunASR) are driven here as by infer_encoder in StepFun's copy of FunASR, which PyPI's
+lacks. Chunks of 240 ms go through both with a cache; a rest of under 880 samples yields no frame.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOOK_BACK = 4
 
 
 def require_funasr() -> None:
-    """Raise UsageError unless FunASR is here. Imports nothing of it."""
+    """Raise UsageError unless FunASR is installed. Does not import it."""
     require_packages(["funasr"], EXTRA)
 
 
@@ -37,7 +37,7 @@ class FunAsr:
     """FunASR's two classes on one device, as the checkpoint's config.yaml sets them."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dither: float, fill: Callable[[Module], None]) -> None:
-        """`fill` gives a module whose `encoder` is FunASR's its weights. Raises UsageError if FunASR cannot be imported."""
+        """`fill` loads weights into a module whose `encoder` is FunASR's. Raises UsageError if importing FunASR fails."""
         import torch
 
         try:
@@ -60,7 +60,7 @@ class FunAsr:
         """float32 [samples] at 16 kHz -> float32 [frames, width] on the CPU."""
         import torch
 
-        # Each clip's noise is its own, as in our engine, where upstream's depends on all clips before.
+        # Noise is seeded per clip, as in our engine; upstream's depends on all earlier clips.
         with torch.random.fork_rng(devices=[], enabled=bool(self._dither)):
             if self._dither:
                 torch.default_generator.manual_seed(seed_of(wave))

@@ -1,11 +1,11 @@
-"""The encoder behind vq02 for a GPU: all steps of all clips at once, layer by layer.
+"""The encoder of vq02 for a GPU: all steps of all clips at once, layer by layer.
 
-ChunkEncoder goes step by step, as the stream that the network was made for: 50 layers in each, too small for a GPU. But what
-a layer makes of a step depends on the layer below alone: on its window of 9 frames, and on the keys and values of the 4
-windows before. So the windows of all clips stand one behind the other, and go through each layer in tiles of always as many,
-whose last 4 windows leave their keys and values for the next tile. Masks hide what is before a clip and behind its end.
+ChunkEncoder goes step by step, like the stream that the network was made for: 50 layers per step, too little work for a GPU.
+But a layer's output for a step depends only on the layer below: on its window of 9 frames, and on the keys and values of the
+4 windows before. The windows of all clips are therefore concatenated and go through each layer in tiles of a fixed size; the
+last 4 windows of a tile pass their keys and values on to the next. Masks hide positions before and after a clip.
 
-The nearest centre is found there too, in float64: one copy brings the codes of a whole batch back.
+The nearest centres are found on the GPU, too, in float64: a single copy returns the codes of a whole batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["WindowEncoder"]
 
 FRAMES = OVERLAP + CHUNK
 BEFORE = LOOK_BACK // CHUNK
-"""Windows whose keys and values a window sees; of each the first CHUNK frames, which it does not compute again."""
+"""Earlier windows whose keys and values a window sees: of each the first CHUNK frames, which are not recomputed."""
 
 Codes = npt.NDArray[np.int16]
 """int16 [codes]."""
@@ -49,7 +49,7 @@ class WindowEncoder:
     def begin(self, clips: Sequence[Tensor]) -> Callable[[], list[Codes]]:
         """Embedded features of each clip, float32 [frames, inputs] on the host -> codes, as many as frames.
 
-        Returns before a GPU has done it; what is returned waits for the codes.
+        Returns before the GPU has finished; the returned function waits for the codes.
         """
         tiles = [self.nearest(hidden) for hidden in self.hidden_states(clips)]
         found = torch.cat(tiles) if tiles else None
@@ -63,7 +63,7 @@ class WindowEncoder:
         return codes
 
     def hidden_states(self, clips: Sequence[Tensor]) -> Iterator[Tensor]:
-        """What codes are made of, tile by tile: [windows, CHUNK, width] on the device. The last one's rest means nothing."""
+        """Encoder outputs, tile by tile: [windows, CHUNK, width] on the device. The end of the last tile is padding."""
         layers = (*self._encoder.encoders0, *self._encoder.encoders)
         width = self._encoder.after_norm.weight.shape[0]
         nothing = self._encoder.after_norm.weight.new_zeros(BEFORE, CHUNK, width)
@@ -76,11 +76,11 @@ class WindowEncoder:
             yield self._encoder.after_norm(x[:, OVERLAP:])
 
     def nearest(self, hidden: Tensor) -> Tensor:
-        """[windows, CHUNK, width] -> int16 [windows * CHUNK]: the number of the nearest centre."""
+        """[windows, CHUNK, width] -> int16 [windows * CHUNK]: the index of the nearest centre."""
         return torch.cdist(hidden.flatten(0, 1).double(), self._centres).argmin(dim=1).to(torch.int16)
 
     def _tiles(self, clips: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Windows [windows, FRAMES, inputs] and what each sees, bool [windows, LOOK_BACK + FRAMES], in the host's memory.
+        """Windows [windows, FRAMES, inputs] and their masks, bool [windows, LOOK_BACK + FRAMES], in host memory.
 
         Unused positions are zeros that attend to themselves.
         """
@@ -121,12 +121,12 @@ def _layer(
     seen: Tensor,
     kept: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """[windows, FRAMES, inputs] -> [windows, FRAMES, width], and what the next tile sees of this one."""
+    """[windows, FRAMES, inputs] -> [windows, FRAMES, width], and the keys and values for the next tile."""
     attention = layer.self_attn
     query, key, value = attention.linear_q_k_v(layer.norm1(x)).chunk(3, dim=-1)
     keys, kept_keys = _with_before(key, kept[0])
     values, kept_values = _with_before(value, kept[1])
-    # Behind its end a clip has no values, as if the window ended there.
+    # After its end a clip has no values, as if the window ended there.
     own = value * seen[:, LOOK_BACK:, None]
     memory = attention.fsmn_block(nn.functional.pad(own.transpose(1, 2), (attention.padding, attention.padding)))
     heard = attention.linear_out(_attend(query, keys, values, seen, attention.heads)) + (memory.transpose(1, 2) + own)
@@ -136,14 +136,17 @@ def _layer(
 
 
 def _with_before(own: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """[windows, FRAMES, width] -> [windows, LOOK_BACK + FRAMES, width] with the windows before; and the last BEFORE ones."""
+    """[windows, FRAMES, width] -> [windows, LOOK_BACK + FRAMES, width], preceded by earlier windows; and the last BEFORE."""
     stored = torch.cat((kept, own[:, :CHUNK]))
     before = stored.unfold(0, BEFORE, 1)[: len(own)].permute(0, 3, 1, 2).flatten(1, 2)
     return torch.cat((before, own), dim=1), stored[-BEFORE:]
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor, heads: int) -> Tensor:
-    """Written out, as step by step: [windows, frames, width] of queries, keys and values -> [windows, FRAMES, width]."""
+    """Explicit attention, as in the stepwise encoder.
+
+    Queries, keys and values [windows, frames, width] -> [windows, FRAMES, width].
+    """
     query, keys, values = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, keys, values))
     similar = (query * query.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     weights = torch.softmax(similar.masked_fill(~seen[:, None, None], -torch.inf), dim=-1)

@@ -1,7 +1,7 @@
-"""Features of Whisper's encoder: the states of one layer and the final ones, 50 per second, as long as the clip.
+"""Features of Whisper's encoder: one layer's states and the final states, 50 per second over the length of the clip.
 
 The reference is transformers: WhisperFeatureExtractor, and WhisperModel.encoder with output_hidden_states=True. It pads
-each clip to 30 s and returns all 1500 states; here those of the padding are cut off, and clips may be longer.
+each clip to 30 s and returns all 1500 states; here the padding's states are cut off, and clips may be longer.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ PACKAGES = ("torch", "transformers", "numpy", "soxr")
 
 
 def rows_of(samples: int) -> int:
-    """States of a clip of `samples`: those whose centre, at 320 times their number, is in the clip."""
+    """Number of states of a clip of `samples`: those whose centre, at 320 times their index, is in the clip."""
     return math.ceil(samples / HOP)
 
 
 class WhisperFeatures:
-    """The loaded encoder on one device. `encode_lanes` is for where `info.batching` is LANES."""
+    """The loaded encoder on one device. `encode_lanes` is used if `info.batching` is LANES."""
 
     resampler = "soxr HQ"
     """Parts of a combination with the same `resampler` share the resampled audio."""
@@ -67,18 +67,18 @@ class WhisperFeatures:
             self._calls = DeviceCalls(device, info.max_batch)
 
     def resample(self, wave: Waveform, sample_rate: int) -> Audio:
-        """To 16 kHz, with soxr's HQ filter."""
+        """Resample to 16 kHz with soxr's HQ filter."""
         return soxr_resample(wave, sample_rate, SAMPLE_RATE, "HQ")
 
     def encode_clips(self, clips: Sequence[Utterance]) -> list[Values]:
         """For each clip `mid` (unless `layer` is null) and `final`, [rows_of(samples), width] in the option's dtype.
 
-        A clip is cut into windows of 30 s, the last one as short as it happens to be; each is encoded alone.
+        A clip is cut into windows of 30 s, with a shorter last one; each is encoded alone.
         """
         return [self._encode_clip(clip.wave) for clip in clips]
 
     def encode_lanes(self, clips: Sequence[Utterance], shape: LaneShape) -> Callable[[], list[Values]]:
-        """For each clip what `encode_clips` gives; see LanesOfClips. As many windows as there are lanes go side by side."""
+        """The same values as `encode_clips`; see LanesOfClips. One window per lane is encoded at a time."""
         waves = [clip.wave for clip in clips]
         check_fit(waves, shape)
         for wave in waves:
@@ -91,7 +91,7 @@ class WhisperFeatures:
 
         finishes = []
         for first in range(0, len(pieces), shape.lanes):
-            # Not in `resample`: a mel takes 1.5 MB however short its clip, and would wait in memory for the device.
+            # Not in `resample`: a mel takes 1.5 MB even for a short clip, and would wait in memory for the device.
             mels = [self._encoder.mel(piece) for piece in pieces[first : first + shape.lanes]]
             finishes.append(self._calls.begin([self._calls.stack(mels, (shape.lanes, *mels[0].shape))], work))
 
@@ -111,7 +111,7 @@ class WhisperFeatures:
             raise ClipError("too_short", f"{wave.shape[0]} samples, Whisper's encoder needs {self.info.min_samples}")
 
     def _pieces(self, wave: Audio) -> list[Audio]:
-        """Windows, the last as short as it happens to be."""
+        """Cut into windows; the last may be shorter."""
         return [wave[start : start + self._window] for start in range(0, wave.shape[0], self._window)]
 
     def _encode_window(self, piece: Audio) -> list[Features]:
@@ -133,7 +133,7 @@ class WhisperFeatures:
         return [state.to(dtype) for state in self._encoder.states(mel, layer if isinstance(layer, int) else None)]
 
     def _join(self, wave: Audio, windows: Iterator[Sequence[Features]]) -> Values:
-        """A clip's states, of as many `windows` as it takes: of each in the fields' order, [at least its rows, width]."""
+        """Join a clip's states from its `windows`: each has arrays [at least its rows, width] in the fields' order."""
         rows = rows_of(wave.shape[0])
         values: dict[str, Features] = {field.name: np.empty((rows, field.width), field.dtype) for field in self.info.fields}
         for start in range(0, rows, self._window // HOP):
@@ -180,8 +180,8 @@ class WhisperFeaturesFactory(ModelFactory[Checkpoint, WhisperFeatures]):
             min_samples=1,
             kind="clips",
             max_tokens_per_fragment=None,
-            # Not ANY: every window has 1500 states, so a batch only makes large products larger. On a CPU batches of 2 to 4
-            # windows gave the same bytes at the same speed; on a GPU lanes, of which there are always as many.
+            # Not ANY: every window has 1500 states, and a batch only makes large products larger. On a CPU, batches of 2 to
+            # 4 windows gave the same bytes at the same speed; on a GPU, lanes of a fixed number are used.
             batching=choices.batching,
             max_batch=choices.max_batch,
             recipe={

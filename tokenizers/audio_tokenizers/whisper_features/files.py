@@ -1,7 +1,7 @@
-"""The files of a Whisper model in transformers' layout: where they are, what they hold, whether they are whole.
+"""The files of a Whisper model in transformers' layout: their places, contents and completeness.
 
-Nothing here imports torch, so that a run can be planned on a login node. The layout is `config.json` (model_type whisper)
-and `model.safetensors`, or its shards and an index, as `WhisperForConditionalGeneration` or `WhisperModel` save them.
+Nothing here imports torch: a run can be planned on a login node. The layout is `config.json` (model_type whisper) and
+`model.safetensors`, or its shards and an index, as `WhisperForConditionalGeneration` or `WhisperModel` save them.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ LAYOUT = f"a transformers Whisper directory with {CONFIG} and {WEIGHTS} (or its 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint(SavedModel):
-    """A Whisper model that transformers has saved."""
+    """A Whisper model saved by transformers."""
 
     width: int
-    """Of each state: 1280 in large-v3."""
+    """Width of a state: 1280 in large-v3."""
     layers: int
-    """Of the encoder: 32 in large-v3."""
+    """Layers of the encoder: 32 in large-v3."""
     mel_bins: int
     positions: int
     """States of one window: 1500."""
 
     @property
     def window(self) -> int:
-        """Samples that the encoder always hears: 480000, 30 s."""
+        """Samples of the encoder's fixed input: 480000, 30 s."""
         return self.positions * HOP
 
 
 def open_checkpoint(model_path: str) -> Checkpoint:
-    """The checkpoint in a directory, or of a hub id, which is downloaded only if the local cache does not have it.
+    """Open the checkpoint in a directory or of a hub id, which is downloaded only if it is not in the local cache.
 
-    Raises ModelFilesError on anything that could not be loaded later: it costs no torch to find that out now.
+    Raises ModelFilesError for anything that would fail to load later: the check does not need torch.
     """
     return _read_directory(find_model(model_path, lambda _: SAVED_WEIGHTS, _read_directory, layout=LAYOUT))
 

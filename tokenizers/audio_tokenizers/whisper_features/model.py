@@ -37,7 +37,9 @@ class WhisperEncoder:
         self._encoder = _load_encoder(checkpoint, device)
 
     def compute_in_bfloat16(self) -> None:
-        """All but what hears the mel, and the last norm, whose output is `final`; states come in bfloat16 or float32."""
+        """All but the first layer, which reads the mel, and the last norm, whose output is `final`. States are bfloat16 or
+        float32.
+        """
         from audio_tokenizers.shared.bfloat16 import use_bfloat16
 
         use_bfloat16([self._encoder], last=[self._encoder.layer_norm], first=[self._encoder.conv1])
@@ -45,8 +47,8 @@ class WhisperEncoder:
     def states(self, mel: torch.Tensor, layer: int | None) -> list[torch.Tensor]:
         """float32 [batch, mel_bins, 2 * positions] on the device, from `mel` -> floats [batch, positions, width] each.
 
-        That which enters `layer` (hidden_states[layer] of transformers; 0 is the embedding), unless that is None, and the
-        final one, behind the last layer norm.
+        The input of `layer` (hidden_states[layer] of transformers; 0 is the embedding), unless that is None, and the final
+        states, after the last layer norm.
         """
         seen: list[torch.Tensor] = []
         hook = layer is not None and self._encoder.layers[layer].register_forward_pre_hook(
@@ -60,7 +62,7 @@ class WhisperEncoder:
         return seen
 
     def mel(self, wave: Audio) -> npt.NDArray[np.float32]:
-        """float32 [mel_bins, 2 * positions]: log mel of at most one window, behind which zeros fill it."""
+        """float32 [mel_bins, 2 * positions]: log mel of at most one window, zero-padded at its end."""
         mel: npt.NDArray[np.float32] = self._extractor(
             wave, sampling_rate=SAMPLE_RATE, max_length=self._window, return_tensors="np"
         ).input_features[0]
@@ -68,7 +70,7 @@ class WhisperEncoder:
 
 
 def _load_encoder(checkpoint: Checkpoint, device: str) -> Any:  # noqa: ANN401 - its modules have no types
-    """A WhisperEncoder of transformers in float32 on `device`. Raises ModelFilesError on whatever does not fit."""
+    """Load transformers' WhisperEncoder in float32 on `device`. Raises ModelFilesError for weights that do not fit."""
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
 
