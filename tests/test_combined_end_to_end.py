@@ -21,6 +21,8 @@ from jobs.tar_paths import TarPaths
 from jobs.tokenize import tokenize_tar
 from jobs.worker import load_backend
 
+pytestmark = pytest.mark.slow
+
 RATE = 24000
 LENGTHS = (9000, 14000, 9100, 30001, 12345, 100, 8999, 21000)
 NO_TEXT, TOO_SHORT = "02.wav", "05.wav"

@@ -62,6 +62,7 @@ def test_no_circles() -> None:
         raise AssertionError(f"modules that import each other: {circle}") from None
 
 
+@pytest.mark.slow
 def test_arrows_go_one_way() -> None:
     """Only tar2tokens -> tools -> hpc -> jobs -> audio_tokenizers."""
     for name in modules():

@@ -137,6 +137,7 @@ def test_the_suite_s_failures_are_named(tmp_path, monkeypatch, body, code, summa
     assert tests["shares"] == ([] if code else ["equal codes: 0.5"])
 
 
+@pytest.mark.slow
 def test_tests_that_hang_are_ended(tmp_path, monkeypatch):
     """Within the part's time, and it is told."""
     monkeypatch.setattr(gpu, "PYTEST", ("-c", "import time; time.sleep(1000)"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from benchmarks import gpu_measure
 from benchmarks.gpu_measure import TINY, measure_backend
 
@@ -13,6 +15,7 @@ def test_without_time_only_what_matters_most_is_measured(tmp_path, monkeypatch):
     assert records[-1]["what"] == "tf32"
 
 
+@pytest.mark.slow
 def test_all_precisions_are_measured_and_compared_with_full_float32(tmp_path, monkeypatch):
     """Each has its speed, its agreement and its company; fragments are measured once."""
     monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": True}})

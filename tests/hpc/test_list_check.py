@@ -38,6 +38,7 @@ def test_answers_are_awaited_by_many_threads() -> None:
     assert find_faults([f"{n}.tar" for n in range(32)], look, lookers=8) == {}
 
 
+@pytest.mark.slow
 def test_file_system_that_never_answers() -> None:
     """A mount that hangs is told with the tars that wait for it, instead of waiting for ever; slow answers are no reason."""
     hung, slow = threading.Event(), threading.Event()

@@ -96,6 +96,7 @@ class TestEnds:
         assert death.cause == "stall"
         assert death.words.startswith("the worker was ended: decoding clip 7 of a has made no progress")
 
+    @pytest.mark.slow
     def test_progress_takes_as_long_as_it_takes(self, witness: Callable[..., Witness]) -> None:
         """A worker that gives a sign now and then is left alone, and so is one that may take any time."""
         activities = Activities(0.5)
@@ -144,6 +145,7 @@ class TestEnds:
         assert death.lingers
         assert not may_go_on(death, [])
 
+    @pytest.mark.slow
     def test_stopped_by_somebody(self, witness: Callable[..., Witness], tmp_path: Path) -> None:
         """While a worker is stopped its time stands still."""
         activities = Activities(0.3)
@@ -174,6 +176,7 @@ class TestAskedToStop:
         assert isinstance(watching.watch(stuck(activities, ready=self.asks()), activities), Death)
         assert watching.asked
 
+    @pytest.mark.slow
     def test_on_a_cluster_that_is_for_slurm_to_do(
         self, witness: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -426,6 +426,7 @@ def test_a_long_part_goes_on_where_it_was_left(
     assert not journals(output)
 
 
+@pytest.mark.slow
 def test_attempts_that_get_one_fragment_further_each_come_to_the_end(
     keeping: None, tar: Path, reference: bytes, tmp_path: Path
 ) -> None:

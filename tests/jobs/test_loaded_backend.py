@@ -20,6 +20,8 @@ from jobs.spec import load_preset
 from jobs.tokenize_tar import tokenize_tar
 from tools.reader import TokenizedClip, read_run
 
+pytestmark = pytest.mark.slow
+
 RATE = 22_050
 SECONDS = {"whisper_features": 2, "bicodec": 2}
 

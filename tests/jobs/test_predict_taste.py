@@ -14,7 +14,7 @@ from audio_tokenizers.errors import UsageError
 from jobs.predict_taste import predict_taste
 from jobs.train_taste import train_taste
 
-pytestmark = pytest.mark.usefixtures("untouched_log")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untouched_log")]
 SPEECH = some_speech(8)
 
 

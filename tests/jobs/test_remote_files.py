@@ -61,6 +61,7 @@ def test_without_a_size(store: ObjectStore) -> None:
         ask(store.put("bucket/a.tar", b"x"))
 
 
+@pytest.mark.slow
 def test_public_buckets(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without credentials requests are not signed, as public buckets take them; with some they are."""
     store.put("bucket/a.tar", b"x")

@@ -86,6 +86,7 @@ class TestPassingTrouble:
         store.statuses[:] = [503, 503, 503, 0] * 3
         assert read(tar) == DATA
 
+    @pytest.mark.slow
     def test_trouble_that_stays(self, tar: RemoteTar, store: ObjectStore) -> None:
         """It ends in an error that is the machine's, with the address and what was said, after as many tries as it may."""
         with tar.open() as file:

@@ -1084,6 +1084,7 @@ def test_parts_resume_at_every_line(cut: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.slow
 def test_parts_have_the_same_bytes_in_any_threads_and_memory(cut: str, tmp_path: Path) -> None:
     """Many decoders at one recording, and memory for a part of it, change nothing and end."""
     spec, tar = CUTS[cut], recording_tar(tmp_path / "speech.tar")

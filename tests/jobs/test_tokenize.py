@@ -53,6 +53,7 @@ class TestLanes:
 
     @pytest.mark.parametrize("threads", [1, 3])
     @pytest.mark.parametrize("buffer_bytes", [1, 100_000, 10**9])
+    @pytest.mark.slow
     def test_look_ahead_changes_no_byte(
         self, threads: int, buffer_bytes: int, tar: Path, spec: TokenizeSpec, reference: bytes, tmp_path: Path
     ) -> None:

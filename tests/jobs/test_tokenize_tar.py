@@ -202,6 +202,7 @@ class TestOneTar:
             assert call(tokenize_tar, "--input-tar", f"{number}.tar", *MULAW, *flags) == 0
         assert asked == [Feeding(3, 10**9), Feeding(2, 20_000_000)]
 
+    @pytest.mark.slow
     def test_a_clip_that_never_ends(self, here: Path) -> None:
         """The command gives up in time, with a message that names the clip and what goes on without it; lines stay."""
         small_tar(here / "1.tar")
@@ -213,6 +214,7 @@ class TestOneTar:
         assert "hpc.submit --cluster local" in err
         assert lines_of(here / "tokens") == 3
 
+    @pytest.mark.slow
     def test_interrupted_while_a_clip_hangs(self, here: Path) -> None:
         """A second Ctrl-C ends it at once."""
         small_tar(here / "1.tar")

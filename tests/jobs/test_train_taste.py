@@ -26,6 +26,8 @@ from jobs.predict_taste import predict_taste
 from jobs.taste.checkpoint import read_checkpoint
 from jobs.train_taste import train_taste
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

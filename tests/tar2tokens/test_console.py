@@ -26,6 +26,7 @@ def run(words: list[object], folder: Path, environment: Mapping[str, str]) -> st
 
 
 @pytest.mark.parametrize("program", [["tar2tokens"], [sys.executable, "-m", "tar2tokens"]])
+@pytest.mark.slow
 def test_folders_of_the_same_names(program: list[object], here: Path, environment: dict[str, str]) -> None:
     """Where the current folder, and one that PYTHONPATH names, have `tools`, `hpc`, `jobs` and `audio_tokenizers` of their
     own, our commands, their workers and the processes of a merge import ours.

@@ -72,6 +72,7 @@ def test_a_preset_of_several_parts(here: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 class TestEndToEnd:
+    @pytest.mark.slow
     def test_fetched_checked_and_tried(self, hub: FakeHub, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Licence, files, and the command that uses them; later, without the hub, checked, and one second encoded."""
         assert call(fetch_model, "higgs", "--accept-licence") == 0

@@ -19,6 +19,8 @@ from support.tiny_s3 import build_s3_onnx
 from audio_tokenizers.cosyvoice_s3.backend import CosyVoiceS3
 from tools.parity import parity
 
+pytestmark = pytest.mark.slow
+
 SECONDS = (0.3, 1.1, 2.5, 0.001)
 
 

@@ -61,6 +61,7 @@ def test_a_process_that_is_killed() -> None:
         list(in_processes(die, [0, 1], 2, lambda _: None))
 
 
+@pytest.mark.slow
 def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     """Kill -9 of the command leaves nobody at work."""
     code = (

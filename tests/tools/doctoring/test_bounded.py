@@ -24,6 +24,7 @@ def test_a_child_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) ->
         wait_for(lambda pid=pid: not Path(f"/proc/{pid}/exe").exists())
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_hear_sigterm_is_killed(tmp_path: Path) -> None:
     """As one that hangs in a file system: nobody waits for it."""
     begun = tmp_path / "begun"

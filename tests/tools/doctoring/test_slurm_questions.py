@@ -43,6 +43,7 @@ def test_commands_that_are_missing(slurm: SlurmCommands) -> None:
     assert all(ended.missing for _, ended in ask_commands(here))
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_costs_its_time_only(slurm: SlurmCommands) -> None:
     """The others are asked beside it."""
     slurm.answer("scontrol", hangs=True)
@@ -61,6 +62,7 @@ def test_sbatch_is_shown_the_run_s_own_array_and_queues_nothing(slurm: SlurmComm
     assert "--chdir" not in text
 
 
+@pytest.mark.slow
 def test_srun_that_starts_nothing_is_not_waited_for(slurm: SlurmCommands, tmp_path: Path) -> None:
     """It is asked for nodes as a task would be, with the site's setup lines; without them no note is answered."""
     slurm.answer("srun", err="srun: error: Unable to allocate resources: Requested nodes are busy", code=1)
