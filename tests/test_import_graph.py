@@ -71,6 +71,7 @@ def test_arrows_go_one_way() -> None:
         assert not above, f"{name} imports {above}"
 
 
+@pytest.mark.slow
 def test_planning_needs_no_torch() -> None:
     """Hpc imports neither torch nor a decoder, and tools only where a function of theirs is about tensors or audio."""
     for name in modules():

@@ -6,6 +6,7 @@ from benchmarks import gpu_measure
 from benchmarks.gpu_measure import TINY, measure_backend
 
 
+@pytest.mark.slow
 def test_without_time_only_what_matters_most_is_measured(tmp_path, monkeypatch):
     """The pipeline and what it is compared with come first; what there was no time for is named."""
     monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": True}})
@@ -28,6 +29,7 @@ def test_all_precisions_are_measured_and_compared_with_full_float32(tmp_path, mo
     assert all(record["equal"] > 0.99 * record["tokens"] for record in records if record["kind"] == "agreement")
 
 
+@pytest.mark.slow
 def test_a_precision_that_the_backend_refuses_is_left_out(tmp_path, monkeypatch):
     """With the backend's own words; the others are measured."""
     monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": "maybe"}})

@@ -12,6 +12,7 @@ from hpc.submit import submit
 from jobs.records import ErrorRecord, decode_record
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tars(tmp_path: Path) -> None:
     """Byte for byte: a soak can be repeated on them."""
     one, two, other = (make_tars(tmp_path / name, seed, 6, 4) for name, seed in (("a", 1), ("b", 1), ("c", 2)))

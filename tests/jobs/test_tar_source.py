@@ -65,6 +65,7 @@ def test_sizes(tmp_path: Path, store: ObjectStore) -> None:
     assert bytes_of(tar_source("pipe:cat a.tar", allow_pipe=True)) == 0
 
 
+@pytest.mark.slow
 def test_cut_tar_and_cut_connection(tmp_path: Path, store: ObjectStore) -> None:
     """An object that is cut is a damaged tar; a connection that ends early, for good, or a command that fails, is none."""
     data = small_tar(tmp_path / "a.tar", samples=100_000).read_bytes()

@@ -43,6 +43,7 @@ def test_folders_of_the_same_names(program: list[object], here: Path, environmen
     run([*program, "doctor", "--output-dir", "tokens", "--cluster", "local", "--device", "cpu"], here, environment)
 
 
+@pytest.mark.slow
 def test_facade(here: Path, environment: dict[str, str]) -> None:
     """`from tar2tokens import ...` finds our modules too, and needs no torch for what does not need it."""
     shadows(here)

@@ -57,6 +57,7 @@ class TestReport:
         for words in ("partial:             1", "not started:         1", "invalid:             0"):
             assert words in text
 
+    @pytest.mark.slow
     def test_damaged_clips(self, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """Those that were kept are counted, with what they lack, in committed files and partials; validity finds nothing
         wrong with them.
