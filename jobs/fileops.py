@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,7 @@ __all__ = [
     "speaks_of_storage",
     "storage_trouble",
     "write_atomically",
+    "write_atomically_with",
     "write_if_absent",
 ]
 
@@ -104,11 +105,11 @@ class FileOps:
             os.close(fd)
 
 
-def _write_beside(ops: FileOps, path: Path, data: bytes) -> Path:
+def _write_beside(ops: FileOps, path: Path, write: Callable[[int], None]) -> Path:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     fd = ops.create(temporary)
     try:
-        ops.write(fd, data)
+        write(fd)
         ops.fsync(fd)
     except OSError:
         with suppress(OSError):
@@ -121,8 +122,13 @@ def _write_beside(ops: FileOps, path: Path, data: bytes) -> Path:
 
 def write_atomically(ops: FileOps, path: Path, data: bytes) -> None:
     """Replace the file's content: readers and crashes see the old bytes or the new ones."""
+    write_atomically_with(ops, path, lambda fd: ops.write(fd, data))
+
+
+def write_atomically_with(ops: FileOps, path: Path, write: Callable[[int], None]) -> None:
+    """As write_atomically, with what `write` writes to a file descriptor. It may be called again."""
     for left in reversed(range(TRIES)):
-        temporary = _write_beside(ops, path, data)
+        temporary = _write_beside(ops, path, write)
         try:
             ops.rename(temporary, path)
             break
@@ -136,7 +142,7 @@ def write_atomically(ops: FileOps, path: Path, data: bytes) -> None:
 def write_if_absent(ops: FileOps, path: Path, data: bytes) -> bool:
     """Create the file with all its content, unless it exists. Of several writers exactly one gets True."""
     for left in reversed(range(TRIES)):
-        temporary = _write_beside(ops, path, data)
+        temporary = _write_beside(ops, path, lambda fd: ops.write(fd, data))
         try:
             ops.link(temporary, path)
             break

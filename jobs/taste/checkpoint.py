@@ -6,10 +6,7 @@ order of clips from the seed and the epoch, so that these three numbers are thei
 
 from __future__ import annotations
 
-import os
 import pickle
-import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +14,12 @@ import msgspec
 import torch
 
 from audio_tokenizers.errors import UsageError
-from jobs.fileops import FileOps
+from jobs.fileops import FileOps, write_atomically_with
 
 __all__ = ["NAME", "Checkpoint", "read_checkpoint", "write_checkpoint"]
 
 NAME = "checkpoint.pt"
 FORMAT = 1
-TRIES = 3
 
 
 class Checkpoint(msgspec.Struct, kw_only=True):
@@ -76,33 +72,15 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, ops: FileOps | None =
     ops = ops or FileOps()
     for left in folder.glob(f".{NAME}.*"):  # of a process that was killed
         ops.unlink(left)
-    for tries in reversed(range(TRIES)):
-        temporary = _write_beside(folder, checkpoint, ops)
-        try:
-            ops.rename(temporary, folder / NAME)
-            break
-        except FileNotFoundError:  # another process of this training, which is about to end, has taken it for a leftover
-            if not tries:
-                raise
-    ops.fsync_dir(folder)
 
-
-def _write_beside(folder: Path, checkpoint: Checkpoint, ops: FileOps) -> Path:
-    temporary = folder / f".{NAME}.{uuid.uuid4().hex[:12]}"
-    fd = ops.create(temporary)
-    sink = _Sink(ops, fd)
-    try:
+    def save(fd: int) -> None:
+        sink = _Sink(ops, fd)
         torch.save({"format": FORMAT, **msgspec.structs.asdict(checkpoint)}, sink)  # type: ignore[arg-type]
         if sink.error is not None:
             raise sink.error
-        ops.fsync(fd)
-    except OSError:
-        with suppress(OSError):
-            ops.unlink(temporary)
-        raise
-    finally:
-        os.close(fd)
-    return temporary
+
+    # Another process of this training, which is about to end, may take the file for a leftover: then it is written again.
+    write_atomically_with(ops, folder / NAME, save)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
