@@ -35,7 +35,7 @@ def train_taste(
             help="a run with text, speech and units (--backend taste); or several over the same tars, one --data each"
         ),
     ],
-    output_dir: Annotated[Path, typer.Option(help="folder of the training; the same command goes on where it stopped")],
+    output_dir: Annotated[Path, typer.Option(help="folder of the training; the same command resumes where it stopped")],
     config: Annotated[
         Path | None, typer.Option(help="YAML with settings other than those of jobs/taste/defaults.yaml")
     ] = None,

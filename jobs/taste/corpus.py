@@ -95,7 +95,7 @@ class Corpus:
         )
 
     def close(self) -> None:
-        """Let the files go."""
+        """Close the files."""
         while self._files:
             os.close(self._files.popitem()[1])
 
@@ -141,12 +141,12 @@ class Corpus:
 def _changed(path: Path) -> InfrastructureError:
     return InfrastructureError(
         f"{path}: it has changed since the training began, or is damaged: python -m tools.check_progress --check-validity "
-        "tells"
+        "says which"
     )
 
 
 def open_corpus(folders: Sequence[Path], files: LmFiles) -> tuple[Corpus, list[str]]:
-    """The clips that have everything, and in words what is left out and why.
+    """The clips that have everything, and a line for each reason why others are left out.
 
     Raises UsageError where a key is in no run or in two, where the runs do not fit the model or each other, and where no
     clip is left.

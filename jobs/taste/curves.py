@@ -54,7 +54,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
 
 
 class Board:
-    """Scalars for TensorBoard, if tensorboard is installed; a training that goes on takes back what came later."""
+    """Scalars for TensorBoard, if tensorboard is installed; a resumed training removes what came after its checkpoint."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self._writer: Any = None

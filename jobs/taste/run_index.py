@@ -161,7 +161,7 @@ def _tensor_starts(path: Path) -> dict[str, int]:
     except (struct.error, ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
         raise InfrastructureError(
             f"{path}: expected the floats of its .jsonl, found {'a damaged file' if path.exists() else 'nothing'}: "
-            "python -m tools.check_progress --check-validity tells what to make again"
+            "python -m tools.check_progress --check-validity says what to make again"
         ) from None
 
 

@@ -19,7 +19,7 @@ DEFAULTS = Path(__file__).with_name("defaults.yaml")
 Part = Literal["stack", "tables", "head"]
 FREEZE: Mapping[str, tuple[Part, ...]] = {"llm": ("stack", "tables", "head"), "head": ("tables", "head"), "none": ()}
 MAY_CHANGE = {"model_path", "epochs", "micro_batch_size", "checkpoint_steps"}
-"""What may be another value when a training goes on: none of them changes the steps that come next."""
+"""Settings that may change when a training resumes: none of them changes the steps that follow."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return FREEZE[self.freeze] if isinstance(self.freeze, str) else self.freeze
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """`learning_rate: 0.001, and 0.0001 before`: what may not change when a training goes on, and has."""
+        """`learning_rate: 0.001, and 0.0001 before`: settings that must not change when a training resumes, and have."""
         return [
             f"{name}: {value}, and {other.get(name)} before"
             for name, value in self.plain().items()

@@ -1,4 +1,4 @@
-"""The training itself: steps, tests and checkpoints. Kill it at any instant: the same call goes on with the same losses."""
+"""The training itself: steps, tests and checkpoints. Kill it at any instant: the same call resumes with the same losses."""
 
 from __future__ import annotations
 
@@ -131,18 +131,18 @@ class Trainer:
         positions = int((self.parts.corpus.units[np.asarray(numbers)] + 1).sum())
         parameters = list(self.model.trained().values())
         self._optimizer.zero_grad(set_to_none=True)
-        told = torch.zeros(2, dtype=torch.float64, device=self.device)
+        shared = torch.zeros(2, dtype=torch.float64, device=self.device)
         broken: list[str] = []
         for batch in batches:
             scores = self._scores(batch)
             (scores.losses.sum() / positions).backward()  # type: ignore[no-untyped-call]
-            told[0] += scores.losses.detach().double().sum()
+            shared[0] += scores.losses.detach().double().sum()
             broken += [name for name, fine in zip(batch.names, scores.losses.isfinite().tolist(), strict=True) if not fine]
             if not broken:
                 self.totals.add(scores)
-        told[1] = float(self.stop())
-        self.ranks.add_up(told)
-        loss = told[0].item() / positions
+        shared[1] = float(self.stop())
+        self.ranks.add_up(shared)
+        loss = shared[0].item() / positions
         self.ranks.add_up_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm)
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
@@ -152,7 +152,7 @@ class Trainer:
         self._optimizer.step()
         self.step += 1
         self.in_epoch += 1
-        return loss, told[1].item() > 0
+        return loss, shared[1].item() > 0
 
     def _seed(self) -> None:
         """Dropout depends on the seed, the step and the rank alone, whatever was drawn before."""
@@ -192,9 +192,9 @@ class Trainer:
                     totals.add(self._scores(batch))
                 if stopped := self.stop():
                     break
-        told = torch.cat((totals.values, torch.tensor([float(stopped)], dtype=torch.float64))).to(self.device)
-        self.ranks.add_up(told)
-        return None if told[-1].item() else Totals(self.model.lm.units, told[:-1].cpu())
+        shared = torch.cat((totals.values, torch.tensor([float(stopped)], dtype=torch.float64))).to(self.device)
+        self.ranks.add_up(shared)
+        return None if shared[-1].item() else Totals(self.model.lm.units, shared[:-1].cpu())
 
     def _end_epoch(self, tested: Totals, board: Board | None) -> None:
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}

@@ -12,8 +12,8 @@ from audio_tokenizers.errors import UsageError
 from jobs.plain_text import plain
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import TarDamage
-from jobs.tar_reader import TarReader
 from jobs.tar_source import tar_source
+from tools.common.rereading import Rereading
 
 __all__ = ["Sampled", "sample_clips"]
 
@@ -49,9 +49,7 @@ def sample_clips(tars: Sequence[str], clips: int, spec: TokenizeSpec, seed: int)
 
 def _first_clips(tar: str, clips: int, spec: TokenizeSpec) -> Iterator[Sampled]:
     try:
-        with TarReader(
-            tar_source(tar), spec.extensions, sniff=spec.sniff, allow_missing_end=True, allow_joined=True
-        ) as reader:
+        with Rereading(spec.extensions, spec.sniff).open(tar_source(tar)) as reader:  # whole members, not their segments
             for clip in reader:
                 if clip.audio is not None:
                     yield Sampled(tar, clip.name, clip.audio.read())
