@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from benchmarks.agreement import Agreement, Company, batches, clips_of, company,
 from jobs.spec import make_spec
 
 
-def test_shares_are_counted_by_codebook():
+def test_shares_are_counted_by_codebook() -> None:
     """A frame that one side lacks is a token that differs."""
     theirs = [{"tokens": np.array([[1, 2, 3], [4, 5, 6]])}, {"tokens": np.array([[1, 1], [7, 7]])}]
     ours = [{"tokens": np.array([[1, 2, 9], [4, 5, 6]])}, {"tokens": np.array([[1], [7]])}]
@@ -24,7 +25,7 @@ def test_shares_are_counted_by_codebook():
     assert compare("codec", "fp32", ours, theirs)[0].share == 0.6
 
 
-def test_lists_and_features_are_one_codebook_each():
+def test_lists_and_features_are_one_codebook_each() -> None:
     """Floats are compared value by value, as they are stored."""
     theirs = [{"words": np.array([1, 2, 3]), "mid": np.array([[1, 2], [3, 4]], np.float16)}]
     ours = [{"words": np.array([1, 2, 3]), "mid": np.array([[1, 2], [3, 5]], np.float16)}]
@@ -38,12 +39,12 @@ def spec():
 
 
 @pytest.fixture
-def device_thread(monkeypatch):
+def device_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name that LanesMuLaw looks for."""
     monkeypatch.setattr(threading.current_thread(), "name", "device")
 
 
-def test_calls_are_those_of_a_worker(spec, device_thread):
+def test_calls_are_those_of_a_worker(spec, device_thread) -> None:
     """In lanes: one bucket to a call, and each clip in exactly one."""
     backend = LanesMuLaw(lanes=4)
     items = items_of(backend, clips_of(spec.sample_rate, 11, (0.5, 3.0)))
@@ -64,7 +65,7 @@ class Leaky(LanesMuLaw):
         return lambda: codes
 
 
-def test_company_that_changes_bits_is_told(spec, device_thread):
+def test_company_that_changes_bits_is_told(spec, device_thread) -> None:
     """A neighbour's share in a token is what the check exists for."""
     waves = clips_of(spec.sample_rate, 8, (1.0, 1.02))
     assert company(spec, LanesMuLaw(lanes=4), waves) == (4, 4)
@@ -74,7 +75,9 @@ def test_company_that_changes_bits_is_told(spec, device_thread):
 
 
 @pytest.mark.slow
-def test_the_command_prints_each_codebook(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_each_codebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """And writes the same rows for other programs."""
     command = ["agreement", "--backend", "dac", "--device", "cpu", "--tiny", "--clips", "4", "--lanes", "2"]
     monkeypatch.setattr(sys, "argv", [*command, "--json", str(tmp_path / "rows.json")])

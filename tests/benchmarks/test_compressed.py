@@ -10,7 +10,7 @@ from jobs import audio, pyav_decoder
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_files_are_of_the_kind_that_only_pyav_reads(name, monkeypatch):
+def test_files_are_of_the_kind_that_only_pyav_reads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the figures would be those of libsndfile."""
     rate, layout = FORMATS[name][2:]
     opened = []
@@ -23,7 +23,7 @@ def test_files_are_of_the_kind_that_only_pyav_reads(name, monkeypatch):
     assert sum(len(block) for block, _ in blocks) == pytest.approx(rate, abs=5000)
 
 
-def test_rounds_are_taken_in_turns_and_the_least_counts():
+def test_rounds_are_taken_in_turns_and_the_least_counts() -> None:
     """So that what disturbs one round of one candidate is no figure."""
     clock = iter([0, 5, 5, 6, 6, 8, 8, 11]).__next__
     done = []
@@ -31,7 +31,7 @@ def test_rounds_are_taken_in_turns_and_the_least_counts():
     assert done == ["a", "b", "a", "b"]
 
 
-def test_threads_share_all_clips(monkeypatch):
+def test_threads_share_all_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many clips with two threads as with one."""
     heard = []
     monkeypatch.setattr(compressed, "ours", heard.append)

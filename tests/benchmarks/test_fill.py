@@ -11,7 +11,7 @@ from jobs.lane_grid import LaneGrid
 
 
 @pytest.mark.slow
-def test_the_goals_are_met(monkeypatch, capsys):
+def test_the_goals_are_met(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Padding and empty lanes together: 15 % of large tars, 20 % of small ones, 5 % of long clips, at most."""
     monkeypatch.setattr(sys, "argv", ["fill"])
     assert fill.main() == 0
@@ -29,7 +29,7 @@ def test_the_goals_are_met(monkeypatch, capsys):
     ],
     ids=["plain", "slow decoding", "little memory", "one lane"],
 )
-def test_every_clip_is_encoded_once(seed, setting):
+def test_every_clip_is_encoded_once(seed, setting) -> None:
     """Whatever waits for what, the virtual worker comes to its end, and its real samples are those of the clips."""
     lengths = [*clip_lengths(200, seed=seed), *clip_lengths(5, 90.0, seed=seed)]
     found = simulate([lengths[:150], lengths[150:], [], lengths[:1]], setting)
@@ -39,19 +39,19 @@ def test_every_clip_is_encoded_once(seed, setting):
     assert found.padded == sum(grid.shape(samples).samples - samples for samples in cut)
 
 
-def test_one_lane_is_never_empty():
+def test_one_lane_is_never_empty() -> None:
     """So that all of its waste is padding."""
     assert simulate([clip_lengths(50)], Setting(lanes=1)).empty == 0
 
 
-def test_full_calls_wait_for_nobody_and_others_wait_for_company():
+def test_full_calls_wait_for_nobody_and_others_wait_for_company() -> None:
     """A device that is slower than the decoders gets full calls as long as there are any: two clips share one call."""
     alike = [5 * SAMPLE_RATE] * 32
     assert simulate([alike], Setting(device_rate=1.0)).calls == 2
     assert simulate([alike[:8], alike[:8]], Setting(device_rate=1.0)).calls == 1
 
 
-def test_clips_that_come_slowly_go_in_calls_that_are_not_full():
+def test_clips_that_come_slowly_go_in_calls_that_are_not_full() -> None:
     """After the feed's time to gather, for a kill must not cost more; the device would else be idle."""
     alike = [5 * SAMPLE_RATE] * 32
     slow = simulate([alike], Setting(decode_rate=1.0))
@@ -59,7 +59,7 @@ def test_clips_that_come_slowly_go_in_calls_that_are_not_full():
     assert slow.empty > 0
 
 
-def test_the_end_takes_as_long_as_its_work():
+def test_the_end_takes_as_long_as_its_work() -> None:
     """Virtual seconds: the device's own, where it is what limits."""
     setting = Setting(decode_rate=1e9, device_rate=10.0)
     found = simulate([clip_lengths(100)], setting)
@@ -68,7 +68,7 @@ def test_the_end_takes_as_long_as_its_work():
     assert dataclasses.replace(found) == simulate([clip_lengths(100)], setting)
 
 
-def test_lengths_are_log_normal_around_their_median():
+def test_lengths_are_log_normal_around_their_median() -> None:
     """And never shorter than asked for."""
     seconds = sorted(samples / SAMPLE_RATE for samples in clip_lengths(5001, 6.0, shortest=2.0))
     assert seconds[0] >= 2.0

@@ -28,7 +28,7 @@ def start(*arguments: str | Path, **more) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_the_rehearsal_runs_every_part(tmp_path):
+def test_the_rehearsal_runs_every_part(tmp_path: Path) -> None:
     """What will be run on a GPU once: each part from building a model to its row of the table, on the CPU."""
     process = start("--rehearse", "--out", tmp_path / "out")
     table, log = process.communicate()
@@ -50,7 +50,7 @@ def test_the_rehearsal_runs_every_part(tmp_path):
     assert len(list((tmp_path / "out").iterdir())) <= 8
 
 
-def test_all_backends_are_parts_and_higgs_is_first():
+def test_all_backends_are_parts_and_higgs_is_first() -> None:
     """Time may run out, so what matters most comes first."""
     names = [part.name for part in PARTS]
     assert names[1:4] == ["higgs", "mimi", "cosyvoice_s3"]
@@ -58,7 +58,7 @@ def test_all_backends_are_parts_and_higgs_is_first():
 
 
 @pytest.mark.slow
-def test_without_a_gpu_it_says_so(tmp_path):
+def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     """And measures nothing."""
     process = start("--out", tmp_path / "out")
     _, log = process.communicate()
@@ -68,7 +68,7 @@ def test_without_a_gpu_it_says_so(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_costs_only_what_is_not_measured_yet(tmp_path):
+def test_a_signal_costs_only_what_is_not_measured_yet(tmp_path: Path) -> None:
     """The partial table is printed and written, and nobody is left running."""
     process = start("--rehearse", "--out", tmp_path / "out", "--only", "higgs")
     assert process.stderr is not None
@@ -90,7 +90,9 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_parts_that_end_badly_cost_the_others_nothing(tmp_path, capsys, monkeypatch):
+def test_parts_that_end_badly_cost_the_others_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crash, a hang and an exception: what each had found until then counts, and what it had started is ended."""
     monkeypatch.setattr(gpu, "FEWEST_SECONDS", 1.0)
     shares = {gpu_parts.crash: 1.0, gpu_parts.fail: 1.0, gpu_parts.hang: 0.1, gpu_parts.succeed: 1.0}
@@ -110,7 +112,7 @@ def test_parts_that_end_badly_cost_the_others_nothing(tmp_path, capsys, monkeypa
 
 
 @pytest.mark.slow
-def test_a_part_is_not_begun_when_the_time_is_over(tmp_path, capsys):
+def test_a_part_is_not_begun_when_the_time_is_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is named as left out."""
     results = run([Part("succeed", 1.0, gpu_parts.succeed)], "cpu", TINY, 1.0, tmp_path)
     assert results["parts"] == [{"part": "succeed", "status": "no time left", "records": [], "seconds": 0.0}]
@@ -121,7 +123,7 @@ def test_a_part_is_not_begun_when_the_time_is_over(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("body", "code", "summary"), [("assert 1 == 2", 1, "1 failed"), ("print('equal codes: 0.5')", 0, "1 passed")]
 )
-def test_the_suite_s_failures_are_named(tmp_path, monkeypatch, body, code, summary):
+def test_the_suite_s_failures_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body, code, summary) -> None:
     """Which test failed is in the results, as what it prints of equal codes is."""
     test = tmp_path / "test_it.py"
     test.write_text(f"def test_it():\n    {body}\n")
@@ -138,7 +140,7 @@ def test_the_suite_s_failures_are_named(tmp_path, monkeypatch, body, code, summa
 
 
 @pytest.mark.slow
-def test_tests_that_hang_are_ended(tmp_path, monkeypatch):
+def test_tests_that_hang_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the part's time, and it is told."""
     monkeypatch.setattr(gpu, "PYTEST", ("-c", "import time; time.sleep(1000)"))
     records: list[dict] = []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import gpu_measure
@@ -7,7 +9,7 @@ from benchmarks.gpu_measure import TINY, measure_backend
 
 
 @pytest.mark.slow
-def test_without_time_only_what_matters_most_is_measured(tmp_path, monkeypatch):
+def test_without_time_only_what_matters_most_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipeline and what it is compared with come first; what there was no time for is named."""
     monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": True}})
     records: list[dict] = []
@@ -17,7 +19,7 @@ def test_without_time_only_what_matters_most_is_measured(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_precisions_are_measured_and_compared_with_full_float32(tmp_path, monkeypatch):
+def test_all_precisions_are_measured_and_compared_with_full_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its speed, its agreement and its company; fragments are measured once."""
     monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": True}})
     records: list[dict] = []
@@ -30,7 +32,7 @@ def test_all_precisions_are_measured_and_compared_with_full_float32(tmp_path, mo
 
 
 @pytest.mark.slow
-def test_a_precision_that_the_backend_refuses_is_left_out(tmp_path, monkeypatch):
+def test_a_precision_that_the_backend_refuses_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the backend's own words; the others are measured."""
     monkeypatch.setattr(gpu_measure, "precisions", lambda _factory, _device: {"fp32": {}, "tf32": {"tf32": "maybe"}})
     records: list[dict] = []

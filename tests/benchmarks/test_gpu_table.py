@@ -55,7 +55,7 @@ RESULTS = {
 }
 
 
-def test_one_row_says_it_all():
+def test_one_row_says_it_all() -> None:
     """Rate, share of the bare loop, device, fill, against the usual way, the worst codebook, bits, memory."""
     lines = table(RESULTS).splitlines()
     assert lines[0].startswith("H100, 16 cores")
@@ -68,19 +68,19 @@ def test_one_row_says_it_all():
     assert "mimi: DIED OF SIGABRT" in lines
 
 
-def test_of_the_codebooks_the_worst_is_shown():
+def test_of_the_codebooks_the_worst_is_shown() -> None:
     """Whatever their order."""
     facts = facts_of(RESULTS["parts"][1]["records"])
     assert facts["higgs"]["fp32"]["agreement"]["codebook"] == "tokens 7"
 
 
-def test_nothing_measured_is_no_error():
+def test_nothing_measured_is_no_error() -> None:
     """An interrupted run still has a table, and then no plot."""
     assert table({"rehearsal": False, "parts": []}).startswith("machine unknown")
     assert plot({"rehearsal": False, "parts": []}) is None
 
 
-def test_the_plot_has_a_bar_for_each_way():
+def test_the_plot_has_a_bar_for_each_way() -> None:
     """Both precisions and the usual way."""
     words = [element.text for element in ET.fromstring(plot(RESULTS)).iter() if element.tag.endswith("text")]
     assert {"higgs", "fp32", "tf32", "usual way", "800", "1,600", "50"} <= set(words)

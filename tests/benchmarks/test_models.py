@@ -24,12 +24,12 @@ from jobs.spec import load_preset
         ({"dtype": ("float16", "as stored")}, "cuda", {"fp32": {}}),
     ],
 )
-def test_precisions_are_what_the_options_offer(options, device, expected):
+def test_precisions_are_what_the_options_offer(options, device, expected) -> None:
     """Once a backend has bf16, the benchmarks measure it; how features are stored is not a precision."""
     assert precisions(SimpleNamespace(options=options), device) == expected
 
 
-def test_every_backend_that_computes_is_a_case():
+def test_every_backend_that_computes_is_a_case() -> None:
     """A new backend is measured, or left out on purpose: these look something up, and do not use the device."""
     measured = {load_preset(name).backend for name in CASES}
     from audio_tokenizers.registry import backend_names

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -57,7 +58,7 @@ def cpu():
     return load()[0]
 
 
-def test_docs_are_what_the_stored_results_say():
+def test_docs_are_what_the_stored_results_say() -> None:
     """Who changes one without the other is told: run `python -m benchmarks.page`."""
     results = load()
     made = files(*results)
@@ -67,7 +68,7 @@ def test_docs_are_what_the_stored_results_say():
     assert with_block(readme, *results) == readme
 
 
-def test_what_nobody_has_measured_is_not_there(cpu):
+def test_what_nobody_has_measured_is_not_there(cpu) -> None:
     """Without a GPU's results its cells say so, and no plot of it is shown."""
     made = files(cpu, None)
     page = made["docs/performance.md"]
@@ -76,7 +77,7 @@ def test_what_nobody_has_measured_is_not_there(cpu):
     assert "H100" not in page
 
 
-def test_a_gpu_s_results_fill_its_cells(cpu):
+def test_a_gpu_s_results_fill_its_cells(cpu) -> None:
     """Rates by precision, shares, hours, cores; what it did not measure still says so."""
     made = files(cpu, GPU)
     page = made["docs/performance.md"]
@@ -94,7 +95,7 @@ def test_a_gpu_s_results_fill_its_cells(cpu):
     assert "old" not in block
 
 
-def test_every_picture_that_is_shown_exists(cpu):
+def test_every_picture_that_is_shown_exists(cpu) -> None:
     """Under the name that the page has for it."""
     for gpu in (None, GPU):
         made = files(cpu, gpu)
@@ -105,7 +106,7 @@ def test_every_picture_that_is_shown_exists(cpu):
         assert all(ET.fromstring(svg) is not None for name, svg in made.items() if name.endswith(".svg"))
 
 
-def test_a_rehearsal_is_no_result(tmp_path, cpu):
+def test_a_rehearsal_is_no_result(tmp_path: Path, cpu) -> None:
     """Tiny models on a CPU must never stand in the table."""
     (tmp_path / "cpu.json").write_text(json.dumps(cpu))
     (tmp_path / "gpu.json").write_text(json.dumps({**GPU, "rehearsal": True}))
@@ -113,13 +114,13 @@ def test_a_rehearsal_is_no_result(tmp_path, cpu):
         load(tmp_path)
 
 
-def test_a_readme_without_its_place_is_an_error(cpu):
+def test_a_readme_without_its_place_is_an_error(cpu) -> None:
     """Rather than one without figures."""
     with pytest.raises(ValueError, match="expected"):
         with_block("no block here\n", cpu, None)
 
 
-def test_the_page_does_not_refer_to_itself(cpu):
+def test_the_page_does_not_refer_to_itself(cpu) -> None:
     """The README's lines say where there is more; the page that has it does not."""
     page = files(cpu, None)["docs/performance.md"]
     assert "docs/performance.md" not in page

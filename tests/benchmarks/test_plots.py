@@ -11,7 +11,7 @@ def elements(svg: str, kind: str) -> list[ET.Element]:
     return [element for element in ET.fromstring(svg).iter() if element.tag.endswith("}" + kind)]
 
 
-def test_points_stand_where_their_values_are():
+def test_points_stand_where_their_values_are() -> None:
     """On a linear axis from 0, a value twice as large stands twice as high; on a logarithmic one tenfold is one step."""
     svg = lines("speed", "threads", "rate", {"flac": [(1, 100), (2, 200), (4, 300)]})
     heights = [float(circle.get("cy")) for circle in elements(svg, "circle")]
@@ -21,7 +21,7 @@ def test_points_stand_where_their_values_are():
     assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
 
 
-def test_all_is_within_the_picture():
+def test_all_is_within_the_picture() -> None:
     """Points, words and bars."""
     svg = lines("t", "x", "y", {"a": [(0.5, 3), (10800, 7000)], "b": [(30, 12)]}, log_x=True, log_y=True)
     for circle in elements(svg, "circle"):
@@ -32,12 +32,12 @@ def test_all_is_within_the_picture():
         assert float(bar.get("x", 0)) + float(bar.get("width")) <= 640
 
 
-def test_words_are_escaped():
+def test_words_are_escaped() -> None:
     """A `<` in a title would make it no XML."""
     assert "a < b & c" in [element.text for element in elements(bars("x", "y", {"a < b & c": {"d": 1.0}}), "text")]
 
 
-def test_nothing_to_draw_is_an_error():
+def test_nothing_to_draw_is_an_error() -> None:
     """Rather than an empty picture that looks measured."""
     with pytest.raises(ValueError, match="nothing"):
         lines("t", "x", "y", {})
@@ -48,6 +48,6 @@ def test_nothing_to_draw_is_an_error():
 @pytest.mark.parametrize(
     ("value", "word"), [(0.5, "0.5"), (30, "30"), (812.4, "812"), (1600, "1,600"), (100_000, "100k"), (2e6, "2M")]
 )
-def test_figures_are_short(value, word):
+def test_figures_are_short(value, word) -> None:
     """Three figures are enough for an axis."""
     assert short(value) == word

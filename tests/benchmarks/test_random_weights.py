@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from benchmarks.models import CASES, backwards
 from benchmarks.random_weights import enliven
 
 
-def codes_of(directory, codec):
+def codes_of(directory: Path, codec):
     case = CASES[codec]
     options = case.build(directory, "cpu", True)
     most = {"encodec": {"bandwidth": 24.0}, "xcodec": {"bandwidth": 4}}.get(codec, {})
@@ -18,13 +20,13 @@ def codes_of(directory, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_codebook_is_in_use(tmp_path, codec):
+def test_every_codebook_is_in_use(tmp_path: Path, codec) -> None:
     """As in a trained codec, no codebook gives one token for all frames: a comparison of those would show nothing."""
     codes = codes_of(tmp_path, codec)
     assert min(len(np.unique(row)) for row in codes) > codes.shape[1] // 10
 
 
-def test_layers_have_outputs_of_unit_variance():
+def test_layers_have_outputs_of_unit_variance() -> None:
     """However deep a network and whatever its start: signals neither die nor explode, weight-normed layers among them."""
     torch.manual_seed(0)
     normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(8, 8, 3))
@@ -39,7 +41,7 @@ def test_layers_have_outputs_of_unit_variance():
             assert hidden.std().item() == pytest.approx(1, rel=1e-3)
 
 
-def test_nothing_stays_behind():
+def test_nothing_stays_behind() -> None:
     """Later calls run the model as it is, without hooks."""
     network = torch.nn.Sequential(torch.nn.Linear(4, 4))
     with torch.no_grad():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -13,7 +14,7 @@ from benchmarks.sweep import FORMATS, encoded_as
 
 
 @pytest.mark.slow
-def test_a_small_sweep_has_all_that_the_page_shows(tmp_path, monkeypatch):
+def test_a_small_sweep_has_all_that_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its figures mean nothing, but each plot and each table has its rows."""
     monkeypatch.setattr(sys, "argv", ["sweep", "--small", "--out", str(tmp_path / "cpu.json")])
     assert sweep.main() == 0
@@ -27,7 +28,7 @@ def test_a_small_sweep_has_all_that_the_page_shows(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "rate", "channels"), [("FLAC", 16000, 1), ("MP3", 44100, 2), ("Opus", 48000, 1)])
-def test_files_are_what_their_names_say(name, rate, channels):
+def test_files_are_what_their_names_say(name: str, rate, channels) -> None:
     """So that a figure for MP3 is one of MP3."""
     info = soundfile.info(io.BytesIO(encoded_as(name, 1.0)))
     assert (info.samplerate, info.channels) == (rate, channels)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def files():
     return [encoded(wave, 16000, "flac") for wave in clips_of(16000, 3, (0.5, 1.0))]
 
 
-def test_the_pipeline_s_figures_are_those_of_its_calls(tmp_path, files):
+def test_the_pipeline_s_figures_are_those_of_its_calls(tmp_path: Path, files) -> None:
     """How full the lanes were, as the backend saw it; the rate is of all clips of the tar, which are all written."""
     spec = make_spec("mulaw", device="cpu")
     backend = LanesMuLaw(lanes=2)
@@ -33,14 +34,14 @@ def test_the_pipeline_s_figures_are_those_of_its_calls(tmp_path, files):
     assert len((tmp_path / "tokens" / "a.jsonl").read_text().splitlines()) == 6
 
 
-def test_a_clip_that_fails_is_no_figure(tmp_path, files):
+def test_a_clip_that_fails_is_no_figure(tmp_path: Path, files) -> None:
     """A rate over clips that gave no tokens would be a lie."""
     tar = write_tar(tmp_path / "a.tar", [*files, b"no audio"], 1)
     with pytest.raises(RuntimeError, match="1 errors"):
         pipeline(make_spec("mulaw", device="cpu"), LanesMuLaw(), tar, tmp_path / "tokens", "cpu", 1)
 
 
-def test_the_usual_way_ends_with_its_time(tmp_path, files):
+def test_the_usual_way_ends_with_its_time(tmp_path: Path, files) -> None:
     """After one clip at least."""
     tar = write_tar(tmp_path / "a.tar", files, 2)
     heard: list[int] = []
@@ -56,7 +57,7 @@ def test_the_usual_way_ends_with_its_time(tmp_path, files):
     assert len(heard) == 7
 
 
-def test_tars_repeat_their_clips(tmp_path, files):
+def test_tars_repeat_their_clips(tmp_path: Path, files) -> None:
     """Each under a name of its own, so that a worker takes them for different ones."""
     with tarfile.open(write_tar(tmp_path / "a.tar", files, 2)) as archive:
         members = archive.getmembers()
@@ -64,7 +65,7 @@ def test_tars_repeat_their_clips(tmp_path, files):
         assert archive.extractfile(members[4]).read() == files[1]
 
 
-def test_peaks_are_those_within_the_block():
+def test_peaks_are_those_within_the_block() -> None:
     """What was held and given back before does not count; on a CPU there is no figure of a GPU."""
     with memory("cpu") as first:
         io.BytesIO(b"1" * 300_000_000)

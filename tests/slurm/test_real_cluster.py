@@ -28,7 +28,7 @@ def assert_ticking(slurm: RealCluster, path: Path) -> None:
     slurm.wait(lambda: ticks(path) > before, f"{path.name} to grow")
 
 
-def test_an_array_spreads_over_nodes_and_each_element_sees_its_gpu(slurm: RealCluster, tmp_path: Path):
+def test_an_array_spreads_over_nodes_and_each_element_sees_its_gpu(slurm: RealCluster, tmp_path: Path) -> None:
     """One GPU each: no two elements that run together have the same one, and the fifth goes to another node."""
     line = f'echo "$SLURMD_NODENAME $CUDA_VISIBLE_DEVICES" > {tmp_path}/$SLURM_ARRAY_TASK_ID; sleep 600'
     job = slurm.sbatch(line, "--array=0-5", "--gpus-per-node=1", "--cpus-per-task=1")
@@ -41,7 +41,7 @@ def test_an_array_spreads_over_nodes_and_each_element_sees_its_gpu(slurm: RealCl
     assert {row.state for row in slurm.squeue(job)} == {"RUNNING"}
 
 
-def test_four_tasks_fill_a_node(slurm: RealCluster, tmp_path: Path):
+def test_four_tasks_fill_a_node(slurm: RealCluster, tmp_path: Path) -> None:
     """A step starts them on the node's four GPUs, as one job; its records say that it completed."""
     script = f"srun sh -c 'echo $SLURM_LOCALID $CUDA_VISIBLE_DEVICES > {tmp_path}/$SLURM_PROCID'"
     job = slurm.sbatch(script, "--nodes=1", "--ntasks-per-node=4", "--gpus-per-node=4", "--exclusive", "--nodelist=n2")
@@ -49,7 +49,7 @@ def test_four_tasks_fill_a_node(slurm: RealCluster, tmp_path: Path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {str(n): f"{n} 0,1,2,3\n" for n in range(4)}
 
 
-def test_a_node_that_loses_power_takes_its_job_and_gives_it_back(slurm: RealCluster, tmp_path: Path):
+def test_a_node_that_loses_power_takes_its_job_and_gives_it_back(slurm: RealCluster, tmp_path: Path) -> None:
     """NODE_FAIL at once, every process of the node gone and no other's; booted, the node runs the requeued job."""
     lost, other = (tmp_path / name for name in ("lost", "other"))
     job = slurm.sbatch(f"echo start >> {lost}; [ $SLURM_RESTART_COUNT ] || setsid sh -c '{TICK}' >> {lost}", "--nodelist=n3")
@@ -67,7 +67,7 @@ def test_a_node_that_loses_power_takes_its_job_and_gives_it_back(slurm: RealClus
     assert lost.read_text().count("start") == 2
 
 
-def test_without_its_slurmstepd_a_job_goes_on_unknown(slurm: RealCluster, tmp_path: Path):
+def test_without_its_slurmstepd_a_job_goes_on_unknown(slurm: RealCluster, tmp_path: Path) -> None:
     """Its processes write on when Slurm has forgotten the job; other elements are not touched; reset ends the orphan."""
     job = slurm.sbatch(f"({TICK}) > {tmp_path}/$SLURM_ARRAY_TASK_ID", "--array=0-1")
     orphan, other = tmp_path / "0", tmp_path / "1"
@@ -85,7 +85,7 @@ def test_without_its_slurmstepd_a_job_goes_on_unknown(slurm: RealCluster, tmp_pa
     assert ticks(other) == before
 
 
-def test_limits_refuse_whole_submissions(slurm: RealCluster):
+def test_limits_refuse_whole_submissions(slurm: RealCluster) -> None:
     """As on a site with limits: nothing of a refused array is queued, and without the limit it is taken."""
     slurm.set_limit(MaxSubmitJobs=4)
     with pytest.raises(CommandError, match="AssocMaxSubmitJobLimit"):
@@ -100,7 +100,7 @@ def test_limits_refuse_whole_submissions(slurm: RealCluster):
     assert len(slurm.squeue()) == 10
 
 
-def test_a_wait_goes_on_while_anything_moves(slurm: RealCluster, monkeypatch: pytest.MonkeyPatch):
+def test_a_wait_goes_on_while_anything_moves(slurm: RealCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as jobs, nodes or tasks change; it gives up where all is quiet, and says what was awaited."""
     monkeypatch.setattr(patience, "QUIET_SECONDS", 2.0)
     monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
@@ -111,7 +111,7 @@ def test_a_wait_goes_on_while_anything_moves(slurm: RealCluster, monkeypatch: py
         slurm.wait(lambda: False, "a miracle")
 
 
-def test_jobs_outlive_the_controller(slurm: RealCluster, tmp_path: Path):
+def test_jobs_outlive_the_controller(slurm: RealCluster, tmp_path: Path) -> None:
     """While it is down a job runs on, and after it is up again the queue is as it was."""
     running = slurm.sbatch(TICK, f"--output={tmp_path}/running")
     waiting = slurm.sbatch("true", f"--dependency=afterany:{running}")
@@ -129,7 +129,7 @@ def daemons(slurm: RealCluster, node: str) -> list[int]:
     return [pid for pid in slurm.node_processes(node) if program_of(pid) == "slurmd"]
 
 
-def test_jobs_outlive_their_node_s_daemon(slurm: RealCluster, tmp_path: Path):
+def test_jobs_outlive_their_node_s_daemon(slurm: RealCluster, tmp_path: Path) -> None:
     """A slurmd that is killed and started again finds its job, and records its end; so does the accounting's daemon."""
     job = slurm.sbatch(f"while ! [ -e {tmp_path}/go ]; do echo tick; sleep 0.1; done", f"--output={tmp_path}/out")
     slurm.wait(lambda: ticks(tmp_path / "out"), "the job")
@@ -144,7 +144,7 @@ def test_jobs_outlive_their_node_s_daemon(slurm: RealCluster, tmp_path: Path):
     slurm.wait(lambda: slurm.states(job) == ["COMPLETED"], "the job's end in the accounting")
 
 
-def test_without_accounting_jobs_run_and_sacct_refuses(slurm_without_accounting: RealCluster, tmp_path: Path):
+def test_without_accounting_jobs_run_and_sacct_refuses(slurm_without_accounting: RealCluster, tmp_path: Path) -> None:
     """The variant for sites that keep no records."""
     slurm_without_accounting.sbatch(f"echo done > {tmp_path}/done")
     slurm_without_accounting.wait((tmp_path / "done").exists, "the job")
@@ -153,7 +153,7 @@ def test_without_accounting_jobs_run_and_sacct_refuses(slurm_without_accounting:
 
 
 @pytest.mark.usefixtures("slurm")  # for what it skips
-def test_nothing_outlives_the_process_that_started_a_cluster(tmp_path: Path):
+def test_nothing_outlives_the_process_that_started_a_cluster(tmp_path: Path) -> None:
     """Not even killed: daemons, jobs and the folder are gone with it."""
     folder = Path(f"/tmp/slurm-{os.getpid()}")
     code = f"""
@@ -176,7 +176,7 @@ time.sleep(600)
     wait_for(lambda: not folder.exists() and not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
 
 
-def test_two_processes_that_ask_at_once_get_other_ports():
+def test_two_processes_that_ask_at_once_get_other_ports() -> None:
     """Before anybody listens on them; whoever ends gives them back."""
     code = "from support.real_cluster import free_ports; print(free_ports(28400), flush=True); input()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
@@ -189,7 +189,7 @@ def test_two_processes_that_ask_at_once_get_other_ports():
     assert free_ports(28400) == theirs
 
 
-def test_a_start_that_fails_leaves_nothing(slurm: RealCluster):
+def test_a_start_that_fails_leaves_nothing(slurm: RealCluster) -> None:
     """With its ports taken by another cluster, the error says which daemon and why, and there is no folder."""
     folder = Path(f"/tmp/slurm-{os.getpid()}")
     late = RealCluster(folder, slurm.base_port, accounting=False)

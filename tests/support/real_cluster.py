@@ -104,7 +104,7 @@ class RealCluster:
     go with it.
     """
 
-    def __init__(self, folder: Path, base_port: int, *, accounting: bool = True, max_array_size: int = 1001):
+    def __init__(self, folder: Path, base_port: int, *, accounting: bool = True, max_array_size: int = 1001) -> None:
         """`folder` is made by start and removed by stop; its path must be short. `base_port` is the first of PORTS ports."""
         self.folder = folder
         self.conf = folder / "etc" / "slurm.conf"

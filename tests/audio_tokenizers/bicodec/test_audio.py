@@ -18,7 +18,7 @@ def loudness(samples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("peak", [0.15, 0.3, 0.9, 1.9])
-def test_clips_are_brought_to_one_volume(peak):
+def test_clips_are_brought_to_one_volume(peak) -> None:
     """Global tokens follow the amplitude: softer and louder copies of a clip must be the same to the model."""
     tone = np.sin(np.arange(16000) * 0.1)
     normal = normalize_volume(peak * tone)
@@ -26,14 +26,14 @@ def test_clips_are_brought_to_one_volume(peak):
     assert normal.dtype == np.float64
 
 
-def test_no_clip_is_scaled_beyond_full_scale():
+def test_no_clip_is_scaled_beyond_full_scale() -> None:
     """A peak above 1 brings the whole clip down again, without clipping."""
     clip = np.where(np.arange(16000) % 100 == 0, 0.9, 0.02)
     assert np.max(np.abs(normalize_volume(clip))) == 1.0
     assert np.array_equal(normalize_volume(wave(square(16000)).astype(np.float64)) > 0, square(16000) > 0)
 
 
-def test_a_quiet_clip_is_raised_to_a_peak_of_a_tenth_first():
+def test_a_quiet_clip_is_raised_to_a_peak_of_a_tenth_first() -> None:
     """Below a peak of 0.1; where nothing is above 0.01 that is all."""
     clip = speech(16000) / np.max(np.abs(speech(16000))) * 0.009
     assert np.max(np.abs(normalize_volume(clip))) == pytest.approx(0.1)
@@ -42,21 +42,21 @@ def test_a_quiet_clip_is_raised_to_a_peak_of_a_tenth_first():
     assert np.max(np.abs(normalize_volume(half))) > 0.5
 
 
-def test_silence_stays_silence():
+def test_silence_stays_silence() -> None:
     """No division by zero: a peak counts as at least 0.001."""
     assert not normalize_volume(wave(silence(16000)).astype(np.float64)).any()
     assert normalize_volume(np.full(400, 1e-5))[0] == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize(("audible", "changed"), [(10, False), (11, True)])
-def test_a_volume_needs_more_than_ten_audible_samples(audible, changed):
+def test_a_volume_needs_more_than_ten_audible_samples(audible, changed) -> None:
     """A click or two in silence is no measure of a speaker's volume."""
     clip = np.zeros(400)
     clip[:audible] = 0.5
     assert np.array_equal(normalize_volume(clip), clip) is not changed
 
 
-def test_the_reference_clip_is_the_beginning_or_the_clip_over_and_over():
+def test_the_reference_clip_is_the_beginning_or_the_clip_over_and_over() -> None:
     """Always the same length; an exact fit is the clip itself."""
     clip = wave(pcm(700))
     assert np.array_equal(reference_clip(clip, 500), clip[:500])
@@ -65,7 +65,7 @@ def test_the_reference_clip_is_the_beginning_or_the_clip_over_and_over():
     assert np.array_equal(reference_clip(clip, 1400), np.concatenate([clip, clip]))
 
 
-def test_what_wav2vec2_hears_is_what_transformers_prepares():
+def test_what_wav2vec2_hears_is_what_transformers_prepares() -> None:
     """Bit for bit the output of its feature extractor, silence and full scale included."""
     from transformers import Wav2Vec2FeatureExtractor
 

@@ -30,7 +30,7 @@ def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_spark_tts(tmp_path_factory.mktemp("spark"))
 
 
@@ -61,7 +61,7 @@ def parity(model, backend, bare):
     return list(zip(stored, theirs, ours, strict=True))
 
 
-def test_tokens_equal_those_of_spark_tts_itself(parity):
+def test_tokens_equal_those_of_spark_tts_itself(parity) -> None:
     """On the same files, each token is the one that BiCodecTokenizer gives: all lengths, rates and volumes."""
     normalised = [entry for entry in parity if entry[0].volume_normalize]
     assert len(normalised) >= 60
@@ -69,7 +69,7 @@ def test_tokens_equal_those_of_spark_tts_itself(parity):
     assert not differing, f"{len(differing)} of {len(normalised)} cases, first {differing[:3]}"
 
 
-def test_tokens_without_volume_normalisation_equal_those_of_rwkvtts(parity):
+def test_tokens_without_volume_normalisation_equal_those_of_rwkvtts(parity) -> None:
     """RWKVTTS hands its clips over as arrays, which its fork does not normalise; `volume_normalize: false` is that."""
     loose = [entry for entry in parity if not entry[0].volume_normalize]
     assert len(loose) >= 10
@@ -77,7 +77,7 @@ def test_tokens_without_volume_normalisation_equal_those_of_rwkvtts(parity):
     assert not differing, f"{len(differing)} of {len(loose)} cases, first {differing[:3]}"
 
 
-def test_golden_tokens_vary(parity):
+def test_golden_tokens_vary(parity) -> None:
     """Tokens that hardly vary would agree by chance."""
     voices = {tuple(theirs["global_tokens"]) for _, theirs, _ in parity}
     assert len(voices) > 0.9 * len(parity)
@@ -86,7 +86,7 @@ def test_golden_tokens_vary(parity):
     assert all(len(set(theirs["semantic_tokens"])) > 10 for case, theirs, _ in parity if case.samples > 40000 and case.start)
 
 
-def test_the_number_of_tokens_follows_from_the_number_of_samples(parity):
+def test_the_number_of_tokens_follows_from_the_number_of_samples(parity) -> None:
     """32 global tokens, and (n - 80) // 320 semantic ones for n samples at 16 kHz, as small integers in their ranges."""
     for case, _, ours in parity:
         voice, words = ours["global_tokens"], ours["semantic_tokens"]
@@ -97,7 +97,7 @@ def test_the_number_of_tokens_follows_from_the_number_of_samples(parity):
         assert 0 <= words.min() <= words.max() < CODEBOOK_SIZE
 
 
-def test_what_the_pipeline_plans_with(model):
+def test_what_the_pipeline_plans_with(model) -> None:
     """Two lists per record, the first channel of a file as it is, and whole clips one at a time."""
     info = FACTORY.describe(options(model), "cpu")
     voice, words = info.fields
@@ -109,7 +109,7 @@ def test_what_the_pipeline_plans_with(model):
     assert (info.batching, info.max_batch, info.needs_text) == (Batching.SINGLE, 1, False)
 
 
-def test_a_clip_that_wav2vec2_cannot_hear_is_too_short(backend):
+def test_a_clip_that_wav2vec2_cannot_hear_is_too_short(backend) -> None:
     """400 samples at 16 kHz make the first frame; upstream raises for fewer, and for none at all in the normalisation."""
     assert len(encode(backend, wave(pcm(400)))["semantic_tokens"]) == 1
     for samples in (399, 1, 0):
@@ -118,7 +118,7 @@ def test_a_clip_that_wav2vec2_cannot_hear_is_too_short(backend):
         assert caught.value.kind == "too_short"
 
 
-def test_clips_are_resampled_and_normalised_in_float64(backend, bare):
+def test_clips_are_resampled_and_normalised_in_float64(backend, bare) -> None:
     """Upstream reads files as float64 and rounds once, behind the volume: what the networks hear is float32."""
     clip = wave(pcm(44100))
     heard = soxr.resample(clip.astype(np.float64), 44100, 16000, "VHQ")
@@ -130,7 +130,7 @@ def test_clips_are_resampled_and_normalised_in_float64(backend, bare):
     assert not np.array_equal(early, backend.resample(clip, 44100))
 
 
-def test_the_volume_is_the_decoders_work(backend, monkeypatch):
+def test_the_volume_is_the_decoders_work(backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """It sorts a whole clip: decoder threads do that, and never the thread for which a device would wait."""
     heard = backend.resample(wave(pcm(16000)), 16000)
 
@@ -141,7 +141,7 @@ def test_the_volume_is_the_decoders_work(backend, monkeypatch):
     assert len(backend.encode_clips([Utterance(heard)])[0]["semantic_tokens"]) == 49
 
 
-def test_global_tokens_come_from_six_seconds_and_semantic_ones_from_all(bare):
+def test_global_tokens_come_from_six_seconds_and_semantic_ones_from_all(bare) -> None:
     """What lies behind the reference clip cannot change the voice, though each semantic token attends to it."""
     clip, other = pcm(112000), pcm(112000)
     other[96000:] = pcm(16000, 300000)
@@ -150,7 +150,7 @@ def test_global_tokens_come_from_six_seconds_and_semantic_ones_from_all(bare):
     assert not np.array_equal(one["semantic_tokens"][:299], two["semantic_tokens"][:299])
 
 
-def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(model, tmp_path):
+def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(model, tmp_path: Path) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; other weights, config, rounding or device do not."""
     recipe = FACTORY.describe(options(model), "cpu").recipe
     moved = shutil.copytree(model, tmp_path / "moved")
@@ -173,7 +173,7 @@ def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(mode
     assert {"torch", "torchaudio", "transformers", "numpy"} < set(recipe)
 
 
-def test_a_checkpoint_that_wants_no_normalisation_says_so(model, tmp_path):
+def test_a_checkpoint_that_wants_no_normalisation_says_so(model, tmp_path: Path) -> None:
     """Upstream follows config.yaml; an option that contradicts it is a question to the user, not a choice of ours."""
     directory = shutil.copytree(model, tmp_path / "model")
     config = directory / "config.yaml"

@@ -35,7 +35,7 @@ def clip(samples: int) -> Utterance:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_spark_tts(tmp_path_factory.mktemp("spark"))
 
 
@@ -44,7 +44,7 @@ def backend(model) -> BiCodec:
     return FACTORY.load(options(model), "cpu")
 
 
-def test_the_embedding_is_the_single_clips_at_every_length_class(model, monkeypatch):
+def test_the_embedding_is_the_single_clips_at_every_length_class(model, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, before the semantic quantizer: no frame hears padding, be it on one lane, on all, or on none."""
     backend = FACTORY.load(options(model), "cpu")
     encoder, wav2vec2 = backend._encoder.double(), backend._wav2vec2.double()
@@ -71,7 +71,7 @@ def test_the_embedding_is_the_single_clips_at_every_length_class(model, monkeypa
     assert worst < 1e-9
 
 
-def test_frames_and_nearly_all_tokens_are_the_single_clips(backend):
+def test_frames_and_nearly_all_tokens_are_the_single_clips(backend) -> None:
     """In float32 a call of another shape rounds otherwise, which moves a token of a near tie; frames are as many always."""
     equal: dict[str, list[np.ndarray]] = {"global_tokens": [], "semantic_tokens": []}
     for samples in LENGTHS[::4]:
@@ -90,7 +90,7 @@ def narrow(model) -> BiCodec:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_company_changes_nothing(backend, narrow, precision):
+def test_company_changes_nothing(backend, narrow, precision: str) -> None:
     """Order, lane, neighbours and empty lanes: both kinds of tokens have the same bits, in a full lane too."""
     backend = backend if precision == "fp32" else narrow
     clips = [clip(samples) for samples in (400, 1000, 2222, 3200)]
@@ -101,7 +101,7 @@ def test_company_changes_nothing(backend, narrow, precision):
     assert len(np.unique(values[3]["semantic_tokens"])) > 3
 
 
-def test_bfloat16_is_near(backend, narrow):
+def test_bfloat16_is_near(backend, narrow) -> None:
     """Most semantic tokens are the same, and all that speak of the voice, which stays in float32."""
     assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
     clips = [clip(samples) for samples in (3200, 3100, 3000, 2900)]
@@ -115,7 +115,7 @@ def test_bfloat16_is_near(backend, narrow):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nobody_waits_for_the_device(model, precision):
+def test_nobody_waits_for_the_device(model, precision: str) -> None:
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
     backend = FACTORY.load(options(model, precision=precision), "cpu")
     encoder = backend._encoder.to("meta")
@@ -127,12 +127,12 @@ def test_nobody_waits_for_the_device(model, precision):
     assert (tokens.shape, tuple(frames), voices.shape) == ((LANES, 9), (1, 2, 6, 9), (LANES, 32))
 
 
-def test_networks_are_ready(backend):
+def test_networks_are_ready(backend) -> None:
     """Weight norms are merged; wav2vec2's attention is fused, the perceiver's is written out, as upstream has it."""
     check_ready(backend._encoder, backend._wav2vec2)
 
 
-def test_single_clips_are_what_they_are_without_lanes(model, backend):
+def test_single_clips_are_what_they_are_without_lanes(model, backend) -> None:
     """The hooks are there, and do nothing."""
     plain = FACTORY.load(options(model, lanes=0), "cpu")
     backend.encode_lanes([clip(1000)], SHAPE)()
@@ -141,7 +141,7 @@ def test_single_clips_are_what_they_are_without_lanes(model, backend):
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_lanes_are_part_of_the_description_where_there_are_any(model):
+def test_lanes_are_part_of_the_description_where_there_are_any(model) -> None:
     """Their number decides how sums are rounded; without lanes nothing is said of them, so that older runs go on."""
     single = FACTORY.describe(options(model, lanes=None), "cpu")
     assert (single.batching, single.max_batch, "lanes" in single.recipe) == (Batching.SINGLE, 1, False)
@@ -151,7 +151,7 @@ def test_lanes_are_part_of_the_description_where_there_are_any(model):
     assert (gpu.batching, gpu.max_batch, gpu.recipe["lanes"]) == (Batching.LANES, 16, 16)
 
 
-def test_errors_are_those_of_single_clips(model, monkeypatch):
+def test_errors_are_those_of_single_clips(model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip that is too short is one, and memory that runs out is the machine's trouble, with fewer lanes as a way out."""
     backend = FACTORY.load(options(model), "cpu")
     with pytest.raises(ClipError, match="399 samples") as caught:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support.golden_audio import pcm, wave
@@ -10,11 +12,11 @@ from audio_tokenizers.bicodec.files import MIXED_LAYERS, VocosShape, open_bicode
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory: pytest.TempPathFactory):
     return build_spark_tts(tmp_path_factory.mktemp("spark"))
 
 
-def test_features_are_the_mean_of_three_hidden_states_of_the_whole_model(directory):
+def test_features_are_the_mean_of_three_hidden_states_of_the_whole_model(directory: Path) -> None:
     """Driven by hand and cut at its 16th layer, wav2vec2 gives bit for bit what transformers' forward of all layers does."""
     import torch
     from transformers import Wav2Vec2Model
@@ -34,7 +36,7 @@ def test_features_are_the_mean_of_three_hidden_states_of_the_whole_model(directo
         assert features.shape == (1, (samples - 80) // 320, 32)
 
 
-def test_a_model_of_too_few_layers_is_a_mistake_of_the_caller(directory):
+def test_a_model_of_too_few_layers_is_a_mistake_of_the_caller(directory: Path) -> None:
     """No half of a mean is returned."""
     import torch
 
@@ -47,7 +49,7 @@ def test_a_model_of_too_few_layers_is_a_mistake_of_the_caller(directory):
         mixed_features(model, torch.zeros(1, 400))
 
 
-def test_semantic_tokens_are_the_nearest_codes_by_angle():
+def test_semantic_tokens_are_the_nearest_codes_by_angle() -> None:
     """A codebook's length does not matter, nor does the length of a latent."""
     import torch
 
@@ -66,7 +68,7 @@ def test_semantic_tokens_are_the_nearest_codes_by_angle():
         assert quantizer(latents)[0].tolist() == chosen.tolist()
 
 
-def test_the_spectrogram_of_the_reference_clip(directory):
+def test_the_spectrogram_of_the_reference_clip(directory: Path) -> None:
     """301 frames of 128 bands of magnitudes, not of their logarithms: twice the amplitude is twice the spectrogram."""
     import torch
 

@@ -27,7 +27,7 @@ def quantize(quantizer, latents) -> list[int]:
         return quantizer(torch.tensor([latents], dtype=torch.float32))[0].tolist()
 
 
-def test_tokens_are_the_digits_of_the_levels_the_lowest_first(quantizer):
+def test_tokens_are_the_digits_of_the_levels_the_lowest_first(quantizer) -> None:
     """All low is 0, all high is 4095, and the first dimension counts ones."""
     low, high = [-9.0] * 6, [9.0] * 6
     assert quantize(quantizer, [low, high]) == [0, 4095]
@@ -35,7 +35,7 @@ def test_tokens_are_the_digits_of_the_levels_the_lowest_first(quantizer):
     assert quantize(quantizer, ones) == [3 * 4**digit for digit in range(6)]
 
 
-def test_levels_are_rounded_as_in_finite_scalar_quantisation(quantizer):
+def test_levels_are_rounded_as_in_finite_scalar_quantisation(quantizer) -> None:
     """Against vector-quantize-pytorch's FSQ, whose code upstream has copied: ten thousand random vectors."""
     import torch
 
@@ -46,7 +46,7 @@ def test_levels_are_rounded_as_in_finite_scalar_quantisation(quantizer):
     assert quantize(quantizer, z.tolist()) == theirs
 
 
-def test_a_voice_is_a_fixed_number_of_tokens():
+def test_a_voice_is_a_fixed_number_of_tokens() -> None:
     """Whatever the number of frames, as many tokens as there are latents."""
     import torch
 

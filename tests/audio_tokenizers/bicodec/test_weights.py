@@ -23,7 +23,7 @@ POSITIONAL = "wav2vec2.encoder.pos_conv_embed.conv"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_spark_tts(tmp_path_factory.mktemp("spark"))
 
 
@@ -35,7 +35,7 @@ def read(path: Path) -> dict:
 
 
 @pytest.fixture
-def rewrite(built, tmp_path):
+def rewrite(built, tmp_path: Path):
     """Makes a checkpoint with some tensors of one file changed (None: removed), then all of them by `change`."""
 
     def make(name: str, changes: dict, change=lambda state: state) -> Path:
@@ -83,13 +83,13 @@ def refusal(directory: Path, name: str) -> str:
         (WAV2VEC2, f"{POSITIONAL}.weight_v"),
     ],
 )
-def test_a_missing_tensor_is_named(rewrite, name, tensor):
+def test_a_missing_tensor_is_named(rewrite, name: str, tensor) -> None:
     """Upstream would go on with random numbers in its place."""
     assert "missing" in refusal(rewrite(name, {tensor: None}), name)
 
 
 @pytest.mark.parametrize("name", [BICODEC, WAV2VEC2])
-def test_a_tensor_that_nobody_knows_is_named(rewrite, name):
+def test_a_tensor_that_nobody_knows_is_named(rewrite, name: str) -> None:
     """It may mean another variant of the network."""
     import torch
 
@@ -105,14 +105,14 @@ def test_a_tensor_that_nobody_knows_is_named(rewrite, name):
         (WAV2VEC2, f"{POSITIONAL}.weight_g", (32, 1, 1)),
     ],
 )
-def test_a_tensor_of_another_shape_is_named(rewrite, name, tensor, shape):
+def test_a_tensor_of_another_shape_is_named(rewrite, name: str, tensor, shape) -> None:
     """A config that does not belong to the weights, or the other way round."""
     import torch
 
     assert f"{list(shape)}" in refusal(rewrite(name, {tensor: torch.zeros(shape)}), name)
 
 
-def test_what_encoding_does_not_need_may_be_left_out(built, rewrite):
+def test_what_encoding_does_not_need_may_be_left_out(built, rewrite) -> None:
     """A file without the decoder, or without wav2vec2's upper layers and its head, gives the same tokens."""
     kept = tuple(
         f"{part}." for part in ("encoder", "quantizer.in_project", "quantizer.codebook", "speaker_encoder.perceiver_sampler")
@@ -128,7 +128,7 @@ def test_what_encoding_does_not_need_may_be_left_out(built, rewrite):
     assert np.array_equal(tokens(directory), tokens(built))
 
 
-def test_each_spelling_of_a_weight_norm_gives_the_same_tokens(built, rewrite):
+def test_each_spelling_of_a_weight_norm_gives_the_same_tokens(built, rewrite) -> None:
     """The published files have torch's old spelling; newer versions of transformers write the other."""
 
     def respell(state: dict) -> dict:
@@ -143,7 +143,7 @@ def test_each_spelling_of_a_weight_norm_gives_the_same_tokens(built, rewrite):
     assert np.array_equal(tokens(rewrite(WAV2VEC2, {}, respell)), tokens(built))
 
 
-def test_wav2vec2_may_be_saved_without_its_head(built, rewrite):
+def test_wav2vec2_may_be_saved_without_its_head(built, rewrite) -> None:
     """Names then lack their prefix: as Wav2Vec2Model saves itself."""
 
     def strip(state: dict) -> dict:
@@ -152,7 +152,9 @@ def test_wav2vec2_may_be_saved_without_its_head(built, rewrite):
     assert np.array_equal(tokens(rewrite(WAV2VEC2, {}, strip)), tokens(built))
 
 
-def test_a_fine_tuned_wav2vec2_is_taken(built, rewrite, caplog, monkeypatch):
+def test_a_fine_tuned_wav2vec2_is_taken(
+    built, rewrite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the head of another task beside it, or what a trainer keeps; the line in the log says what is not used."""
     import torch
 
@@ -164,7 +166,7 @@ def test_a_fine_tuned_wav2vec2_is_taken(built, rewrite, caplog, monkeypatch):
     assert [record.message for record in caplog.records] == [f"{directory / WAV2VEC2}: not used: epoch, state_dict.lm_head"]
 
 
-def test_an_adapter_behind_the_last_layer_plays_no_part(built, rewrite):
+def test_an_adapter_behind_the_last_layer_plays_no_part(built, rewrite) -> None:
     """What it makes of the last hidden state is none of the three that BiCodec hears."""
     import torch
 
@@ -176,7 +178,7 @@ def test_an_adapter_behind_the_last_layer_plays_no_part(built, rewrite):
     assert np.array_equal(tokens(directory), tokens(built))
 
 
-def test_two_tensors_for_one_place_are_an_error(rewrite):
+def test_two_tensors_for_one_place_are_an_error(rewrite) -> None:
     """With and without the prefix: nobody can know which of them is meant."""
     import torch
 
@@ -184,7 +186,7 @@ def test_two_tensors_for_one_place_are_an_error(rewrite):
     assert f"wav2vec2.{name} and {name}" in refusal(rewrite(WAV2VEC2, {name: torch.zeros(32)}), WAV2VEC2)
 
 
-def test_mel_filters_in_the_file_are_used(built, rewrite):
+def test_mel_filters_in_the_file_are_used(built, rewrite) -> None:
     """The published file has none, and upstream computes them; from a file that has them it takes them, and so do we."""
     import torch
     from torchaudio.transforms import MelSpectrogram
@@ -197,6 +199,6 @@ def test_mel_filters_in_the_file_are_used(built, rewrite):
     assert "missing" in refusal(rewrite(BICODEC, {**own, "mel_transformer.mel_scale.fb": None}), BICODEC)
 
 
-def test_a_state_dict_of_something_else_is_refused(rewrite):
+def test_a_state_dict_of_something_else_is_refused(rewrite) -> None:
     """torch.save keeps anything."""
     assert "state dict" in refusal(rewrite(WAV2VEC2, {}, list), WAV2VEC2)

@@ -19,7 +19,7 @@ SAMPLES = (201, 640, 16001, 33333, 100000, 160000, 479999, 480000, 700000)
 
 
 @pytest.fixture(scope="module", params=[("v1", 25), ("v1", 50), ("v2", 25)], ids=str)
-def options(request, tmp_path_factory):
+def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     version, rate = request.param
     path = build_s3_onnx(tmp_path_factory.mktemp("s3") / "model.onnx", version, rate, width=1280)
     return {"model_path": str(path), "engine": "torch", "tf32": False}
@@ -31,7 +31,7 @@ def clips():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_hidden_states_know_no_other_clip(options, clips, precision):
+def test_hidden_states_know_no_other_clip(options, clips, precision: str) -> None:
     """Bit for bit at full width, so that batches may be formed on a GPU as on a CPU."""
     import torch
 
@@ -48,7 +48,7 @@ def test_hidden_states_know_no_other_clip(options, clips, precision):
                 assert torch.equal(part, single[index])
 
 
-def test_the_mel_is_that_of_the_cpu_but_for_rounding(clips):
+def test_the_mel_is_that_of_the_cpu_but_for_rounding(clips) -> None:
     """CuFFT rounds otherwise; a wrong window or filter would be far off."""
     import torch
 
@@ -57,7 +57,7 @@ def test_the_mel_is_that_of_the_cpu_but_for_rounding(clips):
         assert torch.allclose(found.cpu(), torch.from_numpy(log_mel(clip.wave)), atol=1e-4)
 
 
-def test_the_host_waits_once(options, clips):
+def test_the_host_waits_once(options, clips) -> None:
     """For the tokens of the whole batch: between two batches the device has work as long as the host keeps up."""
     import torch
 
@@ -73,7 +73,7 @@ def test_the_host_waits_once(options, clips):
     assert len([wait for wait in waits if "synchronizing" in str(wait.message)]) <= 1
 
 
-def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, clips):
+def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, clips) -> None:
     """Other kernels round otherwise, which flips a token here and there; a wrong path would agree on few."""
     values = [FACTORY.load(options, device).encode_clips(clips) for device in ("cuda", "cpu")]
     equal = [ours["tokens"] == theirs["tokens"] for ours, theirs in zip(*values, strict=True)]

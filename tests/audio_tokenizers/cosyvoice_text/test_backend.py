@@ -20,7 +20,7 @@ def options(directory: Path, **changes: object) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_cosyvoice(tmp_path_factory.mktemp("cosyvoice") / "model")
 
 
@@ -40,7 +40,7 @@ def save(directory: Path, state: object) -> Path:
     return directory
 
 
-def test_each_token_has_its_row_of_the_table(backend, model):
+def test_each_token_has_its_row_of_the_table(backend, model) -> None:
     """What torch.nn.Embedding makes of upstream's tokens, bit for bit, for texts of all scripts."""
     import torch
 
@@ -55,7 +55,7 @@ def test_each_token_has_its_row_of_the_table(backend, model):
         assert np.array_equal(embedding, table(torch.from_numpy(tokens).long()).numpy())
 
 
-def test_the_transcript_is_taken_as_it_is(backend):
+def test_the_transcript_is_taken_as_it_is(backend) -> None:
     """No normalisation: digits, case, spaces at the ends and special tokens all count."""
     plain = encode(backend, "42 wives")["text_tokens"]
     for other in ("42 Wives", " 42 wives", "42 wives\n", "forty-two wives"):
@@ -64,14 +64,14 @@ def test_the_transcript_is_taken_as_it_is(backend):
 
 
 @pytest.mark.parametrize("text", [None, "", " \n\t"])
-def test_a_clip_without_words_is_an_error_of_its_own_kind(backend, text):
+def test_a_clip_without_words_is_an_error_of_its_own_kind(backend, text) -> None:
     """An empty embedding in a data set would look like one that was lost."""
     with pytest.raises(ClipError) as caught:
         encode(backend, text)
     assert caught.value.kind == "no_text"
 
 
-def test_what_it_declares(model):
+def test_what_it_declares(model) -> None:
     """Two fields whose lengths have nothing to do with the audio's, from whole clips that have a transcript."""
     info = FACTORY.describe(options(model), "cuda:1")
     tokens, embedding = info.fields
@@ -82,7 +82,7 @@ def test_what_it_declares(model):
     assert (info.batching, info.max_batch) == (Batching.SINGLE, 1)
 
 
-def test_the_recipe_is_of_what_decides_a_token_and_a_row(model, tmp_path):
+def test_the_recipe_is_of_what_decides_a_token_and_a_row(model, tmp_path: Path) -> None:
     """Other weights or another tokenizer make another data set; another place, device or yaml comment do not."""
     recipe = FACTORY.describe(options(model), "cpu").recipe
     assert recipe == FACTORY.load(options(model), "cpu").info.recipe
@@ -101,7 +101,7 @@ def test_the_recipe_is_of_what_decides_a_token_and_a_row(model, tmp_path):
     assert {key for key in recipe if recipe[key] != changed[key]} == {"tokenizer_sha256"}
 
 
-def test_only_the_table_is_read(model, tmp_path):
+def test_only_the_table_is_read(model, tmp_path: Path) -> None:
     """llm.pt has about 1.2 GB, the table 106 MB: what else is in it never becomes memory."""
     import torch
 
@@ -115,7 +115,7 @@ def test_only_the_table_is_read(model, tmp_path):
     )
 
 
-def test_a_half_precision_table_is_widened(model, tmp_path):
+def test_a_half_precision_table_is_widened(model, tmp_path: Path) -> None:
     """Values are float32 whatever the file has; from float16 and bfloat16 that loses nothing."""
     import torch
 
@@ -140,7 +140,7 @@ def test_a_half_precision_table_is_widened(model, tmp_path):
         (lambda s: [s], "state dict"),
     ],
 )
-def test_a_foreign_llm_is_refused(model, tmp_path, change, expected):
+def test_a_foreign_llm_is_refused(model, tmp_path: Path, change, expected) -> None:
     """CosyVoice 2 and 3 call their file llm.pt too; and a table of another size is not this tokenizer's."""
     directory = Path(shutil.copytree(model, tmp_path / "model"))
     save(directory, change(language_model(ROWS)))
@@ -149,7 +149,7 @@ def test_a_foreign_llm_is_refused(model, tmp_path, change, expected):
     assert str(directory / "llm.pt") in str(caught.value)
 
 
-def test_what_upstreams_trainer_saves_is_taken(model, backend, tmp_path):
+def test_what_upstreams_trainer_saves_is_taken(model, backend, tmp_path: Path) -> None:
     """It keeps the epoch and the step among the tensors."""
     directory = Path(shutil.copytree(model, tmp_path / "model"))
     save(directory, language_model(ROWS) | {"epoch": 3, "step": 700})
@@ -157,7 +157,7 @@ def test_what_upstreams_trainer_saves_is_taken(model, backend, tmp_path):
     assert np.array_equal(trained["text_embedding"], encode(backend, "a wife")["text_embedding"])
 
 
-def test_audio_is_only_measured(backend):
+def test_audio_is_only_measured(backend) -> None:
     """The wave is resampled to 16 kHz for its length; what it holds changes nothing."""
     noise = np.random.default_rng(0).standard_normal(44100).astype(np.float32)
     wave = backend.resample(noise, 44100)
@@ -167,7 +167,7 @@ def test_audio_is_only_measured(backend):
 
 
 @pytest.mark.parametrize("path", [True, "", 3])
-def test_a_tokenizer_path_is_a_text_or_null(model, path):
+def test_a_tokenizer_path_is_a_text_or_null(model, path) -> None:
     """A slip in an option is one message, not a traceback."""
     with pytest.raises(UsageError, match="tokenizer_path: expected a file or null"):
         FACTORY.describe(options(model, tokenizer_path=path), "cpu")

@@ -16,12 +16,12 @@ GOLDEN = json.loads((SENTENCES.parent / "cosyvoice_text.json").read_text())
 
 
 @pytest.fixture
-def pairs(tmp_path) -> Path:
+def pairs(tmp_path: Path) -> Path:
     return write_tiktoken(tmp_path / "tiny.tiktoken")
 
 
 @pytest.mark.parametrize("case", sorted(GOLDEN["tokens"]))
-def test_tokens_are_those_of_upstreams_own_tokenizers(pairs, case):
+def test_tokens_are_those_of_upstreams_own_tokenizers(pairs, case) -> None:
     """Each sentence, special tokens included, gives the numbers that openai-whisper's and CosyVoice's code gave."""
     assert hashlib.sha256(pairs.read_bytes()).hexdigest() == GOLDEN["tiktoken_sha256"], "the tiny byte pairs have changed"
     name, languages = case.split("-")
@@ -36,7 +36,7 @@ def test_tokens_are_those_of_upstreams_own_tokenizers(pairs, case):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # openai-whisper leaves its file open
-def test_the_whisper_vocabulary_is_openai_whispers_own():
+def test_the_whisper_vocabulary_is_openai_whispers_own() -> None:
     """With the byte pairs that openai-whisper installs it has each number of each token, 51866 with 100 languages."""
     import whisper.tokenizer
 
@@ -52,7 +52,7 @@ def test_the_whisper_vocabulary_is_openai_whispers_own():
         assert encoding.encode(sentence, allowed_special="all") == theirs.encode(sentence, allowed_special="all")
 
 
-def test_sizes_are_those_of_the_published_embeddings(pairs):
+def test_sizes_are_those_of_the_published_embeddings(pairs) -> None:
     """51866 rows are Whisper's 50257 pairs and 1609 more; 60515 are CosyVoice's 58836 and its special tokens for 105."""
     for name in ("whisper", "cosyvoice"):
         vocabulary = read_vocabulary(pairs, name, 100)
@@ -75,7 +75,7 @@ def test_sizes_are_those_of_the_published_embeddings(pairs):
         (lambda lines: [b"= 0"], r"256 missing"),
     ],
 )
-def test_a_cut_or_foreign_file_is_refused(pairs, damage, message):
+def test_a_cut_or_foreign_file_is_refused(pairs, damage, message: str) -> None:
     """A half copy would tokenize all the same, into other numbers."""
     pairs.write_bytes(b"\n".join(damage(pairs.read_bytes().splitlines())) + b"\n")
     with pytest.raises(ModelFilesError, match=message) as caught:
@@ -83,7 +83,7 @@ def test_a_cut_or_foreign_file_is_refused(pairs, damage, message):
     assert str(pairs) in str(caught.value)
 
 
-def test_reading_it_imports_neither_torch_nor_tiktoken(pairs):
+def test_reading_it_imports_neither_torch_nor_tiktoken(pairs) -> None:
     """Planning on a login node checks the file, and has neither."""
     script = (
         "import sys, pathlib\n"

@@ -37,7 +37,7 @@ def lengths(hop: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> dict[str, Path]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {codec: build(tmp_path_factory.mktemp(codec), codec) for codec in CODECS}
     for codec, directory in found.items():
         write_extractor(directory, codec, RATES[codec], HOPS[codec])
@@ -79,7 +79,7 @@ def documented(model: Any, extractor: Any, wave: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_tokens_equal_those_of_transformers_at_every_length_class(models, backends, theirs, codec):
+def test_tokens_equal_those_of_transformers_at_every_length_class(models, backends, theirs, codec) -> None:
     """Each token is the one of the documented way, wherever a length falls in the hop; ceil(n / hop) frames."""
     from transformers import AutoFeatureExtractor
 
@@ -96,7 +96,7 @@ def test_tokens_equal_those_of_transformers_at_every_length_class(models, backen
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_where_the_bare_model_gives_other_tokens(backends, theirs, codec):
+def test_where_the_bare_model_gives_other_tokens(backends, theirs, codec) -> None:
     """Mimi and EnCodec pad their own ends; DAC and X-codec get zeros up to a whole hop, as their extractor adds them."""
     hop = HOPS[codec]
     for samples in (hop, 12 * hop):
@@ -106,7 +106,7 @@ def test_where_the_bare_model_gives_other_tokens(backends, theirs, codec):
     assert backends[codec].info.recipe["padding"] == ("none" if codec in ("mimi", "encodec") else "zeros to a whole hop")
 
 
-def test_dac_pads_to_its_own_hop_whatever_its_extractor_says(tmp_path):
+def test_dac_pads_to_its_own_hop_whatever_its_extractor_says(tmp_path: Path) -> None:
     """The extractors published for 16 and 24 kHz have the hop of 44.1 kHz; descript's own code pads to the model's."""
     small = build(tmp_path, "dac", downsampling_ratios=[2, 4, 5, 8], sampling_rate=24000, n_codebooks=4)
     write_extractor(small, "dac", 24000, 512)
@@ -118,7 +118,7 @@ def test_dac_pads_to_its_own_hop_whatever_its_extractor_says(tmp_path):
 
 
 @pytest.mark.parametrize(("codec", "few"), [("mimi", 8), ("mimi", 1), ("dac", 4)])
-def test_fewer_codebooks_are_the_first_rows(models, backends, theirs, codec, few):
+def test_fewer_codebooks_are_the_first_rows(models, backends, theirs, codec, few) -> None:
     """num_quantizers is what the model's encode gives for it: the first rows of all of them."""
     codes = FACTORY.load(options(models[codec], num_quantizers=few), "cpu").encode([clip(20 * 512)])[0]
     keyword = "num_quantizers" if codec == "mimi" else "n_quantizers"
@@ -136,7 +136,9 @@ def test_fewer_codebooks_are_the_first_rows(models, backends, theirs, codec, few
         ("xcodec", {"bandwidth": 1.0}, 2),
     ],
 )
-def test_no_codebook_is_searched_beyond_those_asked_for(models, monkeypatch, codec, given, codebooks):
+def test_no_codebook_is_searched_beyond_those_asked_for(
+    models, monkeypatch: pytest.MonkeyPatch, codec, given, codebooks
+) -> None:
     """Where a model has 32 and 8 are wanted, the others cost nothing."""
     backend = FACTORY.load(options(models[codec], **given), "cpu")
     searched = []
@@ -153,7 +155,7 @@ def test_no_codebook_is_searched_beyond_those_asked_for(models, monkeypatch, cod
 
 
 @pytest.mark.parametrize(("codec", "bandwidth", "codebooks"), [("encodec", 6.0, 8), ("encodec", 24, 32), ("xcodec", 1.5, 3)])
-def test_a_bandwidth_is_that_of_the_model(models, theirs, codec, bandwidth, codebooks):
+def test_a_bandwidth_is_that_of_the_model(models, theirs, codec, bandwidth, codebooks) -> None:
     """Bandwidth is what the model's encode gives for it."""
     backend = FACTORY.load(options(models[codec], bandwidth=bandwidth), "cpu")
     codes = backend.encode([clip(6400)])[0]
@@ -162,7 +164,7 @@ def test_a_bandwidth_is_that_of_the_model(models, theirs, codec, bandwidth, code
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_batch_is_one_clip_after_another(backends, codec):
+def test_a_batch_is_one_clip_after_another(backends, codec) -> None:
     """Nothing but single clips is promised, and a list of clips gives the tokens of each alone."""
     info = backends[codec].info
     assert (info.batching, info.max_batch) == (Batching.SINGLE, 1)
@@ -172,7 +174,7 @@ def test_a_batch_is_one_clip_after_another(backends, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_one_sample_is_enough_and_none_is_too_short(backends, codec):
+def test_one_sample_is_enough_and_none_is_too_short(backends, codec) -> None:
     """Each codec makes a frame of a single sample, and an empty clip is an error of its own kind."""
     assert backends[codec].info.min_samples == 1
     assert backends[codec].encode([clip(1)])[0].shape[1] == 1
@@ -182,7 +184,7 @@ def test_one_sample_is_enough_and_none_is_too_short(backends, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_decoding_is_that_of_transformers(models, backends, theirs, codec):
+def test_decoding_is_that_of_transformers(models, backends, theirs, codec) -> None:
     """The same codes give the same samples, bit for bit, through the strictly loaded decoder."""
     import torch
 
@@ -200,7 +202,7 @@ def test_decoding_is_that_of_transformers(models, backends, theirs, codec):
     ("codec", "rate", "fragment", "overlap"),
     [("mimi", 24000, 375, 13), ("dac", 44100, 2584, 87), ("encodec", 24000, 2250, 75), ("xcodec", 16000, 1500, 50)],
 )
-def test_description(models, codec, rate, fragment, overlap):
+def test_description(models, codec, rate, fragment, overlap) -> None:
     """What the pipeline plans with: 30 s fragments with one second of overlap on each side, in frames of the codec."""
     info = FACTORY.describe(options(models[codec]), "cpu")
     field = info.fields[0]
@@ -209,7 +211,7 @@ def test_description(models, codec, rate, fragment, overlap):
     assert (field.name, field.form, field.samples_per_item) == ("tokens", "codes", HOPS[codec])
 
 
-def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(models, tmp_path):
+def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(models, tmp_path: Path) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; other weights, config, options or device do not."""
     recipe = FACTORY.describe(options(models["mimi"]), "cpu").recipe
     moved = shutil.copytree(models["mimi"], tmp_path / "moved")
@@ -230,7 +232,7 @@ def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(mode
     assert {"torch", "transformers"} < set(recipe)
 
 
-def test_the_attention_is_the_recipes(models, backends):
+def test_the_attention_is_the_recipes(models, backends) -> None:
     """Mimi and HuBERT attend with what the recipe names; DAC and EnCodec have no attention."""
     assert backends["mimi"]._model.encoder.config._attn_implementation == "sdpa"
     assert backends["xcodec"]._model.semantic_model.config._attn_implementation == "sdpa"
@@ -238,7 +240,7 @@ def test_the_attention_is_the_recipes(models, backends):
     assert found == {"mimi": "sdpa", "dac": None, "encodec": None, "xcodec": "sdpa"}
 
 
-def test_weights_kept_in_half_precision_are_computed_in_single(models, tmp_path):
+def test_weights_kept_in_half_precision_are_computed_in_single(models, tmp_path: Path) -> None:
     """Transformers would compute in the file's own type; here it is float32 always, as the recipe says."""
     import torch
     from transformers import AutoModel
@@ -249,7 +251,7 @@ def test_weights_kept_in_half_precision_are_computed_in_single(models, tmp_path)
     assert np.array_equal(FACTORY.load(options(tmp_path), "cpu").encode([clip(6400)])[0], bare(model, clip(6400)))
 
 
-def test_decoding_never_touches_the_network(models, backends, monkeypatch, tmp_path):
+def test_decoding_never_touches_the_network(models, backends, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nodes have no network: with a directory, nothing is looked for elsewhere."""
     import huggingface_hub.constants
 
@@ -266,7 +268,7 @@ def test_decoding_never_touches_the_network(models, backends, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_presets_have_options_that_the_backend_knows(models, codec):
+def test_presets_have_options_that_the_backend_knows(models, codec) -> None:
     """--backend mimi, dac, encodec and xcodec are this backend with the published model."""
     preset = load_preset(codec)
     assert preset.backend == "hf"

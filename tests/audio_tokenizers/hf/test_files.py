@@ -51,13 +51,13 @@ def opened(folder: Path, config: dict[str, Any]) -> Checkpoint:
         ("hf-audio/xcodec-hubert-librispeech", 16000, 320, 8, 1024),
     ],
 )
-def test_the_grid_of_each_published_codec(tmp_path, name, rate, hop, codebooks, size):
+def test_the_grid_of_each_published_codec(tmp_path: Path, name: str, rate, hop, codebooks, size) -> None:
     """Rate, hop and codebooks are those of the published codecs, from config.json alone."""
     found = opened(tmp_path, PUBLISHED[name])
     assert (found.sample_rate, found.hop_length, found.codebooks, found.codebook_size) == (rate, hop, codebooks, size)
 
 
-def test_bandwidths_are_codebooks(tmp_path):
+def test_bandwidths_are_codebooks(tmp_path: Path) -> None:
     """kbit/s become as many codebooks as in transformers; without one, its own default: lowest here, highest there."""
     encodec = opened(tmp_path / "a", PUBLISHED["facebook/encodec_24khz"])
     assert encodec.bandwidths == {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
@@ -81,7 +81,7 @@ def test_bandwidths_are_codebooks(tmp_path):
         ("hf-audio/xcodec-hubert-librispeech", None, True, "bandwidth: expected one of"),
     ],
 )
-def test_options_that_do_not_fit_the_codec(tmp_path, name, num_quantizers, bandwidth, message):
+def test_options_that_do_not_fit_the_codec(tmp_path: Path, name: str, num_quantizers, bandwidth, message: str) -> None:
     """An option of the other kind of codec, or a value that it does not have, is one clear message."""
     with pytest.raises(UsageError, match=message):
         opened(tmp_path, PUBLISHED[name]).choose_codebooks(num_quantizers, bandwidth)
@@ -105,13 +105,13 @@ def test_options_that_do_not_fit_the_codec(tmp_path, name, num_quantizers, bandw
         ("hf-audio/xcodec-hubert-librispeech", {"semantic_model_config": {"model_type": "bert"}}, "'hubert' or 'wavlm'"),
     ],
 )
-def test_codecs_whose_tokens_are_more_than_codes_are_refused(tmp_path, name, change, message):
+def test_codecs_whose_tokens_are_more_than_codes_are_refused(tmp_path: Path, name: str, change, message: str) -> None:
     """What would need more than [codebooks, frames], or is another network, is refused before any weight is read."""
     with pytest.raises(ModelFilesError, match=message):
         opened(tmp_path, PUBLISHED[name] | change)
 
 
-def test_weights_that_are_missing_or_cut(tmp_path):
+def test_weights_that_are_missing_or_cut(tmp_path: Path) -> None:
     """A directory without weights, or with a cut file, says which file and what was expected."""
     folder = directory(tmp_path / "model", PUBLISHED["kyutai/mimi"])
     (folder / "model.safetensors").write_bytes(b"\0" * 4)

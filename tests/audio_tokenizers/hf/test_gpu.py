@@ -18,7 +18,7 @@ LANES = 16
 
 
 @pytest.fixture(scope="module", params=CODECS)
-def options(request, tmp_path_factory):
+def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     path = build(tmp_path_factory.mktemp(request.param), request.param)
     return {"model_path": str(path), "num_quantizers": None, "bandwidth": None, "tf32": False, "lanes": LANES}
 
@@ -41,7 +41,7 @@ def shape_of(backend) -> LaneShape:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_company_changes_nothing(options, precision):
+def test_company_changes_nothing(options, precision: str) -> None:
     """Order, lane, neighbours and empty lanes: the codes have the same bits on a GPU too, in any precision."""
     backend = FACTORY.load({**options, "precision": precision}, "cuda")
 
@@ -51,7 +51,7 @@ def test_company_changes_nothing(options, precision):
     check_company(encode, clips(backend, 0), clips(backend, 1))
 
 
-def test_lanes_are_the_single_clips_but_for_rounding(backend):
+def test_lanes_are_the_single_clips_but_for_rounding(backend) -> None:
     """A call of another shape rounds otherwise, which moves a code of a near tie; a leak would move many."""
     ours = backend.encode_lanes(clips(backend, 0), shape_of(backend))()
     alone = [backend.encode([wave])[0] for wave in clips(backend, 0)]
@@ -61,7 +61,7 @@ def test_lanes_are_the_single_clips_but_for_rounding(backend):
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_another_precision_is_near(options, backend, precision):
+def test_another_precision_is_near(options, backend, precision: str) -> None:
     """Most first codes are those of float32; EnCodec's tiny encoder says almost the same of all that it hears."""
     other = FACTORY.load({**options, "precision": precision}, "cuda")
     exact, near = (loaded.encode_lanes(clips(loaded, 0), shape_of(loaded))() for loaded in (backend, other))
@@ -74,7 +74,7 @@ def test_another_precision_is_near(options, backend, precision):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_a_call_begins_without_waiting(options, precision):
+def test_a_call_begins_without_waiting(options, precision: str) -> None:
     """In this mode torch fails where the host would wait for the device."""
     backend = FACTORY.load({**options, "precision": precision}, "cuda")
     shape = shape_of(backend)
@@ -83,7 +83,7 @@ def test_a_call_begins_without_waiting(options, precision):
     assert all(map(np.array_equal, found, expected))
 
 
-def test_a_fresh_copy_gives_the_same(options, backend):
+def test_a_fresh_copy_gives_the_same(options, backend) -> None:
     """Loaded anew on the same GPU."""
     fresh = FACTORY.load(options, "cuda:0")
     for ours, theirs in zip(

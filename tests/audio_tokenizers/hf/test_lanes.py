@@ -43,7 +43,7 @@ def clip(samples: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> dict[str, Path]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = enumerate(VARIANTS.items())
     return {name: build(tmp_path_factory.mktemp(str(n)), codec, **changes) for n, (name, (codec, changes)) in made}
 
@@ -67,7 +67,7 @@ def lengths(hop: int, bucket: int) -> list[int]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeypatch, name):
+def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """In float64, before the quantizer: no lane's padding reaches a frame, be it on one lane, on all, or on none."""
     codec, _ = VARIANTS[name]
     backend = FACTORY.load(options(models[name]), "cpu")
@@ -97,7 +97,7 @@ def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeyp
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_frames_and_nearly_all_tokens_are_the_single_clips(backends, name):
+def test_frames_and_nearly_all_tokens_are_the_single_clips(backends, name: str) -> None:
     """In float32 a call of another shape rounds otherwise, which moves a code of a near tie; frames are as many always."""
     backend = backends[name]
     hop = backend.info.hop_length
@@ -114,7 +114,7 @@ def test_frames_and_nearly_all_tokens_are_the_single_clips(backends, name):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_company_changes_nothing(backends, narrow, name, precision):
+def test_company_changes_nothing(backends, narrow, name: str, precision: str) -> None:
     """Order, lane, neighbours and empty lanes: the codes have the same bits, also of clips that fill their bucket."""
     backend = (backends if precision == "fp32" else narrow)[name]
     hop = backend.info.hop_length
@@ -131,7 +131,7 @@ def test_company_changes_nothing(backends, narrow, name, precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_nobody_waits_for_the_device(models, name, precision):
+def test_nobody_waits_for_the_device(models, name: str, precision: str) -> None:
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
     backend = FACTORY.load(options(models[name], precision=precision), "cpu")
     hop = backend.info.hop_length
@@ -145,7 +145,7 @@ def test_nobody_waits_for_the_device(models, name, precision):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_bfloat16_is_near(backends, narrow, monkeypatch, name):
+def test_bfloat16_is_near(backends, narrow, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """What reaches the quantizer, in float32, is off by a few of bfloat16's steps, and most first codes are the same.
 
     Not EnCodec's: what its tiny encoder gives hardly varies, so that its random codes are as close as those steps.
@@ -168,12 +168,12 @@ def test_bfloat16_is_near(backends, narrow, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_networks_are_ready(backends, name):
+def test_networks_are_ready(backends, name: str) -> None:
     """Weight norms are merged, and attention is fused."""
     check_ready(backends[name]._model)
 
 
-def test_a_call_may_begin_before_the_last_has_ended(backends):
+def test_a_call_may_begin_before_the_last_has_ended(backends) -> None:
     """Codes are asked for in any order."""
     backend = backends["mimi"]
     shape = LaneShape(LANES, 4 * 1920)
@@ -185,7 +185,7 @@ def test_a_call_may_begin_before_the_last_has_ended(backends):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_single_clips_are_what_they_are_without_lanes(models, backends, codec):
+def test_single_clips_are_what_they_are_without_lanes(models, backends, codec) -> None:
     """The hooks are there, and do nothing."""
     plain = FACTORY.load(options(models[codec], lanes=0), "cpu")
     backends[codec].encode_lanes([clip(100)], LaneShape(LANES, 2 * HOPS[codec]))()
@@ -193,7 +193,7 @@ def test_single_clips_are_what_they_are_without_lanes(models, backends, codec):
         assert np.array_equal(backends[codec].encode([clip(samples)])[0], plain.encode([clip(samples)])[0])
 
 
-def test_lanes_are_part_of_the_description_where_there_are_any(models):
+def test_lanes_are_part_of_the_description_where_there_are_any(models) -> None:
     """Their number decides how sums are rounded; without lanes nothing is said of them, so that older runs go on."""
     single = FACTORY.describe(options(models["dac"], lanes=None), "cpu")
     assert (single.batching, single.max_batch, "lanes" in single.recipe) == (Batching.SINGLE, 1, False)
@@ -205,7 +205,7 @@ def test_lanes_are_part_of_the_description_where_there_are_any(models):
         FACTORY.load(options(models["dac"]), "cpu").encode_lanes([clip(512)] * 5, LaneShape(LANES, 512))
 
 
-def test_the_precision_is_part_of_the_description(models):
+def test_the_precision_is_part_of_the_description(models) -> None:
     """Only bf16 adds a word: a run that is older than the option has the recipe of fp32, or of its `tf32`."""
     older = FACTORY.describe(options(models["dac"]), "cpu").recipe
     assert FACTORY.describe(options(models["dac"], precision="fp32"), "cpu").recipe == older
@@ -215,7 +215,7 @@ def test_the_precision_is_part_of_the_description(models):
     assert narrow == {**older, "dtype": "bfloat16", "precision": "bf16"}
 
 
-def test_a_clip_that_is_too_short(backends):
+def test_a_clip_that_is_too_short(backends) -> None:
     """As among single clips."""
     with pytest.raises(ClipError, match="0 samples") as caught:
         backends["dac"].encode_lanes([clip(512), clip(0)], LaneShape(LANES, 512))
@@ -223,7 +223,7 @@ def test_a_clip_that_is_too_short(backends):
 
 
 @pytest.mark.parametrize(("lanes", "fewer"), [(4, 2), (1, 0)])
-def test_running_out_of_memory_names_fewer_lanes(models, monkeypatch, lanes, fewer):
+def test_running_out_of_memory_names_fewer_lanes(models, monkeypatch: pytest.MonkeyPatch, lanes, fewer) -> None:
     """It is the machine's trouble, and half of the lanes need half of the memory."""
     backend = FACTORY.load(options(models["dac"], lanes=lanes), "cpu")
     monkeypatch.setattr(backend._model.encoder, "forward", lambda *_args: torch.empty(1 << 60))

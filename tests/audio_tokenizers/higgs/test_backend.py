@@ -39,12 +39,12 @@ def clip(samples: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Path:
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_original_layout(tmp_path_factory.mktemp("original"))
 
 
 @pytest.fixture(scope="module")
-def transformers_layout(tmp_path_factory) -> Path:
+def transformers_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_transformers_layout(tmp_path_factory.mktemp("transformers"))
 
 
@@ -54,7 +54,7 @@ def backend(original) -> Higgs:
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory):
+def full(tmp_path_factory: pytest.TempPathFactory):
     """A checkpoint of the widths that boson's own constructor fixes."""
     directory = build_original_layout(tmp_path_factory.mktemp("full"), full_width=True)
     yield directory
@@ -76,7 +76,7 @@ def golden(original, full) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 @pytest.mark.parametrize(("name", "at_least"), [("narrow", 200), ("full", 60)])
-def test_tokens_equal_those_of_boson_at_every_length_class(golden, original, full, name, at_least):
+def test_tokens_equal_those_of_boson_at_every_length_class(golden, original, full, name: str, at_least) -> None:
     """From the same weights, each token is the one of boson's own code, wherever a length falls in the hop of 960: with
     small weights at every length class, with those of the widths that boson's constructor fixes at a part of them.
     """
@@ -91,7 +91,7 @@ def test_tokens_equal_those_of_boson_at_every_length_class(golden, original, ful
     assert all(len(np.unique(row)) > 100 for row in np.concatenate(list(ours.values()), axis=1))
 
 
-def test_boson_itself_gives_the_golden_tokens(golden, full, tmp_path):
+def test_boson_itself_gives_the_golden_tokens(golden, full, tmp_path: Path) -> None:
     """On this machine, today: else boson has changed, or the golden file was made from something else."""
     np.savez(tmp_path / "waves.npz", **{str(samples): golden["full"][samples][0] for samples in WITNESSED})
     # boson's constructor asks the hub for HuBERT.
@@ -106,7 +106,7 @@ def test_boson_itself_gives_the_golden_tokens(golden, full, tmp_path):
     assert [golden["full"][n][1].shape[1] for n in WITNESSED] == [0, 1, 2, 2, 2, 51]
 
 
-def test_the_shortest_clip_is_the_shortest_that_boson_takes(golden, backend):
+def test_the_shortest_clip_is_the_shortest_that_boson_takes(golden, backend) -> None:
     """632 samples: boson raises for fewer, so a shorter clip is an error of its own kind and never a token."""
     assert backend.info.min_samples == 632
     for clips in golden.values():
@@ -117,7 +117,7 @@ def test_the_shortest_clip_is_the_shortest_that_boson_takes(golden, backend):
     assert caught.value.kind == "too_short"
 
 
-def test_both_layouts_are_described_from_their_own_files(original, transformers_layout):
+def test_both_layouts_are_described_from_their_own_files(original, transformers_layout) -> None:
     """What the pipeline plans with is the same for both layouts of the published sizes."""
     for directory in (original, transformers_layout):
         info = FACTORY.describe(options(directory), "cpu")
@@ -129,7 +129,7 @@ def test_both_layouts_are_described_from_their_own_files(original, transformers_
         assert (info.batching, info.max_batch) == (Batching.SINGLE, 1)
 
 
-def test_tokens_are_small_integers_and_vary(transformers_layout):
+def test_tokens_are_small_integers_and_vary(transformers_layout) -> None:
     """int16 [codebooks, frames] below the codebook size, from the transformers layout too."""
     codes = FACTORY.load(options(transformers_layout), "cpu").encode([clip(96000)])[0]
     assert codes.shape == (8, 100)
@@ -140,7 +140,7 @@ def test_tokens_are_small_integers_and_vary(transformers_layout):
 
 
 @pytest.mark.parametrize("shard_size", ["1GB", "1MB"])
-def test_the_transformers_layout_gives_the_tokens_of_the_original(original, backend, tmp_path, shard_size):
+def test_the_transformers_layout_gives_the_tokens_of_the_original(original, backend, tmp_path: Path, shard_size) -> None:
     """One set of weights gives one set of tokens, whichever layout it is kept in, in one file or in shards."""
     import torch
     from transformers import HiggsAudioV2TokenizerModel
@@ -168,7 +168,7 @@ def test_the_transformers_layout_gives_the_tokens_of_the_original(original, back
     assert np.array_equal(witness, backend.encode([clip(24000)])[0])
 
 
-def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(original, tmp_path):
+def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(original, tmp_path: Path) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; other weights, config, rounding or device do not."""
     recipe = FACTORY.describe(options(original), "cpu").recipe
     moved = shutil.copytree(original, tmp_path / "moved")

@@ -46,16 +46,16 @@ def with_decoder(directory: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Path:
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_decoder(build_original_layout(tmp_path_factory.mktemp("original")))
 
 
 @pytest.fixture(scope="module")
-def transformers_layout(tmp_path_factory) -> Path:
+def transformers_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_transformers_layout(tmp_path_factory.mktemp("transformers"))
 
 
-def test_samples_equal_those_of_boson(original, tmp_path):
+def test_samples_equal_those_of_boson(original, tmp_path: Path) -> None:
     """From the original file, each sample is the one of boson's own decode, bit for bit."""
     codes = {str(frames): grid(frames, frames) for frames in (1, 2, 7, 25)}
     np.savez(tmp_path / "codes.npz", **codes)
@@ -72,7 +72,7 @@ def test_samples_equal_those_of_boson(original, tmp_path):
     assert ours["25"].std() > 0.001
 
 
-def test_samples_equal_those_of_transformers(transformers_layout, tmp_path):
+def test_samples_equal_those_of_transformers(transformers_layout, tmp_path: Path) -> None:
     """From transformers' layout, each sample is the one of its own decode; in shards too."""
     import torch
     from transformers import HiggsAudioV2TokenizerModel
@@ -85,7 +85,7 @@ def test_samples_equal_those_of_transformers(transformers_layout, tmp_path):
         assert np.array_equal(FACTORY.load_decoder(options(directory), "cpu").decode(grid(30)), expected)
 
 
-def test_both_layouts_give_the_same_samples(original, tmp_path):
+def test_both_layouts_give_the_same_samples(original, tmp_path: Path) -> None:
     """One set of weights gives one waveform, whichever layout it is kept in."""
     from transformers import HiggsAudioV2TokenizerModel
 
@@ -105,7 +105,7 @@ def test_both_layouts_give_the_same_samples(original, tmp_path):
     assert np.array_equal(ours, FACTORY.load_decoder(options(tmp_path), "cpu").decode(grid(20)))
 
 
-def test_a_file_without_a_decoder_is_named(original, tmp_path):
+def test_a_file_without_a_decoder_is_named(original, tmp_path: Path) -> None:
     """A file that was cut down to its encoder still encodes, and says of decoding what it lacks."""
     import torch
 
@@ -119,7 +119,7 @@ def test_a_file_without_a_decoder_is_named(original, tmp_path):
 
 @pytest.mark.parametrize("layout", ["original", "transformers"])
 @pytest.mark.parametrize("fault", ["missing", "surplus", "misshapen"])
-def test_weights_that_do_not_fit_are_named(original, transformers_layout, tmp_path, layout, fault):
+def test_weights_that_do_not_fit_are_named(original, transformers_layout, tmp_path: Path, layout, fault) -> None:
     """A missing, surplus or misshapen tensor of the decoder is an error that names it, in both layouts."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -141,7 +141,7 @@ def test_weights_that_do_not_fit_are_named(original, transformers_layout, tmp_pa
         FACTORY.load_decoder(options(folder), "cpu")
 
 
-def test_a_config_that_does_not_fit_is_named(transformers_layout, tmp_path, monkeypatch):
+def test_a_config_that_does_not_fit_is_named(transformers_layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What transformers refuses names the config, and a missing device is named before any weight is read."""
     import torch
 

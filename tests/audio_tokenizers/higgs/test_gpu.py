@@ -16,7 +16,7 @@ LENGTHS = (632, 1079, 24000, 24119, 48631, 96000, 240119)
 
 
 @pytest.fixture(scope="module", params=["original", "transformers"])
-def options(request, tmp_path_factory):
+def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     build = build_original_layout if request.param == "original" else build_transformers_layout
     return {"model_path": str(build(tmp_path_factory.mktemp(request.param))), "tf32": False, "lanes": LANES}
 
@@ -26,7 +26,7 @@ def backend(options):
     return FACTORY.load(options, "cuda")
 
 
-def test_tokens_do_not_depend_on_order_or_process(options, backend):
+def test_tokens_do_not_depend_on_order_or_process(options, backend) -> None:
     """One at a time in any order, from any loaded copy, the same GPU gives the same tokens."""
     waves = [speech_like(samples, seed=samples) for samples in LENGTHS]
     first = [backend.encode([wave])[0] for wave in waves]
@@ -37,7 +37,7 @@ def test_tokens_do_not_depend_on_order_or_process(options, backend):
         assert np.array_equal(codes, fresh.encode([wave])[0])
 
 
-def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, backend):
+def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, backend) -> None:
     """Other kernels round otherwise, which flips a code here and there; a wrong path would agree on few."""
     cpu = FACTORY.load(options, "cpu")
     equal = []
@@ -61,7 +61,7 @@ def clips(seed: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_company_changes_nothing(options, precision):
+def test_company_changes_nothing(options, precision: str) -> None:
     """Order, lane, neighbours and empty lanes: the codes have the same bits on a GPU too, in any precision."""
     backend = FACTORY.load({**options, "precision": precision}, "cuda")
 
@@ -71,7 +71,7 @@ def test_company_changes_nothing(options, precision):
     check_company(encode, clips(0), clips(100))
 
 
-def test_lanes_are_the_single_clips_but_for_rounding(backend):
+def test_lanes_are_the_single_clips_but_for_rounding(backend) -> None:
     """A call of another shape rounds otherwise, which moves a code of a near tie; a leak would move many."""
     ours, alone = backend.encode_lanes(clips(0), SHAPE)(), [backend.encode([wave])[0] for wave in clips(0)]
     equal = np.concatenate([(a == b).ravel() for a, b in zip(ours, alone, strict=True)])
@@ -80,7 +80,7 @@ def test_lanes_are_the_single_clips_but_for_rounding(backend):
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_another_precision_is_near(options, backend, precision):
+def test_another_precision_is_near(options, backend, precision: str) -> None:
     """Most first codes are those of float32, in lanes and alone."""
     other = FACTORY.load({**options, "precision": precision}, "cuda")
     exact, near = (loaded.encode_lanes(clips(0), SHAPE)() for loaded in (backend, other))
@@ -92,7 +92,7 @@ def test_another_precision_is_near(options, backend, precision):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_a_call_begins_without_waiting(options, precision):
+def test_a_call_begins_without_waiting(options, precision: str) -> None:
     """In this mode torch fails where the host would wait for the device."""
     backend = FACTORY.load({**options, "precision": precision}, "cuda")
     expected = backend.encode_lanes(clips(0), SHAPE)()
@@ -100,7 +100,7 @@ def test_a_call_begins_without_waiting(options, precision):
     assert all(map(np.array_equal, found, expected))
 
 
-def test_running_out_of_gpu_memory_is_survived(backend):
+def test_running_out_of_gpu_memory_is_survived(backend) -> None:
     """It is the machine's fault, not the clip's, and the process goes on with a smaller clip."""
     import torch
 

@@ -36,7 +36,7 @@ def clip(samples: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> dict[str, Path]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     makers = {"original": build_original_layout, "transformers": build_transformers_layout}
     made = {layout: make(tmp_path_factory.mktemp(layout)) for layout, make in makers.items()}
     with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +51,7 @@ def backend(models) -> Higgs:
 
 
 @pytest.mark.parametrize("layout", ["original", "other strides"])
-def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeypatch, layout):
+def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeypatch: pytest.MonkeyPatch, layout) -> None:
     """In float64, before the quantizer: neither branch hears padding, be it on one lane, on all, or on none."""
     backend = FACTORY.load(options(models[layout]), "cpu")
     model = backend._model.double()
@@ -78,7 +78,7 @@ def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeyp
     assert worst < 1e-9
 
 
-def test_frames_and_nearly_all_tokens_are_the_single_clips(backend):
+def test_frames_and_nearly_all_tokens_are_the_single_clips(backend) -> None:
     """In float32 a call of another shape rounds otherwise, which moves a code of a near tie; frames are as many always."""
     equal = []
     for samples in LENGTHS:
@@ -93,7 +93,7 @@ def test_frames_and_nearly_all_tokens_are_the_single_clips(backend):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layout", ["original", "transformers"])
-def test_company_changes_nothing(models, layout, precision):
+def test_company_changes_nothing(models, layout, precision: str) -> None:
     """Order, lane, neighbours that are shifted or not, empty lanes: the codes have the same bits."""
     backend = FACTORY.load(options(models[layout], precision=precision), "cpu")
 
@@ -106,7 +106,7 @@ def test_company_changes_nothing(models, layout, precision):
     assert len(np.unique(encode(clips)[3]["tokens"])) > 5
 
 
-def test_bfloat16_is_near(models, backend, monkeypatch):
+def test_bfloat16_is_near(models, backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """What reaches the quantizer, in float32, is off by a few of bfloat16's steps, and most first codes are the same."""
     narrow = FACTORY.load(options(models["original"], precision="bf16"), "cpu")
     assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
@@ -126,7 +126,7 @@ def test_bfloat16_is_near(models, backend, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nobody_waits_for_the_device(models, precision):
+def test_nobody_waits_for_the_device(models, precision: str) -> None:
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
     backend = FACTORY.load(options(models["original"], precision=precision), "cpu")
     backend._model.to("meta")
@@ -137,19 +137,19 @@ def test_nobody_waits_for_the_device(models, precision):
 
 
 @pytest.mark.parametrize("layout", ["original", "transformers"])
-def test_networks_are_ready(models, layout):
+def test_networks_are_ready(models, layout) -> None:
     """Weight norms are merged, and attention is fused."""
     check_ready(FACTORY.load(options(models[layout]), "cpu")._model)
 
 
-def test_what_hubert_hears_is_resampled_as_for_a_single_clip(backend):
+def test_what_hubert_hears_is_resampled_as_for_a_single_clip(backend) -> None:
     """The filter is made once, to the same bits."""
     for samples in (632, 12000):
         batch = torch.from_numpy(clip(samples))[None]
         assert torch.equal(backend._lanes.hear(batch), hear(backend._checkpoint, batch))
 
 
-def test_single_clips_are_what_they_are_without_lanes(models, backend):
+def test_single_clips_are_what_they_are_without_lanes(models, backend) -> None:
     """The hooks are there, and do nothing."""
     plain = FACTORY.load(options(models["original"], lanes=0), "cpu")
     backend.encode_lanes([clip(1000)], LaneShape(LANES, 2 * HOP))()
@@ -157,7 +157,7 @@ def test_single_clips_are_what_they_are_without_lanes(models, backend):
         assert np.array_equal(backend.encode([clip(samples)])[0], plain.encode([clip(samples)])[0])
 
 
-def test_lanes_are_part_of_the_description_where_there_are_any(models):
+def test_lanes_are_part_of_the_description_where_there_are_any(models) -> None:
     """Their number decides how sums are rounded; without lanes nothing is said of them, so that older runs go on."""
     single = FACTORY.describe(options(models["original"], lanes=None), "cpu")
     assert (single.batching, single.max_batch, "lanes" in single.recipe) == (Batching.SINGLE, 1, False)
@@ -167,7 +167,7 @@ def test_lanes_are_part_of_the_description_where_there_are_any(models):
     assert (gpu.batching, gpu.max_batch, gpu.recipe["lanes"]) == (Batching.LANES, 16, 16)
 
 
-def test_errors_are_those_of_single_clips(models, monkeypatch):
+def test_errors_are_those_of_single_clips(models, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip that is too short is one, and memory that runs out is the machine's trouble, with fewer lanes as a way out."""
     backend = FACTORY.load(options(models["original"]), "cpu")
     with pytest.raises(ClipError, match="631 samples") as caught:

@@ -18,7 +18,7 @@ NORM, DIRECTION = "parametrizations.weight.original0", "parametrizations.weight.
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> dict[str, Path]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("built")
     return {"original": build_original_layout(base / "o"), "transformers": build_transformers_layout(base / "t")}
 
@@ -31,7 +31,7 @@ def read(path: Path) -> dict:
 
 
 @pytest.fixture
-def rewrite(built, tmp_path):
+def rewrite(built, tmp_path: Path):
     """Makes a copy of a layout with some tensors changed (None: removed)."""
 
     def make(layout: str, changes: dict, **save_options: object) -> Path:
@@ -63,7 +63,7 @@ def refusal(directory: Path) -> str:
     return message
 
 
-def test_only_the_encode_part_is_kept_in_float32(built):
+def test_only_the_encode_part_is_kept_in_float32(built) -> None:
     """The decoder costs memory for nothing; whatever is left has storage, and no gradients."""
     for directory in built.values():
         model = load_encoder(open_checkpoint(str(directory)), "cpu")
@@ -93,7 +93,7 @@ def test_only_the_encode_part_is_kept_in_float32(built):
         ("transformers", "quantizer.quantizers.3.project_out.weight"),
     ],
 )
-def test_a_missing_tensor_is_an_error_under_its_name_in_the_file(rewrite, layout, name):
+def test_a_missing_tensor_is_an_error_under_its_name_in_the_file(rewrite, layout, name: str) -> None:
     """Boson's loader would leave it random and say nothing."""
     message = refusal(rewrite(layout, {name: None}))
     assert "missing" in message
@@ -114,14 +114,14 @@ def test_a_missing_tensor_is_an_error_under_its_name_in_the_file(rewrite, layout
         ("transformers", "quantizer.quantizers.8.project_in.weight"),
     ],
 )
-def test_a_surplus_tensor_below_a_used_module_is_an_error_under_its_name_in_the_file(rewrite, layout, name):
+def test_a_surplus_tensor_below_a_used_module_is_an_error_under_its_name_in_the_file(rewrite, layout, name: str) -> None:
     """A name that nothing takes means that this is another network, or a spelling that would be ignored."""
     import torch
 
     assert f"1 unknown: {name}" in refusal(rewrite(layout, {name: torch.ones(3)}))
 
 
-def test_a_weight_beside_its_own_norm_is_an_error(rewrite):
+def test_a_weight_beside_its_own_norm_is_an_error(rewrite) -> None:
     """One of them was meant to be replaced by the other."""
     import torch
 
@@ -129,7 +129,9 @@ def test_a_weight_beside_its_own_norm_is_an_error(rewrite):
     assert "encoder.block.0.weight_g and encoder.block.0.weight" in message
 
 
-def test_what_a_trainer_saved_is_taken(built, rewrite, caplog, monkeypatch):
+def test_what_a_trainer_saved_is_taken(
+    built, rewrite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A tokenizer that was trained on, with its discriminator, optimizer and prefix, gives the tokens of its weights."""
     import torch
 
@@ -144,7 +146,7 @@ def test_what_a_trainer_saved_is_taken(built, rewrite, caplog, monkeypatch):
     assert [record.message for record in caplog.records] == [expected]
 
 
-def test_a_config_of_a_model_that_was_trained_on_is_taken(built, rewrite):
+def test_a_config_of_a_model_that_was_trained_on_is_taken(built, rewrite) -> None:
     """Its HuBERT has what masks spans in training, which plays no part in encoding, whether the file has it or not."""
     config = json.loads((built["transformers"] / "config.json").read_text())
     assert config["semantic_model_config"]["mask_time_prob"] > 0
@@ -155,7 +157,7 @@ def test_a_config_of_a_model_that_was_trained_on_is_taken(built, rewrite):
     assert np.array_equal(tokens(built["transformers"]), tokens(untrained))
 
 
-def test_at_most_five_names_of_each_kind_are_listed(rewrite):
+def test_at_most_five_names_of_each_kind_are_listed(rewrite) -> None:
     """A wholly foreign file is one readable line."""
     import torch
 
@@ -165,7 +167,7 @@ def test_at_most_five_names_of_each_kind_are_listed(rewrite):
 
 
 @pytest.mark.parametrize(("layout", "name"), [("original", "fc_prior.weight"), ("transformers", "fc.weight")])
-def test_a_tensor_of_another_shape_is_an_error_with_both_shapes(rewrite, layout, name):
+def test_a_tensor_of_another_shape_is_an_error_with_both_shapes(rewrite, layout, name: str) -> None:
     """So is a config that belongs to other weights."""
     import torch
 
@@ -173,14 +175,14 @@ def test_a_tensor_of_another_shape_is_an_error_with_both_shapes(rewrite, layout,
     assert f"{name} [5, 7] instead of [" in message
 
 
-def test_a_norm_that_does_not_belong_to_its_direction_is_not_broadcast(rewrite):
+def test_a_norm_that_does_not_belong_to_its_direction_is_not_broadcast(rewrite) -> None:
     """A weight norm of another shape could otherwise be multiplied out to something of the right one."""
     import torch
 
     assert "encoder.block.0.weight_g" in refusal(rewrite("original", {"encoder.block.0.weight_g": torch.ones(1, 1, 7)}))
 
 
-def test_an_untrained_codebook_is_an_error(rewrite):
+def test_an_untrained_codebook_is_an_error(rewrite) -> None:
     """Boson would run k-means on the first clip it meets, and give tokens that no other run has."""
     import torch
 
@@ -189,7 +191,7 @@ def test_an_untrained_codebook_is_an_error(rewrite):
     assert "quantizer.vq.layers.5._codebook.inited" in message
 
 
-def test_known_tensors_that_encoding_does_not_use_may_be_there_or_not(built, rewrite, tmp_path):
+def test_known_tensors_that_encoding_does_not_use_may_be_there_or_not(built, rewrite, tmp_path: Path) -> None:
     """A decoder, a training mask and the stray fc1 of the published file do not change a token, nor does their absence."""
     import torch
 
@@ -204,7 +206,7 @@ def test_known_tensors_that_encoding_does_not_use_may_be_there_or_not(built, rew
     assert np.array_equal(tokens(rewrite("original", dict.fromkeys(names))), expected)
 
 
-def test_both_spellings_of_weight_norm_give_the_same_tokens(built, rewrite):
+def test_both_spellings_of_weight_norm_give_the_same_tokens(built, rewrite) -> None:
     """Which one a file has depends on the torch and transformers that wrote it."""
     other = {"weight_g": NORM, "weight_v": DIRECTION, NORM: "weight_g", DIRECTION: "weight_v"}
     changes: dict = {}
@@ -216,7 +218,7 @@ def test_both_spellings_of_weight_norm_give_the_same_tokens(built, rewrite):
     assert np.array_equal(tokens(rewrite("original", changes)), tokens(built["original"]))
 
 
-def test_a_file_of_the_old_torch_format_loads_too(built, rewrite):
+def test_a_file_of_the_old_torch_format_loads_too(built, rewrite) -> None:
     """Before 1.6 torch.save wrote no zip, which cannot be mapped."""
     directory = rewrite("original", {}, _use_new_zipfile_serialization=False)
     assert np.array_equal(tokens(directory), tokens(built["original"]))
@@ -225,14 +227,14 @@ def test_a_file_of_the_old_torch_format_loads_too(built, rewrite):
     assert "download it again" in refusal(directory)
 
 
-def test_weights_of_half_precision_are_computed_in_float32(built, rewrite):
+def test_weights_of_half_precision_are_computed_in_float32(built, rewrite) -> None:
     """The declared dtype is that of the computation, whatever a checkpoint was saved in."""
     half = {name: tensor.half() for name, tensor in read(built["transformers"] / "model.safetensors").items()}
     model = load_encoder(open_checkpoint(str(rewrite("transformers", half))), "cpu")
     assert {str(tensor.dtype) for tensor in model.state_dict().values()} == {"torch.float32"}
 
 
-def test_a_pickle_that_is_no_state_dict_is_refused(built, tmp_path):
+def test_a_pickle_that_is_no_state_dict_is_refused(built, tmp_path: Path) -> None:
     """Another dictionary, or a list, holds none of the weights."""
     import torch
 
@@ -243,7 +245,7 @@ def test_a_pickle_that_is_no_state_dict_is_refused(built, tmp_path):
     assert "1 missing: encoder.block.0.weight" in refusal(directory)
 
 
-def test_a_hubert_that_the_shapes_do_not_determine_is_refused(rewrite):
+def test_a_hubert_that_the_shapes_do_not_determine_is_refused(rewrite) -> None:
     """With layer norms in the feature extractor the order of norms in the layers is unknown: no guess is made."""
     import torch
 
@@ -251,7 +253,7 @@ def test_a_hubert_that_the_shapes_do_not_determine_is_refused(rewrite):
     assert "HuBERT base" in refusal(rewrite("original", {name: torch.ones(16)}))
 
 
-def test_a_config_that_transformers_refuses_is_one_message(built, tmp_path):
+def test_a_config_that_transformers_refuses_is_one_message(built, tmp_path: Path) -> None:
     """Transformers checks types itself, and raises its own errors."""
     directory = shutil.copytree(built["transformers"], tmp_path / "model")
     path = directory / "config.json"

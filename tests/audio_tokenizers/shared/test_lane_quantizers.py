@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def codes_of(kind: str, model: SimpleNamespace, embedding: Tensor, count: int | 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_float64_the_codes_are_the_networks_own(kind, monkeypatch):
+def test_in_float64_the_codes_are_the_networks_own(kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever rounding decides is out of sight there: the formula is the same, for each codebook and each frame."""
     model, codebooks, embedding = made(kind, torch.float64)
     # Mimi's own distances are float32 always: here the cast does nothing.
@@ -92,7 +92,7 @@ def test_in_float64_the_codes_are_the_networks_own(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_float32_nearly_all_are(kind):
+def test_in_float32_nearly_all_are(kind) -> None:
     """Another order of summation moves a near tie, and all of the frame's codes behind it."""
     model, codebooks, embedding = made(kind, torch.float32)
     expected = codes_of(kind, model, embedding)
@@ -103,7 +103,7 @@ def test_in_float32_nearly_all_are(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_happens_outside_the_block(kind):
+def test_nothing_happens_outside_the_block(kind) -> NoReturn:
     """Neither before nor after it, nor in another thread meanwhile: single clips are quantized as ever."""
     model, codebooks, embedding = made(kind, torch.float32)
     expected, calls = codes_of(kind, model, embedding), []
@@ -138,7 +138,7 @@ class Count(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", ["mimi", "dac"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_no_more_is_computed_than_is_asked_for(kind, count):
+def test_no_more_is_computed_than_is_asked_for(kind, count) -> None:
     """The first codebooks of a model are an exact prefix, and the others are neither searched nor kept in memory."""
     model, codebooks, embedding = made(kind, torch.float32)
     expected = codes_of(kind, model, embedding, count)
@@ -152,7 +152,7 @@ def test_no_more_is_computed_than_is_asked_for(kind, count):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_codebook_takes_one_product_and_few_kernels(kind):
+def test_a_codebook_takes_one_product_and_few_kernels(kind) -> None:
     """Beside its projection: on a GPU each kernel is a pass over [frames, codes], or the launch of one."""
     model, codebooks, embedding = made(kind, torch.float32)
     with Count() as own:
@@ -166,7 +166,7 @@ def test_a_codebook_takes_one_product_and_few_kernels(kind):
     assert len(ours.names) < 0.75 * len(own.names)
 
 
-def test_its_tensors_move_with_the_model():
+def test_its_tensors_move_with_the_model() -> None:
     """To a device, or to another type."""
     model, codebooks, embedding = made("encodec", torch.float32)
     quantizer = LaneQuantizer(model, codebooks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -46,20 +46,20 @@ def check(module: nn.Module, batch: Tensor, lengths: tuple[int, ...] = LENGTHS) 
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation", "padding"), [(7, 1, 1, 3), (7, 1, 3, 9), (4, 2, 1, 1), (6, 3, 1, 2)]
 )
-def test_convolutions(kernel, stride, dilation, padding):
+def test_convolutions(kernel, stride, dilation, padding) -> None:
     """Two in a row, each with zeros behind every lane's own end, as many as it pads with."""
     layers = [nn.Conv1d(CHANNELS, CHANNELS, kernel, stride, padding, dilation) for _ in range(2)]
     lengths = tuple(max(length, 8) for length in LENGTHS)
     check(nn.Sequential(*layers), filled(), lengths)
 
 
-def test_an_even_kernel_makes_one_frame_more():
+def test_an_even_kernel_makes_one_frame_more() -> None:
     """As in HuBERT's convolution over positions, whose surplus frame is cut off afterwards."""
     check(nn.Conv1d(CHANNELS, CHANNELS, 16, padding=8), filled())
 
 
 @pytest.mark.parametrize("groups", [1, 2, CHANNELS])
-def test_group_norms_count_a_lanes_own_frames(groups):
+def test_group_norms_count_a_lanes_own_frames(groups) -> None:
     """Mean and variance run over time, and over the channels of a group."""
     lengths = tuple(max(length, 2) for length in LENGTHS)
     check(nn.Sequential(nn.Conv1d(CHANNELS, CHANNELS, 1), nn.GroupNorm(groups, CHANNELS)), filled(), lengths)
@@ -67,7 +67,7 @@ def test_group_norms_count_a_lanes_own_frames(groups):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
-def test_convolutions_that_pad_by_themselves(mode, causal):
+def test_convolutions_that_pad_by_themselves(mode, causal) -> None:
     """Those of EnCodec and Mimi fill up the last step of a stride, with zeros, reflected or repeated values."""
     from transformers.models.encodec.modeling_encodec import EncodecConv1d
 
@@ -76,7 +76,7 @@ def test_convolutions_that_pad_by_themselves(mode, causal):
         check(EncodecConv1d(config, CHANNELS, CHANNELS, kernel, stride, dilation), filled())
 
 
-def test_a_call_narrower_than_its_padding():
+def test_a_call_narrower_than_its_padding() -> None:
     """A reflection reads zeros behind a clip that is shorter than what is reflected, in the widest lane too."""
     from transformers.models.encodec.modeling_encodec import EncodecConv1d
 
@@ -86,7 +86,7 @@ def test_a_call_narrower_than_its_padding():
 
 
 @pytest.mark.parametrize("model", ["hubert", "wav2vec2", "wavlm"])
-def test_attention_sees_a_lanes_own_keys(model):
+def test_attention_sees_a_lanes_own_keys(model) -> None:
     """Of all layers with attention over the whole clip that a codec here has."""
     import transformers
 
@@ -114,7 +114,7 @@ def test_attention_sees_a_lanes_own_keys(model):
     check(Encoder(), filled())
 
 
-def test_the_mask_is_there_also_where_no_lane_is_short():
+def test_the_mask_is_there_also_where_no_lane_is_short() -> None:
     """Else the company would decide which kernel is taken."""
     seen = []
 
@@ -130,7 +130,7 @@ def test_the_mask_is_there_also_where_no_lane_is_short():
     assert bool(seen[0].all())
 
 
-def test_an_attention_under_another_name_is_refused():
+def test_an_attention_under_another_name_is_refused() -> None:
     """Without a mask it would hear the padding, and nobody would be told."""
 
     class HubertFastAttention(nn.Module):
@@ -140,7 +140,7 @@ def test_an_attention_under_another_name_is_refused():
         Branch(nn.Sequential(HubertFastAttention()))
 
 
-def test_nothing_happens_outside_a_scope():
+def test_nothing_happens_outside_a_scope() -> NoReturn:
     """Neither before nor after one, an error within it included, nor in another thread meanwhile."""
     module = nn.Sequential(nn.Conv1d(CHANNELS, CHANNELS, 7, padding=3), nn.GroupNorm(2, CHANNELS))
     batch = filled().float()
@@ -165,7 +165,7 @@ def test_nothing_happens_outside_a_scope():
         assert torch.equal(module(batch), expected)
 
 
-def test_two_branches_are_two_tables():
+def test_two_branches_are_two_tables() -> None:
     """Equal widths may have other lengths in another branch, but not in one."""
     one, other = nn.Conv1d(1, 1, 3, padding=1), nn.Conv1d(1, 1, 3, padding=1)
     with Branch(one).scope({4: [4]}) as first, Branch(other).scope({4: [2]}) as second, torch.inference_mode():
@@ -176,13 +176,13 @@ def test_two_branches_are_two_tables():
         first.enter(4, [3])
 
 
-def test_a_lane_longer_than_its_width():
+def test_a_lane_longer_than_its_width() -> None:
     """A shape of no whole hops, whose clips would lose their last frames."""
     with pytest.raises(InfrastructureError, match="a clip of 640 in a width of 600"):
         LaneTable({600: [320, 640]})
 
 
-def test_a_width_that_nobody_entered():
+def test_a_width_that_nobody_entered() -> None:
     """A layer that changes the width unseen, by a pooling say, is an error and never a guess."""
     module = nn.Sequential(nn.MaxPool1d(2), nn.Conv1d(1, 1, 3, padding=1))
     with (
@@ -204,7 +204,7 @@ WAITS = {
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_the_watch_of_the_other_tests_sees(wait):
+def test_the_watch_of_the_other_tests_sees(wait) -> None:
     """What a GPU would be waited for, and not what is a scalar of Python."""
     here = torch.zeros(3, device="meta")
     with torch.inference_mode(), NoWaiting():
@@ -214,7 +214,7 @@ def test_the_watch_of_the_other_tests_sees(wait):
             WAITS[wait](here)
 
 
-def test_a_lane_without_a_frame():
+def test_a_lane_without_a_frame() -> None:
     """An empty row of a mask would be NaN; the clip is too short, whatever its backend promised."""
     table = LaneTable({16: [16, 3]})
     with pytest.raises(ClipError, match="no frame") as caught:

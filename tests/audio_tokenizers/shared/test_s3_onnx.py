@@ -23,7 +23,7 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def v1(tmp_path_factory):
+def v1(tmp_path_factory: pytest.TempPathFactory):
     return build_s3_onnx(tmp_path_factory.mktemp("v1") / "speech_tokenizer_v1.onnx", width=64, layers=1)
 
 
@@ -43,7 +43,7 @@ def convolution(path: Path, width: int = 32) -> Path:
 
 @pytest.mark.parametrize("name", ["speech_tokenizer_v1.onnx", "speech_tokenizer_v2.onnx", "v1_25hz/model.onnx"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_a_variant_is_recognised_by_contents(tmp_path, variant, name):
+def test_a_variant_is_recognised_by_contents(tmp_path: Path, variant, name: str) -> None:
     """Two published files share a name and differ in rate, so names, of folders too, say nothing."""
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
@@ -52,7 +52,7 @@ def test_a_variant_is_recognised_by_contents(tmp_path, variant, name):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_integers_are_read_packed_or_not(tmp_path, packed):
+def test_integers_are_read_packed_or_not(tmp_path: Path, packed) -> None:
     """Writers of protobuf do either: proto2's one by one, proto3's all together."""
 
     def varint(value: int) -> bytes:
@@ -81,7 +81,7 @@ def test_integers_are_read_packed_or_not(tmp_path, packed):
     assert read_variant(path) == S3Variant("v1", 25, 4096)
 
 
-def test_the_walk_needs_no_packages(v1):
+def test_the_walk_needs_no_packages(v1) -> None:
     """A login node may have neither onnx nor torch."""
     script = (
         "import sys, pathlib; from audio_tokenizers.shared.s3_onnx import read_variant; "
@@ -100,7 +100,7 @@ def test_the_walk_needs_no_packages(v1):
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.9, 0.9999])
-def test_a_cut_file_is_said_to_be_cut(tmp_path, v1, kept):
+def test_a_cut_file_is_said_to_be_cut(tmp_path: Path, v1, kept) -> None:
     """Wherever the download stopped, before onnxruntime sees the file."""
     data = v1.read_bytes()
     path = tmp_path / "speech_tokenizer_v1.onnx"
@@ -119,7 +119,7 @@ def test_a_cut_file_is_said_to_be_cut(tmp_path, v1, kept):
         (b"\x08\x08\x07\x07\x07", "no ONNX model"),
     ],
 )
-def test_what_is_no_onnx_model_is_refused(tmp_path, data, words):
+def test_what_is_no_onnx_model_is_refused(tmp_path: Path, data, words: str) -> None:
     """With words for what it is instead."""
     path = tmp_path / "speech_tokenizer_v1.onnx"
     path.write_bytes(data)
@@ -127,26 +127,26 @@ def test_what_is_no_onnx_model_is_refused(tmp_path, data, words):
         read_variant(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """With what should be there."""
     with pytest.raises(ModelFilesError, match=r"v1\.onnx: missing: expected speech_tokenizer"):
         read_variant(tmp_path / "v1.onnx")
 
 
-def test_other_models_are_refused(tmp_path):
+def test_other_models_are_refused(tmp_path: Path) -> None:
     """A sound ONNX file of another network says which convolution was expected, and which found."""
     with pytest.raises(ModelFilesError, match=r"\[width, 128, 3\].*found \[32, 80, 3\]"):
         read_variant(convolution(tmp_path / "campplus.onnx"))
 
 
-def test_v3_is_refused_by_name(tmp_path):
+def test_v3_is_refused_by_name(tmp_path: Path) -> None:
     """speech_tokenizer_v3 has v2's quantizer behind twice the layers: it must not pass for v2."""
     with pytest.raises(ModelFilesError, match=r"12 layers.*speech_tokenizer_v3\.onnx"):
         read_variant(build_s3_onnx(tmp_path / "speech_tokenizer_v2.onnx", "v2", width=64, layers=12))
 
 
 @pytest.mark.parametrize("audio", [pcm(201), pcm(480), pcm(16001, 5), silence(4000), square(4000), pcm(480000)], ids=len)
-def test_the_mel_is_whispers(audio):
+def test_the_mel_is_whispers(audio) -> None:
     """Bit for bit, with one frame per 160 samples."""
     import torch
     import whisper
@@ -158,7 +158,7 @@ def test_the_mel_is_whispers(audio):
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_the_encoder_gives_as_many_tokens_as_its_rate_says(tmp_path, variant):
+def test_the_encoder_gives_as_many_tokens_as_its_rate_says(tmp_path: Path, variant) -> None:
     """Each halving rounds up."""
     version, rate = VARIANTS[variant]
     encoder = OnnxEncoder(build_s3_onnx(tmp_path / "model.onnx", version, rate, width=64, layers=1), "cpu")
@@ -169,7 +169,7 @@ def test_the_encoder_gives_as_many_tokens_as_its_rate_says(tmp_path, variant):
         assert 0 <= tokens.min() <= tokens.max() < variant.codebook_size
 
 
-def test_a_file_that_onnxruntime_refuses_is_named(tmp_path, v1):
+def test_a_file_that_onnxruntime_refuses_is_named(tmp_path: Path, v1) -> None:
     """read_variant looks at the shape of things only."""
     model = onnx.load(v1)
     model.graph.node[5].op_type = "NoSuchOperator"
@@ -179,7 +179,7 @@ def test_a_file_that_onnxruntime_refuses_is_named(tmp_path, v1):
         OnnxEncoder(path, "cpu")
 
 
-def test_a_model_of_one_input_is_refused(tmp_path):
+def test_a_model_of_one_input_is_refused(tmp_path: Path) -> None:
     """The length is the second input."""
     with pytest.raises(ModelFilesError, match="its length"):
         OnnxEncoder(convolution(tmp_path / "model.onnx"), "cpu")
@@ -188,7 +188,7 @@ def test_a_model_of_one_input_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("providers", "words"), [((), "onnxruntime-gpu"), (("CUDAExecutionProvider",), "could not start CUDA")]
 )
-def test_onnxruntime_never_falls_back_to_the_cpu(v1, monkeypatch, providers, words):
+def test_onnxruntime_never_falls_back_to_the_cpu(v1, monkeypatch: pytest.MonkeyPatch, providers, words: str) -> None:
     """It would go on with a warning, tens of times slower, on a node that has a GPU to give."""
     import onnxruntime
 
@@ -205,7 +205,7 @@ def test_onnxruntime_never_falls_back_to_the_cpu(v1, monkeypatch, providers, wor
         ("Got invalid dimensions for input: feats", "cpu", ValueError),
     ],
 )
-def test_trouble_of_the_machine_is_told_from_bad_data(v1, message, device, kind):
+def test_trouble_of_the_machine_is_told_from_bad_data(v1, message: str, device, kind) -> None:
     """Out of memory and a broken GPU must not become records."""
 
     class Broken:

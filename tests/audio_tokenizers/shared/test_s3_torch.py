@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ FRAMES = (1, 2, 3, 5, 50, 129, 257, 300, 510, 512, 513, 700, 1022, 1025, 2050)
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=str)
-def path(request, tmp_path_factory):
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     version, rate = request.param
     return build_s3_onnx(tmp_path_factory.mktemp("s3") / "model.onnx", version, rate, seed=1)
 
@@ -52,7 +53,7 @@ def hidden(encoder, waves):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_hidden_states_know_no_other_clip(encoder, narrow, waves, precision):
+def test_hidden_states_know_no_other_clip(encoder, narrow, waves, precision: str) -> None:
     """Bit for bit, in any composition: equal tokens alone could be luck, for a border is seldom hit."""
     encoder = encoder if precision == "float32" else narrow
     single = [hidden(encoder, [clip])[0] for clip in waves]
@@ -63,7 +64,7 @@ def test_hidden_states_know_no_other_clip(encoder, narrow, waves, precision):
             assert np.array_equal(rows, single[index])
 
 
-def test_bfloat16_is_near(encoder, narrow, waves):
+def test_bfloat16_is_near(encoder, narrow, waves) -> None:
     """Hidden states are off by a few of its steps of 0.4 %, most tokens are the same; what decides them is float32."""
     for exact, near in zip(hidden(encoder, waves), hidden(narrow, waves), strict=True):
         assert 0 < np.linalg.norm(near - exact) / np.linalg.norm(exact) < 0.03
@@ -74,14 +75,14 @@ def test_bfloat16_is_near(encoder, narrow, waves):
     assert kept <= {"torch.float32"}
 
 
-def test_tokens_are_those_of_onnxruntime(path, encoder, waves):
+def test_tokens_are_those_of_onnxruntime(path, encoder, waves) -> None:
     """The graph in the file is the reference, s3tokenizer's modules its port."""
     reference = OnnxEncoder(path, "cpu")
     for clip, tokens in zip(waves, encoder.encode(waves), strict=True):
         assert np.array_equal(tokens, reference.encode(log_mel(clip)))
 
 
-def test_a_great_batch_goes_through_in_parts(encoder, waves, monkeypatch):
+def test_a_great_batch_goes_through_in_parts(encoder, waves, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded, and the parts show in no token."""
     whole, groups = encoder.encode(waves), []
     monkeypatch.setattr(s3_torch, "MOST_ROWS", 500)
@@ -94,7 +95,7 @@ def test_a_great_batch_goes_through_in_parts(encoder, waves, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nobody_waits_for_the_device(path, precision):
+def test_nobody_waits_for_the_device(path, precision: str) -> None:
     """From waveforms on the device to tokens there no value is asked for, and none is copied over."""
     import torch
 
@@ -113,7 +114,7 @@ def test_nobody_waits_for_the_device(path, precision):
     assert lengths[2] in (750, 1500)
 
 
-def test_a_call_begins_before_the_last_has_ended(encoder, waves):
+def test_a_call_begins_before_the_last_has_ended(encoder, waves) -> None:
     """Tokens are asked for in any order, and of no clip there are none."""
     first, second, nothing = encoder.begin(waves[3:6]), encoder.begin(waves[:2]), encoder.begin([])
     later = second()
@@ -122,13 +123,13 @@ def test_a_call_begins_before_the_last_has_ended(encoder, waves):
     assert nothing() == []
 
 
-def test_a_gpu_gets_larger_tiles():
+def test_a_gpu_gets_larger_tiles() -> None:
     """As a part of the recipe, since it decides tokens."""
     assert rows_per_product("cpu") < rows_per_product("cuda:1")
 
 
 @pytest.mark.parametrize(("fault", "words"), [("surplus", "encoder.blocks.0.attn.extra"), ("misshapen", "of another shape")])
-def test_weights_of_another_model_are_named(path, tmp_path, fault, words):
+def test_weights_of_another_model_are_named(path, tmp_path: Path, fault, words: str) -> None:
     """s3tokenizer's modules take just their own weights."""
     model = onnx.load(path)
     initializer = next(tensor for tensor in model.graph.initializer if tensor.name == "onnx::MatMul_blocks.0.attn.query")
@@ -146,7 +147,7 @@ def test_weights_of_another_model_are_named(path, tmp_path, fault, words):
         TorchEncoder(other, read_variant(other), "cpu")
 
 
-def test_a_missing_weight_is_named(path, tmp_path):
+def test_a_missing_weight_is_named(path, tmp_path: Path) -> None:
     """A graph exported otherwise, such as the first one of CosyVoice2, has other names; onnxruntime still runs it."""
     model = onnx.load(path)
     node = next(node for node in model.graph.node if node.name == "/blocks.1/mlp/mlp.0/MatMul")
@@ -158,7 +159,7 @@ def test_a_missing_weight_is_named(path, tmp_path):
     assert len(OnnxEncoder(other, "cpu").encode(log_mel(wave(pcm(16000))))) in (25, 50)
 
 
-def test_a_folders_name_changes_nothing(path, tmp_path, encoder, waves):
+def test_a_folders_name_changes_nothing(path, tmp_path: Path, encoder, waves) -> None:
     """s3tokenizer's load_model takes the class from any v2 or v3 in the path."""
     moved = tmp_path / "CosyVoice2_v2_v3" / "speech_tokenizer_v2.onnx"
     moved.parent.mkdir()

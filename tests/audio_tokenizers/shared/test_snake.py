@@ -10,7 +10,7 @@ from audio_tokenizers.shared.snake import save_copies
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_bits_are_those_of_transformers(dtype):
+def test_the_bits_are_those_of_transformers(dtype) -> None:
     """Single clips have the tokens of upstream's code, and what comes in is not written over: it is added again later."""
     generator = torch.Generator().manual_seed(0)
     plain, saving = Snake1d(8).to(dtype), torch.nn.Sequential(Snake1d(8)).to(dtype)

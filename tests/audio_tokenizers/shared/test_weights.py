@@ -33,7 +33,7 @@ class Net(torch.nn.Module):
 
 
 @pytest.fixture
-def log(caplog, monkeypatch):
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     """The lines of the log."""
     monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
     caplog.set_level(logging.INFO, "tar2tokens")
@@ -68,7 +68,7 @@ def same(net: Net) -> bool:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
-def test_what_is_used_arrives_and_is_ready_for_inference(name, tmp_path, log):
+def test_what_is_used_arrives_and_is_ready_for_inference(name: str, tmp_path: Path, log) -> None:
     """Both kinds of file; what is known and not needed is passed over in silence."""
     net = load(save(tmp_path / name, {**STATE, "decoder.weight": torch.zeros(1), "body.mask": torch.zeros(1)}))
     assert same(net)
@@ -77,7 +77,7 @@ def test_what_is_used_arrives_and_is_ready_for_inference(name, tmp_path, log):
     assert log.text == ""
 
 
-def test_the_network_does_not_stay_tied_to_the_file(tmp_path):
+def test_the_network_does_not_stay_tied_to_the_file(tmp_path: Path) -> None:
     """A file may be replaced while a run lasts; its bytes must not reach a network that has been loaded."""
     for name in ("model.safetensors", "model.pt"):
         path = save(tmp_path / name, STATE)
@@ -86,7 +86,7 @@ def test_the_network_does_not_stay_tied_to_the_file(tmp_path):
         assert same(net)
 
 
-def test_other_floats_and_other_strides_are_computed_alike(tmp_path):
+def test_other_floats_and_other_strides_are_computed_alike(tmp_path: Path) -> None:
     """Half precision is widened, and a transposed tensor laid out anew, as products may round by both."""
     state = {"body.weight": STATE["body.weight"].T.contiguous().T.half(), "body.bias": STATE["body.bias"].double()}
     net = load(save(tmp_path / "model.pt", state))
@@ -109,7 +109,7 @@ def test_other_floats_and_other_strides_are_computed_alike(tmp_path):
         (lambda s: {**s, **{f"head{i}.weight": EPOCH for i in range(9)}}, ", ".join(f"head{i}" for i in range(8)) + ", ..."),
     ],
 )
-def test_what_a_trainer_adds_changes_nothing(wrap, words, tmp_path, log):
+def test_what_a_trainer_adds_changes_nothing(wrap, words: str, tmp_path: Path, log) -> None:
     """A state dict in a dictionary, names with a prefix, other entries: they load, and one line names what is not used."""
     path = save(tmp_path / "model.pt", wrap(STATE))
     assert same(load(path))
@@ -135,7 +135,7 @@ def test_what_a_trainer_adds_changes_nothing(wrap, words, tmp_path, log):
         ({"body.bias": 5}, "1 missing: body.bias; beside them the file has body.bias"),
     ],
 )
-def test_what_changes_the_network_is_refused(changes, problem, tmp_path):
+def test_what_changes_the_network_is_refused(changes, problem, tmp_path: Path) -> None:
     """A missing tensor, one of another shape or kind, one below a used module: with the file, and what it should fit."""
     state = {name: value for name, value in {**STATE, **changes}.items() if value is not None}
     path = save(tmp_path / "model.pt", state)
@@ -151,14 +151,14 @@ def test_what_changes_the_network_is_refused(changes, problem, tmp_path):
         ({"body.weight_g": torch.ones(3, 1), "body.weight_v": torch.ones(3, 2)}, "body.weight_g and body.weight"),
     ],
 )
-def test_two_tensors_of_one_name_are_both_named(changes, names, tmp_path):
+def test_two_tensors_of_one_name_are_both_named(changes, names, tmp_path: Path) -> None:
     """Which of them is meant nobody can know: one of an average and of the last step, say."""
     path = save(tmp_path / "model.pt", {**STATE, **changes})
     name = "body.weight" if "weight" in names else "body.bias"
     assert refusal(path) == f"{path}: expected one tensor for {name}, found {names}: delete the one that is not meant"
 
 
-def test_shards_are_one_file(tmp_path):
+def test_shards_are_one_file(tmp_path: Path) -> None:
     """Whichever shard a tensor is in; one that two of them have is an error that names both."""
     one, two = (save(tmp_path / f"{i}.safetensors", {name: STATE[name]}) for i, name in enumerate(STATE))
     assert same(load(one, two))
@@ -169,7 +169,7 @@ def test_shards_are_one_file(tmp_path):
 
 
 @pytest.mark.parametrize("leaves", [("weight_g", "weight_v"), tuple(f"parametrizations.weight.original{i}" for i in (0, 1))])
-def test_weight_norms_become_weights(leaves, tmp_path):
+def test_weight_norms_become_weights(leaves, tmp_path: Path) -> None:
     """Either spelling of torch's, over any axis; half a pair, or one that does not fit together, is an error."""
     norm, direction = (f"body.{leaf}" for leaf in leaves)
     state = {norm: torch.tensor([[2.0], [3.0], [4.0]]), direction: torch.randn(3, 2), "body.bias": torch.ones(3)}
@@ -185,20 +185,20 @@ def test_weight_norms_become_weights(leaves, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
-def test_a_file_that_is_no_weights_is_named(name, tmp_path):
+def test_a_file_that_is_no_weights_is_named(name: str, tmp_path: Path) -> None:
     """Whatever a reader of such files raises becomes one message."""
     (tmp_path / name).write_bytes(b"PK not really")
     assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: cannot be read as weights: download it again")
 
 
 @pytest.mark.parametrize("value", [[STATE], STATE["body.bias"], 3])
-def test_a_pickle_of_something_else_is_named(value, tmp_path):
+def test_a_pickle_of_something_else_is_named(value, tmp_path: Path) -> None:
     """torch.save keeps anything."""
     torch.save(value, tmp_path / "model.pt")
     assert "expected a state dict of tensors, found" in refusal(tmp_path / "model.pt")
 
 
-def test_a_pickle_that_runs_code_does_not(tmp_path):
+def test_a_pickle_that_runs_code_does_not(tmp_path: Path) -> None:
     """Weights from strangers are data: objects of other classes are never made, even beside tensors that fit."""
 
     class Evil:
@@ -218,7 +218,7 @@ def test_a_pickle_that_runs_code_does_not(tmp_path):
     assert not ran.exists()
 
 
-def test_files_are_mapped_where_their_format_allows(tmp_path, monkeypatch):
+def test_files_are_mapped_where_their_format_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a large file only what is used is read. What torch wrote before 1.6 is no zip, and cannot be mapped."""
     seen = []
     real = torch.load
@@ -230,7 +230,7 @@ def test_files_are_mapped_where_their_format_allows(tmp_path, monkeypatch):
     assert seen == [(True, True), (False, True)]
 
 
-def test_what_a_network_computes_by_itself_is_refused(tmp_path):
+def test_what_a_network_computes_by_itself_is_refused(tmp_path: Path) -> None:
     """A later version of a library may do so; such a buffer would be without a value."""
     net = Net()
     net.register_buffer("ages", torch.empty(3, device="meta"), persistent=False)

@@ -22,7 +22,7 @@ DEFAULTS = {name: default for name, (default, _) in FACTORY.options.items()}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_step_audio(tmp_path_factory.mktemp("model"))
 
 
@@ -63,7 +63,7 @@ def tokens(backend: StepAudio, *waves: np.ndarray) -> list[list[int]]:
     return [values["tokens"].tolist() for values in backend.encode_clips([Utterance(wave) for wave in waves])]
 
 
-def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model, golden):
+def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model, golden) -> None:
     """A generator that drifted is named as such; codes that hardly vary would agree by chance."""
     assert weights_digest(model) == str(golden["weights_sha256"])
     cases = json.loads(str(golden["cases"]))
@@ -73,7 +73,7 @@ def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model, golden):
         assert len(np.unique(np.concatenate([golden[f"{name}_{n}"] for n in range(len(cases))]))) > 50
 
 
-def test_codes_and_tokens_equal_those_of_stepfuns_code(load, golden):
+def test_codes_and_tokens_equal_those_of_stepfuns_code(load, golden) -> None:
     """Each code that upstream gave: around all boundaries of length, 8 to 48 kHz, silence, full scale, trimmed or not."""
     differing, compared = [], 0
     cases = json.loads(str(golden["cases"]))
@@ -94,7 +94,7 @@ def test_codes_and_tokens_equal_those_of_stepfuns_code(load, golden):
     assert compared == len(cases)
 
 
-def test_the_shortest_clip_is_the_shortest_with_a_token(load, golden):
+def test_the_shortest_clip_is_the_shortest_with_a_token(load, golden) -> None:
     """1440 samples, by upstream's own results; a shorter clip is an error of its own kind and never an empty string."""
     cases = json.loads(str(golden["cases"]))
     plain = {
@@ -113,7 +113,7 @@ def test_the_shortest_clip_is_the_shortest_with_a_token(load, golden):
         load().codes(clip(0))
 
 
-def test_a_batch_of_any_composition_gives_the_tokens_of_single_clips(load):
+def test_a_batch_of_any_composition_gives_the_tokens_of_single_clips(load) -> None:
     """Neither company nor order changes a token, whatever the lengths; 40 clips are more than go side by side."""
     backend = load()
     rng = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def test_a_batch_of_any_composition_gives_the_tokens_of_single_clips(load):
         assert tokens(backend, *(waves[i] for i in chosen)) == [alone[i] for i in chosen]
 
 
-def test_what_the_options_add(load):
+def test_what_the_options_add(load) -> None:
     """The keys that a record may have are declared with their ranges and rates, and come in that order."""
     wave = clip(50_000)
     backend = load(raw_codes=True, shifted_ids=True)
@@ -145,7 +145,7 @@ def test_what_the_options_add(load):
     assert {field.samples_per_item for field in load(trim=True, raw_codes=True).info.fields} == {None}
 
 
-def test_no_clip_is_beyond_the_declared_slack():
+def test_no_clip_is_beyond_the_declared_slack() -> None:
     """A complete record never looks as if audio were missing: from the published length formulas, up to minutes."""
     from audio_tokenizers.step_audio.frontend import frame_count
 
@@ -164,7 +164,7 @@ def test_no_clip_is_beyond_the_declared_slack():
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (1, 0), (2, 2), (2, 3), (5, 7), (4, 9), (16, 25), (502, 753)])
-def test_merging_takes_whole_groups_of_two_and_three(lengths):
+def test_merging_takes_whole_groups_of_two_and_three(lengths) -> None:
     """As upstream's two loops, which always agree: the rest of either list is dropped."""
     vq02, vq06 = np.arange(lengths[0], dtype=np.int16), np.arange(lengths[1], dtype=np.int16)
     expected: list[int] = []
@@ -174,7 +174,7 @@ def test_merging_takes_whole_groups_of_two_and_three(lengths):
 
 
 @pytest.mark.parametrize("pieces", [(3840,), (1, 3839, 1), (100, 5000), (7680, 1, 20_000), (1700,), (40_000,)])
-def test_a_stream_gives_the_codes_of_the_whole_clip(load, pieces):
+def test_a_stream_gives_the_codes_of_the_whole_clip(load, pieces) -> None:
     """However a clip is cut, and beside other sessions; pieces as short as one sample only wait for more."""
     backend = load(energy_norm=False)
     for total in (300, 880, 5000, 15_360, 23_000):
@@ -192,7 +192,7 @@ def test_a_stream_gives_the_codes_of_the_whole_clip(load, pieces):
     assert not backend._sessions
 
 
-def test_a_stream_emits_four_codes_each_240_ms(load):
+def test_a_stream_emits_four_codes_each_240_ms(load) -> None:
     """Codes come as soon as there is no doubt of them; a rest under 880 samples never makes one."""
     backend = load(energy_norm=False)
     counts = [len(backend.stream(clip(1920, 1920 * i), "live", is_final=False)) for i in range(4)]
@@ -200,7 +200,7 @@ def test_a_stream_emits_four_codes_each_240_ms(load):
     assert len(backend.stream(clip(879), "live", is_final=True)) == 0
 
 
-def test_dither_is_seeded_by_the_clip_itself(load):
+def test_dither_is_seeded_by_the_clip_itself(load) -> None:
     """With noise too, order, company and a new process change no token, and the process's own generator is left alone."""
     import torch
 
@@ -217,7 +217,7 @@ def test_dither_is_seeded_by_the_clip_itself(load):
         backend.stream(clip(4000), "live", is_final=True)
 
 
-def test_vq06_runs_beside_vq02_on_one_thread_per_call(load, monkeypatch):
+def test_vq06_runs_beside_vq02_on_one_thread_per_call(load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both halves of a batch overlap: vq06 has begun before vq02 is through, in threads of its own."""
     backend = load()
     begun = threading.Event()
@@ -240,7 +240,7 @@ def test_vq06_runs_beside_vq02_on_one_thread_per_call(load, monkeypatch):
     assert backend._onnx._session.get_session_options().intra_op_num_threads == 1
 
 
-def test_trouble_in_either_half_is_reported_as_what_it_is(load, monkeypatch):
+def test_trouble_in_either_half_is_reported_as_what_it_is(load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Running out of memory is the machine's fault on both sides, and the backend goes on with the next clip."""
     backend = load()
 
@@ -256,7 +256,7 @@ def test_trouble_in_either_half_is_reported_as_what_it_is(load, monkeypatch):
     assert len(tokens(backend, clip(4000))[0]) == 10
 
 
-def test_what_is_described(model):
+def test_what_is_described(model) -> None:
     """What the pipeline plans with."""
     info = describe(model)
     assert (info.sample_rate, info.hop_length, info.mono, info.max_tokens_per_fragment) == (16000, 384, "mean", None)
@@ -264,14 +264,14 @@ def test_what_is_described(model):
     assert info.max_batch > 1
 
 
-def test_there_is_no_bfloat16(model):
+def test_there_is_no_bfloat16(model) -> None:
     """vq02's steps would gain nothing; TF32 goes by its newer word as well."""
     with pytest.raises(UsageError, match="expected fp32 or tf32, found bf16: vq02"):
         describe(model, precision="bf16")
     assert describe(model, precision="tf32") == describe(model, tf32=True)
 
 
-def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(model, tmp_path, load):
+def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(model, tmp_path: Path, load) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; other weights, rounding, noise or device do not."""
     recipe = describe(model).recipe
     moved = shutil.copytree(model, tmp_path / "moved")
@@ -305,13 +305,13 @@ def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(mode
 
 
 @pytest.mark.parametrize("dither", [True, -1.0, "loud", None, 32768])
-def test_dither_is_a_loudness(model, dither):
+def test_dither_is_a_loudness(model, dither) -> None:
     """A slip in a preset is found before a job is submitted."""
     with pytest.raises(UsageError, match="dither: expected a number"):
         describe(model, dither=dither)
 
 
-def test_the_preset_is_the_defaults():
+def test_the_preset_is_the_defaults() -> None:
     """`--backend step_audio` without a preset and with it are one recipe."""
     preset = yaml.safe_load((Path(__file__).parents[3] / "jobs" / "step_audio.yaml").read_text())
     assert preset["backend"] == "step_audio"
@@ -319,7 +319,7 @@ def test_the_preset_is_the_defaults():
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_arithmetic_flags_of_a_stream_are_those_of_the_recipe(load, tf32):
+def test_arithmetic_flags_of_a_stream_are_those_of_the_recipe(load, tf32) -> None:
     """The flags belong to the process and cuDNN's TF32 is on by default: a stream's calls set them anew, too."""
     import torch
 

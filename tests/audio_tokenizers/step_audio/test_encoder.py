@@ -85,7 +85,7 @@ def reference(network: Network, clip: torch.Tensor) -> torch.Tensor:
     return torch.cat(outputs)
 
 
-def test_the_network_computes_its_definition(network, clips, alone):
+def test_the_network_computes_its_definition(network, clips, alone) -> None:
     """Window, look-back, memory, positions and residuals, written out a second time, plainly and in float64."""
     for number in (1, 6, 13, 17):
         exact = reference(network.double(), clips[number])
@@ -93,7 +93,7 @@ def test_the_network_computes_its_definition(network, clips, alone):
         assert torch.allclose(alone[number].double(), exact, atol=2e-4)
 
 
-def test_what_comes_later_changes_nothing_before(network, clips, alone):
+def test_what_comes_later_changes_nothing_before(network, clips, alone) -> None:
     """No look-ahead: a clip cut behind a step has the same frames up to there, bit for bit."""
     encoder = ChunkEncoder(network, "cpu", 1)
     for frames in (4, 8, 20, 32):
@@ -101,7 +101,7 @@ def test_what_comes_later_changes_nothing_before(network, clips, alone):
 
 
 @pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (3, 1), (32, 1), (32, 2), (7, 3)])
-def test_a_clip_has_the_same_bits_in_any_company(network, clips, alone, lanes, threads):
+def test_a_clip_has_the_same_bits_in_any_company(network, clips, alone, lanes, threads) -> None:
     """Features, not only tokens: whatever the lengths beside it, their order, the lanes, and the number of threads."""
     torch.set_num_threads(threads)
     encoder = ChunkEncoder(network, "cpu", lanes)
@@ -114,7 +114,7 @@ def test_a_clip_has_the_same_bits_in_any_company(network, clips, alone, lanes, t
 
 
 @pytest.mark.parametrize("cuts", [[4], [8, 12], [0, 4, 4, 8], [16, 32]])
-def test_a_stream_has_the_bits_of_the_whole_clip(network, clips, alone, cuts):
+def test_a_stream_has_the_bits_of_the_whole_clip(network, clips, alone, cuts) -> None:
     """The state carries all that a cut would lose."""
     encoder = ChunkEncoder(network, "cpu", 32)
     state = encoder.start()
@@ -124,7 +124,7 @@ def test_a_stream_has_the_bits_of_the_whole_clip(network, clips, alone, cuts):
     assert state.position == len(clips[-1])
 
 
-def test_clips_that_have_ended_cost_nothing_more(network, clips):
+def test_clips_that_have_ended_cost_nothing_more(network, clips) -> None:
     """A step has the clips that still go; the rests of all clips wait for one another."""
     sizes = []
     encoder = ChunkEncoder(network, "cpu", 32)
@@ -139,7 +139,7 @@ def test_clips_that_have_ended_cost_nothing_more(network, clips):
     assert sizes == [(5, 9), (2, 9), (2, 9), *[(1, 9)] * 5, (2, 8), (1, 6)]
 
 
-def test_clips_longer_than_any_before_get_their_positions(network):
+def test_clips_longer_than_any_before_get_their_positions(network) -> None:
     """The table of sinusoids grows; long and short clips see the same ones."""
     torch.set_num_threads(1)
     clip = torch.randn(1100, FEATURES, generator=torch.Generator().manual_seed(1))
@@ -149,18 +149,18 @@ def test_clips_longer_than_any_before_get_their_positions(network):
     assert torch.equal(encoder.embed(clip[:30], 0), embedded[:30])
 
 
-def test_the_table_of_positions_may_shrink_meanwhile(network):
+def test_the_table_of_positions_may_shrink_meanwhile(network) -> None:
     """Another thread that grew it for a shorter clip may be the last to set it: no clip fails for that."""
 
     class Shared(ChunkEncoder):
-        def __setattr__(self, name, value):
+        def __setattr__(self, name: str, value) -> None:
             super().__setattr__(name, value[:1024] if name == "_positions" else value)
 
     clip = torch.randn(1100, FEATURES, generator=torch.Generator().manual_seed(1))
     assert torch.equal(Shared(network, "cpu", 1).embed(clip), ChunkEncoder(network, "cpu", 1).embed(clip))
 
 
-def test_products_get_rows_in_sixteens(network):
+def test_products_get_rows_in_sixteens(network) -> None:
     """MKL sends a rest of one to three rows through another kernel; here are never such rests."""
     rows = []
     hook = network.encoder.encoders[0].feed_forward.register_forward_pre_hook(lambda _, x: rows.append(len(x[0])))
@@ -172,7 +172,7 @@ def test_products_get_rows_in_sixteens(network):
     assert {count % ROWS for count in rows} == {0}
 
 
-def test_other_widths_are_possible():
+def test_other_widths_are_possible() -> None:
     """Sizes come from config.yaml."""
     small = dataclasses.replace(PUBLISHED, width=64, heads=2, feed_forward=32, layers=1, kernel=3)
     found = ChunkEncoder(Network(small).eval(), "cpu", 2).encode([torch.zeros(5, FEATURES)])[0]

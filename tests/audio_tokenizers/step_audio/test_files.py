@@ -21,12 +21,12 @@ FILES = ["linguistic_tokenizer.npy", "speech_tokenizer_v1.onnx", WEIGHTS, CMVN, 
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_step_audio(tmp_path_factory.mktemp("built"), feed_forward=64)
 
 
 @pytest.fixture
-def directory(built, tmp_path) -> Path:
+def directory(built, tmp_path: Path) -> Path:
     """A copy to break."""
     return shutil.copytree(built, tmp_path / "model")
 
@@ -63,7 +63,7 @@ def rewrite(directory: Path, **changes: object) -> None:
     torch.save({name: value for name, value in state.items() if value is not None}, directory / WEIGHTS)
 
 
-def test_what_is_read_from_a_directory(built):
+def test_what_is_read_from_a_directory(built) -> None:
     """The sizes of the network come from config.yaml; files are found by their published names."""
     found = open_checkpoint(str(built))
     assert (found.width, found.heads, found.feed_forward, found.layers, found.kernel) == (512, 4, 64, 2, 11)
@@ -77,7 +77,7 @@ def test_what_is_read_from_a_directory(built):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named_with_what_is_there(directory, name):
+def test_a_missing_file_is_named_with_what_is_there(directory: Path, name: str) -> None:
     """A half download is found on the login node."""
     (directory / name).unlink()
     message = refusal(directory)
@@ -86,7 +86,7 @@ def test_a_missing_file_is_named_with_what_is_there(directory, name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_git_lfs_pointer_is_recognised(directory, name):
+def test_a_git_lfs_pointer_is_recognised(directory: Path, name: str) -> None:
     """A clone without git-lfs leaves a text file of three lines in the place of each large file."""
     (directory / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 805000000\n")
     assert "git lfs pull" in refusal(directory)
@@ -94,7 +94,7 @@ def test_a_git_lfs_pointer_is_recognised(directory, name):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("keep", [0.0, 0.4])
-def test_a_cut_file_is_found_before_anything_is_submitted(directory, name, keep):
+def test_a_cut_file_is_found_before_anything_is_submitted(directory: Path, name: str, keep) -> None:
     """A broken download costs a message, not a thousand failed tasks."""
     data = (directory / name).read_bytes()
     (directory / name).write_bytes(data[: int(len(data) * keep)])
@@ -102,7 +102,7 @@ def test_a_cut_file_is_found_before_anything_is_submitted(directory, name, keep)
 
 
 @pytest.mark.parametrize("rate", [50, 25])
-def test_another_s3_tokenizer_is_refused_by_what_it_is(directory, rate):
+def test_another_s3_tokenizer_is_refused_by_what_it_is(directory: Path, rate) -> None:
     """CosyVoice-300M's file has the same name and twice the rate: upstream fails at the first clip, or not at all."""
     build_s3_onnx(directory / "speech_tokenizer_v1.onnx", version="v1" if rate == 50 else "v2", rate=rate)
     message = refusal(directory)
@@ -139,14 +139,14 @@ def test_another_s3_tokenizer_is_refused_by_what_it_is(directory, rate):
         ("frontend_conf", {"preemphasis": 0.9}, "preemphasis"),
     ],
 )
-def test_a_config_that_means_another_computation_is_refused(directory, section, changes, expected):
+def test_a_config_that_means_another_computation_is_refused(directory: Path, section, changes, expected) -> None:
     """What is not understood would be ignored otherwise, and tokens be wrong without a word."""
     edit(directory, section, **changes)
     message = refusal(directory)
     assert expected in message
 
 
-def test_settings_without_a_part_in_tokens_may_be_anything(directory):
+def test_settings_without_a_part_in_tokens_may_be_anything(directory: Path) -> None:
     """Training, the recogniser's decoder and upstream's dither, which is an option here, do not matter."""
     edit(directory, "frontend_conf", dither=1.0, cmvn_file="somewhere/am.mvn")
     edit(directory, "encoder_conf", dropout_rate=0.5, chunk_size=[5, 10])
@@ -155,13 +155,13 @@ def test_settings_without_a_part_in_tokens_may_be_anything(directory):
 
 
 @pytest.mark.parametrize(("content", "expected"), [("a: [", "YAML"), ("- 1", "list"), ("\udcff", "YAML")])
-def test_a_config_that_is_no_yaml_mapping_is_refused(directory, content, expected):
+def test_a_config_that_is_no_yaml_mapping_is_refused(directory: Path, content, expected) -> None:
     """A cut or foreign config.yaml is one message."""
     (directory / CONFIG).write_bytes(content.encode("utf-8", "surrogateescape"))
     assert expected in refusal(directory)
 
 
-def test_centres_of_another_kind_are_refused(directory):
+def test_centres_of_another_kind_are_refused(directory: Path) -> None:
     """Their number is part of the numbering of tokens."""
     path = directory / "linguistic_tokenizer.npy"
     np.save(path, np.zeros((512, 512), np.float32))
@@ -182,7 +182,7 @@ def test_centres_of_another_kind_are_refused(directory):
         (f"<AddShift> [ {'1 ' * 559} nan ]", "finite"),
     ],
 )
-def test_a_normalisation_that_does_not_fit_is_refused(directory, text, expected):
+def test_a_normalisation_that_does_not_fit_is_refused(directory: Path, text, expected) -> None:
     """560 numbers each, in Kaldi's brackets."""
     (directory / CMVN).write_text(text)
     assert expected in refusal(directory)
@@ -197,7 +197,7 @@ def test_a_normalisation_that_does_not_fit_is_refused(directory, text, expected)
         ({"encoder__encoders__0__feed_forward__w_1__bias": "tensor"}, "[3] instead of [64]"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(directory, changes, expected):
+def test_weights_that_do_not_fit_are_named(directory: Path, changes, expected) -> None:
     """FunASR's loader leaves what it misses random, and says so in a line among hundreds."""
     import torch
 
@@ -207,7 +207,7 @@ def test_weights_that_do_not_fit_are_named(directory, changes, expected):
     assert str(directory / WEIGHTS) in message
 
 
-def test_the_recognisers_own_weights_may_be_there_or_not(built, directory):
+def test_the_recognisers_own_weights_may_be_there_or_not(built, directory: Path) -> None:
     """Of model.pt only the encoder is used."""
     import torch
 
@@ -226,7 +226,7 @@ def test_the_recognisers_own_weights_may_be_there_or_not(built, directory):
         lambda state: {**state, "bias_encoder.weight_ih_l0": state["predictor.cif_output.weight"]},
     ],
 )
-def test_what_funasrs_loader_takes_is_taken(built, directory, wrap):
+def test_what_funasrs_loader_takes_is_taken(built, directory: Path, wrap) -> None:
     """Its trainer keeps the state dict beside an optimizer, data-parallel training puts `module.` before each name."""
     import torch
 
@@ -237,7 +237,7 @@ def test_what_funasrs_loader_takes_is_taken(built, directory, wrap):
         assert torch.equal(tensor, state[f"encoder.{name}"])
 
 
-def test_a_tensor_with_and_without_a_prefix_is_ambiguous(directory):
+def test_a_tensor_with_and_without_a_prefix_is_ambiguous(directory: Path) -> None:
     """FunASR's loader would take the one with the prefix, and say nothing."""
     import torch
 
@@ -246,7 +246,7 @@ def test_a_tensor_with_and_without_a_prefix_is_ambiguous(directory):
     assert f"found {names}: delete" in refused_at_load(directory)
 
 
-def test_more_layers_than_the_config_says_are_refused(directory):
+def test_more_layers_than_the_config_says_are_refused(directory: Path) -> None:
     """A config of a smaller model would otherwise cut the network short."""
     edit(directory, "encoder_conf", num_blocks=1)
     assert "encoder.encoders.0" in refused_at_load(directory)

@@ -52,7 +52,7 @@ def chunk_by_chunk(wave: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("samples", LENGTHS)
-def test_features_of_the_whole_clip_are_those_made_chunk_by_chunk(samples):
+def test_features_of_the_whole_clip_are_those_made_chunk_by_chunk(samples) -> None:
     """Bit for bit, with the end that upstream's chunks give a clip."""
     wave = clip(samples, 99)
     expected = chunk_by_chunk(wave)
@@ -63,7 +63,7 @@ def test_features_of_the_whole_clip_are_those_made_chunk_by_chunk(samples):
 
 @pytest.mark.parametrize("cuts", [[1], [2], [1, 2], [1, 2, 3, 4]])
 @pytest.mark.parametrize("rest", [0, 500, 880, 3000])
-def test_pieces_of_a_clip_have_the_features_of_the_whole(cuts, rest):
+def test_pieces_of_a_clip_have_the_features_of_the_whole(cuts, rest) -> None:
     """Cut between chunks, with 3 mel frames of context: what a stream is made of."""
     wave = clip(5 * CHUNK_SAMPLES + rest, 4321)
     frontend = Frontend(SHIFT, SCALE, 0.0)
@@ -75,7 +75,7 @@ def test_pieces_of_a_clip_have_the_features_of_the_whole(cuts, rest):
     assert torch.equal(torch.cat(pieces), frontend.features(wave))
 
 
-def test_the_number_of_frames_is_the_published_formula():
+def test_the_number_of_frames_is_the_published_formula() -> None:
     """4 per 3840 samples, and of a rest from 880 samples on one more each 960."""
     assert [frame_count(n) for n in (879, 880, 1359, 1360, 3279, 3280, 3839, 3840, 4719, 4720)] == [
         *(0, 1, 1, 2, 3, 4, 4, 4, 4, 5)
@@ -83,7 +83,7 @@ def test_the_number_of_frames_is_the_published_formula():
     assert [frame_count(16000 * seconds) for seconds in (1, 3, 10, 30)] == [16, 50, 167, 500]
 
 
-def test_dither_follows_the_samples_and_leaves_the_generator_alone():
+def test_dither_follows_the_samples_and_leaves_the_generator_alone() -> None:
     """Equal clips get equal noise, others other noise, and nobody else's random numbers change."""
     frontend, quiet = Frontend(SHIFT, SCALE, 1.0), np.zeros(8000, np.float32)
     torch.manual_seed(3)
@@ -100,7 +100,7 @@ def test_dither_follows_the_samples_and_leaves_the_generator_alone():
 
 
 @pytest.mark.parametrize(("peak", "expected"), [(0.5, 0.999), (1.0, 0.999), (0.01, 0.999), (0.005, 0.4995), (0.0, 0.0)])
-def test_energy_is_normalised_to_the_peak_up_to_a_limit(peak, expected):
+def test_energy_is_normalised_to_the_peak_up_to_a_limit(peak, expected) -> None:
     """Peaks come to 0.999, but hiss is not blown up; silence stays silence."""
     wave = np.linspace(-peak, peak / 2, 100, dtype=np.float32)
     normalized = normalize_energy(wave)
@@ -109,7 +109,7 @@ def test_energy_is_normalised_to_the_peak_up_to_a_limit(peak, expected):
 
 
 @pytest.mark.parametrize(("before", "loud", "after"), [(0, 1, 0), (0, 900, 0), (100, 3000, 50), (9000, 5000, 9000)])
-def test_trimming_keeps_50_ms_before_and_makes_a_multiple_of_240(before, loud, after):
+def test_trimming_keeps_50_ms_before_and_makes_a_multiple_of_240(before, loud, after) -> None:
     """Zeros fill up what the clip does not have; the length is 4320 and a multiple of 240 samples."""
     wave = np.concatenate((np.zeros(before), clip(loud, 30_000) * 0 + 0.5, np.zeros(after))).astype(np.float32)
     trimmed = trim_silence(wave)

@@ -16,7 +16,7 @@ LENGTHS = (1440, 4720, 3840, 16_000, 40_000, 8560, 100_000, 2320)
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory):
+def options(tmp_path_factory: pytest.TempPathFactory):
     defaults = {name: default for name, (default, _) in FACTORY.options.items()}
     return defaults | {"model_path": str(build_step_audio(tmp_path_factory.mktemp("model")))}
 
@@ -30,7 +30,7 @@ def clips() -> list[Utterance]:
     return [Utterance(golden_audio.wave(golden_audio.pcm(n, 1000 * i))) for i, n in enumerate(LENGTHS)]
 
 
-def test_a_clip_has_the_same_bits_in_any_company(options, backend):
+def test_a_clip_has_the_same_bits_in_any_company(options, backend) -> None:
     """Tiles of always as many windows give the same features in any place, and so does another loaded copy."""
     import torch
 
@@ -53,7 +53,7 @@ def test_a_clip_has_the_same_bits_in_any_company(options, backend):
         assert np.array_equal(values["tokens"], again["tokens"])
 
 
-def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, backend):
+def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, backend) -> None:
     """Other kernels round otherwise, which flips a code here and there; a wrong path would agree on few."""
     cpu = FACTORY.load(options, "cpu").encode_clips(clips())
     equal = [np.mean(a["tokens"] == b["tokens"]) for a, b in zip(backend.encode_clips(clips()), cpu, strict=True)]
@@ -61,7 +61,7 @@ def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, backend):
     assert np.mean(equal) > 0.98
 
 
-def test_the_host_waits_twice(backend):
+def test_the_host_waits_twice(backend) -> None:
     """Once for each half's codes of a whole batch."""
     import torch
 
@@ -76,7 +76,7 @@ def test_the_host_waits_twice(backend):
     assert len([wait for wait in waits if "synchronizing" in str(wait.message)]) <= 2
 
 
-def test_streams_work(backend):
+def test_streams_work(backend) -> None:
     """Step by step and alone, with the codes of the whole clip but for rounding."""
     wave = clips()[6].wave
     pieces = [wave[start : start + 9000] for start in range(0, len(wave), 9000)]

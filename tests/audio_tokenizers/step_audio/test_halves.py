@@ -20,7 +20,7 @@ LENGTHS = (1440, 4720, 3840, 16_000, 40_000, 8560, 100_000, 2320, 479, 480_100, 
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_step_audio(tmp_path_factory.mktemp("model"))
 
 
@@ -44,7 +44,7 @@ def clips(lengths: tuple[int, ...] = LENGTHS) -> list[np.ndarray]:
     return [golden_audio.wave(golden_audio.pcm(samples, 1000 * i)) for i, samples in enumerate(lengths)]
 
 
-def test_vq06_in_torch_is_vq06_in_onnxruntime(gpu, cpu):
+def test_vq06_in_torch_is_vq06_in_onnxruntime(gpu, cpu) -> None:
     """Of the same file, at all lengths: what a piece is, what is dropped, and which mel it has. vq02 but for rounding."""
     assert (gpu.info.recipe["vq06_device"], cpu.info.recipe["vq06_device"]) == ("cuda", "cpu")
     equal = []
@@ -57,7 +57,7 @@ def test_vq06_in_torch_is_vq06_in_onnxruntime(gpu, cpu):
     assert [len(gpu._codes([wave])[0][1]) for wave in clips((479, 480_100, 480_480))] == [0, 750, 751]
 
 
-def test_a_clip_has_the_same_tokens_in_any_company(gpu):
+def test_a_clip_has_the_same_tokens_in_any_company(gpu) -> None:
     """Alone, and in reverse."""
     whole = [wave for wave in clips() if len(wave) >= 1440]
     together = [values["tokens"] for values in gpu.encode_clips([Utterance(wave) for wave in whole])]
@@ -67,7 +67,7 @@ def test_a_clip_has_the_same_tokens_in_any_company(gpu):
         assert np.array_equal(gpu.encode_clips([Utterance(wave)])[0]["tokens"], tokens)
 
 
-def test_features_are_made_in_threads(model, gpu, monkeypatch):
+def test_features_are_made_in_threads(model, gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch's features would take longer than the device has work; but the noise of dither has one generator for all."""
     noisy = load(model, "cuda", dither=1.0)
     for backend, here in ((gpu, False), (noisy, True)):
@@ -83,7 +83,7 @@ def test_features_are_made_in_threads(model, gpu, monkeypatch):
         assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, backend._codes(clips()[:3]), strict=True))
 
 
-def test_a_file_that_torch_cannot_read_stays_in_onnxruntime(model, tmp_path, gpu):
+def test_a_file_that_torch_cannot_read_stays_in_onnxruntime(model, tmp_path: Path, gpu) -> None:
     """Another export of the same graph has other names: the codes are the same, and the recipe says where they come from."""
     import shutil
 
@@ -105,7 +105,7 @@ def test_a_file_that_torch_cannot_read_stays_in_onnxruntime(model, tmp_path, gpu
         assert all(map(np.array_equal, ours, theirs))
 
 
-def test_trouble_in_either_half_is_reported_as_what_it_is(gpu, monkeypatch):
+def test_trouble_in_either_half_is_reported_as_what_it_is(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """Running out of memory is the machine's fault on both sides, and the backend goes on with the next clip."""
 
     def exhaust(*_args: object) -> None:
@@ -119,7 +119,7 @@ def test_trouble_in_either_half_is_reported_as_what_it_is(gpu, monkeypatch):
     assert len(gpu.encode_clips([Utterance(clips()[0])])[0]["tokens"]) == 5
 
 
-def test_streams_go_step_by_step(gpu):
+def test_streams_go_step_by_step(gpu) -> None:
     """Alone, in windows of one: the codes of the whole clip but for rounding."""
     wave = clips((40_000,))[0]
     plain = gpu._halves.codes([wave])[0][0]

@@ -11,7 +11,7 @@ from audio_tokenizers.step_audio.options import check_options, fields_of, versio
 DEFAULTS = {name: default for name, (default, _) in FACTORY.options.items()}
 
 
-def test_options_become_choices():
+def test_options_become_choices() -> None:
     """The older word for TF32 is the newer one, and a number may be whole."""
     choices = check_options(DEFAULTS | {"tf32": True, "dither": 1})
     assert (choices.precision, choices.tf32, choices.dither, choices.trim) == ("tf32", True, 1.0, False)
@@ -19,7 +19,7 @@ def test_options_become_choices():
         check_options(DEFAULTS | {"dither": -1})
 
 
-def test_fields_follow_the_options():
+def test_fields_follow_the_options() -> None:
     """More keys are asked for; of a trimmed clip nothing is known of the length."""
     assert [field.name for field in fields_of(check_options(DEFAULTS))] == ["tokens"]
     more = fields_of(check_options(DEFAULTS | {"raw_codes": True, "shifted_ids": True, "trim": True}))
@@ -27,7 +27,7 @@ def test_fields_follow_the_options():
     assert {field.samples_per_item for field in more} == {None}
 
 
-def test_the_recipe_has_the_packages_that_decide():
+def test_the_recipe_has_the_packages_that_decide() -> None:
     """Whichever makes vq06, onnxruntime or s3tokenizer, and librosa only where it trims."""
     plain, trimming = check_options(DEFAULTS), check_options(DEFAULTS | {"trim": True})
     assert {"onnxruntime", "s3tokenizer", "librosa"} & set(versions(plain, onnx=True)) == {"onnxruntime"}

@@ -60,7 +60,7 @@ def step_by_step(of: Network, clip: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("windows", [4, 5, 16, 256])
-def test_windows_are_the_steps(clips, centres, windows):
+def test_windows_are_the_steps(clips, centres, windows) -> None:
     """In float64, at every length of a rest and of a look-back, wherever tiles end: nothing else is heard or missed."""
     of = network().double()
     wide = [clip.double() for clip in clips]
@@ -71,7 +71,7 @@ def test_windows_are_the_steps(clips, centres, windows):
         assert len(clip) == 0 or float((ours - alone).abs().max()) < 1e-11
 
 
-def test_a_clip_has_the_same_bits_in_any_company(clips, centres):
+def test_a_clip_has_the_same_bits_in_any_company(clips, centres) -> None:
     """Whatever stands before and behind it, in whichever place of whichever tile, and also alone."""
     encoder = WindowEncoder(network(), centres, "cpu", 8)
     together = hidden(encoder, clips)
@@ -82,7 +82,7 @@ def test_a_clip_has_the_same_bits_in_any_company(clips, centres):
         assert torch.equal(hidden(encoder, [clip])[0], expected)
 
 
-def test_codes_are_the_nearest_centres(clips, centres):
+def test_codes_are_the_nearest_centres(clips, centres) -> None:
     """As many as frames, and of nothing none; the same as step by step on a CPU but where rounding decides."""
     of = network()
     found = WindowEncoder(of, centres, "cpu").begin(clips)()
@@ -94,7 +94,7 @@ def test_codes_are_the_nearest_centres(clips, centres):
     assert [len(codes) for codes in WindowEncoder(of, centres, "cpu").begin([clips[0]])()] == [0]
 
 
-def test_the_codes_are_those_of_the_streams_encoder(clips, centres):
+def test_the_codes_are_those_of_the_streams_encoder(clips, centres) -> None:
     """The steps above are those that ChunkEncoder takes, which the rest of the suite compares with FunASR's."""
     of = network()
     plain = [clip / 20 for clip in clips]
@@ -104,7 +104,7 @@ def test_the_codes_are_those_of_the_streams_encoder(clips, centres):
         assert torch.allclose(ours, theirs, atol=2e-4)
 
 
-def test_nobody_waits_for_the_device(clips, centres, monkeypatch):
+def test_nobody_waits_for_the_device(clips, centres, monkeypatch: pytest.MonkeyPatch) -> None:
     """From tiles on the device to codes there no value is asked for, and none is copied over."""
     encoder = WindowEncoder(network().to("meta"), centres, "meta", 16)
     tiles = [(tile.to("meta"), seen.to("meta")) for tile, seen in encoder._tiles(clips)]

@@ -40,7 +40,7 @@ def encode(backend: WhisperFeatures, wave: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_whisper(tmp_path_factory.mktemp("whisper") / "model")
 
 
@@ -69,7 +69,7 @@ def reference(model):
 
 
 @pytest.mark.parametrize("lengths", [SHORT, MIDDLE, LONG], ids=["short", "middle", "long"])
-def test_states_are_those_of_transformers_as_far_as_the_clip_goes(backend, reference, lengths):
+def test_states_are_those_of_transformers_as_far_as_the_clip_goes(backend, reference, lengths) -> None:
     """Both states, bit for bit, at every length class; what transformers has beyond the clip is of its padding."""
     for samples in lengths:
         wave = clip(samples)
@@ -82,7 +82,7 @@ def test_states_are_those_of_transformers_as_far_as_the_clip_goes(backend, refer
         assert rows == 1 or np.ptp(ours["final"], axis=0).min() > 0
 
 
-def test_made_sounds_have_the_states_of_transformers(backend, reference):
+def test_made_sounds_have_the_states_of_transformers(backend, reference) -> None:
     """Digital silence and a square wave at full scale, the ends of what the mel's logarithm sees."""
     for kind, samples in MADE:
         wave = floats(silence(samples) if kind == "silence" else square(samples))
@@ -92,7 +92,7 @@ def test_made_sounds_have_the_states_of_transformers(backend, reference):
 
 
 @pytest.mark.parametrize("layer", [0, LAYERS - 1, None])
-def test_any_layer_or_none_can_be_mid(model, reference, layer):
+def test_any_layer_or_none_can_be_mid(model, reference, layer) -> None:
     """0 is the embedding, N the state that transformers numbers N; null leaves `final` alone."""
     wave = clip(20000)
     ours, theirs = encode(FACTORY.load(options(model, layer=layer), "cpu"), wave), reference(wave)
@@ -101,7 +101,7 @@ def test_any_layer_or_none_can_be_mid(model, reference, layer):
     assert layer is None or np.array_equal(ours["mid"], theirs[layer][:63])
 
 
-def test_a_long_clip_is_its_windows_one_after_the_other(backend):
+def test_a_long_clip_is_its_windows_one_after_the_other(backend) -> None:
     """Pieces of 30 s are encoded alone and laid end to end, a last one of a single sample included: no sample is lost."""
     for samples in OVER:
         wave = clip(samples)
@@ -112,14 +112,14 @@ def test_a_long_clip_is_its_windows_one_after_the_other(backend):
             assert np.array_equal(whole[name], np.concatenate([piece[name] for piece in pieces])), samples
 
 
-def test_a_state_is_kept_if_its_centre_is_in_the_clip():
+def test_a_state_is_kept_if_its_centre_is_in_the_clip() -> None:
     """ceil(samples / 320), in whole numbers: a clip has no state that stands for padding alone, and none too few."""
     for samples in range(1, 2000):
         assert rows_of(samples) == len(range(0, samples, 320))
     assert [rows_of(n) for n in (479999, 480000, 480001)] == [1500, 1500, 1501]
 
 
-def test_float16_is_the_rounding_of_float32(model, backend):
+def test_float16_is_the_rounding_of_float32(model, backend) -> None:
     """What is stored may be half as large; what is computed stays float32."""
     half = FACTORY.load(options(model, dtype="float16"), "cpu")
     wave = clip(50000)
@@ -128,7 +128,7 @@ def test_float16_is_the_rounding_of_float32(model, backend):
         assert np.array_equal(array, encode(backend, wave)[name].astype(np.float16))
 
 
-def test_a_state_beyond_float16_is_an_error_and_never_infinite(model, tmp_path):
+def test_a_state_beyond_float16_is_an_error_and_never_infinite(model, tmp_path: Path) -> None:
     """Some layers have outliers of several thousand; one beyond 65504 must not become inf in a data set."""
     from safetensors.torch import load_file, save_file
 
@@ -142,7 +142,7 @@ def test_a_state_beyond_float16_is_an_error_and_never_infinite(model, tmp_path):
     assert np.isfinite(encode(FACTORY.load(options(directory), "cpu"), clip(16000))["mid"]).all()
 
 
-def test_a_clip_without_samples_is_too_short(backend):
+def test_a_clip_without_samples_is_too_short(backend) -> None:
     """One sample has a state; none has none."""
     with pytest.raises(ClipError) as caught:
         encode(backend, np.zeros(0, np.float32))
@@ -150,7 +150,7 @@ def test_a_clip_without_samples_is_too_short(backend):
     assert encode(backend, clip(1))["final"].shape == (1, WIDTH)
 
 
-def test_resampling_is_soxrs(backend):
+def test_resampling_is_soxrs(backend) -> None:
     """Whole clips from any rate to 16 kHz with the HQ filter; at 16 kHz nothing is touched."""
     import soxr
 
@@ -160,7 +160,7 @@ def test_resampling_is_soxrs(backend):
     assert backend.resample(wave, 16000) is wave
 
 
-def test_what_it_declares(model):
+def test_what_it_declares(model) -> None:
     """Rows of 320 samples, the model's width and the stored dtype; whole clips, one at a time."""
     info = FACTORY.describe(options(model, dtype="float16"), "cuda:1")
     assert [(field.name, field.form, field.width, field.dtype) for field in info.fields] == [
@@ -173,7 +173,7 @@ def test_what_it_declares(model):
     assert not info.needs_text
 
 
-def test_the_recipe_changes_with_what_decides_a_value_and_with_nothing_else(model, tmp_path):
+def test_the_recipe_changes_with_what_decides_a_value_and_with_nothing_else(model, tmp_path: Path) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; another layer, dtype, config, file or device does not."""
     recipe = FACTORY.describe(options(model), "cpu").recipe
     assert recipe == FACTORY.load(options(model), "cpu").info.recipe
@@ -206,7 +206,7 @@ def test_the_recipe_changes_with_what_decides_a_value_and_with_nothing_else(mode
         ({"layer": "mid"}, "layer"),
     ],
 )
-def test_options_of_the_wrong_kind_are_refused(model, change, message):
+def test_options_of_the_wrong_kind_are_refused(model, change, message: str) -> None:
     """A slip in an option is one message, not a traceback from inside torch."""
     with pytest.raises(UsageError, match=message):
         FACTORY.describe(options(model, **change), "cpu")

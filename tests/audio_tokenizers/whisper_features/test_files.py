@@ -12,13 +12,13 @@ from audio_tokenizers.whisper_features.files import open_checkpoint
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> dict[str, Path]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("whisper")
     return {size: build_whisper(base / size, shard_size=size) for size in ("1GB", "100KB")}
 
 
 @pytest.fixture(params=["1GB", "100KB"])
-def model(request, built, tmp_path) -> Path:
+def model(request: pytest.FixtureRequest, built, tmp_path: Path) -> Path:
     """A copy to break, in one file or in shards."""
     return Path(shutil.copytree(built[request.param], tmp_path / "model"))
 
@@ -31,7 +31,7 @@ def refusal(directory: Path) -> str:
     return message
 
 
-def test_what_is_read_from_a_directory(built):
+def test_what_is_read_from_a_directory(built) -> None:
     """Sizes come from the config, the window from its positions; shards are taken in the order of their names."""
     for size, directory in built.items():
         found = open_checkpoint(str(directory))
@@ -52,7 +52,7 @@ def test_what_is_read_from_a_directory(built):
         ({"max_source_positions": True}, "'max_source_positions'"),
     ],
 )
-def test_a_foreign_config_is_refused(model, changes, expected):
+def test_a_foreign_config_is_refused(model, changes, expected) -> None:
     """Another model's directory says so before anything is loaded."""
     path = model / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -61,7 +61,7 @@ def test_a_foreign_config_is_refused(model, changes, expected):
     assert str(path) in message
 
 
-def test_a_missing_file_is_named_with_what_is_there(model):
+def test_a_missing_file_is_named_with_what_is_there(model) -> None:
     """The usual slip is the parent directory or a half copy: a shard or the config that lacks is named."""
     last = max(model.glob("*.safetensors"))
     last.unlink()
@@ -73,21 +73,21 @@ def test_a_missing_file_is_named_with_what_is_there(model):
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, -1])
-def test_cut_weights_are_refused(model, size):
+def test_cut_weights_are_refused(model, size) -> None:
     """A download that broke off is found when the run is planned."""
     last = max(model.glob("*.safetensors"))
     last.write_bytes(last.read_bytes()[:size])
     assert str(last) in refusal(model)
 
 
-def test_an_index_that_is_none_is_refused(built, tmp_path):
+def test_an_index_that_is_none_is_refused(built, tmp_path: Path) -> None:
     """An index without its map names no file."""
     model = Path(shutil.copytree(built["100KB"], tmp_path / "model"))
     (model / "model.safetensors.index.json").write_text("{}")
     assert "weight_map" in refusal(model)
 
 
-def test_a_hub_id_asks_for_these_files_alone(built, monkeypatch):
+def test_a_hub_id_asks_for_these_files_alone(built, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's large-v3 has the same weights in several formats; one of them is enough."""
     import huggingface_hub
 

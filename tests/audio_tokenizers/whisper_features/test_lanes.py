@@ -29,7 +29,7 @@ def clip(samples: int) -> Utterance:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_whisper(tmp_path_factory.mktemp("whisper") / "model")
 
 
@@ -40,7 +40,7 @@ def backend(model) -> WhisperFeatures:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("layer", [1, None])
-def test_features_are_the_single_clips_at_every_length_class(model, dtype, layer):
+def test_features_are_the_single_clips_at_every_length_class(model, dtype, layer) -> None:
     """A window is as long in any call, so that only its rounding could differ; rows are as many and as wide."""
     backend = FACTORY.load(options(model, dtype=dtype, layer=layer), "cpu")
     for lengths in [(1, 319, 320), (321, 16000), (479999, 480000, 480001), (960001, 7, 480321)]:
@@ -61,7 +61,7 @@ def narrow(model) -> WhisperFeatures:
     return FACTORY.load(options(model, precision="bf16"), "cpu")
 
 
-def test_bfloat16_is_near(backend, narrow):
+def test_bfloat16_is_near(backend, narrow) -> None:
     """Features are off by a few of its steps of 0.4 %, in the type that was asked for."""
     assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
     (exact,), (near,) = (loaded.encode_lanes([clip(32160)], LaneShape(LANES, 32160))() for loaded in (backend, narrow))
@@ -73,7 +73,7 @@ def test_bfloat16_is_near(backend, narrow):
 
 
 @pytest.mark.parametrize(("samples", "precision"), [(WINDOW, "fp32"), (1_000_000, "fp32"), (WINDOW, "bf16")])
-def test_company_changes_nothing(backend, narrow, samples, precision):
+def test_company_changes_nothing(backend, narrow, samples, precision: str) -> None:
     """Order, lane, neighbours and empty lanes: the features have the same bits, whichever call a window is in."""
     backend = backend if precision == "fp32" else narrow
     shape = LaneShape(LANES, 320 * (samples // 320))
@@ -82,7 +82,7 @@ def test_company_changes_nothing(backend, narrow, samples, precision):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nobody_waits_for_the_device(model, precision):
+def test_nobody_waits_for_the_device(model, precision: str) -> None:
     """Between two calls no value is asked for, and none is copied over."""
     backend = FACTORY.load(options(model, precision=precision), "cpu")
     backend._encoder._encoder.to("meta")
@@ -91,12 +91,12 @@ def test_nobody_waits_for_the_device(model, precision):
     assert [state.shape for state in states] == [(LANES, 1500, WIDTH)] * 2
 
 
-def test_networks_are_ready(backend):
+def test_networks_are_ready(backend) -> None:
     """Attention is fused, and nothing is kept for a gradient."""
     check_ready(backend._encoder._encoder)
 
 
-def test_lanes_are_part_of_the_description_where_there_are_any(model):
+def test_lanes_are_part_of_the_description_where_there_are_any(model) -> None:
     """Their number decides how sums are rounded; without lanes nothing is said of them, so that older runs go on."""
     single = FACTORY.describe(options(model, lanes=None), "cpu")
     assert (single.batching, single.max_batch, "lanes" in single.recipe) == (Batching.SINGLE, 1, False)
@@ -106,7 +106,7 @@ def test_lanes_are_part_of_the_description_where_there_are_any(model):
     assert (gpu.batching, gpu.max_batch, gpu.recipe["lanes"]) == (Batching.LANES, 16, 16)
 
 
-def test_errors_are_those_of_single_clips(model, monkeypatch):
+def test_errors_are_those_of_single_clips(model, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty clip, features beyond float16, too many clips, and memory that runs out."""
     backend = FACTORY.load(options(model, dtype="float16"), "cpu")
     shape = LaneShape(LANES, 16000)

@@ -18,12 +18,12 @@ WAVE = pcm(30000).astype(np.float32) / 32768
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_whisper(tmp_path_factory.mktemp("whisper") / "model")
 
 
 @pytest.fixture
-def copy(model, tmp_path) -> Path:
+def copy(model, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model, tmp_path / "model"))
 
 
@@ -51,7 +51,7 @@ def save(directory: Path, state: dict[str, object]) -> Path:
     return directory
 
 
-def test_only_the_encoder_is_in_memory(model):
+def test_only_the_encoder_is_in_memory(model) -> None:
     """The decoder, more than half of the parameters, is never made: it would cost 3.6 GB in large-v3."""
     encoder = load(model)._encoder
     names = set(encoder.state_dict())
@@ -61,7 +61,7 @@ def test_only_the_encoder_is_in_memory(model):
     assert not encoder.training
 
 
-def test_shards_and_a_model_without_its_head_give_the_same_states(model, copy, tmp_path):
+def test_shards_and_a_model_without_its_head_give_the_same_states(model, copy, tmp_path: Path) -> None:
     """WhisperModel saves its weights without the prefix `model.`; large checkpoints come in shards."""
     expected = states(load(model))
     bare = save(copy, {name.removeprefix("model."): tensor for name, tensor in tensors(model).items()})
@@ -71,7 +71,7 @@ def test_shards_and_a_model_without_its_head_give_the_same_states(model, copy, t
             assert np.array_equal(ours, theirs)
 
 
-def test_half_precision_weights_are_computed_in_float32(copy, tmp_path):
+def test_half_precision_weights_are_computed_in_float32(copy, tmp_path: Path) -> None:
     """The published large-v3 is float16; products of float16 would round otherwise on each device."""
     import torch
 
@@ -85,7 +85,7 @@ def test_half_precision_weights_are_computed_in_float32(copy, tmp_path):
     assert {parameter.dtype for parameter in load(directory)._encoder.parameters()} == {torch.float32}
 
 
-def test_an_encoder_that_computes_what_no_file_has_is_refused(model, monkeypatch):
+def test_an_encoder_that_computes_what_no_file_has_is_refused(model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later transformers may do so; such a buffer would be left with whatever was in memory."""
     import torch
     from transformers.models.whisper import modeling_whisper
@@ -100,7 +100,7 @@ def test_an_encoder_that_computes_what_no_file_has_is_refused(model, monkeypatch
         load(model)
 
 
-def test_no_hook_is_left_behind(model, monkeypatch):
+def test_no_hook_is_left_behind(model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook that outlived its window would keep that window's states, and each further one would cost more."""
     encoder = load(model)
     states(encoder)
@@ -132,7 +132,7 @@ def test_no_hook_is_left_behind(model, monkeypatch):
         (lambda s: {k: v for k, v in s.items() if "decoder" in k}, r"missing"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(copy, change, expected):
+def test_weights_that_do_not_fit_are_refused(copy, change, expected) -> None:
     """A missing weight would be random, a surplus one means another network: both are named with their file."""
     save(copy, change(tensors(copy)))
     with pytest.raises(ModelFilesError, match=expected) as caught:
@@ -140,7 +140,7 @@ def test_weights_that_do_not_fit_are_refused(copy, change, expected):
     assert str(copy / "model.safetensors") in str(caught.value)
 
 
-def test_what_lies_beside_the_encoder_changes_nothing(model, copy):
+def test_what_lies_beside_the_encoder_changes_nothing(model, copy) -> None:
     """A head of another task, and the prefix of data-parallel training."""
     changed = {f"module.{name}": tensor for name, tensor in tensors(model).items()}
     save(copy, changed | {"classifier.bias": changed["module.model.encoder.conv1.bias"].clone()})
@@ -151,7 +151,7 @@ def test_what_lies_beside_the_encoder_changes_nothing(model, copy):
 @pytest.mark.parametrize(
     "changes", [{"activation_function": "nonsense"}, {"encoder_attention_heads": 5}, {"dropout": "much"}]
 )
-def test_a_config_that_transformers_refuses_is_named(copy, changes):
+def test_a_config_that_transformers_refuses_is_named(copy, changes) -> None:
     """It is one message with the file, not a traceback from inside transformers."""
     path = copy / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -160,7 +160,7 @@ def test_a_config_that_transformers_refuses_is_named(copy, changes):
     assert str(path) in str(caught.value)
 
 
-def test_each_layer_can_be_taken(model):
+def test_each_layer_can_be_taken(model) -> None:
     """Layer 0 is the embedding; each further one differs from the one before."""
     encoder = load(model)
     seen = [states(encoder, layer)[0] for layer in range(LAYERS)]
