@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -21,10 +22,12 @@ LONG_FILES = ("test_gpu.py", "test_tar_work.py", "test_rounds.py", "test_ledger.
 
 TESTS = Path(__file__).parent
 
-NOT_QUICK = ("slow", "models", "slurm", "gpu")
+NOT_QUICK = {"slow", "models", "slurm", "gpu"}
 
 IMPORTS_TORCH = re.compile(
-    r"^(import|from) (torch|transformers|onnx|webdataset|support\.lanes|tools\.torch_dataset)", re.MULTILINE
+    r"^(import|from) (torch|transformers|onnx|webdataset|support\.lanes|tools\.torch_dataset"
+    r"|jobs\.taste\.(aggregator|batches|begin|checkpoint|language_model|metrics|model|prediction|ranks|stack|trainer)\b)",
+    re.MULTILINE,
 )
 
 USES_MODELS = re.compile(r"^\s*(import|from) (torch|transformers|onnx|support\.(tiny_|lanes))", re.MULTILINE)
@@ -62,6 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="leave out tests marked slow, models or slurm")
 
 
+@functools.cache
 def room(path: Path) -> str | None:
     """The mark of all tests of a file or folder, by where it is and what it imports.
 
@@ -85,13 +89,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests marked `gpu` need a CUDA device (`make test-gpu`, which fails without one). `room` gives marks."""
     items.sort(key=_turns(items))
-    rooms = {path: room(path) for path in {item.path for item in items}}
     for item in items:
-        if mark := rooms[item.path]:
+        if mark := room(item.path):
             item.add_marker(mark)
     if config.getoption("--quick"):
-        config.hook.pytest_deselected(items=[item for item in items if not _is_quick(item)])
-        items[:] = filter(_is_quick, items)
+        quick = [item for item in items if NOT_QUICK.isdisjoint(mark.name for mark in item.iter_markers())]
+        config.hook.pytest_deselected(items=list(set(items) - set(quick)))
+        items[:] = quick
+        if "torch" in sys.modules:
+            raise pytest.UsageError("a test file that --quick reads imports torch: name the import in IMPORTS_TORCH")
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked or config.getoption("--require-gpu"):
         return
@@ -100,10 +106,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device: make test-gpu"))
-
-
-def _is_quick(item: pytest.Item) -> bool:
-    return not any(item.get_closest_marker(mark) for mark in NOT_QUICK)
 
 
 def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
