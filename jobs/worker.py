@@ -30,8 +30,8 @@ from jobs.tar_format import ACCEPTABLE
 from jobs.tar_paths import TarPaths, UntrustedFileError, read_manifest
 from jobs.tar_report import describe_broken_tar, describe_tar
 from jobs.tar_source import tar_source
-from jobs.tar_task import InputIdentity, TarTask
-from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
+from jobs.tar_task import InputIdentity, TarOptions, TarTask
+from jobs.tar_work import TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
 
 __all__ = ["Crew", "Wishes", "load_backend", "run_tars"]

@@ -63,7 +63,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small clips go where only long ones go: through files, in several blocks and fragments."""
     monkeypatch.setattr("jobs.tar_reader.AUDIO_IN_MEMORY", 5000)
     monkeypatch.setattr("jobs.audio.BLOCK_FRAMES", 3000)
-    monkeypatch.setattr("jobs.tar_work.TokenSink", functools.partial(TokenSink, tokens_in_memory=500))
+    monkeypatch.setattr("jobs.tar_reading.TokenSink", functools.partial(TokenSink, tokens_in_memory=500))
     monkeypatch.setattr("jobs.clip_decoder.LONG_CLIP_SECONDS", 0.1)
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,23 +23,18 @@ from support.lossy import damaged_tar, use_lossy_decode
 from support.sentences import SENTENCES
 from support.small_run import BAD_CLIP, CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, wav, write_tar
 from support.tars import audio_file, end_blocks, link_member, member, noise
-from support.waiting import PATIENCE_SECONDS, Waiter, until
 
 from audio_tokenizers.base import Batching, Codes, Utterance, Values
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError, UsageError
 from audio_tokenizers.mulaw import FACTORY, mu_law_codes
-from jobs.clip_group import Clip
-from jobs.conveyor import Conveyor, Feeding
+from jobs.conveyor import Feeding
 from jobs.damage import Damage
-from jobs.feed import Share
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
 from jobs.mp3_frames import scan_mp3
-from jobs.pending import Pending
 from jobs.records import ErrorRecord, TokenRecord, decode_record
-from jobs.tar_format import TarStream
 from jobs.tar_paths import TarPaths, read_manifest
-from jobs.tar_work import TarWork, WrittenMeanwhileError
+from jobs.tar_work import WrittenMeanwhileError
 from jobs.token_sink import TokenSink
 from jobs.validation import validate_file
 
@@ -845,54 +839,6 @@ def test_a_clip_that_another_worker_holds_is_left_alone(tar: Path, tmp_path: Pat
     with pytest.raises(ClaimLostError, match="left alone"):
         tokenize(tar, tmp_path)
     assert not list(tmp_path.glob("speech*"))
-
-
-@pytest.mark.parametrize("call", ["__init__", "__iter__", "read"])
-def test_a_stop_does_not_wait_for_a_file_system_that_hangs(
-    call: str, tar: Path, reference: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its reader is left behind, and the claim given back. When the disk answers, what it has read goes nowhere."""
-    hangs, answers = threading.Event(), threading.Event()
-    plain = getattr(TarStream, call)
-
-    def hang(*args: Any, **settings: Any) -> Any:
-        hangs.set()
-        assert answers.wait(PATIENCE_SECONDS)
-        return plain(*args, **settings)
-
-    def readers() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
-
-    monkeypatch.setattr("jobs.tar_work.READER_SECONDS", 0.01)
-    with monkeypatch.context() as patch:
-        patch.setattr(TarStream, call, hang)
-        result = tokenize(tar, tmp_path / "out", stop=hangs.is_set)
-        assert (result.outcome, result.manifest.clips, len(readers())) == ("yielded", 0, 1)
-        assert not list((tmp_path / "out" / ".run" / "claims").iterdir())
-        answers.set()
-        until(lambda: not readers())
-    tokenize(tar, tmp_path / "out")
-    assert committed(tmp_path / "out") == reference
-
-
-def test_an_attempt_ends_whatever_its_reader_waits_for(tmp_path: Path) -> None:
-    """The memory is full of another tar's clips, for whose lines the calling thread has no time: its reader is let go."""
-    tar = small_tar(tmp_path / "in" / "speech.tar", clips=40)
-    conveyor = Conveyor(mulaw_spec(), FACTORY.load({}, "cpu"), Feeding(buffer_bytes=1000))
-    try:
-        feed, others = conveyor._feed, Share()
-        assert feed.reserve(others, 1000)
-        other = Pending(Clip(0, "other.wav", io.BytesIO(wav(40))), TokenSink(1))
-        waiter = Waiter(lambda: conveyor.offer(other))
-        until(lambda: feed._blocked == 1)
-        work = TarWork(tar, TarPaths(tmp_path / "out", "speech"), mulaw_spec(), conveyor)
-        work.start()
-        until(lambda: feed._blocked == 2)
-        assert Waiter(work.leave).join().outcome == "yielded"
-        assert feed._blocked == 1
-    finally:
-        conveyor.close()
-    waiter.join()
 
 
 def envelope_lines(tar: Path, output: Path, backend: Envelope, **settings: Any) -> list[dict[str, Any]]:
