@@ -134,7 +134,7 @@ class TarWork:
                     raise trouble
                 self._begin_anew()
             elif reading.ended and not reading.queue:
-                return self._finish(reading)
+                return self._finish()
         return None
 
     def _write_finished(self, reading: TarReading, *, leads: bool) -> None:
@@ -191,8 +191,9 @@ class TarWork:
         self._start_over()
         self._start(retry_errors=False)
 
-    def _finish(self, reading: TarReading) -> TarResult:
-        self._stop_reading()
+    def _finish(self) -> TarResult:
+        reading = self._clips()
+        reading.stop()
         with self._conveyor.activities.doing("read", tar=self._paths.name, about=str(self._tar)):
             self._refuse_if_written_to()
         with self._conveyor.activities.doing("write", about=str(self._paths.committed)), self._errors.storing():

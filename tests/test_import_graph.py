@@ -28,17 +28,11 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
-def imported(module: str, *, for_types: bool = True) -> Iterator[str]:
-    """What a module imports, wherever in it: modules of ours by their whole names, others by their package's.
-
-    `for_types`: also what only type checkers import.
+def imported(module: str) -> Iterator[str]:
+    """What a module imports, wherever in it, for types only too: modules of ours by their whole names, others by their
+    package's.
     """
-    unwanted: set[ast.AST] = set()
     for node in ast.walk(modules()[module]):
-        if isinstance(node, ast.If) and not for_types and "TYPE_CHECKING" in ast.dump(node.test):
-            unwanted.update(node.body)
-        if node in unwanted:
-            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -53,8 +47,8 @@ def imported(module: str, *, for_types: bool = True) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_no_circles() -> None:
-    """Every module can be understood, and imported, from those below it alone."""
-    graph = {name: set(imported(name, for_types=False)) - {name} for name in modules()}
+    """Every module can be understood, and imported, from those below it alone; imports for types only count, too."""
+    graph = {name: set(imported(name)) - {name} for name in modules()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -95,6 +89,6 @@ def test_commands_import_no_commands() -> None:
 
 
 def test_what_counts() -> None:
-    """Imports inside functions do, and those of a module's names are imports of the module."""
+    """Imports inside functions and for types only do, and those of a module's names are imports of the module."""
     assert {"rich", "hpc.stalls", "jobs.plain_text"} <= set(imported("hpc.monitor"))
-    assert "jobs.recording" in set(imported("jobs.clip_group")) - set(imported("jobs.clip_group", for_types=False))
+    assert "jobs.recording" in set(imported("jobs.clip_group"))

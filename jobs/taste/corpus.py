@@ -1,7 +1,5 @@
-"""The clips of one combined run, or of several runs over the same tars, joined: text, speech and units of each.
-
-A clip is the same in two runs if its tar has the same output name there, its audio_file is the same, and as many members of
-that name stand before it. A base name is not enough, since two folders may hold files of one name.
+"""Text, speech and units of the clips of one combined run, or of several runs over the same tars, joined by the rule of
+jobs/same_clips.py.
 """
 
 from __future__ import annotations
@@ -22,8 +20,9 @@ import orjson
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.fileops import own_files
 from jobs.records import TokenRecord, decode_record
+from jobs.same_clips import in_all, same_tars
 from jobs.taste.lm_files import LmFiles
-from jobs.taste.run_index import RunIndex, index_run
+from jobs.taste.run_index import ClipName, RunIndex, index_run
 
 __all__ = ["Clip", "Corpus", "open_corpus"]
 
@@ -206,8 +205,8 @@ def _joined(used: Sequence[RunIndex]) -> list[npt.NDArray[np.int64]]:
     """Where each run has the clips that all have, in the order of the first. Raises UsageError if lengths disagree."""
     if len(used) == 1:
         return [np.arange(len(used[0].names))]
-    where = [{name: row for row, name in enumerate(run.names)} for run in used]
-    common = [name for name in used[0].names if all(name in places for places in where[1:])]
+    where = _rows_by_name(used)
+    common = in_all(where)
     rows = [np.array([places[name] for name in common], np.int64) for places in where]
     seconds = [run.samples[found] / run.spec.sample_rate for run, found in zip(used, rows, strict=True)]
     for run, other in zip(used[1:], seconds[1:], strict=True):
@@ -219,6 +218,19 @@ def _joined(used: Sequence[RunIndex]) -> list[npt.NDArray[np.int64]]:
                 f"{other[wrong[0]]:.2f} s in the other: these runs are not over the same tars"
             )
     return rows
+
+
+def _rows_by_name(used: Sequence[RunIndex]) -> list[dict[ClipName, int]]:
+    """For each run the row of each clip, by its name in the first run; clips of tars that it lacks are left out."""
+    names: list[dict[str, str]] = [{} for _ in used]
+    for first, *others in same_tars([run.tars for run in used], [run.folder for run in used]):
+        for called, tar in zip(names, (first, *others), strict=True):
+            if first is not None and tar is not None:
+                called[tar.name] = first.name
+    return [
+        {(called[tar], audio, place): row for row, (tar, audio, place) in enumerate(run.names) if tar in called}
+        for called, run in zip(names, used, strict=True)
+    ]
 
 
 def _left_out(used: Sequence[RunIndex], joined: int) -> list[str]:

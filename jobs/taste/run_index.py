@@ -22,6 +22,7 @@ from audio_tokenizers.shared.wording import counted
 from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.record_fields import codes_shape
 from jobs.records import ErrorRecord, TokenRecord, decode_record
+from jobs.same_clips import KeyedLines, RunTar
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_paths import TarPaths, read_manifest
 from jobs.token_arrays import read_ref
@@ -30,9 +31,7 @@ __all__ = ["ClipName", "FloatPlaces", "RunIndex", "index_run"]
 
 HEADER_LENGTH = 8
 ClipName = tuple[str, str, int]
-"""What a clip is called in every run over the same list: the name of its tar's output, its `audio_file`, and how many lines
-with that name stand before its own in the file.
-"""
+"""A clip of a run: the output name of its tar, its `audio_file`, and how many lines with that name stand before its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,7 @@ class RunIndex:
 
     folder: Path
     spec: TokenizeSpec
+    tars: list[RunTar]
     files: list[Path]
     names: list[ClipName]
     file_numbers: npt.NDArray[np.int64]
@@ -93,16 +93,19 @@ def index_run(folder: Path, wanted: set[str]) -> RunIndex:
     keys = {one.name: one for one in spec.fields if one.name in wanted}
     columns = _Columns(floats={name: array("q") for name, one in keys.items() if one.form == "features"})
     files: list[Path] = []
+    tars: list[RunTar] = []
     for name, manifest in _committed(folder):
         paths = TarPaths(folder, name)
         starts = _tensor_starts(paths.features) if columns.floats else {}
         _read_file(paths, manifest, keys, starts, len(files), columns)
         files.append(paths.committed)
+        tars.append(RunTar(name, manifest.tar_file, manifest.input_bytes))
     numbers = np.frombuffer(columns.numbers, np.int64).reshape(-1, 5)
     floats = {name: np.frombuffer(found, np.int64).reshape(-1, 3) for name, found in columns.floats.items()}
     return RunIndex(
         folder=folder,
         spec=spec,
+        tars=tars,
         files=files,
         names=columns.names,
         file_numbers=numbers[:, 0],
@@ -168,18 +171,18 @@ def _tensor_starts(path: Path) -> dict[str, int]:
 def _read_file(
     paths: TarPaths, manifest: Manifest, keys: Mapping[str, Field], starts: Mapping[str, int], number: int, columns: _Columns
 ) -> None:
-    digest, offset, seen = hashlib.sha256(), 0, Counter[str]()
+    digest, offset, keyed = hashlib.sha256(), 0, KeyedLines()
     with paths.committed.open("rb") as lines:
         for line in lines:
             digest.update(line)
             try:
                 record = decode_record(line)
+                key = keyed.key(record.audio_file)
                 if isinstance(record, ErrorRecord):
                     columns.errors[record.error_kind] += 1
                 else:
-                    columns.names.append((paths.name, record.audio_file, seen[record.audio_file]))
+                    columns.names.append((paths.name, *key))
                     _note(record, (number, offset, len(line)), keys, starts, columns)
-                seen[record.audio_file] += 1
             except (msgspec.DecodeError, ValueError, KeyError) as error:
                 raise InfrastructureError(
                     f"{paths.committed}: byte {offset}: expected a record of this run: {error}"
