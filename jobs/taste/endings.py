@@ -9,7 +9,13 @@ import msgspec
 from audio_tokenizers.errors import ClaimLostError, InfrastructureError, Tar2TokensError, UsageError
 from jobs.fileops import StorageError, StorageTrouble, describe_error
 
-__all__ = ["Ended", "LossNotFiniteError", "LostRankError", "ended_by"]
+How = Literal["finished", "stopped", "refused", "storage", "trouble", "left_alone", "lost", "died", "killed"]
+"""`finished`: all epochs are done. `stopped`: it was asked to. `refused`: another try would end the same. `storage`: results
+cannot be written. `trouble`: any other, perhaps with the machine. `left_alone`: another process trains in the folder.
+`lost`: another rank has ended. `died`: the process crashed or had no memory. `killed`: from outside, most likely.
+"""
+
+__all__ = ["Ended", "How", "LossNotFiniteError", "LostRankError", "ended_by"]
 
 
 class LossNotFiniteError(InfrastructureError):
@@ -23,11 +29,7 @@ class LostRankError(InfrastructureError):
 class Ended(msgspec.Struct, frozen=True):
     """How one process ended."""
 
-    how: Literal["finished", "stopped", "refused", "storage", "trouble", "left_alone", "lost", "died", "killed"]
-    """All epochs are done; it was asked to stop. `refused`: another try would end the same. `storage`: results cannot be
-    written. `trouble`: any other, perhaps with the machine. `left_alone`: another process trains in the folder. `lost`:
-    another rank has ended. `died`: the process crashed or had no memory; `killed`: from outside, most likely.
-    """
+    how: How
     words: str = ""
     code: int = 0
     """The exit code."""

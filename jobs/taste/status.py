@@ -12,9 +12,11 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from jobs.any_json import decode_json
 
-__all__ = ["Status", "other_training", "read_status", "write_status"]
+__all__ = ["CHECKPOINT", "Status", "other_training", "read_status", "write_status"]
 
 NAME = "training.json"
+CHECKPOINT = "checkpoint.pt"
+"""What a training goes on from (jobs/taste/checkpoint.py)."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
