@@ -37,7 +37,7 @@ from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, read_spe
 from jobs.trust import Trust
 from jobs.worker_options import WishOptions
 
-__all__ = ["Begun", "ListOptions", "begin_run", "keep_sharing", "new_state"]
+__all__ = ["Begun", "ListOptions", "begin_run", "cleared_state", "keep_sharing", "new_state", "plan_launch"]
 
 PATIENCE_SECONDS = 20.0
 """How long Slurm may take to answer if nobody asked for it: there may be none."""
@@ -90,7 +90,7 @@ def begin_run(
     Raises UsageError where something does not fit, before anything is written, and InfrastructureError.
     """
     chosen = _choose_tars(run, which, allow_pipe=wishes.allow_pipe)
-    launch = _plan_launch(asked, wishes, trust, recipe.backend)
+    launch = plan_launch(asked, wishes, trust, uses_gpu=uses_gpu(recipe.backend))
     with writing_to(run.output_dir):
         frozen = read_spec(run.output_dir)
     hashes = ModelHashes(run.output_dir)
@@ -153,11 +153,11 @@ def _name_tars(run: Run, tars: Sequence[str], which: ListOptions, *, allow_pipe:
         raise UsageError("\n".join([str(error), *faults])) from None
 
 
-def _plan_launch(asked: LaunchOptions, wishes: WishOptions, trust: Trust, backend: str) -> Launch:
+def plan_launch(asked: LaunchOptions, wishes: WishOptions, trust: Trust, *, uses_gpu: bool) -> Launch:
     """The options that were asked for, over the site's defaults, over the person's SBATCH_ variables."""
     site = overlay(personal_defaults(os.environ), site_defaults(trust=of_code(trust)))
     asked = overlay(site, asked)
-    launch = make_launch(asked, environment=kept_environment(os.environ), wishes=wishes, uses_gpu=uses_gpu(backend))
+    launch = make_launch(asked, environment=kept_environment(os.environ), wishes=wishes, uses_gpu=uses_gpu)
     if launch.cluster == "slurm":
         launch = _fit_to_slurm(launch, asked)
     umask = "" if trust.umask == DEFAULT_UMASK else f"{trust.umask:04o}"
@@ -216,18 +216,24 @@ def _needs_work(state: TarState, *, retry_errors: bool) -> bool:
 
 
 def new_state(begun: Begun, *, retry_errors: bool) -> RunState:
-    """What the controller has to know. Submitting clears all that counted against tars, clips and nodes."""
-    before = begun.run.read_state()
+    """What the controller has to know."""
     retry = {
         tar.name: tar.manifest.attempt
         for tar in begun.states
         if retry_errors and tar.state == "committed" and tar.manifest is not None and tar.manifest.errors
     }
+    state = cleared_state(begun.run, begun.launch)
+    return msgspec.structs.replace(state, retry={**state.retry, **retry})
+
+
+def cleared_state(run: Run, launch: Launch) -> RunState:
+    """The run's state after a command that submits: nothing that happened before counts against tars, clips and nodes."""
+    before = run.read_state()
     return RunState(
         run_id=before.run_id or _new_run_id(),
-        launch=begun.launch,
-        amnesty=max([submission.number for submission in begun.run.submissions()], default=0),
-        retry={**before.retry, **retry},
+        launch=launch,
+        amnesty=max([submission.number for submission in run.submissions()], default=0),
+        retry=before.retry,
     )
 
 

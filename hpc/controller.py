@@ -19,12 +19,13 @@ from hpc.launch import Launch
 from hpc.lock import locked
 from hpc.patience import may_get_states
 from hpc.policy import Decision
-from hpc.progress import TarState, scan
+from hpc.progress import TarState
 from hpc.remote_list import read_sizes
 from hpc.run import ListedTar, Run, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
+from hpc.training import describe_training, survey
 from jobs.claims import seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
@@ -59,6 +60,8 @@ class Round:
     """Tasks without progress, longest stall first."""
     scan_seconds: float = 0.0
     """How long scanning the tars' files took."""
+    training: str = ""
+    """How far the training is, of a run that trains."""
 
 
 class Controller:
@@ -100,9 +103,8 @@ class Controller:
         if state.launch is not None and state.launch != self._launch and state.launch.cluster == self._launch.cluster:
             self._relaunch(state.launch)  # hpc.submit has been called meanwhile
         views = self.look()
-        listed = self._run.listed()
         began = time.monotonic()
-        states = list(scan(self._run, listed))
+        listed, states = survey(self._run, state)
         scanned = time.monotonic()
         claimed = claims_that_stand(self._run, views, lambda name: seconds_silent(FileOps(), self._run.paths(name).claim))
         decision = judge(self._run, state, states, views, claimed, self._age_s)
@@ -148,6 +150,7 @@ class Controller:
             ),
             stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
+            training=describe_training(self._run, state),
         )
 
     def _age_s(self, view: View) -> float:

@@ -20,6 +20,7 @@ from hpc.progress import TarState
 from hpc.run import Run, RunState
 from hpc.submissions import Digest, Job, Submission
 from hpc.task_id import TaskId
+from hpc.training import final_words, of_training
 from hpc.tries import Evidence, NodeTry
 from jobs.addresses import is_address
 from jobs.claims import Claim, held_by_other, read_claims
@@ -230,12 +231,13 @@ def judge(
             tar.name,
             done=tar.state == "committed" and not _wants_retry(state, tar),
             taken=tar.name in taken,
-            broken=_data_verdict(tar),
+            broken=_data_verdict(tar) if state.training is None else final_words(evidence),
             untrusted=tar.state == "invalid",
         )
         for tar in states
     ]
-    return decide(facts, evidence, place=str(run.output_dir))
+    decision = decide(facts, evidence, place=str(run.output_dir))
+    return decision if state.training is None else of_training(decision)
 
 
 def why_held(run: Run, state: RunState, decision: Decision) -> str:

@@ -51,6 +51,8 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
     options: dict[str, Scalar] = msgspec.field(default_factory=dict)
     """How to load the backend: its weights may have moved since the run's spec was frozen."""
     environment: dict[str, str] = msgspec.field(default_factory=dict)
+    training: bool = False
+    """An array task trains, with a process per GPU."""
     group: str = ""
     """The group that shares the run; resuming it has to name the group too."""
     umask: str = ""
@@ -63,8 +65,20 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
 
     @property
     def processes(self) -> int:
-        """Worker processes of one array task."""
+        """Worker processes of one array task, as Slurm starts them. A training starts its own."""
+        return 1 if self.training else self.ranks
+
+    @property
+    def ranks(self) -> int:
+        """Processes that an array task has on its devices."""
         return max(1, self.gpus_per_node) * self.procs_per_gpu
+
+    @property
+    def cpus_per_process(self) -> int | None:
+        """Cores of one of `processes`; None leaves it to the site."""
+        if not self.training:
+            return max(1, self.cpus_per_gpu // self.procs_per_gpu) if self.cpus_per_gpu else None
+        return self.cpus_per_gpu * max(1, self.gpus_per_node) if self.cpus_per_gpu else self.ranks
 
 
 def make_launch(

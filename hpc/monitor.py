@@ -79,6 +79,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How the devices of the running tasks have spent their time."""
     on_gpu: bool
     """Whether the devices are GPUs."""
+    training: str = ""
+    """How far the training is, of a run that trains; the figures of tars say nothing then."""
 
 
 def take_snapshot(seen: Round) -> Snapshot:
@@ -111,6 +113,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         excluded=tuple(sorted(seen.decision.exclude)),
         device_seconds=sum((report.device_seconds for report in live), DeviceSeconds()),
         on_gpu=any(report.gpu is not None for report in live),
+        training=seen.training,
     )
 
 
@@ -173,6 +176,8 @@ def line(now: Snapshot, speed: str) -> str:
     """A round on one line."""
     quarantine = f", {now.quarantined} in quarantine" if now.quarantined else ""
     stuck = "".join(f"; {words}" for words in describe_stalls(now.stalls, shown=1))
+    if now.training:
+        return f"{now.training}; {describe_running(now)}{stuck}"
     return (
         f"{now.done}/{counted(now.tars, 'tar')}, {counted(now.clips, 'clip')}, {counted(now.errors, 'error')}{quarantine}, "
         f"{speed}; {describe_running(now)}{stuck}"
@@ -196,6 +201,8 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
         *(("no progress", words) for words in describe_stalls(now.stalls)),
         ("speed", speed),
     ]
+    if now.training:
+        rows = [("training", now.training), ("running", describe_running(now))]
     if device := describe_device(now.device_seconds, gpu=now.on_gpu):
         rows.append(("device", device))
     if now.quarantined:

@@ -181,7 +181,8 @@ def finish(run: Run, seen: Round) -> int:
     decision = seen.decision
     now = take_snapshot(seen)
     print(
-        f"{now.done:,} of {counted(now.tars, 'tar')} committed: {counted(now.clips, 'clip')}, "
+        now.training
+        or f"{now.done:,} of {counted(now.tars, 'tar')} committed: {counted(now.clips, 'clip')}, "
         f"{counted(now.errors, 'error')}, {now.audio_seconds / 3600:,.2f} audio-h"
         + (f", {counted(now.damaged, 'damaged clip')} kept" if now.damaged else "")
     )

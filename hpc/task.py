@@ -26,6 +26,7 @@ from hpc.plan import Plan, stop_margin_s
 from hpc.stalls import stall_file
 from hpc.submissions import Submission
 from hpc.task_id import TaskId
+from hpc.training_task import Seat, run_training
 from hpc.witness import LastLook, Witness
 from jobs.activities import Activities
 from jobs.commands import command_parser, setup_logging
@@ -76,21 +77,23 @@ def place_in_slurm(environment: Mapping[str, str], plan: Plan, gpus: Sequence[st
     slots = plan.slots_of(element)
     if rank >= len(slots):
         return None
-    gpu = None
-    if plan.device != "cpu":
-        listed = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS") or ""
-        mine = list(gpus) if "CUDA_VISIBLE_DEVICES" in environment or not listed else listed.split(",")
-        gpu = mine[rank % len(mine)] if mine else None
+    mine = _gpus_in_slurm(environment, gpus) if plan.device != "cpu" else []
     end = environment.get("SLURM_JOB_END_TIME", "")
     known_end = float(end) if end.isdecimal() else now + plan.time_limit_s if plan.time_limit_s else None
     return Place(
         slot=slots[rank],
         node=environment.get("SLURMD_NODENAME") or socket.gethostname(),
-        gpu=gpu,
+        gpu=mine[rank % len(mine)] if mine else None,
         threads=int(environment.get("SLURM_CPUS_PER_TASK") or max(1, cores // plan.processes)),
         ends_at=known_end,
         shared=True,
     )
+
+
+def _gpus_in_slurm(environment: Mapping[str, str], gpus: Sequence[str]) -> list[str]:
+    """The GPUs that the site shows this task."""
+    listed = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS") or ""
+    return list(gpus) if "CUDA_VISIBLE_DEVICES" in environment or not listed else listed.split(",")
 
 
 def feeding_of(place: Place, plan: Plan) -> Feeding:
@@ -257,6 +260,10 @@ def main(arguments: Sequence[str]) -> int:
     if place is None:
         log.info("nothing to do: the plan has fewer parts than this job has processes")
         return 0
+    if plan.training is not None:
+        gpus = _gpus_in_slurm(os.environ, visible_gpus()) if place.shared else visible_gpus()
+        log.info("submission %d on %s, %d processes", plan.submission, place.node, plan.ranks)
+        return run_training(submission, plan, Seat(place.node, gpus, place.threads, stop_time(place, plan)))
     log.info("submission %d, slot %d, on %s, GPU %s", plan.submission, place.slot, place.node, place.gpu or "none")
     return run_task(submission, plan, place, given.elements)
 

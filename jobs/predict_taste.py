@@ -42,8 +42,9 @@ def predict_taste(
     import torch
 
     from audio_tokenizers.shared.file_hashes import files_sha256
-    from jobs.taste.begin import build_model, find_language_model, open_clips, prepare_device
+    from jobs.taste.begin import build_model, open_clips, prepare_device
     from jobs.taste.checkpoint import NAME, read_checkpoint
+    from jobs.taste.lm_files import find_language_model
     from jobs.taste.prediction import predict
     from jobs.taste.sampling import split
 

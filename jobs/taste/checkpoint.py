@@ -15,10 +15,10 @@ import torch
 
 from audio_tokenizers.errors import UsageError
 from jobs.fileops import FileOps, write_atomically_with
+from jobs.taste.status import CHECKPOINT as NAME
 
 __all__ = ["NAME", "Checkpoint", "read_checkpoint", "write_checkpoint"]
 
-NAME = "checkpoint.pt"
 FORMAT = 1
 
 

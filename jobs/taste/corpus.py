@@ -8,10 +8,10 @@ import hashlib
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,9 @@ from jobs.fileops import own_files
 from jobs.records import TokenRecord, decode_record
 from jobs.same_clips import in_all, same_tars
 from jobs.taste.lm_files import LmFiles
-from jobs.taste.run_index import ClipName, RunIndex, index_run
+from jobs.taste.run_index import ClipName, RunHead, RunIndex, contents_of, index_run, open_run
 
-__all__ = ["Clip", "Corpus", "open_corpus"]
+__all__ = ["Clip", "Corpus", "check_runs", "open_corpus"]
 
 TEXT, MID, FINAL, UNITS = "text_embedding", "mid", "final", "tokens"
 MAKERS = {TEXT: "cosyvoice_text", MID: "whisper_features", FINAL: "whisper_features", UNITS: "cosyvoice_s3"}
@@ -32,6 +32,7 @@ FORMS = {TEXT: "features", MID: "features", FINAL: "features", UNITS: "codes"}
 SAME_SECONDS = 0.01
 OPEN_FILES = 64
 Floats = npt.NDArray[np.floating[Any]]
+AnyRun = TypeVar("AnyRun", bound=RunHead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,19 @@ def _changed(path: Path) -> InfrastructureError:
     )
 
 
+def check_runs(folders: Sequence[Path], files: LmFiles) -> str:
+    """What `open_corpus` checks that can be seen without reading a clip. Returns a fingerprint of what the runs hold.
+
+    Raises UsageError.
+    """
+    opened = [open_run(folder) for folder in folders]
+    runs = {key: _only_run([head for head, _ in opened], key) for key in MAKERS}
+    _check_fit(runs, files)
+    used = {id(run) for run in runs.values()}
+    digest = hashlib.sha256("\n".join(sorted(contents_of(tars) for head, tars in opened if id(head) in used)).encode())
+    return digest.hexdigest()
+
+
 def open_corpus(folders: Sequence[Path], files: LmFiles) -> tuple[Corpus, list[str]]:
     """The clips that have everything, and a line for each reason why others are left out.
 
@@ -166,10 +180,10 @@ def open_corpus(folders: Sequence[Path], files: LmFiles) -> tuple[Corpus, list[s
     return corpus, lines
 
 
-def _only_run(indexes: Sequence[RunIndex], key: str) -> RunIndex:
-    found = [index for index in indexes if key in index.fields()]
+def _only_run(runs: Sequence[AnyRun], key: str) -> AnyRun:
+    found = [run for run in runs if key in run.fields()]
     if len(found) != 1:
-        has = " and ".join(str(index.folder) for index in found) or "none"
+        has = " and ".join(str(run.folder) for run in found) or "none"
         raise UsageError(
             f"--data: expected one run that has {key!r} ({MAKERS[key]} makes it), found {has}: --backend taste makes all in "
             "one run"
@@ -180,7 +194,7 @@ def _only_run(indexes: Sequence[RunIndex], key: str) -> RunIndex:
     return found[0]
 
 
-def _check_fit(runs: dict[str, RunIndex], files: LmFiles) -> None:
+def _check_fit(runs: Mapping[str, RunHead], files: LmFiles) -> None:
     text, units = runs[TEXT], runs[UNITS]
     field = units.fields()[UNITS]
     if text.fields()[TEXT].width != files.text_width:

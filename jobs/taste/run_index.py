@@ -7,7 +7,7 @@ import json
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_paths import TarPaths, read_manifest
 from jobs.token_arrays import read_ref
 
-__all__ = ["ClipName", "FloatPlaces", "RunIndex", "index_run"]
+__all__ = ["ClipName", "FloatPlaces", "RunHead", "RunIndex", "contents_of", "index_run", "open_run"]
 
 HEADER_LENGTH = 8
 ClipName = tuple[str, str, int]
@@ -48,11 +48,21 @@ class FloatPlaces:
 
 
 @dataclass(frozen=True, slots=True)
-class RunIndex:
-    """A finished run. Arrays have an item per clip with tokens."""
+class RunHead:
+    """What a finished run has, without its clips."""
 
     folder: Path
     spec: TokenizeSpec
+
+    def fields(self) -> dict[str, Field]:
+        """The run's keys."""
+        return {one.name: one for one in self.spec.fields}
+
+
+@dataclass(frozen=True, slots=True)
+class RunIndex(RunHead):
+    """A finished run. Arrays have an item per clip with tokens."""
+
     tars: list[RunTar]
     files: list[Path]
     names: list[ClipName]
@@ -67,10 +77,6 @@ class RunIndex:
     errors: Counter[str]
     """Clips without tokens, by the kind of their error."""
 
-    def fields(self) -> dict[str, Field]:
-        """The run's keys."""
-        return {one.name: one for one in self.spec.fields}
-
 
 @dataclass(slots=True)
 class _Columns:
@@ -82,19 +88,34 @@ class _Columns:
     errors: Counter[str] = field(default_factory=Counter)
 
 
+def open_run(folder: Path) -> tuple[RunHead, list[tuple[str, Manifest]]]:
+    """A finished run, and the names and manifests of its tars. Raises UsageError if there is none, or it is not finished."""
+    spec = read_spec(folder)
+    if spec is None:
+        raise UsageError(f"{folder}: no run here: expected its .run/spec.yaml; give the folder of a run as --data")
+    return RunHead(folder, spec), _committed(folder)
+
+
+def contents_of(committed: Sequence[tuple[str, Manifest]]) -> str:
+    """Hex digest of what the files of a run's tars hold, by their manifests."""
+    digest = hashlib.sha256()
+    for name, manifest in sorted(committed, key=lambda one: one[0]):
+        digest.update(f"{name}\0{manifest.output_sha256}\n".encode())
+    return digest.hexdigest()
+
+
 def index_run(folder: Path, wanted: set[str]) -> RunIndex:
     """Read all lines of a finished run, checking them, and note where the `wanted` keys are.
 
     Raises UsageError if there is no run or it is not finished, InfrastructureError where a file is not as it was committed.
     """
-    spec = read_spec(folder)
-    if spec is None:
-        raise UsageError(f"{folder}: no run here: expected its .run/spec.yaml; give the folder of a run as --data")
+    head, committed = open_run(folder)
+    spec = head.spec
     keys = {one.name: one for one in spec.fields if one.name in wanted}
     columns = _Columns(floats={name: array("q") for name, one in keys.items() if one.form == "features"})
     files: list[Path] = []
     tars: list[RunTar] = []
-    for name, manifest in _committed(folder):
+    for name, manifest in committed:
         paths = TarPaths(folder, name)
         starts = _tensor_starts(paths.features) if columns.floats else {}
         _read_file(paths, manifest, keys, starts, len(files), columns)
