@@ -10,9 +10,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 BUSY_PER_WAITING = 8
 """Files that compute, for each one that waits: about as many as two workers do meanwhile."""
@@ -44,13 +48,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
-def flush_nothing(fd: int) -> None:
+def flush_nothing(fd: FileDescriptorLike) -> None:
     """os.fsync without the disk: tests that crash at every file operation would wait for it for minutes.
 
     No test can see in its own process what has reached the disk: `support/crashing.py` simulates power loss, and
     `jobs/test_fileops.py` checks that FileOps flushes. Commands that tests start as processes do flush.
     """
-    os.fstat(fd)  # a closed descriptor is still an error
+    os.fstat(fd if isinstance(fd, int) else fd.fileno())  # a closed descriptor is still an error
 
 
 os.fsync = flush_nothing

@@ -57,7 +57,7 @@ class Ranks:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         together = torch.cat([gradient.flatten() for gradient in gradients])
         self.add_up(together)
-        for gradient, part in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):  # type: ignore[no-untyped-call]
+        for gradient, part in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
     def wait(self, device: str) -> None:

@@ -144,7 +144,7 @@ class Trainer:
         broken: list[str] = []
         for batch in batches:
             scores = self._scores(batch)
-            (scores.losses.sum() / positions).backward()  # type: ignore[no-untyped-call]
+            (scores.losses.sum() / positions).backward()
             shared[0] += scores.losses.detach().double().sum()
             broken += [name for name, fine in zip(batch.names, scores.losses.isfinite().tolist(), strict=True) if not fine]
             if not broken:

@@ -70,7 +70,7 @@ class NoWaiting(contextlib.ExitStack):
 
     def __enter__(self) -> NoWaiting:
         super().__enter__()
-        self.enter_context(_NoCopies())
+        self.enter_context(_NoCopies())  # type: ignore[no-untyped-call]
         self.enter_context(_NoNewTensors())
         return self
 

@@ -84,7 +84,7 @@ def compute(sizes: Sizes) -> dict[str, np.ndarray]:
             "embedding": torch.from_numpy(given["embedding"]),
         }
         answer = lm(batch, torch.device("cpu"))
-        found["loss"], found["accuracy"] = (np.float32(answer[key].item()) for key in ("loss", "acc"))
+        found["loss"], found["accuracy"] = (np.array(answer[key].item(), np.float32) for key in ("loss", "acc"))
         found["sequence"] = seen["input"].numpy()
         found["logits"] = lm.llm_decoder(seen["output"]).numpy()
     return found
@@ -96,7 +96,9 @@ def main() -> None:
     torch.set_num_threads(1)
     sys.path.insert(0, sys.argv[1])
     sys.modules.update({name: stand_in(name) for name in STAND_INS})
-    golden = {f"{name}_{key}": value for name, sizes in CASES.items() for key, value in compute(sizes).items()}
+    golden: dict[str, Any] = {
+        f"{name}_{key}": value for name, sizes in CASES.items() for key, value in compute(sizes).items()
+    }
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(GOLDEN, **golden)
     print({key: value.shape for key, value in golden.items()})

@@ -90,11 +90,12 @@ def make_taste_run(
         if clips is None:
             lines[name] = None
             continue
-        lines[name], refs, data = [], [], b""
+        made: list[TokenRecord | ErrorRecord] = []
+        lines[name], refs, data = made, [], b""
         for index, clip in enumerate(clips):
             tar_file = str(tar_of(output, name))
             if clip.units is None:
-                lines[name].append(error("no_text", tar_file=tar_file, audio_file=clip.audio_file))
+                made.append(error("no_text", tar_file=tar_file, audio_file=clip.audio_file))
                 continue
             values = {
                 "text_tokens": np.arange(len(clip.text_embedding)),
@@ -106,7 +107,7 @@ def make_taste_run(
             json, floats = to_json(declared, {key: values[key] for key in keys}, index)
             refs += [ref for ref, _ in floats]
             data += b"".join(array.tobytes() for _, array in floats)
-            lines[name].append(
+            made.append(
                 record(
                     json,
                     tar_file=tar_file,

@@ -159,7 +159,7 @@ def torch(_given: argparse.Namespace) -> Torch:
     error = ""
     if cuda:
         try:
-            module.cuda.init()  # type: ignore[no-untyped-call]
+            module.cuda.init()
         except (RuntimeError, AssertionError) as refused:
             error = str(refused).strip().partition("\n")[0]
     gpus = module.cuda.device_count() if cuda and not error else 0

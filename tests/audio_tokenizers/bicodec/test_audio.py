@@ -18,7 +18,7 @@ def loudness(samples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("peak", [0.15, 0.3, 0.9, 1.9])
-def test_clips_are_brought_to_one_volume(peak) -> None:
+def test_clips_are_brought_to_one_volume(peak: float) -> None:
     """Global tokens follow the amplitude: softer and louder copies of a clip must be the same to the model."""
     tone = np.sin(np.arange(16000) * 0.1)
     normal = normalize_volume(peak * tone)
@@ -49,7 +49,7 @@ def test_silence_stays_silence() -> None:
 
 
 @pytest.mark.parametrize(("audible", "changed"), [(10, False), (11, True)])
-def test_a_volume_needs_more_than_ten_audible_samples(audible, changed) -> None:
+def test_a_volume_needs_more_than_ten_audible_samples(audible: int, changed: bool) -> None:
     """A click or two in silence is no measure of a speaker's volume."""
     clip = np.zeros(400)
     clip[:audible] = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -120,12 +121,16 @@ def test_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
         require_bfloat16("cuda:0")
 
 
+BACKENDS: Any = torch.backends
+"""torch does not annotate the newer of its switches."""
+
+
 @pytest.fixture
 def switches() -> Iterator[None]:
     """Which belong to the process, as they were."""
     yield
-    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
-    torch.backends.cudnn.deterministic = False
+    BACKENDS.fp32_precision = BACKENDS.cudnn.fp32_precision = "none"
+    BACKENDS.cudnn.deterministic = False
     fix_arithmetic(tf32=False)
 
 
@@ -134,7 +139,7 @@ def older() -> list[bool]:
 
 
 def newer() -> set[str]:
-    cudnn = torch.backends.cudnn
+    cudnn = BACKENDS.cudnn
     return {part.fp32_precision for part in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)}
 
 
@@ -154,10 +159,10 @@ def test_the_arithmetic_is_fixed() -> None:
 @pytest.mark.usefixtures("switches")
 def test_whatever_the_process_preferred() -> None:
     """A library may have turned either kind: torch raises where the two disagree, and where TF32 is off it must be off."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul, cudnn = BACKENDS.cuda.matmul, BACKENDS.cudnn
 
     def of_all() -> None:
-        torch.backends.fp32_precision = "tf32"
+        BACKENDS.fp32_precision = "tf32"
 
     def of_cudnn() -> None:
         cudnn.fp32_precision = "tf32"
@@ -183,6 +188,8 @@ def test_a_torch_without_the_newer_switches(monkeypatch: pytest.MonkeyPatch) -> 
     class Older:
         __slots__ = ("allow_bf16_reduced_precision_reduction", "allow_tf32", "benchmark", "deterministic")
 
+    matmul: Any
+    cudnn: Any
     matmul, cudnn = Older(), Older()
     monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
     monkeypatch.setattr(torch.backends, "cudnn", cudnn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import sys
@@ -18,7 +19,7 @@ from support.tiny_step_audio import build_step_audio
 from audio_tokenizers.base import Batching, Options, Utterance
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.registry import complete_options
-from audio_tokenizers.shared import extras, torch_device
+from audio_tokenizers.shared import extras
 from audio_tokenizers.step_audio import encoder as ours
 from audio_tokenizers.step_audio.backend import FACTORY
 from audio_tokenizers.step_audio.files import read_cmvn
@@ -91,10 +92,8 @@ def funasr(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, frontends.__name__, frontends)
     monkeypatch.setitem(sys.modules, encoders.__name__, encoders)
-    real = torch_device.importlib.metadata.version
-    monkeypatch.setattr(
-        torch_device.importlib.metadata, "version", lambda name: "1.4.16" if name == "funasr" else real(name)
-    )
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.4.16" if name == "funasr" else real(name))
     return "stand-in"
 
 

@@ -43,7 +43,7 @@ class DeviceCalls:
         import torch
 
         self._device = device
-        self._copies = torch.cuda.Stream(device) if device.startswith("cuda") else None  # type: ignore[no-untyped-call]
+        self._copies = torch.cuda.Stream(device) if device.startswith("cuda") else None
         self._smaller = f"--set lanes={lanes // 2} (another recipe, so with another --output-dir)"
 
     def waves(self, rows: Sequence[npt.NDArray[np.float32]], shape: LaneShape) -> torch.Tensor:
@@ -121,6 +121,6 @@ class DeviceCalls:
                     output = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
                     outputs.append(output.copy_(result, non_blocking=True))
                 # A thread that waits by spinning would take a core from those that decode.
-                done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                done = torch.cuda.Event(blocking=True)
                 done.record(computing)
         return outputs, done
