@@ -499,7 +499,10 @@ def test_two_places_of_damage(form: str) -> None:
 def test_bytes_that_were_taken_out_or_put_in() -> None:
     """Where they are not whole frames, nobody knows how many there were: nothing behind them is cut."""
     begin = len(tones_cbr()) // 2
-    for data in (tones_cbr()[:begin] + tones_cbr()[begin + 3001 :], tones_cbr()[:begin] + b"\x55" * 3001 + tones_cbr()[begin:]):
+    for data in (
+        tones_cbr()[:begin] + tones_cbr()[begin + 3001 :],
+        tones_cbr()[:begin] + b"\x55" * 3001 + tones_cbr()[begin:],
+    ):
         assert outcomes(data, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
 
 

@@ -13,8 +13,8 @@ from support.small_run import small_tar
 
 def test_tars_that_need_three_time_limits_and_cron_with_an_empty_environment(slurm: RealCluster, tmp_path: Path) -> None:
     """Tasks yield before their minute is over, and go on at the next clip. The rounds know nothing but the run directory:
-    not the site's PATH, not where its backend is installed. The first tasks and the last have a whole minute; the second take
-    theirs to have begun 30 s earlier.
+    not the site's PATH, not where its backend is installed. The first tasks and the last have a whole minute; those
+    between them take theirs to have begun 30 s earlier.
     """
     run = slurm_run(tmp_path, tars=2, clips=100)
     haste = tmp_path / "haste"
