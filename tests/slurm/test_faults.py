@@ -115,6 +115,15 @@ def test_a_node_is_lost_where_there_is_no_accounting(slurm_without_accounting: R
     lose_a_node(slurm_without_accounting, slurm_run(tmp_path, tars=8, clips=12), ["--gpus-per-node", 4])
 
 
+def let_jobs_age(run: SlurmRun, *states: str) -> None:
+    """As if all, or those of these states, had been submitted longer ago than a job may take to turn up."""
+    for submission in run.submissions():
+        job = submission.read_job()
+        if job is not None and (job.state in states or not states):
+            times = {name: getattr(job, name) - GRACE_SECONDS - 1 for name in ("intended_at", "answered_at")}
+            submission.write_job(msgspec.structs.replace(job, **times))
+
+
 def test_an_orphan_and_its_successor_write_the_same_tar(slurm: RealCluster, tmp_path: Path) -> None:
     """A task whose slurmstepd died works on unseen; another takes its tar over; it ends without harm, and says why."""
     run = slurm_run(tmp_path, tars=1, clips=20)
@@ -130,11 +139,9 @@ def test_an_orphan_and_its_successor_write_the_same_tar(slurm: RealCluster, tmp_
     slurm.wait(lambda: not slurm.squeue(), "Slurm to forget the job")
     assert slurm.job_processes(row.raw_id)
 
-    def followed() -> bool:
-        run.once(check=UNDER_WAY)  # the first ones may still think that squeue does not show the young job yet
-        return run.claims()[name].host != row.node and run.lines() > before
-
-    slurm.wait(followed, "its successor")
+    let_jobs_age(run)  # squeue, which does not show the young job, might be late
+    run.once(check=UNDER_WAY)
+    slurm.wait(lambda: run.claims()[name].host != row.node and run.lines() > before, "its successor")
     os.kill(claim.pid, signal.SIGCONT)
     run.release()
     run.finish()
@@ -200,10 +207,10 @@ def test_an_sbatch_that_submits_and_never_ends(slurm: RealCluster, tmp_path: Pat
     assert run.job_ids() == slurm.squeue() == []
     (notes / "mode").write_text("hangs\n")
     launch = launch_of(Run(run.output))
-    controller = make_controller(Run(run.output), cluster_of(launch, patience_s=20), launch)
+    controller = make_controller(Run(run.output), cluster_of(launch, patience_s=10), launch)
     controller.round()
     submission = run.submissions()[-1]
-    assert "no answer in 20 s" in submission.read_job().words
+    assert "no answer in 10 s" in submission.read_job().words
     assert run.job_ids() == []
     (notes / "mode").write_text("works\n")
     run.finish()
@@ -349,14 +356,6 @@ def at_it(run: SlurmRun, pid: int) -> bool:
     return claim is not None and claim.pid == pid
 
 
-def let_intents_age(run: SlurmRun) -> None:
-    """As if the controllers had died longer ago than a job may take to turn up."""
-    for submission in run.submissions():
-        job = submission.read_job()
-        if job is not None and job.state == "intended":
-            submission.write_job(msgspec.structs.replace(job, intended_at=job.intended_at - GRACE_SECONDS - 1))
-
-
 def assert_planned_once_at_a_time(slurm: RealCluster, run: SlurmRun) -> None:
     """By Slurm's own records: whenever a tar was submitted again, the task that had it before had ended."""
     words = ["-n", "-P", "-X", "-D", "-S", "now-1hours", "-o", "JobID,JobName,Submit,End"]
@@ -397,7 +396,7 @@ def test_controllers_that_are_killed(slurm: RealCluster, tmp_path: Path) -> None
             controller.kill()
         killed += controller.returncode == -signal.SIGKILL
         slurm.wait(lambda: not group_members(controller.pid), "the sbatch that it may have left")
-        let_intents_age(run)
+        let_jobs_age(run, "intended")
     assert killed >= 3
     run.release()
     run.finish()
