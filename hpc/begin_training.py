@@ -136,7 +136,8 @@ def _check_folder(run: Run, training: Training, settings: Settings) -> None:
     """Raise UsageError if the folder holds something else than this training."""
     if spec_path(run.output_dir).exists():
         raise UsageError(f"--output-dir {run.output_dir}: it holds a run of tokens: give another folder for the training")
-    before, status = run.read_state().training, read_status(run.output_dir)
+    with writing_to(run.output_dir):
+        before, status = run.read_state().training, read_status(run.output_dir)
     if status is None or not (run.output_dir / CHECKPOINT).exists():
         return
     differences = settings.differences(status.settings)

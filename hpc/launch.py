@@ -51,8 +51,8 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
     options: dict[str, Scalar] = msgspec.field(default_factory=dict)
     """How to load the backend: its weights may have moved since the run's spec was frozen."""
     environment: dict[str, str] = msgspec.field(default_factory=dict)
-    training: bool = False
-    """An array task trains, with a process per GPU."""
+    training: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    """An array task trains, and starts a process per GPU itself. Not kept of other runs."""
     group: str = ""
     """The group that shares the run; resuming it has to name the group too."""
     umask: str = ""

@@ -66,7 +66,8 @@ def submit(
     check_run(run, trust)
     if training.train is not None:
         return _train(begin_training(run, training, recipe.model_path, launch, trust, dry_run=dry_run), dry_run=dry_run)
-    check_no_training(run)
+    with writing_to(run.output_dir):
+        check_no_training(run)
     begun = begin_run(run, which, recipe, wishes, launch, trust, dry_run=dry_run)
     _say(_summary(begun, show_script=dry_run), dry_run=dry_run)
     if dry_run:

@@ -223,7 +223,7 @@ class Trainer:
         self._write_results()
 
     def _summed(self) -> Totals:
-        values = self.totals.values.to(self.device)
+        values = self.totals.values.to(self.device, copy=True)  # what each rank has goes on growing
         self.ranks.add_up(values)
         return Totals(self.model.lm.units, values.cpu())
 
