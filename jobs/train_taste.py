@@ -15,7 +15,7 @@ import typer
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.extras import install_words, is_installed
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
-from jobs.devices import choose_device
+from jobs.devices import CUDA_ONLY, choose_device
 from jobs.signals import StopFlag
 from jobs.taste.settings import Settings, read_settings
 
@@ -58,7 +58,7 @@ def train_taste(
     settings = read_settings(config, {"model_path": model_path, "subset_ratio": subset_ratio, "epochs": epochs})
     if missing := [package for package in ("torch", "safetensors") if not is_installed(package)]:
         raise UsageError(f"training needs {', '.join(missing)}: {install_words('train_taste')}")
-    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK") or 0) if device != "cpu" else 0)
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK") or 0) if device != "cpu" else 0, CUDA_ONLY)
     from jobs.taste.ranks import joined_ranks
 
     stop = StopFlag()
