@@ -28,7 +28,7 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
 
     cluster: Literal["slurm", "local"]
     device: str
-    """`cpu` or `cuda`."""
+    """`cpu`, `cuda` or `mps`."""
     gpus_per_node: int
     """GPUs of one array task; 0 for the CPU."""
     gpu_type: str | None = None
@@ -96,6 +96,8 @@ def make_launch(
     if cluster == "local":
         device = choose_device(device).partition(":")[0]
         gpus = 0
+    elif device == "mps":
+        raise UsageError("--device mps: a Mac's GPU is used by processes on the Mac: --cluster local")
     elif device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: expected auto, cpu or cuda")
     elif device == "cpu":

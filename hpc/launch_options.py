@@ -139,7 +139,7 @@ class Site(TaskOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class LaunchOptions(Site, frozen=True, kw_only=True):
     """A site's options, and those that only the command line has."""
 
-    device: Annotated[str, _Where("auto, cpu or cuda")] = "auto"
+    device: Annotated[str, _Where("auto, cpu, cuda, or mps: a Mac's GPU")] = "auto"
     workers: Annotated[Count | None, _Where("local: worker processes; default one per GPU or core")] = None
 
 

@@ -2,7 +2,8 @@
 
 There are two processes: the worker, and a witness that only waits for it. If a clip kills the worker (SIGSEGV in a decoder,
 the kernel's out-of-memory killer), or the worker is ended for lack of progress, the witness records which clip it was. If
-the witness dies too, the worker was not to blame: a time limit, a cancelled job, a dead node.
+the witness dies too, the worker was not to blame: a time limit, a cancelled job, a dead node. On a Mac's GPU there is no
+witness.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
 from jobs.fileops import StorageError, output_files
 from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
+from jobs.own_watch import ended_when_stuck
 from jobs.progress import Progress, ProgressFile, read_progress, write_progress
 from jobs.signals import StopFlag
 from jobs.spec import read_spec
@@ -58,7 +60,7 @@ class Place:
     slot: int
     node: str
     gpu: str | None
-    """Its CUDA_VISIBLE_DEVICES, or None for the CPU."""
+    """Its CUDA_VISIBLE_DEVICES, `mps`, or None for the CPU."""
     threads: int
     """Its share of the cores, for decoding and for the backend."""
     ends_at: float | None
@@ -134,6 +136,8 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
     """Run workers until one ends by itself; returns its exit code."""
     output_dir = submission.folder.parent.parent.parent
     report_file = submission.report_file(place.slot)
+    if plan.device == "mps":
+        return _run_alone(output_dir, submission, plan, place, elements)
     witness = Witness(
         report_file,
         stall_file(submission, place.slot),
@@ -167,6 +171,19 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
         tried = what_was_tried(report.tries[tries_before:])
 
 
+def _run_alone(output_dir: Path, submission: Submission, plan: Plan, place: Place, elements: int) -> int:
+    """Work in this process, without a witness: Metal does not work in a forked process that runs no other program.
+
+    What kills the worker then counts against no clip, only against the tar.
+    """
+    report = read_progress(submission.report_file(place.slot)) or Progress(
+        node=place.node, gpu=place.gpu, started=time.time()
+    )
+    activities = Activities(plan.clip_timeout)
+    with ended_when_stuck(activities):
+        return _work(output_dir, submission, plan, place, elements, Tried(), report, activities, lambda: False)
+
+
 def _work(
     output_dir: Path,
     submission: Submission,
@@ -179,7 +196,7 @@ def _work(
     asked: Callable[[], bool],
 ) -> int:
     """What the worker process does. Returns its exit code."""
-    if place.gpu is not None:
+    if place.gpu is not None and plan.device != "mps":
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(place.threads)
 
@@ -206,7 +223,7 @@ def _work(
                 own,
                 msgspec.structs.replace(spec, options=plan.options),
                 output_dir,
-                device="cpu" if plan.device == "cpu" else "cuda:0",  # never fall back to the CPU
+                device=plan.device if plan.device in ("cpu", "mps") else "cuda:0",  # never fall back to the CPU
                 stop=stop,
                 reports=reports,
                 wishes=Wishes(

@@ -50,7 +50,7 @@ WHAT, AUDIO, WHERE, WORKER, SLURM = "What", "Audio and texts", "Where", "Each wo
 """Headings of --help; HEADINGS has their order."""
 HEADINGS = ("Arguments", WHAT, WHERE, SLURM, WORKER, AUDIO, "Options")
 OutputDir = Annotated[Path, typer.Option(help="the run directory", rich_help_panel=WHERE)]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=WHERE)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or mps: a Mac's GPU", rich_help_panel=WHERE)]
 Verbose = Annotated[bool, typer.Option("--verbose", help="say more, and show tracebacks")]
 
 

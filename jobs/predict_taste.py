@@ -11,7 +11,7 @@ import typer
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.extras import install_words, is_installed
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
-from jobs.devices import choose_device
+from jobs.devices import CUDA_ONLY, choose_device
 from jobs.fileops import FileOps, write_atomically
 from jobs.taste.settings import Settings
 
@@ -38,7 +38,7 @@ def predict_taste(
     setup_logging(verbose=verbose)
     if missing := [package for package in ("torch", "safetensors") if not is_installed(package)]:
         raise UsageError(f"prediction needs {', '.join(missing)}: {install_words('train_taste')}")
-    chosen = choose_device(device)
+    chosen = choose_device(device, kinds=CUDA_ONLY)
     import torch
 
     from audio_tokenizers.shared.file_hashes import files_sha256

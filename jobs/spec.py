@@ -67,7 +67,7 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     backend: str
     device: str
-    """`cpu` or `cuda`: the class of device, not its number. If it affects tokens, it is in the recipe too."""
+    """`cpu`, `cuda` or `mps`: the class of device, not its number. If it affects tokens, it is in the recipe too."""
     sample_rate: int
     hop_length: int
     fields: tuple[Field, ...]

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jobs.commands import Verbose, run_command, setup_logging
-from jobs.devices import choose_device
+from jobs.devices import CUDA_ONLY, choose_device
 from jobs.signals import StopFlag
 from jobs.taste.settings import read_settings
 from jobs.taste.training import Training, train
@@ -47,7 +47,7 @@ def train_taste(
     """
     setup_logging(verbose=verbose, log_file=log_file)
     settings = read_settings(config, {"model_path": model_path, "subset_ratio": subset_ratio, "epochs": epochs})
-    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK") or 0) if device != "cpu" else 0)
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK") or 0) if device != "cpu" else 0, CUDA_ONLY)
     training = Training(settings=settings.plain(), data=tuple(map(str, data)), test_data=tuple(map(str, test_data or ())))
     stop = StopFlag()
     with stop.on_signals():

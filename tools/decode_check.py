@@ -28,7 +28,7 @@ def decode_check(
         "decode_check"
     ),
     model_path: Annotated[str | None, typer.Option(help="where the model is now; default: where it was for the run")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or mps: a Mac's GPU")] = "auto",
     verbose: Verbose = False,
 ) -> int:
     """Decode random committed clips and compare them with their originals. Exits 1 if one fails, or has another length."""

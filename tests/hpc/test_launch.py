@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -68,9 +69,15 @@ class TestLaunch:
             launch_of(Site(gpus_per_node=0), with_sbatch)
         with pytest.raises(UsageError, match="--device"):
             launch_of(Site(), with_sbatch, device="tpu")
+        with pytest.raises(UsageError, match=r"--device mps: .*--cluster local"):
+            launch_of(Site(), with_sbatch, device="mps")
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         with pytest.raises(UsageError, match="--device cuda"):
             launch_of(Site(cluster="local"), device="cuda")
+        with pytest.raises(UsageError, match="--device mps: expected a Mac, found linux"):
+            launch_of(Site(cluster="local"), device="mps")
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert launch_of(Site(cluster="local"), device="mps").device == "mps"
 
     def test_round_trips(self) -> None:
         """What is kept in the run directory is what was said."""

@@ -165,6 +165,23 @@ class TestMemoryGuard:
         assert asked == [expected]
 
 
+class TestOnAMac:
+    def test_the_worker_is_the_task(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its GPU is of no use in a forked process: the task works itself, on that device, without a witness."""
+        devices: list[str] = []
+        monkeypatch.setattr(module, "run_tars", lambda *_, device, **__: devices.append(device))
+        monkeypatch.setattr(module, "Witness", lambda *_, **__: pytest.fail("a witness"))
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "before")
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            monkeypatch.setenv(name, "1")
+        freeze_spec(tmp_path, mulaw_spec())
+        plan = plan_of(1, device="mps")
+        place = Place(0, "mac", "mps", threads=1, ends_at=None, shared=False)
+        assert module.run_task(Run(tmp_path).new_submission(), plan, place, 1) == 0
+        assert devices == ["mps"]
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "before"
+
+
 class TestWorkLists:
     def test_own_tars_first_then_those_that_start_last(self) -> None:
         """A worker with time left helps with the slots whose tasks have the longest to wait."""

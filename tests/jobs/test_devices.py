@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from audio_tokenizers.errors import UsageError
 from jobs import devices
-from jobs.devices import available_cores, choose_device, visible_gpus
+from jobs.devices import CUDA_ONLY, available_cores, choose_device, gpus_of, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -58,8 +59,9 @@ def test_choice(monkeypatch: pytest.MonkeyPatch, asked: str, gpu_id: int, listed
 @pytest.mark.parametrize(
     ("asked", "gpu_id", "listed", "words"),
     [
-        ("gpu", 0, "", "expected auto, cpu or cuda"),
-        ("cuda:1", 0, "0,1", "expected auto, cpu or cuda"),
+        ("gpu", 0, "", "expected auto, cpu, cuda or mps"),
+        ("cuda:1", 0, "0,1", "expected auto, cpu, cuda or mps"),
+        ("mps", 0, "0", "--device mps: expected a Mac, found linux; --device cuda is for GPUs of NVIDIA"),
         ("cuda", 0, "", "found none (CUDA_VISIBLE_DEVICES is '')"),
         ("auto", 1, "", "expected a GPU, found none"),
         ("auto", 2, "0,1", "this process sees 2 GPUs"),
@@ -74,6 +76,20 @@ def test_what_is_not_there_is_refused(
     with pytest.raises(UsageError) as caught:
         choose_device(asked, gpu_id)
     assert words in str(caught.value)
+
+
+def test_a_macs_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken only if asked for, since its tokens are not those of a CPU; there is one, which workers share."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("mps") == "mps"
+    assert choose_device("auto") == "cpu"
+    assert gpus_of("mps") == ["mps"]
+    assert gpus_of("cpu") == gpus_of("cuda") == []
+    with pytest.raises(UsageError, match="--gpu-id 1: a Mac has one GPU, number 0"):
+        choose_device("mps", 1)
+    with pytest.raises(UsageError, match="--device 'mps': expected auto, cpu or cuda"):
+        choose_device("mps", kinds=CUDA_ONLY)
 
 
 def test_cores() -> None:

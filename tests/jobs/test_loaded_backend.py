@@ -166,7 +166,7 @@ def test_options_have_their_defaults(tmp_path: Path) -> None:
         load_backend("higgs", model_path=tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize(("device", "words"), [("gpu", "expected auto, cpu or cuda"), ("cuda:x", "cuda or cuda:N")])
+@pytest.mark.parametrize(("device", "words"), [("gpu", "expected auto, cpu, cuda or mps"), ("cuda:x", "cuda:N or mps")])
 def test_a_device_that_does_not_exist(device: str, words: str) -> None:
     """The possible ones are listed."""
     with pytest.raises(UsageError, match=words):

@@ -26,6 +26,7 @@ from tools.doctoring.judge import (
     judge_gpus,
     judge_host,
     judge_link,
+    judge_mps,
     judge_quotas,
     judge_rename,
     judge_room,
@@ -71,7 +72,9 @@ class Asked:
     slurm: bool = False
     """Whether the run would use Slurm."""
     gpus: bool = False
-    """Whether the run would use GPUs."""
+    """Whether the run would use GPUs of NVIDIA."""
+    mps: bool = False
+    """Whether it would use a Mac's GPU."""
     nodes: int = 0
     wait_s: float = 30.0
     again: tuple[str, ...] = ()
@@ -113,7 +116,10 @@ def examine(asked: Asked) -> Iterator[Finding]:
         yield from _folder(asked, place, tars.tars if tars is not None else 0)
         answered, ended = answers(_probe("host", "driver"), HOST_SECONDS)
         yield from _host(answered, ended)
-        yield from _gpus(answered, _torch() if torch else None, wanted=asked.gpus and not asked.slurm)
+        if asked.mps:
+            yield judge_mps(_torch())
+        else:
+            yield from _gpus(answered, _torch() if torch else None, wanted=asked.gpus and not asked.slurm)
         yield from _slurm(asked, place, tars, torch=torch)
     finally:
         left = place.remove()

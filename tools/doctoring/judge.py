@@ -18,6 +18,7 @@ __all__ = [
     "judge_gpus",
     "judge_host",
     "judge_link",
+    "judge_mps",
     "judge_quotas",
     "judge_rename",
     "judge_room",
@@ -200,6 +201,17 @@ def judge_gpus(driver: Driver, torch: Torch | None, *, wanted: bool, node: str =
     else:
         found.append(fine("torch", f"{torch.version}{at}, built for CUDA {torch.cuda}, sees {torch.gpus}"))
     return found
+
+
+def judge_mps(torch: Torch) -> Finding:
+    """Of torch on a Mac, whose GPU the run would use."""
+    if not torch.installed:
+        return fault("torch", "not installed", "pip install -e '.[BACKEND]'")
+    if torch.mps == "available":
+        return fine("torch", f"{torch.version} sees this Mac's GPU (MPS)")
+    words = "sees no GPU" if torch.mps else "is a build without MPS"
+    advice = "it needs Apple silicon and a macOS that this torch supports; --device cpu does without"
+    return fault("torch", f"{torch.version or 'torch'} {words}{torch.error and f': {torch.error}'}", advice)
 
 
 def _cure(driver: Driver, torch: Torch) -> str:

@@ -13,6 +13,7 @@ from audio_tokenizers.shared.options import (
     check_device_name,
     model_path_of,
     precision_of,
+    refuse_mps,
     switch,
 )
 
@@ -113,12 +114,28 @@ def test_choices() -> None:
     assert (choices.lanes, choices.batching, choices.max_batch) == (LANES_ON_GPU, Batching.LANES, LANES_ON_GPU)
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:0", "", "mps", "CPU"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:0", "", "mps:0", "CPU"])
 def test_devices_that_are_none(name: str) -> None:
-    """cpu, cuda and cuda:N, and nothing that torch would fail on later."""
-    for good in ("cpu", "cuda", "cuda:12"):
+    """cpu, cuda, cuda:N and mps, and nothing that torch would fail on later."""
+    for good in ("cpu", "cuda", "cuda:12", "mps"):
         check_device_name(good)
-    with pytest.raises(UsageError, match="expected cpu, cuda or cuda:N"):
+    with pytest.raises(UsageError, match="expected cpu, cuda, cuda:N or mps"):
         check_device_name(name)
-    with pytest.raises(UsageError, match="expected cpu, cuda or cuda:N"):
+    with pytest.raises(UsageError, match="expected cpu, cuda, cuda:N or mps"):
         ModelChoices.of(OPTIONS, name)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_macs_gpu_computes_in_float32(precision: str) -> None:
+    """It has no TF32, and bfloat16 depends on its generation and macOS. Lanes are for who asks for them."""
+    assert ModelChoices.of(OPTIONS, "mps").lanes == 0
+    assert ModelChoices.of({**OPTIONS, "lanes": 4}, "mps").lanes == 4
+    with pytest.raises(UsageError, match=rf"precision={precision}: a Mac's GPU \(mps\) is used with fp32 only"):
+        ModelChoices.of({**OPTIONS, "precision": precision}, "mps")
+
+
+def test_what_does_not_run_on_a_macs_gpu() -> None:
+    """It says so, and runs elsewhere."""
+    refuse_mps("cuda:1", "it runs on cpu and cuda")
+    with pytest.raises(UsageError, match="device 'mps': it runs on cpu and cuda"):
+        refuse_mps("mps", "it runs on cpu and cuda")

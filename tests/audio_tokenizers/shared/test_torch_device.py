@@ -102,8 +102,44 @@ def test_a_device_that_fails() -> None:
             on_device("cuda:0", failing(RuntimeError(words)))
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)."), "out of memory on mps: take a smaller"),
+        (RuntimeError("Command failed: Insufficient Memory (00000008:kIOGPUCommandBuffer)"), "out of memory on mps"),
+        (NotImplementedError("The operator 'aten::x' is not currently implemented for the MPS device."), "MPS_FALLBACK=1"),
+        (TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support"), "--device cpu"),
+        (RuntimeError("Output channels > 65536 not supported at the MPS device."), "cannot compute this backend on MPS"),
+        (RuntimeError("Failed to create Metal shader library"), "the GPU failed on mps"),
+    ],
+)
+def test_a_macs_gpu_that_fails(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that runs out, what MPS lacks, and Metal's errors end the attempt; no clip is at fault."""
+    released: list[bool] = []
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: released.append(True))
+    with pytest.raises(InfrastructureError, match=words):
+        on_device("mps", failing(error))
+    assert released
+
+
+def test_a_mac_without_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build without MPS, a machine without such a GPU, and variables that change its arithmetic are refused."""
+    with pytest.raises(InfrastructureError, match="is a build without MPS"):
+        require_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
+    with pytest.raises(InfrastructureError, match="sees no GPU: expected a Mac with Apple silicon"):
+        require_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    require_device("mps")
+    monkeypatch.setenv("PYTORCH_MPS_FAST_MATH", "1")
+    with pytest.raises(InfrastructureError, match="unset PYTORCH_MPS_FAST_MATH"):
+        require_device("mps")
+
+
 def test_other_errors_pass() -> None:
     """A shape that does not fit is no trouble with the machine."""
+    with pytest.raises(RuntimeError, match="two devices"):
+        on_device("mps", failing(RuntimeError("found at least two devices, mps:0 and cpu!")))
     for error in (RuntimeError("size mismatch"), ValueError("odd")):
         with pytest.raises(type(error), match=str(error)):
             on_device("cuda", failing(error))

@@ -59,7 +59,9 @@ def test_torch_here(capsys: pytest.CaptureFixture[str]) -> None:
     """Installed for the tests; it says which build."""
     import torch
 
-    assert facts(capsys, "torch")["facts"]["cuda"] == (torch.version.cuda or "")
+    found = facts(capsys, "torch")["facts"]
+    assert found["cuda"] == (torch.version.cuda or "")
+    assert found["mps"] == ("available" if torch.backends.mps.is_available() else "")
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ class DeviceCalls:
     """The calls of one backend that has lanes.
 
     On a GPU, inputs are copied from pinned memory on a stream of their own, and outputs are copied back to pinned memory
-    after the work, with an event to wait for. torch reuses pinned memory only after its copy has ended. On a CPU the work is
-    finished when `begin` returns.
+    after the work, with an event to wait for. torch reuses pinned memory only after its copy has ended. On a CPU and on MPS
+    the work is finished when `begin` returns.
     """
 
     def __init__(self, device: str, lanes: int) -> None:
@@ -107,8 +107,9 @@ class DeviceCalls:
         import torch
 
         with torch.inference_mode():
-            if self._copies is None:
-                return work(*inputs), None
+            if self._copies is None:  # on a CPU nothing is copied
+                there = [tensor.to(self._device) for tensor in inputs]
+                return [result.cpu() for result in work(*there)], None
             with torch.cuda.device(self._device):
                 computing = torch.cuda.current_stream()
                 with torch.cuda.stream(self._copies):

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audio_tokenizers.shared.torch_device import in_float64
+
 __all__ = ["LaneQuantizer"]
 
 Projection = tuple[Tensor, Tensor | None]
@@ -42,7 +44,7 @@ class _Codebook(nn.Module):
         self.offsets: Tensor
         self.other_decoded: Tensor | None
         self.register_buffer("codes", codes, persistent=False)
-        offsets = (squares * codes.double().pow(2).sum(1)).to(codes.dtype)
+        offsets = (squares * in_float64(codes).pow(2).sum(1)).to(codes)  # its dtype and device
         self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("other_decoded", decoded, persistent=False)
         self.project = _Linear(projection)
