@@ -6,17 +6,46 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
 
-__all__ = ["CUDA_ONLY", "available_cores", "choose_device", "gpus_of", "visible_gpus"]
+__all__ = ["CPU", "CUDA_ONLY", "DeviceName", "available_cores", "choose_device", "device_name", "gpus_of", "visible_gpus"]
 
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 NO_MORE = ("", "-1", "NoDevFiles")
 CUDA_ONLY = ("auto", "cpu", "cuda")
 """Values of --device where a Mac's GPU is of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceName:
+    """Which device made tokens."""
+
+    name: str = "cpu"
+    """`cpu`, `mps`, or the GPU's name."""
+    gpu: str = ""
+    """Its UUID, or where that is not known what CUDA_VISIBLE_DEVICES calls it."""
+
+
+CPU = DeviceName()
+
+
+def device_name(device: str) -> DeviceName:
+    """The name of a `device` that `choose_device` returned. torch knows its UUID, if the backend has imported torch."""
+    if not device.startswith("cuda"):
+        return DeviceName(device)
+    number = int(device.partition(":")[2] or 0)
+    known: Any = sys.modules.get("torch")
+    if known is not None and known.cuda.is_available():
+        properties = known.cuda.get_device_properties(number)
+        if uuid := getattr(properties, "uuid", None):
+            return DeviceName(properties.name, f"GPU-{uuid}")
+    gpus = visible_gpus()
+    return DeviceName("cuda", gpus[number] if number < len(gpus) else str(number))
 
 
 def visible_gpus() -> list[str]:

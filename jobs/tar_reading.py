@@ -22,6 +22,7 @@ from jobs.conveyor import Conveyor
 from jobs.ledger import Ledger
 from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
+from jobs.sequence_counter import SequenceCounter
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
@@ -166,7 +167,8 @@ class TarReading:
 
     def _pending(self, clip: Clip, tar_bytes: int, step: Step) -> Pending:
         field = self._spec.fields[0]
-        sink = TokenSink(field.width, kept_as=code_type(field))
+        count = functools.partial(SequenceCounter, field, self._spec.sample_rate)
+        sink = TokenSink(field.width, kept_as=code_type(field), count=count)
         pending = Pending(clip, sink, tar_bytes, self._name)
         with step.waiting(), self._errors.storing():
             pending.kept_line = self._ledger.reusable_line(clip.index, clip.name)
