@@ -45,6 +45,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes is the machine's affair; the test's time limit ends what does not end.
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("any machine"), max_examples=20)
 
 # Where Python is told to write no bytecode, each command that a test starts compiles the project anew, and pytest its tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -70,6 +71,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`--require-gpu`: fail rather than skip where there is no CUDA device. `--quick`: only what takes no time."""
     parser.addoption("--require-gpu", action="store_true", help="tests marked gpu must run")
     parser.addoption("--quick", action="store_true", help="leave out tests marked slow, models or slurm")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`--quick` tries fewer examples where a test does not say how many it needs."""
+    if config.getoption("--quick"):
+        hypothesis.settings.load_profile("quick")
 
 
 @functools.cache
