@@ -1,7 +1,7 @@
 # make, or make help, says what there is: what follows ## behind a target.
 
 PYTHON ?= python3
-PYTEST_FLAGS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST_FLAGS ?= --numprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 VENV := .venv
 BIN := $(VENV)/bin

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 BUSY_PER_WAITING = 8
 """Files that compute, for each one that waits: about as many as two workers do meanwhile."""
 
-LONG_FILES = ("test_gpu.py", "test_tar_work.py", "test_rounds.py", "test_ledger.py", "test_controller.py")
+LONG_WAITS = ("test_faults.py", "test_limits.py")
+"""Two files of tests/slurm that take minutes: both are begun at once."""
+
+LONG_FILES = (
+    *("test_gpu.py", "test_tar_work.py", "test_rounds.py", "test_ledger.py", "test_controller.py", "test_worker.py"),
+    *("test_task.py", "test_submit.py", "test_policy_machine.py", "test_parity.py", "test_decode_check.py", "test_sweep.py"),
+    *("test_train_taste.py", "test_predict_taste.py", "test_loaded_backend.py", "test_clip_journal.py", "test_features.py"),
+)
 """Outside of tests/audio_tokenizers and of this folder."""
 
 TESTS = Path(__file__).parent
@@ -42,6 +49,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes is the machine's affair; the test's time limit ends what does not end.
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("any machine"), max_examples=20)
 
 # Where Python is told to write no bytecode, each command that a test starts compiles the project anew, and pytest its tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -67,6 +75,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`--require-gpu`: fail rather than skip where there is no CUDA device. `--quick`: only what takes no time."""
     parser.addoption("--require-gpu", action="store_true", help="tests marked gpu must run")
     parser.addoption("--quick", action="store_true", help="leave out tests marked slow, models or slurm")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`--quick` tries fewer examples where a test does not say how many it needs."""
+    if config.getoption("--quick"):
+        hypothesis.settings.load_profile("quick")
 
 
 @functools.cache
@@ -97,10 +111,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if mark := room(item.path):
             item.add_marker(mark)
     if config.getoption("--quick"):
+        named = any(room(item.path) for item in items)  # by their paths: folders are left out before they are read
         quick = [item for item in items if NOT_QUICK.isdisjoint(mark.name for mark in item.iter_markers())]
         config.hook.pytest_deselected(items=list(set(items) - set(quick)))
         items[:] = quick
-        if "torch" in sys.modules:
+        if "torch" in sys.modules and not named:
             raise pytest.UsageError("a test file that --quick reads imports torch: name the import in IMPORTS_TORCH")
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked or config.getoption("--require-gpu"):
@@ -113,11 +128,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turns(items: list[pytest.Item]) -> Callable[[pytest.Item], int]:
-    """Long files first, or who begins with one last works on alone; those of Slurm, which mostly wait, one at a time."""
+    """Long files first, or who begins with one last works on alone; those of Slurm, which mostly wait, between them."""
     files = list(dict.fromkeys(item.path for item in items))
     waiting = [path for path in files if path.parent.name == "slurm"]
+    waiting.sort(key=lambda path: path.name not in LONG_WAITS)
     busy = [path for path in files if "audio_tokenizers" in path.parts or path.parent == TESTS or path.name in LONG_FILES]
-    turns = {path: BUSY_PER_WAITING * turn for turn, path in enumerate(waiting)}
+    turns = {path: BUSY_PER_WAITING * max(0, turn + 1 - len(LONG_WAITS)) for turn, path in enumerate(waiting)}
     turns |= {path: turn + 1 for turn, path in enumerate(busy)}
     last = len(items)  # not in the lambda: a list is empty while it is sorted
     return lambda item: turns.get(item.path, last)

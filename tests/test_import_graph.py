@@ -80,6 +80,7 @@ def is_command(name: str) -> bool:
     return any("run_command" in ast.dump(node) for node in mains)
 
 
+@pytest.mark.slow
 def test_commands_import_no_commands() -> None:
     """What two commands need is in a module of its own."""
     commands = {name for name in modules() if is_command(name)}
