@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.cluster import Cluster, SubmitLimitError, SubmitUncertainError
 from hpc.launch import Launch
 from hpc.plan import Plan, Slot, balance, chunk, make_plan, probes, slots_for
@@ -101,7 +102,7 @@ class Submitter:
         sizes = read_sizes(self._run.sizes_file)
         spec = read_spec(self._run.output_dir)
         if spec is None:
-            raise UsageError(f"{self._run.spec_file}: no such file: restore it, or begin again with hpc.submit")
+            raise UsageError(f"{self._run.spec_file}: no such file: restore it, or begin again with {called('hpc.submit')}")
         retry = {tar.name for tar in states if tar.state == "committed"}
         rate = bytes_per_second(states)
         last = set(decision.short_of_memory)

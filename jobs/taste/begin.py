@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.torch_device import require_bfloat16, require_device
 from jobs.taste.aggregator import FusionName
 from jobs.taste.corpus import Corpus, open_corpus
@@ -26,8 +27,8 @@ def find_language_model(model_path: str | None) -> LmFiles:
     """Raises UsageError where none is given, ModelFilesError where it is none."""
     if not model_path:
         raise UsageError(
-            "--model-path: expected the folder of CosyVoice-300M (or -SFT, -Instruct, -25Hz), found none: python -m "
-            "tools.fetch_model cosyvoice_text downloads it"
+            "--model-path: expected the folder of CosyVoice-300M (or -SFT, -Instruct, -25Hz), found none: "
+            f"{called('tools.fetch_model')} cosyvoice_text downloads it"
         )
     return open_language_model(Path(model_path).expanduser())
 
