@@ -17,7 +17,7 @@ HEADER = (
     "of bare loop",
     "busy",
     "fill",
-    "x usual way",
+    "speedup",
     "tokens equal",
     "bits kept",
     "GB GPU",

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.batch_script import check_path
 from hpc.environment import kept_environment, task_environment
@@ -134,7 +135,7 @@ def _choose_tars(run: Run, which: ListOptions, *, allow_pipe: bool) -> list[str]
     else:
         tars = [tar.tar for tar in listed if tar.tar != tar.name]  # of the others only the name is known
         if not tars:
-            raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
+            raise UsageError(f"--list: expected a file with a tar per line; {called('tools.generate_tar_list')} makes one")
     if not tars[chosen]:
         to = "" if which.to_index is None else f" --to-index {which.to_index}"
         where = which.tar_list or run.output_dir
@@ -174,7 +175,7 @@ def _fit_to_slurm(launch: Launch, asked: LaunchOptions) -> Launch:
             later = (
                 "if Slurm is only away for now, try again later, or let --cluster slurm wait for it"
                 if no_answer(str(error))
-                else "if there is a Slurm, is SLURM_CONF right? python -m tools.doctor asks more"
+                else f"if there is a Slurm, is SLURM_CONF right? {called('tools.doctor')} asks more"
             )
             raise InfrastructureError(
                 f"there is an sbatch here, but no Slurm answers: {error}\n--cluster local tokenizes on this machine; {later}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.cluster import Cluster, SubmitLimitError, SubmitUncertainError
 from hpc.launch import Launch
 from hpc.plan import Plan, Slot, balance, chunk, make_plan, probes, slots_for
@@ -147,7 +148,7 @@ class Submitter:
         """What the tasks do."""
         work = self._run.read_state().training or read_spec(self._run.output_dir)
         if work is None:
-            raise UsageError(f"{self._run.spec_file}: no such file: restore it, or begin again with hpc.submit")
+            raise UsageError(f"{self._run.spec_file}: no such file: restore it, or begin again with {called('hpc.submit')}")
         return work
 
     @property

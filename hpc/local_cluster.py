@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.cluster import JobNumber, JobSeen, TaskSeen
 from hpc.environment import task_environment
 from hpc.launch import Launch
@@ -99,8 +100,8 @@ class LocalCluster:
         """Start one process per element, unless interrupted."""
         if self._host in exclude:
             raise UsageError(
-                f"tries fail on this machine ({self._host}) and succeed on others: python -m tools.failures says how; once "
-                "that is mended, python -m hpc.resume --retry-quarantined continues here"
+                f"tries fail on this machine ({self._host}) and succeed on others: {called('tools.failures')} says how; "
+                f"once that is mended, {called('hpc.resume')} --retry-quarantined continues here"
             )
         submission.logs.mkdir(exist_ok=True)
         environment = task_environment(launch)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.controller import Round
 from hpc.failure_groups import Failure, log_tail
@@ -206,7 +207,7 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
     if device := describe_device(now.device_seconds, gpu=now.on_gpu):
         rows.append(("device", device))
     if now.quarantined:
-        rows.append(("quarantine", f"{counted(now.quarantined, 'tar')}: python -m tools.failures says why"))
+        rows.append(("quarantine", f"{counted(now.quarantined, 'tar')}: {called('tools.failures')} says why"))
     if now.excluded:
         rows.append(("avoided", ", ".join(now.excluded)))
     rows += [("note", note) for note in notes]

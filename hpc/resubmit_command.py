@@ -11,6 +11,7 @@ import msgspec
 
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
+from audio_tokenizers.shared.command_names import called
 from hpc.launch import Launch, make_launch
 from hpc.launch_options import LaunchOptions, Site, TaskOptions, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, normalise_extensions
@@ -34,7 +35,8 @@ DEFAULTS = RecipeOptions(
 def resubmit_command(
     spec: TokenizeSpec, launch: Launch | None, site: Site, tar_list: Path | None, output_dir: Path, flags: Sequence[str] = ()
 ) -> str:
-    """`python -m hpc.submit ...` with the options of the recipe and the launch that neither presets nor `site` give anyway.
+    """The command `hpc.submit`, as the user calls it, with the options of the recipe and the launch that neither presets nor
+    `site` give anyway.
 
     Without `tar_list` it submits the run's own tars. `site` is the cluster.yaml of the folder where the command will be run.
     """
@@ -42,7 +44,7 @@ def resubmit_command(
     words += ["--backend", preset_name(spec), "--output-dir", str(output_dir)]
     options = spec.options if launch is None else {**spec.options, **launch.options}
     words += [*_recipe_words(spec, options), *([] if launch is None else _launch_words(launch, site, spec.backend)), *flags]
-    return shlex.join(["python", "-m", "hpc.submit", *words])
+    return f"{called('hpc.submit')} {shlex.join(words)}"
 
 
 def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str]:

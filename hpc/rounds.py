@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Controller, Round
@@ -55,10 +56,12 @@ def launch_of(run: Run) -> Launch:
         return launch
     spec, tars = read_spec(run.output_dir), run.listed()
     if spec is None or not tars:
-        raise UsageError(f"{run.output_dir}: no run here yet: begin it with hpc.submit, or give another --output-dir")
+        raise UsageError(
+            f"{run.output_dir}: no run here yet: begin it with {called('hpc.submit')}, or give another --output-dir"
+        )
     raise UsageError(
-        f"{run.output_dir}: {counted(len(tars), 'tar')} of jobs.tokenize_tar, and no run yet. This makes them a run, and "
-        f"repeats no work:\n  {resubmit_command(spec, None, site_defaults(), None, run.output_dir)}"
+        f"{run.output_dir}: {counted(len(tars), 'tar')} of {called('jobs.tokenize_tar')}, and no run yet. This makes them "
+        f"a run, and repeats no work:\n  {resubmit_command(spec, None, site_defaults(), None, run.output_dir)}"
     )
 
 
@@ -92,7 +95,7 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
                 _stop_workers(cluster, controller, interruption)
     if seen is None:
         go_on = (
-            "the tasks continue; hpc.resume watches them again"
+            f"the tasks continue; {called('hpc.resume')} watches them again"
             if launch.cluster == "slurm"
             else "run the same command again"
         )
@@ -203,9 +206,9 @@ def finish(run: Run, seen: Round) -> int:
         for failure in failures[:LOGS_SHOWN]:
             warn(describe_log(failure))
         if not run.read_state().cancelled and not decision.passes:
-            warn("when that is mended: hpc.submit again, or python -m hpc.resume --retry-quarantined")
+            warn(f"when that is mended: {called('hpc.submit')} again, or {called('hpc.resume')} --retry-quarantined")
     elif decision.outcome == "quarantined":
-        warn("python -m tools.failures says more; python -m hpc.resume --retry-quarantined tries them again")
+        warn(f"{called('tools.failures')} says more; {called('hpc.resume')} --retry-quarantined tries them again")
     return EXIT_CODES[decision.outcome]
 
 

@@ -10,6 +10,7 @@ import typer
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.batch_script import batch_text
 from hpc.begin_run import Begun, ListOptions, begin_run, keep_sharing, new_state
@@ -135,7 +136,7 @@ def _submit_to_slurm(run: Run) -> int:
     code = one_round(run, patient=False)
     if code == EXIT_CODES["running"]:
         group = f" --group {run.trust.group_name}" if run.trust is not None and run.trust.group_name else ""
-        print(f"next: python -m hpc.resume --output-dir {run.output_dir}{group}   (or --once from cron, or --chain)")
+        print(f"next: {called('hpc.resume')} --output-dir {run.output_dir}{group}   (or --once from cron, or --chain)")
         return 0
     return code
 

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.extras import install_words, is_installed
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.devices import CUDA_ONLY, choose_device
@@ -22,7 +23,7 @@ MOST_PER_TOKEN = 20.0
 
 
 def predict_taste(
-    training: Annotated[Path, typer.Option(help="folder of jobs.train_taste, with its checkpoint.pt")],
+    training: Annotated[Path, typer.Option(help="folder of a training, with its checkpoint.pt")],
     data: Annotated[list[Path], typer.Option(help="the runs that it was trained on, or others")],
     output: Annotated[Path | None, typer.Option(help="JSON Lines with all units, one clip a line")] = None,
     clips: Annotated[int, typer.Option(help="how many; 0 is all", min=0)] = 8,
@@ -50,7 +51,9 @@ def predict_taste(
 
     checkpoint = read_checkpoint(training)
     if checkpoint is None:
-        raise UsageError(f"--training {training}: expected a folder with {NAME}, as jobs.train_taste writes it, found none")
+        raise UsageError(
+            f"--training {training}: expected a folder with {NAME}, as {called('jobs.train_taste')} writes it, found none"
+        )
     settings = msgspec.convert(checkpoint.settings, Settings)
     prepare_device(chosen, settings)
     files = find_language_model(model_path or settings.model_path)

@@ -16,6 +16,7 @@ import yaml
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.extras import backend_packages
 from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, normalise_extensions
@@ -311,7 +312,7 @@ def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:
     differences = "\n".join(_differences(msgspec.to_builtins(frozen), msgspec.to_builtins(spec)))
     raise UsageError(
         f"{output_dir} holds tokens of another recipe; two recipes are two data sets, so use another --output-dir, or the "
-        f"options that it was begun with (hpc.resume goes on with them):\n"
+        f"options that it was begun with ({called('hpc.resume')} goes on with them):\n"
         f"{differences}"
     )
 

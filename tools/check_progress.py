@@ -54,7 +54,8 @@ def check_progress(
     force: Annotated[bool, typer.Option("--force", help="let the lists replace files that this run did not write")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON, and nothing else")] = False,
     keep_dirs: Annotated[
-        bool, typer.Option("--keep-dirs", help="name tars that the run does not have yet as hpc.submit --keep-dirs would")
+        bool,
+        typer.Option("--keep-dirs", help="name tars that the run does not have yet as a submission with --keep-dirs would"),
     ] = False,
     verbose: Verbose = False,
 ) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.progress import scan
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
@@ -41,7 +42,7 @@ def decode_check(
     states = [state for state in scan(run, run.listed()) if state.state == "committed"]
     picks = choose_clips(states, run, clips, seed)
     if not picks:
-        raise UsageError(f"{run.output_dir}: no committed clip with tokens yet: see python -m tools.check_progress")
+        raise UsageError(f"{run.output_dir}: no committed clip with tokens yet: see {called('tools.check_progress')}")
     decoder = load_decoder(spec, model_path, choose_device(device))
     wav_dir.mkdir(parents=True, exist_ok=True)
     verdicts = []

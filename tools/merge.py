@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
@@ -47,7 +48,7 @@ def merge(
     if floats:
         raise UsageError(
             f"{output_dir}: its floats ({', '.join(floats)}) are in NAME.safetensors, which one merged file cannot hold: "
-            "use python -m tools.export"
+            f"use {called('tools.export')}"
         )
     if wanted is not None:
         check_shape(wanted, spec.fields)

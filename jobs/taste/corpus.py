@@ -18,6 +18,7 @@ import numpy.typing as npt
 import orjson
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.fileops import own_files
 from jobs.records import TokenRecord, decode_record
 from jobs.same_clips import in_all, same_tars
@@ -140,8 +141,8 @@ class Corpus:
 
 def _changed(path: Path) -> InfrastructureError:
     return InfrastructureError(
-        f"{path}: it has changed since the training began, or is damaged: python -m tools.check_progress --check-validity "
-        "says which"
+        f"{path}: it has changed since the training began, or is damaged: "
+        f"{called('tools.check_progress')} --check-validity says which"
     )
 
 
@@ -238,12 +239,12 @@ def _rows_by_name(used: Sequence[RunIndex]) -> list[dict[ClipName, int]]:
     """For each run the row of each clip, by its name in the first run; clips of tars that it lacks are left out."""
     names: list[dict[str, str]] = [{} for _ in used]
     for first, *others in same_tars([run.tars for run in used], [run.folder for run in used]):
-        for called, tar in zip(names, (first, *others), strict=True):
+        for of_first, tar in zip(names, (first, *others), strict=True):
             if first is not None and tar is not None:
-                called[tar.name] = first.name
+                of_first[tar.name] = first.name
     return [
-        {(called[tar], audio, place): row for row, (tar, audio, place) in enumerate(run.names) if tar in called}
-        for called, run in zip(names, used, strict=True)
+        {(of_first[tar], audio, place): row for row, (tar, audio, place) in enumerate(run.names) if tar in of_first}
+        for of_first, run in zip(names, used, strict=True)
     ]
 
 

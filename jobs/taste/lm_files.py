@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from audio_tokenizers.errors import ModelFilesError, UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.config_reader import ConfigReader
 from audio_tokenizers.shared.hyper_yaml import read_hyper_yaml
 from audio_tokenizers.shared.model_files import require_files
@@ -81,8 +82,8 @@ def find_language_model(model_path: str | None) -> LmFiles:
     """Raises UsageError where none is given, ModelFilesError where it is none."""
     if not model_path:
         raise UsageError(
-            "--model-path: expected the folder of CosyVoice-300M (or -SFT, -Instruct, -25Hz), found none: python -m "
-            "tools.fetch_model cosyvoice_text downloads it"
+            "--model-path: expected the folder of CosyVoice-300M (or -SFT, -Instruct, -25Hz), found none: "
+            f"{called('tools.fetch_model')} cosyvoice_text downloads it"
         )
     return open_language_model(Path(model_path).expanduser())
 

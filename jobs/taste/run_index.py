@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.record_fields import codes_shape
@@ -157,7 +158,7 @@ def _committed(folder: Path) -> list[tuple[str, Manifest]]:
         raise UsageError(
             f"{folder}: {len(missing)} of {counted(len(listed), 'tar')} not committed"
             + (f", the first of them {missing[0]}" if missing else "")
-            + ": finish the run (python -m hpc.resume) before training on it"
+            + f": finish the run ({called('hpc.resume')}) before training on it"
         )
     return found
 
@@ -185,7 +186,7 @@ def _tensor_starts(path: Path) -> dict[str, int]:
     except (struct.error, ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
         raise InfrastructureError(
             f"{path}: expected the floats of its .jsonl, found {'a damaged file' if path.exists() else 'nothing'}: "
-            "python -m tools.check_progress --check-validity says what to make again"
+            f"{called('tools.check_progress')} --check-validity says what to make again"
         ) from None
 
 
@@ -211,8 +212,8 @@ def _read_file(
             offset += len(line)
     if digest.hexdigest() != manifest.output_sha256:
         raise InfrastructureError(
-            f"{paths.committed}: its bytes are not those that were committed: move it away and run hpc.submit again to have "
-            "it made again"
+            f"{paths.committed}: its bytes are not those that were committed: move it away and run "
+            f"{called('hpc.submit')} again to have it made again"
         )
 
 

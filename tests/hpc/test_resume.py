@@ -43,7 +43,7 @@ class TestUsage:
         """Where nobody has submitted there is nothing to resume: exit code 2, the way out, and no folder is made."""
         for flags in ([], ["--once"], ["--chain"]):
             assert call(resume, "--output-dir", "none", *flags) == 2
-            assert "begin it with hpc.submit" in capsys.readouterr().err
+            assert "begin it with python -m hpc.submit" in capsys.readouterr().err
         assert not (here / "none").exists()
 
     def test_one_way_at_a_time(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +200,7 @@ class TestWatch:
 
         monkeypatch.setattr(campaign.cluster, "look", and_interrupt)
         assert call(resume, "--output-dir", campaign.run.output_dir, "--watch", "--interval", 0.1) == 130
-        assert "the tasks continue; hpc.resume watches them again" in capsys.readouterr().err
+        assert "the tasks continue; python -m hpc.resume watches them again" in capsys.readouterr().err
         assert campaign.cluster.tars() == campaign.names
 
 

@@ -127,7 +127,7 @@ class TestFinish:
 class TestLaunch:
     def test_nobody_has_submitted(self, tmp_path: Path) -> None:
         """A folder that is no run is named, with the two ways out."""
-        with pytest.raises(UsageError, match=r"begin it with hpc\.submit, or give another --output-dir"):
+        with pytest.raises(UsageError, match=r"begin it with python -m hpc\.submit, or give another --output-dir"):
             launch_of(Run(tmp_path))
 
     def test_cluster_is_that_of_the_launch(self) -> None:

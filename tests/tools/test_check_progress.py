@@ -114,9 +114,7 @@ class TestReport:
         assert "1 tar without any clip" in text
         assert found["left_out"] == {"avi": 2}
         assert "Note:                  2 members were no clips: .avi 2: --extensions takes them" in text
-        assert (
-            "1 sidecar without audio of its name, in no record: if it is a text, unpack the tar and give the folder" in text
-        )
+        assert "1 sidecar without audio of its name, in no record: if it is a text, unpack the tar and run " in text
 
     def test_clips_whose_channels_cancel(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         """They are counted, with what can be done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted, size_words
 from jobs.claims import SIGN_OF_LIFE_SECONDS, STALE_SECONDS
 from tools.doctoring.findings import Finding, fault, fine, warning
@@ -125,7 +126,7 @@ def judge_room(facts: Room, tars: int, *, shared: bool) -> list[Finding]:
     if facts.kind in LOST_AT_REBOOT:
         found.append(warning("file system", f"{facts.kind}: what is there is gone after a reboot", "copy results elsewhere"))
     elif shared and facts.kind in ONE_HOST:
-        advice = "nodes must see the output directory; tools.doctor asks some where it can"
+        advice = f"nodes must see the output directory; {called('tools.doctor')} asks some where it can"
         found.append(warning("file system", f"{facts.kind}: mostly a disk of one host", advice))
     return found
 
@@ -230,7 +231,7 @@ def _version(text: str) -> tuple[int, ...]:
 def judge_weights(facts: Weights) -> Finding:
     """The backend's files."""
     if facts.error:
-        return fault("weights", facts.error, "python -m tools.fetch_model NAME fetches them; see docs/backends.md")
+        return fault("weights", facts.error, f"{called('tools.fetch_model')} NAME fetches them; see docs/backends.md")
     return fine("weights", facts.checked)
 
 
@@ -242,4 +243,4 @@ def judge_tars(facts: Tars) -> Finding:
     shown = "; ".join(facts.bad)
     more = "; ..." if facts.bad_count > len(facts.bad) else ""
     found = f"{facts.bad_count:,} of {facts.tars:,} cannot be tokenized: {shown}{more}"
-    return fault("tars", found, "mend the list, or go on without them: hpc.submit --skip-missing")
+    return fault("tars", found, f"mend the list, or go on without them: {called('hpc.submit')} --skip-missing")

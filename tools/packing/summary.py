@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted, size_words
 from jobs.plain_text import plain
 
@@ -37,7 +38,7 @@ def summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[LeftO
         segmented = sum(shard.segmented for shard in shards)
         lines.append(
             f"{counted(segmented, 'clip')} of these {'is a recording' if segmented == 1 else 'are recordings'} of "
-            f"{counted(segments, 'segment')}: `hpc.submit --segments` makes each of them a clip"
+            f"{counted(segments, 'segment')}: `{called('hpc.submit')} --segments` makes each of them a clip"
         )
     if faulty := sum(shard.faulty for shard in shards):
         lines.append(

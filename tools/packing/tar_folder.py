@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.text_encoding import AUTO
@@ -88,8 +89,8 @@ class TarFolder:
         strangers = sorted(path.name for path in self.path.iterdir() if path.suffix == ".tar" or path.name == "tars.txt")
         if strangers:
             raise UsageError(
-                f"--output-dir {self.path}: expected a new folder or one of an earlier tools.pack, found {strangers[0]}: "
-                "choose another"
+                f"--output-dir {self.path}: expected a new folder or one of an earlier {called('tools.pack')}, found "
+                f"{strangers[0]}: choose another"
             )
 
     def freeze(self, plan: PackPlan) -> None:
