@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,11 +18,13 @@ from support.fake_cluster import Campaign, QueuedJob
 __all__ = ["TrainingCampaign", "tell_status"]
 
 
-def tell_status(folder: Path, *, epoch: int = 0, step: int = 0, saved: int = 0, epochs: int = 3) -> None:
-    """What a training says of itself, with a checkpoint if any step is saved."""
+def tell_status(
+    folder: Path, *, epoch: int = 0, step: int = 0, saved: int = 0, changes: Mapping[str, object] | None = None
+) -> None:
+    """What a training of three epochs says of itself, with a checkpoint if any step is saved."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = read_settings(None, {"epochs": epochs}).plain()
-    write_status(folder, Status(settings=settings, epochs=epochs, epoch=epoch, step=step, saved=saved, in_epoch=1, steps=5))
+    settings = read_settings(None, {"epochs": 3, **(changes or {})}).plain()
+    write_status(folder, Status(settings=settings, epochs=3, epoch=epoch, step=step, saved=saved, in_epoch=1, steps=5))
     if saved:
         (folder / CHECKPOINT).touch()
 
