@@ -28,6 +28,7 @@ from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_lines, warn
 from jobs.signals import INTERRUPTIONS, StopFlag
 from jobs.spec import read_spec
+from jobs.taste.training import NAME
 
 __all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "one_round", "watch"]
 
@@ -201,7 +202,7 @@ def finish(run: Run, seen: Round) -> int:
         warn(f"error: stuck: {decision.diagnosis or 'nothing more can be submitted'}")
         failures = find_failures(run.submissions()[-RECENT:])
         for words in describe_failures(failures):
-            if words not in plain_lines(decision.diagnosis):
+            if words.removeprefix(f"{NAME}: ") not in plain_lines(decision.diagnosis):
                 warn(f"error: {words}")
         for failure in failures[:LOGS_SHOWN]:
             warn(describe_log(failure))

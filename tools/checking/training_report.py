@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from hpc.monitor import describe_tasks
+from hpc.failure_groups import find_failures
+from hpc.monitor import describe_failures, describe_log, describe_tasks
 from hpc.rounds import cluster_of
 from hpc.run import Run
 from hpc.stalls import describe_stalls
@@ -16,7 +17,9 @@ from jobs.taste.status import Status, read_status
 from jobs.taste.training import NAME
 from tools.checking.report import SLURM_SECONDS
 
-__all__ = ["TrainingReport", "look_at_training", "render_training"]
+__all__ = ["TrainingReport", "look_at_training", "render_training", "render_training_failures"]
+
+LOGS_SHOWN = 2
 
 
 class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,3 +76,11 @@ def render_training(report: TrainingReport) -> str:
     if report.stopped:
         lines.append(f"Stopped:               nothing more is submitted: {plain_lines(report.stopped)}")
     return "\n".join(lines)
+
+
+def render_training_failures(run: Run) -> list[str]:
+    """The tries of a training that failed since hpc.submit or --retry-quarantined, with the ends of their logs."""
+    amnesty = run.read_state().amnesty
+    failures = find_failures([submission for submission in run.submissions() if submission.number > amnesty])
+    words = [line.removeprefix(f"{NAME}: ") for line in describe_failures(failures)]
+    return [*words, *filter(None, map(describe_log, failures[:LOGS_SHOWN]))]
