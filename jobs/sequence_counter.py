@@ -19,9 +19,7 @@ from jobs.packed_counts import Counts
 __all__ = ["STILL_SECONDS", "SequenceCounter", "Stretch", "still_items"]
 
 STILL_SECONDS = 0.5
-"""How long all codebooks must keep their tokens for their frames to count as still. Vowels and pauses of speech with a noise
-floor stay below this in all codecs of more than one codebook.
-"""
+"""How long all codebooks must keep their tokens for their frames to count as still: several times what a phone lasts."""
 TOKENS_AT_ONCE = 1 << 16
 
 Flags = npt.NDArray[np.bool_]

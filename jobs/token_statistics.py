@@ -168,4 +168,4 @@ def entropy_bits(counts: npt.NDArray[np.int64]) -> float:
     if not total:
         return 0.0
     shares = counts[counts > 0] / total
-    return max(float(-(shares * np.log2(shares)).sum()), 0.0)
+    return abs(float((shares * np.log2(shares)).sum()))
