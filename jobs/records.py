@@ -58,7 +58,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     language: str | None = None
     metadata: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    """How mixing changed the clip: jobs/channels.py."""
+    """How mixing changed the clip, or that another tool made its tokens: jobs/channels.py."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):

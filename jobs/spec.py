@@ -32,6 +32,7 @@ from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 __all__ = [
     "Preset",
     "TokenizeSpec",
+    "adopting",
     "check_spec",
     "freeze_spec",
     "load_preset",
@@ -53,6 +54,7 @@ UNDECIDED = {
     "segments": False,
     "text_keys": None,
     "text_encoding": None,
+    "adopted": None,
 }
 """The behaviour from before there was a choice. A spec with these values has the fingerprint of one without the keys."""
 DEFAULTS = RecipeOptions()
@@ -98,6 +100,9 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     text_encoding: str | None = None
     """Of texts: `auto`, or a codec's name. None: UTF-8 or GB18030. Both are None in a run from before there was a choice:
     its sidecars stand beside their audio, and its JSON is strict."""
+    adopted: str | None = None
+    """The kind of lines that tools.adopt may have taken over: some tokens of the run are not of this recipe. Part of the
+    fingerprint, so that no other run mixes with them."""
 
     @property
     def text_rules(self) -> TextRules | None:
@@ -187,7 +192,8 @@ def make_spec(
     """The spec for preset or backend `name`: what is `asked` for over the preset's over the backend's. Imports no torch.
 
     `begun` is the spec of the run that goes on, if there is one: where nobody asks for anything else, it keeps no damaged
-    clip if it began so, has the default extensions that it began with, and reads texts as it did.
+    clip if it began so, has the default extensions that it began with, and reads texts as it did. A run with adopted lines
+    keeps them.
     """
     preset = load_preset(name)
     if begun is not None and asked.max_damage is None and not begun.max_damage:
@@ -250,7 +256,14 @@ def make_spec(
         text_encoding=None if as_before else encoding,
         segments=bool(wanted.segments),
         channel=None if rule == info.mono else rule,
+        adopted=None if begun is None else begun.adopted,
     )
+    return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
+
+
+def adopting(spec: TokenizeSpec, lines: str) -> TokenizeSpec:
+    """The spec of a run like this one which may hold adopted lines of this kind."""
+    spec = msgspec.structs.replace(spec, adopted=lines)
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
 

@@ -95,7 +95,7 @@ class TarPaths:
 
     def temporary_files(self) -> list[Path]:
         """All existing private files, of any attempt, and temporary files of atomic writes."""
-        whole = (self.manifest, self.attempt, self.claim, self.previous_sums)
+        whole = (self.manifest, self.attempt, self.claim, self.previous, self.previous_sums)
         private = self.private_partials() + self.private_feature_files()
         private += self.all_private_sums() + self.private_journals()
         return private + [path for each in whole for path in self._private(each)]
@@ -119,6 +119,11 @@ class TarPaths:
     def previous(self) -> Path:
         """The file from which --retry-errors takes good lines."""
         return Path(f"{self._committed}.previous")
+
+    def private_previous(self, attempt: str) -> tuple[Path, Path]:
+        """The file of this name and its sums while an attempt writes them."""
+        found = [path.with_name(f".{path.name}.{attempt}") for path in (self.previous, self.previous_sums)]
+        return found[0], found[1]
 
     @property
     def previous_sums(self) -> Path:

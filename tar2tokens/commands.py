@@ -30,6 +30,7 @@ COMMANDS = {
     "Prepare": {
         "list": Command("tools.generate_tar_list", "the tars of a folder, as a list"),
         "pack": Command("tools.pack", "any data set -> tars of audio, and their list"),
+        "adopt": Command("tools.adopt", "tokens that an older tool has made, into a run"),
         "fetch": Command("tools.fetch_model", "download a backend's weights, and check them"),
         "doctor": Command("tools.doctor", "check that this site does what a run relies on"),
     },
