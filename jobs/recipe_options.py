@@ -78,6 +78,13 @@ class RecipeOptions(msgspec.Struct, frozen=True, kw_only=True):
         bool | None,
         _Audio("cut audio into the segments of its sidecars, each a clip", flags=("--segments/--no-segments",)),
     ] = None
+    subset_ratio: Annotated[
+        float | None,
+        _Audio(
+            "share of the clips, by a hash of their names: a larger share contains a smaller one; default all",
+            expected="a share such as 0.1, not 10%",
+        ),
+    ] = None
 
 
 class BackendOptions(RecipeOptions, frozen=True, kw_only=True):

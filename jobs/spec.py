@@ -25,6 +25,7 @@ from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
 from jobs.option_struct import with_defaults
 from jobs.recipe_options import RecipeOptions
+from jobs.subset import check_ratio
 from jobs.text_encoding import AUTO, check_encoding
 from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 
@@ -50,6 +51,7 @@ UNDECIDED = {
     "sniff": False,
     "channel": None,
     "segments": False,
+    "subset_ratio": 1.0,
     "text_keys": None,
     "text_encoding": None,
 }
@@ -89,6 +91,8 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether members with audio content are clips whatever their extension. Part of the fingerprint only if true."""
     segments: bool = False
     """Whether segments listed in sidecars are clips of their own: jobs/segments.py."""
+    subset_ratio: float = 1.0
+    """Share of the clips that have records: jobs/subset.py."""
     channel: str | None = None
     """Which channel is used, or `split`, if not `mono`: jobs/channels.py."""
     fingerprint: str = ""
@@ -248,6 +252,7 @@ def make_spec(
         text_keys=None if as_before else keys,
         text_encoding=None if as_before else encoding,
         segments=bool(wanted.segments),
+        subset_ratio=1.0 if wanted.subset_ratio is None else check_ratio(wanted.subset_ratio),
         channel=None if rule == info.mono else rule,
     )
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))

@@ -33,6 +33,7 @@ from jobs.progress import DeviceSeconds, Kept
 from jobs.records import ErrorRecord, Record
 from jobs.remote_tar import TarChangedError
 from jobs.spec import TokenizeSpec
+from jobs.subset import Subset
 from jobs.tar_findings import findings_of
 from jobs.tar_format import TarDamage
 from jobs.tar_paths import TarPaths
@@ -194,6 +195,7 @@ class TarWork:
             texts=self._spec.text_rules,
             cutting=Cutting.of(self._spec),
             finished=finished,
+            subset=Subset.of(self._spec.subset_ratio, self._tar),
             on_read=step.sign,
         )
         with self._reader as reader:
