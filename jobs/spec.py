@@ -225,6 +225,9 @@ def make_spec(
     keys = check_text_keys(wanted.text_keys) or TEXT_KEYS
     encoding = check_encoding(wanted.text_encoding or AUTO)
     as_before = begun is not None and begun.text_rules is None and not (wanted.text_keys or wanted.text_encoding)
+    extensions = normalise_extensions(wanted.extensions or AUDIO_EXTENSIONS)
+    if not extensions:
+        raise UsageError(f"--extensions {' '.join(map(repr, wanted.extensions))}: expected extensions such as .mp3 .wav")
     rule = info.mono if wanted.channel is None else channel_rule(wanted.channel)
     spec = TokenizeSpec(
         backend=factory.name,
@@ -239,7 +242,7 @@ def make_spec(
         num_tokens_overlap=overlap,
         max_duration=wanted.max_duration,
         max_damage=max_damage,
-        extensions=normalise_extensions(wanted.extensions or AUDIO_EXTENSIONS),
+        extensions=extensions,
         recipe={
             **info.recipe,
             **({} if info.kind == "clips" else {"resampler": RESAMPLER}),  # whole clips have their backend's

@@ -364,6 +364,12 @@ class TestSettings:
         with pytest.raises(UsageError, match=rf"--max-damage {share:g}: expected a share of the clip, from 0 .* to 1 "):
             spec_of("codec", device="cpu", max_damage=share)
 
+    @pytest.mark.parametrize("extensions", [("",), (".",), (",", " ")])
+    def test_extensions_that_are_none(self, codec: Codec, extensions: tuple[str, ...]) -> None:
+        """No member would be a clip."""
+        with pytest.raises(UsageError, match=r"--extensions .*: expected extensions such as \.mp3 \.wav"):
+            spec_of("codec", device="cpu", extensions=extensions)
+
     def test_a_share_of_the_clips_that_is_none(self, codec: Codec) -> None:
         """A percentage would take everything."""
         with pytest.raises(UsageError, match="--subset-ratio 10: expected a share of the clips"):
