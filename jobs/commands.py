@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 
 from audio_tokenizers.errors import Tar2TokensError, UsageError
 from jobs.fileops import describe_error, end_last_line, output_error
+from jobs.old_options import answer_old_option
 from jobs.plain_text import PlainFormatter, plain_stream, warn, warn_of_bug
 from jobs.version import version
 
@@ -157,8 +158,12 @@ class HelpInGroups(TyperCommand):
         super().__init__(**{**settings, "help": about})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (click's, or those of typer's own click)
-        """Let some options take several words."""
+        """Answer options of earlier tools in one line, and let some options take several words."""
         own = {flag for parameter in self.params for flag in parameter.opts}
+        answer = answer_old_option(getattr(self.callback, "__name__", ""), args, own)
+        if answer is not None:
+            warn(f"error: {answer}")
+            raise typer.Exit(UsageError.exit_code)
         return super().parse_args(ctx, repeat_flags(args, own.intersection(SEVERAL_WORDS)))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 (click's, or those of typer's own click)
