@@ -27,7 +27,12 @@ from jobs.worker_options import SharingOptions, WishOptions
 __all__ = ["resubmit_command"]
 
 DEFAULTS = RecipeOptions(
-    max_damage=DEFAULT_MAX_DAMAGE, extensions=AUDIO_EXTENSIONS, text_keys=TEXT_KEYS, text_encoding=AUTO, segments=False
+    max_damage=DEFAULT_MAX_DAMAGE,
+    extensions=AUDIO_EXTENSIONS,
+    text_keys=TEXT_KEYS,
+    text_encoding=AUTO,
+    segments=False,
+    subset_ratio=1.0,
 )
 """What holds where neither a preset nor a person says anything; the backend decides the rest."""
 

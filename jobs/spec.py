@@ -26,6 +26,7 @@ from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
 from jobs.option_struct import with_defaults
 from jobs.recipe_options import RecipeOptions
+from jobs.subset import check_ratio
 from jobs.text_encoding import AUTO, check_encoding
 from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 
@@ -52,6 +53,7 @@ UNDECIDED = {
     "sniff": False,
     "channel": None,
     "segments": False,
+    "subset_ratio": 1.0,
     "text_keys": None,
     "text_encoding": None,
     "adopted": None,
@@ -92,6 +94,8 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether members with audio content are clips whatever their extension. Part of the fingerprint only if true."""
     segments: bool = False
     """Whether segments listed in sidecars are clips of their own: jobs/segments.py."""
+    subset_ratio: float = 1.0
+    """Share of the clips that have records: jobs/subset.py."""
     channel: str | None = None
     """Which channel is used, or `split`, if not `mono`: jobs/channels.py."""
     fingerprint: str = ""
@@ -228,6 +232,9 @@ def make_spec(
     keys = check_text_keys(wanted.text_keys) or TEXT_KEYS
     encoding = check_encoding(wanted.text_encoding or AUTO)
     as_before = begun is not None and begun.text_rules is None and not (wanted.text_keys or wanted.text_encoding)
+    extensions = normalise_extensions(wanted.extensions or AUDIO_EXTENSIONS)
+    if not extensions:
+        raise UsageError(f"--extensions {' '.join(map(repr, wanted.extensions))}: expected extensions such as .mp3 .wav")
     rule = info.mono if wanted.channel is None else channel_rule(wanted.channel)
     spec = TokenizeSpec(
         backend=factory.name,
@@ -242,7 +249,7 @@ def make_spec(
         num_tokens_overlap=overlap,
         max_duration=wanted.max_duration,
         max_damage=max_damage,
-        extensions=normalise_extensions(wanted.extensions or AUDIO_EXTENSIONS),
+        extensions=extensions,
         recipe={
             **info.recipe,
             **({} if info.kind == "clips" else {"resampler": RESAMPLER}),  # whole clips have their backend's
@@ -255,6 +262,7 @@ def make_spec(
         text_keys=None if as_before else keys,
         text_encoding=None if as_before else encoding,
         segments=bool(wanted.segments),
+        subset_ratio=1.0 if wanted.subset_ratio is None else check_ratio(wanted.subset_ratio),
         channel=None if rule == info.mono else rule,
         adopted=None if begun is None else begun.adopted,
     )

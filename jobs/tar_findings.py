@@ -24,6 +24,7 @@ def findings_of(reader: TarReader | None, damage: TarDamage | None) -> Findings:
             ignored_members=dict(sorted(reader.ignored.items())),
             linked_clips=reader.linked_clips,
             left_out=dict(sorted(reader.left_out.items())),
+            outside_subset=reader.outside_subset,
             orphan_sidecars=reader.orphan_sidecars,
             sidecar_faults=reader.sidecar_faults,
             text_encoding=reader.text_encoding,

@@ -24,6 +24,7 @@ from jobs.parts import Cutting, FinishedMembers
 from jobs.pending import Pending
 from jobs.sequence_counter import SequenceCounter
 from jobs.spec import TokenizeSpec
+from jobs.subset import Subset
 from jobs.tar_format import TarDamage
 from jobs.tar_reader import TarReader
 from jobs.tar_source import TarSource
@@ -147,6 +148,7 @@ class TarReading:
             texts=self._spec.text_rules,
             cutting=Cutting.of(self._spec),
             finished=finished,
+            subset=Subset.of(self._spec.subset_ratio, self._tar),
             on_read=step.sign,
         )
         with self.reader as reader:

@@ -102,6 +102,17 @@ class TestDescribing:
         with pytest.raises(UsageError, match=f"device '{device}'"):
             case.factory.describe(options(case), device)
 
+    @cases([case for case in ON_A_GPU if "precision" in case.factory.options])
+    def test_a_macs_gpu_has_a_recipe_of_its_own(self, case: Case, options: Callable[..., dict[str, Scalar]]) -> None:
+        """Its tokens are not mixed with others'; it computes in float32, and not through other packages."""
+        recipe = case.factory.describe(options(case), "mps").recipe
+        assert recipe["device"] == "mps"
+        assert "macos" in recipe
+        for changes in ({"precision": "tf32"}, {"precision": "bf16"}, {"tf32": True}, {"engine": "upstream"}):
+            if changes.keys() <= case.factory.options.keys():
+                with pytest.raises(UsageError, match=r"\(mps\) is used with fp32 only|expected fp32 or tf32|device 'mps': "):
+                    case.factory.describe(options(case, **changes), "mps")
+
     @pytest.mark.parametrize(
         ("name", "wrong"),
         [

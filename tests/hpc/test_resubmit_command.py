@@ -45,7 +45,7 @@ SETTINGS = {
     "texts": "--cluster local --text-key transcript --text-key sentence --text-encoding euc-kr",
     "clips": "--cluster local --channel right --segments",
     "channels": "--cluster local --channel split",
-    "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
+    "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000 --subset-ratio 0.5",
 }
 
 

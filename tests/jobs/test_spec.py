@@ -119,6 +119,7 @@ class TestFingerprint:
             {"channel": "right"},
             {"channel": "split"},
             {"segments": True},
+            {"subset_ratio": 0.1},
         ],
     )
     def test_all_that_a_command_says_of_its_tokens(self, codec: Codec, change: dict[str, Any]) -> None:
@@ -135,6 +136,7 @@ class TestFingerprint:
             {"max_tokens_per_fragment": 750},
             {"channel": "mean"},
             {"segments": False},
+            {"subset_ratio": 1.0},
         ],
     )
     def test_what_decides_no_token(self, codec: Codec, change: dict[str, Any]) -> None:
@@ -154,7 +156,7 @@ class TestFingerprint:
         """Their fingerprint is what it was, with the keys in their spec.yaml and without; a choice is told apart from it."""
         before = {"device": "cpu", "max_damage": 0.0}
         spec = spec_of("mulaw", **before)
-        later = ("max_damage", "sniff", "channel", "segments", "adopted")
+        later = ("max_damage", "sniff", "channel", "segments", "adopted", "subset_ratio")
         old = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in (*later, *module.NOT_HASHED)}
         decisive = msgspec.json.encode(old, order="sorted")
         assert spec.fingerprint == hashlib.sha256(decisive).hexdigest()[:16]
@@ -163,7 +165,11 @@ class TestFingerprint:
         spec_path(tmp_path).write_text("".join(line for line in lines if not line.startswith(later)))
         assert read_spec(tmp_path) == spec
         check_spec(tmp_path, spec_of("mulaw", **before, channel="mean"))
-        for settings, words in (({"channel": "left"}, "+channel: first"), ({"segments": True}, "+segments: True")):
+        for settings, words in (
+            ({"channel": "left"}, "+channel: first"),
+            ({"segments": True}, "+segments: True"),
+            ({"subset_ratio": 0.5}, "-subset_ratio: 1.0\n+subset_ratio: 0.5"),
+        ):
             with pytest.raises(UsageError) as caught:
                 check_spec(tmp_path, spec_of("mulaw", **before, **settings))
             assert words in str(caught.value)
@@ -357,6 +363,17 @@ class TestSettings:
         """A percentage given as a share, or no number at all, is refused with what is expected."""
         with pytest.raises(UsageError, match=rf"--max-damage {share:g}: expected a share of the clip, from 0 .* to 1 "):
             spec_of("codec", device="cpu", max_damage=share)
+
+    @pytest.mark.parametrize("extensions", [("",), (".",), (",", " ")])
+    def test_extensions_that_are_none(self, codec: Codec, extensions: tuple[str, ...]) -> None:
+        """No member would be a clip."""
+        with pytest.raises(UsageError, match=r"--extensions .*: expected extensions such as \.mp3 \.wav"):
+            spec_of("codec", device="cpu", extensions=extensions)
+
+    def test_a_share_of_the_clips_that_is_none(self, codec: Codec) -> None:
+        """A percentage would take everything."""
+        with pytest.raises(UsageError, match="--subset-ratio 10: expected a share of the clips"):
+            spec_of("codec", device="cpu", subset_ratio=10.0)
 
 
 OLD_SPEC = """\

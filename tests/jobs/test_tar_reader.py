@@ -17,6 +17,7 @@ from support.tars import end_blocks, link_member, member, tar_bytes
 from jobs import clip_group, sidecars, tar_reader
 from jobs.clip_group import Clip
 from jobs.parts import Cutting, FinishedMembers
+from jobs.subset import Subset
 from jobs.tar_format import TarDamage, TarStream
 from jobs.tar_reader import TarReader
 from jobs.text_rules import TextRules
@@ -55,6 +56,22 @@ def test_clips_come_whole_and_in_order(path: Path) -> None:
         found = [(clip.index, clip.name, data) for clip, data in take(reader)]
         assert reader.bytes_consumed == path.stat().st_size
     assert found == [(0, "a/1.wav", b"one"), (1, "a/2.flac", b""), (2, "b/1.mp3", b"three" * 1000)]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_clips_outside_of_the_runs_share(path: Path, *, apart: bool) -> None:
+    """They are no clips: the others are numbered without them, and have their texts; their own are no orphans."""
+    files = [(f"wav/{n}.wav", b"audio %d" % n) for n in range(9)]
+    said = [(f"wav/{n}.txt", b"text %d" % n) for n in range(9)]
+    ordered = [*files, *said] if apart else [file for pair in zip(files, said, strict=True) for file in pair]
+    path.write_bytes(tar_bytes(ordered, tarfile.GNU_FORMAT))
+    subset = Subset(0.4, "x")
+    inside = [n for n in range(9) if subset.has(f"wav/{n}.wav")]
+    assert 0 < len(inside) < 9
+    with TarReader(path, subset=subset, texts=TextRules()) as reader:
+        found = [(clip.index, clip.name, clip.annotations.text, data) for clip, data in take(reader)]
+        assert (reader.outside_subset, reader.orphan_sidecars) == (9 - len(inside), 0)
+    assert found == [(i, f"wav/{n}.wav", f"text {n}", b"audio %d" % n) for i, n in enumerate(inside)]
 
 
 @pytest.mark.parametrize("order", [("1.txt", "1.wav"), ("1.wav", "1.txt")])

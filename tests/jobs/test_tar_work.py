@@ -71,6 +71,26 @@ def test_a_tar_becomes_a_committed_file_with_a_line_per_clip(tar: Path, tmp_path
     assert not list((tmp_path / ".run" / "claims").iterdir())
 
 
+def test_a_share_of_the_clips(tmp_path: Path) -> None:
+    """Others have no lines, are not decoded and are counted; a larger share has a smaller one's lines among its own; an
+    attempt that stops resumes to the same bytes; the file is valid.
+    """
+    tar = small_tar(tmp_path / "speech.tar", clips=24)
+    lines: list[set[bytes]] = []
+    for ratio in (0.2, 0.5, 1.0):
+        spec, output = mulaw_spec(subset_ratio=ratio), tmp_path / str(ratio)
+        manifest = tokenize(tar, output, spec=spec).manifest
+        lines.append(set(committed(output).splitlines()))
+        assert (manifest.clips, manifest.outside_subset) == (len(lines[-1]), 24 - len(lines[-1]))
+        assert validate_file(output / "speech.jsonl", manifest, spec).fault is None
+    assert set() < lines[0] < lines[1] < lines[2]
+    half = mulaw_spec(subset_ratio=0.5)
+    again = tmp_path / "again"
+    assert tokenize(tar, again, spec=half, **stopping_after(3)).outcome == "yielded"
+    assert tokenize(tar, again, spec=half).outcome == "committed"
+    assert committed(again) == committed(tmp_path / "0.5")
+
+
 @pytest.mark.slow
 def test_a_crash_at_any_file_operation_costs_nothing(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Stopped before or after each single operation, then resumed: the same bytes, and never an incomplete commit."""

@@ -92,6 +92,9 @@ class TestOneTar:
         """--max-duration makes longer clips errors; --extensions says what a clip is; fragments change no mu-law token."""
         members = {"a.wav": wav(8000), "b.wav": wav(800), "c.flac": wav(80)}
         write_tar(here / "1.tar", members)
+        both = ("--extensions", ".wav", "FLAC", "--output-dir", "both")
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, *both) == 0
+        assert len((here / "both" / "1.jsonl").read_bytes().splitlines()) == 3
         assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, "--output-dir", "plain", "--extensions", ".wav") == 0
         limits = (
             "--max-duration",

@@ -82,6 +82,7 @@ def _notes(report: Report) -> list[str]:
     """Data of committed tars that may be missing."""
     counts = (
         (report.tars_without_clips, "tar", "without any clip"),
+        (report.outside_subset, "clip", "outside of --subset-ratio, which have no lines"),
         (
             report.orphan_sidecars,
             "sidecar",

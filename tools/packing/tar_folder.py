@@ -41,6 +41,7 @@ class PackPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_clips: int | None
     exclude: tuple[str, ...]
     without_text: bool
+    subset_ratio: float = 1.0
     text_keys: tuple[str, ...] = TEXT_KEYS
     text_encoding: str = AUTO
 
@@ -53,6 +54,7 @@ WORDS = {
     "max_clips": "--max-clips",
     "exclude": "--exclude",
     "without_text": "--without-text",
+    "subset_ratio": "--subset-ratio",
     "text_keys": "--text-key",
     "text_encoding": "--text-encoding",
     "format": "the version of tar2tokens",

@@ -29,7 +29,7 @@ from tools.packing.layouts.table_lines import LONGEST_LINE, wide_lines
 from tools.packing.layouts.tree import split_name
 from tools.packing.manifests.parts import PartsFoundError, only_whole_files, recordings_of
 from tools.packing.manifests.rows import Row, Rows, name_below
-from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
+from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded, is_outside
 
 __all__ = ["ManifestSource", "manifest_lines", "open_jsonl"]
 
@@ -98,6 +98,8 @@ class ManifestSource:
         exclude = self._options.exclude
         if exclude and any(is_excluded(name, exclude) for name in (row.id, row.audio_name)):
             return LeftOut("excluded", row.id, row.where)
+        if is_outside(row.id, self._options):
+            return LeftOut("outside_subset", row.id, row.where)
         if row.id in ids:
             return LeftOut("duplicate", row.id, f"{row.where}: an earlier line with this id is taken")
         if split_name(row.audio)[1] not in AUDIO_EXTENSIONS:
