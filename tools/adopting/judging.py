@@ -41,15 +41,10 @@ most 26 ms and half a frame."""
 class Adopted:
     """A clip with a line for the partial."""
 
-    record: TokenRecord
-    """Without its values."""
     line: bytes
     """Without its newline."""
-
-    @property
-    def seconds(self) -> float:
-        """Of audio."""
-        return self.record.num_samples / self.record.sample_rate
+    seconds: float
+    """Of audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +102,8 @@ def judge_clip(clip: Clip, lines: Sequence[OldLine | UnfitError], spec: Tokenize
         notes=(ADOPTED,),
     )
     parts = ((key, (bytes(value),)) for key, value in values.items())
-    return Adopted(record, b"".join(line_parts(record, parts, said.metadata_json)))
+    ours = b"".join(line_parts(record, parts, said.metadata_json))
+    return Adopted(ours, record.num_samples / record.sample_rate)
 
 
 def _only_one(lines: Sequence[OldLine | UnfitError], spec: TokenizeSpec) -> tuple[OldLine, dict[str, msgspec.Raw]]:

@@ -195,7 +195,7 @@ class _Adoption:
 
     def _take(self, clip: Clip, ledger: Ledger, left: IO[bytes]) -> None:
         """Append the clip's line to the partial, or keep it for the next attempt, if clips before it have none."""
-        line, record = b"", None
+        line = b""
         if clip.index < len(ledger.done):
             if ledger.done[clip.index] != clip.name:
                 raise UsageError(f"{self._source}: {OTHER_PARTIAL}")
@@ -203,14 +203,14 @@ class _Adoption:
         else:
             kept = ledger.reusable_line(clip.index, clip.name)
             if kept is not None:
-                line, record = kept, decode_record(kept)
+                line = kept
                 self._found.there += 1
             elif isinstance(judged := self._judge(clip), Adopted):
-                line, record = judged.line, judged.record
-            self._gap = self._gap or record is None
-            if record is not None and not self._gap:
+                line = judged.line
+            self._gap = self._gap or not line
+            if not self._gap:
                 with writing_to(self._task.output_dir):
-                    ledger.append(record, (line,))
+                    ledger.append(decode_record(line), (line,))
                 line = b""
             self._left += bool(line)
         nothing = ErrorRecord(tar_file=self._task.tar, audio_file=clip.name, error=TO_BE_MADE, error_kind="backend")
