@@ -29,7 +29,7 @@ __all__ = ["resubmit_command"]
 DEFAULTS = RecipeOptions(
     max_damage=DEFAULT_MAX_DAMAGE, extensions=AUDIO_EXTENSIONS, text_keys=TEXT_KEYS, text_encoding=AUTO, segments=False
 )
-"""What holds where neither a preset nor a person says anything; the backend decides the rest."""
+"""Defaults where neither a preset nor the user sets anything; the backend decides the rest."""
 
 
 def resubmit_command(
