@@ -115,7 +115,7 @@ def make_run(folder: Path, spec: TokenizeSpec) -> Run:
 
 
 def commit_all(run: Run, spec: TokenizeSpec) -> None:
-    """What workers would leave behind, but for the tokens."""
+    """What workers would leave behind, except for the tokens."""
     (run.folder / "manifests").mkdir()
     for tar in run.listed():
         status = Path(tar.tar).stat()

@@ -76,7 +76,7 @@ class Soak:
             time.sleep(0.1)
 
     def finish(self) -> None:
-        """Mend all that is broken, take the workers off their brake, and go round until the end.
+        """Undo all faults, release the workers' brake, and do rounds until the end.
 
         TimeoutError where nothing moves any more.
         """

@@ -52,7 +52,7 @@ class Only(NamedTuple):
 
 
 class _Field(NamedTuple):
-    """A field as an option. `kinds` are the alternatives of its type but for None, `least` is the bound of a number."""
+    """A field as an option. `kinds` are the alternatives of its type without None, `least` is the bound of a number."""
 
     name: str
     option: Option
