@@ -186,7 +186,7 @@ def make_spec(
 ) -> TokenizeSpec:
     """The spec for preset or backend `name`: what is `asked` for over the preset's over the backend's. Imports no torch.
 
-    `begun` is the spec of the run that goes on, if there is one: unless something else is asked for, it keeps no damaged
+    `begun` is the spec of the run that goes on, if there is one: where nobody asks for anything else, it keeps no damaged
     clip if it began so, has the default extensions that it began with, and reads texts as it did.
     """
     preset = load_preset(name)
