@@ -103,7 +103,7 @@ def at_time_limit(cluster: RealCluster, run: SlurmRun) -> int:
 
 
 def keep_run(output: Path, cluster_folder: Path, target: Path) -> None:
-    """Copy a run that did not come out well, with Slurm's logs, for whoever looks for the reason."""
+    """Copy a failed run with Slurm's logs, to look for the reason."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(output, target, symlinks=True)
     shutil.copytree(cluster_folder / "log", target / "slurm")

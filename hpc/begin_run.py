@@ -41,7 +41,7 @@ from jobs.worker_options import WishOptions
 __all__ = ["Begun", "ListOptions", "begin_run", "cleared_state", "keep_sharing", "new_state", "plan_launch"]
 
 PATIENCE_SECONDS = 20.0
-"""How long Slurm may take to answer if nobody asked for it: there may be none."""
+"""How long Slurm may take to answer if it was not asked for: there may be none."""
 Index = Annotated[int, msgspec.Meta(ge=0)]
 _What = functools.partial(Option, group=WHAT)
 
@@ -206,8 +206,8 @@ def _leave_out(tars: Sequence[str], faults: Mapping[str, str], which: ListOption
     described = describe_faults(faults, len(tars))
     left = [tar for tar in tars if tar not in faults]
     if not (which.skip_missing and left):
-        raise UsageError(f"--list {which.tar_list}: {described}\nmend the list, or go on without them: --skip-missing")
-    warn(f"--skip-missing: {described}\nleft out; {counted(len(left), 'tar')} to go on with")
+        raise UsageError(f"--list {which.tar_list}: {described}\ncorrect the list, or go on without them: --skip-missing")
+    warn(f"--skip-missing: {described}\nleft out; {counted(len(left), 'tar')} left to tokenize")
     return left
 
 

@@ -77,7 +77,7 @@ class Controller:
         clock: Callable[[], float] = time.time,
         anew: bool = False,
     ) -> None:
-        """`anew`: a person has just started to watch, so what could not be written before is tried again at once."""
+        """`anew`: a user has just started to watch, so what could not be written before is tried again at once."""
         self._run = run
         self._cluster = cluster
         self._host = host

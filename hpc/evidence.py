@@ -193,7 +193,7 @@ def _has_ended(report: Progress) -> bool:
 
 
 def claims_that_stand(run: Run, views: Sequence[View], silence: Callable[[str], float]) -> dict[str, Claim]:
-    """Tar -> its claim, where a task that may be alive holds it, or a worker that somebody started by hand.
+    """Tar -> its claim, where a task that may be alive holds it, or a worker that was started by hand.
 
     `silence` gives the seconds since the last sign of life for a tar's claim; it is called where nothing better is known.
     """
@@ -219,7 +219,7 @@ def judge(
     claimed: Collection[str],
     age_s: Callable[[View], float],
 ) -> Decision:
-    """What a round that sees this decides, but for what keeps it from submitting (`why_held`).
+    """What a round that sees this decides, apart from what keeps it from submitting (`why_held`).
 
     `claimed` are the tars whose claims stand, and `age_s` gives the seconds since a submission was made.
     """

@@ -101,7 +101,7 @@ class LocalCluster:
         if self._host in exclude:
             raise UsageError(
                 f"tries fail on this machine ({self._host}) and succeed on others: {called('tools.failures')} says how; "
-                f"once that is mended, {called('hpc.resume')} --retry-quarantined continues here"
+                f"once that is fixed, {called('hpc.resume')} --retry-quarantined continues here"
             )
         submission.logs.mkdir(exist_ok=True)
         environment = task_environment(launch)

@@ -164,7 +164,7 @@ def describe_running(now: Snapshot) -> str:
             f"{counted(now.waiting, 'tar')} {'waits' if now.waiting == 1 else 'wait'} {_why_waiting(now.why_waiting)}"
         )
     if now.unknown:
-        words.append(f"{counted(now.unknown, 'submission')} of which nobody can tell now")
+        words.append(f"{counted(now.unknown, 'submission')} whose state is unknown now")
     return "; ".join(words)
 
 

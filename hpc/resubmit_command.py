@@ -34,7 +34,7 @@ DEFAULTS = RecipeOptions(
     segments=False,
     subset_ratio=1.0,
 )
-"""What holds where neither a preset nor a person says anything; the backend decides the rest."""
+"""Defaults where neither a preset nor the user sets anything; the backend decides the rest."""
 
 
 def resubmit_command(

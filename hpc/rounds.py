@@ -74,7 +74,7 @@ def cluster_of(launch: Launch, stop: Callable[[], bool] = lambda: False, *, pati
 
 
 def make_controller(run: Run, cluster: Cluster, launch: Launch, *, anew: bool = False) -> Controller:
-    """A controller on this host. `anew`: a person has just started to watch."""
+    """A controller on this host. `anew`: a user has just started to watch."""
     return Controller(run, cluster, launch, host=socket.gethostname(), anew=anew)
 
 
@@ -207,7 +207,7 @@ def finish(run: Run, seen: Round) -> int:
         for failure in failures[:LOGS_SHOWN]:
             warn(describe_log(failure))
         if not run.read_state().cancelled and not decision.passes:
-            warn(f"when that is mended: {called('hpc.submit')} again, or {called('hpc.resume')} --retry-quarantined")
+            warn(f"when that is fixed: {called('hpc.submit')} again, or {called('hpc.resume')} --retry-quarantined")
     elif decision.outcome == "quarantined":
         warn(f"{called('tools.failures')} says more; {called('hpc.resume')} --retry-quarantined tries them again")
     return EXIT_CODES[decision.outcome]

@@ -21,7 +21,7 @@ from jobs.tar_paths import TarPaths
 __all__ = ["name_tars", "natural_order", "read_tar_list", "shorten"]
 
 NAMES_SHOWN = 20
-MEND = "mend the list"
+MEND = "correct the list"
 LISTED_SCHEMES = ("s3", "hf")
 """Schemes of addresses whose servers can list files, which globs need."""
 TRIES = 5

@@ -249,7 +249,7 @@ def _work(
 def main(arguments: Sequence[str]) -> int:
     """Parse the arguments, find this process's place, and run."""
     parser = command_parser(
-        "One worker process of a task. hpc.submit and hpc.resume start it; nobody needs to run it by hand."
+        "One worker process of a task. hpc.submit and hpc.resume start it; there is no need to run it by hand."
     )
     parser.add_argument("plan_file", type=Path)
     parser.add_argument("--elements", type=int, required=True, help="array tasks of the plan that were submitted")

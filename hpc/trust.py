@@ -25,7 +25,7 @@ DEFAULT_UMASK = 0o022
 
 
 def check_run(run: Run, trust: Trust) -> None:
-    """Raise UsageError if anybody outside `trust` may have written the files that the run's state is read from."""
+    """Raise UsageError if anyone outside `trust` may have written the files that the run's state is read from."""
     check_folder(run.output_dir, _state(run), trust)
 
 

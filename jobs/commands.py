@@ -67,9 +67,7 @@ def _say_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool, typer.Option("--version", is_eager=True, callback=_say_version, help="say which version this is, and no more")
-]
+Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=_say_version, help="print the version and exit")]
 
 
 def command_parser(description: str | None) -> argparse.ArgumentParser:
@@ -80,9 +78,7 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--version", action="version", version=version_words(), help="say which version this is, and no more"
-    )
+    parser.add_argument("--version", action="version", version=version_words(), help="print the version and exit")
     return parser
 
 

@@ -31,7 +31,9 @@ def predict_taste(
     most_units: Annotated[
         float, typer.Option(help="units per text token after which a clip is cut", min=0)
     ] = MOST_PER_TOKEN,
-    model_path: Annotated[str | None, typer.Option(help="folder of CosyVoice-300M, where it is another by now")] = None,
+    model_path: Annotated[
+        str | None, typer.Option(help="folder of CosyVoice-300M, if it has moved since the training")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     verbose: Verbose = False,
 ) -> int:

@@ -42,6 +42,6 @@ def versions() -> dict[str, str]:
     for package in ("tar2tokens", "numpy", *DECODERS, DETECTOR):
         try:
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that nobody has installed
+        except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that is not installed
             found[package] = "not installed"
     return found

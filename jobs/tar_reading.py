@@ -192,7 +192,7 @@ class TarReading:
             pending.resume(fragments, clip.member)
             pending.told_seconds = encoded_seconds(pending, self._spec)
             found = counted(fragments, "fragment")
-            log.info("%s: clip %d goes on where it was left: %s are there", self._name, clip.index, found)
+            log.info("%s: clip %d continues after %s from its journal", self._name, clip.index, found)
 
     def _pass_on(self, pending: Pending) -> None:
         with self._passing:

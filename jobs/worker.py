@@ -164,7 +164,7 @@ class _Worker:
                 one = self._open.pop(ended.work)
                 try:
                     self._settle(one, ended.result)
-                except Exception as error:  # noqa: BLE001 (raised when all that ended with it are told)
+                except Exception as error:  # noqa: BLE001 (raised when all tars that ended with it are reported)
                     trouble = trouble or error
             if trouble is not None:
                 raise trouble
@@ -265,8 +265,8 @@ class _Worker:
             attempt.outcome, attempt.problem = "failed", describe_error(error, task.tar)
             attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
-                attempt.gained, attempt.kept = 0, None  # a tar that is always written to must not be tried for ever
-        except Exception as error:  # machine trouble in a library's terms, or a bug: unreported it would recur for ever
+                attempt.gained, attempt.kept = 0, None  # a tar that is always written to must not be retried forever
+        except Exception as error:  # machine trouble in a library's terms, or a bug: unreported it would recur forever
             self._report.machine_trouble(one, f"{type(error).__name__}: {error}")
             raise
         if attempt.outcome not in UNENDED:

@@ -111,7 +111,7 @@ def _app(parsing: ExitStack, *, completion: bool) -> typer.Typer:
 
 
 class _LaterCommand(TyperCommand):
-    """A command that is known by name, until somebody calls it or completes its options."""
+    """A command that is known by name only, until it is called or its options are completed."""
 
     def __init__(self, name: str, command: Command, parsing: ExitStack) -> None:
         super().__init__(name, help=command.does, rich_markup_mode=None)

@@ -145,7 +145,7 @@ class TestSnapshot:
         campaign.clock.now += GRACE_SECONDS
         now = take_snapshot(campaign.controller().round())
         assert now.unknown == 1
-        assert "1 submission of which nobody can tell now" in describe_running(now)
+        assert "1 submission whose state is unknown now" in describe_running(now)
 
 
 class TestWords:

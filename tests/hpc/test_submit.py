@@ -358,7 +358,7 @@ class TestTarsThatCannotBeTokenized:
         assert call(submit, *arguments) == 0
         captured = capfd.readouterr()
         assert "3 of 4 cannot be tokenized" in captured.err
-        assert "left out; 1 tar to go on with" in captured.err
+        assert "left out; 1 tar left to tokenize" in captured.err
         assert "1 of 1 tar committed" in captured.out
         assert [tar.name for tar in Run(here / "tokens").listed()] == ["good"]
         write_list(here / "list.txt", tars[:3])

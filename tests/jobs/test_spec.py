@@ -564,7 +564,7 @@ class TestFreezing:
                     assert end == frozen.fingerprint
                 else:
                     assert "holds tokens of another recipe" in end
-                    assert "or the options that it was begun with (hpc.resume goes on with them)" in end
+                    assert "or the options that it was begun with (python -m hpc.resume goes on with them)" in end
             assert list(tree(output)) == [".run/spec.yaml"]
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"backend: x\n", b"{", b"\xff\xfe", b"a: !!python/object:x {}\n"])

@@ -331,7 +331,7 @@ def test_a_node_whose_gpu_is_broken(slurm: RealCluster, tmp_path: Path) -> None:
 
 
 def test_a_recipe_that_fails_everywhere(slurm: RealCluster, tmp_path: Path) -> None:
-    """The loop stops and shows what a task said last; when that is mended, hpc.submit goes on to the end."""
+    """The loop stops and shows what a task said last; when that is fixed, hpc.submit goes on to the end."""
     run = slurm_run(tmp_path, tars=3)
     run.settings = ["fault=load"]
     run.submit()

@@ -57,7 +57,7 @@ def test_squeue_that_answers_from_a_snapshot(slurm: RealCluster, tmp_path: Path)
     run = behind(slurm_run(tmp_path, tars=4), squeue="cached_squeue")
     (tmp_path / "squeue.snapshot").touch()
     run.submit(*LATER)
-    assert "1 submission of which nobody can tell now" in run.once(check=75).stdout
+    assert "1 submission whose state is unknown now" in run.once(check=75).stdout
     assert_one_array(slurm, run)
 
 

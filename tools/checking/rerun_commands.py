@@ -46,7 +46,7 @@ def commands(
             shared = f" --group {shlex.quote(state.launch.group)}" if state.launch.group else ""
             given_up = " --retry-quarantined" if found.decision.quarantine or found.idle() else ""
             lines += [
-                "the tars that failed, once the cause is mended (tars that are cut: copied again):"
+                "the tars that failed, once the cause is fixed (tars that are cut: copied again):"
                 if given_up
                 else "the tars that failed are tried again by the next round, if no controller is at it already:",
                 f"  {called('hpc.resume')} --output-dir {output}{shared}{given_up}",

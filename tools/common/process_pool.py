@@ -118,7 +118,7 @@ def _begin(shared: _Shared) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit when the parent dies: a killed parent cannot end its processes, which would wait for tasks for ever."""
+    """Exit when the parent dies: a killed parent cannot end its processes, which would wait for tasks forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -153,7 +153,7 @@ def _one(
     if answered[0].usage:
         raise UsageError(answered[0].error)
     if answered[0].error:
-        yield fault(check, answered[0].error, "mend it, and ask again")
+        yield fault(check, answered[0].error, "fix it, and ask again")
         return None
     facts = _decoded(answered[0], kind)
     yield judge(facts)
@@ -224,7 +224,7 @@ def _host(answered: Sequence[Answer], ended: Ended) -> Iterator[Finding]:
     if "host" not in told:
         yield _unanswered("host", ended)
     elif told["host"].error:
-        yield fault("host", told["host"].error, "mend it, and ask again")
+        yield fault("host", told["host"].error, "fix it, and ask again")
     else:
         yield from judge_host(_decoded(told["host"], host_probe.Host))
 
@@ -261,7 +261,7 @@ def _slurm(asked: Asked, place: _Place, tars: host_probe.Tars | None, *, torch: 
     if job.verdict == "fault":
         yield warning("nodes", "not asked, since Slurm would refuse the job", "once it takes it, ask again")
     elif asked.nodes and place.made is None:
-        yield warning("nodes", "not asked, since there is no folder to leave notes in", "mend that, and ask again")
+        yield warning("nodes", "not asked, since there is no folder to leave notes in", "fix that, and ask again")
     elif asked.nodes:
         see = [*([tars.first] if tars is not None and not tars.bad_count else [])]
         see += [asked.model_path] if asked.model_path and Path(asked.model_path).is_absolute() else []

@@ -171,7 +171,7 @@ def judge_host(facts: Host, node: str = "") -> list[Finding]:
         found.append(fine("TMPDIR", f"{facts.temporary}{at}: {size_words(facts.temporary_free)} free"))
     if facts.shared_free is not None and facts.shared_free < LITTLE_SHARED:
         words = f"{SHARED_MEMORY}{at}: {size_words(facts.shared_free)} free"
-        found.append(warning("shared memory", words, "a container wants --shm-size; data loaders with workers need it"))
+        found.append(warning("shared memory", words, "a container needs --shm-size; data loaders with workers need it"))
     elif facts.shared_free is not None:
         found.append(fine("shared memory", f"{SHARED_MEMORY}{at}: {size_words(facts.shared_free)} free"))
     return found
@@ -243,4 +243,4 @@ def judge_tars(facts: Tars) -> Finding:
     shown = "; ".join(facts.bad)
     more = "; ..." if facts.bad_count > len(facts.bad) else ""
     found = f"{facts.bad_count:,} of {facts.tars:,} cannot be tokenized: {shown}{more}"
-    return fault("tars", found, f"mend the list, or go on without them: {called('hpc.submit')} --skip-missing")
+    return fault("tars", found, f"correct the list, or go on without them: {called('hpc.submit')} --skip-missing")

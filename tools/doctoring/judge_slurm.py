@@ -61,7 +61,7 @@ def judge_sbatch(ended: Ended) -> Finding:
         return fine("a job", words.removeprefix("sbatch: "))
     if ended.late or is_submit_limit(words):
         return warning("a job", words, "try again later: a submission waits by itself")
-    advice = "say what Slurm wants: --partition, --account, --qos, --gpus-per-node, or once for all in cluster.yaml"
+    advice = "give what Slurm asks for: --partition, --account, --qos, --gpus-per-node, or once for all in cluster.yaml"
     return fault("a job", f"sbatch would refuse it: {words}", advice)
 
 

@@ -75,5 +75,5 @@ def bad_lines(given: str, left_out: Sequence[LeftOut]) -> str | None:
     more = f" and {len(bad) - LINES_NAMED:,} more" if len(bad) > LINES_NAMED else ""
     return (
         f"{given}: {counted(len(bad), 'line')} could not be read, and the clips there are missing: {numbers}{more}. The "
-        f"first: {bad[0].detail}\nmend the manifest and pack it into another --output-dir; was it cut?"
+        f"first: {bad[0].detail}\nfix the manifest and pack it into another --output-dir; was it cut?"
     )

@@ -158,7 +158,7 @@ def _of_dac(quantizer: Any, codebooks: int) -> list[_Chain]:  # noqa: ANN401 - a
     def codebook(part: Any) -> _Codebook:  # noqa: ANN401 - as above
         codes = part.codebook.weight
         decoded = functional.linear(codes, *_weights(part.out_proj))
-        # Descript's formula has |e|^2 with the sign of x.e. Here all codes are 1 long, but for rounding.
+        # Descript's formula has |e|^2 with the sign of x.e. Here all codes are 1 long, except for rounding.
         return _Codebook(functional.normalize(codes), decoded, _weights(part.in_proj), by_angle=True, squares=0.5)
 
     return [_Chain([codebook(part) for part in quantizer.quantizers[:codebooks]])]

@@ -224,7 +224,7 @@ class SharSource:
                         yield from self._items(file, *wanted[name])
         except OSError as error:
             raise InfrastructureError(
-                f"{error.filename or self.name}: {error.strerror or error}; run the same command again when that is mended"
+                f"{error.filename or self.name}: {error.strerror or error}; run the same command again when that is fixed"
             ) from error
 
     def _items(self, file: Path, listed: _Listed, clips: dict[int, str]) -> Iterator[Item]:

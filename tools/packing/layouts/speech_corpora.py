@@ -185,7 +185,7 @@ def audiofolder_csv(name: str, reading: Reading) -> Iterator[Line | LeftOut]:
         where = f"line {number} of {name}"
         if isinstance(fields, str):
             if columns is None:
-                raise UsageError(f"{name}: line {number}: {fields}: mend it, or leave the table out with --exclude")
+                raise UsageError(f"{name}: line {number}: {fields}: fix it, or leave the table out with --exclude")
             first_bad = first_bad or f"line {number}: {fields}"
             yield LeftOut("unreadable_text", where, fields)
         elif columns is None:
@@ -196,7 +196,7 @@ def audiofolder_csv(name: str, reading: Reading) -> Iterator[Line | LeftOut]:
             good = True
             yield _audiofolder_line(folder, dict(zip(columns, fields, strict=True)), where, reading.keys)
     if first_bad and not good:
-        raise UsageError(f"{name}: {first_bad}: mend it, or leave the table out with --exclude")
+        raise UsageError(f"{name}: {first_bad}: fix it, or leave the table out with --exclude")
 
 
 def _audiofolder_line(folder: str, record: dict[str, object], where: str, text_keys: Sequence[str]) -> Line | LeftOut:

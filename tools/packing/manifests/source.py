@@ -196,7 +196,7 @@ def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
                 good = True
             yield row
         if first_bad and not good:
-            raise UsageError(f"{path}: {first_bad}: mend the manifest, or write it again if it was cut")
+            raise UsageError(f"{path}: {first_bad}: fix the manifest, or write it again if it was cut")
 
     try:
         return ManifestSource(name, home, only_whole_files(rows), options)

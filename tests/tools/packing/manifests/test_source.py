@@ -179,7 +179,7 @@ def test_one_bad_line_is_one_bad_line(tmp_path: Path, line: str, words: str) -> 
     assert read(source) == [pair("a", "a.wav", "a"), pair("b", "b.wav", "b")]
     assert read(source, 1) == [pair("b", "b.wav", "b")]
     path.write_text(line)
-    with pytest.raises(UsageError, match=f"x.jsonl: line 1: .*{words}.*: mend the manifest"):
+    with pytest.raises(UsageError, match=f"x.jsonl: line 1: .*{words}.*: fix the manifest"):
         open_jsonl(path, options())
 
 
