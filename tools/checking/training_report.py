@@ -42,7 +42,10 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def look_at_training(run: Run) -> TrainingReport | None:
     """The report, or None where the folder holds no training."""
-    state, status = run.read_state(), read_status(run.output_dir)
+    try:
+        state, status = run.read_state(), read_status(run.output_dir)
+    except NotADirectoryError:
+        return None
     if state.training is None:
         if status is None or run.spec_file.exists():
             return None
