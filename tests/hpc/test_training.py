@@ -14,6 +14,7 @@ from hpc.rounds import finish
 from hpc.training import ranks_of
 from jobs.claims import Claim, process_start
 from jobs.fileops import FileOps, write_if_absent
+from jobs.progress import Ending
 
 
 def test_a_chain_until_the_last_epoch(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_what_the_site_takes_away_costs_nothing(tmp_path: Path, how: str) -> Non
     ],
 )
 def test_without_progress_three_tries(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], outcome: str, how: str, words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], outcome: Ending, how: str, words: str
 ) -> None:
     """Crashes, trouble, memory and jobs too short for one checkpoint end it after three, with the end of the log."""
     campaign = TrainingCampaign(tmp_path)
