@@ -45,7 +45,9 @@ def test_what_the_site_takes_away_costs_nothing(tmp_path: Path, how: str) -> Non
     for saved in range(1, 8):
         tell_status(campaign.run.output_dir, step=saved, saved=saved)
         campaign.end("working", gained=1, how=how)
-        assert campaign.round().decision.submit == ("training",)
+        seen = campaign.round()
+        assert seen.decision.submit == ("training",)
+        assert seen.training.endswith(f"; job {saved:04} was ended from outside ({how})")
 
 
 @pytest.mark.parametrize(
@@ -65,9 +67,11 @@ def test_without_progress_three_tries(
     campaign = TrainingCampaign(tmp_path)
     campaign.round()
     campaign.end(outcome, gained=5, problem="SIGSEGV", how=how)
-    campaign.round()
+    seen = campaign.round()
     for _ in range(3):
         assert campaign.cluster.living(), "it is tried again"
+        if outcome in ("died", "machine"):
+            assert seen.training.endswith(f"{'died' if outcome == 'died' else 'failed'}: SIGSEGV")
         campaign.end(outcome, problem="SIGSEGV", how=how)
         seen = campaign.round()
     assert seen.decision.outcome == "stuck"
