@@ -38,7 +38,7 @@ from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, read_spe
 from jobs.trust import Trust
 from jobs.worker_options import WishOptions
 
-__all__ = ["Begun", "ListOptions", "begin_run", "cleared_state", "keep_sharing", "new_state", "plan_launch"]
+__all__ = ["Begun", "ListOptions", "SubmitRecipe", "begin_run", "cleared_state", "keep_sharing", "new_state", "plan_launch"]
 
 PATIENCE_SECONDS = 20.0
 """How long Slurm may take to answer if it was not asked for: there may be none."""
@@ -59,6 +59,12 @@ class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
     to_index: Annotated[Index | None, _What("the tar after the last one")] = None
     keep_dirs: Annotated[bool, _What("keep the tars' folders in the output names")] = False
     skip_missing: Annotated[bool, _What("leave out tars that are missing, unreadable or no tars, and go on")] = False
+
+
+class SubmitRecipe(BackendOptions, frozen=True, kw_only=True):
+    """The recipe of tokens; a training has none."""
+
+    backend: Annotated[str, _What("preset or backend, for example higgs")] = ""
 
 
 @dataclass(frozen=True)

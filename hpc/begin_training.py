@@ -82,11 +82,12 @@ def refuse_others(options: TrainOptions, *others: tuple[msgspec.Struct, msgspec.
     """Raise UsageError where options of trainings and of tokens are mixed. `others`: what was given, and what is usual."""
     given = [word for one, usual in others for word in option_words(one, usual) if word.startswith("--")]
     if options.train is not None and given:
-        raise UsageError(f"{', '.join(dict.fromkeys(given))}: of tokens; --train takes --data, --test-data and --model-path")
+        words = ", ".join(dict.fromkeys(given))
+        raise UsageError(f"{words}: for tokens only; --train takes --data, --test-data and --model-path")
     if options.train is not None and not options.data:
         raise UsageError("--data: expected a finished run with text, speech and units to --train on (docs/taste.md)")
     if options.train is None and (options.data or options.test_data):
-        raise UsageError("--data: of trainings: give their settings with --train; tars to tokenize are given with --list")
+        raise UsageError("--data: for trainings only: give the settings with --train, or tars to tokenize with --list")
 
 
 def check_no_training(run: Run) -> None:

@@ -21,11 +21,11 @@ from hpc.patience import may_get_states
 from hpc.policy import Decision
 from hpc.progress import TarState
 from hpc.remote_list import read_sizes
-from hpc.run import ListedTar, Run, as_task
+from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
-from hpc.training import describe_training, survey
+from hpc.training import describe_last_job, describe_training, survey
 from jobs.claims import seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
@@ -150,8 +150,13 @@ class Controller:
             ),
             stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
-            training=describe_training(self._run, state),
+            training=self._describe_training(state, decision),
         )
+
+    def _describe_training(self, state: RunState, decision: Decision) -> str:
+        """How far a training is, and what ended its last job, unless that is the diagnosis."""
+        last = "" if decision.outcome == "stuck" else describe_last_job(self._run, state)
+        return "; ".join(filter(None, [describe_training(self._run, state), last]))
 
     def _age_s(self, view: View) -> float:
         """Seconds since a submission was made; infinite where that no longer matters."""

@@ -13,7 +13,7 @@ from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.batch_script import batch_text
-from hpc.begin_run import Begun, ListOptions, begin_run, keep_sharing, new_state
+from hpc.begin_run import Begun, ListOptions, SubmitRecipe, begin_run, keep_sharing, new_state
 from hpc.begin_training import BegunTraining, TrainOptions, begin_training, check_no_training, refuse_others
 from hpc.dispatch import Submitter, bytes_per_second
 from hpc.launch import Launch
@@ -22,21 +22,14 @@ from hpc.rounds import EXIT_CODES, cluster_of, one_round, watch
 from hpc.run import Run, as_task
 from hpc.submissions import Job, Submission
 from hpc.trust import check_run
-from jobs.commands import WHAT, OutputDir, Verbose, run_command, setup_logging, writing_to
-from jobs.option_struct import Option, with_options
-from jobs.recipe_options import BackendOptions
+from jobs.commands import OutputDir, Verbose, run_command, setup_logging, writing_to
+from jobs.option_struct import with_options
 from jobs.spec import TokenizeSpec, preset_name
 from jobs.worker_options import SharingOptions, WishOptions
 
 __all__ = ["submit"]
 
 STATES = ("committed", "partial", "invalid")
-
-
-class SubmitRecipe(BackendOptions, frozen=True, kw_only=True):
-    """The recipe of tokens; a training has none."""
-
-    backend: Annotated[str, Option("preset or backend, for example higgs", WHAT)] = ""
 
 
 @with_options

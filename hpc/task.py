@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.deaths import Death, Tried, may_go_on, what_was_tried, write_down_death
 from hpc.plan import Plan, stop_margin_s
 from hpc.stalls import stall_file
@@ -279,7 +280,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if plan.training is not None:
         gpus = _gpus_in_slurm(os.environ, visible_gpus()) if place.shared else visible_gpus()
-        log.info("submission %d on %s, %d processes", plan.submission, place.node, plan.ranks)
+        log.info("submission %d, on %s, %s", plan.submission, place.node, counted(plan.ranks, "rank"))
         return run_training(submission, plan, Seat(place.node, gpus, place.threads, stop_time(place, plan)))
     log.info("submission %d, slot %d, on %s, GPU %s", plan.submission, place.slot, place.node, place.gpu or "none")
     return run_task(submission, plan, place, given.elements)

@@ -16,10 +16,15 @@ from hpc.progress import State, TarState, scan
 from hpc.run import ListedTar, Run, RunState
 from hpc.tries import Evidence
 from jobs.devices import visible_gpus
+from jobs.progress import UNENDED
 from jobs.taste.status import CHECKPOINT, read_status
 from jobs.taste.training import NAME, Training
 
-__all__ = ["describe_training", "final_words", "is_done", "of_training", "ranks_of", "survey"]
+__all__ = ["describe_last_job", "describe_training", "final_words", "is_done", "of_training", "ranks_of", "survey"]
+
+
+HOW = {"machine": "failed", "damaged": "failed for good", "killed": "was killed", "left_alone": "left it alone"}
+"""Outcome of a try -> the verb for people, where it is another."""
 
 
 def survey(run: Run, state: RunState) -> tuple[list[ListedTar], list[TarState]]:
@@ -65,6 +70,24 @@ def describe_training(run: Run, state: RunState) -> str:
     if status is None:
         return f"no step of {epochs} epochs yet"
     return msgspec.structs.replace(status, epochs=epochs).describe()
+
+
+def describe_last_job(run: Run, state: RunState) -> str:
+    """What ended the last job that has ended, unless it came to its end by itself: `job 0002 died: SIGSEGV`."""
+    for submission in reversed(run.submissions()):
+        if submission.number <= state.amnesty or state.training is None:
+            break
+        if (digest := submission.read_digest()) is None:
+            continue
+        tries = [attempt for end in digest.ends for attempt in end.progress.tries]
+        job = f"job {submission.number:04}"
+        if not tries:
+            return f"{job} ended before it began to train" if digest.silent else ""
+        if tries[-1].outcome in UNENDED:
+            return f"{job} was ended from outside ({', '.join(digest.states) or 'by what is not known'})"
+        problem = tries[-1].problem
+        return f"{job} {HOW.get(tries[-1].outcome, tries[-1].outcome)}: {problem}" if problem else ""
+    return ""
 
 
 def ranks_of(launch: Launch) -> int:

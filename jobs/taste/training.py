@@ -42,7 +42,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     test_data: tuple[str, ...] = ()
     """Folders of runs to test on, instead of a share of `data`."""
     contents: str = ""
-    """Fingerprint of what these runs hold, when the training was ordered; empty where nobody has looked."""
+    """Fingerprint of what these runs hold, when the training was submitted; empty if it was not."""
 
     def chosen(self) -> Settings:
         """Its settings. Raises UsageError where they are of another version."""

@@ -69,9 +69,9 @@ class TestRefusals:
         ("words", "message"),
         [
             (["--train", "none.yaml"], "none.yaml: expected a YAML file, found none there"),
-            (["--backend", "mulaw", "--list", "x", "--train", "taste.yaml"], "--list, --backend: of tokens"),
-            (["--retry-errors", "--train", "taste.yaml"], "--retry-errors: of tokens"),
-            (["--backend", "mulaw", "--list", "x"], "--data: of trainings"),
+            (["--backend", "mulaw", "--list", "x", "--train", "taste.yaml"], "--list, --backend: for tokens only"),
+            (["--retry-errors", "--train", "taste.yaml"], "--retry-errors: for tokens only"),
+            (["--backend", "mulaw", "--list", "x"], "--data: for trainings only"),
             (["--train", "taste.yaml", "--model-path", "nowhere"], "nowhere"),
             (["--train", "taste.yaml", "--procs-per-gpu", "2"], "a training has one process per GPU"),
             (["--train", "taste.yaml", "--data", "nowhere"], "nowhere: no run here: expected its .run/spec.yaml"),

@@ -14,6 +14,7 @@ from hpc.rounds import finish
 from hpc.training import ranks_of
 from jobs.claims import Claim, process_start
 from jobs.fileops import FileOps, write_if_absent
+from jobs.progress import Ending
 
 
 def test_a_chain_until_the_last_epoch(tmp_path: Path) -> None:
@@ -44,7 +45,9 @@ def test_what_the_site_takes_away_costs_nothing(tmp_path: Path, how: str) -> Non
     for saved in range(1, 8):
         tell_status(campaign.run.output_dir, step=saved, saved=saved)
         campaign.end("working", gained=1, how=how)
-        assert campaign.round().decision.submit == ("training",)
+        seen = campaign.round()
+        assert seen.decision.submit == ("training",)
+        assert seen.training.endswith(f"; job {saved:04} was ended from outside ({how})")
 
 
 @pytest.mark.parametrize(
@@ -58,15 +61,17 @@ def test_what_the_site_takes_away_costs_nothing(tmp_path: Path, how: str) -> Non
     ],
 )
 def test_without_progress_three_tries(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], outcome: str, how: str, words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], outcome: Ending, how: str, words: str
 ) -> None:
     """Crashes, trouble, memory and jobs too short for one checkpoint end it after three, with the end of the log."""
     campaign = TrainingCampaign(tmp_path)
     campaign.round()
     campaign.end(outcome, gained=5, problem="SIGSEGV", how=how)
-    campaign.round()
+    seen = campaign.round()
     for _ in range(3):
         assert campaign.cluster.living(), "it is tried again"
+        if outcome in ("died", "machine"):
+            assert seen.training.endswith(f"{'died' if outcome == 'died' else 'failed'}: SIGSEGV")
         campaign.end(outcome, problem="SIGSEGV", how=how)
         seen = campaign.round()
     assert seen.decision.outcome == "stuck"

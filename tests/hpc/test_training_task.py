@@ -21,6 +21,7 @@ from hpc.submissions import Submission
 from hpc.training_task import Seat, judge_ends, run_training
 from jobs.fileops import StorageError
 from jobs.progress import Progress, read_progress
+from jobs.signals import STOP_SIGNALS
 from jobs.tar_task import TarTask
 from jobs.taste.endings import Ended, How, LossNotFiniteError, LostRankError
 from jobs.taste.training import Training
@@ -33,9 +34,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Looks often and waits little; afterwards this process answers to signals as before."""
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(module, "BAD_END_SECONDS", 0.2)
-    before = [signal.getsignal(number) for number in module.STOP_SIGNALS]
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
     yield
-    for number, handler in zip(module.STOP_SIGNALS, before, strict=True):
+    for number, handler in zip(STOP_SIGNALS, before, strict=True):
         signal.signal(number, handler)
 
 
@@ -124,7 +125,12 @@ def test_a_signal_is_passed_on(training: TrainingRun) -> None:
 
 def test_the_clock_before_the_time_limit(training: TrainingRun) -> None:
     """Where Slurm sends no signal, the ranks stop by the clock."""
-    code, report = training.train(lambda _rank, stop: wait_for(stop) is not None, stop_at=time.time() + 0.1)
+
+    def work(_rank: int, stop: Callable[[], bool]) -> bool:
+        wait_for(stop)
+        return False
+
+    code, report = training.train(work, stop_at=time.time() + 0.1)
     assert (code, report.tries[0].outcome) == (0, "yielded")
 
 

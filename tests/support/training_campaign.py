@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from hpc.controller import Round
 from hpc.run import Run
-from jobs.progress import Progress, Try, write_progress
+from jobs.progress import Ending, Progress, Try, write_progress
 from jobs.taste.settings import read_settings
 from jobs.taste.status import CHECKPOINT, Status, write_status
 from jobs.taste.training import NAME, Training
@@ -32,8 +30,8 @@ def tell_status(
 class TrainingCampaign(Campaign):
     """A training of three epochs, two processes on each node."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
-        super().__init__(folder, 0, gpus_per_node=2, training=True, **settings)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, 0, gpus_per_node=2, training=True)
         self.run = Run(folder / "trained")
         self.change_state(
             run_id="abc",
@@ -51,10 +49,10 @@ class TrainingCampaign(Campaign):
         (job,) = self.cluster.living()
         return job
 
-    def end(self, outcome: str, *, gained: int = 0, problem: str = "", node: str = "n1", how: str = "FAILED") -> None:
+    def end(self, outcome: Ending, *, gained: int = 0, problem: str = "", node: str = "n1", how: str = "FAILED") -> None:
         """The job ends after a try with this outcome; `how` is what the accounts say."""
         job = self.job()
-        attempt = Try(NAME, msgspec.convert(outcome, str), gained=gained, problem=problem, alone=True)  # type: ignore[arg-type]
+        attempt = Try(NAME, outcome, gained=gained, problem=problem, alone=True)
         self.cluster._log(job, 0, 0, f"last words: {problem}")
         write_progress(job.submission.report_file(0), Progress(node=node, tries=[attempt], finished=outcome != "working"))
         self.cluster.lose(job, 0, how)

@@ -10,7 +10,7 @@ from hpc.rounds import cluster_of
 from hpc.run import Run
 from hpc.stalls import describe_stalls
 from hpc.standing import Running, Standing, Worker
-from hpc.training import describe_training, is_done, survey
+from hpc.training import describe_last_job, describe_training, is_done, survey
 from hpc.trust import launch_to_look_with
 from jobs.plain_text import plain, plain_lines
 from jobs.taste.status import Status, read_status
@@ -36,13 +36,18 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True):
     """Who trains now, by the claim on the folder."""
     running: Running | None = None
     """Its tasks, if hpc.submit has launched it and it is not finished."""
+    last_job: str = ""
+    """What ended the last job, unless it came to its end by itself."""
     stopped: str = ""
     """Why nothing more is submitted: it is stuck or cancelled. Empty otherwise."""
 
 
 def look_at_training(run: Run) -> TrainingReport | None:
     """The report, or None where the folder holds no training."""
-    state, status = run.read_state(), read_status(run.output_dir)
+    try:
+        state, status = run.read_state(), read_status(run.output_dir)
+    except NotADirectoryError:
+        return None
     if state.training is None:
         if status is None or run.spec_file.exists():
             return None
@@ -58,6 +63,7 @@ def look_at_training(run: Run) -> TrainingReport | None:
         report,
         working=standing.workers().get(NAME),
         running=standing.running(),
+        last_job=describe_last_job(run, state),
         stopped=standing.why_stopped(decision),
     )
 
@@ -73,6 +79,8 @@ def render_training(report: TrainingReport) -> str:
         words = describe_tasks(found.running, found.pending, found.reasons) if found.known else ["not known now"]
         lines.append(f"Running:               {'; '.join(words)}")
         lines += [f"No progress:           {stall}" for stall in describe_stalls(found.stalls)]
+    if report.last_job:
+        lines.append(f"Last job:              {plain_lines(report.last_job)}")
     if report.stopped:
         lines.append(f"Stopped:               nothing more is submitted: {plain_lines(report.stopped)}")
     return "\n".join(lines)

@@ -46,6 +46,7 @@ def test_from_the_first_job_to_the_last_epoch(
     assert "nothing failed" in capsys.readouterr().out
     campaign.end("damaged", problem="step 7: the loss is nan")
     campaign.round()
+    assert said()[-2] == "Last job:              job 0001 failed for good: step 7: the loss is nan"
     assert said()[-1] == "Stopped:               nothing more is submitted: step 7: the loss is nan"
     assert call(check_progress, *words, "--json") == 0
     report = read_json(capsys.readouterr().out)
