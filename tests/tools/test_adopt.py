@@ -32,6 +32,7 @@ def adopted(*more: object) -> int:
     return call(adopt, "old", "--list", "tars.txt", "--backend", "mulaw", "--workers", 1, *more)
 
 
+@pytest.mark.slow
 def test_from_the_old_output_to_a_finished_run(old: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Adopted, continued by the normal command, valid in every line, and marked wherever it is shown or handed on."""
     before = tree(old)

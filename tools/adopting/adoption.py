@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from tools.adopting.judging import Reason
 from tools.adopting.line_index import Key, LineIndex, key_of
 from tools.adopting.old_files import FoundLine, OldFile, find_old_files, read_old_lines
 from tools.adopting.old_lines import TOOLS, OldLine, UnfitError, kind_for, read_old_line, values_of
-from tools.adopting.one_tar import TarAdoption, TarTask, adopt_tar, keys_of_tar
+from tools.adopting.one_tar import TarAdoption, TarToAdopt, adopt_tar, keys_of_tar
 from tools.common.process_pool import in_processes
 from tools.merging.shapes import Shape
 
@@ -101,7 +101,7 @@ def adopt_output(
         if not dry_run:
             prepare()
         tasks = [
-            TarTask(
+            TarToAdopt(
                 number=number,
                 tar=tar.tar,
                 name=tar.name,
@@ -122,7 +122,7 @@ def adopt_output(
 
 
 def _adopt_tars(
-    tasks: Sequence[TarTask], found: Adoption, index: LineIndex, workers: int, tell: Callable[[int], None]
+    tasks: Sequence[TarToAdopt], found: Adoption, index: LineIndex, workers: int, tell: Callable[[int], None]
 ) -> None:
     with_lines = index.tars() if found.kind == "higgs" else {task.number for task in tasks}
     named = [task for task in tasks if task.number in with_lines]
@@ -162,14 +162,10 @@ class _Gathering:
 
     def gather(self) -> None:
         """Raises UsageError if no line is of the backend's kind, or none of the first has its form."""
-        by_path = {tar.tar: number for number, tar in enumerate(self.listed)}
-        by_name: dict[str, list[int]] = {}
+        by_stem: dict[str, list[int]] = {}
         for number, tar in enumerate(self.listed):
-            by_name.setdefault(Path(tar.tar).name, []).append(number)
-        stems: dict[str, set[int]] = {}
-        for number, tar in enumerate(self.listed):
-            stems.setdefault(TarPaths.stem(Path(tar.tar)), set()).add(number)
-        tars = _Tars(by_path, by_name, stems)
+            by_stem.setdefault(TarPaths.stem(Path(tar.tar)), []).append(number)
+        tars = _Tars({tar.tar: number for number, tar in enumerate(self.listed)}, by_stem)
         for number, file in enumerate(self.files):
             plain = self.folder / UNPACKED.format(number)
             self.index.add_lines(self._lines(number, file, plain, tars))
@@ -230,19 +226,19 @@ class _Gathering:
 class _Tars:
     """The tars of the list, as old lines and files name them."""
 
-    by_path: dict[str, int]
-    by_name: dict[str, list[int]]
-    stems: dict[str, set[int]]
+    by_path: Mapping[str, int]
+    by_stem: Mapping[str, Sequence[int]]
 
     def number_of(self, line: OldLine, file: OldFile) -> int | None:
-        """The tar that a line is of: that of its path, or the only one of its name, which may have moved; None: not listed.
+        """The tar that a line is of: that of its path, or the only one of its name, which may have moved or been compressed;
+        None: not listed.
 
         Raises UnfitError where the line's file is that of another tar, or its tar cannot be told from another.
         """
         number = self.by_path.get(line.tar)
-        named = [number] if number is not None else self.by_name.get(Path(line.tar).name, [])
+        named = self.by_stem.get(TarPaths.stem(Path(line.tar)), []) if number is None else [number]
         if len(named) > 1:
-            raise UnfitError(f"its tar_file is {line.tar}, and the list has {len(named)} tars of this name in other folders")
-        if file.name in self.stems and not self.stems[file.name] & set(named):
+            raise UnfitError(f"its tar_file is {line.tar}, and the list has {len(named)} tars of this name")
+        if file.name in self.by_stem and not {*self.by_stem[file.name]} & {*named}:
             raise UnfitError(f"its tar_file is {line.tar}, its file is named after another tar")
         return named[0] if named else None

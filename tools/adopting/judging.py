@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -163,8 +164,10 @@ def _samples(line: OldLine, heard: _Heard, spec: TokenizeSpec) -> int:
     """The clip's length at the backend's rate: what its line says, if that fits the audio, or else the audio's."""
     if line.kind == "text_audio_pairs" and line.integer_of("sr") != heard.sample_rate:
         raise _NotThisOneError("length", f"its line has the rate {_told(line, 'sr')}, its file {heard.sample_rate} Hz")
-    if line.kind != "higgs":
-        return round(heard.samples * spec.sample_rate / heard.sample_rate)
+    if line.kind == "text_audio_pairs":
+        return math.ceil(heard.samples * spec.sample_rate / heard.sample_rate)  # as torchaudio resamples
+    if line.kind == "bicodec":
+        return round(heard.samples * spec.sample_rate / heard.sample_rate)  # as soxr does
     samples, rate = line.integer_of("num_samples"), line.integer_of("sample_rate")
     if rate != spec.sample_rate:
         raise _NotThisOneError("length", f"sample_rate is {_told(line, 'sample_rate')}, expected {spec.sample_rate}")

@@ -53,7 +53,7 @@ class FoundLine:
 def find_old_files(old: Path) -> list[OldFile]:
     """The files with lines in a folder and those below it, in natural order, or the one file that is given.
 
-    Raises UsageError if there is none, or if the folder is a run directory of ours.
+    Raises UsageError if there is none, or if a folder is a run directory of ours, InfrastructureError if one cannot be read.
     """
     if not old.exists():
         raise UsageError(f"{old}: there is no such file or folder: expected the output of an older tool")
@@ -63,7 +63,7 @@ def find_old_files(old: Path) -> list[OldFile]:
             raise UsageError(f"{old}: expected a name that ends in {', '.join(KNOWN)}")
         return [_old_file(old)]
     paths = []
-    for folder, folders, names in os.walk(old):
+    for folder, folders, names in os.walk(old, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if spec_path(Path(folder)).exists():
             raise UsageError(f"{folder}: a run directory of tar2tokens: its lines need no adoption; hpc.submit continues it")
@@ -72,6 +72,10 @@ def find_old_files(old: Path) -> list[OldFile]:
     if not files:
         raise UsageError(f"{old}: expected files of an older tool, found none whose name ends in {', '.join(KNOWN)}")
     return files
+
+
+def _refuse(error: OSError) -> None:
+    raise InfrastructureError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
 
 
 def _suffix(name: str) -> str | None:

@@ -30,7 +30,7 @@ from tools.adopting.old_lines import OldLine, UnfitError, member_names, read_old
 from tools.common.process_pool import Tell
 from tools.merging.shapes import Shape
 
-__all__ = ["TarAdoption", "TarTask", "adopt_tar", "keys_of_tar"]
+__all__ = ["TarAdoption", "TarToAdopt", "adopt_tar", "keys_of_tar"]
 
 TO_BE_MADE = "to be made by the next run"
 OTHER_PARTIAL = "its partial in the run is of other clips: left to the run"
@@ -42,7 +42,7 @@ AMBIGUOUS: Mapping[Shape, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TarTask:
+class TarToAdopt:
     """One tar, and what is known of the old output."""
 
     number: int
@@ -78,7 +78,7 @@ class TarAdoption:
     """Why the tar was left to the run."""
 
 
-def _keys(clip: Clip, task: TarTask) -> tuple[Key, ...]:
+def _keys(clip: Clip, task: TarToAdopt) -> tuple[Key, ...]:
     """The keys of old lines that may mean the clip."""
     if task.kind == "higgs":
         return tuple(key_of(task.number, name) for name in member_names(clip.name))
@@ -91,12 +91,12 @@ def _keys(clip: Clip, task: TarTask) -> tuple[Key, ...]:
     return (key_of(None, member_names(name)[0]),)
 
 
-def _open(task: TarTask, source: TarSource, *, skip_clips: int) -> TarReader:
+def _open(task: TarToAdopt, source: TarSource, *, skip_clips: int) -> TarReader:
     spec = task.spec
     return TarReader(source, spec.extensions, skip_clips=skip_clips, sniff=spec.sniff, texts=spec.text_rules)
 
 
-def keys_of_tar(task: TarTask, _tell: Tell) -> list[Key]:
+def keys_of_tar(task: TarToAdopt, _tell: Tell) -> list[Key]:
     """The keys of all clips of a tar, up to where it is damaged, if it is."""
     found: list[Key] = []
     with suppress(TarDamage, OSError, UsageError), _open(task, tar_source(task.tar), skip_clips=sys.maxsize) as reader:
@@ -105,7 +105,7 @@ def keys_of_tar(task: TarTask, _tell: Tell) -> list[Key]:
     return found
 
 
-def adopt_tar(task: TarTask, tell: Tell) -> TarAdoption:
+def adopt_tar(task: TarToAdopt, tell: Tell) -> TarAdoption:
     """Adopt what the old output has of a tar: commit the tar if that is all of it, or else leave a partial.
 
     What keeps the tar from being read, and its claim, become a `problem`. Raises InfrastructureError if results cannot be
@@ -127,7 +127,7 @@ class _TarTroubleError(Exception):
 class _Adoption:
     """The work on one tar."""
 
-    def __init__(self, task: TarTask, found: TarAdoption, index: LineIndex, tell: Tell) -> None:
+    def __init__(self, task: TarToAdopt, found: TarAdoption, index: LineIndex, tell: Tell) -> None:
         self._task = task
         self._found = found
         self._index = index

@@ -41,10 +41,10 @@ def committed(found: Path) -> list[dict[str, Any]]:
 
 class TestCodecLines:
     def test_tars_that_have_moved(self, tmp_path: Path) -> None:
-        """A tar is known by its path, or else by its name, wherever it was; partial and finished files are used together."""
+        """A tar is known by its path, or else by its name without suffix; partial and finished files are used together."""
         tars = [whole_tar(tmp_path / "new" / f"{name}.tar", 3) for name in ("1", "2")]
         one, two = (codec_lines(tar, tmp_path / "reference") for tar in tars)
-        moved = [{**line, "tar_file": f"/gone/{Path(line['tar_file']).name}"} for line in two]
+        moved = [{**line, "tar_file": f"/gone/{Path(line['tar_file']).name}.gz"} for line in two]
         write_lines(tmp_path / "old" / "1.jsonl", one)
         write_lines(tmp_path / "old" / "2.jsonl.partial", moved[:2])
         write_lines(tmp_path / "old" / "2.jsonl", [*moved[2:], say(moved[0])[:50]])
@@ -81,7 +81,7 @@ class TestCodecLines:
         write_lines(tmp_path / "old" / "1.jsonl", [*one, {**two[0], "tar_file": "/gone/1.tar"}])
         found = adopt(tmp_path / "old", tars)
         assert (found.adopted, found.committed, found.without_lines, found.faulty_lines) == (2, 1, 1, 1)
-        assert found.line_examples[0].endswith("and the list has 2 tars of this name in other folders")
+        assert found.line_examples[0].endswith("and the list has 2 tars of this name")
 
     def test_what_is_committed_is_left_alone(self, tmp_path: Path) -> None:
         """The same command again adopts nothing, and changes nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,22 @@ def test_what_is_no_old_output_is_refused(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UsageError, match=words):
             find_old_files(tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files would be missing without a word."""
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "1.jsonl").touch()
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InfrastructureError, match="closed: cannot be read: Permission denied"):
+        find_old_files(tmp_path)
 
 
 def test_lines_and_their_places(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from jobs.tar_task import InputIdentity
 from jobs.validation import validate_file
 from tools.adopting.line_index import LineIndex, key_of
 from tools.adopting.old_lines import read_old_line
-from tools.adopting.one_tar import TarAdoption, TarTask, adopt_tar, keys_of_tar
+from tools.adopting.one_tar import TarAdoption, TarToAdopt, adopt_tar, keys_of_tar
 from tools.merging.shapes import shape_line
 
 CLIPS = 5
@@ -56,7 +56,7 @@ def adopt(tar: Path, lines: Sequence[dict[str, Any]], *, dry_run: bool = False) 
         index.add_lines([(0, key_of(0, read_old_line(data).name), 0, number, start, len(data))])
         start += len(data)
     index.lines_are_complete()
-    task = TarTask(
+    task = TarToAdopt(
         number=0,
         tar=str(tar),
         name="1",
