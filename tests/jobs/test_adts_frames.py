@@ -36,7 +36,7 @@ def ffmpeg_frames(data: bytes) -> list[tuple[int, int, int]]:
     import av
 
     found = []
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for packet in container.demux(audio=0):
             frames = packet.decode()
             if frames:

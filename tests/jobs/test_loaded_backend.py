@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def test_each_backend_gives_what_a_run_gives(backend: str, tmp_path: Path) -> No
     (recorded,) = run_of(tmp_path, {"a.wav": data, "a.txt": said.encode()}, backend, *words).values()
     model_path = words[1] if words else None
     options = dict(word.split("=") for word in words[3:])
-    typed = {key: {"true": True, "1": 1}[value] for key, value in options.items()}
+    typed: dict[str, Any] = {key: {"true": True, "1": 1}[value] for key, value in options.items()}
     loaded = load_backend(backend, model_path=model_path, device="cpu", **typed)
     (tmp_path / "a.wav").write_bytes(data)
     found = [loaded.encode(wave, RATE, text=said), loaded.encode_file(tmp_path / "a.wav", text=said)]
@@ -116,7 +118,7 @@ def test_what_is_no_audio(mulaw: LoadedBackend, audio: np.ndarray, rate: int, wo
 def test_a_clip_that_would_be_an_error_record(mulaw: LoadedBackend, tmp_path: Path) -> None:
     """It raises with the kind of that record, and the next clip is encoded as if nothing had been."""
     (tmp_path / "a.wav").write_bytes(b"not audio")
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "empty": lambda: mulaw.encode(np.zeros(0), 8000),
         "not_finite": lambda: mulaw.encode(np.array([0.0, np.nan]), 8000),
         "decode": lambda: mulaw.encode_file(tmp_path / "a.wav"),

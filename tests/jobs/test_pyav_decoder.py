@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -67,8 +67,8 @@ def test_samples_of_pyav_are_those_of_its_frames(
 
     channels = av.AudioLayout(layout).nb_channels
     data = pyav_file(noise(20_000, channels) * 3, 48000, kind, codec, layout=layout, sample_format=asked)
-    with av.open(io.BytesIO(data)) as container:
-        one_by_one: list[Samples] = []
+    with av.open(io.BytesIO(data), "r") as container:
+        one_by_one: list[np.ndarray] = []
         for frame in container.decode(audio=0):
             assert frame.format.name == sample_format
             alone = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
@@ -145,7 +145,7 @@ def wavpack_that_changes(forms: list[tuple[str, str]]) -> bytes:
         position = 0
         for layout, sample_format in forms:
             encoder = av.AudioCodecContext.create("wavpack", "w")
-            encoder.layout, encoder.format, encoder.sample_rate = layout, sample_format, 48000  # type: ignore[assignment]
+            encoder.layout, encoder.format, encoder.sample_rate = layout, sample_format, 48000
             wave = noise(30_000, av.AudioLayout(layout).nb_channels).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(wave, format="flt", layout=layout)
             frame.sample_rate = 48000
@@ -158,7 +158,7 @@ def wavpack_that_changes(forms: list[tuple[str, str]]) -> bytes:
     return file.getvalue()
 
 
-CHANGES = {
+CHANGES: dict[str, tuple[Callable[[], bytes], float]] = {
     "rate": (lambda: b"".join(pyav_file(noise(48_000), rate, "adts", "aac") for rate in (48000, 24000)), 3.0),
     "channels": (lambda: wavpack_that_changes([("stereo", "s16p"), ("mono", "s16p")]), 1.25),
     "order": (lambda: wavpack_that_changes([("5.1", "s16p"), ("5.1(side)", "s16p")]), 1.25),
@@ -217,7 +217,7 @@ def test_what_comes_behind_a_packet_that_cannot_be_decoded_is_shifted() -> None:
     import av
 
     data = pyav_file(speech(6.0), 16000, "ipod", "aac", {"movflags": "faststart"})
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         packets = [(packet.pos or 0, packet.size) for packet in container.demux(audio=0) if packet.size]
     clean = decoded(data)[0]
     for number, behind in ((len(packets) // 2, True), (len(packets) - 1, False)):
