@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support.tiny_hf import CODECS
@@ -12,7 +14,7 @@ from benchmarks.models import CASES, backwards
 from benchmarks.random_weights import enliven
 
 
-def codes_of(directory: Path, codec: str) -> np.ndarray:
+def codes_of(directory: Path, codec: str) -> npt.NDArray[Any]:
     case = CASES[codec]
     options = case.build(directory, "cpu", True)
     widest: dict[str, dict[str, Scalar]] = {"encodec": {"bandwidth": 24.0}, "xcodec": {"bandwidth": 4}}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.mulaw_lanes import LanesMuLaw
 
@@ -47,7 +48,7 @@ def test_the_usual_way_ends_with_its_time(tmp_path: Path, files: list[bytes]) ->
     tar = write_tar(tmp_path / "a.tar", files, 2)
     heard: list[int] = []
 
-    def upstream(wave: np.ndarray) -> dict[str, np.ndarray]:
+    def upstream(wave: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         heard.append(len(wave))
         return {"tokens": np.zeros((1, 2), np.int64), "mid": np.zeros((1, 2), np.float16)}
 

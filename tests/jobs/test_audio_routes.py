@@ -279,7 +279,8 @@ def test_what_is_missing_is_told(kind: str) -> None:
 
 def before_shift(data: bytes) -> tuple[Samples, int, bool]:
     """The samples before what is told to be shifted, with their rate, and whether something is."""
-    losses, blocks, rate = Losses(), [np.empty(0, np.float32)], 1
+    losses, rate = Losses(), 1
+    blocks: list[Samples] = [np.empty(0, np.float32)]
     with closing(decode_channels(io.BytesIO(data), losses=losses)) as decoded:  # type: ignore[type-var]
         for block, rate in decoded:
             if losses.shifted:
@@ -360,7 +361,7 @@ def test_what_stands_before_the_first_frame_of_an_mp3() -> None:
 @pytest.mark.parametrize(("data", "frame"), [(PLAIN, FRAME), (ADTS, AAC_FRAME)], ids=["mp3", "aac"])
 def test_first_frames_that_are_destroyed_are_a_loss(data: bytes, frame: float, before: bytes) -> None:
     """Whatever stands before them: as long as so many bytes of others. A part of a frame is none."""
-    begins = AAC_PLACES if data is ADTS else scan_mp3(io.BytesIO(data), 0, len(data)).positions.tolist()
+    begins = AAC_PLACES if data is ADTS else list(map(int, scan_mp3(io.BytesIO(data), 0, len(data)).positions))
     for count in (2, 5):
         odd = before + (JUNK * begins[count])[: begins[count]] + data[begins[count] :]
         found, missing = seconds(odd)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 from support.runs import call
@@ -28,7 +29,7 @@ RATE = 22_050
 SECONDS = {"whisper_features": 2, "bicodec": 2}
 
 
-def noise(samples: int, channels: int = 2, seed: int = 0) -> np.ndarray:
+def noise(samples: int, channels: int = 2, seed: int = 0) -> npt.NDArray[Any]:
     """float32 [channels, samples] whose channels are not alike."""
     tones = np.sin(np.arange(samples) * np.linspace(0.02, 0.3, channels)[:, None])
     rough = np.random.default_rng(seed).uniform(-0.3, 0.3, (channels, samples))
@@ -109,7 +110,7 @@ def test_integers_and_shapes(mulaw: LoadedBackend) -> None:
         (np.zeros(9), 0, "a whole number of Hz, found 0"),
     ],
 )
-def test_what_is_no_audio(mulaw: LoadedBackend, audio: np.ndarray, rate: int, words: str) -> None:
+def test_what_is_no_audio(mulaw: LoadedBackend, audio: npt.NDArray[Any], rate: int, words: str) -> None:
     """One message says what was expected and what was found."""
     with pytest.raises(UsageError, match=words):
         mulaw.encode(audio, rate)
@@ -140,7 +141,7 @@ def test_threads_share_it(mulaw: LoadedBackend) -> None:
     waves = [noise(500 + 10 * n, 1, n) for n in range(12)]
     expected = [mulaw.encode(wave, 8000)["tokens"] for wave in waves]
     before = threading.active_count()
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, npt.NDArray[Any]] = {}
     threads = [
         threading.Thread(target=lambda n=n: found.update({n: mulaw.encode(waves[n], 8000)["tokens"]})) for n in range(12)
     ]

@@ -50,7 +50,7 @@ def test_frames_are_those_of_ffmpeg(codec: str, rate: int, kbps: int | None) -> 
     data = pyav_file(speech(2.0, rate), rate, kind, codec, options, None if kbps is None else kbps * 1000)
     expected = ffmpeg_frames(data)
     found = scan(data)
-    assert found.positions.tolist() == [place for place, _, _ in expected]
+    assert list(map(int, found.positions)) == [place for place, _, _ in expected]
     assert (found.samples_per_frame, found.rate) == expected[0][1:]
     assert found.seconds == pytest.approx(sum(samples / rate for _, samples, rate in expected))
     assert (found.begin, found.end, found.gaps) == (0, len(data), [])
@@ -197,7 +197,7 @@ def test_frames_of_two_kinds_in_turn() -> None:
     one, other = scan(PLAIN), scan(plain_mp3(2.0, 44100))
     frames = []
     for data, found in ((PLAIN, one), (plain_mp3(2.0, 44100), other)):
-        edges = [*found.positions.tolist(), found.end]
+        edges = [*map(int, found.positions), found.end]
         frames.append([data[begin:end] for begin, end in pairwise(edges)][5:25])
     data = b"".join(first + second for first, second in zip(*frames, strict=True))
     mixed = scan(data)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.odd_audio import speech
 from support.tars import Samples, noise, pyav_file
@@ -68,7 +69,7 @@ def test_samples_of_pyav_are_those_of_its_frames(
     channels = av.AudioLayout(layout).nb_channels
     data = pyav_file(noise(20_000, channels) * 3, 48000, kind, codec, layout=layout, sample_format=asked)
     with av.open(io.BytesIO(data), "r") as container:
-        one_by_one: list[np.ndarray] = []
+        one_by_one: list[npt.NDArray[Any]] = []
         for frame in container.decode(audio=0):
             assert frame.format.name == sample_format
             alone = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
@@ -144,7 +145,7 @@ def wavpack_that_changes(forms: list[tuple[str, str]]) -> bytes:
         stream = container.add_stream("wavpack", rate=48000, layout=forms[0][0])
         position = 0
         for layout, sample_format in forms:
-            encoder = av.AudioCodecContext.create("wavpack", "w")
+            encoder: Any = av.AudioCodecContext.create("wavpack", "w")
             encoder.layout, encoder.format, encoder.sample_rate = layout, sample_format, 48000
             wave = noise(30_000, av.AudioLayout(layout).nb_channels).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(wave, format="flt", layout=layout)
@@ -189,7 +190,7 @@ def test_more_channels_than_pyav_has_planes_for() -> None:
     wave = np.repeat(noise(2000)[np.newaxis, :], 16, axis=0).T.reshape(1, -1)
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream("pcm_f32le", rate=16000, layout="hexadecagonal")
+        stream: Any = container.add_stream("pcm_f32le", rate=16000, layout="hexadecagonal")
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="flt", layout="hexadecagonal")
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -229,7 +230,7 @@ def test_tally() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.int64])
 def test_codes_to_json(dtype: type) -> None:
     """Codes of every integer type, in any memory layout, become plain JSON without spaces."""
-    codes: np.ndarray = np.arange(12).reshape(3, 4).astype(dtype)
+    codes: npt.NDArray[Any] = np.arange(12).reshape(3, 4).astype(dtype)
     assert codes_to_json(codes) == b"[[0,1,2,3],[4,5,6,7],[8,9,10,11]]"
     assert codes_to_json(codes[:, ::2]) == b"[[0,2],[4,6],[8,10]]"
     assert codes_to_json(codes.T) == json.dumps(codes.T.tolist(), separators=(",", ":")).encode()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +29,7 @@ def written(codes: list[int]) -> dict[str, bytes]:
     """A record's JSON with these integers under each key."""
     array = np.array(codes, np.int64)
     floats = np.zeros((1, 3), np.float16)
-    values: dict[str, np.ndarray] = {
+    values: dict[str, npt.NDArray[Any]] = {
         "tokens": np.stack([array, array]),
         "global_tokens": array,
         "merged": array,
