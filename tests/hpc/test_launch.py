@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from hpc.launch_options import LaunchOptions, Site, overlay
 from jobs.worker_options import WishOptions
 
 
-def launch_of(site: Site, path: str = "", device: str = "auto", **settings: object) -> Launch:
+def launch_of(site: Site, path: str = "", device: str = "auto", **settings: Any) -> Launch:
     """A launch with a site's defaults."""
     return make_launch(overlay(site, LaunchOptions(device=device)), environment={"PATH": path}, **settings)
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -156,7 +157,7 @@ class TestProcesses:
             holder = read_claim(TarPaths(local_run.output, tar.stem).claim)
             assert holder is not None
             # A dying process has no command line any more, which is what `has_ended` looks for, a moment before it is dead.
-            wait_for(lambda holder=holder: process_start(holder.pid) != holder.started)
+            wait_for(partial(lambda holder: process_start(holder.pid) != holder.started, holder))
             assert not held_by_other(holder, mine)
 
     @pytest.mark.slow

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -174,7 +175,7 @@ class TestWatch:
         """Without a flag it goes round and round, and its exit codes are those of --once."""
         look = campaign.cluster.look
 
-        def and_work(jobs: object) -> object:
+        def and_work(jobs: Any) -> object:
             if campaign.cluster.living():
                 job = campaign.cluster.living()[0]
                 campaign.cluster.run(job, next(iter(job.alive)))
@@ -192,7 +193,7 @@ class TestWatch:
         looks: list[int] = []
         look = campaign.cluster.look
 
-        def and_interrupt(jobs: object) -> object:
+        def and_interrupt(jobs: Any) -> object:
             looks.append(1)
             if len(looks) == 2:
                 os.kill(os.getpid(), signal.SIGINT)

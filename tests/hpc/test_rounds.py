@@ -36,6 +36,17 @@ def last_round(campaign: Campaign, **decided: object) -> Round:
     return Round(**{**vars(seen), "decision": decision})
 
 
+def work_at_each_look(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tasks in the queue are done when the controller looks."""
+    look = campaign.cluster.look
+
+    def work_and_look(jobs: Any) -> object:
+        campaign.cluster.run_all()
+        return look(jobs)
+
+    monkeypatch.setattr(campaign.cluster, "look", work_and_look)
+
+
 class TestFinish:
     def test_finished(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """One line with tars, clips, errors and hours, and nothing on stderr; exit code 0."""
@@ -147,15 +158,14 @@ class TestRounds:
         """While another one is in its round a watch neither ends nor acts; then it goes on."""
         held = iter([True, True])
 
-        def hold(*arguments: object, **more: object) -> object:
+        def hold(*arguments: Any, **more: Any) -> Any:
             if next(held, False):
                 assert campaign.cluster.calls == []
                 raise LockHeldError("process 7 on elsewhere")
             return locked(*arguments, **more)
 
         monkeypatch.setattr("hpc.controller.locked", hold)
-        look = campaign.cluster.look
-        monkeypatch.setattr(campaign.cluster, "look", lambda jobs: campaign.cluster.run_all() or look(jobs))
+        work_at_each_look(campaign, monkeypatch)
         assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
 
     def test_squeue_that_comes_back(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +173,7 @@ class TestRounds:
         look = campaign.cluster.look
         looks: Counter[str] = Counter()
 
-        def troubled(jobs: object) -> object:
+        def troubled(jobs: Any) -> object:
             looks["all"] += 1
             campaign.cluster.blind = looks["all"] in (2, 3)
             if looks["all"] == 4:
@@ -188,8 +198,7 @@ class TestRounds:
     def test_refusal_that_passes(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
         """After a single one the watch goes on."""
         campaign.cluster.answers = ["refuse"]
-        look = campaign.cluster.look
-        monkeypatch.setattr(campaign.cluster, "look", lambda jobs: campaign.cluster.run_all() or look(jobs))
+        work_at_each_look(campaign, monkeypatch)
         assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
 
 
@@ -217,8 +226,7 @@ class TestFullDisk:
     ) -> None:
         """Others make room, and nobody has to come."""
         self.fill(monkeypatch, 5)
-        look = campaign.cluster.look
-        monkeypatch.setattr(campaign.cluster, "look", lambda jobs: campaign.cluster.run_all() or look(jobs))
+        work_at_each_look(campaign, monkeypatch)
         assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
         assert "No space left on device; make room" in caplog.text
 

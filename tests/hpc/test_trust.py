@@ -210,7 +210,9 @@ class TestGoesOn:
         some = write_list(here / "list", [small_tar(here / "1.tar")])
         assert call(submit, "--list", some, *LOCAL, "--umask", "077") == 0
         assert {path.stat().st_mode & 0o077 for path in (here / "tokens").rglob("*")} == {0}
-        assert Run(here / "tokens").read_state().launch.umask == "0077"
+        launch = Run(here / "tokens").read_state().launch
+        assert launch is not None
+        assert launch.umask == "0077"
         assert call(submit, "--list", some, *LOCAL, "--umask", "002", "--output-dir", "other") == 2
         assert "--umask 002: the group could write" in capsys.readouterr().err
         assert not (here / "other").exists()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from support.heard_audio import before_shift, heard, place, seconds
+from support.near import approx
 from support.odd_audio import (
     APE,
     ID3V1,
@@ -56,7 +57,7 @@ def ffmpeg_seconds(data: bytes) -> float:
     import av
 
     total = 0.0
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for packet in container.demux(audio=0):
             try:
                 total += sum(frame.samples / frame.sample_rate for frame in packet.decode())
@@ -302,7 +303,7 @@ def test_before_what_follows_damage_it_is_said_to_be_shifted(kind: str) -> None:
 @pytest.mark.parametrize(("data", "frame"), [(PLAIN, FRAME), (ADTS, AAC_FRAME)], ids=["mp3", "aac"])
 def test_first_frames_that_are_destroyed_are_a_loss(data: bytes, frame: float, before: bytes) -> None:
     """Whatever stands before them: as long as so many bytes of others. A part of a frame is none."""
-    begins = AAC_PLACES if data is ADTS else scan_mp3(io.BytesIO(data), 0, len(data)).positions.tolist()
+    begins = AAC_PLACES if data is ADTS else list(map(int, scan_mp3(io.BytesIO(data), 0, len(data)).positions))
     for count in (2, 5):
         odd = before + (JUNK * begins[count])[: begins[count]] + data[begins[count] :]
         found, missing = seconds(odd)
@@ -413,7 +414,7 @@ def gap_in(times: Callable[[int], float]) -> bytes:
     import av
 
     file = io.BytesIO()
-    with av.open(io.BytesIO(WEBM)) as source, av.open(file, "w", format="webm") as target:
+    with av.open(io.BytesIO(WEBM), "r") as source, av.open(file, "w", format="webm") as target:
         stream = target.add_stream_from_template(source.streams.audio[0])
         for number, packet in enumerate(source.demux(audio=0)):
             if packet.size:
@@ -427,7 +428,7 @@ def gap_in(times: Callable[[int], float]) -> bytes:
 def test_a_gap_in_time_is_no_silence_and_no_loss(times: Callable[[int], float]) -> None:
     """A muted microphone, a recording that begins late: what was recorded is heard, one after the other."""
     found, missing = seconds(gap_in(times))
-    assert (found, missing) == (pytest.approx(3.0, abs=0.03), 0.0)
+    assert (found, missing) == (approx(3.0, abs=0.03), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +447,7 @@ def test_what_follows_a_gap_in_time_may_be_shifted(times: Callable[[int], float]
     wave, rate, is_shifted = before_shift(data)
     gaps, losses.gaps = losses.gaps, []
     assert sum(missing for _, missing in gaps) == pytest.approx(losses.doubt if is_shifted else 0.0)
-    assert losses == Losses(doubt=pytest.approx(jumps, abs=0.2 * jumps + 0.002), shifted=is_shifted)
+    assert losses == Losses(doubt=approx(jumps, abs=0.2 * jumps + 0.002), shifted=is_shifted)
     assert is_shifted == (sure < 3.0)
     assert len(wave) / rate == pytest.approx(sure, abs=0.05)
 
@@ -473,7 +474,7 @@ def test_opus_cut_from_the_middle_of_a_stream() -> None:
     for page in list(ogg_pages(OPUS))[2:]:
         late = resealed(late, page, later=480_000)
     wave, rate, losses = heard(late)
-    with av.open(io.BytesIO(late)) as container:
+    with av.open(io.BytesIO(late), "r") as container:
         frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
     expected = np.concatenate(frames)
     assert (rate, len(wave), losses) == (48000, len(expected), Losses())

@@ -287,6 +287,8 @@ def test_reader_that_stops_reading() -> None:
         "run_command(command)"
     )
     process = python(code)
+    assert process.stdout is not None
+    assert process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()

@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 from support.heard_audio import before_shift, heard, place
+from support.near import approx
 from support.odd_audio import ID3V1, ID3V2, adts, adts_places, damaged, high_efficiency, in_blocks, mp3, plain_mp3
 
 from jobs.audio import decode_channels
@@ -52,7 +53,7 @@ def test_undamaged_aac_is_ffmpegs(data: bytes, before: bytes) -> None:
     """To the bit, all of it."""
     import av
 
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         expected = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1).T
     found = np.concatenate([block for block, _ in decode_channels(io.BytesIO(before + data))])
     np.testing.assert_array_equal(found, expected)
@@ -76,7 +77,7 @@ def test_aac_behind_damage_is_ffmpegs_at_its_place() -> None:
         assert len(wave) == len(whole) - 1024
         assert losses.are_placed == placed
         if placed:
-            assert losses.gaps == [(pytest.approx(20 * AAC_FRAME), pytest.approx(AAC_FRAME))]
+            assert losses.gaps == [(approx(20 * AAC_FRAME), approx(AAC_FRAME))]
         assert losses.seconds == pytest.approx(AAC_FRAME, rel=0.05)
 
 

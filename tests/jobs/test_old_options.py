@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from support.runs import call
 
@@ -11,7 +13,12 @@ from jobs.tokenize_tar import tokenize_tar
 from tools.fetch_model import fetch_model
 from tools.pack import pack
 
-COMMANDS = {"submit": submit, "tokenize_tar": tokenize_tar, "pack": pack, "fetch_model": fetch_model}
+COMMANDS: dict[str, Callable[..., int]] = {
+    "submit": submit,
+    "tokenize_tar": tokenize_tar,
+    "pack": pack,
+    "fetch_model": fetch_model,
+}
 CASES = [(command, flag) for command, answers in OLD_OPTIONS.items() for flag in answers]
 
 

@@ -17,6 +17,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from support.near import approx
 from support.odd_audio import adts_places
 from support.tars import Samples, audio_file, noise, pyav_file
 from support.waiting import until
@@ -296,8 +297,9 @@ def test_segments_before_damage_are_whole_and_none_behind_it_has_another_ones_au
     assert len(decodings) == 1  # the rest was decoded for nothing, and none of it again
     found = outcomes(data, max_damage=1.0)
     assert found[:5] == [(number, 0.0) for number in range(5)]
-    assert [one[0] for one in found[6:11]] == [number + 1 for number in range(6, 11)]
-    assert all(0.7 < one[1] < 3 for one in found[6:11])
+    later = [one for one in found[6:11] if not isinstance(one, str)]
+    assert [one[0] for one in later] == [number + 1 for number in range(6, 11)]
+    assert all(0.7 < one[1] < 3 for one in later)
     assert found[11] == "segment"  # which there is no audio for
     assert len(decodings) == 3
 
@@ -329,11 +331,11 @@ def test_a_little_damage_shifts_a_little(max_damage: float, kept: bool, decoding
     The segments from there on have it as damage, those before nothing.
     """
     data = uncounted(tones_mp3())
-    found = scan_mp3(io.BytesIO(data), 0, len(data))
-    middle = int(found.positions[len(found.positions) // 2])
-    found = outcomes(data[:middle] + b"\x55" * found.shortest + data[middle:], max_damage=max_damage)
+    scan = scan_mp3(io.BytesIO(data), 0, len(data))
+    middle = int(scan.positions[len(scan.positions) // 2])
+    found = outcomes(data[:middle] + b"\x55" * scan.shortest + data[middle:], max_damage=max_damage)
     assert found[:5] == [(number, 0.0) for number in range(5)]
-    lost = pytest.approx(0.036, abs=0.01)
+    lost = approx(0.036, abs=0.01)
     assert found[6:] == ([(number, lost) for number in range(6, 12)] if kept else ["segment"] * 6)
     assert len(decodings) == 1 + kept
 
@@ -415,7 +417,7 @@ def test_segments_behind_a_gap_in_time() -> None:
     """Of a whole WebM, whose times pass over 3 s after 5: a list's times are those of a player."""
     plain = pyav_file(np.repeat(tones(), 3), 48_000, "webm", "libopus")
     file = io.BytesIO()
-    with av.open(io.BytesIO(plain)) as source, av.open(file, "w", format="webm") as target:
+    with av.open(io.BytesIO(plain), "r") as source, av.open(file, "w", format="webm") as target:
         stream = target.add_stream_from_template(source.streams.audio[0])
         for packet in source.demux(audio=0):
             if packet.pts is not None:
@@ -425,7 +427,7 @@ def test_segments_behind_a_gap_in_time() -> None:
     cuts = [Cut(3.0, 4.0), Cut(10.0, 11.0), Cut(4.5, 9.0), Cut(5.5, 7.5)]
     found = outcomes(file.getvalue(), cuts, max_damage=0.7)
     assert found[:2] == [(3, 0.0), (7, 0.0)]
-    assert found[2] == (5, pytest.approx(3.0, abs=0.02))
+    assert found[2] == (5, approx(3.0, abs=0.02))
     assert found[3] == "decode"  # there is nothing
     assert outcomes(file.getvalue(), cuts, max_damage=0.02) == [(3, 0.0), (7, 0.0), "decode", "decode"]
 
@@ -538,7 +540,7 @@ def test_aac_of_which_nobody_knows_how_much_is_missing() -> None:
     begin, end = places[281], places[300]
     assert outcomes(tones_aac()[:begin] + b"\x9a" * 40 + tones_aac()[begin + 40 :], max_damage=0.02) == [
         *((number, 0.0) for number in range(5)),
-        *((number, pytest.approx(0.021, abs=0.01)) for number in range(5, 12)),
+        *((number, approx(0.021, abs=0.01)) for number in range(5, 12)),
     ]
     cut = tones_aac()[: begin + 20] + tones_aac()[end - 20 :]
     assert heard(cut).shift <= 0.05

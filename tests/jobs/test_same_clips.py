@@ -11,7 +11,7 @@ from jobs.same_clips import KeyedLines, RunTar, in_all, same_tars
 def names(*runs: list[RunTar]) -> list[tuple[str | None, ...]]:
     """The names of each tar in all runs."""
     called = [f"run {number}" for number in range(len(runs))]
-    return [tuple(tar and tar.name for tar in row) for row in same_tars(runs, called)]
+    return [tuple(tar.name if tar is not None else None for tar in row) for row in same_tars(runs, called)]
 
 
 def test_members_of_one_name_have_a_place() -> None:

@@ -141,7 +141,7 @@ class TestFingerprint:
     )
     def test_what_decides_no_token(self, codec: Codec, change: dict[str, Any]) -> None:
         """Weights may move, a device has another number, an option may be spelled or given otherwise."""
-        base = {"device": "cuda:0", "extensions": ("mp3", "flac")}
+        base: dict[str, Any] = {"device": "cuda:0", "extensions": ("mp3", "flac")}
         assert spec_of("codec", **{**base, **change}).fingerprint == spec_of("codec", **base).fingerprint
 
     def test_the_usual_bound_of_a_clip_is_no_part_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ class TestFingerprint:
 
     def test_runs_from_before_there_were_channels_and_segments(self, tmp_path: Path) -> None:
         """Their fingerprint is what it was, with the keys in their spec.yaml and without; a choice is told apart from it."""
-        before = {"device": "cpu", "max_damage": 0.0}
+        before: dict[str, Any] = {"device": "cpu", "max_damage": 0.0}
         spec = spec_of("mulaw", **before)
         later = ("max_damage", "sniff", "channel", "segments", "adopted", "subset_ratio")
         old = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in (*later, *module.NOT_HASHED)}
@@ -165,11 +165,12 @@ class TestFingerprint:
         spec_path(tmp_path).write_text("".join(line for line in lines if not line.startswith(later)))
         assert read_spec(tmp_path) == spec
         check_spec(tmp_path, spec_of("mulaw", **before, channel="mean"))
-        for settings, words in (
+        changes: list[tuple[dict[str, Any], str]] = [
             ({"channel": "left"}, "+channel: first"),
             ({"segments": True}, "+segments: True"),
             ({"subset_ratio": 0.5}, "-subset_ratio: 1.0\n+subset_ratio: 0.5"),
-        ):
+        ]
+        for settings, words in changes:
             with pytest.raises(UsageError) as caught:
                 check_spec(tmp_path, spec_of("mulaw", **before, **settings))
             assert words in str(caught.value)
@@ -195,7 +196,8 @@ class TestWholeClips:
         codec.info = {"max_tokens_per_fragment": None, "num_tokens_overlap": 0}
         spec = make_spec("codec", device="cpu")
         assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (None, 0)
-        for wish in ({"max_tokens_per_fragment": 100}, {"num_tokens_overlap": 5}):
+        wishes: list[dict[str, Any]] = [{"max_tokens_per_fragment": 100}, {"num_tokens_overlap": 5}]
+        for wish in wishes:
             with pytest.raises(UsageError, match="codec takes whole clips"):
                 spec_of("codec", device="cpu", **wish)
 

@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -523,7 +524,12 @@ def test_sidecars_that_stand_apart(pack: Callable[[bytes], bytes], path: Path) -
 def test_a_tar_whose_clips_have_their_sidecars_is_read_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to look for; nor where texts are UTF-8."""
     opened = []
-    monkeypatch.setattr(tar_reader, "TarStream", lambda *a, **k: opened.append(1) or TarStream(*a, **k))
+
+    def watched(*arguments: Any, **settings: Any) -> TarStream:
+        opened.append(1)
+        return TarStream(*arguments, **settings)
+
+    monkeypatch.setattr(tar_reader, "TarStream", watched)
     data = tar_bytes([("1.wav", b""), ("1.txt", "é".encode()), ("2.mic1.wav", b""), ("2.json", b"{}"), ("2.mic2.wav", b"")])
     path.write_bytes(data)
     with TarReader(path, texts=TextRules()) as reader:
@@ -586,7 +592,7 @@ def test_an_encoding_that_a_tar_shows(pack: Callable[[bytes], bytes], path: Path
 def test_damage_behind_what_is_looked_for(path: Path) -> None:
     """A look that meets the damage first does not tell of it: the clips before it come out, and then it raises."""
     path.write_bytes(tar_bytes(APART)[:-2000])
-    found = []
+    found: list[str | None] = []
     with pytest.raises(TarDamage), TarReader(path, texts=TextRules()) as reader:
         found.extend(clip.annotations.text for clip, _ in take(reader))
     assert found[:3] == ["one", "two", "three"]
@@ -740,7 +746,8 @@ def test_fuzz(edits: list[tuple[int, bytes]], repair: bool, cut: int | None, pac
         Path(file.name).write_bytes(gzip.compress(data) if pack else data)
         ends = []
         for skip in (0, skipped):
-            names, verdict = [], ""
+            names: list[str] = []
+            verdict = ""
             try:
                 with TarReader(Path(file.name), sniff=True, allow_joined=True, skip_clips=skip) as reader:
                     for clip, body in take(reader):

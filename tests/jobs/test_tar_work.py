@@ -267,7 +267,11 @@ def forget_sums(output: Path) -> None:
 
 def test_a_partial_from_before_there_were_sums_goes_on(tar: Path, reference: bytes, tmp_path: Path) -> None:
     """Its lines are used if they are, byte for byte, what we write; others are made again."""
-    for damage, encoded in ((lambda lines: lines, 1), (lambda lines: lines.replace(b"\n", b"\r\n"), 4)):
+    damages: list[tuple[Callable[[bytes], bytes], int]] = [
+        (lambda lines: lines, 1),
+        (lambda lines: lines.replace(b"\n", b"\r\n"), 4),
+    ]
+    for damage, encoded in damages:
         output = tmp_path / str(encoded)
         tokenize(tar, output, **stopping_after(4))
         forget_sums(output)
@@ -1162,11 +1166,11 @@ def test_opposite_phase_is_noted_and_counted(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "speech.tar", members)
     for settings, noted in (({}, ["a.wav"]), ({"channel": "left"}, []), ({"segments": True}, ["a.wav", "b.wav#0"])):
         output = tmp_path / str(len(settings)) / str(len(noted))
-        manifest = tokenize(tar, output, spec=mulaw_spec(**settings)).manifest  # type: ignore[arg-type]
+        manifest = tokenize(tar, output, spec=mulaw_spec(**settings)).manifest
         records = [json.loads(line) for line in committed(output).splitlines()]
         assert [one["audio_file"] for one in records if one.get("notes") == ["opposite_phase"]] == noted
         assert manifest.notes == ({"opposite_phase": len(noted)} if noted else {})
-        assert validate_file(output / "speech.jsonl", manifest, mulaw_spec(**settings)).fault is None  # type: ignore[arg-type]
+        assert validate_file(output / "speech.jsonl", manifest, mulaw_spec(**settings)).fault is None
 
 
 def test_a_channel_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_the_same_text_however_it_comes(
     codebooks: int, frames: int, cuts: list[int], in_memory: int, may_spill: list[bool], dtype: type
 ) -> None:
     """Any split, any limit, spilled whenever and any type of integer give the text of the whole array."""
-    codes = np.random.default_rng(frames).integers(0, 256, (codebooks, frames)).astype(dtype)
+    codes: npt.NDArray[Any] = np.random.default_rng(frames).integers(0, 256, (codebooks, frames)).astype(dtype)
     edges = sorted({0, frames, *(cut % frames for cut in cuts)})
     with TokenSink(codebooks, in_memory) as sink:
         for (begin, end), may in zip(pairwise(edges), may_spill, strict=False):
@@ -44,7 +46,7 @@ def test_what_is_not_kept_yet_is_given_once(cuts: list[int], takes: set[int], in
     codes = np.random.default_rng(1).integers(0, 1000, (3, 60))
     edges = sorted({0, 60, *cuts})
     with TokenSink(3, in_memory, kept_as=np.dtype("<u2")) as sink:
-        pieces = []
+        pieces: list[bytes] = []
         for number, (begin, end) in enumerate(pairwise(edges)):
             sink.add(codes[:, begin:end], may_spill=number % 2 == 0)
             if number in takes:

@@ -88,7 +88,7 @@ class TestSeveralTars:
 
     def run(self, tars: list[Path], output: Path, backend: Any, **options: Any) -> list[str]:
         """Tokenize them through one conveyor; the names in the order in which they ended."""
-        ended = []
+        ended: list[str] = []
         left = list(tars)
         with Tokenizer(mulaw_spec(), backend) as tokenizer:
             works = {}
@@ -171,7 +171,7 @@ class TestSeveralTars:
         """Its partial turns out to be damaged, say: the tar beside it is committed all the same."""
         good, cut = small_tar(tmp_path / "in" / "good.tar"), small_tar(tmp_path / "in" / "cut.tar")
         cut.write_bytes(cut.read_bytes()[:3000])
-        outcomes = {}
+        outcomes: dict[str, str] = {}
         with Tokenizer(mulaw_spec(), LanesMuLaw(lanes=8)) as tokenizer:
             works = {}
             for tar in (good, cut):

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from support.real_cluster import RealCluster
 from support.runs import group_members, wait_for
-from support.slurm_runs import SlurmRun, Watch, slurm_run
+from support.slurm_runs import SlurmRun, Watch, job_of, plan_of, slurm_run
 from support.small_run import small_tar
 
 from hpc.patience import GRACE_SECONDS
@@ -36,7 +36,9 @@ def put_in_front(run: SlurmRun, program: str, script: str) -> Path:
     commands, notes = run.folder / "bin", run.folder / "notes"
     commands.mkdir()
     notes.mkdir()
-    real = Path(shutil.which(program))
+    found = shutil.which(program)
+    assert found is not None
+    real = Path(found)
     for other in real.parent.iterdir():
         if other.name not in {program, "sacct"}:
             (commands / other.name).symlink_to(other)
@@ -169,20 +171,18 @@ def test_an_sbatch_that_submits_and_then_fails(slurm: RealCluster, tmp_path: Pat
     notes = put_in_front(run, "sbatch", 'echo call >> $NOTES/calls; $REAL "$@" > /dev/null; exit 1\n')
     run.submit(pause=1)
     [submission] = run.submissions()
-    assert submission.read_job().state == "intended"
+    assert job_of(submission).state == "intended"
     slurm.wait(lambda: len(run.claims()) == 2 and run.lines() >= 2, "both workers")
     run.once(check=UNDER_WAY)
-    assert submission.read_job().job_id == slurm.squeue()[0].id.partition("_")[0]
+    assert job_of(submission).job_id == slurm.squeue()[0].id.partition("_")[0]
     assert yield_at_work(slurm, run) == 2
     slurm.wait(lambda: not run.claims(), "both to yield")
     run.release()
     run.finish()
     assert len((notes / "calls").read_text().split()) == len(run.submissions())
-    plans = [
-        submission.read_plan() for submission in run.submissions()[1:]
-    ]  # one, or two if one task ended before the other
+    plans = [plan_of(submission) for submission in run.submissions()[1:]]  # one, or two if one task ended before the other
     assert sorted(task.name for plan in plans for slot in plan.slots for task in slot) == ["000", "001"]
-    names = [each.read_job().name for each in run.submissions()]
+    names = [job_of(each).name for each in run.submissions()]
     slurm.wait(lambda: arrays(slurm, run) == names, "one array of each submission in the records")
     assert_nobody_blamed(run)
     run.assert_complete()
@@ -204,18 +204,18 @@ def test_an_sbatch_that_submits_and_never_ends(slurm: RealCluster, tmp_path: Pat
     )
     (notes / "mode").write_text("refuses\n")  # so that there is a run, and nothing submitted
     run.submit(pause=0.3, check=2)
-    assert run.job_ids() == slurm.squeue() == []
+    assert (run.job_ids(), slurm.squeue()) == ([], [])
     (notes / "mode").write_text("hangs\n")
     launch = launch_of(Run(run.output))
     controller = make_controller(Run(run.output), cluster_of(launch, patience_s=10), launch)
     controller.round()
     submission = run.submissions()[-1]
-    assert "no answer in 10 s" in submission.read_job().words
+    assert "no answer in 10 s" in job_of(submission).words
     assert run.job_ids() == []
     (notes / "mode").write_text("works\n")
     run.finish()
     assert run.submissions()[-1] == submission
-    slurm.wait(lambda: arrays(slurm, run) == [submission.read_job().name], "one array in the records")
+    slurm.wait(lambda: arrays(slurm, run) == [job_of(submission).name], "one array in the records")
     assert {attempt.outcome for _, _, attempt in run.tries()} == {"committed"}
     run.assert_complete()
 
@@ -280,7 +280,7 @@ def test_slurmctld_is_away_for_a_while(slurm: RealCluster, tmp_path: Path) -> No
         run.release()
         slurm.start_controller()
         assert watch.ends() == 0
-    planned = [task.name for submission in run.submissions()[1:] for slot in submission.read_plan().slots for task in slot]
+    planned = [task.name for submission in run.submissions()[1:] for slot in plan_of(submission).slots for task in slot]
     assert sorted(planned) == ["002", "003"]
     assert_nobody_blamed(run)
     run.assert_complete()
@@ -365,12 +365,12 @@ def assert_planned_once_at_a_time(slurm: RealCluster, run: SlurmRun) -> None:
         elements = [(job.partition("_")[2], name, submit, end) for job, name, submit, end in rows]
         return {(name, int(element)): (submit, end) for element, name, submit, end in elements if element.isdigit()}
 
-    jobs = [(submission, submission.read_job().name) for submission in run.submissions() if submission.read_job()]
+    jobs = [(submission, job_of(submission).name) for submission in run.submissions() if submission.read_job()]
     slurm.wait(lambda: all(end != "Unknown" for _, end in records().values()), "the records to be complete")
     known = records()
     ended: dict[str, str] = {}
     for submission, name in jobs:
-        for element, slot in enumerate(submission.read_plan().slots):
+        for element, slot in enumerate(plan_of(submission).slots):
             for task in slot:
                 if (name, element) in known:
                     submitted, end = known[name, element]

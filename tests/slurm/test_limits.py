@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.real_cluster import RealCluster
-from support.slurm_runs import SlurmRun, slurm_run
+from support.slurm_runs import SlurmRun, job_of, plan_of, slurm_run
 from support.small_run import small_tar
 
 
@@ -36,7 +37,7 @@ def test_tars_that_need_three_time_limits_and_cron_with_an_empty_environment(slu
     assert [attempt.outcome for _, _, attempt in run.tries()] == [*4 * ["yielded"], *2 * ["committed"]]
     assert sum(text.endswith("yielded\n") for _, text in run.logs()) == 4
     for job in run.job_ids():
-        slurm.wait(lambda job=job: slurm.states(job) == ["COMPLETED", "COMPLETED"], f"job {job} in the accounting")
+        slurm.wait(partial(lambda job: slurm.states(job) == ["COMPLETED", "COMPLETED"], job), f"job {job} in the accounting")
     run.assert_nothing_twice()
     run.assert_complete()
 
@@ -48,9 +49,9 @@ def test_small_arrays_and_few_jobs(slurm: RealCluster, tmp_path: Path) -> None:
     run = slurm_run(tmp_path, tars=16)
     assert "wait until Slurm takes more jobs" in run.submit(pause=0.1).stdout
     assert "error:" not in run.finish().stderr
-    plans = [submission.read_plan() for submission in run.submissions()]
+    plans = [plan_of(submission) for submission in run.submissions()]
     assert max(plan.elements for plan in plans) == 5
-    jobs = [submission.read_job() for submission in run.submissions()]
+    jobs = [job_of(submission) for submission in run.submissions()]
     assert any("AssocMaxSubmitJobLimit" in job.words for job in jobs if job.state == "refused")
     assert len(run.job_ids()) >= 4
     run.assert_complete()
@@ -69,7 +70,7 @@ def test_cancelled_elements_are_submitted_again(slurm: RealCluster, tmp_path: Pa
     slurm.run("scancel", f"{job}_1", f"{job}_3")
     slurm.wait(lambda: [row.id for row in slurm.squeue()] == [f"{job}_0"], "three elements less")
     assert run.once().returncode == 75
-    first, second = (submission.read_plan() for submission in run.submissions())
+    first, second = (plan_of(submission) for submission in run.submissions())
     assert set(second.slots) == set(first.slots[1:]), "these three tars and no others"
     assert slurm.state(f"{job}_0") == "RUNNING"
     run.release()

@@ -27,30 +27,30 @@ MAY_MIX = ("aten.copy_", "aten._to_copy", "aten.to.", "aten.index", "aten.masked
 class OnMps(torch.Tensor):
     """A tensor on the device; `inner` has its values."""
 
-    inner: torch.Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    inner: torch.Tensor  # type: ignore[assignment] # sparse tensors have a method of that name
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, inner: torch.Tensor) -> OnMps:
+    def __new__(cls: type[OnMps], inner: torch.Tensor) -> OnMps:
         made: OnMps = torch.Tensor._make_wrapper_subclass(
             cls,
             inner.shape,
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
-            device="mps",
+            device=torch.device("mps"),
         )
         made.inner = inner
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, args, kwargs or {})
 
     def __getitem__(self, index: Any) -> OnMps:  # of this and the next ones, torch's own ask for the device
         return OnMps(self.inner[tree_map(_inner, index)])
 
-    def contiguous(self, **_: Any) -> OnMps:
+    def contiguous(self, *_: Any, **__: Any) -> OnMps:
         return self if self.inner.is_contiguous() else OnMps(self.inner.contiguous())
 
     def copy_(self, source: torch.Tensor, *_: Any) -> OnMps:
@@ -65,6 +65,9 @@ class OnMps(torch.Tensor):
 
 
 class _Mode(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, args, kwargs or {})
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from audio_tokenizers.base import Field
 from jobs.features import _header
@@ -29,10 +31,10 @@ class Spoken:
 
     audio_file: str
     text: str
-    text_embedding: np.ndarray
-    mid: np.ndarray
-    final: np.ndarray
-    units: np.ndarray | None
+    text_embedding: npt.NDArray[Any]
+    mid: npt.NDArray[Any]
+    final: npt.NDArray[Any]
+    units: npt.NDArray[Any] | None
 
     @property
     def samples(self) -> int:
@@ -43,7 +45,7 @@ def some_speech(count: int, *, text_width: int = 8, units: int = 32, seed: int =
     """Clips of random lengths; unit 0 is among the units."""
     generator = np.random.default_rng(seed)
 
-    def floats(rows: int, width: int, dtype: str) -> np.ndarray:
+    def floats(rows: int, width: int, dtype: str) -> npt.NDArray[Any]:
         return generator.standard_normal((rows, width)).astype(dtype)
 
     clips = []

@@ -19,6 +19,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.run import Run
 from jobs.damage import Damage
 from jobs.features import StoredFeatures
+from jobs.record_fields import FeatureRef
 from jobs.records import Record
 from jobs.spec import _fingerprint, freeze_spec
 from tools.joined_runs import JoinedRuns, join_runs
@@ -80,7 +81,12 @@ class TestRealRuns:
         """Floats are read when their clip is due, and only those of the wanted part."""
         read: list[str] = []
         original = StoredFeatures.read
-        monkeypatch.setattr(StoredFeatures, "read", lambda self, ref: (read.append(ref.key), original(self, ref))[1])
+
+        def watched(self: StoredFeatures, ref: FeatureRef) -> Any:
+            read.append(ref.key)
+            return original(self, ref)
+
+        monkeypatch.setattr(StoredFeatures, "read", watched)
         clips = iter(join_runs(*runs, part=1, parts=2))
         assert next(clips).audio_file == "001.wav"
         assert read == ["1/envelope", "1/sum"]

@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -234,7 +235,7 @@ def test_interrupted_by_signals(here: Path) -> None:
 
     for number in (1, 6, 11):
         with subprocess.Popen([*command, str(here / "often")], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-            wait_for(lambda number=number, process=process: tars_made() >= number or process.poll() is not None)
+            wait_for(partial(lambda number, process: tars_made() >= number or process.poll() is not None, number, process))
             process.kill()
     for name in ("often", "once"):
         subprocess.run([*command, str(here / name)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

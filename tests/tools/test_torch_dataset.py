@@ -158,11 +158,12 @@ def test_joined_runs(tmp_path: Path) -> None:
     for key, tars in (("units", {"a": 7, "b": 2}), ("words", {"a": 6, "b": None})):
         field = Field(name=key, form="list", codebook_size=10)
         lines = {
-            tar: clips
-            and [
+            tar: [
                 record({key: b"[%d]" % clip}, audio_file=f"{clip}.wav", damage=Damage(0.5, "its end") if clip == 3 else None)
                 for clip in range(clips)
             ]
+            if clips
+            else None
             for tar, clips in tars.items()
         }
         make_run(tmp_path / key, lines, (field,))

@@ -99,7 +99,7 @@ class _Place:
         return []
 
 
-def examine(asked: Asked) -> Iterator[Finding]:
+def examine(asked: Asked) -> Generator[Finding, None, None]:
     """Findings, each as soon as it is known. Leaves nothing behind in the output directory.
 
     Raises UsageError if something that the user named does not exist.

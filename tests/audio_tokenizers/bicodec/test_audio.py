@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, silence, square, wave
 
 from audio_tokenizers.bicodec.audio import normalize_volume, reference_clip, standardize
 
 
-def speech(samples: int, start: int = 31000) -> np.ndarray:
+def speech(samples: int, start: int = 31000) -> npt.NDArray[Any]:
     return wave(pcm(samples, start)).astype(np.float64)
 
 
-def loudness(samples: np.ndarray) -> float:
+def loudness(samples: npt.NDArray[Any]) -> float:
     """The mean of the loud tenth of the audible samples, without the loudest hundredth."""
     audible = np.sort(np.abs(samples)[np.abs(samples) > 0.01])
     return float(audible[int(0.9 * len(audible)) : int(0.99 * len(audible))].mean())

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soxr
 from support.golden_audio import pcm, wave
@@ -21,15 +23,15 @@ def options(directory: Path, **changes: Scalar) -> dict[str, Scalar]:
     return {"model_path": str(directory), "volume_normalize": True, "tf32": False, **changes}
 
 
-def encode(backend: BiCodec, samples: np.ndarray, rate: int = 16000) -> dict[str, np.ndarray]:
+def encode(backend: BiCodec, samples: npt.NDArray[Any], rate: int = 16000) -> dict[str, npt.NDArray[Any]]:
     return dict(backend.encode_clips([Utterance(backend.resample(samples, rate))])[0])
 
 
-def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+def equal(one: dict[str, npt.NDArray[Any]], other: dict[str, npt.NDArray[Any]]) -> bool:
     return all(np.array_equal(one[name], other[name]) for name in ("global_tokens", "semantic_tokens"))
 
 
-Parity = list[tuple[Case, dict[str, np.ndarray], dict[str, np.ndarray]]]
+Parity = list[tuple[Case, dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]]
 """Cases, upstream's tokens and ours."""
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, wave
 from support.lanes import begun_without_waiting, check_company
@@ -22,7 +25,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scalar]:
     return {"model_path": str(path), "volume_normalize": True, "tf32": False, "lanes": LANES}
 
 
-def encode(backend: BiCodec, samples: int) -> np.ndarray:
+def encode(backend: BiCodec, samples: int) -> npt.NDArray[Any]:
     clip = backend.resample(wave(pcm(samples, 37 * samples)), 16000)
     return np.concatenate(list(backend.encode_clips([Utterance(clip)])[0].values()))
 

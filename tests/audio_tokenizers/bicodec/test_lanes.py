@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support.golden_audio import pcm, wave
@@ -73,7 +74,7 @@ def test_the_embedding_is_the_single_clips_at_every_length_class(model: Path, mo
 
 def test_frames_and_nearly_all_tokens_are_the_single_clips(backend: BiCodec) -> None:
     """In float32 a call of another shape rounds otherwise, which moves a token of a near tie; frames are as many always."""
-    equal: dict[str, list[np.ndarray]] = {"global_tokens": [], "semantic_tokens": []}
+    equal: dict[str, list[npt.NDArray[Any]]] = {"global_tokens": [], "semantic_tokens": []}
     for samples in LENGTHS[::4]:
         ours, alone = backend.encode_lanes([clip(samples)], SHAPE)()[0], backend.encode_clips([clip(samples)])[0]
         assert list(ours) == list(alone) == list(equal)

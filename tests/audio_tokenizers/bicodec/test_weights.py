@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, wave
 from support.tiny_bicodec import build_spark_tts
@@ -62,7 +63,7 @@ def link(source: str, target: str) -> None:
     Path(target).symlink_to(source)
 
 
-def tokens(directory: Path) -> np.ndarray:
+def tokens(directory: Path) -> npt.NDArray[Any]:
     backend = FACTORY.load({"model_path": str(directory), "volume_normalize": True, "tf32": False}, "cpu")
     return np.concatenate(list(backend.encode_clips([Utterance(wave(pcm(16000, 40000)))])[0].values()))
 

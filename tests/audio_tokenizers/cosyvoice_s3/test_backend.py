@@ -4,8 +4,10 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, wave
 from support.make_cosyvoice_s3_golden import CASES, GOLDEN, VARIANTS
@@ -45,7 +47,7 @@ def reference(onnx: Path) -> CosyVoiceS3:
 
 
 @pytest.fixture(scope="module")
-def golden(name: str) -> tuple[list[np.ndarray], str]:
+def golden(name: str) -> tuple[list[npt.NDArray[Any]], str]:
     """Tokens of each case, as CosyVoice's tool gave them, and the weights it had."""
     with np.load(GOLDEN) as file:
         assert json.loads(str(file["cases"])) == [asdict(case) for case in CASES]
@@ -62,23 +64,23 @@ def heard(backend: CosyVoiceS3) -> list[Utterance]:
     return clips
 
 
-def encode(backend: CosyVoiceS3, clips: list[np.ndarray]) -> list[np.ndarray]:
+def encode(backend: CosyVoiceS3, clips: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
     return [np.asarray(values["tokens"]) for values in backend.encode_clips([Utterance(clip) for clip in clips])]
 
 
-def test_weights_are_those_of_the_golden_tokens(onnx: Path, golden: tuple[list[np.ndarray], str]) -> None:
+def test_weights_are_those_of_the_golden_tokens(onnx: Path, golden: tuple[list[npt.NDArray[Any]], str]) -> None:
     """A drift of the generator of weights is named as such, and not taken for other tokens."""
     assert initializers_sha256(onnx) == golden[1]
 
 
-def test_golden_tokens_tell_computations_apart(golden: tuple[list[np.ndarray], str]) -> None:
+def test_golden_tokens_tell_computations_apart(golden: tuple[list[npt.NDArray[Any]], str]) -> None:
     """Tokens of a model that has collapsed would prove nothing."""
     tokens = np.concatenate(golden[0])
     assert len(np.unique(tokens)) >= 150
     assert np.bincount(tokens).max() < 0.25 * len(tokens)
 
 
-def test_tokens_are_those_of_the_cosyvoice_tool(backend: CosyVoiceS3, golden: tuple[list[np.ndarray], str]) -> None:
+def test_tokens_are_those_of_the_cosyvoice_tool(backend: CosyVoiceS3, golden: tuple[list[npt.NDArray[Any]], str]) -> None:
     """All clips in one batch, in torch, give what upstream's tool gave for each alone."""
     values = backend.encode_clips(heard(backend))
     for case, ours, theirs in zip(CASES, values, golden[0], strict=True):
@@ -86,7 +88,7 @@ def test_tokens_are_those_of_the_cosyvoice_tool(backend: CosyVoiceS3, golden: tu
 
 
 def test_onnxruntime_gives_the_tokens_of_the_cosyvoice_tool(
-    reference: CosyVoiceS3, golden: tuple[list[np.ndarray], str]
+    reference: CosyVoiceS3, golden: tuple[list[npt.NDArray[Any]], str]
 ) -> None:
     """So does the other engine, one clip at a time."""
     for case, clip, theirs in zip(CASES, heard(reference), golden[0], strict=True):

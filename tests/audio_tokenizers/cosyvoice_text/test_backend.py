@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.tiny_cosyvoice_text import WIDTH, build_cosyvoice, language_model, read_sentences
 
@@ -31,7 +32,7 @@ def backend(model: Path) -> CosyVoiceText:
     return FACTORY.load(options(model), "cpu")
 
 
-def encode(backend: CosyVoiceText, text: str | None) -> dict[str, np.ndarray]:
+def encode(backend: CosyVoiceText, text: str | None) -> dict[str, npt.NDArray[Any]]:
     return dict(backend.encode_clips([Utterance(WAVE, text)])[0])
 
 

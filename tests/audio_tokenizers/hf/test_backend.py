@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.tiny_hf import CODECS, build, write_extractor
 from support.tiny_higgs import speech_like
@@ -25,9 +26,9 @@ def options(directory: Path, **given: Any) -> dict[str, Any]:
     return {"model_path": str(directory), "num_quantizers": None, "bandwidth": None, "tf32": False} | given
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """Another piece of one recording for each length."""
-    piece: np.ndarray = RECORDING[samples % 4801 :][:samples]
+    piece: npt.NDArray[Any] = RECORDING[samples % 4801 :][:samples]
     return piece
 
 
@@ -57,12 +58,12 @@ def theirs(models: dict[str, Path]) -> dict[str, Any]:
     return {codec: AutoModel.from_pretrained(directory).eval() for codec, directory in models.items()}
 
 
-def grid(codes: Any) -> np.ndarray:
-    found: np.ndarray = (codes[0] if codes.ndim == 4 else codes)[0].numpy()
+def grid(codes: Any) -> npt.NDArray[Any]:
+    found: npt.NDArray[Any] = (codes[0] if codes.ndim == 4 else codes)[0].numpy()
     return found
 
 
-def bare(model: Any, wave: np.ndarray, **arguments: Any) -> np.ndarray:
+def bare(model: Any, wave: npt.NDArray[Any], **arguments: Any) -> npt.NDArray[Any]:
     """What the model alone gives."""
     import torch
 
@@ -70,7 +71,7 @@ def bare(model: Any, wave: np.ndarray, **arguments: Any) -> np.ndarray:
         return grid(model.encode(torch.from_numpy(wave)[None, None], **arguments).audio_codes)
 
 
-def documented(model: Any, extractor: Any, wave: np.ndarray) -> np.ndarray:
+def documented(model: Any, extractor: Any, wave: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """What the pages of transformers show: the feature extractor, and the model on all that it gives."""
     import torch
 

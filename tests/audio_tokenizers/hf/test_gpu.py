@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.lanes import begun_without_waiting, check_company
 from support.tiny_hf import CODECS, build
@@ -30,7 +32,7 @@ def backend(options: dict[str, Scalar]) -> HfCodec:
     return FACTORY.load(options, "cuda")
 
 
-def clips(backend: HfCodec, seed: int) -> list[np.ndarray]:
+def clips(backend: HfCodec, seed: int) -> list[npt.NDArray[Any]]:
     """As many as there are lanes: the shortest, one that fills its bucket of about 6 s, and others between."""
     hop = backend.info.hop_length
     bucket = hop * (6 * backend.info.sample_rate // hop)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support.lanes import NoWaiting, check_company, check_ready, embeddings
@@ -38,9 +39,9 @@ def options(directory: Path, **given: Any) -> dict[str, Any]:
     return {"model_path": str(directory), "num_quantizers": None, "bandwidth": None, "tf32": False, "lanes": LANES} | given
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """Another piece of one recording for each length."""
-    piece: np.ndarray = RECORDING[samples % 4801 :][:samples]
+    piece: npt.NDArray[Any] = RECORDING[samples % 4801 :][:samples]
     return piece
 
 

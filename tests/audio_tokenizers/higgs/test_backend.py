@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, wave
 from support.make_higgs_golden import GOLDEN, LENGTHS, TOO_SHORT
@@ -36,7 +37,7 @@ def options(directory: Path, *, tf32: bool = False) -> dict[str, str | bool]:
     return {"model_path": str(directory), "tf32": tf32}
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """float32 [samples]."""
     return speech_like(samples)
 
@@ -65,7 +66,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def golden(original: Path, full: Path) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]:
+def golden(original: Path, full: Path) -> dict[str, dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]]:
     """Checkpoint of the golden file -> samples -> (clip, boson's codes)."""
     found = {}
     with np.load(GOLDEN) as stored:
@@ -80,7 +81,11 @@ def golden(original: Path, full: Path) -> dict[str, dict[int, tuple[np.ndarray, 
 
 @pytest.mark.parametrize(("name", "at_least"), [("narrow", 200), ("full", 60)])
 def test_tokens_equal_those_of_boson_at_every_length_class(
-    golden: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], original: Path, full: Path, name: str, at_least: int
+    golden: dict[str, dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]],
+    original: Path,
+    full: Path,
+    name: str,
+    at_least: int,
 ) -> None:
     """From the same weights, each token is the one of boson's own code, wherever a length falls in the hop of 960: with
     small weights at every length class, with those of the widths that boson's constructor fixes at a part of them.
@@ -97,7 +102,7 @@ def test_tokens_equal_those_of_boson_at_every_length_class(
 
 
 def test_boson_itself_gives_the_golden_tokens(
-    golden: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], full: Path, tmp_path: Path
+    golden: dict[str, dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]], full: Path, tmp_path: Path
 ) -> None:
     """On this machine, today: else boson has changed, or the golden file was made from something else."""
     waves: dict[str, Any] = {str(samples): golden["full"][samples][0] for samples in WITNESSED}
@@ -115,7 +120,7 @@ def test_boson_itself_gives_the_golden_tokens(
 
 
 def test_the_shortest_clip_is_the_shortest_that_boson_takes(
-    golden: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]], backend: Higgs
+    golden: dict[str, dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]], backend: Higgs
 ) -> None:
     """632 samples: boson raises for fewer, so a shorter clip is an error of its own kind and never a token."""
     assert backend.info.min_samples == 632

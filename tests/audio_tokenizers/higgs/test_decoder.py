@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.tiny_higgs import build_original_layout, build_transformers_layout
 
@@ -24,7 +25,7 @@ def options(directory: Path) -> dict[str, str | bool]:
     return {"model_path": str(directory), "tf32": False}
 
 
-def grid(frames: int, seed: int = 0) -> np.ndarray:
+def grid(frames: int, seed: int = 0) -> npt.NDArray[Any]:
     """Codes [8, frames]."""
     return np.random.default_rng(seed).integers(0, 1024, (8, frames))
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.lanes import begun_without_waiting, check_company
 from support.tiny_higgs import build_original_layout, build_transformers_layout, load_higgs, speech_like
@@ -56,7 +58,7 @@ def test_gpu_and_cpu_agree_on_nearly_all_tokens(options: dict[str, Scalar], back
 SHAPE = LaneShape(LANES, 150 * 960)
 
 
-def clips(seed: int) -> list[np.ndarray]:
+def clips(seed: int) -> list[npt.NDArray[Any]]:
     """As many as there are lanes: the shortest, one that fills its bucket, and others between, shifted or not."""
     lengths = [632, SHAPE.samples, *np.random.default_rng(seed).integers(632, SHAPE.samples, LANES - 2)]
     return [speech_like(int(samples), seed=seed + number) for number, samples in enumerate(lengths)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.tiny_higgs import build_original_layout, build_transformers_layout, speech_like
 
@@ -55,7 +56,7 @@ def rewrite(built: dict[str, Path], tmp_path: Path) -> Rewrite:
     return make
 
 
-def tokens(directory: Path) -> np.ndarray:
+def tokens(directory: Path) -> npt.NDArray[Any]:
     return FACTORY.load({"model_path": str(directory), "tf32": False}, "cpu").encode([speech_like(24119)])[0]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -47,7 +48,7 @@ def waves() -> list[Waveform]:
     return [wave(pcm(max(201, 160 * frames), 3001 * frames)) for frames in FRAMES]
 
 
-def hidden(encoder: TorchEncoder, waves: Sequence[Waveform]) -> list[np.ndarray]:
+def hidden(encoder: TorchEncoder, waves: Sequence[Waveform]) -> list[npt.NDArray[Any]]:
     """What each clip became, before it is quantized."""
     import torch
 

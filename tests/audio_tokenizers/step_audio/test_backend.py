@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
 from support import golden_audio
@@ -29,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
+def golden() -> dict[str, npt.NDArray[Any]]:
     with np.load(GOLDEN) as file:
         return {name: file[name] for name in file.files}
 
@@ -57,15 +58,15 @@ def pcm_of(case: dict[str, Any]) -> golden_audio.Pcm:
     return {"silence": golden_audio.silence, "square": golden_audio.square}[case["kind"]](case["samples"])
 
 
-def clip(samples: int, start: int = 0) -> np.ndarray:
+def clip(samples: int, start: int = 0) -> npt.NDArray[Any]:
     return golden_audio.wave(golden_audio.pcm(samples, start))
 
 
-def tokens(backend: StepAudio, *waves: np.ndarray) -> list[list[int]]:
+def tokens(backend: StepAudio, *waves: npt.NDArray[Any]) -> list[list[int]]:
     return [values["tokens"].tolist() for values in backend.encode_clips([Utterance(wave) for wave in waves])]
 
 
-def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model: Path, golden: dict[str, np.ndarray]) -> None:
+def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model: Path, golden: dict[str, npt.NDArray[Any]]) -> None:
     """A generator that drifted is named as such; codes that hardly vary would agree by chance."""
     assert weights_digest(model) == str(golden["weights_sha256"])
     cases = json.loads(str(golden["cases"]))
@@ -76,7 +77,7 @@ def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model: Path, golden: 
 
 
 def test_codes_and_tokens_equal_those_of_stepfuns_code(
-    load: Callable[..., StepAudio], golden: dict[str, np.ndarray]
+    load: Callable[..., StepAudio], golden: dict[str, npt.NDArray[Any]]
 ) -> None:
     """Each code that upstream gave: around all boundaries of length, 8 to 48 kHz, silence, full scale, trimmed or not."""
     differing, compared = [], 0
@@ -99,7 +100,7 @@ def test_codes_and_tokens_equal_those_of_stepfuns_code(
 
 
 def test_the_shortest_clip_is_the_shortest_with_a_token(
-    load: Callable[..., StepAudio], golden: dict[str, np.ndarray]
+    load: Callable[..., StepAudio], golden: dict[str, npt.NDArray[Any]]
 ) -> None:
     """1440 samples, by upstream's own results; a shorter clip is an error of its own kind and never an empty string."""
     cases = json.loads(str(golden["cases"]))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support import golden_audio
@@ -19,16 +22,16 @@ SCALE = np.linspace(0.2, 0.3, 560, dtype=np.float32)
 LENGTHS = [0, 1, 79, 399, 400, 879, 880, 1359, 1360, 3839, 3840, 4719, 4720, 7680 + 3839, 16_000, 48_321]
 
 
-def clip(samples: int, start: int = 0) -> np.ndarray:
+def clip(samples: int, start: int = 0) -> npt.NDArray[Any]:
     return golden_audio.wave(golden_audio.pcm(samples, start))
 
 
-def chunk_by_chunk(wave: np.ndarray) -> torch.Tensor:
+def chunk_by_chunk(wave: npt.NDArray[Any]) -> torch.Tensor:
     """Feature frames as FunASR's online frontend makes them: samples and mel frames carried from chunk to chunk."""
     from torchaudio.compliance import kaldi
 
-    samples, mels, made = np.zeros(0, np.float32), torch.zeros(0, 80), []
-    first = True
+    samples: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+    mels, made, first = torch.zeros(0, 80), [], True
     for start in range(0, len(wave) - len(wave) % CHUNK_SAMPLES + 1, CHUNK_SAMPLES):
         chunk = wave[start : start + CHUNK_SAMPLES]
         final = start + CHUNK_SAMPLES > len(wave)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from support import golden_audio
@@ -41,7 +42,7 @@ def cpu(model: Path) -> StepAudio:
     return load(model, "cpu", raw_codes=True)
 
 
-def clips(lengths: tuple[int, ...] = LENGTHS) -> list[np.ndarray]:
+def clips(lengths: tuple[int, ...] = LENGTHS) -> list[npt.NDArray[Any]]:
     return [golden_audio.wave(golden_audio.pcm(samples, 1000 * i)) for i, samples in enumerate(lengths)]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support import golden_audio
@@ -28,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_step_audio(tmp_path_factory.mktemp("model"))
 
 
-Golden = list[tuple[dict[str, Any], np.ndarray, str, list[int], list[int]]]
+Golden = list[tuple[dict[str, Any], npt.NDArray[Any], str, list[int], list[int]]]
 
 
 @pytest.fixture(scope="module")

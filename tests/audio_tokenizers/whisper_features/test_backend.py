@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, silence, square
 from support.tiny_whisper import LAYERS, WIDTH, build_whisper
@@ -28,16 +29,16 @@ def options(directory: Path, **changes: Scalar) -> dict[str, Scalar]:
     return {"model_path": str(directory), "layer": 1, "dtype": "float32", "tf32": False, **changes}
 
 
-def floats(samples: np.ndarray) -> np.ndarray:
+def floats(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return samples.astype(np.float32) / 32768
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """Another piece of the speech examples for each length."""
     return floats(pcm(samples, start=37 * samples))
 
 
-def encode(backend: WhisperFeatures, wave: np.ndarray) -> dict[str, np.ndarray]:
+def encode(backend: WhisperFeatures, wave: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     return dict(backend.encode_clips([Utterance(wave)])[0])
 
 
@@ -52,7 +53,7 @@ def backend(model: Path) -> WhisperFeatures:
 
 
 @pytest.fixture(scope="module")
-def reference(model: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+def reference(model: Path) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
     """All hidden states of transformers' own feature extractor and encoder, [1500, width] each, for at most one window."""
     import torch
     import transformers
@@ -60,7 +61,7 @@ def reference(model: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     extractor = transformers.WhisperFeatureExtractor(feature_size=80)
     whole = transformers.WhisperModel.from_pretrained(model).eval()
 
-    def states(wave: np.ndarray) -> list[np.ndarray]:
+    def states(wave: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         mel = extractor(wave, sampling_rate=16000, return_tensors="pt").input_features
         with torch.no_grad():
             found = whole.encoder(mel, output_hidden_states=True)
@@ -72,7 +73,7 @@ def reference(model: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
 
 @pytest.mark.parametrize("lengths", [SHORT, MIDDLE, LONG], ids=["short", "middle", "long"])
 def test_states_are_those_of_transformers_as_far_as_the_clip_goes(
-    backend: WhisperFeatures, reference: Callable[[np.ndarray], list[np.ndarray]], lengths: list[int]
+    backend: WhisperFeatures, reference: Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]], lengths: list[int]
 ) -> None:
     """Both states, bit for bit, at every length class; what transformers has beyond the clip is of its padding."""
     for samples in lengths:
@@ -87,7 +88,7 @@ def test_states_are_those_of_transformers_as_far_as_the_clip_goes(
 
 
 def test_made_sounds_have_the_states_of_transformers(
-    backend: WhisperFeatures, reference: Callable[[np.ndarray], list[np.ndarray]]
+    backend: WhisperFeatures, reference: Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]
 ) -> None:
     """Digital silence and a square wave at full scale, the ends of what the mel's logarithm sees."""
     for kind, samples in MADE:
@@ -99,7 +100,7 @@ def test_made_sounds_have_the_states_of_transformers(
 
 @pytest.mark.parametrize("layer", [0, LAYERS - 1, None])
 def test_any_layer_or_none_can_be_mid(
-    model: Path, reference: Callable[[np.ndarray], list[np.ndarray]], layer: int | None
+    model: Path, reference: Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]], layer: int | None
 ) -> None:
     """0 is the embedding, N the state that transformers numbers N; null leaves `final` alone."""
     wave = clip(20000)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm
 from support.lanes import begun_without_waiting, check_company
@@ -22,7 +25,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scalar]:
     return {"model_path": str(path), "layer": 1, "dtype": "float32", "tf32": False, "lanes": LANES}
 
 
-def encode(backend: WhisperFeatures, samples: int) -> dict[str, np.ndarray]:
+def encode(backend: WhisperFeatures, samples: int) -> dict[str, npt.NDArray[Any]]:
     wave = pcm(samples, start=37 * samples).astype(np.float32) / 32768
     return dict(backend.encode_clips([Utterance(wave)])[0])
 

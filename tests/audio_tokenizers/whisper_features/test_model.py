@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm
 from support.tiny_whisper import LAYERS, build_whisper
@@ -33,7 +34,7 @@ def load(directory: Path) -> WhisperEncoder:
     return WhisperEncoder(open_checkpoint(str(directory)), "cpu")
 
 
-def states(encoder: WhisperEncoder, layer: int | None = 1) -> list[np.ndarray]:
+def states(encoder: WhisperEncoder, layer: int | None = 1) -> list[npt.NDArray[Any]]:
     import torch
 
     with torch.inference_mode():

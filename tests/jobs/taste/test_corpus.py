@@ -28,6 +28,7 @@ def is_clip(found: Clip, spoken: Spoken) -> bool:
     return (
         found.audio_file == spoken.audio_file
         and found.transcript == spoken.text
+        and spoken.units is not None
         and np.array_equal(found.units, spoken.units)
         and all(np.array_equal(getattr(found, key), getattr(spoken, key)) for key in ("mid", "final"))
         and np.array_equal(found.text, spoken.text_embedding)
@@ -48,7 +49,9 @@ def test_one_run_has_everything(tmp_path: Path, files: LmFiles) -> None:
     for number in (6, 0, 3, 4, 1, 2, 5):
         assert is_clip(corpus.read(number), every[number])
         assert corpus.texts[number] == len(every[number].text_embedding)
-        assert corpus.units[number] == len(every[number].units)
+        units = every[number].units
+        assert units is not None
+        assert corpus.units[number] == len(units)
     corpus.close()
 
 

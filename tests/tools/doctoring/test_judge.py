@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
+from tools.doctoring.findings import Finding
 from tools.doctoring.folder_probe import Exclusive, Replacing, Room, Signs
 from tools.doctoring.host_probe import Driver, Host, Tars, Torch, Weights
 from tools.doctoring.judge import (
@@ -24,7 +27,7 @@ GB = 10**9
 CARD = Driver(("NVIDIA A100", "NVIDIA A100"), "550.54", "12.4")
 
 
-def verdicts(findings) -> dict[str, str]:
+def verdicts(findings: Iterable[Finding]) -> dict[str, str]:
     return {finding.check: finding.verdict for finding in findings}
 
 

@@ -68,7 +68,8 @@ def merge(vq02: Vq, vq06: Vq) -> Vq:
     """Groups of two codes of vq02 and three of vq06, the latter offset by 1024; an incomplete last group is dropped."""
     groups = min(len(vq02) // 2, len(vq06) // 3)
     pairs, triples = vq02[: 2 * groups].reshape(groups, 2), vq06[: 3 * groups].reshape(groups, 3)
-    return np.concatenate((pairs, triples + np.int16(CLUSTERS)), axis=1).reshape(-1)
+    merged: Vq = np.concatenate((pairs, triples + np.int16(CLUSTERS)), axis=1).reshape(-1)
+    return merged
 
 
 class _Session:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import huggingface_hub.utils
@@ -61,6 +62,10 @@ def options(tmp_path: Path) -> SourceOptions:
     return SourceOptions(scratch=tmp_path / "scratch")
 
 
+HUB_UTILS: Any = huggingface_hub.utils
+"""It exports close_session without saying so."""
+
+
 def pairs(source: Source) -> list[tuple[str, str | None]]:
     """(id, text) of each."""
     return [(found.id, found.text) for item in source.items(0) if isinstance(found := item(), Pair)]
@@ -71,12 +76,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Lets a test set HF_HUB_OFFLINE halfway; sessions that know of it end with the test."""
     yield monkeypatch
     monkeypatch.undo()
-    huggingface_hub.utils.close_session()
+    HUB_UTILS.close_session()
 
 
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    huggingface_hub.utils.close_session()
+    HUB_UTILS.close_session()
 
 
 class TestDataSets:
