@@ -14,7 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-BUSY_PER_WAITING = 8
+BUSY_PER_WAITING = 16
 """Files that compute, for each one that waits: about as many as two workers do meanwhile."""
 
 LONG_WAITS = ("test_faults.py", "test_limits.py")
