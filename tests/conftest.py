@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
-BUSY_PER_WAITING = 8
+BUSY_PER_WAITING = 16
 """Files that compute, for each one that waits: about as many as two workers do meanwhile."""
 
 LONG_WAITS = ("test_faults.py", "test_limits.py")
