@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.commands import AUDIO, WHAT, WHERE, Verbose, number_parser, parse_size, run_command, setup_logging
 from jobs.plain_text import warn
 from jobs.subset import check_ratio
@@ -87,8 +88,8 @@ def pack(
             )
         if subset_ratio != 1:
             raise UsageError(
-                f"--subset-ratio: {source} is tars already, which are listed as they are: hpc.submit --subset-ratio "
-                f"{subset_ratio:g} tokenizes a share of their clips"
+                f"--subset-ratio: {source} is tars already, which are listed as they are: {called('hpc.submit')} "
+                f"--subset-ratio {subset_ratio:g} tokenizes a share of their clips"
             )
         print(list_ready_tars(ready, output_dir, workers, texts))
         return 0

@@ -113,6 +113,16 @@ def test_advice_names_the_program(ask: Ask, here: Path) -> None:
         read_tar_list(here / "none.txt")
 
 
+@pytest.mark.slow
+def test_no_advice_is_written_out() -> None:
+    """Messages ask `called` for a command's name: none has `python -m MODULE` in it."""
+    for name, code in modules().items():
+        said = {node.value for node in ast.walk(code) if isinstance(node, ast.Expr)}
+        for node in ast.walk(code):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in said:
+                assert not re.search(r"python -m (tools|hpc|jobs)\.", node.value), f"{name}, line {node.lineno}"
+
+
 def test_it_has_all_commands() -> None:
     """What the user can run as `python -m`, `tar2tokens` can, and the other way round."""
     assert {command.module for command in NAMES.values()} == {name for name in modules() if is_command(name)}

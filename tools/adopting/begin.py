@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.begin_run import ListOptions
 from hpc.environment import kept_environment
@@ -39,7 +40,7 @@ def check_places(old: Path, output_dir: Path) -> None:
 def choose_tars(run: Run, which: ListOptions) -> list[str]:
     """The tars of the list. Raises UsageError that names those that cannot be read."""
     if which.tar_list is None:
-        raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
+        raise UsageError(f"--list: expected a file with a tar per line; {called('tools.generate_tar_list')} makes one")
     known = [tar.tar for tar in run.listed()]
     tars = read_tar_list(which.tar_list, known=known, skip_missing=which.skip_missing)[which.from_index : which.to_index]
     if not tars:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.tar_list import natural_order
 from jobs.regular_files import refuse_irregular
 from jobs.scratch import scratch_trouble
@@ -66,7 +67,9 @@ def find_old_files(old: Path) -> list[OldFile]:
     for folder, folders, names in os.walk(old, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if spec_path(Path(folder)).exists():
-            raise UsageError(f"{folder}: a run directory of tar2tokens: its lines need no adoption; hpc.submit continues it")
+            raise UsageError(
+                f"{folder}: a run directory of tar2tokens: its lines need no adoption; {called('hpc.submit')} continues it"
+            )
         paths += [Path(folder, name) for name in names if not name.startswith(".") and _suffix(name) is not None]
     files = [_old_file(path) for path in sorted(paths, key=lambda path: natural_order(str(path))) if path.is_file()]
     if not files:
