@@ -165,6 +165,7 @@ BACKENDS: Any = torch.backends
 def switches() -> Iterator[None]:
     """Which belong to the process, as they were."""
     yield
+    torch.set_float32_matmul_precision("highest")  # "medium" lets a CPU compute products in bfloat16
     BACKENDS.fp32_precision = BACKENDS.cudnn.fp32_precision = "none"
     BACKENDS.cudnn.deterministic = False
     fix_arithmetic(tf32=False)
