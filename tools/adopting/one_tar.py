@@ -158,7 +158,7 @@ class _Adoption:
         identity = self._look()
         with writing_to(self._task.output_dir):
             paths, spec = TarPaths(self._task.output_dir, self._task.name), self._task.spec
-            ledger = Ledger.take(paths, identity, spec.fingerprint, spec.fields, task="")
+            ledger = Ledger.take(paths, identity, spec.fingerprint, spec.fields)
         try:
             self._fill(ledger, identity)
         except BaseException:
