@@ -96,8 +96,7 @@ def adopt_output(
         folder = tempfile.TemporaryDirectory(prefix="tar2tokens-adopt-")
     with folder as name, closing(LineIndex(Path(name) / BASE, create=True)) as index:
         found = Adoption(kind, len(files))
-        gathering = _Gathering(old, files, Path(name), listed, spec, found, index)
-        gathering.gather()
+        _Gathering(old, files, Path(name), listed, spec, found, index).gather()
         if not dry_run:
             prepare()
         tasks = [
@@ -109,7 +108,6 @@ def adopt_output(
                 spec=spec,
                 kind=kind,
                 index=index.path,
-                files=tuple(gathering.plain_files),
                 dry_run=dry_run,
             )
             for number, tar in enumerate(listed)
@@ -117,7 +115,7 @@ def adopt_output(
         _adopt_tars(tasks, found, index, workers, tell)
         found.unused_lines, first = index.unused()
         if first is not None and len(found.line_examples) <= TOLD:
-            found.line_examples.append(f"{files[first.file].path}: line {first.number}: no clip of these tars")
+            found.line_examples.append(f"{files[first.file].path}: line {first.number}: no clip that was looked for")
     return found
 
 
@@ -153,7 +151,6 @@ class _Gathering:
     spec: TokenizeSpec
     found: Adoption
     index: LineIndex
-    plain_files: list[Path] = field(default_factory=list)
     others: Counter[Shape] = field(default_factory=Counter)
     """Lines of other kinds."""
     unfit: list[str] = field(default_factory=list)
@@ -169,7 +166,7 @@ class _Gathering:
         for number, file in enumerate(self.files):
             plain = self.folder / UNPACKED.format(number)
             self.index.add_lines(self._lines(number, file, plain, tars))
-            self.plain_files.append(plain if plain.exists() else file.path)
+            self.index.add_file(number, (plain if plain.exists() else file.path).absolute())
         self.index.lines_are_complete()
         if not self.found.lines:
             self._refuse()

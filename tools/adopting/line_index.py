@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ KEY_BYTES = 16
 SCHEMA = """
 CREATE TABLE lines
     (id INTEGER PRIMARY KEY, tar INTEGER, key BLOB, file INTEGER, number INTEGER, start INTEGER, size INTEGER);
+CREATE TABLE files (number INTEGER PRIMARY KEY, path BLOB);
 CREATE TABLE clips (key BLOB);
 CREATE TABLE used (id INTEGER);
 """
@@ -74,6 +76,17 @@ class LineIndex:
         """(number of the tar, key, number of the file, number of the line, start, size) of each line."""
         with self._trouble():
             self._base.executemany("INSERT INTO lines VALUES (NULL, ?, ?, ?, ?, ?, ?)", lines)
+
+    def add_file(self, number: int, path: Path) -> None:
+        """Where the plain bytes of a file are."""
+        with self._trouble():
+            self._base.execute("INSERT INTO files VALUES (?, ?)", (number, os.fsencode(path)))
+
+    def file(self, number: int) -> Path:
+        """The file with this number."""
+        with self._trouble():
+            (path,) = self._base.execute("SELECT path FROM files WHERE number = ?", (number,)).fetchone()
+            return Path(os.fsdecode(path))
 
     def add_clips(self, keys: Iterable[Key]) -> None:
         """Keys of the clips of one tar, once for each clip."""

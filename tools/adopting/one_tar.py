@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -54,8 +54,6 @@ class TarToAdopt:
     spec: TokenizeSpec
     kind: Shape
     index: Path
-    files: tuple[Path, ...]
-    """Plain files of lines, by number."""
     dry_run: bool = False
 
 
@@ -63,7 +61,6 @@ class TarToAdopt:
 class TarAdoption:
     """What became of one tar."""
 
-    tar: str
     committed: bool = False
     adopted: int = 0
     adopted_seconds: float = 0.0
@@ -91,15 +88,31 @@ def _keys(clip: Clip, task: TarToAdopt) -> tuple[Key, ...]:
     return (key_of(None, member_names(name)[0]),)
 
 
+class _TarTroubleError(Exception):
+    """The tar cannot be read."""
+
+
+@contextmanager
+def _reading(source: TarSource) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _TarTroubleError(f"{source}: cannot be read: {error.strerror or error}") from error
+
+
 def _open(task: TarToAdopt, source: TarSource, *, skip_clips: int) -> TarReader:
     spec = task.spec
-    return TarReader(source, spec.extensions, skip_clips=skip_clips, sniff=spec.sniff, texts=spec.text_rules)
+    with _reading(source):
+        return TarReader(source, spec.extensions, skip_clips=skip_clips, sniff=spec.sniff, texts=spec.text_rules)
 
 
 def keys_of_tar(task: TarToAdopt, _tell: Tell) -> list[Key]:
     """The keys of all clips of a tar, up to where it is damaged, if it is."""
     found: list[Key] = []
-    with suppress(TarDamage, OSError, UsageError), _open(task, tar_source(task.tar), skip_clips=sys.maxsize) as reader:
+    with (
+        suppress(TarDamage, OSError, UsageError, _TarTroubleError),
+        _open(task, tar_source(task.tar), skip_clips=sys.maxsize) as reader,
+    ):
         for clip in reader:
             found += _keys(clip, task)
     return found
@@ -111,17 +124,13 @@ def adopt_tar(task: TarToAdopt, tell: Tell) -> TarAdoption:
     What keeps the tar from being read, and its claim, become a `problem`. Raises InfrastructureError if results cannot be
     written.
     """
-    found = TarAdoption(task.tar)
+    found = TarAdoption()
     try:
         with closing(LineIndex(task.index)) as index:
             _Adoption(task, found, index, tell).run()
     except (TarDamage, UsageError, ClaimLostError, _TarTroubleError) as error:
         found.problem = str(error)
     return found
-
-
-class _TarTroubleError(Exception):
-    """The tar cannot be read."""
 
 
 class _Adoption:
@@ -149,7 +158,7 @@ class _Adoption:
         identity = self._look()
         with writing_to(self._task.output_dir):
             paths, spec = TarPaths(self._task.output_dir, self._task.name), self._task.spec
-            ledger = Ledger.take(paths, identity, spec.fingerprint, spec.fields, task="")
+            ledger = Ledger.take(paths, identity, spec.fingerprint, spec.fields)
         try:
             self._fill(ledger, identity)
         except BaseException:
@@ -157,19 +166,15 @@ class _Adoption:
             raise
 
     def _look(self) -> InputIdentity:
-        try:
+        with _reading(self._source):
             return InputIdentity.opened(self._source)
-        except OSError as error:
-            raise _TarTroubleError(f"{self._source}: cannot be read: {error.strerror or error}") from error
 
     def _clips(self, reader: TarReader) -> Iterator[Clip]:
         read = 0
         clips = iter(reader)
         while True:
-            try:
+            with _reading(self._source):
                 clip = next(clips, None)
-            except OSError as error:
-                raise _TarTroubleError(f"{self._source}: cannot be read: {error.strerror or error}") from error
             if clip is None:
                 return
             self._tell(reader.bytes_consumed - read)
@@ -199,12 +204,12 @@ class _Adoption:
         if clip.index < len(ledger.done):
             if ledger.done[clip.index] != clip.name:
                 raise UsageError(f"{self._source}: {OTHER_PARTIAL}")
-            self._found.there += 1
+            self._count_there(clip)
         else:
             kept = ledger.reusable_line(clip.index, clip.name)
             if kept is not None:
                 line = kept
-                self._found.there += 1
+                self._count_there(clip)
             elif isinstance(judged := self._judge(clip), Adopted):
                 line = judged.line
             self._gap = self._gap or not line
@@ -233,6 +238,11 @@ class _Adoption:
                 ledger.leave_for_next(left)
             ledger.release(findings)
 
+    def _count_there(self, clip: Clip) -> None:
+        """The run has a line of the clip, and needs none of the old output."""
+        self._found.there += 1
+        self._found.used += [place.id for key in _keys(clip, self._task) for place in self._index.places(key)]
+
     def _judge(self, clip: Clip) -> Adopted | MadeAgain:
         judged = self._judge_by_lines(clip)
         if isinstance(judged, Adopted):
@@ -257,7 +267,7 @@ class _Adoption:
         return judge_clip(clip, [self._read(place) for place in places], self._task.spec, self._task.tar)
 
     def _read(self, place: Place) -> OldLine | UnfitError:
-        path = self._task.files[place.file]
+        path = self._index.file(place.file)
         try:
             with path.open("rb") as file:
                 file.seek(place.start)

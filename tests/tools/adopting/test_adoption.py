@@ -72,7 +72,7 @@ class TestCodecLines:
         assert (found.adopted, found.made_again, found.without_lines) == (1, {"no_line": 1}, 1)
         assert (found.faulty_lines, found.unused_lines) == (1, 2)
         assert found.line_examples[0].endswith("its file is named after another tar")
-        assert found.line_examples[1] == f"{tmp_path}/old/1.jsonl: line 2: no clip of these tars"
+        assert found.line_examples[1] == f"{tmp_path}/old/1.jsonl: line 2: no clip that was looked for"
 
     def test_two_tars_of_one_name(self, tmp_path: Path) -> None:
         """A path says which; a name alone does not."""

@@ -17,6 +17,7 @@ def test_lines_and_clips_by_key(tmp_path: Path) -> None:
     assert len({one, other, text, key_of(None, "a.wav"), key_of(0, "b.wav")}) == 5
     with closing(LineIndex(tmp_path / "% ?#.sqlite", create=True)) as index:
         index.add_lines([(0, one, 0, 1, 0, 5), (1, other, 0, 2, 6, 5), (None, text, 1, 1, 0, 9), (0, one, 1, 2, 10, 5)])
+        index.add_file(1, Path("/d/\udcff.jsonl"))
         index.lines_are_complete()
         index.add_clips([one, other, other])
         index.clips_are_complete()
@@ -25,6 +26,7 @@ def test_lines_and_clips_by_key(tmp_path: Path) -> None:
             assert reader.places(key_of(2, "a.wav")) == []
             assert [reader.clips(key) for key in (one, other, text)] == [1, 2, 0]
             assert reader.tars() == {0, 1}
+            assert reader.file(1) == Path("/d/\udcff.jsonl")
         index.add_used([1])
         index.use_lines_of(1)
         assert index.unused() == (2, Place(3, 1, 1, 0, 9))

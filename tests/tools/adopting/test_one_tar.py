@@ -55,6 +55,7 @@ def adopt(tar: Path, lines: Sequence[dict[str, Any]], *, dry_run: bool = False) 
         data = say(line)
         index.add_lines([(0, key_of(0, read_old_line(data).name), 0, number, start, len(data))])
         start += len(data)
+    index.add_file(0, old)
     index.lines_are_complete()
     task = TarToAdopt(
         number=0,
@@ -64,7 +65,6 @@ def adopt(tar: Path, lines: Sequence[dict[str, Any]], *, dry_run: bool = False) 
         spec=adopting_spec(),
         kind="higgs",
         index=index.path,
-        files=(old,),
         dry_run=dry_run,
     )
     index.add_clips(keys_of_tar(task, lambda _: None))
@@ -132,7 +132,7 @@ def test_adopting_again_changes_nothing(missing: set[int], tar: Path, lines: lis
     adopt(tar, some)
     kept = {path: path.read_bytes() for path in (tmp_path / "tokens").glob("1.jsonl*")}
     found = adopt(tar, some)
-    assert (found.adopted, found.there) == (0, CLIPS - len(missing))
+    assert (found.adopted, found.there, len(found.used)) == (0, CLIPS - len(missing), len(some))
     assert {path: path.read_bytes() for path in (tmp_path / "tokens").glob("1.jsonl*")} == kept
     found = adopt(tar, lines)
     assert (found.adopted, found.there, found.committed) == (len(missing), CLIPS - len(missing), True)
@@ -210,7 +210,8 @@ def test_a_damaged_tar_keeps_what_came_before(tar: Path, lines: list[dict[str, A
 def test_a_tar_that_is_gone_is_a_problem_of_its_own(tar: Path, lines: list[dict[str, Any]]) -> None:
     """Other tars go on."""
     tar.unlink()
-    assert adopt(tar, lines).problem == f"{tar}: cannot be read: No such file or directory"
+    for dry_run in (False, True):
+        assert adopt(tar, lines, dry_run=dry_run).problem == f"{tar}: cannot be read: No such file or directory"
 
 
 def test_a_tar_that_is_written_to_meanwhile(
