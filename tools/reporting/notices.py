@@ -1,0 +1,162 @@
+"""Pure: what of a run needs attention, the worst first, each with the command that helps."""
+
+from __future__ import annotations
+
+import shlex
+
+from audio_tokenizers.shared.wording import counted
+from tools.reporting.facts import RunFacts
+from tools.reporting.model import Notice
+from tools.reporting.summary import Forecast
+from tools.reporting.token_counts import describe_codebooks
+from tools.reporting.units import clock, duration, percent
+
+__all__ = ["headline", "notices"]
+
+MUCH_WAITING = 0.05
+"""Share of GPU time spent waiting for audio from which more cores help, as in jobs/progress.py."""
+MANY_ERRORS = 0.01
+LOW_ENTROPY = 0.25
+"""Share of the most there can be, below which a codebook carries little."""
+MANY_STILL = 0.2
+ORDER = {"bad": 0, "warn": 1, "info": 2, "good": 3}
+
+
+def headline(facts: RunFacts, ahead: Forecast) -> tuple[str, str]:
+    """(state, sentence) of the run: the state is one of finished, stuck, running, idle, empty, unknown."""
+    tars = facts.tars
+    done, total = tars.count("committed"), len(tars)
+    if not total:
+        return "empty", "This run has no tars yet."
+    words = f"{done:,} of {counted(total, 'tar')} committed"
+    if done == total:
+        return "finished", f"Finished: all of {counted(total, 'tar')} committed."
+    if facts.outcome == "quarantined":
+        return "quarantined", f"Finished but for {counted(tars.count('quarantined'), 'tar')} in quarantine: {words}."
+    running = sum(task.end == "running" for task in facts.tasks)
+    if running:
+        end = f"; at the present rate done at {clock(facts.made_at + 3600 * ahead.hours_left)}" if ahead.hours_left else ""
+        return "running", f"Running: {words}, {counted(running, 'worker')} at work{end}."
+    if facts.stopped:
+        return "stuck", f"Stopped: {words}. {facts.stopped}"
+    return "idle", f"Nothing is at work, as far as files tell: {words}."
+
+
+def notices(facts: RunFacts, state: str) -> list[Notice]:
+    """Everything that needs attention, the worst first."""
+    output = shlex.quote(facts.output_dir)
+    failures, resume = f"python -m tools.failures --output-dir {output}", f"python -m hpc.resume --output-dir {output}"
+    found = [Notice("bad", f"A file of the run cannot be read: {problem}") for problem in facts.problems[:10]]
+    if state == "stuck":
+        found.append(Notice("bad", f"Nothing more is submitted: {facts.stopped}", failures))
+    if state == "idle":
+        found.append(
+            Notice(
+                "warn",
+                "No task has reported anything for minutes. A queue is not asked here; this asks it, and submits what is left:",
+                resume,
+            )
+        )
+    if facts.quarantine:
+        tars = counted(len(facts.quarantine), "tar")
+        found.append(
+            Notice(
+                "bad",
+                f"{tars} in quarantine, not tried again by themselves. Once the cause is mended:",
+                f"{resume} --retry-quarantined",
+            )
+        )
+    if invalid := facts.tars.count("invalid"):
+        found.append(
+            Notice(
+                "bad",
+                f"{counted(invalid, 'committed file')} not as the run left them: move them away to have them made again.",
+                f"python -m tools.check_progress --output-dir {output}",
+            )
+        )
+    if facts.exclude:
+        found.append(
+            Notice("warn", f"{counted(len(facts.exclude), 'node')} avoided: {', '.join(sorted(facts.exclude))}.", failures)
+        )
+    found += _about_speed(facts)
+    found += _about_data(facts, output, failures)
+    found += _about_tokens(facts)
+    if len(facts.totals.versions) > 1:
+        found.append(
+            Notice(
+                "warn",
+                f"Tars were committed with {len(facts.totals.versions)} different sets of package versions: see Recipe.",
+            )
+        )
+    if not found and len(facts.tars):
+        found.append(Notice("good", "Nothing needs attention."))
+    return sorted(found, key=lambda notice: ORDER[notice.severity])
+
+
+def _about_speed(facts: RunFacts) -> list[Notice]:
+    spent = facts.device_seconds
+    if not (facts.on_gpu and spent.total > 0 and spent.audio / spent.total >= MUCH_WAITING):
+        return []
+    words = f"GPUs waited for audio in {percent(spent.audio / spent.total)} of their time: more cores help (hpc.submit --cpus-per-gpu)."
+    return [Notice("warn", words)]
+
+
+def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
+    totals, found = facts.totals, []
+    errors = sum(totals.errors.values())
+    if errors:
+        share = errors / max(totals.clips, 1)
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in list(totals.errors.items())[:4])
+        found.append(
+            Notice(
+                "warn" if share >= MANY_ERRORS else "info",
+                f"{counted(errors, 'clip')} became error records, {percent(share)}: {kinds}.",
+                failures,
+            )
+        )
+    if totals.damaged_clips:
+        found.append(
+            Notice(
+                "info",
+                f"{counted(totals.damaged_clips, 'clip')} kept although {duration(totals.damaged_seconds)} of audio are missing in all.",
+                failures,
+            )
+        )
+    if totals.orphan_sidecars:
+        found.append(
+            Notice("warn", f"{counted(totals.orphan_sidecars, 'sidecar')} without audio of its name, in no record.")
+        )
+    if totals.left_out:
+        members = sum(totals.left_out.values())
+        found.append(
+            Notice(
+                "info",
+                f"{counted(members, 'member')} that may be data became no clips: {', '.join(list(totals.left_out)[:5])}.",
+                f"python -m tools.check_progress --output-dir {output}",
+            )
+        )
+    return found
+
+
+def _about_tokens(facts: RunFacts) -> list[Notice]:
+    found = []
+    for field in facts.tokens:
+        books = describe_codebooks(field)
+        low = [str(book.number) for book in books if book.tokens and book.entropy_share < LOW_ENTROPY]
+        if low:
+            found.append(
+                Notice(
+                    "bad",
+                    f"{field.name}: low entropy in codebook {', '.join(low[:8])}: the tokens say little about the audio.",
+                )
+            )
+        if field.still_share is not None and field.still_share >= MANY_STILL:
+            found.append(
+                Notice(
+                    "warn",
+                    f"{field.name}: {percent(field.still_share)} of the frames stand in long stretches without a change, such as silence.",
+                )
+            )
+        if field.still_clips:
+            found.append(Notice("info", f"{field.name}: {counted(field.still_clips, 'clip')} whose tokens never change."))
+    return found

@@ -1,0 +1,387 @@
+"""Pure: a run's facts as the sections of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from audio_tokenizers.shared.wording import counted
+from jobs.channels import describe_note
+from jobs.plain_text import plain
+from jobs.spec import preset_name
+from tools.reporting.facts import RunFacts, Task
+from tools.reporting.model import Section, Table, Tile, text_cell, value_cell
+from tools.reporting.plots_progress import durations_plot, progress_plot, rate_plot, states_plot
+from tools.reporting.plots_tasks import attempts_plot, device_plot, nodes_plot
+from tools.reporting.plots_tokens import codebooks_table, codes_plot, entropy_plot
+from tools.reporting.summary import Cost, Forecast, Speed, gpu_hours, speeds
+from tools.reporting.units import big, clock, duration, number, percent, size
+
+__all__ = ["make_sections", "make_tiles", "recipe_tables"]
+
+ROWS = 100
+"""Of a table that has one per node, GPU or submission."""
+NOT_COUNTED = (
+    "Not counted: the manifests of this run have no histograms of tokens. Tars that this version tokenizes have them; others keep "
+    "their manifests as they are."
+)
+
+
+def make_tiles(facts: RunFacts, ahead: Forecast, cost: Cost) -> list[Tile]:
+    """The key figures at the top."""
+    tars, totals = facts.tars, facts.totals
+    done = tars.count("committed")
+    share = done / len(tars) if len(tars) else 0.0
+    eta = "-"
+    if len(tars) and ahead.hours_left == 0:
+        eta = "done"
+    elif ahead.hours_left is not None:
+        eta = duration(3600 * ahead.hours_left)
+    errors = sum(totals.errors.values())
+    price = cost.per_thousand
+    waits = facts.device_seconds
+    return [
+        Tile("tars committed", percent(share), f"{done:,} of {len(tars):,}"),
+        Tile("audio", f"{big(totals.audio_seconds / 3600)} h", counted(totals.clips, "clip")),
+        Tile(
+            "rate now",
+            f"{big(ahead.rate)}" if ahead.rate else "-",
+            "audio-hours per hour" if ahead.rate else "nothing is at work",
+        ),
+        Tile("time left", eta, clock(facts.made_at + 3600 * ahead.hours_left) if ahead.hours_left else ""),
+        Tile(cost.unit, big(cost.hours), f"{number(price)} per 1,000 audio-hours" if price is not None else ""),
+        Tile("errors", percent(errors / totals.clips) if totals.clips else "-", counted(errors, "error record")),
+        Tile(
+            "device busy",
+            percent(waits.busy / waits.total) if waits.total else "-",
+            f"{percent(waits.audio / waits.total)} waiting for audio" if waits.total else "",
+        ),
+    ]
+
+
+def make_sections(facts: RunFacts, ahead: Forecast, cost: Cost) -> list[Section]:
+    """All sections with plots and tables, in their order."""
+    nodes = speeds(facts.tasks, lambda task: task.node)
+    return [
+        Section("progress", "Progress", plots=[progress_plot(facts, ahead), states_plot(facts)]),
+        Section(
+            "speed",
+            "Speed",
+            plots=[rate_plot(facts), nodes_plot(nodes), device_plot(facts, nodes)],
+            tables=_speed_tables(facts, nodes),
+        ),
+        Section("attempts", "Attempts", plots=[attempts_plot(facts)], tables=_submission_tables(facts)),
+        _errors(facts),
+        Section("durations", "Durations", plots=[durations_plot(facts)], tables=_slowest(facts)),
+        _cost(facts, cost),
+        _tokens(facts),
+    ]
+
+
+def _speed_tables(facts: RunFacts, nodes: Sequence[Speed]) -> list[Table]:
+    if not facts.tasks:
+        return []
+    tables = [_speed_table("Speed by node", "node", nodes)]
+    if any(task.gpu for task in facts.tasks):
+        tables.append(_speed_table("Speed by GPU", "GPU", speeds(facts.tasks, _gpu)))
+    tables.append(
+        _speed_table("Speed by submission", "submission", speeds(facts.tasks, lambda task: f"{task.submission:04}"))
+    )
+    return tables
+
+
+def _gpu(task: Task) -> str:
+    return f"{task.node} {task.gpu}" if task.gpu else task.node
+
+
+def _speed_table(caption: str, what: str, found: Sequence[Speed]) -> Table:
+    """The slowest first."""
+    ranked = sorted(found, key=lambda speed: speed.per_worker_hour)
+    columns = (
+        what,
+        "tasks",
+        "worker-hours",
+        "audio-hours",
+        "audio-h per h",
+        "audio-h per worker-h",
+        "waiting for audio",
+        "deaths",
+    )
+    rows = [
+        (
+            text_cell(each.name),
+            value_cell(each.tasks, f"{each.tasks:,}"),
+            value_cell(each.worker_hours),
+            value_cell(each.audio_hours),
+            value_cell(each.per_hour),
+            value_cell(each.per_worker_hour),
+            value_cell(each.audio_wait, percent(each.audio_wait) if each.audio_wait is not None else None),
+            value_cell(each.deaths, f"{each.deaths:,}"),
+        )
+        for each in ranked[:ROWS]
+    ]
+    more = f"The {ROWS} slowest of {len(ranked):,}." if len(ranked) > ROWS else ""
+    return Table(caption, columns, rows, frozenset(range(1, 8)), more)
+
+
+def _submission_tables(facts: RunFacts) -> list[Table]:
+    tables = []
+    if facts.submissions:
+        shown = facts.submissions[-ROWS:]
+        rows = [
+            (
+                value_cell(each.number, f"{each.number:04}"),
+                value_cell(each.intended_at, clock(each.intended_at) if each.intended_at else None),
+                text_cell(each.job_id or "-"),
+                text_cell(f"{each.state}: {each.words}" if each.words else each.state),
+                value_cell(each.elements, f"{each.elements:,}"),
+                value_cell(each.tars, f"{each.tars:,}"),
+                text_cell(", ".join(f"{plain(state)} {count:,}" for state, count in sorted(each.states.items())) or "-"),
+                value_cell(each.silent, f"{each.silent:,}"),
+            )
+            for each in shown
+        ]
+        columns = ("submission", "at", "job", "state", "array tasks", "tars", "ended as (Slurm)", "without a report")
+        more = f"The latest {ROWS} of {len(facts.submissions):,}." if len(facts.submissions) > ROWS else ""
+        tables.append(Table("Submissions", columns, rows, frozenset({0, 1, 4, 5, 7}), more))
+    if facts.exclude:
+        first = {node: at for at, node in reversed(facts.exclusions)}
+        rows_out = [
+            (
+                text_cell(plain(node)),
+                value_cell(first.get(node), clock(first[node]) if node in first else None),
+                text_cell(plain(reason)),
+            )
+            for node, reason in facts.exclude.items()
+        ]
+        tables.append(Table("Excluded nodes", ("node", "since", "why"), rows_out, frozenset({1})))
+    return tables
+
+
+def _errors(facts: RunFacts) -> Section:
+    totals = facts.totals
+    tables = []
+    clips = max(totals.clips, 1)
+    if totals.errors:
+        rows = [
+            (
+                text_cell(kind),
+                value_cell(count, f"{count:,}"),
+                value_cell(count / clips, percent(count / clips)),
+                text_cell(
+                    _examples((each.tar_file, each.audio_file, each.error) for each in facts.error_examples.get(kind, ()))
+                ),
+            )
+            for kind, count in totals.errors.items()
+        ]
+        tables.append(
+            Table(
+                f"Clips with errors, in {counted(totals.error_tars, 'tar')}",
+                ("kind", "clips", "share", "examples"),
+                rows,
+                frozenset({1, 2}),
+            )
+        )
+    if totals.damaged_clips:
+        examples = _examples(
+            (each.tar_file, each.audio_file, f"{each.damage.seconds:,.3f} s: {each.damage.what}")
+            for each in facts.damaged_examples
+            if each.damage
+        )
+        cells = (
+            value_cell(totals.damaged_clips, f"{totals.damaged_clips:,}"),
+            value_cell(totals.damaged_seconds),
+            text_cell(examples),
+        )
+        tables.append(
+            Table("Clips kept though damaged", ("clips", "seconds missing", "examples"), [cells], frozenset({0, 1}))
+        )
+    if totals.notes:
+        rows_notes = [
+            (value_cell(count, f"{count:,}"), text_cell(plain(describe_note(note)))) for note, count in totals.notes.items()
+        ]
+        tables.append(Table("Notes", ("clips", "that"), rows_notes, frozenset({0})))
+    if facts.failures:
+        tables.append(
+            Table(
+                "Tries that failed, by reason",
+                ("tars", "reason", "for example", "nodes"),
+                [
+                    (
+                        value_cell(each.tars, f"{each.tars:,}"),
+                        text_cell(each.reason),
+                        text_cell(", ".join(each.examples)),
+                        text_cell(", ".join(each.nodes) or "-"),
+                    )
+                    for each in facts.failures
+                ],
+                frozenset({0}),
+            )
+        )
+    for caption, reasons in (
+        ("Tars in quarantine", facts.quarantine),
+        ("Tars that are invalid or not there", facts.invalid),
+    ):
+        if reasons:
+            rows_why = [(text_cell(plain(name)), text_cell(plain(why))) for name, why in list(reasons.items())[:ROWS]]
+            more = f"The first {ROWS} of {len(reasons):,}." if len(reasons) > ROWS else ""
+            tables.append(Table(caption, ("tar", "why"), rows_why, more=more))
+    return Section(
+        "errors", "Errors and damage", tables=tables, empty="No clip has an error, and nothing failed." if not tables else ""
+    )
+
+
+def _examples(clips: Iterable[tuple[str, str, str]]) -> str:
+    return "\n".join(f"{plain(tar.rpartition('/')[2])}: {plain(audio)}: {plain(why)}" for tar, audio, why in clips) or "-"
+
+
+def _slowest(facts: RunFacts) -> list[Table]:
+    if not facts.slowest:
+        return []
+    rows = [
+        (
+            text_cell(plain(each.name)),
+            value_cell(each.wall_seconds, duration(each.wall_seconds)),
+            value_cell(each.audio_seconds, duration(each.audio_seconds)),
+            value_cell(each.audio_seconds / each.wall_seconds if each.wall_seconds > 0 else None),
+            value_cell(each.clips, f"{each.clips:,}"),
+        )
+        for each in facts.slowest
+    ]
+    return [
+        Table("Tars that took longest", ("tar", "time", "audio", "times real time", "clips"), rows, frozenset({1, 2, 3, 4}))
+    ]
+
+
+def _cost(facts: RunFacts, cost: Cost) -> Section:
+    if not cost.hours:
+        return Section("cost", "Cost", empty="No task has reported any work yet.")
+    price = f"{number(cost.per_thousand)}" if cost.per_thousand is not None else "-"
+    stored = facts.totals.output_bytes
+    tiles = [
+        Tile(f"{cost.unit} so far", number(cost.hours)),
+        Tile(f"{cost.unit} per 1,000 audio-hours", price),
+        Tile(f"{cost.unit} still to come", number(cost.hours_left) if cost.hours_left is not None else "-", "at this price"),
+        Tile(
+            "audio encoded again",
+            f"{number(cost.repeated_hours)} h",
+            percent(cost.repeated_hours / cost.audio_hours) if cost.audio_hours else "",
+        ),
+        Tile(
+            "tokens on disk",
+            size(stored),
+            f"{size(3600 * stored / facts.totals.audio_seconds)} per hour of audio" if facts.totals.audio_seconds else "",
+        ),
+    ]
+    rows = []
+    by_number: dict[int, list[Task]] = {}
+    for task in facts.tasks:
+        by_number.setdefault(task.submission, []).append(task)
+    for each in facts.submissions[-ROWS:]:
+        tasks = by_number.get(each.number, [])
+        hours, audio = gpu_hours(tasks, facts.submissions, facts.launch), sum(task.audio_seconds for task in tasks) / 3600
+        rows.append(
+            (
+                value_cell(each.number, f"{each.number:04}"),
+                value_cell(hours),
+                value_cell(audio),
+                value_cell(1000 * hours / audio if audio else None),
+            )
+        )
+    columns = ("submission", cost.unit, "audio-hours encoded", "per 1,000 audio-hours")
+    tables = [Table("Cost by submission", columns, rows, frozenset(range(4)))] if rows else []
+    lead = (
+        "From the start of each task's first worker to its last report; an array task holds all of its GPUs until its last worker ends."
+        if facts.tasks
+        else "From the manifests: the time that workers spent on committed tars."
+    )
+    return Section("cost", "Cost", lead, tables=tables, tiles=tiles)
+
+
+def _tokens(facts: RunFacts) -> Section:
+    if not facts.tokens:
+        nothing = "No tar is committed yet." if not facts.tars.count("committed") else NOT_COUNTED
+        return Section("tokens", "Tokens", empty=nothing)
+    plots, tables, tiles = [], [], []
+    for field in facts.tokens:
+        plots += [entropy_plot(field), codes_plot(field)]
+        tables.append(codebooks_table(field))
+        still = field.still_share
+        tiles += [
+            Tile(
+                f"{field.name}: tokens per second",
+                number(field.per_second),
+                f"{counted(len(field.counts), 'codebook')} of {field.counts.shape[1]:,}",
+            ),
+            Tile(
+                f"{field.name}: silence and other still stretches", percent(still) if still is not None else "-", "of frames"
+            ),
+        ]
+    first = facts.tokens[0]
+    lead = f"From the histograms of {counted(first.tars, 'tar')}" + (
+        f" of {first.committed:,}, taken evenly from the list." if first.tars < first.committed else "."
+    )
+    return Section("tokens", "Tokens", lead, plots=plots, tables=tables, tiles=tiles)
+
+
+def recipe_tables(facts: RunFacts) -> list[Table]:
+    """What the run tokenizes with, how it is launched, and which versions took part."""
+    tables = []
+    if facts.spec is not None:
+        spec = facts.spec
+        rows = [
+            ("backend", preset_name(spec)),
+            ("fingerprint", spec.fingerprint),
+            ("sample rate", f"{spec.sample_rate:,} Hz"),
+            ("frames per second", number(spec.sample_rate / spec.hop_length)),
+            *(
+                (
+                    f"key {each.name}",
+                    f"{each.form}, {each.width} x {each.codebook_size:,}"
+                    if each.codebook_size
+                    else f"{each.form}, width {each.width}",
+                )
+                for each in spec.fields
+            ),
+            ("channels", spec.channel_rule),
+            ("clips up to", duration(spec.longest_seconds)),
+            ("damaged clips kept up to", percent(spec.max_damage)),
+            *((key, "none" if value is None else value) for key, value in spec.recipe.items()),
+        ]
+        tables.append(Table("Recipe", ("", "value"), [(text_cell(key), text_cell(plain(value))) for key, value in rows]))
+    if facts.launch is not None:
+        launch = facts.launch
+        said = [
+            ("cluster", launch.cluster),
+            ("device", launch.device),
+            ("partition", launch.partition),
+            ("GPUs of an array task", launch.gpus_per_node),
+            ("workers per GPU", launch.procs_per_gpu),
+            ("time limit, minutes", launch.time_limit_min),
+            ("cores per GPU", launch.cpus_per_gpu),
+            ("memory per GPU", launch.mem_per_gpu),
+        ]
+        tables.append(
+            Table(
+                "Launch",
+                ("", "value"),
+                [(text_cell(key), text_cell(plain(value))) for key, value in said if value not in (None, "")],
+            )
+        )
+    sets = facts.totals.versions
+    if sets:
+        packages = list(dict.fromkeys(name for versions in sets for name, _ in versions))
+        shown = list(sets.items())[:6]
+        rows_of = [
+            (text_cell(plain(package)), *(text_cell(plain(dict(versions).get(package, "-"))) for versions, _ in shown))
+            for package in packages
+        ]
+        columns = ("package", *(f"in {counted(tars, 'tar')}" for _, tars in shown))
+        tables.append(
+            Table(
+                "Versions",
+                columns,
+                rows_of,
+                more=f"The {len(shown)} commonest of {len(sets)} sets." if len(sets) > len(shown) else "",
+            )
+        )
+    return tables

@@ -1,0 +1,72 @@
+"""Pure: numbers, durations and times as text for people."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, tzinfo
+
+__all__ = ["big", "clock", "duration", "number", "percent", "size"]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """About `digits` significant digits: `1,234`, `12.3`, `0.012`."""
+    if not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    if decimals <= 0:
+        return f"{value:,.0f}"
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals > 2 else text
+
+
+def big(value: float) -> str:
+    """`950`, `12.3 k`, `4.5 M`, for axes and tiles."""
+    for limit, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(value) >= limit:
+            return f"{number(value / {1e9: 1e9, 1e6: 1e6, 1e4: 1e3}[limit])}{suffix}"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else number(value)
+
+
+def percent(share: float) -> str:
+    """`12 %`, `0.4 %`; never rounded to 0 % or 100 % where it is neither."""
+    value = 100 * share
+    if 0 < value < 0.01:
+        return "< 0.01 %"
+    if 99.9 < value < 100:
+        return "> 99.9 %"
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.2g} %"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours + (minutes >= 30), 24)
+    return f"{days:,} d {hours} h" if hours else f"{days:,} d"
+
+
+def size(count: float) -> str:
+    """`1.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{number(count)} {unit}"
+        count /= 1000
+    raise AssertionError("TB takes whatever is left")
+
+
+def clock(seconds: float, zone: tzinfo | None = None) -> str:
+    """`2026-11-28 18:05`, in `zone`; that of this machine by default."""
+    moment = datetime.fromtimestamp(seconds, tz=zone) if zone is not None else datetime.fromtimestamp(seconds).astimezone()
+    return f"{moment:%Y-%m-%d %H:%M}"
