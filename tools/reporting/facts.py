@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +27,7 @@ __all__ = [
     "Tars",
     "Task",
     "Totals",
+    "sum_device",
 ]
 
 STATES = ("committed", "partial", "not_started", "invalid", "quarantined")
@@ -87,7 +89,7 @@ class Task:
     started: float
     """Seconds since the epoch, by the node's clock."""
     ended: float
-    """Time of its last report, by the file system's clock."""
+    """Time of its last report, by the file system's clock; never before `started`."""
     end: End
     audio_seconds: float
     device: DeviceSeconds
@@ -97,8 +99,8 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """How long it has run; the two clocks may differ."""
-        return max(0.0, self.ended - self.started)
+        """How long it has run."""
+        return self.ended - self.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,14 @@ class RunFacts:
         device = self.launch.device if self.launch is not None else self.spec.device if self.spec is not None else ""
         return device == "cuda"
 
-    @property
+    @functools.cached_property
     def device_seconds(self) -> DeviceSeconds:
         """What devices spent their time on, by the tasks' reports; by the manifests where there are no reports."""
-        spent = sum((task.device for task in self.tasks), DeviceSeconds())
+        spent = sum_device(self.tasks)
         return spent if spent.total else self.totals.device
+
+
+def sum_device(tasks: Iterable[Task]) -> DeviceSeconds:
+    """What the devices of these tasks spent their time on."""
+    spent = [task.device for task in tasks]
+    return DeviceSeconds(sum(d.busy for d in spent), sum(d.audio for d in spent), sum(d.writer for d in spent))

@@ -81,6 +81,8 @@ STYLE: dict[Any, Any] = {
 }
 FONT = re.compile(r"font(?:-family)?: ?[^;\"]*(?:sans-serif|DejaVu Sans|Verdana)[^;\"]*")
 SIZE = re.compile(r"font: ([\d.]+)px")
+PATH = re.compile(r' d="[^"]+"')
+LONG_NUMBER = re.compile(r"(\d+\.\d\d)\d+")
 IDENTIFIER = re.compile(r' id="([^"]+)"')
 
 
@@ -113,7 +115,7 @@ def new_figure(
 
 
 def boxes(axes: Axes, rectangles: Iterable[tuple[float, float, float, float]], colour: str, label: str = "") -> None:
-    """Draw (x, y, width, height) in one element, however many there are."""
+    """Draw (x, y, width, height) in one element, however many there are. The limits of the axes stay."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -125,7 +127,7 @@ def boxes(axes: Axes, rectangles: Iterable[tuple[float, float, float, float]], c
     if corners:
         patch = PathPatch(Path(corners, codes), facecolor=PALETTE[colour], label=label or None, linewidth=0)
         patch.set_snap(False)
-        axes.add_patch(patch)
+        axes.add_artist(patch)
 
 
 def legend(axes: Axes, columns: int = 6) -> None:
@@ -187,6 +189,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     svg = SIZE.sub(r"font-size: \1px; font: \1px", svg)
     svg = FONT.sub("font-family: inherit", svg)
     svg = re.sub(r"\n\s*", "\n", svg)
+    svg = PATH.sub(lambda match: LONG_NUMBER.sub(r"\1", match[0]), svg)
     head = re.search(r'viewBox="([^"]+)"', svg)
     if head is None:
         raise AssertionError("matplotlib writes a viewBox")

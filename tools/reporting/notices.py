@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 
 from audio_tokenizers.shared.wording import counted
 from tools.reporting.facts import RunFacts
@@ -90,7 +92,16 @@ def notices(facts: RunFacts, state: str) -> list[Notice]:
         )
     if not found and len(facts.tars):
         found.append(Notice("good", "Nothing needs attention."))
-    return sorted(found, key=lambda notice: ORDER[notice.severity])
+    return _each_command_once(sorted(found, key=lambda notice: ORDER[notice.severity]))
+
+
+def _each_command_once(found: Sequence[Notice]) -> list[Notice]:
+    seen = {""}
+    result = []
+    for notice in found:
+        result.append(notice if notice.command not in seen else replace(notice, command=""))
+        seen.add(notice.command)
+    return result
 
 
 def _about_speed(facts: RunFacts) -> list[Notice]:

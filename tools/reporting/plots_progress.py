@@ -26,6 +26,8 @@ STATE_NAMES = {
     "invalid": "invalid",
     "quarantined": "in quarantine",
 }
+TICKS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 2 * 3600, 6 * 3600, 24 * 3600, 72 * 3600)
+"""Of durations, in seconds."""
 WORST = ("quarantined", "invalid", "not_started", "partial", "committed")
 """A cell of several tars has the first of these states that occurs in it."""
 
@@ -93,6 +95,7 @@ def rate_plot(facts: RunFacts) -> Plot:
                 axes.axvline(to_days(moment), color=PALETTE["muted"], linewidth=0.8, linestyle=(0, (1, 2)))
         axes.set_ylim(bottom=0)
         axes.set_ylabel("audio-h per h")
+        axes.yaxis.set_major_formatter(lambda value, _place: big(value))
         axes.margins(x=0.01)
         time_axis(axes)
     peak, mean = float(rate.max()), float(np.average(rate, weights=np.diff(edges)))
@@ -163,8 +166,9 @@ def durations_plot(facts: RunFacts) -> Plot:
             axes.set_xlim(bins[0], bins[-1])
             axes.set_ylim(0, max(1.0, counts.max() * 1.08))
             axes.set_ylabel(what)
-            axes.xaxis.set_major_formatter(lambda value, _place: duration(value))
-            axes.xaxis.set_minor_formatter(lambda _value, _place: "")
+            ticks = [tick for tick in TICKS if bins[0] <= tick <= bins[-1]]
+            axes.set_xticks(ticks, [duration(tick) for tick in ticks])
+            axes.set_xticks([], minor=True)
             axes.yaxis.set_major_formatter(lambda value, _place: big(value))
             axes.locator_params(axis="y", integer=True, nbins=4)
     quantiles = (0.05, 0.5, 0.95, 1.0)

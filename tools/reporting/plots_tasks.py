@@ -82,11 +82,11 @@ def nodes_plot(nodes: Sequence[Speed]) -> Plot:
     with new_figure(0.6 + 0.2 * len(shown)) as (figure, (axes,)):
         values = [node.per_worker_hour for node in shown]
         slow = [k for k, value in enumerate(values) if value < 0.8 * median]
-        boxes(axes, [(0, k - 0.38, values[k], 0.76) for k in range(len(shown)) if k not in slow], "blue", "nodes")
-        boxes(axes, [(0, k - 0.38, values[k], 0.76) for k in slow], "orange", "more than 20 % below the median")
+        boxes(axes, [(0, -k - 0.38, values[k], 0.76) for k in range(len(shown)) if k not in slow], "blue", "nodes")
+        boxes(axes, [(0, -k - 0.38, values[k], 0.76) for k in slow], "orange", "more than 20 % below the median")
         axes.axvline(median, color=PALETTE["ink"], linewidth=1.0, linestyle=(0, (4, 3)), label="median")
-        axes.set_yticks(range(len(shown)), [node.name for node in shown])
-        axes.set_ylim(-0.6, len(shown) - 0.4)
+        axes.set_yticks([-k for k in range(len(shown))], [node.name for node in shown])
+        axes.set_ylim(-len(shown) + 0.4, 0.6)
         axes.set_xlim(0, max(values) * 1.04 or 1)
         axes.set_xlabel("audio-hours per worker-hour")
         axes.grid(visible=False, axis="y")
@@ -141,7 +141,7 @@ def _lanes(tasks: Sequence[Task], nodes: Sequence[str]) -> _Lanes:
         for place in sorted((k for k, task in enumerate(tasks) if task.node == node), key=lambda k: tasks[k].started):
             task = tasks[place]
             row = next((k for k, until in enumerate(free) if until <= task.started), len(free))
-            free[row : row + 1] = [task.started + task.seconds]
+            free[row : row + 1] = [task.ended]
             found.row[place] = row
         found.count[node] = len(free)
     return found
@@ -179,7 +179,7 @@ def _bars(facts: RunFacts, tasks: Sequence[Task], nodes: Sequence[str], lanes: _
         _mark_exclusions(facts, axes, {node: (-first[node] - lanes.count[node], -first[node]) for node in nodes})
         axes.set_yticks([-first[node] - lanes.count[node] / 2 for node in nodes], nodes)
         axes.set_ylim(-height - 0.1, 0.1)
-        _finish(axes)
+        _finish(axes, tasks, facts.exclusions)
     return figure, "One bar per task, in rows by node. Where in a task a worker died is estimated from its other tries."
 
 
@@ -188,26 +188,31 @@ def _crowd(facts: RunFacts, tasks: Sequence[Task], nodes: Sequence[str]) -> tupl
     per_row = -(-len(nodes) // MOST_LANES)
     rows = -(-len(nodes) // per_row)
     row_of = {node: k // per_row for k, node in enumerate(nodes)}
-    start, end = min(task.started for task in tasks), max(task.started + task.seconds for task in tasks)
+    start, end = min(task.started for task in tasks), max(task.ended for task in tasks)
     width = max(end - start, 1.0) / TIME_BINS
-    change = np.zeros((rows, TIME_BINS + 1))
+    running = np.zeros((rows, TIME_BINS + 1))  # tasks at once, on average
     deaths = np.zeros((rows, TIME_BINS), bool)
     stops = np.zeros((rows, TIME_BINS), bool)
+    change = np.zeros((rows, TIME_BINS + 1))
     for task in tasks:
         row = row_of[task.node]
-        first, last = (min(int((at - start) / width), TIME_BINS - 1) for at in (task.started, task.started + task.seconds))
-        change[row, first] += 1
-        change[row, last + 1] -= 1
+        begin, until = (task.started - start) / width, (task.ended - start) / width
+        first, last = int(begin), min(int(until), TIME_BINS)
+        running[row, first] += min(first + 1, until) - begin
+        if last > first:
+            running[row, last] += until - last
+            change[row, first + 1] += 1
+            change[row, last] -= 1
         for share in task.deaths:
-            deaths[row, min(int((task.started + share * task.seconds - start) / width), TIME_BINS - 1)] = True
-        stops[row, last] |= task.end == "stopped"
-    running = change.cumsum(axis=1)[:, :-1]
+            deaths[row, min(int(begin + share * (until - begin)), TIME_BINS - 1)] = True
+        stops[row, min(last, TIME_BINS - 1)] |= task.end == "stopped"
+    running = (running + change.cumsum(axis=1))[:, :-1]
     most = running.max()
     with new_figure(0.9 + 0.1 * max(rows, 4)) as (figure, (axes,)):
         for level, colour in enumerate(LEVELS):
             low, high = most * level / len(LEVELS), most * (level + 1) / len(LEVELS)
-            inside = (running > low) & (running <= high)
-            words = f"up to {high:.0f} tasks at once"
+            inside = (running > low + 1e-9) & (running <= high + 1e-9)
+            words = f"up to {number(high, 2)} tasks at once"
             boxes(
                 axes,
                 [(to_days(start + k * width), -row - 0.95, to_days(n * width), 0.9) for row, k, n in _runs(inside)],
@@ -229,7 +234,7 @@ def _crowd(facts: RunFacts, tasks: Sequence[Task], nodes: Sequence[str]) -> tupl
         step = -(-rows // 32)
         axes.set_yticks([-row - 0.5 for row in range(0, rows, step)], labels[::step])
         axes.set_ylim(-rows - 0.1, 0.1)
-        _finish(axes)
+        _finish(axes, tasks, facts.exclusions)
     several = f"Each row stands for {per_row} nodes. " if per_row > 1 else ""
     return figure, f"{several}Where in a task a worker died is estimated from its other tries."
 
@@ -251,9 +256,11 @@ def _mark_exclusions(facts: RunFacts, axes: Axes, rows: dict[str, tuple[float, f
         axes.vlines([to_days(x) for x in at], low, high, color=PALETTE["ink"], linewidth=2.2, label="node excluded")
 
 
-def _finish(axes: Axes) -> None:
-    axes.margins(x=0.01)
-    axes.autoscale_view(scaley=False)
+def _finish(axes: Axes, tasks: Sequence[Task], marks: Sequence[tuple[float, str]]) -> None:
+    moments = [*(task.started for task in tasks), *(task.ended for task in tasks), *(at for at, _ in marks)]
+    start, end = min(moments), max(moments)
+    margin = max(0.01 * (end - start), 1.0)
+    axes.set_xlim(to_days(start - margin), to_days(end + margin))
     axes.grid(visible=False, axis="y")
     time_axis(axes)
     legend(axes, 4)

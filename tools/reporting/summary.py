@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hpc.launch import Launch
 from jobs.progress import DeviceSeconds
-from tools.reporting.facts import STATES, RunFacts, SubmissionFacts, Task
+from tools.reporting.facts import STATES, RunFacts, SubmissionFacts, Task, sum_device
 
 __all__ = [
     "Cost",
@@ -70,9 +70,9 @@ def speeds(tasks: Iterable[Task], key: Callable[[Task], Hashable]) -> list[Speed
             name=str(name),
             tasks=len(found),
             worker_hours=sum(task.seconds for task in found) / 3600,
-            hours=union_seconds([(task.started, task.started + task.seconds) for task in found]) / 3600,
+            hours=union_seconds([(task.started, task.ended) for task in found]) / 3600,
             audio_hours=sum(task.audio_seconds for task in found) / 3600,
-            device=sum((task.device for task in found), DeviceSeconds()),
+            device=sum_device(found),
             deaths=sum(len(task.deaths) for task in found),
         )
         for name, found in groups.items()
@@ -94,7 +94,7 @@ def audio_rate(tasks: Sequence[Task], bins: int) -> tuple[Floats, Floats]:
 
     A task's audio is spread evenly over its duration. Empty arrays without tasks.
     """
-    spans = [(task.started, task.started + task.seconds, task.audio_seconds) for task in tasks if task.seconds > 0]
+    spans = [(task.started, task.ended, task.audio_seconds) for task in tasks if task.seconds > 0]
     if not spans:
         return np.zeros(0), np.zeros(0)
     start, end, audio = (np.array(column) for column in zip(*spans, strict=True))
@@ -203,7 +203,7 @@ def gpu_hours(tasks: Sequence[Task], submissions: Sequence[SubmissionFacts], lau
     spans: dict[tuple[int, int], tuple[float, float]] = {}
     for task in tasks:
         start, end = spans.get((task.submission, task.element), (np.inf, -np.inf))
-        spans[task.submission, task.element] = min(start, task.started), max(end, task.started + task.seconds)
+        spans[task.submission, task.element] = min(start, task.started), max(end, task.ended)
     return sum(
         (end - start) * max(1.0, processes.get(submission, 1) / launch.procs_per_gpu)
         for (submission, _), (start, end) in spans.items()

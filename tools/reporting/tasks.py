@@ -91,7 +91,7 @@ def _task(number: int, slot: int, processes: int, report: Progress, ended: float
         node=plain(report.node) or "unknown",
         gpu=plain(report.gpu) if report.gpu is not None else "",
         started=report.started or ended,
-        ended=ended,
+        ended=max(ended, report.started),  # two clocks
         end=end_of(report, has_ended=digest is not None, silence=now - ended),
         audio_seconds=report.audio_seconds,
         device=report.device_seconds,

@@ -17,15 +17,14 @@ def number(value: float, digits: int = 3) -> str:
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     if decimals <= 0:
         return f"{value:,.0f}"
-    text = f"{value:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals > 2 else text
+    return f"{value:,.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def big(value: float) -> str:
-    """`950`, `12.3 k`, `4.5 M`, for axes and tiles."""
-    for limit, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+    """`950`, `12,300`, `4.5 M`: short enough for a tile or an axis."""
+    for limit, suffix in ((1e9, " G"), (1e6, " M")):
         if abs(value) >= limit:
-            return f"{number(value / {1e9: 1e9, 1e6: 1e6, 1e4: 1e3}[limit])}{suffix}"
+            return f"{number(value / limit)}{suffix}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else number(value)
 
 
@@ -43,9 +42,9 @@ def duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
     if not math.isfinite(seconds):
         return "-"
-    if seconds < 10:
+    if seconds < 10 and seconds != round(seconds):
         return f"{seconds:.1f} s"
-    if seconds < 120:
+    if seconds < 120 and seconds != 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 120:
