@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import cast
 
+from audio_tokenizers.base import Codes
 from audio_tokenizers.errors import ClipError
 from jobs.clip_group import Clip
 from jobs.ledger import Ledger
@@ -45,7 +47,7 @@ def write_line(ledger: Ledger, pending: Pending, tar_file: str, spec: TokenizeSp
     name = pending.clip.name
     if pending.kept_line is not None:
         record = decode_record(pending.kept_line)
-        ledger.append(record, (pending.kept_line,))
+        ledger.append(record, (pending.kept_line,), kept=True)
         return record
     if pending.error is not None:
         record = ErrorRecord(tar_file=tar_file, audio_file=name, error=str(pending.error), error_kind=pending.error.kind)
@@ -66,9 +68,11 @@ def write_line(ledger: Ledger, pending: Pending, tar_file: str, spec: TokenizeSp
     if pending.values is None:
         shape = b"[%d,%d]" % (spec.fields[0].width, pending.sink.frames)
         values = (("tokens", pending.sink.json_parts()), ("token_shape", (shape,)))
-        ledger.append(record, line_parts(record, values, said.metadata_json))
+        sink = pending.sink
+        ledger.append(record, line_parts(record, values, said.metadata_json), tokens=lambda: {"tokens": sink.counted()})
         return record
     json, features = to_json(spec.fields, pending.values, pending.clip.index)
     parts = ((key, (text,)) for key, text in json.items())
-    ledger.append(record, line_parts(record, parts, said.metadata_json), features)
+    arrays = {field.name: cast("Codes", pending.values[field.name]) for field in spec.fields if field.form != "features"}
+    ledger.append(record, line_parts(record, parts, said.metadata_json), features, tokens=lambda: arrays)
     return record

@@ -4,15 +4,45 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
 
-__all__ = ["available_cores", "choose_device", "visible_gpus"]
+__all__ = ["CPU", "DeviceName", "available_cores", "choose_device", "device_name", "visible_gpus"]
 
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 NO_MORE = ("", "-1", "NoDevFiles")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceName:
+    """Which device made tokens."""
+
+    name: str = "cpu"
+    """`cpu`, or the GPU's name."""
+    gpu: str = ""
+    """Its UUID, or where that is not known what CUDA_VISIBLE_DEVICES calls it."""
+
+
+CPU = DeviceName()
+
+
+def device_name(device: str) -> DeviceName:
+    """The name of a `device` that `choose_device` returned. torch knows its UUID, if the backend has imported torch."""
+    if device == "cpu":
+        return CPU
+    number = int(device.partition(":")[2] or 0)
+    known: Any = sys.modules.get("torch")
+    if known is not None and known.cuda.is_available():
+        properties = known.cuda.get_device_properties(number)
+        if uuid := getattr(properties, "uuid", None):
+            return DeviceName(properties.name, f"GPU-{uuid}")
+    gpus = visible_gpus()
+    return DeviceName("cuda", gpus[number] if number < len(gpus) else str(number))
 
 
 def visible_gpus() -> list[str]:

@@ -34,16 +34,20 @@ from audio_tokenizers.base import Features, Field
 from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.clip_journal import ClipJournal
+from jobs.devices import CPU, DeviceName
 from jobs.features import FeatureFile, FeatureSource
 from jobs.fileops import FileOps, write_atomically
 from jobs.line_file import LineFile, ReusableLines, good_lines
 from jobs.line_sums import DAMAGED, SumsCheck, read_sums, sum_entry
-from jobs.manifest import VERDICT_COMPLETE, Findings, Manifest
+from jobs.makers import join_makers, makers_of
+from jobs.manifest import VERDICT_COMPLETE, Findings, Maker, Manifest
 from jobs.progress import DeviceSeconds
 from jobs.record_fields import FeatureRef, feature_refs
 from jobs.records import Record, Tally, TokenRecord, decode_record, with_tar_file
 from jobs.tar_paths import ATTEMPT_DIGITS, TarPaths, is_attempt, read_manifest
 from jobs.tar_task import InputIdentity
+from jobs.token_counter import ClipTokens, TokenCounter
+from jobs.token_statistics import CommittedManifest
 
 __all__ = ["Ledger"]
 
@@ -66,6 +70,7 @@ class Ledger:
         ops: FileOps,
         clock: Callable[[], float],
         device_seconds: Callable[[], DeviceSeconds],
+        device: DeviceName = CPU,
     ) -> None:
         self.paths = paths
         self.tally = Tally()
@@ -83,6 +88,12 @@ class Ledger:
         self._private = paths.private_partial(self._attempt)
         self._sums = paths.private_sums(self._attempt)
         self._lines: LineFile | None = None
+        self._tokens = TokenCounter(fields)
+        self._device = device
+        self._makers: tuple[Maker, ...] = ()
+        """Of the lines in `done`."""
+        self._kept = 0
+        """Lines from before --retry-errors that this attempt has written again."""
         self._wall_before = 0.0
         self._new_device_seconds = device_seconds
         self._device_seconds = DeviceSeconds()
@@ -115,16 +126,27 @@ class Ledger:
         ops: FileOps | None = None,
         clock: Callable[[], float] = time.monotonic,
         device_seconds: Callable[[], DeviceSeconds] = DeviceSeconds,
+        device: DeviceName = CPU,
     ) -> Ledger:
         """Claim a tar for `task`, repair its partial and take it over. `gone` says whether a task is known to have ended;
-        `device_seconds` returns what the worker's device has done since its last call.
+        `device_seconds` returns what the worker's `device` has done since its last call.
 
         Raises ClaimLostError if another worker holds the claim (jobs/claims.py says when) or the tar is committed,
         UsageError if the output was made with another recipe.
         """
         ops = ops or FileOps()
         hold = Hold.take(ops, paths.claim, Claim.of_this_process(_new_attempt(), task), name=paths.name, gone=gone)
-        ledger = cls(paths, identity, fingerprint, fields, hold=hold, ops=ops, clock=clock, device_seconds=device_seconds)
+        ledger = cls(
+            paths,
+            identity,
+            fingerprint,
+            fields,
+            hold=hold,
+            ops=ops,
+            clock=clock,
+            device_seconds=device_seconds,
+            device=device,
+        )
         try:
             ledger._begin(retry_errors=retry_errors)
         except BaseException:
@@ -149,6 +171,8 @@ class Ledger:
         if known is not None:
             self._wall_before, self._device_seconds = known.wall_seconds, known.device_seconds
         self._take_over(known)
+        if known is not None and not self.paths.previous.exists():  # else some of the lines are even older
+            self._makers = makers_of(known.made_by, len(self.done))
         # Only now: an attempt at this tar must never stand beside a partial of another one.
         self._write_manifest(self.paths.attempt, self._manifest_so_far())
         self._check_mine()
@@ -251,6 +275,7 @@ class Ledger:
                     self._features.append(refs, arrays)
                 self.done.append(record.audio_file)
                 self.tally.add(record)
+                self._tokens.add(record)
                 self._lines.write((line, b"\n"))
         if check.contradicted:
             log.warning(
@@ -305,13 +330,27 @@ class Ledger:
         line = self._reusable.line(index, clip_name) if self._reusable is not None else None
         return with_tar_file(line, decode_record(line), self._identity.tar_file) if line is not None else None
 
-    def append(self, record: Record, parts: Iterable[bytes], features: Sequence[tuple[FeatureRef, Features]] = ()) -> None:
-        """Append one line, given as bytes without the newline, and its arrays; fsync when SYNC_SECONDS have passed."""
+    def append(
+        self,
+        record: Record,
+        parts: Iterable[bytes],
+        features: Sequence[tuple[FeatureRef, Features]] = (),
+        *,
+        tokens: Callable[[], ClipTokens] | None = None,
+        kept: bool = False,
+    ) -> None:
+        """Append one line, given as bytes without the newline, and its arrays; fsync when SYNC_SECONDS have passed.
+
+        `tokens` returns what the clip became, and is called after the last of `parts`; without it, `record` has its values.
+        `kept`: the line is from before --retry-errors.
+        """
         if self._features is not None:
             self._features.append([ref for ref, _ in features], [array for _, array in features])
         self._written().write(itertools.chain(parts, (b"\n",)))
         had_journal = self.journal.clip == self.tally.clips
         self.tally.add(record)
+        self._tokens.add(record, tokens)
+        self._kept += kept
         if had_journal:
             self.sync()  # first: a power loss may take the line until then
             self.journal.forget()
@@ -347,7 +386,8 @@ class Ledger:
         if self._replaces_foreign:
             self._ops.unlink(self.paths.committed)  # a crash would otherwise leave it beside the manifest of the new one
             self._ops.fsync_dir(self.paths.committed.parent)
-        self._write_manifest(self.paths.manifest, manifest)
+        counted = CommittedManifest(**msgspec.structs.asdict(manifest), tokens=self._tokens.statistics())
+        self._write_manifest(self.paths.manifest, counted)
         self._check_mine()
         if self._features is not None:  # first, and durably: lines without their floats are incomplete
             self._rename(self._features.finished, self.paths.features)
@@ -467,9 +507,16 @@ class Ledger:
             input_version=self._identity.version,
             fingerprint=self._fingerprint,
             attempt=self._attempt,
+            made_by=self._made_by(),
             wall_seconds=round(self._wall_before, 3),
             device_seconds=self._device_seconds.rounded(),
         )
+
+    def _made_by(self) -> tuple[Maker, ...]:
+        mine = self._hold.mine
+        clips = self.tally.clips - len(self.done) - self._kept
+        this = Maker(node=mine.host, device=self._device.name, gpu=self._device.gpu, task=mine.task, clips=clips)
+        return join_makers(self._makers, this)
 
     def _summary(self, findings: Findings) -> Manifest:
         wall = self._wall_before + self._clock() - self._started

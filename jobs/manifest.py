@@ -6,11 +6,24 @@ import msgspec
 
 from jobs.progress import DeviceSeconds
 
-__all__ = ["VERDICT_COMPLETE", "VERDICT_IN_PROGRESS", "Findings", "Manifest"]
+__all__ = ["VERDICT_COMPLETE", "VERDICT_IN_PROGRESS", "Findings", "Maker", "Manifest"]
 
 MANIFEST_FORMAT = 1
 VERDICT_COMPLETE = "complete"
 VERDICT_IN_PROGRESS = "in_progress"
+
+
+class Maker(msgspec.Struct, frozen=True, kw_only=True):
+    """What made a number of a tar's lines, one after the other."""
+
+    node: str
+    device: str = "cpu"
+    """`cpu`, or the GPU's name."""
+    gpu: str = ""
+    """Its UUID, or where that is not known what CUDA_VISIBLE_DEVICES calls it; empty on a CPU."""
+    task: str = ""
+    """The array task, as SUBMISSION/SLOT; empty for a worker that was started by hand."""
+    clips: int = 0
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +62,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Size of NAME.safetensors, if the backend produces features."""
     features_sha256: str = ""
     attempt: str = ""
+    made_by: tuple[Maker, ...] = ()
+    """Which workers made the lines, in their order. Lines that --retry-errors kept, or that versions wrote which did not
+    note this, are not among their clips."""
     ignored_members: dict[str, int] = {}
     """Members that are not clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
     linked_clips: int | None = None

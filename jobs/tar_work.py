@@ -32,6 +32,7 @@ from jobs.pending import Pending
 from jobs.progress import DeviceSeconds, Kept
 from jobs.records import ErrorRecord, Record
 from jobs.remote_tar import TarChangedError
+from jobs.sequence_counter import SequenceCounter
 from jobs.spec import TokenizeSpec
 from jobs.tar_findings import findings_of
 from jobs.tar_format import TarDamage
@@ -214,7 +215,8 @@ class TarWork:
 
     def _pending(self, clip: Clip, ledger: Ledger, tar_bytes: int, step: Step) -> Pending:
         field = self._spec.fields[0]
-        sink = TokenSink(field.width, kept_as=code_type(field))
+        count = functools.partial(SequenceCounter, field, self._spec.sample_rate)
+        sink = TokenSink(field.width, kept_as=code_type(field), count=count)
         pending = Pending(clip, sink, tar_bytes, self._paths.name)
         with step.waiting(), self._storing():
             pending.kept_line = ledger.reusable_line(clip.index, clip.name)

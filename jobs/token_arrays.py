@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from audio_tokenizers.base import Form
+from audio_tokenizers.base import Field, Form
 from jobs.record_fields import FeatureRef, shape_key
 
-__all__ = ["Integers", "forms_of", "read_integers", "read_ref", "split_integers"]
+__all__ = ["Integers", "forms_of", "read_codes", "read_integers", "read_ref", "split_integers"]
 
 Integers = npt.NDArray[np.integer[Any]]
 
@@ -115,7 +115,9 @@ def _is_right(joined: bytes, raw: npt.NDArray[np.uint8], others: int, numbers: i
     return commas + texts == numbers and others == commas + opening + closing
 
 
-def split_integers(numbers: Integers, counts: npt.NDArray[np.int64], shapes: Sequence[bytes] | None) -> Sequence[Integers]:
+def split_integers(
+    numbers: Integers, counts: npt.NDArray[np.int64], shapes: Sequence[bytes] | None
+) -> list[npt.NDArray[np.int64]]:
     """Split the result of `read_integers` by record: int64 [items], or [codebooks, frames] by the JSON of their `shapes`.
 
     Raises ValueError if a shape does not fit its numbers.
@@ -125,6 +127,17 @@ def split_integers(numbers: Integers, counts: npt.NDArray[np.int64], shapes: Seq
         return arrays
     decode = msgspec.json.Decoder(tuple[int, int]).decode
     return [array.reshape(decode(shape)) for array, shape in zip(arrays, shapes, strict=True)]
+
+
+def read_codes(field: Field, records: Sequence[Mapping[str, bytes | msgspec.Raw]]) -> list[npt.NDArray[np.int64]]:
+    """The codes of one key of valid records, by record: int64 [codebooks, items]; a flat list has one codebook.
+
+    Raises ValueError for what is not integers of these shapes.
+    """
+    numbers, counts = read_integers([bytes(values[field.name]) for values in records], field.form)
+    if field.form != "codes":
+        return [codes[np.newaxis] for codes in split_integers(numbers, counts, None)]
+    return split_integers(numbers, counts, [bytes(values[shape_key(field.name)]) for values in records])
 
 
 def read_ref(text: bytes) -> FeatureRef:

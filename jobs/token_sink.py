@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any
@@ -12,6 +12,7 @@ import numpy as np
 from audio_tokenizers.base import Codes
 from jobs.records import codes_to_json
 from jobs.scratch import scratch_file, scratch_trouble
+from jobs.sequence_counter import SequenceCounter
 
 __all__ = ["TokenSink"]
 
@@ -26,9 +27,16 @@ class TokenSink:
     """Codes of one clip. Up to TOKENS_IN_MEMORY stay arrays; beyond that each codebook may go to a temporary file."""
 
     def __init__(
-        self, codebooks: int, tokens_in_memory: int = TOKENS_IN_MEMORY, *, kept_as: np.dtype[Any] | None = None
+        self,
+        codebooks: int,
+        tokens_in_memory: int = TOKENS_IN_MEMORY,
+        *,
+        kept_as: np.dtype[Any] | None = None,
+        count: Callable[[], SequenceCounter] | None = None,
     ) -> None:
-        """`kept_as`: the integer type of the codes that `take_unkept` returns."""
+        """`kept_as`: the integer type of the codes that `take_unkept` returns. `count` makes a counter for codes that leave
+        the memory.
+        """
         self._arrays: list[Codes] = []
         self._kept = 0
         """Arrays that `take_unkept` has already returned."""
@@ -40,6 +48,8 @@ class TokenSink:
         self._tokens_in_memory = tokens_in_memory
         self._files: list[IO[bytes]] = []
         self._codebooks = codebooks
+        self._count = count
+        self._counter: SequenceCounter | None = None
         self.frames = 0
 
     def __enter__(self) -> TokenSink:
@@ -68,6 +78,10 @@ class TokenSink:
                         file.write(b",")
                     file.write(codes_to_json(row)[1:-1])
         self._unkept += self._compact()
+        if self._count is not None:
+            self._counter = self._counter or self._count()
+            for codes in self._arrays:
+                self._counter.extend(codes)
         self._arrays.clear()
         self._held = self.bytes_in_memory = self._kept = 0
 
@@ -100,6 +114,13 @@ class TokenSink:
             while piece := _piece(file):
                 yield piece
         yield b"]]"
+
+    def counted(self) -> Codes | SequenceCounter:
+        """All codes [codebooks, frames]; if some have left the memory, their counter, which has the others too."""
+        if self._counter is not None:
+            self._spill()
+            return self._counter
+        return self._arrays[0] if len(self._arrays) == 1 else np.concatenate(self._arrays, axis=1)
 
     def close(self) -> None:
         """Drop all codes and files."""

@@ -18,6 +18,7 @@ from audio_tokenizers.shared.extras import backend_packages
 from audio_tokenizers.shared.wording import shown
 from jobs.activities import Activities
 from jobs.conveyor import Feeding
+from jobs.devices import device_name
 from jobs.fileops import FileOps, StorageError, describe_error, output_files, own_files
 from jobs.ledger import Ledger
 from jobs.memory_guard import LESS_MEMORY
@@ -254,7 +255,9 @@ class _Worker:
             on_progress=lambda record, _used: self._count(one, record),
             on_encoded=lambda seconds, used: self._count_encoded(one, seconds, used),
             on_kept=lambda kept: self._note_kept(one, kept),
-            take=functools.partial(Ledger.take, task=self._crew.task, gone=self._crew.gone),
+            take=functools.partial(
+                Ledger.take, task=self._crew.task, gone=self._crew.gone, device=device_name(self._device)
+            ),
         )
 
     def _settle(self, one: _Open, outcome: Callable[[], TarResult | None]) -> None:

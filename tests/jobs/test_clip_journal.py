@@ -39,6 +39,8 @@ from jobs.progress import Kept
 from jobs.tar_paths import TarPaths
 from jobs.tar_task import InputIdentity
 from jobs.tar_work import TarResult
+from jobs.token_counter import count_file
+from jobs.token_statistics import read_statistics
 
 IDENTITY = InputIdentity("/data/a.tar", 10**6, 17)
 FIELD = Field(name="tokens", form="codes", width=3, codebook_size=1000)
@@ -340,6 +342,18 @@ def test_a_long_clip_goes_on_where_it_was_left(keeping: None, tar: Path, referen
     assert len(backend.fragments) == LONG_FRAGMENTS - 4 + 1 + 4
     assert [(one.clip, one.before, one.after) for one in later if one.clip == LONG] == [(LONG, 4, 5), (LONG, 4, 6)]
     assert not journals(output)
+
+
+def test_a_clip_from_a_journal_has_the_statistics_of_one_go(
+    keeping: None, tar: Path, reference: bytes, tmp_path: Path
+) -> None:
+    """Codes of an earlier attempt are counted like those of this one."""
+    output = tmp_path / "out"
+    stopped_within(tar, output, 3)
+    run(tar, output)
+    found = [read_statistics(TarPaths(folder, "speech").manifest) for folder in (output, tmp_path / "reference")]
+    assert found[0] is not None
+    assert found[0] == found[1] == count_file(output / "speech.jsonl", SPEC.fields)
 
 
 def test_a_long_clip_is_told_while_it_goes_on(keeping: None, tar: Path, tmp_path: Path) -> None:

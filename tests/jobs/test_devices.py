@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from audio_tokenizers.errors import UsageError
 from jobs import devices
-from jobs.devices import available_cores, choose_device, visible_gpus
+from jobs.devices import CPU, DeviceName, available_cores, choose_device, device_name, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -79,3 +81,23 @@ def test_what_is_not_there_is_refused(
 def test_cores() -> None:
     """At least one core, and no more than this process may use."""
     assert available_cores() >= 1
+
+
+def test_a_gpu_is_named_by_torch_where_the_backend_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its UUID, which no other GPU has; a number depends on what Slurm shows of the node."""
+    properties = SimpleNamespace(name="NVIDIA H100", uuid="1234-abc")
+    cuda = SimpleNamespace(is_available=lambda: True, get_device_properties={1: properties}.__getitem__)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert device_name("cuda:1") == DeviceName("NVIDIA H100", "GPU-1234-abc")
+    assert device_name("cpu") == CPU
+
+
+def test_without_torch_a_gpu_is_named_as_cuda_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And an older torch, which knows no UUID, is as good as none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert device_name("cuda:0") == DeviceName("cuda", "3")
+    assert device_name("cuda:1") == DeviceName("cuda", "GPU-abc")
+    cuda = SimpleNamespace(is_available=lambda: True, get_device_properties=lambda _: SimpleNamespace(name="Tesla"))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert device_name("cuda:0") == DeviceName("cuda", "3")

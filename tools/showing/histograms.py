@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from audio_tokenizers.base import Field
-from jobs.record_fields import shape_key, value_keys
-from jobs.token_arrays import read_integers, split_integers
+from jobs.record_fields import value_keys
+from jobs.token_arrays import read_codes
 
 __all__ = [
     "ASCII_BARS",
@@ -62,11 +62,7 @@ def choose_bars(encoding: str | None) -> str:
 
 def read_rows(field: Field, records: Sequence[Mapping[str, msgspec.Raw]]) -> npt.NDArray[np.int64]:
     """The codes of one key of valid records, one record after the other: int64 [codebooks, items]; a flat list has one."""
-    numbers, counts = read_integers([bytes(values[field.name]) for values in records], field.form)
-    if field.form != "codes":
-        return numbers.astype(np.int64)[np.newaxis]
-    shapes = [bytes(values[shape_key(field.name)]) for values in records]
-    return np.concatenate(split_integers(numbers, counts, shapes), axis=1)
+    return np.concatenate(read_codes(field, records), axis=1)
 
 
 class CodeCounter:
