@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpc.run import Run
-from jobs.commands import Verbose, run_command, setup_logging, writing_to
+from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps, write_atomically
 from tools.common.whole_files import require_file_place
 from tools.reporting.figures import png, require_extra, svg_file

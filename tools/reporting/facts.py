@@ -14,7 +14,7 @@ from hpc.launch import Launch
 from jobs.progress import DeviceSeconds
 from jobs.records import ErrorRecord, TokenRecord
 from jobs.spec import TokenizeSpec
-from tools.reporting.token_counts import FieldTokens
+from tools.reporting.token_totals import TokenTotals
 
 __all__ = [
     "END_WORDS",
@@ -201,7 +201,7 @@ class RunFacts:
     commands: Sequence[str] = ()
     """Command lines that run failed work again, each after a line that says what for."""
     slowest: Sequence[SlowTar] = ()
-    tokens: Sequence[FieldTokens] = ()
+    tokens: TokenTotals = field(default_factory=lambda: TokenTotals(0))
     problems: Sequence[str] = ()
     """Files of the run that could not be read."""
 

@@ -31,6 +31,7 @@ from tools.checking.failed import Found
 from tools.checking.rerun_commands import commands
 from tools.reporting.facts import STATES, FailureGroup, RunFacts, SlowTar, Tars, Totals
 from tools.reporting.tasks import read_tasks
+from tools.reporting.token_totals import read_totals
 
 __all__ = ["gather"]
 
@@ -82,6 +83,8 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
         ask(lambda: find_error_clips(run, reader.with_errors(), EXAMPLES), {}),
         ask(lambda: find_damaged_clips(run, reader.with_damage(), EXAMPLES), []),
     )
+    tokens = read_totals([str(run.paths(each.name).manifest) for each in reader.states if each.state == "committed"])
+    problems += tokens.problems
     facts = RunFacts(
         output_dir=str(run.output_dir),
         made_at=now,
@@ -102,6 +105,7 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
         damaged_examples=found.damaged,
         commands=ask(lambda: _commands(found, run, state, spec), []),
         slowest=reader.slowest(),
+        tokens=tokens,
         problems=problems,
     )
     return facts, reader.states

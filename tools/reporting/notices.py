@@ -10,7 +10,7 @@ from audio_tokenizers.shared.wording import counted
 from tools.reporting.facts import RunFacts
 from tools.reporting.model import Notice
 from tools.reporting.summary import Forecast
-from tools.reporting.token_counts import describe_codebooks
+from tools.reporting.token_totals import describe_codebooks
 from tools.reporting.units import clock, duration, percent
 
 __all__ = ["headline", "notices"]
@@ -55,7 +55,7 @@ def notices(facts: RunFacts, state: str) -> list[Notice]:
         found.append(
             Notice(
                 "warn",
-                "No task has reported anything for minutes. A queue is not asked here; this asks it, and submits what is left:",
+                "No task has reported anything for minutes. The queue was not asked; this does, and submits what is left:",
                 resume,
             )
         )
@@ -108,7 +108,8 @@ def _about_speed(facts: RunFacts) -> list[Notice]:
     spent = facts.device_seconds
     if not (facts.on_gpu and spent.total > 0 and spent.audio / spent.total >= MUCH_WAITING):
         return []
-    words = f"GPUs waited for audio in {percent(spent.audio / spent.total)} of their time: more cores help (hpc.submit --cpus-per-gpu)."
+    share = percent(spent.audio / spent.total)
+    words = f"GPUs waited for audio in {share} of their time: more cores help (hpc.submit --cpus-per-gpu)."
     return [Notice("warn", words)]
 
 
@@ -129,7 +130,7 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
         found.append(
             Notice(
                 "info",
-                f"{counted(totals.damaged_clips, 'clip')} kept although {duration(totals.damaged_seconds)} of audio are missing in all.",
+                f"{counted(totals.damaged_clips, 'clip')} kept though damaged: {duration(totals.damaged_seconds)} lost.",
                 failures,
             )
         )
@@ -151,7 +152,7 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
 
 def _about_tokens(facts: RunFacts) -> list[Notice]:
     found = []
-    for field in facts.tokens:
+    for field in facts.tokens.keys.values():
         books = describe_codebooks(field)
         low = [str(book.number) for book in books if book.tokens and book.entropy_share < LOW_ENTROPY]
         if low:
@@ -165,7 +166,7 @@ def _about_tokens(facts: RunFacts) -> list[Notice]:
             found.append(
                 Notice(
                     "warn",
-                    f"{field.name}: {percent(field.still_share)} of the frames stand in long stretches without a change, such as silence.",
+                    f"{field.name}: {percent(field.still_share)} of the frames are still for half a second or more.",
                 )
             )
         if field.still_clips:

@@ -93,7 +93,8 @@ def nodes_plot(nodes: Sequence[Speed]) -> Plot:
         legend(axes)
     alt = (
         f"{title}: {counted(len(found), 'node')}, median {number(median)} audio-hours per worker-hour, slowest "
-        f"{found[0].name} with {number(found[0].per_worker_hour)}, fastest {found[-1].name} with {number(found[-1].per_worker_hour)}."
+        f"{found[0].name} with {number(found[0].per_worker_hour)}, fastest {found[-1].name} with "
+        f"{number(found[-1].per_worker_hour)}."
     )
     note = f"The {BARS // 2} slowest and the {BARS // 2} fastest of {len(found):,} nodes." if len(found) > BARS else ""
     return Plot(name, title, alt, figure, note=note)
@@ -115,7 +116,8 @@ def attempts_plot(facts: RunFacts) -> Plot:
     deaths = sum(len(task.deaths) for task in tasks)
     excluded = f"; {', '.join(node for _, node in facts.exclusions)} excluded" if facts.exclusions else ""
     words = ", ".join(f"{count:,} {END_WORDS[end]}" for end, count in ends.items() if count)
-    alt = f"{title}: {counted(len(tasks), 'task')} on {counted(len(nodes), 'node')}: {words}; {counted(deaths, 'death')} of workers{excluded}."
+    where = f"{counted(len(tasks), 'task')} on {counted(len(nodes), 'node')}"
+    alt = f"{title}: {where}: {words}; {counted(deaths, 'death')} of workers{excluded}."
     rows = [[text_cell(END_WORDS[end]), value_cell(n, f"{n:,}")] for end, n in ends.items() if n]
     table = Table(
         "How tasks ended",

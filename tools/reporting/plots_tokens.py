@@ -9,7 +9,7 @@ import numpy as np
 from audio_tokenizers.shared.wording import counted
 from tools.reporting.figures import boxes, legend, new_figure
 from tools.reporting.model import Cell, Plot, Table, value_cell
-from tools.reporting.token_counts import Codebook, FieldTokens, describe_codebooks
+from tools.reporting.token_totals import Codebook, FieldTokens, describe_codebooks
 from tools.reporting.units import number, percent
 
 __all__ = ["codebooks_table", "codes_plot", "entropy_plot"]

@@ -14,6 +14,7 @@ from tools.reporting.plots_progress import durations_plot, progress_plot, rate_p
 from tools.reporting.plots_tasks import attempts_plot, device_plot, nodes_plot
 from tools.reporting.plots_tokens import codebooks_table, codes_plot, entropy_plot
 from tools.reporting.summary import Cost, Forecast, Speed, gpu_hours, speeds
+from tools.reporting.token_totals import FieldTokens
 from tools.reporting.units import big, clock, duration, number, percent, size
 
 __all__ = ["make_sections", "make_tiles", "recipe_tables"]
@@ -21,8 +22,8 @@ __all__ = ["make_sections", "make_tiles", "recipe_tables"]
 ROWS = 100
 """Of a table that has one per node, GPU or submission."""
 NOT_COUNTED = (
-    "Not counted: the manifests of this run have no histograms of tokens. Tars that this version tokenizes have them; others keep "
-    "their manifests as they are."
+    "Not counted: these manifests are from a version that did not count tokens. Tars that this version tokenizes have "
+    "histograms; committed ones keep their manifests."
 )
 
 
@@ -290,7 +291,7 @@ def _cost(facts: RunFacts, cost: Cost) -> Section:
     columns = ("submission", cost.unit, "audio-hours encoded", "per 1,000 audio-hours")
     tables = [Table("Cost by submission", columns, rows, frozenset(range(4)))] if rows else []
     lead = (
-        "From the start of each task's first worker to its last report; an array task holds all of its GPUs until its last worker ends."
+        "From a task's start to its last report; an array task holds its GPUs until its last worker ends."
         if facts.tasks
         else "From the manifests: the time that workers spent on committed tars."
     )
@@ -298,29 +299,44 @@ def _cost(facts: RunFacts, cost: Cost) -> Section:
 
 
 def _tokens(facts: RunFacts) -> Section:
-    if not facts.tokens:
-        nothing = "No tar is committed yet." if not facts.tars.count("committed") else NOT_COUNTED
-        return Section("tokens", "Tokens", empty=nothing)
+    totals = facts.tokens
+    if not totals.tars:
+        return Section("tokens", "Tokens", empty=NOT_COUNTED if totals.committed else "No tar is committed yet.")
     plots, tables, tiles = [], [], []
-    for field in facts.tokens:
-        plots += [entropy_plot(field), codes_plot(field)]
-        tables.append(codebooks_table(field))
-        still = field.still_share
+    for key in totals.keys.values():
+        plots += [entropy_plot(key), codes_plot(key)]
+        tables.append(codebooks_table(key))
+        still = key.still_share
+        per_character = totals.per_character(key)
         tiles += [
+            Tile(f"{key.name}: per second of audio", _number(totals.per_second(key)), _books(key)),
             Tile(
-                f"{field.name}: tokens per second",
-                number(field.per_second),
-                f"{counted(len(field.counts), 'codebook')} of {field.counts.shape[1]:,}",
+                f"{key.name}: per character of text", _number(per_character), "" if per_character is not None else "no texts"
             ),
             Tile(
-                f"{field.name}: silence and other still stretches", percent(still) if still is not None else "-", "of frames"
+                f"{key.name}: still",
+                percent(still) if still is not None else "-",
+                "of frames, in half a second or more without a change, such as silence",
             ),
         ]
-    first = facts.tokens[0]
-    lead = f"From the histograms of {counted(first.tars, 'tar')}" + (
-        f" of {first.committed:,}, taken evenly from the list." if first.tars < first.committed else "."
-    )
-    return Section("tokens", "Tokens", lead, plots=plots, tables=tables, tiles=tiles)
+    if not plots:
+        return Section("tokens", "Tokens", empty="This backend's records have no tokens, only floats.")
+    lead = f"From the histograms in the manifests of {counted(totals.tars, 'tar')}"
+    if totals.asked < totals.committed:
+        lead += f", taken evenly from the {totals.committed:,} committed ones"
+    if totals.tars < totals.asked:
+        lead += f"; in the manifests of {totals.asked - totals.tars:,} others tokens are not counted"
+    if any(key.approximate for key in totals.keys.values()):
+        lead += "; rare codes are missing there, so more codes occur than these show"
+    return Section("tokens", "Tokens", f"{lead}.", plots=plots, tables=tables, tiles=tiles)
+
+
+def _number(value: float | None) -> str:
+    return number(value) if value is not None else "-"
+
+
+def _books(key: FieldTokens) -> str:
+    return f"{counted(len(key.counts), 'codebook')} of {key.counts.shape[1]:,} codes"
 
 
 def recipe_tables(facts: RunFacts) -> list[Table]:

@@ -143,7 +143,9 @@ def forecast(facts: RunFacts) -> Forecast:
     if not wanted.any():
         left = 0.0
     elif done_bytes > 0 and done_audio > 0:
-        whole = float(tars.bytes[wanted].sum()) * done_audio / done_bytes
+        per_byte, per_tar = done_audio / done_bytes, done_audio / int(committed.sum())
+        unknown = int(np.count_nonzero(wanted & (tars.bytes == 0)))  # they are not there now, or at an address
+        whole = float(tars.bytes[wanted].sum()) * per_byte + unknown * per_tar
         left = max(0.0, whole - float(tars.audio_seconds[wanted].sum())) / 3600
     running = [task for task in facts.tasks if task.end == "running"]
     rate = sum(task.audio_seconds / task.seconds for task in running if task.seconds > 0)
