@@ -58,6 +58,10 @@ class SimulatedRun:
     until: float = math.inf
     """When it is looked at: tasks that would end later are at work."""
     broken_node: str = "n03"
+    other_nodes: tuple[str, ...] = ()
+    """Names of the first nodes."""
+    clip: str = "bad.flac"
+    """Name of clips that are errors."""
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -101,7 +105,8 @@ class SimulatedRun:
         return self._run
 
     def _free_gpus(self, begin: float, *, excluded: bool) -> list[tuple[float, str, str]]:
-        places = [(f"n{node:02}", str(gpu)) for node in range(1, self.nodes + 1) for gpu in range(self.gpus)]
+        names = [*self.other_nodes, *(f"n{node:02}" for node in range(len(self.other_nodes) + 1, self.nodes + 1))]
+        places = [(name, str(gpu)) for name in names for gpu in range(self.gpus)]
         found = [
             (begin + self._random.uniform(2, 90), *place)
             for place in places
@@ -190,7 +195,11 @@ class SimulatedRun:
         if self._random.random() < self.errors:
             kind = self._random.choice(["decode", "decode", "too_short", "timeout", "no_text"])
             errors = {kind: 1}
-            said = {"tar_file": task.tar, "audio_file": f"{task.name}/bad.flac", "error": "flac: lost sync after 0.4 s"}
+            said = {
+                "tar_file": task.tar,
+                "audio_file": f"{task.name}/{self.clip}",
+                "error": f"{self.clip}: lost sync after 0.4 s",
+            }
             records = [error(kind, **said) for _ in range(errors[kind])]
         data = b"\n"
         if self.lines:
