@@ -122,12 +122,14 @@ def _with_decoded(clip: HeardClip, pick: Pick, original: Waveform, decoder: Deco
 
 def mp3_uri(wave: Waveform, rate: int) -> str:
     """The samples, float32 mono at `rate` Hz, as a data URI."""
+    import numpy as np
     import soundfile
-    import soxr
+
+    from jobs.audio import resample
 
     near = min(RATES, key=lambda known: (known < rate, abs(known - rate)))
     if near != rate:
-        wave = soxr.resample(wave, rate, near)
+        wave = np.concatenate(list(resample(iter([(wave, rate)]), near)))
     target = io.BytesIO()
     soundfile.write(target, wave.clip(-1.0, 1.0), near, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.6)
     return f"data:audio/mpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
