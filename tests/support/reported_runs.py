@@ -7,9 +7,8 @@ import math
 import os
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,11 +16,11 @@ from hpc.launch import Launch
 from hpc.plan import Plan, chunk, make_plan
 from hpc.run import Run, RunState
 from hpc.submissions import Digest, Job, TaskEnd
-from jobs.manifest import Manifest
 from jobs.progress import DeviceSeconds, Progress, Try, write_progress
 from jobs.records import Record, Tally, encode_record
 from jobs.spec import TokenizeSpec, freeze_spec
 from jobs.tar_task import TarTask
+from jobs.token_statistics import CommittedManifest, TokenStatistics
 from support.committed_runs import error, record
 from support.small_run import mulaw_spec
 
@@ -52,8 +51,8 @@ class SimulatedRun:
     """Names of the first tars."""
     lines: bool = True
     """Write records into committed files; without them these have a byte each."""
-    manifest: dict[str, Any] = field(default_factory=dict)
-    """Further values of every manifest."""
+    tokens: TokenStatistics | None = None
+    """Statistics of every manifest."""
     begin: float = BEGIN
     until: float = math.inf
     """When it is looked at: tasks that would end later are at work."""
@@ -174,7 +173,7 @@ class SimulatedRun:
             if started + seconds + wall > self.until:
                 report.tries.append(Try(task.name, "working", gained=3))
                 report.finished = False
-                report.audio_seconds += (self.until - started - seconds) * speed
+                report.audio_seconds += max(0.0, self.until - started - seconds) * speed
                 seconds = self.until - started
                 break
             seconds += wall
@@ -208,7 +207,7 @@ class SimulatedRun:
             for one in (*good, *records):
                 tally.add(one)
             data = b"".join(encode_record(one) + b"\n" for one in (*good, *records))
-        manifest = Manifest(
+        manifest = CommittedManifest(
             tar_file=task.tar,
             input_bytes=task.bytes,
             input_mtime_ns=0,
@@ -225,7 +224,7 @@ class SimulatedRun:
             attempt="0123456789ab",
             linked_clips=0,
             versions=VERSIONS,
-            **self.manifest,
+            tokens=self.tokens,
         )
         for path, content in ((paths.manifest, msgspec.json.encode(manifest)), (paths.committed, data)):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,9 @@ def notices(facts: RunFacts, state: str) -> list[Notice]:
     found = [Notice("bad", f"A file of the run cannot be read: {problem}") for problem in facts.problems[:10]]
     if state == "stuck":
         found.append(Notice("bad", f"Nothing more is submitted: {facts.stopped}", failures))
-    if state == "idle":
+    if state == "idle" and facts.launch is None:
+        found.append(Notice("info", "No controller works on this run: hpc.submit has not launched it."))
+    elif state == "idle":
         found.append(
             Notice(
                 "warn",

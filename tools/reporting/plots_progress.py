@@ -17,7 +17,7 @@ __all__ = ["durations_plot", "progress_plot", "rate_plot", "states_plot"]
 POINTS = 240
 CELLS = 1600
 """Cells of the map of tars; with more tars a cell stands for several."""
-COLUMNS = 80
+COLUMNS, FEWEST_COLUMNS = 80, 24
 STATE_COLOURS = {"committed": "teal", "partial": "sky", "not_started": "grid", "invalid": "orange", "quarantined": "red"}
 STATE_NAMES = {
     "committed": "committed",
@@ -117,7 +117,7 @@ def states_plot(facts: RunFacts) -> Plot:
     rank = np.array([WORST.index(state) for state in STATES])[facts.tars.state]
     firsts = np.arange(0, total, per_cell)
     cells = np.minimum.reduceat(rank, firsts)
-    columns = min(COLUMNS, len(cells))
+    columns = min(COLUMNS, max(len(cells), FEWEST_COLUMNS))
     rows = -(-len(cells) // columns)
     present = {state: facts.tars.count(state) for state in STATES}
     with new_figure(0.55 + 0.1 * rows if rows > 4 else 0.55 + 0.16 * rows) as (figure, (axes,)):

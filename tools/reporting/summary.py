@@ -148,7 +148,8 @@ def forecast(facts: RunFacts) -> Forecast:
         whole = float(tars.bytes[wanted].sum()) * per_byte + unknown * per_tar
         left = max(0.0, whole - float(tars.audio_seconds[wanted].sum())) / 3600
     running = [task for task in facts.tasks if task.end == "running"]
-    rate = sum(task.audio_seconds / task.seconds for task in running if task.seconds > 0)
+    seconds = sum(task.seconds for task in running)
+    rate = len(running) * sum(task.audio_seconds for task in running) / seconds if seconds > 0 else 0.0
     basis = "the tasks that run now"
     if running and rate == 0:
         rate, basis = _recent_rate(facts), "the latest commits"

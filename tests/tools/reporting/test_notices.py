@@ -66,8 +66,14 @@ def test_the_worst_first_and_each_command_once() -> None:
 
 def test_commands_are_quoted() -> None:
     """The path of a run may have spaces and worse."""
-    found = notices(facts("not_started", output_dir="/r/my run; rm -rf"), "idle")
+    launch = Launch(cluster="slurm", device="cpu", gpus_per_node=0)
+    found = notices(facts("not_started", output_dir="/r/my run; rm -rf", launch=launch), "idle")
     assert found[0].command == "python -m hpc.resume --output-dir '/r/my run; rm -rf'"
+
+
+def test_a_run_that_nobody_launched() -> None:
+    """Tars tokenized by hand: there is nothing to resume."""
+    assert [notice.command for notice in notices(facts("not_started"), "idle")] == [""]
 
 
 def test_gpus_that_wait() -> None:
