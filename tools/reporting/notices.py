@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from audio_tokenizers.shared.wording import counted
+from jobs.plain_text import plain, plain_lines
 from tools.reporting.facts import RunFacts
 from tools.reporting.model import Notice
 from tools.reporting.summary import Forecast
@@ -25,7 +26,7 @@ ORDER = {"bad": 0, "warn": 1, "info": 2, "good": 3}
 
 
 def headline(facts: RunFacts, ahead: Forecast) -> tuple[str, str]:
-    """(state, sentence) of the run: the state is one of finished, stuck, running, idle, empty, unknown."""
+    """(state, sentence) of the run: the state is one of finished, quarantined, running, stuck, idle and empty."""
     tars = facts.tars
     done, total = tars.count("committed"), len(tars)
     if not total:
@@ -40,7 +41,7 @@ def headline(facts: RunFacts, ahead: Forecast) -> tuple[str, str]:
         end = f"; at the present rate done at {clock(facts.made_at + 3600 * ahead.hours_left)}" if ahead.hours_left else ""
         return "running", f"Running: {words}, {counted(running, 'worker')} at work{end}."
     if facts.stopped:
-        return "stuck", f"Stopped: {words}. {facts.stopped}"
+        return "stuck", f"Stopped: {words}. {plain_lines(facts.stopped)}"
     return "idle", f"Nothing is at work, as far as files tell: {words}."
 
 
@@ -50,7 +51,7 @@ def notices(facts: RunFacts, state: str) -> list[Notice]:
     failures, resume = f"python -m tools.failures --output-dir {output}", f"python -m hpc.resume --output-dir {output}"
     found = [Notice("bad", f"A file of the run cannot be read: {problem}") for problem in facts.problems[:10]]
     if state == "stuck":
-        found.append(Notice("bad", f"Nothing more is submitted: {facts.stopped}", failures))
+        found.append(Notice("bad", f"Nothing more is submitted: {plain_lines(facts.stopped)}", failures))
     if state == "idle" and facts.launch is None:
         found.append(Notice("info", "No controller works on this run: hpc.submit has not launched it."))
     elif state == "idle":
@@ -80,7 +81,11 @@ def notices(facts: RunFacts, state: str) -> list[Notice]:
         )
     if facts.exclude:
         found.append(
-            Notice("warn", f"{counted(len(facts.exclude), 'node')} avoided: {', '.join(sorted(facts.exclude))}.", failures)
+            Notice(
+                "warn",
+                f"{counted(len(facts.exclude), 'node')} avoided: {', '.join(map(plain, sorted(facts.exclude)))}.",
+                failures,
+            )
         )
     found += _about_speed(facts)
     found += _about_data(facts, output, failures)
@@ -145,7 +150,7 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
         found.append(
             Notice(
                 "info",
-                f"{counted(members, 'member')} that may be data became no clips: {', '.join(list(totals.left_out)[:5])}.",
+                f"{counted(members, 'member')} that may be data became no clips: {', '.join(map(plain, list(totals.left_out)[:5]))}.",
                 f"python -m tools.check_progress --output-dir {output}",
             )
         )

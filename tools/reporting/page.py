@@ -17,7 +17,8 @@ from tools.reporting.facts import RunFacts
 from tools.reporting.figures import inline_svg
 from tools.reporting.model import Plot, Section
 from tools.reporting.notices import headline, notices
-from tools.reporting.sections import make_sections, make_tiles, recipe_tables
+from tools.reporting.recipe_tables import recipe_tables
+from tools.reporting.sections import make_sections, make_tiles
 from tools.reporting.summary import cost_of, forecast
 from tools.reporting.units import clock
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from audio_tokenizers.shared.wording import counted
-from jobs.channels import describe_note
 from jobs.plain_text import plain
-from jobs.spec import preset_name
+from tools.reporting.error_section import error_section
 from tools.reporting.facts import RunFacts, Task
 from tools.reporting.model import Section, Table, Tile, text_cell, value_cell
 from tools.reporting.plots_progress import durations_plot, progress_plot, rate_plot, states_plot
@@ -17,7 +16,7 @@ from tools.reporting.summary import Cost, Forecast, Speed, gpu_hours, speeds
 from tools.reporting.token_totals import FieldTokens
 from tools.reporting.units import big, clock, duration, number, percent, size
 
-__all__ = ["make_sections", "make_tiles", "recipe_tables"]
+__all__ = ["make_sections", "make_tiles"]
 
 ROWS = 100
 """Of a table that has one per node, GPU or submission."""
@@ -71,7 +70,7 @@ def make_sections(facts: RunFacts, ahead: Forecast, cost: Cost) -> list[Section]
             tables=_speed_tables(facts, nodes),
         ),
         Section("attempts", "Attempts", plots=[attempts_plot(facts)], tables=_submission_tables(facts)),
-        _errors(facts),
+        error_section(facts),
         Section("durations", "Durations", plots=[durations_plot(facts)], tables=_slowest(facts)),
         _cost(facts, cost),
         _tokens(facts),
@@ -156,83 +155,6 @@ def _submission_tables(facts: RunFacts) -> list[Table]:
         ]
         tables.append(Table("Excluded nodes", ("node", "since", "why"), rows_out, frozenset({1})))
     return tables
-
-
-def _errors(facts: RunFacts) -> Section:
-    totals = facts.totals
-    tables = []
-    clips = max(totals.clips, 1)
-    if totals.errors:
-        rows = [
-            (
-                text_cell(kind),
-                value_cell(count, f"{count:,}"),
-                value_cell(count / clips, percent(count / clips)),
-                text_cell(
-                    _examples((each.tar_file, each.audio_file, each.error) for each in facts.error_examples.get(kind, ()))
-                ),
-            )
-            for kind, count in totals.errors.items()
-        ]
-        tables.append(
-            Table(
-                f"Clips with errors, in {counted(totals.error_tars, 'tar')}",
-                ("kind", "clips", "share", "examples"),
-                rows,
-                frozenset({1, 2}),
-            )
-        )
-    if totals.damaged_clips:
-        examples = _examples(
-            (each.tar_file, each.audio_file, f"{each.damage.seconds:,.3f} s: {each.damage.what}")
-            for each in facts.damaged_examples
-            if each.damage
-        )
-        cells = (
-            value_cell(totals.damaged_clips, f"{totals.damaged_clips:,}"),
-            value_cell(totals.damaged_seconds),
-            text_cell(examples),
-        )
-        tables.append(
-            Table("Clips kept though damaged", ("clips", "seconds missing", "examples"), [cells], frozenset({0, 1}))
-        )
-    if totals.notes:
-        rows_notes = [
-            (value_cell(count, f"{count:,}"), text_cell(plain(describe_note(note)))) for note, count in totals.notes.items()
-        ]
-        tables.append(Table("Notes", ("clips", "that"), rows_notes, frozenset({0})))
-    if facts.failures:
-        tables.append(
-            Table(
-                "Tries that failed, by reason",
-                ("tars", "reason", "for example", "nodes"),
-                [
-                    (
-                        value_cell(each.tars, f"{each.tars:,}"),
-                        text_cell(each.reason),
-                        text_cell(", ".join(each.examples)),
-                        text_cell(", ".join(each.nodes) or "-"),
-                    )
-                    for each in facts.failures
-                ],
-                frozenset({0}),
-            )
-        )
-    for caption, reasons in (
-        ("Tars in quarantine", facts.quarantine),
-        ("Tars that are invalid or not there", facts.invalid),
-    ):
-        if reasons:
-            rows_why = [(text_cell(plain(name)), text_cell(plain(why))) for name, why in list(reasons.items())[:ROWS]]
-            more = f"The first {ROWS} of {len(reasons):,}." if len(reasons) > ROWS else ""
-            tables.append(Table(caption, ("tar", "why"), rows_why, more=more))
-    return Section(
-        "errors", "Errors and damage", tables=tables, empty="No clip has an error, and nothing failed." if not tables else ""
-    )
-
-
-def _examples(clips: Iterable[tuple[str, str, str]]) -> str:
-    return "\n".join(f"{plain(tar.rpartition('/')[2])}: {plain(audio)}: {plain(why)}" for tar, audio, why in clips) or "-"
 
 
 def _slowest(facts: RunFacts) -> list[Table]:
@@ -337,67 +259,3 @@ def _number(value: float | None) -> str:
 
 def _books(key: FieldTokens) -> str:
     return f"{counted(len(key.counts), 'codebook')} of {key.counts.shape[1]:,} codes"
-
-
-def recipe_tables(facts: RunFacts) -> list[Table]:
-    """What the run tokenizes with, how it is launched, and which versions took part."""
-    tables = []
-    if facts.spec is not None:
-        spec = facts.spec
-        rows = [
-            ("backend", preset_name(spec)),
-            ("fingerprint", spec.fingerprint),
-            ("sample rate", f"{spec.sample_rate:,} Hz"),
-            ("frames per second", number(spec.sample_rate / spec.hop_length)),
-            *(
-                (
-                    f"key {each.name}",
-                    f"{each.form}, {each.width} x {each.codebook_size:,}"
-                    if each.codebook_size
-                    else f"{each.form}, width {each.width}",
-                )
-                for each in spec.fields
-            ),
-            ("channels", spec.channel_rule),
-            ("clips up to", duration(spec.longest_seconds)),
-            ("damaged clips kept up to", percent(spec.max_damage)),
-            *((key, "none" if value is None else value) for key, value in spec.recipe.items()),
-        ]
-        tables.append(Table("Recipe", ("", "value"), [(text_cell(key), text_cell(plain(value))) for key, value in rows]))
-    if facts.launch is not None:
-        launch = facts.launch
-        said = [
-            ("cluster", launch.cluster),
-            ("device", launch.device),
-            ("partition", launch.partition),
-            ("GPUs of an array task", launch.gpus_per_node),
-            ("workers per GPU", launch.procs_per_gpu),
-            ("time limit, minutes", launch.time_limit_min),
-            ("cores per GPU", launch.cpus_per_gpu),
-            ("memory per GPU", launch.mem_per_gpu),
-        ]
-        tables.append(
-            Table(
-                "Launch",
-                ("", "value"),
-                [(text_cell(key), text_cell(plain(value))) for key, value in said if value not in (None, "")],
-            )
-        )
-    sets = facts.totals.versions
-    if sets:
-        packages = list(dict.fromkeys(name for versions in sets for name, _ in versions))
-        shown = list(sets.items())[:6]
-        rows_of = [
-            (text_cell(plain(package)), *(text_cell(plain(dict(versions).get(package, "-"))) for versions, _ in shown))
-            for package in packages
-        ]
-        columns = ("package", *(f"in {counted(tars, 'tar')}" for _, tars in shown))
-        tables.append(
-            Table(
-                "Versions",
-                columns,
-                rows_of,
-                more=f"The {len(shown)} commonest of {len(sets)} sets." if len(sets) > len(shown) else "",
-            )
-        )
-    return tables
