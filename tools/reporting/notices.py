@@ -147,10 +147,11 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
         )
     if totals.left_out:
         members = sum(totals.left_out.values())
+        suffixes = ", ".join(map(plain, list(totals.left_out)[:5]))
         found.append(
             Notice(
                 "info",
-                f"{counted(members, 'member')} that may be data became no clips: {', '.join(map(plain, list(totals.left_out)[:5]))}.",
+                f"{counted(members, 'member')} that may be data became no clips: {suffixes}.",
                 f"python -m tools.check_progress --output-dir {output}",
             )
         )
