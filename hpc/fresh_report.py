@@ -21,7 +21,7 @@ VARIABLE, OFF = "TAR2TOKENS_REPORT", "off"
 PACKAGES = ("jinja2", "matplotlib")
 REFRESH_SECONDS = 60.0
 SECONDS_PER_TAR = 0.002
-"""A report takes about 0.1 ms of CPU per tar: large runs get theirs less often, so that it keeps at most a tenth of a core
+"""A report takes about 0.15 ms of CPU per tar: large runs get theirs less often, so that it keeps at most a tenth of a core
 busy.
 """
 

@@ -78,9 +78,10 @@ def error_section(facts: RunFacts) -> Section:
                 frozenset({0}),
             )
         )
+    others = {name: why for name, why in facts.invalid.items() if name not in facts.quarantine}
     for caption, reasons in (
         ("Tars in quarantine", facts.quarantine),
-        ("Tars that are invalid or not there", facts.invalid),
+        ("Tars that are invalid or not there", others),
     ):
         if reasons:
             rows_why = [(text_cell(plain(name)), text_cell(plain(why))) for name, why in list(reasons.items())[:ROWS]]

@@ -67,7 +67,7 @@ def notices(facts: RunFacts, state: str) -> list[Notice]:
         found.append(
             Notice(
                 "bad",
-                f"{tars} in quarantine, not tried again by themselves. Once the cause is mended:",
+                f"{tars} in quarantine. Once the cause is mended, this tries again:",
                 f"{resume} --retry-quarantined",
             )
         )
@@ -129,7 +129,7 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
         found.append(
             Notice(
                 "warn" if share >= MANY_ERRORS else "info",
-                f"{counted(errors, 'clip')} became error records, {percent(share)}: {kinds}.",
+                f"{counted(errors, 'error record')}, {percent(share)} of the clips: {kinds}.",
                 failures,
             )
         )

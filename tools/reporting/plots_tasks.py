@@ -79,7 +79,7 @@ def nodes_plot(nodes: Sequence[Speed]) -> Plot:
         return Plot(name, title, missing="There are no reports of tasks.")
     shown = found if len(found) <= BARS else [*found[: BARS // 2], *found[-BARS // 2 :]]
     median = float(np.median([node.per_worker_hour for node in found]))
-    with new_figure(0.6 + 0.2 * len(shown)) as (figure, (axes,)):
+    with new_figure(0.85 + 0.19 * len(shown)) as (figure, (axes,)):
         values = [node.per_worker_hour for node in shown]
         slow = [k for k, value in enumerate(values) if value < 0.8 * median]
         boxes(axes, [(0, -k - 0.38, values[k], 0.76) for k in range(len(shown)) if k not in slow], "blue", "nodes")

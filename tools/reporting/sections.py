@@ -14,7 +14,7 @@ from tools.reporting.plots_tasks import attempts_plot, device_plot, nodes_plot
 from tools.reporting.plots_tokens import codebooks_table, codes_plot, entropy_plot
 from tools.reporting.summary import Cost, Forecast, Speed, gpu_hours, speeds
 from tools.reporting.token_totals import FieldTokens
-from tools.reporting.units import big, clock, duration, number, percent, size
+from tools.reporting.units import big, clock, duration, hours, number, percent, size
 
 __all__ = ["make_sections", "make_tiles"]
 
@@ -41,14 +41,14 @@ def make_tiles(facts: RunFacts, ahead: Forecast, cost: Cost) -> list[Tile]:
     waits = facts.device_seconds
     return [
         Tile("tars committed", percent(share), f"{done:,} of {len(tars):,}"),
-        Tile("audio", f"{big(totals.audio_seconds / 3600)} h", counted(totals.clips, "clip")),
+        Tile("audio", hours(totals.audio_seconds / 3600), counted(totals.clips, "clip")),
         Tile(
             "rate now",
             f"{big(ahead.rate)}" if ahead.rate else "-",
             "audio-hours per hour" if ahead.rate else "nothing is at work",
         ),
         Tile("time left", eta, clock(facts.made_at + 3600 * ahead.hours_left) if ahead.hours_left else ""),
-        Tile(cost.unit, big(cost.hours), f"{number(price)} per 1,000 audio-hours" if price is not None else ""),
+        Tile(cost.what, hours(cost.hours), f"{number(price)} h per 1,000 audio-hours" if price is not None else ""),
         Tile("errors", percent(errors / totals.clips) if totals.clips else "-", counted(errors, "error record")),
         Tile(
             "device busy",
@@ -181,12 +181,12 @@ def _cost(facts: RunFacts, cost: Cost) -> Section:
     price = f"{number(cost.per_thousand)}" if cost.per_thousand is not None else "-"
     stored = facts.totals.output_bytes
     tiles = [
-        Tile(f"{cost.unit} so far", number(cost.hours)),
+        Tile(f"{cost.what} so far", hours(cost.hours)),
         Tile(f"{cost.unit} per 1,000 audio-hours", price),
-        Tile(f"{cost.unit} still to come", number(cost.hours_left) if cost.hours_left is not None else "-", "at this price"),
+        Tile(f"{cost.what} still to come", hours(cost.hours_left) if cost.hours_left is not None else "-", "at this price"),
         Tile(
             "audio encoded again",
-            f"{number(cost.repeated_hours)} h",
+            hours(cost.repeated_hours),
             percent(cost.repeated_hours / cost.audio_hours) if cost.audio_hours else "",
         ),
         Tile(
@@ -201,13 +201,13 @@ def _cost(facts: RunFacts, cost: Cost) -> Section:
         by_number.setdefault(task.submission, []).append(task)
     for each in facts.submissions[-ROWS:]:
         tasks = by_number.get(each.number, [])
-        hours, audio = gpu_hours(tasks, facts.submissions, facts.launch), sum(task.audio_seconds for task in tasks) / 3600
+        spent, audio = gpu_hours(tasks, facts.submissions, facts.launch), sum(task.audio_seconds for task in tasks) / 3600
         rows.append(
             (
                 value_cell(each.number, f"{each.number:04}"),
-                value_cell(hours),
+                value_cell(spent),
                 value_cell(audio),
-                value_cell(1000 * hours / audio if audio else None),
+                value_cell(1000 * spent / audio if audio else None),
             )
         )
     columns = ("submission", cost.unit, "audio-hours encoded", "per 1,000 audio-hours")

@@ -190,6 +190,11 @@ class Cost:
     """Of the remaining audio at this price."""
 
     @property
+    def what(self) -> str:
+        """`GPU time`, or `worker time`."""
+        return self.unit.replace("-hours", " time")
+
+    @property
     def per_thousand(self) -> float | None:
         """Hours for 1,000 hours of audio."""
         return 1000 * self.hours / self.audio_hours if self.audio_hours > 0 else None
@@ -225,6 +230,6 @@ def cost_of(facts: RunFacts, left_hours: float | None) -> Cost:
         unit="GPU-hours" if facts.on_gpu else "worker-hours",
         hours=hours,
         audio_hours=audio,
-        repeated_hours=max(0.0, encoded - audio),
+        repeated_hours=max(0.0, round(encoded - audio, 3)),
         hours_left=left_hours * price if left_hours is not None and price is not None else None,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from datetime import datetime, tzinfo
 
-__all__ = ["big", "clock", "duration", "number", "percent", "size"]
+__all__ = ["big", "clock", "duration", "hours", "number", "percent", "size"]
+
+MOST_DECIMALS = 4
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -17,7 +19,13 @@ def number(value: float, digits: int = 3) -> str:
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     if decimals <= 0:
         return f"{value:,.0f}"
-    return f"{value:,.{decimals}f}".rstrip("0").rstrip(".")
+    text = f"{value:,.{min(decimals, MOST_DECIMALS)}f}".rstrip("0").rstrip(".")
+    return text if text.strip("-0.") else f"< {10**-MOST_DECIMALS:.{MOST_DECIMALS}f}"
+
+
+def hours(value: float) -> str:
+    """`2,809 h`, and less than an hour as a duration."""
+    return f"{big(value)} h" if value >= 1 else duration(3600 * value)
 
 
 def big(value: float) -> str:
@@ -42,10 +50,10 @@ def duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
     if not math.isfinite(seconds):
         return "-"
-    if seconds < 10 and seconds != round(seconds):
-        return f"{seconds:.1f} s"
     if seconds < 120 and seconds != 60:
-        return f"{seconds:.0f} s"
+        if 0 < seconds < 0.05:
+            return "< 0.1 s"
+        return f"{seconds:.1f} s" if seconds < 10 and seconds != round(seconds) else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 120:
         return f"{minutes} min"

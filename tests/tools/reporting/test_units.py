@@ -6,12 +6,22 @@ from datetime import timedelta, timezone
 
 import pytest
 
-from tools.reporting.units import big, clock, duration, number, percent, size
+from tools.reporting.units import big, clock, duration, hours, number, percent, size
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0, "0"), (1234.4, "1,234"), (12.34, "12.3"), (80.0, "80"), (0.0123, "0.0123"), (1.0, "1"), (float("nan"), "-")],
+    [
+        (0, "0"),
+        (1234.4, "1,234"),
+        (12.34, "12.3"),
+        (80.0, "80"),
+        (0.0123, "0.0123"),
+        (1.0, "1"),
+        (0.00012, "0.0001"),
+        (1e-9, "< 0.0001"),
+        (float("nan"), "-"),
+    ],
 )
 def test_number(value: float, words: str) -> None:
     """Three significant digits, no zeros at the end, a dash for what is no number."""
@@ -38,6 +48,8 @@ def test_percent(share: float, words: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
+        (0, "0 s"),
+        (0.01, "< 0.1 s"),
         (0.25, "0.2 s"),
         (45, "45 s"),
         (60, "1 min"),
@@ -52,6 +64,11 @@ def test_percent(share: float, words: str) -> None:
 def test_duration(seconds: float, words: str) -> None:
     """Two units at most."""
     assert duration(seconds) == words
+
+
+def test_hours() -> None:
+    """A small run has seconds, not thousandths of an hour."""
+    assert [hours(value) for value in (0, 0.01, 1.5, 2809)] == ["0 s", "36 s", "1.5 h", "2,809 h"]
 
 
 def test_size_and_clock() -> None:
