@@ -1,6 +1,6 @@
 """Pure: histograms of several codebooks <-> a short text for a manifest.
 
-Only ids that occur are stored: for each codebook the gaps between them, then their counts, all as LEB128 integers, deflated,
+A bit per id says whether it occurs, and only the counts of ids that do are stored, as LEB128 integers; all of it deflated,
 in base64. Counts are exact if that fits into the limit. If not, they are rounded to fewer and fewer significant bits, as
 floating-point numbers are; at one bit, the rarest ids are left out until the rest fits. An id whose count is rounded still
 occurs, so which ids are used stays exact until ids are left out.
@@ -24,8 +24,8 @@ BYTES_PER_CODEBOOK = 2 << 10
 SHORTEST_LIMIT, LONGEST_LIMIT = 16 << 10, 64 << 10
 ROUNDINGS = (4, 2, 0)
 """Bits after the first significant one, tried in order; errors of at most 1/33, 1/9 and 1/3 of a count."""
-MOST_RAW_BYTES = 16 << 20
-"""More than pack_counts ever deflates to LONGEST_LIMIT; a longer stream is damage or an attack."""
+MOST_RAW_BYTES = 4 << 20
+"""More than pack_counts ever deflates to LONGEST_LIMIT. More, which is damage or an attack, is 50 MB at most."""
 
 
 class PackedCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +62,10 @@ def pack_counts(counts: Counts) -> PackedCounts:
 
 
 def _to_text(counts: Counts, bits: int | None) -> str:
-    gaps = [np.diff(row.nonzero()[0], prepend=-1) for row in counts]
-    found = counts[counts > 0]
-    numbers = np.concatenate([*gaps, found if bits is None else _levels(found, bits)])
-    return base64.b64encode(zlib.compress(_to_varints(numbers))).decode()
+    occurs = counts > 0
+    found = counts[occurs]
+    data = np.packbits(occurs, axis=1).tobytes() + _to_varints(found if bits is None else _levels(found, bits))
+    return base64.b64encode(zlib.compress(data)).decode()
 
 
 def _levels(counts: Counts, bits: int) -> Counts:
@@ -106,11 +106,14 @@ def _of_varints(data: bytes) -> Counts:
     if not len(raw):
         return np.zeros(0, np.int64)
     ends = (raw < 128).nonzero()[0]
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    if not len(ends) or ends[-1] != len(raw) - 1 or (ends - starts).max() > 8:
+    lengths = np.diff(ends, prepend=-1)
+    if not len(ends) or ends[-1] != len(raw) - 1 or lengths.max() > 9:
         raise ValueError("expected whole integers of at most 63 bits")
-    place = np.arange(len(raw)) - np.repeat(starts, ends - starts + 1)
-    values: Counts = np.add.reduceat((raw & 127).astype(np.int64) << (7 * place), starts)
+    starts = ends - lengths + 1
+    values: Counts = (raw[starts] & 127).astype(np.int64)
+    for place in range(1, int(lengths.max())):
+        longer = (lengths > place).nonzero()[0]
+        values[longer] |= (raw[starts[longer] + place] & 127).astype(np.int64) << (7 * place)
     return values
 
 
@@ -122,24 +125,21 @@ def unpack_counts(packed: PackedCounts, size: int) -> Counts:
     if packed.rounded_to is not None and not 0 <= packed.rounded_to <= 16:
         raise ValueError(f"rounded_to is {packed.rounded_to}, expected 0 to 16")
     try:
-        inflater = zlib.decompressobj()
-        data = inflater.decompress(base64.b64decode(packed.text, validate=True), MOST_RAW_BYTES)
+        data = zlib.decompress(base64.b64decode(packed.text, validate=True))
     except (ValueError, zlib.error) as error:  # binascii.Error is a ValueError
         raise ValueError(f"expected deflated histograms in base64: {error}") from None
-    if not inflater.eof:
-        raise ValueError("the histograms are cut short, or too long")
-    numbers = _of_varints(data)
-    if len(numbers) != 2 * ids:
-        raise ValueError(f"expected {ids} ids and their counts, found {len(numbers)} numbers")
-    gaps, found = numbers[:ids], numbers[ids:]
+    if len(data) > MOST_RAW_BYTES:
+        raise ValueError(f"expected at most {MOST_RAW_BYTES} bytes of histograms, found {len(data)}")
+    row_bytes = -(-size // 8)
+    bits = np.frombuffer(data[: codebooks * row_bytes], np.uint8)
+    found = _of_varints(data[codebooks * row_bytes :])
+    if len(bits) != codebooks * row_bytes or len(found) != ids:
+        raise ValueError(f"expected {codebooks} times {size} bits and {ids} counts, found {len(data)} bytes")
     if packed.rounded_to is not None:
         found = _of_levels(found, packed.rounded_to)
+    occurs = np.unpackbits(bits.reshape(codebooks, row_bytes), axis=1, count=size).view(np.bool_)
+    if tuple(np.count_nonzero(occurs, axis=1).tolist()) != packed.used or found.min(initial=1) < 1:
+        raise ValueError(f"expected {packed.used} ids with positive counts")
     counts = np.zeros((codebooks, size), np.int64)
-    row = np.repeat(np.arange(codebooks), packed.used)
-    total = np.cumsum(gaps)
-    before = np.concatenate(([0], total))[np.cumsum((0, *packed.used))[:-1]]  # gaps of earlier codebooks
-    column = total - before[row] - 1
-    if ids and (gaps.min() < 1 or column.min() < 0 or column.max() >= size or found.min() < 1):
-        raise ValueError(f"expected rising ids below {size} with positive counts")
-    counts[row, column] = found
+    counts[occurs] = found
     return counts

@@ -118,7 +118,8 @@ class SequenceStatistics(msgspec.Struct, frozen=True, kw_only=True):
         counts = unpack_counts(self.counts, self.size)
         sums = counts.sum(axis=1)
         exact = self.counts.rounded_to is None and self.counts.left_out_below == 1
-        if len(counts) != len(self.codebooks) or (sums != self.items).any() if exact else (sums > 2 * self.items).any():
+        fits = (sums == self.items).all() if exact else (sums <= 2 * self.items).all()
+        if len(counts) != len(self.codebooks) or not fits:
             raise ValueError(f"expected {len(self.codebooks)} histograms of {self.items} tokens, found {sums.tolist()}")
         return counts
 
@@ -168,4 +169,4 @@ def entropy_bits(counts: npt.NDArray[np.int64]) -> float:
     if not total:
         return 0.0
     shares = counts[counts > 0] / total
-    return max(float(-(shares * np.log2(shares)).sum()), 0.0)
+    return abs(float((shares * np.log2(shares)).sum()))

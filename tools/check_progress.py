@@ -19,6 +19,9 @@ from jobs.commands import Verbose, run_command, setup_logging
 from jobs.plain_text import plain_json
 from tools.checking.report import look
 from tools.checking.report_text import render
+from tools.checking.token_reading import read_totals
+from tools.checking.token_report import report_tokens
+from tools.checking.token_text import render_tokens
 from tools.checking.validity import validate
 from tools.common.tar_lists import Listing, beside, check_targets, notes_of, refuse_kept, write_lists
 
@@ -46,6 +49,9 @@ def check_progress(
     check_validity: Annotated[
         bool, typer.Option("--check-validity", help="read every line of every committed file")
     ] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="report what the tokens are like, and warn of what looks wrong")
+    ] = False,
     remaining_output: Annotated[
         Path | None, typer.Option(help=f"where to list the tars that are not done; default {REMAINING_LIST}")
     ] = None,
@@ -57,7 +63,9 @@ def check_progress(
     ] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Report how far a run is. Exits 0 with a report, 1 if files are invalid, 2 on wrong usage or if there is no run."""
+    """Report how far a run is. Exits 0 with a report, 1 if files are invalid, 2 on wrong usage or if there is no run.
+    Warnings about tokens change no exit code.
+    """
     setup_logging(verbose=verbose)
     if not verbose:  # the report says when squeue does not answer
         logging.getLogger("tar2tokens").setLevel(logging.ERROR)
@@ -72,6 +80,9 @@ def check_progress(
     if check_validity:
         states, not_asked = validate(run, states)
     report = msgspec.structs.replace(look(run, states, checked=check_validity), not_asked=not_asked)
+    if tokens:
+        found = report_tokens(read_totals(run, states, count=check_validity))
+        report = msgspec.structs.replace(report, tokens=found)
     # Before the report: its reader may close the pipe.
     written = write_lists(run, _listings(states, remaining_output, completed_output), force=force)
     for note in notes_of(written):
@@ -80,7 +91,8 @@ def check_progress(
         print(plain_json(msgspec.json.format(msgspec.json.encode(report)).decode()))
     else:
         names = [f"{each.listing.what} tar files: {each.listing.path}" for each in written if each.useful]
-        print("\n".join([render(report, states, verbose=verbose), *names]))
+        about_tokens = render_tokens(report.tokens) if report.tokens is not None else []
+        print("\n".join([render(report, states, verbose=verbose), *about_tokens, *names]))
     refuse_kept(written)
     return 1 if report.invalid else 0
 

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.small_run import small_tar, stopping_after, tokenize
 
+from jobs.manifest import Manifest
 from jobs.tar_paths import TarPaths, committed_fault, read_manifest
+from jobs.token_statistics import CommittedManifest, TokenStatistics
+
+
+def test_a_manifest_is_read_up_to_the_statistics_of_its_tokens(tmp_path: Path) -> None:
+    """They are most of it, and scans of 100,000 tars need none of them; whatever names and texts it has."""
+    name = '/d/a.tar",\n  "tokens": {'
+    for left_out in ({}, {f".{number}": number for number in range(2000)}):  # within the first bytes, and far beyond
+        plain = Manifest(tar_file=name, input_bytes=1, input_mtime_ns=2, fingerprint="f", left_out=left_out)
+        path = tmp_path / "a.json"
+        for data in (msgspec.json.encode(plain), msgspec.json.format(msgspec.json.encode(plain))):
+            path.write_bytes(data)
+            assert read_manifest(path) == plain
+        whole = CommittedManifest(**msgspec.structs.asdict(plain), tokens=TokenStatistics(clips=3))
+        for data in (msgspec.json.encode(whole), msgspec.json.format(msgspec.json.encode(whole))):
+            path.write_bytes(data)
+            assert read_manifest(path) == plain
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from support.looked_at import report_of, tell_of_device, three_tars
@@ -245,3 +246,31 @@ def test_what_the_device_waited_for(run: Run, capsys: pytest.CaptureFixture[str]
     line = next(line for line in text.splitlines() if line.startswith("Device:"))
     assert line.startswith("Device:                busy 85 %, waiting for audio 12 %, for the writer 3 %")
     assert line.endswith("more CPU cores would help (--cpus-per-gpu)") == advice
+
+
+class TestTokens:
+    def test_the_report_has_the_tokens_if_they_are_asked_for(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        """In words and in JSON; otherwise nobody reads them."""
+        found, text = report_of(capsys, "--tokens")
+        assert found["tokens"]["tars"] == 1
+        assert found["tokens"]["sequences"][0]["items"] == 40 + 41 + 43 + 44
+        assert "Tokens of 4 clips of 1 tar" in text
+        assert "tokens: 1 codebook of 256 ids" in text
+        found, text = report_of(capsys)
+        assert found["tokens"] is None
+        assert "Tokens of" not in text
+
+    def test_tars_of_an_older_version_are_counted_with_check_validity(
+        self, run: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Their manifests have no statistics."""
+        path = run.paths("000001").manifest
+        manifest = msgspec.json.decode(path.read_bytes())
+        del manifest["tokens"], manifest["made_by"]
+        path.write_bytes(msgspec.json.encode(manifest))
+        found, text = report_of(capsys, "--tokens")
+        assert (found["tokens"]["tars"], found["tokens"]["not_counted"]) == (0, 1)
+        assert "--tokens with --check-validity counts their lines" in text
+        found, _ = report_of(capsys, "--tokens", "--check-validity")
+        assert (found["tokens"]["tars"], found["tokens"]["not_counted"], found["invalid"]) == (1, 0, 0)
+        assert found["tokens"]["sequences"][0]["items"] == 40 + 41 + 43 + 44

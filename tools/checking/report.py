@@ -16,6 +16,7 @@ from hpc.standing import Running, Standing, Worker
 from hpc.trust import launch_to_look_with
 from jobs.left_out import sum_left_out
 from jobs.progress import DeviceSeconds
+from tools.checking.token_report import TokenReport
 
 __all__ = ["Report", "look", "make_report"]
 
@@ -67,6 +68,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Every line was read (--check-validity)."""
     not_asked: int = 0
     """Committed tars whose servers did not answer whether they have changed."""
+    tokens: TokenReport | None = None
+    """With --tokens."""
 
 
 def make_report(
