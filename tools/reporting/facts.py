@@ -14,7 +14,8 @@ from hpc.launch import Launch
 from jobs.progress import DeviceSeconds
 from jobs.records import ErrorRecord, TokenRecord
 from jobs.spec import TokenizeSpec
-from tools.reporting.token_totals import TokenTotals
+from tools.checking.token_report import TokenReport, report_tokens
+from tools.checking.token_totals import TokenTotals
 
 __all__ = [
     "END_WORDS",
@@ -201,7 +202,8 @@ class RunFacts:
     commands: Sequence[str] = ()
     """Command lines that run failed work again, each after a line that says what for."""
     slowest: Sequence[SlowTar] = ()
-    tokens: TokenTotals = field(default_factory=lambda: TokenTotals(0))
+    tokens: TokenTotals = field(default_factory=TokenTotals)
+    """Of some of the committed tars, taken evenly."""
     problems: Sequence[str] = ()
     """Files of the run that could not be read."""
 
@@ -210,6 +212,11 @@ class RunFacts:
         """Whether its workers use GPUs."""
         device = self.launch.device if self.launch is not None else self.spec.device if self.spec is not None else ""
         return device == "cuda"
+
+    @functools.cached_property
+    def token_report(self) -> TokenReport:
+        """What `check_progress --tokens` says of these tars."""
+        return report_tokens(self.tokens)
 
     @functools.cached_property
     def device_seconds(self) -> DeviceSeconds:

@@ -29,9 +29,9 @@ from jobs.plain_text import plain, plain_lines
 from jobs.spec import TokenizeSpec, read_spec
 from tools.checking.failed import Found
 from tools.checking.rerun_commands import commands
+from tools.checking.token_reading import read_totals
 from tools.reporting.facts import STATES, FailureGroup, RunFacts, SlowTar, Tars, Totals
 from tools.reporting.tasks import read_tasks
-from tools.reporting.token_totals import read_totals
 
 __all__ = ["gather"]
 
@@ -40,6 +40,8 @@ EXAMPLES = 3
 EXAMPLE_FILES = 8
 """Committed files in which examples of a kind are looked for."""
 SLOWEST = 15
+SAMPLE = 200
+"""Tars whose tokens are looked at, at least; never twice as many. They show what all have, and take milliseconds each."""
 GROUPS, NAMES, LOG_LINES = 12, 5, 8
 INVALID = 20
 
@@ -83,8 +85,6 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
         ask(lambda: find_error_clips(run, reader.with_errors(), EXAMPLES), {}),
         ask(lambda: find_damaged_clips(run, reader.with_damage(), EXAMPLES), []),
     )
-    tokens = read_totals([str(run.paths(each.name).manifest) for each in reader.states if each.state == "committed"])
-    problems += tokens.problems
     facts = RunFacts(
         output_dir=str(run.output_dir),
         made_at=now,
@@ -105,7 +105,7 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
         damaged_examples=found.damaged,
         commands=ask(lambda: _commands(found, run, state, spec), []),
         slowest=reader.slowest(),
-        tokens=tokens,
+        tokens=read_totals(run, reader.sample),
         problems=problems,
     )
     return facts, reader.states
@@ -124,6 +124,9 @@ class _Reader:
         self._errors = np.zeros(size, np.int64)
         self._at = np.full(size, np.nan)
         self.states: list[TarState] = []
+        self.sample: list[TarState] = []
+        """SAMPLE committed tars or more, with their manifests: every nth, or all of a small run."""
+        self._committed, self._stride = 0, 1
         self.totals = Totals()
         self._slow: list[tuple[float, int, SlowTar]] = []
         self._bad: dict[str, list[tuple[float, int, TarState]]] = {}
@@ -173,6 +176,11 @@ class _Reader:
         totals.input_bytes += manifest.input_bytes
         totals.device += manifest.device_seconds
         self._versions[tuple(manifest.versions.items())] += 1
+        if self._committed % self._stride == 0:
+            self.sample.append(tar)
+            if len(self.sample) >= 2 * SAMPLE:
+                self.sample, self._stride = self.sample[::2], 2 * self._stride
+        self._committed += 1
         slow = SlowTar(tar.name, manifest.wall_seconds, manifest.audio_seconds, manifest.clips)
         _keep(self._slow, manifest.wall_seconds, number, slow, SLOWEST)
         for kind in manifest.errors:

@@ -11,7 +11,6 @@ from jobs.plain_text import plain, plain_lines
 from tools.reporting.facts import RunFacts
 from tools.reporting.model import Notice
 from tools.reporting.summary import Forecast
-from tools.reporting.token_totals import describe_codebooks
 from tools.reporting.units import clock, duration, percent
 
 __all__ = ["headline", "notices"]
@@ -19,9 +18,8 @@ __all__ = ["headline", "notices"]
 MUCH_WAITING = 0.05
 """Share of GPU time spent waiting for audio from which more cores help, as in jobs/progress.py."""
 MANY_ERRORS = 0.01
-LOW_ENTROPY = 0.25
-"""Share of the most there can be, below which a codebook carries little."""
-MANY_STILL = 0.2
+WARNINGS = 10
+"""Of tokens, shown at most."""
 ORDER = {"bad": 0, "warn": 1, "info": 2, "good": 3}
 
 
@@ -159,24 +157,13 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
 
 
 def _about_tokens(facts: RunFacts) -> list[Notice]:
-    found = []
-    for field in facts.tokens.keys.values():
-        books = describe_codebooks(field)
-        low = [str(book.number) for book in books if book.tokens and book.entropy_share < LOW_ENTROPY]
-        if low:
-            found.append(
-                Notice(
-                    "bad",
-                    f"{field.name}: low entropy in codebook {', '.join(low[:8])}: the tokens say little about the audio.",
-                )
-            )
-        if field.still_share is not None and field.still_share >= MANY_STILL:
-            found.append(
-                Notice(
-                    "warn",
-                    f"{field.name}: {percent(field.still_share)} of the frames are still for half a second or more.",
-                )
-            )
-        if field.still_clips:
-            found.append(Notice("info", f"{field.name}: {counted(field.still_clips, 'clip')} whose tokens never change."))
+    report, output = facts.token_report, shlex.quote(facts.output_dir)
+    command = f"python -m tools.check_progress --tokens --output-dir {output}"
+    found = [
+        Notice("warn", f"{plain(each.sequence)}: {plain(each.words)}. {plain(each.advice)}.", command)
+        for each in report.warnings[:WARNINGS]
+    ]
+    if report.damaged:
+        name, why = next(iter(report.damaged.items()))
+        found.append(Notice("warn", f"Statistics of tokens cannot be read, as of {plain(name)}: {plain(why)}", command))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from audio_tokenizers.shared.wording import counted
 from jobs.plain_text import plain
+from tools.checking.token_report import SequenceReport
 from tools.reporting.error_section import error_section
 from tools.reporting.facts import RunFacts, Task
 from tools.reporting.model import Section, Table, Tile, text_cell, value_cell
@@ -13,7 +14,6 @@ from tools.reporting.plots_progress import durations_plot, progress_plot, rate_p
 from tools.reporting.plots_tasks import attempts_plot, device_plot, nodes_plot
 from tools.reporting.plots_tokens import codebooks_table, codes_plot, entropy_plot
 from tools.reporting.summary import Cost, Forecast, Speed, gpu_hours, speeds
-from tools.reporting.token_totals import FieldTokens
 from tools.reporting.units import big, clock, duration, hours, number, percent, size
 
 __all__ = ["make_sections", "make_tiles"]
@@ -221,41 +221,42 @@ def _cost(facts: RunFacts, cost: Cost) -> Section:
 
 
 def _tokens(facts: RunFacts) -> Section:
-    totals = facts.tokens
-    if not totals.tars:
-        return Section("tokens", "Tokens", empty=NOT_COUNTED if totals.committed else "No tar is committed yet.")
+    report, committed = facts.token_report, facts.tars.count("committed")
+    if not report.tars:
+        return Section("tokens", "Tokens", empty=NOT_COUNTED if committed else "No tar is committed yet.")
     plots, tables, tiles = [], [], []
-    for key in totals.keys.values():
-        plots += [entropy_plot(key), codes_plot(key)]
-        tables.append(codebooks_table(key))
-        still = key.still_share
-        per_character = totals.per_character(key)
-        tiles += [
-            Tile(f"{key.name}: per second of audio", _number(totals.per_second(key)), _books(key)),
-            Tile(
-                f"{key.name}: per character of text", _number(per_character), "" if per_character is not None else "no texts"
-            ),
-            Tile(
-                f"{key.name}: still",
-                percent(still) if still is not None else "-",
-                "of frames, in half a second or more without a change, such as silence",
-            ),
-        ]
+    for found in report.sequences:
+        if not found.items:
+            continue
+        plots += [entropy_plot(found), codes_plot(found.key, facts.tokens.sequences[found.key].counts)]
+        tables.append(codebooks_table(found))
+        tiles += _token_tiles(found)
     if not plots:
-        return Section("tokens", "Tokens", empty="This backend's records have no tokens, only floats.")
-    lead = f"From the histograms in the manifests of {counted(totals.tars, 'tar')}"
-    if totals.asked < totals.committed:
-        lead += f", taken evenly from the {totals.committed:,} committed ones"
-    if totals.tars < totals.asked:
-        lead += f"; in the manifests of {totals.asked - totals.tars:,} others tokens are not counted"
-    if any(key.approximate for key in totals.keys.values()):
+        return Section("tokens", "Tokens", empty="These records have no tokens, only floats.")
+    looked_at = report.tars + report.not_counted + len(report.damaged)
+    lead = f"From the histograms in the manifests of {counted(report.tars, 'tar')}"
+    if looked_at < committed:
+        lead += f", taken evenly from the {committed:,} committed ones: check_progress --tokens looks at all"
+    if report.not_counted:
+        lead += f"; in those of {report.not_counted:,} others tokens are not counted"
+    if any(found.left_out for found in report.sequences):
         lead += "; rare codes are missing there, so more codes occur than these show"
     return Section("tokens", "Tokens", f"{lead}.", plots=plots, tables=tables, tiles=tiles)
 
 
-def _number(value: float | None) -> str:
-    return number(value) if value is not None else "-"
-
-
-def _books(key: FieldTokens) -> str:
-    return f"{counted(len(key.counts), 'codebook')} of {key.counts.shape[1]:,} codes"
+def _token_tiles(found: SequenceReport) -> list[Tile]:
+    key, books = plain(found.key), len(found.codebooks)
+    rate, per_character = found.items_per_second, found.items_per_character
+    return [
+        Tile(
+            f"{key}: tokens per second of audio",
+            number(rate * books) if rate is not None else "-",
+            f"{counted(books, 'codebook')} of {found.size:,} codes",
+        ),
+        Tile(
+            f"{key}: tokens per character of text",
+            number(per_character * books) if per_character is not None else "-",
+            "" if per_character is not None else "no transcripts",
+        ),
+        Tile(f"{key}: silence and other still frames", percent(found.still_share), "half a second or more without a change"),
+    ]

@@ -79,8 +79,8 @@ def test_tokens_made_by_hand(tmp_path: Path) -> None:
     tokenize(small_tar(tmp_path / "a.tar"), tmp_path / "tokens")
     facts = look(tmp_path / "tokens")
     assert facts.tars.count("committed") == 1
-    assert (facts.tokens.tars, list(facts.tokens.keys)) == (1, ["tokens"])
-    assert facts.tokens.keys["tokens"].items > 0
+    assert (facts.tokens.tars, list(facts.tokens.sequences)) == (1, ["tokens"])
+    assert facts.tokens.sequences["tokens"].items > 0
 
 
 @pytest.mark.slow
@@ -121,8 +121,16 @@ def test_a_run_of_an_earlier_version(tmp_path: Path) -> None:
     facts = look(tmp_path / FOLDER.name / "tokens")
     assert (facts.tars.count("committed"), len(facts.tars)) == (1, 3)
     assert facts.problems == []
-    assert (facts.tokens.asked, facts.tokens.tars) == (1, 0)
+    assert (facts.tokens.not_counted, facts.tokens.tars) == (["a"], 0)
     assert "Not counted" in page_of(facts)
+
+
+def test_tokens_of_a_large_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only some tars' histograms are read, from all over the list."""
+    monkeypatch.setattr("tools.reporting.gather.SAMPLE", 5)
+    make_run(tmp_path / "tokens", {f"{number:03}": some_records(number) for number in range(100)})
+    names = look(tmp_path / "tokens").tokens.not_counted
+    assert names == [f"{number:03}" for number in range(0, 100, 16)]
 
 
 def test_manifests_are_not_kept(tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from support.made_facts import facts, task
 
+from audio_tokenizers.base import Field
 from hpc.launch import Launch
 from jobs.progress import DeviceSeconds
+from jobs.sequence_counter import SequenceCounter
+from jobs.token_statistics import SequenceStatistics, TokenStatistics
+from tools.checking.token_totals import TokenTotals
 from tools.reporting.facts import RunFacts, Totals
 from tools.reporting.notices import headline, notices
 from tools.reporting.summary import forecast
-from tools.reporting.token_totals import FieldTokens, TokenTotals
 
 
 def state_of(run: RunFacts) -> str:
@@ -85,9 +88,18 @@ def test_gpus_that_wait() -> None:
 
 
 def test_tokens_that_collapse() -> None:
-    """A codebook of one code, frames that never change and mixed versions are named."""
-    collapsed = FieldTokens("tokens", np.array([[0, 900, 0, 0]]), np.array([800]), items=900, still=500, still_clips=2)
+    """What check_progress --tokens warns of, and statistics that are damaged, with that command; mixed versions, too."""
+    field = Field(name="tokens", form="codes", width=1, codebook_size=256, samples_per_item=40.0)
+    counter = SequenceCounter(field, 1000)
+    counter.add(np.full((1, 9000), 7), 0, "a.wav")
+    statistics = TokenStatistics(clips=1, audio_seconds=360.0, sequences={"tokens": SequenceStatistics.of(counter, 1000)})
+    tokens = TokenTotals(damaged={"b": "cut"})
+    tokens.add("a", statistics)
     totals = Totals(clips=1, audio_seconds=1.0, versions={(("numpy", "1"),): 1, (("numpy", "2"),): 1})
-    found = words(tokens=TokenTotals(1, 1, 1, keys={"tokens": collapsed}), totals=totals)
-    assert [severity for severity, _ in found] == ["bad", "warn", "warn", "info"]
-    assert "low entropy in codebook 0" in found[0][1]
+    found = notices(facts("committed", tokens=tokens, totals=totals), "finished")
+    assert {notice.severity for notice in found} == {"warn"}
+    assert "--tokens" in found[0].command
+    said = " ".join(notice.text for notice in found)
+    assert "of b: cut" in said
+    assert "different sets of package versions" in said
+    assert "tokens: " in said
