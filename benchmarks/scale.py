@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from hpc.controller import Controller
+from hpc.fresh_report import FreshReport
 from hpc.launch import make_launch
 from hpc.launch_options import LaunchOptions
 from hpc.plan import balance, chunk, make_plan, slots_for
@@ -34,6 +35,7 @@ from jobs.tar_task import TarTask
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = os.pathsep.join([str(ROOT), str(ROOT / "tokenizers")])
 TARS, MAX_ARRAY, SUBMITTED = 100_000, 1001, 1000
+REPORT_SECONDS = 600.0
 PLAN_SECONDS, SCAN_SECONDS, SUBMIT_SECONDS, FAILURES_SECONDS = 5.0, 3.0, 15.0, 10.0
 MEDIAN_BYTES, SIGMA = 1e9, 1.0
 RATE = 2e6
@@ -147,28 +149,34 @@ def queue_of(run: Run) -> str:
 
 
 def rounds(run: Run, spec: TokenizeSpec, folder: Path) -> bool:
-    """A first round, one while all tasks run, and one after all have ended: what each asks of Slurm."""
+    """A first round, two while all tasks run, one of them beside a report, and one after all have ended: what each asks of
+    Slurm, and how long it takes.
+    """
     cluster = counting_slurm(folder)
     launch = make_launch(LaunchOptions(cluster="slurm", device="cuda"), environment={"PATH": os.environ["PATH"]})
     launch = msgspec.structs.replace(launch, time_limit_min=120)
     run.write_state(RunState(run_id="00000000", launch=launch))
     controller = Controller(run, cluster, launch, host="here")
     met = True
-    for what in ("that submits all", "while all run", "after all have ended"):
+    report = FreshReport(run)
+    for what in ("that submits all", "while all run", "while all run, beside a report", "after all have ended"):
         if what == "while all run":
             (folder / "queue").write_text(queue_of(run))
         elif what == "after all have ended":
             commit_all(run, spec)
             (folder / "queue").write_text("")
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
+        if what.endswith("beside a report"):
+            report.refresh(TARS)
         seen = controller.round()
-        seconds = time.perf_counter() - started
+        seconds, worked = time.perf_counter() - started, time.process_time() - worked
+        report.wait(REPORT_SECONDS)
         asked = calls(folder)
         ok = asked["squeue"] <= 2 and asked["sacct"] <= 1  # by name it asks for what is not found by id
         met = met and ok
         print(
-            f"round {what}: {seconds:.1f} s, {len(seen.submitted.submissions)} sbatch, {asked['squeue']} squeue, "
-            f"{asked['sacct']} sacct {'ok' if ok else 'TOO MANY'}",
+            f"round {what}: {seconds:.1f} s, {worked:.1f} s of CPU, {len(seen.submitted.submissions)} sbatch, "
+            f"{asked['squeue']} squeue, {asked['sacct']} sacct {'ok' if ok else 'TOO MANY'}",
             flush=True,
         )
     return met and seen.decision.outcome == "finished"

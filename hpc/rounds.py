@@ -15,6 +15,7 @@ from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Controller, Round
 from hpc.environment import task_environment
 from hpc.failure_groups import Failure, find_failures
+from hpc.fresh_report import FreshReport
 from hpc.launch import Launch
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
@@ -90,7 +91,7 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
     pause = seconds if seconds is not None else LOCAL_SECONDS if launch.cluster == "local" else SLURM_SECONDS
     with interruption.on_signals(INTERRUPTIONS):  # from before the first worker starts until the last one has ended
         try:
-            seen = _rounds(controller, pause, interruption)
+            seen = _rounds(controller, FreshReport(run, begun=time.time()), pause, interruption)
         finally:  # also after an exception, such as that of a terminal that has gone away
             if isinstance(cluster, LocalCluster):
                 _stop_workers(cluster, controller, interruption)
@@ -133,7 +134,7 @@ def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] =
     return EXIT_CODES["running"]
 
 
-def _rounds(controller: Controller, pause: float, interruption: StopFlag) -> Round | None:
+def _rounds(controller: Controller, report: FreshReport, pause: float, interruption: StopFlag) -> Round | None:
     """Do rounds until the end; returns the last one, or None after an interruption."""
     screen = Screen(time.monotonic())
     speed: Speed | None = None
@@ -157,7 +158,9 @@ def _rounds(controller: Controller, pause: float, interruption: StopFlag) -> Rou
                 now = take_snapshot(seen)
                 speed = speed or Speed(now, began)
                 screen.show(now, speed, time.monotonic(), list(filter(None, [seen.decision.diagnosis])))
-                if seen.decision.outcome != "running":
+                ended = seen.decision.outcome != "running"
+                report.refresh(len(seen.states), ended=ended)
+                if ended:
                     return seen
                 rest = max(pause, seen.scan_seconds / BUSY_SHARE)
             _sleep(rest, interruption, screen.redraw)

@@ -42,6 +42,7 @@ COMMANDS = {
     },
     "Look": {
         "status": Command("tools.check_progress", "how far a run is, and whether its files are valid"),
+        "report": Command("tools.report", "progress, cost, errors and tokens as one HTML page"),
         "failures": Command("tools.failures", "what failed, why, and the command that runs it again"),
         "show": Command("tools.show", "what one tar became"),
         "decode-check": Command("tools.decode_check", "some clips' tokens back to audio, beside the originals"),

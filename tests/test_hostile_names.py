@@ -29,6 +29,7 @@ from tools.failures import failures
 from tools.generate_tar_list import generate_tar_list
 from tools.merge import merge
 from tools.pack import pack
+from tools.report import report as report_page
 from tools.show import show
 
 LISTED = tuple(name for name in NAMES if "\n" not in name and "\t" not in name and "\r" not in name)
@@ -105,6 +106,10 @@ def test_a_run_from_its_list_to_its_export(say: Say, tmp_path: Path) -> None:
     assert say(show, LISTED[0], "--clip", "nothing\x1b[2J\u202e")[0] == 2
     assert say(show, LISTED[0], "more\x1b[2J\u202e\x9b")[0] == 2  # these words are the parser's
     assert say(decode_check)[0] == 0
+    assert say(report_page, "--audio", 2)[0] == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert faults(page) == []
+    assert shows(page)
 
 
 def test_one_tar(say: Say, tmp_path: Path) -> None:
