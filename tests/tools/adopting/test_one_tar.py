@@ -104,6 +104,7 @@ def test_a_whole_tar_is_committed(tar: Path, lines: list[dict[str, Any]], tmp_pa
     manifest = read_manifest(paths.manifest)
     assert manifest is not None
     assert (manifest.verdict, manifest.notes) == ("complete", {"adopted": CLIPS})
+    assert sum(maker.clips for maker in manifest.made_by) == 0  # no device of this run made them
     assert validate_file(paths.committed, manifest, adopting_spec()).fault is None
     assert {path.name for path in (tmp_path / "tokens").iterdir()} == {".run", "1.jsonl"}
 
