@@ -243,7 +243,7 @@ def test_a_partial_of_other_clips_is_left_to_the_run(tar: Path, lines: list[dict
 def test_a_full_disk_ends_it(tar: Path, lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tar would meet it: one message with the run's folder, and the claim is given back."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Ledger, "append", full)
