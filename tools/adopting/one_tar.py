@@ -110,7 +110,7 @@ def _open(task: TarToAdopt, source: TarSource, *, skip_clips: int, subset: Subse
 
 
 def keys_of_tar(task: TarToAdopt, _tell: Tell) -> list[Key]:
-    """The keys of all clips of a tar, up to where it is damaged, if it is; a line may be of one that the run does not take."""
+    """The keys of all clips of a tar, also of those outside of the run's share, up to where the tar is damaged, if it is."""
     found: list[Key] = []
     with (
         suppress(TarDamage, OSError, UsageError, _TarTroubleError),

@@ -25,6 +25,7 @@ from jobs.validation import validate_file
 from tools.adopting.line_index import LineIndex, key_of
 from tools.adopting.old_lines import read_old_line
 from tools.adopting.one_tar import TarAdoption, TarToAdopt, adopt_tar, keys_of_tar
+from tools.checking.token_totals import maker_of
 from tools.merging.shapes import shape_line
 
 CLIPS = 5
@@ -303,6 +304,18 @@ def test_a_run_of_a_share_takes_lines_of_its_clips_alone(
     assert (manifest.clips, manifest.outside_subset) == (len(alone), CLIPS - len(alone))
     committed = [json.loads(line) for line in (tmp_path / "tokens" / "1.jsonl").read_bytes().splitlines()]
     assert without_notes(committed) == alone
+
+
+@pytest.mark.parametrize("missing", [set(), {4}, {0}, {1, 3}])
+def test_adopted_lines_have_no_maker(missing: set[int], tar: Path, lines: list[dict[str, Any]], tmp_path: Path) -> None:
+    """What made their tokens is not known: the machine that adopted them did not, nor the one that continued the tar."""
+    adopt(tar, [line for number, line in enumerate(lines) if number not in missing])
+    if missing:
+        run_on(tar)
+    manifest = read_manifest(TarPaths(tmp_path / "tokens", "1").manifest)
+    assert manifest is not None
+    assert sum(maker.clips for maker in manifest.made_by) == len(missing)
+    assert maker_of(manifest) is None
 
 
 def test_names_in_folders(tmp_path: Path) -> None:
