@@ -125,6 +125,6 @@ def _damaged_part(path: Path) -> str | None:
 
 def _not_a_checkpoint(path: Path, why: str) -> UsageError:
     return UsageError(
-        f"{path}: expected a checkpoint of {called('jobs.train_taste')}, found a damaged or other file: {why}; to go on from "
-        "an older copy, put it there; to begin anew, move this one away"
+        f"{path}: expected a checkpoint of {called('jobs.train_taste')}, found a damaged or other file: {why}; to go on "
+        "from an older copy, put it there; to begin anew, move this one away"
     )

@@ -129,7 +129,7 @@ def test_another_file_is_named(tmp_path: Path) -> None:
 
 
 def test_damage_is_never_trained_on(tmp_path: Path) -> None:
-    """A file that is cut, and one with a bit that turned: in its middle are weights, near its ends what torch reads first."""
+    """A file that is cut, or has a turned bit: in its middle are weights, near its ends what torch reads first."""
     write_checkpoint(tmp_path, checkpoint(1))
     whole = (tmp_path / NAME).read_bytes()
     cuts = [whole[:size] for size in (1, 100, len(whole) // 2, len(whole) - 1)]
