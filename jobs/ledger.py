@@ -33,6 +33,7 @@ import msgspec
 
 from audio_tokenizers.base import Features, Field
 from audio_tokenizers.errors import ClaimLostError, UsageError
+from jobs.channels import ADOPTED
 from jobs.claims import Claim, Hold, nobody_knows, read_claim
 from jobs.clip_journal import ClipJournal
 from jobs.devices import CPU, DeviceName
@@ -94,7 +95,7 @@ class Ledger:
         self._makers: tuple[Maker, ...] = ()
         """Of the lines in `done`."""
         self._kept = 0
-        """Lines from before --retry-errors that this attempt has written again."""
+        """Lines that this attempt has written and no worker has made now: from before --retry-errors, or adopted."""
         self._wall_before = 0.0
         self._new_device_seconds = device_seconds
         self._device_seconds = DeviceSeconds()
@@ -173,7 +174,7 @@ class Ledger:
             self._wall_before, self._device_seconds = known.wall_seconds, known.device_seconds
         self._take_over(known)
         if known is not None and not self.paths.previous.exists():  # else some of the lines are even older
-            self._makers = makers_of(known.made_by, len(self.done))
+            self._makers = makers_of(known.made_by, len(self.done) - self.tally.notes.get(ADOPTED, 0))
         # Only now: an attempt at this tar must never stand beside a partial of another one.
         self._write_manifest(self.paths.attempt, self._manifest_so_far())
         self._check_mine()
@@ -351,7 +352,7 @@ class Ledger:
         had_journal = self.journal.clip == self.tally.clips
         self.tally.add(record)
         self._tokens.add(record, tokens)
-        self._kept += kept
+        self._kept += kept or (isinstance(record, TokenRecord) and ADOPTED in record.notes)
         if had_journal:
             self.sync()  # first: a power loss may take the line until then
             self.journal.forget()

@@ -63,8 +63,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     features_sha256: str = ""
     attempt: str = ""
     made_by: tuple[Maker, ...] = ()
-    """Which workers made the lines, in their order. Lines that --retry-errors kept, or that versions wrote which did not
-    note this, are not among their clips."""
+    """Which workers made the lines, in their order. Lines that --retry-errors kept, that were adopted, or that
+    versions wrote which did not note this, are not among their clips."""
     ignored_members: dict[str, int] = {}
     """Members that are not clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
     linked_clips: int | None = None

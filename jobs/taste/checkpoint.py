@@ -7,6 +7,8 @@ order of clips from the seed and the epoch, so that these three numbers are thei
 from __future__ import annotations
 
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,18 @@ from jobs.taste.status import CHECKPOINT as NAME
 __all__ = ["NAME", "Checkpoint", "read_checkpoint", "write_checkpoint"]
 
 FORMAT = 1
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+"""Raised by zipfile and torch's restricted unpickler for a file that is damaged or another one."""
 
 
 class Checkpoint(msgspec.Struct, kw_only=True):
@@ -88,15 +102,29 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint in a folder, on the CPU, or None. Raises UsageError if it is something else."""
     path = folder / NAME
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        damaged = _damaged_part(path)  # torch.load compares no checksums
+        found = torch.load(path, map_location="cpu", weights_only=True) if damaged is None else None
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise UsageError(
-            f"{path}: expected a checkpoint of {called('jobs.train_taste')}, found a damaged or other file: {error}"
-        ) from None
+    except UNREADABLE as error:
+        raise _not_a_checkpoint(path, str(error)) from None
+    if damaged is not None:
+        raise _not_a_checkpoint(path, f"{damaged} does not have the checksum that was written")
     if not isinstance(found, dict) or found.pop("format", None) != FORMAT or set(found) != set(Checkpoint.__struct_fields__):
         raise UsageError(
             f"{path}: expected a checkpoint of this version of {called('jobs.train_taste')}, found another file"
         )
     return Checkpoint(**found)
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of the file whose bytes are not those that were written."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def _not_a_checkpoint(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"{path}: expected a checkpoint of {called('jobs.train_taste')}, found a damaged or other file: {why}; to go on "
+        "from an older copy, put it there; to begin anew, move this one away"
+    )

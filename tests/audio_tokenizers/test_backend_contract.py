@@ -304,11 +304,25 @@ class TestEncoding:
         before = (flags.allow_tf32, flags.benchmark, flags.deterministic, matmul.allow_tf32)
         try:
             flags.allow_tf32, flags.benchmark, flags.deterministic, matmul.allow_tf32 = not tf32, True, False, not tf32
+            products: Any = torch.backends.mkldnn
+            products.matmul.fp32_precision = "bf16"  # as set_float32_matmul_precision("medium") does
             values(backend, clip(backend, 0.2))
             assert (flags.allow_tf32, flags.benchmark, flags.deterministic) == (tf32, False, True)
             assert matmul.allow_tf32 is tf32
+            assert products.matmul.fp32_precision == "ieee"
         finally:
             flags.allow_tf32, flags.benchmark, flags.deterministic, matmul.allow_tf32 = before
+
+    @cases(WITH_NETWORK)
+    def test_a_callers_autocast_changes_nothing(self, case: Case, loaded: Callable[[Case], Any]) -> None:
+        """A training that makes tokens on the way gets those of a run."""
+        import torch
+
+        backend = loaded(case)
+        wave = clip(backend, 0.5)
+        expected = values(backend, wave)
+        with torch.autocast("cpu"):
+            assert equal(values(backend, wave), expected)
 
     @pytest.mark.slow
     @cases(ON_A_GPU)

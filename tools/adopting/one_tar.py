@@ -18,6 +18,7 @@ from jobs.manifest import Findings
 from jobs.records import ErrorRecord, decode_record, encode_record
 from jobs.scratch import scratch_file, scratch_trouble
 from jobs.spec import TokenizeSpec
+from jobs.subset import Subset
 from jobs.tar_findings import findings_of
 from jobs.tar_format import TarDamage
 from jobs.tar_paths import TarPaths
@@ -100,18 +101,20 @@ def _reading(source: TarSource) -> Iterator[None]:
         raise _TarTroubleError(f"{source}: cannot be read: {error.strerror or error}") from error
 
 
-def _open(task: TarToAdopt, source: TarSource, *, skip_clips: int) -> TarReader:
+def _open(task: TarToAdopt, source: TarSource, *, skip_clips: int, subset: Subset | None) -> TarReader:
     spec = task.spec
     with _reading(source):
-        return TarReader(source, spec.extensions, skip_clips=skip_clips, sniff=spec.sniff, texts=spec.text_rules)
+        return TarReader(
+            source, spec.extensions, skip_clips=skip_clips, sniff=spec.sniff, texts=spec.text_rules, subset=subset
+        )
 
 
 def keys_of_tar(task: TarToAdopt, _tell: Tell) -> list[Key]:
-    """The keys of all clips of a tar, up to where it is damaged, if it is."""
+    """The keys of all clips of a tar, also of those outside of the run's share, up to where the tar is damaged, if it is."""
     found: list[Key] = []
     with (
         suppress(TarDamage, OSError, UsageError, _TarTroubleError),
-        _open(task, tar_source(task.tar), skip_clips=sys.maxsize) as reader,
+        _open(task, tar_source(task.tar), skip_clips=sys.maxsize, subset=None) as reader,
     ):
         for clip in reader:
             found += _keys(clip, task)
@@ -150,7 +153,7 @@ class _Adoption:
     def run(self) -> None:
         """Adopt the lines."""
         if self._task.dry_run:
-            with _open(self._task, self._source, skip_clips=0) as reader:
+            with self._clips_of_run(skip_clips=0) as reader:
                 for clip in self._clips(reader):
                     with closing(clip):
                         self._judge(clip)
@@ -164,6 +167,10 @@ class _Adoption:
         except BaseException:
             ledger.abandon()
             raise
+
+    def _clips_of_run(self, *, skip_clips: int) -> TarReader:
+        subset = Subset.of(self._task.spec.subset_ratio, self._source)
+        return _open(self._task, self._source, skip_clips=skip_clips, subset=subset)
 
     def _look(self) -> InputIdentity:
         with _reading(self._source):
@@ -184,7 +191,7 @@ class _Adoption:
     def _fill(self, ledger: Ledger, identity: InputIdentity) -> None:
         damage: TarDamage | None = None
         clips = 0
-        with scratch_file() as left, _open(self._task, self._source, skip_clips=len(ledger.done)) as reader:
+        with scratch_file() as left, self._clips_of_run(skip_clips=len(ledger.done)) as reader:
             try:
                 for clip in self._clips(reader):
                     clips += 1

@@ -166,7 +166,7 @@ def switches() -> Iterator[None]:
     """Which belong to the process, as they were."""
     yield
     torch.set_float32_matmul_precision("highest")  # "medium" lets a CPU compute products in bfloat16
-    BACKENDS.fp32_precision = BACKENDS.cudnn.fp32_precision = "none"
+    BACKENDS.fp32_precision = BACKENDS.cudnn.fp32_precision = BACKENDS.mkldnn.fp32_precision = "none"
     BACKENDS.cudnn.deterministic = False
     fix_arithmetic(tf32=False)
 
@@ -178,6 +178,11 @@ def older() -> list[bool]:
 def newer() -> set[str]:
     cudnn = BACKENDS.cudnn
     return {part.fp32_precision for part in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)}
+
+
+def of_the_cpu() -> set[str]:
+    mkldnn = BACKENDS.mkldnn
+    return {part.fp32_precision for part in (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)}
 
 
 @pytest.mark.usefixtures("switches")
@@ -210,12 +215,26 @@ def test_whatever_the_process_preferred() -> None:
     def in_words() -> None:
         torch.set_float32_matmul_precision("medium")
 
-    for turn in (of_all, of_cudnn, of_products, in_words):
+    def of_the_cpu_in_bfloat16() -> None:
+        BACKENDS.mkldnn.fp32_precision = "bf16"
+        BACKENDS.mkldnn.matmul.fp32_precision = BACKENDS.mkldnn.conv.fp32_precision = "bf16"
+
+    for turn in (of_all, of_cudnn, of_products, in_words, of_the_cpu_in_bfloat16):
         for tf32 in (False, True):
             turn()
             fix_arithmetic(tf32=tf32)
             assert older() == [tf32] * 2
             assert newer() == {"tf32" if tf32 else "ieee"}
+            assert of_the_cpu() == {"ieee"}
+            assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")  # the kinds of switches agree
+
+
+def test_a_callers_autocast_does_not_reach_the_work() -> None:
+    """Tokens made in a training's autocast are those of any other call; the caller's products go on as before."""
+    one = torch.ones(2, 2)
+    with torch.autocast("cpu"):
+        assert on_device("cpu", lambda: (one @ one).dtype) == torch.float32
+        assert (one @ one).dtype == torch.bfloat16
 
 
 @pytest.mark.usefixtures("switches")

@@ -347,3 +347,24 @@ def test_arithmetic_flags_of_a_stream_are_those_of_the_recipe(load: Callable[...
         assert torch.backends.cuda.matmul.allow_tf32 is tf32
     finally:
         flags.allow_tf32, flags.benchmark, flags.deterministic, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("call", ["acoustic_codes", "codes"])
+def test_the_arithmetic_is_fixed_before_the_mels_of_vq06(
+    load: Callable[..., StepAudio], call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are computed in other threads, and alone: a process that prefers bfloat16 products gets the same codes."""
+    import torch
+
+    backend, products = load(), vars(torch.backends)["mkldnn"].matmul
+    seen: list[str] = []
+    log_mel = step_audio._log_mel
+
+    def looking(piece: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        seen.append(products.fp32_precision)
+        return log_mel(piece)
+
+    monkeypatch.setattr(step_audio, "_log_mel", looking)
+    products.fp32_precision = "bf16"
+    getattr(backend, call)(clip(16_000))
+    assert set(seen) == {"ieee"}

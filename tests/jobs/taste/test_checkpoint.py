@@ -126,3 +126,25 @@ def test_another_file_is_named(tmp_path: Path) -> None:
     torch.save({"model": torch.ones(1)}, path)
     with pytest.raises(UsageError, match="this version"):
         read_checkpoint(tmp_path)
+
+
+def test_damage_is_never_trained_on(tmp_path: Path) -> None:
+    """A file that is cut, or has a turned bit: in its middle are weights, near its ends what torch reads first."""
+    write_checkpoint(tmp_path, checkpoint(1))
+    whole = (tmp_path / NAME).read_bytes()
+    cuts = [whole[:size] for size in (1, 100, len(whole) // 2, len(whole) - 1)]
+    places = [*range(70, 400, 30), *range(1000, len(whole), len(whole) // 20), *range(len(whole) - 900, len(whole), 60)]
+    turned = [whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :] for place in places]
+    refused = 0
+    for data in (*cuts, *turned):
+        (tmp_path / NAME).write_bytes(data)
+        try:
+            found = read_checkpoint(tmp_path)
+        except UsageError as error:
+            assert f"{tmp_path / NAME}: expected a checkpoint" in str(error)  # noqa: PT017 (some bits mean nothing)
+            refused += 1
+        else:
+            assert found is not None
+            assert torch.equal(found.weights["a.b"], checkpoint(1).weights["a.b"])
+            assert (found.step, found.settings, found.rows) == (1, {"seed": 1}, checkpoint(1).rows)
+    assert refused > len(cuts) + len(turned) // 2

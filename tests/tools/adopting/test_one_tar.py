@@ -18,12 +18,14 @@ from jobs.claims import Claim, read_claim
 from jobs.fileops import FileOps, write_atomically
 from jobs.ledger import Ledger
 from jobs.records import decode_record
+from jobs.spec import TokenizeSpec
 from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tar_task import InputIdentity
 from jobs.validation import validate_file
 from tools.adopting.line_index import LineIndex, key_of
 from tools.adopting.old_lines import read_old_line
 from tools.adopting.one_tar import TarAdoption, TarToAdopt, adopt_tar, keys_of_tar
+from tools.checking.token_totals import maker_of
 from tools.merging.shapes import shape_line
 
 CLIPS = 5
@@ -44,7 +46,9 @@ def reference(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "reference" / "1.jsonl").read_bytes().splitlines()]
 
 
-def adopt(tar: Path, lines: Sequence[dict[str, Any]], *, dry_run: bool = False) -> TarAdoption:
+def adopt(
+    tar: Path, lines: Sequence[dict[str, Any]], *, dry_run: bool = False, spec: TokenizeSpec | None = None
+) -> TarAdoption:
     """Adopt these lines into the run beside the tar."""
     folder = tar.parent
     (folder / "lines.sqlite").unlink(missing_ok=True)
@@ -62,7 +66,7 @@ def adopt(tar: Path, lines: Sequence[dict[str, Any]], *, dry_run: bool = False) 
         tar=str(tar),
         name="1",
         output_dir=folder / "tokens",
-        spec=adopting_spec(),
+        spec=spec or adopting_spec(),
         kind="higgs",
         index=index.path,
         dry_run=dry_run,
@@ -280,6 +284,39 @@ def test_lines_after_a_gap_survive_a_kill(
             assert stop < 2
         monkeypatch.undo()
         assert without_notes(run_on(tar)) == reference(tmp_path)
+
+
+@pytest.mark.parametrize("missing", [set(), {0}, {2, 4}])
+def test_a_run_of_a_share_takes_lines_of_its_clips_alone(
+    missing: set[int], tar: Path, lines: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """--subset-ratio: the tar has the lines that the run itself gives it, whichever of them are adopted."""
+    spec = msgspec.structs.replace(adopting_spec(), subset_ratio=0.6)
+    assert tokenize(tar, tmp_path / "alone", spec=spec).outcome == "committed"
+    alone = [json.loads(line) for line in (tmp_path / "alone" / "1.jsonl").read_bytes().splitlines()]
+    assert 0 < len(alone) < CLIPS
+    some = [line for number, line in enumerate(lines) if number not in missing]
+    found = adopt(tar, some, spec=spec)
+    assert found.adopted == len({line["audio_file"] for line in some} & {line["audio_file"] for line in alone})
+    if not found.committed:
+        tokenize(tar, tmp_path / "tokens", spec=spec)
+    manifest = read_manifest(TarPaths(tmp_path / "tokens", "1").manifest)
+    assert manifest is not None
+    assert (manifest.clips, manifest.outside_subset) == (len(alone), CLIPS - len(alone))
+    committed = [json.loads(line) for line in (tmp_path / "tokens" / "1.jsonl").read_bytes().splitlines()]
+    assert without_notes(committed) == alone
+
+
+@pytest.mark.parametrize("missing", [set(), {4}, {0}, {1, 3}])
+def test_adopted_lines_have_no_maker(missing: set[int], tar: Path, lines: list[dict[str, Any]], tmp_path: Path) -> None:
+    """What made their tokens is not known: the machine that adopted them did not, nor the one that continued the tar."""
+    adopt(tar, [line for number, line in enumerate(lines) if number not in missing])
+    if missing:
+        run_on(tar)
+    manifest = read_manifest(TarPaths(tmp_path / "tokens", "1").manifest)
+    assert manifest is not None
+    assert sum(maker.clips for maker in manifest.made_by) == len(missing)
+    assert maker_of(manifest) is None
 
 
 def test_names_in_folders(tmp_path: Path) -> None:

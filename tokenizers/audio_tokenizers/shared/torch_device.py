@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
@@ -134,6 +135,11 @@ def fix_arithmetic(*, tf32: bool) -> None:
     for part in parts:
         if hasattr(part, "fp32_precision"):
             part.fp32_precision = "tf32" if tf32 else "ieee"
+    # The CPU's products: torch.set_float32_matmul_precision("medium") has them computed in bfloat16 where the CPU can.
+    of_the_cpu: list[Any] = [getattr(torch.backends.mkldnn, name, None) for name in ("matmul", "conv", "rnn")]
+    for part in of_the_cpu:
+        if hasattr(part, "fp32_precision"):
+            part.fp32_precision = "ieee"
     # Long sums of bfloat16 products stay in float32, also where a kernel splits them.
     matmul.allow_bf16_reduced_precision_reduction = False
     # A benchmark picks kernels by their speed on the day.
@@ -144,15 +150,28 @@ def fix_arithmetic(*, tf32: bool) -> None:
 def on_device(device: str, work: Callable[[], T], smaller: str = SMALLER) -> T:
     """`work()`, with errors of the machine as InfrastructureError; all others pass.
 
-    `smaller` is what to take where the memory is not enough.
+    `smaller` is what to take where the memory is not enough. An autocast that the caller is in does not reach the work: it
+    would change tokens.
     """
     try:
-        return work()
+        with _without_autocast(device):
+            return work()
     except (MemoryError, RuntimeError, TypeError) as error:
         trouble = _machine_trouble(error, device, smaller)
     # Only here, past the except block, are the traceback and the activations in its frames gone.
     _release_memory(device)
     raise trouble
+
+
+@contextmanager
+def _without_autocast(device: str) -> Iterator[None]:
+    import torch
+
+    with ExitStack() as off:
+        for kind in {"cpu", device.partition(":")[0]}:
+            if torch.is_autocast_enabled(kind):
+                off.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def _machine_trouble(error: MemoryError | RuntimeError | TypeError, device: str, smaller: str) -> InfrastructureError:

@@ -179,6 +179,7 @@ class StepAudio:
         """vq06 alone of a whole clip, float32 [samples] at 16 kHz, without preprocessing; may be empty."""
         if (halves := self._halves) is not None:
             return on_device(self._device, lambda: halves.codes([wave]))[0][1]
+        fix_arithmetic(tf32=self._choices.tf32)
         return on_device("cpu", lambda: self._vq06(wave))
 
     def stream(self, piece: Waveform, session_id: str, *, is_final: bool) -> Vq:
@@ -214,6 +215,7 @@ class StepAudio:
         return codes
 
     def _codes(self, waves: Sequence[Waveform]) -> list[tuple[Vq, Vq]]:
+        fix_arithmetic(tf32=self._choices.tf32)  # before the threads of the pool compute
         waves = on_device("cpu", lambda: [self._prepare(wave) for wave in waves])
         if (halves := self._halves) is not None:
             return on_device(self._device, lambda: halves.codes(waves))

@@ -52,9 +52,9 @@ class Halves:
 
     def codes(self, waves: Sequence[Waveform]) -> list[tuple[Vq, Vq]]:
         """float32 [samples] at 16 kHz of each clip -> (vq02, vq06)."""
+        fix_arithmetic(tf32=self._tf32)  # before the threads of the pool compute
         features = [] if self._in_turn else [self._pool.submit(self._features, wave) for wave in waves]
         acoustic = self._begin_vq06(waves)
-        fix_arithmetic(tf32=self._tf32)
         with torch.inference_mode():
             frames = [found.result() for found in features] or [self._features(wave) for wave in waves]
             linguistic = self._windows.begin(frames)
