@@ -49,7 +49,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         names=IN_TARS,
         other_nodes=(HOSTILE[0], HOSTILE[1]),
         clip="".join(NAMES) + "".join(HOSTILE),
-        begin=now - 900,
+        begin=now - 120,
         until=now,
     )
     run.write()
@@ -122,7 +122,7 @@ def test_tables_sort_by_keyboard(browser: Any, page_file: Path) -> None:
     """Enter on a column's head sorts by its numbers, once more turns them round; aria-sort says so."""
     with Visit(browser, page_file, 1400, "light") as visit:
         table = visit.page.locator("table", has=visit.page.locator("caption", has_text="Speed by node"))
-        head = table.locator("th", has=visit.page.get_by_role("button", name="tasks"))
+        head = table.locator("th", has=visit.page.get_by_role("button", name="worker-hours", exact=True))
 
         def numbers() -> list[float]:
             place = head.evaluate("(th) => Array.from(th.parentElement.children).indexOf(th) + 1")
