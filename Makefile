@@ -1,7 +1,7 @@
 # make, or make help, says what there is: what follows ## behind a target.
 
 PYTHON ?= python3
-PYTEST_FLAGS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST_FLAGS ?= --numprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +28,7 @@ demo: $(VENV)/base.done ## five recordings -> tars -> tokens, on this machine; r
 	@echo && echo "The first record of demo/all.jsonl.gz, its tokens shortened:"
 	@gzip -dc demo/all.jsonl.gz | head -n 1 | sed -E 's/("tokens":\[\[([0-9]+,){8})[^]]*/\1.../'
 
-quick: $(VENV)/test.done ## in about a minute: the tests that are not slow and need neither models nor Slurm
+quick: $(VENV)/test.done ## in under a minute: the tests that are not slow and need neither models nor Slurm
 	$(BIN)/python -m pytest --quick --numprocesses 4 --dist loadfile
 
 test: $(VENV)/test.done system ## every test that needs no GPU

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 import yaml
@@ -116,12 +117,12 @@ class Upstream:
         encoder, mel = load_bicodec(open_bicodec(str(directory)), device)
         return cls(Wav2Vec2FeatureExtractor.from_pretrained(folder), wav2vec2.to(device), encoder, mel, device)
 
-    def tokenize(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    def tokenize(self, data: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(global tokens, semantic tokens) of an audio file."""
         wave, rate = soundfile.read(io.BytesIO(data))
         return self.tokens(normalize_volume(soxr.resample(wave, rate, 16000, "VHQ")))
 
-    def tokens(self, wave: Audio) -> tuple[np.ndarray, np.ndarray]:
+    def tokens(self, wave: Audio) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(global tokens, semantic tokens) of a clip [samples] at 16 kHz, its volume as it is."""
         import torch
 
@@ -143,7 +144,7 @@ def compare(directory: Path) -> bool:
     wave = speech(RATE, sum(SECONDS))
     ends = np.cumsum([int(seconds * RATE) for seconds in SECONDS])
     clips = [encoded(clip, RATE, "wav") for clip in np.split(wave, ends[:-1])]
-    tokens: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    tokens: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {}
 
     def ours() -> None:
         tokens["ours"] = []

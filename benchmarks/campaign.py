@@ -53,7 +53,7 @@ class Tar:
     lines: int = 0
     holder: Task | None = None
     left_by: Task | None = None
-    """Whose worker died with its claim. Others of its submission cannot know; nor can anybody while the task goes on."""
+    """The task whose worker died with its claim. Nothing else knows while that task goes on."""
     left_at: float = 0.0
     planned: int = 0
     """Living tasks that have it in their plans."""
@@ -66,11 +66,11 @@ class Submission:
 
     number: int
     tars: list[Tar]
-    """Last slot first: whoever helps goes through them in this order."""
+    """Last slot first: helpers go through them in this order."""
     told: dict[str, tuple[int, ...]]
     living: int = 0
     helped: int = 0
-    """How many of the tars nobody has to look at again."""
+    """How many of the tars need no further look."""
     tries: list[NodeTry] = field(default_factory=list)
     closed: Evidence | None = None
 
@@ -271,7 +271,7 @@ class Campaign:
         return tar.poison is not None and tar.poison >= tar.lines and tar.poison not in told
 
     def next_tar(self, task: Task) -> Tar | None:
-        """Its own, then those of others in its submission that nobody has begun."""
+        """Its own, then those of others in its submission that are not begun."""
         tried = {attempt.name for attempt in task.tries}
         while task.own:
             tar = task.own.popleft()
@@ -292,7 +292,7 @@ class Campaign:
         return not tar.done and tar.holder is None and not left_in_round
 
     def stop_tar(self, task: Task, outcome: Ending) -> None:
-        """Lines so far are in the partial; nobody holds the tar any more."""
+        """Lines so far are in the partial; the tar is held no more."""
         if task.tar is None or task.attempt is None:
             return
         tar, attempt = task.tar, task.attempt

@@ -8,15 +8,17 @@ import tarfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 
 SPEECH = Path(__file__).resolve().parent.parent / "examples" / "speech"
 
 
-def speech(sample_rate: int, seconds: float) -> np.ndarray:
+def speech(sample_rate: int, seconds: float) -> npt.NDArray[Any]:
     """float32 [samples], mono: the example clips over and over, each time at another offset."""
     waves = []
     for path in sorted(SPEECH.iterdir()):
@@ -27,7 +29,7 @@ def speech(sample_rate: int, seconds: float) -> np.ndarray:
     return np.resize(once, int(seconds * sample_rate))
 
 
-def encoded(wave: np.ndarray, sample_rate: int, extension: str) -> bytes:
+def encoded(wave: npt.NDArray[Any], sample_rate: int, extension: str) -> bytes:
     """The bytes of an audio file."""
     file = io.BytesIO()
     soundfile.write(file, wave, sample_rate, format=extension.upper())

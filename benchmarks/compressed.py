@@ -1,7 +1,7 @@
 """What decoding costs where only PyAV reads the file: m4a, WebM and others, to mono at 24 kHz, as a worker does it.
 
 By format: seconds of audio per second of CPU in one thread; how much of the time is FFmpeg's own, which is a loop over its
-frames that keeps none; and two threads against one, by the clock, which wants two idle cores.
+frames that keeps none; and two threads against one, by wall-clock time, which needs two idle cores.
 
     python -m benchmarks.compressed [ROUNDS]
 """

@@ -97,7 +97,7 @@ class _Portion:
 
 
 class _VirtualFeed(Feed[_Portion]):
-    """The feed, where nobody may sleep: who would wait for room asks first, and says that it is waiting."""
+    """The feed without blocking: a caller that would wait for room asks first, and says that it is waiting."""
 
     def admits(self, portion: _Portion) -> bool:
         """Whether `reserve` would return at once."""

@@ -48,7 +48,7 @@ class FreeCodec:
 
 
 def free_spec() -> TokenizeSpec:
-    """The recipe of a run with it, which nobody else knows by name."""
+    """The recipe of a run with it, which is known by name only here."""
     return TokenizeSpec(
         backend=INFO.name,
         device="cpu",

@@ -1,4 +1,4 @@
-"""All figures that need a GPU, in one run of less than nine minutes, for whoever has one once.
+"""All figures that need a GPU, in one run of less than nine minutes.
 
     python -m benchmarks.gpu --out DIR [--minutes 8] [--only higgs] [--rehearse]
 
@@ -163,7 +163,7 @@ class Process:
         start.close()
 
     def run(self, seconds: float) -> str:
-        """Have it work for at most `seconds`; how it ended, in words."""
+        """Let it work for at most `seconds`; returns how it ended, as text."""
         self._start.send(seconds - GRACE_SECONDS)
         self._process.join(seconds)
         code = self._process.exitcode

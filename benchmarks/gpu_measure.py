@@ -1,6 +1,6 @@
 """What benchmarks.gpu measures of one backend: the real pipeline, the device alone, the usual way, agreement, memory.
 
-Each finding is given to `emit` as soon as it is there, what matters most first, so that whoever ends the process keeps it.
+Each finding goes to `emit` at once, the most important first: a process that is ended early loses only the rest.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ HEADER = (
     "of bare loop",
     "busy",
     "fill",
-    "x usual way",
+    "speedup",
     "tokens equal",
     "bits kept",
     "GB GPU",
@@ -110,7 +110,7 @@ def _troubles(part: Record) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns; a row that is shorter than the others ends in words of any length."""
+    """Columns; a row that is shorter than the others ends in text of any length."""
     whole = [row for row in rows if len(row) == len(HEADER)]
     widths = [max(len(row[column]) for row in whole) for column in range(len(HEADER))]
     lines = []

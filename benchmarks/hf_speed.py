@@ -36,7 +36,7 @@ def measure(codec: str, seconds: float, clips: int, rounds: int) -> bool:
         build_hf(codec, directory)
         backend = FACTORY.load(options(directory, codec), "cpu")
         model = AutoModel.from_pretrained(directory).eval()
-        extractor = AutoFeatureExtractor.from_pretrained(directory)  # type: ignore[no-untyped-call]
+        extractor = AutoFeatureExtractor.from_pretrained(directory)
     rate = backend.info.sample_rate
     wave = speech(rate, seconds * clips + clips)
     waves = [wave[number * rate :][: int(seconds * rate) + 37 * number] for number in range(clips)]

@@ -65,8 +65,8 @@ def quiet() -> None:
     """No progress bars and no tables of tensors between the figures."""
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def backwards(sample_rate: int, seconds: float = HEARD_SECONDS) -> npt.NDArray[np.float32]:
@@ -169,7 +169,7 @@ def upstream_hf(options: Options, device: str) -> Upstream:
     from transformers import AutoFeatureExtractor
 
     model = _evaluate(options["model_path"], device)
-    extractor: Any = AutoFeatureExtractor.from_pretrained(str(options["model_path"]))  # type: ignore[no-untyped-call]
+    extractor: Any = AutoFeatureExtractor.from_pretrained(str(options["model_path"]))
     codec = model.config.model_type
     arguments: dict[str, Any] = {"bandwidth": options["bandwidth"]} if codec in ("encodec", "xcodec") else {}
 

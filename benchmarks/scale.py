@@ -117,7 +117,7 @@ def make_run(folder: Path, spec: TokenizeSpec) -> Run:
 
 
 def commit_all(run: Run, spec: TokenizeSpec) -> None:
-    """What workers would leave behind, but for the tokens."""
+    """What workers would leave behind, except for the tokens."""
     (run.folder / "manifests").mkdir()
     for tar in run.listed():
         status = Path(tar.tar).stat()
@@ -183,7 +183,7 @@ def rounds(run: Run, spec: TokenizeSpec, folder: Path) -> bool:
 
 
 def failures_seconds(run: Run) -> float:
-    """CPU of tools.failures, all tars committed and clean: what a person waits for before it says that nothing failed."""
+    """CPU of tools.failures, all tars committed and clean: how long it takes to say that nothing failed."""
     with tempfile.TemporaryDirectory() as here:
         command = [sys.executable, "-m", "tools.failures", "--output-dir", str(run.output_dir)]
         before = os.times()

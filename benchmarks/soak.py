@@ -30,7 +30,7 @@ from support.slurm_runs import SlurmRun
 from benchmarks.soak_data import SoakTars, make_tars
 from benchmarks.soak_faults import Lab
 from benchmarks.soak_plan import DISK_FULL, KINDS, Kind, plan_faults
-from benchmarks.soak_report import Ended, Result, bytes_lost, in_words, rows_of
+from benchmarks.soak_report import Ended, Result, as_text, bytes_lost, rows_of
 from benchmarks.soak_rounds import Soak
 from hpc.progress import scan
 from hpc.run import Run
@@ -103,7 +103,7 @@ def at_time_limit(cluster: RealCluster, run: SlurmRun) -> int:
 
 
 def keep_run(output: Path, cluster_folder: Path, target: Path) -> None:
-    """Copy a run that did not come out well, with Slurm's logs, for whoever looks for the reason."""
+    """Copy a failed run with Slurm's logs, to look for the reason."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(output, target, symlinks=True)
     shutil.copytree(cluster_folder / "log", target / "slurm")
@@ -173,7 +173,7 @@ def soak_and_tell(folder: Path, cluster: RealCluster, out: Path, given: argparse
         result = soak(folder, cluster, seed=given.seed, seconds=60 * given.minutes, tars=given.tars, every_s=given.every)
         if result.well:
             keep.pop_all()
-    print(in_words(result))
+    print(as_text(result))
     out.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     print(f"the same in {out}" + ("" if result.well else f", and the run in {out.with_suffix('.run')}"))
     return 0 if result.well else 1

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.common import SPEECH, encoded, speech
 
@@ -74,7 +76,7 @@ def _good_clips(source: random.Random) -> list[tuple[str, bytes]]:
     return found
 
 
-def _synthetic(source: random.Random, rate: int, samples: int) -> np.ndarray:
+def _synthetic(source: random.Random, rate: int, samples: int) -> npt.NDArray[Any]:
     """A voice of no one: a glide with three formants' harmonics, in bursts."""
     time = np.arange(samples) / rate
     pitch = source.uniform(90, 220) * (1 + 0.2 * np.sin(2 * np.pi * source.uniform(1, 4) * time))

@@ -1,4 +1,4 @@
-"""What a fault of a soak does to a real cluster and to the run on it, and how it is mended."""
+"""What a fault of a soak does to a real cluster and to the run on it, and how it is undone."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def cancel_task(lab: Lab, source: random.Random) -> Hit | None:
 
 
 def fill_disk(lab: Lab, _source: random.Random) -> Hit:
-    """Take all room of the output directory's file system, a small one that is nobody else's."""
+    """Take all room of the output directory's file system, a small one of its own."""
     ballast = lab.run.output / BALLAST
     claims = lab.run.claims()
     fd = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -17,7 +17,7 @@ class Kind:
     """How often it comes, relative to the others."""
     shortest_s: float = 0.0
     longest_s: float = 0.0
-    """How long until it is mended. 0 where nothing needs mending."""
+    """How long until it is undone; 0 where there is nothing to undo."""
     says: str = ""
     """Words by which the trouble that it makes is known, where there are any."""
 
@@ -49,7 +49,7 @@ class Planned:
     kind: str
     lasts_s: float
     chance: int
-    """Seed of whatever is left to chance when it comes: whom it hits."""
+    """Seed of what is random when it comes: what it hits."""
 
 
 def plan_faults(

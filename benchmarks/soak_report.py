@@ -1,4 +1,4 @@
-"""Pure: what a soak has shown: which committed bytes are wrong, which faults that was, and one table."""
+"""Pure: the result of a soak: which committed bytes are wrong, which faults are to blame, and a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from benchmarks.soak_plan import KINDS, TIME_LIMIT
 from hpc.rounds import EXIT_CODES
 
-__all__ = ["Ended", "Result", "Row", "Tried", "bytes_lost", "in_words", "rows_of", "table", "to_blame"]
+__all__ = ["Ended", "Result", "Row", "Tried", "as_text", "bytes_lost", "rows_of", "table", "to_blame"]
 
 FINISHED = (EXIT_CODES["finished"], EXIT_CODES["quarantined"])
 
@@ -20,50 +20,50 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     kind: str
     what: str
-    """Whom it hit."""
+    """What it hit."""
     tars: tuple[str, ...] = ()
-    """Those that were in hand there."""
+    """Tars that were being worked on there."""
     person: str = ""
-    """Why a person was needed after it, and before the next fault; empty if none was."""
+    """Why manual action was needed between this fault and the next; empty if none was."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How the run ended, beside that of an undisturbed process."""
+    """How the run ended, compared with an undisturbed run."""
 
     lost: dict[str, int]
-    """Tar -> bytes of its reference that are not in its committed file, for each tar that is not as it should be."""
+    """Tar -> bytes in which its committed file differs from the reference; equal files are left out."""
     verdicts: dict[str, str]
-    """Tar -> why it cannot be committed, in the run's own words."""
+    """Tar -> the run's reason why it cannot be committed."""
     wrong_verdicts: dict[str, str]
-    """Tar -> what was found where the undisturbed process had another verdict."""
+    """Tar -> the verdict, where the undisturbed run had another one."""
     time_limits: int
-    """Tasks that worked until their time was up."""
+    """Tasks that ran into their time limit."""
     exit_code: int
-    """Of the last round of hpc.resume."""
+    """Exit code of the last round of hpc.resume."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole soak, as its JSON has it."""
+    """A whole soak, as stored in JSON."""
 
     seed: int
     seconds: float
-    """Of faults."""
+    """How long faults were injected."""
     finished_s: float
-    """After the beginning."""
+    """Seconds from the beginning to the end of the run."""
     tars: int
     clips: int
     submissions: int
     rounds: dict[str, int]
-    """Exit code of hpc.resume --once -> how often."""
+    """Exit code of hpc.resume --once -> count."""
     tried: list[Tried]
     ended: Ended
     words: list[str]
-    """What rounds said that did not just go on."""
+    """Output of the rounds that did not simply continue."""
     rows: list[Row]
 
     @property
     def well(self) -> bool:
-        """No byte is lost, no verdict is another, nobody was needed, and the run is finished."""
+        """No byte is lost, no verdict differs, no manual action was needed, and the run is finished."""
         right = not self.ended.lost and not self.ended.wrong_verdicts and self.ended.exit_code in FINISHED
         return right and not any(one.person for one in self.tried)
 
@@ -79,7 +79,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def bytes_lost(reference: Mapping[str, bytes], found: Mapping[str, bytes]) -> dict[str, int]:
-    """File -> bytes of the reference that are missing or other, with those that are too much; equal files are left out."""
+    """File -> bytes that are missing, different or superfluous; equal files are left out."""
     lost = {}
     for name in sorted(reference.keys() | found.keys()):
         wanted, there = reference.get(name, b""), found.get(name, b"")
@@ -89,17 +89,16 @@ def bytes_lost(reference: Mapping[str, bytes], found: Mapping[str, bytes]) -> di
 
 
 def to_blame(kinds: Sequence[str], said: str) -> int:
-    """Which of the faults so far, oldest first, was it after which a round said that: the last one of a kind whose words
-    are in it, or else the last one.
+    """The index of the fault, oldest first, that explains a round's output: the latest of a kind whose message is in it, or
+    else the latest of all.
     """
     known = [number for number, kind in enumerate(kinds) if (words := KINDS[kind].says) and words in said]
     return known[-1] if known else len(kinds) - 1
 
 
 def rows_of(kinds: Collection[str], tried: Sequence[Tried], ended: Ended) -> list[Row]:
-    """A row per kind, tried or not, and the sum. A loss counts against each fault that had the tar in hand.
-
-    A loss that nobody had in hand counts in the sum alone, so that it is never hidden.
+    """A row per kind, tried or not, and the sum. A loss counts against each fault that hit a worker of that tar; a loss in
+    no such tar still counts in the sum.
     """
     rows = []
     for kind in kinds:
@@ -116,24 +115,24 @@ def rows_of(kinds: Collection[str], tried: Sequence[Tried], ended: Ended) -> lis
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows for people, as Markdown, so that a page can quote them."""
-    lines = ["| fault | tried | survived | bytes lost | a person was needed |", "|---|---:|---:|---:|---:|"]
+    """The rows as a Markdown table."""
+    lines = ["| fault | tried | survived | bytes lost | manual actions |", "|---|---:|---:|---:|---:|"]
     for row in rows:
         survived = row.survived if row.tried else "not tried"
         lines.append(f"| {row.kind} | {row.tried} | {survived} | {row.bytes_lost} | {row.person} |")
     return "\n".join(lines)
 
 
-def in_words(result: Result) -> str:
-    """The table, and all that is wrong."""
+def as_text(result: Result) -> str:
+    """The table, and everything that went wrong."""
     ended = result.ended
     lines = [
         table(result.rows),
-        f"{result.tars} tars, {len(ended.verdicts)} of them with a verdict; hpc.resume ended with {ended.exit_code}",
+        f"{result.tars} tars, {len(ended.verdicts)} of them quarantined; hpc.resume ended with {ended.exit_code}",
     ]
     needed = [one for one in result.tried if one.person]
-    lines += [f"a person was needed at {one.at_s:.0f} s, after: {one.kind} ({one.what}): {one.person}" for one in needed]
-    lines += [f"{name}: {count} bytes are not those of the undisturbed run" for name, count in ended.lost.items()]
+    lines += [f"manual action needed at {one.at_s:.0f} s, after: {one.kind} ({one.what}): {one.person}" for one in needed]
+    lines += [f"{name}: {count} bytes differ from the undisturbed run" for name, count in ended.lost.items()]
     for name, words in ended.wrong_verdicts.items():
-        lines.append(f"{name}: another verdict than the undisturbed run's: {words or 'none'}")
+        lines.append(f"{name}: the verdict differs from the undisturbed run's: {words or 'none'}")
     return "\n".join(lines)

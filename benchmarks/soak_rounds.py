@@ -76,7 +76,7 @@ class Soak:
             time.sleep(0.1)
 
     def finish(self) -> None:
-        """Mend all that is broken, take the workers off their brake, and go round until the end.
+        """Undo all faults, release the workers' brake, and do rounds until the end.
 
         TimeoutError where nothing moves any more.
         """
@@ -144,7 +144,7 @@ class Soak:
                 )
 
     def _note(self, code: int) -> None:
-        """What a round's exit code asks of a person, who then does what the documentation says."""
+        """Do what the documentation tells the user to do after this exit code of a round."""
         self.codes[str(code)] += 1
         said = self._said.read_text(errors="replace")[-LAST_WORDS:]
         self.code = code
@@ -162,7 +162,7 @@ class Soak:
             self.code = EXIT_CODES["running"]
 
     def _blame(self, why: str, said: str) -> None:
-        """Note that a person was needed, at the fault that was to blame."""
+        """Note at the fault that was to blame that manual action was needed."""
         if self.tried:
             number = to_blame([one.kind for one in self.tried], said)
             self.tried[number] = msgspec.structs.replace(self.tried[number], person=why)

@@ -66,7 +66,7 @@ class Upstream:
         self.names = [value.name for value in self.session.get_inputs()]
 
     def encode(self, file: bytes) -> list[int]:
-        """What wav2token does, but for the numbering."""
+        """What wav2token does, except for the numbering."""
         samples, rate = soundfile.read(io.BytesIO(file), dtype="float32", always_2d=True)
         audio = torchaudio.transforms.Resample(rate, 16000)(torch.from_numpy(samples.T.copy()))
         tokens: list[int] = self.codes(audio[0].numpy())["tokens"].tolist()

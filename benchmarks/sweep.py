@@ -102,7 +102,7 @@ def run_once(tar: Path, threads: int) -> Row:
 
 
 def best(tar: Path, threads: int, rounds: int) -> Row:
-    """The best of some rounds: by the clock, and by CPU seconds."""
+    """The best of some rounds: by wall-clock time, and by CPU seconds."""
     found = [run_once(tar, threads) for _ in range(rounds)]
     audio = found[0]["audio_seconds"]
     return {

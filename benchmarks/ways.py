@@ -132,11 +132,11 @@ def pipeline(
 
 
 @contextlib.contextmanager
-def memory(device: str) -> Iterator[dict[str, object]]:
+def memory(device: str) -> Iterator[dict[str, int]]:
     """Peaks within this block, in bytes, once it is left; of the host's for the whole process."""
     import torch
 
-    peaks: dict[str, object] = {}
+    peaks: dict[str, int] = {}
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     if device.startswith("cuda"):

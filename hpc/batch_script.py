@@ -38,7 +38,7 @@ def batch_text(submission: Submission, launch: Launch, job: Job, exclude: Collec
 
     limit_min = launch.time_limit_min
     avoided = [*filter(None, [str(launch.slurm.get("exclude", ""))]), *sorted(exclude)]
-    cpus = max(1, launch.cpus_per_gpu // launch.procs_per_gpu) if launch.cpus_per_gpu else None
+    cpus = launch.cpus_per_process
     srun = ["--kill-on-bad-exit=0", "--wait=0"]  # one worker's end is not the end of the others
     if cpus:
         srun.append(f"--cpus-per-task={cpus}")  # since Slurm 22.05 srun does not inherit it from the job

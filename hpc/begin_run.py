@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.batch_script import check_path
 from hpc.environment import kept_environment, task_environment
@@ -37,10 +38,10 @@ from jobs.spec import TokenizeSpec, check_spec, freeze_spec, make_spec, read_spe
 from jobs.trust import Trust
 from jobs.worker_options import WishOptions
 
-__all__ = ["Begun", "ListOptions", "begin_run", "keep_sharing", "new_state"]
+__all__ = ["Begun", "ListOptions", "SubmitRecipe", "begin_run", "cleared_state", "keep_sharing", "new_state", "plan_launch"]
 
 PATIENCE_SECONDS = 20.0
-"""How long Slurm may take to answer if nobody asked for it: there may be none."""
+"""How long Slurm may take to answer if it was not asked for: there may be none."""
 Index = Annotated[int, msgspec.Meta(ge=0)]
 _What = functools.partial(Option, group=WHAT)
 
@@ -58,6 +59,12 @@ class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
     to_index: Annotated[Index | None, _What("the tar after the last one")] = None
     keep_dirs: Annotated[bool, _What("keep the tars' folders in the output names")] = False
     skip_missing: Annotated[bool, _What("leave out tars that are missing, unreadable or no tars, and go on")] = False
+
+
+class SubmitRecipe(BackendOptions, frozen=True, kw_only=True):
+    """The recipe of tokens; a training has none."""
+
+    backend: Annotated[str, _What("preset or backend, for example higgs")] = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def begin_run(
     Raises UsageError where something does not fit, before anything is written, and InfrastructureError.
     """
     chosen = _choose_tars(run, which, allow_pipe=wishes.allow_pipe)
-    launch = _plan_launch(asked, wishes, trust, recipe.backend)
+    launch = plan_launch(asked, wishes, trust, uses_gpu=uses_gpu(recipe.backend))
     with writing_to(run.output_dir):
         frozen = read_spec(run.output_dir)
     hashes = ModelHashes(run.output_dir)
@@ -134,7 +141,7 @@ def _choose_tars(run: Run, which: ListOptions, *, allow_pipe: bool) -> list[str]
     else:
         tars = [tar.tar for tar in listed if tar.tar != tar.name]  # of the others only the name is known
         if not tars:
-            raise UsageError("--list: expected a file with a tar per line; python -m tools.generate_tar_list makes one")
+            raise UsageError(f"--list: expected a file with a tar per line; {called('tools.generate_tar_list')} makes one")
     if not tars[chosen]:
         to = "" if which.to_index is None else f" --to-index {which.to_index}"
         where = which.tar_list or run.output_dir
@@ -153,11 +160,11 @@ def _name_tars(run: Run, tars: Sequence[str], which: ListOptions, *, allow_pipe:
         raise UsageError("\n".join([str(error), *faults])) from None
 
 
-def _plan_launch(asked: LaunchOptions, wishes: WishOptions, trust: Trust, backend: str) -> Launch:
+def plan_launch(asked: LaunchOptions, wishes: WishOptions, trust: Trust, *, uses_gpu: bool) -> Launch:
     """The options that were asked for, over the site's defaults, over the person's SBATCH_ variables."""
     site = overlay(personal_defaults(os.environ), site_defaults(trust=of_code(trust)))
     asked = overlay(site, asked)
-    launch = make_launch(asked, environment=kept_environment(os.environ), wishes=wishes, uses_gpu=uses_gpu(backend))
+    launch = make_launch(asked, environment=kept_environment(os.environ), wishes=wishes, uses_gpu=uses_gpu)
     if launch.cluster == "slurm":
         launch = _fit_to_slurm(launch, asked)
     umask = "" if trust.umask == DEFAULT_UMASK else f"{trust.umask:04o}"
@@ -174,7 +181,7 @@ def _fit_to_slurm(launch: Launch, asked: LaunchOptions) -> Launch:
             later = (
                 "if Slurm is only away for now, try again later, or let --cluster slurm wait for it"
                 if no_answer(str(error))
-                else "if there is a Slurm, is SLURM_CONF right? python -m tools.doctor asks more"
+                else f"if there is a Slurm, is SLURM_CONF right? {called('tools.doctor')} asks more"
             )
             raise InfrastructureError(
                 f"there is an sbatch here, but no Slurm answers: {error}\n--cluster local tokenizes on this machine; {later}"
@@ -205,8 +212,8 @@ def _leave_out(tars: Sequence[str], faults: Mapping[str, str], which: ListOption
     described = describe_faults(faults, len(tars))
     left = [tar for tar in tars if tar not in faults]
     if not (which.skip_missing and left):
-        raise UsageError(f"--list {which.tar_list}: {described}\nmend the list, or go on without them: --skip-missing")
-    warn(f"--skip-missing: {described}\nleft out; {counted(len(left), 'tar')} to go on with")
+        raise UsageError(f"--list {which.tar_list}: {described}\ncorrect the list, or go on without them: --skip-missing")
+    warn(f"--skip-missing: {described}\nleft out; {counted(len(left), 'tar')} left to tokenize")
     return left
 
 
@@ -216,18 +223,24 @@ def _needs_work(state: TarState, *, retry_errors: bool) -> bool:
 
 
 def new_state(begun: Begun, *, retry_errors: bool) -> RunState:
-    """What the controller has to know. Submitting clears all that counted against tars, clips and nodes."""
-    before = begun.run.read_state()
+    """What the controller has to know."""
     retry = {
         tar.name: tar.manifest.attempt
         for tar in begun.states
         if retry_errors and tar.state == "committed" and tar.manifest is not None and tar.manifest.errors
     }
+    state = cleared_state(begun.run, begun.launch)
+    return msgspec.structs.replace(state, retry={**state.retry, **retry})
+
+
+def cleared_state(run: Run, launch: Launch) -> RunState:
+    """The run's state after a command that submits: nothing that happened before counts against tars, clips and nodes."""
+    before = run.read_state()
     return RunState(
         run_id=before.run_id or _new_run_id(),
-        launch=begun.launch,
-        amnesty=max([submission.number for submission in begun.run.submissions()], default=0),
-        retry={**before.retry, **retry},
+        launch=launch,
+        amnesty=max([submission.number for submission in run.submissions()], default=0),
+        retry=before.retry,
     )
 
 

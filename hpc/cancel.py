@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.chain import cancel_chain
 from hpc.rounds import cluster_of, make_controller
@@ -37,7 +38,7 @@ def cancel(
     cluster.cancel(jobs)
     tasks = counted(sum(job.elements for _, job in jobs.values()), "task")
     ended = f"{counted(len(jobs), 'job')} with up to {tasks} told to end" if jobs else "no task is queued or running"
-    print(f"{ended}; nothing more is submitted until hpc.submit continues the run")
+    print(f"{ended}; nothing more is submitted until {called('hpc.submit')} continues the run")
     return 0
 
 

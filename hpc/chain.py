@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.cluster import JobNumber, SubmitLimitError
 from hpc.controller import Round
 from hpc.environment import task_environment
@@ -151,7 +152,7 @@ def _patiently(ask: Callable[[], JobNumber], sleep: Callable[[float], None]) -> 
 
 def _slurm(launch: Launch) -> SlurmCluster:
     if launch.cluster != "slurm":
-        raise UsageError("--chain: this run is on one machine; without --chain, hpc.resume works on it")
+        raise UsageError(f"--chain: this run is on one machine; without --chain, {called('hpc.resume')} works on it")
     return SlurmCluster(task_environment(launch), clusters=launch.clusters)
 
 

@@ -19,12 +19,13 @@ from hpc.launch import Launch
 from hpc.lock import locked
 from hpc.patience import may_get_states
 from hpc.policy import Decision
-from hpc.progress import TarState, scan
+from hpc.progress import TarState
 from hpc.remote_list import read_sizes
-from hpc.run import ListedTar, Run, as_task
+from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
+from hpc.training import describe_last_job, describe_training, survey
 from jobs.claims import seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
@@ -59,6 +60,8 @@ class Round:
     """Tasks without progress, longest stall first."""
     scan_seconds: float = 0.0
     """How long scanning the tars' files took."""
+    training: str = ""
+    """How far the training is, of a run that trains."""
 
 
 class Controller:
@@ -74,7 +77,7 @@ class Controller:
         clock: Callable[[], float] = time.time,
         anew: bool = False,
     ) -> None:
-        """`anew`: a person has just started to watch, so what could not be written before is tried again at once."""
+        """`anew`: a user has just started to watch, so what could not be written before is tried again at once."""
         self._run = run
         self._cluster = cluster
         self._host = host
@@ -100,9 +103,8 @@ class Controller:
         if state.launch is not None and state.launch != self._launch and state.launch.cluster == self._launch.cluster:
             self._relaunch(state.launch)  # hpc.submit has been called meanwhile
         views = self.look()
-        listed = self._run.listed()
         began = time.monotonic()
-        states = list(scan(self._run, listed))
+        listed, states = survey(self._run, state)
         scanned = time.monotonic()
         claimed = claims_that_stand(self._run, views, lambda name: seconds_silent(FileOps(), self._run.paths(name).claim))
         decision = judge(self._run, state, states, views, claimed, self._age_s)
@@ -148,7 +150,13 @@ class Controller:
             ),
             stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
+            training=self._describe_training(state, decision),
         )
+
+    def _describe_training(self, state: RunState, decision: Decision) -> str:
+        """How far a training is, and what ended its last job, unless that is the diagnosis."""
+        last = "" if decision.outcome == "stuck" else describe_last_job(self._run, state)
+        return "; ".join(filter(None, [describe_training(self._run, state), last]))
 
     def _age_s(self, view: View) -> float:
         """Seconds since a submission was made; infinite where that no longer matters."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.cluster import Cluster, SubmitLimitError, SubmitUncertainError
 from hpc.launch import Launch
 from hpc.plan import Plan, Slot, balance, chunk, make_plan, probes, slots_for
@@ -17,8 +18,10 @@ from hpc.progress import TarState
 from hpc.remote_list import read_sizes
 from hpc.run import ListedTar, Run, as_task
 from hpc.submissions import Job, Submission
+from hpc.training import ranks_of
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_task import TarTask
+from jobs.taste.training import Training
 
 __all__ = ["InQueue", "Submitted", "Submitter", "bytes_per_second"]
 
@@ -99,9 +102,7 @@ class Submitter:
             log.warning("%s", error)
             return Submitted(waiting=len(wanted), why=str(error))
         sizes = read_sizes(self._run.sizes_file)
-        spec = read_spec(self._run.output_dir)
-        if spec is None:
-            raise UsageError(f"{self._run.spec_file}: no such file: restore it, or begin again with hpc.submit")
+        work = self._work()
         retry = {tar.name for tar in states if tar.state == "committed"}
         rate = bytes_per_second(states)
         last = set(decision.short_of_memory)
@@ -125,7 +126,7 @@ class Submitter:
             while first < len(part):
                 try:
                     order = _Order(run_id, tuple(decision.exclude), parallel, elements, first_of_round)
-                    plan, job = self._submit_array(order, part[first:], spec, alive)
+                    plan, job = self._submit_array(order, part[first:], work, alive)
                 except SubmitLimitError as error:
                     log.info("Slurm takes no more jobs for now, the rest waits: %s", error)
                     return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
@@ -142,6 +143,13 @@ class Submitter:
                     left = len(wanted) - len(placed)
                     return Submitted(tuple(list(alive)[before:]), left, f"--max-running {self._launch.max_running}")
         return Submitted(tuple(list(alive)[before:]), len(wanted) - len(placed))
+
+    def _work(self) -> TokenizeSpec | Training:
+        """What the tasks do."""
+        work = self._run.read_state().training or read_spec(self._run.output_dir)
+        if work is None:
+            raise UsageError(f"{self._run.spec_file}: no such file: restore it, or begin again with {called('hpc.submit')}")
+        return work
 
     @property
     def _processes(self) -> int:
@@ -190,7 +198,7 @@ class Submitter:
         self,
         order: _Order,
         slots: Sequence[tuple[TarTask, ...]],
-        spec: TokenizeSpec,
+        work: TokenizeSpec | Training,
         alive: Mapping[int, Sequence[int]],
     ) -> tuple[Plan, Job]:
         """Submit one array for as many of the first slots as Slurm takes.
@@ -199,7 +207,7 @@ class Submitter:
         the job up by name. Raises SubmitLimitError if Slurm takes not even one task, SubmitUncertainError, or UsageError.
         """
         submission = self._run.new_submission()
-        plan = self.make_plan(submission.number, slots, spec, alive)
+        plan = self.make_plan(submission.number, slots, work, alive)
         submission.write_plan(plan)
         elements = plan.elements
         while True:
@@ -238,16 +246,17 @@ class Submitter:
         self,
         number: int,
         slots: Sequence[tuple[TarTask, ...]],
-        spec: TokenizeSpec,
+        work: TokenizeSpec | Training,
         alive: Mapping[int, Sequence[int]] | None = None,
     ) -> Plan:
         """The plan of one array."""
         on_slurm = self._launch.cluster == "slurm"
         return make_plan(
             slots,
-            spec,
+            work,
             submission=number,
             processes=self._processes,
+            ranks=ranks_of(self._launch) if self._launch.training else 1,
             time_limit_s=60.0 * self._launch.time_limit_min if on_slurm else None,
             device=self._launch.device,
             options=self._launch.options,

@@ -1,4 +1,4 @@
-"""The part of a person's environment that a run keeps, so that its tasks find it from cron or another shell."""
+"""The part of the user's environment that a run keeps for its tasks, which may be submitted from cron or another shell."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEPT_VARIABLES = {
     "TORCH_HOME": "the same",
     "XDG_CACHE_HOME": "the same",
     "HF_ENDPOINT": "which hub tars at hf:// come from",
-    "AWS_PROFILE": "which of a person's own credentials open tars at s3://",
+    "AWS_PROFILE": "which of the user's credentials open tars at s3://",
     "AWS_REGION": "where those are",
     "AWS_DEFAULT_REGION": "the same",
     "AWS_ENDPOINT_URL": "the same, of stores that are not Amazon's",

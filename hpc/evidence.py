@@ -20,6 +20,7 @@ from hpc.progress import TarState
 from hpc.run import Run, RunState
 from hpc.submissions import Digest, Job, Submission
 from hpc.task_id import TaskId
+from hpc.training import final_words, of_training
 from hpc.tries import Evidence, NodeTry
 from jobs.addresses import is_address
 from jobs.claims import Claim, held_by_other, read_claims
@@ -192,7 +193,7 @@ def _has_ended(report: Progress) -> bool:
 
 
 def claims_that_stand(run: Run, views: Sequence[View], silence: Callable[[str], float]) -> dict[str, Claim]:
-    """Tar -> its claim, where a task that may be alive holds it, or a worker that somebody started by hand.
+    """Tar -> its claim, where a task that may be alive holds it, or a worker that was started by hand.
 
     `silence` gives the seconds since the last sign of life for a tar's claim; it is called where nothing better is known.
     """
@@ -218,7 +219,7 @@ def judge(
     claimed: Collection[str],
     age_s: Callable[[View], float],
 ) -> Decision:
-    """What a round that sees this decides, but for what keeps it from submitting (`why_held`).
+    """What a round that sees this decides, apart from what keeps it from submitting (`why_held`).
 
     `claimed` are the tars whose claims stand, and `age_s` gives the seconds since a submission was made.
     """
@@ -230,12 +231,13 @@ def judge(
             tar.name,
             done=tar.state == "committed" and not _wants_retry(state, tar),
             taken=tar.name in taken,
-            broken=_data_verdict(tar),
+            broken=_data_verdict(tar) if state.training is None else final_words(evidence),
             untrusted=tar.state == "invalid",
         )
         for tar in states
     ]
-    return decide(facts, evidence, place=str(run.output_dir))
+    decision = decide(facts, evidence, place=str(run.output_dir))
+    return decision if state.training is None else of_training(decision)
 
 
 def why_held(run: Run, state: RunState, decision: Decision) -> str:

@@ -28,7 +28,7 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
 
     cluster: Literal["slurm", "local"]
     device: str
-    """`cpu` or `cuda`."""
+    """`cpu`, `cuda` or `mps`."""
     gpus_per_node: int
     """GPUs of one array task; 0 for the CPU."""
     gpu_type: str | None = None
@@ -51,6 +51,8 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
     options: dict[str, Scalar] = msgspec.field(default_factory=dict)
     """How to load the backend: its weights may have moved since the run's spec was frozen."""
     environment: dict[str, str] = msgspec.field(default_factory=dict)
+    training: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    """An array task trains, and starts a process per GPU itself. Not kept of other runs."""
     group: str = ""
     """The group that shares the run; resuming it has to name the group too."""
     umask: str = ""
@@ -63,8 +65,20 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
 
     @property
     def processes(self) -> int:
-        """Worker processes of one array task."""
+        """Worker processes of one array task, as Slurm starts them. A training starts its own."""
+        return 1 if self.training else self.ranks
+
+    @property
+    def ranks(self) -> int:
+        """Processes that an array task has on its devices."""
         return max(1, self.gpus_per_node) * self.procs_per_gpu
+
+    @property
+    def cpus_per_process(self) -> int | None:
+        """Cores of one of `processes`; None leaves it to the site."""
+        if not self.training:
+            return max(1, self.cpus_per_gpu // self.procs_per_gpu) if self.cpus_per_gpu else None
+        return self.cpus_per_gpu * max(1, self.gpus_per_node) if self.cpus_per_gpu else self.ranks
 
 
 def make_launch(
@@ -82,6 +96,8 @@ def make_launch(
     if cluster == "local":
         device = choose_device(device).partition(":")[0]
         gpus = 0
+    elif device == "mps":
+        raise UsageError("--device mps: a Mac's GPU is used by processes on the Mac: --cluster local")
     elif device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: expected auto, cpu or cuda")
     elif device == "cpu":

@@ -1,4 +1,4 @@
-"""What a person or a site can say of how a run is launched: options of hpc.submit and keys of cluster.yaml."""
+"""How a run is launched: options of hpc.submit and keys of cluster.yaml."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class TaskOptions(WorkerOptions, frozen=True, kw_only=True):
 
 
 class Site(TaskOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a site wants of every job: the keys of cluster.yaml."""
+    """What a site sets for every job: the keys of cluster.yaml."""
 
     cluster: Annotated[
         Literal["auto", "slurm", "local"] | None, _Where("auto: Slurm where there is sbatch; slurm; local: this machine")
@@ -139,7 +139,7 @@ class Site(TaskOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class LaunchOptions(Site, frozen=True, kw_only=True):
     """A site's options, and those that only the command line has."""
 
-    device: Annotated[str, _Where("auto, cpu or cuda")] = "auto"
+    device: Annotated[str, _Where("auto, cpu, cuda, or mps: a Mac's GPU")] = "auto"
     workers: Annotated[Count | None, _Where("local: worker processes; default one per GPU or core")] = None
 
 

@@ -12,27 +12,30 @@ from typing import NamedTuple
 
 import msgspec
 
-from audio_tokenizers.errors import UsageError
+from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.cluster import JobNumber, JobSeen, TaskSeen
 from hpc.environment import task_environment
 from hpc.launch import Launch
 from hpc.submissions import Job, Submission
-from hpc.task_id import parse_task_command
+from hpc.task_id import parse_task_command, parse_task_line
 from jobs.claims import STALE_SECONDS, seconds_silent
-from jobs.devices import available_cores, visible_gpus
+from jobs.devices import available_cores, gpus_of
 from jobs.fileops import FileOps
 from jobs.run_module import module_command
 
 __all__ = ["LocalCluster", "Placement", "place_workers"]
 
 LOCAL_JOB = "local"
+PROC = Path("/proc")
+PS = ("ps", "-A", "-ww", "-o", "pid=", "-o", "uid=", "-o", "command=")
 
 
 class Placement(msgspec.Struct, frozen=True):
     """The device and cores of one worker."""
 
     gpu: str | None
-    """Its CUDA_VISIBLE_DEVICES, or None for the CPU."""
+    """Its CUDA_VISIBLE_DEVICES, `mps`, or None for the CPU."""
     threads: int
     """Threads that it may use."""
 
@@ -70,8 +73,7 @@ class LocalCluster:
 
     def placements(self, launch: Launch, tars: int) -> list[Placement]:
         """Where workers for `tars` tars would run."""
-        gpus = visible_gpus() if launch.device != "cpu" else []
-        return place_workers(gpus, launch.workers, launch.procs_per_gpu, available_cores(), tars)
+        return place_workers(gpus_of(launch.device), launch.workers, launch.procs_per_gpu, available_cores(), tars)
 
     def look(self, jobs: Mapping[int, tuple[Submission, Job]]) -> dict[int, JobSeen | None]:
         """The processes of these submissions on this machine. Those of another machine end by long silence."""
@@ -98,8 +100,8 @@ class LocalCluster:
         """Start one process per element, unless interrupted."""
         if self._host in exclude:
             raise UsageError(
-                f"tries fail on this machine ({self._host}) and succeed on others: python -m tools.failures says how; once "
-                "that is mended, python -m hpc.resume --retry-quarantined continues here"
+                f"tries fail on this machine ({self._host}) and succeed on others: {called('tools.failures')} says how; "
+                f"once that is fixed, {called('hpc.resume')} --retry-quarantined continues here"
             )
         submission.logs.mkdir(exist_ok=True)
         environment = task_environment(launch)
@@ -159,7 +161,10 @@ class _TaskProcess(NamedTuple):
 
 def _task_processes() -> Iterator[_TaskProcess]:
     """Every task on this machine, both its witness and its worker."""
-    for entry in os.scandir("/proc"):
+    if not (PROC / "self").exists():
+        yield from _listed_by_ps()
+        return
+    for entry in os.scandir(PROC):
         if not entry.name.isdigit():
             continue
         try:
@@ -169,6 +174,17 @@ def _task_processes() -> Iterator[_TaskProcess]:
             continue
         if (task := parse_task_command(words)) is not None:
             yield _TaskProcess(int(entry.name), uid, *task)
+
+
+def _listed_by_ps() -> Iterator[_TaskProcess]:
+    """The same where there is no /proc, as on a Mac."""
+    listed = subprocess.run(PS, capture_output=True, text=True, errors="surrogateescape", check=False)  # noqa: S603
+    if listed.returncode:
+        raise InfrastructureError(f"{' '.join(PS)}: expected the processes of this machine: {listed.stderr.strip()}")
+    for line in listed.stdout.splitlines():
+        pid, uid, command = line.split(maxsplit=2)
+        if (task := parse_task_line(command)) is not None:
+            yield _TaskProcess(int(pid), int(uid), *task)
 
 
 def _owner(submission: Submission) -> int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.controller import Round
 from hpc.failure_groups import Failure, log_tail
@@ -79,6 +80,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How the devices of the running tasks have spent their time."""
     on_gpu: bool
     """Whether the devices are GPUs."""
+    training: str = ""
+    """How far the training is, of a run that trains; the figures of tars say nothing then."""
 
 
 def take_snapshot(seen: Round) -> Snapshot:
@@ -111,6 +114,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         excluded=tuple(sorted(seen.decision.exclude)),
         device_seconds=sum((report.device_seconds for report in live), DeviceSeconds()),
         on_gpu=any(report.gpu is not None for report in live),
+        training=seen.training,
     )
 
 
@@ -160,7 +164,7 @@ def describe_running(now: Snapshot) -> str:
             f"{counted(now.waiting, 'tar')} {'waits' if now.waiting == 1 else 'wait'} {_why_waiting(now.why_waiting)}"
         )
     if now.unknown:
-        words.append(f"{counted(now.unknown, 'submission')} of which nobody can tell now")
+        words.append(f"{counted(now.unknown, 'submission')} whose state is unknown now")
     return "; ".join(words)
 
 
@@ -173,6 +177,8 @@ def line(now: Snapshot, speed: str) -> str:
     """A round on one line."""
     quarantine = f", {now.quarantined} in quarantine" if now.quarantined else ""
     stuck = "".join(f"; {words}" for words in describe_stalls(now.stalls, shown=1))
+    if now.training:
+        return f"{now.training}; {describe_running(now)}{stuck}"
     return (
         f"{now.done}/{counted(now.tars, 'tar')}, {counted(now.clips, 'clip')}, {counted(now.errors, 'error')}{quarantine}, "
         f"{speed}; {describe_running(now)}{stuck}"
@@ -196,10 +202,12 @@ def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
         *(("no progress", words) for words in describe_stalls(now.stalls)),
         ("speed", speed),
     ]
+    if now.training:
+        rows = [("training", now.training), ("running", describe_running(now))]
     if device := describe_device(now.device_seconds, gpu=now.on_gpu):
         rows.append(("device", device))
     if now.quarantined:
-        rows.append(("quarantine", f"{counted(now.quarantined, 'tar')}: python -m tools.failures says why"))
+        rows.append(("quarantine", f"{counted(now.quarantined, 'tar')}: {called('tools.failures')} says why"))
     if now.excluded:
         rows.append(("avoided", ", ".join(now.excluded)))
     rows += [("note", note) for note in notes]

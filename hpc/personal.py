@@ -1,4 +1,4 @@
-"""Pure: the SBATCH_ variables of a person's environment -> settings of a run."""
+"""Pure: the SBATCH_ variables of the user's environment -> settings of a run."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ PERSONAL_FLAGS = {
 
 
 def personal_defaults(environment: Mapping[str, str]) -> Site:
-    """What a person has set for every sbatch, as settings: variables would override what is asked for here, and cron does
-    not have them.
+    """The user's settings for every sbatch, as settings of a run: as variables they would override what is asked for here,
+    and cron does not have them.
     """
     found = {name.removeprefix("SBATCH_"): text for name, text in environment.items() if name.startswith("SBATCH_") and text}
     wanted = {"partition": "PARTITION", "account": "ACCOUNT", "qos": "QOS", "constraint": "CONSTRAINT", "time": "TIMELIMIT"}

@@ -12,6 +12,7 @@ from audio_tokenizers.base import Scalar
 from hpc.task_id import TaskId
 from jobs.spec import TokenizeSpec
 from jobs.tar_task import TarTask
+from jobs.taste.training import Training
 
 __all__ = ["Plan", "balance", "chunk", "make_plan", "probes", "slots_for", "stop_margin_s"]
 
@@ -52,6 +53,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Share of its memory at which a worker yields, 0 for never; None for the worker's default."""
     clip_timeout: float | None = None
     """Seconds without progress after which a worker is ended; 0 for never, None for a limit that fits its activity."""
+    training: Training | None = None
+    """What the one task trains, instead of taking tars."""
+    ranks: int = 1
+    """Processes that train together, one per GPU."""
     alive: dict[int, tuple[int, ...]] = {}
     """Submission -> slots of the tasks that may have been alive when this plan was made. Claims of other earlier tasks are
     void.
@@ -139,10 +144,11 @@ def chunk(
 
 def make_plan(
     slots: Sequence[tuple[TarTask, ...]],
-    spec: TokenizeSpec,
+    work: TokenizeSpec | Training,
     *,
     submission: int,
     processes: int = 1,
+    ranks: int = 1,
     time_limit_s: float | None = None,
     device: str = "cpu",
     options: Mapping[str, Scalar] | None = None,
@@ -155,15 +161,18 @@ def make_plan(
     clip_timeout: float | None = None,
     alive: Mapping[int, Collection[int]] | None = None,
 ) -> Plan:
-    """The plan for one submission."""
+    """The plan for one submission of a run's tars, or of a training."""
+    spec = work if isinstance(work, TokenizeSpec) else None
     return Plan(
-        fingerprint=spec.fingerprint,
+        fingerprint=spec.fingerprint if spec is not None else "",
+        training=work if isinstance(work, Training) else None,
+        ranks=ranks,
         submission=submission,
         slots=tuple(slots),
         processes=processes,
         time_limit_s=time_limit_s,
         device=device,
-        options=dict(spec.options if options is None else options),
+        options=dict(spec.options if options is None and spec is not None else options or {}),
         allow_missing_end=allow_missing_end,
         allow_joined=allow_joined,
         allow_pipe=allow_pipe,

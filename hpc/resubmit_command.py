@@ -11,6 +11,7 @@ import msgspec
 
 from audio_tokenizers.base import Scalar
 from audio_tokenizers.registry import complete_options, get_factory
+from audio_tokenizers.shared.command_names import called
 from hpc.launch import Launch, make_launch
 from hpc.launch_options import LaunchOptions, Site, TaskOptions, overlay
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, normalise_extensions
@@ -26,15 +27,21 @@ from jobs.worker_options import SharingOptions, WishOptions
 __all__ = ["resubmit_command"]
 
 DEFAULTS = RecipeOptions(
-    max_damage=DEFAULT_MAX_DAMAGE, extensions=AUDIO_EXTENSIONS, text_keys=TEXT_KEYS, text_encoding=AUTO, segments=False
+    max_damage=DEFAULT_MAX_DAMAGE,
+    extensions=AUDIO_EXTENSIONS,
+    text_keys=TEXT_KEYS,
+    text_encoding=AUTO,
+    segments=False,
+    subset_ratio=1.0,
 )
-"""What holds where neither a preset nor a person says anything; the backend decides the rest."""
+"""Defaults where neither a preset nor the user sets anything; the backend decides the rest."""
 
 
 def resubmit_command(
     spec: TokenizeSpec, launch: Launch | None, site: Site, tar_list: Path | None, output_dir: Path, flags: Sequence[str] = ()
 ) -> str:
-    """`python -m hpc.submit ...` with the options of the recipe and the launch that neither presets nor `site` give anyway.
+    """The command `hpc.submit`, as the user calls it, with the options of the recipe and the launch that neither presets nor
+    `site` give anyway.
 
     Without `tar_list` it submits the run's own tars. `site` is the cluster.yaml of the folder where the command will be run.
     """
@@ -42,7 +49,7 @@ def resubmit_command(
     words += ["--backend", preset_name(spec), "--output-dir", str(output_dir)]
     options = spec.options if launch is None else {**spec.options, **launch.options}
     words += [*_recipe_words(spec, options), *([] if launch is None else _launch_words(launch, site, spec.backend)), *flags]
-    return shlex.join(["python", "-m", "hpc.submit", *words])
+    return f"{called('hpc.submit')} {shlex.join(words)}"
 
 
 def _recipe_words(spec: TokenizeSpec, options: Mapping[str, Scalar]) -> list[str]:

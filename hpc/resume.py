@@ -20,9 +20,9 @@ __all__ = ["resume"]
 
 def resume(
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
-    keep_watching: Annotated[bool, typer.Option("--watch", help="go round until the end (the default)")] = False,
+    keep_watching: Annotated[bool, typer.Option("--watch", help="do rounds until the end (the default)")] = False,
     once: Annotated[bool, typer.Option("--once", help="one round, for cron")] = False,
-    chain: Annotated[bool, typer.Option("--chain", help="leave it to small Slurm jobs, each of which does a round")] = False,
+    chain: Annotated[bool, typer.Option("--chain", help="do the rounds as small Slurm jobs, one after the other")] = False,
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="forget what counts against tars, clips and nodes")
     ] = False,
@@ -39,7 +39,8 @@ def resume(
     ] = None,
     verbose: Verbose = False,
 ) -> int:
-    """Bring a run to its end. Exits 0 finished, 75 still running, 3 finished but for a quarantine, 4 stuck, 2 wrong usage.
+    """Continue a run until it is finished. Exits 0 finished, 75 still running, 3 finished except for a quarantine, 4 stuck,
+    2 wrong usage.
 
     Kill it and start it again whenever you like: all it knows is in files and in Slurm.
     """

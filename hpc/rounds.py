@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Controller, Round
@@ -28,6 +29,7 @@ from jobs.left_out import describe_left_out, sum_left_out
 from jobs.plain_text import plain, plain_lines, warn
 from jobs.signals import INTERRUPTIONS, StopFlag
 from jobs.spec import read_spec
+from jobs.taste.training import NAME
 
 __all__ = ["EXIT_CODES", "cluster_of", "finish", "launch_of", "make_controller", "one_round", "watch"]
 
@@ -56,10 +58,12 @@ def launch_of(run: Run) -> Launch:
         return launch
     spec, tars = read_spec(run.output_dir), run.listed()
     if spec is None or not tars:
-        raise UsageError(f"{run.output_dir}: no run here yet: begin it with hpc.submit, or give another --output-dir")
+        raise UsageError(
+            f"{run.output_dir}: no run here yet: begin it with {called('hpc.submit')}, or give another --output-dir"
+        )
     raise UsageError(
-        f"{run.output_dir}: {counted(len(tars), 'tar')} of jobs.tokenize_tar, and no run yet. This makes them a run, and "
-        f"repeats no work:\n  {resubmit_command(spec, None, site_defaults(), None, run.output_dir)}"
+        f"{run.output_dir}: {counted(len(tars), 'tar')} of {called('jobs.tokenize_tar')}, and no run yet. This makes them "
+        f"a run, and repeats no work:\n  {resubmit_command(spec, None, site_defaults(), None, run.output_dir)}"
     )
 
 
@@ -71,7 +75,7 @@ def cluster_of(launch: Launch, stop: Callable[[], bool] = lambda: False, *, pati
 
 
 def make_controller(run: Run, cluster: Cluster, launch: Launch, *, anew: bool = False) -> Controller:
-    """A controller on this host. `anew`: a person has just started to watch."""
+    """A controller on this host. `anew`: a user has just started to watch."""
     return Controller(run, cluster, launch, host=socket.gethostname(), anew=anew)
 
 
@@ -93,7 +97,7 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
                 _stop_workers(cluster, controller, interruption)
     if seen is None:
         go_on = (
-            "the tasks continue; hpc.resume watches them again"
+            f"the tasks continue; {called('hpc.resume')} watches them again"
             if launch.cluster == "slurm"
             else "run the same command again"
         )
@@ -184,7 +188,8 @@ def finish(run: Run, seen: Round) -> int:
     decision = seen.decision
     now = take_snapshot(seen)
     print(
-        f"{now.done:,} of {counted(now.tars, 'tar')} committed: {counted(now.clips, 'clip')}, "
+        now.training
+        or f"{now.done:,} of {counted(now.tars, 'tar')} committed: {counted(now.clips, 'clip')}, "
         f"{counted(now.errors, 'error')}, {now.audio_seconds / 3600:,.2f} audio-h"
         + (f", {counted(now.damaged, 'damaged clip')} kept" if now.damaged else "")
     )
@@ -200,14 +205,14 @@ def finish(run: Run, seen: Round) -> int:
         warn(f"error: stuck: {decision.diagnosis or 'nothing more can be submitted'}")
         failures = find_failures(run.submissions()[-RECENT:])
         for words in describe_failures(failures):
-            if words not in plain_lines(decision.diagnosis):
+            if words.removeprefix(f"{NAME}: ") not in plain_lines(decision.diagnosis):
                 warn(f"error: {words}")
         for failure in failures[:LOGS_SHOWN]:
             warn(describe_log(failure))
         if not run.read_state().cancelled and not decision.passes:
-            warn("when that is mended: hpc.submit again, or python -m hpc.resume --retry-quarantined")
+            warn(f"when that is fixed: {called('hpc.submit')} again, or {called('hpc.resume')} --retry-quarantined")
     elif decision.outcome == "quarantined":
-        warn("python -m tools.failures says more; python -m hpc.resume --retry-quarantined tries them again")
+        warn(f"{called('tools.failures')} says more; {called('hpc.resume')} --retry-quarantined tries them again")
     return EXIT_CODES[decision.outcome]
 
 

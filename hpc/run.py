@@ -22,6 +22,7 @@ from jobs.fileops import FileOps, write_atomically
 from jobs.spec import spec_path
 from jobs.tar_paths import TarPaths
 from jobs.tar_task import TarTask
+from jobs.taste.training import Training
 from jobs.trust import Trust, check_files, owned
 
 __all__ = ["ListedTar", "Run", "RunState", "as_task"]
@@ -46,6 +47,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """The number of a submission: what happened up to it no longer counts against anything."""
     retry: dict[str, str] = {}
     """Output name -> the attempt that made its committed file, whose error clips are to be tried again."""
+    training: Training | None = None
+    """What this run trains, if it makes no tokens."""
     cancelled: bool = False
     """hpc.cancel was called: nothing is submitted until hpc.submit."""
 

@@ -1,4 +1,4 @@
-"""cluster.yaml, the defaults of a site or a person for every run: found and read."""
+"""cluster.yaml, the defaults of a site or a user for every run: found and read."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class SlurmCluster:
         return self._max_array("") if cluster else DEFAULT_MAX_ARRAY  # if that is wrong, sbatch will say so
 
     def slots(self, launch: Launch, tars: int) -> None:
-        """None: Slurm queues as many as the plan wants."""
+        """None: Slurm queues as many as the plan has."""
 
     def look(self, jobs: Mapping[int, tuple[Submission, Job]]) -> dict[int, JobSeen | None]:
         """Call squeue once per cluster for all known job ids, and once by name for jobs that it does not show.

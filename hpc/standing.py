@@ -24,7 +24,7 @@ class Worker(msgspec.Struct, frozen=True):
     """The worker on a tar."""
 
     task: str
-    """SUBMISSION/SLOT; empty for a worker that a person started."""
+    """SUBMISSION/SLOT; empty for a worker that was started by hand."""
     node: str
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class Standing:
         self._claims = claims_that_stand(run, self._views, lambda _name: 0.0)
 
     def judge(self, states: Sequence[TarState]) -> Decision:
-        """What the next round would decide on this evidence, but for what `why_stopped` reports."""
+        """What the next round would decide on this evidence, apart from what `why_stopped` reports."""
         return judge(self._run, self._state, states, self._views, self._claims, self._age_s)
 
     def why_stopped(self, decision: Decision) -> str:

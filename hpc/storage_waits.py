@@ -82,7 +82,7 @@ class StorageWaits:
         return f"{found}; later rounds of hpc.resume try again by themselves"
 
     def last(self, tars: Sequence[str]) -> bool:
-        """Whether they have waited often enough to tell a person."""
+        """Whether they have waited often enough to tell the user."""
         return self._all.times >= STORAGE_ROUNDS or all(self._tries(tar).times >= STORAGE_ROUNDS for tar in tars)
 
     def _tries(self, tar: str) -> _Tries:
@@ -91,7 +91,7 @@ class StorageWaits:
     def _describe(self, attempt: Try) -> str:
         if attempt.storage == "full":
             return f"no room on {self.place}: make room and run hpc.resume again"
-        return f"{self.place} cannot be written to ({attempt.problem}): mend that and run hpc.resume again"
+        return f"{self.place} cannot be written to ({attempt.problem}): fix that and run hpc.resume again"
 
     def _describe_wordless(self, number: int) -> str:
         return (

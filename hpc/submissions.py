@@ -143,7 +143,7 @@ class Submission:
         write_atomically(FileOps(), self.job_file, msgspec.json.format(msgspec.json.encode(job)))
 
     def read_job(self) -> Job | None:
-        """What is known about the job, or None if none was ever intended."""
+        """What is known about the job, or None if none was intended."""
         return _read(self.job_file, Job)
 
     def reports(self, slots: Iterable[int]) -> dict[int, Progress]:

@@ -9,10 +9,14 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.base import Field
+from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.batch_script import batch_text
-from hpc.begin_run import Begun, ListOptions, begin_run, keep_sharing, new_state
+from hpc.begin_run import Begun, ListOptions, SubmitRecipe, begin_run, keep_sharing, new_state
+from hpc.begin_training import BegunTraining, TrainOptions, begin_training, check_no_training, refuse_others
 from hpc.dispatch import Submitter, bytes_per_second
+from hpc.launch import Launch
 from hpc.launch_options import LaunchOptions
 from hpc.rounds import EXIT_CODES, cluster_of, one_round, watch
 from hpc.run import Run, as_task
@@ -20,7 +24,6 @@ from hpc.submissions import Job, Submission
 from hpc.trust import check_run
 from jobs.commands import OutputDir, Verbose, run_command, setup_logging, writing_to
 from jobs.option_struct import with_options
-from jobs.recipe_options import BackendOptions
 from jobs.spec import TokenizeSpec, preset_name
 from jobs.worker_options import SharingOptions, WishOptions
 
@@ -33,27 +36,34 @@ STATES = ("committed", "partial", "invalid")
 def submit(
     *,
     which: ListOptions,
-    recipe: BackendOptions,
+    recipe: SubmitRecipe,
     wishes: WishOptions,
+    training: TrainOptions,
     output_dir: OutputDir = Path("tokens"),
     launch: LaunchOptions,
     sharing: SharingOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would run, and change nothing")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Tokenize every tar of a list. Run it again at any time: it continues from what is on disk.
+    """Tokenize every tar of a list, or --train. Run it again at any time: it continues from what is on disk.
 
     Example: --list tars.txt --backend higgs --output-dir tokens --partition gpu --time 4:00:00
     """
     setup_logging(verbose=verbose, quiet=True)
+    usual = SubmitRecipe(model_path=recipe.model_path)
+    refuse_others(training, (which, ListOptions()), (recipe, usual), (wishes, WishOptions()))
+    if training.train is None and not recipe.backend:
+        raise UsageError("--backend: expected a preset or backend, for example higgs; or --train with a training's settings")
     trust = sharing.trust()
     os.umask(trust.umask)
     run = Run(output_dir.absolute(), trust)
     check_run(run, trust)
+    if training.train is not None:
+        return _train(begin_training(run, training, recipe.model_path, launch, trust, dry_run=dry_run), dry_run=dry_run)
+    with writing_to(run.output_dir):
+        check_no_training(run)
     begun = begin_run(run, which, recipe, wishes, launch, trust, dry_run=dry_run)
-    if dry_run:
-        print("dry run: this is what would run; nothing is written and nothing is submitted")
-    print(_summary(begun, show_script=dry_run))
+    _say(_summary(begun, show_script=dry_run), dry_run=dry_run)
     if dry_run:
         return 0
     if not begun.todo:
@@ -61,7 +71,22 @@ def submit(
         return 0
     with writing_to(run.output_dir):
         run.write_state(new_state(begun, retry_errors=wishes.retry_errors))
-    return watch(run, begun.launch) if begun.launch.cluster == "local" else _submit_to_slurm(run)
+    return _go(run, begun.launch)
+
+
+def _train(begun: BegunTraining, *, dry_run: bool) -> int:
+    _say(begun.summary(show_script=dry_run), dry_run=dry_run)
+    return 0 if dry_run or begun.done else _go(begun.run, begun.launch)
+
+
+def _say(summary: str, *, dry_run: bool) -> None:
+    if dry_run:
+        print("dry run: this is what would run; nothing is written and nothing is submitted")
+    print(summary)
+
+
+def _go(run: Run, launch: Launch) -> int:
+    return watch(run, launch) if launch.cluster == "local" else _submit_to_slurm(run)
 
 
 def _describe(field: Field, spec: TokenizeSpec) -> str:
@@ -104,7 +129,7 @@ def _submit_to_slurm(run: Run) -> int:
     code = one_round(run, patient=False)
     if code == EXIT_CODES["running"]:
         group = f" --group {run.trust.group_name}" if run.trust is not None and run.trust.group_name else ""
-        print(f"next: python -m hpc.resume --output-dir {run.output_dir}{group}   (or --once from cron, or --chain)")
+        print(f"next: {called('hpc.resume')} --output-dir {run.output_dir}{group}   (or --once from cron, or --chain)")
         return 0
     return code
 

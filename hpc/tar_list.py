@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.list_patterns import LARGEST_EXPANSION, expand_braces, find_files, has_glob, is_pattern, matches
 from jobs.addresses import check_address, is_address, is_pipe, place_of, scheme_of
@@ -20,7 +21,7 @@ from jobs.tar_paths import TarPaths
 __all__ = ["name_tars", "natural_order", "read_tar_list", "shorten"]
 
 NAMES_SHOWN = 20
-MEND = "mend the list"
+MEND = "correct the list"
 LISTED_SCHEMES = ("s3", "hf")
 """Schemes of addresses whose servers can list files, which globs need."""
 TRIES = 5
@@ -145,7 +146,7 @@ def _lines(path: Path) -> list[str]:
         refuse_irregular(path, "a text file with a tar per line")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"--list {path}: there is no such file; python -m tools.generate_tar_list makes one") from None
+        raise UsageError(f"--list {path}: there is no such file; {called('tools.generate_tar_list')} makes one") from None
     except UsageError as error:
         raise UsageError(f"--list {error}; put the names into a file") from None
     except OSError as error:

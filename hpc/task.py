@@ -2,7 +2,8 @@
 
 There are two processes: the worker, and a witness that only waits for it. If a clip kills the worker (SIGSEGV in a decoder,
 the kernel's out-of-memory killer), or the worker is ended for lack of progress, the witness records which clip it was. If
-the witness dies too, the worker was not to blame: a time limit, a cancelled job, a dead node.
+the witness dies too, the worker was not to blame: a time limit, a cancelled job, a dead node. On a Mac's GPU there is no
+witness.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, Tar2TokensError, UsageError
+from audio_tokenizers.shared.wording import counted
 from hpc.deaths import Death, Tried, may_go_on, what_was_tried, write_down_death
 from hpc.plan import Plan, stop_margin_s
 from hpc.stalls import stall_file
 from hpc.submissions import Submission
 from hpc.task_id import TaskId
+from hpc.training_task import Seat, run_training
 from hpc.witness import LastLook, Witness
 from jobs.activities import Activities
 from jobs.commands import command_parser, setup_logging
@@ -33,6 +36,7 @@ from jobs.conveyor import DEFAULT_BUFFER_BYTES, Feeding
 from jobs.devices import available_cores, visible_gpus
 from jobs.fileops import StorageError, output_files
 from jobs.memory_guard import DEFAULT_GUARD, MemoryGuard
+from jobs.own_watch import ended_when_stuck
 from jobs.progress import Progress, ProgressFile, read_progress, write_progress
 from jobs.signals import StopFlag
 from jobs.spec import read_spec
@@ -57,7 +61,7 @@ class Place:
     slot: int
     node: str
     gpu: str | None
-    """Its CUDA_VISIBLE_DEVICES, or None for the CPU."""
+    """Its CUDA_VISIBLE_DEVICES, `mps`, or None for the CPU."""
     threads: int
     """Its share of the cores, for decoding and for the backend."""
     ends_at: float | None
@@ -76,21 +80,23 @@ def place_in_slurm(environment: Mapping[str, str], plan: Plan, gpus: Sequence[st
     slots = plan.slots_of(element)
     if rank >= len(slots):
         return None
-    gpu = None
-    if plan.device != "cpu":
-        listed = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS") or ""
-        mine = list(gpus) if "CUDA_VISIBLE_DEVICES" in environment or not listed else listed.split(",")
-        gpu = mine[rank % len(mine)] if mine else None
+    mine = _gpus_in_slurm(environment, gpus) if plan.device != "cpu" else []
     end = environment.get("SLURM_JOB_END_TIME", "")
     known_end = float(end) if end.isdecimal() else now + plan.time_limit_s if plan.time_limit_s else None
     return Place(
         slot=slots[rank],
         node=environment.get("SLURMD_NODENAME") or socket.gethostname(),
-        gpu=gpu,
+        gpu=mine[rank % len(mine)] if mine else None,
         threads=int(environment.get("SLURM_CPUS_PER_TASK") or max(1, cores // plan.processes)),
         ends_at=known_end,
         shared=True,
     )
+
+
+def _gpus_in_slurm(environment: Mapping[str, str], gpus: Sequence[str]) -> list[str]:
+    """The GPUs that the site shows this task."""
+    listed = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS") or ""
+    return list(gpus) if "CUDA_VISIBLE_DEVICES" in environment or not listed else listed.split(",")
 
 
 def feeding_of(place: Place, plan: Plan) -> Feeding:
@@ -131,6 +137,8 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
     """Run workers until one ends by itself; returns its exit code."""
     output_dir = submission.folder.parent.parent.parent
     report_file = submission.report_file(place.slot)
+    if plan.device == "mps":
+        return _run_alone(output_dir, submission, plan, place, elements)
     witness = Witness(
         report_file,
         stall_file(submission, place.slot),
@@ -164,6 +172,19 @@ def run_task(submission: Submission, plan: Plan, place: Place, elements: int) ->
         tried = what_was_tried(report.tries[tries_before:])
 
 
+def _run_alone(output_dir: Path, submission: Submission, plan: Plan, place: Place, elements: int) -> int:
+    """Work in this process, without a witness: Metal does not work in a forked process that runs no other program.
+
+    What kills the worker then counts against no clip, only against the tar.
+    """
+    report = read_progress(submission.report_file(place.slot)) or Progress(
+        node=place.node, gpu=place.gpu, started=time.time()
+    )
+    activities = Activities(plan.clip_timeout)
+    with ended_when_stuck(activities):
+        return _work(output_dir, submission, plan, place, elements, Tried(), report, activities, lambda: False)
+
+
 def _work(
     output_dir: Path,
     submission: Submission,
@@ -176,7 +197,7 @@ def _work(
     asked: Callable[[], bool],
 ) -> int:
     """What the worker process does. Returns its exit code."""
-    if place.gpu is not None:
+    if place.gpu is not None and plan.device != "mps":
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(place.threads)
 
@@ -203,7 +224,7 @@ def _work(
                 own,
                 msgspec.structs.replace(spec, options=plan.options),
                 output_dir,
-                device="cpu" if plan.device == "cpu" else "cuda:0",  # never fall back to the CPU
+                device=plan.device if plan.device in ("cpu", "mps") else "cuda:0",  # never fall back to the CPU
                 stop=stop,
                 reports=reports,
                 wishes=Wishes(
@@ -229,7 +250,7 @@ def _work(
 def main(arguments: Sequence[str]) -> int:
     """Parse the arguments, find this process's place, and run."""
     parser = command_parser(
-        "One worker process of a task. hpc.submit and hpc.resume start it; nobody needs to run it by hand."
+        "One worker process of a task. hpc.submit and hpc.resume start it; there is no need to run it by hand."
     )
     parser.add_argument("plan_file", type=Path)
     parser.add_argument("--elements", type=int, required=True, help="array tasks of the plan that were submitted")
@@ -257,6 +278,10 @@ def main(arguments: Sequence[str]) -> int:
     if place is None:
         log.info("nothing to do: the plan has fewer parts than this job has processes")
         return 0
+    if plan.training is not None:
+        gpus = _gpus_in_slurm(os.environ, visible_gpus()) if place.shared else visible_gpus()
+        log.info("submission %d, on %s, %s", plan.submission, place.node, counted(plan.ranks, "rank"))
+        return run_training(submission, plan, Seat(place.node, gpus, place.threads, stop_time(place, plan)))
     log.info("submission %d, slot %d, on %s, GPU %s", plan.submission, place.slot, place.node, place.gpu or "none")
     return run_task(submission, plan, place, given.elements)
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-__all__ = ["TaskId", "parse_task_command"]
+__all__ = ["TaskId", "parse_task_command", "parse_task_line"]
 
 NAME = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 """ASCII digits only, and bounded: int() refuses very long numbers."""
 NUMBER = re.compile(r"[0-9]{1,9}")
 MODULE = "hpc.task"
+LINE = re.compile(r"\S.* hpc\.task (?P<plan>.+?) --elements [0-9]+ (?:.* )?--element (?P<element>[0-9]{1,9})(?: .*)?")
 WORDS_BEFORE = 8
 """Room for the interpreter and its options."""
 
@@ -43,3 +44,9 @@ def parse_task_command(words: Sequence[str]) -> tuple[str, int] | None:
         return None
     element = after[after.index("--element") + 1 :][:1]
     return (after[0], int(element[0])) if element and NUMBER.fullmatch(element[0]) else None
+
+
+def parse_task_line(line: str) -> tuple[str, int] | None:
+    """As `parse_task_command`, of a command line as `ps` shows it: words with spaces between, which paths may hold too."""
+    match = LINE.fullmatch(line.strip())
+    return None if match is None else (match["plan"], int(match["element"]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.launch import Launch
 from hpc.rounds import launch_of
 from hpc.run import STATE_FILE, Run
@@ -24,7 +25,7 @@ DEFAULT_UMASK = 0o022
 
 
 def check_run(run: Run, trust: Trust) -> None:
-    """Raise UsageError if anybody outside `trust` may have written the files that the run's state is read from."""
+    """Raise UsageError if anyone outside `trust` may have written the files that the run's state is read from."""
     check_folder(run.output_dir, _state(run), trust)
 
 
@@ -51,9 +52,10 @@ def open_run(output_dir: Path, group: str | None) -> tuple[Run, Launch]:
     launch = launch_of(run)
     if launch.group != trust.group_name:
         raise UsageError(
-            f"--group {group}: {run.output_dir} is not shared with it: hpc.submit --group {group} shares it"
+            f"--group {group}: {run.output_dir} is not shared with it: {called('hpc.submit')} --group {group} shares it"
             if group is not None
-            else f"{run.output_dir} is shared with group {launch.group}: give --group {launch.group}, or hpc.submit again"
+            else f"{run.output_dir} is shared with group {launch.group}: give --group {launch.group}, or run "
+            f"{called('hpc.submit')} again"
         )
     os.umask(int(launch.umask, 8) if launch.umask else trust.umask)
     return run, launch

@@ -24,7 +24,7 @@ from jobs.processes import look_at
 from jobs.signals import STOP_SIGNALS
 from jobs.watchdog import Stall, Watchdog
 
-__all__ = ["CRASH_EXIT", "LastLook", "Witness"]
+__all__ = ["CRASH_EXIT", "LastLook", "Witness", "die_with", "flush_streams"]
 
 LOOK_SECONDS = 1.0
 TOUCH_SECONDS = 60.0
@@ -97,12 +97,12 @@ class Witness:
 
         `activities` is created before the fork, so that both processes share it.
         """
-        _flush()
+        flush_streams()
         before = read_oom_kills()
         witness = os.getpid()
         worker = os.fork()
         if worker == 0:
-            _die_with(witness)
+            die_with(witness)
             os._exit(self._be_worker(work))
         self._worker = worker
         self._activities, self._stall, self._killed_at = activities, None, 0.0
@@ -181,11 +181,11 @@ class Witness:
             with suppress(OSError):
                 warn(traceback.format_exc().rstrip())
         finally:
-            _flush()
+            flush_streams()
         return code
 
 
-def _die_with(witness: int) -> None:
+def die_with(witness: int) -> None:
     """Have the kernel end this process as soon as its witness is gone. Nothing else would if it hangs, and its partials are
     valid as they are.
     """
@@ -196,7 +196,7 @@ def _die_with(witness: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _flush() -> None:
+def flush_streams() -> None:
     """Flush what was printed. Without room for a log the work continues."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):

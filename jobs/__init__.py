@@ -4,5 +4,5 @@ import importlib.util
 import sys
 from pathlib import Path
 
-if importlib.util.find_spec("audio_tokenizers") is None:  # a checkout that nobody has installed
+if importlib.util.find_spec("audio_tokenizers") is None:  # a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent / "tokenizers"))

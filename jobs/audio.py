@@ -16,8 +16,9 @@ import soxr
 
 from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import ClipError
-from jobs.audio_routes import Limits, decode_parts
+from jobs.audio_routes import decode_parts
 from jobs.channels import Block, Mixer
+from jobs.decoded_blocks import Limits
 from jobs.losses import Losses
 from jobs.one_form import at_one_rate, with_as_many_channels
 from jobs.refusals import confirmed

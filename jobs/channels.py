@@ -11,7 +11,7 @@ from audio_tokenizers.base import Waveform
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.wording import counted
 
-__all__ = ["OPPOSITE_PHASE", "SPLIT", "Block", "Mixer", "channel_rule", "describe_note", "mixed"]
+__all__ = ["ADOPTED", "OPPOSITE_PHASE", "SPLIT", "Block", "Mixer", "channel_rule", "describe_note", "mixed"]
 
 Block = np.ndarray[Any, np.dtype[np.float32]]
 """float32 [samples, channels]."""
@@ -24,7 +24,12 @@ MOST_CHANNELS = 1024
 """libsndfile's limit."""
 OPPOSITE_PHASE = "opposite_phase"
 """The note for a clip whose channels cancel each other in the mean."""
-NOTE_WORDS = {OPPOSITE_PHASE: "whose channels cancel each other when mixed (--channel first hears one)"}
+ADOPTED = "adopted"
+"""The note for a clip whose tokens were made by another tool (tools/adopt.py): not by the run's recipe."""
+NOTE_WORDS = {
+    OPPOSITE_PHASE: "whose channels cancel each other when mixed (--channel first hears one)",
+    ADOPTED: "with tokens made by another tool (tools.adopt), not by this recipe",
+}
 CANCELLED = 0.02
 """Energy of the sum of the channels, relative to the sum of their energies: 2 for two equal channels, 1 for any number of
 unrelated ones. Below this value, two equally loud channels correlate to less than -0.98, and their mean is 20 dB below them.

@@ -32,6 +32,8 @@ class Clip:
     """The part of the member, unless the clip is a whole member."""
     number: int = 0
     """Position among the member's parts, from 0."""
+    outside: bool = False
+    """It is not in the run's share of the clips: it has no index, and only its sidecars count as used."""
 
     @property
     def member_audio(self) -> IO[bytes] | None:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 
 from audio_tokenizers.errors import Tar2TokensError, UsageError
 from jobs.fileops import describe_error, end_last_line, output_error
+from jobs.old_options import answer_old_option
 from jobs.plain_text import PlainFormatter, plain_stream, warn, warn_of_bug
 from jobs.version import version
 
@@ -39,6 +40,7 @@ __all__ = [
     "number_parser",
     "parse_buffer_memory",
     "parse_size",
+    "repeat_flags",
     "run_app",
     "run_command",
     "setup_logging",
@@ -50,7 +52,7 @@ WHAT, AUDIO, WHERE, WORKER, SLURM = "What", "Audio and texts", "Where", "Each wo
 """Headings of --help; HEADINGS has their order."""
 HEADINGS = ("Arguments", WHAT, WHERE, SLURM, WORKER, AUDIO, "Options")
 OutputDir = Annotated[Path, typer.Option(help="the run directory", rich_help_panel=WHERE)]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda", rich_help_panel=WHERE)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or mps: a Mac's GPU", rich_help_panel=WHERE)]
 Verbose = Annotated[bool, typer.Option("--verbose", help="say more, and show tracebacks")]
 
 
@@ -65,9 +67,7 @@ def _say_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool, typer.Option("--version", is_eager=True, callback=_say_version, help="say which version this is, and no more")
-]
+Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=_say_version, help="print the version and exit")]
 
 
 def command_parser(description: str | None) -> argparse.ArgumentParser:
@@ -78,15 +78,15 @@ def command_parser(description: str | None) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--version", action="version", version=version_words(), help="say which version this is, and no more"
-    )
+    parser.add_argument("--version", action="version", version=version_words(), help="print the version and exit")
     return parser
 
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 SMALLEST_BUFFER = 10**6
 """A smaller value is a forgotten unit, as in `--buffer-memory 8`."""
+SEVERAL_WORDS = ("--extensions",)
+"""Options that take all words up to the next option, as in `--extensions .mp3 .wav`."""
 FEW_OPTIONS = 11
 """Up to so many options, with --verbose, --version and --help, are one list in --help."""
 BROKEN_PIPE_EXIT = 141  # what a shell reports of a command that SIGPIPE ended
@@ -123,6 +123,25 @@ def number_parser(expected: str, lowest: float | None = None) -> Callable[[str],
     return parse
 
 
+def repeat_flags(words: Sequence[str], flags: Collection[str]) -> list[str]:
+    """`--extensions .mp3 .wav` -> `--extensions .mp3 --extensions .wav`, for options in `flags`."""
+    found: list[str] = []
+    flag = ""
+    for number, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[number:]]
+        if word.startswith("-"):
+            name, equals, _ = word.partition("=")
+            flag = name if name in flags else ""
+            if equals or not flag:
+                found.append(word)
+            elif words[number + 1 : number + 2] == [] or words[number + 1].startswith("-"):
+                found.append(word)  # the parser says that its value is missing
+        else:
+            found += [flag, word] if flag else [word]
+    return found
+
+
 class HelpInGroups(TyperCommand):
     """--help with options under their headings, if there are many, and an example at the end.
 
@@ -133,6 +152,15 @@ class HelpInGroups(TyperCommand):
         words: str = settings.get("help") or ""
         about, _, self.example = words.partition("\n\nExample: ")
         super().__init__(**{**settings, "help": about})
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (click's, or those of typer's own click)
+        """Answer options of earlier tools in one line, and let some options take several words."""
+        own = {flag for parameter in self.params for flag in parameter.opts}
+        answer = answer_old_option(getattr(self.callback, "__name__", ""), args, own)
+        if answer is not None:
+            warn(f"error: {answer}")
+            raise typer.Exit(UsageError.exit_code)
+        return super().parse_args(ctx, repeat_flags(args, own.intersection(SEVERAL_WORDS)))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 (click's, or those of typer's own click)
         rows: dict[str, list[tuple[str, str]]] = {}

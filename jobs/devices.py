@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.wording import counted
 
-__all__ = ["CPU", "DeviceName", "available_cores", "choose_device", "device_name", "visible_gpus"]
+__all__ = ["CPU", "CUDA_ONLY", "DeviceName", "available_cores", "choose_device", "device_name", "gpus_of", "visible_gpus"]
 
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 NO_MORE = ("", "-1", "NoDevFiles")
+CUDA_ONLY = ("auto", "cpu", "cuda")
+"""Values of --device where a Mac's GPU is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class DeviceName:
     """Which device made tokens."""
 
     name: str = "cpu"
-    """`cpu`, or the GPU's name."""
+    """`cpu`, `mps`, or the GPU's name."""
     gpu: str = ""
     """Its UUID, or where that is not known what CUDA_VISIBLE_DEVICES calls it."""
 
@@ -32,9 +35,9 @@ CPU = DeviceName()
 
 
 def device_name(device: str) -> DeviceName:
-    """The name of a `device` that `choose_device` returned. torch knows its UUID, if the backend uses the GPU through torch."""
-    if device == "cpu":
-        return CPU
+    """The name of a `device` that `choose_device` returned. If the backend uses it through torch, torch knows its UUID."""
+    if not device.startswith("cuda"):
+        return DeviceName(device)
     number = int(device.partition(":")[2] or 0)
     known: Any = sys.modules.get("torch")
     if known is not None and known.cuda.is_initialized():
@@ -57,10 +60,26 @@ def visible_gpus() -> list[str]:
         return []
 
 
-def choose_device(asked: str, gpu_id: int = 0) -> str:
-    """`auto`, `cpu` or `cuda` -> `cpu` or `cuda:N`, N counted among the visible GPUs."""
-    if asked not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {asked!r}: expected auto, cpu or cuda")
+def gpus_of(device: str) -> list[str]:
+    """Names of the GPUs that workers on `device`, a kind or one GPU, share on this machine."""
+    if device == "mps":
+        return ["mps"]  # a Mac has one
+    return [] if device == "cpu" else visible_gpus()
+
+
+def choose_device(asked: str, gpu_id: int = 0, kinds: Sequence[str] = (*CUDA_ONLY, "mps")) -> str:
+    """One of `kinds` -> `cpu`, `mps` or `cuda:N`, N counted among the visible GPUs.
+
+    `auto` is never `mps`: its tokens differ from a CPU's, so a run has to ask for it.
+    """
+    if asked not in kinds:
+        raise UsageError(f"--device {asked!r}: expected {', '.join(kinds[:-1])} or {kinds[-1]}")
+    if asked == "mps":
+        if sys.platform != "darwin":
+            raise UsageError(f"--device mps: expected a Mac, found {sys.platform}; --device cuda is for GPUs of NVIDIA")
+        if gpu_id:
+            raise UsageError(f"--gpu-id {gpu_id}: a Mac has one GPU, number 0")
+        return "mps"
     gpus = visible_gpus()
     if asked == "cpu" or (asked == "auto" and not gpus and gpu_id == 0):
         return "cpu"

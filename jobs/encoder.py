@@ -36,7 +36,17 @@ from jobs.turns import Turns
 __all__ = ["Encoder", "Item", "Result"]
 
 DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError"}
-DEVICE_WORDS = ("CUDA", "cuDNN", "CUBLAS", "NCCL", "out of memory", "can't allocate memory")
+DEVICE_WORDS = (
+    "CUDA",
+    "cuDNN",
+    "CUBLAS",
+    "NCCL",
+    "MPS backend",
+    "MPS device",
+    "MPS framework",
+    "out of memory",
+    "can't allocate memory",
+)
 MACHINE_ERRNOS = (errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS, errno.ESTALE)
 MACHINE_WORDS = (
     *("allocate memory", "failed to allocate", "bad_alloc", "bad allocation"),

@@ -114,7 +114,7 @@ class Feed(Generic[Item]):
 
     def _wait_for_room(self) -> None:
         self._blocked += 1
-        self._work.notify()  # calls that are not full go now, or nobody would ever move
+        self._work.notify()  # calls that are not full go now, else all would wait for each other
         self._room.wait()
         self._blocked -= 1
 

@@ -18,6 +18,7 @@ from typing import Literal
 from audio_tokenizers.errors import InfrastructureError
 
 __all__ = [
+    "REMOTE_IO",
     "FileOps",
     "StorageError",
     "StorageTrouble",
@@ -37,9 +38,11 @@ __all__ = [
 ]
 
 ABOUT_A_FILE = {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
+REMOTE_IO: int = getattr(errno, "EREMOTEIO", errno.EIO)
+"""errno of trouble at a server; Linux alone has a number for it."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
 AWAY = {
-    *(errno.EIO, errno.EROFS, errno.ESTALE, errno.EREMOTEIO, errno.ENODEV, errno.ENXIO, errno.ENOLINK, errno.ESHUTDOWN),
+    *(errno.EIO, errno.EROFS, errno.ESTALE, REMOTE_IO, errno.ENODEV, errno.ENXIO, errno.ENOLINK, errno.ESHUTDOWN),
     *(errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT),
     *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
 }

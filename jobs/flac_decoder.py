@@ -90,7 +90,7 @@ class _Walk:
         """Sizes in bytes of the undecodable packets since the last frame."""
         self._tail_is_tags = True
         self._ended = False
-        """The latest frame is short, hence the stream's last."""
+        """The latest frame is short, so it is the stream's last."""
         self.error: BaseException | None = None
         """The first error."""
         self.shifted = False

@@ -3,7 +3,8 @@
     .NAME.jsonl.partial.ATTEMPT   what one attempt writes, under a name that nobody else uses
     NAME.jsonl.partial            a second name of the latest attempt's file: whole lines, resumable at the next clip
     NAME.jsonl                    committed by one rename of the private name
-    NAME.jsonl.previous           a file whose error records are being retried: its good lines are used again
+    NAME.jsonl.previous           a file whose error records are being retried: its good lines are used again; also what
+                                  tools.adopt found beyond the first clip that is to be made again
     NAME.safetensors              floats beside the lines, where the backend gives any: jobs/features.py
     .run/attempts/NAME.json       what is known of the partial        .run/manifests/NAME.json   of the committed file
     .run/attempts/.NAME.sums.ATTEMPT   what its lines were when they were written: jobs/line_sums.py
@@ -414,6 +415,25 @@ class Ledger:
         self._remove_private()
         self._end()
         return manifest
+
+    def leave_for_next(self, lines: Iterable[bytes]) -> None:
+        """Leave lines beyond the partial, which the next attempt uses as those from before --retry-errors.
+
+        `lines` are records with their newlines, one for each clip from the tar's first on; an error record stands for a clip
+        that has no line yet.
+        """
+        private, sums = self.paths.private_previous(self._attempt)
+        kept = LineFile(private, sums, self._ops)
+        try:
+            for line in lines:
+                kept.write((line,))
+            kept.sync()
+        finally:
+            kept.close()
+        self._check_mine()
+        for source, target in ((sums, self.paths.previous_sums), (private, self.paths.previous)):
+            self._rename(source, target)
+            self._ops.fsync_dir(target.parent)
 
     def start_over(self) -> None:
         """End the attempt and remove the partial, which turned out to be another tar's."""

@@ -125,7 +125,7 @@ def load_backend(
 ) -> LoadedBackend:
     """Open a preset or backend. What is not given has the value that it has in `hpc.submit --backend NAME`.
 
-    `device`: auto, cpu, cuda or cuda:N. `options` are those of `--set`. On a CPU torch computes with one thread in this
+    `device`: auto, cpu, cuda, cuda:N or mps. `options` are those of `--set`. On a CPU torch computes with one thread in this
     process from now on, as in a run: with more, some tokens are others.
 
     Raises UsageError (ModelFilesError for files) where something does not exist or fit, and InfrastructureError where the
@@ -147,7 +147,7 @@ def open_backend(name: str, device: str, options: Options, asked: RecipeOptions)
     """As `load_backend`, with the options of a command."""
     kind, colon, number = device.partition(":")
     if colon and not (kind == "cuda" and number.isascii() and number.isdecimal()):
-        raise UsageError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
+        raise UsageError(f"device {device!r}: expected auto, cpu, cuda, cuda:N or mps")
     if asked.channel == SPLIT:
         raise UsageError("channel 'split' makes several clips of one: expected mean, first, left, right or a number")
     chosen = choose_device(kind, int(number) if colon else 0)

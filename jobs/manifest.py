@@ -71,6 +71,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Clips that are links in the tar; None in manifests from before links became clips."""
     left_out: dict[str, int] = {}
     """Ignored members that may be data, by suffix (jobs/left_out.py)."""
+    outside_subset: int = 0
+    """Audio members outside of the run's share (--subset-ratio): they have no lines."""
     orphan_sidecars: int = 0
     """Sidecar files for which no audio was found by name: their texts are in no record."""
     sidecar_faults: int = 0
@@ -94,6 +96,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     ignored_members: dict[str, int] = {}
     linked_clips: int | None = None
     left_out: dict[str, int] = {}
+    outside_subset: int = 0
     orphan_sidecars: int = 0
     sidecar_faults: int = 0
     text_encoding: str = ""

@@ -52,7 +52,7 @@ class Only(NamedTuple):
 
 
 class _Field(NamedTuple):
-    """A field as an option. `kinds` are the alternatives of its type but for None, `least` is the bound of a number."""
+    """A field as an option. `kinds` are the alternatives of its type without None, `least` is the bound of a number."""
 
     name: str
     option: Option
@@ -152,7 +152,7 @@ def with_options(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def with_defaults(asked: AnyStruct, defaults: msgspec.Struct) -> AnyStruct:
-    """`asked`, with the values of `defaults` for those of its options that nobody gave."""
+    """`asked`, with the values of `defaults` for options that were not given."""
     missing = [one.name for one in _fields(type(asked)) if getattr(asked, one.name) == one.default]
     return msgspec.structs.replace(asked, **{name: getattr(defaults, name) for name in missing if hasattr(defaults, name)})
 

@@ -5,7 +5,6 @@ It is opened only with --allow-pipe. The output counts as a tar only if the comm
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.addresses import PIPE
+from jobs.fileops import REMOTE_IO
 from jobs.remote_files import RemoteFacts
 from jobs.remote_tar import RemoteError
 from jobs.scratch import scratch_file
@@ -64,7 +64,7 @@ class PipeFile(io.RawIOBase):
         super().__init__()
         bash = shutil.which("bash")
         if bash is None:
-            raise RemoteError(errno.EREMOTEIO, "commands are run by bash, which this machine has not", str(tar))
+            raise RemoteError(REMOTE_IO, "commands are run by bash, which this machine has not", str(tar))
         self._tar = tar
         self._on_read = on_read
         self._position = 0
@@ -122,7 +122,7 @@ class PipeFile(io.RawIOBase):
         if code:
             how = f"exit code {code}" if code > 0 else f"signal {-code}"
             words = f"its command ended with {how} after {self._position:,} bytes: {self._last_words() or 'no words'}"
-            raise RemoteError(errno.EREMOTEIO, words, str(self._tar))
+            raise RemoteError(REMOTE_IO, words, str(self._tar))
 
     def _last_words(self) -> str:
         self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - LAST_WORDS))

@@ -9,9 +9,10 @@ import msgspec
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.extras import install_words, is_installed
 from jobs.commands import Verbose, run_command, setup_logging, writing_to
-from jobs.devices import choose_device
+from jobs.devices import CUDA_ONLY, choose_device
 from jobs.fileops import FileOps, write_atomically
 from jobs.taste.settings import Settings
 
@@ -22,7 +23,7 @@ MOST_PER_TOKEN = 20.0
 
 
 def predict_taste(
-    training: Annotated[Path, typer.Option(help="folder of jobs.train_taste, with its checkpoint.pt")],
+    training: Annotated[Path, typer.Option(help="folder of a training, with its checkpoint.pt")],
     data: Annotated[list[Path], typer.Option(help="the runs that it was trained on, or others")],
     output: Annotated[Path | None, typer.Option(help="JSON Lines with all units, one clip a line")] = None,
     clips: Annotated[int, typer.Option(help="how many; 0 is all", min=0)] = 8,
@@ -30,7 +31,9 @@ def predict_taste(
     most_units: Annotated[
         float, typer.Option(help="units per text token after which a clip is cut", min=0)
     ] = MOST_PER_TOKEN,
-    model_path: Annotated[str | None, typer.Option(help="folder of CosyVoice-300M, where it is another by now")] = None,
+    model_path: Annotated[
+        str | None, typer.Option(help="folder of CosyVoice-300M, if it has moved since the training")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     verbose: Verbose = False,
 ) -> int:
@@ -38,18 +41,21 @@ def predict_taste(
     setup_logging(verbose=verbose)
     if missing := [package for package in ("torch", "safetensors") if not is_installed(package)]:
         raise UsageError(f"prediction needs {', '.join(missing)}: {install_words('train_taste')}")
-    chosen = choose_device(device)
+    chosen = choose_device(device, kinds=CUDA_ONLY)
     import torch
 
     from audio_tokenizers.shared.file_hashes import files_sha256
-    from jobs.taste.begin import build_model, find_language_model, open_clips, prepare_device
+    from jobs.taste.begin import build_model, open_clips, prepare_device
     from jobs.taste.checkpoint import NAME, read_checkpoint
+    from jobs.taste.lm_files import find_language_model
     from jobs.taste.prediction import predict
     from jobs.taste.sampling import split
 
     checkpoint = read_checkpoint(training)
     if checkpoint is None:
-        raise UsageError(f"--training {training}: expected a folder with {NAME}, as jobs.train_taste writes it, found none")
+        raise UsageError(
+            f"--training {training}: expected a folder with {NAME}, as {called('jobs.train_taste')} writes it, found none"
+        )
     settings = msgspec.convert(checkpoint.settings, Settings)
     prepare_device(chosen, settings)
     files = find_language_model(model_path or settings.model_path)

@@ -61,7 +61,9 @@ class RecipeOptions(msgspec.Struct, frozen=True, kw_only=True):
             expected="a share such as 0.02, not 2%",
         ),
     ] = None
-    extensions: Annotated[tuple[str, ...], _Audio("audio extensions; default: all that can be decoded")] = ()
+    extensions: Annotated[
+        tuple[str, ...], _Audio("audio extensions, such as .mp3 .wav; default: all that can be decoded")
+    ] = ()
     sniff: Annotated[bool, _Audio("also take files with unknown extensions whose first bytes are audio")] = False
     text_keys: Annotated[
         tuple[str, ...],
@@ -77,6 +79,13 @@ class RecipeOptions(msgspec.Struct, frozen=True, kw_only=True):
     segments: Annotated[
         bool | None,
         _Audio("cut audio into the segments of its sidecars, each a clip", flags=("--segments/--no-segments",)),
+    ] = None
+    subset_ratio: Annotated[
+        float | None,
+        _Audio(
+            "share of the clips, by a hash of their names: a larger share contains a smaller one; default all",
+            expected="a share such as 0.1, not 10%",
+        ),
     ] = None
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from audio_tokenizers.base import Codes
@@ -58,7 +59,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     language: str | None = None
     metadata: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    """How mixing changed the clip: jobs/channels.py."""
+    """How mixing changed the clip, or that another tool made its tokens: jobs/channels.py."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -271,7 +272,7 @@ def tokens_are_valid(texts: Sequence[bytes], shapes: Sequence[tuple[int, int]], 
     for k in range(1, width):
         run &= is_digit[k : places + k]
     longest = np.flatnonzero(run)
-    values = np.zeros(len(longest), np.int64)
+    values: npt.NDArray[np.signedinteger[Any]] = np.zeros(len(longest), np.int64)
     for k in range(width):
         values = values * 10 + digits[longest + k]
     return not np.any(is_digit[longest + width]) and not np.any(values >= codebook_size)

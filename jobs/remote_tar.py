@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 from audio_tokenizers.errors import UsageError
 from jobs.addresses import hide_secrets
+from jobs.fileops import REMOTE_IO
 from jobs.remote_files import RemoteFacts, ask, find_remote, open_remote
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ CHANGED = {412, 416}
 CLIENTS = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
 NETWORK_ERRORS = {"ConnectionError", "HTTPClientError", "ResponseParserError"}
 """botocore's errors: no connection, a broken one, a timeout, an invalid answer."""
-REFUSED_ERRNO = errno.EKEYREJECTED
+REFUSED_ERRNO: int = getattr(errno, "EKEYREJECTED", getattr(errno, "EAUTH", errno.EPERM))
 """errno of a RemoteError when the server refuses the credentials."""
 SAID_LETTERS = 300
 T = TypeVar("T")
@@ -214,7 +215,7 @@ def _persistently(action: Callable[[], T], tar: RemoteTar, on_try: Callable[[], 
                 raise trouble from error
             if tried == tar.tries:
                 words = f"{trouble}; {tried} tries in a row ended so: is the network well?"
-                raise RemoteError(errno.EREMOTEIO, words, tar.url) from error
+                raise RemoteError(REMOTE_IO, words, tar.url) from error
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (tried - 1))
         time.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 (jitter: many workers must not retry at once)
     raise AssertionError("the last try returns or raises")
@@ -237,7 +238,7 @@ def _judged(error: Exception, url: str) -> tuple[Exception, bool]:
         return FileNotFoundError(errno.ENOENT, f"there is nothing at this address ({status or 404})", url), False
     words = f"the server does not give it ({status}): {said}" if status else f"it cannot be read: {said}"
     passes = status in PASSING if status else any(map(_is_of_network, _chain(error)))
-    return RemoteError(errno.EREMOTEIO, words, url), passes
+    return RemoteError(REMOTE_IO, words, url), passes
 
 
 def _changed(url: str) -> TarChangedError:

@@ -16,6 +16,7 @@ import yaml
 from audio_tokenizers.base import BackendInfo, Batching, Field, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.registry import backend_names, complete_options, get_factory
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.extras import backend_packages
 from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 from jobs.audio_formats import AUDIO_EXTENSIONS, FORMER_EXTENSIONS, RESAMPLER, normalise_extensions
@@ -25,12 +26,14 @@ from jobs.fileops import FileOps, write_if_absent
 from jobs.lane_grid import RULE
 from jobs.option_struct import with_defaults
 from jobs.recipe_options import RecipeOptions
+from jobs.subset import check_ratio
 from jobs.text_encoding import AUTO, check_encoding
 from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 
 __all__ = [
     "Preset",
     "TokenizeSpec",
+    "adopting",
     "check_spec",
     "freeze_spec",
     "load_preset",
@@ -50,8 +53,10 @@ UNDECIDED = {
     "sniff": False,
     "channel": None,
     "segments": False,
+    "subset_ratio": 1.0,
     "text_keys": None,
     "text_encoding": None,
+    "adopted": None,
 }
 """The behaviour from before there was a choice. A spec with these values has the fingerprint of one without the keys."""
 DEFAULTS = RecipeOptions()
@@ -67,7 +72,7 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     backend: str
     device: str
-    """`cpu` or `cuda`: the class of device, not its number. If it affects tokens, it is in the recipe too."""
+    """`cpu`, `cuda` or `mps`: the class of device, not its number. If it affects tokens, it is in the recipe too."""
     sample_rate: int
     hop_length: int
     fields: tuple[Field, ...]
@@ -89,6 +94,8 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether members with audio content are clips whatever their extension. Part of the fingerprint only if true."""
     segments: bool = False
     """Whether segments listed in sidecars are clips of their own: jobs/segments.py."""
+    subset_ratio: float = 1.0
+    """Share of the clips that have records: jobs/subset.py."""
     channel: str | None = None
     """Which channel is used, or `split`, if not `mono`: jobs/channels.py."""
     fingerprint: str = ""
@@ -97,6 +104,9 @@ class TokenizeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     text_encoding: str | None = None
     """Of texts: `auto`, or a codec's name. None: UTF-8 or GB18030. Both are None in a run from before there was a choice:
     its sidecars stand beside their audio, and its JSON is strict."""
+    adopted: str | None = None
+    """The kind of lines that tools.adopt may have taken over: some tokens of the run are not of this recipe. Part of the
+    fingerprint, so that no other run mixes with them."""
 
     @property
     def text_rules(self) -> TextRules | None:
@@ -186,7 +196,8 @@ def make_spec(
     """The spec for preset or backend `name`: what is `asked` for over the preset's over the backend's. Imports no torch.
 
     `begun` is the spec of the run that goes on, if there is one: where nobody asks for anything else, it keeps no damaged
-    clip if it began so, has the default extensions that it began with, and reads texts as it did.
+    clip if it began so, has the default extensions that it began with, and reads texts as it did. A run with adopted lines
+    keeps them.
     """
     preset = load_preset(name)
     if begun is not None and asked.max_damage is None and not begun.max_damage:
@@ -221,6 +232,9 @@ def make_spec(
     keys = check_text_keys(wanted.text_keys) or TEXT_KEYS
     encoding = check_encoding(wanted.text_encoding or AUTO)
     as_before = begun is not None and begun.text_rules is None and not (wanted.text_keys or wanted.text_encoding)
+    extensions = normalise_extensions(wanted.extensions or AUDIO_EXTENSIONS)
+    if not extensions:
+        raise UsageError(f"--extensions {' '.join(map(repr, wanted.extensions))}: expected extensions such as .mp3 .wav")
     rule = info.mono if wanted.channel is None else channel_rule(wanted.channel)
     spec = TokenizeSpec(
         backend=factory.name,
@@ -235,7 +249,7 @@ def make_spec(
         num_tokens_overlap=overlap,
         max_duration=wanted.max_duration,
         max_damage=max_damage,
-        extensions=normalise_extensions(wanted.extensions or AUDIO_EXTENSIONS),
+        extensions=extensions,
         recipe={
             **info.recipe,
             **({} if info.kind == "clips" else {"resampler": RESAMPLER}),  # whole clips have their backend's
@@ -248,8 +262,16 @@ def make_spec(
         text_keys=None if as_before else keys,
         text_encoding=None if as_before else encoding,
         segments=bool(wanted.segments),
+        subset_ratio=1.0 if wanted.subset_ratio is None else check_ratio(wanted.subset_ratio),
         channel=None if rule == info.mono else rule,
+        adopted=None if begun is None else begun.adopted,
     )
+    return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
+
+
+def adopting(spec: TokenizeSpec, lines: str) -> TokenizeSpec:
+    """The spec of a run like this one which may hold adopted lines of this kind."""
+    spec = msgspec.structs.replace(spec, adopted=lines)
     return msgspec.structs.replace(spec, fingerprint=_fingerprint(spec))
 
 
@@ -311,7 +333,7 @@ def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:
     differences = "\n".join(_differences(msgspec.to_builtins(frozen), msgspec.to_builtins(spec)))
     raise UsageError(
         f"{output_dir} holds tokens of another recipe; two recipes are two data sets, so use another --output-dir, or the "
-        f"options that it was begun with (hpc.resume goes on with them):\n"
+        f"options that it was begun with ({called('hpc.resume')} goes on with them):\n"
         f"{differences}"
     )
 

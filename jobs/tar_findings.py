@@ -24,6 +24,7 @@ def findings_of(reader: TarReader | None, damage: TarDamage | None) -> Findings:
             ignored_members=dict(sorted(reader.ignored.items())),
             linked_clips=reader.linked_clips,
             left_out=dict(sorted(reader.left_out.items())),
+            outside_subset=reader.outside_subset,
             orphan_sidecars=reader.orphan_sidecars,
             sidecar_faults=reader.sidecar_faults,
             text_encoding=reader.text_encoding,
@@ -41,6 +42,6 @@ def versions() -> dict[str, str]:
     for package in ("tar2tokens", "numpy", *DECODERS, DETECTOR):
         try:
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that nobody has installed
+        except importlib.metadata.PackageNotFoundError:  # tar2tokens itself, in a checkout that is not installed
             found[package] = "not installed"
     return found

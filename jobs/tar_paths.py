@@ -24,7 +24,7 @@ __all__ = [
 
 PARTIAL_SUFFIX = ".partial"
 ATTEMPT_DIGITS = 12
-HEAD_BYTES, READ_BYTES = 1 << 13, 1 << 16
+HEAD_BYTES, READ_BYTES, LAST_BYTES = 1 << 13, 1 << 16, 8
 TOKENS = b',\n  "tokens": {'
 """In a manifest that jobs/ledger.py wrote: no other key is indented like this, and no string holds a line break."""
 ATTEMPT = re.compile(rf"[0-9a-f]{{{ATTEMPT_DIGITS}}}")
@@ -97,7 +97,7 @@ class TarPaths:
 
     def temporary_files(self) -> list[Path]:
         """All existing private files, of any attempt, and temporary files of atomic writes."""
-        whole = (self.manifest, self.attempt, self.claim, self.previous_sums)
+        whole = (self.manifest, self.attempt, self.claim, self.previous, self.previous_sums)
         private = self.private_partials() + self.private_feature_files()
         private += self.all_private_sums() + self.private_journals()
         return private + [path for each in whole for path in self._private(each)]
@@ -121,6 +121,11 @@ class TarPaths:
     def previous(self) -> Path:
         """The file from which --retry-errors takes good lines."""
         return Path(f"{self._committed}.previous")
+
+    def private_previous(self, attempt: str) -> tuple[Path, Path]:
+        """The file of this name and its sums while an attempt writes them."""
+        found = [path.with_name(f".{path.name}.{attempt}") for path in (self.previous, self.previous_sums)]
+        return found[0], found[1]
 
     @property
     def previous_sums(self) -> Path:
@@ -188,7 +193,8 @@ class TarPaths:
 def read_manifest(path: Path | str) -> Manifest | None:
     """The manifest, or None if there is none. Raises UntrustedFileError if the file is not a manifest.
 
-    The statistics of tokens, most of a manifest, come last and are not even read: jobs/token_statistics.py.
+    The statistics of tokens, most of a manifest, come last and are not read here (jobs/token_statistics.py does); but where
+    the file is cut within them, its end is missing.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -198,7 +204,8 @@ def read_manifest(path: Path | str) -> Manifest | None:
         data = os.read(fd, HEAD_BYTES)
         end = data.find(TOKENS)
         if end >= 0:
-            data = data[:end] + b"}"
+            last = os.pread(fd, LAST_BYTES, max(0, os.fstat(fd).st_size - LAST_BYTES))
+            data = data[:end] + (b"}" if last.rstrip().endswith(b"\n}") else b"")
         while end < 0 and (piece := os.read(fd, READ_BYTES)):
             data += piece
     finally:

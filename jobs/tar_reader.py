@@ -31,6 +31,7 @@ from jobs.text_rules import TextRules
 
 if TYPE_CHECKING:
     from jobs.parts import Cutting, FinishedMembers
+    from jobs.subset import Subset
 
 __all__ = ["TarReader"]
 
@@ -66,13 +67,15 @@ class TarReader:
         texts: TextRules | None = None,
         cutting: Cutting | None = None,
         finished: FinishedMembers | None = None,
+        subset: Subset | None = None,
         on_read: Callable[[], None] = lambda: None,
     ) -> None:
         """`sniff`: a file with any other extension is a clip, too, if its content begins like audio. `follow_links`: links
         to data are clips and sidecars; False for older runs. `texts`: how sidecars are read and found; None for runs older
         than these rules, which find only adjacent sidecars. `cutting` makes several clips of a member; then members whose
-        clips are all `finished` are not read, since the number of their clips is known too late for `skip_clips`. `on_read`
-        is called after each read from the file system.
+        clips are all `finished` are not read, since the number of their clips is known too late for `skip_clips`. Members
+        outside of `subset` are no clips, and their audio is not read. `on_read` is called after each read from the file
+        system.
         """
         # A pass over headers only: small reads, and seeking over everything else.
         self._open_look = partial(
@@ -89,6 +92,7 @@ class TarReader:
         self._extensions = frozenset(extensions)
         self._cutting = cutting
         self._finished = finished
+        self._subset = subset
         self._skip_clips = skip_clips
         self._allow_missing_end = allow_missing_end
         self._sniff = sniff
@@ -105,6 +109,8 @@ class TarReader:
         """Members that are neither clips nor sidecars, by reason."""
         self.left_out: Counter[str] = Counter()
         """Ignored members that may be data, by suffix (jobs/left_out.py)."""
+        self.outside_subset = 0
+        """Audio members that are no clips because they are outside of `subset`."""
         self.linked_clips = 0
         self._orphan_count = 0
         self.sidecar_faults = 0
@@ -241,6 +247,9 @@ class TarReader:
         return LinkedData(member.size, self._stream.read)
 
     def _clip(self, name: str, member: Member, group: ClipGroup) -> Clip:
+        if self._subset is not None and not self._subset.has(name):
+            self.outside_subset += 1
+            return Clip(-1, name, None, outside=True)
         index = self._next_index
         self._next_index += 1
         self.linked_clips += member.kind == "link"
@@ -277,6 +286,9 @@ class TarReader:
             while group.clips:
                 suffix, clip = group.clips[0]
                 files = self._sidecars_of(clip.name, suffix, group)
+                if clip.outside:
+                    del group.clips[0]
+                    continue
                 readable = files if self._cutting is None else self._cutting.readable(files)
                 clip.annotations = read_sidecars(readable, self._reading)
                 self.sidecar_faults += clip.annotations.faults

@@ -20,7 +20,9 @@ def describe_tar(manifest: Manifest, *, committed: bool, on_gpu: bool) -> str:
     notes = f"{counted(manifest.clips, 'clip')}, {manifest.audio_seconds / 3600:.3f} audio-h, {counted(errors, 'error')}"
     if manifest.damaged_clips:
         notes += f"; {counted(manifest.damaged_clips, 'damaged clip')} kept ({manifest.damaged_seconds:,.3f} s missing)"
-    if manifest.clips == 0 and committed:
+    if manifest.outside_subset:
+        notes += f"; {counted(manifest.outside_subset, 'clip')} outside of --subset-ratio"
+    elif manifest.clips == 0 and committed:
         notes += f"; no clips in it (other members: {manifest.ignored_members or 'none'}): is --extensions right?"
     if manifest.left_out:
         notes += f"; {describe_left_out(manifest.left_out)}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.addresses import is_address, is_pipe
 from jobs.pipe_tar import PipeTar
 from jobs.regular_files import refuse_irregular
@@ -29,8 +30,8 @@ def tar_source(tar: str, *, allow_pipe: bool = False) -> TarSource:
     if is_pipe(tar):
         if not allow_pipe:
             raise UsageError(
-                f"{tar}: a command; hpc.submit and jobs.tokenize_tar run it with --allow-pipe, other programs never do: "
-                "write its output into a file"
+                f"{tar}: a command; {called('hpc.submit')} and {called('jobs.tokenize_tar')} run it with --allow-pipe, "
+                "other programs never do: write its output into a file"
             )
         return PipeTar(tar)
     return RemoteTar(tar) if is_address(tar) else Path(tar)

@@ -1,8 +1,9 @@
-"""One tar to tokenize: a worker's instructions for it, and which tar it is."""
+"""One tar to tokenize: a worker's instructions for it, options of an attempt, and which tar it is."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from jobs.pipe_tar import PipeTar
 from jobs.remote_tar import RemoteTar
 from jobs.tar_source import TarSource
 
-__all__ = ["InputIdentity", "TarTask"]
+__all__ = ["InputIdentity", "TarOptions", "TarTask"]
 
 
 class TarTask(msgspec.Struct, frozen=True):
@@ -30,6 +31,24 @@ class TarTask(msgspec.Struct, frozen=True):
     """Write each clip's line before touching the next one: a worker died here, and the next death shows at which clip."""
     retry_errors: bool = False
     """Try clips with error records again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarOptions:
+    """How to work on one tar."""
+
+    retry_errors: bool = False
+    """Try clips again that have error records."""
+    allow_missing_end: bool = False
+    """Accept a tar that lacks only its end marker."""
+    allow_joined: bool = False
+    """Accept several tars in one file, end to end."""
+    crash_clips: Collection[int] = ()
+    """Clips, from 0, that killed workers: each becomes an error record of kind `crash` without being decoded."""
+    timed_out: Collection[int] = ()
+    """Those of them that never finished: their records are of kind `timeout`."""
+    one_at_a_time: bool = False
+    """Read no clip before the previous one has its line: if the process dies, the lines show at which clip."""
 
 
 @dataclass(frozen=True, slots=True)

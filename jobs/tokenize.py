@@ -15,7 +15,8 @@ from jobs.progress import DeviceSeconds
 from jobs.spec import TokenizeSpec
 from jobs.tar_paths import TarPaths
 from jobs.tar_source import TarSource
-from jobs.tar_work import OnEncoded, OnKept, OnProgress, TarOptions, TarResult, TarWork
+from jobs.tar_task import TarOptions
+from jobs.tar_work import OnEncoded, OnKept, OnProgress, TarResult, TarWork
 
 __all__ = ["Ended", "Tokenizer", "tokenize_tar"]
 

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.activities import Activities
 from jobs.addresses import check_address, is_address, place_of, scheme_of
 from jobs.commands import WHAT, WHERE, Device, OutputDir, Verbose, run_command, setup_logging, writing_to
@@ -136,7 +137,11 @@ def _refuse_namesake(paths: TarPaths, identity: InputIdentity, *, force: bool) -
         return
     gone = not is_address(manifest.tar_file) and not Path(manifest.tar_file).exists()
     if not (gone and force):
-        way_out = "--force replaces its tokens" if gone else "use another --output-dir, or hpc.submit with --keep-dirs"
+        way_out = (
+            "--force replaces its tokens"
+            if gone
+            else f"use another --output-dir, or {called('hpc.submit')} with --keep-dirs"
+        )
         raise UsageError(
             f"two tars would both become {paths.committed}: {manifest.tar_file}{' (gone)' if gone else ''} and "
             f"{identity.tar_file}; {way_out}"

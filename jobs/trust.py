@@ -96,9 +96,9 @@ class Trust:
 
 
 def fault_of(found: Owned, trust: Trust) -> str | None:
-    """Pure: a message about who else may have written a file; None if nobody."""
+    """Pure: a message about who else may have written a file; None if no one."""
     if not trust.is_user(found.uid):
-        return "owned by somebody else"
+        return "owned by another user"
     if found.mode & OTHERS_WRITE:
         return "writable by everybody"
     if found.mode & GROUP_WRITES:  # with an ACL these bits are its mask, which limits all its entries
@@ -161,8 +161,8 @@ def _ways_out(found: Sequence[Owned], trust: Trust, mend: Path | None) -> Iterat
             yield f"new files get their ACL from the folder's: setfacl -R -bk {place} removes it"
     elif any(one.uid == NOBODY for one in strangers):
         yield (
-            "nobody is what a file system shows that does not tell owners (for root on NFS with root_squash, and on NFS "
-            "without its map of users): work as a user whom it knows, or on another file system"
+            "the owner `nobody` stands for owners that a file system does not report (to root on NFS with root_squash, and "
+            "on NFS without its map of users): work as a user that it knows, or on another file system"
         )
     else:
         yield "copy what you need of it into a folder of your own, or have its owner run this"
@@ -184,14 +184,14 @@ def check_folder(output_dir: Path, paths: Iterable[Path], trust: Trust) -> None:
     """Raise UsageError if the run folder, or one of these `paths` of it, may have been written by others.
 
     Missing files need no check: this user will create them. None of our files is a link: an existing link was planted by
-    somebody with write access, to make a later command write elsewhere.
+    someone with write access, to make a later command write elsewhere.
     """
     paths = list(paths)
     for path in paths:
         if path.is_symlink() and not path.is_dir():
             raise NotTrustedError(
                 f"{path} is a link to {path.readlink()}, and a run makes none",
-                "whoever made it could have this command, or a later one, write elsewhere; look where it leads, then: "
+                "its creator could make this command, or a later one, write elsewhere; look where it leads, then: "
                 f"rm {shlex.quote(str(path))}",
             )
 

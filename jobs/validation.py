@@ -11,6 +11,7 @@ import msgspec
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.shared.wording import counted
+from jobs.channels import ADOPTED
 from jobs.features import features_fault
 from jobs.manifest import Manifest
 from jobs.record_fields import FeatureRef, check_counts, codes_shape, count_fault, feature_refs, value_keys, values_fault
@@ -92,16 +93,23 @@ def _line_fault(
     except msgspec.DecodeError as error:
         return f"not a record: {error}"
     if isinstance(record, TokenRecord):
-        fault = _values_fault(record, number, spec, held)
+        fault = _values_fault(record, number, spec, held) or _recipe_fault(record, spec)
         if fault is not None:
             return f"{record.audio_file}: {fault}"
-        if record.damage is not None and not spec.max_damage:
-            return f"{record.audio_file}: it lacks {record.damage.seconds:.3f} s, and the run keeps no damaged clip"
         if held.field is None:
             refs += feature_refs(spec.fields, record.values)
     elif not record.error:
         return f"{record.audio_file}: an error without words"
     tally.add(record)
+    return None
+
+
+def _recipe_fault(record: TokenRecord, spec: TokenizeSpec) -> str | None:
+    """Why a record cannot be of a run with this recipe, whatever its tokens are."""
+    if record.damage is not None and not spec.max_damage:
+        return f"it lacks {record.damage.seconds:.3f} s, and the run keeps no damaged clip"
+    if ADOPTED in record.notes and spec.adopted is None:
+        return "another tool made its tokens, and the run's recipe does not say that it adopts any"
     return None
 
 

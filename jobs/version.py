@@ -1,4 +1,4 @@
-"""Which version this is: what setup.cfg says, also in a checkout that nobody has installed."""
+"""Which version this is: what setup.cfg says, also in a checkout that is not installed."""
 
 from __future__ import annotations
 

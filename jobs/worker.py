@@ -23,17 +23,17 @@ from jobs.fileops import FileOps, StorageError, describe_error, output_files, ow
 from jobs.ledger import Ledger
 from jobs.memory_guard import LESS_MEMORY
 from jobs.model_hashes import ModelHashes
-from jobs.progress import UNENDED, Kept, ProgressFile, Try
-from jobs.records import ErrorRecord, Record
+from jobs.progress import UNENDED, ProgressFile, Try
 from jobs.signals import StopFlag
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import ACCEPTABLE
 from jobs.tar_paths import TarPaths, UntrustedFileError, read_manifest
 from jobs.tar_report import describe_broken_tar, describe_tar
 from jobs.tar_source import tar_source
-from jobs.tar_task import InputIdentity, TarTask
-from jobs.tar_work import TarOptions, TarResult, TarWork, WrittenMeanwhileError
+from jobs.tar_task import InputIdentity, TarOptions, TarTask
+from jobs.tar_work import TarResult, TarWork, WrittenMeanwhileError
 from jobs.tokenize import Tokenizer
+from jobs.worker_report import TarInHand, WorkerReport
 
 __all__ = ["Crew", "Wishes", "load_backend", "run_tars"]
 
@@ -114,17 +114,8 @@ def run_tars(
     reports.publish(now=True)
 
 
-@dataclass(slots=True)
-class _Open:
-    """A tar in hand, and its report."""
-
-    task: TarTask
-    attempt: Try
-    tar_bytes: int = 0
-
-
 class _Worker:
-    """The backend, once loaded, the tars in hand and the counts."""
+    """The backend, once loaded, and the tars in hand."""
 
     def __init__(
         self,
@@ -142,26 +133,22 @@ class _Worker:
         self._output_dir = output_dir
         self._device = device
         self._stop = stop
-        self._reports = reports
+        self._report = WorkerReport(reports)
         self._wishes = wishes
         self._crew = crew
         self._feeding = feeding
         self._activities = activities
         self._threads = ExitStack()
         self._tokenizer: Tokenizer | None = None
-        self._open: dict[TarWork, _Open] = {}
-        self._bytes_before = reports.progress.bytes_done
-        self._device_seconds_before = reports.progress.device_seconds
+        self._open: dict[TarWork, TarInHand] = {}
 
     def __enter__(self) -> _Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._threads.__exit__(kind, error, at)
-        for one in self._open.values():  # trouble with another tar has ended the worker
-            one.attempt.outcome = "yielded"
-        if self._open:
-            self._publish(now=True)
+        if self._open:  # trouble with another tar has ended the worker
+            self._report.yielded(self._open.values())
 
     def work_on(self, tasks: Sequence[TarTask]) -> None:
         """Work on tars until each has ended, and report how. Raises InfrastructureError."""
@@ -177,7 +164,7 @@ class _Worker:
                 one = self._open.pop(ended.work)
                 try:
                     self._settle(one, ended.result)
-                except Exception as error:  # noqa: BLE001 (raised when all that ended with it are told)
+                except Exception as error:  # noqa: BLE001 (raised when all tars that ended with it are reported)
                     trouble = trouble or error
             if trouble is not None:
                 raise trouble
@@ -206,8 +193,7 @@ class _Worker:
 
     def _begin(self, task: TarTask) -> None:
         """Begin with a tar, and report whatever prevents it."""
-        one = _Open(task, Try(task.name, crash_clips=task.crash_clips, alone=task.one_at_a_time))
-        self._reports.progress.tries.append(one.attempt)
+        one = self._report.begin(task)
 
         def start() -> TarResult | None:
             work = self._start(one)
@@ -217,7 +203,7 @@ class _Worker:
 
         self._settle(one, start)
 
-    def _start(self, one: _Open) -> TarWork | None:
+    def _start(self, one: TarInHand) -> TarWork | None:
         """Begin with the tar's work; None if there is nothing to do."""
         task = one.task
         paths = TarPaths(self._output_dir, task.name)
@@ -235,12 +221,12 @@ class _Worker:
             return None
         source = tar_source(task.tar, allow_pipe=self._wishes.allow_pipe)
         if self._tokenizer is None:
-            self._publish(now=True)
-            backend = self._load()
+            self._report.publish(now=True)
+            backend = self._load(task.name)
             tokenizer = Tokenizer(self._spec, backend, self._feeding, stop=self._stop, activities=self._activities)
             self._tokenizer = self._threads.enter_context(tokenizer)
-        one.attempt.outcome = "working"
-        self._publish(now=True)  # if this process dies, the report shows what it was doing
+            self._report.device_time = lambda: tokenizer.device_time
+        self._report.working(one)
         return self._tokenizer.begin(
             source,
             paths,
@@ -252,17 +238,17 @@ class _Worker:
                 timed_out=task.timed_out,
                 one_at_a_time=task.one_at_a_time,
             ),
-            on_progress=lambda record, _used: self._count(one, record),
-            on_encoded=lambda seconds, used: self._count_encoded(one, seconds, used),
-            on_kept=lambda kept: self._note_kept(one, kept),
+            on_progress=lambda record, _used: self._report.line(one, record),
+            on_encoded=lambda seconds, used: self._report.encoded(one, seconds, used),
+            on_kept=lambda kept: self._report.kept(one, kept),
             take=functools.partial(
                 Ledger.take, task=self._crew.task, gone=self._crew.gone, device=device_name(self._device)
             ),
         )
 
-    def _settle(self, one: _Open, outcome: Callable[[], TarResult | None]) -> None:
+    def _settle(self, one: TarInHand, outcome: Callable[[], TarResult | None]) -> None:
         """Report what became of a tar. Raises what ends the worker."""
-        attempt, task, progress = one.attempt, one.task, self._reports.progress
+        attempt, task = one.attempt, one.task
         try:
             try:
                 result = outcome()
@@ -273,26 +259,18 @@ class _Worker:
                 self._note_end(attempt, task, result)
         except InfrastructureError as error:
             attempt.storage = error.trouble if isinstance(error, StorageError) else None
-            self._tell_of_machine(attempt, str(error))
+            self._report.machine_trouble(one, str(error))
             raise
         except (UsageError, OSError) as error:
             attempt.outcome, attempt.problem = "failed", describe_error(error, task.tar)
             attempt.untrusted = isinstance(error, UntrustedFileError)
             if isinstance(error, WrittenMeanwhileError):
-                attempt.gained, attempt.kept = 0, None  # a tar that is always written to must not be tried for ever
-        except Exception as error:  # machine trouble in a library's terms, or a bug: unreported it would recur for ever
-            self._tell_of_machine(attempt, f"{type(error).__name__}: {error}")
+                attempt.gained, attempt.kept = 0, None  # a tar that is always written to must not be retried forever
+        except Exception as error:  # machine trouble in a library's terms, or a bug: unreported it would recur forever
+            self._report.machine_trouble(one, f"{type(error).__name__}: {error}")
             raise
-        if attempt.outcome in UNENDED:
-            return
-        if attempt.outcome in ("failed", "damaged"):
-            progress.problems.append((task.name, attempt.problem))
-            log.error("%s: %s", task.name, attempt.problem)
-        elif attempt.outcome == "committed":
-            progress.tars_done += 1
-        self._bytes_before += task.bytes
-        self._count_bytes()
-        self._publish(now=True)
+        if attempt.outcome not in UNENDED:
+            self._report.ended(one)
 
     def _note_end(self, attempt: Try, task: TarTask, result: TarResult) -> None:
         attempt.outcome = result.outcome
@@ -304,7 +282,7 @@ class _Worker:
         if result.outcome == "yielded" and self._stop.shortage:
             attempt.short_of_memory, attempt.problem = True, self._stop.shortage
 
-    def _lose(self, one: _Open, error: ClaimLostError) -> None:
+    def _lose(self, one: TarInHand, error: ClaimLostError) -> None:
         """Another worker has the tar, or has committed it, which is just as good."""
         with output_files(one.task.name):
             done = nothing_to_do(TarPaths(self._output_dir, one.task.name), one.task.tar, retry_errors=False)
@@ -315,55 +293,15 @@ class _Worker:
             one.attempt.outcome = "committed"
             log.info("%s", error)
 
-    def _tell_of_machine(self, attempt: Try, problem: str) -> None:
-        attempt.outcome, attempt.problem = "machine", problem
-        self._reports.progress.problems.append((attempt.name, problem))
-        self._publish(now=True)
-
-    def _load(self) -> Backend:
+    def _load(self, tar: str) -> Backend:
         hashes = ModelHashes(self._output_dir)
         try:
-            about = self._reports.progress.tries[-1].name
-            with self._activities.doing("load", tar=about), hashes.in_use(), own_files("the backend's files"):
+            with self._activities.doing("load", tar=tar), hashes.in_use(), own_files("the backend's files"):
                 return load_backend(self._spec, self._device)
         except UsageError as error:  # a backend that fails here fails for every tar
             raise InfrastructureError(str(error)) from error
         finally:
             hashes.save()
-
-    def _count_encoded(self, one: _Open, seconds: float, used: int) -> None:
-        self._reports.progress.audio_seconds += seconds
-        one.tar_bytes = used
-        self._count_bytes()
-
-    def _count(self, one: _Open, record: Record) -> None:
-        progress, attempt = self._reports.progress, one.attempt
-        progress.clips += 1
-        attempt.gained += 1
-        if isinstance(record, ErrorRecord):
-            progress.errors += 1
-            log.info("%s: %s: %s", record.audio_file, record.error_kind, record.error)
-        elif record.damage is not None:
-            lost, why = record.damage.seconds, record.damage.what
-            log.info("%s: damaged: %.3f s could not be decoded: %s", record.audio_file, lost, why)
-        # Publish the first line that took the model at once: if the next clip is a killer, this success clears the node.
-        self._publish(now=attempt.gained == len(attempt.crash_clips) + 1)
-
-    def _note_kept(self, one: _Open, kept: Kept) -> None:
-        """Report how far a long clip got: if it kills the worker, that counts for the clip and clears the node."""
-        first = one.attempt.lengthened != kept.clip
-        one.attempt.kept = kept
-        self._publish(now=first)
-
-    def _publish(self, *, now: bool = False) -> None:
-        if self._tokenizer is not None:
-            self._reports.progress.device_seconds = self._device_seconds_before + self._tokenizer.device_time
-        self._reports.publish(now=now)
-
-    def _count_bytes(self) -> None:
-        progress = self._reports.progress
-        progress.tar_bytes = sum(one.tar_bytes for one in self._open.values())
-        progress.bytes_done = self._bytes_before + progress.tar_bytes
 
 
 def nothing_to_do(paths: TarPaths, tar: str, *, retry_errors: bool) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from audio_tokenizers.shared.command_names import program_names
 from jobs.commands import Version, command_app, run_app
 
 __all__ = ["COMMANDS", "Command", "run"]
@@ -29,6 +30,7 @@ COMMANDS = {
     "Prepare": {
         "list": Command("tools.generate_tar_list", "the tars of a folder, as a list"),
         "pack": Command("tools.pack", "any data set -> tars of audio, and their list"),
+        "adopt": Command("tools.adopt", "tokens that an older tool has made, into a run"),
         "fetch": Command("tools.fetch_model", "download a backend's weights, and check them"),
         "doctor": Command("tools.doctor", "check that this site does what a run relies on"),
     },
@@ -50,6 +52,10 @@ COMMANDS = {
         "merge": Command("tools.merge", "all tokens in one .jsonl, .jsonl.gz or .jsonl.zst"),
         "export": Command("tools.export", "tokens as Parquet, WebDataset, a Hugging Face data set or NumPy files"),
     },
+    "Train": {
+        "train-taste": Command("jobs.train_taste", "train TASTE's aggregator on the features of a run"),
+        "predict-taste": Command("jobs.predict_taste", "units that a trained model speaks by itself, beside the real ones"),
+    },
 }
 EXAMPLE = """
 Example:
@@ -65,7 +71,9 @@ def run(name: str) -> NoReturn:
     if "_TAR2TOKENS_COMPLETE" in os.environ:
         os.environ["COLUMNS"] = "10000"  # fish would take the second line of a long help for another candidate
     completion = " " not in name  # a shell completes the words of a program, and none of `python -m`
-    run_app(lambda parsing: _app(parsing, completion=completion), name)
+    names = {command.module: word for commands in COMMANDS.values() for word, command in commands.items()}
+    with program_names(name, names):
+        run_app(lambda parsing: _app(parsing, completion=completion), name)
 
 
 def _app(parsing: ExitStack, *, completion: bool) -> typer.Typer:
@@ -104,7 +112,7 @@ def _app(parsing: ExitStack, *, completion: bool) -> typer.Typer:
 
 
 class _LaterCommand(TyperCommand):
-    """A command that is known by name, until somebody calls it or completes its options."""
+    """A command that is known by name only, until it is called or its options are completed."""
 
     def __init__(self, name: str, command: Command, parsing: ExitStack) -> None:
         super().__init__(name, help=command.does, rich_markup_mode=None)

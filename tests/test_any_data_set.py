@@ -158,7 +158,7 @@ def test_layouts_of_corpora(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     for layout, source in sources.items():
         assert call(pack, source, "--output-dir", f"tars/{layout}") == 0, capsys.readouterr().err
         words = capsys.readouterr().out
-        assert ("1 segment: `hpc.submit --segments` makes each of them a clip" in words) == (layout not in TEXTS)
+        assert ("1 segment: `python -m hpc.submit --segments` makes each of them a clip" in words) == (layout not in TEXTS)
         assert "Left out" not in words
         tars += (here / "tars" / layout / "tars.txt").read_text().splitlines()
     (here / "tars.txt").write_text("".join(f"{tar}\n" for tar in tars))

@@ -64,7 +64,8 @@ def test_the_bits_of_the_single_runs(models: Path, tar: Path, tmp_path: Path, la
     """Codes, lists and floats, of each clip that no part refuses; one clip at a time, and with lanes and batches. What stops
     in the middle goes on to the same bytes.
     """
-    spec = taste(models, **{"whisper_features.lanes": lanes, "cosyvoice_s3.engine": engine})
+    parts: dict[str, Scalar] = {"whisper_features.lanes": lanes, "cosyvoice_s3.engine": engine}
+    spec = taste(models, **parts)
     backend = load_backend(spec, "cpu")
     assert (spec.backend, preset_name(spec), spec.min_samples) == (TASTE, "taste", 201)
 
@@ -76,7 +77,7 @@ def test_the_bits_of_the_single_runs(models: Path, tar: Path, tmp_path: Path, la
 
     together = lines(run("together"))
     tensors = load_file(tmp_path / "together" / "speech.safetensors")
-    given = {"whisper_features": {"lanes": lanes}, "cosyvoice_s3": {"engine": engine}}
+    given: dict[str, dict[str, Scalar]] = {"whisper_features": {"lanes": lanes}, "cosyvoice_s3": {"engine": engine}}
     for part in PARTS:
         part_spec = alone(part, models, **given.get(part, {}))
         output = tmp_path / part

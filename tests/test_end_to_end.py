@@ -40,7 +40,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-RATES = {
+RATES: dict[str, dict[str, float]] = {
     "mulaw": {"tokens": 8000},
     "higgs": {"tokens": 25},
     "step_audio": {"tokens": 25 * 5 / 3, "vq02": 50 / 3, "vq06": 25},

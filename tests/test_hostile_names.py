@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ Say = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Say]:
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Say:
     """Run a command here; gives its exit code and all that it said, after a look at that."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
@@ -89,16 +89,16 @@ def test_a_run_from_its_list_to_its_export(say: Say, tmp_path: Path) -> None:
     assert shows(said)
     report = json.loads(say(check_progress, "--json")[1])
     assert set(report["problems"]) == {LISTED[-1]}
-    for command in (failures, resume, merge, export, cancel):
-        more = {merge: ("--output", "all.jsonl"), export: ("--to", "npz", "--output", "out")}.get(command, ())
+    commands: tuple[Callable[..., int], ...] = (failures, resume, merge, export, cancel)
+    words = {merge: ("--output", "all.jsonl"), export: ("--to", "npz", "--output", "out")}
+    for command in commands:
+        more: tuple[str, ...] = words.get(command, ())
         code, said = say(command, *more)
         assert code == 0 if command is cancel else code in (1, 2, 3), said
         assert command is cancel or shows(said), command
-    for command, more in (
-        (merge, ("--output", "all.jsonl")),
-        *((export, ("--to", to, "--output", to)) for to in ("parquet", "webdataset", "hf", "npz")),
-    ):
-        assert say(command, "--partial-ok", *more)[0] == 0
+    assert say(merge, "--partial-ok", "--output", "all.jsonl")[0] == 0
+    for to in ("parquet", "webdataset", "hf", "npz"):
+        assert say(export, "--partial-ok", "--to", to, "--output", to)[0] == 0
     for name in LISTED:
         assert shows(say(show, name)[1])
     assert shows(say(show, LISTED[0], *(word for number in range(6) for word in ("--clip", number)))[1])
@@ -139,8 +139,8 @@ def test_packing(say: Say, tmp_path: Path) -> None:
     bad = tmp_path / NAMES[0]
     bad.mkdir()
     (bad / f"x.{NAMES[1]}").write_bytes(b"")
-    for source in (bad, f"none{NAMES[2]}"):
-        assert say(pack, source, "--output-dir", "other")[0] == 2
+    for missing in (bad, f"none{NAMES[2]}"):
+        assert say(pack, missing, "--output-dir", "other")[0] == 2
     (tmp_path / "bad.jsonl").write_text(json.dumps({NAMES[0]: NAMES[2], "audio_path": 3}, ensure_ascii=False) + "\n")
     assert say(pack, "bad.jsonl", "--output-dir", "bad-tars")[0] == 2
 

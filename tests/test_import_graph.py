@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
-from support.runs import ROOT
+from support.our_modules import ORDER, imported, is_command, modules
 
-ORDER = ("audio_tokenizers", "jobs", "hpc", "tools", "tar2tokens")
-"""Each may import those before it."""
-FOLDERS = {"audio_tokenizers": ROOT / "tokenizers" / "audio_tokenizers", **{name: ROOT / name for name in ORDER[1:]}}
 HEAVY = {"torch", "transformers", "torchaudio", "soundfile", "soxr", "av"}
-
-
-@cache
-def modules() -> dict[str, ast.Module]:
-    """Name -> code of every module of ours."""
-    found = {}
-    for package, folder in FOLDERS.items():
-        for path in folder.rglob("*.py"):
-            words = [package, *path.relative_to(folder).with_suffix("").parts]
-            name = ".".join(words[:-1] if words[-1] == "__init__" else words)
-            found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
-
-
-def imported(module: str, *, for_types: bool = True) -> Iterator[str]:
-    """What a module imports, wherever in it: modules of ours by their whole names, others by their package's.
-
-    `for_types`: also what only type checkers import.
-    """
-    unwanted: set[ast.AST] = set()
-    for node in ast.walk(modules()[module]):
-        if isinstance(node, ast.If) and not for_types and "TYPE_CHECKING" in ast.dump(node.test):
-            unwanted.update(node.body)
-        if node in unwanted:
-            continue
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: a relative import"
-            assert node.module is not None
-            below = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in modules() else node.module for name in below]
-        else:
-            continue
-        yield from (name if name in modules() else name.partition(".")[0] for name in names)
 
 
 @pytest.mark.slow
 def test_no_circles() -> None:
-    """Every module can be understood, and imported, from those below it alone."""
-    graph = {name: set(imported(name, for_types=False)) - {name} for name in modules()}
+    """Every module can be understood, and imported, from those below it alone; imports for types only count, too."""
+    graph = {name: set(imported(name)) - {name} for name in modules()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -80,12 +39,7 @@ def test_planning_needs_no_torch() -> None:
         assert not set(imported(name)) & (HEAVY - allowed), name
 
 
-def is_command(name: str) -> bool:
-    """Whether people run it; what only jobs run, such as hpc.task, is none."""
-    mains = [node for node in modules()[name].body if isinstance(node, ast.If) and "__main__" in ast.dump(node.test)]
-    return any("run_command" in ast.dump(node) for node in mains)
-
-
+@pytest.mark.slow
 def test_commands_import_no_commands() -> None:
     """What two commands need is in a module of its own."""
     commands = {name for name in modules() if is_command(name)}
@@ -95,6 +49,6 @@ def test_commands_import_no_commands() -> None:
 
 
 def test_what_counts() -> None:
-    """Imports inside functions do, and those of a module's names are imports of the module."""
+    """Imports inside functions and for types only do, and those of a module's names are imports of the module."""
     assert {"rich", "hpc.stalls", "jobs.plain_text"} <= set(imported("hpc.monitor"))
-    assert "jobs.recording" in set(imported("jobs.clip_group")) - set(imported("jobs.clip_group", for_types=False))
+    assert "jobs.recording" in set(imported("jobs.clip_group"))

@@ -63,7 +63,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small clips go where only long ones go: through files, in several blocks and fragments."""
     monkeypatch.setattr("jobs.tar_reader.AUDIO_IN_MEMORY", 5000)
     monkeypatch.setattr("jobs.audio.BLOCK_FRAMES", 3000)
-    monkeypatch.setattr("jobs.tar_work.TokenSink", functools.partial(TokenSink, tokens_in_memory=500))
+    monkeypatch.setattr("jobs.tar_reading.TokenSink", functools.partial(TokenSink, tokens_in_memory=500))
     monkeypatch.setattr("jobs.clip_decoder.LONG_CLIP_SECONDS", 0.1)
 
 
@@ -73,13 +73,13 @@ def tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wave = noise(1600)
     members = {
         "small.wav": wav(100),
-        "large.wav": wav(8000),
+        "large.wav": wav(4000),
         "small.mp3": audio_file(wave, 8000, "MP3"),
-        "large.mp3": audio_file(noise(32000), 8000, "MP3"),
+        "large.mp3": audio_file(noise(20000), 8000, "MP3"),
         "small.flac": audio_file(wave, 16000, "FLAC", "PCM_16"),
-        "large.ogg": audio_file(noise(32000), 16000, "OGG", "VORBIS"),
+        "large.ogg": audio_file(noise(12000), 16000, "OGG", "VORBIS"),
         "small.m4a": pyav_file(wave, 16000, "ipod", "aac"),
-        "large.m4a": pyav_file(noise(64000), 16000, "ipod", "aac"),
+        "large.m4a": pyav_file(noise(16000), 16000, "ipod", "aac"),
         "small.aac": pyav_file(wave, 16000, "adts", "aac"),
         "chained.ogg": audio_file(wave, 16000, "OGG", "VORBIS") * 2,
         "bad.wav": b"not audio",
@@ -227,15 +227,15 @@ def test_no_fault_of_the_machine_becomes_a_record_or_a_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It happens once, at the first call or a later one: the attempt ends for it, or tries again; the bytes are the same."""
-    happened = 0
     for number, error in enumerate(errors):
-        for at in (0, 1 + number):
+        for at in (number, 0):  # where there are too few calls, at the first one after all
             fault = Fault(error, at)
             with monkeypatch.context() as patch:
                 put(patch, fault)
                 no_harm(tar, tmp_path / f"{number}-{at}", reference)
-            happened += fault.happened
-    assert happened >= len(errors)
+            if fault.happened:
+                break
+        assert fault.happened
 
 
 @pytest.mark.slow

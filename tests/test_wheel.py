@@ -36,8 +36,8 @@ def test_the_wheel_has_every_file_of_every_package(tmp_path: Path) -> None:
         "--no-build-isolation",
         "--no-index",
         "-w",
-        tmp_path,
-        source,
+        str(tmp_path),
+        str(source),
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

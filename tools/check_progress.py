@@ -17,11 +17,12 @@ from hpc.run import ListedTar, Run
 from hpc.tar_list import read_tar_list
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.plain_text import plain_json
-from tools.checking.report import look
+from tools.checking.report import Report, look
 from tools.checking.report_text import render
 from tools.checking.token_reading import read_totals
 from tools.checking.token_report import report_tokens
 from tools.checking.token_text import render_tokens
+from tools.checking.training_report import TrainingReport, look_at_training, render_training
 from tools.checking.validity import validate
 from tools.common.tar_lists import Listing, beside, check_targets, notes_of, refuse_kept, write_lists
 
@@ -59,7 +60,8 @@ def check_progress(
     force: Annotated[bool, typer.Option("--force", help="let the lists replace files that this run did not write")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON, and nothing else")] = False,
     keep_dirs: Annotated[
-        bool, typer.Option("--keep-dirs", help="name tars that the run does not have yet as hpc.submit --keep-dirs would")
+        bool,
+        typer.Option("--keep-dirs", help="name tars that the run does not have yet as a submission with --keep-dirs would"),
     ] = False,
     verbose: Verbose = False,
 ) -> int:
@@ -70,6 +72,11 @@ def check_progress(
     if not verbose:  # the report says when squeue does not answer
         logging.getLogger("tar2tokens").setLevel(logging.ERROR)
     run = Run(output_dir.absolute())
+    if (training := look_at_training(run)) is not None:
+        if tar_list or check_validity or tokens or remaining_output or completed_output:
+            raise UsageError(f"{run.output_dir}: a training: expected no options about tars, only --json")
+        _print(training, render_training(training), as_json=as_json)
+        return 0
     check_targets(
         run,
         [run.list_file, *([tar_list] if tar_list is not None else [])],
@@ -87,14 +94,15 @@ def check_progress(
     written = write_lists(run, _listings(states, remaining_output, completed_output), force=force)
     for note in notes_of(written):
         print(f"note: {note}", file=sys.stderr)
-    if as_json:
-        print(plain_json(msgspec.json.format(msgspec.json.encode(report)).decode()))
-    else:
-        names = [f"{each.listing.what} tar files: {each.listing.path}" for each in written if each.useful]
-        about_tokens = render_tokens(report.tokens) if report.tokens is not None else []
-        print("\n".join([render(report, states, verbose=verbose), *about_tokens, *names]))
+    names = [f"{each.listing.what} tar files: {each.listing.path}" for each in written if each.useful]
+    about_tokens = render_tokens(report.tokens) if report.tokens is not None else []
+    _print(report, "\n".join([render(report, states, verbose=verbose), *about_tokens, *names]), as_json=as_json)
     refuse_kept(written)
     return 1 if report.invalid else 0
+
+
+def _print(report: Report | TrainingReport, text: str, *, as_json: bool) -> None:
+    print(plain_json(msgspec.json.format(msgspec.json.encode(report)).decode()) if as_json else text)
 
 
 def _listings(states: Sequence[TarState], remaining: Path | None, completed: Path | None) -> list[Listing]:

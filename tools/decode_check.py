@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.progress import scan
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
@@ -28,7 +29,7 @@ def decode_check(
         "decode_check"
     ),
     model_path: Annotated[str | None, typer.Option(help="where the model is now; default: where it was for the run")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or mps: a Mac's GPU")] = "auto",
     verbose: Verbose = False,
 ) -> int:
     """Decode random committed clips and compare them with their originals. Exits 1 if one fails, or has another length."""
@@ -41,7 +42,7 @@ def decode_check(
     states = [state for state in scan(run, run.listed()) if state.state == "committed"]
     picks = choose_clips(states, run, clips, seed)
     if not picks:
-        raise UsageError(f"{run.output_dir}: no committed clip with tokens yet: see python -m tools.check_progress")
+        raise UsageError(f"{run.output_dir}: no committed clip with tokens yet: see {called('tools.check_progress')}")
     decoder = load_decoder(spec, model_path, choose_device(device))
     wav_dir.mkdir(parents=True, exist_ok=True)
     verdicts = []

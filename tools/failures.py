@@ -15,6 +15,7 @@ from jobs.spec import read_spec
 from tools.checking.failed import find
 from tools.checking.failed_text import render, render_damaged
 from tools.checking.rerun_commands import LIST_OPTION, commands
+from tools.checking.training_report import look_at_training, render_training_failures
 from tools.common.tar_lists import Listing, Written, beside, check_targets, notes_of, refuse_kept, write_lists
 
 __all__ = ["failures"]
@@ -34,6 +35,10 @@ def failures(
     """Report what failed. Exits 0 if nothing is left failed, 1 if something is, 2 if there is no run."""
     setup_logging(verbose=verbose)
     run = Run(output_dir.absolute())
+    if look_at_training(run) is not None:
+        said = render_training_failures(run)
+        print("\n".join(said or [f"{run.output_dir}: nothing failed"]))
+        return 1 if said else 0
     path = failed_output or Path(FAILED_LIST)
     errors_path = beside(path, ERRORS_LIST)
     check_targets(run, [run.list_file], [(LIST_OPTION, each) for each in (path, errors_path) if each is not None])

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.commands import Verbose, run_command, setup_logging
 from tools.fetching.consent import choose_hub, consent
 from tools.fetching.model_download import fetch
@@ -62,7 +63,7 @@ def fetch_model(
     if deep:
         _try_out(name, directory)
     path = shlex.quote(str(directory))
-    print(f"To use it:\n  python -m hpc.submit --list tars.txt --backend {name} --model-path {path}")
+    print(f"To use it:\n  {called('hpc.submit')} --list tars.txt --backend {name} --model-path {path}")
     return 0
 
 

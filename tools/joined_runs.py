@@ -8,7 +8,8 @@
     runs.counts.missing                        # {"text": 3, "whisper": 0, "units": 1}
 
 A clip is identified by its tar, its whole name in the tar, and its position among the members of that name, never by its
-base name. The run of a combined backend (`--backend a+b`) needs no joining: read it with tools.reader.read_run.
+base name (jobs/same_clips.py). The run of a combined backend (`--backend a+b`) needs no joining: read it with
+tools.reader.read_run.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.wording import counted
 from jobs.damage import Damage
 from jobs.records import Record
+from jobs.same_clips import ClipKey, KeyedLines, RunTar, in_all, same_tars
 from jobs.spec import preset_name
 from tools.common.run_files import CommittedFile, committed_files, read_lines, spec_of
 from tools.reader import TokenizedClip, read_clips
@@ -34,9 +36,6 @@ from tools.reader import TokenizedClip, read_clips
 __all__ = ["JoinCounts", "JoinedRuns", "join_runs"]
 
 log = logging.getLogger("tar2tokens")
-
-Key = tuple[str, int]
-"""A clip of a tar: its `audio_file`, and the number of lines with that name before its own."""
 
 
 @dataclass(slots=True)
@@ -69,6 +68,15 @@ class _Run:
     """Key of its records -> key of joined clips."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which of the joined clips a pass gives."""
+
+    damaged: bool
+    part: int
+    parts: int
+
+
 class JoinedRuns:
     """Iterates over the clips that all runs have, in the order of the first run. `counts` describes the last pass."""
 
@@ -80,36 +88,46 @@ class JoinedRuns:
         self.counts = JoinCounts()
 
     def __iter__(self) -> Iterator[TokenizedClip]:
-        """Memory holds the clip names of one tar and the arrays of one clip. Raises UsageError if two runs have different
-        tars of one name, and what read_run raises.
+        """As `clips` without arguments."""
+        return self.clips()
+
+    def clips(
+        self, *, partial_ok: bool = False, damaged: bool = True, part: int = 0, parts: int = 1
+    ) -> Iterator[TokenizedClip]:
+        """The clips, or a share of them: over all `part` in 0..parts-1 each comes exactly once.
+
+        `partial_ok` and `damaged=False` are in force if they were given here or to join_runs. Memory holds the clip names
+        of one tar and the arrays of one clip. Raises UsageError if two runs have different tars of one name, and what
+        read_run raises.
         """
+        wanted = _Wanted(self._damaged and damaged, self._part + self._parts * part, self._parts * parts)
         zeros = {run.name: 0 for run in self._runs}
         self.counts = JoinCounts(missing=dict(zeros), missing_tars=dict(zeros))
-        for files in _same_tars(self._runs, partial_ok=self._partial_ok):
-            yield from self._tar(files)
+        for files in _same_tars(self._runs, partial_ok=self._partial_ok or partial_ok):
+            yield from self._tar(files, wanted)
         for name, clips in self.counts.missing.items():
-            if clips:
+            if clips and wanted.part == 0:  # all parts count the same
                 tars = self.counts.missing_tars[name]
                 why = f", in part because it lacks {counted(tars, 'tar')}" if tars else ""
                 log.warning("%s lacks %s that others have%s", name, counted(clips, "clip"), why)
 
-    def _tar(self, files: Sequence[CommittedFile | None]) -> Iterator[TokenizedClip]:
+    def _tar(self, files: Sequence[CommittedFile | None], wanted: _Wanted) -> Iterator[TokenizedClip]:
         """The joined clips of one tar; `files` has the file of each run, None where it has none."""
         found = [_keys(file) if file is not None else {} for file in files]
         there = dict.fromkeys(key for keys in found for key in keys)
         for run, file, keys in zip(self._runs, files, found, strict=True):
             self.counts.missing[run.name] += len(there) - len(keys)
             self.counts.missing_tars[run.name] += file is None
-        wanted = set()
-        for key in (key for key in found[0] if all(key in keys for keys in found)):
-            if not self._damaged and any(keys[key] is not None for keys in found):
+        picked = set()
+        for key in in_all(found):
+            if not wanted.damaged and any(keys[key] is not None for keys in found):
                 self.counts.damaged += 1
                 continue
-            if self.counts.joined % self._parts == self._part:
-                wanted.add(key)
+            if self.counts.joined % wanted.parts == wanted.part:
+                picked.add(key)
             self.counts.joined += 1
-        if wanted:
-            streams = [_clips(file, wanted) for file in files if file is not None]
+        if picked:
+            streams = [_clips(file, picked) for file in files if file is not None]
             for clips in zip(*streams, strict=True):
                 yield self._joined(clips)
 
@@ -169,42 +187,19 @@ def join_runs(
 
 
 def _same_tars(runs: Sequence[_Run], *, partial_ok: bool) -> Iterator[list[CommittedFile | None]]:
-    """For each tar that any run has committed, the file of each run: first the tars of the first run, in its order.
-
-    Two tars are the same if they have the same path, or else the same name in the runs' folders, and the same size.
-    """
-    left = [{file.name: file for file in committed_files(run.path, partial_ok=partial_ok)} for run in runs]
-    by_path = [{file.manifest.tar_file: file.name for file in files.values()} for files in left]
-    for number in range(len(runs)):
-        for file in list(left[number].values()):
-            row: list[CommittedFile | None] = [None] * number
-            for other in range(number, len(runs)):
-                match = left[other].pop(_name_in(by_path[other], file, left[other], by_path[number]), None)
-                if match is not None and match.manifest.input_bytes != file.manifest.input_bytes:
-                    raise UsageError(
-                        f"{file.name}: {runs[number].path} is of a tar of {counted(file.manifest.input_bytes, 'byte')}, "
-                        f"{runs[other].path} of one of {match.manifest.input_bytes:,}: expected runs over the same tars"
-                    )
-                row.append(match)
-            yield row
+    """For each tar that any run has committed, the file of each run."""
+    files = [{file.name: file for file in committed_files(run.path, partial_ok=partial_ok)} for run in runs]
+    tars = [
+        [RunTar(file.name, file.manifest.tar_file, file.manifest.input_bytes) for file in there.values()] for there in files
+    ]
+    for row in same_tars(tars, [run.path for run in runs]):
+        yield [None if tar is None else there[tar.name] for there, tar in zip(files, row, strict=True)]
 
 
-def _name_in(
-    names: Mapping[str, str], file: CommittedFile, there: Mapping[str, CommittedFile], ours: Mapping[str, str]
-) -> str:
-    """The name of the tar of `file` in another run, whose `names` are by path. A tar that both runs have under its own path
-    is never matched by name.
-    """
-    if (name := names.get(file.manifest.tar_file)) is not None:
-        return name
-    namesake = there.get(file.name)
-    return file.name if namesake is None or namesake.manifest.tar_file not in ours else ""
-
-
-def _keys(file: CommittedFile) -> dict[Key, Damage | None]:
+def _keys(file: CommittedFile) -> dict[ClipKey, Damage | None]:
     """The clips with tokens, in the order of their lines, and their damage."""
-    count: Counter[str] = Counter()
-    found: dict[Key, Damage | None] = {}
+    keyed = KeyedLines()
+    found: dict[ClipKey, Damage | None] = {}
     decode = msgspec.json.Decoder(_Named).decode
     with file.path.open("rb") as lines:
         for line in lines:
@@ -212,19 +207,17 @@ def _keys(file: CommittedFile) -> dict[Key, Damage | None]:
                 named = decode(line)
             except msgspec.DecodeError as error:
                 raise UsageError(f"{file.path}: expected records as a run has them: {error}") from None
+            key = keyed.key(named.audio_file)
             if named.error is None:
-                found[named.audio_file, count[named.audio_file]] = named.damage
-            count[named.audio_file] += 1
+                found[key] = named.damage
     return found
 
 
-def _clips(file: CommittedFile, wanted: set[Key]) -> Iterator[TokenizedClip]:
+def _clips(file: CommittedFile, wanted: set[ClipKey]) -> Iterator[TokenizedClip]:
     """The `wanted` clips of a file."""
-    count: Counter[str] = Counter()
+    keyed = KeyedLines()
 
     def asked(record: Record) -> bool:
-        key = record.audio_file, count[record.audio_file]
-        count[record.audio_file] += 1
-        return key in wanted
+        return keyed.key(record.audio_file) in wanted
 
     return read_clips(read_lines(file), str(file.path), file.path.with_suffix(".safetensors"), asked)

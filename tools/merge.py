@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.run import Run
+from jobs.channels import ADOPTED, describe_note
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import available_cores
 from tools.common.byte_progress import ByteProgress
@@ -47,7 +49,7 @@ def merge(
     if floats:
         raise UsageError(
             f"{output_dir}: its floats ({', '.join(floats)}) are in NAME.safetensors, which one merged file cannot hold: "
-            "use python -m tools.export"
+            f"use {called('tools.export')}"
         )
     if wanted is not None:
         check_shape(wanted, spec.fields)
@@ -65,7 +67,7 @@ def merge(
     if merged is None:
         print(f"{output}: nothing to do: it has the lines of all {counted(len(files), 'committed file')} already")
     else:
-        print("\n".join([*_summary(output, merged), *_damaged(files, wanted)]))
+        print("\n".join([*_summary(output, merged), *_damaged(files, wanted), *_adopted(files, wanted)]))
     return 0
 
 
@@ -104,8 +106,17 @@ def _damaged(files: Sequence[CommittedFile], shape: Shape | None) -> list[str]:
     if not damaged:
         return []
     lost = sum(file.manifest.damaged_seconds for file in files)
-    silent = f"; lines of --shape {shape} do not say which" if shape else ""
-    return [f"Damaged:  {counted(damaged, 'clip')} of the run (kept, {lost:,.3f} s missing){silent}"]
+    return [f"Damaged:  {counted(damaged, 'clip')} of the run (kept, {lost:,.3f} s missing){_unmarked(shape)}"]
+
+
+def _adopted(files: Sequence[CommittedFile], shape: Shape | None) -> list[str]:
+    """A line about clips whose tokens another tool made."""
+    adopted = sum(file.manifest.notes.get(ADOPTED, 0) for file in files)
+    return [f"Adopted:  {counted(adopted, 'clip')} {describe_note(ADOPTED)}{_unmarked(shape)}"] if adopted else []
+
+
+def _unmarked(shape: Shape | None) -> str:
+    return f"; lines of --shape {shape} do not say which" if shape else ""
 
 
 if __name__ == "__main__":

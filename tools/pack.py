@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from audio_tokenizers.errors import UsageError
-from jobs.commands import AUDIO, WHAT, WHERE, Verbose, parse_size, run_command, setup_logging
+from audio_tokenizers.shared.command_names import called
+from jobs.commands import AUDIO, WHAT, WHERE, Verbose, number_parser, parse_size, run_command, setup_logging
 from jobs.plain_text import warn
+from jobs.subset import check_ratio
 from jobs.text_encoding import AUTO, check_encoding
 from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 
@@ -36,6 +38,15 @@ def pack(
     without_text: Annotated[
         bool, typer.Option("--without-text", help="also take audio that has no text", rich_help_panel=WHAT)
     ] = False,
+    subset_ratio: Annotated[
+        float,
+        typer.Option(
+            parser=number_parser("a share such as 0.1, not 10%"),
+            metavar="FLOAT",
+            help="share of the clips, by a hash of their names: a larger share contains a smaller one",
+            rich_help_panel=WHAT,
+        ),
+    ] = 1.0,
     follow_links: Annotated[
         bool,
         typer.Option("--follow-links", help="also take targets of links outside of SOURCE", rich_help_panel=WHAT),
@@ -61,6 +72,7 @@ def pack(
     """
     setup_logging(verbose=verbose)
     texts = TextRules(check_text_keys(text_key or ()) or TEXT_KEYS, check_encoding(text_encoding))
+    check_ratio(subset_ratio)
     limit = parse_size("--max-size", max_size, smallest=SMALLEST)
     from tools.packing import sources
     from tools.packing.packer import pack_source
@@ -74,6 +86,11 @@ def pack(
             raise UsageError(
                 f"--exclude: {source} is tars already, which are listed as they are: unpack them to leave some out"
             )
+        if subset_ratio != 1:
+            raise UsageError(
+                f"--subset-ratio: {source} is tars already, which are listed as they are: {called('hpc.submit')} "
+                f"--subset-ratio {subset_ratio:g} tokenizes a share of their clips"
+            )
         print(list_ready_tars(ready, output_dir, workers, texts))
         return 0
     packed = pack_source(
@@ -85,6 +102,7 @@ def pack(
         without_text=without_text,
         follow_links=follow_links,
         texts=texts,
+        subset_ratio=subset_ratio,
     )
     print(
         ("Packed before, nothing to do.\n" if packed.before else "") + summary(packed.folder, packed.shards, packed.left_out)

@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import Form
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.damage import Damage
 from jobs.features import StoredFeatures
 from jobs.record_fields import shape_key
@@ -142,12 +143,12 @@ def _merged_lines(path: Path, part: int, parts: int) -> Iterator[bytes]:
     openers: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".zst": ZstdFile}
     opener = openers.get(path.suffix)
     if opener is None:
-        raise UsageError(f"{path}: expected a .jsonl, .jsonl.gz or .jsonl.zst file, as tools.merge makes them")
+        raise UsageError(f"{path}: expected a .jsonl, .jsonl.gz or .jsonl.zst file, as {called('tools.merge')} makes them")
     try:
         with io.BufferedReader(opener(path), READ_BYTES) as lines:
             yield from itertools.islice(lines, part, None, parts)
     except (gzip.BadGzipFile, EOFError, zlib.error, ZstdError) as error:
-        raise InfrastructureError(f"{path}: cut or damaged ({error}): make it again with tools.merge") from None
+        raise InfrastructureError(f"{path}: cut or damaged ({error}): make it again with {called('tools.merge')}") from None
 
 
 def _has_tokens(record: Record) -> bool:
@@ -186,7 +187,9 @@ def _batches(lines: Iterable[bytes], name: str, wanted: Callable[[Record], bool]
         try:
             record = decode_record(line)
         except msgspec.DecodeError as error:
-            raise UsageError(f"{name}: expected records as a run or tools.merge without --shape has them: {error}") from None
+            raise UsageError(
+                f"{name}: expected records as a run or {called('tools.merge')} without --shape has them: {error}"
+            ) from None
         if not wanted(record) or not isinstance(record, TokenRecord):
             continue
         if batch and (size >= BATCH_BYTES or record.values.keys() != batch[0].values.keys()):

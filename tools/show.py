@@ -26,7 +26,7 @@ NARROWEST = 60
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="an output, such as 000001; the paths of its .jsonl and of its tar do too")],
+    name: Annotated[str, typer.Argument(help="an output, such as 000001, or the path of its .jsonl or of its tar")],
     clip: Annotated[list[str] | None, typer.Option(help="show this clip: its number from 0, its name, or a glob")] = None,
     output_dir: Annotated[Path, typer.Option(help="the run directory")] = Path("tokens"),
     listen: Annotated[Path | None, typer.Option(help="write the original of the one --clip to this .wav")] = None,

@@ -1,4 +1,4 @@
-"""Tokens for torch's DataLoader: a run or a merged file, each clip once over all ranks and workers.
+"""Tokens for torch's DataLoader: a run, a merged file or joined runs, each clip once over all ranks and workers.
 
     from torch.utils.data import DataLoader
     from tools.torch_dataset import TokenDataset
@@ -6,6 +6,8 @@
     for clips in DataLoader(TokenDataset("tokens"), batch_size=16, num_workers=4, collate_fn=list):
         clips[0]["tokens"]                     # torch.int64 [codebooks, frames]
         clips[0]["text"], clips[0]["metadata"]
+
+`TokenDataset(join_runs("text", "whisper"))` has the clips that both runs have, with the keys of both.
 
 Clips differ in length, so the caller chooses `collate_fn`: `list` keeps them as they are. Without one, clips that torch
 cannot stack raise UsageError.
@@ -22,7 +24,8 @@ from torch.utils.data import IterableDataset, default_collate, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from audio_tokenizers.errors import UsageError
-from tools.reader import read_run, to_torch
+from tools.joined_runs import JoinedRuns
+from tools.reader import TokenizedClip, read_run, to_torch
 
 __all__ = ["TokenDataset"]
 
@@ -46,20 +49,22 @@ default_collate_fn_map[_Clip] = _collate
 
 
 class TokenDataset(IterableDataset[dict[str, Any]]):
-    """The clips with tokens of a run directory or a merged file, in the form of `tools.reader.to_torch`.
+    """The clips with tokens of a run directory, a merged file or joined runs, in the form of `tools.reader.to_torch`.
 
     The share of this process is decided when it starts to read: by `rank` and `world_size` if given, else by
     torch.distributed if it is initialised, else by RANK and WORLD_SIZE of the environment, as torchrun sets them. Every rank
-    needs the same number of workers. Shares are equal in bytes, not in clips: ranks that must make the same number of steps
+    needs the same number of workers. Shares are equal in bytes (of joined runs: in clips, and each reads the lines of all):
+    ranks that must make the same number of steps
     stop at the first one that ends, or use torch.distributed.algorithms.join.
 
     `partial_ok` accepts a run that is not finished. Do not let the run go on at the same time: workers that see different
-    files divide them differently. `damaged=False` leaves out clips with missing audio.
+    files divide them differently. `damaged=False` leaves out clips with missing audio. Of joined runs, both hold as
+    well if join_runs was given them.
     """
 
     def __init__(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | JoinedRuns,
         *,
         partial_ok: bool = False,
         damaged: bool = True,
@@ -68,7 +73,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
     ) -> None:
         if (rank is None) != (world_size is None):
             raise UsageError(f"rank={rank}, world_size={world_size}: expected both or neither")
-        self._source = os.fspath(source)
+        self._source = source if isinstance(source, JoinedRuns) else os.fspath(source)
         self._partial_ok = partial_ok
         self._damaged = damaged
         self._place = None if rank is None or world_size is None else _checked(rank, world_size)
@@ -77,9 +82,14 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         rank, world_size = self._place or _distributed_place() or _environment_place()
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        share = {"part": rank * workers + worker, "parts": world_size * workers}
-        for clip in read_run(self._source, partial_ok=self._partial_ok, damaged=self._damaged, **share):
+        for clip in self._clips(rank * workers + worker, world_size * workers):
             yield _Clip(to_torch(clip))
+
+    def _clips(self, part: int, parts: int) -> Iterator[TokenizedClip]:
+        wanted = {"partial_ok": self._partial_ok, "damaged": self._damaged}
+        if isinstance(self._source, JoinedRuns):
+            return self._source.clips(part=part, parts=parts, **wanted)
+        return read_run(self._source, part=part, parts=parts, **wanted)
 
     def __getstate__(self) -> dict[str, Any]:
         # Pickled by a DataLoader that spawns workers, which do not know this process's group.

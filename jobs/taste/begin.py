@@ -8,28 +8,18 @@ from pathlib import Path
 
 import torch
 
-from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.errors import InfrastructureError
 from audio_tokenizers.shared.torch_device import require_bfloat16, require_device
 from jobs.taste.aggregator import FusionName
 from jobs.taste.corpus import Corpus, open_corpus
 from jobs.taste.language_model import load_language_model
-from jobs.taste.lm_files import LmFiles, open_language_model
+from jobs.taste.lm_files import LmFiles
 from jobs.taste.model import Taste
 from jobs.taste.settings import Settings
 
-__all__ = ["build_model", "find_language_model", "open_clips", "prepare_device"]
+__all__ = ["build_model", "open_clips", "prepare_device"]
 
 log = logging.getLogger("tar2tokens")
-
-
-def find_language_model(model_path: str | None) -> LmFiles:
-    """Raises UsageError where none is given, ModelFilesError where it is none."""
-    if not model_path:
-        raise UsageError(
-            "--model-path: expected the folder of CosyVoice-300M (or -SFT, -Instruct, -25Hz), found none: python -m "
-            "tools.fetch_model cosyvoice_text downloads it"
-        )
-    return open_language_model(Path(model_path).expanduser())
 
 
 def open_clips(folders: Sequence[Path], files: LmFiles) -> Corpus:

@@ -14,11 +14,12 @@ import msgspec
 import torch
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.fileops import FileOps, write_atomically_with
+from jobs.taste.status import CHECKPOINT as NAME
 
 __all__ = ["NAME", "Checkpoint", "read_checkpoint", "write_checkpoint"]
 
-NAME = "checkpoint.pt"
 FORMAT = 1
 
 
@@ -92,8 +93,10 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise UsageError(
-            f"{path}: expected a checkpoint of jobs.train_taste, found a damaged or other file: {error}"
+            f"{path}: expected a checkpoint of {called('jobs.train_taste')}, found a damaged or other file: {error}"
         ) from None
     if not isinstance(found, dict) or found.pop("format", None) != FORMAT or set(found) != set(Checkpoint.__struct_fields__):
-        raise UsageError(f"{path}: expected a checkpoint of this version of jobs.train_taste, found another file")
+        raise UsageError(
+            f"{path}: expected a checkpoint of this version of {called('jobs.train_taste')}, found another file"
+        )
     return Checkpoint(**found)

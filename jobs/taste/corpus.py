@@ -1,7 +1,5 @@
-"""The clips of one combined run, or of several runs over the same tars, joined: text, speech and units of each.
-
-A clip is the same in two runs if its tar has the same output name there, its audio_file is the same, and as many members of
-that name stand before it. A base name is not enough, since two folders may hold files of one name.
+"""Text, speech and units of the clips of one combined run, or of several runs over the same tars, joined by the rule of
+jobs/same_clips.py.
 """
 
 from __future__ import annotations
@@ -10,22 +8,24 @@ import hashlib
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.fileops import own_files
 from jobs.records import TokenRecord, decode_record
+from jobs.same_clips import in_all, same_tars
 from jobs.taste.lm_files import LmFiles
-from jobs.taste.run_index import RunIndex, index_run
+from jobs.taste.run_index import ClipName, RunHead, RunIndex, contents_of, index_run, open_run
 
-__all__ = ["Clip", "Corpus", "open_corpus"]
+__all__ = ["Clip", "Corpus", "check_runs", "open_corpus"]
 
 TEXT, MID, FINAL, UNITS = "text_embedding", "mid", "final", "tokens"
 MAKERS = {TEXT: "cosyvoice_text", MID: "whisper_features", FINAL: "whisper_features", UNITS: "cosyvoice_s3"}
@@ -33,6 +33,7 @@ FORMS = {TEXT: "features", MID: "features", FINAL: "features", UNITS: "codes"}
 SAME_SECONDS = 0.01
 OPEN_FILES = 64
 Floats = npt.NDArray[np.floating[Any]]
+AnyRun = TypeVar("AnyRun", bound=RunHead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +141,22 @@ class Corpus:
 
 def _changed(path: Path) -> InfrastructureError:
     return InfrastructureError(
-        f"{path}: it has changed since the training began, or is damaged: python -m tools.check_progress --check-validity "
-        "says which"
+        f"{path}: it has changed since the training began, or is damaged: "
+        f"{called('tools.check_progress')} --check-validity says which"
     )
+
+
+def check_runs(folders: Sequence[Path], files: LmFiles) -> str:
+    """What `open_corpus` checks that can be seen without reading a clip. Returns a fingerprint of what the runs hold.
+
+    Raises UsageError.
+    """
+    opened = [open_run(folder) for folder in folders]
+    runs = {key: _only_run([head for head, _ in opened], key) for key in MAKERS}
+    _check_fit(runs, files)
+    used = {id(run) for run in runs.values()}
+    digest = hashlib.sha256("\n".join(sorted(contents_of(tars) for head, tars in opened if id(head) in used)).encode())
+    return digest.hexdigest()
 
 
 def open_corpus(folders: Sequence[Path], files: LmFiles) -> tuple[Corpus, list[str]]:
@@ -167,10 +181,10 @@ def open_corpus(folders: Sequence[Path], files: LmFiles) -> tuple[Corpus, list[s
     return corpus, lines
 
 
-def _only_run(indexes: Sequence[RunIndex], key: str) -> RunIndex:
-    found = [index for index in indexes if key in index.fields()]
+def _only_run(runs: Sequence[AnyRun], key: str) -> AnyRun:
+    found = [run for run in runs if key in run.fields()]
     if len(found) != 1:
-        has = " and ".join(str(index.folder) for index in found) or "none"
+        has = " and ".join(str(run.folder) for run in found) or "none"
         raise UsageError(
             f"--data: expected one run that has {key!r} ({MAKERS[key]} makes it), found {has}: --backend taste makes all in "
             "one run"
@@ -181,7 +195,7 @@ def _only_run(indexes: Sequence[RunIndex], key: str) -> RunIndex:
     return found[0]
 
 
-def _check_fit(runs: dict[str, RunIndex], files: LmFiles) -> None:
+def _check_fit(runs: Mapping[str, RunHead], files: LmFiles) -> None:
     text, units = runs[TEXT], runs[UNITS]
     field = units.fields()[UNITS]
     if text.fields()[TEXT].width != files.text_width:
@@ -206,8 +220,8 @@ def _joined(used: Sequence[RunIndex]) -> list[npt.NDArray[np.int64]]:
     """Where each run has the clips that all have, in the order of the first. Raises UsageError if lengths disagree."""
     if len(used) == 1:
         return [np.arange(len(used[0].names))]
-    where = [{name: row for row, name in enumerate(run.names)} for run in used]
-    common = [name for name in used[0].names if all(name in places for places in where[1:])]
+    where = _rows_by_name(used)
+    common = in_all(where)
     rows = [np.array([places[name] for name in common], np.int64) for places in where]
     seconds = [run.samples[found] / run.spec.sample_rate for run, found in zip(used, rows, strict=True)]
     for run, other in zip(used[1:], seconds[1:], strict=True):
@@ -219,6 +233,19 @@ def _joined(used: Sequence[RunIndex]) -> list[npt.NDArray[np.int64]]:
                 f"{other[wrong[0]]:.2f} s in the other: these runs are not over the same tars"
             )
     return rows
+
+
+def _rows_by_name(used: Sequence[RunIndex]) -> list[dict[ClipName, int]]:
+    """For each run the row of each clip, by its name in the first run; clips of tars that it lacks are left out."""
+    names: list[dict[str, str]] = [{} for _ in used]
+    for first, *others in same_tars([run.tars for run in used], [run.folder for run in used]):
+        for of_first, tar in zip(names, (first, *others), strict=True):
+            if first is not None and tar is not None:
+                of_first[tar.name] = first.name
+    return [
+        {(of_first[tar], audio, place): row for row, (tar, audio, place) in enumerate(run.names) if tar in of_first}
+        for of_first, run in zip(names, used, strict=True)
+    ]
 
 
 def _left_out(used: Sequence[RunIndex], joined: int) -> list[str]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.errors import ModelFilesError, UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.config_reader import ConfigReader
 from audio_tokenizers.shared.hyper_yaml import read_hyper_yaml
 from audio_tokenizers.shared.model_files import require_files
 
-__all__ = ["CONFIG", "WEIGHTS", "LmFiles", "StackShape", "open_language_model"]
+__all__ = ["CONFIG", "WEIGHTS", "LmFiles", "StackShape", "find_language_model", "open_language_model"]
 
 CONFIG, WEIGHTS = "cosyvoice.yaml", "llm.pt"
 LAYOUT = f"a CosyVoice 1 model (CosyVoice-300M, -25Hz, -SFT or -Instruct) with {CONFIG} and {WEIGHTS}"
@@ -75,6 +76,16 @@ class LmFiles:
     """Speech units: 4096. This number is the end mark in the head."""
     unit_rate: Literal[25, 50] | None
     """Units per second, where the file says it."""
+
+
+def find_language_model(model_path: str | None) -> LmFiles:
+    """Raises UsageError where none is given, ModelFilesError where it is none."""
+    if not model_path:
+        raise UsageError(
+            "--model-path: expected the folder of CosyVoice-300M (or -SFT, -Instruct, -25Hz), found none: "
+            f"{called('tools.fetch_model')} cosyvoice_text downloads it"
+        )
+    return open_language_model(Path(model_path).expanduser())
 
 
 def open_language_model(directory: Path) -> LmFiles:

@@ -7,7 +7,7 @@ import json
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +18,21 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.record_fields import codes_shape
 from jobs.records import ErrorRecord, TokenRecord, decode_record
+from jobs.same_clips import KeyedLines, RunTar
 from jobs.spec import TokenizeSpec, read_spec
 from jobs.tar_paths import TarPaths, read_manifest
 from jobs.token_arrays import read_ref
 
-__all__ = ["ClipName", "FloatPlaces", "RunIndex", "index_run"]
+__all__ = ["ClipName", "FloatPlaces", "RunHead", "RunIndex", "contents_of", "index_run", "open_run"]
 
 HEADER_LENGTH = 8
 ClipName = tuple[str, str, int]
-"""What a clip is called in every run over the same list: the name of its tar's output, its `audio_file`, and how many lines
-with that name stand before its own in the file.
-"""
+"""A clip of a run: the output name of its tar, its `audio_file`, and how many lines with that name stand before its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,22 @@ class FloatPlaces:
 
 
 @dataclass(frozen=True, slots=True)
-class RunIndex:
-    """A finished run. Arrays have an item per clip with tokens."""
+class RunHead:
+    """What a finished run has, without its clips."""
 
     folder: Path
     spec: TokenizeSpec
+
+    def fields(self) -> dict[str, Field]:
+        """The run's keys."""
+        return {one.name: one for one in self.spec.fields}
+
+
+@dataclass(frozen=True, slots=True)
+class RunIndex(RunHead):
+    """A finished run. Arrays have an item per clip with tokens."""
+
+    tars: list[RunTar]
     files: list[Path]
     names: list[ClipName]
     file_numbers: npt.NDArray[np.int64]
@@ -67,10 +78,6 @@ class RunIndex:
     errors: Counter[str]
     """Clips without tokens, by the kind of their error."""
 
-    def fields(self) -> dict[str, Field]:
-        """The run's keys."""
-        return {one.name: one for one in self.spec.fields}
-
 
 @dataclass(slots=True)
 class _Columns:
@@ -82,27 +89,45 @@ class _Columns:
     errors: Counter[str] = field(default_factory=Counter)
 
 
+def open_run(folder: Path) -> tuple[RunHead, list[tuple[str, Manifest]]]:
+    """A finished run, and the names and manifests of its tars. Raises UsageError if there is none, or it is not finished."""
+    spec = read_spec(folder)
+    if spec is None:
+        raise UsageError(f"{folder}: no run here: expected its .run/spec.yaml; give the folder of a run as --data")
+    return RunHead(folder, spec), _committed(folder)
+
+
+def contents_of(committed: Sequence[tuple[str, Manifest]]) -> str:
+    """Hex digest of what the files of a run's tars hold, by their manifests."""
+    digest = hashlib.sha256()
+    for name, manifest in sorted(committed, key=lambda one: one[0]):
+        digest.update(f"{name}\0{manifest.output_sha256}\n".encode())
+    return digest.hexdigest()
+
+
 def index_run(folder: Path, wanted: set[str]) -> RunIndex:
     """Read all lines of a finished run, checking them, and note where the `wanted` keys are.
 
     Raises UsageError if there is no run or it is not finished, InfrastructureError where a file is not as it was committed.
     """
-    spec = read_spec(folder)
-    if spec is None:
-        raise UsageError(f"{folder}: no run here: expected its .run/spec.yaml; give the folder of a run as --data")
+    head, committed = open_run(folder)
+    spec = head.spec
     keys = {one.name: one for one in spec.fields if one.name in wanted}
     columns = _Columns(floats={name: array("q") for name, one in keys.items() if one.form == "features"})
     files: list[Path] = []
-    for name, manifest in _committed(folder):
+    tars: list[RunTar] = []
+    for name, manifest in committed:
         paths = TarPaths(folder, name)
         starts = _tensor_starts(paths.features) if columns.floats else {}
         _read_file(paths, manifest, keys, starts, len(files), columns)
         files.append(paths.committed)
+        tars.append(RunTar(name, manifest.tar_file, manifest.input_bytes))
     numbers = np.frombuffer(columns.numbers, np.int64).reshape(-1, 5)
     floats = {name: np.frombuffer(found, np.int64).reshape(-1, 3) for name, found in columns.floats.items()}
     return RunIndex(
         folder=folder,
         spec=spec,
+        tars=tars,
         files=files,
         names=columns.names,
         file_numbers=numbers[:, 0],
@@ -133,7 +158,7 @@ def _committed(folder: Path) -> list[tuple[str, Manifest]]:
         raise UsageError(
             f"{folder}: {len(missing)} of {counted(len(listed), 'tar')} not committed"
             + (f", the first of them {missing[0]}" if missing else "")
-            + ": finish the run (python -m hpc.resume) before training on it"
+            + f": finish the run ({called('hpc.resume')}) before training on it"
         )
     return found
 
@@ -161,25 +186,25 @@ def _tensor_starts(path: Path) -> dict[str, int]:
     except (struct.error, ValueError, TypeError, KeyError, AttributeError, FileNotFoundError):
         raise InfrastructureError(
             f"{path}: expected the floats of its .jsonl, found {'a damaged file' if path.exists() else 'nothing'}: "
-            "python -m tools.check_progress --check-validity says what to make again"
+            f"{called('tools.check_progress')} --check-validity says what to make again"
         ) from None
 
 
 def _read_file(
     paths: TarPaths, manifest: Manifest, keys: Mapping[str, Field], starts: Mapping[str, int], number: int, columns: _Columns
 ) -> None:
-    digest, offset, seen = hashlib.sha256(), 0, Counter[str]()
+    digest, offset, keyed = hashlib.sha256(), 0, KeyedLines()
     with paths.committed.open("rb") as lines:
         for line in lines:
             digest.update(line)
             try:
                 record = decode_record(line)
+                key = keyed.key(record.audio_file)
                 if isinstance(record, ErrorRecord):
                     columns.errors[record.error_kind] += 1
                 else:
-                    columns.names.append((paths.name, record.audio_file, seen[record.audio_file]))
+                    columns.names.append((paths.name, *key))
                     _note(record, (number, offset, len(line)), keys, starts, columns)
-                seen[record.audio_file] += 1
             except (msgspec.DecodeError, ValueError, KeyError) as error:
                 raise InfrastructureError(
                     f"{paths.committed}: byte {offset}: expected a record of this run: {error}"
@@ -187,8 +212,8 @@ def _read_file(
             offset += len(line)
     if digest.hexdigest() != manifest.output_sha256:
         raise InfrastructureError(
-            f"{paths.committed}: its bytes are not those that were committed: move it away and run hpc.submit again to have "
-            "it made again"
+            f"{paths.committed}: its bytes are not those that were committed: move it away and run "
+            f"{called('hpc.submit')} again to have it made again"
         )
 
 

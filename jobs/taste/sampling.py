@@ -5,21 +5,15 @@ The same numbers give the same order with any version of NumPy: only the raw str
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from jobs.subset import in_share
 from jobs.taste.run_index import ClipName
 
-__all__ = ["epoch_steps", "in_share", "split"]
-
-
-def in_share(name: ClipName, ratio: float, purpose: str) -> bool:
-    """Whether a clip is in this share of all, by a hash of its name: a larger share contains a smaller one."""
-    digest = hashlib.blake2b("\0".join(map(str, name)).encode(), digest_size=8, person=purpose.encode()).digest()
-    return int.from_bytes(digest, "big") < ratio * 2**64
+__all__ = ["epoch_steps", "split"]
 
 
 def split(

@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.torch_device import fix_arithmetic
 from jobs.fileops import FileOps, write_atomically
 from jobs.taste.batches import read_ahead
 from jobs.taste.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from jobs.taste.corpus import Corpus
 from jobs.taste.curves import Board, draw_losses
+from jobs.taste.endings import LossNotFiniteError
 from jobs.taste.metrics import Totals, csv_text
 from jobs.taste.model import Batch, Scores, Taste
 from jobs.taste.ranks import Ranks
 from jobs.taste.sampling import epoch_steps
 from jobs.taste.settings import Settings
+from jobs.taste.status import Status, other_training, write_status
 
 __all__ = ["Parts", "Trainer"]
 
@@ -35,6 +36,7 @@ log = logging.getLogger("tar2tokens")
 METRICS = "metrics.csv"
 NAMES_IN_MESSAGE = 8
 LOG_SECONDS = 30.0
+STATUS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class Trainer:
     _optimizer: torch.optim.AdamW = field(init=False)
     _saved: tuple[int, int] | None = None
     _logged: float = 0.0
+    _told: float = 0.0
+    _steps: int = 0
+    """Of the current epoch."""
+    _loss: float | None = None
+    """Of the last step."""
     _fingerprint: str = field(init=False)
     """Of the clips."""
 
@@ -85,9 +92,10 @@ class Trainer:
             self._go_on(checkpoint)
 
     def run(self) -> bool:
-        """Train until the last epoch, or until `stop`; whether it came to the end. Raises InfrastructureError on NaN."""
+        """Train until the last epoch, or until `stop`; whether it came to the end. Raises LossNotFiniteError on NaN."""
         board = Board(self.folder, self.step) if self.ranks.rank == 0 else None
         fix_arithmetic(tf32=self.settings.precision == "tf32")
+        self._write_status()
         try:
             while self.epoch < self.settings.epochs:
                 if not self._run_epoch(board):
@@ -104,12 +112,13 @@ class Trainer:
         lengths = self.parts.corpus.texts[train] + self.parts.corpus.units[train]
         settings = self.settings
         steps = epoch_steps(lengths, settings.batch_size, settings.bucket_batches, settings.seed, self.epoch)
+        self._steps = len(steps)
         clips = [train[places].tolist() for places in steps[self.in_epoch :]]
         chunks = [self._chunks(self.ranks.share(each)) for each in clips]
         with contextlib.closing(read_ahead(self.parts.corpus, itertools.chain.from_iterable(chunks))) as batches:
             for numbers, parts in zip(clips, chunks, strict=True):
                 loss, stopped = self._train_step(numbers, itertools.islice(batches, len(parts)))
-                self._tell(loss, len(steps), board)
+                self._tell(loss, board)
                 if self.step % settings.checkpoint_steps == 0:
                     self._save()
                 if stopped:
@@ -135,7 +144,7 @@ class Trainer:
         broken: list[str] = []
         for batch in batches:
             scores = self._scores(batch)
-            (scores.losses.sum() / positions).backward()  # type: ignore[no-untyped-call]
+            (scores.losses.sum() / positions).backward()
             shared[0] += scores.losses.detach().double().sum()
             broken += [name for name, fine in zip(batch.names, scores.losses.isfinite().tolist(), strict=True) if not fine]
             if not broken:
@@ -170,7 +179,7 @@ class Trainer:
         names = list(broken)
         if not names:
             names = [f"{audio} of {tar}" for tar, audio, _ in (self.parts.corpus.names[number] for number in numbers)]
-        raise InfrastructureError(
+        raise LossNotFiniteError(
             f"step {self.step + 1}: the loss is {loss:.4g} and its gradient is not finite; clips: "
             f"{', '.join(names[:NAMES_IN_MESSAGE])}{', ...' if len(names) > NAMES_IN_MESSAGE else ''}. The last checkpoint "
             "stays: look at these clips, or begin in another folder with a lower learning_rate, or with warmup_steps"
@@ -214,18 +223,21 @@ class Trainer:
         self._write_results()
 
     def _summed(self) -> Totals:
-        values = self.totals.values.to(self.device)
+        values = self.totals.values.to(self.device, copy=True)  # what each rank has goes on growing
         self.ranks.add_up(values)
         return Totals(self.model.lm.units, values.cpu())
 
-    def _tell(self, loss: float, steps: int, board: Board | None) -> None:
+    def _tell(self, loss: float, board: Board | None) -> None:
+        self._loss = loss
         self.on_step(self.step, loss)
         if board is None:
             return
+        if time.monotonic() - self._told > STATUS_SECONDS:
+            self._write_status()
         board.add({"step/loss": loss, "step/learning_rate": self._optimizer.param_groups[0]["lr"]}, self.step)
         if time.monotonic() - self._logged > LOG_SECONDS:
             self._logged = time.monotonic()
-            log.info("epoch %d, step %d of %d: loss %.4f", self.epoch + 1, self.in_epoch, steps, loss)
+            log.info("epoch %d, step %d of %d: loss %.4f", self.epoch + 1, self.in_epoch, self._steps, loss)
 
     def _save(self) -> None:
         totals = self._summed()  # by all ranks
@@ -246,7 +258,27 @@ class Trainer:
             )
             write_checkpoint(self.folder, checkpoint, self.ops)
         self._saved = (self.step, self.epoch)
+        self._write_status()
         self.ranks.wait(self.device)
+
+    def _write_status(self) -> None:
+        if self.ranks.rank:
+            return
+        self._told = time.monotonic()
+        last = self.rows[-1] if self.rows else {}
+        losses = {part: last.get(f"{part}_loss", math.nan) for part in ("train", "test")}
+        status = Status(
+            settings=self.settings.plain(),
+            epochs=self.settings.epochs,
+            epoch=self.epoch,
+            step=self.step,
+            saved=self._saved[0] if self._saved is not None else 0,
+            in_epoch=self.in_epoch,
+            steps=self._steps,
+            loss=self._loss,
+            losses={part: loss for part, loss in losses.items() if math.isfinite(loss)},
+        )
+        write_status(self.folder, status)
 
     def _write_results(self) -> None:
         """What people look at; made from the checkpoint's rows, so that it is never ahead of it."""
@@ -261,10 +293,7 @@ class Trainer:
         if checkpoint.llm_sha256 != self.llm_sha256:
             differences.append("model_path: another llm.pt")
         if differences:
-            raise UsageError(
-                f"--output-dir {self.folder}: it holds a training with other settings ({'; '.join(differences)}): take "
-                "another folder, or the settings that it began with"
-            )
+            raise other_training(self.folder, differences)
         trained = self.model.trained()
         with torch.no_grad():
             for name, value in checkpoint.weights.items():

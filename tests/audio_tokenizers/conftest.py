@@ -8,8 +8,11 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     """As backends do on a CPU: a second thread rounds otherwise, and in networks this small waits more than it computes."""
+    if request.config.getoption("--quick"):  # no networks there
+        yield
+        return
     import torch
 
     threads = torch.get_num_threads()

@@ -1,187 +1,51 @@
-"""audio_tokenizers/base.py: what every backend promises, tried on a tiny random model of each; what only one promises is
-tested beside it.
-"""
+"""audio_tokenizers/base.py: what every backend promises, tried on a tiny random model of each."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
-import json
-import os
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import tiny_hf
-from support.tiny_bicodec import build_spark_tts
-from support.tiny_cosyvoice_text import build_cosyvoice
-from support.tiny_higgs import build_original_layout, build_transformers_layout
-from support.tiny_s3 import build_s3_onnx
-from support.tiny_step_audio import build_step_audio
-from support.tiny_taste import TASTE, build_taste
-from support.tiny_whisper import build_whisper
-
-from audio_tokenizers.base import (
-    Backend,
-    BackendFactory,
-    Batching,
-    LaneShape,
-    Scalar,
-    Utterance,
-    Waveform,
-    lanes_of_clips,
-    lanes_of_waves,
-    takes_clips,
-    takes_waves,
+from support.backend_cases import (
+    ALL,
+    ON_A_GPU,
+    WITH_LANES,
+    WITH_NETWORK,
+    Case,
+    TinyModels,
+    alike,
+    begin,
+    cases,
+    clip,
+    described_without_torch,
+    equal,
+    values,
+    values_in_lanes,
 )
-from audio_tokenizers.cosyvoice_s3 import backend as cosyvoice_s3
+from support.fake_mps import fake_mps
+from support.tiny_taste import TASTE
+
+from audio_tokenizers.base import Batching, LaneShape, Scalar, Waveform
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
-from audio_tokenizers.registry import BUILT_IN, complete_options, get_factory
-from audio_tokenizers.shared.s3_torch import TorchEncoder
-
-
-def build_s3(directory: Path) -> None:
-    directory.mkdir()
-    build_s3_onnx(directory / "speech_tokenizer_v2.onnx", version="v2", rate=25)
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A backend with one kind of model, or one way to run it."""
-
-    name: str
-    backend: str
-    build: Callable[[Path], object] | None = None
-    """Makes a tiny checkpoint in a folder that is not there yet."""
-    network: Callable[[Any], tuple[object, str]] | None = None
-    """A function that each call goes through, as an attribute of something; None of a backend that computes nothing."""
-    options: Mapping[str, Scalar] = field(default_factory=dict)
-    gpu: bool = True
-    """Whether it runs on a GPU with what is installed here."""
-
-    @property
-    def factory(self) -> BackendFactory:
-        return get_factory(self.backend)
-
-
-def acoustic_encoder(backend: Any) -> tuple[object, str]:
-    return backend._model.acoustic_encoder, "forward"
-
-
-def encoder(backend: Any) -> tuple[object, str]:
-    return backend._model.encoder, "forward"
-
-
-def encoder_norm(backend: Any) -> tuple[object, str]:
-    return backend._encoder._encoder.layer_norm, "forward"
-
-
-ALL = (
-    Case("mulaw", "mulaw"),
-    Case("higgs", "higgs", build_original_layout, acoustic_encoder),
-    Case("higgs of transformers", "higgs", build_transformers_layout, acoustic_encoder),
-    *(Case(codec, "hf", functools.partial(tiny_hf.build, codec=codec), encoder) for codec in ("mimi", "dac", "encodec")),
-    Case("xcodec", "hf", functools.partial(tiny_hf.build, codec="xcodec"), acoustic_encoder),
-    Case("bicodec", "bicodec", build_spark_tts, lambda backend: (backend._wav2vec2.feature_extractor, "forward")),
-    Case("s3 by onnxruntime", "cosyvoice_s3", build_s3, lambda _: (cosyvoice_s3, "log_mel"), {"engine": "onnx"}, gpu=False),
-    Case("s3 by torch", "cosyvoice_s3", build_s3, lambda _: (TorchEncoder, "hidden_states"), {"engine": "torch"}),
-    Case("cosyvoice_text", "cosyvoice_text", build_cosyvoice),
-    Case("step_audio", "step_audio", build_step_audio, lambda backend: (backend._encoder, "encode")),
-    Case(
-        "whisper_features",
-        "whisper_features",
-        build_whisper,
-        encoder_norm,
-        {"layer": 1},
-    ),
-    Case(
-        "taste",
-        TASTE,
-        build_taste,
-        lambda backend: encoder_norm(backend.parts[1]),
-        {"whisper_features.layer": 1, "cosyvoice_s3.model_path": "FunAudioLLM/CosyVoice-300M"},
-    ),
-)
-WITH_NETWORK = [case for case in ALL if case.network is not None]
-ON_A_GPU = [case for case in WITH_NETWORK if case.gpu]
-WITH_LANES = [case for case in ALL if "lanes" in case.factory.options]
-
-
-def cases(some: Sequence[Case]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", some, ids=[case.name for case in some])
+from audio_tokenizers.registry import BUILT_IN
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Scalar]]:
     """All options of a case, with the path of its model."""
-    built: dict[str, Path] = {}
-
-    def complete(case: Case, **changes: Scalar) -> dict[str, Scalar]:
-        given = {**case.options, **changes}
-        if case.build is not None and "model_path" not in changes:
-            if case.name not in built:
-                built[case.name] = tmp_path_factory.mktemp("models") / "model"
-                case.build(built[case.name])
-            given["model_path"] = str(built[case.name])
-        return complete_options(case.factory, given)
-
-    return complete
+    return TinyModels(lambda: tmp_path_factory.mktemp("models")).options
 
 
 @pytest.fixture(scope="module")
 def loaded(options: Callable[..., dict[str, Scalar]]) -> Callable[[Case], Any]:
     """The backend of a case on the CPU, the same one each time."""
     return functools.cache(lambda case: case.factory.load(options(case), "cpu"))
-
-
-@pytest.fixture(scope="module")
-def described(options: Callable[..., dict[str, Scalar]]) -> dict[str, Any]:
-    """What a process said in which nothing heavy can be imported: of each case its name, and what it imported after all."""
-    script = (
-        "import json, sys\n"
-        "for name in json.loads(sys.argv[1]): sys.modules[name] = None\n"
-        "from audio_tokenizers.registry import get_factory\n"
-        "for name, backend, options, device in json.loads(sys.argv[2]):\n"
-        "    info = get_factory(backend).describe(options, device)\n"
-        "    heavy = {'huggingface_hub', 'librosa', 'scipy', 'onnxruntime', 'onnx', 's3tokenizer'} & set(sys.modules)\n"
-        "    print(json.dumps([name, [info.name, *heavy]]))\n"
-    )
-    absent = ["torch", "torchaudio", "transformers", "safetensors", "soxr", "whisper", "tiktoken", "funasr"]
-    asked = [(case.name, case.backend, options(case), "cuda:3" if case.gpu else "cpu") for case in ALL]
-    command = [sys.executable, "-c", script, json.dumps(absent), json.dumps(asked)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(line) for line in done.stdout.splitlines())
-
-
-def clip(backend: Backend, seconds: float = 0.5) -> Waveform:
-    time = np.arange(int(backend.info.sample_rate * seconds)) / backend.info.sample_rate
-    return (0.3 * np.sin(2 * np.pi * (110 * time + 165 * time**2))).astype(np.float32)
-
-
-def values(backend: Backend, *waves: Waveform) -> list[Mapping[str, Any]]:
-    if takes_waves(backend):
-        return [{"tokens": codes} for codes in backend.encode(waves)]
-    assert takes_clips(backend)
-    return list(backend.encode_clips([utterance(backend, wave) for wave in waves]))
-
-
-def utterance(backend: Any, wave: Waveform) -> Utterance:
-    """A clip at the backend's rate: all parts of a combination hear the same."""
-    return Utterance(wave, "a wife", (wave,) * len(getattr(backend, "parts", ())))
-
-
-def equal(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
-    return len(one) == len(other) and all(
-        list(a) == list(b) and all(np.array_equal(a[key], b[key]) for key in a) for a, b in zip(one, other, strict=True)
-    )
 
 
 def test_every_backend_is_here() -> None:
@@ -194,9 +58,9 @@ class TestDescribing:
     """What a login node does, where there may be neither torch nor a GPU."""
 
     @cases(ALL)
-    def test_it_imports_no_torch(self, case: Case, described: dict[str, Any]) -> None:
+    def test_it_imports_no_torch(self, case: Case, options: Callable[..., dict[str, Scalar]]) -> None:
         """`--help` and planning must not pay for torch, nor need it to be importable; nor for anything else of its size."""
-        assert described[case.name] == [case.backend]
+        assert described_without_torch(options)[case.name] == [case.backend]
 
     @cases(ALL)
     def test_what_is_loaded_has_the_same_description(
@@ -223,7 +87,7 @@ class TestDescribing:
         with pytest.raises(UsageError, match=rf"pip install -e '\.\[{extra}\]'"):
             case.factory.describe(given, "cpu")
 
-    @pytest.mark.parametrize("device", ["tpu", "cuda:x", "mps"])
+    @pytest.mark.parametrize("device", ["tpu", "cuda:x", "mps:0"])
     @cases([case for case in ALL if case.backend != "mulaw"])
     def test_another_kind_of_device_is_refused(
         self, case: Case, device: str, options: Callable[..., dict[str, Scalar]]
@@ -231,6 +95,17 @@ class TestDescribing:
         """A slip is one message, not a traceback from inside torch."""
         with pytest.raises(UsageError, match=f"device '{device}'"):
             case.factory.describe(options(case), device)
+
+    @cases([case for case in ON_A_GPU if "precision" in case.factory.options])
+    def test_a_macs_gpu_has_a_recipe_of_its_own(self, case: Case, options: Callable[..., dict[str, Scalar]]) -> None:
+        """Its tokens are not mixed with others'; it computes in float32, and not through other packages."""
+        recipe = case.factory.describe(options(case), "mps").recipe
+        assert recipe["device"] == "mps"
+        assert "macos" in recipe
+        for changes in ({"precision": "tf32"}, {"precision": "bf16"}, {"tf32": True}, {"engine": "upstream"}):
+            if changes.keys() <= case.factory.options.keys():
+                with pytest.raises(UsageError, match=r"\(mps\) is used with fp32 only|expected fp32 or tf32|device 'mps': "):
+                    case.factory.describe(options(case, **changes), "mps")
 
     @pytest.mark.parametrize(
         ("name", "wrong"),
@@ -435,6 +310,27 @@ class TestEncoding:
         finally:
             flags.allow_tf32, flags.benchmark, flags.deterministic, matmul.allow_tf32 = before
 
+    @pytest.mark.slow
+    @cases(ON_A_GPU)
+    def test_a_macs_gpu_gets_no_float64(
+        self, case: Case, options: Callable[..., dict[str, Scalar]], loaded: Callable[[Case], Any]
+    ) -> None:
+        """On MPS, which lacks it, all that a backend makes on the device is of another type, in lanes too, and the values
+        come back to the host. Here the device is a fake that computes as the CPU does.
+        """
+        wave = clip(loaded(case))
+        expected = values(loaded(case), wave)
+        given = options(case)
+        with fake_mps():
+            backend: Any = case.factory.load(given, "mps")
+            assert backend.info.recipe.get("device", "mps") == "mps"
+            found = values(backend, wave)
+        assert alike(found, expected)
+        if case in WITH_LANES:
+            with fake_mps():
+                in_lanes = values_in_lanes(case.factory.load({**given, "lanes": 2}, "mps"), wave)
+            assert alike(in_lanes, expected)
+
     @cases(WITH_LANES)
     def test_a_batch_that_does_not_fit_its_shape(self, case: Case, options: Callable[..., dict[str, Scalar]]) -> None:
         """Too many clips, none, or one that is too long for its lane is a bug of the caller and becomes no record; a clip
@@ -451,10 +347,3 @@ class TestEncoding:
         with pytest.raises(ClipError) as caught:
             begin(backend, [wave, wave[: info.min_samples - 1]], shape)
         assert caught.value.kind == "too_short"
-
-
-def begin(backend: Backend, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], object]:
-    if lanes_of_waves(backend):
-        return backend.encode_lanes(waves, shape)
-    assert lanes_of_clips(backend)
-    return backend.encode_lanes([Utterance(wave) for wave in waves], shape)

@@ -74,6 +74,6 @@ def test_the_way_back() -> None:
     """Each code decodes to a value that has this code again, as in torchaudio.functional.mu_law_decoding."""
     codes = np.arange(256, dtype=np.uint8)[np.newaxis, :]
     wave = FACTORY.load_decoder({}, "cpu").decode(codes)
-    assert (wave.dtype, wave.shape, wave[0], wave[-1]) == (np.float32, (256,), -1.0, 1.0)
+    assert (wave.dtype, wave.shape, wave[0], wave[-1]) == (np.dtype(np.float32), (256,), -1.0, 1.0)
     assert np.array_equal(mu_law_codes(wave)[np.newaxis, :], codes)
     assert wave[200] == pytest.approx(math.expm1((400 / 255 - 1) * math.log(256)) / 255)

@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.mulaw_lanes import LanesMuLaw
 
+from audio_tokenizers.base import Codes, LaneShape, Waveform
 from benchmarks import agreement
 from benchmarks.agreement import Agreement, Company, batches, clips_of, company, compare, encode, items_of
-from jobs.spec import make_spec
+from jobs.spec import TokenizeSpec, make_spec
 
 
 def test_shares_are_counted_by_codebook() -> None:
@@ -34,7 +37,7 @@ def test_lists_and_features_are_one_codebook_each() -> None:
 
 
 @pytest.fixture
-def spec():
+def spec() -> TokenizeSpec:
     return make_spec("mulaw", device="cpu")
 
 
@@ -44,28 +47,31 @@ def device_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.current_thread(), "name", "device")
 
 
-def test_calls_are_those_of_a_worker(spec, device_thread) -> None:
+def test_calls_are_those_of_a_worker(spec: TokenizeSpec, device_thread: None) -> None:
     """In lanes: one bucket to a call, and each clip in exactly one."""
     backend = LanesMuLaw(lanes=4)
-    items = items_of(backend, clips_of(spec.sample_rate, 11, (0.5, 3.0)))
+    items: list[Any] = list(items_of(backend, clips_of(spec.sample_rate, 11, (0.5, 3.0))))
     found = batches(spec, backend, items)
     assert sorted(id(item) for batch in found for item in batch.items) == sorted(map(id, items))
-    assert all(batch.shape and len(batch.items) <= batch.shape.lanes for batch in found)
-    assert all(len(item) <= batch.shape.samples for batch in found for item in batch.items)
+    for batch in found:
+        assert batch.shape is not None
+        assert len(batch.items) <= batch.shape.lanes
+        batched: list[Any] = list(batch.items)
+        assert all(len(item) <= batch.shape.samples for item in batched)
     assert [len(values["tokens"][0]) for values in encode(spec, backend, items)] == [len(item) for item in items]
 
 
 class Leaky(LanesMuLaw):
     """The first clip of a call changes the last one."""
 
-    def encode_lanes(self, waves, shape):
+    def encode_lanes(self, waves: Sequence[Waveform], shape: LaneShape) -> Callable[[], list[Codes]]:
         codes = super().encode_lanes(waves, shape)()
         if len(codes) > 1:
             codes[-1] = codes[-1] ^ codes[0][:, :1]
         return lambda: codes
 
 
-def test_company_that_changes_bits_is_told(spec, device_thread) -> None:
+def test_company_that_changes_bits_is_told(spec: TokenizeSpec, device_thread: None) -> None:
     """A neighbour's share in a token is what the check exists for."""
     waves = clips_of(spec.sample_rate, 8, (1.0, 1.02))
     assert company(spec, LanesMuLaw(lanes=4), waves) == (4, 4)

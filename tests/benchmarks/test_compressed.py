@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,12 @@ def test_files_are_of_the_kind_that_only_pyav_reads(name: str, monkeypatch: pyte
     rate, layout = FORMATS[name][2:]
     opened = []
     frames = pyav_decoder._pyav_frames
-    monkeypatch.setattr(pyav_decoder, "_pyav_frames", lambda *call: (opened.append(call), frames(*call))[1])
+
+    def watched(*call: Any) -> Any:
+        opened.append(call)
+        return frames(*call)
+
+    monkeypatch.setattr(pyav_decoder, "_pyav_frames", watched)
     data = encoded_by_pyav(*FORMATS[name], 1.0)
     blocks = list(audio.decode_channels(io.BytesIO(data)))
     assert len(opened) == 1
@@ -33,7 +39,7 @@ def test_rounds_are_taken_in_turns_and_the_least_counts() -> None:
 
 def test_threads_share_all_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many clips with two threads as with one."""
-    heard = []
+    heard: list[bytes] = []
     monkeypatch.setattr(compressed, "ours", heard.append)
     for threads in (1, 2):
         compressed.in_threads(b"clip", threads)

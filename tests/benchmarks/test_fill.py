@@ -29,7 +29,7 @@ def test_the_goals_are_met(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     ],
     ids=["plain", "slow decoding", "little memory", "one lane"],
 )
-def test_every_clip_is_encoded_once(seed, setting) -> None:
+def test_every_clip_is_encoded_once(seed: int, setting: Setting) -> None:
     """Whatever waits for what, the virtual worker comes to its end, and its real samples are those of the clips."""
     lengths = [*clip_lengths(200, seed=seed), *clip_lengths(5, 90.0, seed=seed)]
     found = simulate([lengths[:150], lengths[150:], [], lengths[:1]], setting)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import gpu_parts
@@ -20,11 +21,12 @@ from benchmarks.models import CASES
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(*arguments: str | Path, **more) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": f"{ROOT}:{ROOT / 'tokenizers'}"}
     command = [sys.executable, "-m", "benchmarks.gpu", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes, **more)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process: subprocess.Popen[str] = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes, **more)
+    return process
 
 
 @pytest.mark.slow
@@ -123,12 +125,14 @@ def test_a_part_is_not_begun_when_the_time_is_over(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("body", "code", "summary"), [("assert 1 == 2", 1, "1 failed"), ("print('equal codes: 0.5')", 0, "1 passed")]
 )
-def test_the_suite_s_failures_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body, code, summary) -> None:
+def test_the_suite_s_failures_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, code: int, summary: str
+) -> None:
     """Which test failed is in the results, as what it prints of equal codes is."""
     test = tmp_path / "test_it.py"
     test.write_text(f"def test_it():\n    {body}\n")
     monkeypatch.setattr(gpu, "PYTEST", ("-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(test)))
-    records: list[dict] = []
+    records: list[dict[str, Any]] = []
     run_tests("cpu", FULL, tmp_path, records.append, lambda: 100.0)
     (tests,) = (record for record in records if record["kind"] == "tests")
     assert tests["code"] == code
@@ -143,7 +147,7 @@ def test_the_suite_s_failures_are_named(tmp_path: Path, monkeypatch: pytest.Monk
 def test_tests_that_hang_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the part's time, and it is told."""
     monkeypatch.setattr(gpu, "PYTEST", ("-c", "import time; time.sleep(1000)"))
-    records: list[dict] = []
+    records: list[dict[str, Any]] = []
     run_tests("cpu", FULL, tmp_path, records.append, lambda: 0.0)
     assert [record["kind"] for record in records] == ["tests", "error"]
     assert records[0]["summary"] == "no end within its time"

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from typing import Any
 
 from benchmarks.gpu_table import facts_of, plot, table
 
-MACHINE = {"kind": "machine", "device": "H100", "cores": 16, "python": "3.12", "torch": "2.11", "transformers": "5.3"}
+MACHINE: dict[str, Any] = {
+    "kind": "machine",
+    "device": "H100",
+    "cores": 16,
+    "python": "3.12",
+    "torch": "2.11",
+    "transformers": "5.3",
+}
 
 
-def speed(precision: str, rate: float) -> list[dict]:
+def speed(precision: str, rate: float) -> list[dict[str, Any]]:
     common = {"backend": "higgs", "precision": precision}
     pipeline = {"rate": rate, "busy": 0.93, "fill": 0.91, "host_bytes": 3e9, "gpu_bytes": 8e9}
     return [{"kind": "pipeline", **common, **pipeline}, {"kind": "bare", **common, "rate": rate * 1.25}]
 
 
-def agreement(codebook: str, equal: int) -> dict:
+def agreement(codebook: str, equal: int) -> dict[str, Any]:
     return {
         "kind": "agreement",
         "backend": "higgs",
@@ -24,7 +32,7 @@ def agreement(codebook: str, equal: int) -> dict:
     }
 
 
-RESULTS = {
+RESULTS: dict[str, Any] = {
     "rehearsal": False,
     "parts": [
         {"part": "machine", "status": "done", "records": [MACHINE]},
@@ -82,5 +90,7 @@ def test_nothing_measured_is_no_error() -> None:
 
 def test_the_plot_has_a_bar_for_each_way() -> None:
     """Both precisions and the usual way."""
-    words = [element.text for element in ET.fromstring(plot(RESULTS)).iter() if element.tag.endswith("text")]
+    drawing = plot(RESULTS)
+    assert drawing is not None
+    words = [element.text for element in ET.fromstring(drawing).iter() if element.tag.endswith("text")]
     assert {"higgs", "fp32", "tf32", "usual way", "800", "1,600", "50"} <= set(words)

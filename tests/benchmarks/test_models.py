@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from jobs.spec import load_preset
         ({"dtype": ("float16", "as stored")}, "cuda", {"fp32": {}}),
     ],
 )
-def test_precisions_are_what_the_options_offer(options, device, expected) -> None:
+def test_precisions_are_what_the_options_offer(options: dict[str, Any], device: str, expected: dict[str, Any]) -> None:
     """Once a backend has bf16, the benchmarks measure it; how features are stored is not a precision."""
     assert precisions(SimpleNamespace(options=options), device) == expected
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from benchmarks.page import NOT_MEASURED, ROOT, files, load, with_block
 MACHINE = {"kind": "machine", "device": "H100", "cores": 16, "python": "3.12", "torch": "2.11", "transformers": "5.3"}
 
 
-def speed(precision: str, rate: float) -> list[dict]:
+def speed(precision: str, rate: float) -> list[dict[str, Any]]:
     common = {"backend": "higgs", "precision": precision}
     pipeline = {"rate": rate, "busy": 0.93, "fill": 0.91, "host_bytes": 3e9, "gpu_bytes": 8e9}
     return [{"kind": "pipeline", **common, **pipeline}, {"kind": "bare", **common, "rate": rate * 1.25}]
@@ -54,7 +56,7 @@ GPU = {
 
 
 @pytest.fixture(scope="module")
-def cpu():
+def cpu() -> Mapping[str, Any]:
     return load()[0]
 
 
@@ -68,7 +70,7 @@ def test_docs_are_what_the_stored_results_say() -> None:
     assert with_block(readme, *results) == readme
 
 
-def test_what_nobody_has_measured_is_not_there(cpu) -> None:
+def test_what_nobody_has_measured_is_not_there(cpu: Mapping[str, Any]) -> None:
     """Without a GPU's results its cells say so, and no plot of it is shown."""
     made = files(cpu, None)
     page = made["docs/performance.md"]
@@ -77,7 +79,7 @@ def test_what_nobody_has_measured_is_not_there(cpu) -> None:
     assert "H100" not in page
 
 
-def test_a_gpu_s_results_fill_its_cells(cpu) -> None:
+def test_a_gpu_s_results_fill_its_cells(cpu: Mapping[str, Any]) -> None:
     """Rates by precision, shares, hours, cores; what it did not measure still says so."""
     made = files(cpu, GPU)
     page = made["docs/performance.md"]
@@ -95,7 +97,7 @@ def test_a_gpu_s_results_fill_its_cells(cpu) -> None:
     assert "old" not in block
 
 
-def test_every_picture_that_is_shown_exists(cpu) -> None:
+def test_every_picture_that_is_shown_exists(cpu: Mapping[str, Any]) -> None:
     """Under the name that the page has for it."""
     for gpu in (None, GPU):
         made = files(cpu, gpu)
@@ -106,7 +108,7 @@ def test_every_picture_that_is_shown_exists(cpu) -> None:
         assert all(ET.fromstring(svg) is not None for name, svg in made.items() if name.endswith(".svg"))
 
 
-def test_a_rehearsal_is_no_result(tmp_path: Path, cpu) -> None:
+def test_a_rehearsal_is_no_result(tmp_path: Path, cpu: Mapping[str, Any]) -> None:
     """Tiny models on a CPU must never stand in the table."""
     (tmp_path / "cpu.json").write_text(json.dumps(cpu))
     (tmp_path / "gpu.json").write_text(json.dumps({**GPU, "rehearsal": True}))
@@ -114,13 +116,13 @@ def test_a_rehearsal_is_no_result(tmp_path: Path, cpu) -> None:
         load(tmp_path)
 
 
-def test_a_readme_without_its_place_is_an_error(cpu) -> None:
+def test_a_readme_without_its_place_is_an_error(cpu: Mapping[str, Any]) -> None:
     """Rather than one without figures."""
     with pytest.raises(ValueError, match="expected"):
         with_block("no block here\n", cpu, None)
 
 
-def test_the_page_does_not_refer_to_itself(cpu) -> None:
+def test_the_page_does_not_refer_to_itself(cpu: Mapping[str, Any]) -> None:
     """The README's lines say where there is more; the page that has it does not."""
     page = files(cpu, None)["docs/performance.md"]
     assert "docs/performance.md" not in page

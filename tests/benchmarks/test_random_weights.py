@@ -1,26 +1,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support.tiny_hf import CODECS
 
+from audio_tokenizers.base import Scalar
 from benchmarks.models import CASES, backwards
 from benchmarks.random_weights import enliven
 
 
-def codes_of(directory: Path, codec):
+def codes_of(directory: Path, codec: str) -> npt.NDArray[Any]:
     case = CASES[codec]
     options = case.build(directory, "cpu", True)
-    most = {"encodec": {"bandwidth": 24.0}, "xcodec": {"bandwidth": 4}}.get(codec, {})
+    widest: dict[str, dict[str, Scalar]] = {"encodec": {"bandwidth": 24.0}, "xcodec": {"bandwidth": 4}}
+    most = widest.get(codec, {})
     upstream = case.upstream({"num_quantizers": None, "bandwidth": None, **options, **most}, "cpu")
     return upstream(backwards({"dac": 44100, "xcodec": 16000}.get(codec, 24000))[: 3 * 16000])["tokens"]
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_codebook_is_in_use(tmp_path: Path, codec) -> None:
+def test_every_codebook_is_in_use(tmp_path: Path, codec: str) -> None:
     """As in a trained codec, no codebook gives one token for all frames: a comparison of those would show nothing."""
     codes = codes_of(tmp_path, codec)
     assert min(len(np.unique(row)) for row in codes) > codes.shape[1] // 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from benchmarks.soak_plan import DISK_FULL
-from benchmarks.soak_report import Ended, Result, Row, Tried, bytes_lost, in_words, rows_of, table, to_blame
+from benchmarks.soak_report import Ended, Result, Row, Tried, as_text, bytes_lost, rows_of, table, to_blame
 
 WELL = Ended(lost={}, verdicts={"07": "cut"}, wrong_verdicts={}, time_limits=2, exit_code=3)
 TRIED = [
@@ -50,7 +50,7 @@ def test_a_loss_counts_against_every_fault_that_had_the_tar_in_hand() -> None:
     assert not bad.well
     assert bad.rows[:2] == [Row("a", 2, 1, 7, 0), Row("b", 1, 0, 7, 0)]
     assert bad.rows[-1].bytes_lost == 7
-    assert "02: 7 bytes are not those of the undisturbed run" in in_words(bad)
+    assert "02: 7 bytes differ from the undisturbed run" in as_text(bad)
 
 
 def test_a_loss_that_nobody_had_in_hand_is_not_hidden() -> None:
@@ -65,7 +65,7 @@ def test_a_person() -> None:
     tried = [TRIED[0], msgspec.structs.replace(TRIED[1], person="exit code 4: stuck"), TRIED[2]]
     bad = result(tried, WELL)
     assert (bad.rows[0], bad.rows[-1].person, bad.well) == (Row("a", 2, 1, 0, 1), 1, False)
-    assert "a person was needed at 2 s, after: a (n2): exit code 4: stuck" in in_words(bad)
+    assert "manual action needed at 2 s, after: a (n2): exit code 4: stuck" in as_text(bad)
 
 
 def test_who_is_to_blame() -> None:
@@ -80,5 +80,5 @@ def test_other_verdicts_and_other_ends_are_no_success() -> None:
     """A tar in quarantine that the undisturbed run commits, and a run that is not finished."""
     other = msgspec.structs.replace(WELL, wrong_verdicts={"05": "3 tries"})
     assert not result(TRIED, other).well
-    assert "05: another verdict than the undisturbed run's: 3 tries" in in_words(result(TRIED, other))
+    assert "05: the verdict differs from the undisturbed run's: 3 tries" in as_text(result(TRIED, other))
     assert not result(TRIED, msgspec.structs.replace(WELL, exit_code=75)).well

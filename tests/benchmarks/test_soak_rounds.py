@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.real_cluster import CommandError
 
-from benchmarks.soak_rounds import CommandError, Soak
+from benchmarks.soak_rounds import Soak
 
 
 def test_whoever_waits_for_the_controller_keeps_nobody_from_starting_it(

@@ -28,7 +28,7 @@ def test_a_small_sweep_has_all_that_the_page_shows(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(("name", "rate", "channels"), [("FLAC", 16000, 1), ("MP3", 44100, 2), ("Opus", 48000, 1)])
-def test_files_are_what_their_names_say(name: str, rate, channels) -> None:
+def test_files_are_what_their_names_say(name: str, rate: int, channels: int) -> None:
     """So that a figure for MP3 is one of MP3."""
     info = soundfile.info(io.BytesIO(encoded_as(name, 1.0)))
     assert (info.samplerate, info.channels) == (rate, channels)

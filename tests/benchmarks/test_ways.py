@@ -3,8 +3,10 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.mulaw_lanes import LanesMuLaw
 
@@ -15,16 +17,16 @@ from jobs.spec import make_spec
 
 
 @pytest.fixture
-def files():
+def files() -> list[bytes]:
     return [encoded(wave, 16000, "flac") for wave in clips_of(16000, 3, (0.5, 1.0))]
 
 
-def test_the_pipeline_s_figures_are_those_of_its_calls(tmp_path: Path, files) -> None:
+def test_the_pipeline_s_figures_are_those_of_its_calls(tmp_path: Path, files: list[bytes]) -> None:
     """How full the lanes were, as the backend saw it; the rate is of all clips of the tar, which are all written."""
     spec = make_spec("mulaw", device="cpu")
     backend = LanesMuLaw(lanes=2)
     tar = write_tar(tmp_path / "a.tar", files, 2)
-    found = pipeline(spec, backend, tar, tmp_path / "tokens", "cpu", 1)
+    found: dict[str, Any] = pipeline(spec, backend, tar, tmp_path / "tokens", "cpu", 1)
     real = sum(sum(lengths) for lengths, _ in backend.calls)
     assert found["clips"] == 6
     assert found["fill"] == real / sum(shape.lanes * shape.samples for _, shape in backend.calls)
@@ -34,19 +36,19 @@ def test_the_pipeline_s_figures_are_those_of_its_calls(tmp_path: Path, files) ->
     assert len((tmp_path / "tokens" / "a.jsonl").read_text().splitlines()) == 6
 
 
-def test_a_clip_that_fails_is_no_figure(tmp_path: Path, files) -> None:
+def test_a_clip_that_fails_is_no_figure(tmp_path: Path, files: list[bytes]) -> None:
     """A rate over clips that gave no tokens would be a lie."""
     tar = write_tar(tmp_path / "a.tar", [*files, b"no audio"], 1)
     with pytest.raises(RuntimeError, match="1 errors"):
         pipeline(make_spec("mulaw", device="cpu"), LanesMuLaw(), tar, tmp_path / "tokens", "cpu", 1)
 
 
-def test_the_usual_way_ends_with_its_time(tmp_path: Path, files) -> None:
+def test_the_usual_way_ends_with_its_time(tmp_path: Path, files: list[bytes]) -> None:
     """After one clip at least."""
     tar = write_tar(tmp_path / "a.tar", files, 2)
     heard: list[int] = []
 
-    def upstream(wave):
+    def upstream(wave: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         heard.append(len(wave))
         return {"tokens": np.zeros((1, 2), np.int64), "mid": np.zeros((1, 2), np.float16)}
 
@@ -57,12 +59,14 @@ def test_the_usual_way_ends_with_its_time(tmp_path: Path, files) -> None:
     assert len(heard) == 7
 
 
-def test_tars_repeat_their_clips(tmp_path: Path, files) -> None:
+def test_tars_repeat_their_clips(tmp_path: Path, files: list[bytes]) -> None:
     """Each under a name of its own, so that a worker takes them for different ones."""
     with tarfile.open(write_tar(tmp_path / "a.tar", files, 2)) as archive:
         members = archive.getmembers()
         assert len({member.name for member in members}) == 6
-        assert archive.extractfile(members[4]).read() == files[1]
+        again = archive.extractfile(members[4])
+        assert again is not None
+        assert again.read() == files[1]
 
 
 def test_peaks_are_those_within_the_block() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.runs import call, tree, write_list
@@ -35,7 +36,7 @@ def tars(here: Path) -> Path:
 
 
 def begin(
-    which: ListOptions, *, asked: LaunchOptions = LOCAL, retry_errors: bool = False, dry_run: bool = False, **recipe: object
+    which: ListOptions, *, asked: LaunchOptions = LOCAL, retry_errors: bool = False, dry_run: bool = False, **recipe: Any
 ) -> Begun:
     """The run `tokens` in the current folder."""
     trust = trust_of()
@@ -76,7 +77,9 @@ def test_dry_run_writes_nothing(here: Path, tars: Path) -> None:
         (ListOptions(tar_list=Path("l.txt")), {"asked": LaunchOptions(time="soon", cluster="local")}, "--time soon"),
     ],
 )
-def test_what_is_refused_leaves_no_trace(here: Path, tars: Path, which: ListOptions, given: dict, words: str) -> None:
+def test_what_is_refused_leaves_no_trace(
+    here: Path, tars: Path, which: ListOptions, given: dict[str, Any], words: str
+) -> None:
     """A command that cannot be done changes nothing, so that a better one starts from nothing."""
     before = tree(here)
     with pytest.raises(UsageError) as caught:

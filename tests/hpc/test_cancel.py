@@ -34,7 +34,7 @@ def test_tasks_end_and_no_more_are_submitted(
     assert campaign.cluster.tars() == []
     assert campaign.controller().round().decision.submit == ()
     assert call(cancel, "--output-dir", campaign.run.output_dir) == 0
-    assert capsys.readouterr().out.startswith("no task is queued or running; nothing more is submitted until hpc.submit")
+    assert capsys.readouterr().out.startswith("no task is queued or running; nothing more is submitted until python -m hpc.")
 
 
 def test_state_is_kept_before_tasks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

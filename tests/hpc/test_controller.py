@@ -458,7 +458,7 @@ class TestPeople:
         assert len(campaign.cluster.jobs) == 2
 
     def test_refused_job(self, tmp_path: Path) -> None:
-        """A job that Slurm will never take is bad usage, in its words; once that is mended, all goes on."""
+        """A job that Slurm will never take is bad usage, in its words; once that is fixed, all goes on."""
         campaign = Campaign(tmp_path, 2)
         campaign.cluster.answers = ["refuse"]
         with pytest.raises(UsageError, match="Invalid partition name specified"):

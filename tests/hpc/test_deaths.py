@@ -11,7 +11,7 @@ import pytest
 from hpc.deaths import Death, Tried, explain, may_go_on, timed_out_clips, what_was_tried, write_down_death
 from jobs.activities import Activity, What
 from jobs.memory_events import OomKills
-from jobs.progress import Progress, Try
+from jobs.progress import Ending, Progress, Try
 from jobs.watchdog import Stall
 
 CRASH = Death("fault", "the worker was killed by SIGSEGV")
@@ -79,7 +79,7 @@ class TestNextWorker:
         assert what_was_tried([died, found]) == Tried(skip=frozenset({"a"}))
 
     @pytest.mark.parametrize("outcome", ["killed", "yielded"])
-    def test_tars_that_had_no_part_in_it(self, outcome: str) -> None:
+    def test_tars_that_had_no_part_in_it(self, outcome: Ending) -> None:
         """They go on with the next worker, and clip by clip if they did."""
         died = Try("a", "died", several=True)
         assert what_was_tried([Try("b", outcome)]) == Tried()
@@ -174,7 +174,7 @@ class TestWrittenDown:
 
     @pytest.mark.parametrize("alone", [True, False])
     @pytest.mark.parametrize("outcome", ["loading", "working"])
-    def test_tar_that_cannot_be_read(self, outcome: str, tmp_path: Path, *, alone: bool) -> None:
+    def test_tar_that_cannot_be_read(self, outcome: Ending, tmp_path: Path, *, alone: bool) -> None:
         """A file system that does not answer is the machine's trouble, told with the path, and no clip's."""
         report = Progress(tries=[Try("b", "working"), Try("a", outcome, alone=alone)])
         assert write_down_death(report, tmp_path, stalled("read", "a"), asked=False) == report.tries[1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,7 +30,7 @@ def submitter_of(campaign: Campaign, **settings: object) -> Submitter:
     return Submitter(campaign.run, campaign.cluster, launch, host=HOST, clock=campaign.clock)
 
 
-def submit(campaign: Campaign, submitter: Submitter, queue: InQueue = EMPTY, **decided: object) -> Submitted:
+def submit(campaign: Campaign, submitter: Submitter, queue: InQueue = EMPTY, **decided: Any) -> Submitted:
     """Submit all tars of the campaign, or what `decided` says."""
     decision = Decision(**{"outcome": "running", "submit": tuple(campaign.names), **decided})
     listed = campaign.run.listed()

@@ -12,7 +12,7 @@ from support.small_run import CLIPS, small_tar, tokenize
 from audio_tokenizers.errors import UsageError
 from hpc.failure_groups import SILENT, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
 from hpc.progress import TarState, scan
-from jobs.progress import Try
+from jobs.progress import Ending, Try
 
 
 @pytest.fixture
@@ -53,7 +53,8 @@ class TestGroups:
         """Tasks that were stopped from outside, left a tar to another or did their work are no failures."""
         campaign.controller().round()
         job = campaign.cluster.living()[0]
-        for element, outcome in enumerate(("working", "yielded", "left_alone")):
+        outcomes: tuple[Ending, ...] = ("working", "yielded", "left_alone")
+        for element, outcome in enumerate(outcomes):
             campaign.cluster.end(job, element, Try(str(element), outcome))
         assert find_failures(campaign.run.submissions()) == []
 

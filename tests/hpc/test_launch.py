@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ from hpc.launch_options import LaunchOptions, Site, overlay
 from jobs.worker_options import WishOptions
 
 
-def launch_of(site: Site, path: str = "", device: str = "auto", **settings: object) -> Launch:
+def launch_of(site: Site, path: str = "", device: str = "auto", **settings: Any) -> Launch:
     """A launch with a site's defaults."""
     return make_launch(overlay(site, LaunchOptions(device=device)), environment={"PATH": path}, **settings)
 
@@ -68,9 +70,15 @@ class TestLaunch:
             launch_of(Site(gpus_per_node=0), with_sbatch)
         with pytest.raises(UsageError, match="--device"):
             launch_of(Site(), with_sbatch, device="tpu")
+        with pytest.raises(UsageError, match=r"--device mps: .*--cluster local"):
+            launch_of(Site(), with_sbatch, device="mps")
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         with pytest.raises(UsageError, match="--device cuda"):
             launch_of(Site(cluster="local"), device="cuda")
+        with pytest.raises(UsageError, match="--device mps: expected a Mac, found linux"):
+            launch_of(Site(cluster="local"), device="mps")
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert launch_of(Site(cluster="local"), device="mps").device == "mps"
 
     def test_round_trips(self) -> None:
         """What is kept in the run directory is what was said."""

@@ -11,6 +11,7 @@ from support.small_run import small_tar
 
 from audio_tokenizers.errors import InfrastructureError
 from hpc.list_check import describe_faults, find_faults
+from jobs.tar_source import TarSource
 
 
 def test_faults_come_in_the_order_of_the_list(tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_answers_are_awaited_by_many_threads() -> None:
     """As many tars are asked for at once as there are threads: each waits here until all others do."""
     together = threading.Barrier(8)
 
-    def look(_tar: Path) -> str | None:
+    def look(_tar: TarSource) -> str | None:
         together.wait()
         return None
 
@@ -43,8 +44,8 @@ def test_file_system_that_never_answers() -> None:
     """A mount that hangs is told with the tars that wait for it, instead of waiting for ever; slow answers are no reason."""
     hung, slow = threading.Event(), threading.Event()
 
-    def look(tar: Path) -> str | None:
-        if "hung" in tar.name:
+    def look(tar: TarSource) -> str | None:
+        if "hung" in str(tar):
             hung.wait()
         else:
             slow.wait(0.1)

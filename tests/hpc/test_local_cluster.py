@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.runs import committed_bytes, lines_of, slow_backend, slow_spec, wait_for, worker_pids
 from support.small_run import small_tar, tokenize
 
+from hpc import local_cluster
 from hpc.cluster import JobNumber, JobSeen, TaskSeen
 from hpc.launch import Launch
 from hpc.local_cluster import LocalCluster, Placement, place_workers
@@ -63,6 +66,9 @@ class TestPlaces:
         assert cluster.slots(gpus, 9) == 4
         assert [place.gpu for place in cluster.placements(gpus, 3)] == ["4", "7", "4"]
         assert cluster.slots(Launch(cluster="local", device="cpu", gpus_per_node=0, workers=3), 9) == 3
+        mac = Launch(cluster="local", device="mps", gpus_per_node=0)
+        assert [place.gpu for place in cluster.placements(mac, 9)] == ["mps"]
+        assert cluster.slots(msgspec.structs.replace(mac, procs_per_gpu=6), 9) == 6
 
 
 class LocalRun:
@@ -110,6 +116,18 @@ def local_run(tmp_path: Path) -> Iterator[LocalRun]:
         child.wait()
 
 
+class TestWithoutProc:
+    def test_tasks_are_found_by_ps(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a Mac there is no /proc: ps shows the same tasks, with spaces in their paths, and no other program."""
+        monkeypatch.setattr(local_cluster, "PROC", tmp_path)
+        plan = tmp_path / "a run" / "plan.json"
+        words = ["-c", "input()", "hpc.task", str(plan), "--elements", "4", "--element", "3", "--gpu", "mps"]
+        with subprocess.Popen([sys.executable, *words], stdin=subprocess.PIPE) as process:
+            found = [task for task in local_cluster._task_processes() if task.plan_file == str(plan)]
+            assert [(task.pid, task.uid, task.element) for task in found] == [(process.pid, os.getuid(), 3)]
+            process.communicate(b"\n")
+
+
 class TestProcesses:
     @pytest.mark.slow
     def test_seen_and_stopped_by_who_did_not_start_them(self, local_run: LocalRun) -> None:
@@ -139,7 +157,7 @@ class TestProcesses:
             holder = read_claim(TarPaths(local_run.output, tar.stem).claim)
             assert holder is not None
             # A dying process has no command line any more, which is what `has_ended` looks for, a moment before it is dead.
-            wait_for(lambda holder=holder: process_start(holder.pid) != holder.started)
+            wait_for(partial(lambda holder: process_start(holder.pid) != holder.started, holder))
             assert not held_by_other(holder, mine)
 
     @pytest.mark.slow

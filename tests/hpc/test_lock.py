@@ -61,7 +61,7 @@ def test_released_after_an_exception(tmp_path: Path) -> None:
 def test_the_dead_of_this_machine_hold_nothing(wait: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that a killed process left here is taken over at once; so is a file that is no lock."""
     here = Claim.of_this_process("x")
-    monkeypatch.setattr(module.time, "sleep", lambda _seconds: pytest.fail("it waited"))
+    monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("it waited"))
     for content in (msgspec.json.encode(msgspec.structs.replace(here, pid=2**22 + 1)), b"", b"garbage"):
         (tmp_path / "lock").write_bytes(content)
         with locked(tmp_path / "lock", take_over_after=60.0, wait=wait):
@@ -92,8 +92,8 @@ def test_patience_is_with_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyP
         else:
             hold_as(path, following)
 
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(module, "write_atomically", lambda *_: pytest.fail("taken from a holder that had just come"))
     with locked(path, take_over_after=10.0):
         assert now[0] == 36.0

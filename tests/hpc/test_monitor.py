@@ -145,7 +145,7 @@ class TestSnapshot:
         campaign.clock.now += GRACE_SECONDS
         now = take_snapshot(campaign.controller().round())
         assert now.unknown == 1
-        assert "1 submission of which nobody can tell now" in describe_running(now)
+        assert "1 submission whose state is unknown now" in describe_running(now)
 
 
 class TestWords:
@@ -288,11 +288,12 @@ def test_a_terminal_that_becomes_narrower_keeps_no_old_rows(how: str) -> None:
     env = {**{key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}, "TERM": "xterm"}
     env["PYTHONPATH"] = os.pathsep.join(sys.path)
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=terminal.slave, env=env, text=True)
-    assert child.stdin is not None
+    keys = child.stdin
+    assert keys is not None
 
     def drawn() -> list[str]:
-        child.stdin.write("\n")
-        child.stdin.flush()
+        keys.write("\n")
+        keys.flush()
         return terminal.read_to(b"\a")
 
     names = ["tars", "clips", "running", "speed", "note"]
@@ -300,16 +301,16 @@ def test_a_terminal_that_becomes_narrower_keeps_no_old_rows(how: str) -> None:
         assert [row.split()[0] for row in drawn() if not row.startswith(" ")] == names
         for width in (50, 30, 70):
             terminal.resize(width)
-            child.stdin.write(f"{how}\n")
+            keys.write(f"{how}\n")
             rows = drawn()
             assert [row.split()[0] for row in rows if not row.startswith(" ")] == names
             assert " ".join(" ".join(rows).split()).endswith(NOTE)
         terminal.resize(25)
-        child.stdin.close()
+        keys.close()
         rows = terminal.read_to(b"\a")
         assert [row.split()[0] for row in rows if not row.startswith(" ")] == names
     finally:
-        child.stdin.close()
+        keys.close()
         child.kill()
         child.wait()
         terminal.close()

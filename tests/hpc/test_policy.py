@@ -220,7 +220,7 @@ class TestClips:
 
     def test_what_kind_of_record(self) -> None:
         """A clip that was ended twice for want of progress is told as that; one that crashed a worker too, as a crash."""
-        late = {"outcome": "died", "timed_out": True}
+        late: dict[str, Any] = {"outcome": "died", "timed_out": True}
         first = [at("a", clip=7, gained=7, **late), at("b", clip=2, gained=2, **late)]
         decision = decide(tars("ab"), history(first, [at("a", clip=7, **late), killed("b", 2)]))
         assert (decision.crash_clips, decision.timed_out) == ({"a": (7,), "b": (2,)}, {"a": (7,)})

@@ -115,6 +115,7 @@ def test_files_that_are_not_ours_are_invalid(committed: tuple[Path, TarPaths], c
     if change == "no manifest":
         paths.manifest.unlink()
     elif change == "unfinished manifest":
+        assert manifest is not None
         paths.manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, verdict="in_progress")))
     elif change == "longer":
         paths.committed.write_bytes(paths.committed.read_bytes() + b"\n")

@@ -45,7 +45,7 @@ SETTINGS = {
     "texts": "--cluster local --text-key transcript --text-key sentence --text-encoding euc-kr",
     "clips": "--cluster local --channel right --segments",
     "channels": "--cluster local --channel split",
-    "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000",
+    "recipe": "--cluster local --max-duration 12.5 --extensions wav,flac --max-tokens-per-fragment 4000 --subset-ratio 0.5",
 }
 
 
@@ -70,6 +70,7 @@ def test_round_trip(submitting: Path, settings: str, with_site: bool) -> None:
     assert read_spec(run.output_dir) == spec
 
 
+@pytest.mark.slow
 def test_backends_of_whole_clips(submitting: Path, tmp_path: Path) -> None:
     """They take no word about fragments; a combination has its preset's name, and its parts' options."""
     models = build_taste(tmp_path / "models")

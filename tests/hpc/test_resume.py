@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -43,7 +44,7 @@ class TestUsage:
         """Where nobody has submitted there is nothing to resume: exit code 2, the way out, and no folder is made."""
         for flags in ([], ["--once"], ["--chain"]):
             assert call(resume, "--output-dir", "none", *flags) == 2
-            assert "begin it with hpc.submit" in capsys.readouterr().err
+            assert "begin it with python -m hpc.submit" in capsys.readouterr().err
         assert not (here / "none").exists()
 
     def test_one_way_at_a_time(self, campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +175,7 @@ class TestWatch:
         """Without a flag it goes round and round, and its exit codes are those of --once."""
         look = campaign.cluster.look
 
-        def and_work(jobs: object) -> object:
+        def and_work(jobs: Any) -> object:
             if campaign.cluster.living():
                 job = campaign.cluster.living()[0]
                 campaign.cluster.run(job, next(iter(job.alive)))
@@ -192,7 +193,7 @@ class TestWatch:
         looks: list[int] = []
         look = campaign.cluster.look
 
-        def and_interrupt(jobs: object) -> object:
+        def and_interrupt(jobs: Any) -> object:
             looks.append(1)
             if len(looks) == 2:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -200,7 +201,7 @@ class TestWatch:
 
         monkeypatch.setattr(campaign.cluster, "look", and_interrupt)
         assert call(resume, "--output-dir", campaign.run.output_dir, "--watch", "--interval", 0.1) == 130
-        assert "the tasks continue; hpc.resume watches them again" in capsys.readouterr().err
+        assert "the tasks continue; python -m hpc.resume watches them again" in capsys.readouterr().err
         assert campaign.cluster.tars() == campaign.names
 
 

@@ -6,6 +6,7 @@ import re
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -308,7 +309,7 @@ class TestExplain:
         ({"out": "MaxArraySize=0\n"}, 1),
     ],
 )
-def test_size_of_arrays(answer: dict, size: int, slurm: SlurmCommands) -> None:
+def test_size_of_arrays(answer: dict[str, Any], size: int, slurm: SlurmCommands) -> None:
     """As the site says."""
     slurm.answer("scontrol", **answer)
     assert SlurmCluster(slurm.environment).max_array(SHARED) == size

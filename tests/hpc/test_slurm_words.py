@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from hpc.slurm_words import (
@@ -134,7 +136,7 @@ def test_last_words_of_a_task_that_somebody_ended(why: str) -> None:
     assert from_outside(None, lambda: log)
     assert not from_outside("FAILED", lambda: log)
     for other in (" DUE TO TIME LIMIT", " DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS"):
-        assert not from_outside(None, lambda other=other: log.replace(f"{why} ***", f"{other} ***"))
+        assert not from_outside(None, partial(lambda other: log.replace(f"{why} ***", f"{other} ***"), other))
 
 
 def test_all_ended() -> None:

@@ -153,7 +153,7 @@ class TestPatterns:
         """It is named with its line, all such at once; --skip-missing leaves it at a warning, if anything is left."""
         monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
         with pytest.raises(
-            UsageError, match=r"(?s)l\.txt: nothing matches\n  line 2: none\*\.tar\n  line 3: \?\?\?\?\?\.tar\nmend"
+            UsageError, match=r"(?s)l\.txt: nothing matches\n  line 2: none\*\.tar\n  line 3: \?\?\?\?\?\.tar\ncorrect"
         ):
             self.read(folder, "2.tar\nnone*.tar\n?????.tar\n")
         assert self.read(folder, "2.tar\nnone*.tar\n", skip_missing=True) == ["2.tar"]
@@ -168,9 +168,9 @@ class TestPatterns:
             with pytest.raises(UsageError) as caught:
                 self.read(folder, text, skip_missing=skip_missing, look_at_rest=lambda tars: [f"{len(tars)} are bad"])
             lines = str(caught.value).removeprefix(f"--list {folder}/l.txt: ").split("\n")
-            assert [line[:7] for line in lines] == ["line 3:", "line 4:", "nothing", "  line ", "2 are b", "mend th"]
-            assert lines[-1] == "mend the list"  # since leaving out what is missing would not do
-        with pytest.raises(UsageError, match=r"none\*\.tar\n1 is bad\nmend the list, or go on without: --skip-missing"):
+            assert [line[:7] for line in lines] == ["line 3:", "line 4:", "nothing", "  line ", "2 are b", "correct"]
+            assert lines[-1] == "correct the list"  # since leaving out what is missing would not do
+        with pytest.raises(UsageError, match=r"none\*\.tar\n1 is bad\ncorrect the list, or go on without: --skip-missing"):
             self.read(folder, "2.tar\nnone*.tar\n", look_at_rest=lambda _tars: ["1 is bad"])
 
     def test_many_faults(self, folder: Path) -> None:
@@ -178,7 +178,7 @@ class TestPatterns:
         with pytest.raises(UsageError) as caught:
             self.read(folder, "gs://b/a.tar\n" * 30 + "none*.tar\n" * 25)
         lines = str(caught.value).split("\n")
-        assert (lines[20], lines[-2:]) == ("and 10 more", ["  and 5 more", "mend the list"])
+        assert (lines[20], lines[-2:]) == ("and 10 more", ["  and 5 more", "correct the list"])
 
     @pytest.mark.slow
     def test_brace_without_bounds(self, folder: Path) -> None:

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from support.runs import committed_bytes, lines_of, slow_backend, slow_spec, start, wait_for, worker_pids
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize, wav, write_tar
 
+from audio_tokenizers.base import Scalar
 from hpc import task as module
 from hpc.deaths import Tried
 from hpc.plan import Plan, make_plan, stop_margin_s
@@ -36,7 +38,7 @@ KILLER = 43
 KILLER_CLIP = 3
 
 
-def plan_of(slots: int, **settings: object) -> Plan:
+def plan_of(slots: int, **settings: Any) -> Plan:
     tasks = tuple((TarTask(f"/d/{number}.tar", str(number), 1),) for number in range(slots))
     return make_plan(tasks, mulaw_spec(), **{"submission": 1, "device": "cuda", **settings})
 
@@ -46,7 +48,7 @@ class TestPlace:
         environment = {"SLURM_ARRAY_TASK_ID": "0", "SLURMD_NODENAME": "n1", **{k: str(v) for k, v in variables.items()}}
         return place_in_slurm(environment, plan, gpus, cores, now=1000.0)
 
-    def found(self, plan: Plan, gpus: list[str], **variables: object) -> tuple[int, str | None]:
+    def found(self, plan: Plan, gpus: list[str], **variables: Any) -> tuple[int, str | None]:
         place = self.place(plan, gpus, **variables)
         assert place is not None
         return place.slot, place.gpu
@@ -101,7 +103,8 @@ class TestPlace:
         """From the job's own end where Slurm tells it (it may be earlier than the limit), else from the limit."""
         plan = plan_of(1, time_limit_s=600.0)
         for told, end in ((1500, 1500.0), ("", 1600.0), ("Unknown", 1600.0), (None, 1600.0)):
-            place = self.place(plan, **({} if told is None else {"SLURM_JOB_END_TIME": told}))
+            variables: dict[str, Any] = {} if told is None else {"SLURM_JOB_END_TIME": told}
+            place = self.place(plan, **variables)
             assert place is not None
             assert place.ends_at == end
             assert stop_time(place, plan) == end - stop_margin_s(600.0)
@@ -154,7 +157,12 @@ class TestMemoryGuard:
         """The plan's share, or the default; and how many workers share the job, or this machine."""
         asked: list[tuple[float, int]] = []
         monkeypatch.setattr(module, "run_tars", lambda *_, stop, **__: stop())
-        monkeypatch.setattr(module, "MemoryGuard", lambda *told: asked.append(told) or (lambda: "memory is short"))
+
+        def guard(share: float, workers: int) -> Callable[[], str]:
+            asked.append((share, workers))
+            return lambda: "memory is short"
+
+        monkeypatch.setattr(module, "MemoryGuard", guard)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             monkeypatch.setenv(name, "1")
         freeze_spec(tmp_path, mulaw_spec())
@@ -163,6 +171,23 @@ class TestMemoryGuard:
         place = Place(0, "n1", None, threads=1, ends_at=None, shared=shared)
         assert module._work(tmp_path, submission, plan, place, 7, Tried(), Progress(), Activities(), lambda: False) == 0
         assert asked == [expected]
+
+
+class TestOnAMac:
+    def test_the_worker_is_the_task(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its GPU is of no use in a forked process: the task works itself, on that device, without a witness."""
+        devices: list[str] = []
+        monkeypatch.setattr(module, "run_tars", lambda *_, device, **__: devices.append(device))
+        monkeypatch.setattr(module, "Witness", lambda *_, **__: pytest.fail("a witness"))
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "before")
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            monkeypatch.setenv(name, "1")
+        freeze_spec(tmp_path, mulaw_spec())
+        plan = plan_of(1, device="mps")
+        place = Place(0, "mac", "mps", threads=1, ends_at=None, shared=False)
+        assert module.run_task(Run(tmp_path).new_submission(), plan, place, 1) == 0
+        assert devices == ["mps"]
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "before"
 
 
 class TestWorkLists:
@@ -210,7 +235,7 @@ class TaskRun:
         slots: list[list[TarTask]],
         time_limit_s: float | None,
         clip_timeout: float | None,
-        **options: object,
+        **options: Scalar,
     ) -> None:
         self.output, self.folder = folder / "tokens", folder
         self.env = slow_backend(folder / "site")
@@ -219,7 +244,7 @@ class TaskRun:
         self.submission: Submission = Run(self.output).new_submission()
         self.elements = len(slots)
         self.processes: list[subprocess.Popen[str]] = []
-        limits = {"time_limit_s": time_limit_s, "clip_timeout": clip_timeout}
+        limits: dict[str, Any] = {"time_limit_s": time_limit_s, "clip_timeout": clip_timeout}
         self.submission.write_plan(make_plan([tuple(slot) for slot in slots], spec, submission=1, **limits))
 
     def start(self, element: int = 0, elements: int | None = None) -> subprocess.Popen[str]:
@@ -267,7 +292,7 @@ def task_run(tmp_path: Path) -> Iterator[Callable[..., TaskRun]]:
         *slots: list[Path | TarTask],
         time_limit_s: float | None = None,
         clip_timeout: float | None = None,
-        **options: object,
+        **options: Scalar,
     ) -> TaskRun:
         tasks = [[tar if isinstance(tar, TarTask) else as_task(tar) for tar in slot] for slot in slots]
         runs.append(TaskRun(tmp_path, tasks, time_limit_s, clip_timeout, **options))
@@ -278,7 +303,7 @@ def task_run(tmp_path: Path) -> Iterator[Callable[..., TaskRun]]:
         run.end()
 
 
-def as_task(tar: Path, **settings: object) -> TarTask:
+def as_task(tar: Path, **settings: Any) -> TarTask:
     return TarTask(str(tar), tar.stem, tar.stat().st_size, **settings)
 
 
@@ -473,7 +498,7 @@ class TestRun:
             "os.fork = late\n"
             "sys.exit(task.main(sys.argv[1:]))\n"
         )
-        arguments = [run.submission.plan_file, "--elements", "1", "--element", "0"]
+        arguments = [str(run.submission.plan_file), "--elements", "1", "--element", "0"]
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments], env=run.env, capture_output=True, text=True, check=False
         )

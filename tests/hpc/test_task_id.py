@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.task_id import TaskId, parse_task_command
+from hpc.task_id import TaskId, parse_task_command, parse_task_line
 
 
 def test_round_trip() -> None:
@@ -44,3 +44,21 @@ PYTHON = ["/usr/bin/python3", "-u", "-m", "hpc.task"]
 def test_command_lines(words: list[str], found: tuple[str, int] | None) -> None:
     """A task of this machine is known by its command line; no other program's is an error, whatever it looks like."""
     assert parse_task_command(words) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (
+            "/a b/python -u /c/run_module.py hpc.task /d e/plan.json --elements 4 --element 3 --gpu mps",
+            ("/d e/plan.json", 3),
+        ),
+        ("python run_module.py hpc.task /d/plan.json --elements 4 --umask 22 --element 0", ("/d/plan.json", 0)),
+        ("python run_module.py hpc.task /d/plan.json --elements 4", None),
+        ("vim hpc.task", None),
+        ("", None),
+    ],
+)
+def test_command_lines_of_ps(line: str, found: tuple[str, int] | None) -> None:
+    """There, nothing stands between words but spaces, which paths have too."""
+    assert parse_task_line(line) == found

@@ -210,7 +210,9 @@ class TestGoesOn:
         some = write_list(here / "list", [small_tar(here / "1.tar")])
         assert call(submit, "--list", some, *LOCAL, "--umask", "077") == 0
         assert {path.stat().st_mode & 0o077 for path in (here / "tokens").rglob("*")} == {0}
-        assert Run(here / "tokens").read_state().launch.umask == "0077"
+        launch = Run(here / "tokens").read_state().launch
+        assert launch is not None
+        assert launch.umask == "0077"
         assert call(submit, "--list", some, *LOCAL, "--umask", "002", "--output-dir", "other") == 2
         assert "--umask 002: the group could write" in capsys.readouterr().err
         assert not (here / "other").exists()
@@ -254,7 +256,7 @@ class TestGroups:
         mine.touch(mode=0o600)
         before = mine.stat()
         assert call(resume, "--once", "--group", name) == 2
-        assert "is not shared with it: hpc.submit --group" in capsys.readouterr().err
+        assert "is not shared with it: python -m hpc.submit --group" in capsys.readouterr().err
         assert call(submit, "--list", some, *LOCAL, "--keep-dirs", "--group", name) == 0
         assert mine.stat() == before
         for path in (here / "tokens", *(here / "tokens").rglob("*")):
@@ -275,7 +277,7 @@ class TestGroups:
         """A run of a group that has been closed to it by hand says which of the two it is to be."""
         monkeypatch.setattr("jobs.trust._own_group", lambda _uid: None)
         campaign.change_state(launch=msgspec.structs.replace(campaign.launch, group="lab"))
-        with pytest.raises(UsageError, match=r"is shared with group lab: give --group lab, or hpc\.submit again"):
+        with pytest.raises(UsageError, match=r"is shared with group lab: give --group lab, or run python -m hpc\.submit"):
             open_run(campaign.run.output_dir, None)
 
     def test_a_file_system_that_keeps_groups_to_itself(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.runs import wait_for
 
 from hpc import witness as module
 from hpc.deaths import Death, may_go_on
+from hpc.stalls import write_stall
 from hpc.witness import Witness
 from jobs import watchdog
-from jobs.activities import Activities
+from jobs.activities import Activities, What
 from jobs.memory_events import OomKills
+from jobs.signals import STOP_SIGNALS
 
 FOREVER = 1e6
 Work = Callable[[Callable[[], bool]], int]
@@ -31,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def witness(tmp_path: Path) -> Iterator[Callable[..., Witness]]:
     """Makes witnesses; afterwards this process answers to signals as before."""
-    numbers = (*module.STOP_SIGNALS, signal.SIGALRM)
+    numbers = (*STOP_SIGNALS, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
     (tmp_path / "report").touch()
 
@@ -43,11 +46,11 @@ def witness(tmp_path: Path) -> Iterator[Callable[..., Witness]]:
         signal.signal(number, handler)
 
 
-def stuck(activities: Activities, what: str = "decode", ready: Callable[[], object] = lambda: None) -> Work:
+def stuck(activities: Activities, what: What = "decode", ready: Callable[[], object] = lambda: None) -> Work:
     """A worker that begins something and never ends it, nor hears of signals."""
 
     def work(_asked: Callable[[], bool]) -> int:
-        for number in module.STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         with activities.doing(what, tar="a", clip=7, about="/d/a.tar" if what == "read" else ""):
             ready()
@@ -201,10 +204,9 @@ class TestTold:
         """While it makes no progress, and only then, a file says so to whoever looks at the run."""
         monkeypatch.setattr(module, "REPORTED_SECONDS", 0.2)
         told: list[tuple[str, bool]] = []
-        tell = module.write_stall
 
-        def listen(path: Path, task: str, node: str, stall: object, now: float) -> None:
-            tell(path, task, node, stall, now)  # type: ignore[arg-type]
+        def listen(path: Path, task: str, node: str, stall: Any, now: float) -> None:
+            write_stall(path, task, node, stall, now)
             told.append((task, path.exists()))
 
         monkeypatch.setattr(module, "write_stall", listen)

@@ -36,7 +36,7 @@ def ffmpeg_frames(data: bytes) -> list[tuple[int, int, int]]:
     import av
 
     found = []
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for packet in container.demux(audio=0):
             frames = packet.decode()
             if frames:
@@ -51,7 +51,7 @@ def test_frames_are_those_of_ffmpeg(rate: int, layout: str) -> None:
     data = adts(1.0, rate, layout)
     expected = ffmpeg_frames(data)
     found = scan(data)
-    assert found.positions.tolist() == [place for place, _, _ in expected]
+    assert list(map(int, found.positions)) == [place for place, _, _ in expected]
     assert (found.samples_per_frame, found.rate) == expected[0][1:]
     assert found.seconds == pytest.approx(sum(samples / rate for _, samples, rate in expected))
     assert (found.begin, found.end, found.gaps, found.changes) == (0, len(data), [], 0)
@@ -188,9 +188,9 @@ def test_fuzz() -> None:
             odd = chance.choice([chance.randbytes(chance.randint(0, 60)), bytes(900), title(), ID3V2, b"\xff\xf1"])
             data[at : at + chance.choice([0, len(odd), chance.randint(0, 3000)])] = odd
         found = scan(bytes(data))
-        sizes = [(data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5 for at in found.positions.tolist()]
+        sizes = [(data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5 for at in map(int, found.positions)]
         parts = sorted(
-            [*zip(found.positions.tolist(), sizes, strict=True), *((one, two - one) for one, two in spans(found))]
+            [*zip(map(int, found.positions), sizes, strict=True), *((one, two - one) for one, two in spans(found))]
         )
         at = 0
         for begin, size in parts:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.near import approx
 
 from jobs.adts_frames import AdtsScan
 from jobs.adts_places import missing_frames
@@ -43,25 +44,25 @@ def test_frames_that_their_headers_still_tell_of() -> None:
     """
     found = scan({5: 1, 50: 1}, stated=True)
     missing = missing_frames(found, found.gaps)
-    assert (missing.most_seconds, missing.torn) == (pytest.approx(2 * FRAME), False)
+    assert (missing.most_seconds, missing.torn) == (approx(2 * FRAME), False)
     assert missing.times_at is not None
     places = np.concatenate([[0], np.cumsum([size for number, size in enumerate(SIZES) if number not in (5, 50)])]).tolist()
     told = {number: missing.times_at(places[number]) for number in range(len(SIZES) - 2)}
     expected = {0: 0, 5: 6, 49: 51}
     assert {number: times for number, times in told.items() if times is not None} == {
-        number: (pytest.approx(true * FRAME), pytest.approx((true + 1) * FRAME)) for number, true in expected.items()
+        number: (approx(true * FRAME), approx((true + 1) * FRAME)) for number, true in expected.items()
     }
     again = missing_frames(found, found.gaps).times_at
     assert again is not None
     assert [again(places[number]) for number in (3, 4, 9, 10, 20)] == [
-        (pytest.approx(3 * FRAME), pytest.approx(4 * FRAME)),
+        (approx(3 * FRAME), approx(4 * FRAME)),
         None,
-        (pytest.approx(10 * FRAME), pytest.approx(11 * FRAME)),
+        (approx(10 * FRAME), approx(11 * FRAME)),
         None,
-        (pytest.approx(21 * FRAME), pytest.approx(22 * FRAME)),
+        (approx(21 * FRAME), approx(22 * FRAME)),
     ]
     assert again(places[30] + 1) is None
-    assert again(places[31]) == (pytest.approx(32 * FRAME), pytest.approx(33 * FRAME))
+    assert again(places[31]) == (approx(32 * FRAME), approx(33 * FRAME))
     assert again(10**9) is None
 
 
@@ -71,7 +72,7 @@ def test_no_gaps() -> None:
     missing = missing_frames(found, [])
     assert (missing.most_seconds, missing.torn) == (0.0, False)
     assert missing.times_at is not None
-    assert missing.times_at(0) == (0.0, pytest.approx(FRAME))
+    assert missing.times_at(0) == (0.0, approx(FRAME))
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 1), (2, 2), (8, 9), (20, 23)])
@@ -80,7 +81,7 @@ def test_bytes_that_have_room_for_frames(count: int, most: int) -> None:
     found = scan({50: count}, stated=False)
     missing = missing_frames(found, found.gaps)
     assert missing.times_at is None
-    assert (missing.most_seconds, missing.torn) == (pytest.approx(most * FRAME), False)
+    assert (missing.most_seconds, missing.torn) == (approx(most * FRAME), False)
 
 
 def test_bytes_that_are_no_frames() -> None:

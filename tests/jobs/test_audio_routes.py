@@ -8,11 +8,12 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 
 import numpy as np
 import pytest
 import soundfile
+from support.heard_audio import before_shift, heard, place, seconds
+from support.near import approx
 from support.odd_audio import (
     APE,
     ID3V1,
@@ -33,7 +34,7 @@ from support.odd_audio import (
 from support.tars import Samples, audio_file, pyav_file
 
 from audio_tokenizers.errors import ClipError
-from jobs import audio_routes
+from jobs import audio_routes, mpeg_routes
 from jobs.audio import decode, decode_channels
 from jobs.flac_frames import frame_range, read_stream_info
 from jobs.losses import Losses
@@ -51,37 +52,18 @@ FRAME, AAC_FRAME = 576 / 16000, 1024 / 16000
 JUNK = bytes([0x9A, 0x01])
 
 
-def heard(data: bytes) -> tuple[Samples, int, Losses]:
-    losses = Losses()
-    blocks = list(decode(io.BytesIO(data), mono="mean", losses=losses))
-    assert len({rate for _, rate in blocks}) == 1
-    return np.concatenate([wave for wave, _ in blocks]), blocks[0][1], losses
-
-
-def seconds(data: bytes) -> tuple[float, float]:
-    """That are heard, and that are missing."""
-    wave, rate, losses = heard(data)
-    assert bool(losses.what) == (losses.seconds > 0)
-    return len(wave) / rate, losses.seconds
-
-
 def ffmpeg_seconds(data: bytes) -> float:
     """As FFmpeg's player goes on after packets that it cannot decode."""
     import av
 
     total = 0.0
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for packet in container.demux(audio=0):
             try:
                 total += sum(frame.samples / frame.sample_rate for frame in packet.decode())
             except av.error.FFmpegError:
                 continue
     return total
-
-
-def place(data: bytes, number: int) -> int:
-    """Where a frame of an MP3 begins."""
-    return int(scan_mp3(io.BytesIO(data), 0, len(data)).positions[number])
 
 
 def counting(count: int) -> bytes:
@@ -276,17 +258,6 @@ def test_what_is_missing_is_told(kind: str) -> None:
         assert found == pytest.approx(ffmpeg_seconds(data), abs=0.01)
 
 
-def before_shift(data: bytes) -> tuple[Samples, int, bool]:
-    """The samples before what is told to be shifted, with their rate, and whether something is."""
-    losses, blocks, rate = Losses(), [np.empty(0, np.float32)], 1
-    with closing(decode_channels(io.BytesIO(data), losses=losses)) as decoded:  # type: ignore[type-var]
-        for block, rate in decoded:
-            if losses.shifted:
-                return np.concatenate(blocks), rate, True
-            blocks.append(block[:, 0].copy())
-    return np.concatenate(blocks), rate, False
-
-
 def lag(found: Samples, clean: Samples, rate: int) -> float:
     """By how many seconds the end of `found` stands elsewhere in `clean`; 0 where nothing tells."""
     worst, window = 0.0, rate // 4
@@ -328,38 +299,11 @@ def test_before_what_follows_damage_it_is_said_to_be_shifted(kind: str) -> None:
         assert len(wave) / rate < seconds(data)[0]
 
 
-@pytest.mark.parametrize("missing", [0.5, 1.0])
-def test_mp3_frames_that_are_missing_without_a_trace(missing: float) -> None:
-    """Its first frame states more than there are, and the last one is whole: they may be missing anywhere. Where the last
-    one is cut, the end is.
-    """
-    first, after, cut = place(MP3, 20), place(MP3, 20 + int(missing / FRAME)), place(MP3, 60)
-    wave, _, is_shifted = before_shift(MP3[:first] + MP3[after:])
-    assert (len(wave), is_shifted) == (0, True)
-    assert not before_shift(MP3[: cut + 50])[2]
-    for joined in (MP3[:first] + MP3[after:] + MP3, MP3[:cut] + ID3V1 + MP3):
-        wave, _, is_shifted = before_shift(joined)
-        assert (len(wave), is_shifted) == (0, True)
-    wave, rate, is_shifted = before_shift(MP3 + ID3V1 + MP3[:first] + MP3[after:])
-    assert is_shifted
-    assert 2.8 < len(wave) / rate < 3.1
-
-
-def test_what_stands_before_the_first_frame_of_an_mp3() -> None:
-    """It may have been frames, as many as fit in, unless the first one states that all are there."""
-    size = place(PLAIN, 10)
-    bad = ID3V2 + bytes([0x9A, 0x01]) * (size // 2) + PLAIN[size // 2 * 2 :]
-    assert before_shift(bad)[2]
-    assert heard(bad)[2].shift == pytest.approx(10 * FRAME, abs=0.04)
-    for data, most in ((PLAIN[50:], FRAME), (ID3V2 + b"\x9a\x01" * 99 + MP3, 0.0), (ID3V2 + PLAIN, 0.0)):
-        assert heard(data)[2].shift <= most
-
-
 @pytest.mark.parametrize("before", [b"", ID3V2, b"HTTP/1.0 200 OK\r\nContent-Type: audio\r\n\r\n"])
 @pytest.mark.parametrize(("data", "frame"), [(PLAIN, FRAME), (ADTS, AAC_FRAME)], ids=["mp3", "aac"])
 def test_first_frames_that_are_destroyed_are_a_loss(data: bytes, frame: float, before: bytes) -> None:
     """Whatever stands before them: as long as so many bytes of others. A part of a frame is none."""
-    begins = AAC_PLACES if data is ADTS else scan_mp3(io.BytesIO(data), 0, len(data)).positions.tolist()
+    begins = AAC_PLACES if data is ADTS else list(map(int, scan_mp3(io.BytesIO(data), 0, len(data)).positions))
     for count in (2, 5):
         odd = before + (JUNK * begins[count])[: begins[count]] + data[begins[count] :]
         found, missing = seconds(odd)
@@ -370,56 +314,6 @@ def test_first_frames_that_are_destroyed_are_a_loss(data: bytes, frame: float, b
         odd = before + data[begins[1] - size :]
         assert heard(odd)[2] == Losses()
         assert seconds(odd)[0] == pytest.approx((len(begins) - 1) * frame, abs=frame)
-
-
-@pytest.mark.parametrize("before", [b"", ID3V2])
-@pytest.mark.parametrize("data", [ADTS, adts(2.0, 44100, "stereo"), in_blocks(ADTS, 2), high_efficiency(ADTS)])
-def test_undamaged_aac_is_ffmpegs(data: bytes, before: bytes) -> None:
-    """To the bit, all of it."""
-    import av
-
-    with av.open(io.BytesIO(data)) as container:
-        expected = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1).T
-    found = np.concatenate([block for block, _ in decode_channels(io.BytesIO(before + data))])
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_aac_behind_damage_is_ffmpegs_at_its_place() -> None:
-    """Each frame but those that are damaged, and the next, which FFmpeg fades in: bit for bit. Where the header still has
-    its length, or is not what is damaged, it is said where one is missing.
-    """
-    whole, begin = heard(ADTS)[0], AAC_PLACES[20]
-    for odd, placed in (
-        (damaged(ADTS, begin + 20), True),
-        (damaged(ADTS, begin, 2), True),
-        (ADTS[: begin + 1] + JUNK + ADTS[begin + 3 :], True),
-        (damaged(ADTS, begin), False),
-        (damaged(ADTS, begin + 4, 1), False),
-    ):
-        wave, _, losses = heard(odd)
-        np.testing.assert_array_equal(wave[: 20 * 1024], whole[: 20 * 1024])
-        np.testing.assert_array_equal(wave[-(len(whole) - 22 * 1024) :], whole[22 * 1024 :])
-        assert len(wave) == len(whole) - 1024
-        assert losses.are_placed == placed
-        if placed:
-            assert losses.gaps == [(pytest.approx(20 * AAC_FRAME), pytest.approx(AAC_FRAME))]
-        assert losses.seconds == pytest.approx(AAC_FRAME, rel=0.05)
-
-
-def test_bytes_taken_out_of_aac_leave_a_word() -> None:
-    """That they are missing, and that nobody knows how many were; unless the cuts are where frames end."""
-    chance = random.Random(0)
-    torn = 0
-    for _ in range(40):
-        begin = chance.randrange(2000, len(ADTS) - 8000)
-        losses = heard(ADTS[:begin] + ADTS[begin + chance.randrange(600, 5000) :])[2]
-        assert losses.seconds > 0.0
-        assert losses.shifted
-        assert not losses.are_placed
-        torn += losses.torn
-    assert torn >= 36  # few of them are as long as frames
-    losses = heard(ADTS[: AAC_PLACES[20]] + ADTS[AAC_PLACES[25] :])[2]
-    assert losses == Losses()
 
 
 @pytest.mark.parametrize(
@@ -520,7 +414,7 @@ def gap_in(times: Callable[[int], float]) -> bytes:
     import av
 
     file = io.BytesIO()
-    with av.open(io.BytesIO(WEBM)) as source, av.open(file, "w", format="webm") as target:
+    with av.open(io.BytesIO(WEBM), "r") as source, av.open(file, "w", format="webm") as target:
         stream = target.add_stream_from_template(source.streams.audio[0])
         for number, packet in enumerate(source.demux(audio=0)):
             if packet.size:
@@ -534,7 +428,7 @@ def gap_in(times: Callable[[int], float]) -> bytes:
 def test_a_gap_in_time_is_no_silence_and_no_loss(times: Callable[[int], float]) -> None:
     """A muted microphone, a recording that begins late: what was recorded is heard, one after the other."""
     found, missing = seconds(gap_in(times))
-    assert (found, missing) == (pytest.approx(3.0, abs=0.03), 0.0)
+    assert (found, missing) == (approx(3.0, abs=0.03), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -553,7 +447,7 @@ def test_what_follows_a_gap_in_time_may_be_shifted(times: Callable[[int], float]
     wave, rate, is_shifted = before_shift(data)
     gaps, losses.gaps = losses.gaps, []
     assert sum(missing for _, missing in gaps) == pytest.approx(losses.doubt if is_shifted else 0.0)
-    assert losses == Losses(doubt=pytest.approx(jumps, abs=0.2 * jumps + 0.002), shifted=is_shifted)
+    assert losses == Losses(doubt=approx(jumps, abs=0.2 * jumps + 0.002), shifted=is_shifted)
     assert is_shifted == (sure < 3.0)
     assert len(wave) / rate == pytest.approx(sure, abs=0.05)
 
@@ -580,7 +474,7 @@ def test_opus_cut_from_the_middle_of_a_stream() -> None:
     for page in list(ogg_pages(OPUS))[2:]:
         late = resealed(late, page, later=480_000)
     wave, rate, losses = heard(late)
-    with av.open(io.BytesIO(late)) as container:
+    with av.open(io.BytesIO(late), "r") as container:
         frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
     expected = np.concatenate(frames)
     assert (rate, len(wave), losses) == (48000, len(expected), Losses())
@@ -717,7 +611,8 @@ def test_nothing_of_it_depends_on_how_often_it_is_read() -> None:
 
 def test_clean_files_are_read_by_libsndfile_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is decoded twice that is as it says."""
-    monkeypatch.setattr(audio_routes, "decode_with_pyav", None)
+    for routes in (audio_routes, mpeg_routes):
+        monkeypatch.setattr(routes, "decode_with_pyav", None)
     monkeypatch.setattr(audio_routes, "decode_flac", None)
     for data in (MP3, MP3 + ID3V1, FLAC, FLAC + ID3V1, VORBIS, OPUS, OPUS + VORBIS, WAV, wav_with(MP3)):
         assert seconds(data)[1] == 0.0

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -50,7 +51,7 @@ def write(path: Path, claim: Claim, silent_for: float = 0.0) -> None:
     os.utime(path, (then, then))
 
 
-def take(path: Path, **settings: object) -> Hold:
+def take(path: Path, **settings: Any) -> Hold:
     return Hold.take(FileOps(), path, MINE, name="a", **{"gone": nobody_knows, **settings})
 
 

@@ -256,7 +256,7 @@ def test_what_a_watcher_sees(monkeypatch: pytest.MonkeyPatch, *, whole: bool) ->
     stamps: set[int] = set()
 
     def blocks(*_: object, **__: object) -> Iterator[tuple[Waveform, int]]:
-        for _ in range(3):
+        for _block in range(3):
             seen.append([str(one) for one in activities.seen()])
             stamps.update(one.stamp for one in activities.seen())
             yield np.zeros(80, np.float32), 8000

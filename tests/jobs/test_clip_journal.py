@@ -31,6 +31,7 @@ from audio_tokenizers.base import Codes, Field
 from audio_tokenizers.errors import ClaimLostError, ClipError, InfrastructureError
 from audio_tokenizers.mulaw import FACTORY
 from jobs import clip_decoder, clip_journal, conveyor, tar_reader
+from jobs.audio import decode
 from jobs.clip_journal import ClipJournal, LongClip, MemberSum, code_type, frames_kept, member_sum
 from jobs.fileops import FileOps
 from jobs.ledger import Ledger
@@ -336,7 +337,8 @@ def test_a_long_clip_goes_on_where_it_was_left(keeping: None, tar: Path, referen
     assert [(one.clip, one.before) for one in told] == [(LONG, 0)] * len(told)
     assert told[-1].after == 4
     assert len(journals(output)) == 1
-    backend, later = Recording(), []
+    backend = Recording()
+    later: list[Any] = []
     run(tar, output, backend=backend, on_kept=later.append)
     assert committed(output) == reference
     assert len(backend.fragments) == LONG_FRAGMENTS - 4 + 1 + 4
@@ -638,7 +640,7 @@ def test_a_clip_that_is_shorter_than_its_journal_is_begun_again(
     """Whatever was wrong then or is now, it is the machine's: that is told, and the next attempt begins with the clip."""
     output = tmp_path / "out"
     stopped_within(tar, output, 3)
-    plain = clip_decoder.decode
+    plain = decode
 
     def shorter(*args: Any, **settings: Any) -> Iterator[tuple[Any, int]]:
         for wave, rate in plain(*args, **settings):
@@ -681,7 +683,8 @@ def test_a_refused_clip_ends_without_its_rest(keeping: None, tmp_path: Path, mon
     run(tar, tmp_path / "reference", backend=backend)
     assert b'"error":"odd"' in committed(tmp_path / "reference")
     assert len(backend.fragments) < 30  # of 250
-    output, told = tmp_path / "out", []
+    output = tmp_path / "out"
+    told: list[Any] = []
     refused_at = 999
     backend = Refusing(hold=3)
 

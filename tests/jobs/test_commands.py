@@ -27,6 +27,7 @@ from jobs.commands import (
     Verbose,
     parse_buffer_memory,
     parse_size,
+    repeat_flags,
     setup_logging,
     writing_to,
 )
@@ -88,6 +89,24 @@ def test_numbers_with_units(
     err = " ".join(capsys.readouterr().err.split())
     assert f"Invalid value for '{option}': {words}" in err
     assert "unable to parse" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("--extensions .mp3 .wav --force", "--extensions .mp3 --extensions .wav --force"),
+        ("--extensions=.mp3 .wav", "--extensions=.mp3 --extensions .wav"),
+        ("--extensions mp3,wav x", "--extensions mp3,wav --extensions x"),
+        ("--input-tar a b --extensions x", "--input-tar a b --extensions x"),
+        ("--extensions", "--extensions"),
+        ("--extensions --force", "--extensions --force"),
+        ("--extensions x -- y", "--extensions x -- y"),
+        ("", ""),
+    ],
+)
+def test_options_that_take_several_words(words: str, found: str) -> None:
+    """`--extensions .mp3 .wav`, as argparse takes it; other options and arguments are left alone."""
+    assert repeat_flags(words.split(), {"--extensions"}) == found.split()
 
 
 def test_buffer_memory() -> None:
@@ -268,6 +287,8 @@ def test_reader_that_stops_reading() -> None:
         "run_command(command)"
     )
     process = python(code)
+    assert process.stdout is not None
+    assert process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()

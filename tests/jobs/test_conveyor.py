@@ -136,7 +136,7 @@ def test_memory_is_bounded_in_bytes(threads: int) -> None:
 
     feeding = Feeding(threads, buffer_bytes=20_000)
     with a_conveyor(Watching(lanes=2), feeding, max_tokens_per_fragment=200) as conveyor:
-        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
+        reader = threading.Thread(target=lambda: list(map(conveyor.offer, clips)), daemon=True)
         reader.start()
         conveyor.expect(more=False)
         for clip in clips:
@@ -156,7 +156,7 @@ def test_memory_is_bounded_while_nobody_writes() -> None:
     backend = Gated(gate)
     clips = [a_clip(n, 1000) for n in range(30)]
     with a_conveyor(backend, Feeding(buffer_bytes=40_000)) as conveyor:
-        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
+        reader = threading.Thread(target=lambda: list(map(conveyor.offer, clips)), daemon=True)
         reader.start()
         feed = conveyor._feed
         until(lambda: feed._blocked and feed._work._waiters)  # type: ignore[attr-defined]
@@ -175,7 +175,7 @@ def test_clips_that_wait_for_their_lines_are_bounded(kind: str) -> None:
         clip.kept_line = b"{}" if kind == "known" else None
         clip.clip.annotations = Annotations(text="a" * 3000)
     with a_conveyor(feeding=Feeding(2, buffer_bytes=50_000)) as conveyor:
-        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
+        reader = threading.Thread(target=lambda: list(map(conveyor.offer, clips)), daemon=True)
         reader.start()
         feed = conveyor._feed
         while not feed._blocked:
@@ -193,7 +193,7 @@ def test_files_read_ahead_are_bounded_in_bytes() -> None:
     gate = threading.Event()
     clips = [a_clip(n, 5000) for n in range(40)]  # 10 kB each, of which a decoder may make a copy
     with a_conveyor(Gated(gate), Feeding(64, buffer_bytes=100_000)) as conveyor:
-        reader = threading.Thread(target=lambda: [conveyor.offer(clip) for clip in clips], daemon=True)
+        reader = threading.Thread(target=lambda: list(map(conveyor.offer, clips)), daemon=True)
         reader.start()
         feed = conveyor._feed
         until(lambda: feed._blocked or feed._turn._waiters)  # type: ignore[attr-defined]
@@ -214,7 +214,7 @@ def test_a_bad_clip_says_why() -> None:
     bad = a_clip(data=b"no audio")
     broken = a_clip(1)
     assert broken.clip.audio is not None
-    broken.clip.audio = _Failing()  # type: ignore[assignment]
+    broken.clip.audio = _Failing()
     with a_conveyor() as conveyor:
         conveyor.offer(bad)
         conveyor.offer(broken)

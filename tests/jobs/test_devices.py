@@ -10,7 +10,7 @@ import pytest
 
 from audio_tokenizers.errors import UsageError
 from jobs import devices
-from jobs.devices import CPU, DeviceName, available_cores, choose_device, device_name, visible_gpus
+from jobs.devices import CPU, CUDA_ONLY, DeviceName, available_cores, choose_device, device_name, gpus_of, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,9 @@ def test_choice(monkeypatch: pytest.MonkeyPatch, asked: str, gpu_id: int, listed
 @pytest.mark.parametrize(
     ("asked", "gpu_id", "listed", "words"),
     [
-        ("gpu", 0, "", "expected auto, cpu or cuda"),
-        ("cuda:1", 0, "0,1", "expected auto, cpu or cuda"),
+        ("gpu", 0, "", "expected auto, cpu, cuda or mps"),
+        ("cuda:1", 0, "0,1", "expected auto, cpu, cuda or mps"),
+        ("mps", 0, "0", "--device mps: expected a Mac, found linux; --device cuda is for GPUs of NVIDIA"),
         ("cuda", 0, "", "found none (CUDA_VISIBLE_DEVICES is '')"),
         ("auto", 1, "", "expected a GPU, found none"),
         ("auto", 2, "0,1", "this process sees 2 GPUs"),
@@ -78,6 +79,20 @@ def test_what_is_not_there_is_refused(
     assert words in str(caught.value)
 
 
+def test_a_macs_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken only if asked for, since its tokens are not those of a CPU; there is one, which workers share."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("mps") == "mps"
+    assert choose_device("auto") == "cpu"
+    assert gpus_of("mps") == ["mps"]
+    assert gpus_of("cpu") == gpus_of("cuda") == []
+    with pytest.raises(UsageError, match="--gpu-id 1: a Mac has one GPU, number 0"):
+        choose_device("mps", 1)
+    with pytest.raises(UsageError, match="--device 'mps': expected auto, cpu or cuda"):
+        choose_device("mps", kinds=CUDA_ONLY)
+
+
 def test_cores() -> None:
     """At least one core, and no more than this process may use."""
     assert available_cores() >= 1
@@ -90,6 +105,7 @@ def test_a_gpu_is_named_by_torch_where_the_backend_uses_it(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     assert device_name("cuda:1") == DeviceName("NVIDIA H100", "GPU-1234-abc")
     assert device_name("cpu") == CPU
+    assert device_name("mps") == DeviceName("mps")
 
 
 def test_without_torch_a_gpu_is_named_as_cuda_does(monkeypatch: pytest.MonkeyPatch) -> None:

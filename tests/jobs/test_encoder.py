@@ -67,6 +67,8 @@ def following(error: Exception, cause: Exception) -> Exception:
         (ValueError("odd shape"), ClipError),
         (RuntimeError("CUDA error: an illegal memory access"), InfrastructureError),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), InfrastructureError),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"), InfrastructureError),
+        (NotImplementedError("The operator is not implemented for the MPS device."), InfrastructureError),
         (MemoryError(), MemoryError),
         (ConnectionResetError("gone"), InfrastructureError),
         (ModelFilesError("no such file"), InfrastructureError),

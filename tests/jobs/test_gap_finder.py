@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
+from support.near import approx
 
 from jobs.gap_finder import GapFinder
 
@@ -15,7 +17,9 @@ def test_gaps_by_places() -> None:
         chance = random.Random(seed)
         there = [True, *(chance.random() < 0.7 for _ in range(30)), True]
         with_begins = chance.random() < 0.5
-        finder = GapFinder(lambda place, both=with_begins: (place * 0.02 if both else None, (place + 1) * 0.02))
+        finder = GapFinder(
+            partial(lambda place, both: (place * 0.02 if both else None, (place + 1) * 0.02), both=with_begins)
+        )
         expected: list[tuple[float, float]] = []
         for number, is_there in enumerate(there):
             if is_there:
@@ -44,7 +48,7 @@ def test_what_has_no_place_counts_as_heard() -> None:
     finder = GapFinder(lambda place: None if place == 1 else (place * 1.0, place + 1.0))
     for place, seconds in ((0, 1.0), (1, 0.4), (3, 1.0), (None, 1.0)):
         finder.hear(place, seconds)
-    assert finder.gaps() == [(1.4, pytest.approx(1.6))]
+    assert finder.gaps() == [(1.4, approx(1.6))]
 
 
 @pytest.mark.parametrize(

@@ -244,13 +244,14 @@ def test_a_zombie_that_sees_what_it_wants_harms_nothing(
 ) -> None:
     """Two workers take turns at any two operations, no look at the file system helping one or both of them.
 
-    Whatever is committed at any moment is complete and fits its manifest, and the tar can be committed in the end.
+    Whatever is committed at any moment is complete and fits its manifest, and the tar can be committed in the end. Where the
+    successor halts is drawn anew for each case: all cases together try most pairs.
     """
     counting = HaltingOps()
     make_attempt(TarPaths(tmp_path / "count", "a"), Ledger, "commit")(counting)
-    chance = random.Random(0)
+    chance = random.Random(f"{zombie_kind} {kind} {zombie_end} {end} {begun}")
     for halt_at in range(counting.count + 3):
-        for second_halt in {None, *chance.sample(range(counting.count + 3), 3)}:
+        for second_halt in (None, *chance.sample(range(counting.count + 3), 2)):
             paths = TarPaths(tmp_path / f"{halt_at}-{second_halt}", "a")
             if begun:
                 make_attempt(paths, Ledger, "release")(HaltingOps())
@@ -471,6 +472,44 @@ def test_device_time_of_a_commit_that_fails_is_kept(paths: TarPaths) -> None:
     with pytest.raises(OSError, match="No space"):
         ledger.commit()
     assert ledger.release().device_seconds == DeviceSeconds(2.0, 0.5, 0.25)
+
+
+class TestLinesLeftForTheNextAttempt:
+    """Those of tools.adopt beyond the first clip that has none."""
+
+    LEFT = ("a", "", "c")
+    """The first is in the partial, the second is to be made."""
+
+    def leave(self, ledger: Ledger) -> None:
+        nothing = ErrorRecord(tar_file="/in/a.tar", audio_file="b", error="to be made", error_kind="backend")
+        ledger.leave_for_next(encode_record(token_record(name) if name else nothing) + b"\n" for name in self.LEFT)
+
+    def test_they_are_used_by_number_and_name(self, paths: TarPaths) -> None:
+        """Where the next attempt gets to them; the commit removes them."""
+        ledger = take(paths)
+        append(ledger, "a")
+        self.leave(ledger)
+        ledger.release()
+        ledger = take(paths)
+        assert ledger.done == ["a"]
+        assert [ledger.reusable_line(1, "b"), ledger.reusable_line(2, "d"), ledger.reusable_line(1, "c")] == [None] * 3
+        assert ledger.reusable_line(2, "c") == encode_record(token_record("c"))
+        append(ledger, "b", "c")
+        ledger.commit()
+        assert list(paths.output_dir.glob("*")) == [paths.output_dir / ".run", paths.committed]
+        assert list(paths.attempt.parent.iterdir()) == []
+
+    def test_a_worker_that_was_overtaken_leaves_none(self, paths: TarPaths) -> None:
+        """The lines of the attempt that goes on are not replaced; the private files go with its commit."""
+        zombie = take(paths)
+        as_if_elsewhere(paths)
+        successor = take(paths)
+        with pytest.raises(ClaimLostError):
+            self.leave(zombie)
+        assert not paths.previous.exists()
+        successor.commit()
+        assert sorted(path.name for path in paths.output_dir.iterdir()) == [".run", "a.jsonl"]
+        assert list(paths.attempt.parent.iterdir()) == []
 
 
 def test_copies_that_a_killed_takeover_left_are_swept_up(paths: TarPaths) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 from support.runs import call
@@ -26,7 +29,7 @@ RATE = 22_050
 SECONDS = {"whisper_features": 2, "bicodec": 2}
 
 
-def noise(samples: int, channels: int = 2, seed: int = 0) -> np.ndarray:
+def noise(samples: int, channels: int = 2, seed: int = 0) -> npt.NDArray[Any]:
     """float32 [channels, samples] whose channels are not alike."""
     tones = np.sin(np.arange(samples) * np.linspace(0.02, 0.3, channels)[:, None])
     rough = np.random.default_rng(seed).uniform(-0.3, 0.3, (channels, samples))
@@ -59,7 +62,7 @@ def test_each_backend_gives_what_a_run_gives(backend: str, tmp_path: Path) -> No
     (recorded,) = run_of(tmp_path, {"a.wav": data, "a.txt": said.encode()}, backend, *words).values()
     model_path = words[1] if words else None
     options = dict(word.split("=") for word in words[3:])
-    typed = {key: {"true": True, "1": 1}[value] for key, value in options.items()}
+    typed: dict[str, Any] = {key: {"true": True, "1": 1}[value] for key, value in options.items()}
     loaded = load_backend(backend, model_path=model_path, device="cpu", **typed)
     (tmp_path / "a.wav").write_bytes(data)
     found = [loaded.encode(wave, RATE, text=said), loaded.encode_file(tmp_path / "a.wav", text=said)]
@@ -107,7 +110,7 @@ def test_integers_and_shapes(mulaw: LoadedBackend) -> None:
         (np.zeros(9), 0, "a whole number of Hz, found 0"),
     ],
 )
-def test_what_is_no_audio(mulaw: LoadedBackend, audio: np.ndarray, rate: int, words: str) -> None:
+def test_what_is_no_audio(mulaw: LoadedBackend, audio: npt.NDArray[Any], rate: int, words: str) -> None:
     """One message says what was expected and what was found."""
     with pytest.raises(UsageError, match=words):
         mulaw.encode(audio, rate)
@@ -116,7 +119,7 @@ def test_what_is_no_audio(mulaw: LoadedBackend, audio: np.ndarray, rate: int, wo
 def test_a_clip_that_would_be_an_error_record(mulaw: LoadedBackend, tmp_path: Path) -> None:
     """It raises with the kind of that record, and the next clip is encoded as if nothing had been."""
     (tmp_path / "a.wav").write_bytes(b"not audio")
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "empty": lambda: mulaw.encode(np.zeros(0), 8000),
         "not_finite": lambda: mulaw.encode(np.array([0.0, np.nan]), 8000),
         "decode": lambda: mulaw.encode_file(tmp_path / "a.wav"),
@@ -138,7 +141,7 @@ def test_threads_share_it(mulaw: LoadedBackend) -> None:
     waves = [noise(500 + 10 * n, 1, n) for n in range(12)]
     expected = [mulaw.encode(wave, 8000)["tokens"] for wave in waves]
     before = threading.active_count()
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, npt.NDArray[Any]] = {}
     threads = [
         threading.Thread(target=lambda n=n: found.update({n: mulaw.encode(waves[n], 8000)["tokens"]})) for n in range(12)
     ]
@@ -166,7 +169,7 @@ def test_options_have_their_defaults(tmp_path: Path) -> None:
         load_backend("higgs", model_path=tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize(("device", "words"), [("gpu", "expected auto, cpu or cuda"), ("cuda:x", "cuda or cuda:N")])
+@pytest.mark.parametrize(("device", "words"), [("gpu", "expected auto, cpu, cuda or mps"), ("cuda:x", "cuda:N or mps")])
 def test_a_device_that_does_not_exist(device: str, words: str) -> None:
     """The possible ones are listed."""
     with pytest.raises(UsageError, match=words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -78,13 +78,13 @@ ASKED = [
 
 
 @pytest.mark.parametrize(("words", "values"), ASKED)
-def test_values(words: tuple[str, ...], values: dict[str, object]) -> None:
+def test_values(words: tuple[str, ...], values: dict[str, Any]) -> None:
     """Each kind of field takes the words of its kind."""
     assert given("--name", "x", *words) == Sizes(name="x", **values)
 
 
 @pytest.mark.parametrize(("words", "values"), ASKED)
-def test_words_give_the_same_values_again(words: tuple[str, ...], values: dict[str, object]) -> None:
+def test_words_give_the_same_values_again(words: tuple[str, ...], values: dict[str, Any]) -> None:
     """`option_words` is the way back: the shortest command line that says it."""
     assert tuple(option_words(Sizes(name="x", **values), Sizes(name="x"))) == words
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from jobs.records import ErrorRecord, TokenRecord, decode_record, encode_record
 from jobs.tar_paths import TarPaths
 
 
-def line(samples: int = 4000, rate: int = 8000, name: str = "a.wav", **more: object) -> bytes:
+def line(samples: int = 4000, rate: int = 8000, name: str = "a.wav", **more: Any) -> bytes:
     """A line with tokens."""
     values = {"tokens": msgspec.Raw(b"[[1]]"), "token_shape": msgspec.Raw(b"[1,1]")}
     record = TokenRecord(tar_file="/d/1.tar", audio_file=name, num_samples=samples, sample_rate=rate, values=values, **more)

@@ -171,7 +171,8 @@ def test_a_machine_in_trouble_decides_no_channels(monkeypatch: pytest.MonkeyPatc
         def readinto(self, _: Any) -> int:
             raise OSError(5, "Input/output error")
 
-        read = readinto
+        def read(self, _: int | None = -1) -> bytes:
+            raise OSError(5, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output"):
         count_channels(Failing(b"x" * 100))

@@ -28,7 +28,7 @@ def a_clip(tokens_in_memory: int = 100) -> Pending:
 
 def portions(pending: Pending) -> list[tuple[Portion, Codes]]:
     """Three fragments of 6 frames that overlap by 2 on each side, 12 frames in all, and their codes."""
-    found = []
+    found: list[tuple[Portion, Codes]] = []
     for number, (start, head, tail) in enumerate([(0, 0, 2), (2, 2, 2), (4, 2, 0)]):
         wave = np.zeros(6 + 2 * (number == 2), np.float32)
         end = (12, DAMAGE) if number == 2 else ()

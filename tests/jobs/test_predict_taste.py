@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "out", run
 
 
-def test_what_was_learned_is_spoken(trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_learned_is_spoken(trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Clips learned by heart come back unit by unit; all units are in the file, the first ten on the screen."""
     output = tmp_path / "predicted.jsonl"
     assert predict_taste(trained[0], [trained[1]], output, clips=0, part="all", device="cpu") == 0
@@ -48,7 +48,7 @@ def test_what_was_learned_is_spoken(trained, tmp_path: Path, capsys: pytest.Capt
     )
 
 
-def test_what_cannot_be_predicted(trained, tmp_path: Path) -> None:
+def test_what_cannot_be_predicted(trained: tuple[Path, Path], tmp_path: Path) -> None:
     """A folder without a training, a part without clips, and another language model are named."""
     out, run = trained
     with pytest.raises(UsageError, match=r"expected a folder with checkpoint\.pt"):

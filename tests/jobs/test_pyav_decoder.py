@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.odd_audio import speech
 from support.tars import Samples, noise, pyav_file
@@ -67,8 +68,8 @@ def test_samples_of_pyav_are_those_of_its_frames(
 
     channels = av.AudioLayout(layout).nb_channels
     data = pyav_file(noise(20_000, channels) * 3, 48000, kind, codec, layout=layout, sample_format=asked)
-    with av.open(io.BytesIO(data)) as container:
-        one_by_one: list[Samples] = []
+    with av.open(io.BytesIO(data), "r") as container:
+        one_by_one: list[npt.NDArray[Any]] = []
         for frame in container.decode(audio=0):
             assert frame.format.name == sample_format
             alone = av.AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
@@ -144,8 +145,8 @@ def wavpack_that_changes(forms: list[tuple[str, str]]) -> bytes:
         stream = container.add_stream("wavpack", rate=48000, layout=forms[0][0])
         position = 0
         for layout, sample_format in forms:
-            encoder = av.AudioCodecContext.create("wavpack", "w")
-            encoder.layout, encoder.format, encoder.sample_rate = layout, sample_format, 48000  # type: ignore[assignment]
+            encoder: Any = av.AudioCodecContext.create("wavpack", "w")
+            encoder.layout, encoder.format, encoder.sample_rate = layout, sample_format, 48000
             wave = noise(30_000, av.AudioLayout(layout).nb_channels).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(wave, format="flt", layout=layout)
             frame.sample_rate = 48000
@@ -158,7 +159,7 @@ def wavpack_that_changes(forms: list[tuple[str, str]]) -> bytes:
     return file.getvalue()
 
 
-CHANGES = {
+CHANGES: dict[str, tuple[Callable[[], bytes], float]] = {
     "rate": (lambda: b"".join(pyav_file(noise(48_000), rate, "adts", "aac") for rate in (48000, 24000)), 3.0),
     "channels": (lambda: wavpack_that_changes([("stereo", "s16p"), ("mono", "s16p")]), 1.25),
     "order": (lambda: wavpack_that_changes([("5.1", "s16p"), ("5.1(side)", "s16p")]), 1.25),
@@ -189,7 +190,7 @@ def test_more_channels_than_pyav_has_planes_for() -> None:
     wave = np.repeat(noise(2000)[np.newaxis, :], 16, axis=0).T.reshape(1, -1)
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream("pcm_f32le", rate=16000, layout="hexadecagonal")
+        stream: Any = container.add_stream("pcm_f32le", rate=16000, layout="hexadecagonal")
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="flt", layout="hexadecagonal")
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
@@ -217,7 +218,7 @@ def test_what_comes_behind_a_packet_that_cannot_be_decoded_is_shifted() -> None:
     import av
 
     data = pyav_file(speech(6.0), 16000, "ipod", "aac", {"movflags": "faststart"})
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         packets = [(packet.pos or 0, packet.size) for packet in container.demux(audio=0) if packet.size]
     clean = decoded(data)[0]
     for number, behind in ((len(packets) // 2, True), (len(packets) - 1, False)):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import typer
 from typer.main import get_command
 
+from audio_tokenizers.base import Scalar
 from audio_tokenizers.errors import UsageError
 from hpc.submit import submit
 from jobs.option_struct import option_words
@@ -19,7 +22,8 @@ def test_commands_ask_in_the_same_words() -> None:
     for function in (submit, tokenize_tar):
         app = typer.Typer()
         app.command()(function)
-        found.append({one.name: (one.opts, one.secondary_opts, one.help) for one in get_command(app).params})
+        params: list[Any] = get_command(app).params
+        found.append({one.name: (one.opts, one.secondary_opts, one.help) for one in params})
     for name in BackendOptions.__struct_fields__:
         assert found[0][name] == found[1][name]
 
@@ -48,7 +52,16 @@ def test_settings_that_are_none_are_refused(setting: str) -> None:
 
 def test_settings_as_words() -> None:
     """What --set was given is given again, quoted where it has to be."""
-    settings = {"a": 1, "b": True, "c": "x=y z", "d": None, "e": 1.5, "f": "07", "g": "é: [", "h": "x" * 200}
+    settings: dict[str, Scalar] = {
+        "a": 1,
+        "b": True,
+        "c": "x=y z",
+        "d": None,
+        "e": 1.5,
+        "f": "07",
+        "g": "é: [",
+        "h": "x" * 200,
+    }
     words = option_words(BackendOptions(backend="x", settings=settings), BackendOptions(backend="x"))
     assert words[::2] == ["--set"] * 8
     assert parse_settings(words[1::2]) == settings

@@ -77,7 +77,7 @@ def test_arrays_that_break_the_declaration(name: str, array: np.ndarray[Any, Any
 def test_arrays_under_other_keys() -> None:
     """All keys must be there, in their order, and no others."""
     good = values()
-    assert array_fault(FIELDS, dict(reversed(good.items()))) is not None
+    assert array_fault(FIELDS, dict(reversed(list(good.items())))) is not None
     assert array_fault(FIELDS, {"tokens": good["tokens"]}) is not None
     assert array_fault(FIELDS, {**good, "more": good["tokens"]}) is not None
     assert array_fault(CODES, {"tokens": np.zeros((3, 4), np.int64)}) is not None

@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.tars import end_blocks, member, tar_bytes
@@ -24,7 +25,7 @@ FILES: Files = [
 ]
 
 
-def opening(path: Path, files: Files, pack: Callable[[bytes], bytes] = bytes, **more: int) -> Callable[[], TarStream]:
+def opening(path: Path, files: Files, pack: Callable[[bytes], bytes] = bytes, **more: Any) -> Callable[[], TarStream]:
     path.write_bytes(pack(tar_bytes(files)))
     return partial(TarStream, path, **more)
 

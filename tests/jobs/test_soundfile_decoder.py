@@ -15,7 +15,7 @@ import soundfile
 from support.tars import Samples, audio_file, noise, pyav_file
 
 from audio_tokenizers.errors import InfrastructureError
-from jobs import audio_routes
+from jobs import audio_routes, mpeg_routes
 from jobs.audio import decode
 
 
@@ -70,7 +70,8 @@ def test_trouble_while_reading_chooses_no_other_decoder(
         return read(sound, *args, **settings)
 
     monkeypatch.setattr(soundfile.SoundFile, "read", short_of_memory)
-    monkeypatch.setattr(audio_routes, "decode_with_pyav", None)
+    for routes in (audio_routes, mpeg_routes):
+        monkeypatch.setattr(routes, "decode_with_pyav", None)
     with pytest.raises(InfrastructureError):
         decoded(data)
     monkeypatch.setattr(soundfile.SoundFile, "read", read)
@@ -96,6 +97,7 @@ def test_trouble_that_passes_chooses_no_other_decoder(code: int, monkeypatch: py
 
     data = audio_file(wave, subtype="FLOAT")
     monkeypatch.setattr(soundfile.SoundFile, "__init__", short_of_memory)
-    monkeypatch.setattr(audio_routes, "decode_with_pyav", None)
+    for routes in (audio_routes, mpeg_routes):
+        monkeypatch.setattr(routes, "decode_with_pyav", None)
     assert np.array_equal(decoded(data), wave)
     assert len(opened) == 2

@@ -119,6 +119,7 @@ class TestFingerprint:
             {"channel": "right"},
             {"channel": "split"},
             {"segments": True},
+            {"subset_ratio": 0.1},
         ],
     )
     def test_all_that_a_command_says_of_its_tokens(self, codec: Codec, change: dict[str, Any]) -> None:
@@ -135,11 +136,12 @@ class TestFingerprint:
             {"max_tokens_per_fragment": 750},
             {"channel": "mean"},
             {"segments": False},
+            {"subset_ratio": 1.0},
         ],
     )
     def test_what_decides_no_token(self, codec: Codec, change: dict[str, Any]) -> None:
         """Weights may move, a device has another number, an option may be spelled or given otherwise."""
-        base = {"device": "cuda:0", "extensions": ("mp3", "flac")}
+        base: dict[str, Any] = {"device": "cuda:0", "extensions": ("mp3", "flac")}
         assert spec_of("codec", **{**base, **change}).fingerprint == spec_of("codec", **base).fingerprint
 
     def test_the_usual_bound_of_a_clip_is_no_part_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +154,9 @@ class TestFingerprint:
 
     def test_runs_from_before_there_were_channels_and_segments(self, tmp_path: Path) -> None:
         """Their fingerprint is what it was, with the keys in their spec.yaml and without; a choice is told apart from it."""
-        before = {"device": "cpu", "max_damage": 0.0}
+        before: dict[str, Any] = {"device": "cpu", "max_damage": 0.0}
         spec = spec_of("mulaw", **before)
-        later = ("max_damage", "sniff", "channel", "segments")
+        later = ("max_damage", "sniff", "channel", "segments", "adopted", "subset_ratio")
         old = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in (*later, *module.NOT_HASHED)}
         decisive = msgspec.json.encode(old, order="sorted")
         assert spec.fingerprint == hashlib.sha256(decisive).hexdigest()[:16]
@@ -163,7 +165,12 @@ class TestFingerprint:
         spec_path(tmp_path).write_text("".join(line for line in lines if not line.startswith(later)))
         assert read_spec(tmp_path) == spec
         check_spec(tmp_path, spec_of("mulaw", **before, channel="mean"))
-        for settings, words in (({"channel": "left"}, "+channel: first"), ({"segments": True}, "+segments: True")):
+        changes: list[tuple[dict[str, Any], str]] = [
+            ({"channel": "left"}, "+channel: first"),
+            ({"segments": True}, "+segments: True"),
+            ({"subset_ratio": 0.5}, "-subset_ratio: 1.0\n+subset_ratio: 0.5"),
+        ]
+        for settings, words in changes:
             with pytest.raises(UsageError) as caught:
                 check_spec(tmp_path, spec_of("mulaw", **before, **settings))
             assert words in str(caught.value)
@@ -189,7 +196,8 @@ class TestWholeClips:
         codec.info = {"max_tokens_per_fragment": None, "num_tokens_overlap": 0}
         spec = make_spec("codec", device="cpu")
         assert (spec.max_tokens_per_fragment, spec.num_tokens_overlap) == (None, 0)
-        for wish in ({"max_tokens_per_fragment": 100}, {"num_tokens_overlap": 5}):
+        wishes: list[dict[str, Any]] = [{"max_tokens_per_fragment": 100}, {"num_tokens_overlap": 5}]
+        for wish in wishes:
             with pytest.raises(UsageError, match="codec takes whole clips"):
                 spec_of("codec", device="cpu", **wish)
 
@@ -357,6 +365,17 @@ class TestSettings:
         """A percentage given as a share, or no number at all, is refused with what is expected."""
         with pytest.raises(UsageError, match=rf"--max-damage {share:g}: expected a share of the clip, from 0 .* to 1 "):
             spec_of("codec", device="cpu", max_damage=share)
+
+    @pytest.mark.parametrize("extensions", [("",), (".",), (",", " ")])
+    def test_extensions_that_are_none(self, codec: Codec, extensions: tuple[str, ...]) -> None:
+        """No member would be a clip."""
+        with pytest.raises(UsageError, match=r"--extensions .*: expected extensions such as \.mp3 \.wav"):
+            spec_of("codec", device="cpu", extensions=extensions)
+
+    def test_a_share_of_the_clips_that_is_none(self, codec: Codec) -> None:
+        """A percentage would take everything."""
+        with pytest.raises(UsageError, match="--subset-ratio 10: expected a share of the clips"):
+            spec_of("codec", device="cpu", subset_ratio=10.0)
 
 
 OLD_SPEC = """\
@@ -547,7 +566,7 @@ class TestFreezing:
                     assert end == frozen.fingerprint
                 else:
                     assert "holds tokens of another recipe" in end
-                    assert "or the options that it was begun with (hpc.resume goes on with them)" in end
+                    assert "or the options that it was begun with (python -m hpc.resume goes on with them)" in end
             assert list(tree(output)) == [".run/spec.yaml"]
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"backend: x\n", b"{", b"\xff\xfe", b"a: !!python/object:x {}\n"])

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import lzma
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,12 @@ from support.small_run import small_tar
 from support.tars import end_blocks
 
 from jobs.tar_check import start_fault
-from jobs.tar_format import TarDamage, TarStream, ZstdFile
+from jobs.tar_format import TarDamage, TarStream
+
+if sys.version_info >= (3, 14):
+    from compression import zstd as zstandard
+else:
+    from backports import zstd as zstandard
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def whole(tmp_path: Path) -> bytes:
 
 
 def zstd(data: bytes, path: Path) -> bytes:
-    with ZstdFile(path, "wb") as file:
+    with zstandard.ZstdFile(path, "wb") as file:
         file.write(data)
     return path.read_bytes()
 

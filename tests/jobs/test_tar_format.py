@@ -22,6 +22,7 @@ from support.tars import BLOCK, end_blocks, member, tar_bytes
 
 from jobs import tar_format
 from jobs.tar_format import Member, TarDamage, TarStream, Verdict, looks_joined
+from jobs.tar_source import READ_BYTES
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -59,7 +60,7 @@ def read_all(path: Path, *, allow_joined: bool = False) -> tuple[list[tuple[Memb
         (gzip.compress, gzip.GzipFile, zlib.error("Error -4 while decompressing data")),
         (
             zstd.compress,
-            tar_format.ZstdFile,
+            zstd.ZstdFile,
             zstd.ZstdError("Unable to decompress Zstandard data: Allocation error : not enough memory"),
         ),
     ],
@@ -390,7 +391,7 @@ def test_damaged_compression(tmp_path: Path) -> None:
     whole = bytearray(gzip.compress(data))
     whole[-1] ^= 1
     expect(bytes(whole), tmp_path, "bad_compression", members=3)
-    options = {zstd.CompressionParameter.checksum_flag: 1}
+    options: dict[int, int] = {zstd.CompressionParameter.checksum_flag: 1}
     whole = bytearray(zstd.compress(data, options=options))
     whole[-1] ^= 1
     assert "zstd" in expect(bytes(whole), tmp_path, "bad_compression")
@@ -655,7 +656,7 @@ def test_fuzz(which: int, edits: list[tuple[int, bytes]], cut: int | None) -> No
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, zstd.compress], ids=["plain", "gzip", "zstd"])
 def test_each_piece_is_told(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     """Whoever watches a read of a large member sees it get on, megabyte by megabyte; the data is the same."""
-    data = random.Random(7).randbytes(5 * tar_format.READ_BYTES)
+    data = random.Random(7).randbytes(5 * READ_BYTES)
     path = tmp_path / "x.tar"
     path.write_bytes(compress(tar_bytes([("a.wav", data)])))
     told: list[None] = []

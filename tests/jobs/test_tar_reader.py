@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from support.tars import end_blocks, link_member, member, tar_bytes
 from jobs import clip_group, sidecars, tar_reader
 from jobs.clip_group import Clip
 from jobs.parts import Cutting, FinishedMembers
+from jobs.subset import Subset
 from jobs.tar_format import TarDamage, TarStream
 from jobs.tar_reader import TarReader
 from jobs.text_rules import TextRules
@@ -55,6 +57,22 @@ def test_clips_come_whole_and_in_order(path: Path) -> None:
         found = [(clip.index, clip.name, data) for clip, data in take(reader)]
         assert reader.bytes_consumed == path.stat().st_size
     assert found == [(0, "a/1.wav", b"one"), (1, "a/2.flac", b""), (2, "b/1.mp3", b"three" * 1000)]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_clips_outside_of_the_runs_share(path: Path, *, apart: bool) -> None:
+    """They are no clips: the others are numbered without them, and have their texts; their own are no orphans."""
+    files = [(f"wav/{n}.wav", b"audio %d" % n) for n in range(9)]
+    said = [(f"wav/{n}.txt", b"text %d" % n) for n in range(9)]
+    ordered = [*files, *said] if apart else [file for pair in zip(files, said, strict=True) for file in pair]
+    path.write_bytes(tar_bytes(ordered, tarfile.GNU_FORMAT))
+    subset = Subset(0.4, "x")
+    inside = [n for n in range(9) if subset.has(f"wav/{n}.wav")]
+    assert 0 < len(inside) < 9
+    with TarReader(path, subset=subset, texts=TextRules()) as reader:
+        found = [(clip.index, clip.name, clip.annotations.text, data) for clip, data in take(reader)]
+        assert (reader.outside_subset, reader.orphan_sidecars) == (9 - len(inside), 0)
+    assert found == [(i, f"wav/{n}.wav", f"text {n}", b"audio %d" % n) for i, n in enumerate(inside)]
 
 
 @pytest.mark.parametrize("order", [("1.txt", "1.wav"), ("1.wav", "1.txt")])
@@ -506,7 +524,12 @@ def test_sidecars_that_stand_apart(pack: Callable[[bytes], bytes], path: Path) -
 def test_a_tar_whose_clips_have_their_sidecars_is_read_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to look for; nor where texts are UTF-8."""
     opened = []
-    monkeypatch.setattr(tar_reader, "TarStream", lambda *a, **k: opened.append(1) or TarStream(*a, **k))
+
+    def watched(*arguments: Any, **settings: Any) -> TarStream:
+        opened.append(1)
+        return TarStream(*arguments, **settings)
+
+    monkeypatch.setattr(tar_reader, "TarStream", watched)
     data = tar_bytes([("1.wav", b""), ("1.txt", "é".encode()), ("2.mic1.wav", b""), ("2.json", b"{}"), ("2.mic2.wav", b"")])
     path.write_bytes(data)
     with TarReader(path, texts=TextRules()) as reader:
@@ -569,7 +592,7 @@ def test_an_encoding_that_a_tar_shows(pack: Callable[[bytes], bytes], path: Path
 def test_damage_behind_what_is_looked_for(path: Path) -> None:
     """A look that meets the damage first does not tell of it: the clips before it come out, and then it raises."""
     path.write_bytes(tar_bytes(APART)[:-2000])
-    found = []
+    found: list[str | None] = []
     with pytest.raises(TarDamage), TarReader(path, texts=TextRules()) as reader:
         found.extend(clip.annotations.text for clip, _ in take(reader))
     assert found[:3] == ["one", "two", "three"]
@@ -723,7 +746,8 @@ def test_fuzz(edits: list[tuple[int, bytes]], repair: bool, cut: int | None, pac
         Path(file.name).write_bytes(gzip.compress(data) if pack else data)
         ends = []
         for skip in (0, skipped):
-            names, verdict = [], ""
+            names: list[str] = []
+            verdict = ""
             try:
                 with TarReader(Path(file.name), sniff=True, allow_joined=True, skip_clips=skip) as reader:
                     for clip, body in take(reader):

@@ -26,7 +26,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
 
 def clips(source: TarSource, skip: int = 0) -> list[tuple[str, bytes | None, str | None]]:
     with TarReader(source, skip_clips=skip) as reader:
-        return [(clip.name, clip.audio and clip.audio.read(), clip.annotations.text) for clip in reader]
+        return [(clip.name, clip.audio.read() if clip.audio else None, clip.annotations.text) for clip in reader]
 
 
 def test_what_entries_are() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio_tokenizers.base import Field
+from audio_tokenizers.base import Field, Form
 from jobs.record_fields import FeatureRef, to_json
 from jobs.token_arrays import forms_of, read_integers, read_ref, split_integers
 
@@ -26,7 +29,12 @@ def written(codes: list[int]) -> dict[str, bytes]:
     """A record's JSON with these integers under each key."""
     array = np.array(codes, np.int64)
     floats = np.zeros((1, 3), np.float16)
-    values = {"tokens": np.stack([array, array]), "global_tokens": array, "merged": array, "mid": floats}
+    values: dict[str, npt.NDArray[Any]] = {
+        "tokens": np.stack([array, array]),
+        "global_tokens": array,
+        "merged": array,
+        "mid": floats,
+    }
     return to_json(FIELDS, values, 0)[0]
 
 
@@ -36,7 +44,8 @@ def test_integers_come_back_as_they_were(clips: list[list[int]]) -> None:
     """Whatever numbers a batch of records holds, of one digit or ten, in whatever form: the arrays are those written."""
     records = [written(codes) for codes in clips]
     shapes = [record["token_shape"] for record in records]
-    for key, form in (("global_tokens", "list"), ("merged", "audio_string")):
+    forms: list[tuple[str, Form]] = [("global_tokens", "list"), ("merged", "audio_string")]
+    for key, form in forms:
         arrays = split_integers(*read_integers([record[key] for record in records], form), None)
         assert [array.tolist() for array in arrays] == clips
     arrays = split_integers(*read_integers([record["tokens"] for record in records], "codes"), shapes)

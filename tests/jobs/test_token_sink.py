@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audio_tokenizers.base import Field
 from jobs import token_sink
 from jobs.records import codes_to_json
+from jobs.sequence_counter import SequenceCounter
 from jobs.token_sink import TokenSink
 
 
@@ -27,7 +31,7 @@ def test_the_same_text_however_it_comes(
     codebooks: int, frames: int, cuts: list[int], in_memory: int, may_spill: list[bool], dtype: type
 ) -> None:
     """Any split, any limit, spilled whenever and any type of integer give the text of the whole array."""
-    codes = np.random.default_rng(frames).integers(0, 256, (codebooks, frames)).astype(dtype)
+    codes: npt.NDArray[Any] = np.random.default_rng(frames).integers(0, 256, (codebooks, frames)).astype(dtype)
     edges = sorted({0, frames, *(cut % frames for cut in cuts)})
     with TokenSink(codebooks, in_memory) as sink:
         for (begin, end), may in zip(pairwise(edges), may_spill, strict=False):
@@ -44,7 +48,7 @@ def test_what_is_not_kept_yet_is_given_once(cuts: list[int], takes: set[int], in
     codes = np.random.default_rng(1).integers(0, 1000, (3, 60))
     edges = sorted({0, 60, *cuts})
     with TokenSink(3, in_memory, kept_as=np.dtype("<u2")) as sink:
-        pieces = []
+        pieces: list[bytes] = []
         for number, (begin, end) in enumerate(pairwise(edges)):
             sink.add(codes[:, begin:end], may_spill=number % 2 == 0)
             if number in takes:
@@ -54,6 +58,27 @@ def test_what_is_not_kept_yet_is_given_once(cuts: list[int], takes: set[int], in
         pieces.append(sink.take_unkept())
         assert b"".join(sink.json_parts()) == codes_to_json(codes)
     assert np.frombuffer(b"".join(pieces), "<u2").reshape(-1, 3).T.tolist() == codes.tolist()
+
+
+@pytest.mark.parametrize("in_memory", [0, 40, 200])
+def test_codes_are_counted_wherever_they_are(in_memory: int) -> None:
+    """In memory the array itself is there to count; what went to files was counted before, and the rest is with it."""
+    field = Field(name="tokens", form="codes", width=3, codebook_size=9, samples_per_item=1)
+    codes = np.random.default_rng(0).integers(0, 9, (3, 60))
+    with TokenSink(3, in_memory, count=lambda: SequenceCounter(field, 10)) as sink:
+        for begin in range(0, 60, 10):
+            sink.add(codes[:, begin : begin + 10])
+        assert b"".join(sink.json_parts()) == codes_to_json(codes)
+        found = sink.counted()
+    whole = SequenceCounter(field, 10)
+    if isinstance(found, SequenceCounter):
+        assert in_memory < 180
+        whole.absorb(found, 0, "a.wav")
+    else:
+        whole.add(found, 0, "a.wav")
+        whole.finish()
+    assert whole.items == 60
+    assert whole.counts.tolist() == [np.bincount(row, minlength=9).tolist() for row in codes]
 
 
 def test_a_spill_with_nothing_since() -> None:

@@ -22,7 +22,7 @@ from jobs.ledger import Ledger
 from jobs.progress import DeviceSeconds
 from jobs.spec import TokenizeSpec
 from jobs.tar_paths import TarPaths
-from jobs.tar_work import TarOptions
+from jobs.tar_task import TarOptions
 from jobs.tokenize import Tokenizer
 
 
@@ -88,7 +88,7 @@ class TestSeveralTars:
 
     def run(self, tars: list[Path], output: Path, backend: Any, **options: Any) -> list[str]:
         """Tokenize them through one conveyor; the names in the order in which they ended."""
-        ended = []
+        ended: list[str] = []
         left = list(tars)
         with Tokenizer(mulaw_spec(), backend) as tokenizer:
             works = {}
@@ -171,7 +171,7 @@ class TestSeveralTars:
         """Its partial turns out to be damaged, say: the tar beside it is committed all the same."""
         good, cut = small_tar(tmp_path / "in" / "good.tar"), small_tar(tmp_path / "in" / "cut.tar")
         cut.write_bytes(cut.read_bytes()[:3000])
-        outcomes = {}
+        outcomes: dict[str, str] = {}
         with Tokenizer(mulaw_spec(), LanesMuLaw(lanes=8)) as tokenizer:
             works = {}
             for tar in (good, cut):
@@ -212,7 +212,7 @@ def test_trouble_with_the_device_when_all_is_done(tmp_path: Path) -> None:
     tars = [small_tar(tmp_path / "in" / f"{n}.tar") for n in range(2)]
     with Tokenizer(mulaw_spec(), FACTORY.load({}, "cpu")) as tokenizer:
         work = tokenizer.begin(tars[0], TarPaths(tmp_path, "0"))
-        while not (work.read_to_end and all(clip.finished for clip in work._queue)):
+        while not (work.read_to_end and all(clip.finished for clip in work._clips().queue)):
             tokenizer._conveyor.step(PATIENCE_SECONDS)
         tokenizer._conveyor.fail(InfrastructureError("the GPU is gone"))
         (ended,) = tokenizer.wait()

@@ -25,9 +25,10 @@ from jobs.claims import Claim, process_start
 from jobs.conveyor import Feeding
 from jobs.memory_readings import MemoryReader, Room
 from jobs.records import ErrorRecord, decode_record
-from jobs.spec import make_spec
+from jobs.spec import TokenizeSpec, make_spec
 from jobs.tar_paths import TarPaths, read_manifest
 from jobs.tokenize_tar import tokenize_tar
+from jobs.worker import run_tars
 
 MULAW = ("--backend", "mulaw", "--device", "cpu")
 
@@ -77,10 +78,14 @@ class TestOneTar:
 
     def test_the_next_command_need_not_hash_the_model(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The hash of what it was described with stays in the run directory."""
-        model, real, hashes = here / "model.safetensors", make_spec, []
-        monkeypatch.setattr(
-            "jobs.tokenize_tar.make_spec", lambda *args, **how: (hashes.append(files_sha256([model])), real(*args, **how))[1]
-        )
+        model = here / "model.safetensors"
+        hashes: list[str] = []
+
+        def hashing(*arguments: Any, **settings: Any) -> TokenizeSpec:
+            hashes.append(files_sha256([model]))
+            return make_spec(*arguments, **settings)
+
+        monkeypatch.setattr("jobs.tokenize_tar.make_spec", hashing)
         small_tar(here / "1.tar")
         for data in (b"one", b"two"):  # the second unseen: size and time are those of the first
             model.write_bytes(data)
@@ -92,6 +97,9 @@ class TestOneTar:
         """--max-duration makes longer clips errors; --extensions says what a clip is; fragments change no mu-law token."""
         members = {"a.wav": wav(8000), "b.wav": wav(800), "c.flac": wav(80)}
         write_tar(here / "1.tar", members)
+        both = ("--extensions", ".wav", "FLAC", "--output-dir", "both")
+        assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, *both) == 0
+        assert len((here / "both" / "1.jsonl").read_bytes().splitlines()) == 3
         assert call(tokenize_tar, "--input-tar", "1.tar", *MULAW, "--output-dir", "plain", "--extensions", ".wav") == 0
         limits = (
             "--max-duration",
@@ -168,7 +176,7 @@ class TestOneTar:
         calls: list[int] = []
         quick = mulaw.MuLaw.encode
 
-        def broken(self: mulaw.MuLaw, waves: list[object]) -> object:
+        def broken(self: mulaw.MuLaw, waves: list[Any]) -> object:
             calls.append(len(waves))
             if len(calls) <= 2:
                 raise ValueError("twice, and so it is the clip's fault")
@@ -189,7 +197,6 @@ class TestOneTar:
     def test_feeding_is_as_asked_for(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A decode thread per core and a memory of 1 GB, or what is said; none of it is part of the recipe."""
         asked: list[Feeding] = []
-        run_tars = module.run_tars
 
         def watched(*arguments: Any, feeding: Feeding, **settings: Any) -> None:
             asked.append(feeding)

@@ -41,7 +41,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(model: Path, run: Path, folder: Path, *more: str) -> list[str]:
     config = folder.with_suffix(".yaml")
-    config.write_text("epochs: 3\ntest_ratio: 0.2\nlearning_rate: 0.003\nbatch_size: 5\nfreeze: [stack]\n")
+    config.write_text(
+        "epochs: 3\ntest_ratio: 0.2\nlearning_rate: 0.003\nbatch_size: 5\nfreeze: [stack]\ncheckpoint_steps: 2\n"
+    )
     words = ["--config", config, "--model-path", model, "--data", run, "--output-dir", folder, "--device", "cpu", *more]
     return [sys.executable, "-m", "jobs.train_taste", *map(str, words)]
 

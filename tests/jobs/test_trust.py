@@ -53,11 +53,11 @@ class TestFaults:
             (file(0o664), "writable by group", "writable by group"),
             (file(0o664, gid=0, uid=0), "writable by group", "writable by group"),
             (file(0o664, gid=LAB), "writable by group", None),
-            (file(0o644, uid=BOB), "owned by somebody else", None),
-            (file(0o664, uid=BOB, gid=LAB), "owned by somebody else", None),
-            (file(0o664, uid=BOB, gid=OWN), "owned by somebody else", None),
-            (file(0o644, uid=7777, gid=LAB), "owned by somebody else", "owned by somebody else"),
-            (file(0o666, uid=BOB, gid=LAB), "owned by somebody else", "writable by everybody"),
+            (file(0o644, uid=BOB), "owned by another user", None),
+            (file(0o664, uid=BOB, gid=LAB), "owned by another user", None),
+            (file(0o664, uid=BOB, gid=OWN), "owned by another user", None),
+            (file(0o644, uid=7777, gid=LAB), "owned by another user", "owned by another user"),
+            (file(0o666, uid=BOB, gid=LAB), "owned by another user", "writable by everybody"),
         ],
     )
     def test_owners_and_modes(
@@ -149,7 +149,7 @@ class TestWords:
     def test_somebody_elses(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """No chmod mends that: it is copied, or its owner goes on with it."""
         give_away(tmp_path, monkeypatch)
-        with pytest.raises(UsageError, match=r"is owned by somebody else \(mode .*copy what you need of it") as told:
+        with pytest.raises(UsageError, match=r"is owned by another user \(mode .*copy what you need of it") as told:
             check_folder(tmp_path, [], trust_of())
         assert "chmod" not in str(told.value)
 

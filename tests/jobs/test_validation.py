@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,8 @@ from support.lossy import damaged_tar, use_lossy_decode
 from support.small_run import CLIPS, mulaw_spec, small_tar, tokenize
 
 from jobs.manifest import Manifest
+from jobs.records import TokenRecord, decode_record, encode_record
+from jobs.spec import adopting
 from jobs.tar_paths import TarPaths, read_manifest
 from jobs.validation import validate_file
 
@@ -47,6 +50,20 @@ def test_notes_that_are_not_those_of_the_manifest(committed: tuple[Path, Manifes
     manifest = msgspec.structs.replace(committed[1], notes={"opposite_phase": 1})
     fault = validate_file(committed[0], manifest, mulaw_spec()).fault
     assert fault == "its clips note nothing, its manifest says {'opposite_phase': 1}"
+
+
+def test_lines_of_another_tool_in_a_run_that_adopts_none(committed: tuple[Path, Manifest], tmp_path: Path) -> None:
+    """Copied from another run, they would pass for tokens of this recipe; a run with adopted lines may hold them."""
+    record = decode_record(committed[0].read_bytes().splitlines()[0])
+    assert isinstance(record, TokenRecord)
+    data = encode_record(msgspec.structs.replace(record, notes=("adopted",))) + b"\n"
+    (tmp_path / "a.jsonl").write_bytes(data)
+    found = {"clips": 1, "errors": {}, "notes": {"adopted": 1}, "output_sha256": hashlib.sha256(data).hexdigest()}
+    spec = adopting(mulaw_spec(), "higgs")
+    manifest = msgspec.structs.replace(committed[1], fingerprint=spec.fingerprint, **found)
+    assert validate_file(tmp_path / "a.jsonl", manifest, spec).fault is None
+    fault = validate_file(tmp_path / "a.jsonl", manifest, mulaw_spec()).fault or ""
+    assert fault.startswith("line 1: 000.wav: another tool made its tokens")
 
 
 @settings(max_examples=200)

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from support.real_cluster import RealCluster
 from support.runs import group_members, wait_for
-from support.slurm_runs import SlurmRun, Watch, slurm_run
+from support.slurm_runs import SlurmRun, Watch, job_of, plan_of, slurm_run
 from support.small_run import small_tar
 
 from hpc.patience import GRACE_SECONDS
@@ -36,7 +36,9 @@ def put_in_front(run: SlurmRun, program: str, script: str) -> Path:
     commands, notes = run.folder / "bin", run.folder / "notes"
     commands.mkdir()
     notes.mkdir()
-    real = Path(shutil.which(program))
+    found = shutil.which(program)
+    assert found is not None
+    real = Path(found)
     for other in real.parent.iterdir():
         if other.name not in {program, "sacct"}:
             (commands / other.name).symlink_to(other)
@@ -115,6 +117,15 @@ def test_a_node_is_lost_where_there_is_no_accounting(slurm_without_accounting: R
     lose_a_node(slurm_without_accounting, slurm_run(tmp_path, tars=8, clips=12), ["--gpus-per-node", 4])
 
 
+def let_jobs_age(run: SlurmRun, *states: str) -> None:
+    """As if all, or those of these states, had been submitted longer ago than a job may take to turn up."""
+    for submission in run.submissions():
+        job = submission.read_job()
+        if job is not None and (job.state in states or not states):
+            times = {name: getattr(job, name) - GRACE_SECONDS - 1 for name in ("intended_at", "answered_at")}
+            submission.write_job(msgspec.structs.replace(job, **times))
+
+
 def test_an_orphan_and_its_successor_write_the_same_tar(slurm: RealCluster, tmp_path: Path) -> None:
     """A task whose slurmstepd died works on unseen; another takes its tar over; it ends without harm, and says why."""
     run = slurm_run(tmp_path, tars=1, clips=20)
@@ -130,11 +141,9 @@ def test_an_orphan_and_its_successor_write_the_same_tar(slurm: RealCluster, tmp_
     slurm.wait(lambda: not slurm.squeue(), "Slurm to forget the job")
     assert slurm.job_processes(row.raw_id)
 
-    def followed() -> bool:
-        run.once(check=UNDER_WAY)  # the first ones may still think that squeue does not show the young job yet
-        return run.claims()[name].host != row.node and run.lines() > before
-
-    slurm.wait(followed, "its successor")
+    let_jobs_age(run)  # squeue, which does not show the young job, might be late
+    run.once(check=UNDER_WAY)
+    slurm.wait(lambda: run.claims()[name].host != row.node and run.lines() > before, "its successor")
     os.kill(claim.pid, signal.SIGCONT)
     run.release()
     run.finish()
@@ -162,20 +171,18 @@ def test_an_sbatch_that_submits_and_then_fails(slurm: RealCluster, tmp_path: Pat
     notes = put_in_front(run, "sbatch", 'echo call >> $NOTES/calls; $REAL "$@" > /dev/null; exit 1\n')
     run.submit(pause=1)
     [submission] = run.submissions()
-    assert submission.read_job().state == "intended"
+    assert job_of(submission).state == "intended"
     slurm.wait(lambda: len(run.claims()) == 2 and run.lines() >= 2, "both workers")
     run.once(check=UNDER_WAY)
-    assert submission.read_job().job_id == slurm.squeue()[0].id.partition("_")[0]
+    assert job_of(submission).job_id == slurm.squeue()[0].id.partition("_")[0]
     assert yield_at_work(slurm, run) == 2
     slurm.wait(lambda: not run.claims(), "both to yield")
     run.release()
     run.finish()
     assert len((notes / "calls").read_text().split()) == len(run.submissions())
-    plans = [
-        submission.read_plan() for submission in run.submissions()[1:]
-    ]  # one, or two if one task ended before the other
+    plans = [plan_of(submission) for submission in run.submissions()[1:]]  # one, or two if one task ended before the other
     assert sorted(task.name for plan in plans for slot in plan.slots for task in slot) == ["000", "001"]
-    names = [each.read_job().name for each in run.submissions()]
+    names = [job_of(each).name for each in run.submissions()]
     slurm.wait(lambda: arrays(slurm, run) == names, "one array of each submission in the records")
     assert_nobody_blamed(run)
     run.assert_complete()
@@ -197,18 +204,18 @@ def test_an_sbatch_that_submits_and_never_ends(slurm: RealCluster, tmp_path: Pat
     )
     (notes / "mode").write_text("refuses\n")  # so that there is a run, and nothing submitted
     run.submit(pause=0.3, check=2)
-    assert run.job_ids() == slurm.squeue() == []
+    assert (run.job_ids(), slurm.squeue()) == ([], [])
     (notes / "mode").write_text("hangs\n")
     launch = launch_of(Run(run.output))
-    controller = make_controller(Run(run.output), cluster_of(launch, patience_s=20), launch)
+    controller = make_controller(Run(run.output), cluster_of(launch, patience_s=10), launch)
     controller.round()
     submission = run.submissions()[-1]
-    assert "no answer in 20 s" in submission.read_job().words
+    assert "no answer in 10 s" in job_of(submission).words
     assert run.job_ids() == []
     (notes / "mode").write_text("works\n")
     run.finish()
     assert run.submissions()[-1] == submission
-    slurm.wait(lambda: arrays(slurm, run) == [submission.read_job().name], "one array in the records")
+    slurm.wait(lambda: arrays(slurm, run) == [job_of(submission).name], "one array in the records")
     assert {attempt.outcome for _, _, attempt in run.tries()} == {"committed"}
     run.assert_complete()
 
@@ -273,7 +280,7 @@ def test_slurmctld_is_away_for_a_while(slurm: RealCluster, tmp_path: Path) -> No
         run.release()
         slurm.start_controller()
         assert watch.ends() == 0
-    planned = [task.name for submission in run.submissions()[1:] for slot in submission.read_plan().slots for task in slot]
+    planned = [task.name for submission in run.submissions()[1:] for slot in plan_of(submission).slots for task in slot]
     assert sorted(planned) == ["002", "003"]
     assert_nobody_blamed(run)
     run.assert_complete()
@@ -324,7 +331,7 @@ def test_a_node_whose_gpu_is_broken(slurm: RealCluster, tmp_path: Path) -> None:
 
 
 def test_a_recipe_that_fails_everywhere(slurm: RealCluster, tmp_path: Path) -> None:
-    """The loop stops and shows what a task said last; when that is mended, hpc.submit goes on to the end."""
+    """The loop stops and shows what a task said last; when that is fixed, hpc.submit goes on to the end."""
     run = slurm_run(tmp_path, tars=3)
     run.settings = ["fault=load"]
     run.submit()
@@ -349,14 +356,6 @@ def at_it(run: SlurmRun, pid: int) -> bool:
     return claim is not None and claim.pid == pid
 
 
-def let_intents_age(run: SlurmRun) -> None:
-    """As if the controllers had died longer ago than a job may take to turn up."""
-    for submission in run.submissions():
-        job = submission.read_job()
-        if job is not None and job.state == "intended":
-            submission.write_job(msgspec.structs.replace(job, intended_at=job.intended_at - GRACE_SECONDS - 1))
-
-
 def assert_planned_once_at_a_time(slurm: RealCluster, run: SlurmRun) -> None:
     """By Slurm's own records: whenever a tar was submitted again, the task that had it before had ended."""
     words = ["-n", "-P", "-X", "-D", "-S", "now-1hours", "-o", "JobID,JobName,Submit,End"]
@@ -366,12 +365,12 @@ def assert_planned_once_at_a_time(slurm: RealCluster, run: SlurmRun) -> None:
         elements = [(job.partition("_")[2], name, submit, end) for job, name, submit, end in rows]
         return {(name, int(element)): (submit, end) for element, name, submit, end in elements if element.isdigit()}
 
-    jobs = [(submission, submission.read_job().name) for submission in run.submissions() if submission.read_job()]
+    jobs = [(submission, job_of(submission).name) for submission in run.submissions() if submission.read_job()]
     slurm.wait(lambda: all(end != "Unknown" for _, end in records().values()), "the records to be complete")
     known = records()
     ended: dict[str, str] = {}
     for submission, name in jobs:
-        for element, slot in enumerate(submission.read_plan().slots):
+        for element, slot in enumerate(plan_of(submission).slots):
             for task in slot:
                 if (name, element) in known:
                     submitted, end = known[name, element]
@@ -397,7 +396,7 @@ def test_controllers_that_are_killed(slurm: RealCluster, tmp_path: Path) -> None
             controller.kill()
         killed += controller.returncode == -signal.SIGKILL
         slurm.wait(lambda: not group_members(controller.pid), "the sbatch that it may have left")
-        let_intents_age(run)
+        let_jobs_age(run, "intended")
     assert killed >= 3
     run.release()
     run.finish()

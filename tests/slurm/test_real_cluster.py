@@ -170,6 +170,7 @@ time.sleep(600)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
         pids = owner.stdout.readline().split()
         owner.send_signal(signal.SIGKILL)
     assert len(pids) >= 10
@@ -183,6 +184,7 @@ def test_two_processes_that_ask_at_once_get_other_ports() -> None:
     words = [sys.executable, "-c", code]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
         theirs = int(other.stdout.readline())
         assert free_ports(28400) != theirs
         other.communicate("\n")

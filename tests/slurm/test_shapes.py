@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.real_cluster import RealCluster
 from support.runs import committed_bytes
-from support.slurm_runs import slurm_run
+from support.slurm_runs import plan_of, slurm_run
 
 
 @pytest.mark.parametrize("shape", [[], ["--gpus-per-node", 4]], ids=["shared nodes", "whole nodes"])
@@ -37,7 +38,7 @@ def test_two_workers_per_gpu_and_three_tars_per_gpu(slurm: RealCluster, tmp_path
     assert len(places) == 8
     assert set(places.values()) == {2}
     assert all(nodes[element] == node for element, node, _ in places)
-    assert sum(len(slot) for slot in submission.read_plan().slots) == 24
+    assert sum(len(slot) for slot in plan_of(submission).slots) == 24
     run.release()
     run.finish()
     run.assert_complete()
@@ -79,16 +80,18 @@ def test_a_chain_of_jobs_goes_on_by_itself_until_it_is_cancelled(slurm: RealClus
     run.command("hpc.resume", "--chain")
     for generation in (1, 2, 3):
         before = run.lines()
-        slurm.wait(lambda number=generation: len(run.job_ids()) == number, f"generation {generation}")
+        slurm.wait(partial(lambda number: len(run.job_ids()) == number, generation), f"generation {generation}")
         job = run.job_ids()[-1]
-        slurm.wait(lambda before=before: run.lines() >= before + 6, "tasks at work")
+        slurm.wait(partial(lambda before: run.lines() >= before + 6, before), "tasks at work")
         slurm.wait(lambda: any(row.reason == "Dependency" for row in slurm.squeue()), "a successor")
         if generation < 3:
             before = run.lines()
             slurm.run("scancel", "--signal=USR2", job)
-            slurm.wait(lambda job=job: not slurm.squeue(job), "the tasks to yield")
+            slurm.wait(partial(lambda job: not slurm.squeue(job), job), "the tasks to yield")
             assert run.lines() < before + 20
-            slurm.wait(lambda job=job: slurm.states(job) == ["COMPLETED", "COMPLETED"], "their end in the accounting")
+            slurm.wait(
+                partial(lambda job: slurm.states(job) == ["COMPLETED", "COMPLETED"], job), "their end in the accounting"
+            )
     run.command("hpc.cancel")
     slurm.wait(lambda: not slurm.squeue(), "nothing in the queue")
     assert [attempt.outcome for _, _, attempt in run.tries()] == 6 * ["yielded"]

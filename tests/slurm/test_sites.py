@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.real_cluster import RealCluster
-from support.slurm_runs import SlurmRun, slurm_run
+from support.slurm_runs import SlurmRun, job_of, plan_of, slurm_run
 
 COMMANDS = Path(__file__).resolve().parent.parent / "support" / "site_commands"
 LATER = ("--slurm", "begin=now+1hour")
@@ -47,7 +47,7 @@ def test_site_of_several_clusters(slurm: RealCluster, tmp_path: Path, told: str)
     else:
         run.submit(*LATER, "--slurm", "clusters=other")
     (submission,) = run.submissions()
-    assert submission.read_job().cluster == "other"
+    assert job_of(submission).cluster == "other"
     assert "4 pending" in run.once(check=75).stdout
     assert_one_array(slurm, run)
 
@@ -57,7 +57,7 @@ def test_squeue_that_answers_from_a_snapshot(slurm: RealCluster, tmp_path: Path)
     run = behind(slurm_run(tmp_path, tars=4), squeue="cached_squeue")
     (tmp_path / "squeue.snapshot").touch()
     run.submit(*LATER)
-    assert "1 submission of which nobody can tell now" in run.once(check=75).stdout
+    assert "1 submission whose state is unknown now" in run.once(check=75).stdout
     assert_one_array(slurm, run)
 
 
@@ -87,10 +87,10 @@ def test_site_that_refuses_for_good(slurm: RealCluster, tmp_path: Path) -> None:
     assert slurm.squeue() == []
 
 
-def gpus(run: SlurmRun) -> Counter[tuple[int, str]]:
+def gpus(run: SlurmRun) -> Counter[tuple[int, str | None]]:
     """(array task, GPU) of every worker."""
     (submission,) = run.submissions()
-    processes = submission.read_plan().processes
+    processes = plan_of(submission).processes
     return Counter((slot // processes, report.gpu) for slot, report in run.reports(submission).items())
 
 
@@ -126,6 +126,7 @@ def test_tasks_that_are_cancelled_while_they_start(slurm: RealCluster, tmp_path:
     run.once(check=75)  # at the latest: the job is younger than the grace, so only the accounts say that it has ended
     assert len(run.submissions()) == 2
     digest = run.submissions()[0].read_digest()
+    assert digest is not None
     assert (digest.silent, digest.stopped) == (0, True)
     run.release()
     run.finish()

@@ -31,7 +31,8 @@ def load(model_dir: Path) -> Any:
 def encode(tokenizer: Any, wave: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Boson's codes [codebooks, frames] of float32 [samples] at 24 kHz; no frames where it refuses the clip."""
     try:
-        return tokenizer.encode(wave, sr=24000).numpy()
+        codes: npt.NDArray[np.int64] = tokenizer.encode(wave, sr=24000).numpy()
+        return codes
     except RuntimeError:
         return np.empty((8, 0), np.int64)
 
@@ -39,7 +40,7 @@ def encode(tokenizer: Any, wave: npt.NDArray[np.float32]) -> npt.NDArray[np.int6
 def main(model_dir: str, waves_path: str, codes_path: str) -> None:
     tokenizer = load(Path(model_dir))
     with np.load(waves_path) as waves:
-        codes = {name: encode(tokenizer, waves[name]) for name in waves.files}
+        codes: dict[str, Any] = {name: encode(tokenizer, waves[name]) for name in waves.files}
     np.savez(codes_path, **codes)
 
 

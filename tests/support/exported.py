@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -50,7 +52,7 @@ def by_tar(run: Path) -> dict[str, list[TokenizedClip]]:
     return clips
 
 
-def same(found: dict[str, object], clip: TokenizedClip) -> bool:
+def same(found: Mapping[str, Any], clip: TokenizedClip) -> bool:
     """Whether every array has the values and the shape that the reader gives."""
     return all(
         np.shape(found[key]) == array.shape and np.array_equal(np.asarray(found[key]), array)

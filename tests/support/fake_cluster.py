@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import pytest
@@ -23,7 +23,7 @@ from hpc.plan import Plan
 from hpc.run import Run, RunState
 from hpc.submissions import Job, Submission
 from hpc.task_id import TaskId
-from jobs.progress import Progress, ProgressFile, Try, write_progress
+from jobs.progress import Ending, Progress, ProgressFile, Try, write_progress
 from jobs.signals import StopFlag
 from jobs.spec import freeze_spec, read_spec
 from jobs.worker import Crew, run_tars
@@ -99,15 +99,15 @@ class FakeCluster:
     def _answer(self, ask: Callable[[], Result]) -> Result:
         """A call of Slurm, which the controller's death may precede or follow, whatever the answer is."""
 
-        def call() -> tuple[Result | None, Tar2TokensError | None]:
+        def call() -> Result | Tar2TokensError:
             try:
-                return ask(), None
+                return ask()
             except Tar2TokensError as error:
-                return None, error
+                return error
 
-        found, error = self.ops._step(call)
-        if error is not None:
-            raise error
+        found = self.ops._step(call)
+        if isinstance(found, Tar2TokensError):
+            raise found
         return found
 
     def max_array(self, launch: Launch) -> int:
@@ -128,8 +128,8 @@ class FakeCluster:
         found: dict[int, JobSeen | None] = {}
         for number, (_, job) in jobs.items():
             queued = self.jobs.get(job.name)
-            shown = queued is not None and queued.alive and job.name not in self.hidden
-            found[number] = JobSeen(queued.job_id, dict(queued.alive)) if shown else None
+            shown = queued if queued is not None and queued.alive and job.name not in self.hidden else None
+            found[number] = JobSeen(shown.job_id, dict(shown.alive)) if shown else None
         return found
 
     def submit(self, submission: Submission, launch: Launch, job: Job, exclude: Collection[str]) -> JobNumber:
@@ -221,7 +221,7 @@ class FakeCluster:
             write_progress(job.submission.report_file(slot), Progress(node=node, tries=list(tries)))
         self.lose(job, element, "FAILED")
 
-    def end_all(self, outcome: str, node: str = "n1", problem: str = "") -> None:
+    def end_all(self, outcome: Ending, node: str = "n1", problem: str = "") -> None:
         """Every task tries the first of its tars, and ends in this way."""
         for job in self.living():
             for element in list(job.alive):
@@ -246,7 +246,7 @@ class FakeCluster:
         path.write_text(f"{text}\n", encoding="utf-8")
 
 
-def slurm_launch(**settings: object) -> Launch:
+def slurm_launch(**settings: Any) -> Launch:
     """A launch on Slurm, of the mulaw backend on CPUs."""
     return Launch(**{"cluster": "slurm", "device": "cpu", "gpus_per_node": 0, **settings})
 
@@ -254,7 +254,7 @@ def slurm_launch(**settings: object) -> Launch:
 class Campaign:
     """A run of small tars, a fake cluster, and controllers that come and go."""
 
-    def __init__(self, folder: Path, tars: int, cluster: FakeCluster | None = None, **settings: object) -> None:
+    def __init__(self, folder: Path, tars: int, cluster: FakeCluster | None = None, **settings: Any) -> None:
         self.run = Run(folder / "tokens")
         self.cluster = cluster or FakeCluster()
         self.clock = FakeClock()
@@ -269,7 +269,7 @@ class Campaign:
         """A controller that knows nothing but the files."""
         return Controller(self.run, self.cluster, self.launch, host=HOST, clock=self.clock)
 
-    def change_state(self, **changes: object) -> None:
+    def change_state(self, **changes: Any) -> None:
         """Say something of the run, as commands of people do."""
         self.run.write_state(msgspec.structs.replace(self.run.read_state(), **changes))
 

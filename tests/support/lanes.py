@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["NoWaiting", "begun_without_waiting", "check_company", "check_ready", "embeddings"]
 
-Encode = Callable[[Sequence[Any]], Sequence[Mapping[str, np.ndarray]]]
+Encode = Callable[[Sequence[Any]], Sequence[Mapping[str, npt.NDArray[Any]]]]
 
 
 def begun_without_waiting(
@@ -70,7 +71,7 @@ class NoWaiting(contextlib.ExitStack):
 
     def __enter__(self) -> NoWaiting:
         super().__enter__()
-        self.enter_context(_NoCopies())
+        self.enter_context(_NoCopies())  # type: ignore[no-untyped-call]
         self.enter_context(_NoNewTensors())
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,7 +32,7 @@ def three_tars(here: Path) -> Run:
     return run
 
 
-def report_of(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> tuple[dict[str, object], str]:
+def report_of(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> tuple[dict[str, Any], str]:
     """The report as JSON and in words."""
     assert call(check_progress, *arguments, "--json") == code
     out, err = capsys.readouterr()

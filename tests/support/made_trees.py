@@ -14,7 +14,7 @@ from tools.packing.sources import open_source
 __all__ = ["audio_of", "lay_out", "left_out_of", "pairs_of", "read_everywhere", "read_or_refuse"]
 
 
-def audio_of(*names: str) -> dict[str, bytes]:
+def audio_of(*names: str) -> dict[str, bytes | str]:
     """Files whose content is their name: what is audio is for the tokenizer to say."""
     return {name: f"audio of {name}".encode() for name in names}
 

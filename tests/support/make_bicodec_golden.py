@@ -80,8 +80,14 @@ def cases() -> Iterator[Case]:
     # A handful of audible samples: no volume is taken from ten or fewer.
     yield from (Case("speech", samples, start=31000, halvings=5) for samples in (400, 700))
     yield from (Case("speech", 30000, rate, start=rate, stereo=True) for rate in (16000, 24000, 44100))
-    off = ((400, 16000, 0), (32001, 16000, 0), (95999, 16000, 0), (96001, 16000, 0), (40000, 16000, 8))
-    off += ((12345, 8000, 0), (50000, 24000, 0), (70000, 44100, 2), (90000, 48000, 0))
+    off: list[tuple[int, int, int]] = [
+        (400, 16000, 0),
+        (32001, 16000, 0),
+        (95999, 16000, 0),
+        (96001, 16000, 0),
+        (40000, 16000, 8),
+    ]
+    off += [(12345, 8000, 0), (50000, 24000, 0), (70000, 44100, 2), (90000, 48000, 0)]
     for number, (samples, rate, halvings) in enumerate(off):
         yield Case("speech", samples, rate, start=11003 * number, halvings=halvings, volume_normalize=False)
     yield Case("silence", 16000, volume_normalize=False)

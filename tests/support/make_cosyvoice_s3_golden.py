@@ -100,7 +100,7 @@ def upstream_tokens(checkout: Path, onnx: Path, work: Path) -> list[list[int]]:
 
 def main() -> None:
     checkout = Path(sys.argv[1]).resolve()
-    arrays: dict[str, npt.NDArray[Any]] = {"cases": np.array(json.dumps([asdict(case) for case in CASES]))}
+    arrays: dict[str, Any] = {"cases": np.array(json.dumps([asdict(case) for case in CASES]))}
     for name, (version, rate) in VARIANTS.items():
         with tempfile.TemporaryDirectory() as scratch:
             onnx = build_s3_onnx(Path(scratch) / "speech_tokenizer.onnx", version, rate)

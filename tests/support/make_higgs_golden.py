@@ -122,7 +122,7 @@ def make(name: str, folder: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def main() -> None:
-    stored: dict[str, npt.NDArray[Any]] = {}
+    stored: dict[str, Any] = {}
     for name in LENGTHS:
         with tempfile.TemporaryDirectory() as folder:
             os.environ |= {"HF_HOME": f"{folder}/hf", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

@@ -95,7 +95,8 @@ def streams(upstream: Any) -> Iterator[dict[str, Any]]:
 
     for number, (samples, sizes) in enumerate(STREAMED):
         wave = torch.from_numpy(golden_audio.wave(golden_audio.pcm(samples, 1000 * number)))[None]
-        start, codes = 0, []
+        start = 0
+        codes: list[Any] = []
         while start < samples:
             end = start + sizes[len(codes) % len(sizes)]
             codes.append(upstream.get_vq02_code(wave[:, start:end], "session", is_final=end >= samples))
@@ -119,12 +120,11 @@ def _bring_to_the_cpu() -> None:
     def session(path: str, sess_options: Any, providers: list[str]) -> Any:
         return real_session(path, sess_options=sess_options, providers=["CPUExecutionProvider"])
 
-    torch.Tensor.cuda = lambda self: self
-    torch.nn.Module.cuda = lambda self: self
-    real_to = torch.Tensor.to
-    torch.Tensor.to = lambda self, *args, **named: real_to(
-        self, *args, **{k: "cpu" if v == 0 else v for k, v in named.items()}
-    )
+    tensor: Any = torch.Tensor
+    module: Any = torch.nn.Module
+    tensor.cuda = module.cuda = lambda self: self
+    real_to = tensor.to
+    tensor.to = lambda self, *args, **named: real_to(self, *args, **{k: "cpu" if v == 0 else v for k, v in named.items()})
     real_session = onnxruntime.InferenceSession
     onnxruntime.InferenceSession = session
     torchaudio.save, torchaudio.load = save, load
@@ -142,7 +142,7 @@ def main() -> None:
     sys.path.insert(0, str(checkout))
     from tokenizer import StepAudioTokenizer
 
-    stored: dict[str, np.ndarray] = {}
+    stored: dict[str, Any] = {}
     listed = []
     with tempfile.TemporaryDirectory() as folder:
         model = build_step_audio(Path(folder) / "Step-Audio-Tokenizer")

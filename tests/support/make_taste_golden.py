@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from support.tiny_speech_lm import TINY, UNEQUAL, Sizes, state_dict, yaml_text
 
@@ -41,7 +42,7 @@ def stand_in(name: str) -> ModuleType:
     return module
 
 
-def inputs(sizes: Sizes) -> dict[str, np.ndarray]:
+def inputs(sizes: Sizes) -> dict[str, npt.NDArray[Any]]:
     """What the models are given, which the golden file holds too."""
     generator = np.random.Generator(np.random.PCG64(7))
     return {
@@ -52,7 +53,7 @@ def inputs(sizes: Sizes) -> dict[str, np.ndarray]:
     }
 
 
-def compute(sizes: Sizes) -> dict[str, np.ndarray]:
+def compute(sizes: Sizes) -> dict[str, npt.NDArray[Any]]:
     """Upstream's stack, its decoding step by step, and its loss with the sequence that it was given."""
     import torch
     from hyperpyyaml import load_hyperpyyaml
@@ -63,7 +64,7 @@ def compute(sizes: Sizes) -> dict[str, np.ndarray]:
     lm.eval()
     given = inputs(sizes)
     x = torch.from_numpy(given["x"])
-    found: dict[str, np.ndarray] = dict(given)
+    found: dict[str, npt.NDArray[Any]] = dict(given)
     with torch.inference_mode():
         found["y"] = lm.llm(x, torch.tensor(LENGTHS, dtype=torch.int32))[0].numpy()
         empty = torch.zeros((0, 0, 0, 0))
@@ -84,7 +85,7 @@ def compute(sizes: Sizes) -> dict[str, np.ndarray]:
             "embedding": torch.from_numpy(given["embedding"]),
         }
         answer = lm(batch, torch.device("cpu"))
-        found["loss"], found["accuracy"] = (np.float32(answer[key].item()) for key in ("loss", "acc"))
+        found["loss"], found["accuracy"] = (np.array(answer[key].item(), np.float32) for key in ("loss", "acc"))
         found["sequence"] = seen["input"].numpy()
         found["logits"] = lm.llm_decoder(seen["output"]).numpy()
     return found
@@ -96,7 +97,9 @@ def main() -> None:
     torch.set_num_threads(1)
     sys.path.insert(0, sys.argv[1])
     sys.modules.update({name: stand_in(name) for name in STAND_INS})
-    golden = {f"{name}_{key}": value for name, sizes in CASES.items() for key, value in compute(sizes).items()}
+    golden: dict[str, Any] = {
+        f"{name}_{key}": value for name, sizes in CASES.items() for key, value in compute(sizes).items()
+    }
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(GOLDEN, **golden)
     print({key: value.shape for key, value in golden.items()})

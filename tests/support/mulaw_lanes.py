@@ -26,5 +26,5 @@ class LanesMuLaw(MuLaw):
         assert all(len(wave) <= shape.samples for wave in waves)
         self.calls.append(([len(wave) for wave in waves], shape))
         self._gate()
-        codes = [code + np.uint8(shape.samples % 256) for code in self.encode(waves)]
+        codes: list[Codes] = [code + np.uint8(shape.samples % 256) for code in self.encode(waves)]
         return lambda: codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 
@@ -48,11 +49,13 @@ def speech(seconds: float, rate: int = 16000, tone: float = 200.0) -> Samples:
     return (hum + hiss).astype(np.float32)
 
 
+@functools.cache
 def mp3(seconds: float = 3.0, rate: int = 16000) -> bytes:
     """With an Info frame that states its length."""
     return audio_file(speech(seconds, rate), rate, "MP3")
 
 
+@functools.cache
 def plain_mp3(seconds: float = 3.0, rate: int = 16000, layout: str = "mono") -> bytes:
     """Frames, and nothing else."""
     wave = speech(seconds, rate)
@@ -61,6 +64,7 @@ def plain_mp3(seconds: float = 3.0, rate: int = 16000, layout: str = "mono") -> 
     return pyav_file(wave, rate, "mp3", "libmp3lame", {"write_xing": "0", "id3v2_version": "0"}, layout=layout)
 
 
+@functools.cache
 def adts(seconds: float = 3.0, rate: int = 16000, layout: str = "mono") -> bytes:
     """AAC in ADTS frames, and nothing else."""
     wave = speech(seconds, rate)

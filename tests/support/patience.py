@@ -10,6 +10,8 @@ __all__ = ["wait_while_moving"]
 
 QUIET_SECONDS = 120.0
 LOOK_SECONDS = 5.0
+LEAST_PAUSE, LONGEST_PAUSE, PAUSE_SHARE = 0.05, 0.5, 0.1
+"""Seconds between two questions, and their share of the time waited so far: most ask a Slurm, which costs it and us CPU."""
 BUSY_SHARE = 0.1
 """Of a core: who takes less only waits for something too."""
 
@@ -23,7 +25,7 @@ def wait_while_moving(
     `states` have stayed the same and nobody `computed`, in seconds so far.
     """
     seen: tuple[object, float] = (None, 0.0)
-    looked = moved = time.monotonic()
+    looked = moved = began = time.monotonic()
     while not (value := condition()):
         now = time.monotonic()
         if now - looked > LOOK_SECONDS:
@@ -33,5 +35,5 @@ def wait_while_moving(
             elif now - moved > QUIET_SECONDS:
                 raise TimeoutError(f"{what}: not yet, and nothing has moved for {QUIET_SECONDS:g} s")
             looked = now
-        time.sleep(0.1)
+        time.sleep(min(LONGEST_PAUSE, max(LEAST_PAUSE, PAUSE_SHARE * (now - began))))
     return value

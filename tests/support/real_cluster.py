@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -157,7 +158,7 @@ class RealCluster:
         for node in NODES:
             self._spawn(node, "-D", "-N", node, program="slurmd")
         for node in NODES:
-            self._wait_up(node, lambda node=node: self.node_states()[node] == "idle")
+            self._wait_up(node, partial(lambda node: self.node_states()[node] == "idle", node))
 
     def stop(self) -> None:
         """Kill all that runs and remove the folder. Nothing is worth a proper shutdown: the data go too."""
@@ -236,7 +237,7 @@ class RealCluster:
     def node_states(self) -> dict[str, str]:
         """Node -> idle, mix, alloc, comp, down...; an asterisk says that it does not answer."""
         pairs = (line.split() for line in self.run("sinfo", "--noheader", "--Node", "--format=%N %t").splitlines())
-        return dict(pairs)  # type: ignore[arg-type]
+        return dict(pairs)
 
     def wait(self, condition: Callable[[], T], what: str) -> T:
         """Wait until `condition` holds; returns what it gave. TimeoutError, with `what` was awaited, where for long no job,

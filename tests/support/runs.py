@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from audio_tokenizers import registry
+from audio_tokenizers.base import Scalar
 from jobs.claims import read_claim
 from jobs.commands import run_command
 from jobs.spec import TokenizeSpec, make_spec
@@ -109,7 +111,7 @@ def slow_backend(folder: Path) -> dict[str, str]:
     }
 
 
-def slow_spec(folder: Path, **options: object) -> TokenizeSpec:
+def slow_spec(folder: Path, **options: Scalar) -> TokenizeSpec:
     """The spec of the backend `slow` in `folder`, as a command would make it; this process knows it no longer afterwards."""
     sys.path.insert(0, str(folder))
     try:
@@ -173,6 +175,6 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def read_json(text: str) -> dict[str, object]:
+def read_json(text: str) -> dict[str, Any]:
     """A JSON object."""
     return msgspec.json.decode(text, type=dict)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from audio_tokenizers import mulaw
+from audio_tokenizers.base import Codes, Waveform
 from jobs import clip_decoder, clip_journal
 from jobs.progress import ProgressFile
 from jobs.signals import StopFlag
@@ -26,13 +28,14 @@ def main(output: Path, pause: float, tars: list[Path]) -> None:
     """Tokenize slowly, until killed or done."""
     quick = mulaw.MuLaw.encode
 
-    def encode(self, waves):  # type: ignore[no-untyped-def]
+    def encode(self: mulaw.MuLaw, waves: Sequence[Waveform]) -> list[Codes]:
         time.sleep(pause)
         return quick(self, waves)
 
     mulaw.MuLaw.encode = encode  # type: ignore[method-assign]
     if "LONG_CLIPS" in os.environ:
-        clip_decoder.LONG_CLIP_SECONDS = clip_journal.KEEP_SECONDS = 0.0
+        clip_decoder.LONG_CLIP_SECONDS = 0.0  # type: ignore[attr-defined]
+        clip_journal.KEEP_SECONDS = 0.0
     tasks = [TarTask(str(tar), TarPaths.stem(tar), tar.stat().st_size) for tar in tars]
     stop = StopFlag()
     with stop.on_signals():

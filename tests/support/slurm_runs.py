@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hpc.submissions import Submission, read_submissions
+from hpc.plan import Plan
+from hpc.submissions import Job, Submission, read_submissions
 from jobs.claims import Claim, read_claims
 from jobs.progress import Progress, Try
 from support.runs import ROOT, committed_bytes, read_json, slow_backend, write_list
@@ -117,7 +119,7 @@ class SlurmRun:
 
     def reports(self, submission: Submission) -> dict[int, Progress]:
         """Slot -> what its worker has told of itself."""
-        return submission.reports(range(len(submission.read_plan().slots)))
+        return submission.reports(range(len(plan_of(submission).slots)))
 
     def assert_nothing_twice(self) -> None:
         """The workers have made each line once, all of them together."""
@@ -165,7 +167,7 @@ class SlurmRun:
         found = [(each.number, path) for each in self.submissions() for _element, _rank, path in each.log_files()]
         return [(number, path.read_text()) for number, path in found]
 
-    def history(self) -> list[dict[str, object]]:
+    def history(self) -> list[dict[str, Any]]:
         """What the controllers have decided."""
         lines = (self.output / ".run" / "history.jsonl").read_text().splitlines()
         return [read_json(line) for line in lines]
@@ -202,6 +204,20 @@ class SlurmRun:
         assert committed_bytes(self.output) == committed_bytes(reference)
         assert not list(self.output.glob("*.partial"))
         assert not list((self.output / ".run" / "claims").glob("**/*.json"))
+
+
+def plan_of(submission: Submission) -> Plan:
+    """The plan of a submission that has one."""
+    plan = submission.read_plan()
+    assert plan is not None
+    return plan
+
+
+def job_of(submission: Submission) -> Job:
+    """The job of a submission that has one."""
+    job = submission.read_job()
+    assert job is not None
+    return job
 
 
 def slurm_run(folder: Path, *, tars: int, clips: int = 10) -> SlurmRun:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from audio_tokenizers.base import Field
 from jobs.features import _header
@@ -29,10 +31,10 @@ class Spoken:
 
     audio_file: str
     text: str
-    text_embedding: np.ndarray
-    mid: np.ndarray
-    final: np.ndarray
-    units: np.ndarray | None
+    text_embedding: npt.NDArray[Any]
+    mid: npt.NDArray[Any]
+    final: npt.NDArray[Any]
+    units: npt.NDArray[Any] | None
 
     @property
     def samples(self) -> int:
@@ -43,7 +45,7 @@ def some_speech(count: int, *, text_width: int = 8, units: int = 32, seed: int =
     """Clips of random lengths; unit 0 is among the units."""
     generator = np.random.default_rng(seed)
 
-    def floats(rows: int, width: int, dtype: str) -> np.ndarray:
+    def floats(rows: int, width: int, dtype: str) -> npt.NDArray[Any]:
         return generator.standard_normal((rows, width)).astype(dtype)
 
     clips = []
@@ -90,11 +92,12 @@ def make_taste_run(
         if clips is None:
             lines[name] = None
             continue
-        lines[name], refs, data = [], [], b""
+        made: list[TokenRecord | ErrorRecord] = []
+        lines[name], refs, data = made, [], b""
         for index, clip in enumerate(clips):
             tar_file = str(tar_of(output, name))
             if clip.units is None:
-                lines[name].append(error("no_text", tar_file=tar_file, audio_file=clip.audio_file))
+                made.append(error("no_text", tar_file=tar_file, audio_file=clip.audio_file))
                 continue
             values = {
                 "text_tokens": np.arange(len(clip.text_embedding)),
@@ -106,7 +109,7 @@ def make_taste_run(
             json, floats = to_json(declared, {key: values[key] for key in keys}, index)
             refs += [ref for ref, _ in floats]
             data += b"".join(array.tobytes() for _, array in floats)
-            lines[name].append(
+            made.append(
                 record(
                     json,
                     tar_file=tar_file,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jobs.taste.begin import build_model, find_language_model, open_clips
+from jobs.taste.begin import build_model, open_clips
+from jobs.taste.lm_files import find_language_model
 from jobs.taste.sampling import split
 from jobs.taste.settings import read_settings
 from jobs.taste.trainer import Parts, Trainer

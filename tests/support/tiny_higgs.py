@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     import torch
+
+    from audio_tokenizers.base import Options
+    from audio_tokenizers.higgs.backend import Higgs
 
 __all__ = [
     "FULL",
@@ -24,6 +28,7 @@ __all__ = [
     "build_hubert_cache",
     "build_original_layout",
     "build_transformers_layout",
+    "load_higgs",
     "speech_like",
     "weights_digest",
 ]
@@ -327,11 +332,22 @@ def weights_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def speech_like(samples: int, seed: int = 0) -> Any:
+def speech_like(samples: int, seed: int = 0) -> npt.NDArray[np.float32]:
     """float32 [samples] at 24 kHz: gliding harmonics under a syllable envelope, and noise."""
     rng = np.random.default_rng(seed)
     time = np.arange(samples) / 24000
     phase = 2 * np.pi * (120 * time + 15 * np.sin(2 * np.pi * 0.7 * time + rng.uniform(0, 6)))
     voice = sum(np.sin(k * phase + rng.uniform(0, 6)) / k for k in range(1, 12))
     envelope = 0.55 + 0.45 * np.sin(2 * np.pi * 4 * time + rng.uniform(0, 6))
-    return (0.2 * envelope * voice + 0.02 * rng.standard_normal(samples)).astype(np.float32)
+    made: npt.NDArray[np.float64] = 0.2 * envelope * voice + 0.02 * rng.standard_normal(samples)
+    return made.astype(np.float32)
+
+
+def load_higgs(options: Options, device: str) -> Higgs:
+    """The backend with its own networks, not engine=upstream."""
+    from audio_tokenizers.higgs import FACTORY
+    from audio_tokenizers.higgs.backend import Higgs
+
+    loaded = FACTORY.load(options, device)
+    assert isinstance(loaded, Higgs)
+    return loaded

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     import torch
@@ -157,7 +158,7 @@ def state_dict(sizes: Sizes = TINY, seed: int = 0) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(_drawn(name, shape, seed)) for name, shape in shapes.items()}
 
 
-def _drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def _drawn(name: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[Any]:
     """Attention is drawn wide, or it would be flat and mistakes in its position term would not show."""
     generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
     values = generator.standard_normal(shape)

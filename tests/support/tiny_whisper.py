@@ -13,7 +13,7 @@ def build_whisper(directory: Path, seed: int = 0, *, shard_size: str = "1GB", dt
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    shape = {
+    shape: dict[str, Any] = {
         "d_model": WIDTH,
         "encoder_layers": LAYERS,
         "encoder_attention_heads": 2,

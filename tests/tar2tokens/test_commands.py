@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.our_modules import is_command, modules
 from support.runs import ROOT, call
 
+from audio_tokenizers.errors import UsageError
+from hpc.tar_list import read_tar_list
 from tar2tokens.commands import COMMANDS, run
 
 NAMES = {name: command for commands in COMMANDS.values() for name, command in commands.items()}
@@ -98,6 +101,31 @@ def test_exit_codes_and_messages(ask: Ask) -> None:
     code, out, err = ask("status", "--output-dir", "none")
     assert (code, out) == (2, "")
     assert re.fullmatch(r"error: .*\n", err)
+
+
+def test_advice_names_the_program(ask: Ask, here: Path) -> None:
+    """A message that advises a command calls it as the user of the program does; outside of the program by its module."""
+    for name in ("tar2tokens", "python -m tar2tokens"):
+        words = ask("submit", "--list", "none.txt", "--backend", "mulaw", name=name)[2]
+        assert f"there is no such file; {name} list makes one" in words
+    assert list(here.glob("*.txt")) == []
+    with pytest.raises(UsageError, match=r"no such file; python -m tools\.generate_tar_list makes one"):
+        read_tar_list(here / "none.txt")
+
+
+@pytest.mark.slow
+def test_no_advice_is_written_out() -> None:
+    """Messages ask `called` for a command's name: none has `python -m MODULE` in it."""
+    for name, code in modules().items():
+        said = {node.value for node in ast.walk(code) if isinstance(node, ast.Expr)}
+        for node in ast.walk(code):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in said:
+                assert not re.search(r"python -m (tools|hpc|jobs)\.", node.value), f"{name}, line {node.lineno}"
+
+
+def test_it_has_all_commands() -> None:
+    """What the user can run as `python -m`, `tar2tokens` can, and the other way round."""
+    assert {command.module for command in NAMES.values()} == {name for name in modules() if is_command(name)}
 
 
 def test_a_command_sees_its_own_words(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

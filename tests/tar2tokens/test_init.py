@@ -34,7 +34,7 @@ def test_names() -> None:
 def test_names_that_do_not_exist() -> None:
     """They are an AttributeError, as of any module."""
     with pytest.raises(AttributeError, match="module 'tar2tokens' has no attribute 'read_runs'"):
-        tar2tokens.read_runs  # type: ignore[attr-defined]  # noqa: B018
+        tar2tokens.read_runs  # noqa: B018
 
 
 def test_imports_wait() -> None:

@@ -11,12 +11,13 @@ import pytest
 from support.looked_at import report_of, tell_of_device, three_tars
 from support.lossy import damaged_tar, use_lossy_decode
 from support.runs import ROOT, call, start, tree, write_list
-from support.small_run import CLIPS, small_tar, stopping_after, tokenize, write_tar
+from support.small_run import CLIPS, mulaw_spec, small_tar, stopping_after, tokenize, write_tar
 from support.tars import audio_file, noise
 
 from hpc.launch import Launch
 from hpc.run import Run, RunState
 from jobs.progress import DeviceSeconds
+from jobs.spec import freeze_spec
 from tools.check_progress import check_progress
 
 
@@ -103,6 +104,20 @@ class TestReport:
         assert "000002" not in text
         assert set(found["problems"]) == {"4", "5"}
 
+    def test_clips_outside_of_the_runs_share(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """They have no lines: files are valid without them, their number is said, and a tar of only such is fine."""
+        spec = mulaw_spec(subset_ratio=0.4)
+        run = Run(here / "tokens")
+        freeze_spec(run.output_dir, spec)
+        tars = [small_tar(here / "a.tar", clips=20), small_tar(here / "b.tar", clips=1)]
+        manifests = [tokenize(tar, run.output_dir, spec=spec).manifest for tar in tars]
+        run.add_to_list([str(tar) for tar in tars], keep_dirs=False)
+        assert [manifest.clips + manifest.outside_subset for manifest in manifests] == [20, 1]
+        assert call(check_progress, "--check-validity") == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"{sum(manifest.outside_subset for manifest in manifests)} clips outside of --subset-ratio" in text
+        assert "without any clip" not in text
+
     def test_notes(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         """Tars without clips, sidecars without audio and what may be audio are told: --extensions is often to blame."""
         tar = write_tar(
@@ -115,9 +130,7 @@ class TestReport:
         assert "1 tar without any clip" in text
         assert found["left_out"] == {"avi": 2}
         assert "Note:                  2 members were no clips: .avi 2: --extensions takes them" in text
-        assert (
-            "1 sidecar without audio of its name, in no record: if it is a text, unpack the tar and give the folder" in text
-        )
+        assert "1 sidecar without audio of its name, in no record: if it is a text, unpack the tar and run " in text
 
     def test_clips_whose_channels_cancel(self, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         """They are counted, with what can be done."""

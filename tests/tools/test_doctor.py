@@ -9,6 +9,8 @@ import pytest
 from support.runs import call
 
 from tools.doctor import doctor
+from tools.doctoring.examination import Asked
+from tools.doctoring.findings import Finding
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +62,13 @@ def test_the_command_that_asks_again_is_the_same_but_for_its_patience(
     """Whatever way --wait was written."""
     from tools import doctor as module
 
-    asked = []
-    monkeypatch.setattr(module, "examine", lambda one: asked.append(one) or [])
+    asked: list[Asked] = []
+
+    def note(one: Asked) -> list[Finding]:
+        asked.append(one)
+        return []
+
+    monkeypatch.setattr(module, "examine", note)
     words = "--cluster", "local", "--device", "cpu", "--output-dir", tmp_path
     assert call(doctor, *words, "--wait", "5") == call(doctor, "--wait=5", *words) == 0
     expected = ("python", "-m", "tools.doctor", *map(str, words), "--wait", "600")

@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -45,7 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_summary_and_second_time(to: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_and_second_time(to: ExportFormat, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says what is in the folder, and what is not; given again it changes nothing and says so."""
     args = ("--to", to, "--output", tmp_path / "out", "--output-dir", run, "--workers", 1)
     assert call(export, *args) == 0
@@ -103,7 +105,7 @@ def test_unfinished_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["hf", "npz"])
-def test_a_crash_at_every_step(to: str, run: Path, tmp_path: Path) -> None:
+def test_a_crash_at_every_step(to: ExportFormat, run: Path, tmp_path: Path) -> None:
     """Before and after each durable operation: what stands there is whole, and the rest comes with the same command."""
     counting = CrashingOps()
     export_run(run, tmp_path / "whole", to, part_bytes=1, ops=counting)
@@ -119,7 +121,7 @@ def test_a_crash_at_every_step(to: str, run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", ["parquet", "webdataset"])
-def test_a_crash_at_every_batch(to: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_at_every_batch(to: ExportFormat, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a part is written nothing of it is to be seen."""
     monkeypatch.setattr(batches, "BATCH_BYTES", 1)
     real = batches.read_batches
@@ -128,7 +130,7 @@ def test_a_crash_at_every_batch(to: str, run: Path, tmp_path: Path, monkeypatch:
     for crash_at in range(0, 12, 3):
         left = iter(range(crash_at, -1, -1))
 
-        def dying(*args: object, left: object = left) -> object:
+        def dying(*args: Any, left: Iterator[int] = left) -> Iterator[Any]:
             for batch in real(*args):
                 if not next(left):
                     raise SimulatedCrash
@@ -167,7 +169,9 @@ def test_stopped_in_the_middle(how: signal.Signals, tmp_path: Path) -> None:
     make_run(run, {str(tar): records for tar in range(8)}, CODES)
     last, manifest = run / "7.jsonl", TarPaths(run, "7").manifest
     before = {path: path.read_bytes() for path in (last, manifest)}
-    manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(read_manifest(manifest), output_bytes=0)))
+    promised = read_manifest(manifest)
+    assert promised is not None
+    manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(promised, output_bytes=0)))
     last.unlink()
     os.mkfifo(last)  # as large as its manifest says, and whoever reads it waits
     process = start("tools.export", "--to", "webdataset", "--output", out, "--workers", 2, cwd=tmp_path)

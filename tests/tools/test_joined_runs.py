@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.run import Run
 from jobs.damage import Damage
 from jobs.features import StoredFeatures
+from jobs.record_fields import FeatureRef
 from jobs.records import Record
 from jobs.spec import _fingerprint, freeze_spec
 from tools.joined_runs import JoinedRuns, join_runs
@@ -81,7 +81,12 @@ class TestRealRuns:
         """Floats are read when their clip is due, and only those of the wanted part."""
         read: list[str] = []
         original = StoredFeatures.read
-        monkeypatch.setattr(StoredFeatures, "read", lambda self, ref: (read.append(ref.key), original(self, ref))[1])
+
+        def watched(self: StoredFeatures, ref: FeatureRef) -> Any:
+            read.append(ref.key)
+            return original(self, ref)
+
+        monkeypatch.setattr(StoredFeatures, "read", watched)
         clips = iter(join_runs(*runs, part=1, parts=2))
         assert next(clips).audio_file == "001.wav"
         assert read == ["1/envelope", "1/sum"]
@@ -141,29 +146,6 @@ def test_tars_of_one_name(tmp_path: Path) -> None:
         list(join_runs(*runs))
 
 
-def test_a_path_says_more_than_a_name(tmp_path: Path) -> None:
-    """With --keep-dirs a tar's files may be called otherwise in each run: what lies at one path is one tar."""
-    for name in ("x", "y"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.tar").write_bytes(b"a tar")
-    for run, fields, make, keep_dirs in (("units", UNITS, units, True), ("text", TEXT, text, False)):
-        output = tmp_path / run
-        freeze_spec(output, spec_with(fields))
-        tars = [tmp_path / name / "1.tar" for name in (("x", "y") if keep_dirs else ("y",))]
-        Run(output).add_to_list([str(tar) for tar in tars], keep_dirs=keep_dirs)
-        for tar, listed in zip(tars, Run(output).listed(), strict=True):
-            made = tar_of(output, listed.name)
-            made.parent.mkdir(parents=True)
-            shutil.copy(tar, made)
-            (output / listed.name).parent.mkdir(exist_ok=True, parents=True)
-            commit(output, listed.name, [make(f"{tar.parent.name}.wav", 1)], spec_with(fields))
-            manifest = Run(output).paths(listed.name).manifest
-            manifest.write_text(manifest.read_text().replace(str(made), str(tar)))
-    runs = join_runs(tmp_path / "units", tmp_path / "text")
-    assert [clip.audio_file for clip in runs] == ["y.wav"]
-    assert runs.counts.missing_tars == {str(tmp_path / "units"): 0, str(tmp_path / "text"): 1}
-
-
 def test_damaged_clips_can_be_left_out(tmp_path: Path) -> None:
     """Wherever the damage was noted."""
     lost = Damage(0.72, "its end")
@@ -184,6 +166,8 @@ def test_parts_give_each_clip_once(tmp_path: Path, parts: int) -> None:
     shares = [join_runs(*runs, part=part, parts=parts) for part in range(parts)]
     assert sorted(clip.audio_file for share in shares for clip in share) == names[1:]
     assert {share.counts.joined for share in shares} == {6}
+    halves = [list(share.clips(part=half, parts=2)) for share in shares for half in range(2)]  # a share can be shared again
+    assert sorted(clip.audio_file for half in halves for clip in half) == names[1:]
 
 
 def test_keys_of_two_presets_of_one_backend(tmp_path: Path) -> None:

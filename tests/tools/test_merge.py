@@ -28,6 +28,7 @@ from audio_tokenizers.base import Field
 from hpc.run import Run
 from jobs.spec import freeze_spec
 from tools.merge import merge
+from tools.merging.members import Compression
 
 
 @pytest.fixture
@@ -62,7 +63,9 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2)
 
 
 @pytest.mark.parametrize(("name", "compression"), [("all.jsonl", "plain"), ("all.jsonl.gz", "gz"), ("all.jsonl.zst", "zst")])
-def test_a_finished_run(run: Run, here: Path, name: str, compression: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run(
+    run: Run, here: Path, name: str, compression: Compression, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every committed line, byte for byte, with errors, and a summary; the same command again does nothing and says so."""
     assert call(merge, "--output", name, "--workers", 1) == 0
     data = (here / name).read_bytes()

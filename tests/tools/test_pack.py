@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,28 @@ class TestPacking:
             said = json.loads(file.read())
         assert (said["text"], said["snr"]) == ("x", None)
         assert said["sidecar_errors"] == ["line 1: snr: NaN is no value of JSON: null"]
+
+    def test_a_share_of_the_clips(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A larger share has a smaller one's clips; another ratio for the same tars is refused; so is one of ready tars."""
+        for number in range(20):
+            (here / "in").mkdir(exist_ok=True)
+            (here / "in" / f"{number:02}.wav").write_bytes(wav(40))
+        found: list[set[str]] = []
+        for ratio in (0.3, 0.6):
+            words = ("in", "--without-text", "--subset-ratio", ratio)
+            assert call(pack, *words, "--output-dir", str(ratio)) == 0
+            with tarfile.open(here / str(ratio) / "in-000000.tar") as tar:
+                found.append({name for name in tar.getnames() if name.endswith(".wav")})
+            assert f"Left out, outside subset: {20 - len(found[-1])}" in capsys.readouterr().out
+        assert set() < found[0] < found[1]
+        assert call(pack, *words, "--output-dir", "0.3") == 2
+        assert "different: " in (err := capsys.readouterr().err)
+        assert "--subset-ratio" in err
+        assert call(pack, "0.3", "--subset-ratio", "0.5", "--output-dir", "x") == 2
+        assert "hpc.submit --subset-ratio 0.5 tokenizes a share" in capsys.readouterr().err
+        for wrong in ("10%", "10"):
+            assert call(pack, "in", "--subset-ratio", wrong) == 2
+            assert "expected a share" in " ".join(capsys.readouterr().err.split())
 
     def test_on_finished_work_it_does_nothing(self, offer: Offer, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """The same command again reads no clip, changes no file, and says so."""
@@ -212,7 +235,7 @@ def test_interrupted_by_signals(here: Path) -> None:
 
     for number in (1, 6, 11):
         with subprocess.Popen([*command, str(here / "often")], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-            wait_for(lambda number=number, process=process: tars_made() >= number or process.poll() is not None)
+            wait_for(partial(lambda number, process: tars_made() >= number or process.poll() is not None, number, process))
             process.kill()
     for name in ("often", "once"):
         subprocess.run([*command, str(here / name)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_a_difference(tars: Path, s3: Path, monkeypatch: pytest.MonkeyPatch, cap
     """One token of our engine is wrong: the first place is shown, and it exits 1, unless less is enough."""
     real = CosyVoiceS3.encode_clips
 
-    def wrong(self: CosyVoiceS3, clips: list) -> list:
+    def wrong(self: CosyVoiceS3, clips: list[Any]) -> list[Any]:
         values = real(self, clips)
         if self.info.recipe["engine"] == "torch" and len(clips[0].wave) == 40_000:
             values[0]["tokens"][0, 7] ^= 1
@@ -96,7 +97,7 @@ def test_one_engine_refuses(
     """It exits 1 whatever share is asked for, and names the clip."""
     real = CosyVoiceS3.encode_clips
 
-    def refuse(self: CosyVoiceS3, clips: list) -> list:
+    def refuse(self: CosyVoiceS3, clips: list[Any]) -> list[Any]:
         if self.info.recipe["engine"] == "onnx" and len(clips[0].wave) > 20_000:
             raise ValueError("no such clip")
         return real(self, clips)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.committed_runs import damaged_records, make_run
+from support.committed_runs import damaged_records, make_run, record
 from support.small_run import BAD_CLIP, mulaw_spec, tokenize, wav, write_tar
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader
@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import UsageError
 from hpc.run import Run
+from jobs.damage import Damage
 from jobs.spec import freeze_spec
+from tools.joined_runs import join_runs
 from tools.reader import read_run
 from tools.torch_dataset import TokenDataset
 
@@ -146,6 +148,42 @@ def test_a_merged_file(source: Path, tmp_path: Path) -> None:
     shares = [names_of(TokenDataset(str(merged), rank=rank, world_size=2), 2) for rank in range(2)]
     assert sorted(chain.from_iterable(shares)) == NAMES
     assert max(Counter(chain.from_iterable(shares)).values()) == 1
+
+
+def test_joined_runs(tmp_path: Path) -> None:
+    """The clips that all runs have, with the keys of all; each once over ranks and workers. Settings given to join_runs and
+    those given here both hold.
+    """
+    runs = []
+    for key, tars in (("units", {"a": 7, "b": 2}), ("words", {"a": 6, "b": None})):
+        field = Field(name=key, form="list", codebook_size=10)
+        lines = {
+            tar: [
+                record({key: b"[%d]" % clip}, audio_file=f"{clip}.wav", damage=Damage(0.5, "its end") if clip == 3 else None)
+                for clip in range(clips)
+            ]
+            if clips
+            else None
+            for tar, clips in tars.items()
+        }
+        make_run(tmp_path / key, lines, (field,))
+        runs.append(tmp_path / key)
+    with pytest.raises(UsageError, match="1 of 2 tars not committed"):
+        names_of(TokenDataset(join_runs(*runs)))
+    joined = join_runs(*runs, partial_ok=True)
+    clips = clips_of(TokenDataset(joined))
+    assert [(clip["units"].tolist(), clip["words"].tolist()) for clip in clips] == [([n], [n]) for n in range(6)]
+    assert (joined.counts.joined, joined.counts.missing[str(runs[1])]) == (6, 3)
+    names = [f"{clip}.wav" for clip in range(6)]
+    shares = [names_of(TokenDataset(joined, rank=rank, world_size=2), 2) for rank in range(2)]
+    assert all(shares)
+    assert sorted(chain.from_iterable(shares)) == names
+    for dataset in (
+        TokenDataset(joined, damaged=False),
+        TokenDataset(join_runs(*runs, damaged=False), partial_ok=True),
+        pickle.loads(pickle.dumps(TokenDataset(joined, damaged=False))),
+    ):
+        assert names_of(dataset) == [name for name in names if name != "3.wav"]
 
 
 def test_a_run_that_is_not_finished(source: Path, tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ class BackendFactory(Protocol):
     def describe(self, options: Options, device: str) -> BackendInfo:
         """Describe the backend from its options and files, without importing torch.
 
-        `device` is `cpu`, `cuda` or `cuda:N`. Raises UsageError or ModelFilesError.
+        `device` is `cpu`, `cuda`, `cuda:N` or `mps`. Raises UsageError or ModelFilesError.
         """
 
     def load(self, options: Options, device: str) -> Backend:

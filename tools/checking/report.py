@@ -52,6 +52,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tars_without_clips: int
     left_out: dict[str, int] = {}
     """Members that became no clips but may be data, by suffix."""
+    outside_subset: int = 0
+    """Clips outside of the run's share (--subset-ratio), of committed files."""
     orphan_sidecars: int
     sidecar_faults: int
     problems: dict[str, str]
@@ -106,8 +108,9 @@ def make_report(
         audio_hours=round(sum(state.audio_seconds for state in states) / 3600, 6),
         device=device,
         device_seconds=sum((manifest.device_seconds for manifest in committed), DeviceSeconds()).rounded(),
-        tars_without_clips=sum(manifest.clips == 0 for manifest in committed),
+        tars_without_clips=sum(manifest.clips == manifest.outside_subset == 0 for manifest in committed),
         left_out=sum_left_out(manifest.left_out for manifest in committed),
+        outside_subset=sum(manifest.outside_subset for manifest in committed),
         orphan_sidecars=sum(manifest.orphan_sidecars for manifest in committed),
         sidecar_faults=sum(manifest.sidecar_faults for manifest in committed),
         problems={state.name: state.problem for state in states if state.problem is not None},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.monitor import describe_tasks
 from hpc.progress import State, TarState
@@ -47,7 +48,7 @@ def render(report: Report, states: Sequence[TarState], *, verbose: bool) -> str:
         lines.append(f"  not started:         {report.not_started}")
         lines.append(f"  invalid:             {report.invalid}")
     if report.quarantined:
-        lines.append(f"In quarantine:         {len(report.quarantined)} (python -m tools.failures says why)")
+        lines.append(f"In quarantine:         {len(report.quarantined)} ({called('tools.failures')} says why)")
     if report.running is not None:
         lines.append(f"Running:               {_describe_running(report.running)}")
         lines += [f"No progress:           {words}" for words in describe_stalls(report.running.stalls)]
@@ -71,7 +72,7 @@ def _clip_lines(report: Report, *, examples: bool) -> list[str]:
         named = ", ".join(f"{kind} {number}" for kind, number in report.errors.items())
         lines.append(f"Clips with errors:     {sum(report.errors.values()):,} ({named})")
     if report.damaged_clips:
-        where = "python -m tools.failures shows some" if examples else "python -m tools.show NAME marks them"
+        where = f"{called('tools.failures')} shows some" if examples else f"{called('tools.show')} NAME marks them"
         missing = f"{report.damaged_seconds:,.3f} s missing; {where}"
         lines.append(f"Damaged clips, kept:   {report.damaged_clips:,} ({missing})")
     return lines
@@ -81,10 +82,11 @@ def _notes(report: Report) -> list[str]:
     """Data of committed tars that may be missing."""
     counts = (
         (report.tars_without_clips, "tar", "without any clip"),
+        (report.outside_subset, "clip", "outside of --subset-ratio, which have no lines"),
         (
             report.orphan_sidecars,
             "sidecar",
-            "without audio of its name, in no record: if it is a text, unpack the tar and give the folder to tools.pack",
+            f"without audio of its name, in no record: if it is a text, unpack the tar and run {called('tools.pack')}",
         ),
         (report.sidecar_faults, "sidecar", "that could not be read, or not all of it: metadata.sidecar_errors says why"),
         *((number, "clip", describe_note(note)) for note, number in report.notes.items()),

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.launch import Launch
 from hpc.resubmit_command import resubmit_command
 from hpc.run import Run, RunState
@@ -45,10 +46,10 @@ def commands(
             shared = f" --group {shlex.quote(state.launch.group)}" if state.launch.group else ""
             given_up = " --retry-quarantined" if found.decision.quarantine or found.idle() else ""
             lines += [
-                "the tars that failed, once the cause is mended (tars that are cut: copied again):"
+                "the tars that failed, once the cause is fixed (tars that are cut: copied again):"
                 if given_up
                 else "the tars that failed are tried again by the next round, if no controller is at it already:",
-                f"  python -m hpc.resume --output-dir {output}{shared}{given_up}",
+                f"  {called('hpc.resume')} --output-dir {output}{shared}{given_up}",
             ]
         elif found.failed():
             lines += ["the tars that failed:", submit(failed_list)]

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from jobs.packed_counts import Counts
 from tools.checking.token_totals import CONSTANT_SECONDS, SequenceTotals, TarStretch, TokenTotals
@@ -131,8 +132,9 @@ def _collapsed(key: str, found: SequenceTotals) -> list[TokenWarning]:
         examples.append(f"{tars[place]} (codebook {k}: {entropies[place, k]:.2f} bits, usual {medians[k]:.2f}{more})")
     words = f"{counted(len(worst), 'tar')} with far less entropy than the others: {_listed(examples, len(worst))}"
     advice = (
-        "Listen to some clips (tools.show --listen, tools.decode_check): tars of silence or noise are like that. If the "
-        "audio is fine, a device failed: move the .jsonl of these tars away, and run hpc.resume"
+        f"Listen to some clips ({called('tools.show')} --listen, {called('tools.decode_check')}): tars of silence or noise "
+        "are like that. If the audio is fine, a device failed: move the .jsonl of these tars away, and run "
+        f"{called('hpc.resume')}"
     )
     names = tuple(tars[place] for place in worst.tolist())
     return [*warnings, TokenWarning(kind="collapse", sequence=key, tars=names, words=words, advice=advice)]
@@ -150,8 +152,8 @@ def _collapsed_run(key: str, found: SequenceTotals, judged: npt.NDArray[np.bool_
     examples = [f"codebook {k}: {medians[k]:.2f} bits of {most:.2f}" for k in low[:SHOWN]]
     words = f"most tars use very few codes ({_listed(examples, len(low))})"
     advice = (
-        "Compare with upstream (tools.parity) and listen (tools.decode_check): weights that were never trained do this, and "
-        "so does audio without a signal"
+        f"Compare with upstream ({called('tools.parity')}) and listen ({called('tools.decode_check')}): weights that were "
+        "never trained do this, and so does audio without a signal"
     )
     return [TokenWarning(kind="collapse", sequence=key, words=words, advice=advice)]
 
@@ -159,8 +161,8 @@ def _collapsed_run(key: str, found: SequenceTotals, judged: npt.NDArray[np.bool_
 def _constant(key: str, found: SequenceTotals) -> list[TokenWarning]:
     warnings = []
     advice = (
-        "Listen to them (tools.show --listen): digital silence gives this, and so does a model that is stuck. If the audio "
-        "is fine, move the .jsonl of these tars away, and run hpc.resume"
+        f"Listen to them ({called('tools.show')} --listen): digital silence gives this, and so does a model that is stuck. "
+        f"If the audio is fine, move the .jsonl of these tars away, and run {called('hpc.resume')}"
     )
     if found.constant and found.items_per_second:
         by_tar: dict[str, TarStretch] = {}

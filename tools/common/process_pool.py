@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.shared.command_names import adopt_names, names_of_process
 from audio_tokenizers.shared.wording import counted
 
 __all__ = ["Tell", "in_processes"]
@@ -43,6 +44,8 @@ class _Shared:
     """bool, set by the parent."""
     bytes_read: Any
     """int, with a lock."""
+    names: dict[str, str]
+    """What commands are called in messages."""
 
 
 _shared: _Shared | None = None
@@ -63,7 +66,7 @@ def in_processes(
             yield make(task, tell)
         return
     context = multiprocessing.get_context("spawn")  # forking a process with threads may hang
-    shared = _Shared(context.RawValue(c_bool, False), context.Value(c_int64, 0))
+    shared = _Shared(context.RawValue(c_bool, False), context.Value(c_int64, 0), names_of_process())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(shared,))
     waiting: deque[Future[Any]] = deque()
     told = 0
@@ -110,11 +113,12 @@ def _interrupts_held() -> Iterator[None]:
 def _begin(shared: _Shared) -> None:
     global _shared  # noqa: PLW0603 (of this process: it comes once, before any task)
     _shared = shared
+    adopt_names(shared.names)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Exit when the parent dies: a killed parent cannot end its processes, which would wait for tasks for ever."""
+    """Exit when the parent dies: a killed parent cannot end its processes, which would wait for tasks forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

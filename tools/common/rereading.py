@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jobs.manifest import VERDICT_COMPLETE, Manifest
 from jobs.parts import Cutting
 from jobs.spec import TokenizeSpec
+from jobs.subset import Subset
 from jobs.tar_reader import TarReader
 from jobs.tar_source import TarSource
 from jobs.text_rules import TextRules
@@ -27,13 +28,15 @@ class Rereading:
     scanned for them.
     """
     cutting: Cutting | None = None
+    subset_ratio: float = 1.0
+    """The share of the clips that the run takes."""
 
     @classmethod
     def of(cls, spec: TokenizeSpec, manifest: Manifest | None) -> Rereading:
         """Those of a run, for the tar of `manifest`. Files from versions in which links were no clips do not count links."""
         is_old = manifest is not None and manifest.verdict == VERDICT_COMPLETE and manifest.linked_clips is None
         texts = spec.text_rules if spec.segments else None
-        return cls(spec.extensions, spec.sniff, not is_old, texts, Cutting.of(spec))
+        return cls(spec.extensions, spec.sniff, not is_old, texts, Cutting.of(spec), spec.subset_ratio)
 
     def open(self, tar: TarSource, *, skip_clips: int = 0) -> TarReader:
         """Begin to read. The tar's end was judged when it was tokenized. Raises TarDamage, UsageError and OSError."""
@@ -47,4 +50,5 @@ class Rereading:
             allow_joined=True,
             texts=self.texts,
             cutting=self.cutting,
+            subset=Subset.of(self.subset_ratio, tar),
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.progress import scan
 from hpc.run import Run
@@ -68,13 +69,13 @@ def committed_files(output_dir: Path, *, partial_ok: bool = False) -> list[Commi
         )
         if not partial_ok:
             raise UsageError(
-                f"{output_dir}: {missing}, the first of them {rest[0].name}: finish the run (python -m hpc.resume), or take "
-                "what is there with --partial-ok"
+                f"{output_dir}: {missing}, the first of them {rest[0].name}: finish the run ({called('hpc.resume')}), or "
+                "take what is there with --partial-ok"
             )
         log.warning("%s: %s; only the others are taken", output_dir, missing)
     if not files:
         raise UsageError(
-            f"{output_dir}: none of its {counted(len(listed), 'tar')} is committed yet: python -m hpc.resume goes on"
+            f"{output_dir}: none of its {counted(len(listed), 'tar')} is committed yet: {called('hpc.resume')} goes on"
         )
     return files
 
@@ -94,5 +95,6 @@ def check_hash(file: CommittedFile, sha256: str) -> None:
     if sha256 != file.manifest.output_sha256:
         raise InfrastructureError(
             f"{file.path}: its bytes are not those that were committed (sha256 {sha256[:16]}..., its manifest "
-            f"says {file.manifest.output_sha256[:16]}...): move it away and run hpc.submit again to have it made again"
+            f"says {file.manifest.output_sha256[:16]}...): move it away and run {called('hpc.submit')} again to have it "
+            "made again"
         )

@@ -55,7 +55,7 @@ def _is_regular(path: Path) -> bool:
     try:
         found = kind_of(path)
     except OSError as error:
-        found = f"a link that leads nowhere ({error.strerror})" if path.is_symlink() else f"not to be had ({error.strerror})"
+        found = f"a link that leads nowhere ({error.strerror})" if path.is_symlink() else f"unreadable ({error.strerror})"
     if found is not None and path.name.lower().endswith(TAR_SUFFIXES):
         log.warning("left out: %s is %s", path, found)
     return found is None

@@ -26,6 +26,7 @@ from tools.doctoring.judge import (
     judge_gpus,
     judge_host,
     judge_link,
+    judge_mps,
     judge_quotas,
     judge_rename,
     judge_room,
@@ -71,7 +72,9 @@ class Asked:
     slurm: bool = False
     """Whether the run would use Slurm."""
     gpus: bool = False
-    """Whether the run would use GPUs."""
+    """Whether the run would use GPUs of NVIDIA."""
+    mps: bool = False
+    """Whether it would use a Mac's GPU."""
     nodes: int = 0
     wait_s: float = 30.0
     again: tuple[str, ...] = ()
@@ -96,7 +99,7 @@ class _Place:
         return []
 
 
-def examine(asked: Asked) -> Iterator[Finding]:
+def examine(asked: Asked) -> Generator[Finding, None, None]:
     """Findings, each as soon as it is known. Leaves nothing behind in the output directory.
 
     Raises UsageError if something that the user named does not exist.
@@ -113,7 +116,10 @@ def examine(asked: Asked) -> Iterator[Finding]:
         yield from _folder(asked, place, tars.tars if tars is not None else 0)
         answered, ended = answers(_probe("host", "driver"), HOST_SECONDS)
         yield from _host(answered, ended)
-        yield from _gpus(answered, _torch() if torch else None, wanted=asked.gpus and not asked.slurm)
+        if asked.mps:
+            yield judge_mps(_torch())
+        else:
+            yield from _gpus(answered, _torch() if torch else None, wanted=asked.gpus and not asked.slurm)
         yield from _slurm(asked, place, tars, torch=torch)
     finally:
         left = place.remove()
@@ -147,7 +153,7 @@ def _one(
     if answered[0].usage:
         raise UsageError(answered[0].error)
     if answered[0].error:
-        yield fault(check, answered[0].error, "mend it, and ask again")
+        yield fault(check, answered[0].error, "fix it, and ask again")
         return None
     facts = _decoded(answered[0], kind)
     yield judge(facts)
@@ -218,7 +224,7 @@ def _host(answered: Sequence[Answer], ended: Ended) -> Iterator[Finding]:
     if "host" not in told:
         yield _unanswered("host", ended)
     elif told["host"].error:
-        yield fault("host", told["host"].error, "mend it, and ask again")
+        yield fault("host", told["host"].error, "fix it, and ask again")
     else:
         yield from judge_host(_decoded(told["host"], host_probe.Host))
 
@@ -255,7 +261,7 @@ def _slurm(asked: Asked, place: _Place, tars: host_probe.Tars | None, *, torch: 
     if job.verdict == "fault":
         yield warning("nodes", "not asked, since Slurm would refuse the job", "once it takes it, ask again")
     elif asked.nodes and place.made is None:
-        yield warning("nodes", "not asked, since there is no folder to leave notes in", "mend that, and ask again")
+        yield warning("nodes", "not asked, since there is no folder to leave notes in", "fix that, and ask again")
     elif asked.nodes:
         see = [*([tars.first] if tars is not None and not tars.bad_count else [])]
         see += [asked.model_path] if asked.model_path and Path(asked.model_path).is_absolute() else []

@@ -78,6 +78,8 @@ class Torch(msgspec.Struct, frozen=True):
     """The version that it was built for; empty for a build without CUDA."""
     gpus: int = 0
     error: str = ""
+    mps: str = ""
+    """A Mac's GPU: `available`, `built` (not available), or empty for a build without MPS."""
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -159,11 +161,13 @@ def torch(_given: argparse.Namespace) -> Torch:
     error = ""
     if cuda:
         try:
-            module.cuda.init()  # type: ignore[no-untyped-call]
+            module.cuda.init()
         except (RuntimeError, AssertionError) as refused:
             error = str(refused).strip().partition("\n")[0]
     gpus = module.cuda.device_count() if cuda and not error else 0
-    return Torch(True, str(module.__version__), cuda, gpus, error)
+    backend = module.backends.mps
+    mps = "available" if backend.is_available() else "built" if backend.is_built() else ""
+    return Torch(True, str(module.__version__), cuda, gpus, error, mps)
 
 
 def weights(given: argparse.Namespace) -> Weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted, size_words
 from jobs.claims import SIGN_OF_LIFE_SECONDS, STALE_SECONDS
 from tools.doctoring.findings import Finding, fault, fine, warning
@@ -18,6 +19,7 @@ __all__ = [
     "judge_gpus",
     "judge_host",
     "judge_link",
+    "judge_mps",
     "judge_quotas",
     "judge_rename",
     "judge_room",
@@ -124,7 +126,7 @@ def judge_room(facts: Room, tars: int, *, shared: bool) -> list[Finding]:
     if facts.kind in LOST_AT_REBOOT:
         found.append(warning("file system", f"{facts.kind}: what is there is gone after a reboot", "copy results elsewhere"))
     elif shared and facts.kind in ONE_HOST:
-        advice = "nodes must see the output directory; tools.doctor asks some where it can"
+        advice = f"nodes must see the output directory; {called('tools.doctor')} asks some where it can"
         found.append(warning("file system", f"{facts.kind}: mostly a disk of one host", advice))
     return found
 
@@ -169,7 +171,7 @@ def judge_host(facts: Host, node: str = "") -> list[Finding]:
         found.append(fine("TMPDIR", f"{facts.temporary}{at}: {size_words(facts.temporary_free)} free"))
     if facts.shared_free is not None and facts.shared_free < LITTLE_SHARED:
         words = f"{SHARED_MEMORY}{at}: {size_words(facts.shared_free)} free"
-        found.append(warning("shared memory", words, "a container wants --shm-size; data loaders with workers need it"))
+        found.append(warning("shared memory", words, "a container needs --shm-size; data loaders with workers need it"))
     elif facts.shared_free is not None:
         found.append(fine("shared memory", f"{SHARED_MEMORY}{at}: {size_words(facts.shared_free)} free"))
     return found
@@ -202,6 +204,17 @@ def judge_gpus(driver: Driver, torch: Torch | None, *, wanted: bool, node: str =
     return found
 
 
+def judge_mps(torch: Torch) -> Finding:
+    """Of torch on a Mac, whose GPU the run would use."""
+    if not torch.installed:
+        return fault("torch", "not installed", "pip install -e '.[BACKEND]'")
+    if torch.mps == "available":
+        return fine("torch", f"{torch.version} sees this Mac's GPU (MPS)")
+    words = "sees no GPU" if torch.mps else "is a build without MPS"
+    advice = "it needs Apple silicon and a macOS that this torch supports; --device cpu does without"
+    return fault("torch", f"{torch.version or 'torch'} {words}{torch.error and f': {torch.error}'}", advice)
+
+
 def _cure(driver: Driver, torch: Torch) -> str:
     if driver.cuda and _version(driver.cuda) < _version(torch.cuda)[:1]:
         major = driver.cuda.partition(".")[0]
@@ -218,7 +231,7 @@ def _version(text: str) -> tuple[int, ...]:
 def judge_weights(facts: Weights) -> Finding:
     """The backend's files."""
     if facts.error:
-        return fault("weights", facts.error, "python -m tools.fetch_model NAME fetches them; see docs/backends.md")
+        return fault("weights", facts.error, f"{called('tools.fetch_model')} NAME fetches them; see docs/backends.md")
     return fine("weights", facts.checked)
 
 
@@ -230,4 +243,4 @@ def judge_tars(facts: Tars) -> Finding:
     shown = "; ".join(facts.bad)
     more = "; ..." if facts.bad_count > len(facts.bad) else ""
     found = f"{facts.bad_count:,} of {facts.tars:,} cannot be tokenized: {shown}{more}"
-    return fault("tars", found, "mend the list, or go on without them: hpc.submit --skip-missing")
+    return fault("tars", found, f"correct the list, or go on without them: {called('hpc.submit')} --skip-missing")

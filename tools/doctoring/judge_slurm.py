@@ -50,7 +50,7 @@ def _sacct(ended: Ended) -> Finding:
 def _scontrol(ended: Ended) -> Finding:
     largest = re.search(r"MaxArraySize\s*=\s*(\d+)", ended.out)
     if largest is None:
-        return fault("scontrol", "show config names no MaxArraySize", "hpc.submit plans arrays by it: ask the site")
+        return fault("scontrol", "show config names no MaxArraySize", "arrays are planned by it: ask the site")
     return fine("scontrol", f"answers in {ended.seconds:.1f} s; arrays of up to {int(largest[1]):,} tasks")
 
 
@@ -60,8 +60,8 @@ def judge_sbatch(ended: Ended) -> Finding:
     if ended.code == 0:
         return fine("a job", words.removeprefix("sbatch: "))
     if ended.late or is_submit_limit(words):
-        return warning("a job", words, "try again later: hpc.submit waits by itself")
-    advice = "say what Slurm wants: --partition, --account, --qos, --gpus-per-node, or once for all in cluster.yaml"
+        return warning("a job", words, "try again later: a submission waits by itself")
+    advice = "give what Slurm asks for: --partition, --account, --qos, --gpus-per-node, or once for all in cluster.yaml"
     return fault("a job", f"sbatch would refuse it: {words}", advice)
 
 

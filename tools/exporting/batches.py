@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from audio_tokenizers.base import Codes, Features, Field
 from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.shared.command_names import called
 from jobs.features import StoredFeatures
 from jobs.record_fields import FeatureRef, shape_key, value_keys
 from jobs.records import TokenRecord, decode_record
@@ -85,12 +86,13 @@ def read_batches(file: CommittedFile, fields: Sequence[Field], tell: Tell) -> It
                     batch.columns[field.name] = _column(field, batch.records, features)
             except ValueError as error:
                 first = batch.records[0].audio_file
-                raise InfrastructureError(f"{file.path}: near {first}: {error}: {LOOK}") from None
+                raise InfrastructureError(f"{file.path}: near {first}: {error}: {_look()}") from None
             yield batch
             tell(batch.bytes)
 
 
-LOOK = "see python -m tools.check_progress --check-validity"
+def _look() -> str:
+    return f"see {called('tools.check_progress')} --check-validity"
 
 
 def _records(file: CommittedFile, keys: list[str], features: Sequence[str]) -> Iterator[Batch]:
@@ -100,12 +102,12 @@ def _records(file: CommittedFile, keys: list[str], features: Sequence[str]) -> I
         try:
             record = decode_record(line)
         except msgspec.DecodeError as error:
-            raise InfrastructureError(f"{file.path}: line {index + 1} is no record ({error}): {LOOK}") from None
+            raise InfrastructureError(f"{file.path}: line {index + 1} is no record ({error}): {_look()}") from None
         if isinstance(record, TokenRecord):
             if list(record.values) != keys:
                 found = ", ".join(record.values)
                 raise InfrastructureError(
-                    f"{file.path}: line {index + 1}: expected {', '.join(keys)}, found {found}: {LOOK}"
+                    f"{file.path}: line {index + 1}: expected {', '.join(keys)}, found {found}: {_look()}"
                 )
             batch.records.append(record)
             batch.indices.append(index)

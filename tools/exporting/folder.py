@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps
 from jobs.spec import TokenizeSpec
@@ -34,8 +35,8 @@ def freeze_plan(folder: Path, plan: Plan, ops: FileOps | None = None) -> None:
             raise UsageError(f"--output {folder}: expected a folder, found a file: give another name") from None
         if found:
             raise UsageError(
-                f"--output {folder}: expected an empty folder or one that tools.export began, found {found[0]!r} in it: "
-                "give another one"
+                f"--output {folder}: expected an empty folder or one that {called('tools.export')} began, found "
+                f"{found[0]!r} in it: give another one"
             )
         with replacing(folder / PLAN_FILE, ops) as private:
             private.write_bytes(msgspec.json.encode(plan))

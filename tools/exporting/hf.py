@@ -42,7 +42,7 @@ above, as `license: ...`, before you publish this.
 | `text`, `language` | string or null | from the clip's sidecar files |
 | `metadata` | string or null | the rest of its `.json` sidecar, as JSON |
 
-One second of audio is {rate:g} frames. Recipe of the tokens: `{fingerprint}`.
+One second of audio is {rate:g} frames. Recipe of the tokens: `{fingerprint}`{adopted}.
 """
 DAMAGE_ROWS = (
     "| `damage_seconds` | float64 | audio of the clip that could not be decoded; 0: it is whole |",
@@ -52,6 +52,7 @@ DAMAGE_ROWS = (
 NOTES_ROW = (
     "| `notes` | list of string | `opposite_phase`: the channels cancel each other in their mean, which is what was heard |"
 )
+ADOPTED_WORDS = ", but for clips with the note `adopted`: another tool made their tokens"
 
 
 def dataset_card(spec: TokenizeSpec, *, clips: int, files: int, notes: bool = False) -> str:
@@ -71,6 +72,7 @@ def dataset_card(spec: TokenizeSpec, *, clips: int, files: int, notes: bool = Fa
         columns=columns,
         rate=spec.sample_rate / spec.hop_length,
         fingerprint=spec.fingerprint,
+        adopted="" if spec.adopted is None else ADOPTED_WORDS,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.extras import install_words
 from audio_tokenizers.shared.wording import counted
+from jobs.channels import ADOPTED, describe_note
 from jobs.fileops import FileOps
 from jobs.spec import TokenizeSpec
 from tools.common.run_files import CommittedFile, committed_files, spec_of
@@ -90,6 +91,8 @@ def _describe(plan: Plan, files: Sequence[CommittedFile]) -> str:
     left_out = f", {counted(errors.total(), 'clip')} with errors left out ({kinds})" if errors else ""
     damaged = sum(file.manifest.damaged_clips for file in files)
     kept = f", {counted(damaged, 'damaged clip')} among them" if damaged else ""
+    adopted = sum(file.manifest.notes.get(ADOPTED, 0) for file in files)
+    kept += f", {counted(adopted, 'clip')} {describe_note(ADOPTED)}" if adopted else ""
     what = counted(len(plan.parts), "folder" if plan.to == "npz" else "file")
     read = _megabytes(sum(file.manifest.output_bytes + file.manifest.features_bytes for file in files))
     return f"{counted(_clips(files), 'clip')} of {counted(len(files), 'tar')} in {what}, from {read}{kept}{left_out}"

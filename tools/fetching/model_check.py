@@ -47,7 +47,7 @@ def encode_one_second(name: str, directory: Path | None) -> list[str]:
 
 
 def _one_second(info: BackendInfo) -> Waveform:
-    """A glide from 110 to 440 Hz, or more of it for a backend that wants longer clips."""
+    """A glide from 110 to 440 Hz, or more of it for a backend that needs longer clips."""
     import numpy as np
 
     time = np.arange(max(info.sample_rate, info.min_samples)) / info.sample_rate

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from audio_tokenizers.errors import ClipError, UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.progress import TarState
 from hpc.run import Run
 from jobs.clip_group import Clip
@@ -47,7 +48,7 @@ def choose_clips(states: Sequence[TarState], run: Run, clips: int, seed: int) ->
                 record = decode_record(next(islice(lines, index, None), b"").rstrip(b"\n"))
         except msgspec.DecodeError as error:
             raise UsageError(
-                f"{path}: line {index + 1} is no record ({error}): see python -m tools.check_progress --check-validity"
+                f"{path}: line {index + 1} is no record ({error}): see {called('tools.check_progress')} --check-validity"
             ) from None
         if not isinstance(record, ErrorRecord):
             picks.append((file, Pick(states[file], index, record)))

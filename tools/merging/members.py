@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from audio_tokenizers.errors import InfrastructureError
+from audio_tokenizers.shared.command_names import called
 from tools.common.run_files import CommittedFile, check_hash, read_lines
 from tools.merging.shapes import Shape, shape_line
 
@@ -128,7 +129,7 @@ def _shaped_blocks(
             made = shape_line(shape, line)
         except msgspec.DecodeError as error:
             raise InfrastructureError(
-                f"{file.path}: line {number} is no record ({error}): see python -m tools.check_progress --check-validity"
+                f"{file.path}: line {number} is no record ({error}): see {called('tools.check_progress')} --check-validity"
             ) from None
         if isinstance(made, str):
             left_out[made] += 1

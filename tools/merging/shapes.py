@@ -18,6 +18,7 @@ import msgspec
 
 from audio_tokenizers.base import Field
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.records import ErrorRecord, decode_record
 
 __all__ = ["NO_TEXT", "SHAPES", "Shape", "check_shape", "fitting_shapes", "shape_line"]
@@ -138,9 +139,9 @@ def _pair_line(line: _PairLine) -> bytes | str:
     if not isinstance(rate, int) or isinstance(rate, bool):
         raise UsageError(
             f"--shape text_audio_pairs: {line.audio_file} of {line.tar_file}: expected its file's rate for the key sr, "
-            f"found only the backend's ({line.sample_rate} Hz): tools.pack notes it, as source.sample_rate in the .json "
-            "beside each clip: pack the audio with it, as WAV, FLAC, Ogg or MP3, and tokenize those tars, or merge without "
-            "--shape"
+            f"found only the backend's ({line.sample_rate} Hz): {called('tools.pack')} notes it, as source.sample_rate in "
+            "the .json beside each clip: pack the audio with it, as WAV, FLAC, Ogg or MP3, and tokenize those tars, or "
+            "merge without --shape"
         )
     wav = _nonempty(source.get("audio")) or line.audio_file
     return TEXT_AUDIO_PAIRS % (

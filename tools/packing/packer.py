@@ -48,6 +48,7 @@ def pack_source(
     without_text: bool,
     follow_links: bool,
     texts: TextRules,
+    subset_ratio: float = 1.0,
 ) -> Packed:
     """Make the missing tars of `source` in `output_dir`, then their list.
 
@@ -66,6 +67,7 @@ def pack_source(
             follow_links=follow_links,
             scratch=scratch,
             texts=texts,
+            subset_ratio=subset_ratio,
         )
         found = sources.open_source(source, options)
         plan = PackPlan(
@@ -76,6 +78,7 @@ def pack_source(
             max_clips=limits.max_clips,
             exclude=exclude,
             without_text=without_text,
+            subset_ratio=subset_ratio,
             text_keys=texts.keys,
             text_encoding=texts.encoding,
         )

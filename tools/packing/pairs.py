@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal, Protocol, get_args
 
 import msgspec
 
+from jobs.subset import in_share
 from jobs.text_rules import TextRules
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SourceOptions",
     "describe_found",
     "is_excluded",
+    "is_outside",
 ]
 
 Reason = Literal[
@@ -37,6 +39,7 @@ Reason = Literal[
     "subtitles",
     "unreadable_line",
     "excluded",
+    "outside_subset",
     "link",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -85,6 +88,8 @@ class SourceOptions:
 
     exclude: tuple[str, ...] = ()
     """Globs; see `is_excluded`."""
+    subset_ratio: float = 1.0
+    """Share of the clips; see `is_outside`."""
     without_text: bool = False
     """Also take audio without text."""
     texts: TextRules = field(default_factory=TextRules)
@@ -122,6 +127,13 @@ def is_excluded(name: str, patterns: Sequence[str]) -> bool:
     parts = name.split("/")
     parts.append(parts[-1].rpartition(".")[0])
     return any(fnmatch.fnmatchcase(part, pattern) for pattern in patterns for part in (name, *parts))
+
+
+def is_outside(clip: str, options: SourceOptions) -> bool:
+    """Whether the clip with this id is outside of the share that is packed. Its id is relative to the source, so copies of
+    a data set have the same share.
+    """
+    return options.subset_ratio < 1 and not in_share((clip,), options.subset_ratio, "pack")
 
 
 def describe_found(found: Counter[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted, size_words
 from jobs.plain_text import plain
 
@@ -37,7 +38,7 @@ def summary(folder: TarFolder, shards: Sequence[Shard], left_out: Sequence[LeftO
         segmented = sum(shard.segmented for shard in shards)
         lines.append(
             f"{counted(segmented, 'clip')} of these {'is a recording' if segmented == 1 else 'are recordings'} of "
-            f"{counted(segments, 'segment')}: `hpc.submit --segments` makes each of them a clip"
+            f"{counted(segments, 'segment')}: `{called('hpc.submit')} --segments` makes each of them a clip"
         )
     if faulty := sum(shard.faulty for shard in shards):
         lines.append(
@@ -74,5 +75,5 @@ def bad_lines(given: str, left_out: Sequence[LeftOut]) -> str | None:
     more = f" and {len(bad) - LINES_NAMED:,} more" if len(bad) > LINES_NAMED else ""
     return (
         f"{given}: {counted(len(bad), 'line')} could not be read, and the clips there are missing: {numbers}{more}. The "
-        f"first: {bad[0].detail}\nmend the manifest and pack it into another --output-dir; was it cut?"
+        f"first: {bad[0].detail}\nfix the manifest and pack it into another --output-dir; was it cut?"
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from jobs.any_json import decode_json
 from jobs.fileops import FileOps, write_atomically
 from jobs.text_encoding import AUTO
@@ -40,6 +41,7 @@ class PackPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_clips: int | None
     exclude: tuple[str, ...]
     without_text: bool
+    subset_ratio: float = 1.0
     text_keys: tuple[str, ...] = TEXT_KEYS
     text_encoding: str = AUTO
 
@@ -52,6 +54,7 @@ WORDS = {
     "max_clips": "--max-clips",
     "exclude": "--exclude",
     "without_text": "--without-text",
+    "subset_ratio": "--subset-ratio",
     "text_keys": "--text-key",
     "text_encoding": "--text-encoding",
     "format": "the version of tar2tokens",
@@ -88,8 +91,8 @@ class TarFolder:
         strangers = sorted(path.name for path in self.path.iterdir() if path.suffix == ".tar" or path.name == "tars.txt")
         if strangers:
             raise UsageError(
-                f"--output-dir {self.path}: expected a new folder or one of an earlier tools.pack, found {strangers[0]}: "
-                "choose another"
+                f"--output-dir {self.path}: expected a new folder or one of an earlier {called('tools.pack')}, found "
+                f"{strangers[0]}: choose another"
             )
 
     def freeze(self, plan: PackPlan) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from audio_tokenizers.errors import UsageError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.run import ListedTar, Run
 from jobs.line_file import good_lines
@@ -51,7 +52,7 @@ def open_lines(paths: TarPaths) -> IO[bytes]:
     for path in (paths.committed, paths.partial, paths.committed):  # again: it may have been committed in between
         with suppress(FileNotFoundError):
             return path.open("rb", buffering=READ_BYTES)
-    raise UsageError(f"{paths.name}: not begun yet, so there is nothing to show: see python -m tools.check_progress")
+    raise UsageError(f"{paths.name}: not begun yet, so there is nothing to show: see {called('tools.check_progress')}")
 
 
 def matching(lines: IO[bytes], wanted: Sequence[str], spec: TokenizeSpec) -> Iterator[tuple[int, Record]]:

@@ -1,24 +1,27 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, silence, square, wave
 
 from audio_tokenizers.bicodec.audio import normalize_volume, reference_clip, standardize
 
 
-def speech(samples: int, start: int = 31000) -> np.ndarray:
+def speech(samples: int, start: int = 31000) -> npt.NDArray[Any]:
     return wave(pcm(samples, start)).astype(np.float64)
 
 
-def loudness(samples: np.ndarray) -> float:
+def loudness(samples: npt.NDArray[Any]) -> float:
     """The mean of the loud tenth of the audible samples, without the loudest hundredth."""
     audible = np.sort(np.abs(samples)[np.abs(samples) > 0.01])
     return float(audible[int(0.9 * len(audible)) : int(0.99 * len(audible))].mean())
 
 
 @pytest.mark.parametrize("peak", [0.15, 0.3, 0.9, 1.9])
-def test_clips_are_brought_to_one_volume(peak) -> None:
+def test_clips_are_brought_to_one_volume(peak: float) -> None:
     """Global tokens follow the amplitude: softer and louder copies of a clip must be the same to the model."""
     tone = np.sin(np.arange(16000) * 0.1)
     normal = normalize_volume(peak * tone)
@@ -49,7 +52,7 @@ def test_silence_stays_silence() -> None:
 
 
 @pytest.mark.parametrize(("audible", "changed"), [(10, False), (11, True)])
-def test_a_volume_needs_more_than_ten_audible_samples(audible, changed) -> None:
+def test_a_volume_needs_more_than_ten_audible_samples(audible: int, changed: bool) -> None:
     """A click or two in silence is no measure of a speaker's volume."""
     clip = np.zeros(400)
     clip[:audible] = 0.5

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def checkpoint(built, tmp_path: Path) -> Path:
+def checkpoint(built: Path, tmp_path: Path) -> Path:
     """A copy to break; its weights are links until a test replaces them."""
     return shutil.copytree(built, tmp_path / "model", copy_function=link_weights)
 
@@ -66,7 +67,7 @@ def edit(path: Path, dotted: str, value: object) -> None:
     path.write_text(json.dumps(config) if path.suffix == ".json" else yaml.safe_dump(config))
 
 
-def test_what_is_read_from_a_directory(built) -> None:
+def test_what_is_read_from_a_directory(built: Path) -> None:
     """The four configs lead to the published facts, and both weights files are named."""
     found = open_bicodec(str(built))
     assert (found.sample_rate, found.hop_length, found.reference_samples, found.min_samples) == (16000, 320, 96000, 400)
@@ -78,7 +79,7 @@ def test_what_is_read_from_a_directory(built) -> None:
     assert files_sha256(found.weights) == digest
 
 
-def test_wav2vec2_may_be_safetensors(checkpoint) -> None:
+def test_wav2vec2_may_be_safetensors(checkpoint: Path) -> None:
     """Where both are there transformers prefers that file, and so does upstream, which asks transformers."""
     folder = checkpoint / "wav2vec2-large-xlsr-53"
     shutil.copy(checkpoint / WEIGHTS[0], folder / "model.safetensors")
@@ -88,7 +89,7 @@ def test_wav2vec2_may_be_safetensors(checkpoint) -> None:
 
 
 @pytest.mark.parametrize("name", [ROOT, BICODEC, WAV2VEC2, PREPROCESSOR, *WEIGHTS])
-def test_an_absent_file_is_named_with_what_is_there(checkpoint, name: str) -> None:
+def test_an_absent_file_is_named_with_what_is_there(checkpoint: Path, name: str) -> None:
     """The usual slip is the parent directory or a half copy: the message shows what was found."""
     (checkpoint / name).unlink()
     message = refusal(checkpoint)
@@ -98,7 +99,7 @@ def test_an_absent_file_is_named_with_what_is_there(checkpoint, name: str) -> No
 
 @pytest.mark.parametrize("name", [ROOT, BICODEC])
 @pytest.mark.parametrize(("content", "expected"), [("a: [", "YAML"), ("- 1\n", "list"), ("\udcff", "YAML"), ("", "0 bytes")])
-def test_a_config_that_is_no_mapping_is_refused(checkpoint, name: str, content, expected) -> None:
+def test_a_config_that_is_no_mapping_is_refused(checkpoint: Path, name: str, content: str, expected: str) -> None:
     """A cut or foreign config is one message that names the file."""
     (checkpoint / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     message = refusal(checkpoint)
@@ -136,7 +137,9 @@ def test_a_config_that_is_no_mapping_is_refused(checkpoint, name: str, content, 
         (PREPROCESSOR, "sampling_rate", 8000, "'sampling_rate'"),
     ],
 )
-def test_a_foreign_config_is_refused_with_what_was_expected(checkpoint, name: str, key, value, expected) -> None:
+def test_a_foreign_config_is_refused_with_what_was_expected(
+    checkpoint: Path, name: str, key: str, value: int | str | list[int] | bool, expected: str
+) -> None:
     """Another codec's directory, or another variant of this one, must not load by luck."""
     edit(checkpoint / name, key, value)
     message = refusal(checkpoint)
@@ -154,7 +157,7 @@ def test_a_foreign_config_is_refused_with_what_was_expected(checkpoint, name: st
     ],
 )
 def test_weights_that_are_cut_or_none_are_found_before_anything_is_submitted(
-    checkpoint, name: str, damage, expected
+    checkpoint: Path, name: str, damage: Callable[[bytes], bytes], expected: str
 ) -> None:
     """A broken download costs a message on the login node, not a thousand failed tasks."""
     replace(checkpoint / name, damage((checkpoint / name).read_bytes()))
@@ -163,7 +166,7 @@ def test_weights_that_are_cut_or_none_are_found_before_anything_is_submitted(
     assert expected in message
 
 
-def test_a_hub_id_is_taken_from_the_local_cache(built, tmp_path: Path) -> None:
+def test_a_hub_id_is_taken_from_the_local_cache(built: Path, tmp_path: Path) -> None:
     """Compute nodes are offline: what is in the cache is enough, and the language model need not be."""
     commit = "1" * 40
     repository = tmp_path / "hub" / "models--some--Spark-TTS-0.5B"

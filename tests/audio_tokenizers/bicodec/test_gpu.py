@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, wave
 from support.lanes import begun_without_waiting, check_company
 from support.tiny_bicodec import build_spark_tts
 
-from audio_tokenizers.base import LaneShape, Utterance
-from audio_tokenizers.bicodec.backend import FACTORY
+from audio_tokenizers.base import LaneShape, Scalar, Utterance
+from audio_tokenizers.bicodec.backend import FACTORY, BiCodec
 
 pytestmark = pytest.mark.gpu
 
@@ -17,17 +20,17 @@ LENGTHS = (400, 721, 16000, 96001, 240000)
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory):
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scalar]:
     path = build_spark_tts(tmp_path_factory.mktemp("spark"))
     return {"model_path": str(path), "volume_normalize": True, "tf32": False, "lanes": LANES}
 
 
-def encode(backend, samples):
+def encode(backend: BiCodec, samples: int) -> npt.NDArray[Any]:
     clip = backend.resample(wave(pcm(samples, 37 * samples)), 16000)
     return np.concatenate(list(backend.encode_clips([Utterance(clip)])[0].values()))
 
 
-def test_tokens_do_not_depend_on_order_or_process(options) -> None:
+def test_tokens_do_not_depend_on_order_or_process(options: dict[str, Scalar]) -> None:
     """In any order, from any loaded copy, the same GPU gives the same tokens."""
     backend, fresh = FACTORY.load(options, "cuda"), FACTORY.load(options, "cuda:0")
     first = {samples: encode(backend, samples) for samples in LENGTHS}
@@ -36,7 +39,7 @@ def test_tokens_do_not_depend_on_order_or_process(options) -> None:
         assert np.array_equal(encode(fresh, samples), first[samples])
 
 
-def test_gpu_and_cpu_agree_but_for_rounding(options) -> None:
+def test_gpu_and_cpu_agree_but_for_rounding(options: dict[str, Scalar]) -> None:
     """Other kernels round otherwise, which moves a token here and there; a wrong path, or TF32 left on, would move many."""
     gpu, cpu = FACTORY.load(options, "cuda"), FACTORY.load(options, "cpu")
     for samples in LENGTHS:
@@ -52,13 +55,13 @@ def clips(seed: int) -> list[Utterance]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_company_changes_nothing(options, precision: str) -> None:
+def test_company_changes_nothing(options: dict[str, Scalar], precision: str) -> None:
     """Order, lane, neighbours and empty lanes: both kinds of tokens have the same bits on a GPU too, in any precision."""
     backend = FACTORY.load({**options, "precision": precision}, "cuda")
     check_company(lambda some: backend.encode_lanes(some, SHAPE)(), clips(0), clips(100))
 
 
-def test_lanes_are_the_single_clips_but_for_rounding(options) -> None:
+def test_lanes_are_the_single_clips_but_for_rounding(options: dict[str, Scalar]) -> None:
     """A call of another shape rounds otherwise, which moves a token of a near tie; a leak would move many."""
     backend = FACTORY.load(options, "cuda")
     ours, alone = backend.encode_lanes(clips(0), SHAPE)(), [backend.encode_clips([clip])[0] for clip in clips(0)]
@@ -69,7 +72,7 @@ def test_lanes_are_the_single_clips_but_for_rounding(options) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_a_call_begins_without_waiting(options, precision: str) -> None:
+def test_a_call_begins_without_waiting(options: dict[str, Scalar], precision: str) -> None:
     """In this mode torch fails where the host would wait for the device."""
     backend = FACTORY.load({**options, "precision": precision}, "cuda")
     expected = backend.encode_lanes(clips(0), SHAPE)()

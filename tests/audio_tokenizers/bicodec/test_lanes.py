@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support.golden_audio import pcm, wave
@@ -40,11 +41,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backend(model) -> BiCodec:
+def backend(model: Path) -> BiCodec:
     return FACTORY.load(options(model), "cpu")
 
 
-def test_the_embedding_is_the_single_clips_at_every_length_class(model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedding_is_the_single_clips_at_every_length_class(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, before the semantic quantizer: no frame hears padding, be it on one lane, on all, or on none."""
     backend = FACTORY.load(options(model), "cpu")
     encoder, wav2vec2 = backend._encoder.double(), backend._wav2vec2.double()
@@ -71,26 +72,26 @@ def test_the_embedding_is_the_single_clips_at_every_length_class(model, monkeypa
     assert worst < 1e-9
 
 
-def test_frames_and_nearly_all_tokens_are_the_single_clips(backend) -> None:
+def test_frames_and_nearly_all_tokens_are_the_single_clips(backend: BiCodec) -> None:
     """In float32 a call of another shape rounds otherwise, which moves a token of a near tie; frames are as many always."""
-    equal: dict[str, list[np.ndarray]] = {"global_tokens": [], "semantic_tokens": []}
+    equal: dict[str, list[npt.NDArray[Any]]] = {"global_tokens": [], "semantic_tokens": []}
     for samples in LENGTHS[::4]:
         ours, alone = backend.encode_lanes([clip(samples)], SHAPE)()[0], backend.encode_clips([clip(samples)])[0]
         assert list(ours) == list(alone) == list(equal)
         for name, found in equal.items():
-            assert (ours[name].shape, ours[name].dtype) == (alone[name].shape, np.int16)
+            assert (ours[name].shape, ours[name].dtype) == (alone[name].shape, np.dtype(np.int16))
             found.append(ours[name] == alone[name])
     assert all(np.concatenate(found).mean() > 0.99 for found in equal.values())
 
 
 @pytest.fixture(scope="module")
-def narrow(model) -> BiCodec:
+def narrow(model: Path) -> BiCodec:
     """In bfloat16."""
     return FACTORY.load(options(model, precision="bf16"), "cpu")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_company_changes_nothing(backend, narrow, precision: str) -> None:
+def test_company_changes_nothing(backend: BiCodec, narrow: BiCodec, precision: str) -> None:
     """Order, lane, neighbours and empty lanes: both kinds of tokens have the same bits, in a full lane too."""
     backend = backend if precision == "fp32" else narrow
     clips = [clip(samples) for samples in (400, 1000, 2222, 3200)]
@@ -101,7 +102,7 @@ def test_company_changes_nothing(backend, narrow, precision: str) -> None:
     assert len(np.unique(values[3]["semantic_tokens"])) > 3
 
 
-def test_bfloat16_is_near(backend, narrow) -> None:
+def test_bfloat16_is_near(backend: BiCodec, narrow: BiCodec) -> None:
     """Most semantic tokens are the same, and all that speak of the voice, which stays in float32."""
     assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
     clips = [clip(samples) for samples in (3200, 3100, 3000, 2900)]
@@ -109,13 +110,13 @@ def test_bfloat16_is_near(backend, narrow) -> None:
     alone = [narrow.encode_clips([one])[0] for one in clips]
     for name, least in (("global_tokens", 1.0), ("semantic_tokens", 0.8)):
         words, narrow_words, single = (np.concatenate([found[name] for found in all_]) for all_ in (exact, near, alone))
-        assert (narrow_words.shape, narrow_words.dtype) == (words.shape, np.int16)
+        assert (narrow_words.shape, narrow_words.dtype) == (words.shape, np.dtype(np.int16))
         assert (words == narrow_words).mean() >= least
         assert (single == narrow_words).mean() > 0.95
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nobody_waits_for_the_device(model, precision: str) -> None:
+def test_nobody_waits_for_the_device(model: Path, precision: str) -> None:
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
     backend = FACTORY.load(options(model, precision=precision), "cpu")
     encoder = backend._encoder.to("meta")
@@ -127,12 +128,12 @@ def test_nobody_waits_for_the_device(model, precision: str) -> None:
     assert (tokens.shape, tuple(frames), voices.shape) == ((LANES, 9), (1, 2, 6, 9), (LANES, 32))
 
 
-def test_networks_are_ready(backend) -> None:
+def test_networks_are_ready(backend: BiCodec) -> None:
     """Weight norms are merged; wav2vec2's attention is fused, the perceiver's is written out, as upstream has it."""
     check_ready(backend._encoder, backend._wav2vec2)
 
 
-def test_single_clips_are_what_they_are_without_lanes(model, backend) -> None:
+def test_single_clips_are_what_they_are_without_lanes(model: Path, backend: BiCodec) -> None:
     """The hooks are there, and do nothing."""
     plain = FACTORY.load(options(model, lanes=0), "cpu")
     backend.encode_lanes([clip(1000)], SHAPE)()
@@ -141,7 +142,7 @@ def test_single_clips_are_what_they_are_without_lanes(model, backend) -> None:
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_lanes_are_part_of_the_description_where_there_are_any(model) -> None:
+def test_lanes_are_part_of_the_description_where_there_are_any(model: Path) -> None:
     """Their number decides how sums are rounded; without lanes nothing is said of them, so that older runs go on."""
     single = FACTORY.describe(options(model, lanes=None), "cpu")
     assert (single.batching, single.max_batch, "lanes" in single.recipe) == (Batching.SINGLE, 1, False)
@@ -151,7 +152,7 @@ def test_lanes_are_part_of_the_description_where_there_are_any(model) -> None:
     assert (gpu.batching, gpu.max_batch, gpu.recipe["lanes"]) == (Batching.LANES, 16, 16)
 
 
-def test_errors_are_those_of_single_clips(model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_those_of_single_clips(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip that is too short is one, and memory that runs out is the machine's trouble, with fewer lanes as a way out."""
     backend = FACTORY.load(options(model), "cpu")
     with pytest.raises(ClipError, match="399 samples") as caught:

@@ -12,7 +12,7 @@ from audio_tokenizers.bicodec.files import MIXED_LAYERS, VocosShape, open_bicode
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory):
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_spark_tts(tmp_path_factory.mktemp("spark"))
 
 
@@ -60,6 +60,7 @@ def test_semantic_tokens_are_the_nearest_codes_by_angle() -> None:
     quantizer = model.quantizer
     with torch.no_grad():
         quantizer.in_project.weight.copy_(torch.eye(8)[:, :, None])
+        assert quantizer.in_project.bias is not None
         quantizer.in_project.bias.zero_()
         lengths = torch.linspace(0.1, 10, 64)[:, None]
         quantizer.codebook.weight.mul_(lengths)

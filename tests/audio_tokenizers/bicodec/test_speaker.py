@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from audio_tokenizers.bicodec.files import SpeakerShape
 
 
 @pytest.fixture(scope="module")
-def quantizer():
+def quantizer() -> Any:
     """Six levels of four, of an identity projection."""
     import torch
 
@@ -20,14 +22,15 @@ def quantizer():
     return made
 
 
-def quantize(quantizer, latents) -> list[int]:
+def quantize(quantizer: Any, latents: list[list[float]]) -> list[int]:
     import torch
 
     with torch.inference_mode():
-        return quantizer(torch.tensor([latents], dtype=torch.float32))[0].tolist()
+        found: list[int] = quantizer(torch.tensor([latents], dtype=torch.float32))[0].tolist()
+    return found
 
 
-def test_tokens_are_the_digits_of_the_levels_the_lowest_first(quantizer) -> None:
+def test_tokens_are_the_digits_of_the_levels_the_lowest_first(quantizer: Any) -> None:
     """All low is 0, all high is 4095, and the first dimension counts ones."""
     low, high = [-9.0] * 6, [9.0] * 6
     assert quantize(quantizer, [low, high]) == [0, 4095]
@@ -35,7 +38,7 @@ def test_tokens_are_the_digits_of_the_levels_the_lowest_first(quantizer) -> None
     assert quantize(quantizer, ones) == [3 * 4**digit for digit in range(6)]
 
 
-def test_levels_are_rounded_as_in_finite_scalar_quantisation(quantizer) -> None:
+def test_levels_are_rounded_as_in_finite_scalar_quantisation(quantizer: Any) -> None:
     """Against vector-quantize-pytorch's FSQ, whose code upstream has copied: ten thousand random vectors."""
     import torch
 

@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, wave
 from support.tiny_bicodec import build_spark_tts
@@ -27,7 +30,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_spark_tts(tmp_path_factory.mktemp("spark"))
 
 
-def read(path: Path) -> dict:
+Rewrite = Callable[..., Path]
+
+
+def read(path: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
@@ -35,10 +41,10 @@ def read(path: Path) -> dict:
 
 
 @pytest.fixture
-def rewrite(built, tmp_path: Path):
+def rewrite(built: Path, tmp_path: Path) -> Rewrite:
     """Makes a checkpoint with some tensors of one file changed (None: removed), then all of them by `change`."""
 
-    def make(name: str, changes: dict, change=lambda state: state) -> Path:
+    def make(name: str, changes: dict[str, Any], change: Callable[[Any], Any] = lambda state: state) -> Path:
         import torch
         from safetensors.torch import save_file
 
@@ -57,7 +63,7 @@ def link(source: str, target: str) -> None:
     Path(target).symlink_to(source)
 
 
-def tokens(directory: Path) -> np.ndarray:
+def tokens(directory: Path) -> npt.NDArray[Any]:
     backend = FACTORY.load({"model_path": str(directory), "volume_normalize": True, "tf32": False}, "cpu")
     return np.concatenate(list(backend.encode_clips([Utterance(wave(pcm(16000, 40000)))])[0].values()))
 
@@ -83,13 +89,13 @@ def refusal(directory: Path, name: str) -> str:
         (WAV2VEC2, f"{POSITIONAL}.weight_v"),
     ],
 )
-def test_a_missing_tensor_is_named(rewrite, name: str, tensor) -> None:
+def test_a_missing_tensor_is_named(rewrite: Rewrite, name: str, tensor: str) -> None:
     """Upstream would go on with random numbers in its place."""
     assert "missing" in refusal(rewrite(name, {tensor: None}), name)
 
 
 @pytest.mark.parametrize("name", [BICODEC, WAV2VEC2])
-def test_a_tensor_that_nobody_knows_is_named(rewrite, name: str) -> None:
+def test_a_tensor_that_nobody_knows_is_named(rewrite: Rewrite, name: str) -> None:
     """It may mean another variant of the network."""
     import torch
 
@@ -105,14 +111,14 @@ def test_a_tensor_that_nobody_knows_is_named(rewrite, name: str) -> None:
         (WAV2VEC2, f"{POSITIONAL}.weight_g", (32, 1, 1)),
     ],
 )
-def test_a_tensor_of_another_shape_is_named(rewrite, name: str, tensor, shape) -> None:
+def test_a_tensor_of_another_shape_is_named(rewrite: Rewrite, name: str, tensor: str, shape: tuple[int, ...]) -> None:
     """A config that does not belong to the weights, or the other way round."""
     import torch
 
     assert f"{list(shape)}" in refusal(rewrite(name, {tensor: torch.zeros(shape)}), name)
 
 
-def test_what_encoding_does_not_need_may_be_left_out(built, rewrite) -> None:
+def test_what_encoding_does_not_need_may_be_left_out(built: Path, rewrite: Rewrite) -> None:
     """A file without the decoder, or without wav2vec2's upper layers and its head, gives the same tokens."""
     kept = tuple(
         f"{part}." for part in ("encoder", "quantizer.in_project", "quantizer.codebook", "speaker_encoder.perceiver_sampler")
@@ -128,10 +134,10 @@ def test_what_encoding_does_not_need_may_be_left_out(built, rewrite) -> None:
     assert np.array_equal(tokens(directory), tokens(built))
 
 
-def test_each_spelling_of_a_weight_norm_gives_the_same_tokens(built, rewrite) -> None:
+def test_each_spelling_of_a_weight_norm_gives_the_same_tokens(built: Path, rewrite: Rewrite) -> None:
     """The published files have torch's old spelling; newer versions of transformers write the other."""
 
-    def respell(state: dict) -> dict:
+    def respell(state: dict[str, Any]) -> dict[str, Any]:
         spelling = {"weight_g": NORM, "weight_v": DIRECTION}
         renamed = {name: name.rpartition(".")[2] for name in state}
         return {
@@ -143,17 +149,17 @@ def test_each_spelling_of_a_weight_norm_gives_the_same_tokens(built, rewrite) ->
     assert np.array_equal(tokens(rewrite(WAV2VEC2, {}, respell)), tokens(built))
 
 
-def test_wav2vec2_may_be_saved_without_its_head(built, rewrite) -> None:
+def test_wav2vec2_may_be_saved_without_its_head(built: Path, rewrite: Rewrite) -> None:
     """Names then lack their prefix: as Wav2Vec2Model saves itself."""
 
-    def strip(state: dict) -> dict:
+    def strip(state: dict[str, Any]) -> dict[str, Any]:
         return {name.removeprefix("wav2vec2."): state[name] for name in state if name.startswith("wav2vec2.")}
 
     assert np.array_equal(tokens(rewrite(WAV2VEC2, {}, strip)), tokens(built))
 
 
 def test_a_fine_tuned_wav2vec2_is_taken(
-    built, rewrite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    built: Path, rewrite: Rewrite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the head of another task beside it, or what a trainer keeps; the line in the log says what is not used."""
     import torch
@@ -166,7 +172,7 @@ def test_a_fine_tuned_wav2vec2_is_taken(
     assert [record.message for record in caplog.records] == [f"{directory / WAV2VEC2}: not used: epoch, state_dict.lm_head"]
 
 
-def test_an_adapter_behind_the_last_layer_plays_no_part(built, rewrite) -> None:
+def test_an_adapter_behind_the_last_layer_plays_no_part(built: Path, rewrite: Rewrite) -> None:
     """What it makes of the last hidden state is none of the three that BiCodec hears."""
     import torch
 
@@ -178,7 +184,7 @@ def test_an_adapter_behind_the_last_layer_plays_no_part(built, rewrite) -> None:
     assert np.array_equal(tokens(directory), tokens(built))
 
 
-def test_two_tensors_for_one_place_are_an_error(rewrite) -> None:
+def test_two_tensors_for_one_place_are_an_error(rewrite: Rewrite) -> None:
     """With and without the prefix: nobody can know which of them is meant."""
     import torch
 
@@ -186,7 +192,7 @@ def test_two_tensors_for_one_place_are_an_error(rewrite) -> None:
     assert f"wav2vec2.{name} and {name}" in refusal(rewrite(WAV2VEC2, {name: torch.zeros(32)}), WAV2VEC2)
 
 
-def test_mel_filters_in_the_file_are_used(built, rewrite) -> None:
+def test_mel_filters_in_the_file_are_used(built: Path, rewrite: Rewrite) -> None:
     """The published file has none, and upstream computes them; from a file that has them it takes them, and so do we."""
     import torch
     from torchaudio.transforms import MelSpectrogram
@@ -199,6 +205,6 @@ def test_mel_filters_in_the_file_are_used(built, rewrite) -> None:
     assert "missing" in refusal(rewrite(BICODEC, {**own, "mel_transformer.mel_scale.fb": None}), BICODEC)
 
 
-def test_a_state_dict_of_something_else_is_refused(rewrite) -> None:
+def test_a_state_dict_of_something_else_is_refused(rewrite: Rewrite) -> None:
     """torch.save keeps anything."""
     assert "state dict" in refusal(rewrite(WAV2VEC2, {}, list), WAV2VEC2)

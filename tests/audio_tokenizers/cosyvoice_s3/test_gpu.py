@@ -7,8 +7,9 @@ import pytest
 from support.golden_audio import pcm, wave
 from support.tiny_s3 import build_s3_onnx
 
-from audio_tokenizers.base import Utterance
+from audio_tokenizers.base import Scalar, Utterance
 from audio_tokenizers.cosyvoice_s3.backend import FACTORY
+from audio_tokenizers.shared.options import Precision
 from audio_tokenizers.shared.s3_mel import LogMel
 from audio_tokenizers.shared.s3_onnx import log_mel, read_variant
 from audio_tokenizers.shared.s3_torch import TorchEncoder
@@ -19,25 +20,25 @@ SAMPLES = (201, 640, 16001, 33333, 100000, 160000, 479999, 480000, 700000)
 
 
 @pytest.fixture(scope="module", params=[("v1", 25), ("v1", 50), ("v2", 25)], ids=str)
-def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scalar]:
     version, rate = request.param
     path = build_s3_onnx(tmp_path_factory.mktemp("s3") / "model.onnx", version, rate, width=1280)
     return {"model_path": str(path), "engine": "torch", "tf32": False}
 
 
 @pytest.fixture(scope="module")
-def clips():
+def clips() -> list[Utterance]:
     return [Utterance(wave(pcm(samples, 997 * samples))) for samples in SAMPLES]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_hidden_states_know_no_other_clip(options, clips, precision: str) -> None:
+def test_hidden_states_know_no_other_clip(options: dict[str, Scalar], clips: list[Utterance], precision: Precision) -> None:
     """Bit for bit at full width, so that batches may be formed on a GPU as on a CPU."""
     import torch
 
     from audio_tokenizers.cosyvoice_s3.files import find_onnx
 
-    path = find_onnx(options["model_path"])
+    path = find_onnx(str(options["model_path"]))
     encoder = TorchEncoder(path, read_variant(path), "cuda", precision)
     there = [torch.from_numpy(clip.wave).cuda() for clip in clips if len(clip.wave) <= 480000]
     with torch.inference_mode():
@@ -48,7 +49,7 @@ def test_hidden_states_know_no_other_clip(options, clips, precision: str) -> Non
                 assert torch.equal(part, single[index])
 
 
-def test_the_mel_is_that_of_the_cpu_but_for_rounding(clips) -> None:
+def test_the_mel_is_that_of_the_cpu_but_for_rounding(clips: list[Utterance]) -> None:
     """CuFFT rounds otherwise; a wrong window or filter would be far off."""
     import torch
 
@@ -57,7 +58,7 @@ def test_the_mel_is_that_of_the_cpu_but_for_rounding(clips) -> None:
         assert torch.allclose(found.cpu(), torch.from_numpy(log_mel(clip.wave)), atol=1e-4)
 
 
-def test_the_host_waits_once(options, clips) -> None:
+def test_the_host_waits_once(options: dict[str, Scalar], clips: list[Utterance]) -> None:
     """For the tokens of the whole batch: between two batches the device has work as long as the host keeps up."""
     import torch
 
@@ -73,7 +74,7 @@ def test_the_host_waits_once(options, clips) -> None:
     assert len([wait for wait in waits if "synchronizing" in str(wait.message)]) <= 1
 
 
-def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, clips) -> None:
+def test_gpu_and_cpu_agree_on_nearly_all_tokens(options: dict[str, Scalar], clips: list[Utterance]) -> None:
     """Other kernels round otherwise, which flips a token here and there; a wrong path would agree on few."""
     values = [FACTORY.load(options, device).encode_clips(clips) for device in ("cuda", "cpu")]
     equal = [ours["tokens"] == theirs["tokens"] for ours, theirs in zip(*values, strict=True)]

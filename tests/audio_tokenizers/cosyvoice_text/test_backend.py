@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.tiny_cosyvoice_text import WIDTH, build_cosyvoice, language_model, read_sentences
 
-from audio_tokenizers.base import Batching, Utterance
+from audio_tokenizers.base import Batching, Scalar, Utterance
 from audio_tokenizers.cosyvoice_text.backend import FACTORY, CosyVoiceText
 from audio_tokenizers.errors import ClipError, ModelFilesError, UsageError
 
@@ -15,7 +18,7 @@ ROWS = 457 + 1609
 WAVE = np.zeros(16000, np.float32)
 
 
-def options(directory: Path, **changes: object) -> dict[str, object]:
+def options(directory: Path, **changes: Scalar) -> dict[str, Scalar]:
     return {"model_path": str(directory), "tokenizer_path": None, **changes}
 
 
@@ -25,11 +28,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backend(model) -> CosyVoiceText:
+def backend(model: Path) -> CosyVoiceText:
     return FACTORY.load(options(model), "cpu")
 
 
-def encode(backend: CosyVoiceText, text: str | None) -> dict[str, np.ndarray]:
+def encode(backend: CosyVoiceText, text: str | None) -> dict[str, npt.NDArray[Any]]:
     return dict(backend.encode_clips([Utterance(WAVE, text)])[0])
 
 
@@ -40,7 +43,7 @@ def save(directory: Path, state: object) -> Path:
     return directory
 
 
-def test_each_token_has_its_row_of_the_table(backend, model) -> None:
+def test_each_token_has_its_row_of_the_table(backend: CosyVoiceText, model: Path) -> None:
     """What torch.nn.Embedding makes of upstream's tokens, bit for bit, for texts of all scripts."""
     import torch
 
@@ -50,12 +53,12 @@ def test_each_token_has_its_row_of_the_table(backend, model) -> None:
             continue
         values = encode(backend, text)
         tokens, embedding = values["text_tokens"], values["text_embedding"]
-        assert (tokens.dtype, embedding.dtype) == (np.int32, np.float32)
+        assert (tokens.dtype, embedding.dtype) == (np.dtype(np.int32), np.dtype(np.float32))
         assert embedding.shape == (len(tokens), WIDTH)
         assert np.array_equal(embedding, table(torch.from_numpy(tokens).long()).numpy())
 
 
-def test_the_transcript_is_taken_as_it_is(backend) -> None:
+def test_the_transcript_is_taken_as_it_is(backend: CosyVoiceText) -> None:
     """No normalisation: digits, case, spaces at the ends and special tokens all count."""
     plain = encode(backend, "42 wives")["text_tokens"]
     for other in ("42 Wives", " 42 wives", "42 wives\n", "forty-two wives"):
@@ -64,14 +67,14 @@ def test_the_transcript_is_taken_as_it_is(backend) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", " \n\t"])
-def test_a_clip_without_words_is_an_error_of_its_own_kind(backend, text) -> None:
+def test_a_clip_without_words_is_an_error_of_its_own_kind(backend: CosyVoiceText, text: str | None) -> None:
     """An empty embedding in a data set would look like one that was lost."""
     with pytest.raises(ClipError) as caught:
         encode(backend, text)
     assert caught.value.kind == "no_text"
 
 
-def test_what_it_declares(model) -> None:
+def test_what_it_declares(model: Path) -> None:
     """Two fields whose lengths have nothing to do with the audio's, from whole clips that have a transcript."""
     info = FACTORY.describe(options(model), "cuda:1")
     tokens, embedding = info.fields
@@ -82,7 +85,7 @@ def test_what_it_declares(model) -> None:
     assert (info.batching, info.max_batch) == (Batching.SINGLE, 1)
 
 
-def test_the_recipe_is_of_what_decides_a_token_and_a_row(model, tmp_path: Path) -> None:
+def test_the_recipe_is_of_what_decides_a_token_and_a_row(model: Path, tmp_path: Path) -> None:
     """Other weights or another tokenizer make another data set; another place, device or yaml comment do not."""
     recipe = FACTORY.describe(options(model), "cpu").recipe
     assert recipe == FACTORY.load(options(model), "cpu").info.recipe
@@ -101,7 +104,7 @@ def test_the_recipe_is_of_what_decides_a_token_and_a_row(model, tmp_path: Path) 
     assert {key for key in recipe if recipe[key] != changed[key]} == {"tokenizer_sha256"}
 
 
-def test_only_the_table_is_read(model, tmp_path: Path) -> None:
+def test_only_the_table_is_read(model: Path, tmp_path: Path) -> None:
     """llm.pt has about 1.2 GB, the table 106 MB: what else is in it never becomes memory."""
     import torch
 
@@ -115,7 +118,7 @@ def test_only_the_table_is_read(model, tmp_path: Path) -> None:
     )
 
 
-def test_a_half_precision_table_is_widened(model, tmp_path: Path) -> None:
+def test_a_half_precision_table_is_widened(model: Path, tmp_path: Path) -> None:
     """Values are float32 whatever the file has; from float16 and bfloat16 that loses nothing."""
     import torch
 
@@ -140,7 +143,9 @@ def test_a_half_precision_table_is_widened(model, tmp_path: Path) -> None:
         (lambda s: [s], "state dict"),
     ],
 )
-def test_a_foreign_llm_is_refused(model, tmp_path: Path, change, expected) -> None:
+def test_a_foreign_llm_is_refused(
+    model: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], expected: str
+) -> None:
     """CosyVoice 2 and 3 call their file llm.pt too; and a table of another size is not this tokenizer's."""
     directory = Path(shutil.copytree(model, tmp_path / "model"))
     save(directory, change(language_model(ROWS)))
@@ -149,7 +154,7 @@ def test_a_foreign_llm_is_refused(model, tmp_path: Path, change, expected) -> No
     assert str(directory / "llm.pt") in str(caught.value)
 
 
-def test_what_upstreams_trainer_saves_is_taken(model, backend, tmp_path: Path) -> None:
+def test_what_upstreams_trainer_saves_is_taken(model: Path, backend: CosyVoiceText, tmp_path: Path) -> None:
     """It keeps the epoch and the step among the tensors."""
     directory = Path(shutil.copytree(model, tmp_path / "model"))
     save(directory, language_model(ROWS) | {"epoch": 3, "step": 700})
@@ -157,7 +162,7 @@ def test_what_upstreams_trainer_saves_is_taken(model, backend, tmp_path: Path) -
     assert np.array_equal(trained["text_embedding"], encode(backend, "a wife")["text_embedding"])
 
 
-def test_audio_is_only_measured(backend) -> None:
+def test_audio_is_only_measured(backend: CosyVoiceText) -> None:
     """The wave is resampled to 16 kHz for its length; what it holds changes nothing."""
     noise = np.random.default_rng(0).standard_normal(44100).astype(np.float32)
     wave = backend.resample(noise, 44100)
@@ -167,7 +172,7 @@ def test_audio_is_only_measured(backend) -> None:
 
 
 @pytest.mark.parametrize("path", [True, "", 3])
-def test_a_tokenizer_path_is_a_text_or_null(model, path) -> None:
+def test_a_tokenizer_path_is_a_text_or_null(model: Path, path: bool | str | int) -> None:
     """A slip in an option is one message, not a traceback."""
     with pytest.raises(UsageError, match="tokenizer_path: expected a file or null"):
         FACTORY.describe(options(model, tokenizer_path=path), "cpu")

@@ -18,7 +18,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(params=["whisper", "cosyvoice"])
-def model(request: pytest.FixtureRequest, built, tmp_path: Path) -> Path:
+def model(request: pytest.FixtureRequest, built: dict[str, Path], tmp_path: Path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(built[request.param], tmp_path / "model"))
 
@@ -38,7 +38,7 @@ def refusal(directory: Path, tokenizer: str | None = None) -> str:
     return message
 
 
-def test_what_is_read_from_the_config(built) -> None:
+def test_what_is_read_from_the_config(built: dict[str, Path]) -> None:
     """The tags of cosyvoice.yaml say which tokenizer and which sizes; nothing that they name is run."""
     for name, rows in (("whisper", 457 + 1609), ("cosyvoice", 457 + 1674)):
         found = open_checkpoint(str(built[name]), None)
@@ -48,7 +48,7 @@ def test_what_is_read_from_the_config(built) -> None:
         assert found.tokenizer.parent == built[name]
 
 
-def test_the_tokenizer_is_taken_from_the_option_then_the_directory(built, tmp_path: Path) -> None:
+def test_the_tokenizer_is_taken_from_the_option_then_the_directory(built: dict[str, Path], tmp_path: Path) -> None:
     """A file that is given wins, so that a model's directory may stay as it was published."""
     given = Path(shutil.copy(built["whisper"] / "multilingual.tiktoken", tmp_path / "pairs.tiktoken"))
     assert open_checkpoint(str(built["whisper"]), str(given)).tokenizer == given
@@ -57,7 +57,7 @@ def test_the_tokenizer_is_taken_from_the_option_then_the_directory(built, tmp_pa
             open_checkpoint(str(built["whisper"]), path)
 
 
-def test_whispers_byte_pairs_come_with_openai_whisper(model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whispers_byte_pairs_come_with_openai_whisper(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CosyVoice-300M needs no file beside the published ones, if openai-whisper is installed; -25Hz always needs one."""
     pairs = next(model.glob("*.tiktoken"))
     pairs.unlink()
@@ -90,7 +90,7 @@ def test_whispers_byte_pairs_come_with_openai_whisper(model, monkeypatch: pytest
         ("sample_rate: 22050", "sample_rate: [", "YAML"),
     ],
 )
-def test_a_foreign_config_is_refused(model, old, new, expected) -> None:
+def test_a_foreign_config_is_refused(model: Path, old: str, new: str, expected: str) -> None:
     """What is another model, or was cut or edited into nonsense, says so before anything is loaded."""
     if "YAML" in expected and "ref" in new:
         new = "text_encoder_input_size: {"
@@ -100,7 +100,7 @@ def test_a_foreign_config_is_refused(model, old, new, expected) -> None:
     assert str(model / "cosyvoice.yaml") in message
 
 
-def test_the_byte_pairs_of_another_model_are_refused(built, tmp_path: Path) -> None:
+def test_the_byte_pairs_of_another_model_are_refused(built: dict[str, Path], tmp_path: Path) -> None:
     """Whisper's and CosyVoice's files look alike; taken for one another they would give numbers without meaning."""
     import whisper.tokenizer
 
@@ -120,7 +120,7 @@ def test_rows_for_all_languages_may_outnumber_those_named(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["cosyvoice.yaml", "llm.pt"])
-def test_a_missing_file_is_named_with_what_is_there(model, name: str) -> None:
+def test_a_missing_file_is_named_with_what_is_there(model: Path, name: str) -> None:
     """The usual slip is the parent directory or a half copy."""
     (model / name).unlink()
     message = refusal(model)
@@ -128,20 +128,20 @@ def test_a_missing_file_is_named_with_what_is_there(model, name: str) -> None:
     assert ".tiktoken" in message
 
 
-def test_a_later_model_is_named_as_such(model) -> None:
+def test_a_later_model_is_named_as_such(model: Path) -> None:
     """CosyVoice2-0.5B has cosyvoice2.yaml: its directory is no half copy of a CosyVoice 1."""
     (model / "cosyvoice.yaml").rename(model / "cosyvoice2.yaml")
     assert "CosyVoice 2 and 3" in refusal(model)
 
 
 @pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04half", b"<html>"])
-def test_weights_that_are_cut_or_none_are_refused(model, content) -> None:
+def test_weights_that_are_cut_or_none_are_refused(model: Path, content: bytes) -> None:
     """A git-lfs pointer, a cut download and an error page are one message each, when the run is planned."""
     (model / "llm.pt").write_bytes(content)
     assert str(model / "llm.pt") in refusal(model)
 
 
-def test_a_hub_id_asks_for_two_files_alone(built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_asks_for_two_files_alone(built: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A CosyVoice repository has vocoder, flow and exports too; what is in the local cache is not asked for again."""
     import huggingface_hub
 

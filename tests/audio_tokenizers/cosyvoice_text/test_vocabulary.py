@@ -4,12 +4,14 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from support.tiny_cosyvoice_text import SENTENCES, SPECIAL_TOKENS, read_sentences, write_tiktoken
 
-from audio_tokenizers.cosyvoice_text.vocabulary import ASSETS, most_languages, read_vocabulary
+from audio_tokenizers.cosyvoice_text.vocabulary import ASSETS, VocabularyName, most_languages, read_vocabulary
 from audio_tokenizers.errors import ModelFilesError
 
 GOLDEN = json.loads((SENTENCES.parent / "cosyvoice_text.json").read_text())
@@ -21,11 +23,11 @@ def pairs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", sorted(GOLDEN["tokens"]))
-def test_tokens_are_those_of_upstreams_own_tokenizers(pairs, case) -> None:
+def test_tokens_are_those_of_upstreams_own_tokenizers(pairs: Path, case: str) -> None:
     """Each sentence, special tokens included, gives the numbers that openai-whisper's and CosyVoice's code gave."""
     assert hashlib.sha256(pairs.read_bytes()).hexdigest() == GOLDEN["tiktoken_sha256"], "the tiny byte pairs have changed"
     name, languages = case.split("-")
-    encoding = read_vocabulary(pairs, name, int(languages)).encoding()
+    encoding = read_vocabulary(pairs, cast("VocabularyName", name), int(languages)).encoding()
     sentences = read_sentences()
     assert len(sentences) == len(GOLDEN["tokens"][case]) >= 60
     for sentence, expected in zip(sentences, GOLDEN["tokens"][case], strict=True):
@@ -52,7 +54,7 @@ def test_the_whisper_vocabulary_is_openai_whispers_own() -> None:
         assert encoding.encode(sentence, allowed_special="all") == theirs.encode(sentence, allowed_special="all")
 
 
-def test_sizes_are_those_of_the_published_embeddings(pairs) -> None:
+def test_sizes_are_those_of_the_published_embeddings(pairs: Path) -> None:
     """51866 rows are Whisper's 50257 pairs and 1609 more; 60515 are CosyVoice's 58836 and its special tokens for 105."""
     for name in ("whisper", "cosyvoice"):
         vocabulary = read_vocabulary(pairs, name, 100)
@@ -75,7 +77,7 @@ def test_sizes_are_those_of_the_published_embeddings(pairs) -> None:
         (lambda lines: [b"= 0"], r"256 missing"),
     ],
 )
-def test_a_cut_or_foreign_file_is_refused(pairs, damage, message: str) -> None:
+def test_a_cut_or_foreign_file_is_refused(pairs: Path, damage: Callable[[list[bytes]], list[bytes]], message: str) -> None:
     """A half copy would tokenize all the same, into other numbers."""
     pairs.write_bytes(b"\n".join(damage(pairs.read_bytes().splitlines())) + b"\n")
     with pytest.raises(ModelFilesError, match=message) as caught:
@@ -83,7 +85,7 @@ def test_a_cut_or_foreign_file_is_refused(pairs, damage, message: str) -> None:
     assert str(pairs) in str(caught.value)
 
 
-def test_reading_it_imports_neither_torch_nor_tiktoken(pairs) -> None:
+def test_reading_it_imports_neither_torch_nor_tiktoken(pairs: Path) -> None:
     """Planning on a login node checks the file, and has neither."""
     script = (
         "import sys, pathlib\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.tiny_hf import CODECS, build, write_extractor
 from support.tiny_higgs import speech_like
@@ -25,9 +26,10 @@ def options(directory: Path, **given: Any) -> dict[str, Any]:
     return {"model_path": str(directory), "num_quantizers": None, "bandwidth": None, "tf32": False} | given
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """Another piece of one recording for each length."""
-    return RECORDING[samples % 4801 :][:samples]
+    piece: npt.NDArray[Any] = RECORDING[samples % 4801 :][:samples]
+    return piece
 
 
 def lengths(hop: int) -> list[int]:
@@ -45,22 +47,23 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def backends(models) -> dict[str, HfCodec]:
+def backends(models: dict[str, Path]) -> dict[str, HfCodec]:
     return {codec: FACTORY.load(options(directory), "cpu") for codec, directory in models.items()}
 
 
 @pytest.fixture(scope="module")
-def theirs(models) -> dict[str, Any]:
+def theirs(models: dict[str, Path]) -> dict[str, Any]:
     from transformers import AutoModel
 
     return {codec: AutoModel.from_pretrained(directory).eval() for codec, directory in models.items()}
 
 
-def grid(codes: Any) -> np.ndarray:
-    return (codes[0] if codes.ndim == 4 else codes)[0].numpy()
+def grid(codes: Any) -> npt.NDArray[Any]:
+    found: npt.NDArray[Any] = (codes[0] if codes.ndim == 4 else codes)[0].numpy()
+    return found
 
 
-def bare(model: Any, wave: np.ndarray, **arguments: Any) -> np.ndarray:
+def bare(model: Any, wave: npt.NDArray[Any], **arguments: Any) -> npt.NDArray[Any]:
     """What the model alone gives."""
     import torch
 
@@ -68,7 +71,7 @@ def bare(model: Any, wave: np.ndarray, **arguments: Any) -> np.ndarray:
         return grid(model.encode(torch.from_numpy(wave)[None, None], **arguments).audio_codes)
 
 
-def documented(model: Any, extractor: Any, wave: np.ndarray) -> np.ndarray:
+def documented(model: Any, extractor: Any, wave: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """What the pages of transformers show: the feature extractor, and the model on all that it gives."""
     import torch
 
@@ -79,7 +82,9 @@ def documented(model: Any, extractor: Any, wave: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_tokens_equal_those_of_transformers_at_every_length_class(models, backends, theirs, codec) -> None:
+def test_tokens_equal_those_of_transformers_at_every_length_class(
+    models: dict[str, Path], backends: dict[str, HfCodec], theirs: dict[str, Any], codec: str
+) -> None:
     """Each token is the one of the documented way, wherever a length falls in the hop; ceil(n / hop) frames."""
     from transformers import AutoFeatureExtractor
 
@@ -96,7 +101,7 @@ def test_tokens_equal_those_of_transformers_at_every_length_class(models, backen
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_where_the_bare_model_gives_other_tokens(backends, theirs, codec) -> None:
+def test_where_the_bare_model_gives_other_tokens(backends: dict[str, HfCodec], theirs: dict[str, Any], codec: str) -> None:
     """Mimi and EnCodec pad their own ends; DAC and X-codec get zeros up to a whole hop, as their extractor adds them."""
     hop = HOPS[codec]
     for samples in (hop, 12 * hop):
@@ -118,7 +123,9 @@ def test_dac_pads_to_its_own_hop_whatever_its_extractor_says(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("codec", "few"), [("mimi", 8), ("mimi", 1), ("dac", 4)])
-def test_fewer_codebooks_are_the_first_rows(models, backends, theirs, codec, few) -> None:
+def test_fewer_codebooks_are_the_first_rows(
+    models: dict[str, Path], backends: dict[str, HfCodec], theirs: dict[str, Any], codec: str, few: int
+) -> None:
     """num_quantizers is what the model's encode gives for it: the first rows of all of them."""
     codes = FACTORY.load(options(models[codec], num_quantizers=few), "cpu").encode([clip(20 * 512)])[0]
     keyword = "num_quantizers" if codec == "mimi" else "n_quantizers"
@@ -137,7 +144,7 @@ def test_fewer_codebooks_are_the_first_rows(models, backends, theirs, codec, few
     ],
 )
 def test_no_codebook_is_searched_beyond_those_asked_for(
-    models, monkeypatch: pytest.MonkeyPatch, codec, given, codebooks
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, codec: str, given: dict[str, Any], codebooks: int
 ) -> None:
     """Where a model has 32 and 8 are wanted, the others cost nothing."""
     backend = FACTORY.load(options(models[codec], **given), "cpu")
@@ -145,7 +152,12 @@ def test_no_codebook_is_searched_beyond_those_asked_for(
 
     def listen(part: Any, search: str) -> None:
         plain = getattr(part, search)
-        monkeypatch.setattr(part, search, lambda hidden: (searched.append(part), plain(hidden))[1])
+
+        def note(hidden: Any) -> Any:
+            searched.append(part)
+            return plain(hidden)
+
+        monkeypatch.setattr(part, search, note)
 
     parts = [part for part in backend._model.quantizer.modules() if hasattr(part, "codebook")]
     for part in parts:
@@ -155,7 +167,9 @@ def test_no_codebook_is_searched_beyond_those_asked_for(
 
 
 @pytest.mark.parametrize(("codec", "bandwidth", "codebooks"), [("encodec", 6.0, 8), ("encodec", 24, 32), ("xcodec", 1.5, 3)])
-def test_a_bandwidth_is_that_of_the_model(models, theirs, codec, bandwidth, codebooks) -> None:
+def test_a_bandwidth_is_that_of_the_model(
+    models: dict[str, Path], theirs: dict[str, Any], codec: str, bandwidth: float, codebooks: int
+) -> None:
     """Bandwidth is what the model's encode gives for it."""
     backend = FACTORY.load(options(models[codec], bandwidth=bandwidth), "cpu")
     codes = backend.encode([clip(6400)])[0]
@@ -164,7 +178,7 @@ def test_a_bandwidth_is_that_of_the_model(models, theirs, codec, bandwidth, code
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_batch_is_one_clip_after_another(backends, codec) -> None:
+def test_a_batch_is_one_clip_after_another(backends: dict[str, HfCodec], codec: str) -> None:
     """Nothing but single clips is promised, and a list of clips gives the tokens of each alone."""
     info = backends[codec].info
     assert (info.batching, info.max_batch) == (Batching.SINGLE, 1)
@@ -174,7 +188,7 @@ def test_a_batch_is_one_clip_after_another(backends, codec) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_one_sample_is_enough_and_none_is_too_short(backends, codec) -> None:
+def test_one_sample_is_enough_and_none_is_too_short(backends: dict[str, HfCodec], codec: str) -> None:
     """Each codec makes a frame of a single sample, and an empty clip is an error of its own kind."""
     assert backends[codec].info.min_samples == 1
     assert backends[codec].encode([clip(1)])[0].shape[1] == 1
@@ -184,25 +198,30 @@ def test_one_sample_is_enough_and_none_is_too_short(backends, codec) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_decoding_is_that_of_transformers(models, backends, theirs, codec) -> None:
+def test_decoding_is_that_of_transformers(
+    models: dict[str, Path], backends: dict[str, HfCodec], theirs: dict[str, Any], codec: str
+) -> None:
     """The same codes give the same samples, bit for bit, through the strictly loaded decoder."""
     import torch
 
     codes = backends[codec].encode([clip(20000)])[0]
     wave = FACTORY.load_decoder(options(models[codec]), "cpu").decode(codes)
     held = torch.from_numpy(codes.astype(np.int64))
-    arguments = {"dac": {"audio_codes": held[None]}, "encodec": {"audio_codes": held[None, None], "audio_scales": [None]}}
+    arguments: dict[str, dict[str, Any]] = {
+        "dac": {"audio_codes": held[None]},
+        "encodec": {"audio_codes": held[None, None], "audio_scales": [None]},
+    }
     with torch.inference_mode():
         expected = theirs[codec].decode(**arguments.get(codec, {"audio_codes": held[None]})).audio_values
     assert np.array_equal(wave, expected.reshape(-1).numpy())
-    assert (wave.dtype, len(wave)) == (np.float32, codes.shape[1] * HOPS[codec])
+    assert (wave.dtype, len(wave)) == (np.dtype(np.float32), codes.shape[1] * HOPS[codec])
 
 
 @pytest.mark.parametrize(
     ("codec", "rate", "fragment", "overlap"),
     [("mimi", 24000, 375, 13), ("dac", 44100, 2584, 87), ("encodec", 24000, 2250, 75), ("xcodec", 16000, 1500, 50)],
 )
-def test_description(models, codec, rate, fragment, overlap) -> None:
+def test_description(models: dict[str, Path], codec: str, rate: int, fragment: int, overlap: int) -> None:
     """What the pipeline plans with: 30 s fragments with one second of overlap on each side, in frames of the codec."""
     info = FACTORY.describe(options(models[codec]), "cpu")
     field = info.fields[0]
@@ -211,7 +230,7 @@ def test_description(models, codec, rate, fragment, overlap) -> None:
     assert (field.name, field.form, field.samples_per_item) == ("tokens", "codes", HOPS[codec])
 
 
-def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(models, tmp_path: Path) -> None:
+def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(models: dict[str, Path], tmp_path: Path) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; other weights, config, options or device do not."""
     recipe = FACTORY.describe(options(models["mimi"]), "cpu").recipe
     moved = shutil.copytree(models["mimi"], tmp_path / "moved")
@@ -232,7 +251,7 @@ def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(mode
     assert {"torch", "transformers"} < set(recipe)
 
 
-def test_the_attention_is_the_recipes(models, backends) -> None:
+def test_the_attention_is_the_recipes(models: dict[str, Path], backends: dict[str, HfCodec]) -> None:
     """Mimi and HuBERT attend with what the recipe names; DAC and EnCodec have no attention."""
     assert backends["mimi"]._model.encoder.config._attn_implementation == "sdpa"
     assert backends["xcodec"]._model.semantic_model.config._attn_implementation == "sdpa"
@@ -240,7 +259,7 @@ def test_the_attention_is_the_recipes(models, backends) -> None:
     assert found == {"mimi": "sdpa", "dac": None, "encodec": None, "xcodec": "sdpa"}
 
 
-def test_weights_kept_in_half_precision_are_computed_in_single(models, tmp_path: Path) -> None:
+def test_weights_kept_in_half_precision_are_computed_in_single(models: dict[str, Path], tmp_path: Path) -> None:
     """Transformers would compute in the file's own type; here it is float32 always, as the recipe says."""
     import torch
     from transformers import AutoModel
@@ -251,7 +270,9 @@ def test_weights_kept_in_half_precision_are_computed_in_single(models, tmp_path:
     assert np.array_equal(FACTORY.load(options(tmp_path), "cpu").encode([clip(6400)])[0], bare(model, clip(6400)))
 
 
-def test_decoding_never_touches_the_network(models, backends, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_decoding_never_touches_the_network(
+    models: dict[str, Path], backends: dict[str, HfCodec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Nodes have no network: with a directory, nothing is looked for elsewhere."""
     import huggingface_hub.constants
 
@@ -268,7 +289,7 @@ def test_decoding_never_touches_the_network(models, backends, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_presets_have_options_that_the_backend_knows(models, codec) -> None:
+def test_presets_have_options_that_the_backend_knows(models: dict[str, Path], codec: str) -> None:
     """--backend mimi, dac, encodec and xcodec are this backend with the published model."""
     preset = load_preset(codec)
     assert preset.backend == "hf"

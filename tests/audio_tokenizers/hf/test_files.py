@@ -51,7 +51,7 @@ def opened(folder: Path, config: dict[str, Any]) -> Checkpoint:
         ("hf-audio/xcodec-hubert-librispeech", 16000, 320, 8, 1024),
     ],
 )
-def test_the_grid_of_each_published_codec(tmp_path: Path, name: str, rate, hop, codebooks, size) -> None:
+def test_the_grid_of_each_published_codec(tmp_path: Path, name: str, rate: int, hop: int, codebooks: int, size: int) -> None:
     """Rate, hop and codebooks are those of the published codecs, from config.json alone."""
     found = opened(tmp_path, PUBLISHED[name])
     assert (found.sample_rate, found.hop_length, found.codebooks, found.codebook_size) == (rate, hop, codebooks, size)
@@ -81,7 +81,9 @@ def test_bandwidths_are_codebooks(tmp_path: Path) -> None:
         ("hf-audio/xcodec-hubert-librispeech", None, True, "bandwidth: expected one of"),
     ],
 )
-def test_options_that_do_not_fit_the_codec(tmp_path: Path, name: str, num_quantizers, bandwidth, message: str) -> None:
+def test_options_that_do_not_fit_the_codec(
+    tmp_path: Path, name: str, num_quantizers: int | bool | str | None, bandwidth: float | bool | None, message: str
+) -> None:
     """An option of the other kind of codec, or a value that it does not have, is one clear message."""
     with pytest.raises(UsageError, match=message):
         opened(tmp_path, PUBLISHED[name]).choose_codebooks(num_quantizers, bandwidth)
@@ -105,7 +107,9 @@ def test_options_that_do_not_fit_the_codec(tmp_path: Path, name: str, num_quanti
         ("hf-audio/xcodec-hubert-librispeech", {"semantic_model_config": {"model_type": "bert"}}, "'hubert' or 'wavlm'"),
     ],
 )
-def test_codecs_whose_tokens_are_more_than_codes_are_refused(tmp_path: Path, name: str, change, message: str) -> None:
+def test_codecs_whose_tokens_are_more_than_codes_are_refused(
+    tmp_path: Path, name: str, change: dict[str, Any], message: str
+) -> None:
     """What would need more than [codebooks, frames], or is another network, is refused before any weight is read."""
     with pytest.raises(ModelFilesError, match=message):
         opened(tmp_path, PUBLISHED[name] | change)

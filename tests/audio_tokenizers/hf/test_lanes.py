@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support.lanes import NoWaiting, check_company, check_ready, embeddings
 from support.tiny_hf import CODECS, HUBERT, build
 from support.tiny_higgs import speech_like
 
-from audio_tokenizers.base import Batching, LaneShape
+from audio_tokenizers.base import Batching, LaneShape, Values, Waveform
 from audio_tokenizers.errors import ClipError, InfrastructureError
 from audio_tokenizers.hf.backend import FACTORY, HfCodec
 from audio_tokenizers.hf.model import encode_batch
@@ -37,9 +39,10 @@ def options(directory: Path, **given: Any) -> dict[str, Any]:
     return {"model_path": str(directory), "num_quantizers": None, "bandwidth": None, "tf32": False, "lanes": LANES} | given
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """Another piece of one recording for each length."""
-    return RECORDING[samples % 4801 :][:samples]
+    piece: npt.NDArray[Any] = RECORDING[samples % 4801 :][:samples]
+    return piece
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +52,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def backends(models) -> dict[str, HfCodec]:
+def backends(models: dict[str, Path]) -> dict[str, HfCodec]:
     return {name: FACTORY.load(options(directory), "cpu") for name, directory in models.items()}
 
 
 @pytest.fixture(scope="module")
-def narrow(models) -> dict[str, HfCodec]:
+def narrow(models: dict[str, Path]) -> dict[str, HfCodec]:
     """In bfloat16."""
     return {name: FACTORY.load(options(directory, precision="bf16"), "cpu") for name, directory in models.items()}
 
@@ -67,7 +70,9 @@ def lengths(hop: int, bucket: int) -> list[int]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_the_embedding_is_the_single_clips_at_every_length_class(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """In float64, before the quantizer: no lane's padding reaches a frame, be it on one lane, on all, or on none."""
     codec, _ = VARIANTS[name]
     backend = FACTORY.load(options(models[name]), "cpu")
@@ -97,7 +102,7 @@ def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeyp
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_frames_and_nearly_all_tokens_are_the_single_clips(backends, name: str) -> None:
+def test_frames_and_nearly_all_tokens_are_the_single_clips(backends: dict[str, HfCodec], name: str) -> None:
     """In float32 a call of another shape rounds otherwise, which moves a code of a near tie; frames are as many always."""
     backend = backends[name]
     hop = backend.info.hop_length
@@ -107,20 +112,22 @@ def test_frames_and_nearly_all_tokens_are_the_single_clips(backends, name: str) 
             backend.encode_lanes([clip(samples)], LaneShape(LANES, 5 * hop))(),
             backend.encode([clip(samples)])[0],
         )
-        assert (ours.shape, ours.dtype) == (alone.shape, np.int16)
+        assert (ours.shape, ours.dtype) == (alone.shape, np.dtype(np.int16))
         equal.append((ours == alone).ravel())
     assert np.concatenate(equal).mean() > 0.99
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_company_changes_nothing(backends, narrow, name: str, precision: str) -> None:
+def test_company_changes_nothing(
+    backends: dict[str, HfCodec], narrow: dict[str, HfCodec], name: str, precision: str
+) -> None:
     """Order, lane, neighbours and empty lanes: the codes have the same bits, also of clips that fill their bucket."""
     backend = (backends if precision == "fp32" else narrow)[name]
     hop = backend.info.hop_length
     shape = LaneShape(LANES, 4 * hop)
 
-    def encode(waves):
+    def encode(waves: Sequence[Waveform]) -> list[Values]:
         return [{"tokens": codes} for codes in backend.encode_lanes(waves, shape)()]
 
     clips = [clip(n) for n in (1, hop + 1, 3 * hop, 4 * hop)]
@@ -131,7 +138,7 @@ def test_company_changes_nothing(backends, narrow, name: str, precision: str) ->
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_nobody_waits_for_the_device(models, name: str, precision: str) -> None:
+def test_nobody_waits_for_the_device(models: dict[str, Path], name: str, precision: str) -> None:
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
     backend = FACTORY.load(options(models[name], precision=precision), "cpu")
     hop = backend.info.hop_length
@@ -145,7 +152,9 @@ def test_nobody_waits_for_the_device(models, name: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_bfloat16_is_near(backends, narrow, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_bfloat16_is_near(
+    backends: dict[str, HfCodec], narrow: dict[str, HfCodec], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """What reaches the quantizer, in float32, is off by a few of bfloat16's steps, and most first codes are the same.
 
     Not EnCodec's: what its tiny encoder gives hardly varies, so that its random codes are as close as those steps.
@@ -155,7 +164,7 @@ def test_bfloat16_is_near(backends, narrow, monkeypatch: pytest.MonkeyPatch, nam
     for backend in (backends[name], narrow[name]):
         (found,) = backend.encode_lanes([wave], LaneShape(LANES, 24 * hop))()
         (alone,) = backend.encode([wave])
-        assert (alone.shape, alone.dtype) == (found.shape, np.int16)
+        assert (alone.shape, alone.dtype) == (found.shape, np.dtype(np.int16))
         assert (alone == found).mean() > 0.95
         listened = embeddings(backend._model.quantizer, "forward" if VARIANTS[name][0] == "dac" else "encode", monkeypatch)
         backend.encode([wave])
@@ -168,12 +177,12 @@ def test_bfloat16_is_near(backends, narrow, monkeypatch: pytest.MonkeyPatch, nam
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_networks_are_ready(backends, name: str) -> None:
+def test_networks_are_ready(backends: dict[str, HfCodec], name: str) -> None:
     """Weight norms are merged, and attention is fused."""
     check_ready(backends[name]._model)
 
 
-def test_a_call_may_begin_before_the_last_has_ended(backends) -> None:
+def test_a_call_may_begin_before_the_last_has_ended(backends: dict[str, HfCodec]) -> None:
     """Codes are asked for in any order."""
     backend = backends["mimi"]
     shape = LaneShape(LANES, 4 * 1920)
@@ -185,7 +194,9 @@ def test_a_call_may_begin_before_the_last_has_ended(backends) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_single_clips_are_what_they_are_without_lanes(models, backends, codec) -> None:
+def test_single_clips_are_what_they_are_without_lanes(
+    models: dict[str, Path], backends: dict[str, HfCodec], codec: str
+) -> None:
     """The hooks are there, and do nothing."""
     plain = FACTORY.load(options(models[codec], lanes=0), "cpu")
     backends[codec].encode_lanes([clip(100)], LaneShape(LANES, 2 * HOPS[codec]))()
@@ -193,7 +204,7 @@ def test_single_clips_are_what_they_are_without_lanes(models, backends, codec) -
         assert np.array_equal(backends[codec].encode([clip(samples)])[0], plain.encode([clip(samples)])[0])
 
 
-def test_lanes_are_part_of_the_description_where_there_are_any(models) -> None:
+def test_lanes_are_part_of_the_description_where_there_are_any(models: dict[str, Path]) -> None:
     """Their number decides how sums are rounded; without lanes nothing is said of them, so that older runs go on."""
     single = FACTORY.describe(options(models["dac"], lanes=None), "cpu")
     assert (single.batching, single.max_batch, "lanes" in single.recipe) == (Batching.SINGLE, 1, False)
@@ -205,7 +216,7 @@ def test_lanes_are_part_of_the_description_where_there_are_any(models) -> None:
         FACTORY.load(options(models["dac"]), "cpu").encode_lanes([clip(512)] * 5, LaneShape(LANES, 512))
 
 
-def test_the_precision_is_part_of_the_description(models) -> None:
+def test_the_precision_is_part_of_the_description(models: dict[str, Path]) -> None:
     """Only bf16 adds a word: a run that is older than the option has the recipe of fp32, or of its `tf32`."""
     older = FACTORY.describe(options(models["dac"]), "cpu").recipe
     assert FACTORY.describe(options(models["dac"], precision="fp32"), "cpu").recipe == older
@@ -215,7 +226,7 @@ def test_the_precision_is_part_of_the_description(models) -> None:
     assert narrow == {**older, "dtype": "bfloat16", "precision": "bf16"}
 
 
-def test_a_clip_that_is_too_short(backends) -> None:
+def test_a_clip_that_is_too_short(backends: dict[str, HfCodec]) -> None:
     """As among single clips."""
     with pytest.raises(ClipError, match="0 samples") as caught:
         backends["dac"].encode_lanes([clip(512), clip(0)], LaneShape(LANES, 512))
@@ -223,7 +234,9 @@ def test_a_clip_that_is_too_short(backends) -> None:
 
 
 @pytest.mark.parametrize(("lanes", "fewer"), [(4, 2), (1, 0)])
-def test_running_out_of_memory_names_fewer_lanes(models, monkeypatch: pytest.MonkeyPatch, lanes, fewer) -> None:
+def test_running_out_of_memory_names_fewer_lanes(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, lanes: int, fewer: int
+) -> None:
     """It is the machine's trouble, and half of the lanes need half of the memory."""
     backend = FACTORY.load(options(models["dac"], lanes=lanes), "cpu")
     monkeypatch.setattr(backend._model.encoder, "forward", lambda *_args: torch.empty(1 << 60))

@@ -28,12 +28,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {codec: build(tmp_path_factory.mktemp(codec), codec) for codec in CODECS}
 
 
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+Changed = Callable[[str, Change], Path]
+
+
 @pytest.fixture
-def changed(models, tmp_path: Path):
+def changed(models: dict[str, Path], tmp_path: Path) -> Changed:
     """A copy of a codec's directory whose tensors a function has changed."""
     from safetensors.torch import load_file, save_file
 
-    def change(codec: str, how: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    def change(codec: str, how: Change) -> Path:
         folder = shutil.copytree(models[codec], tmp_path / codec)
         save_file(how(load_file(folder / "model.safetensors")), folder / "model.safetensors", metadata={"format": "pt"})
         return folder
@@ -48,7 +52,7 @@ def renamed(name: str) -> str:
 
 
 @pytest.mark.parametrize("codec", ["encodec", "xcodec"])
-def test_the_older_spelling_of_weight_norms_loads(models, changed, codec) -> None:
+def test_the_older_spelling_of_weight_norms_loads(models: dict[str, Path], changed: Changed, codec: str) -> None:
     """Published files spell weight norms as weight_g and weight_v: the tokens are those of the new spelling."""
     older = changed(codec, lambda state: {renamed(name): tensor for name, tensor in state.items()})
     expected = FACTORY.load(options(models[codec]), "cpu").encode([CLIP])[0]
@@ -56,7 +60,7 @@ def test_the_older_spelling_of_weight_norms_loads(models, changed, codec) -> Non
 
 
 @pytest.mark.parametrize("codec", ["mimi", "dac"])
-def test_shards_and_files_without_a_decoder(models, changed, tmp_path: Path, codec) -> None:
+def test_shards_and_files_without_a_decoder(models: dict[str, Path], changed: Changed, tmp_path: Path, codec: str) -> None:
     """Shards give the tokens of one file, and encoding needs no decoder; decoding without one names what is missing."""
     from transformers import AutoModel
 
@@ -108,7 +112,12 @@ def test_shards_and_files_without_a_decoder(models, changed, tmp_path: Path, cod
     ],
 )
 def test_weights_that_do_not_fit_are_named(
-    changed, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], codec, how, message: str
+    changed: Changed,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    codec: str,
+    how: Change,
+    message: str,
 ) -> None:
     """Transformers would warn and go on with random weights, or say nothing: here it is one message and no table."""
     with pytest.raises(ModelFilesError, match=message):
@@ -117,7 +126,11 @@ def test_weights_that_do_not_fit_are_named(
 
 
 def test_what_lies_beside_the_codec_is_a_line_in_the_log(
-    models, changed, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    models: dict[str, Path],
+    changed: Changed,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A head that was trained on top of it changes no token."""
     monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
@@ -129,7 +142,7 @@ def test_what_lies_beside_the_codec_is_a_line_in_the_log(
     assert tuple(capfd.readouterr()) == ("", "")
 
 
-def test_a_weight_norm_in_both_spellings_is_ambiguous(changed) -> None:
+def test_a_weight_norm_in_both_spellings_is_ambiguous(changed: Changed) -> None:
     """Transformers would take one of them, whichever comes last."""
     folder = changed("encodec", lambda state: state | {renamed(name): tensor + 1 for name, tensor in state.items()})
     with pytest.raises(ModelFilesError, match=r"expected one tensor for encoder\.\S+\.weight_g, found \S+ and \S+: delete"):
@@ -145,7 +158,7 @@ def test_an_untrained_model_is_refused(tmp_path: Path) -> None:
         FACTORY.load(options(tmp_path), "cpu")
 
 
-def test_a_config_that_transformers_refuses_is_named(models, tmp_path: Path) -> None:
+def test_a_config_that_transformers_refuses_is_named(models: dict[str, Path], tmp_path: Path) -> None:
     """A value that only transformers checks is a ModelFilesError that names the config."""
     folder = shutil.copytree(models["mimi"], tmp_path / "mimi")
     config = json.loads((folder / "config.json").read_text()) | {"hidden_size": "wide"}
@@ -154,7 +167,7 @@ def test_a_config_that_transformers_refuses_is_named(models, tmp_path: Path) -> 
         FACTORY.load(options(folder), "cpu")
 
 
-def test_more_codebooks_than_the_config_says(changed) -> None:
+def test_more_codebooks_than_the_config_says(changed: Changed) -> None:
     """A file of another size of the same codec fits neither way."""
     more = changed("mimi", lambda s: s)
     config = json.loads((more / "config.json").read_text()) | {"num_quantizers": 16}

@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, wave
 from support.make_higgs_golden import GOLDEN, LENGTHS, TOO_SHORT
@@ -16,6 +19,7 @@ from support.tiny_higgs import (
     build_hubert_cache,
     build_original_layout,
     build_transformers_layout,
+    load_higgs,
     speech_like,
     weights_digest,
 )
@@ -33,7 +37,7 @@ def options(directory: Path, *, tf32: bool = False) -> dict[str, str | bool]:
     return {"model_path": str(directory), "tf32": tf32}
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """float32 [samples]."""
     return speech_like(samples)
 
@@ -49,12 +53,12 @@ def transformers_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backend(original) -> Higgs:
-    return FACTORY.load(options(original), "cpu")
+def backend(original: Path) -> Higgs:
+    return load_higgs(options(original), "cpu")
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory):
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkpoint of the widths that boson's own constructor fixes."""
     directory = build_original_layout(tmp_path_factory.mktemp("full"), full_width=True)
     yield directory
@@ -62,7 +66,7 @@ def full(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def golden(original, full) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]:
+def golden(original: Path, full: Path) -> dict[str, dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]]:
     """Checkpoint of the golden file -> samples -> (clip, boson's codes)."""
     found = {}
     with np.load(GOLDEN) as stored:
@@ -76,7 +80,13 @@ def golden(original, full) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 @pytest.mark.parametrize(("name", "at_least"), [("narrow", 200), ("full", 60)])
-def test_tokens_equal_those_of_boson_at_every_length_class(golden, original, full, name: str, at_least) -> None:
+def test_tokens_equal_those_of_boson_at_every_length_class(
+    golden: dict[str, dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]],
+    original: Path,
+    full: Path,
+    name: str,
+    at_least: int,
+) -> None:
     """From the same weights, each token is the one of boson's own code, wherever a length falls in the hop of 960: with
     small weights at every length class, with those of the widths that boson's constructor fixes at a part of them.
     """
@@ -91,9 +101,12 @@ def test_tokens_equal_those_of_boson_at_every_length_class(golden, original, ful
     assert all(len(np.unique(row)) > 100 for row in np.concatenate(list(ours.values()), axis=1))
 
 
-def test_boson_itself_gives_the_golden_tokens(golden, full, tmp_path: Path) -> None:
+def test_boson_itself_gives_the_golden_tokens(
+    golden: dict[str, dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]], full: Path, tmp_path: Path
+) -> None:
     """On this machine, today: else boson has changed, or the golden file was made from something else."""
-    np.savez(tmp_path / "waves.npz", **{str(samples): golden["full"][samples][0] for samples in WITNESSED})
+    waves: dict[str, Any] = {str(samples): golden["full"][samples][0] for samples in WITNESSED}
+    np.savez(tmp_path / "waves.npz", **waves)
     # boson's constructor asks the hub for HuBERT.
     settings = {"HF_HOME": str(build_hubert_cache(tmp_path / "hf")), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(REFERENCE), str(full), str(tmp_path / "waves.npz"), str(tmp_path / "codes.npz")]
@@ -106,7 +119,9 @@ def test_boson_itself_gives_the_golden_tokens(golden, full, tmp_path: Path) -> N
     assert [golden["full"][n][1].shape[1] for n in WITNESSED] == [0, 1, 2, 2, 2, 51]
 
 
-def test_the_shortest_clip_is_the_shortest_that_boson_takes(golden, backend) -> None:
+def test_the_shortest_clip_is_the_shortest_that_boson_takes(
+    golden: dict[str, dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]], backend: Higgs
+) -> None:
     """632 samples: boson raises for fewer, so a shorter clip is an error of its own kind and never a token."""
     assert backend.info.min_samples == 632
     for clips in golden.values():
@@ -117,7 +132,7 @@ def test_the_shortest_clip_is_the_shortest_that_boson_takes(golden, backend) -> 
     assert caught.value.kind == "too_short"
 
 
-def test_both_layouts_are_described_from_their_own_files(original, transformers_layout) -> None:
+def test_both_layouts_are_described_from_their_own_files(original: Path, transformers_layout: Path) -> None:
     """What the pipeline plans with is the same for both layouts of the published sizes."""
     for directory in (original, transformers_layout):
         info = FACTORY.describe(options(directory), "cpu")
@@ -129,7 +144,7 @@ def test_both_layouts_are_described_from_their_own_files(original, transformers_
         assert (info.batching, info.max_batch) == (Batching.SINGLE, 1)
 
 
-def test_tokens_are_small_integers_and_vary(transformers_layout) -> None:
+def test_tokens_are_small_integers_and_vary(transformers_layout: Path) -> None:
     """int16 [codebooks, frames] below the codebook size, from the transformers layout too."""
     codes = FACTORY.load(options(transformers_layout), "cpu").encode([clip(96000)])[0]
     assert codes.shape == (8, 100)
@@ -140,7 +155,9 @@ def test_tokens_are_small_integers_and_vary(transformers_layout) -> None:
 
 
 @pytest.mark.parametrize("shard_size", ["1GB", "1MB"])
-def test_the_transformers_layout_gives_the_tokens_of_the_original(original, backend, tmp_path: Path, shard_size) -> None:
+def test_the_transformers_layout_gives_the_tokens_of_the_original(
+    original: Path, backend: Higgs, tmp_path: Path, shard_size: str
+) -> None:
     """One set of weights gives one set of tokens, whichever layout it is kept in, in one file or in shards."""
     import torch
     from transformers import HiggsAudioV2TokenizerModel
@@ -168,7 +185,7 @@ def test_the_transformers_layout_gives_the_tokens_of_the_original(original, back
     assert np.array_equal(witness, backend.encode([clip(24000)])[0])
 
 
-def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(original, tmp_path: Path) -> None:
+def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(original: Path, tmp_path: Path) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; other weights, config, rounding or device do not."""
     recipe = FACTORY.describe(options(original), "cpu").recipe
     moved = shutil.copytree(original, tmp_path / "moved")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.tiny_higgs import build_original_layout, build_transformers_layout
 
@@ -24,7 +25,7 @@ def options(directory: Path) -> dict[str, str | bool]:
     return {"model_path": str(directory), "tf32": False}
 
 
-def grid(frames: int, seed: int = 0) -> np.ndarray:
+def grid(frames: int, seed: int = 0) -> npt.NDArray[Any]:
     """Codes [8, frames]."""
     return np.random.default_rng(seed).integers(0, 1024, (8, frames))
 
@@ -55,9 +56,9 @@ def transformers_layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_transformers_layout(tmp_path_factory.mktemp("transformers"))
 
 
-def test_samples_equal_those_of_boson(original, tmp_path: Path) -> None:
+def test_samples_equal_those_of_boson(original: Path, tmp_path: Path) -> None:
     """From the original file, each sample is the one of boson's own decode, bit for bit."""
-    codes = {str(frames): grid(frames, frames) for frames in (1, 2, 7, 25)}
+    codes: dict[str, Any] = {str(frames): grid(frames, frames) for frames in (1, 2, 7, 25)}
     np.savez(tmp_path / "codes.npz", **codes)
     command = [sys.executable, str(REFERENCE), str(original), str(tmp_path / "codes.npz"), str(tmp_path / "waves.npz")]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -72,7 +73,7 @@ def test_samples_equal_those_of_boson(original, tmp_path: Path) -> None:
     assert ours["25"].std() > 0.001
 
 
-def test_samples_equal_those_of_transformers(transformers_layout, tmp_path: Path) -> None:
+def test_samples_equal_those_of_transformers(transformers_layout: Path, tmp_path: Path) -> None:
     """From transformers' layout, each sample is the one of its own decode; in shards too."""
     import torch
     from transformers import HiggsAudioV2TokenizerModel
@@ -85,7 +86,7 @@ def test_samples_equal_those_of_transformers(transformers_layout, tmp_path: Path
         assert np.array_equal(FACTORY.load_decoder(options(directory), "cpu").decode(grid(30)), expected)
 
 
-def test_both_layouts_give_the_same_samples(original, tmp_path: Path) -> None:
+def test_both_layouts_give_the_same_samples(original: Path, tmp_path: Path) -> None:
     """One set of weights gives one waveform, whichever layout it is kept in."""
     from transformers import HiggsAudioV2TokenizerModel
 
@@ -105,7 +106,7 @@ def test_both_layouts_give_the_same_samples(original, tmp_path: Path) -> None:
     assert np.array_equal(ours, FACTORY.load_decoder(options(tmp_path), "cpu").decode(grid(20)))
 
 
-def test_a_file_without_a_decoder_is_named(original, tmp_path: Path) -> None:
+def test_a_file_without_a_decoder_is_named(original: Path, tmp_path: Path) -> None:
     """A file that was cut down to its encoder still encodes, and says of decoding what it lacks."""
     import torch
 
@@ -119,7 +120,9 @@ def test_a_file_without_a_decoder_is_named(original, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["original", "transformers"])
 @pytest.mark.parametrize("fault", ["missing", "surplus", "misshapen"])
-def test_weights_that_do_not_fit_are_named(original, transformers_layout, tmp_path: Path, layout, fault) -> None:
+def test_weights_that_do_not_fit_are_named(
+    original: Path, transformers_layout: Path, tmp_path: Path, layout: str, fault: str
+) -> None:
     """A missing, surplus or misshapen tensor of the decoder is an error that names it, in both layouts."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -141,7 +144,9 @@ def test_weights_that_do_not_fit_are_named(original, transformers_layout, tmp_pa
         FACTORY.load_decoder(options(folder), "cpu")
 
 
-def test_a_config_that_does_not_fit_is_named(transformers_layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_config_that_does_not_fit_is_named(
+    transformers_layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What transformers refuses names the config, and a missing device is named before any weight is read."""
     import torch
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.tiny_higgs import RATIOS, build_original_layout, build_transformers_layout
@@ -23,7 +24,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(params=["original", "transformers"])
-def checkpoint(request: pytest.FixtureRequest, built, tmp_path: Path) -> Path:
+def checkpoint(request: pytest.FixtureRequest, built: dict[str, Path], tmp_path: Path) -> Path:
     """A copy to break."""
     return shutil.copytree(built[request.param], tmp_path / "model")
 
@@ -52,7 +53,7 @@ def test_the_frame_count_rules_are_those_of_the_published_strides() -> None:
     assert [acoustic_frames(n, RATIOS) for n in (631, 632, 960)] == [0, 1, 1]
 
 
-def test_what_is_read_from_a_directory(built) -> None:
+def test_what_is_read_from_a_directory(built: dict[str, Path]) -> None:
     """Both layouts lead to the same facts; only the file names differ."""
     for layout, directory in built.items():
         found = open_checkpoint(str(directory))
@@ -62,7 +63,7 @@ def test_what_is_read_from_a_directory(built) -> None:
 
 
 @pytest.mark.parametrize("strides", [RATIOS, [480], [30, 32], [2, 2, 2, 2, 2, 3, 5], [5, 4, 4, 3, 2]])
-def test_the_shortest_clip_is_the_first_with_a_frame(built, tmp_path: Path, strides) -> None:
+def test_the_shortest_clip_is_the_first_with_a_frame(built: dict[str, Path], tmp_path: Path, strides: list[int]) -> None:
     """Counted back from one frame for any strides, it is what counting forward finds."""
     directory = shutil.copytree(built["original"], tmp_path / "model")
     edit(directory / "config.json", ratios=strides)
@@ -70,7 +71,7 @@ def test_the_shortest_clip_is_the_first_with_a_frame(built, tmp_path: Path, stri
     assert [acoustic_frames(n, strides) for n in (shortest - 1, shortest)] == [0, 1]
 
 
-def test_the_digest_is_of_the_bytes_and_follows_a_change(checkpoint) -> None:
+def test_the_digest_is_of_the_bytes_and_follows_a_change(checkpoint: Path) -> None:
     """A run must notice weights that were replaced under the same name, within one process too."""
     import hashlib
 
@@ -81,7 +82,7 @@ def test_the_digest_is_of_the_bytes_and_follows_a_change(checkpoint) -> None:
     assert weights_sha256(found) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_an_absent_config_is_named_with_what_is_there(checkpoint) -> None:
+def test_an_absent_config_is_named_with_what_is_there(checkpoint: Path) -> None:
     """The usual slip is the parent directory or a half copy: the message shows what was found."""
     (checkpoint / "config.json").unlink()
     message = refusal(checkpoint)
@@ -90,7 +91,7 @@ def test_an_absent_config_is_named_with_what_is_there(checkpoint) -> None:
 
 
 @pytest.mark.parametrize(("content", "expected"), [("{", "JSON"), ("[1]", "list"), ("\udcff", "JSON")])
-def test_a_config_that_is_no_json_object_is_refused(checkpoint, content, expected) -> None:
+def test_a_config_that_is_no_json_object_is_refused(checkpoint: Path, content: str, expected: str) -> None:
     """A cut or foreign config.json is one message."""
     (checkpoint / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     assert expected in refusal(checkpoint)
@@ -120,7 +121,9 @@ def test_a_config_that_is_no_json_object_is_refused(checkpoint, content, expecte
         ("transformers", {"codebook_size": "ABSENT"}, "'codebook_size'"),
     ],
 )
-def test_a_foreign_config_is_refused_with_what_was_expected(built, tmp_path: Path, layout, changes, expected) -> None:
+def test_a_foreign_config_is_refused_with_what_was_expected(
+    built: dict[str, Path], tmp_path: Path, layout: str, changes: dict[str, Any], expected: str
+) -> None:
     """Another codec's directory, or another variant of this one, must not load by luck."""
     directory = shutil.copytree(built[layout], tmp_path / "model")
     edit(directory / "config.json", **changes)
@@ -129,7 +132,7 @@ def test_a_foreign_config_is_refused_with_what_was_expected(built, tmp_path: Pat
     assert str(directory / "config.json") in message
 
 
-def test_absent_weights_are_named_with_the_layout_that_wants_them(checkpoint) -> None:
+def test_absent_weights_are_named_with_the_layout_that_wants_them(checkpoint: Path) -> None:
     """The config decides which weights are looked for; the message says so."""
     path = weights_of(checkpoint)
     path.rename(checkpoint / "pytorch_model.bin")
@@ -138,14 +141,14 @@ def test_absent_weights_are_named_with_the_layout_that_wants_them(checkpoint) ->
     assert "pytorch_model.bin" in message
 
 
-def test_a_git_lfs_pointer_is_recognised(checkpoint) -> None:
+def test_a_git_lfs_pointer_is_recognised(checkpoint: Path) -> None:
     """A clone without git-lfs leaves a text file of three lines under the name of the weights."""
     weights_of(checkpoint).write_bytes(LFS_POINTER)
     assert "git lfs pull" in refusal(checkpoint)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.999])
-def test_cut_weights_are_found_before_anything_is_submitted(checkpoint, keep) -> None:
+def test_cut_weights_are_found_before_anything_is_submitted(checkpoint: Path, keep: float) -> None:
     """A broken download costs a message on the login node, not a thousand failed tasks."""
     path = weights_of(checkpoint)
     data = path.read_bytes()
@@ -153,13 +156,13 @@ def test_cut_weights_are_found_before_anything_is_submitted(checkpoint, keep) ->
     assert str(path) in refusal(checkpoint)
 
 
-def test_weights_of_another_kind_are_refused(checkpoint) -> None:
+def test_weights_of_another_kind_are_refused(checkpoint: Path) -> None:
     """An HTML error page saved as weights is a common download."""
     weights_of(checkpoint).write_bytes(b"<!doctype html>" * 100)
     assert "<!doct" in refusal(checkpoint)
 
 
-def test_an_index_of_shards_must_have_them_all(built, tmp_path: Path) -> None:
+def test_an_index_of_shards_must_have_them_all(built: dict[str, Path], tmp_path: Path) -> None:
     """One shard lacking is named; a damaged index is too."""
     directory = shutil.copytree(built["transformers"], tmp_path / "model")
     (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
@@ -172,13 +175,13 @@ def test_an_index_of_shards_must_have_them_all(built, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nowhere/model", "./nowhere", "../nowhere", "~/nowhere-at-all", "a/b/c", "model"])
-def test_what_looks_like_a_path_is_never_asked_of_the_hub(path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_looks_like_a_path_is_never_asked_of_the_hub(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A typing mistake in a path must not become a request over the network."""
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     refusal(path)
 
 
-def test_a_file_is_no_directory(built) -> None:
+def test_a_file_is_no_directory(built: dict[str, Path]) -> None:
     """Passing model.pth itself is a natural mistake."""
     assert "directory" in refusal(built["original"] / "model.pth")
 
@@ -191,7 +194,7 @@ def describe_from_hub(hf_home: Path, repo_id: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
 
 
-def test_a_hub_id_is_taken_from_the_local_cache(built, tmp_path: Path) -> None:
+def test_a_hub_id_is_taken_from_the_local_cache(built: dict[str, Path], tmp_path: Path) -> None:
     """Compute nodes are offline: what is in the cache is enough, in either layout."""
     commit = "1" * 40
     for layout, directory in built.items():
@@ -203,7 +206,7 @@ def test_a_hub_id_is_taken_from_the_local_cache(built, tmp_path: Path) -> None:
         assert (done.stdout, done.returncode) == (f"{layout}\n", 0), done.stderr
 
 
-def test_a_hub_id_that_cannot_be_had_says_what_to_do(built, tmp_path: Path) -> None:
+def test_a_hub_id_that_cannot_be_had_says_what_to_do(built: dict[str, Path], tmp_path: Path) -> None:
     """Offline with an empty cache, or with the config alone: which download, and how to name a directory."""
     commit = "1" * 40
     repository = tmp_path / "hub" / "models--some--partial"

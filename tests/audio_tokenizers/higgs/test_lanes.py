@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import torchaudio
 from support.lanes import NoWaiting, check_company, check_ready, embeddings
-from support.tiny_higgs import build_original_layout, build_transformers_layout, speech_like
+from support.tiny_higgs import build_original_layout, build_transformers_layout, load_higgs, speech_like
 
-from audio_tokenizers.base import Batching, LaneShape
+from audio_tokenizers.base import Batching, LaneShape, Values, Waveform
 from audio_tokenizers.errors import ClipError, InfrastructureError
 from audio_tokenizers.higgs.backend import FACTORY, Higgs
 from audio_tokenizers.higgs.model import hear
@@ -30,9 +32,10 @@ def options(directory: Path, **given: Any) -> dict[str, Any]:
     return {"model_path": str(directory), "tf32": False, "lanes": LANES} | given
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """Another piece of one recording for each length."""
-    return RECORDING[samples % 4801 :][:samples]
+    piece: npt.NDArray[Any] = RECORDING[samples % 4801 :][:samples]
+    return piece
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +49,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def backend(models) -> Higgs:
-    return FACTORY.load(options(models["original"]), "cpu")
+def backend(models: dict[str, Path]) -> Higgs:
+    return load_higgs(options(models["original"]), "cpu")
 
 
 @pytest.mark.parametrize("layout", ["original", "other strides"])
-def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeypatch: pytest.MonkeyPatch, layout) -> None:
+def test_the_embedding_is_the_single_clips_at_every_length_class(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
     """In float64, before the quantizer: neither branch hears padding, be it on one lane, on all, or on none."""
-    backend = FACTORY.load(options(models[layout]), "cpu")
+    backend = load_higgs(options(models[layout]), "cpu")
     model = backend._model.double()
     backend._lanes.hear = torchaudio.transforms.Resample(24000, 16000, dtype=torch.float64)
     seen = embeddings(model.quantizer, "encode", monkeypatch)
@@ -78,7 +83,7 @@ def test_the_embedding_is_the_single_clips_at_every_length_class(models, monkeyp
     assert worst < 1e-9
 
 
-def test_frames_and_nearly_all_tokens_are_the_single_clips(backend) -> None:
+def test_frames_and_nearly_all_tokens_are_the_single_clips(backend: Higgs) -> None:
     """In float32 a call of another shape rounds otherwise, which moves a code of a near tie; frames are as many always."""
     equal = []
     for samples in LENGTHS:
@@ -86,18 +91,18 @@ def test_frames_and_nearly_all_tokens_are_the_single_clips(backend) -> None:
             backend.encode_lanes([clip(samples)], LaneShape(LANES, 6 * HOP))(),
             backend.encode([clip(samples)])[0],
         )
-        assert (ours.shape, ours.dtype) == (alone.shape, np.int16)
+        assert (ours.shape, ours.dtype) == (alone.shape, np.dtype(np.int16))
         equal.append((ours == alone).ravel())
     assert np.concatenate(equal).mean() > 0.99
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layout", ["original", "transformers"])
-def test_company_changes_nothing(models, layout, precision: str) -> None:
+def test_company_changes_nothing(models: dict[str, Path], layout: str, precision: str) -> None:
     """Order, lane, neighbours that are shifted or not, empty lanes: the codes have the same bits."""
-    backend = FACTORY.load(options(models[layout], precision=precision), "cpu")
+    backend = load_higgs(options(models[layout], precision=precision), "cpu")
 
-    def encode(waves):
+    def encode(waves: Sequence[Waveform]) -> list[Values]:
         return [{"tokens": codes} for codes in backend.encode_lanes(waves, LaneShape(LANES, 4 * HOP))()]
 
     clips = [clip(samples) for samples in (632, 2 * HOP + 400, 3 * HOP + 40, 4 * HOP)]
@@ -106,9 +111,9 @@ def test_company_changes_nothing(models, layout, precision: str) -> None:
     assert len(np.unique(encode(clips)[3]["tokens"])) > 5
 
 
-def test_bfloat16_is_near(models, backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_near(models: dict[str, Path], backend: Higgs, monkeypatch: pytest.MonkeyPatch) -> None:
     """What reaches the quantizer, in float32, is off by a few of bfloat16's steps, and most first codes are the same."""
-    narrow = FACTORY.load(options(models["original"], precision="bf16"), "cpu")
+    narrow = load_higgs(options(models["original"], precision="bf16"), "cpu")
     assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
     wave, seen, codes = clip(11 * HOP), [], []
     for loaded in (backend, narrow):
@@ -116,7 +121,7 @@ def test_bfloat16_is_near(models, backend, monkeypatch: pytest.MonkeyPatch) -> N
         codes.append(found)
         listened = embeddings(loaded._model.quantizer, "encode", monkeypatch)
         (alone,) = loaded.encode([wave])
-        assert (alone.shape, alone.dtype) == (found.shape, np.int16)
+        assert (alone.shape, alone.dtype) == (found.shape, np.dtype(np.int16))
         assert (alone == found).mean() > 0.95
         seen.append(listened.pop())
     exact, near = seen
@@ -126,9 +131,9 @@ def test_bfloat16_is_near(models, backend, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nobody_waits_for_the_device(models, precision: str) -> None:
+def test_nobody_waits_for_the_device(models: dict[str, Path], precision: str) -> None:
     """All lengths are known on the host: between two calls no value is asked for, and none is copied over."""
-    backend = FACTORY.load(options(models["original"], precision=precision), "cpu")
+    backend = load_higgs(options(models["original"], precision=precision), "cpu")
     backend._model.to("meta")
     backend._lanes.hear.to("meta")
     with torch.inference_mode(), NoWaiting():
@@ -137,27 +142,27 @@ def test_nobody_waits_for_the_device(models, precision: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["original", "transformers"])
-def test_networks_are_ready(models, layout) -> None:
+def test_networks_are_ready(models: dict[str, Path], layout: str) -> None:
     """Weight norms are merged, and attention is fused."""
-    check_ready(FACTORY.load(options(models[layout]), "cpu")._model)
+    check_ready(load_higgs(options(models[layout]), "cpu")._model)
 
 
-def test_what_hubert_hears_is_resampled_as_for_a_single_clip(backend) -> None:
+def test_what_hubert_hears_is_resampled_as_for_a_single_clip(backend: Higgs) -> None:
     """The filter is made once, to the same bits."""
     for samples in (632, 12000):
         batch = torch.from_numpy(clip(samples))[None]
         assert torch.equal(backend._lanes.hear(batch), hear(backend._checkpoint, batch))
 
 
-def test_single_clips_are_what_they_are_without_lanes(models, backend) -> None:
+def test_single_clips_are_what_they_are_without_lanes(models: dict[str, Path], backend: Higgs) -> None:
     """The hooks are there, and do nothing."""
-    plain = FACTORY.load(options(models["original"], lanes=0), "cpu")
+    plain = load_higgs(options(models["original"], lanes=0), "cpu")
     backend.encode_lanes([clip(1000)], LaneShape(LANES, 2 * HOP))()
     for samples in (632, 1200, 5 * HOP):
         assert np.array_equal(backend.encode([clip(samples)])[0], plain.encode([clip(samples)])[0])
 
 
-def test_lanes_are_part_of_the_description_where_there_are_any(models) -> None:
+def test_lanes_are_part_of_the_description_where_there_are_any(models: dict[str, Path]) -> None:
     """Their number decides how sums are rounded; without lanes nothing is said of them, so that older runs go on."""
     single = FACTORY.describe(options(models["original"], lanes=None), "cpu")
     assert (single.batching, single.max_batch, "lanes" in single.recipe) == (Batching.SINGLE, 1, False)
@@ -167,9 +172,9 @@ def test_lanes_are_part_of_the_description_where_there_are_any(models) -> None:
     assert (gpu.batching, gpu.max_batch, gpu.recipe["lanes"]) == (Batching.LANES, 16, 16)
 
 
-def test_errors_are_those_of_single_clips(models, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_those_of_single_clips(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip that is too short is one, and memory that runs out is the machine's trouble, with fewer lanes as a way out."""
-    backend = FACTORY.load(options(models["original"]), "cpu")
+    backend = load_higgs(options(models["original"]), "cpu")
     with pytest.raises(ClipError, match="631 samples") as caught:
         backend.encode_lanes([clip(1000), clip(631)], LaneShape(LANES, 2 * HOP))
     assert caught.value.kind == "too_short"

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.golden_audio import pcm, wave
 from support.tiny_higgs import build_hubert_cache, build_original_layout, build_transformers_layout
 
-from audio_tokenizers.base import Batching, Options
+from audio_tokenizers.base import Batching, Options, Scalar
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.higgs import upstream
 from audio_tokenizers.higgs.backend import FACTORY
@@ -46,7 +47,7 @@ with np.load(waves) as waves:
 def test_its_tokens_are_those_of_our_own_engine(tmp_path: Path) -> None:
     """On one checkpoint of the widths that boson's constructor fixes, in each length class."""
     model = build_original_layout(tmp_path / "full", full_width=True)
-    waves = {str(samples): wave(pcm(samples, samples)) for samples in (632, 1500, 9600, 10_000)}
+    waves: dict[str, Any] = {str(samples): wave(pcm(samples, samples)) for samples in (632, 1500, 9600, 10_000)}
     np.savez(tmp_path / "waves.npz", **waves)
     # boson's constructor asks the hub for HuBERT, whose client reads its settings when it is imported.
     settings = {"HF_HOME": str(build_hubert_cache(tmp_path / "hf")), "HF_HUB_OFFLINE": "1"}
@@ -83,7 +84,7 @@ def test_the_recipe_is_another(narrow: Path) -> None:
         ({"precision": "bf16"}, "expected no lanes and no bf16"),
     ],
 )
-def test_what_does_not_go_with_it(narrow: Path, changes: dict[str, object], words: str) -> None:
+def test_what_does_not_go_with_it(narrow: Path, changes: dict[str, Scalar], words: str) -> None:
     """A slip is found before a job is submitted."""
     with pytest.raises(UsageError, match=words):
         FACTORY.describe(options(narrow, **changes), "cpu")

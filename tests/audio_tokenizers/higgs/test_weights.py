@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.tiny_higgs import build_original_layout, build_transformers_layout, speech_like
 
@@ -23,18 +26,21 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"original": build_original_layout(base / "o"), "transformers": build_transformers_layout(base / "t")}
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
     return load_file(path) if path.suffix == ".safetensors" else dict(torch.load(path, weights_only=True))
 
 
+Rewrite = Callable[..., Path]
+
+
 @pytest.fixture
-def rewrite(built, tmp_path: Path):
+def rewrite(built: dict[str, Path], tmp_path: Path) -> Rewrite:
     """Makes a copy of a layout with some tensors changed (None: removed)."""
 
-    def make(layout: str, changes: dict, **save_options: object) -> Path:
+    def make(layout: str, changes: dict[str, Any], **save_options: Any) -> Path:
         import torch
         from safetensors.torch import save_file
 
@@ -50,7 +56,7 @@ def rewrite(built, tmp_path: Path):
     return make
 
 
-def tokens(directory: Path) -> np.ndarray:
+def tokens(directory: Path) -> npt.NDArray[Any]:
     return FACTORY.load({"model_path": str(directory), "tf32": False}, "cpu").encode([speech_like(24119)])[0]
 
 
@@ -63,7 +69,7 @@ def refusal(directory: Path) -> str:
     return message
 
 
-def test_only_the_encode_part_is_kept_in_float32(built) -> None:
+def test_only_the_encode_part_is_kept_in_float32(built: dict[str, Path]) -> None:
     """The decoder costs memory for nothing; whatever is left has storage, and no gradients."""
     for directory in built.values():
         model = load_encoder(open_checkpoint(str(directory)), "cpu")
@@ -93,7 +99,7 @@ def test_only_the_encode_part_is_kept_in_float32(built) -> None:
         ("transformers", "quantizer.quantizers.3.project_out.weight"),
     ],
 )
-def test_a_missing_tensor_is_an_error_under_its_name_in_the_file(rewrite, layout, name: str) -> None:
+def test_a_missing_tensor_is_an_error_under_its_name_in_the_file(rewrite: Rewrite, layout: str, name: str) -> None:
     """Boson's loader would leave it random and say nothing."""
     message = refusal(rewrite(layout, {name: None}))
     assert "missing" in message
@@ -114,14 +120,16 @@ def test_a_missing_tensor_is_an_error_under_its_name_in_the_file(rewrite, layout
         ("transformers", "quantizer.quantizers.8.project_in.weight"),
     ],
 )
-def test_a_surplus_tensor_below_a_used_module_is_an_error_under_its_name_in_the_file(rewrite, layout, name: str) -> None:
+def test_a_surplus_tensor_below_a_used_module_is_an_error_under_its_name_in_the_file(
+    rewrite: Rewrite, layout: str, name: str
+) -> None:
     """A name that nothing takes means that this is another network, or a spelling that would be ignored."""
     import torch
 
     assert f"1 unknown: {name}" in refusal(rewrite(layout, {name: torch.ones(3)}))
 
 
-def test_a_weight_beside_its_own_norm_is_an_error(rewrite) -> None:
+def test_a_weight_beside_its_own_norm_is_an_error(rewrite: Rewrite) -> None:
     """One of them was meant to be replaced by the other."""
     import torch
 
@@ -130,7 +138,7 @@ def test_a_weight_beside_its_own_norm_is_an_error(rewrite) -> None:
 
 
 def test_what_a_trainer_saved_is_taken(
-    built, rewrite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    built: dict[str, Path], rewrite: Rewrite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tokenizer that was trained on, with its discriminator, optimizer and prefix, gives the tokens of its weights."""
     import torch
@@ -146,7 +154,7 @@ def test_what_a_trainer_saved_is_taken(
     assert [record.message for record in caplog.records] == [expected]
 
 
-def test_a_config_of_a_model_that_was_trained_on_is_taken(built, rewrite) -> None:
+def test_a_config_of_a_model_that_was_trained_on_is_taken(built: dict[str, Path], rewrite: Rewrite) -> None:
     """Its HuBERT has what masks spans in training, which plays no part in encoding, whether the file has it or not."""
     config = json.loads((built["transformers"] / "config.json").read_text())
     assert config["semantic_model_config"]["mask_time_prob"] > 0
@@ -157,7 +165,7 @@ def test_a_config_of_a_model_that_was_trained_on_is_taken(built, rewrite) -> Non
     assert np.array_equal(tokens(built["transformers"]), tokens(untrained))
 
 
-def test_at_most_five_names_of_each_kind_are_listed(rewrite) -> None:
+def test_at_most_five_names_of_each_kind_are_listed(rewrite: Rewrite) -> None:
     """A wholly foreign file is one readable line."""
     import torch
 
@@ -167,7 +175,7 @@ def test_at_most_five_names_of_each_kind_are_listed(rewrite) -> None:
 
 
 @pytest.mark.parametrize(("layout", "name"), [("original", "fc_prior.weight"), ("transformers", "fc.weight")])
-def test_a_tensor_of_another_shape_is_an_error_with_both_shapes(rewrite, layout, name: str) -> None:
+def test_a_tensor_of_another_shape_is_an_error_with_both_shapes(rewrite: Rewrite, layout: str, name: str) -> None:
     """So is a config that belongs to other weights."""
     import torch
 
@@ -175,14 +183,14 @@ def test_a_tensor_of_another_shape_is_an_error_with_both_shapes(rewrite, layout,
     assert f"{name} [5, 7] instead of [" in message
 
 
-def test_a_norm_that_does_not_belong_to_its_direction_is_not_broadcast(rewrite) -> None:
+def test_a_norm_that_does_not_belong_to_its_direction_is_not_broadcast(rewrite: Rewrite) -> None:
     """A weight norm of another shape could otherwise be multiplied out to something of the right one."""
     import torch
 
     assert "encoder.block.0.weight_g" in refusal(rewrite("original", {"encoder.block.0.weight_g": torch.ones(1, 1, 7)}))
 
 
-def test_an_untrained_codebook_is_an_error(rewrite) -> None:
+def test_an_untrained_codebook_is_an_error(rewrite: Rewrite) -> None:
     """Boson would run k-means on the first clip it meets, and give tokens that no other run has."""
     import torch
 
@@ -191,7 +199,9 @@ def test_an_untrained_codebook_is_an_error(rewrite) -> None:
     assert "quantizer.vq.layers.5._codebook.inited" in message
 
 
-def test_known_tensors_that_encoding_does_not_use_may_be_there_or_not(built, rewrite, tmp_path: Path) -> None:
+def test_known_tensors_that_encoding_does_not_use_may_be_there_or_not(
+    built: dict[str, Path], rewrite: Rewrite, tmp_path: Path
+) -> None:
     """A decoder, a training mask and the stray fc1 of the published file do not change a token, nor does their absence."""
     import torch
 
@@ -206,10 +216,10 @@ def test_known_tensors_that_encoding_does_not_use_may_be_there_or_not(built, rew
     assert np.array_equal(tokens(rewrite("original", dict.fromkeys(names))), expected)
 
 
-def test_both_spellings_of_weight_norm_give_the_same_tokens(built, rewrite) -> None:
+def test_both_spellings_of_weight_norm_give_the_same_tokens(built: dict[str, Path], rewrite: Rewrite) -> None:
     """Which one a file has depends on the torch and transformers that wrote it."""
     other = {"weight_g": NORM, "weight_v": DIRECTION, NORM: "weight_g", DIRECTION: "weight_v"}
-    changes: dict = {}
+    changes: dict[str, Any] = {}
     for name, tensor in read(built["original"] / "model.pth").items():
         for leaf, spelling in other.items():
             if name.endswith(f".{leaf}"):
@@ -218,7 +228,7 @@ def test_both_spellings_of_weight_norm_give_the_same_tokens(built, rewrite) -> N
     assert np.array_equal(tokens(rewrite("original", changes)), tokens(built["original"]))
 
 
-def test_a_file_of_the_old_torch_format_loads_too(built, rewrite) -> None:
+def test_a_file_of_the_old_torch_format_loads_too(built: dict[str, Path], rewrite: Rewrite) -> None:
     """Before 1.6 torch.save wrote no zip, which cannot be mapped."""
     directory = rewrite("original", {}, _use_new_zipfile_serialization=False)
     assert np.array_equal(tokens(directory), tokens(built["original"]))
@@ -227,14 +237,14 @@ def test_a_file_of_the_old_torch_format_loads_too(built, rewrite) -> None:
     assert "download it again" in refusal(directory)
 
 
-def test_weights_of_half_precision_are_computed_in_float32(built, rewrite) -> None:
+def test_weights_of_half_precision_are_computed_in_float32(built: dict[str, Path], rewrite: Rewrite) -> None:
     """The declared dtype is that of the computation, whatever a checkpoint was saved in."""
     half = {name: tensor.half() for name, tensor in read(built["transformers"] / "model.safetensors").items()}
     model = load_encoder(open_checkpoint(str(rewrite("transformers", half))), "cpu")
     assert {str(tensor.dtype) for tensor in model.state_dict().values()} == {"torch.float32"}
 
 
-def test_a_pickle_that_is_no_state_dict_is_refused(built, tmp_path: Path) -> None:
+def test_a_pickle_that_is_no_state_dict_is_refused(built: dict[str, Path], tmp_path: Path) -> None:
     """Another dictionary, or a list, holds none of the weights."""
     import torch
 
@@ -245,7 +255,7 @@ def test_a_pickle_that_is_no_state_dict_is_refused(built, tmp_path: Path) -> Non
     assert "1 missing: encoder.block.0.weight" in refusal(directory)
 
 
-def test_a_hubert_that_the_shapes_do_not_determine_is_refused(rewrite) -> None:
+def test_a_hubert_that_the_shapes_do_not_determine_is_refused(rewrite: Rewrite) -> None:
     """With layer norms in the feature extractor the order of norms in the layers is unknown: no guess is made."""
     import torch
 
@@ -253,7 +263,7 @@ def test_a_hubert_that_the_shapes_do_not_determine_is_refused(rewrite) -> None:
     assert "HuBERT base" in refusal(rewrite("original", {name: torch.ones(16)}))
 
 
-def test_a_config_that_transformers_refuses_is_one_message(built, tmp_path: Path) -> None:
+def test_a_config_that_transformers_refuses_is_one_message(built: dict[str, Path], tmp_path: Path) -> None:
     """Transformers checks types itself, and raises its own errors."""
     directory = shutil.copytree(built["transformers"], tmp_path / "model")
     path = directory / "config.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,11 @@ def test_values_of_each_kind(method: str, right: list[Any], wrong: list[Any], ex
         assert type(found) is (tuple if isinstance(value, list) else type(value))
     for value in wrong:
         shown = "true" if value is True else repr(value)
-        assert refusal(lambda value=value: getattr(reader(key=value), method)("key")) == f"{expected}, found {shown}"
+        assert (
+            refusal(partial(lambda value: getattr(reader(key=value), method)("key"), value)) == f"{expected}, found {shown}"
+        )
     for absent in (reader(), reader(key=None)):
-        assert refusal(lambda absent=absent: getattr(absent, method)("key")) == f"{expected}, found no 'key'"
+        assert refusal(partial(lambda absent: getattr(absent, method)("key"), absent)) == f"{expected}, found no 'key'"
 
 
 def test_defaults_stand_for_absent_keys_and_null() -> None:
@@ -94,7 +97,7 @@ def test_codebooks_fit_in_int16() -> None:
     for size in (2, 32768):
         reader().check_codebook(size)
     for size in (1, 32769):
-        assert "int16" in refusal(lambda size=size: reader().check_codebook(size))
+        assert "int16" in refusal(partial(lambda size: reader().check_codebook(size), size))
 
 
 def test_a_reader_without_advice_ends_with_what_was_found() -> None:

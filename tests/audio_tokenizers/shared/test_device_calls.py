@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def test_outputs_come_in_the_order_of_the_work() -> None:
     calls = DeviceCalls("cpu", 3)
     finish = calls.begin([calls.waves([np.ones(2, np.float32)], SHAPE)], work)
     whole, twice = finish()
-    assert (whole.dtype, whole[0].tolist(), twice[0].tolist()) == (np.int16, [1, 1, 0, 0, 0], [2, 2, 0, 0, 0])
+    assert (whole.dtype, whole[0].tolist(), twice[0].tolist()) == (np.dtype(np.int16), [1, 1, 0, 0, 0], [2, 2, 0, 0, 0])
 
 
 def test_codes_end_where_their_lane_does() -> None:
@@ -55,7 +57,7 @@ def test_codes_end_where_their_lane_does() -> None:
 
     waves = [np.arange(5, dtype=np.float32), np.full(2, 7, np.float32)]
     first, second = DeviceCalls("cpu", 3).begin_codes(waves, SHAPE, encode)()
-    assert (first.dtype, first.tolist(), second.tolist()) == (np.int16, [[0, 1, 2, 3, 4]] * 2, [[7, 7]] * 2)
+    assert (first.dtype, first.tolist(), second.tolist()) == (np.dtype(np.int16), [[0, 1, 2, 3, 4]] * 2, [[7, 7]] * 2)
     assert second.base is None
 
 
@@ -80,7 +82,7 @@ def test_a_gpu_is_not_waited_for_until_its_outputs_are() -> None:
         finishes.append(calls.begin([calls.waves([np.full(5, value, np.float32)], SHAPE)], work))
         return time.monotonic() - before
 
-    finishes: list = []
+    finishes: list[Callable[[], Any]] = []
     begin(0)
     finishes.pop()()  # memory and kernels are there from here on
     torch.cuda.set_sync_debug_mode("error")

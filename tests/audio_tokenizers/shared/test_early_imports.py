@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.tiny_models import build_model
 
+from audio_tokenizers.base import Scalar
 from audio_tokenizers.shared.early_imports import import_early
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,7 +50,7 @@ thread.start()
 thread.join()
 print(json.dumps({"done": done, "imported": sorted(set(sys.modules) - loaded)}))
 """
-CASES: list[tuple[str, dict[str, object]]] = [
+CASES: list[tuple[str, dict[str, Scalar]]] = [
     ("mulaw", {}),
     ("higgs", {"lanes": 2}),
     ("step_audio", {"trim": True, "dither": 1.0}),
@@ -65,7 +66,7 @@ CASES: list[tuple[str, dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("backend", "options"), CASES, ids=lambda part: part if isinstance(part, str) else "-".join(part))
-def test_calls_import_nothing(backend: str, options: dict[str, object], tmp_path: Path) -> None:
+def test_calls_import_nothing(backend: str, options: dict[str, Scalar], tmp_path: Path) -> None:
     """Whatever the options: a module that a thread imports may be half made when another one needs it."""
     arguments = build_model(backend, tmp_path)
     if arguments:

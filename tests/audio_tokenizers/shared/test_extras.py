@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_a_backend_without_one_of_its_packages(
     here: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    command: object,
+    command: Callable[..., int],
     backend: str,
     module: str,
 ) -> None:

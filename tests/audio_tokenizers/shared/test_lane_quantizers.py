@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import torch
@@ -38,8 +38,8 @@ def own_quantizer(kind: str) -> tuple[Any, int, int]:
     if kind == "encodec":
         return EncodecResidualVectorQuantizer(transformers.EncodecConfig()), 128, 32
     if kind == "xcodec":
-        config = transformers.XcodecConfig()
-        return XcodecResidualVectorQuantization(config), config.codebook_dim, config.num_quantizers
+        xcodec: Any = transformers.XcodecConfig()
+        return XcodecResidualVectorQuantization(xcodec), xcodec.codebook_dim, xcodec.num_quantizers
     if kind == "bicodec":
         return _FactorizedQuantizer(1024, 8192, 8), 1024, 1
     config = transformers.HiggsAudioV2TokenizerConfig()
@@ -76,7 +76,7 @@ def codes_of(kind: str, model: SimpleNamespace, embedding: Tensor, count: int | 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_float64_the_codes_are_the_networks_own(kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_float64_the_codes_are_the_networks_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever rounding decides is out of sight there: the formula is the same, for each codebook and each frame."""
     model, codebooks, embedding = made(kind, torch.float64)
     # Mimi's own distances are float32 always: here the cast does nothing.
@@ -92,7 +92,7 @@ def test_in_float64_the_codes_are_the_networks_own(kind, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_float32_nearly_all_are(kind) -> None:
+def test_in_float32_nearly_all_are(kind: str) -> None:
     """Another order of summation moves a near tie, and all of the frame's codes behind it."""
     model, codebooks, embedding = made(kind, torch.float32)
     expected = codes_of(kind, model, embedding)
@@ -103,7 +103,7 @@ def test_in_float32_nearly_all_are(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_happens_outside_the_block(kind) -> NoReturn:
+def test_nothing_happens_outside_the_block(kind: str) -> None:
     """Neither before nor after it, nor in another thread meanwhile: single clips are quantized as ever."""
     model, codebooks, embedding = made(kind, torch.float32)
     expected, calls = codes_of(kind, model, embedding), []
@@ -127,7 +127,7 @@ class Count(TorchDispatchMode):
     """Kernels, and products of matrices among them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -138,7 +138,7 @@ class Count(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", ["mimi", "dac"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_no_more_is_computed_than_is_asked_for(kind, count) -> None:
+def test_no_more_is_computed_than_is_asked_for(kind: str, count: int) -> None:
     """The first codebooks of a model are an exact prefix, and the others are neither searched nor kept in memory."""
     model, codebooks, embedding = made(kind, torch.float32)
     expected = codes_of(kind, model, embedding, count)
@@ -148,11 +148,12 @@ def test_no_more_is_computed_than_is_asked_for(kind, count) -> None:
     assert found.shape == expected.shape == (count, LANES, FRAMES)
     assert float((found == expected).double().mean()) > 0.999
     assert kernels.names.count("argmax") == count < codebooks
-    assert sum(len(chain.codebooks) for chain in quantizer.chains) == count
+    chains: Any = quantizer.chains
+    assert sum(len(chain.codebooks) for chain in chains) == count
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_codebook_takes_one_product_and_few_kernels(kind) -> None:
+def test_a_codebook_takes_one_product_and_few_kernels(kind: str) -> None:
     """Beside its projection: on a GPU each kernel is a pass over [frames, codes], or the launch of one."""
     model, codebooks, embedding = made(kind, torch.float32)
     with Count() as own:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def check(module: nn.Module, batch: Tensor, lengths: tuple[int, ...] = LENGTHS) 
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation", "padding"), [(7, 1, 1, 3), (7, 1, 3, 9), (4, 2, 1, 1), (6, 3, 1, 2)]
 )
-def test_convolutions(kernel, stride, dilation, padding) -> None:
+def test_convolutions(kernel: int, stride: int, dilation: int, padding: int) -> None:
     """Two in a row, each with zeros behind every lane's own end, as many as it pads with."""
     layers = [nn.Conv1d(CHANNELS, CHANNELS, kernel, stride, padding, dilation) for _ in range(2)]
     lengths = tuple(max(length, 8) for length in LENGTHS)
@@ -59,7 +60,7 @@ def test_an_even_kernel_makes_one_frame_more() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 2, CHANNELS])
-def test_group_norms_count_a_lanes_own_frames(groups) -> None:
+def test_group_norms_count_a_lanes_own_frames(groups: int) -> None:
     """Mean and variance run over time, and over the channels of a group."""
     lengths = tuple(max(length, 2) for length in LENGTHS)
     check(nn.Sequential(nn.Conv1d(CHANNELS, CHANNELS, 1), nn.GroupNorm(groups, CHANNELS)), filled(), lengths)
@@ -67,7 +68,7 @@ def test_group_norms_count_a_lanes_own_frames(groups) -> None:
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
-def test_convolutions_that_pad_by_themselves(mode, causal) -> None:
+def test_convolutions_that_pad_by_themselves(mode: str, causal: bool) -> None:
     """Those of EnCodec and Mimi fill up the last step of a stride, with zeros, reflected or repeated values."""
     from transformers.models.encodec.modeling_encodec import EncodecConv1d
 
@@ -86,7 +87,7 @@ def test_a_call_narrower_than_its_padding() -> None:
 
 
 @pytest.mark.parametrize("model", ["hubert", "wav2vec2", "wavlm"])
-def test_attention_sees_a_lanes_own_keys(model) -> None:
+def test_attention_sees_a_lanes_own_keys(model: str) -> None:
     """Of all layers with attention over the whole clip that a codec here has."""
     import transformers
 
@@ -116,7 +117,7 @@ def test_attention_sees_a_lanes_own_keys(model) -> None:
 
 def test_the_mask_is_there_also_where_no_lane_is_short() -> None:
     """Else the company would decide which kernel is taken."""
-    seen = []
+    seen: list[Tensor | None] = []
 
     class HubertAttention(nn.Module):
         def forward(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -126,6 +127,7 @@ def test_the_mask_is_there_also_where_no_lane_is_short() -> None:
     layer = HubertAttention()
     with Branch(layer).scope({WIDTH: [WIDTH] * 2}):
         layer(noise(2, WIDTH, CHANNELS), attention_mask=None)
+    assert seen[0] is not None
     assert seen[0].shape == (2, 1, 1, WIDTH)
     assert bool(seen[0].all())
 
@@ -140,7 +142,7 @@ def test_an_attention_under_another_name_is_refused() -> None:
         Branch(nn.Sequential(HubertFastAttention()))
 
 
-def test_nothing_happens_outside_a_scope() -> NoReturn:
+def test_nothing_happens_outside_a_scope() -> None:
     """Neither before nor after one, an error within it included, nor in another thread meanwhile."""
     module = nn.Sequential(nn.Conv1d(CHANNELS, CHANNELS, 7, padding=3), nn.GroupNorm(2, CHANNELS))
     batch = filled().float()
@@ -193,7 +195,7 @@ def test_a_width_that_nobody_entered() -> None:
         module(torch.zeros(1, 1, 8))
 
 
-WAITS = {
+WAITS: dict[str, Callable[[Tensor], object]] = {
     "a value": lambda here: here[0].item(),
     "a decision": lambda here: bool((here > 0).all()),
     "a choice by values": lambda here: here[here > 0],
@@ -204,7 +206,7 @@ WAITS = {
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_the_watch_of_the_other_tests_sees(wait) -> None:
+def test_the_watch_of_the_other_tests_sees(wait: str) -> None:
     """What a GPU would be waited for, and not what is a scalar of Python."""
     here = torch.zeros(3, device="meta")
     with torch.inference_mode(), NoWaiting():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import platform
+
+import pytest
 
 from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 
@@ -23,6 +26,13 @@ def test_keys_that_older_runs_do_not_have() -> None:
     assert tail == {"tf32": False, "device": "cuda", **VERSIONS, "precision": "bf16", "lanes": 16}
     for precision in ("fp32", "tf32"):
         assert set(recipe_tail("cuda", precision, VERSIONS)) == {"tf32", "device", "torch"}
+
+
+def test_a_macs_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its GPU's kernels come with macOS: another version is another recipe there, and only there."""
+    monkeypatch.setattr(platform, "mac_ver", lambda: ("15.1", ("", "", ""), "arm64"))
+    assert recipe_tail("mps", "fp32", VERSIONS) == {"tf32": False, "device": "mps", **VERSIONS, "macos": "15.1"}
+    assert "macos" not in recipe_tail("cpu", "fp32", VERSIONS)
 
 
 def test_the_hash_of_a_config() -> None:

@@ -12,7 +12,7 @@ from audio_tokenizers.shared.s3_mel import LogMel
 
 
 @pytest.mark.parametrize("samples", [201, 320, 16001, 100000, 480000])
-def test_the_bits_are_those_of_whisper(samples) -> None:
+def test_the_bits_are_those_of_whisper(samples: int) -> None:
     """With an axis of a batch, as CosyVoice has it, and without, as Step-Audio: of speech and of silence."""
     log_mel = LogMel("cpu")
     for clip in (wave(pcm(samples, 31 * samples)), wave(silence(samples))):

@@ -4,18 +4,19 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support.golden_audio import pcm, silence, square, wave
+from support.golden_audio import Pcm, pcm, silence, square, wave
 from support.tiny_s3 import build_s3_onnx
 
 from audio_tokenizers.errors import InfrastructureError, ModelFilesError
 from audio_tokenizers.shared.s3_onnx import OnnxEncoder, S3Variant, log_mel, read_variant
 
-VARIANTS = {
+VARIANTS: dict[S3Variant, tuple[Literal["v1", "v2"], Literal[25, 50]]] = {
     S3Variant("v1", 25, 4096): ("v1", 25),
     S3Variant("v1", 50, 4096): ("v1", 50),
     S3Variant("v2", 25, 6561): ("v2", 25),
@@ -23,7 +24,7 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def v1(tmp_path_factory: pytest.TempPathFactory):
+def v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_s3_onnx(tmp_path_factory.mktemp("v1") / "speech_tokenizer_v1.onnx", width=64, layers=1)
 
 
@@ -43,7 +44,7 @@ def convolution(path: Path, width: int = 32) -> Path:
 
 @pytest.mark.parametrize("name", ["speech_tokenizer_v1.onnx", "speech_tokenizer_v2.onnx", "v1_25hz/model.onnx"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_a_variant_is_recognised_by_contents(tmp_path: Path, variant, name: str) -> None:
+def test_a_variant_is_recognised_by_contents(tmp_path: Path, variant: S3Variant, name: str) -> None:
     """Two published files share a name and differ in rate, so names, of folders too, say nothing."""
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
@@ -52,7 +53,7 @@ def test_a_variant_is_recognised_by_contents(tmp_path: Path, variant, name: str)
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_integers_are_read_packed_or_not(tmp_path: Path, packed) -> None:
+def test_integers_are_read_packed_or_not(tmp_path: Path, packed: bool) -> None:
     """Writers of protobuf do either: proto2's one by one, proto3's all together."""
 
     def varint(value: int) -> bytes:
@@ -81,7 +82,7 @@ def test_integers_are_read_packed_or_not(tmp_path: Path, packed) -> None:
     assert read_variant(path) == S3Variant("v1", 25, 4096)
 
 
-def test_the_walk_needs_no_packages(v1) -> None:
+def test_the_walk_needs_no_packages(v1: Path) -> None:
     """A login node may have neither onnx nor torch."""
     script = (
         "import sys, pathlib; from audio_tokenizers.shared.s3_onnx import read_variant; "
@@ -100,7 +101,7 @@ def test_the_walk_needs_no_packages(v1) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.9, 0.9999])
-def test_a_cut_file_is_said_to_be_cut(tmp_path: Path, v1, kept) -> None:
+def test_a_cut_file_is_said_to_be_cut(tmp_path: Path, v1: Path, kept: float) -> None:
     """Wherever the download stopped, before onnxruntime sees the file."""
     data = v1.read_bytes()
     path = tmp_path / "speech_tokenizer_v1.onnx"
@@ -119,7 +120,7 @@ def test_a_cut_file_is_said_to_be_cut(tmp_path: Path, v1, kept) -> None:
         (b"\x08\x08\x07\x07\x07", "no ONNX model"),
     ],
 )
-def test_what_is_no_onnx_model_is_refused(tmp_path: Path, data, words: str) -> None:
+def test_what_is_no_onnx_model_is_refused(tmp_path: Path, data: bytes, words: str) -> None:
     """With words for what it is instead."""
     path = tmp_path / "speech_tokenizer_v1.onnx"
     path.write_bytes(data)
@@ -146,7 +147,7 @@ def test_v3_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("audio", [pcm(201), pcm(480), pcm(16001, 5), silence(4000), square(4000), pcm(480000)], ids=len)
-def test_the_mel_is_whispers(audio) -> None:
+def test_the_mel_is_whispers(audio: Pcm) -> None:
     """Bit for bit, with one frame per 160 samples."""
     import torch
     import whisper
@@ -158,7 +159,7 @@ def test_the_mel_is_whispers(audio) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_the_encoder_gives_as_many_tokens_as_its_rate_says(tmp_path: Path, variant) -> None:
+def test_the_encoder_gives_as_many_tokens_as_its_rate_says(tmp_path: Path, variant: S3Variant) -> None:
     """Each halving rounds up."""
     version, rate = VARIANTS[variant]
     encoder = OnnxEncoder(build_s3_onnx(tmp_path / "model.onnx", version, rate, width=64, layers=1), "cpu")
@@ -169,7 +170,7 @@ def test_the_encoder_gives_as_many_tokens_as_its_rate_says(tmp_path: Path, varia
         assert 0 <= tokens.min() <= tokens.max() < variant.codebook_size
 
 
-def test_a_file_that_onnxruntime_refuses_is_named(tmp_path: Path, v1) -> None:
+def test_a_file_that_onnxruntime_refuses_is_named(tmp_path: Path, v1: Path) -> None:
     """read_variant looks at the shape of things only."""
     model = onnx.load(v1)
     model.graph.node[5].op_type = "NoSuchOperator"
@@ -188,7 +189,9 @@ def test_a_model_of_one_input_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("providers", "words"), [((), "onnxruntime-gpu"), (("CUDAExecutionProvider",), "could not start CUDA")]
 )
-def test_onnxruntime_never_falls_back_to_the_cpu(v1, monkeypatch: pytest.MonkeyPatch, providers, words: str) -> None:
+def test_onnxruntime_never_falls_back_to_the_cpu(
+    v1: Path, monkeypatch: pytest.MonkeyPatch, providers: tuple[str, ...], words: str
+) -> None:
     """It would go on with a warning, tens of times slower, on a node that has a GPU to give."""
     import onnxruntime
 
@@ -205,7 +208,7 @@ def test_onnxruntime_never_falls_back_to_the_cpu(v1, monkeypatch: pytest.MonkeyP
         ("Got invalid dimensions for input: feats", "cpu", ValueError),
     ],
 )
-def test_trouble_of_the_machine_is_told_from_bad_data(v1, message: str, device, kind) -> None:
+def test_trouble_of_the_machine_is_told_from_bad_data(v1: Path, message: str, device: str, kind: type[Exception]) -> None:
     """Out of memory and a broken GPU must not become records."""
 
     class Broken:

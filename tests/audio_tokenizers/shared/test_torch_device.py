@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -101,8 +102,44 @@ def test_a_device_that_fails() -> None:
             on_device("cuda:0", failing(RuntimeError(words)))
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)."), "out of memory on mps: take a smaller"),
+        (RuntimeError("Command failed: Insufficient Memory (00000008:kIOGPUCommandBuffer)"), "out of memory on mps"),
+        (NotImplementedError("The operator 'aten::x' is not currently implemented for the MPS device."), "MPS_FALLBACK=1"),
+        (TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support"), "--device cpu"),
+        (RuntimeError("Output channels > 65536 not supported at the MPS device."), "cannot compute this backend on MPS"),
+        (RuntimeError("Failed to create Metal shader library"), "the GPU failed on mps"),
+    ],
+)
+def test_a_macs_gpu_that_fails(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that runs out, what MPS lacks, and Metal's errors end the attempt; no clip is at fault."""
+    released: list[bool] = []
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: released.append(True))
+    with pytest.raises(InfrastructureError, match=words):
+        on_device("mps", failing(error))
+    assert released
+
+
+def test_a_mac_without_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build without MPS, a machine without such a GPU, and variables that change its arithmetic are refused."""
+    with pytest.raises(InfrastructureError, match="is a build without MPS"):
+        require_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
+    with pytest.raises(InfrastructureError, match="sees no GPU: expected a Mac with Apple silicon"):
+        require_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    require_device("mps")
+    monkeypatch.setenv("PYTORCH_MPS_FAST_MATH", "1")
+    with pytest.raises(InfrastructureError, match="unset PYTORCH_MPS_FAST_MATH"):
+        require_device("mps")
+
+
 def test_other_errors_pass() -> None:
     """A shape that does not fit is no trouble with the machine."""
+    with pytest.raises(RuntimeError, match="two devices"):
+        on_device("mps", failing(RuntimeError("found at least two devices, mps:0 and cpu!")))
     for error in (RuntimeError("size mismatch"), ValueError("odd")):
         with pytest.raises(type(error), match=str(error)):
             on_device("cuda", failing(error))
@@ -120,12 +157,17 @@ def test_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
         require_bfloat16("cuda:0")
 
 
+BACKENDS: Any = torch.backends
+"""torch does not annotate the newer of its switches."""
+
+
 @pytest.fixture
 def switches() -> Iterator[None]:
     """Which belong to the process, as they were."""
     yield
-    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
-    torch.backends.cudnn.deterministic = False
+    torch.set_float32_matmul_precision("highest")  # "medium" lets a CPU compute products in bfloat16
+    BACKENDS.fp32_precision = BACKENDS.cudnn.fp32_precision = "none"
+    BACKENDS.cudnn.deterministic = False
     fix_arithmetic(tf32=False)
 
 
@@ -134,7 +176,7 @@ def older() -> list[bool]:
 
 
 def newer() -> set[str]:
-    cudnn = torch.backends.cudnn
+    cudnn = BACKENDS.cudnn
     return {part.fp32_precision for part in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)}
 
 
@@ -154,10 +196,10 @@ def test_the_arithmetic_is_fixed() -> None:
 @pytest.mark.usefixtures("switches")
 def test_whatever_the_process_preferred() -> None:
     """A library may have turned either kind: torch raises where the two disagree, and where TF32 is off it must be off."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul, cudnn = BACKENDS.cuda.matmul, BACKENDS.cudnn
 
     def of_all() -> None:
-        torch.backends.fp32_precision = "tf32"
+        BACKENDS.fp32_precision = "tf32"
 
     def of_cudnn() -> None:
         cudnn.fp32_precision = "tf32"
@@ -183,6 +225,8 @@ def test_a_torch_without_the_newer_switches(monkeypatch: pytest.MonkeyPatch) -> 
     class Older:
         __slots__ = ("allow_bf16_reduced_precision_reduction", "allow_tf32", "benchmark", "deterministic")
 
+    matmul: Any
+    cudnn: Any
     matmul, cudnn = Older(), Older()
     monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
     monkeypatch.setattr(torch.backends, "cudnn", cudnn)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_what_else_a_loader_raises() -> None:
 def test_weight_norms_are_computed_once() -> None:
     """To the same values as in each forward pass, wherever in the network they are; what has none is as it was."""
     torch.manual_seed(0)
-    model = torch.nn.Sequential(parametrizations.weight_norm(torch.nn.Linear(3, 2)), torch.nn.Linear(2, 1))
+    model: Any = torch.nn.Sequential(parametrizations.weight_norm(torch.nn.Linear(3, 2)), torch.nn.Linear(2, 1))
     wave = torch.randn(4, 3)
     before, weight = model(wave), model[0].weight
     merge_parametrizations(model)

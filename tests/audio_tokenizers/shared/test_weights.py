@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Net(torch.nn.Module):
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """The lines of the log."""
     monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)
     caplog.set_level(logging.INFO, "tar2tokens")
@@ -68,7 +68,7 @@ def same(net: Net) -> bool:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
-def test_what_is_used_arrives_and_is_ready_for_inference(name: str, tmp_path: Path, log) -> None:
+def test_what_is_used_arrives_and_is_ready_for_inference(name: str, tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     """Both kinds of file; what is known and not needed is passed over in silence."""
     net = load(save(tmp_path / name, {**STATE, "decoder.weight": torch.zeros(1), "body.mask": torch.zeros(1)}))
     assert same(net)
@@ -109,7 +109,9 @@ def test_other_floats_and_other_strides_are_computed_alike(tmp_path: Path) -> No
         (lambda s: {**s, **{f"head{i}.weight": EPOCH for i in range(9)}}, ", ".join(f"head{i}" for i in range(8)) + ", ..."),
     ],
 )
-def test_what_a_trainer_adds_changes_nothing(wrap, words: str, tmp_path: Path, log) -> None:
+def test_what_a_trainer_adds_changes_nothing(
+    wrap: Callable[[dict[str, Any]], dict[str, Any]], words: str, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
     """A state dict in a dictionary, names with a prefix, other entries: they load, and one line names what is not used."""
     path = save(tmp_path / "model.pt", wrap(STATE))
     assert same(load(path))
@@ -135,7 +137,7 @@ def test_what_a_trainer_adds_changes_nothing(wrap, words: str, tmp_path: Path, l
         ({"body.bias": 5}, "1 missing: body.bias; beside them the file has body.bias"),
     ],
 )
-def test_what_changes_the_network_is_refused(changes, problem, tmp_path: Path) -> None:
+def test_what_changes_the_network_is_refused(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:
     """A missing tensor, one of another shape or kind, one below a used module: with the file, and what it should fit."""
     state = {name: value for name, value in {**STATE, **changes}.items() if value is not None}
     path = save(tmp_path / "model.pt", state)
@@ -151,7 +153,7 @@ def test_what_changes_the_network_is_refused(changes, problem, tmp_path: Path) -
         ({"body.weight_g": torch.ones(3, 1), "body.weight_v": torch.ones(3, 2)}, "body.weight_g and body.weight"),
     ],
 )
-def test_two_tensors_of_one_name_are_both_named(changes, names, tmp_path: Path) -> None:
+def test_two_tensors_of_one_name_are_both_named(changes: dict[str, Any], names: str, tmp_path: Path) -> None:
     """Which of them is meant nobody can know: one of an average and of the last step, say."""
     path = save(tmp_path / "model.pt", {**STATE, **changes})
     name = "body.weight" if "weight" in names else "body.bias"
@@ -169,7 +171,7 @@ def test_shards_are_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("leaves", [("weight_g", "weight_v"), tuple(f"parametrizations.weight.original{i}" for i in (0, 1))])
-def test_weight_norms_become_weights(leaves, tmp_path: Path) -> None:
+def test_weight_norms_become_weights(leaves: tuple[str, str], tmp_path: Path) -> None:
     """Either spelling of torch's, over any axis; half a pair, or one that does not fit together, is an error."""
     norm, direction = (f"body.{leaf}" for leaf in leaves)
     state = {norm: torch.tensor([[2.0], [3.0], [4.0]]), direction: torch.randn(3, 2), "body.bias": torch.ones(3)}
@@ -192,7 +194,7 @@ def test_a_file_that_is_no_weights_is_named(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [[STATE], STATE["body.bias"], 3])
-def test_a_pickle_of_something_else_is_named(value, tmp_path: Path) -> None:
+def test_a_pickle_of_something_else_is_named(value: object, tmp_path: Path) -> None:
     """torch.save keeps anything."""
     torch.save(value, tmp_path / "model.pt")
     assert "expected a state dict of tensors, found" in refusal(tmp_path / "model.pt")
@@ -222,9 +224,12 @@ def test_files_are_mapped_where_their_format_allows(tmp_path: Path, monkeypatch:
     """Of a large file only what is used is read. What torch wrote before 1.6 is no zip, and cannot be mapped."""
     seen = []
     real = torch.load
-    monkeypatch.setattr(
-        torch, "load", lambda *args, **how: seen.append((how["mmap"], how["weights_only"])) or real(*args, **how)
-    )
+
+    def watched(*args: Any, **how: Any) -> Any:
+        seen.append((how["mmap"], how["weights_only"]))
+        return real(*args, **how)
+
+    monkeypatch.setattr(torch, "load", watched)
     assert same(load(save(tmp_path / "model.pt", STATE)))
     assert same(load(save(tmp_path / "old.pt", STATE, _use_new_zipfile_serialization=False)))
     assert seen == [(True, True), (False, True)]

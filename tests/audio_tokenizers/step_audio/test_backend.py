@@ -4,15 +4,18 @@ import json
 import math
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
 from support import golden_audio
 from support.tiny_step_audio import FUNASR_DIRECTORY, build_step_audio, weights_digest
 
-from audio_tokenizers.base import BackendInfo, Batching, Utterance
+from audio_tokenizers.base import BackendInfo, Batching, Scalar, Utterance
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.step_audio import backend as step_audio
 from audio_tokenizers.step_audio.backend import FACTORY, StepAudio, merge
@@ -27,16 +30,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
+def golden() -> dict[str, npt.NDArray[Any]]:
     with np.load(GOLDEN) as file:
         return {name: file[name] for name in file.files}
 
 
 @pytest.fixture(scope="module")
-def load(model):
-    loaded: dict[tuple, StepAudio] = {}
+def load(model: Path) -> Callable[..., StepAudio]:
+    loaded: dict[tuple[tuple[str, Scalar], ...], StepAudio] = {}
 
-    def make(**changes: object) -> StepAudio:
+    def make(**changes: Scalar) -> StepAudio:
         key = tuple(sorted(changes.items()))
         if key not in loaded:
             loaded[key] = FACTORY.load(DEFAULTS | {"model_path": str(model)} | changes, "cpu")
@@ -45,25 +48,25 @@ def load(model):
     return make
 
 
-def describe(directory: Path, device: str = "cpu", **changes: object) -> BackendInfo:
+def describe(directory: Path, device: str = "cpu", **changes: Scalar) -> BackendInfo:
     return FACTORY.describe(DEFAULTS | {"model_path": str(directory)} | changes, device)
 
 
-def pcm_of(case: dict) -> golden_audio.Pcm:
+def pcm_of(case: dict[str, Any]) -> golden_audio.Pcm:
     if case["kind"] == "pcm":
         return golden_audio.pcm(case["samples"], case["start"])
     return {"silence": golden_audio.silence, "square": golden_audio.square}[case["kind"]](case["samples"])
 
 
-def clip(samples: int, start: int = 0) -> np.ndarray:
+def clip(samples: int, start: int = 0) -> npt.NDArray[Any]:
     return golden_audio.wave(golden_audio.pcm(samples, start))
 
 
-def tokens(backend: StepAudio, *waves: np.ndarray) -> list[list[int]]:
+def tokens(backend: StepAudio, *waves: npt.NDArray[Any]) -> list[list[int]]:
     return [values["tokens"].tolist() for values in backend.encode_clips([Utterance(wave) for wave in waves])]
 
 
-def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model, golden) -> None:
+def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model: Path, golden: dict[str, npt.NDArray[Any]]) -> None:
     """A generator that drifted is named as such; codes that hardly vary would agree by chance."""
     assert weights_digest(model) == str(golden["weights_sha256"])
     cases = json.loads(str(golden["cases"]))
@@ -73,7 +76,9 @@ def test_the_golden_tokens_are_of_this_checkpoint_and_vary(model, golden) -> Non
         assert len(np.unique(np.concatenate([golden[f"{name}_{n}"] for n in range(len(cases))]))) > 50
 
 
-def test_codes_and_tokens_equal_those_of_stepfuns_code(load, golden) -> None:
+def test_codes_and_tokens_equal_those_of_stepfuns_code(
+    load: Callable[..., StepAudio], golden: dict[str, npt.NDArray[Any]]
+) -> None:
     """Each code that upstream gave: around all boundaries of length, 8 to 48 kHz, silence, full scale, trimmed or not."""
     differing, compared = [], 0
     cases = json.loads(str(golden["cases"]))
@@ -94,7 +99,9 @@ def test_codes_and_tokens_equal_those_of_stepfuns_code(load, golden) -> None:
     assert compared == len(cases)
 
 
-def test_the_shortest_clip_is_the_shortest_with_a_token(load, golden) -> None:
+def test_the_shortest_clip_is_the_shortest_with_a_token(
+    load: Callable[..., StepAudio], golden: dict[str, npt.NDArray[Any]]
+) -> None:
     """1440 samples, by upstream's own results; a shorter clip is an error of its own kind and never an empty string."""
     cases = json.loads(str(golden["cases"]))
     plain = {
@@ -113,7 +120,7 @@ def test_the_shortest_clip_is_the_shortest_with_a_token(load, golden) -> None:
         load().codes(clip(0))
 
 
-def test_a_batch_of_any_composition_gives_the_tokens_of_single_clips(load) -> None:
+def test_a_batch_of_any_composition_gives_the_tokens_of_single_clips(load: Callable[..., StepAudio]) -> None:
     """Neither company nor order changes a token, whatever the lengths; 40 clips are more than go side by side."""
     backend = load()
     rng = np.random.default_rng(0)
@@ -127,7 +134,7 @@ def test_a_batch_of_any_composition_gives_the_tokens_of_single_clips(load) -> No
         assert tokens(backend, *(waves[i] for i in chosen)) == [alone[i] for i in chosen]
 
 
-def test_what_the_options_add(load) -> None:
+def test_what_the_options_add(load: Callable[..., StepAudio]) -> None:
     """The keys that a record may have are declared with their ranges and rates, and come in that order."""
     wave = clip(50_000)
     backend = load(raw_codes=True, shifted_ids=True)
@@ -136,6 +143,7 @@ def test_what_the_options_add(load) -> None:
     for field in backend.info.fields:
         codes = values[field.name]
         assert field.lowest <= codes.min() <= codes.max() < field.lowest + field.codebook_size
+        assert field.samples_per_item is not None
         assert abs(len(codes) * field.samples_per_item - len(wave)) <= field.slack * field.samples_per_item
     assert [field.codebook_size for field in backend.info.fields] == [5120, 5120, 1024, 4096]
     assert [field.form for field in backend.info.fields] == ["audio_string", "list", "list", "list"]
@@ -164,7 +172,7 @@ def test_no_clip_is_beyond_the_declared_slack() -> None:
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (1, 0), (2, 2), (2, 3), (5, 7), (4, 9), (16, 25), (502, 753)])
-def test_merging_takes_whole_groups_of_two_and_three(lengths) -> None:
+def test_merging_takes_whole_groups_of_two_and_three(lengths: tuple[int, int]) -> None:
     """As upstream's two loops, which always agree: the rest of either list is dropped."""
     vq02, vq06 = np.arange(lengths[0], dtype=np.int16), np.arange(lengths[1], dtype=np.int16)
     expected: list[int] = []
@@ -174,7 +182,7 @@ def test_merging_takes_whole_groups_of_two_and_three(lengths) -> None:
 
 
 @pytest.mark.parametrize("pieces", [(3840,), (1, 3839, 1), (100, 5000), (7680, 1, 20_000), (1700,), (40_000,)])
-def test_a_stream_gives_the_codes_of_the_whole_clip(load, pieces) -> None:
+def test_a_stream_gives_the_codes_of_the_whole_clip(load: Callable[..., StepAudio], pieces: tuple[int, ...]) -> None:
     """However a clip is cut, and beside other sessions; pieces as short as one sample only wait for more."""
     backend = load(energy_norm=False)
     for total in (300, 880, 5000, 15_360, 23_000):
@@ -192,7 +200,7 @@ def test_a_stream_gives_the_codes_of_the_whole_clip(load, pieces) -> None:
     assert not backend._sessions
 
 
-def test_a_stream_emits_four_codes_each_240_ms(load) -> None:
+def test_a_stream_emits_four_codes_each_240_ms(load: Callable[..., StepAudio]) -> None:
     """Codes come as soon as there is no doubt of them; a rest under 880 samples never makes one."""
     backend = load(energy_norm=False)
     counts = [len(backend.stream(clip(1920, 1920 * i), "live", is_final=False)) for i in range(4)]
@@ -200,7 +208,7 @@ def test_a_stream_emits_four_codes_each_240_ms(load) -> None:
     assert len(backend.stream(clip(879), "live", is_final=True)) == 0
 
 
-def test_dither_is_seeded_by_the_clip_itself(load) -> None:
+def test_dither_is_seeded_by_the_clip_itself(load: Callable[..., StepAudio]) -> None:
     """With noise too, order, company and a new process change no token, and the process's own generator is left alone."""
     import torch
 
@@ -217,19 +225,21 @@ def test_dither_is_seeded_by_the_clip_itself(load) -> None:
         backend.stream(clip(4000), "live", is_final=True)
 
 
-def test_vq06_runs_beside_vq02_on_one_thread_per_call(load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vq06_runs_beside_vq02_on_one_thread_per_call(
+    load: Callable[..., StepAudio], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both halves of a batch overlap: vq06 has begun before vq02 is through, in threads of its own."""
     backend = load()
     begun = threading.Event()
     names = []
     real_vq06, real_vq02 = backend._vq06, backend._vq02
 
-    def vq06(wave):
+    def vq06(wave: Any) -> Any:
         names.append(threading.current_thread().name)
         begun.set()
         return real_vq06(wave)
 
-    def vq02(waves):
+    def vq02(waves: Any) -> Any:
         assert begun.wait(100)
         return real_vq02(waves)
 
@@ -240,7 +250,9 @@ def test_vq06_runs_beside_vq02_on_one_thread_per_call(load, monkeypatch: pytest.
     assert backend._onnx._session.get_session_options().intra_op_num_threads == 1
 
 
-def test_trouble_in_either_half_is_reported_as_what_it_is(load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_in_either_half_is_reported_as_what_it_is(
+    load: Callable[..., StepAudio], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Running out of memory is the machine's fault on both sides, and the backend goes on with the next clip."""
     backend = load()
 
@@ -256,7 +268,7 @@ def test_trouble_in_either_half_is_reported_as_what_it_is(load, monkeypatch: pyt
     assert len(tokens(backend, clip(4000))[0]) == 10
 
 
-def test_what_is_described(model) -> None:
+def test_what_is_described(model: Path) -> None:
     """What the pipeline plans with."""
     info = describe(model)
     assert (info.sample_rate, info.hop_length, info.mono, info.max_tokens_per_fragment) == (16000, 384, "mean", None)
@@ -264,14 +276,16 @@ def test_what_is_described(model) -> None:
     assert info.max_batch > 1
 
 
-def test_there_is_no_bfloat16(model) -> None:
+def test_there_is_no_bfloat16(model: Path) -> None:
     """vq02's steps would gain nothing; TF32 goes by its newer word as well."""
     with pytest.raises(UsageError, match="expected fp32 or tf32, found bf16: vq02"):
         describe(model, precision="bf16")
     assert describe(model, precision="tf32") == describe(model, tf32=True)
 
 
-def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(model, tmp_path: Path, load) -> None:
+def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(
+    model: Path, tmp_path: Path, load: Callable[..., StepAudio]
+) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; other weights, rounding, noise or device do not."""
     recipe = describe(model).recipe
     moved = shutil.copytree(model, tmp_path / "moved")
@@ -305,7 +319,7 @@ def test_the_recipe_changes_with_what_decides_a_token_and_with_nothing_else(mode
 
 
 @pytest.mark.parametrize("dither", [True, -1.0, "loud", None, 32768])
-def test_dither_is_a_loudness(model, dither) -> None:
+def test_dither_is_a_loudness(model: Path, dither: bool | float | str | None) -> None:
     """A slip in a preset is found before a job is submitted."""
     with pytest.raises(UsageError, match="dither: expected a number"):
         describe(model, dither=dither)
@@ -319,7 +333,7 @@ def test_the_preset_is_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_arithmetic_flags_of_a_stream_are_those_of_the_recipe(load, tf32) -> None:
+def test_arithmetic_flags_of_a_stream_are_those_of_the_recipe(load: Callable[..., StepAudio], tf32: bool) -> None:
     """The flags belong to the process and cuDNN's TF32 is on by default: a stream's calls set them anew, too."""
     import torch
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ LENGTHS = [0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 15, 16, 17, 20, 23, 25, 30, 33]
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -38,7 +40,7 @@ def clips() -> list[torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def alone(network, clips) -> list[torch.Tensor]:
+def alone(network: Network, clips: list[torch.Tensor]) -> list[torch.Tensor]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -85,7 +87,7 @@ def reference(network: Network, clip: torch.Tensor) -> torch.Tensor:
     return torch.cat(outputs)
 
 
-def test_the_network_computes_its_definition(network, clips, alone) -> None:
+def test_the_network_computes_its_definition(network: Network, clips: list[torch.Tensor], alone: list[torch.Tensor]) -> None:
     """Window, look-back, memory, positions and residuals, written out a second time, plainly and in float64."""
     for number in (1, 6, 13, 17):
         exact = reference(network.double(), clips[number])
@@ -93,7 +95,9 @@ def test_the_network_computes_its_definition(network, clips, alone) -> None:
         assert torch.allclose(alone[number].double(), exact, atol=2e-4)
 
 
-def test_what_comes_later_changes_nothing_before(network, clips, alone) -> None:
+def test_what_comes_later_changes_nothing_before(
+    network: Network, clips: list[torch.Tensor], alone: list[torch.Tensor]
+) -> None:
     """No look-ahead: a clip cut behind a step has the same frames up to there, bit for bit."""
     encoder = ChunkEncoder(network, "cpu", 1)
     for frames in (4, 8, 20, 32):
@@ -101,7 +105,9 @@ def test_what_comes_later_changes_nothing_before(network, clips, alone) -> None:
 
 
 @pytest.mark.parametrize(("lanes", "threads"), [(1, 1), (3, 1), (32, 1), (32, 2), (7, 3)])
-def test_a_clip_has_the_same_bits_in_any_company(network, clips, alone, lanes, threads) -> None:
+def test_a_clip_has_the_same_bits_in_any_company(
+    network: Network, clips: list[torch.Tensor], alone: list[torch.Tensor], lanes: int, threads: int
+) -> None:
     """Features, not only tokens: whatever the lengths beside it, their order, the lanes, and the number of threads."""
     torch.set_num_threads(threads)
     encoder = ChunkEncoder(network, "cpu", lanes)
@@ -109,12 +115,14 @@ def test_a_clip_has_the_same_bits_in_any_company(network, clips, alone, lanes, t
     for found, number in zip(encoder.encode([clips[n] for n in numbers]), numbers, strict=True):
         assert torch.equal(found, alone[number])
     for pair in ((3, 9), (17, 17), (0, 5), (12, 1)):
-        found = encoder.encode([clips[n] for n in pair])
-        assert all(torch.equal(frames, alone[n]) for frames, n in zip(found, pair, strict=True))
+        both = encoder.encode([clips[n] for n in pair])
+        assert all(torch.equal(frames, alone[n]) for frames, n in zip(both, pair, strict=True))
 
 
 @pytest.mark.parametrize("cuts", [[4], [8, 12], [0, 4, 4, 8], [16, 32]])
-def test_a_stream_has_the_bits_of_the_whole_clip(network, clips, alone, cuts) -> None:
+def test_a_stream_has_the_bits_of_the_whole_clip(
+    network: Network, clips: list[torch.Tensor], alone: list[torch.Tensor], cuts: list[int]
+) -> None:
     """The state carries all that a cut would lose."""
     encoder = ChunkEncoder(network, "cpu", 32)
     state = encoder.start()
@@ -124,22 +132,24 @@ def test_a_stream_has_the_bits_of_the_whole_clip(network, clips, alone, cuts) ->
     assert state.position == len(clips[-1])
 
 
-def test_clips_that_have_ended_cost_nothing_more(network, clips) -> None:
+def test_clips_that_have_ended_cost_nothing_more(
+    network: Network, clips: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A step has the clips that still go; the rests of all clips wait for one another."""
     sizes = []
     encoder = ChunkEncoder(network, "cpu", 32)
     real = encoder._step
 
-    def watch(window, caches):
+    def watch(window: torch.Tensor, caches: Any) -> Any:
         sizes.append(tuple(window.shape[:2]))
         return real(window, caches)
 
-    encoder._step = watch
+    monkeypatch.setattr(encoder, "_step", watch)
     encoder.encode([clips[LENGTHS.index(frames)] for frames in (7, 33, 4, 12, 7)])
     assert sizes == [(5, 9), (2, 9), (2, 9), *[(1, 9)] * 5, (2, 8), (1, 6)]
 
 
-def test_clips_longer_than_any_before_get_their_positions(network) -> None:
+def test_clips_longer_than_any_before_get_their_positions(network: Network) -> None:
     """The table of sinusoids grows; long and short clips see the same ones."""
     torch.set_num_threads(1)
     clip = torch.randn(1100, FEATURES, generator=torch.Generator().manual_seed(1))
@@ -149,21 +159,22 @@ def test_clips_longer_than_any_before_get_their_positions(network) -> None:
     assert torch.equal(encoder.embed(clip[:30], 0), embedded[:30])
 
 
-def test_the_table_of_positions_may_shrink_meanwhile(network) -> None:
+def test_the_table_of_positions_may_shrink_meanwhile(network: Network) -> None:
     """Another thread that grew it for a shorter clip may be the last to set it: no clip fails for that."""
 
     class Shared(ChunkEncoder):
-        def __setattr__(self, name: str, value) -> None:
+        def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, value[:1024] if name == "_positions" else value)
 
     clip = torch.randn(1100, FEATURES, generator=torch.Generator().manual_seed(1))
     assert torch.equal(Shared(network, "cpu", 1).embed(clip), ChunkEncoder(network, "cpu", 1).embed(clip))
 
 
-def test_products_get_rows_in_sixteens(network) -> None:
+def test_products_get_rows_in_sixteens(network: Network) -> None:
     """MKL sends a rest of one to three rows through another kernel; here are never such rests."""
     rows = []
-    hook = network.encoder.encoders[0].feed_forward.register_forward_pre_hook(lambda _, x: rows.append(len(x[0])))
+    layer: Any = network.encoder.encoders[0]
+    hook = layer.feed_forward.register_forward_pre_hook(lambda _, x: rows.append(len(x[0])))
     try:
         ChunkEncoder(network, "cpu", 4).encode([torch.zeros(frames, FEATURES) for frames in (4, 9, 3)])
     finally:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def directory(built, tmp_path: Path) -> Path:
+def directory(built: Path, tmp_path: Path) -> Path:
     """A copy to break."""
     return shutil.copytree(built, tmp_path / "model")
 
@@ -63,7 +65,7 @@ def rewrite(directory: Path, **changes: object) -> None:
     torch.save({name: value for name, value in state.items() if value is not None}, directory / WEIGHTS)
 
 
-def test_what_is_read_from_a_directory(built) -> None:
+def test_what_is_read_from_a_directory(built: Path) -> None:
     """The sizes of the network come from config.yaml; files are found by their published names."""
     found = open_checkpoint(str(built))
     assert (found.width, found.heads, found.feed_forward, found.layers, found.kernel) == (512, 4, 64, 2, 11)
@@ -71,7 +73,7 @@ def test_what_is_read_from_a_directory(built) -> None:
     assert read_centres(found).shape == (1024, 512)
     shift, scale = read_cmvn(found.cmvn)
     assert shift.shape == scale.shape == (560,)
-    assert (shift.dtype, scale.dtype) == (np.float32, np.float32)
+    assert (shift.dtype, scale.dtype) == (np.dtype(np.float32), np.dtype(np.float32))
     assert shift.mean() < -10
     assert scale.min() > 0
 
@@ -94,7 +96,7 @@ def test_a_git_lfs_pointer_is_recognised(directory: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("keep", [0.0, 0.4])
-def test_a_cut_file_is_found_before_anything_is_submitted(directory: Path, name: str, keep) -> None:
+def test_a_cut_file_is_found_before_anything_is_submitted(directory: Path, name: str, keep: float) -> None:
     """A broken download costs a message, not a thousand failed tasks."""
     data = (directory / name).read_bytes()
     (directory / name).write_bytes(data[: int(len(data) * keep)])
@@ -102,9 +104,10 @@ def test_a_cut_file_is_found_before_anything_is_submitted(directory: Path, name:
 
 
 @pytest.mark.parametrize("rate", [50, 25])
-def test_another_s3_tokenizer_is_refused_by_what_it_is(directory: Path, rate) -> None:
+def test_another_s3_tokenizer_is_refused_by_what_it_is(directory: Path, rate: Literal[50, 25]) -> None:
     """CosyVoice-300M's file has the same name and twice the rate: upstream fails at the first clip, or not at all."""
-    build_s3_onnx(directory / "speech_tokenizer_v1.onnx", version="v1" if rate == 50 else "v2", rate=rate)
+    version: Literal["v1", "v2"] = "v1" if rate == 50 else "v2"
+    build_s3_onnx(directory / "speech_tokenizer_v1.onnx", version=version, rate=rate)
     message = refusal(directory)
     assert str(directory / "speech_tokenizer_v1.onnx") in message
     assert "expected Step-Audio's S3 tokenizer (v1, 25 Hz" in message
@@ -139,7 +142,9 @@ def test_another_s3_tokenizer_is_refused_by_what_it_is(directory: Path, rate) ->
         ("frontend_conf", {"preemphasis": 0.9}, "preemphasis"),
     ],
 )
-def test_a_config_that_means_another_computation_is_refused(directory: Path, section, changes, expected) -> None:
+def test_a_config_that_means_another_computation_is_refused(
+    directory: Path, section: str | None, changes: dict[str, Any], expected: str
+) -> None:
     """What is not understood would be ignored otherwise, and tokens be wrong without a word."""
     edit(directory, section, **changes)
     message = refusal(directory)
@@ -155,7 +160,7 @@ def test_settings_without_a_part_in_tokens_may_be_anything(directory: Path) -> N
 
 
 @pytest.mark.parametrize(("content", "expected"), [("a: [", "YAML"), ("- 1", "list"), ("\udcff", "YAML")])
-def test_a_config_that_is_no_yaml_mapping_is_refused(directory: Path, content, expected) -> None:
+def test_a_config_that_is_no_yaml_mapping_is_refused(directory: Path, content: str, expected: str) -> None:
     """A cut or foreign config.yaml is one message."""
     (directory / CONFIG).write_bytes(content.encode("utf-8", "surrogateescape"))
     assert expected in refusal(directory)
@@ -182,7 +187,7 @@ def test_centres_of_another_kind_are_refused(directory: Path) -> None:
         (f"<AddShift> [ {'1 ' * 559} nan ]", "finite"),
     ],
 )
-def test_a_normalisation_that_does_not_fit_is_refused(directory: Path, text, expected) -> None:
+def test_a_normalisation_that_does_not_fit_is_refused(directory: Path, text: str, expected: str) -> None:
     """560 numbers each, in Kaldi's brackets."""
     (directory / CMVN).write_text(text)
     assert expected in refusal(directory)
@@ -197,7 +202,7 @@ def test_a_normalisation_that_does_not_fit_is_refused(directory: Path, text, exp
         ({"encoder__encoders__0__feed_forward__w_1__bias": "tensor"}, "[3] instead of [64]"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(directory: Path, changes, expected) -> None:
+def test_weights_that_do_not_fit_are_named(directory: Path, changes: dict[str, Any], expected: str) -> None:
     """FunASR's loader leaves what it misses random, and says so in a line among hundreds."""
     import torch
 
@@ -207,7 +212,7 @@ def test_weights_that_do_not_fit_are_named(directory: Path, changes, expected) -
     assert str(directory / WEIGHTS) in message
 
 
-def test_the_recognisers_own_weights_may_be_there_or_not(built, directory: Path) -> None:
+def test_the_recognisers_own_weights_may_be_there_or_not(built: Path, directory: Path) -> None:
     """Of model.pt only the encoder is used."""
     import torch
 
@@ -226,7 +231,9 @@ def test_the_recognisers_own_weights_may_be_there_or_not(built, directory: Path)
         lambda state: {**state, "bias_encoder.weight_ih_l0": state["predictor.cif_output.weight"]},
     ],
 )
-def test_what_funasrs_loader_takes_is_taken(built, directory: Path, wrap) -> None:
+def test_what_funasrs_loader_takes_is_taken(
+    built: Path, directory: Path, wrap: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
     """Its trainer keeps the state dict beside an optimizer, data-parallel training puts `module.` before each name."""
     import torch
 

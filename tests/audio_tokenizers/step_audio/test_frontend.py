@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support import golden_audio
@@ -19,15 +22,16 @@ SCALE = np.linspace(0.2, 0.3, 560, dtype=np.float32)
 LENGTHS = [0, 1, 79, 399, 400, 879, 880, 1359, 1360, 3839, 3840, 4719, 4720, 7680 + 3839, 16_000, 48_321]
 
 
-def clip(samples: int, start: int = 0) -> np.ndarray:
+def clip(samples: int, start: int = 0) -> npt.NDArray[Any]:
     return golden_audio.wave(golden_audio.pcm(samples, start))
 
 
-def chunk_by_chunk(wave: np.ndarray) -> torch.Tensor:
+def chunk_by_chunk(wave: npt.NDArray[Any]) -> torch.Tensor:
     """Feature frames as FunASR's online frontend makes them: samples and mel frames carried from chunk to chunk."""
     from torchaudio.compliance import kaldi
 
-    samples, mels, made, first = np.zeros(0, np.float32), None, [], True
+    samples: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+    mels, made, first = torch.zeros(0, 80), [], True
     for start in range(0, len(wave) - len(wave) % CHUNK_SAMPLES + 1, CHUNK_SAMPLES):
         chunk = wave[start : start + CHUNK_SAMPLES]
         final = start + CHUNK_SAMPLES > len(wave)
@@ -52,7 +56,7 @@ def chunk_by_chunk(wave: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("samples", LENGTHS)
-def test_features_of_the_whole_clip_are_those_made_chunk_by_chunk(samples) -> None:
+def test_features_of_the_whole_clip_are_those_made_chunk_by_chunk(samples: int) -> None:
     """Bit for bit, with the end that upstream's chunks give a clip."""
     wave = clip(samples, 99)
     expected = chunk_by_chunk(wave)
@@ -63,7 +67,7 @@ def test_features_of_the_whole_clip_are_those_made_chunk_by_chunk(samples) -> No
 
 @pytest.mark.parametrize("cuts", [[1], [2], [1, 2], [1, 2, 3, 4]])
 @pytest.mark.parametrize("rest", [0, 500, 880, 3000])
-def test_pieces_of_a_clip_have_the_features_of_the_whole(cuts, rest) -> None:
+def test_pieces_of_a_clip_have_the_features_of_the_whole(cuts: list[int], rest: int) -> None:
     """Cut between chunks, with 3 mel frames of context: what a stream is made of."""
     wave = clip(5 * CHUNK_SAMPLES + rest, 4321)
     frontend = Frontend(SHIFT, SCALE, 0.0)
@@ -100,7 +104,7 @@ def test_dither_follows_the_samples_and_leaves_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize(("peak", "expected"), [(0.5, 0.999), (1.0, 0.999), (0.01, 0.999), (0.005, 0.4995), (0.0, 0.0)])
-def test_energy_is_normalised_to_the_peak_up_to_a_limit(peak, expected) -> None:
+def test_energy_is_normalised_to_the_peak_up_to_a_limit(peak: float, expected: float) -> None:
     """Peaks come to 0.999, but hiss is not blown up; silence stays silence."""
     wave = np.linspace(-peak, peak / 2, 100, dtype=np.float32)
     normalized = normalize_energy(wave)
@@ -109,7 +113,7 @@ def test_energy_is_normalised_to_the_peak_up_to_a_limit(peak, expected) -> None:
 
 
 @pytest.mark.parametrize(("before", "loud", "after"), [(0, 1, 0), (0, 900, 0), (100, 3000, 50), (9000, 5000, 9000)])
-def test_trimming_keeps_50_ms_before_and_makes_a_multiple_of_240(before, loud, after) -> None:
+def test_trimming_keeps_50_ms_before_and_makes_a_multiple_of_240(before: int, loud: int, after: int) -> None:
     """Zeros fill up what the clip does not have; the length is 4320 and a multiple of 240 samples."""
     wave = np.concatenate((np.zeros(before), clip(loud, 30_000) * 0 + 0.5, np.zeros(after))).astype(np.float32)
     trimmed = trim_silence(wave)

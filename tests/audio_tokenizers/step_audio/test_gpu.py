@@ -7,8 +7,8 @@ import pytest
 from support import golden_audio
 from support.tiny_step_audio import build_step_audio
 
-from audio_tokenizers.base import Utterance
-from audio_tokenizers.step_audio.backend import FACTORY
+from audio_tokenizers.base import Scalar, Utterance
+from audio_tokenizers.step_audio.backend import FACTORY, StepAudio
 
 pytestmark = pytest.mark.gpu
 
@@ -16,13 +16,13 @@ LENGTHS = (1440, 4720, 3840, 16_000, 40_000, 8560, 100_000, 2320)
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory):
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scalar]:
     defaults = {name: default for name, (default, _) in FACTORY.options.items()}
     return defaults | {"model_path": str(build_step_audio(tmp_path_factory.mktemp("model")))}
 
 
 @pytest.fixture(scope="module")
-def backend(options):
+def backend(options: dict[str, Scalar]) -> StepAudio:
     return FACTORY.load(options, "cuda")
 
 
@@ -30,10 +30,11 @@ def clips() -> list[Utterance]:
     return [Utterance(golden_audio.wave(golden_audio.pcm(n, 1000 * i))) for i, n in enumerate(LENGTHS)]
 
 
-def test_a_clip_has_the_same_bits_in_any_company(options, backend) -> None:
+def test_a_clip_has_the_same_bits_in_any_company(options: dict[str, Scalar], backend: StepAudio) -> None:
     """Tiles of always as many windows give the same features in any place, and so does another loaded copy."""
     import torch
 
+    assert backend._halves is not None
     windows = backend._halves._windows
     embedded = [backend._embedded(clip.wave) for clip in clips()]
 
@@ -53,7 +54,7 @@ def test_a_clip_has_the_same_bits_in_any_company(options, backend) -> None:
         assert np.array_equal(values["tokens"], again["tokens"])
 
 
-def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, backend) -> None:
+def test_gpu_and_cpu_agree_on_nearly_all_tokens(options: dict[str, Scalar], backend: StepAudio) -> None:
     """Other kernels round otherwise, which flips a code here and there; a wrong path would agree on few."""
     cpu = FACTORY.load(options, "cpu").encode_clips(clips())
     equal = [np.mean(a["tokens"] == b["tokens"]) for a, b in zip(backend.encode_clips(clips()), cpu, strict=True)]
@@ -61,7 +62,7 @@ def test_gpu_and_cpu_agree_on_nearly_all_tokens(options, backend) -> None:
     assert np.mean(equal) > 0.98
 
 
-def test_the_host_waits_twice(backend) -> None:
+def test_the_host_waits_twice(backend: StepAudio) -> None:
     """Once for each half's codes of a whole batch."""
     import torch
 
@@ -76,10 +77,11 @@ def test_the_host_waits_twice(backend) -> None:
     assert len([wait for wait in waits if "synchronizing" in str(wait.message)]) <= 2
 
 
-def test_streams_work(backend) -> None:
+def test_streams_work(backend: StepAudio) -> None:
     """Step by step and alone, with the codes of the whole clip but for rounding."""
     wave = clips()[6].wave
     pieces = [wave[start : start + 9000] for start in range(0, len(wave), 9000)]
     found = [backend.stream(piece, "live", is_final=number == len(pieces) - 1) for number, piece in enumerate(pieces)]
+    assert backend._halves is not None
     whole = backend._halves.codes([wave])[0][0]
     assert np.mean(np.concatenate(found) == whole) > 0.95

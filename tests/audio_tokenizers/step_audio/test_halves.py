@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from support import golden_audio
 from support.tiny_step_audio import build_step_audio
 
-from audio_tokenizers.base import Utterance
+from audio_tokenizers.base import Scalar, Utterance
 from audio_tokenizers.errors import InfrastructureError
 from audio_tokenizers.step_audio.backend import FACTORY, StepAudio
 
@@ -24,27 +26,27 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_step_audio(tmp_path_factory.mktemp("model"))
 
 
-def load(directory: Path, recipe_of: str, **changes: object) -> StepAudio:
+def load(directory: Path, recipe_of: str, **changes: Scalar) -> StepAudio:
     """As the factory does for a device of the class `recipe_of`, but on the CPU."""
     info, (checkpoint, choices) = FACTORY._describe(DEFAULTS | {"model_path": str(directory)} | changes, recipe_of)
     return StepAudio(info, checkpoint, choices, "cpu")
 
 
 @pytest.fixture(scope="module")
-def gpu(model) -> StepAudio:
+def gpu(model: Path) -> StepAudio:
     return load(model, "cuda", raw_codes=True)
 
 
 @pytest.fixture(scope="module")
-def cpu(model) -> StepAudio:
+def cpu(model: Path) -> StepAudio:
     return load(model, "cpu", raw_codes=True)
 
 
-def clips(lengths: tuple[int, ...] = LENGTHS) -> list[np.ndarray]:
+def clips(lengths: tuple[int, ...] = LENGTHS) -> list[npt.NDArray[Any]]:
     return [golden_audio.wave(golden_audio.pcm(samples, 1000 * i)) for i, samples in enumerate(lengths)]
 
 
-def test_vq06_in_torch_is_vq06_in_onnxruntime(gpu, cpu) -> None:
+def test_vq06_in_torch_is_vq06_in_onnxruntime(gpu: StepAudio, cpu: StepAudio) -> None:
     """Of the same file, at all lengths: what a piece is, what is dropped, and which mel it has. vq02 but for rounding."""
     assert (gpu.info.recipe["vq06_device"], cpu.info.recipe["vq06_device"]) == ("cuda", "cpu")
     equal = []
@@ -57,7 +59,7 @@ def test_vq06_in_torch_is_vq06_in_onnxruntime(gpu, cpu) -> None:
     assert [len(gpu._codes([wave])[0][1]) for wave in clips((479, 480_100, 480_480))] == [0, 750, 751]
 
 
-def test_a_clip_has_the_same_tokens_in_any_company(gpu) -> None:
+def test_a_clip_has_the_same_tokens_in_any_company(gpu: StepAudio) -> None:
     """Alone, and in reverse."""
     whole = [wave for wave in clips() if len(wave) >= 1440]
     together = [values["tokens"] for values in gpu.encode_clips([Utterance(wave) for wave in whole])]
@@ -67,13 +69,14 @@ def test_a_clip_has_the_same_tokens_in_any_company(gpu) -> None:
         assert np.array_equal(gpu.encode_clips([Utterance(wave)])[0]["tokens"], tokens)
 
 
-def test_features_are_made_in_threads(model, gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_made_in_threads(model: Path, gpu: StepAudio, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch's features would take longer than the device has work; but the noise of dither has one generator for all."""
     noisy = load(model, "cuda", dither=1.0)
     for backend, here in ((gpu, False), (noisy, True)):
-        plain, names = backend._frontend.features, []
+        plain = backend._frontend.features
+        names: list[threading.Thread] = []
 
-        def features(wave, plain=plain, names=names):
+        def features(wave: Any, plain: Any = plain, names: list[threading.Thread] = names) -> Any:
             names.append(threading.current_thread())
             return plain(wave)
 
@@ -83,7 +86,7 @@ def test_features_are_made_in_threads(model, gpu, monkeypatch: pytest.MonkeyPatc
         assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, backend._codes(clips()[:3]), strict=True))
 
 
-def test_a_file_that_torch_cannot_read_stays_in_onnxruntime(model, tmp_path: Path, gpu) -> None:
+def test_a_file_that_torch_cannot_read_stays_in_onnxruntime(model: Path, tmp_path: Path, gpu: StepAudio) -> None:
     """Another export of the same graph has other names: the codes are the same, and the recipe says where they come from."""
     import shutil
 
@@ -105,12 +108,13 @@ def test_a_file_that_torch_cannot_read_stays_in_onnxruntime(model, tmp_path: Pat
         assert all(map(np.array_equal, ours, theirs))
 
 
-def test_trouble_in_either_half_is_reported_as_what_it_is(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_in_either_half_is_reported_as_what_it_is(gpu: StepAudio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Running out of memory is the machine's fault on both sides, and the backend goes on with the next clip."""
 
     def exhaust(*_args: object) -> None:
         raise MemoryError
 
+    assert gpu._halves is not None
     for part, name in ((gpu._halves._windows, "nearest"), (gpu._halves._vq06, "_block"), (gpu._frontend, "features")):
         with monkeypatch.context() as patch:
             patch.setattr(part, name, exhaust)
@@ -119,9 +123,10 @@ def test_trouble_in_either_half_is_reported_as_what_it_is(gpu, monkeypatch: pyte
     assert len(gpu.encode_clips([Utterance(clips()[0])])[0]["tokens"]) == 5
 
 
-def test_streams_go_step_by_step(gpu) -> None:
+def test_streams_go_step_by_step(gpu: StepAudio) -> None:
     """Alone, in windows of one: the codes of the whole clip but for rounding."""
     wave = clips((40_000,))[0]
+    assert gpu._halves is not None
     plain = gpu._halves.codes([wave])[0][0]
     streamed = [gpu.stream(wave[start : start + 5000], "live", is_final=start == 35_000) for start in range(0, 40_000, 5000)]
     assert np.mean(np.concatenate(streamed) == plain) > 0.95

@@ -6,8 +6,10 @@ import itertools
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from support import golden_audio
@@ -27,13 +29,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_step_audio(tmp_path_factory.mktemp("model"))
 
 
+Golden = list[tuple[dict[str, Any], npt.NDArray[Any], str, list[int], list[int]]]
+
+
 @pytest.fixture(scope="module")
 def tokenizer(model: Path) -> StepAudioTokenizer:
     return StepAudioTokenizer(str(model), device="cpu")
 
 
 @pytest.fixture(scope="module")
-def golden() -> list[tuple[dict, np.ndarray, str, list[int], list[int]]]:
+def golden() -> Golden:
     """(case, wave, string, vq02, vq06) of each case."""
     with np.load(GOLDEN) as file:
         stored = {name: file[name] for name in file.files}
@@ -51,7 +56,7 @@ def clip(samples: int, start: int = 0) -> torch.Tensor:
     return torch.from_numpy(golden_audio.wave(golden_audio.pcm(samples, start)))[None]
 
 
-def test_wav2token_gives_what_stepfuns_gave(tokenizer: StepAudioTokenizer, golden: list) -> None:
+def test_wav2token_gives_what_stepfuns_gave(tokenizer: StepAudioTokenizer, golden: Golden) -> None:
     """Both codebooks in full and the merged ids in StepFun's vocabulary, for each length class, rate and preparation."""
     for case, wave, text, vq02, vq06 in golden:
         found = tokenizer.wav2token(torch.from_numpy(wave)[None], case["rate"], case["trim"], case["energy_norm"])
@@ -60,7 +65,7 @@ def test_wav2token_gives_what_stepfuns_gave(tokenizer: StepAudioTokenizer, golde
         assert tokenizer.merge_vq0206_to_token_str(vq02, vq06) == text
 
 
-def test_defaults(tokenizer: StepAudioTokenizer, golden: list) -> None:
+def test_defaults(tokenizer: StepAudioTokenizer, golden: Golden) -> None:
     """wav2token trims and normalises unless told otherwise, a call normalises only: both as upstream."""
     trimmed = next(case for case in golden if case[0]["trim"] and case[0]["energy_norm"] and case[0]["samples"] == 20_000)
     assert tokenizer.wav2token(trimmed[1][None], 16_000)[1:] == trimmed[3:]
@@ -108,7 +113,8 @@ def test_sessions_give_what_stepfuns_gave(tokenizer: StepAudioTokenizer) -> None
     assert len(lines) > 10
     for stream in map(json.loads, lines):
         audio = clip(stream["samples"], stream["start"])
-        start, found = 0, []
+        start = 0
+        found: list[Any] = []
         while start < stream["samples"]:
             end = start + stream["pieces"][len(found) % len(stream["pieces"])]
             found.append(tokenizer.get_vq02_code(audio[:, start:end], "session", is_final=end >= stream["samples"]))

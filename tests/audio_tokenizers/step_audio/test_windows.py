@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ LENGTHS = [0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 15, 16, 17, 20, 23, 25, 33, 100]
 
 
 @pytest.fixture(autouse=True)
-def inference():
+def inference() -> Iterator[None]:
     with torch.inference_mode():
         yield
 
@@ -60,7 +61,7 @@ def step_by_step(of: Network, clip: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("windows", [4, 5, 16, 256])
-def test_windows_are_the_steps(clips, centres, windows) -> None:
+def test_windows_are_the_steps(clips: list[torch.Tensor], centres: torch.Tensor, windows: int) -> None:
     """In float64, at every length of a rest and of a look-back, wherever tiles end: nothing else is heard or missed."""
     of = network().double()
     wide = [clip.double() for clip in clips]
@@ -71,7 +72,7 @@ def test_windows_are_the_steps(clips, centres, windows) -> None:
         assert len(clip) == 0 or float((ours - alone).abs().max()) < 1e-11
 
 
-def test_a_clip_has_the_same_bits_in_any_company(clips, centres) -> None:
+def test_a_clip_has_the_same_bits_in_any_company(clips: list[torch.Tensor], centres: torch.Tensor) -> None:
     """Whatever stands before and behind it, in whichever place of whichever tile, and also alone."""
     encoder = WindowEncoder(network(), centres, "cpu", 8)
     together = hidden(encoder, clips)
@@ -82,11 +83,11 @@ def test_a_clip_has_the_same_bits_in_any_company(clips, centres) -> None:
         assert torch.equal(hidden(encoder, [clip])[0], expected)
 
 
-def test_codes_are_the_nearest_centres(clips, centres) -> None:
+def test_codes_are_the_nearest_centres(clips: list[torch.Tensor], centres: torch.Tensor) -> None:
     """As many as frames, and of nothing none; the same as step by step on a CPU but where rounding decides."""
     of = network()
     found = WindowEncoder(of, centres, "cpu").begin(clips)()
-    assert [(codes.dtype, len(codes)) for codes in found] == [(np.int16, frames) for frames in LENGTHS]
+    assert [(codes.dtype, len(codes)) for codes in found] == [(np.dtype(np.int16), frames) for frames in LENGTHS]
     expected = [torch.cdist(step_by_step(of, clip), centres).argmin(1).numpy() for clip in clips]
     assert np.mean(np.concatenate(found) == np.concatenate(expected)) > 0.99
     assert len(np.unique(np.concatenate(found))) > 50
@@ -94,7 +95,7 @@ def test_codes_are_the_nearest_centres(clips, centres) -> None:
     assert [len(codes) for codes in WindowEncoder(of, centres, "cpu").begin([clips[0]])()] == [0]
 
 
-def test_the_codes_are_those_of_the_streams_encoder(clips, centres) -> None:
+def test_the_codes_are_those_of_the_streams_encoder(clips: list[torch.Tensor], centres: torch.Tensor) -> None:
     """The steps above are those that ChunkEncoder takes, which the rest of the suite compares with FunASR's."""
     of = network()
     plain = [clip / 20 for clip in clips]
@@ -104,7 +105,9 @@ def test_the_codes_are_those_of_the_streams_encoder(clips, centres) -> None:
         assert torch.allclose(ours, theirs, atol=2e-4)
 
 
-def test_nobody_waits_for_the_device(clips, centres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_the_device(
+    clips: list[torch.Tensor], centres: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From tiles on the device to codes there no value is asked for, and none is copied over."""
     encoder = WindowEncoder(network().to("meta"), centres, "meta", 16)
     tiles = [(tile.to("meta"), seen.to("meta")) for tile, seen in encoder._tiles(clips)]

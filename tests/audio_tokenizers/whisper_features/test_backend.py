@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.golden_audio import pcm, silence, square
 from support.tiny_whisper import LAYERS, WIDTH, build_whisper
 
-from audio_tokenizers.base import Batching, Utterance
+from audio_tokenizers.base import Batching, Scalar, Utterance
 from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.whisper_features.backend import FACTORY, WhisperFeatures, rows_of
 
@@ -22,20 +25,20 @@ OVER = [480001, 480321, 960000, 960001]
 MADE = [("silence", 1), ("silence", 16000), ("silence", 480000), ("square", 320), ("square", 16000), ("square", 480000)]
 
 
-def options(directory: Path, **changes: object) -> dict[str, object]:
+def options(directory: Path, **changes: Scalar) -> dict[str, Scalar]:
     return {"model_path": str(directory), "layer": 1, "dtype": "float32", "tf32": False, **changes}
 
 
-def floats(samples: np.ndarray) -> np.ndarray:
+def floats(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return samples.astype(np.float32) / 32768
 
 
-def clip(samples: int) -> np.ndarray:
+def clip(samples: int) -> npt.NDArray[Any]:
     """Another piece of the speech examples for each length."""
     return floats(pcm(samples, start=37 * samples))
 
 
-def encode(backend: WhisperFeatures, wave: np.ndarray) -> dict[str, np.ndarray]:
+def encode(backend: WhisperFeatures, wave: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
     return dict(backend.encode_clips([Utterance(wave)])[0])
 
 
@@ -45,12 +48,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backend(model) -> WhisperFeatures:
+def backend(model: Path) -> WhisperFeatures:
     return FACTORY.load(options(model), "cpu")
 
 
 @pytest.fixture(scope="module")
-def reference(model):
+def reference(model: Path) -> Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
     """All hidden states of transformers' own feature extractor and encoder, [1500, width] each, for at most one window."""
     import torch
     import transformers
@@ -58,7 +61,7 @@ def reference(model):
     extractor = transformers.WhisperFeatureExtractor(feature_size=80)
     whole = transformers.WhisperModel.from_pretrained(model).eval()
 
-    def states(wave: np.ndarray) -> list[np.ndarray]:
+    def states(wave: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         mel = extractor(wave, sampling_rate=16000, return_tensors="pt").input_features
         with torch.no_grad():
             found = whole.encoder(mel, output_hidden_states=True)
@@ -69,20 +72,24 @@ def reference(model):
 
 
 @pytest.mark.parametrize("lengths", [SHORT, MIDDLE, LONG], ids=["short", "middle", "long"])
-def test_states_are_those_of_transformers_as_far_as_the_clip_goes(backend, reference, lengths) -> None:
+def test_states_are_those_of_transformers_as_far_as_the_clip_goes(
+    backend: WhisperFeatures, reference: Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]], lengths: list[int]
+) -> None:
     """Both states, bit for bit, at every length class; what transformers has beyond the clip is of its padding."""
     for samples in lengths:
         wave = clip(samples)
         ours, theirs = encode(backend, wave), reference(wave)
         rows = -(-samples // 320)
         assert list(ours) == ["mid", "final"]
-        assert [(array.shape, array.dtype) for array in ours.values()] == [((rows, WIDTH), np.float32)] * 2
+        assert [(array.shape, array.dtype) for array in ours.values()] == [((rows, WIDTH), np.dtype(np.float32))] * 2
         assert np.array_equal(ours["mid"], theirs[1][:rows]), samples
         assert np.array_equal(ours["final"], theirs[-1][:rows]), samples
         assert rows == 1 or np.ptp(ours["final"], axis=0).min() > 0
 
 
-def test_made_sounds_have_the_states_of_transformers(backend, reference) -> None:
+def test_made_sounds_have_the_states_of_transformers(
+    backend: WhisperFeatures, reference: Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]]
+) -> None:
     """Digital silence and a square wave at full scale, the ends of what the mel's logarithm sees."""
     for kind, samples in MADE:
         wave = floats(silence(samples) if kind == "silence" else square(samples))
@@ -92,7 +99,9 @@ def test_made_sounds_have_the_states_of_transformers(backend, reference) -> None
 
 
 @pytest.mark.parametrize("layer", [0, LAYERS - 1, None])
-def test_any_layer_or_none_can_be_mid(model, reference, layer) -> None:
+def test_any_layer_or_none_can_be_mid(
+    model: Path, reference: Callable[[npt.NDArray[Any]], list[npt.NDArray[Any]]], layer: int | None
+) -> None:
     """0 is the embedding, N the state that transformers numbers N; null leaves `final` alone."""
     wave = clip(20000)
     ours, theirs = encode(FACTORY.load(options(model, layer=layer), "cpu"), wave), reference(wave)
@@ -101,7 +110,7 @@ def test_any_layer_or_none_can_be_mid(model, reference, layer) -> None:
     assert layer is None or np.array_equal(ours["mid"], theirs[layer][:63])
 
 
-def test_a_long_clip_is_its_windows_one_after_the_other(backend) -> None:
+def test_a_long_clip_is_its_windows_one_after_the_other(backend: WhisperFeatures) -> None:
     """Pieces of 30 s are encoded alone and laid end to end, a last one of a single sample included: no sample is lost."""
     for samples in OVER:
         wave = clip(samples)
@@ -119,7 +128,7 @@ def test_a_state_is_kept_if_its_centre_is_in_the_clip() -> None:
     assert [rows_of(n) for n in (479999, 480000, 480001)] == [1500, 1500, 1501]
 
 
-def test_float16_is_the_rounding_of_float32(model, backend) -> None:
+def test_float16_is_the_rounding_of_float32(model: Path, backend: WhisperFeatures) -> None:
     """What is stored may be half as large; what is computed stays float32."""
     half = FACTORY.load(options(model, dtype="float16"), "cpu")
     wave = clip(50000)
@@ -128,7 +137,7 @@ def test_float16_is_the_rounding_of_float32(model, backend) -> None:
         assert np.array_equal(array, encode(backend, wave)[name].astype(np.float16))
 
 
-def test_a_state_beyond_float16_is_an_error_and_never_infinite(model, tmp_path: Path) -> None:
+def test_a_state_beyond_float16_is_an_error_and_never_infinite(model: Path, tmp_path: Path) -> None:
     """Some layers have outliers of several thousand; one beyond 65504 must not become inf in a data set."""
     from safetensors.torch import load_file, save_file
 
@@ -142,7 +151,7 @@ def test_a_state_beyond_float16_is_an_error_and_never_infinite(model, tmp_path: 
     assert np.isfinite(encode(FACTORY.load(options(directory), "cpu"), clip(16000))["mid"]).all()
 
 
-def test_a_clip_without_samples_is_too_short(backend) -> None:
+def test_a_clip_without_samples_is_too_short(backend: WhisperFeatures) -> None:
     """One sample has a state; none has none."""
     with pytest.raises(ClipError) as caught:
         encode(backend, np.zeros(0, np.float32))
@@ -150,7 +159,7 @@ def test_a_clip_without_samples_is_too_short(backend) -> None:
     assert encode(backend, clip(1))["final"].shape == (1, WIDTH)
 
 
-def test_resampling_is_soxrs(backend) -> None:
+def test_resampling_is_soxrs(backend: WhisperFeatures) -> None:
     """Whole clips from any rate to 16 kHz with the HQ filter; at 16 kHz nothing is touched."""
     import soxr
 
@@ -160,7 +169,7 @@ def test_resampling_is_soxrs(backend) -> None:
     assert backend.resample(wave, 16000) is wave
 
 
-def test_what_it_declares(model) -> None:
+def test_what_it_declares(model: Path) -> None:
     """Rows of 320 samples, the model's width and the stored dtype; whole clips, one at a time."""
     info = FACTORY.describe(options(model, dtype="float16"), "cuda:1")
     assert [(field.name, field.form, field.width, field.dtype) for field in info.fields] == [
@@ -173,7 +182,7 @@ def test_what_it_declares(model) -> None:
     assert not info.needs_text
 
 
-def test_the_recipe_changes_with_what_decides_a_value_and_with_nothing_else(model, tmp_path: Path) -> None:
+def test_the_recipe_changes_with_what_decides_a_value_and_with_nothing_else(model: Path, tmp_path: Path) -> None:
     """Runs are compared by it: a copy elsewhere continues a run; another layer, dtype, config, file or device does not."""
     recipe = FACTORY.describe(options(model), "cpu").recipe
     assert recipe == FACTORY.load(options(model), "cpu").info.recipe
@@ -206,7 +215,7 @@ def test_the_recipe_changes_with_what_decides_a_value_and_with_nothing_else(mode
         ({"layer": "mid"}, "layer"),
     ],
 )
-def test_options_of_the_wrong_kind_are_refused(model, change, message: str) -> None:
+def test_options_of_the_wrong_kind_are_refused(model: Path, change: dict[str, Any], message: str) -> None:
     """A slip in an option is one message, not a traceback from inside torch."""
     with pytest.raises(UsageError, match=message):
         FACTORY.describe(options(model, **change), "cpu")

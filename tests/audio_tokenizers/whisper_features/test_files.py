@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.tiny_whisper import LAYERS, MEL_BINS, WIDTH, build_whisper
@@ -18,7 +19,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(params=["1GB", "100KB"])
-def model(request: pytest.FixtureRequest, built, tmp_path: Path) -> Path:
+def model(request: pytest.FixtureRequest, built: dict[str, Path], tmp_path: Path) -> Path:
     """A copy to break, in one file or in shards."""
     return Path(shutil.copytree(built[request.param], tmp_path / "model"))
 
@@ -31,7 +32,7 @@ def refusal(directory: Path) -> str:
     return message
 
 
-def test_what_is_read_from_a_directory(built) -> None:
+def test_what_is_read_from_a_directory(built: dict[str, Path]) -> None:
     """Sizes come from the config, the window from its positions; shards are taken in the order of their names."""
     for size, directory in built.items():
         found = open_checkpoint(str(directory))
@@ -52,7 +53,7 @@ def test_what_is_read_from_a_directory(built) -> None:
         ({"max_source_positions": True}, "'max_source_positions'"),
     ],
 )
-def test_a_foreign_config_is_refused(model, changes, expected) -> None:
+def test_a_foreign_config_is_refused(model: Path, changes: dict[str, Any], expected: str) -> None:
     """Another model's directory says so before anything is loaded."""
     path = model / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -61,7 +62,7 @@ def test_a_foreign_config_is_refused(model, changes, expected) -> None:
     assert str(path) in message
 
 
-def test_a_missing_file_is_named_with_what_is_there(model) -> None:
+def test_a_missing_file_is_named_with_what_is_there(model: Path) -> None:
     """The usual slip is the parent directory or a half copy: a shard or the config that lacks is named."""
     last = max(model.glob("*.safetensors"))
     last.unlink()
@@ -73,21 +74,21 @@ def test_a_missing_file_is_named_with_what_is_there(model) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, -1])
-def test_cut_weights_are_refused(model, size) -> None:
+def test_cut_weights_are_refused(model: Path, size: int) -> None:
     """A download that broke off is found when the run is planned."""
     last = max(model.glob("*.safetensors"))
     last.write_bytes(last.read_bytes()[:size])
     assert str(last) in refusal(model)
 
 
-def test_an_index_that_is_none_is_refused(built, tmp_path: Path) -> None:
+def test_an_index_that_is_none_is_refused(built: dict[str, Path], tmp_path: Path) -> None:
     """An index without its map names no file."""
     model = Path(shutil.copytree(built["100KB"], tmp_path / "model"))
     (model / "model.safetensors.index.json").write_text("{}")
     assert "weight_map" in refusal(model)
 
 
-def test_a_hub_id_asks_for_these_files_alone(built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_asks_for_these_files_alone(built: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's large-v3 has the same weights in several formats; one of them is enough."""
     import huggingface_hub
 

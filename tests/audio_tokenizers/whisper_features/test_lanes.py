@@ -34,13 +34,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backend(model) -> WhisperFeatures:
+def backend(model: Path) -> WhisperFeatures:
     return FACTORY.load(options(model), "cpu")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("layer", [1, None])
-def test_features_are_the_single_clips_at_every_length_class(model, dtype, layer) -> None:
+def test_features_are_the_single_clips_at_every_length_class(model: Path, dtype: str, layer: int | None) -> None:
     """A window is as long in any call, so that only its rounding could differ; rows are as many and as wide."""
     backend = FACTORY.load(options(model, dtype=dtype, layer=layer), "cpu")
     for lengths in [(1, 319, 320), (321, 16000), (479999, 480000, 480001), (960001, 7, 480321)]:
@@ -50,30 +50,30 @@ def test_features_are_the_single_clips_at_every_length_class(model, dtype, layer
             (alone,) = backend.encode_clips([one])
             assert list(found) == list(alone) == [field.name for field in backend.info.fields]
             for name, array in found.items():
-                assert (array.shape, array.dtype) == ((rows_of(len(one.wave)), WIDTH), dtype)
+                assert (array.shape, array.dtype) == ((rows_of(len(one.wave)), WIDTH), np.dtype(dtype))
                 # An error of float32, or the next float16.
                 assert np.allclose(array, alone[name], rtol=1e-5 if dtype == "float32" else 1e-3, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
-def narrow(model) -> WhisperFeatures:
+def narrow(model: Path) -> WhisperFeatures:
     """In bfloat16."""
     return FACTORY.load(options(model, precision="bf16"), "cpu")
 
 
-def test_bfloat16_is_near(backend, narrow) -> None:
+def test_bfloat16_is_near(backend: WhisperFeatures, narrow: WhisperFeatures) -> None:
     """Features are off by a few of its steps of 0.4 %, in the type that was asked for."""
     assert narrow.info.recipe == {**backend.info.recipe, "dtype": "bfloat16", "precision": "bf16"}
     (exact,), (near,) = (loaded.encode_lanes([clip(32160)], LaneShape(LANES, 32160))() for loaded in (backend, narrow))
     (alone,) = narrow.encode_clips([clip(32160)])
     for name, array in near.items():
-        assert (array.dtype, array.shape) == (np.float32, exact[name].shape)
+        assert (array.dtype, array.shape) == (np.dtype(np.float32), exact[name].shape)
         assert 0 < np.linalg.norm(array - exact[name]) / np.linalg.norm(exact[name]) < 0.02
         assert np.allclose(array, alone[name], rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize(("samples", "precision"), [(WINDOW, "fp32"), (1_000_000, "fp32"), (WINDOW, "bf16")])
-def test_company_changes_nothing(backend, narrow, samples, precision: str) -> None:
+def test_company_changes_nothing(backend: WhisperFeatures, narrow: WhisperFeatures, samples: int, precision: str) -> None:
     """Order, lane, neighbours and empty lanes: the features have the same bits, whichever call a window is in."""
     backend = backend if precision == "fp32" else narrow
     shape = LaneShape(LANES, 320 * (samples // 320))
@@ -82,7 +82,7 @@ def test_company_changes_nothing(backend, narrow, samples, precision: str) -> No
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nobody_waits_for_the_device(model, precision: str) -> None:
+def test_nobody_waits_for_the_device(model: Path, precision: str) -> None:
     """Between two calls no value is asked for, and none is copied over."""
     backend = FACTORY.load(options(model, precision=precision), "cpu")
     backend._encoder._encoder.to("meta")
@@ -91,12 +91,12 @@ def test_nobody_waits_for_the_device(model, precision: str) -> None:
     assert [state.shape for state in states] == [(LANES, 1500, WIDTH)] * 2
 
 
-def test_networks_are_ready(backend) -> None:
+def test_networks_are_ready(backend: WhisperFeatures) -> None:
     """Attention is fused, and nothing is kept for a gradient."""
     check_ready(backend._encoder._encoder)
 
 
-def test_lanes_are_part_of_the_description_where_there_are_any(model) -> None:
+def test_lanes_are_part_of_the_description_where_there_are_any(model: Path) -> None:
     """Their number decides how sums are rounded; without lanes nothing is said of them, so that older runs go on."""
     single = FACTORY.describe(options(model, lanes=None), "cpu")
     assert (single.batching, single.max_batch, "lanes" in single.recipe) == (Batching.SINGLE, 1, False)
@@ -106,7 +106,7 @@ def test_lanes_are_part_of_the_description_where_there_are_any(model) -> None:
     assert (gpu.batching, gpu.max_batch, gpu.recipe["lanes"]) == (Batching.LANES, 16, 16)
 
 
-def test_errors_are_those_of_single_clips(model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_those_of_single_clips(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty clip, features beyond float16, too many clips, and memory that runs out."""
     backend = FACTORY.load(options(model, dtype="float16"), "cpu")
     shape = LaneShape(LANES, 16000)

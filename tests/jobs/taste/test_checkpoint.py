@@ -121,7 +121,7 @@ def test_another_file_is_named(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, checkpoint(1))
     path = tmp_path / NAME
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UsageError, match=r"checkpoint\.pt: expected a checkpoint of jobs\.train_taste, found a damaged"):
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: expected a checkpoint of python -m jobs\.train_taste, found a"):
         read_checkpoint(tmp_path)
     torch.save({"model": torch.ones(1)}, path)
     with pytest.raises(UsageError, match="this version"):

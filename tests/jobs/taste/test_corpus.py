@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.committed_runs import tar_of
 from support.taste_runs import ALL_KEYS, SPEECH_WIDTH, Spoken, make_taste_run, some_speech
 from support.tiny_speech_lm import TINY, build_speech_lm
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
+from hpc.run import Run
 from jobs.taste.corpus import Clip, Corpus, open_corpus
 from jobs.taste.lm_files import LmFiles, open_language_model
 
@@ -26,6 +28,7 @@ def is_clip(found: Clip, spoken: Spoken) -> bool:
     return (
         found.audio_file == spoken.audio_file
         and found.transcript == spoken.text
+        and spoken.units is not None
         and np.array_equal(found.units, spoken.units)
         and all(np.array_equal(getattr(found, key), getattr(spoken, key)) for key in ("mid", "final"))
         and np.array_equal(found.text, spoken.text_embedding)
@@ -46,7 +49,9 @@ def test_one_run_has_everything(tmp_path: Path, files: LmFiles) -> None:
     for number in (6, 0, 3, 4, 1, 2, 5):
         assert is_clip(corpus.read(number), every[number])
         assert corpus.texts[number] == len(every[number].text_embedding)
-        assert corpus.units[number] == len(every[number].units)
+        units = every[number].units
+        assert units is not None
+        assert corpus.units[number] == len(units)
     corpus.close()
 
 
@@ -80,6 +85,17 @@ def test_members_of_one_name_stay_apart(tmp_path: Path, files: LmFiles) -> None:
     corpus = opened(runs, files)
     assert [place for _, _, place in corpus.names] == [0, 2, 3]
     assert all(is_clip(corpus.read(number), clips[place]) for number, place in enumerate((0, 2, 3)))
+    corpus.close()
+
+
+def test_a_tar_with_another_output_name(tmp_path: Path, files: LmFiles) -> None:
+    """Runs made with and without --keep-dirs call a tar differently: it is the one at the same path."""
+    clips = some_speech(2)
+    runs = [make_taste_run(tmp_path / str(n), {name: clips}, PARTS[n]) for n, name in enumerate(("a", "b", "a"))]
+    manifest = Run(runs[1]).paths("b").manifest
+    manifest.write_text(manifest.read_text().replace(str(tar_of(runs[1], "b")), str(tar_of(runs[0], "a"))))
+    corpus = opened(runs, files)
+    assert [corpus.read(number).audio_file for number in range(2)] == [clip.audio_file for clip in clips]
     corpus.close()
 
 

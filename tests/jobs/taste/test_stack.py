@@ -38,7 +38,7 @@ def worst(found: torch.Tensor, expected: torch.Tensor) -> float:
     return (found - expected).abs().max().item()
 
 
-def test_equals_cosyvoice(case) -> None:
+def test_equals_cosyvoice(case: tuple[LanguageModel, dict[str, torch.Tensor]]) -> None:
     """Each position of each sequence, whatever padding stands behind it."""
     model, expected = case
     with torch.inference_mode():
@@ -48,7 +48,7 @@ def test_equals_cosyvoice(case) -> None:
             assert worst(model.llm(expected["x"][row : row + 1, :length])[0], y[row, :length]) < 1e-5
 
 
-def test_step_by_step_equals_cosyvoice(case) -> None:
+def test_step_by_step_equals_cosyvoice(case: tuple[LanguageModel, dict[str, torch.Tensor]]) -> None:
     """A cache of keys and values gives what upstream's forward_chunk gives, one position at a time or some at once."""
     model, expected = case
     with torch.inference_mode():
@@ -59,7 +59,7 @@ def test_step_by_step_equals_cosyvoice(case) -> None:
             assert cache.length == 37
 
 
-def test_head_and_loss_equal_cosyvoice(case) -> None:
+def test_head_and_loss_equal_cosyvoice(case: tuple[LanguageModel, dict[str, torch.Tensor]]) -> None:
     """Over the sequence that upstream builds, the logits and the mean cross-entropy are upstream's."""
     model, expected = case
     with torch.inference_mode():
@@ -74,7 +74,7 @@ def test_head_and_loss_equal_cosyvoice(case) -> None:
     assert abs(loss.item() - expected["loss"].item()) < 2e-5
 
 
-def test_nothing_later_reaches_a_position(case) -> None:
+def test_nothing_later_reaches_a_position(case: tuple[LanguageModel, dict[str, torch.Tensor]]) -> None:
     """Causal: another tail changes no bit before it, so padding at the end needs no mask."""
     model, expected = case
     x = expected["x"].clone()

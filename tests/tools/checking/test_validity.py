@@ -48,6 +48,17 @@ def vouch(paths: TarPaths, **values: object) -> None:
     paths.manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, **promise)))
 
 
+def rewrite_and_vouch(paths: TarPaths, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    rewrite(paths, change)
+    vouch(paths)
+
+
+def overwrite(paths: TarPaths, data: bytes) -> None:
+    """Replace the file, and promise the result."""
+    paths.committed.write_bytes(data)
+    vouch(paths)
+
+
 def edit(paths: TarPaths, old: bytes, new: bytes) -> None:
     """Replace the first `old` in the first line, which has it, and promise the result."""
 
@@ -55,8 +66,12 @@ def edit(paths: TarPaths, old: bytes, new: bytes) -> None:
         assert old in lines[0]
         return [lines[0].replace(old, new, 1), *lines[1:]]
 
-    rewrite(paths, change)
-    vouch(paths)
+    rewrite_and_vouch(paths, change)
+
+
+def make_absurd(paths: TarPaths) -> None:
+    edit(paths, b'"token_shape":[1,40]', b'"token_shape":[1,4000000000000]')
+    edit(paths, b'"num_samples":40', b'"num_samples":4000000000000')
 
 
 def first_token(paths: TarPaths) -> bytes:
@@ -82,10 +97,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
     "no frames": (lambda p: edit(p, b'"token_shape":[1,40]', b'"token_shape":[1,0]'), "token_shape is [1,0]"),
     "wrong sample count": (lambda p: edit(p, b'"num_samples":40', b'"num_samples":48'), "48 samples became 40 frames"),
     "absurd shape": (
-        lambda p: (
-            edit(p, b'"token_shape":[1,40]', b'"token_shape":[1,4000000000000]'),
-            edit(p, b'"num_samples":40', b'"num_samples":4000000000000'),
-        ),
+        make_absurd,
         "expected 1 list of 4,000,000,000,000 integers",
     ),
     "wrong rate": (lambda p: edit(p, b'"sample_rate":8000', b'"sample_rate":16000'), "sample_rate is 16000, expected 8000"),
@@ -96,20 +108,20 @@ CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
     ),
     "unknown field": (lambda p: edit(p, b"{", b'{"more":1,'), "it has the keys ['more', 'tokens'"),
     "unknown error kind": (
-        lambda p: (rewrite(p, lambda lines: [line.replace(b'"decode"', b'"weird"') for line in lines]), vouch(p)),
+        lambda p: rewrite_and_vouch(p, lambda lines: [line.replace(b'"decode"', b'"weird"') for line in lines]),
         "line 3: not a record",
     ),
     "missing line": (
-        lambda p: (rewrite(p, lambda lines: lines[1:]), vouch(p)),
+        lambda p: rewrite_and_vouch(p, lambda lines: lines[1:]),
         f"it has {CLIPS - 1} clips",
     ),
     "missing line, size tells": (lambda p: rewrite(p, lambda lines: lines[1:]), "its manifest says"),
     "duplicate line": (
-        lambda p: (rewrite(p, lambda lines: [lines[0], *lines]), vouch(p)),
+        lambda p: rewrite_and_vouch(p, lambda lines: [lines[0], *lines]),
         f"it has {CLIPS + 1} clips",
     ),
     "error line lost, another twice": (
-        lambda p: (rewrite(p, lambda lines: [*lines[:2], lines[1], *lines[3:]]), vouch(p)),
+        lambda p: rewrite_and_vouch(p, lambda lines: [*lines[:2], lines[1], *lines[3:]]),
         "with errors none, its manifest says 5 with {'decode': 1}",
     ),
     "lines in another order": (
@@ -117,10 +129,10 @@ CORRUPTIONS: dict[str, tuple[Callable[[TarPaths], object], str]] = {
         "its sha256 is",
     ),
     "cut tail": (
-        lambda p: (p.committed.write_bytes(p.committed.read_bytes()[:-9]), vouch(p)),
+        lambda p: overwrite(p, p.committed.read_bytes()[:-9]),
         "it has no newline: the file is cut short",
     ),
-    "empty": (lambda p: (p.committed.write_bytes(b""), vouch(p)), "it has 0 clips"),
+    "empty": (lambda p: overwrite(p, b""), "it has 0 clips"),
     "changed digit": (change_digit, "its sha256 is"),
     "foreign recipe": (lambda p: vouch(p, fingerprint="0" * 16), "made with the recipe 0000000000000000"),
     "missing manifest": (lambda p: p.manifest.unlink(), "no manifest, so this run did not commit it"),

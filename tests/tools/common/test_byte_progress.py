@@ -29,7 +29,7 @@ def test_log_lines(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_bar(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """On a terminal a bar shows how far it is, and no log lines come between."""
     screen = io.StringIO()
-    screen.isatty = lambda: True
+    monkeypatch.setattr(screen, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", screen)
     moment = iter(range(0, 10_000, 100))
     progress = ByteProgress("all.jsonl", 1000, clock=lambda: next(moment))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_only_a_few_are_made_ahead(tmp_path: Path) -> None:
     assert set(multiprocessing.active_children()) == before
 
 
-def _interrupt_at(bytes_read: int) -> object:
+def _interrupt_at(bytes_read: int) -> Callable[[int], None]:
     """Ctrl-C comes after so many bytes."""
     left = [bytes_read]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -46,3 +47,15 @@ def test_its_clips_are_those_of_the_run(tmp_path: Path, skipped: int) -> None:
     with Rereading.of(mulaw_spec(), None).open(tar, skip_clips=skipped) as reader:
         found = [(clip.index, clip.name, clip.audio is not None) for clip in reader]
     assert found == [(index, name, index >= skipped) for index, name in expected]
+
+
+def test_the_runs_share_of_the_clips(tmp_path: Path) -> None:
+    """Clip i is the run's record i: what the run left out is no clip here, either."""
+    tar = small_tar(tmp_path / "a.tar", clips=12)
+    spec = mulaw_spec(subset_ratio=0.4)
+    tokenize(tar, tmp_path / "tokens", spec=spec)
+    with Rereading.of(spec, None).open(tar) as reader:
+        found = [(clip.index, clip.name) for clip in reader]
+    lines = (tmp_path / "tokens" / "a.jsonl").read_text().splitlines()
+    assert found == [(number, json.loads(line)["audio_file"]) for number, line in enumerate(lines)]
+    assert 0 < len(found) < 12

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tools.common import tar_lists
 from tools.common.tar_lists import Listing, Written, write_lists
 from tools.failures import failures
 
-DEFAULTS = {
+DEFAULTS: dict[Callable[..., int], tuple[str, str]] = {
     check_progress: ("remaining_tar_files.txt", "invalid_tar_files.txt"),
     failures: ("failed_tars.txt", "tars_with_errors.txt"),
 }
@@ -45,7 +46,7 @@ def write(run: Run, path: Path, *tars: str, asked: bool = True, force: bool = Fa
 
 @pytest.mark.parametrize("command", DEFAULTS)
 def test_a_persons_file_by_a_lists_name_stays(
-    run: Run, here: Path, capsys: pytest.CaptureFixture[str], command: object
+    run: Run, here: Path, capsys: pytest.CaptureFixture[str], command: Callable[..., int]
 ) -> None:
     """A file that the command did not write is neither deleted nor replaced, whether there is something to list or not."""
     for name in DEFAULTS[command]:
@@ -63,7 +64,7 @@ def test_a_persons_file_by_a_lists_name_stays(
     [(check_progress, "--remaining-output"), (check_progress, "--completed-output"), (failures, "--failed-output")],
 )
 def test_a_persons_file_that_was_named_is_refused(
-    run: Run, here: Path, capsys: pytest.CaptureFixture[str], command: object, option: str
+    run: Run, here: Path, capsys: pytest.CaptureFixture[str], command: Callable[..., int], option: str
 ) -> None:
     """Somebody's list under the name that was asked for: the report, one message, exit code 2, and not a byte changed."""
     (here / "mine.txt").write_text("/data/1.tar\n")
@@ -153,7 +154,7 @@ def test_a_link_stays_a_link(run: Run, here: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [check_progress, failures])
-def test_a_device_is_written_to(run: Run, here: Path, command: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_written_to(run: Run, here: Path, command: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/null is still a device afterwards, though root looked; no other list appears in its folder."""
     device = here / "dev" / "null"
     device.parent.mkdir()
@@ -232,7 +233,9 @@ def test_runs_own_files_are_never_replaced(run: Run, here: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("command", [check_progress, failures])
-def test_a_folder_that_takes_no_files_is_a_note(run: Run, capsys: pytest.CaptureFixture[str], command: object) -> None:
+def test_a_folder_that_takes_no_files_is_a_note(
+    run: Run, capsys: pytest.CaptureFixture[str], command: Callable[..., int]
+) -> None:
     """Exit code 1 means invalid files, or failures: a list that cannot be written is neither."""
     option = "--remaining-output" if command is check_progress else "--failed-output"
     assert call(command, option, "/proc/none/list.txt") == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def test_a_child_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) ->
     assert ended.late
     assert ended.out == "begun\n"
     for pid in pids.read_text().split():
-        wait_for(lambda pid=pid: not Path(f"/proc/{pid}/exe").exists())
+        wait_for(partial(lambda pid: not Path(f"/proc/{pid}/exe").exists(), pid))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from support.slurm_commands import SlurmCommands
 from audio_tokenizers.errors import UsageError
 from hpc.launch import Launch
 from tools.doctoring import examination, folder_probe
+from tools.doctoring.bounded import answers
 from tools.doctoring.examination import Asked, examine
 from tools.doctoring.findings import Finding
 
@@ -70,7 +71,6 @@ def test_a_file_system_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             return [sys.executable, "-c", code, *map(str, arguments)]
         return [sys.executable, "-m", f"tools.doctoring.{module}", *map(str, arguments)]
 
-    answers = examination.answers
     monkeypatch.setattr(examination, "probe_command", command)
     monkeypatch.setattr(examination, "answers", lambda argv, seconds: answers(argv, seconds, pointless=begun.exists))
     found = examined(Asked(tmp_path / "tokens", HERE))

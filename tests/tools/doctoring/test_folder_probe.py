@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from tools.doctoring.folder_probe import Exclusive, Flush, Replacing, Room, Sign
 from tools.doctoring.judge import judge_exclusive, judge_fsync, judge_link, judge_rename, judge_signs
 
 
-def facts(folder: Path, check: str, kind: type, ops: FileOps | None = None):
+def facts(folder: Path, check: str, kind: type, ops: FileOps | None = None) -> Any:
     """What a check finds."""
     return msgspec.convert(msgspec.to_builtins(folder_probe.CHECKS[check](folder, ops or FileOps())), kind)
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import os
 import resource
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.tars import tar_bytes
 from support.tiny_hf import build
 
 from tools.common.file_hash import hash_file
-from tools.doctoring import host_probe
 from tools.doctoring.host_probe import Driver, main, parse_driver
 from tools.fetching.model_manifest import FileEntry, ModelManifest, write_manifest
 
 TABLE = "| NVIDIA-SMI 550.54.15    Driver Version: 550.54.15    CUDA Version: 12.4     |\n"
 
 
-def facts(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, object]:
+def facts(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
     """What one check answers."""
     assert main([str(word) for word in words]) == 0
-    return json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +53,7 @@ def test_this_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert said["node"] == "n3"
     assert said["facts"]["open_files"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert said["facts"]["temporary_free"] > 0
-    monkeypatch.setattr(host_probe.tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     assert facts(capsys, "host")["facts"]["temporary_free"] is None
 
 
@@ -59,7 +61,9 @@ def test_torch_here(capsys: pytest.CaptureFixture[str]) -> None:
     """Installed for the tests; it says which build."""
     import torch
 
-    assert facts(capsys, "torch")["facts"]["cuda"] == (torch.version.cuda or "")
+    found = facts(capsys, "torch")["facts"]
+    assert found["cuda"] == (torch.version.cuda or "")
+    assert found["mps"] == ("available" if torch.backends.mps.is_available() else "")
 
 
 @pytest.mark.slow

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
+from tools.doctoring.findings import Finding
 from tools.doctoring.folder_probe import Exclusive, Replacing, Room, Signs
 from tools.doctoring.host_probe import Driver, Host, Tars, Torch, Weights
 from tools.doctoring.judge import (
     judge_exclusive,
     judge_gpus,
     judge_host,
+    judge_mps,
     judge_quotas,
     judge_rename,
     judge_room,
@@ -23,7 +27,7 @@ GB = 10**9
 CARD = Driver(("NVIDIA A100", "NVIDIA A100"), "550.54", "12.4")
 
 
-def verdicts(findings) -> dict[str, str]:
+def verdicts(findings: Iterable[Finding]) -> dict[str, str]:
     return {finding.check: finding.verdict for finding in findings}
 
 
@@ -121,6 +125,15 @@ def test_gpus_where_they_are_not_wanted() -> None:
     """None is fine then, and a torch without CUDA only a warning."""
     assert verdicts(judge_gpus(Driver(), None, wanted=False)) == {"GPUs": "ok"}
     assert verdicts(judge_gpus(CARD, Torch(True, "2.11+cpu"), wanted=False))["torch"] == "warning"
+
+
+def test_a_macs_gpu() -> None:
+    """Fine if torch sees it; otherwise it says what is missing."""
+    assert judge_mps(Torch(True, "2.11", mps="available")).verdict == "ok"
+    for torch, words in ((Torch(False), "not installed"), (Torch(True, "2.11", mps="built"), "sees no GPU")):
+        finding = judge_mps(torch)
+        assert (finding.verdict, words in finding.found) == ("fault", True)
+    assert "without MPS" in judge_mps(Torch(True, "2.11+cpu")).found
 
 
 def test_the_cure_names_the_driver_only_where_it_is_the_cause() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,10 @@ class Network:
 class Host(Post):
     """One host's view. Waiting lets others go on, by a callback, and moves the time."""
 
-    def __init__(self, network: Network, name: str, ahead: float = 0.0, others=lambda: None) -> None:
+    network: Network
+    name: str
+
+    def __init__(self, network: Network, name: str, ahead: float = 0.0, others: Callable[[], None] = lambda: None) -> None:
         def wait(seconds: float) -> None:
             network.now += seconds
             others()
@@ -67,7 +71,12 @@ def asked(late: float, ahead: dict[str, float], *, note_s: float = 75.0, hosts: 
     """What an asker learns of nodes whose clocks are so far ahead."""
     network = Network(late)
     nodes = [Answering(network, name, seconds) for name, seconds in ahead.items()]
-    asker = Host(network, "login", others=lambda: [node.step() for node in nodes])
+
+    def others() -> None:
+        for node in nodes:
+            node.step()
+
+    asker = Host(network, "login", others=others)
     return ask(asker, len(nodes) if hosts is None else hosts, start_s=60, note_s=note_s)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ def slurm(tmp_path: Path) -> SlurmCommands:
     return commands
 
 
-def launch(slurm: SlurmCommands, **settings: object) -> Launch:
+def launch(slurm: SlurmCommands, **settings: Any) -> Launch:
     """As hpc.submit would make it."""
     asked = LaunchOptions(cluster="slurm", partition="gpu", account="speech", setup=("module load cuda",), **settings)
     return make_launch(asked, environment={"PATH": slurm.environment["PATH"]})

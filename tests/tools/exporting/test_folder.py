@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.exported import tokenized_run
@@ -16,7 +17,7 @@ from audio_tokenizers.errors import InfrastructureError, UsageError
 from tools.common import whole_files
 from tools.common.run_files import committed_files, spec_of
 from tools.exporting.folder import freeze_plan, make_parts, missing_parts
-from tools.exporting.plan import PLAN_FILE, Part, Plan, Source
+from tools.exporting.plan import PLAN_FILE, ExportFormat, Part, Plan, Source
 
 PLAN = Plan(to="npz", fingerprint="f", parts=(Part("x/a", (Source("x/a", "0"),)), Part("b", (Source("b", "0"),))))
 
@@ -68,7 +69,7 @@ def test_litter_of_the_killed_is_swept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", ["parquet", "webdataset", "npz"])
-def test_a_full_disk(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(to: ExportFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the part and says what to do, and nothing of it is left."""
     run = tokenized_run(tmp_path)
     file = committed_files(run)[0]
@@ -76,7 +77,7 @@ def test_a_full_disk(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     plan = Plan(to=to, fingerprint="f", parts=(part,))
     real = Path.open
 
-    def full(self: Path, mode: str = "r", *args: object, **kwargs: object) -> object:
+    def full(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> object:
         if "r" not in mode:
             raise OSError(errno.ENOSPC, "No space left on device", str(self))
         return real(self, mode, *args, **kwargs)

@@ -9,6 +9,7 @@ import pytest
 from support.exported import by_tar, same, tokenized_run
 from support.small_run import mulaw_spec
 
+from jobs.spec import adopting
 from tools.common.run_files import spec_of
 from tools.exporting.hf import dataset_card
 from tools.exporting.run_export import export_run
@@ -51,5 +52,7 @@ def test_card_describes_the_columns(tmp_path: Path) -> None:
     assert "damage" not in dataset_card(mulaw_spec(max_damage=0.0), clips=1, files=1)
     assert "notes" not in card
     assert "| `notes` | list of string |" in dataset_card(mulaw_spec(), clips=1, files=1, notes=True)
+    assert "another tool made their tokens" in dataset_card(adopting(mulaw_spec(), "higgs"), clips=1, files=1)
+    assert "another tool" not in card
     assert "The licence is that of the audio" in card
     assert "license:" not in card.split("---")[1]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from jobs.manifest import Manifest
 from tools.common.run_files import CommittedFile
-from tools.exporting.plan import FORMATS, Plan, differences, make_plan
+from tools.exporting.plan import FORMATS, ExportFormat, Plan, differences, make_plan
 
 
 def file(name: str, size: int = 10, *, features: int = 0, sha256: str = "0") -> CommittedFile:
@@ -26,7 +27,7 @@ def file(name: str, size: int = 10, *, features: int = 0, sha256: str = "0") -> 
     return CommittedFile(name, f"/d/{name}.tar", Path(f"/run/{name}.jsonl"), manifest)
 
 
-def plan(names: str, to: str = "parquet", **settings: object) -> Plan:
+def plan(names: str, to: ExportFormat = "parquet", **settings: Any) -> Plan:
     return make_plan([file(name) for name in names.split()], to=to, **{"fingerprint": "f", "part_bytes": 25, **settings})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def written(run: Path, folder: Path, **settings: bool) -> list[Path]:
     return paths
 
 
-def read(tar: Path) -> list[dict[str, object]]:
+def read(tar: Path) -> list[dict[str, Any]]:
     with tar.open("rb") as stream:  # what WebDataset(...).decode() does, but for the opening: it never closes what it opens
         members = webdataset.tariterators.tar_file_expander([{"url": str(tar), "stream": stream}])
         return list(webdataset.filters.decode()(webdataset.tariterators.group_by_keys(members)))
@@ -62,7 +63,9 @@ def test_audio_is_what_stood_in_the_tar(tmp_path: Path) -> None:
         samples = read(tar)
         with tarfile.open(file.tar) as original:
             for sample in samples:
-                assert sample["wav"] == original.extractfile(sample["json"]["audio_file"]).read()
+                member = original.extractfile(sample["json"]["audio_file"])
+                assert member is not None
+                assert sample["wav"] == member.read()
         assert len(samples) == 4
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub.constants
 import huggingface_hub.utils
@@ -177,7 +178,12 @@ class TestHuggingFace:
         clock = iter([0.0, 1.0, 31.0, 31.0, 32.0])
         file = model_download._RemoteFile("model.bin", "", 4_000_000_000, "")
         written: list[bytes] = []
-        raw = SimpleNamespace(write=lambda data: (written.append(data), len(data))[1], name="raw")
+
+        def write(data: bytes) -> int:
+            written.append(data)
+            return len(data)
+
+        raw: Any = SimpleNamespace(write=write, name="raw")
         reported = model_download._Reported(raw, file, 1_000_000_000, clock=lambda: next(clock))
         reported._silent = False
         with caplog.at_level(logging.INFO, "tar2tokens"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from jobs.records import Record
 from tools.common.run_files import committed_files
 from tools.merging.assembly import Merged, merge
 from tools.merging.index import MergePaths, read_index
+from tools.merging.members import Compression
 from tools.merging.partial import MergeOps
 
 RECORDS: dict[str, list[Record]] = {"1": some_records(1), "2": [], "3": some_records(3), "4": some_records(4, clips=9)}
@@ -49,7 +51,7 @@ class Merge:
         self._files = committed_files(folder / "tokens", partial_ok=True)
         self._listed = listed(folder / "tokens")
 
-    def __call__(self, name: str = "all.jsonl.gz", **settings: object) -> Merged | None:
+    def __call__(self, name: str = "all.jsonl.gz", **settings: Any) -> Merged | None:
         return merge(self._files, self._listed, self.out / name, **{"checkpoint_bytes": 1, **settings})
 
     def left(self) -> dict[str, bytes]:
@@ -62,7 +64,7 @@ def content(folder: Path) -> bytes:
     return b"".join(file.path.read_bytes() for file in committed_files(folder / "tokens", partial_ok=True))
 
 
-def run_of(folder: Path, records: dict[str, list[Record] | None]) -> Path:
+def run_of(folder: Path, records: Mapping[str, Sequence[Record] | None]) -> Path:
     """A run in `folder`/tokens."""
     (folder / "tokens").mkdir(parents=True, exist_ok=True)
     make_run(folder / "tokens", records)
@@ -77,7 +79,7 @@ def folder(tmp_path: Path) -> Path:
 
 class TestMerge:
     @pytest.mark.parametrize(("name", "compression"), [("a.jsonl", "plain"), ("a.gz", "gz"), ("a.zst", "zst")])
-    def test_all_lines_in_list_order(self, folder: Path, name: str, compression: str) -> None:
+    def test_all_lines_in_list_order(self, folder: Path, name: str, compression: Compression) -> None:
         """Every line of the run stands in the file once, in list order, and beside it is nothing but its index."""
         merged = run_merge(folder, name)
         assert merged is not None
@@ -88,7 +90,7 @@ class TestMerge:
         assert sorted(tree(folder / "out")) == [name, f"{name}.index"]
 
     @pytest.mark.parametrize(("name", "compression"), [("a.jsonl", "plain"), ("a.gz", "gz"), ("a.zst", "zst")])
-    def test_each_member_can_be_read_alone(self, folder: Path, name: str, compression: str) -> None:
+    def test_each_member_can_be_read_alone(self, folder: Path, name: str, compression: Compression) -> None:
         """The index says where each committed file's lines are: those bytes alone decompress to them."""
         run_merge(folder, name)
         paths = MergePaths(folder / "out" / name)

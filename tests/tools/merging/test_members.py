@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.committed_runs import BICODEC_FIELDS, READ_BACK, error, make_run, record, some_records
 
 from audio_tokenizers.errors import InfrastructureError
+from jobs.records import Record
+from tools.common.run_files import CommittedFile
 from tools.merging import members as module
 from tools.merging.members import Compression, Made, make_member
 from tools.merging.shapes import Shape
 
 
-def member(*args: object, **settings: object) -> tuple[bytes, Made]:
+def member(file: CommittedFile, shape: Shape | None, compression: Compression, **settings: Any) -> tuple[bytes, Made]:
     pieces: list[bytes] = []
-    made = make_member(*args, pieces.append, **settings)
+    made = make_member(file, shape, compression, pieces.append, **settings)
     return b"".join(pieces), made
 
 
@@ -39,7 +42,13 @@ def test_lines_in_a_shape(tmp_path: Path, compression: Compression, block: int, 
     """Lines of the shape, in order, and what was left out, by kind."""
     monkeypatch.setattr(module, "BLOCK", block)
     values = {"global_tokens": b"[1]", "semantic_tokens": b"[2]"}
-    clips = [record(values, text="a"), error("too_long"), record(values), record(values, text="b", language="en"), error()]
+    clips: list[Record] = [
+        record(values, text="a"),
+        error("too_long"),
+        record(values),
+        record(values, text="b", language="en"),
+        error(),
+    ]
     (file,) = make_run(tmp_path / "tokens", {"1": clips}, BICODEC_FIELDS)
     told: list[int] = []
     found, made = member(file, "bicodec", compression, tell=told.append)
@@ -53,7 +62,7 @@ def test_lines_in_a_shape(tmp_path: Path, compression: Compression, block: int, 
 
 @pytest.mark.parametrize("compression", READ_BACK)
 @pytest.mark.parametrize(("records", "shape"), [([], None), ([error()], "higgs")])
-def test_no_lines_no_member(tmp_path: Path, compression: Compression, records: list[object], shape: Shape | None) -> None:
+def test_no_lines_no_member(tmp_path: Path, compression: Compression, records: list[Record], shape: Shape | None) -> None:
     """A file without lines, or of which all are left out, gives no byte: not even an empty member."""
     (file,) = make_run(tmp_path / "tokens", {"1": records})
     found, made = member(file, shape, compression)

@@ -19,7 +19,10 @@ from tools.merging.shapes import NO_TEXT, SHAPES, Shape, check_shape, fitting_sh
 CODES_FIELDS = (Field(name="tokens", form="codes", width=8, codebook_size=1024),)
 BICODEC = {"global_tokens": b"[1,2]", "semantic_tokens": b"[3,4,5]"}
 PAIR = {"tokens": b'"<audio_958><audio_0>"'}
-PACKED = {"id": "中文 - Chinese/x/vo_1", "source": {"audio": "中文 - Chinese/x/vo_1.wav", "sample_rate": 48000}}
+PACKED: dict[str, Any] = {
+    "id": "中文 - Chinese/x/vo_1",
+    "source": {"audio": "中文 - Chinese/x/vo_1.wav", "sample_rate": 48000},
+}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from support.sentences import SENTENCES
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from jobs.tar_reader import AUDIO_IN_MEMORY
 from jobs.text_rules import TextRules
-from tools.packing import folder as folder_module
 from tools.packing.folder import FolderSource, list_folder, read_audio, with_progress
 from tools.packing.pairs import LeftOut, Pair, SourceOptions
 
@@ -82,7 +82,7 @@ def test_pairs_of_any_depth(tmp_path: Path) -> None:
 
 def test_the_encoding_is_that_of_all_texts(tmp_path: Path) -> None:
     """Whichever is read first; one that a person says goes before."""
-    files = {}
+    files: dict[str, bytes] = {}
     for number, sentence in enumerate(SENTENCES["ja"]):
         files |= {f"{number}.wav": b"x", f"{number}.txt": sentence.encode("euc_jp")}
     files["0.txt"] = "はい".encode("euc_jp")
@@ -239,7 +239,7 @@ def test_long_listings_say_how_far_they_are(monkeypatch: pytest.MonkeyPatch, cap
     """Without a terminal a line comes now and then; all items go through."""
     monkeypatch.setattr(logging.getLogger("tar2tokens"), "propagate", True)  # commands of other tests may have changed it
     clock = iter(range(0, 10**6, 20))
-    monkeypatch.setattr(folder_module.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     with caplog.at_level(logging.INFO, logger="tar2tokens"):
         assert list(with_progress(range(1000), "listing x", "file")) == list(range(1000))
     assert "listing x: 256 files so far" in caplog.text

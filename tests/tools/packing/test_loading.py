@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from support.fake_source import AUDIO, FakeSource
@@ -56,7 +57,7 @@ def test_only_a_few_are_read_ahead() -> None:
 
 def test_files_that_nobody_takes_are_closed() -> None:
     """Whoever stops early leaves no file open."""
-    opened = []
+    opened: list[Any] = []
 
     def item() -> object:
         opened.append(FakeSource(1, as_files=True).read(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,10 @@ from tools.packing.pairs import Pair
 PAIR = Pair(id="a/x", audio_name="a/x.wav", audio=b"", size=0, text="é 語", text_name="a/x.lab")
 
 
-def beside(**changes: object) -> dict[str, object]:
+def beside(**changes: Any) -> dict[str, Any]:
     """The JSON of a pair."""
-    return json.loads(sidecar(Loaded(dataclasses.replace(PAIR, **changes), 48000, 1.0)))
+    found: dict[str, Any] = json.loads(sidecar(Loaded(dataclasses.replace(PAIR, **changes), 48000, 1.0)))
+    return found
 
 
 class TestKeys:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from tools.packing.pairs import describe_found, is_excluded
+from tools.packing.pairs import SourceOptions, describe_found, is_excluded, is_outside
 
 NAME = "中文 - Chinese/带变量语音 - Placeholder/vo_1.wav"
 
@@ -23,6 +24,16 @@ def test_patterns_that_exclude(pattern: str) -> None:
 def test_patterns_that_do_not(pattern: str) -> None:
     """A pattern has to fit all of a part, in its case: `Placeholder` is no wish to exclude whatever has it in its name."""
     assert not is_excluded(NAME, [pattern])
+
+
+def test_the_share_that_is_packed() -> None:
+    """Which clips these are never changes: later versions and other machines pack the same."""
+    tenth = SourceOptions(subset_ratio=0.1, scratch=Path("scratch"))
+    assert [number for number in range(40) if not is_outside(f"a/{number}", tenth)] == CHOSEN
+    assert not is_outside("a/1", SourceOptions(scratch=Path("scratch")))
+
+
+CHOSEN = [12]
 
 
 def test_what_was_found() -> None:

@@ -34,8 +34,8 @@ def test_another_plan_is_refused(tmp_path: Path) -> None:
     """Tars of two plans never stand in one folder; the message says what differs."""
     folder = with_shards(tmp_path, [])
     folder.freeze(PLAN)
-    other = msgspec.structs.replace(PLAN, max_bytes=20, exclude=("x",))
-    with pytest.raises(UsageError, match="different: --max-size, --exclude"):
+    other = msgspec.structs.replace(PLAN, max_bytes=20, exclude=("x",), subset_ratio=0.5)
+    with pytest.raises(UsageError, match="different: --max-size, --exclude, --subset-ratio"):
         folder.freeze(other)
     with pytest.raises(UsageError, match="different: the source's files"):
         folder.freeze(msgspec.structs.replace(PLAN, fingerprint="g"))

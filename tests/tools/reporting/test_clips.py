@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 from support.committed_runs import BICODEC_FIELDS, make_run, record, some_records, spec_with
@@ -20,9 +21,10 @@ from tools.reporting.clips import HeardClip, hear_clips, mp3_uri
 PREFIX = "data:audio/mpeg;base64,"
 
 
-def sound(uri: str) -> tuple[np.ndarray, int]:
+def sound(uri: str) -> tuple[npt.NDArray[np.float64], int]:
     assert uri.startswith(PREFIX)
-    return soundfile.read(io.BytesIO(base64.b64decode(uri.removeprefix(PREFIX))))
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(uri.removeprefix(PREFIX))))
+    return samples, rate
 
 
 def hear(output: Path, number: int = 5) -> tuple[list[HeardClip], str]:

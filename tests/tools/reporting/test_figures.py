@@ -6,13 +6,14 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+from matplotlib.figure import Figure
 
 from audio_tokenizers.errors import UsageError
 from tools.reporting import figures
 from tools.reporting.figures import PALETTE, boxes, inline_svg, legend, new_figure, png, require_extra, svg_file, time_axis
 
 
-def drawn(label: str = "$x^2$ <b>&") -> object:
+def drawn(label: str = "$x^2$ <b>&") -> Figure:
     with new_figure(2.0) as (figure, (axes,)):
         boxes(axes, [(k, 0, 0.5, 1) for k in range(500)], "teal", label)
         axes.set_xlim(20_000, 20_001)

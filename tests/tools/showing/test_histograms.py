@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from audio_tokenizers.base import Field
@@ -29,7 +31,7 @@ LIST = Field(name="token_ids", form="list", lowest=65536, codebook_size=5120)
 STRING = Field(name="tokens", form="audio_string", codebook_size=5120)
 
 
-def values_of(field: Field, array: np.ndarray) -> dict[str, msgspec.Raw]:
+def values_of(field: Field, array: npt.NDArray[Any]) -> dict[str, msgspec.Raw]:
     """A record's values, as a backend that gave `array` would have written them."""
     return {key: msgspec.Raw(text) for key, text in to_json((field,), {field.name: array}, 0)[0].items()}
 

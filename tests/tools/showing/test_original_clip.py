@@ -7,6 +7,7 @@ import gzip
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,13 +73,14 @@ def test_linked_clips_and_clips_found_by_their_first_bytes(tmp_path: Path) -> No
     data = [member(b"a", wav(30)), link_member(b"b.wav", b"a"), member(b"c.wav", wav(50)), end_blocks()]
     tar = tmp_path / "a.tar"
     tar.write_bytes(b"".join([*data, *data]))
-    for index, name, samples, settings in (
+    cases: list[tuple[int, str, int, dict[str, Any]]] = [
         (0, "a", 30, {"sniff": True}),
         (4, "b.wav", 30, {"sniff": True}),
         (2, "b.wav", 30, {}),
         (1, "c.wav", 50, {}),
         (1, "c.wav", 50, {"follow_links": False}),
-    ):
+    ]
+    for index, name, samples, settings in cases:
         original = write_original(
             tar, index, name, tmp_path / "o.wav", how=Rereading(AUDIO_EXTENSIONS, **settings), tar_bytes=None
         )

@@ -36,6 +36,7 @@ from audio_tokenizers.shared.options import (
     check_device_name,
     model_path_of,
     precision_of,
+    refuse_mps,
 )
 from audio_tokenizers.shared.recipe import recipe_tail
 from audio_tokenizers.shared.resampling import torchaudio_resample
@@ -133,13 +134,15 @@ class CosyVoiceS3Factory:
         model_path, engine = model_path_of(options), options["engine"]
         if engine not in ENGINES:
             raise UsageError(f"engine: expected {', '.join(ENGINES[:-1])} or {ENGINES[-1]}, found {shown(engine, 'null')}")
-        check_device_name(device)
         if engine == "upstream":  # CosyVoice's tool is onnxruntime, too
             engine = "onnx"
         if engine == "auto":
             # onnxruntime's products of matrices are faster on a CPU than batches are with MKL's.
-            engine = "torch" if device.startswith("cuda") or options.get("precision") == "bf16" else "onnx"
+            engine = "torch" if device != "cpu" or options.get("precision") == "bf16" else "onnx"
+        if engine == "onnx":
+            refuse_mps(device, "onnxruntime runs on cpu and cuda here: take engine=torch, or --device cpu")
         precision = precision_of(options, "the graph computes in float32, take engine=torch" if engine == "onnx" else "")
+        check_device_name(device, precision)
         path = find_onnx(model_path)
         variant = read_variant(path)
         hop_length = SAMPLE_RATE // variant.rate

@@ -66,7 +66,7 @@ class HfCodec:
         return self._calls.begin_codes(waves, shape, encode)
 
     def _padding(self, wave: Waveform) -> int:
-        """Zeros that the codec wants behind the clip. Raises ClipError where it is too short."""
+        """Zeros that the codec needs after the clip. Raises ClipError where it is too short."""
         if len(wave) < self.info.min_samples:
             raise ClipError("too_short", f"{len(wave)} samples, {self._checkpoint.model_type} needs {self.info.min_samples}")
         return -len(wave) % self.info.hop_length if self._checkpoint.whole_hops else 0

@@ -130,13 +130,13 @@ def _no_chatter() -> Iterator[None]:
 
     verbosity, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
     theirs.set_verbosity(logging.ERROR)
-    theirs.disable_progress_bar()  # type: ignore[no-untyped-call]
+    theirs.disable_progress_bar()
     try:
         yield
     finally:
         theirs.set_verbosity(verbosity)
         if bars:
-            theirs.enable_progress_bar()  # type: ignore[no-untyped-call]
+            theirs.enable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from audio_tokenizers.higgs.upstream import BOSON, HiggsUpstream, require_boson
 from audio_tokenizers.higgs.weights import ATTENTION, load_encoder
 from audio_tokenizers.shared.device_calls import DeviceCalls
 from audio_tokenizers.shared.factory import ModelFactory, code_grid
-from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, OptionTable, is_upstream
+from audio_tokenizers.shared.options import LANES_OPTIONS, ModelChoices, OptionTable, is_upstream, refuse_mps
 from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.torch_device import fix_arithmetic, loaded, on_device, package_versions
 
@@ -120,6 +120,7 @@ class HiggsFactory(ModelFactory[Checkpoint, Higgs | HiggsUpstream]):
             raise UsageError("engine=upstream computes one clip at a time, in fp32 or tf32: expected no lanes and no bf16")
         checkpoint = open_checkpoint(choices.model_path)
         if upstream:
+            refuse_mps(device, "engine=upstream runs on cpu and cuda: take engine=own")
             require_boson(checkpoint)
         packages = (*PACKAGES, BOSON) if upstream else PACKAGES
         info = BackendInfo(

@@ -55,7 +55,7 @@ ORIGINAL_KEYS = {
     *("semantic_techer", "last_layer_semantic", "merge_mode", "downsample_mode", "semantic_mode", "vq_scale"),
     "semantic_sample_rate",
 }
-"""Arguments of boson's class, but for `device`."""
+"""Arguments of boson's class, except for `device`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,15 +35,15 @@ class DeviceCalls:
     """The calls of one backend that has lanes.
 
     On a GPU, inputs are copied from pinned memory on a stream of their own, and outputs are copied back to pinned memory
-    after the work, with an event to wait for. torch reuses pinned memory only after its copy has ended. On a CPU the work is
-    finished when `begin` returns.
+    after the work, with an event to wait for. torch reuses pinned memory only after its copy has ended. On a CPU and on MPS
+    the work is finished when `begin` returns.
     """
 
     def __init__(self, device: str, lanes: int) -> None:
         import torch
 
         self._device = device
-        self._copies = torch.cuda.Stream(device) if device.startswith("cuda") else None  # type: ignore[no-untyped-call]
+        self._copies = torch.cuda.Stream(device) if device.startswith("cuda") else None
         self._smaller = f"--set lanes={lanes // 2} (another recipe, so with another --output-dir)"
 
     def waves(self, rows: Sequence[npt.NDArray[np.float32]], shape: LaneShape) -> torch.Tensor:
@@ -107,8 +107,9 @@ class DeviceCalls:
         import torch
 
         with torch.inference_mode():
-            if self._copies is None:
-                return work(*inputs), None
+            if self._copies is None:  # on a CPU nothing is copied
+                there = [tensor.to(self._device) for tensor in inputs]
+                return [result.cpu() for result in work(*there)], None
             with torch.cuda.device(self._device):
                 computing = torch.cuda.current_stream()
                 with torch.cuda.stream(self._copies):
@@ -121,6 +122,6 @@ class DeviceCalls:
                     output = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
                     outputs.append(output.copy_(result, non_blocking=True))
                 # A thread that waits by spinning would take a core from those that decode.
-                done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                done = torch.cuda.Event(blocking=True)
                 done.record(computing)
         return outputs, done

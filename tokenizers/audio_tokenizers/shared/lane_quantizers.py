@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audio_tokenizers.shared.torch_device import in_float64
+
 __all__ = ["LaneQuantizer"]
 
 Projection = tuple[Tensor, Tensor | None]
@@ -42,7 +44,7 @@ class _Codebook(nn.Module):
         self.offsets: Tensor
         self.other_decoded: Tensor | None
         self.register_buffer("codes", codes, persistent=False)
-        offsets = (squares * codes.double().pow(2).sum(1)).to(codes.dtype)
+        offsets = (squares * in_float64(codes).pow(2).sum(1)).to(codes)  # its dtype and device
         self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("other_decoded", decoded, persistent=False)
         self.project = _Linear(projection)
@@ -156,7 +158,7 @@ def _of_dac(quantizer: Any, codebooks: int) -> list[_Chain]:  # noqa: ANN401 - a
     def codebook(part: Any) -> _Codebook:  # noqa: ANN401 - as above
         codes = part.codebook.weight
         decoded = functional.linear(codes, *_weights(part.out_proj))
-        # Descript's formula has |e|^2 with the sign of x.e. Here all codes are 1 long, but for rounding.
+        # Descript's formula has |e|^2 with the sign of x.e. Here all codes are 1 long, except for rounding.
         return _Codebook(functional.normalize(codes), decoded, _weights(part.in_proj), by_angle=True, squares=0.5)
 
     return [_Chain([codebook(part) for part in quantizer.quantizers[:codebooks]])]

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from audio_tokenizers.errors import ModelFilesError
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted, first_line
 from audio_tokenizers.shared.yaml_loading import describe_yaml_error, load_yaml
 
@@ -113,7 +114,7 @@ def _hub_directory(
         reason = first_line(error)
     raise ModelFilesError(
         f"{repo_id}: there is no such folder here, and as a hub id it is not in the local Hugging Face cache and could not "
-        f"be downloaded ({reason}): run `hf download {repo_id}` or `python -m tools.fetch_model NAME` where there is "
+        f"be downloaded ({reason}): run `hf download {repo_id}` or `{called('tools.fetch_model')} NAME` where there is "
         f"network, or give {layout} as --model-path"
     )
 

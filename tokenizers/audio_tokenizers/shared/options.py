@@ -24,6 +24,7 @@ __all__ = [
     "is_upstream",
     "model_path_of",
     "precision_of",
+    "refuse_mps",
     "switch",
 ]
 
@@ -47,7 +48,7 @@ LANES_OPTIONS: OptionTable = {
     "lanes": (None, f"clips in one call of a fixed shape, 0: one clip at a time; null: {LANES_ON_GPU} on a GPU, else 0"),
 }
 """Of a backend that has lanes, beside its own."""
-DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class ModelChoices:
     def of(cls, options: Options, device: str) -> ModelChoices:
         """For `device`. Raises UsageError on a value of another kind, and on a device of another name. Imports no torch."""
         model_path, precision = model_path_of(options), precision_of(options)
-        check_device_name(device)
+        check_device_name(device, precision)
         return cls(model_path, precision, _lanes_of(options, device))
 
     @property
@@ -82,10 +83,18 @@ class ModelChoices:
         return self.lanes or 1
 
 
-def check_device_name(device: str) -> None:
-    """Raise UsageError unless `device` is cpu, cuda or cuda:N."""
+def check_device_name(device: str, precision: Precision = "fp32") -> None:
+    """Raise UsageError unless `device` is cpu, cuda, cuda:N or mps, and `precision` is one that it is used with."""
     if not DEVICE.fullmatch(device):
-        raise UsageError(f"device {device!r}: expected cpu, cuda or cuda:N")
+        raise UsageError(f"device {device!r}: expected cpu, cuda, cuda:N or mps")
+    if device == "mps" and precision != "fp32":
+        raise UsageError(f"precision={precision}: a Mac's GPU (mps) is used with fp32 only")
+
+
+def refuse_mps(device: str, what: str) -> None:
+    """Raise UsageError if `device` is mps, on which `what` does not run."""
+    if device == "mps":
+        raise UsageError(f"device 'mps': {what}")
 
 
 def model_path_of(options: Options) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ def recipe_tail(device: str, precision: Precision, versions: Mapping[str, str], 
     """The class of device, its arithmetic, package versions, and lanes.
 
     `precision` and `lanes` are there only for bfloat16 and where there are lanes: runs from before there was either go on.
+    For `mps` also the version of macOS.
     """
     return {
         "tf32": precision == "tf32",
@@ -32,4 +34,6 @@ def recipe_tail(device: str, precision: Precision, versions: Mapping[str, str], 
         **versions,
         **({"precision": precision} if precision == "bf16" else {}),
         **({"lanes": lanes} if lanes else {}),
+        # There, the products and convolutions are macOS's, not torch's.
+        **({"macos": platform.mac_ver()[0]} if device == "mps" else {}),
     }

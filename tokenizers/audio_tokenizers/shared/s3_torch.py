@@ -47,7 +47,7 @@ BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.")
 def rows_per_product(device: str) -> int:
     """Tokens per tile. It decides tokens, as any shape does."""
     # Enough to keep a device busy, and not more: the last tile of a batch is filled up with nothing.
-    return 1024 if device.startswith("cuda") else 256
+    return 256 if device == "cpu" else 1024
 
 
 class TorchEncoder:
@@ -98,9 +98,11 @@ class TorchEncoder:
         """One copy for all waves; the host does not wait for it."""
         import torch
 
-        whole = torch.empty(sum(map(len, group)), pin_memory=self._device.startswith("cuda"))
+        on_cuda = self._device.startswith("cuda")
+        whole = torch.empty(sum(map(len, group)), pin_memory=on_cuda)
         np.concatenate(group, out=whole.numpy())
-        return list(whole.to(self._device, non_blocking=True).split_with_sizes([len(wave) for wave in group]))
+        # On MPS a copy that nothing waits for may read memory that is already reused.
+        return list(whole.to(self._device, non_blocking=on_cuda).split_with_sizes([len(wave) for wave in group]))
 
     def hidden_states(self, waves: Iterable[torch.Tensor]) -> tuple[torch.Tensor, list[int]]:
         """What is quantized, of waveforms on the device: floats [rows, width], one behind the other, and each one's rows."""

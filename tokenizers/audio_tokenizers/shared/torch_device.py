@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from audio_tokenizers.shared.extras import install_words
@@ -13,6 +14,7 @@ from audio_tokenizers.shared.wording import counted, first_line
 
 __all__ = [
     "fix_arithmetic",
+    "in_float64",
     "loaded",
     "on_device",
     "package_versions",
@@ -21,8 +23,16 @@ __all__ = [
     "use_one_thread",
 ]
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SMALLER = "a smaller --max-tokens-per-fragment or --max-duration"
 """Advice on an out-of-memory error where clips are encoded one at a time."""
+OUT_OF_MEMORY = re.compile(r"allocate memory|ALLOC_FAILED|MPS backend out of memory|[Ii]nsufficient [Mm]emory")
+MPS_LACKS = re.compile(r"MPS device|MPS framework|supported (on|at|in|by) (the )?MPS|MPS: .*supported")
+MPS_FAILED = re.compile(r"MPS backend|Metal|command buffer|MPSGraph|IOGPU")
+MPS_ARITHMETIC = ("PYTORCH_MPS_FAST_MATH", "PYTORCH_MPS_PREFER_METAL")
+"""Variables that make torch round otherwise on a Mac's GPU."""
 T = TypeVar("T")
 
 
@@ -51,6 +61,8 @@ def require_device(device: str) -> None:
     import torch
 
     use_one_thread()
+    if device == "mps":
+        _require_mps()
     if not device.startswith("cuda"):
         return
     if not torch.cuda.is_available():
@@ -60,6 +72,28 @@ def require_device(device: str) -> None:
     count = torch.cuda.device_count()
     if int(device.partition(":")[2] or 0) >= count:
         raise InfrastructureError(f"device {device!r}: torch sees {counted(count, 'CUDA device')}, numbered from 0")
+
+
+def _require_mps() -> None:
+    import torch
+
+    if not torch.backends.mps.is_built():
+        raise InfrastructureError(
+            f"device 'mps': torch {torch.__version__} is a build without MPS, which a Mac's builds have"
+        )
+    if not torch.backends.mps.is_available():
+        raise InfrastructureError(
+            f"device 'mps': torch {torch.__version__} sees no GPU: expected a Mac with Apple silicon and a macOS that this "
+            "torch supports; --device cpu does without"
+        )
+    for name in MPS_ARITHMETIC:
+        if os.environ.get(name, "0") not in ("", "0"):
+            raise InfrastructureError(f"device 'mps': {name} is set and would change tokens: unset {name}")
+
+
+def in_float64(tensor: Tensor) -> Tensor:
+    """`tensor` as float64 on its device, or on the host if it is on MPS, which has no float64."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def require_bfloat16(device: str) -> None:
@@ -114,22 +148,30 @@ def on_device(device: str, work: Callable[[], T], smaller: str = SMALLER) -> T:
     """
     try:
         return work()
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, TypeError) as error:
         trouble = _machine_trouble(error, device, smaller)
     # Only here, past the except block, are the traceback and the activations in its frames gone.
     _release_memory(device)
     raise trouble
 
 
-def _machine_trouble(error: MemoryError | RuntimeError, device: str, smaller: str) -> InfrastructureError:
+def _machine_trouble(error: MemoryError | RuntimeError | TypeError, device: str, smaller: str) -> InfrastructureError:
     """What to report if the machine is at fault; raises `error` again if it is not."""
     import torch
 
     text = first_line(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search(r"allocate memory|ALLOC_FAILED", text):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or OUT_OF_MEMORY.search(text):
         return InfrastructureError(f"out of memory on {device}: take {smaller}, or more memory ({text})")
     if device.startswith("cuda") and re.search(r"cuda|cudnn|cublas|nvrtc", text, re.IGNORECASE):
         return InfrastructureError(f"CUDA failed on {device}; if it does again on this node, exclude the node ({text})")
+    if device == "mps" and MPS_LACKS.search(text):
+        # NotImplementedError or TypeError: what a clip holds has no part in it.
+        return InfrastructureError(
+            f"torch {torch.__version__} cannot compute this backend on MPS: take a newer torch and macOS, or --device cpu, "
+            f"or have the CPU compute what MPS lacks: export PYTORCH_ENABLE_MPS_FALLBACK=1 ({text})"
+        )
+    if device == "mps" and MPS_FAILED.search(text):
+        return InfrastructureError(f"the GPU failed on {device}; if it does again, restart the Mac ({text})")
     raise error
 
 
@@ -142,3 +184,5 @@ def _release_memory(device: str) -> None:
         except RuntimeError:
             # After an illegal access each call fails; the error that is on its way says so better.
             return
+    elif device == "mps":
+        torch.mps.empty_cache()

@@ -112,7 +112,7 @@ class Weights:
         return self
 
     def read_names(self) -> Weights:
-        """As `read` of safetensors, but for the tensors: for a library that loads them itself."""
+        """As `read` of safetensors, except for the tensors: for a library that loads them itself."""
         for path in self._paths:
             for name, _ in _stored(path, lambda _: False):
                 self._note(path, name, used=True)

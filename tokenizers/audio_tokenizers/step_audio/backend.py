@@ -3,7 +3,7 @@
 The reference is StepAudioTokenizer of github.com/stepfun-ai/Step-Audio-EditX (tokenizer.py; Step-Audio's computes the same).
 vq02 is the nearest of 1024 centres to the output of a streaming Paraformer's encoder; vq06 is a 25 Hz S3 tokenizer on pieces
 of 30 s. Here the device computes vq02 of a batch of clips while vq06 of the same clips is computed by onnxruntime on the CPU
-or by torch on the GPU.
+or by torch on the GPU (on a Mac always by onnxruntime).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from audio_tokenizers.errors import ClipError, UsageError
 from audio_tokenizers.shared.early_imports import import_early
 from audio_tokenizers.shared.factory import ModelFactory
 from audio_tokenizers.shared.file_hashes import files_sha256
-from audio_tokenizers.shared.options import TF32_OPTION, OptionTable, check_device_name
+from audio_tokenizers.shared.options import TF32_OPTION, OptionTable, check_device_name, refuse_mps
 from audio_tokenizers.shared.recipe import config_sha256, recipe_tail
 from audio_tokenizers.shared.resampling import torchaudio_resample
 from audio_tokenizers.shared.s3_onnx import MELS, OnnxEncoder, is_known_to_torch, read_variant
@@ -68,7 +68,8 @@ def merge(vq02: Vq, vq06: Vq) -> Vq:
     """Groups of two codes of vq02 and three of vq06, the latter offset by 1024; an incomplete last group is dropped."""
     groups = min(len(vq02) // 2, len(vq06) // 3)
     pairs, triples = vq02[: 2 * groups].reshape(groups, 2), vq06[: 3 * groups].reshape(groups, 3)
-    return np.concatenate((pairs, triples + np.int16(CLUSTERS)), axis=1).reshape(-1)
+    merged: Vq = np.concatenate((pairs, triples + np.int16(CLUSTERS)), axis=1).reshape(-1)
+    return merged
 
 
 class _Session:
@@ -112,7 +113,8 @@ class StepAudio:
             self._encoder = ChunkEncoder(network, self._device, LANES)
             self._frontend = Frontend(*read_cmvn(checkpoint.cmvn), self._choices.dither)
         # Each call uses one thread. With a GPU the cores are otherwise idle; on the CPU torch uses them.
-        workers = 1 if self._device == "cpu" else len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = 1 if self._device == "cpu" else cores
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vq06")
         if self._choices.upstream or self.info.recipe["vq06_device"] == "cpu":
             device = self._device if self._choices.upstream else "cpu"
@@ -294,9 +296,10 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
 
     def _describe(self, options: Options, device: str) -> tuple[BackendInfo, tuple[Checkpoint, Choices]]:
         choices = check_options(options)
-        check_device_name(device)
+        check_device_name(device, choices.precision)
         checkpoint = open_checkpoint(choices.model_path)
         if choices.upstream:
+            refuse_mps(device, "engine=upstream runs on cpu and cuda: take engine=own")
             require_funasr()
         in_torch = not choices.upstream and _in_torch(checkpoint, device)
         info = BackendInfo(
@@ -329,13 +332,15 @@ class StepAudioFactory(ModelFactory[tuple[Checkpoint, Choices], StepAudio]):
 
 
 def _in_torch(checkpoint: Checkpoint, device: str) -> bool:
-    """Whether vq06 runs beside vq02 on a GPU; a file that torch cannot read stays in onnxruntime."""
+    """Whether vq06 runs beside vq02 on a GPU; a file that torch cannot read stays in onnxruntime. On a Mac it always does:
+    the CPU keeps up with vq06 while the GPU computes vq02, which takes most of the time.
+    """
     return device.startswith("cuda") and is_known_to_torch(checkpoint.onnx)
 
 
 def _shapes(checkpoint: Checkpoint, device: str) -> dict[str, Scalar]:
     """The recipe's shapes that determine rounding in both halves."""
-    if not device.startswith("cuda"):
+    if device == "cpu":
         return {"vq06_device": "cpu", "lanes": LANES}
     windows = {"windows_per_product": WINDOWS}
     if not _in_torch(checkpoint, device):

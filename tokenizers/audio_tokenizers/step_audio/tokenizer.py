@@ -42,8 +42,9 @@ class StepAudioTokenizer:
     """
 
     def __init__(self, encoder_path: str | os.PathLike[str], *, device: str | None = None, dither: float = 0.0) -> None:
-        """`encoder_path`: the directory of stepfun-ai/Step-Audio-Tokenizer, or its hub id. `device`: cpu, cuda or cuda:N;
-        None uses a GPU if torch sees one. `dither`: upstream uses 1; here the noise is seeded by the clip's samples.
+        """`encoder_path`: the directory of stepfun-ai/Step-Audio-Tokenizer, or its hub id. `device`: cpu, cuda, cuda:N or
+        mps; None uses CUDA if torch sees a GPU, else the CPU. `dither`: upstream uses 1; here the noise is seeded by the
+        clip's samples.
 
         Raises UsageError (ModelFilesError for files), and InfrastructureError if there is no such device.
         """

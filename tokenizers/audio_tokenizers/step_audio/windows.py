@@ -5,7 +5,8 @@ But a layer's output for a step depends only on the layer below: on its window o
 4 windows before. The windows of all clips are therefore concatenated and go through each layer in tiles of a fixed size; the
 last 4 windows of a tile pass their keys and values on to the next. Masks hide positions before and after a clip.
 
-The nearest centres are found on the GPU, too, in float64: a single copy returns the codes of a whole batch.
+The nearest centres are found on the GPU, too, in float64: a single copy returns the codes of a whole batch. MPS has no
+float64; there the host finds them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from audio_tokenizers.shared.torch_device import in_float64
 from audio_tokenizers.step_audio.encoder import CHUNK, LOOK_BACK, OVERLAP
 from audio_tokenizers.step_audio.options import WINDOWS
 
@@ -42,8 +44,9 @@ class WindowEncoder:
     def __init__(self, network: Network, centres: Tensor, device: str, windows: int = WINDOWS) -> None:
         """`centres`: float32 [codes, width]."""
         self._encoder = network.encoder
-        self._centres = centres.to(device).double()
+        self._centres = in_float64(centres.to(device))
         self._device = device
+        self._on_cuda = device.startswith("cuda")
         self._windows = windows
 
     def begin(self, clips: Sequence[Tensor]) -> Callable[[], list[Codes]]:
@@ -69,15 +72,16 @@ class WindowEncoder:
         nothing = self._encoder.after_norm.weight.new_zeros(BEFORE, CHUNK, width)
         kept = [(nothing, nothing) for _ in layers]
         for windows, mask in self._tiles(clips):
-            x = windows.to(self._device, non_blocking=True)
-            seen = mask.to(self._device, non_blocking=True)
+            # On MPS a copy that nothing waits for may read memory that is already reused.
+            x = windows.to(self._device, non_blocking=self._on_cuda)
+            seen = mask.to(self._device, non_blocking=self._on_cuda)
             for number, layer in enumerate(layers):
                 x, kept[number] = _layer(layer, x, seen, kept[number])
             yield self._encoder.after_norm(x[:, OVERLAP:])
 
     def nearest(self, hidden: Tensor) -> Tensor:
         """[windows, CHUNK, width] -> int16 [windows * CHUNK]: the index of the nearest centre."""
-        return torch.cdist(hidden.flatten(0, 1).double(), self._centres).argmin(dim=1).to(torch.int16)
+        return torch.cdist(in_float64(hidden.flatten(0, 1)), self._centres).argmin(dim=1).to(torch.int16)
 
     def _tiles(self, clips: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Windows [windows, FRAMES, inputs] and their masks, bool [windows, LOOK_BACK + FRAMES], in host memory.
@@ -109,9 +113,8 @@ class WindowEncoder:
             yield tile, seen
 
     def _empty(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        pinned = self._device.startswith("cuda")
-        tile = torch.empty(self._windows, FRAMES, like.shape[1], dtype=like.dtype, pin_memory=pinned)
-        seen = torch.ones(self._windows, LOOK_BACK + FRAMES, dtype=torch.bool, pin_memory=pinned)
+        tile = torch.empty(self._windows, FRAMES, like.shape[1], dtype=like.dtype, pin_memory=self._on_cuda)
+        seen = torch.ones(self._windows, LOOK_BACK + FRAMES, dtype=torch.bool, pin_memory=self._on_cuda)
         return tile, seen
 
 

@@ -24,7 +24,7 @@ from tools.packing.folder import read_trouble
 from tools.packing.layouts.lhotse import plain_supervision, said_of_supervisions
 from tools.packing.layouts.table_lines import TableDecoder, json_lines
 from tools.packing.layouts.tables import Annotated
-from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
+from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded, is_outside
 
 __all__ = ["SharSource", "Shard", "ShardFiles", "open_shar", "shar_shards"]
 
@@ -200,6 +200,8 @@ class SharSource:
     def _reason(self, clip: str, said: Annotated | None, seen: set[str], shard: Shard) -> LeftOut | None:
         if self._options.exclude and is_excluded(clip, self._options.exclude):
             return LeftOut("excluded", clip)
+        if is_outside(clip, self._options):
+            return LeftOut("outside_subset", clip)
         if clip in seen:
             return LeftOut("duplicate", clip, f"{shard.recordings}: an earlier cut with this id is taken")
         if self._options.without_text or (said is not None and not said.says_nothing):
@@ -222,7 +224,7 @@ class SharSource:
                         yield from self._items(file, *wanted[name])
         except OSError as error:
             raise InfrastructureError(
-                f"{error.filename or self.name}: {error.strerror or error}; run the same command again when that is mended"
+                f"{error.filename or self.name}: {error.strerror or error}; run the same command again when that is fixed"
             ) from error
 
     def _items(self, file: Path, listed: _Listed, clips: dict[int, str]) -> Iterator[Item]:

@@ -102,7 +102,7 @@ class StreamedSource:
             yield from self._items(self._steps[start:])
         except OSError as error:
             raise InfrastructureError(
-                f"{error.filename or self._path}: {error.strerror or error}; run the same command again when that is mended"
+                f"{error.filename or self._path}: {error.strerror or error}; run the same command again when that is fixed"
             ) from error
 
     def _items(self, steps: Sequence[_Step]) -> Iterator[Item]:

@@ -46,7 +46,7 @@ def read_metadata(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
             bad = bad or number
             yield LeftOut("unreadable_text", where, made)
         else:
-            other = f"mend it, or leave it out with --exclude '{METADATA}' if it is another kind of table"
+            other = f"fix it, or leave it out with --exclude '{METADATA}' if it is another kind of table"
             raise UsageError(f"{name}: line {number}: {made}; {other}")
     if bad and not recognised:
         raise UsageError(f"{name}: line {bad}: expected a table of texts, found what is {NO_TEXT}")

@@ -16,8 +16,8 @@ from jobs.segments import is_open_end
 from jobs.sidecars import FAULTS_KEY
 from tools.packing.layouts.long_recordings import by_time, segment
 from tools.packing.layouts.row_store import RowStore
-from tools.packing.layouts.table_lines import json_lines, representable, stem_of
-from tools.packing.layouts.tables import Annotated, Book, Line, Reading
+from tools.packing.layouts.table_lines import representable, stem_of
+from tools.packing.layouts.tables import Annotated, Book, Line, OtherKindError, Reading, objects_of_kind
 from tools.packing.pairs import LeftOut
 
 __all__ = [
@@ -153,24 +153,16 @@ def _recordings(
 
 def _objects(name: str, reading: Reading, keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any] | LeftOut]]:
     """(place for messages, object in which the first of `keys` is a string); errors for others."""
-    other_kind = LeftOut("unreadable_text", name, f"expected lines of lhotse with {', '.join(keys)}; the first has not")
-    recognised = False
-    bad: list[LeftOut] = []
-    for number, record in json_lines(name, reading.open_table, reading.decoder):
-        where = f"line {number} of {name}"
-        if isinstance(record, str):
-            bad.append(LeftOut("unreadable_text", where, record))
-            continue
-        if not recognised and not record.keys() >= set(keys):
-            yield where, other_kind
-            return
-        recognised = True
-        if isinstance(record.get(keys[0]), str):
-            yield where, record
-        else:
-            fault = f"expected text under `{keys[0]}`, found {record.get(keys[0])!r:.60}"
-            yield where, LeftOut("unreadable_text", where, fault)
-    yield from ((left.name, left) for left in bad) if recognised or not bad else [(name, other_kind)]
+    other_kind = f"expected lines of lhotse with {', '.join(keys)}; the first has not"
+    try:
+        for where, record in objects_of_kind(name, reading, lambda first: first.keys() >= set(keys), other_kind):
+            if isinstance(record, LeftOut) or isinstance(record.get(keys[0]), str):
+                yield where, record
+            else:
+                fault = f"expected text under `{keys[0]}`, found {record.get(keys[0])!r:.60}"
+                yield where, LeftOut("unreadable_text", where, fault)
+    except OtherKindError as problem:
+        yield name, LeftOut("unreadable_text", name, str(problem))
 
 
 def _keep_supervisions(name: str, reading: Reading, kept: RowStore) -> Iterator[LeftOut]:

@@ -16,8 +16,17 @@ from audio_tokenizers.errors import UsageError
 from jobs.sidecars import Reading as SidecarReading
 from jobs.sidecars import read_sidecars
 from tools.packing.layouts.row_store import RowStore
-from tools.packing.layouts.table_lines import NO_TEXT, csv_rows, json_lines, stem_of, text_lines
-from tools.packing.layouts.tables import Annotated, Book, Line, OtherKindError, Reading, said_of
+from tools.packing.layouts.table_lines import NO_TEXT, csv_rows, stem_of, text_lines
+from tools.packing.layouts.tables import (
+    Annotated,
+    Book,
+    Line,
+    OtherKindError,
+    Reading,
+    lines_of_kind,
+    objects_of_kind,
+    said_of,
+)
 from tools.packing.pairs import LeftOut
 
 __all__ = [
@@ -176,7 +185,7 @@ def audiofolder_csv(name: str, reading: Reading) -> Iterator[Line | LeftOut]:
         where = f"line {number} of {name}"
         if isinstance(fields, str):
             if columns is None:
-                raise UsageError(f"{name}: line {number}: {fields}: mend it, or leave the table out with --exclude")
+                raise UsageError(f"{name}: line {number}: {fields}: fix it, or leave the table out with --exclude")
             first_bad = first_bad or f"line {number}: {fields}"
             yield LeftOut("unreadable_text", where, fields)
         elif columns is None:
@@ -187,7 +196,7 @@ def audiofolder_csv(name: str, reading: Reading) -> Iterator[Line | LeftOut]:
             good = True
             yield _audiofolder_line(folder, dict(zip(columns, fields, strict=True)), where, reading.keys)
     if first_bad and not good:
-        raise UsageError(f"{name}: {first_bad}: mend it, or leave the table out with --exclude")
+        raise UsageError(f"{name}: {first_bad}: fix it, or leave the table out with --exclude")
 
 
 def _audiofolder_line(folder: str, record: dict[str, object], where: str, text_keys: Sequence[str]) -> Line | LeftOut:
@@ -202,21 +211,9 @@ def _audiofolder_line(folder: str, record: dict[str, object], where: str, text_k
 def _read_metadata_lines(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
     name = book.tables[0]
     folder = name.rpartition("/")[0]
-    other_kind = OtherKindError(f"expected objects with `{FILE_NAME}`, as in an audiofolder; the first line has none")
-    recognised = False
-    bad: list[LeftOut] = []
-    for number, record in json_lines(name, reading.open_table, reading.decoder):
-        where = f"line {number} of {name}"
-        if isinstance(record, str):
-            bad.append(LeftOut("unreadable_text", where, record))
-            continue
-        if not recognised and not any(_names_a_file(key) for key in record):
-            raise other_kind
-        recognised = True
-        yield _audiofolder_line(folder, record, where, reading.keys)
-    if bad and not recognised:
-        raise other_kind
-    yield from bad
+    other_kind = f"expected objects with `{FILE_NAME}`, as in an audiofolder; the first line has none"
+    for where, record in objects_of_kind(name, reading, lambda first: any(map(_names_a_file, first)), other_kind):
+        yield record if isinstance(record, LeftOut) else _audiofolder_line(folder, record, where, reading.keys)
 
 
 def _read_aishell_1(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:
@@ -236,22 +233,16 @@ def _matches(
     """(place, match) of each line of a table. Raises OtherKindError if the first decodable line does not match; other lines
     that do not match or cannot be decoded are left out.
     """
-    recognised = False
-    bad: list[LeftOut] = []
-    for number, line in text_lines(name, reading.open_table, reading.decoder):
-        where = f"line {number} of {name}"
-        found = pattern.fullmatch(line.strip()) if line is not None else None
-        fault = NO_TEXT if line is None else f"expected {expected}, found {line[:60]!r}"
-        if found is not None:
-            recognised = True
-            yield where, found
-        elif line is None or recognised:
-            bad.append(LeftOut("unreadable_text", where, fault))
-        else:
-            raise OtherKindError(fault)
-    if bad and not recognised:
-        raise OtherKindError(bad[0].detail)
-    yield from ((left.name, left) for left in bad)
+
+    def read() -> Iterator[tuple[str, re.Match[str] | LeftOut | OtherKindError]]:
+        for number, line in text_lines(name, reading.open_table, reading.decoder):
+            where = f"line {number} of {name}"
+            if line is None:
+                yield where, LeftOut("unreadable_text", where, NO_TEXT)
+            else:
+                yield where, pattern.fullmatch(line.strip()) or OtherKindError(f"expected {expected}, found {line[:60]!r}")
+
+    return lines_of_kind(read())
 
 
 def _read_aishell_3(book: Book, reading: Reading) -> Iterator[Line | LeftOut]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,7 +20,7 @@ from jobs.foreign_json import non_finite_numbers
 from jobs.sidecars import FAULTS_KEY, LARGEST_SIDECAR
 from jobs.text_rules import TEXT_KEYS, TextRules, take_language, take_text
 from tools.packing.layouts.row_store import RowStore
-from tools.packing.layouts.table_lines import OpenTable, TableDecoder, representable
+from tools.packing.layouts.table_lines import OpenTable, TableDecoder, json_lines, representable
 from tools.packing.pairs import LeftOut
 
 __all__ = [
@@ -31,9 +31,12 @@ __all__ = [
     "OtherKindError",
     "Reading",
     "Shelf",
+    "lines_of_kind",
+    "objects_of_kind",
     "said_of",
 ]
 
+_Read = TypeVar("_Read")
 LARGEST_ROW = LARGEST_SIDECAR - (64 << 10)
 """Bytes; leaves room for the rest of a sidecar."""
 
@@ -57,6 +60,52 @@ class Annotated:
 
 class OtherKindError(Exception):
     """A table is not what its name promised; the message says what was expected and found."""
+
+
+def lines_of_kind(
+    lines: Iterable[tuple[str, _Read | LeftOut | OtherKindError]], other_kind: str = ""
+) -> Iterator[tuple[str, _Read | LeftOut]]:
+    """The lines of a table that has to show its kind, bad lines last.
+
+    Each comes with its place for messages: what was read, LeftOut for a line that cannot be read, OtherKindError for one of
+    another kind. The first line that can be read decides: raises its OtherKindError. If none can be read, raises
+    OtherKindError with `other_kind`, or else with the first fault.
+    """
+    recognised = False
+    bad: list[LeftOut] = []
+    for where, found in lines:
+        if isinstance(found, LeftOut):
+            bad.append(found)
+        elif not isinstance(found, OtherKindError):
+            recognised = True
+            yield where, found
+        elif recognised:
+            bad.append(LeftOut("unreadable_text", where, str(found)))
+        else:
+            raise found
+    if bad and not recognised:
+        raise OtherKindError(other_kind or bad[0].detail)
+    yield from ((left.name, left) for left in bad)
+
+
+def objects_of_kind(
+    name: str, reading: Reading, is_of_kind: Callable[[dict[str, Any]], bool], other_kind: str
+) -> Iterator[tuple[str, dict[str, Any] | LeftOut]]:
+    """(place, object) of each line of a table, bad lines last. Raises OtherKindError with `other_kind` if the first object
+    is not `is_of_kind`, or if there is none.
+    """
+
+    def read() -> Iterator[tuple[str, dict[str, Any] | LeftOut | OtherKindError]]:
+        first = True
+        for number, record in json_lines(name, reading.open_table, reading.decoder):
+            where = f"line {number} of {name}"
+            if isinstance(record, str):
+                yield where, LeftOut("unreadable_text", where, record)
+            else:
+                yield where, record if not first or is_of_kind(record) else OtherKindError(other_kind)
+                first = False
+
+    return lines_of_kind(read(), other_kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from tools.packing.layouts.speech_corpora import (
 )
 from tools.packing.layouts.subtitle_files import pair_subtitles, with_cues
 from tools.packing.layouts.tables import Annotated, Book, Shelf
-from tools.packing.pairs import LeftOut, Reason, SourceOptions, is_excluded
+from tools.packing.pairs import LeftOut, Reason, SourceOptions, is_excluded, is_outside
 
 __all__ = ["Annotated", "Layout", "Plan", "Planned", "is_table_name", "plan_tree", "split_name"]
 
@@ -125,7 +125,9 @@ def plan_tree(names: Iterable[str], options: SourceOptions) -> Plan:
             texts = texts or library.tables_of(stem)
             used.update(texts)
         own_subtitles = subtitles.get(stem, "")
-        if texts or own_subtitles or options.without_text:
+        if is_outside(stem, options):
+            tree.left_out.append(LeftOut("outside_subset", audio))
+        elif texts or own_subtitles or options.without_text:
             items.append(Planned(stem, audio, texts, layout, own_subtitles))
         else:
             tree.left_out.append(LeftOut("audio_without_text", audio, tree.doubts.get(stem, "")))

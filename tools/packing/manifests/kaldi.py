@@ -11,7 +11,8 @@ from jobs.text_encoding import TextDecoder
 from tools.packing.boundary import Boundary, refuse_links
 from tools.packing.layouts.long_recordings import by_time
 from tools.packing.manifests.kaldi_segments import kaldi_segments
-from tools.packing.manifests.source import ManifestSource, Row, manifest_lines, name_below
+from tools.packing.manifests.rows import Row, name_below
+from tools.packing.manifests.source import ManifestSource, manifest_lines
 from tools.packing.pairs import LeftOut, SourceOptions
 
 __all__ = ["open_kaldi"]

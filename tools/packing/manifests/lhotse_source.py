@@ -12,7 +12,8 @@ from tools.packing.folder import read_trouble
 from tools.packing.layouts.lhotse import is_lhotse_table, read_lhotse, with_partners
 from tools.packing.layouts.table_lines import TableDecoder
 from tools.packing.layouts.tables import Reading
-from tools.packing.manifests.source import ManifestSource, Row
+from tools.packing.manifests.rows import Row
+from tools.packing.manifests.source import ManifestSource
 from tools.packing.pairs import LeftOut, SourceOptions
 
 __all__ = ["open_lhotse", "open_lhotse_file"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -14,20 +14,14 @@ from tools.packing.layouts.long_recordings import segment
 from tools.packing.layouts.row_store import RowStore
 from tools.packing.layouts.table_lines import representable
 from tools.packing.layouts.tree import split_name
+from tools.packing.manifests.rows import Row, Rows
 from tools.packing.pairs import LeftOut
-
-if TYPE_CHECKING:
-    from tools.packing.manifests.source import Row
 
 __all__ = ["PartsFoundError", "only_whole_files", "recordings_of"]
 
 
 class PartsFoundError(Exception):
     """A line of a manifest names a part of a file."""
-
-
-Rows = Callable[[], "Iterator[Row | LeftOut]"]
-"""Reads a manifest: its rows, and its bad lines."""
 
 
 def only_whole_files(rows: Rows) -> Rows:

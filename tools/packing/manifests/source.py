@@ -10,11 +10,10 @@ import stat
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import msgspec
 
@@ -29,30 +28,13 @@ from tools.packing.folder import read_audio, read_trouble, with_progress
 from tools.packing.layouts.table_lines import LONGEST_LINE, wide_lines
 from tools.packing.layouts.tree import split_name
 from tools.packing.manifests.parts import PartsFoundError, only_whole_files, recordings_of
-from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded
+from tools.packing.manifests.rows import Row, Rows, name_below
+from tools.packing.pairs import Item, LeftOut, Pair, SourceOptions, is_excluded, is_outside
 
-__all__ = ["ManifestSource", "Row", "manifest_lines", "name_below", "open_jsonl"]
+__all__ = ["ManifestSource", "manifest_lines", "open_jsonl"]
 
 AUDIO_KEYS = ("audio_path", "audio_filepath")
 """Ours, and NeMo's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A manifest's entry for one clip."""
-
-    id: str
-    audio: str
-    """The path as written."""
-    audio_name: str
-    """That path relative to the manifest's folder, as far as possible."""
-    text: str | None
-    where: str
-    """The line, for messages."""
-    language: str | None = None
-    metadata: dict[str, Any] | None = None
-    is_part: bool = False
-    """A part of the file, from `offset` on."""
 
 
 class ManifestSource:
@@ -67,7 +49,7 @@ class ManifestSource:
         self,
         name: str,
         home: str,
-        rows: Callable[[], Iterator[Row | LeftOut]],
+        rows: Rows,
         options: SourceOptions,
         left_out: Sequence[LeftOut] = (),
     ) -> None:
@@ -116,6 +98,8 @@ class ManifestSource:
         exclude = self._options.exclude
         if exclude and any(is_excluded(name, exclude) for name in (row.id, row.audio_name)):
             return LeftOut("excluded", row.id, row.where)
+        if is_outside(row.id, self._options):
+            return LeftOut("outside_subset", row.id, row.where)
         if row.id in ids:
             return LeftOut("duplicate", row.id, f"{row.where}: an earlier line with this id is taken")
         if split_name(row.audio)[1] not in AUDIO_EXTENSIONS:
@@ -186,16 +170,6 @@ class ManifestSource:
         )
 
 
-def name_below(home: str, audio: str) -> str:
-    """A path as a name: relative to the manifest's folder if it is below, else without root and `..`."""
-    below = audio.removeprefix(f"{home}/")
-    if not (below.startswith(("/", ".")) or "/." in below or "//" in below):
-        return below  # the common case, on a hot path
-    path = os.path.normpath(f"{home}/{audio}" if not audio.startswith("/") else audio)
-    parts = (path.removeprefix(f"{home}/") if path.startswith(f"{home}/") else os.path.normpath(audio)).split("/")
-    return "/".join(part for part in parts if part not in ("", ".."))
-
-
 def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
     """A manifest with an object per line: `audio_path` or `audio_filepath`, `text`, `language`, `id`, and any metadata.
 
@@ -222,7 +196,7 @@ def open_jsonl(path: Path, options: SourceOptions) -> ManifestSource:
                 good = True
             yield row
         if first_bad and not good:
-            raise UsageError(f"{path}: {first_bad}: mend the manifest, or write it again if it was cut")
+            raise UsageError(f"{path}: {first_bad}: fix the manifest, or write it again if it was cut")
 
     try:
         return ManifestSource(name, home, only_whole_files(rows), options)

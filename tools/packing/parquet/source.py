@@ -21,7 +21,7 @@ from audio_tokenizers.errors import UsageError
 from hpc.tar_list import natural_order
 from jobs.text_encoding import TextDecoder
 from tools.packing.boundary import Boundary, refuse_links
-from tools.packing.pairs import Item, LeftOut, Pair, Source, SourceOptions, is_excluded
+from tools.packing.pairs import Item, LeftOut, Pair, Source, SourceOptions, is_excluded, is_outside
 from tools.packing.parquet.forms import is_bytes
 from tools.packing.parquet.rows import (
     BATCH_ROWS,
@@ -127,6 +127,8 @@ class ParquetSource:
             return LeftOut("unreadable_text", f"{shard.name}, row {row}", f"expected UTF-8, found {error.object[:20]!r}")
         if any(is_excluded(name, self._options.exclude) for name in (clip, path) if name):
             return LeftOut("excluded", clip)
+        if is_outside(clip, self._options):
+            return LeftOut("outside_subset", clip)
         if shard.first + row in self._repeated:
             return LeftOut("duplicate", clip, f"{shard.name}, row {row}: an earlier row has this id")
         return as_pair(

@@ -1,4 +1,5 @@
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +237,6 @@ def test_spotlight_is_kept_out_of_the_scratch_folder(folder: Path, monkeypatch: 
     """On macOS, and nowhere else is anything put there."""
     opened(folder, ".zip", zip_of(pairs(1)))
     assert list((folder / "scratch").iterdir()) == []
-    monkeypatch.setattr(formats.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     opened(folder, ".zip", zip_of(pairs(1)))
     assert [path.name for path in (folder / "scratch").iterdir()] == [".metadata_never_index"]

@@ -60,7 +60,7 @@ def test_a_list_too_long_to_load_is_refused() -> None:
 def test_audio_that_must_wait_needs_the_space_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is too small is trouble with the machine, said before hours of work; nothing to wait for needs nothing."""
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(safety.shutil, "disk_usage", lambda _: usage._replace(free=safety.SPACE_TO_SPARE))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=safety.SPACE_TO_SPARE))
     require_space(ARCHIVE, tmp_path, 0)
     with pytest.raises(InfrastructureError, match="100 and some to spare are needed"):
         require_space(ARCHIVE, tmp_path, 100)

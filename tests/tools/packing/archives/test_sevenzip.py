@@ -1,4 +1,5 @@
 import gc
+import importlib.util
 import io
 import os
 import shutil
@@ -191,7 +192,7 @@ def test_programs_are_preferred_and_one_way_is_needed(tmp_path: Path, monkeypatc
     expected = script(tmp_path / "7zz", "exit 0")
     assert require_unpacker(tmp_path / "a.7z") == expected
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"install 7-Zip .* or pip install -e '\.\[pack\]'"):
         require_unpacker(tmp_path / "a.7z")
 

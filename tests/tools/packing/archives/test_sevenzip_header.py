@@ -47,7 +47,7 @@ def test_links_of_every_system_are_known() -> None:
 @pytest.mark.parametrize("switches", ["-mx=1", "-m0=PPMd", "-ms=off -mhc=off", "-m0=BCJ2 -m1=LZMA:d=20", "-mf=Delta:2"])
 def test_archives_of_the_program_are_read_as_it_meant_them(tmp_path: Path, switches: str) -> None:
     """Whatever the compression: only the list is read here."""
-    program = next(found for name in PROGRAMS if (found := shutil.which(name)))
+    program = next(where for name in PROGRAMS if (where := shutil.which(name)))
     entries = pairs(4)
     for entry in entries:
         path = tmp_path / "in" / entry.name

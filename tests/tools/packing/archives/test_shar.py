@@ -16,7 +16,7 @@ from support.sentences import SENTENCES
 from audio_tokenizers.errors import UsageError
 from tools.packing.archives import shar as module
 from tools.packing.archives.shar import SharSource, shar_shards
-from tools.packing.pairs import Pair, Source, SourceOptions
+from tools.packing.pairs import Pair, Source, SourceOptions, is_outside
 from tools.packing.sources import find_ready_tars, open_source
 
 
@@ -125,6 +125,16 @@ def test_exclude(tmp_path: Path, shar: Path) -> None:
     pairs, left_out = pairs_of(opened(shar, tmp_path, "train"))
     assert list(pairs) == ["dev/a.1-0"]
     assert ("excluded", "train/c") in left_out_of(left_out)
+
+
+def test_a_share_of_the_clips(tmp_path: Path, shar: Path) -> None:
+    """By the cut's id below the folder."""
+    options = SourceOptions(subset_ratio=0.5, scratch=tmp_path)
+    pairs, left_out = pairs_of(open_source(str(shar), options))
+    everything = list(pairs_of(opened(shar, tmp_path))[0])
+    assert list(pairs) == [clip for clip in everything if not is_outside(clip, options)]
+    outside = [name for reason, name in left_out_of(left_out) if reason == "outside_subset"]
+    assert len(pairs) < len(everything) <= len(pairs) + len(outside)
 
 
 def test_what_is_no_shar() -> None:

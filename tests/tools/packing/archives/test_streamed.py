@@ -166,7 +166,7 @@ def test_too_little_space_for_what_waits_is_said_at_once(tmp_path: Path, monkeyp
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(safety, "SPACE_TO_SPARE", 0)
     monkeypatch.setattr(streamed, "WAITING_IN_MEMORY", 0)
-    monkeypatch.setattr(safety.shutil, "disk_usage", lambda _: usage._replace(free=5000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5000))
     for order in ("audio before its text", "text before its audio", "all texts first"):
         Passes(ORDERS[order]).source(tmp_path)
     with pytest.raises(InfrastructureError, match="5,000 bytes are free, but 6,015"):

@@ -78,8 +78,9 @@ def test_the_archive_is_closed_before_anything_of_a_dropped_source_is_finalized(
     closed: list[bool] = []
     finalized = Finalized()
     finalized.source = source_of(tmp_path, zip_of(pairs(1)))
-    file = finalized.source._zip.fp
-    assert file is not None
+    opened = finalized.source._zip.fp
+    assert opened is not None
+    file = opened
     assert not file.closed
     finalized.source.finalized = finalized  # type: ignore[attr-defined]
     del finalized

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -166,6 +167,7 @@ def test_times_that_are_none_stay_for_the_run_to_judge() -> None:
 
 def test_segments_of_the_json_count_more() -> None:
     """So does NeMo's `offset`."""
-    for metadata in ({"segments": []}, {"offset": 1.5}):
+    both: list[dict[str, Any]] = [{"segments": []}, {"offset": 1.5}]
+    for metadata in both:
         said = Annotated(None, None, None, metadata)
         assert with_cues(said, "a.srt", srt().encode(), decode_text) == said

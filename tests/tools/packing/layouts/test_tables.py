@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from audio_tokenizers.errors import UsageError
-from tools.packing.layouts.tables import Annotated, Book, BookRows, Line, OtherKindError, Reading, Shelf, said_of
+from tools.packing.layouts.tables import (
+    Annotated,
+    Book,
+    BookRows,
+    Line,
+    OtherKindError,
+    Reading,
+    Shelf,
+    lines_of_kind,
+    said_of,
+)
 from tools.packing.pairs import LeftOut
 
 
@@ -93,3 +103,21 @@ def test_text_language_and_the_rest() -> None:
     assert Annotated(" ").says_nothing
     assert Annotated(None, metadata={"segments": []}).says_nothing
     assert not Annotated(None, metadata={"segments": [{}]}).says_nothing
+
+
+def test_the_first_line_that_can_be_read_shows_the_kind_of_a_table() -> None:
+    """Lines that cannot be read decide nothing, and come last; later lines of another kind are bad lines."""
+    bad, other = LeftOut("unreadable_text", "line 1", "no text"), OtherKindError("expected x, found y")
+    assert list(lines_of_kind([("line 1", bad), ("line 2", "a"), ("line 3", other), ("line 4", "b")])) == [
+        ("line 2", "a"),
+        ("line 4", "b"),
+        ("line 1", bad),
+        ("line 3", LeftOut("unreadable_text", "line 3", "expected x, found y")),
+    ]
+    assert list(lines_of_kind([])) == []
+    with pytest.raises(OtherKindError, match="expected x, found y"):
+        list(lines_of_kind([("line 1", bad), ("line 2", other), ("line 3", "a")]))
+    with pytest.raises(OtherKindError, match="no text"):
+        list(lines_of_kind([("line 1", bad)]))
+    with pytest.raises(OtherKindError, match="another table"):
+        list(lines_of_kind([("line 1", bad)], "another table"))

@@ -37,6 +37,18 @@ def test_pairs_by_stem() -> None:
     assert plan.found == {".wav": 2, ".lab": 3, ".txt": 2, ".flac": 1, ".json": 1}
 
 
+def test_a_share_of_the_clips() -> None:
+    """By id; texts of the others are theirs still. A larger share contains a smaller one."""
+    names = [f"a/{number}.{ending}" for number in range(40) for ending in ("wav", "txt")]
+    found: list[set[str]] = []
+    for ratio in (0.2, 0.5, 1.0):
+        plan = plan_tree(names, SourceOptions(subset_ratio=ratio, scratch=Path("scratch")))
+        found.append({item.id for item in plan.items})
+        assert {left.reason for left in plan.left_out} <= {"outside_subset"}
+        assert len(plan.items) + len(plan.left_out) == 40
+    assert set() < found[0] < found[1] < found[2]
+
+
 def test_names_that_are_nearly_equal() -> None:
     """A text may be called by the audio's whole name, or differ in case or in how a letter is made; equal ones win."""
     nfd = unicodedata.normalize("NFD", "é")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tools.packing.manifests.parts import PartsFoundError, only_whole_files, recordings_of
-from tools.packing.manifests.source import Row
+from tools.packing.manifests.rows import Row
 from tools.packing.pairs import LeftOut
 
 

@@ -18,7 +18,7 @@ from jobs.text_rules import TextRules
 from tools.packing.manifests import source as source_module
 from tools.packing.manifests.kaldi import open_kaldi
 from tools.packing.manifests.source import ManifestSource, open_jsonl
-from tools.packing.pairs import LeftOut, Pair, SourceOptions
+from tools.packing.pairs import LeftOut, Pair, SourceOptions, is_outside
 
 Record = dict[str, Any]
 
@@ -75,6 +75,17 @@ def test_lines_become_pairs_in_their_order(tmp_path: Path) -> None:
     assert read(source, 1) == expected[1:]
     assert (source.name, source.items_total, source.bytes_total) == ("train", 3, 30)
     assert source.found == {".wav": 2, ".flac": 1}
+
+
+def test_a_share_of_the_clips(tmp_path: Path) -> None:
+    """Lines outside of it are left out by their ids."""
+    path = jsonl(tmp_path, *({"audio_path": f"{number}.wav", "text": "x"} for number in range(12)))
+    chosen = SourceOptions(subset_ratio=0.5, scratch=Path("scratch"))
+    source = open_jsonl(path, chosen)
+    found = [item.id for item in read(source) if isinstance(item, Pair)]
+    assert found == [f"{number}" for number in range(12) if not is_outside(f"{number}", chosen)]
+    assert left_out(source) == [(f"{number}", "outside_subset") for number in range(12) if f"{number}" not in found]
+    assert 0 < len(found) < 12
 
 
 def test_what_makes_no_pair_is_listed(tmp_path: Path) -> None:
@@ -168,7 +179,7 @@ def test_one_bad_line_is_one_bad_line(tmp_path: Path, line: str, words: str) -> 
     assert read(source) == [pair("a", "a.wav", "a"), pair("b", "b.wav", "b")]
     assert read(source, 1) == [pair("b", "b.wav", "b")]
     path.write_text(line)
-    with pytest.raises(UsageError, match=f"x.jsonl: line 1: .*{words}.*: mend the manifest"):
+    with pytest.raises(UsageError, match=f"x.jsonl: line 1: .*{words}.*: fix the manifest"):
         open_jsonl(path, options())
 
 

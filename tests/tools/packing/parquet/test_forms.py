@@ -125,12 +125,12 @@ def read_back(made: bytes | str, dtype: str) -> tuple[Any, int, str]:
 @pytest.mark.parametrize(
     ("values", "kind", "subtype"),
     [
-        (np.float32([0.1, -1.5, 1e-30, 0]), pa.float32(), "FLOAT"),
-        (np.float64([0.5, -0.25, 3 / 32768]), pa.float64(), "FLOAT"),
-        (np.float64([0.1, -0.3]), pa.float64(), "DOUBLE"),
-        (np.float16([0.1, -0.3]), pa.float16(), "FLOAT"),
-        (np.int16([1, -32768, 32767]), pa.int16(), "PCM_16"),
-        (np.int32([1, -(2**31), 2**31 - 1]), pa.int32(), "PCM_32"),
+        (np.array([0.1, -1.5, 1e-30, 0], np.float32), pa.float32(), "FLOAT"),
+        (np.array([0.5, -0.25, 3 / 32768], np.float64), pa.float64(), "FLOAT"),
+        (np.array([0.1, -0.3], np.float64), pa.float64(), "DOUBLE"),
+        (np.array([0.1, -0.3], np.float16), pa.float16(), "FLOAT"),
+        (np.array([1, -32768, 32767], np.int16), pa.int16(), "PCM_16"),
+        (np.array([1, -(2**31), 2**31 - 1], np.int32), pa.int32(), "PCM_32"),
     ],
 )
 def test_samples_become_a_wav_without_loss(values: Any, kind: pa.DataType, subtype: str) -> None:

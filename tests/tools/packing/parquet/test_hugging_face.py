@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import re
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import huggingface_hub.utils
@@ -35,10 +37,13 @@ def parquet(*texts: str, seed: int = 0, path: str | None = None) -> bytes:
     return file.getvalue()
 
 
-SPEECH = README | {
-    "data/test-00000-of-00001.parquet": parquet("c", seed=2),
-    "data/train-00000-of-00001.parquet": parquet("a", "b"),
-}
+@functools.cache
+def speech() -> dict[str, bytes]:
+    """The files of a data set."""
+    return README | {
+        "data/test-00000-of-00001.parquet": parquet("c", seed=2),
+        "data/train-00000-of-00001.parquet": parquet("a", "b"),
+    }
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub with one data set, and an empty cache; huggingface_hub does not wait before it tries again."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with fake_hub({"datasets/lab/speech": dict(SPEECH)}) as server:
+    with fake_hub({"datasets/lab/speech": dict(speech())}) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
 
@@ -55,6 +60,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 def options(tmp_path: Path) -> SourceOptions:
     """As the command gives them where nothing is asked for."""
     return SourceOptions(scratch=tmp_path / "scratch")
+
+
+HUB_UTILS: Any = huggingface_hub.utils
+"""It exports close_session without saying so."""
 
 
 def pairs(source: Source) -> list[tuple[str, str | None]]:
@@ -67,12 +76,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Lets a test set HF_HUB_OFFLINE halfway; sessions that know of it end with the test."""
     yield monkeypatch
     monkeypatch.undo()
-    huggingface_hub.utils.close_session()
+    HUB_UTILS.close_session()
 
 
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    huggingface_hub.utils.close_session()
+    HUB_UTILS.close_session()
 
 
 class TestDataSets:
@@ -162,7 +171,7 @@ class TestDataSets:
 class TestOffline:
     def test_the_cache_is_enough(self, hub: FakeHub, options: SourceOptions, offline: pytest.MonkeyPatch) -> None:
         """The same data set without any network, also where only its conversion has Parquet."""
-        hub.repositories |= {"datasets/lab/wavs": dict(README), f"datasets/lab/wavs/{CONVERTED}": dict(SPEECH)}
+        hub.repositories |= {"datasets/lab/wavs": dict(README), f"datasets/lab/wavs/{CONVERTED}": dict(speech())}
         first = [open_hub(name, options).fingerprint for name in ("lab/speech", "lab/wavs")]
         asked = len(hub.tokens)
         go_offline(offline)

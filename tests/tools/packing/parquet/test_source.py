@@ -14,7 +14,7 @@ import pytest
 from support.small_run import wav
 
 from audio_tokenizers.errors import UsageError
-from tools.packing.pairs import LeftOut, Pair, Source, SourceOptions
+from tools.packing.pairs import LeftOut, Pair, Source, SourceOptions, is_outside
 from tools.packing.parquet.source import open_parquet
 
 SPEECH = Path(__file__).parents[4] / "examples/speech"
@@ -189,6 +189,15 @@ class TestIds:
         options = SourceOptions(scratch=tmp_path, exclude=("x", "3"))
         found = read(open_parquet([write(tmp_path / "a.parquet", rows)], "a", options))
         assert [p.reason if isinstance(p, LeftOut) else p.id for p in found] == ["excluded", "2", "excluded"]
+
+    def test_a_share_of_the_clips(self, tmp_path: Path) -> None:
+        """By the id, whatever the row's place."""
+        rows = [{"audio": "x/a.wav", "id": str(number)} for number in range(12)]
+        options = SourceOptions(scratch=tmp_path, subset_ratio=0.5)
+        found = read(open_parquet([write(tmp_path / "a.parquet", rows)], "a", options))
+        names = [p.reason if isinstance(p, LeftOut) else p.id for p in found]
+        assert names == ["outside_subset" if is_outside(str(n), options) else str(n) for n in range(12)]
+        assert 0 < names.count("outside_subset") < 12
 
 
 class TestListing:
