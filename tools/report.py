@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audio_tokenizers.errors import UsageError
 from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.fileops import FileOps, write_atomically
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 MOST_CLIPS = 100
+MARK, MARK_WITHIN = b'<meta name="generator" content="tar2tokens', 4096
+"""What a page of ours has among its first bytes."""
 
 
 def report(
@@ -42,7 +45,7 @@ def report(
     from tools.reporting.gather import gather
     from tools.reporting.page import render
 
-    require_file_place(html)
+    _check_place(html)
     run = Run(output_dir.absolute())
     facts, states = gather(run, time.time())
     clips, fault = hear_clips(run, facts.spec, states, audio)
@@ -52,6 +55,20 @@ def report(
         _write_plots(plots, drawn)
     print(f"{html}: {len(page.encode()):,} bytes")
     return 0
+
+
+def _check_place(html: Path) -> None:
+    """Raise UsageError if there is anything but a report of ours: the default name is a usual one."""
+    require_file_place(html)
+    try:
+        with html.open("rb") as file:
+            is_ours = MARK in file.read(MARK_WITHIN)
+    except FileNotFoundError:
+        return
+    if not is_ours:
+        raise UsageError(
+            f"{html}: expected a report of tar2tokens, which would be replaced, found another file: give --html"
+        )
 
 
 def _write_plots(folder: Path, drawn: Sequence[Plot]) -> None:

@@ -9,7 +9,7 @@ from support.small_run import mulaw_spec, small_tar, tokenize
 
 from audio_tokenizers.errors import UsageError
 from jobs.spec import freeze_spec
-from tools.report import report
+from tools.report import MARK, report
 
 
 @pytest.mark.slow
@@ -18,7 +18,7 @@ def test_the_page_and_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[st
     freeze_spec(tmp_path / "tokens", mulaw_spec())
     tokenize(small_tar(tmp_path / "a.tar"), tmp_path / "tokens")
     page = tmp_path / "report.html"
-    page.write_text("old")
+    page.write_bytes(MARK)
     assert report(output_dir=tmp_path / "tokens", html=page, plots=tmp_path / "plots", audio=1) == 0
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert "<audio " in page.read_text()
@@ -37,3 +37,8 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected the name of a file"):
         report(output_dir=tmp_path, html=tmp_path)
     assert list(tmp_path.iterdir()) == []
+    other = tmp_path / "report.html"
+    other.write_text("my own")
+    with pytest.raises(UsageError, match="found another file"):
+        report(output_dir=tmp_path, html=other)
+    assert other.read_text() == "my own"

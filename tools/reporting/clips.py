@@ -53,27 +53,29 @@ class HeardClip:
 def hear_clips(
     run: Run, spec: TokenizeSpec | None, states: Sequence[TarState], number: int, seed: int = 0
 ) -> tuple[list[HeardClip], str]:
-    """Up to `number` random clips, and why there are none."""
+    """Up to `number` random clips, and why there are none, or why they are not decoded."""
     if not number:
         return [], ""
     if spec is None:
         return [], "There are none: the run's spec cannot be read."
+    decoder, fault = _decoder(spec)
     try:
-        found = _hear_some(run, spec, states, number, seed)
+        found = _hear_some(run, spec, states, number, seed, decoder)
     except (Tar2TokensError, OSError) as error:
         return [], plain(error)
-    return found, "" if found else "No clip is committed yet."
+    return found, f"Not decoded: {fault}" if found and fault else "" if found else "No clip is committed yet."
 
 
-def _hear_some(run: Run, spec: TokenizeSpec, states: Sequence[TarState], number: int, seed: int) -> list[HeardClip]:
+def _hear_some(
+    run: Run, spec: TokenizeSpec, states: Sequence[TarState], number: int, seed: int, decoder: Decoder | None
+) -> list[HeardClip]:
     from tools.listening.clips import choose_clips, originals
 
     committed = [state for state in states if state.state == "committed"]
     picks = choose_clips(committed, run, number, seed)
     manifests = {pick.state.name: state_of(pick.state.tar, run.paths(pick.state.name)) for pick in picks}
     picks = [dataclasses.replace(pick, state=manifests[pick.state.name]) for pick in picks]
-    decoder, fault = _decoder(spec)
-    return [_hear(pick, original, decoder, spec, fault) for pick, original in originals(picks, spec)]
+    return [_hear(pick, original, decoder, spec) for pick, original in originals(picks, spec)]
 
 
 def _decoder(spec: TokenizeSpec) -> tuple[Decoder | None, str]:
@@ -86,7 +88,7 @@ def _decoder(spec: TokenizeSpec) -> tuple[Decoder | None, str]:
         return None, plain(error)
 
 
-def _hear(pick: Pick, original: Waveform | str, decoder: Decoder | None, spec: TokenizeSpec, fault: str) -> HeardClip:
+def _hear(pick: Pick, original: Waveform | str, decoder: Decoder | None, spec: TokenizeSpec) -> HeardClip:
     record = pick.record
     clip = HeardClip(
         tar=plain(Path(pick.state.tar).name),
@@ -95,7 +97,6 @@ def _hear(pick: Pick, original: Waveform | str, decoder: Decoder | None, spec: T
         text=plain(record.text or ""),
         language=plain(record.language or ""),
         tokens=tuple(_first_tokens(pick, spec)),
-        fault=fault,
     )
     if isinstance(original, str):
         return dataclasses.replace(clip, fault=plain(original))

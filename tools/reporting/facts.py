@@ -214,6 +214,13 @@ class RunFacts:
         return device == "cuda"
 
     @functools.cached_property
+    def not_begun(self) -> int:
+        """Array tasks of submissions that have not ended of which nothing is reported: as far as is known, they wait."""
+        begun = {(task.submission, task.element) for task in self.tasks}
+        open_ones = [each for each in self.submissions if each.state == "submitted"]
+        return sum((each.number, element) not in begun for each in open_ones for element in range(each.elements))
+
+    @functools.cached_property
     def token_report(self) -> TokenReport:
         """What `check_progress --tokens` says of these tars."""
         return report_tokens(self.tokens)

@@ -24,7 +24,7 @@ ORDER = {"bad": 0, "warn": 1, "info": 2, "good": 3}
 
 
 def headline(facts: RunFacts, ahead: Forecast) -> tuple[str, str]:
-    """(state, sentence) of the run: the state is one of finished, quarantined, running, stuck, idle and empty."""
+    """(state, sentence) of the run: the state is one of finished, quarantined, running, stuck, waiting, idle and empty."""
     tars = facts.tars
     done, total = tars.count("committed"), len(tars)
     if not total:
@@ -35,12 +35,18 @@ def headline(facts: RunFacts, ahead: Forecast) -> tuple[str, str]:
     if facts.outcome == "quarantined":
         return "quarantined", f"Finished but for {counted(tars.count('quarantined'), 'tar')} in quarantine: {words}."
     running = sum(task.end == "running" for task in facts.tasks)
+    waits = counted(facts.not_begun, "array task")
     if running:
         end = f"; at the present rate done at {clock(facts.made_at + 3600 * ahead.hours_left)}" if ahead.hours_left else ""
-        return "running", f"Running: {words}, {counted(running, 'worker')} at work{end}."
-    if facts.stopped:
-        return "stuck", f"Stopped: {words}. {plain_lines(facts.stopped)}"
-    return "idle", f"Nothing is at work, as far as files tell: {words}."
+        more = f", {waits} not begun" if facts.not_begun else ""
+        state, sentence = "running", f"Running: {words}, {counted(running, 'worker')} at work{more}{end}."
+    elif facts.stopped:
+        state, sentence = "stuck", f"Stopped: {words}. {plain_lines(facts.stopped)}"
+    elif facts.not_begun:
+        state, sentence = "waiting", f"Waiting: {words}, {waits} submitted and not begun."
+    else:
+        state, sentence = "idle", f"Nothing is at work, as far as files tell: {words}."
+    return state, sentence
 
 
 def notices(facts: RunFacts, state: str) -> list[Notice]:

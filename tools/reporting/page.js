@@ -31,5 +31,5 @@ for (const button of document.querySelectorAll("button.copy")) {
   });
 }
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const details of document.querySelectorAll("details.table")) details.open = true;
 });

@@ -20,7 +20,7 @@ from tools.reporting.notices import headline, notices
 from tools.reporting.recipe_tables import recipe_tables
 from tools.reporting.sections import make_sections, make_tiles
 from tools.reporting.summary import cost_of, forecast
-from tools.reporting.units import clock
+from tools.reporting.units import clock, zone_name
 
 __all__ = ["render"]
 
@@ -29,6 +29,7 @@ STATE_WORDS = {
     "quarantined": "finished, with a quarantine",
     "running": "running",
     "stuck": "stopped",
+    "waiting": "waiting",
     "idle": "idle",
     "empty": "empty",
 }
@@ -62,7 +63,7 @@ def render(facts: RunFacts, clips: Sequence[HeardClip] = (), clips_fault: str = 
     html = _environment().from_string(_own_text("page.html.jinja")).render(
         name=plain(facts.output_dir.rstrip("/").rpartition("/")[2]),
         output_dir=plain(facts.output_dir),
-        made_at=clock(facts.made_at),
+        made_at=f"{clock(facts.made_at)} {zone_name(facts.made_at)}",
         state=state,
         state_words=STATE_WORDS[state],
         sentence=plain_lines(sentence),

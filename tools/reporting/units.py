@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, tzinfo
 
-__all__ = ["big", "clock", "duration", "hours", "number", "percent", "size"]
+__all__ = ["big", "clock", "duration", "hours", "number", "percent", "size", "zone_name"]
 
 MOST_DECIMALS = 4
 
@@ -77,3 +77,8 @@ def clock(seconds: float, zone: tzinfo | None = None) -> str:
     """`2026-11-28 18:05`, in `zone`; that of this machine by default."""
     moment = datetime.fromtimestamp(seconds, tz=zone) if zone is not None else datetime.fromtimestamp(seconds).astimezone()
     return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def zone_name(seconds: float) -> str:
+    """The name of this machine's time zone at that moment: `UTC`, `CET`."""
+    return datetime.fromtimestamp(seconds).astimezone().tzname() or ""

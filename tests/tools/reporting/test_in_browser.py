@@ -49,7 +49,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         names=IN_TARS,
         other_nodes=(HOSTILE[0], HOSTILE[1]),
         clip="".join(NAMES) + "".join(HOSTILE),
-        begin=now - 900,
+        begin=now - 120,
         until=now,
     )
     run.write()
@@ -122,7 +122,7 @@ def test_tables_sort_by_keyboard(browser: Any, page_file: Path) -> None:
     """Enter on a column's head sorts by its numbers, once more turns them round; aria-sort says so."""
     with Visit(browser, page_file, 1400, "light") as visit:
         table = visit.page.locator("table", has=visit.page.locator("caption", has_text="Speed by node"))
-        head = table.locator("th", has=visit.page.get_by_role("button", name="tasks"))
+        head = table.locator("th", has=visit.page.get_by_role("button", name="worker-hours", exact=True))
 
         def numbers() -> list[float]:
             place = head.evaluate("(th) => Array.from(th.parentElement.children).indexOf(th) + 1")
@@ -140,12 +140,28 @@ def test_tables_sort_by_keyboard(browser: Any, page_file: Path) -> None:
         assert len(set(numbers())) > 1
 
 
+COLOURS = """() => [document.body, document.querySelector(".plot svg path[style*='fill: var']")].map(
+    (each) => { const style = getComputedStyle(each); return style.backgroundColor + style.fill })"""
+
+
 def test_the_button_changes_the_theme(browser: Any, page_file: Path) -> None:
     """The theme follows the system until the button is used; figures follow it, too."""
     with Visit(browser, page_file, 800, "light") as visit:
-        background = "getComputedStyle(document.body).backgroundColor"
-        light = visit.page.evaluate(background)
+        light = visit.page.evaluate(COLOURS)
         visit.page.get_by_role("button", name="light / dark").click()
-        assert visit.page.evaluate(background) != light
+        dark = visit.page.evaluate(COLOURS)
+        assert all(one != other for one, other in zip(light, dark, strict=True))
         visit.page.get_by_role("button", name="light / dark").click()
-        assert visit.page.evaluate(background) == light
+        assert visit.page.evaluate(COLOURS) == light
+
+
+def test_on_paper(browser: Any, page_file: Path) -> None:
+    """Print is light whatever the theme, without what one can only click, and with the tables that are folded on screen."""
+    with Visit(browser, page_file, 800, "light") as visit:
+        light = visit.page.evaluate(COLOURS)
+    with Visit(browser, page_file, 800, "dark") as visit:
+        visit.page.emulate_media(media="print")
+        assert visit.page.evaluate(COLOURS) == light
+        assert not visit.page.locator("nav, #theme, .copy").filter(visible=True).count()
+        visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert visit.page.locator("details.table:not([open])").count() == 0

@@ -14,9 +14,14 @@ from jobs.progress import DeviceSeconds
 from jobs.sequence_counter import SequenceCounter
 from jobs.token_statistics import SequenceStatistics, TokenStatistics
 from tools.checking.token_totals import TokenTotals
-from tools.reporting.facts import RunFacts, Totals
+from tools.reporting.facts import RunFacts, SubmissionFacts, Totals
 from tools.reporting.notices import headline, notices
 from tools.reporting.summary import forecast
+
+
+def submission() -> SubmissionFacts:
+    """One array task in the queue, as far as is known."""
+    return SubmissionFacts(1, "7", "submitted", "", 1, 1, 1, 0.0, {}, 0)
 
 
 def state_of(run: RunFacts) -> str:
@@ -31,6 +36,8 @@ def state_of(run: RunFacts) -> str:
         (facts("committed", "quarantined", outcome="quarantined"), "quarantined"),
         (facts("committed", "partial", tasks=[task(-60, 0, 600, end="running")]), "running"),
         (facts("committed", "partial", stopped="it was cancelled"), "stuck"),
+        (facts("committed", "partial", submissions=[submission()]), "waiting"),
+        (facts("committed", "partial", submissions=[submission()], tasks=[task(-900, -800, end="silent")]), "idle"),
         (facts("committed", "partial", tasks=[task(-60, 0, 600, end="silent")]), "idle"),
     ],
 )
