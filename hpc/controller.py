@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import msgspec
@@ -25,12 +25,13 @@ from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
-from hpc.training import describe_last_job, describe_training, survey
+from hpc.training import describe_last_job, describe_training, status_of, survey
 from jobs.claims import seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
 from jobs.plain_text import plain_json
 from jobs.progress import Progress
+from jobs.taste.status import Status
 
 __all__ = ["Controller", "Round"]
 
@@ -62,6 +63,12 @@ class Round:
     """How long scanning the tars' files took."""
     training: str = ""
     """How far the training is, of a run that trains."""
+    trained: Status | None = None
+    """The same in figures, once there is a first step."""
+    at_work: frozenset[tuple[int, int]] = frozenset()
+    """(submission, slot) of the workers that run, by the cluster's answer; where it gave none, of all that may."""
+    tar_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Name -> size, of the tars counted in `bytes_left`."""
 
 
 class Controller:
@@ -135,6 +142,11 @@ class Controller:
         if decision.outcome in ("finished", "quarantined"):
             self._dismiss(views)
         sizes = read_sizes(self._run.sizes_file)
+        tar_bytes = {
+            tar.name: as_task(ListedTar(tar.tar, tar.name), sizes).bytes
+            for tar in states
+            if tar.state != "committed" and tar.name not in decision.quarantine
+        }
         return Round(
             decision=decision,
             states=states,
@@ -143,14 +155,15 @@ class Controller:
             reports={view.submission.number: view.reports for view in views if view.alive()},
             submitted=submitted,
             audio_seconds=sum(view.audio_seconds() for view in views),
-            bytes_left=sum(
-                as_task(ListedTar(tar.tar, tar.name), sizes).bytes
-                for tar in states
-                if tar.state != "committed" and tar.name not in decision.quarantine
-            ),
+            bytes_left=sum(tar_bytes.values()),
             stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
             training=self._describe_training(state, decision),
+            trained=status_of(self._run, state),
+            at_work=frozenset(
+                (view.submission.number, slot) for view in views for slot in (view.running() if view.known else view.alive())
+            ),
+            tar_bytes=tar_bytes,
         )
 
     def _describe_training(self, state: RunState, decision: Decision) -> str:

@@ -1,40 +1,33 @@
-"""The display of a run: a live table, plain lines without a terminal, and the messages at the end."""
+"""The figures of a run and their words, of the live table, the lines without a terminal, and the messages at the end."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.controller import Round
 from hpc.failure_groups import Failure, log_tail
 from hpc.stalls import Still, describe_stalls
 from jobs.console import clock_time, eta_seconds
-from jobs.plain_text import plain, plain_lines, warn
-from jobs.progress import UNENDED, DeviceSeconds, describe_device
-
-if TYPE_CHECKING:  # rich is slow to import, and a command without a terminal does not need it
-    from rich.live import Live
-    from rich.table import Table
+from jobs.plain_text import plain, plain_lines
+from jobs.progress import UNENDED, DeviceSeconds
+from jobs.taste.status import Status
 
 __all__ = [
-    "Screen",
     "Snapshot",
     "Speed",
     "describe_failures",
     "describe_log",
     "describe_running",
     "describe_tasks",
+    "line",
+    "share_done",
     "take_snapshot",
 ]
 
-LINE_SECONDS = 10.0
 NAMES_SHOWN = 5
 NODES_SHOWN = 8
 
@@ -82,6 +75,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the devices are GPUs."""
     training: str = ""
     """How far the training is, of a run that trains; the figures of tars say nothing then."""
+    trained: Status | None = None
+    """The same in figures, once there is a first step."""
 
 
 def take_snapshot(seen: Round) -> Snapshot:
@@ -115,6 +110,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         device_seconds=sum((report.device_seconds for report in live), DeviceSeconds()),
         on_gpu=any(report.gpu is not None for report in live),
         training=seen.training,
+        trained=seen.trained,
     )
 
 
@@ -133,20 +129,36 @@ class Speed:
         return f"{now.audio_seconds / 3600:,.2f} audio-h at {rate:.0f} audio-h/h, ETA {clock_time(left)}"
 
     def _left(self, now: Snapshot, rate: float, wall: float) -> float | None:
-        """Seconds left, from the remaining audio, extrapolated from the tars so far. Bytes would mislead: a resumed task's
-        earlier bytes were used before this command began, and a long recording may be most of a run. Without audio, bytes
-        are used.
+        """Seconds left, from the remaining audio; without audio so far, from bytes. Bytes would mislead: a resumed task's
+        earlier bytes were used before this command began.
         """
-        if not (rate > 0 and now.counted_seconds > 0 and now.bytes_done > 0):
+        whole = _whole_audio(now)
+        if whole is None or not rate > 0:
             return eta_seconds(self._first.bytes_done, now.bytes_done, now.bytes_total, wall)
-        whole = now.counted_seconds / now.bytes_done * now.bytes_total
         return max(whole - now.audio_seconds, 0.0) / rate
 
 
-def describe_tasks(running: Mapping[str, int], pending: int, reasons: Collection[str]) -> list[str]:
+def share_done(now: Snapshot) -> float:
+    """How much of the run is done, 0 to 1, as the remaining time is computed: by audio, or else bytes, or else tars."""
+    done, whole = now.audio_seconds, _whole_audio(now)
+    if whole is None:
+        done, whole = (now.bytes_done, now.bytes_total) if now.bytes_total else (now.done, now.tars)
+    return min(1.0, done / whole) if whole else 0.0
+
+
+def _whole_audio(now: Snapshot) -> float | None:
+    """Seconds of audio of the whole run, extrapolated from the tars so far, since a long recording may be most of it."""
+    if not (now.counted_seconds > 0 and now.bytes_done > 0):
+        return None
+    return now.counted_seconds / now.bytes_done * now.bytes_total
+
+
+def describe_tasks(
+    running: Mapping[str, int], pending: int, reasons: Collection[str], *, nodes: int = NODES_SHOWN
+) -> list[str]:
     """`12 tasks run on n1 (4), n2 (8)`, and `3 pending (Resources)` if there are any."""
-    shown = ", ".join(f"{plain(node)} ({tasks})" for node, tasks in list(running.items())[:NODES_SHOWN])
-    more = f" and {counted(len(running) - NODES_SHOWN, 'more node')}" if len(running) > NODES_SHOWN else ""
+    shown = ", ".join(f"{plain(node)} ({tasks})" for node, tasks in list(running.items())[:nodes])
+    more = f" and {counted(len(running) - nodes, 'more node')}" if len(running) > nodes else ""
     tasks = sum(running.values())
     words = [f"{counted(tasks, 'task')} {'runs' if tasks == 1 else 'run'} on {shown}{more}" if tasks else "no task runs"]
     if pending:
@@ -154,9 +166,9 @@ def describe_tasks(running: Mapping[str, int], pending: int, reasons: Collection
     return words
 
 
-def describe_running(now: Snapshot) -> str:
-    """`12 tasks run on n1 (4), n2 (8); 3 pending (Resources)`."""
-    words = describe_tasks(now.running, now.pending, now.reasons)
+def describe_running(now: Snapshot, *, nodes: int = NODES_SHOWN) -> str:
+    """`12 tasks run on n1 (4), n2 (8); 3 pending (Resources)`, with so many nodes by name."""
+    words = describe_tasks(now.running, now.pending, now.reasons, nodes=nodes)
     if now.submitted:
         words.append(f"{counted(now.submitted, 'array')} submitted just now")
     if now.waiting:
@@ -183,86 +195,6 @@ def line(now: Snapshot, speed: str) -> str:
         f"{now.done}/{counted(now.tars, 'tar')}, {counted(now.clips, 'clip')}, {counted(now.errors, 'error')}{quarantine}, "
         f"{speed}; {describe_running(now)}{stuck}"
     )
-
-
-def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
-    """A round as a table for rich."""
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column()
-    share = f" ({100 * now.bytes_done / now.bytes_total:.1f} % of the bytes)" if now.bytes_total else ""
-    damaged = f", {now.damaged:,} kept though damaged" if now.damaged else ""
-    rows = [
-        ("tars", f"{now.done} of {now.tars} done{share}"),
-        ("clips", f"{now.clips:,}, {now.errors:,} of the committed ones with errors{damaged}"),
-        ("running", describe_running(now)),
-        *(("no progress", words) for words in describe_stalls(now.stalls)),
-        ("speed", speed),
-    ]
-    if now.training:
-        rows = [("training", now.training), ("running", describe_running(now))]
-    if device := describe_device(now.device_seconds, gpu=now.on_gpu):
-        rows.append(("device", device))
-    if now.quarantined:
-        rows.append(("quarantine", f"{counted(now.quarantined, 'tar')}: {called('tools.failures')} says why"))
-    if now.excluded:
-        rows.append(("avoided", ", ".join(now.excluded)))
-    rows += [("note", note) for note in notes]
-    for name, words in rows:
-        grid.add_row(name, Text(plain_lines(words)))  # Text: a name may look like rich markup
-    return grid
-
-
-class Screen:
-    """Shows rounds: as a live table on a terminal, otherwise as occasional lines."""
-
-    def __init__(self, moment: float) -> None:
-        self._spoken = moment
-        self._live: Live | None = None
-        self._size: tuple[int, int] | None = None
-
-    @contextmanager
-    def on(self) -> Iterator[None]:
-        """Use the terminal within this block."""
-        if not sys.stderr.isatty():
-            yield
-            return
-        from rich.console import Console
-        from rich.live import Live
-
-        with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as self._live:
-            try:
-                yield
-            finally:
-                self.redraw()  # after a resize the final frame would start at an outdated position
-        self._live = None
-
-    def show(self, now: Snapshot, speed: Speed, moment: float, notes: Sequence[str]) -> None:
-        """Show one round."""
-        if self._live is not None:
-            self._clear_if_resized(self._live)
-            self._live.update(table(now, speed.words(now, moment), notes), refresh=True)
-        elif moment - self._spoken >= LINE_SECONDS:
-            self._spoken = moment
-            warn(line(now, speed.words(now, moment)))
-
-    def redraw(self) -> None:
-        """Draw again if the terminal was resized."""
-        if self._live is not None and self._clear_if_resized(self._live):
-            self._live.refresh()
-
-    def _clear_if_resized(self, live: Live) -> bool:
-        """Clear after a resize: a narrower terminal wraps the old frame into more rows than rich would erase."""
-        from rich.control import Control
-
-        before, self._size = self._size, (live.console.width, live.console.height)
-        if before in (None, self._size):
-            return False
-        live.console.control(Control.home(), Control.clear())
-        return True
 
 
 def describe_failures(failures: Sequence[Failure]) -> list[str]:

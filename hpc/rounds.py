@@ -19,9 +19,10 @@ from hpc.fresh_report import FreshReport
 from hpc.launch import Launch
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
-from hpc.monitor import Screen, Speed, describe_failures, describe_log, line, take_snapshot
+from hpc.monitor import Speed, describe_failures, describe_log, line, take_snapshot
 from hpc.resubmit_command import resubmit_command
 from hpc.run import Run
+from hpc.screen import Screen
 from hpc.site_file import site_defaults
 from hpc.slurm import CALL_SECONDS, SlurmCluster
 from jobs.fileops import StorageError
@@ -157,13 +158,13 @@ def _rounds(controller: Controller, report: FreshReport, pause: float, interrupt
                 written = time.monotonic()
                 now = take_snapshot(seen)
                 speed = speed or Speed(now, began)
-                screen.show(now, speed, time.monotonic(), list(filter(None, [seen.decision.diagnosis])))
+                screen.show(seen, now, speed, time.monotonic(), list(filter(None, [seen.decision.diagnosis])))
                 ended = seen.decision.outcome != "running"
                 report.refresh(len(seen.states), ended=ended)
                 if ended:
                     return seen
                 rest = max(pause, seen.scan_seconds / BUSY_SHARE)
-            _sleep(rest, interruption, screen.redraw)
+            _sleep(rest, interruption, screen.attend)
     return None
 
 

@@ -21,9 +21,9 @@ from hpc import rounds as module
 from hpc.controller import Round
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError, locked
-from hpc.monitor import Screen
 from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, watch
 from hpc.run import Run
+from hpc.screen import Screen
 from hpc.slurm import SlurmCluster
 from jobs.fileops import StorageError
 from jobs.tar_paths import read_manifest
