@@ -139,9 +139,10 @@ def _check_folder(run: Run, training: Training, settings: Settings) -> None:
         raise UsageError(f"--output-dir {run.output_dir}: it holds a run of tokens: give another folder for the training")
     with writing_to(run.output_dir):
         before, status = run.read_state().training, read_status(run.output_dir)
-    if status is None or not (run.output_dir / CHECKPOINT).exists():
+    if not (run.output_dir / CHECKPOINT).exists():
         return
-    differences = settings.differences(status.settings)
+    told = status.settings if status is not None else before.settings if before is not None else None
+    differences = settings.differences(told) if told is not None else []
     if before is not None and before.contents != training.contents:
         differences.append("--data: other clips, or other recipes")
     if differences:

@@ -63,11 +63,14 @@ def write_status(folder: Path, status: Status) -> None:
 
 
 def read_status(folder: Path) -> Status | None:
-    """How far the training in a folder is, or None where nothing readable says so."""
+    """How far the training in a folder is, or None where nothing readable says so. Without checkpoint.pt, which may have
+    been moved away, nothing is saved.
+    """
     try:
-        return decode_json((folder / NAME).read_bytes(), Status)
+        status = decode_json((folder / NAME).read_bytes(), Status)
     except (OSError, msgspec.DecodeError):
         return None
+    return status if (folder / CHECKPOINT).exists() else msgspec.structs.replace(status, saved=0)
 
 
 def other_training(folder: Path, differences: Sequence[str]) -> UsageError:

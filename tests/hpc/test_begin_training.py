@@ -124,11 +124,14 @@ class TestRefusals:
         assert "it holds a training with other settings (" in message
         assert "learning_rate: 0.003, and 0.0001 before" in message
         tell_status(here / "other", step=4, saved=4, changes=yaml.safe_load(config.read_text()))
-        before = Training(settings={}, data=("/elsewhere",), contents="other")
+        before = Training(settings=read_settings(config).plain(), data=("/elsewhere",), contents="other")
         (here / "other" / ".run").mkdir()
         Run(here / "other").write_state(RunState(training=before))
         message = self.refused(capsys, "--train", config, "--data", data, "--output-dir", here / "other")
         assert "other settings (--data: other clips, or other recipes)" in message
+        (here / "other" / "training.json").unlink()  # it only tells how far it is
+        message = self.refused(capsys, "--train", config, "--data", data, "--output-dir", here / "other")
+        assert "--data: other clips, or other recipes" in message
         small_tar(here / "a.tar")
         (here / "list.txt").write_text("a.tar\n")
         words = ("--list", "list.txt", "--backend", "mulaw", "--output-dir", here / "trained", *LOCAL)

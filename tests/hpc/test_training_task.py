@@ -24,6 +24,7 @@ from jobs.progress import Progress, read_progress
 from jobs.signals import STOP_SIGNALS
 from jobs.tar_task import TarTask
 from jobs.taste.endings import Ended, How, LossNotFiniteError, LostRankError
+from jobs.taste.status import CHECKPOINT
 from jobs.taste.training import Training
 
 FOREVER = 1e6
@@ -105,6 +106,19 @@ def test_all_epochs(training: TrainingRun) -> None:
     code, report = training.train(work)
     (attempt,) = report.tries
     assert (code, attempt.outcome, attempt.gained, report.node) == (0, "committed", 18, "n1")
+
+
+def test_a_training_begun_anew_gains_its_first_steps(training: TrainingRun) -> None:
+    """Its checkpoint was moved away, since it was damaged, and training.json still speaks of it."""
+    tell_status(training.folder, step=87, saved=87)
+    (training.folder / CHECKPOINT).unlink()
+
+    def work(rank: int, _stop: Callable[[], bool]) -> bool:
+        if rank == 0:
+            tell_status(training.folder, step=10, saved=10)
+        return False
+
+    assert training.train(work)[1].tries[0].gained == 10
 
 
 def test_a_signal_is_passed_on(training: TrainingRun) -> None:

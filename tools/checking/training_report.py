@@ -72,7 +72,8 @@ def render_training(report: TrainingReport) -> str:
     """The report as text."""
     lines = [f"Training:              {report.output_dir}", f"Progress:              {report.words}"]
     if report.status is not None and not report.finished:
-        lines.append(f"Checkpoint:            step {report.status.saved:,}")
+        saved = f"step {report.status.saved:,}" if report.status.saved else "none"
+        lines.append(f"Checkpoint:            {saved}")
     if report.working is not None:
         lines.append(f"Worker:                {plain(str(report.working))}")
     if (found := report.running) is not None:

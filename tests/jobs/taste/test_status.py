@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs.taste.status import NAME, Status, read_status, write_status
+from jobs.taste.status import CHECKPOINT, NAME, Status, read_status, write_status
 
 SOME = Status(
     settings={"seed": 0},
@@ -23,11 +23,13 @@ SOME = Status(
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    """The file replaces the one before, and nothing else is left in the folder."""
+    """The file replaces the one before, and nothing else is left in the folder. What is saved is in checkpoint.pt."""
     write_status(tmp_path, msgspec.structs.replace(SOME, step=1))
     write_status(tmp_path, SOME)
-    assert read_status(tmp_path) == SOME
+    assert read_status(tmp_path) == msgspec.structs.replace(SOME, saved=0)
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    (tmp_path / CHECKPOINT).touch()
+    assert read_status(tmp_path) == SOME
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff", b'{"epochs": "x"}'])

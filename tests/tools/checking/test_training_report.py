@@ -9,6 +9,7 @@ from support.runs import call, read_json, tree
 from support.training_campaign import TrainingCampaign, tell_status
 
 from hpc.run import Run
+from jobs.taste.status import CHECKPOINT
 from tools.check_progress import check_progress
 from tools.checking import training_report as module
 from tools.checking.training_report import look_at_training
@@ -42,6 +43,9 @@ def test_from_the_first_job_to_the_last_epoch(
         "Checkpoint:            step 6",
         "Running:               1 task runs on n1 (1)",
     ]
+    (campaign.run.output_dir / CHECKPOINT).rename(tmp_path / "moved away")
+    assert said()[2] == "Checkpoint:            none"
+    (tmp_path / "moved away").rename(campaign.run.output_dir / CHECKPOINT)
     assert call(failures, *words) == 0
     assert "nothing failed" in capsys.readouterr().out
     campaign.end("damaged", problem="step 7: the loss is nan")
