@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.extras import is_installed
 from hpc.run import Run
 from jobs.run_module import module_command
@@ -48,15 +49,17 @@ class FreshReport:
             return
         if not ended and (self._at_work() or not is_due(tars, self._clock(), max(self._begun, _written(self._page)))):
             return
-        command = module_command("tools.reporting.refresh", self._run.output_dir, *(["--wait"] if ended else []))
+        self._begun = self._clock()
         try:
+            if self._run.read_state().training is not None:  # it has no tokens to report on
+                return
+            command = module_command("tools.reporting.refresh", self._run.output_dir, *(["--wait"] if ended else []))
             with (self._run.folder / "report.log").open("wb") as output:
                 self._child = subprocess.Popen(  # noqa: S603 (our own module)
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
                 )
-        except OSError as error:
+        except (OSError, UsageError) as error:
             log.debug("no report: %s", error)
-        self._begun = self._clock()
 
     def wait(self, seconds: float) -> None:
         """Wait for the report that was started, if there is one: where this process ends, so may all that it started."""

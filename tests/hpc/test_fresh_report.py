@@ -12,7 +12,8 @@ from support.small_run import small_tar, tokenize
 
 from hpc import fresh_report
 from hpc.fresh_report import FreshReport, is_due
-from hpc.run import Run
+from hpc.run import Run, RunState
+from jobs.taste.training import Training
 
 
 @dataclass
@@ -116,6 +117,14 @@ def test_switched_off(run: Run, children: Children, monkeypatch: pytest.MonkeyPa
     FreshReport(run).refresh(5, ended=True)
     assert children.arguments == []
     assert list(run.folder.iterdir()) == []
+
+
+def test_a_training_has_none(run: Run, children: Children) -> None:
+    """A report is of tokens."""
+    run.write_state(RunState(training=Training(settings={}, data=("a",))))
+    FreshReport(run).refresh(1, ended=True)
+    assert children.arguments == []
+    assert not (run.folder / "report.log").exists()
 
 
 def test_trouble_is_not_a_rounds(run: Run, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:

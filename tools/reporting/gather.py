@@ -69,6 +69,10 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
     nothing: list[ListedTar] = []
     listed = ask(run.listed, nothing)
     state = ask(run.read_state, RunState())
+    if state.training is not None:
+        raise UsageError(
+            f"{run.output_dir}: expected a run of tokens, found a training: its loss_curve.png shows how far it is"
+        )
     spec: TokenizeSpec | None = ask(lambda: read_spec(run.output_dir), None)
     reader = _Reader(run, listed, state)
     reader.read()

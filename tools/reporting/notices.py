@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from jobs.plain_text import plain, plain_lines
 from tools.reporting.facts import RunFacts
@@ -52,12 +53,12 @@ def headline(facts: RunFacts, ahead: Forecast) -> tuple[str, str]:
 def notices(facts: RunFacts, state: str) -> list[Notice]:
     """Everything that needs attention, the worst first."""
     output = shlex.quote(facts.output_dir)
-    failures, resume = f"python -m tools.failures --output-dir {output}", f"python -m hpc.resume --output-dir {output}"
+    failures, resume = (f"{called(module)} --output-dir {output}" for module in ("tools.failures", "hpc.resume"))
     found = [Notice("bad", f"A file of the run cannot be read: {problem}") for problem in facts.problems[:10]]
     if state == "stuck":
         found.append(Notice("bad", f"Nothing more is submitted: {plain_lines(facts.stopped)}", failures))
     if state == "idle" and facts.launch is None:
-        found.append(Notice("info", "No controller works on this run: hpc.submit has not launched it."))
+        found.append(Notice("info", "No controller works on this run: it has not been launched."))
     elif state == "idle":
         found.append(
             Notice(
@@ -80,7 +81,7 @@ def notices(facts: RunFacts, state: str) -> list[Notice]:
             Notice(
                 "bad",
                 f"{counted(invalid, 'committed file')} not as the run left them: move them away to have them made again.",
-                f"python -m tools.check_progress --output-dir {output}",
+                f"{called('tools.check_progress')} --output-dir {output}",
             )
         )
     if facts.exclude:
@@ -120,7 +121,7 @@ def _about_speed(facts: RunFacts) -> list[Notice]:
     if not (facts.on_gpu and spent.total > 0 and spent.audio / spent.total >= MUCH_WAITING):
         return []
     share = percent(spent.audio / spent.total)
-    words = f"GPUs waited for audio in {share} of their time: more cores help (hpc.submit --cpus-per-gpu)."
+    words = f"GPUs waited for audio in {share} of their time: more cores help (--cpus-per-gpu)."
     return [Notice("warn", words)]
 
 
@@ -156,7 +157,7 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
             Notice(
                 "info",
                 f"{counted(members, 'member')} that may be data became no clips: {suffixes}.",
-                f"python -m tools.check_progress --output-dir {output}",
+                f"{called('tools.check_progress')} --output-dir {output}",
             )
         )
     return found
@@ -164,7 +165,7 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
 
 def _about_tokens(facts: RunFacts) -> list[Notice]:
     report, output = facts.token_report, shlex.quote(facts.output_dir)
-    command = f"python -m tools.check_progress --tokens --output-dir {output}"
+    command = f"{called('tools.check_progress')} --tokens --output-dir {output}"
     found = [
         Notice("warn", f"{plain(each.sequence)}: {plain(each.words)}. {plain(each.advice)}.", command)
         for each in report.warnings[:WARNINGS]

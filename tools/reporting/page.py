@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from audio_tokenizers.shared.command_names import called
 from jobs.plain_text import plain, plain_lines
 from jobs.version import version
 from tools.reporting.clips import HEARD_SECONDS, HeardClip
@@ -59,6 +60,7 @@ def render(facts: RunFacts, clips: Sequence[HeardClip] = (), clips_fault: str = 
     plots = [plot for section in sections for plot in section.plots]
     script = _own_text("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    quoted = shlex.quote(facts.output_dir)
     drawn = [(plot.name, plot.figure, plot.alt) for plot in plots if plot.figure is not None]
     html = _environment().from_string(_own_text("page.html.jinja")).render(
         name=plain(facts.output_dir.rstrip("/").rpartition("/")[2]),
@@ -80,7 +82,8 @@ def render(facts: RunFacts, clips: Sequence[HeardClip] = (), clips_fault: str = 
         style=_trusted(_own_text("page.css")),
         script=_trusted(script),
         digest=digest,
-        quoted_dir=shlex.quote(facts.output_dir),
+        list_command=f"{called('tools.failures')} --output-dir {quoted}",
+        audio_command=f"{called('tools.report')} --audio 12 --output-dir {quoted}",
         heard_seconds=f"{HEARD_SECONDS:.0f}",
     )  # fmt: skip
     return html, plots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from jobs.plain_text import plain
 from tools.checking.token_report import SequenceReport
@@ -236,7 +237,9 @@ def _tokens(facts: RunFacts) -> Section:
     looked_at = report.tars + report.not_counted + len(report.damaged)
     lead = f"From the histograms in the manifests of {counted(report.tars, 'tar')}"
     if looked_at < committed:
-        lead += f", taken evenly from the {committed:,} committed ones: check_progress --tokens looks at all"
+        lead += (
+            f", taken evenly from the {committed:,} committed ones: {called('tools.check_progress')} --tokens looks at all"
+        )
     if report.not_counted:
         lead += f"; in those of {report.not_counted:,} others tokens are not counted"
     if any(found.left_out for found in report.sequences):

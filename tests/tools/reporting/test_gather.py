@@ -15,8 +15,9 @@ from support.reported_runs import SimulatedRun
 from support.small_run import mulaw_spec, small_tar, tokenize
 
 from audio_tokenizers.errors import UsageError
-from hpc.run import Run
+from hpc.run import Run, RunState
 from jobs.spec import freeze_spec
+from jobs.taste.training import Training
 from tools.reporting.facts import RunFacts
 from tools.reporting.gather import gather
 from tools.reporting.page import render
@@ -40,6 +41,15 @@ def test_no_run(tmp_path: Path) -> None:
     """A folder that is none is refused, with what to do."""
     with pytest.raises(UsageError, match="no run here: expected its folder"):
         gather(Run(tmp_path), NOW)
+
+
+def test_a_training(tmp_path: Path) -> None:
+    """A folder in which a model is trained has no tokens to report on."""
+    run = Run(tmp_path)
+    run.folder.mkdir()
+    run.write_state(RunState(training=Training(settings={}, data=("a",))))
+    with pytest.raises(UsageError, match="expected a run of tokens, found a training"):
+        gather(run, NOW)
 
 
 def test_a_run_without_tars(tmp_path: Path) -> None:
