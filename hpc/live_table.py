@@ -92,11 +92,15 @@ def _bars(now: Snapshot, pen: _Pen) -> list[list[Text]]:
         return []
     over = status.epoch >= status.epochs
     within = status.in_epoch / status.steps if status.steps and not over else 0.0
-    found = [pen.bar_row("epochs", f"{status.epoch} of {status.epochs} done", (status.epoch + within) / status.epochs)]
-    if not over and status.steps:
-        step = f"step {status.in_epoch:,} of {status.steps:,}"
-        found.append(pen.bar_row(f"epoch {status.epoch + 1}", step, within))
-    return found
+    epochs = f"{status.epoch} of {status.epochs} done"
+    if over or not status.steps:
+        return [pen.bar_row("epochs", epochs, (status.epoch + within) / status.epochs)]
+    step = f"step {status.in_epoch:,} of {status.steps:,}"
+    room = max(len(epochs), len(step))
+    return [
+        pen.bar_row("epochs", epochs, (status.epoch + within) / status.epochs, room),
+        pen.bar_row(f"epoch {status.epoch + 1}", step, within, room),
+    ]
 
 
 def _percent(share: float | None) -> str:
@@ -132,16 +136,19 @@ class _Pen:
             line.rstrip()
         return lines
 
-    def bar_row(self, name: str, words: str, share: float) -> list[Text]:
-        """A named figure with a bar behind it, or below it where that leaves no room."""
+    def bar_row(self, name: str, words: str, share: float, room: int = 0) -> list[Text]:
+        """A named figure with a bar behind it, or below it where that leaves no room. `room`: cells of the longest words of
+        several such rows, whose bars then stand below each other.
+        """
         from rich.text import Text
 
         (first, *more) = self.row(name, words)
         percent = f" {_percent(share)}"
-        cells = min(LONGEST_BAR, self.width - first.cell_len - GAP - len(percent))
+        gap = GAP + max(0, room - len(words))
+        cells = min(LONGEST_BAR, self.width - first.cell_len - gap - len(percent))
         if more or cells < SHORTEST_BAR:
             return [first, *more, self.bar(share, max(1, min(LONGEST_BAR, self.width - len(percent)))) + Text(percent)]
-        return [first + Text(" " * GAP) + self.bar(share, cells) + Text(percent)]
+        return [first + Text(" " * gap) + self.bar(share, cells) + Text(percent)]
 
     def bar(self, share: float, cells: int) -> Text:
         """A bar of so many cells."""

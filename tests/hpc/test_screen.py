@@ -249,6 +249,7 @@ def figures(rows: list[str]) -> list[str]:
     return [row.split()[0] for row in rows if not row.startswith(" ")]
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_resized_keeps_no_old_rows(watched: Watched) -> None:
     """On a real terminal each row of the table stands there once, whatever the window's width was before; so at the end."""
     last = ["task", "0001/0"]
@@ -270,6 +271,7 @@ def test_a_terminal_that_is_resized_keeps_no_old_rows(watched: Watched) -> None:
     assert watched.terminal.modes == {"?25": True, "?7": True, "?1049": False}
 
 
+@pytest.mark.slow
 def test_suspended(watched: Watched) -> None:
     """Ctrl-Z gives the terminal back as it was, and `fg` takes it again."""
     watched.order("show")
