@@ -242,7 +242,7 @@ def _task_lines(tasks: Sequence[TaskRow], room: int, now: float, pen: _Pen) -> l
 
     if not tasks or room < 1:
         return []
-    ranked = urgent_first(tasks, now)
+    ranked = urgent_first(tasks)
     many = room - 2 if len(tasks) <= room - 2 else max(0, room - 3)
     shown, rest = ranked[:many], ranked[many:]
     summary = [Text(pen.fit(_sum_words(rest, now), pen.width), "dim")] if rest else []
@@ -251,7 +251,7 @@ def _task_lines(tasks: Sequence[TaskRow], room: int, now: float, pen: _Pen) -> l
     cells = [[plain(column.words(row, now)) for column in COLUMNS] for row in shown]
     widths = _widths(cells, pen.width)
     lines = [Text(), _line([Text(column.name, "bold") for column in COLUMNS], widths, pen)]
-    lines += [_line(_texts(row, words, widths, now, pen), widths, pen) for row, words in zip(shown, cells, strict=True)]
+    lines += [_line(_texts(row, words, widths, pen), widths, pen) for row, words in zip(shown, cells, strict=True)]
     return [*lines, *summary]
 
 
@@ -284,10 +284,10 @@ def _widths(cells: Sequence[Sequence[str]], width: int) -> dict[int, int]:
     return dict(sorted(found.items()))
 
 
-def _texts(row: TaskRow, words: Sequence[str], widths: Mapping[int, int], now: float, pen: _Pen) -> list[Text]:
+def _texts(row: TaskRow, words: Sequence[str], widths: Mapping[int, int], pen: _Pen) -> list[Text]:
     from rich.text import Text
 
-    style = URGENT if row.stale(now) else ""
+    style = URGENT if row.stale else ""
     found = [Text(text, style if at in (TAR, PROGRESS) else "") for at, text in enumerate(words)]
     if row.share is not None and BAR_COLUMN in widths:
         found[BAR_COLUMN] = pen.bar(row.share, widths[BAR_COLUMN])

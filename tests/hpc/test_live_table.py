@@ -23,7 +23,16 @@ DOCS = Path(__file__).parents[2] / "docs" / "cluster.md"
 
 def row(task: str = "0001/0", **values: object) -> TaskRow:
     """A worker that is well."""
-    usual = {"node": "n1", "gpu": "0", "tar": "000001", "share": 0.5, "clips": 1200, "speed": 310.0, "progressed": NOW - 4}
+    usual = {
+        "node": "n1",
+        "gpu": "0",
+        "tar": "000001",
+        "share": 0.5,
+        "clips": 1200,
+        "speed": 310.0,
+        "progressed": NOW - 4,
+        "looked": NOW,
+    }
     return TaskRow(**{**usual, "task": task, "device": DeviceSeconds(98.0, 1.0, 1.0), **values})  # type: ignore[arg-type]
 
 
