@@ -92,11 +92,15 @@ def _bars(now: Snapshot, pen: _Pen) -> list[list[Text]]:
         return []
     over = status.epoch >= status.epochs
     within = status.in_epoch / status.steps if status.steps and not over else 0.0
-    found = [pen.bar_row("epochs", f"{status.epoch} of {status.epochs} done", (status.epoch + within) / status.epochs)]
-    if not over and status.steps:
-        step = f"step {status.in_epoch:,} of {status.steps:,}"
-        found.append(pen.bar_row(f"epoch {status.epoch + 1}", step, within))
-    return found
+    epochs = f"{status.epoch} of {status.epochs} done"
+    if over or not status.steps:
+        return [pen.bar_row("epochs", epochs, (status.epoch + within) / status.epochs)]
+    step = f"step {status.in_epoch:,} of {status.steps:,}"
+    room = max(len(epochs), len(step))
+    return [
+        pen.bar_row("epochs", epochs, (status.epoch + within) / status.epochs, room),
+        pen.bar_row(f"epoch {status.epoch + 1}", step, within, room),
+    ]
 
 
 def _percent(share: float | None) -> str:
@@ -132,16 +136,19 @@ class _Pen:
             line.rstrip()
         return lines
 
-    def bar_row(self, name: str, words: str, share: float) -> list[Text]:
-        """A named figure with a bar behind it, or below it where that leaves no room."""
+    def bar_row(self, name: str, words: str, share: float, room: int = 0) -> list[Text]:
+        """A named figure with a bar behind it, or below it where that leaves no room. `room`: cells of the longest words of
+        several such rows, whose bars then stand below each other.
+        """
         from rich.text import Text
 
         (first, *more) = self.row(name, words)
         percent = f" {_percent(share)}"
-        cells = min(LONGEST_BAR, self.width - first.cell_len - GAP - len(percent))
+        gap = GAP + max(0, room - len(words))
+        cells = min(LONGEST_BAR, self.width - first.cell_len - gap - len(percent))
         if more or cells < SHORTEST_BAR:
             return [first, *more, self.bar(share, max(1, min(LONGEST_BAR, self.width - len(percent)))) + Text(percent)]
-        return [first + Text(" " * GAP) + self.bar(share, cells) + Text(percent)]
+        return [first + Text(" " * gap) + self.bar(share, cells) + Text(percent)]
 
     def bar(self, share: float, cells: int) -> Text:
         """A bar of so many cells."""
@@ -235,7 +242,7 @@ def _task_lines(tasks: Sequence[TaskRow], room: int, now: float, pen: _Pen) -> l
 
     if not tasks or room < 1:
         return []
-    ranked = urgent_first(tasks, now)
+    ranked = urgent_first(tasks)
     many = room - 2 if len(tasks) <= room - 2 else max(0, room - 3)
     shown, rest = ranked[:many], ranked[many:]
     summary = [Text(pen.fit(_sum_words(rest, now), pen.width), "dim")] if rest else []
@@ -244,7 +251,7 @@ def _task_lines(tasks: Sequence[TaskRow], room: int, now: float, pen: _Pen) -> l
     cells = [[plain(column.words(row, now)) for column in COLUMNS] for row in shown]
     widths = _widths(cells, pen.width)
     lines = [Text(), _line([Text(column.name, "bold") for column in COLUMNS], widths, pen)]
-    lines += [_line(_texts(row, words, widths, now, pen), widths, pen) for row, words in zip(shown, cells, strict=True)]
+    lines += [_line(_texts(row, words, widths, pen), widths, pen) for row, words in zip(shown, cells, strict=True)]
     return [*lines, *summary]
 
 
@@ -277,10 +284,10 @@ def _widths(cells: Sequence[Sequence[str]], width: int) -> dict[int, int]:
     return dict(sorted(found.items()))
 
 
-def _texts(row: TaskRow, words: Sequence[str], widths: Mapping[int, int], now: float, pen: _Pen) -> list[Text]:
+def _texts(row: TaskRow, words: Sequence[str], widths: Mapping[int, int], pen: _Pen) -> list[Text]:
     from rich.text import Text
 
-    style = URGENT if row.stale(now) else ""
+    style = URGENT if row.stale else ""
     found = [Text(text, style if at in (TAR, PROGRESS) else "") for at, text in enumerate(words)]
     if row.share is not None and BAR_COLUMN in widths:
         found[BAR_COLUMN] = pen.bar(row.share, widths[BAR_COLUMN])

@@ -50,6 +50,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Audio that the run's tasks have encoded, some of it more than once: the basis of the speed."""
     counted_seconds: float = 0.0
     """The part of the audio that is from the tars counted in `bytes_done`."""
+    quarantined_seconds: float = 0.0
+    """The part of the audio that is from quarantined tars."""
     bytes_done: int
     bytes_total: int
     """Size of the tars that are not quarantined."""
@@ -96,6 +98,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         audio_seconds=sum(tar.audio_seconds for tar in seen.states),
         encoded_seconds=seen.audio_seconds,
         counted_seconds=sum(s.audio_seconds for s in seen.states if s.state == "committed" or s.name in in_hand),
+        quarantined_seconds=sum(s.audio_seconds for s in seen.states if s.name in seen.decision.quarantine),
         bytes_done=done_bytes + sum(report.tar_bytes for report in live),
         bytes_total=done_bytes + seen.bytes_left,
         running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
@@ -132,25 +135,27 @@ class Speed:
         """Seconds left, from the remaining audio; without audio so far, from bytes. Bytes would mislead: a resumed task's
         earlier bytes were used before this command began.
         """
-        whole = _whole_audio(now)
-        if whole is None or not rate > 0:
+        audio = _audio_done_of(now)
+        if audio is None or not rate > 0:
             return eta_seconds(self._first.bytes_done, now.bytes_done, now.bytes_total, wall)
-        return max(whole - now.audio_seconds, 0.0) / rate
+        done, whole = audio
+        return max(whole - done, 0.0) / rate
 
 
 def share_done(now: Snapshot) -> float:
     """How much of the run is done, 0 to 1, as the remaining time is computed: by audio, or else bytes, or else tars."""
-    done, whole = now.audio_seconds, _whole_audio(now)
-    if whole is None:
-        done, whole = (now.bytes_done, now.bytes_total) if now.bytes_total else (now.done, now.tars)
+    sizes = (now.bytes_done, now.bytes_total) if now.bytes_total else (now.done, now.tars)
+    done, whole = _audio_done_of(now) or sizes
     return min(1.0, done / whole) if whole else 0.0
 
 
-def _whole_audio(now: Snapshot) -> float | None:
-    """Seconds of audio of the whole run, extrapolated from the tars so far, since a long recording may be most of it."""
+def _audio_done_of(now: Snapshot) -> tuple[float, float] | None:
+    """(done, whole): seconds of audio without quarantined tars; the whole is extrapolated from the tars so far, since a long
+    recording may be most of a run. None without audio so far.
+    """
     if not (now.counted_seconds > 0 and now.bytes_done > 0):
         return None
-    return now.counted_seconds / now.bytes_done * now.bytes_total
+    return now.audio_seconds - now.quarantined_seconds, now.counted_seconds / now.bytes_done * now.bytes_total
 
 
 def describe_tasks(

@@ -58,7 +58,7 @@ class Screen:
     @contextmanager
     def on(self) -> Iterator[None]:
         """Use the terminal within this block."""
-        if not sys.stderr.isatty():
+        if not (sys.stderr.isatty() and _in_foreground()):
             yield
             return
         from rich.console import Console
@@ -99,7 +99,8 @@ class Screen:
         if self._live is not None:
             tasks = [] if now.training else self._tasks.look(seen, self._clock())
             self._board = Board(now=now, speed=speed.words(now, moment), tasks=tasks, notes=notes)
-            self._live.refresh()
+            if self._live.is_started:
+                self._live.refresh()
         elif moment - self._spoken >= LINE_SECONDS:
             self._spoken = moment
             warn(line(now, speed.words(now, moment)))
@@ -112,7 +113,9 @@ class Screen:
             self._suspended = False
             self._leave(self._live)
             os.kill(os.getpid(), signal.SIGSTOP)
-            self._enter(self._live)  # now the user has said `fg`
+        elif not self._live.is_started:
+            if _in_foreground():  # after `fg`; after `bg` the terminal is the shell's
+                self._enter(self._live)
         elif self._drawn != self._state(self._live.console):
             self._live.refresh()
 
@@ -157,6 +160,14 @@ class Screen:
             yield
         finally:
             signal.signal(signal.SIGTSTP, before)
+
+
+def _in_foreground() -> bool:
+    """Whether the terminal is ours to draw on: not in a job with `&`."""
+    try:
+        return os.tcgetpgrp(2) == os.getpgrp()
+    except OSError:  # it controls no jobs
+        return True
 
 
 class _Messages(io.TextIOBase):

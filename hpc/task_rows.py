@@ -39,15 +39,18 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of audio per second; None before there is a rate."""
     progressed: float = 0.0
     """Seconds since the epoch of the last progress that was seen."""
+    looked: float = 0.0
+    """The same of the last look: what happened since is not known."""
     device: DeviceSeconds = DeviceSeconds()
     loading: bool = False
     """Its backend is not loaded yet."""
     stuck: str = ""
     """The step that makes no progress, of a worker that its witness reports."""
 
-    def stale(self, now: float) -> bool:
-        """Whether it has made no progress for so long that the user should look."""
-        return bool(self.stuck) or now - self.progressed >= REPORTED_SECONDS
+    @property
+    def stale(self) -> bool:
+        """Whether it has made no progress for so long that the user should look. Rounds may be further apart than that."""
+        return bool(self.stuck) or self.looked - self.progressed >= REPORTED_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +126,17 @@ def _row(task: str, report: Progress, followed: _Followed, seen: Round, now: flo
         clips=report.clips,
         speed=(report.audio_seconds - older.audio_seconds) / wall if wall > 0 else None,
         progressed=followed.progressed,
+        looked=now,
         device=report.device_seconds - older.device,
         loading=not report.tries or (bool(in_hand) and all(attempt.outcome == "loading" for attempt in in_hand)),
     )
 
 
-def urgent_first(rows: Sequence[TaskRow], now: float) -> list[TaskRow]:
+def urgent_first(rows: Sequence[TaskRow]) -> list[TaskRow]:
     """The stalest first, then the slowest; workers that are about as fast keep their order, so that rows stay in place."""
 
     def rank(row: TaskRow) -> tuple[float, int]:
-        return (row.progressed if row.stale(now) else now, _pace(row.speed))
+        return (row.progressed if row.stale else math.inf, _pace(row.speed))
 
     return sorted(rows, key=rank)
 

@@ -86,12 +86,13 @@ class TestSnapshot:
     def test_tars_in_quarantine_are_no_work_left(self, tmp_path: Path) -> None:
         """What has been given up delays no ETA: its bytes are not among those to do."""
         campaign = Campaign(tmp_path, 2)
-        campaign.tars[1].write_bytes(campaign.tars[1].read_bytes()[:700])
+        campaign.tars[1].write_bytes(campaign.tars[1].read_bytes()[:4000])
         controller = campaign.controller()
         controller.round()
         campaign.cluster.run_all()
         now = take_snapshot(controller.round())
         assert (now.done, now.quarantined) == (1, 1)
+        assert (now.audio_seconds, now.counted_seconds, now.quarantined_seconds) == (0.015, 0.01, 0.005)
         assert now.bytes_done == now.bytes_total == campaign.tars[0].stat().st_size
 
     def test_no_progress(self, tmp_path: Path) -> None:
@@ -140,10 +141,20 @@ class TestWords:
         words = speed.words(snapshot(**later, bytes_done=620, bytes_total=1000), hour)
         assert words == "62.00 audio-h at 2 audio-h/h, ETA 19:00:00"
 
+    def test_what_is_given_up_is_no_work_done(self) -> None:
+        """The audio of tars in quarantine brings the end no nearer: their bytes are not among those to do."""
+        speed = Speed(snapshot(), 0.0)
+        later = {"audio_seconds": 90.0, "encoded_seconds": 90.0, "counted_seconds": 30.0, "quarantined_seconds": 60.0}
+        assert speed.words(snapshot(**later, bytes_done=300, bytes_total=1000), 9.0).endswith("ETA 0:00:07")
+
     def test_share_of_the_run(self) -> None:
         """Of the audio that the ETA counts on; without any, of the bytes; without sizes, of the tars."""
         assert share_done(snapshot(audio_seconds=62.0, counted_seconds=62.0, bytes_done=620, bytes_total=1000)) == 0.62
         assert share_done(snapshot(audio_seconds=30.0, counted_seconds=10.0, bytes_done=100, bytes_total=1000)) == 0.3
+        given_up = snapshot(
+            audio_seconds=90.0, quarantined_seconds=60.0, counted_seconds=30.0, bytes_done=300, bytes_total=1000
+        )
+        assert share_done(given_up) == 0.3
         assert share_done(snapshot(bytes_done=1_000_000)) == 0.25
         assert share_done(snapshot(bytes_total=0, done=1)) == 0.25
         assert share_done(snapshot(bytes_total=0, tars=0)) == 0.0

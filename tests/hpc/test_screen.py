@@ -60,8 +60,42 @@ class TestPlainLines:
         assert terminal.getvalue().startswith("0/4 tars, 0 clips")
         assert "\x1b" not in terminal.getvalue()
 
+    def test_in_the_background(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A command with `&` leaves the terminal to the shell."""
+        terminal = stderr_of(monkeypatch)
+        monkeypatch.setattr(os, "tcgetpgrp", lambda _number: os.getpgrp() + 1)
+        screen = Screen(0.0)
+        with screen.on():
+            show(screen, 11.0)
+        assert terminal.getvalue().startswith("0/4 tars, 0 clips")
+
 
 class TestTable:
+    @pytest.fixture(autouse=True)
+    def in_foreground(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However pytest was started."""
+        monkeypatch.setattr(os, "tcgetpgrp", lambda _number: os.getpgrp())
+
+    def test_after_bg(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A suspended watch that goes on in the background draws nothing until it is in the foreground again."""
+        terminal = stderr_of(monkeypatch)
+        screen = Screen(0.0)
+        monkeypatch.setattr(os, "kill", lambda _process, number: sent.append(number))
+        sent: list[int] = []
+        with screen.on():
+            show(screen)
+            signal.raise_signal(signal.SIGTSTP)
+            screen.attend()
+            assert sent == [signal.SIGSTOP]
+            monkeypatch.setattr(os, "tcgetpgrp", lambda _number: os.getpgrp() + 1)
+            before = terminal.getvalue()
+            show(screen, done=2)
+            screen.attend()
+            assert terminal.getvalue() == before
+            monkeypatch.setattr(os, "tcgetpgrp", lambda _number: os.getpgrp())
+            screen.attend()
+            assert "2 of 4 done" in terminal.getvalue()[len(before) :]
+
     def test_what_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """At the end the messages of the meantime and the last state are printed, outside of the alternate screen."""
         terminal = stderr_of(monkeypatch)
@@ -215,6 +249,7 @@ def figures(rows: list[str]) -> list[str]:
     return [row.split()[0] for row in rows if not row.startswith(" ")]
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_resized_keeps_no_old_rows(watched: Watched) -> None:
     """On a real terminal each row of the table stands there once, whatever the window's width was before; so at the end."""
     last = ["task", "0001/0"]
@@ -236,17 +271,19 @@ def test_a_terminal_that_is_resized_keeps_no_old_rows(watched: Watched) -> None:
     assert watched.terminal.modes == {"?25": True, "?7": True, "?1049": False}
 
 
+@pytest.mark.slow
 def test_suspended(watched: Watched) -> None:
     """Ctrl-Z gives the terminal back as it was, and `fg` takes it again."""
     watched.order("show")
     assert watched.terminal.modes["?1049"]
     watched.child.send_signal(signal.SIGTSTP)
     assert watched.child.stdin is not None
-    watched.child.stdin.write("attend\n")
+    watched.child.stdin.write("attend\nattend\n")
     watched.child.stdin.flush()
     _, status = os.waitpid(watched.child.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
     watched.terminal.read_to(b"\x1b[?1049l")
     watched.child.send_signal(signal.SIGCONT)
+    watched.terminal.read_to(b"\a")
     assert "tars" in figures(watched.terminal.read_to(b"\a"))
     assert watched.terminal.modes["?1049"]

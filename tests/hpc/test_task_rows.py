@@ -89,21 +89,28 @@ def test_time_since_progress(changed: dict[str, object]) -> None:
     assert moments == [0, 0, 60, 60]
 
 
+def test_rounds_that_are_far_apart() -> None:
+    """Who made progress between two rounds is not stale, however long ago the last round was."""
+    follower = TaskFollower()
+    rows = [follower.look(round_of(report(clips), report(7.0)), NOW + 600 * clips) for clips in (1, 2)]
+    assert [[row.stale for row in each] for each in rows] == [[False, False], [False, True]]
+
+
 def test_a_stall_that_is_older_than_the_watch() -> None:
     """The witness knows since when, and at which step."""
     still = Still("0001/1", "n1", "decoding clip 7 of 000012", NOW - 700)
     well, stuck = TaskFollower().look(round_of(report(), report(), stalls=(still,)), NOW)
-    assert (well.stale(NOW), stuck.stale(NOW)) == (False, True)
+    assert (well.stale, stuck.stale) == (False, True)
     assert (stuck.progressed, stuck.stuck) == (NOW - 700, "decoding clip 7 of 000012")
 
 
 def test_urgent_first() -> None:
     """The stalest, then the slowest; workers of about the same speed stay in their order."""
     speeds = {"a": 300.0, "b": 310.0, "c": 305.0, "slow": 100.0, "none": None}
-    rows = [TaskRow(task=task, speed=speed, progressed=NOW) for task, speed in speeds.items()]
-    rows += [TaskRow(task=f"stale {age}", speed=500.0, progressed=NOW - age) for age in (150, 700)]
+    rows = [TaskRow(task=task, speed=speed, progressed=NOW, looked=NOW) for task, speed in speeds.items()]
+    rows += [TaskRow(task=f"stale {age}", speed=500.0, progressed=NOW - age, looked=NOW) for age in (150, 700)]
     order = ["stale 700", "stale 150", "none", "slow", "a", "b", "c"]
-    assert [row.task for row in urgent_first(rows, NOW)] == order
+    assert [row.task for row in urgent_first(rows)] == order
 
 
 def test_several_as_one() -> None:
