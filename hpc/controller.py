@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import msgspec
@@ -16,7 +17,7 @@ from hpc.cluster import Cluster, JobSeen, SubmitRefusedError
 from hpc.dispatch import InQueue, Submitted, Submitter
 from hpc.evidence import View, ask_cluster, claims_that_stand, judge, refused_words, why_held
 from hpc.launch import Launch
-from hpc.lock import locked
+from hpc.lock import LockHeldError, locked
 from hpc.patience import may_get_states
 from hpc.policy import Decision
 from hpc.progress import TarState
@@ -33,7 +34,7 @@ from jobs.plain_text import plain_json
 from jobs.progress import Progress
 from jobs.taste.status import Status
 
-__all__ = ["Controller", "Round"]
+__all__ = ["Controller", "Round", "Tell"]
 
 ROUND_LOCK_SECONDS = 600.0
 
@@ -69,6 +70,12 @@ class Round:
     """(submission, slot) of the workers that run, by the cluster's answer; where it gave none, of all that may."""
     tar_bytes: Mapping[str, int] = field(default_factory=dict)
     """Name -> size, of the tars counted in `bytes_left`."""
+    seconds: float = 0.0
+    """Duration of the round."""
+
+
+Tell = Callable[[Round, RunState, Sequence[View]], None]
+"""Gets each round with the run's state and its submissions as the round saw them, while the lock is held."""
 
 
 class Controller:
@@ -83,6 +90,7 @@ class Controller:
         host: str,
         clock: Callable[[], float] = time.time,
         anew: bool = False,
+        tell: Tell = lambda *_: None,
     ) -> None:
         """`anew`: a user has just started to watch, so what could not be written before is tried again at once."""
         self._run = run
@@ -94,6 +102,7 @@ class Controller:
         self._noted: object = None
         self._avoided: set[str] = set()
         self._anew_at = clock() if anew else -math.inf
+        self._tell = tell
 
     def _relaunch(self, launch: Launch) -> None:
         self._launch = launch
@@ -101,11 +110,17 @@ class Controller:
 
     def round(self) -> Round:
         """Look, decide, act. Raises LockHeldError if another controller is at work, UsageError if Slurm refuses the job."""
-        lock = self._run.folder / "round.lock"
-        with writing_to(self._run.output_dir), locked(lock, take_over_after=ROUND_LOCK_SECONDS, wait=False):
+        with self._locked():
             return self._round()
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self._run.folder / "round.lock"
+        with writing_to(self._run.output_dir), locked(lock, take_over_after=ROUND_LOCK_SECONDS, wait=False):
+            yield
+
     def _round(self) -> Round:
+        started = time.monotonic()
         state = self._run.read_state()
         if state.launch is not None and state.launch != self._launch and state.launch.cluster == self._launch.cluster:
             self._relaunch(state.launch)  # hpc.submit has been called meanwhile
@@ -147,10 +162,10 @@ class Controller:
             for tar in states
             if tar.state != "committed" and tar.name not in decision.quarantine
         }
-        return Round(
+        seen = Round(
             decision=decision,
             states=states,
-            running={view.submission.number: view.seen for view in views if view.seen is not None and view.seen.tasks},
+            running=_running(views),
             unknown=tuple(view.submission.number for view in views if not view.known),
             reports={view.submission.number: view.reports for view in views if view.alive()},
             submitted=submitted,
@@ -164,7 +179,17 @@ class Controller:
                 (view.submission.number, slot) for view in views for slot in (view.running() if view.known else view.alive())
             ),
             tar_bytes=tar_bytes,
+            seconds=time.monotonic() - started,
         )
+        self._tell(seen, state, views)
+        return seen
+
+    def tell_ends(self, seen: Round) -> None:
+        """Make known how tasks have ended since the last round, if that can be done now."""
+        with suppress(LockHeldError, InfrastructureError), self._locked():
+            views = self.look()
+            reports = {view.submission.number: view.reports for view in views if view.alive()}
+            self._tell(replace(seen, running=_running(views), reports=reports), self._run.read_state(), views)
 
     def _describe_training(self, state: RunState, decision: Decision) -> str:
         """How far a training is, and what ended its last job, unless that is the diagnosis."""
@@ -258,6 +283,11 @@ class Controller:
         }
         append_line(self._run.history_file, plain_json(msgspec.json.encode(entry).decode()).encode())
         self._noted = news
+
+
+def _running(views: Sequence[View]) -> dict[int, JobSeen]:
+    """Submission -> its tasks that have not ended."""
+    return {view.submission.number: view.seen for view in views if view.seen is not None and view.seen.tasks}
 
 
 def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:

@@ -126,10 +126,14 @@ class Speed:
 
     def words(self, now: Snapshot, moment: float) -> str:
         """`1.25 audio-h at 310 audio-h/h, ETA 0:12:00`; the rate is measured by this command, the hours are the run's."""
+        rate, left = self.measure(now, moment)
+        return f"{now.audio_seconds / 3600:,.2f} audio-h at {rate:.0f} audio-h/h, ETA {clock_time(left)}"
+
+    def measure(self, now: Snapshot, moment: float) -> tuple[float, float | None]:
+        """Audio seconds per second, and the seconds left; None before there is a rate."""
         wall = moment - self._started
         rate = (now.encoded_seconds - self._first.encoded_seconds) / wall if wall > 0 else 0.0
-        left = self._left(now, rate, wall)
-        return f"{now.audio_seconds / 3600:,.2f} audio-h at {rate:.0f} audio-h/h, ETA {clock_time(left)}"
+        return rate, self._left(now, rate, wall)
 
     def _left(self, now: Snapshot, rate: float, wall: float) -> float | None:
         """Seconds left, from the remaining audio; without audio so far, from bytes. Bytes would mislead: a resumed task's

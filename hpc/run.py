@@ -101,6 +101,16 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def events_file(self) -> Path:
+        """What has happened, one event per line (docs/monitoring.md)."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The figures after the last round, in OpenMetrics."""
+        return self.folder / "metrics.prom"
+
+    @property
     def lists_file(self) -> Path:
         """The lists that tools have written for people, with their hashes: these may be overwritten."""
         return self.folder / "lists.json"
