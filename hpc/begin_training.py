@@ -148,5 +148,8 @@ def _check_folder(run: Run, training: Training, settings: Settings) -> None:
     differences = settings.differences(told) if told is not None else []
     if before is not None and before.contents != training.contents:
         differences.append("--data: other clips, or other recipes")
+    if before is not None and bool(before.test_data) != bool(training.test_data):
+        now, then = (", ".join(one.test_data) or "a share" for one in (training, before))
+        differences.append(f"--test-data: tested on {now}, and on {then} before")
     if differences:
         raise other_training(run.output_dir, differences)

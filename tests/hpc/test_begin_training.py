@@ -141,6 +141,8 @@ class TestRefusals:
         (here / "other" / "training.json").unlink()  # it only tells how far it is
         message = self.refused(capsys, "--train", config, "--data", data, "--output-dir", here / "other")
         assert "--data: other clips, or other recipes" in message
+        tested = ("--train", config, "--data", data, "--test-data", data, "--output-dir", here / "other")
+        assert f"--test-data: tested on {data}, and on a share before" in self.refused(capsys, *tested)
         small_tar(here / "a.tar")
         (here / "list.txt").write_text("a.tar\n")
         words = ("--list", "list.txt", "--backend", "mulaw", "--output-dir", here / "trained", *LOCAL)
