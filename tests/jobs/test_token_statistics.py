@@ -96,6 +96,9 @@ def test_damage_is_an_error(tmp_path: Path) -> None:
     for wrong in (
         msgspec.structs.replace(good, items=7),
         msgspec.structs.replace(good, codebooks=good.codebooks[:1]),
+        msgspec.structs.replace(
+            good, codebooks=good.codebooks[:1], counts=msgspec.structs.replace(good.counts, left_out_below=2)
+        ),
         msgspec.structs.replace(good, counts=msgspec.structs.replace(good.counts, rounded_to=0, used=(1, 6))),
     ):
         with pytest.raises(ValueError, match="expected"):
