@@ -14,10 +14,12 @@ from hpc.batch_script import batch_text
 from hpc.cluster import JobNumber, JobSeen, SubmitLimitError, SubmitRefusedError, SubmitUncertainError
 from hpc.launch import Launch
 from hpc.slurm_words import (
+    NODE_FORMAT,
     SQUEUE_FORMAT,
     job_number,
     last_line,
     no_answer,
+    parse_nodes,
     parse_sacct,
     parse_squeue,
     queue_lines,
@@ -80,6 +82,13 @@ class SlurmCluster:
         where = [f"--partition={launch.partition}"] if launch.partition else []
         answer = self._call("sinfo", *_of(launch.clusters), "--all", "--noheader", *where, "--format=%G")
         return answer.returncode != 0 or not answer.stdout.strip() or "gpu" in answer.stdout
+
+    def nodes(self, launch: Launch) -> dict[str, str]:
+        """The partition's nodes -> why each starts no jobs now, empty if it does. Raises InfrastructureError."""
+        answer = self._call("sinfo", *_of(launch.clusters), "--all", "--noheader", "--Node", f"--format={NODE_FORMAT}")
+        if answer.returncode != 0:
+            raise InfrastructureError(f"sinfo: {_last_line(answer)}: which nodes there are is not known; try again")
+        return parse_nodes(answer.stdout, launch.partition)
 
     def max_array(self, launch: Launch) -> int:
         """The site's MaxArraySize. Raises SubmitUncertainError without an answer: a guess might be refused for good."""

@@ -18,9 +18,9 @@ from jobs.spec import TokenizeSpec
 
 if TYPE_CHECKING:
     from audio_tokenizers.base import Codes, Decoder, Waveform
-from tools.listening.clips import Pick
+from tools.listening.clips import Pick, originals
 
-__all__ = ["Verdict", "compare", "render"]
+__all__ = ["Verdict", "compare", "compare_all", "render"]
 
 MOST_FRAMES_OFF = 2
 HEARD_SECONDS = 60
@@ -37,6 +37,17 @@ class Verdict:
     si_sdr: float | None = None
     """dB; None where the original is silent."""
     fault: str | None = None
+
+
+def compare_all(picks: Sequence[Pick], decoder: Decoder, spec: TokenizeSpec, wav_dir: Path) -> list[Verdict]:
+    """Compare each clip with its original, and write both to `wav_dir` as NNN.original.wav and NNN.decoded.wav."""
+    wav_dir.mkdir(parents=True, exist_ok=True)
+    return [
+        Verdict(pick, fault=original)
+        if isinstance(original, str)
+        else compare(pick, original, decoder, spec, wav_dir / f"{number:03}")
+        for number, (pick, original) in enumerate(originals(picks, spec), 1)
+    ]
 
 
 def compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpec, stem: Path) -> Verdict:
