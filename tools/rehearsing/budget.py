@@ -91,7 +91,8 @@ def judge_budget(budget: Budget | None, unsure: Sequence[str], *, time_limit_min
     findings.append(fine("cost", f"{_hours(cost)} {unit}, {per_thousand:.3g} per 1,000 audio-h"))
     if budget.tasks:
         limit = time_limit_min / 60
-        words = f"{counted(budget.tasks, 'array task')}; the longest takes {budget.longest_hours:.2g} of {limit:.2g} hours"
+        words = f"{counted(budget.tasks, 'array task')}; the longest takes {_number(budget.longest_hours)} of "
+        words += f"{_number(limit)} hours"
         if budget.longest_hours > limit:
             words += ", and goes on in the next round"
         findings.append(fine("array tasks", words))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from audio_tokenizers.errors import UsageError
 from jobs.addresses import place_of
-from jobs.fileops import describe_error
 from jobs.spec import TokenizeSpec
 from jobs.tar_format import TarDamage, TarStream
 from jobs.tar_headers import BLOCK
@@ -90,7 +89,7 @@ def cut_excerpts(
             source = tar_source(tar, allow_pipe=allow_pipe)
             beginning = _read_beginning(source, share, spec)
         except (TarDamage, OSError, UsageError) as error:
-            found.faults[tar] = describe_error(error, tar) if isinstance(error, OSError) else str(error)
+            found.faults[tar] = (isinstance(error, OSError) and error.strerror) or str(error)
             continue
         if beginning.fault:
             found.faults[tar] = beginning.fault

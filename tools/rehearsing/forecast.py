@@ -64,10 +64,10 @@ def forecast(figures: Sequence[Figures], seed: int = 0) -> Forecast:
         raise ValueError("expected excerpts with bytes")
     rng = np.random.default_rng(seed)
     draws = np.zeros((DRAWS, 4))
-    for draw in range(DRAWS):
-        for number in rng.integers(len(groups), size=len(groups)):
-            group = groups[number]
-            draws[draw] += group[rng.integers(len(group), size=len(group))].sum(axis=0)
+    for chosen in rng.integers(len(groups), size=(len(groups), DRAWS)):
+        for number, group in enumerate(groups):
+            here = np.flatnonzero(chosen == number)
+            draws[here] += group[rng.integers(len(group), size=(len(here), len(group)))].sum(axis=1)
     ratios = draws[:, 1:] / draws[:, :1]
     low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     seconds, output_bytes, audio_seconds = (

@@ -35,6 +35,7 @@ generative decoders do, may be as low, too."""
 MANY_ERRORS = 0.1
 """Share of clips that are errors, from which on a run is worth a look first."""
 LOGS = "the scratch folder keeps its logs"
+UNTRIED = "not tried: busy, or not for this job; --wait waits longer"
 
 
 def judge_excerpts(found: Excerpts, asked: int) -> list[Finding]:
@@ -55,6 +56,8 @@ def judge_excerpts(found: Excerpts, asked: int) -> list[Finding]:
 
 def judge_trial(name: str, outcome: Outcome, made: Made | None) -> Finding:
     """Whether a trial came to its end."""
+    if outcome.untried:
+        return warning(name, plain(outcome.problem), UNTRIED)
     if outcome.problem:
         return fault(name, plain(outcome.problem), f"a run would fail the same: {LOGS}")
     assert made is not None, "it has ended well"
@@ -64,6 +67,8 @@ def judge_trial(name: str, outcome: Outcome, made: Made | None) -> Finding:
 
 def judge_interruption(outcome: Outcome) -> Finding:
     """Whether the workers were ended at work, and the trial finished all the same."""
+    if outcome.untried:
+        return warning("interrupted", plain(outcome.problem), UNTRIED)
     if outcome.problem:
         return fault("interrupted", plain(outcome.problem), f"a run would not survive an interruption: {LOGS}")
     if not outcome.interrupted:
@@ -125,8 +130,8 @@ def judge_rate(made: Made, *, gpu: bool) -> Finding:
 def judge_node(node: str, outcome: Outcome, made: Made | None, difference: Difference | None) -> Finding:
     """A node of the partition, and how its tokens differ from those of most others with its device."""
     check = f"node {node}"
-    if outcome.waited:
-        return warning(check, plain(outcome.problem), "busy, or not for this job: not tried; --wait waits longer")
+    if outcome.untried:
+        return warning(check, plain(outcome.problem), UNTRIED)
     if outcome.problem or made is None:
         return fault(check, plain(outcome.problem), f"keep it out: --slurm exclude={node}; {LOGS}")
     if difference is not None:

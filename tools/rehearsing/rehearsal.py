@@ -22,7 +22,7 @@ from hpc.run import ListedTar, as_task
 from hpc.slurm import SlurmCluster
 from jobs.devices import choose_device
 from jobs.model_hashes import ModelHashes
-from tools.common.findings import Finding, fine, warning
+from tools.common.findings import Finding, fault, fine, warning
 from tools.listening.clips import choose_clips
 from tools.listening.comparison import compare_all
 from tools.listening.decoders import decoding_factory, load_decoder
@@ -204,6 +204,7 @@ def _on_nodes(rehearsal: _Rehearsal) -> Generator[Finding, None, Basis | None]:
     usual = [next((one for name, one in group.items() if name not in odd), None) for group in groups.values()]
     first = next((one for one in usual if one is not None), None)
     if first is None:
+        yield fault("trials", f"none came to its end: {one.outcome.problem}", "see what is said of each")
         return None
     yield from judge_devices({one.device: differences(first, one) for one in usual if one is not None})
     heard = next(trial for name, trial in {ONE: one, INTERRUPTED: broken, **nodes}.items() if made[name] is first)

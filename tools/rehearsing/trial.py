@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from audio_tokenizers.errors import Tar2TokensError
-from hpc.cluster import Cluster
+from hpc.cluster import Cluster, SubmitRefusedError
 from hpc.controller import Round
 from hpc.failure_groups import find_damaged, find_failures
 from hpc.launch import Launch
@@ -44,8 +44,8 @@ class Outcome:
     """From its first round until its last worker had ended."""
     interrupted: bool = False
     """Its workers were ended in the middle of their tars, once."""
-    waited: bool = False
-    """None of its tasks had begun when it was given up."""
+    untried: bool = False
+    """No task of it has begun: sbatch refused it, or it waited in the queue until it was given up."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Trial:
         except LockHeldError:
             pass
         except Tar2TokensError as error:
-            self._end(str(error))
+            self._end(str(error), untried=isinstance(error, SubmitRefusedError))
         return self.done
 
     def glance(self) -> None:
@@ -87,10 +87,9 @@ class Trial:
 
     def give_up(self, why: str) -> None:
         """End its tasks, and the trial."""
-        waited = not self.has_begun
+        untried = not self.has_begun
         self.stop()
-        self._end(why)
-        self.outcome = replace(self.outcome, waited=waited)
+        self._end(why, untried=untried)
 
     def stop(self) -> bool:
         """Kill its workers, or cancel its tasks on Slurm. Returns whether there are any."""
@@ -113,9 +112,10 @@ class Trial:
                     return True
         return False
 
-    def _end(self, problem: str) -> None:
+    def _end(self, problem: str, *, untried: bool = False) -> None:
         self.done = True
-        self.outcome = replace(self.outcome, problem=problem, seconds=time.monotonic() - self._began)
+        seconds = time.monotonic() - self._began
+        self.outcome = replace(self.outcome, problem=problem, seconds=seconds, untried=untried)
 
 
 def _problem(run: Run, seen: Round) -> str:
@@ -173,10 +173,8 @@ def _in_one_task(launch: Launch, parts: int) -> Launch:
     return msgspec.structs.replace(launch, tars_per_gpu=each, max_running=None)
 
 
-def work(
-    trials: Sequence[Trial], *, pause_s: float, wait_s: float = math.inf, tell: Callable[[Trial], None] = lambda _trial: None
-) -> None:
-    """Do rounds of all trials until each is over; `tell` is called with each that is.
+def work(trials: Sequence[Trial], *, pause_s: float, wait_s: float = math.inf) -> None:
+    """Do rounds of all trials until each is over.
 
     A trial on Slurm of which no task has begun after `wait_s` seconds is given up. An exception ends all tasks.
     """
@@ -187,8 +185,6 @@ def work(
             for trial in left:
                 if not trial.step() and time.monotonic() - began > wait_s and not trial.has_begun:
                     trial.give_up(f"none of its tasks had begun after {wait_s:.0f} s")
-                if trial.done:
-                    tell(trial)
             left = [trial for trial in left if not trial.done]
             _rest(left, pause_s)
     finally:
