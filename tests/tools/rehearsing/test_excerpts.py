@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
 from pathlib import Path
 
@@ -116,6 +117,25 @@ def test_a_subset(tmp_path: Path) -> None:
     found = cut_excerpts([str(tar)], 6, 2, spec, tmp_path / "cut", 0)
     assert found.clips == 6
     assert 12 < len(members_of(found, tar)) < 60
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_headers_that_belong_together(form: int, tmp_path: Path) -> None:
+    """Long names, whose headers are members of their own, stay with their clips; a header for all is in each part."""
+    tar = tmp_path / "a.tar"
+    headers = {"comment": "of all"} if form == tarfile.PAX_FORMAT else None
+    with tarfile.open(tar, "w", format=form, pax_headers=headers) as made:
+        for number in range(6):
+            info = tarfile.TarInfo(f"{'d' * 150}/{number}.wav")
+            data = wav(50 + number)
+            info.size = len(data)
+            made.addfile(info, io.BytesIO(data))
+    found = cut_excerpts([str(tar)], 4, 2, mulaw_spec(), tmp_path / "cut", 0)
+    assert members_of(found, tar) == original(tar)[:4]
+    assert [part.clips for part in found.parts] == [2, 2]
+    for part in found.parts:
+        with tarfile.open(part.path) as read:
+            assert read.pax_headers == (headers or {})
 
 
 def test_no_clips(tmp_path: Path) -> None:
