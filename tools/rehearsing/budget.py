@@ -10,7 +10,7 @@ from jobs.console import clock_time
 from tools.common.findings import Finding, fault, fine, warning
 from tools.rehearsing.forecast import CONFIDENCE, Forecast, Range
 
-__all__ = ["Budget", "judge_budget", "judge_room", "make_budget"]
+__all__ = ["Budget", "figure", "judge_budget", "judge_room", "make_budget"]
 
 ROOM_BESIDE = 1.05
 """Partials, manifests and logs beside the tokens."""
@@ -88,11 +88,11 @@ def judge_budget(budget: Budget | None, unsure: Sequence[str], *, time_limit_min
     unit = "GPU-hours" if budget.per_gpu else "worker-hours"
     cost = budget.worker_hours * (1 / max(budget.per_gpu, 1))
     per_thousand = 1000 * cost.value / budget.audio_hours.value if budget.audio_hours.value else 0.0
-    findings.append(fine("cost", f"{_hours(cost)} {unit}, {per_thousand:.3g} per 1,000 audio-h"))
+    findings.append(fine("cost", f"{_hours(cost)} {unit}, {figure(per_thousand)} per 1,000 audio-h"))
     if budget.tasks:
         limit = time_limit_min / 60
-        words = f"{counted(budget.tasks, 'array task')}; the longest takes {_number(budget.longest_hours)} of "
-        words += f"{_number(limit)} hours"
+        words = f"{counted(budget.tasks, 'array task')}; the longest takes {figure(budget.longest_hours)} of "
+        words += f"{figure(limit)} hours"
         if budget.longest_hours > limit:
             words += ", and goes on in the next round"
         findings.append(fine("array tasks", words))
@@ -120,7 +120,7 @@ def judge_room(budget: Budget, free: int) -> Finding:
 
 def _hours(hours: Range) -> str:
     """`12 (11 to 13)`."""
-    return f"{_number(hours.value)} ({_number(hours.low)} to {_number(hours.high)})"
+    return f"{figure(hours.value)} ({figure(hours.low)} to {figure(hours.high)})"
 
 
 def _times(hours: Range) -> str:
@@ -129,7 +129,8 @@ def _times(hours: Range) -> str:
     return f"{value} ({low} to {high})"
 
 
-def _number(value: float) -> str:
+def figure(value: float) -> str:
+    """Three digits, or all of a large number."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

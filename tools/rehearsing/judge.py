@@ -13,6 +13,7 @@ from jobs.plain_text import plain
 from tools.common.findings import Finding, fault, fine, warning
 from tools.listening.comparison import Verdict
 from tools.rehearsing.agreement import Difference
+from tools.rehearsing.budget import figure
 from tools.rehearsing.excerpts import Excerpts
 from tools.rehearsing.results import Made
 from tools.rehearsing.trial import Outcome
@@ -121,10 +122,10 @@ def judge_rate(made: Made, *, gpu: bool) -> Finding:
         return warning("rate", "no audio became tokens: not measured", "see the errors above")
     each = made.audio_seconds / made.device_seconds
     where = "GPU worker" if gpu else "worker"
-    words = f"{each:,.0f} audio-h per hour and {where}"
+    words = f"{figure(each)} audio-h per hour and {where}"
     if made.workers > 1:
-        words += f", {each * made.workers:,.0f} with {counted(made.workers, 'worker')}"
-    return fine("rate", f"{words}; {made.audio_seconds / 3600:.2f} audio-h tried")
+        words += f", {figure(each * made.workers)} with {counted(made.workers, 'worker')}"
+    return fine("rate", f"{words}; {figure(made.audio_seconds / 3600)} audio-h tried")
 
 
 def judge_node(node: str, outcome: Outcome, made: Made | None, difference: Difference | None) -> Finding:
@@ -137,7 +138,7 @@ def judge_node(node: str, outcome: Outcome, made: Made | None, difference: Diffe
     if difference is not None:
         return fault(check, f"other tokens than most: {plain(str(difference))}", f"keep it out: --slurm exclude={node}")
     rate = made.audio_seconds * made.workers / made.device_seconds if made.device_seconds else 0.0
-    return fine(check, f"same tokens, at {rate:,.0f} audio-h per hour, on {plain(made.device)}")
+    return fine(check, f"same tokens, at {figure(rate)} audio-h per hour, on {plain(made.device)}")
 
 
 def judge_devices(devices: Mapping[str, Difference | None]) -> list[Finding]:

@@ -19,7 +19,6 @@ from hpc.failure_groups import find_damaged, find_failures
 from hpc.launch import Launch
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
-from hpc.monitor import describe_failures
 from hpc.rounds import cluster_of, make_controller
 from hpc.run import ListedTar, Run, RunState
 from hpc.trust import share_run
@@ -30,6 +29,8 @@ from jobs.trust import Trust
 __all__ = ["OpenCluster", "Outcome", "Trial", "launch_on", "launch_with_one", "make_trial", "work"]
 
 OpenCluster = Callable[[Launch], Cluster]
+MOST_SUBMISSIONS = 3
+"""A trial needs one submission, or two if it is interrupted. What still fails in the third would fail in a run as well."""
 GLANCE_SECONDS = 0.01
 """Between two looks at whether there are lines, for a trial that is to be interrupted."""
 
@@ -73,7 +74,9 @@ class Trial:
         try:
             seen = self._controller.round()
             if seen.decision.outcome != "running" and not self._controller.open_jobs():  # no worker is about to write
-                self._end(_problem(self.run, seen))
+                self._end("" if seen.decision.outcome == "finished" else self._problem(seen))
+            elif sum(each.read_digest() is not None for each in self.run.submissions()) >= MOST_SUBMISSIONS:
+                self.give_up(self._problem(seen))
         except LockHeldError:
             pass
         except Tar2TokensError as error:
@@ -112,19 +115,15 @@ class Trial:
                     return True
         return False
 
+    def _problem(self, seen: Round) -> str:
+        """Why not all of its tars are committed."""
+        failures = find_damaged(seen.states) or find_failures(self.run.submissions())
+        return failures[0].reason if failures else seen.decision.diagnosis or "nothing more can be submitted"
+
     def _end(self, problem: str, *, untried: bool = False) -> None:
         self.done = True
         seconds = time.monotonic() - self._began
         self.outcome = replace(self.outcome, problem=problem, seconds=seconds, untried=untried)
-
-
-def _problem(run: Run, seen: Round) -> str:
-    """Why the tars of a run that has ended are not all committed, from the most telling source; empty if they are."""
-    if seen.decision.outcome == "finished":
-        return ""
-    failures = find_damaged(seen.states) or find_failures(run.submissions())
-    words = describe_failures(failures[:1]) or [seen.decision.diagnosis or "nothing more can be submitted"]
-    return " ".join(words)
 
 
 def make_trial(

@@ -99,10 +99,8 @@ def test_what_is_heard() -> None:
 
 def test_rates() -> None:
     """Of a worker at work, and of all; without audio there is none."""
-    assert judge_rate(made(), gpu=True).found == (
-        "400 audio-h per hour and GPU worker, 800 with 2 workers; 1.00 audio-h tried"
-    )
-    assert judge_rate(made(workers=1), gpu=False).found == "400 audio-h per hour and worker; 1.00 audio-h tried"
+    assert judge_rate(made(), gpu=True).found == ("400 audio-h per hour and GPU worker, 800 with 2 workers; 1 audio-h tried")
+    assert judge_rate(made(workers=1), gpu=False).found == "400 audio-h per hour and worker; 1 audio-h tried"
     assert judge_rate(Made("x", {}, {}, [], {}, "", 1, 1.0, 0.0), gpu=True).verdict == "warning"
 
 

@@ -16,7 +16,7 @@ from tools.common.findings import Finding
 from tools.rehearsing import rehearsal
 from tools.rehearsing.excerpts import Excerpt
 from tools.rehearsing.rehearsal import Asked, rehearse
-from tools.rehearsing.results import Made
+from tools.rehearsing.results import Made, read_made
 from tools.rehearsing.trial import Trial
 
 pytestmark = pytest.mark.slow
@@ -117,12 +117,11 @@ def test_no_node_is_to_be_had(tmp_path: Path, tars: list[Path]) -> None:
 
 def test_kinds_of_devices(tmp_path: Path, tars: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes whose GPUs are of another kind may give other tokens: a warning that names the kinds, and no fault."""
-    real = rehearsal.read_made
 
     def named(trial: Trial, parts: Sequence[Excerpt]) -> Made:
-        return replace(real(trial, parts), device="B" if trial.name == "node n2" else "A")
+        return replace(read_made(trial, parts), device="B" if trial.name == "node n2" else "A")
 
-    monkeypatch.setattr(rehearsal, "read_made", named)
+    monkeypatch.setattr("tools.rehearsing.rehearsal.read_made", named)
     found = look(tmp_path, tars, nodes={"n1": "", "n2": ""}, bad={"n2": "tokens"})
     assert found["node n2"].verdict == "ok"
     assert found["devices"].verdict == "warning"

@@ -64,6 +64,16 @@ def test_a_node_that_is_never_free(tmp_path: Path) -> None:
     assert cluster.living() == []
 
 
+def test_what_fails_again_and_again(tmp_path: Path) -> None:
+    """Three submissions are enough to say so; a run would go on for longer."""
+    cluster = QuickCluster(launch_of(), bad={"n0": "fails"})
+    broken = trial(tmp_path, "broken", cluster)
+    work([broken], pause_s=0.01)
+    assert (broken.outcome.untried, broken.outcome.problem) == (False, "CUDA error: an illegal memory access")
+    assert len(cluster.jobs) <= 4
+    assert cluster.living() == []
+
+
 def test_an_exception_leaves_no_task(tmp_path: Path) -> None:
     """Such as the Ctrl-C of a user who has seen enough."""
     cluster = QuickCluster(launch_of(), bad={"n0": "waits"})
