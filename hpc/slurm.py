@@ -84,8 +84,17 @@ class SlurmCluster:
         return answer.returncode != 0 or not answer.stdout.strip() or "gpu" in answer.stdout
 
     def nodes(self, launch: Launch) -> dict[str, str]:
-        """The partition's nodes -> why each starts no jobs now, empty if it does. Raises InfrastructureError."""
-        answer = self._call("sinfo", *_of(launch.clusters), "--all", "--noheader", "--Node", f"--format={NODE_FORMAT}")
+        """The nodes that a job may get -> why each starts no jobs now, empty if it does: those of the partition, within
+        nodelist and without exclude of the launch. Raises InfrastructureError.
+        """
+        found = self._nodes(launch, launch.slurm.get("nodelist"))
+        excluded = self._nodes(launch, launch.slurm["exclude"]) if launch.slurm.get("exclude") else {}
+        return {node: why for node, why in found.items() if node not in excluded}
+
+    def _nodes(self, launch: Launch, within: object) -> dict[str, str]:
+        which = [f"--nodes={within}"] if within else []
+        words = ("sinfo", *_of(launch.clusters), "--all", "--noheader", "--Node", *which, f"--format={NODE_FORMAT}")
+        answer = self._call(*words)
         if answer.returncode != 0:
             raise InfrastructureError(f"sinfo: {_last_line(answer)}: which nodes there are is not known; try again")
         return parse_nodes(answer.stdout, launch.partition)

@@ -11,7 +11,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from audio_tokenizers.errors import UsageError
 from hpc.begin_run import ListOptions, begin_run
 from hpc.launch_options import LaunchOptions
 from hpc.run import Run
@@ -84,11 +83,11 @@ def canary(
 
 
 def _place(output_dir: Path) -> Path:
-    """The nearest folder above the output directory that exists: nodes see it as they see the output directory."""
-    for folder in output_dir.parents:
-        if folder.is_dir():
-            return folder
-    raise UsageError(f"--output-dir {output_dir}: expected a folder above it")
+    """Where nodes see files as they see those of the output directory: the nearest folder above it that exists, or itself
+    if nothing can be written there.
+    """
+    above = next((folder for folder in output_dir.parents if folder.is_dir()), output_dir)
+    return above if os.access(above, os.W_OK) or not output_dir.is_dir() else output_dir
 
 
 if __name__ == "__main__":

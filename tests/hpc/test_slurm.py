@@ -349,6 +349,10 @@ def test_nodes(slurm: SlurmCommands) -> None:
     slurm.answer("sinfo", out="long|n1|idle\nshort*|n2|idle\n")
     assert cluster.nodes(msgspec.structs.replace(SHARED, partition="long", slurm={"clusters": "other"})) == {"n1": ""}
     assert slurm.calls()[-1] == "sinfo --clusters=other --all --noheader --Node --format=%P|%N|%T"
+    restricted = msgspec.structs.replace(SHARED, partition="long", slurm={"nodelist": "n[1-4]", "exclude": "n[1-2]"})
+    slurm.answer("sinfo", out="long|n1|idle\n")
+    assert cluster.nodes(restricted) == {}
+    assert [call.split()[4] for call in slurm.calls()[-2:]] == ["--nodes=n[1-4]", "--nodes=n[1-2]"]
     slurm.answer("sinfo", err="sinfo: error: away\n", code=1)
     with pytest.raises(InfrastructureError, match="sinfo: error: away"):
         cluster.nodes(SHARED)

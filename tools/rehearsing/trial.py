@@ -23,6 +23,7 @@ from hpc.rounds import cluster_of, make_controller
 from hpc.run import ListedTar, Run, RunState
 from hpc.trust import share_run
 from jobs.model_hashes import model_hashes_path
+from jobs.signals import INTERRUPTIONS, StopFlag
 from jobs.spec import TokenizeSpec, freeze_spec
 from jobs.trust import Trust
 
@@ -33,6 +34,8 @@ MOST_SUBMISSIONS = 3
 """A trial needs one submission, or two if it is interrupted. What still fails in the third would fail in a run as well."""
 GLANCE_SECONDS = 0.01
 """Between two looks at whether there are lines, for a trial that is to be interrupted."""
+STOP_SECONDS = 0.1
+"""Between two looks at whether the user has seen enough."""
 
 
 @dataclass(frozen=True)
@@ -175,27 +178,32 @@ def _in_one_task(launch: Launch, parts: int) -> Launch:
 def work(trials: Sequence[Trial], *, pause_s: float, wait_s: float = math.inf) -> None:
     """Do rounds of all trials until each is over.
 
-    A trial on Slurm of which no task has begun after `wait_s` seconds is given up. An exception ends all tasks.
+    A trial on Slurm of which no task has begun after `wait_s` seconds is given up. An interruption or an exception ends all
+    tasks; the former then raises SystemExit.
     """
     began = time.monotonic()
     left = list(trials)
-    try:
-        while left:
+    interruption = StopFlag(answer="")
+    with interruption.on_signals(INTERRUPTIONS):  # from before the first worker starts
+        try:
+            while left and not interruption():
+                for trial in left:
+                    if not trial.step() and time.monotonic() - began > wait_s and not trial.has_begun:
+                        trial.give_up(f"none of its tasks had begun after {wait_s:.0f} s")
+                left = [trial for trial in left if not trial.done]
+                _rest(left, pause_s, interruption)
+        finally:
             for trial in left:
-                if not trial.step() and time.monotonic() - began > wait_s and not trial.has_begun:
-                    trial.give_up(f"none of its tasks had begun after {wait_s:.0f} s")
-            left = [trial for trial in left if not trial.done]
-            _rest(left, pause_s)
-    finally:
-        for trial in left:
-            trial.stop()
+                trial.stop()
+    if interruption.signal is not None:
+        raise SystemExit(128 + interruption.signal)
 
 
-def _rest(trials: Sequence[Trial], seconds: float) -> None:
+def _rest(trials: Sequence[Trial], seconds: float, interruption: StopFlag) -> None:
     """Sleep, with an eye on trials that are to be interrupted."""
     until = time.monotonic() + seconds
-    while trials and (rest := until - time.monotonic()) > 0:
+    while trials and not interruption() and (rest := until - time.monotonic()) > 0:
         for trial in trials:
             trial.glance()
         eager = any(trial.to_interrupt and not trial.outcome.interrupted for trial in trials)
-        time.sleep(min(rest, GLANCE_SECONDS) if eager else rest)
+        time.sleep(min(rest, GLANCE_SECONDS if eager else STOP_SECONDS))

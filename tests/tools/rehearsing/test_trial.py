@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +76,17 @@ def test_what_fails_again_and_again(tmp_path: Path) -> None:
     assert cluster.living() == []
 
 
-def test_an_exception_leaves_no_task(tmp_path: Path) -> None:
-    """Such as the Ctrl-C of a user who has seen enough."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_leaves_no_task(number: int, code: int, tmp_path: Path) -> None:
+    """Such as the Ctrl-C of a user who has seen enough, or the end of the session."""
     cluster = QuickCluster(launch_of(), bad={"n0": "waits"})
     one = trial(tmp_path, "one", cluster)
-
-    def interrupted() -> bool:
-        assert cluster.living()
-        raise KeyboardInterrupt
-
     one.step()
-    one.step = interrupted  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        work([one], pause_s=0.01)
-    assert cluster.living() == []
+    assert cluster.living()
+    one.step = lambda: bool(os.kill(os.getpid(), number))  # type: ignore[method-assign,func-returns-value]
+    with pytest.raises(SystemExit) as end:
+        work([one], pause_s=60)
+    assert (end.value.code, cluster.living()) == (code, [])
 
 
 @pytest.mark.parametrize("gpus", [0, 1, 4])
