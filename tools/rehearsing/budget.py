@@ -46,7 +46,7 @@ class Budget:
 def make_budget(
     sizes: Sequence[int],
     found: Forecast,
-    startup_s: float,
+    begin_s: float,
     *,
     slots: Callable[[float], Sequence[int]],
     processes: int,
@@ -63,7 +63,7 @@ def make_budget(
         return None
     total = round(sum(known) / len(known) * len(sizes))
     loads = slots(1 / found.seconds.value) if found.seconds.value > 0 else [total]
-    starts = len(loads) * startup_s
+    starts = len(loads) * begin_s
     return Budget(
         tars=len(sizes),
         bytes=total,
@@ -72,7 +72,7 @@ def make_budget(
         worker_hours=(found.seconds * total + starts) * (1 / 3600),
         output_bytes=found.output_bytes * total,
         tasks=-(-len(loads) // processes) if processes else 0,
-        longest_hours=(max(loads) * found.seconds.value + startup_s) / 3600,
+        longest_hours=(max(loads) * found.seconds.value + begin_s) / 3600,
         workers=min(workers, len(loads)),
         per_gpu=per_gpu,
     )

@@ -118,9 +118,9 @@ def judge_heard(verdicts: Sequence[Verdict]) -> Finding:
 
 def judge_rate(made: Made, *, gpu: bool) -> Finding:
     """Audio-hours per hour of a worker at work, and of all of the trial's workers."""
-    if made.device_seconds <= 0 or made.audio_seconds <= 0:
+    if made.rate <= 0:
         return warning("rate", "no audio became tokens: not measured", "see the errors above")
-    each = made.audio_seconds / made.device_seconds
+    each = made.rate
     where = "GPU worker" if gpu else "worker"
     words = f"{figure(each)} audio-h per hour and {where}"
     if made.workers > 1:
@@ -137,8 +137,7 @@ def judge_node(node: str, outcome: Outcome, made: Made | None, difference: Diffe
         return fault(check, plain(outcome.problem), f"keep it out: --slurm exclude={node}; {LOGS}")
     if difference is not None:
         return fault(check, f"other tokens than most: {plain(str(difference))}", f"keep it out: --slurm exclude={node}")
-    rate = made.audio_seconds * made.workers / made.device_seconds if made.device_seconds else 0.0
-    return fine(check, f"same tokens, at {figure(rate)} audio-h per hour, on {plain(made.device)}")
+    return fine(check, f"same tokens, at {figure(made.rate * made.workers)} audio-h per hour, on {plain(made.device)}")
 
 
 def judge_devices(devices: Mapping[str, Difference | None]) -> list[Finding]:
