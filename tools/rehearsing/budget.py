@@ -46,7 +46,7 @@ class Budget:
 def make_budget(
     sizes: Sequence[int],
     found: Forecast,
-    begin_s: float,
+    startup_s: float,
     *,
     slots: Callable[[float], Sequence[int]],
     processes: int,
@@ -55,15 +55,15 @@ def make_budget(
 ) -> Budget | None:
     """The budget for tars of these sizes in bytes, 0 where unknown. None if no size is known.
 
-    `slots`: bytes per second of a worker -> bytes of each worker process that is planned; `processes`: of an array task, 0
-    on one machine; `workers`: how many work at once.
+    `slots`: bytes per second of a worker, 0 if unknown -> bytes of each worker process that is planned; `processes`: of an
+    array task, 0 on one machine; `workers`: how many work at once.
     """
     known = [size for size in sizes if size]
     if not known:
         return None
     total = round(sum(known) / len(known) * len(sizes))
-    loads = slots(1 / found.seconds.value) if found.seconds.value > 0 else [total]
-    starts = len(loads) * begin_s
+    loads = slots(1 / found.seconds.value if found.seconds.value > 0 else 0.0)
+    starts = len(loads) * startup_s
     return Budget(
         tars=len(sizes),
         bytes=total,
@@ -72,7 +72,7 @@ def make_budget(
         worker_hours=(found.seconds * total + starts) * (1 / 3600),
         output_bytes=found.output_bytes * total,
         tasks=-(-len(loads) // processes) if processes else 0,
-        longest_hours=(max(loads) * found.seconds.value + begin_s) / 3600,
+        longest_hours=(max(loads) * found.seconds.value + startup_s) / 3600,
         workers=min(workers, len(loads)),
         per_gpu=per_gpu,
     )

@@ -71,7 +71,7 @@ def judge_interruption(outcome: Outcome) -> Finding:
     if outcome.untried:
         return warning("interrupted", plain(outcome.problem), UNTRIED)
     if outcome.problem:
-        return fault("interrupted", plain(outcome.problem), f"a run would not survive an interruption: {LOGS}")
+        return fault("interrupted", plain(outcome.problem), f"it has to survive an interruption: {LOGS}")
     if not outcome.interrupted:
         found = f"the trial ended in {outcome.seconds:.1f} s, before a worker was in the middle of a tar"
         return warning("interrupted", found, "not tried: more --clips give it time")

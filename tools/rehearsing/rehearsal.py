@@ -152,7 +152,7 @@ def rehearse(asked: Asked) -> Iterator[Finding]:
     yield from _hear(trial, asked)
     yield judge_rate(basis, gpu=launch.device != "cpu")
     if basis.figures and basis.audio_seconds:
-        yield from _plan(asked, basis.steady, basis.begin_s, at_once, why)
+        yield from _plan(asked, basis.figures, basis.startup_s, at_once, why)
 
 
 def _here(rehearsal: _Rehearsal, workers: int) -> Generator[Finding, None, Basis | None]:
@@ -248,7 +248,7 @@ def _hear(trial: Trial, asked: Asked) -> Iterator[Finding]:
         yield warning("decoded", f"not checked here: {error}", "where it can be: tools.decode_check, on the run")
 
 
-def _plan(asked: Asked, figures: Sequence[Figures], begin_s: float, at_once: int, why: str) -> Iterator[Finding]:
+def _plan(asked: Asked, figures: Sequence[Figures], startup_s: float, at_once: int, why: str) -> Iterator[Finding]:
     """What the whole list takes."""
     begun, launch = asked.begun, asked.begun.launch
     found = forecast(figures, asked.seed)
@@ -258,7 +258,7 @@ def _plan(asked: Asked, figures: Sequence[Figures], begin_s: float, at_once: int
     budget = make_budget(
         [task.bytes for task in tasks],
         found,
-        begin_s,
+        startup_s,
         slots=lambda rate: [sum(task.bytes for task in slot) for slot in submitter.plan_slots(tasks, rate)],
         processes=launch.processes if launch.cluster == "slurm" else 0,
         workers=at_once,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hpc.progress import TarState, scan
-from jobs.progress import Progress, read_progress
+from jobs.progress import read_progress
 from jobs.records import ErrorRecord, decode_record
 from tools.rehearsing.excerpts import Excerpt
 from tools.rehearsing.trial import Trial
@@ -37,11 +36,9 @@ class Figures:
     bytes: int
     """Of the source, as it is stored."""
     seconds: float
-    """Of one worker's device, waits included."""
+    """Of one worker's device, waits included. A call may hold clips of several excerpts: only sums are exact."""
     output_bytes: int
     audio_seconds: float
-    first: bool = False
-    """Whether a worker began with it: kernels are chosen and memory is reserved in the first calls."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +66,10 @@ class Made:
         return sum(one.audio_seconds for one in self.figures)
 
     @property
-    def steady(self) -> Sequence[Figures]:
-        """Excerpts that no worker began with, if there are any."""
-        return [one for one in self.figures if not one.first] or self.figures
-
-    @property
     def rate(self) -> float:
-        """Audio per time of one worker at work; 0 without any."""
-        seconds = sum(one.seconds for one in self.steady)
-        return sum(one.audio_seconds for one in self.steady) / seconds if seconds else 0.0
-
-    @property
-    def begin_s(self) -> float:
-        """How long a worker takes until it is at its rate: what its first excerpt took longer than others, and startup_s."""
-        steady, firsts = self.steady, [one for one in self.figures if one.first]
-        if len(firsts) == len(self.figures):
-            return self.startup_s
-        per_byte = sum(one.seconds for one in steady) / max(sum(one.bytes for one in steady), 1)
-        excess = sum(one.seconds - one.bytes * per_byte for one in firsts)
-        return self.startup_s + max(0.0, excess) / max(len(firsts), 1)
+        """Audio per time of one worker at work; 0 without any. The first calls, which are slow, are in it."""
+        seconds = sum(one.seconds for one in self.figures)
+        return self.audio_seconds / seconds if seconds else 0.0
 
 
 def read_made(trial: Trial, parts: Sequence[Excerpt]) -> Made:
@@ -103,12 +85,11 @@ def read_made(trial: Trial, parts: Sequence[Excerpt]) -> Made:
             if isinstance(record, ErrorRecord):
                 errors[record.error_kind] = errors.get(record.error_kind, 0) + 1
     startups = _startups(trial)
-    firsts = _firsts(trial)
     return Made(
         name=trial.name,
         lines=lines,
         features={state.name: state.manifest.features_sha256 for state in states if state.manifest},
-        figures=[_figures(state, cut[state.tar], first=state.name in firsts) for state in states],
+        figures=[_figures(state, cut[state.tar]) for state in states],
         errors=errors,
         device=next((maker.device for state in states if state.manifest for maker in state.manifest.made_by), ""),
         workers=len(startups),
@@ -117,7 +98,7 @@ def read_made(trial: Trial, parts: Sequence[Excerpt]) -> Made:
     )
 
 
-def _figures(state: TarState, part: Excerpt, *, first: bool) -> Figures:
+def _figures(state: TarState, part: Excerpt) -> Figures:
     manifest = state.manifest
     assert manifest is not None, "it is committed"
     longer = len(str(part.path).encode()) - len(part.source.encode())  # each line names its tar
@@ -127,27 +108,15 @@ def _figures(state: TarState, part: Excerpt, *, first: bool) -> Figures:
         seconds=manifest.device_seconds.total,
         output_bytes=manifest.output_bytes - longer * manifest.clips + manifest.features_bytes,
         audio_seconds=manifest.audio_seconds,
-        first=first,
     )
-
-
-def _reports(trial: Trial) -> Iterator[tuple[Path, Progress]]:
-    for submission in trial.run.submissions():
-        for path in sorted((submission.folder / "tasks").glob("*.json")):
-            report = read_progress(path)
-            if report is not None:
-                yield path, report
 
 
 def _startups(trial: Trial) -> list[float]:
     """Seconds of each worker's life in which its device had no tar, by its last report. Empty without reports."""
-    return [
-        max(0.0, path.stat().st_mtime - report.started - report.device_seconds.total)
-        for path, report in _reports(trial)
-        if report.started
-    ]
-
-
-def _firsts(trial: Trial) -> set[str]:
-    """The excerpts that workers began with."""
-    return {report.tries[0].name for _, report in _reports(trial) if report.tries}
+    found = []
+    for submission in trial.run.submissions():
+        for path in sorted((submission.folder / "tasks").glob("*.json")):
+            report = read_progress(path)
+            if report is not None and report.started:
+                found.append(max(0.0, path.stat().st_mtime - report.started - report.device_seconds.total))
+    return found

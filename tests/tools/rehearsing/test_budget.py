@@ -12,11 +12,11 @@ RATES = Forecast(Range(1e-6, 0.8e-6, 1.3e-6), Range(0.1, 0.09, 0.12), Range(3.6e
 GB = 10**9
 
 
-def plan(sizes: list[int], *, processes: int = 1, workers: int = 10, per_gpu: int = 1, begin_s: float = 36.0) -> Budget:
+def plan(sizes: list[int], *, processes: int = 1, workers: int = 10, per_gpu: int = 1, startup_s: float = 36.0) -> Budget:
     found = make_budget(
         sizes,
         RATES,
-        begin_s,
+        startup_s,
         slots=lambda rate: sizes if abs(rate - 1e6) < 1 else [],
         processes=processes,
         workers=workers,
@@ -63,7 +63,7 @@ def test_in_words() -> None:
 
 def test_two_workers_share_a_gpu() -> None:
     """GPU-hours are half of the worker-hours; without GPUs they are not called so."""
-    shared, cpus = plan([GB] * 4, per_gpu=2, begin_s=0), plan([GB] * 4, per_gpu=0, begin_s=0)
+    shared, cpus = plan([GB] * 4, per_gpu=2, startup_s=0), plan([GB] * 4, per_gpu=0, startup_s=0)
     words = [judge_budget(one, [], time_limit_min=60, at_once="")[1].found for one in (shared, cpus)]
     assert words[0].startswith("0.556 (0.444 to 0.722) GPU-hours")
     assert words[1].startswith("1.11 (0.889 to 1.44) worker-hours")
