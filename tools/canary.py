@@ -76,7 +76,7 @@ def canary(
         if code == 0:
             shutil.rmtree(scratch, ignore_errors=True)
         if scratch.exists():
-            warn(f"kept: {scratch}: its runs and logs; remove it with rm -rf when it is of no more use")
+            warn(f"kept: {scratch} has the runs and their logs; remove it with rm -rf")
     words = f"{'no' if code else 'go'}: {summary(findings)}"
     print(msgspec.json.format(msgspec.json.encode(findings)).decode() if as_json else words)
     return code

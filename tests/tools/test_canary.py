@@ -71,7 +71,7 @@ def test_no(tmp_path: Path, tars: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     said = capsys.readouterr()
     assert said.out.endswith("no: 1 check: 1 fault, 0 warnings\n")
     (kept,) = canaries(tmp_path)
-    assert f"kept: {kept}" in said.err
+    assert f"kept: {kept} has the runs" in said.err
     assert (asked[0].scratch, asked[0].clips) == (kept, 100)
     assert not (tmp_path / "out").exists()
 
@@ -94,7 +94,7 @@ def test_interrupted_or_out_of_room(
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 1)
     (kept,) = canaries(tmp_path)
     said = capsys.readouterr().err
-    assert f"kept: {kept}" in said
+    assert f"kept: {kept} has the runs" in said
     assert isinstance(error, KeyboardInterrupt) or f"--output-dir {kept}: cannot be written: No space left" in said
 
 

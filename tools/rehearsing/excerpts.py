@@ -22,7 +22,7 @@ __all__ = ["Excerpt", "Excerpts", "cut_excerpts"]
 TARS = 2
 """Tars that share the clips, if the list has as many with clips."""
 MOST_TARS = 50
-"""Tars that are opened in search of clips: in others there are none either, as it seems."""
+"""Tars that are opened in search of clips."""
 END = bytes(2 * BLOCK)
 
 

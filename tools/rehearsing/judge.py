@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 UNLIKE_DB = -20.0
-"""SI-SDR below which decoded audio has nothing of the original: noise has about -35 dB. A codec that invents waveforms, as
-generative decoders do, may be as low, too."""
+"""SI-SDR below which decoded audio has nothing of the original: noise has about -35 dB. Generative decoders, which invent
+waveforms, may be as low."""
 MANY_ERRORS = 0.1
-"""Share of clips that are errors, from which on a run is worth a look first."""
+"""Share of clips that are errors above which a warning is due."""
 LOGS = "the scratch folder keeps its logs"
 UNTRIED = "not tried: busy, or not for this job; --wait waits longer"
 
@@ -60,7 +60,7 @@ def judge_trial(name: str, outcome: Outcome, made: Made | None) -> Finding:
     if outcome.untried:
         return warning(name, plain(outcome.problem), UNTRIED)
     if outcome.problem:
-        return fault(name, plain(outcome.problem), f"a run would fail the same: {LOGS}")
+        return fault(name, plain(outcome.problem), f"a run would fail in the same way: {LOGS}")
     assert made is not None, "it has ended well"
     words = f"{counted(len(made.lines), 'clip')} in {outcome.seconds:.1f} s, {made.startup_s:.1f} s of them to load"
     return fine(name, f"{words}, on {plain(made.device)}" if made.device else words)

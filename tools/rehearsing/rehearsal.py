@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from audio_tokenizers.errors import Tar2TokensError, UsageError
 from audio_tokenizers.registry import get_factory
+from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.begin_run import Begun
 from hpc.cluster import Cluster
@@ -245,7 +246,7 @@ def _hear(trial: Trial, asked: Asked) -> Iterator[Finding]:
         decoder = load_decoder(spec, None, choose_device("mps" if asked.begun.launch.device == "mps" else "auto"))
         yield judge_heard(compare_all(picks, decoder, spec, asked.scratch / "decoded"))
     except Tar2TokensError as error:
-        yield warning("decoded", f"not checked here: {error}", "where it can be: tools.decode_check, on the run")
+        yield warning("decoded", f"not checked here: {error}", f"{called('tools.decode_check')} can, on the run")
 
 
 def _plan(asked: Asked, figures: Sequence[Figures], startup_s: float, at_once: int, why: str) -> Iterator[Finding]:

@@ -35,7 +35,7 @@ MOST_SUBMISSIONS = 3
 GLANCE_SECONDS = 0.01
 """Between two looks at whether there are lines, for a trial that is to be interrupted."""
 STOP_SECONDS = 0.1
-"""Between two looks at whether the user has seen enough."""
+"""Between two looks at whether the user has interrupted."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def test_features_count() -> None:
 
 
 def test_most_nodes_are_right() -> None:
-    """Clip by clip; of a tie, nobody can tell who is right, and all are named."""
+    """The majority decides, clip by clip; in a tie all nodes are named."""
     nodes = {"n1": made("1", "2"), "n2": made("1", "x"), "n3": made("1", "2")}
     assert odd_nodes(nodes) == {"n2": Difference(1, 2, "1.wav")}
     assert odd_nodes({"n1": made("1", "2"), "n2": made("1", "x")}).keys() == {"n1", "n2"}

@@ -10,6 +10,7 @@ import pytest
 from support.rehearsed import QuickCluster, begun
 from support.small_run import wav, write_tar
 
+from audio_tokenizers.errors import UsageError
 from hpc.cluster import Cluster
 from hpc.launch import Launch
 from tools.common.findings import Finding
@@ -47,7 +48,7 @@ def look(
 ) -> dict[str, Finding]:
     """Check -> finding."""
     scratch = folder / "scratch"
-    scratch.mkdir()
+    scratch.mkdir(parents=True)
 
     def open_cluster(one: Launch) -> Cluster:
         return QuickCluster(one, bad=bad)
@@ -82,6 +83,20 @@ def test_this_machine(tmp_path: Path, tars: list[Path]) -> None:
     assert not (tmp_path / "tokens").exists()
 
 
+def test_tokens_that_cannot_be_decoded_here(tmp_path: Path, tars: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No decoder is no fault; one that cannot be loaded is a warning. Both say so."""
+
+    def refuse(*_given: object) -> None:
+        raise UsageError("another model")
+
+    monkeypatch.setattr("tools.rehearsing.rehearsal.load_decoder", refuse)
+    found = look(tmp_path / "a", tars, cluster="local")
+    assert (found["decoded"].verdict, found["decoded"].found) == ("warning", "not checked here: another model")
+    monkeypatch.setattr("tools.rehearsing.rehearsal.decoding_factory", refuse)
+    found = look(tmp_path / "b", tars, cluster="local")
+    assert (found["decoded"].verdict, found["decoded"].found) == ("ok", "mulaw has no decoder: not checked")
+
+
 def test_a_node_with_other_tokens(tmp_path: Path, tars: list[Path]) -> None:
     """It is named, with its clips; the others are not, and a node that is down is left out."""
     nodes = {"n1": "", "n2": "", "n3": "", "n4": "drained"}
@@ -107,8 +122,8 @@ def test_nodes_that_do_not_do_it(tmp_path: Path, tars: list[Path]) -> None:
     assert "plan" in found
 
 
-def test_no_node_is_to_be_had(tmp_path: Path, tars: list[Path]) -> None:
-    """Nothing was tried: that is a no."""
+def test_no_node_is_free(tmp_path: Path, tars: list[Path]) -> None:
+    """No trial was done: a fault."""
     found = look(tmp_path, tars, nodes={"n1": "down"}, bad={"n0": "waits"})
     assert found["nodes"].verdict == found["one worker"].verdict == found["interrupted"].verdict == "warning"
     assert found["trials"].verdict == "fault"
@@ -129,7 +144,7 @@ def test_kinds_of_devices(tmp_path: Path, tars: list[Path], monkeypatch: pytest.
 
 
 def test_nothing_works(tmp_path: Path, tars: list[Path]) -> None:
-    """The first trial's fault is all there is to say."""
+    """The first trial's fault ends the rehearsal."""
     found = look(tmp_path, tars, cluster="local", bad={"n0": "fails"})
     assert list(found) == ["clips", "one worker"]
     assert "CUDA error" in found["one worker"].found

@@ -49,7 +49,7 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
     assert committed_bytes(tmp_path / "one") == committed_bytes(tmp_path / "two")
 
 
-def test_nobody_is_interrupted_who_is_too_fast(tmp_path: Path) -> None:
+def test_a_trial_that_is_too_fast_to_interrupt(tmp_path: Path) -> None:
     """The trial ends well, and says that it was not interrupted."""
     fast = trial(tmp_path, "fast", QuickCluster(launch_of()), to_interrupt=True)
     work([fast], pause_s=0.01)
@@ -78,7 +78,7 @@ def test_what_fails_again_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_leaves_no_task(number: int, code: int, tmp_path: Path) -> None:
-    """Such as the Ctrl-C of a user who has seen enough, or the end of the session."""
+    """Ctrl-C and SIGTERM cancel all tasks and end with 128 + signal."""
     cluster = QuickCluster(launch_of(), bad={"n0": "waits"})
     one = trial(tmp_path, "one", cluster)
     one.step()
