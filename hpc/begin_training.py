@@ -20,6 +20,7 @@ from hpc.submissions import Job, Submission
 from hpc.training import describe_training, is_done, ranks_of
 from hpc.trust import share_run
 from jobs.commands import WHAT, writing_to
+from jobs.devices import CUDA_ONLY
 from jobs.option_struct import Option, option_words
 from jobs.spec import spec_path
 from jobs.taste.corpus import check_runs
@@ -119,6 +120,8 @@ def begin_training(
     if asked.procs_per_gpu not in (None, 1) and asked.device != "cpu":
         raise UsageError(f"--procs-per-gpu {asked.procs_per_gpu}: a training has one process per GPU (docs/taste.md)")
     launch = plan_launch(asked, WishOptions(), trust, uses_gpu=True)
+    if launch.device not in CUDA_ONLY:
+        raise UsageError(f"--device {launch.device!r}: a training runs on cpu or cuda")
     procs = launch.procs_per_gpu if launch.device == "cpu" else 1  # a site's own number is about tokens
     launch = msgspec.structs.replace(launch, training=True, procs_per_gpu=procs)
     if launch.cluster == "slurm":
@@ -145,5 +148,8 @@ def _check_folder(run: Run, training: Training, settings: Settings) -> None:
     differences = settings.differences(told) if told is not None else []
     if before is not None and before.contents != training.contents:
         differences.append("--data: other clips, or other recipes")
+    if before is not None and bool(before.test_data) != bool(training.test_data):
+        now, then = (", ".join(one.test_data) or "a share" for one in (training, before))
+        differences.append(f"--test-data: tested on {now}, and on {then} before")
     if differences:
         raise other_training(run.output_dir, differences)

@@ -18,11 +18,11 @@ from audio_tokenizers.errors import UsageError
 from hpc.controller import Round, Tell
 from hpc.event_file import EventFile
 from hpc.event_hooks import Hooks
-from hpc.events import RoundDone, TrainingCounts
+from hpc.events import RoundDone, TrainingCounts, seconds_of
 from hpc.evidence import View
 from hpc.metrics import Measured, render
 from hpc.monitor import Snapshot, Speed, take_snapshot
-from hpc.new_events import Facts, new_events, seconds_of
+from hpc.new_events import Facts, new_events
 from hpc.run import Run, RunState
 from hpc.submissions import Submission
 from jobs.fileops import FileOps, describe_error, write_atomically
@@ -64,6 +64,7 @@ class Broadcast:
         self._speed: Speed | None = None
         self._measured_at: float | None = None
         self._failed: set[Path] = set()
+        self._output_dir = str(run.output_dir).encode("utf-8", "backslashreplace").decode()
         self._backend = ""
         self._version = version()
 
@@ -72,7 +73,7 @@ class Broadcast:
         figures, now, training = take_snapshot(seen), self._clock(), _training(self._run, state)
         facts = Facts(
             run=state.run_id,
-            output_dir=str(self._run.output_dir),
+            output_dir=self._output_dir,
             host=self._host,
             now=now,
             amnesty=state.amnesty,
@@ -98,7 +99,7 @@ class Broadcast:
         self._measured_at = moment
         measured = Measured(
             run=state.run_id,
-            output_dir=str(self._run.output_dir),
+            output_dir=self._output_dir,
             backend=self._name_backend(state),
             version=self._version,
             now=now,
@@ -175,10 +176,7 @@ def _training(run: Run, state: RunState) -> TrainingCounts | None:
 
 def _speed(now: Snapshot, last: RoundDone | None, clock: float, moment: float) -> Speed:
     """Measured from this round on, or from the last event `round`: one round of cron measures nothing by itself."""
-    try:
-        age = clock - seconds_of(last) if last is not None else 0.0
-    except ValueError:
-        age = 0.0
+    age = clock - seconds_of(last) if last is not None else 0.0
     if last is None or not 0.0 < age < BASIS_SECONDS:
         return Speed(now, moment)
     first = msgspec.structs.replace(now, encoded_seconds=last.encoded_seconds, bytes_done=last.bytes_done)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from hpc.events import Event, RoundDone, Said
+from hpc.events import Event, RoundDone, Said, seconds_of
 from jobs.any_json import decode_json
 from jobs.fileops import append_line, end_last_line
 from jobs.plain_text import plain_json
@@ -59,7 +60,7 @@ class EventFile:
 
     def append(self, events: Sequence[Event]) -> list[bytes]:
         """Add events; returns their lines. Raises OSError, after which some of them may be there."""
-        lines = [plain_json(msgspec.json.encode(event).decode()).encode() for event in events]
+        lines = [_line(event) for event in events]
         if lines:
             append_line(self._path, b"\n".join(lines))
         return lines
@@ -83,7 +84,14 @@ class EventFile:
         return line
 
     def _note_round(self, line: bytes) -> None:
-        try:
-            self._said.last_round = decode_json(line, RoundDone)
-        except msgspec.DecodeError:  # of another version
-            self._said.last_round = None
+        self._said.last_round = None
+        with suppress(msgspec.DecodeError, ValueError):  # of another version, or not ours
+            found = decode_json(line, RoundDone)
+            seconds_of(found)
+            self._said.last_round = found
+
+
+def _line(event: Event) -> bytes:
+    """The event as JSON, all of it visible characters."""
+    text = msgspec.json.encode(event).decode()
+    return (text if text.isprintable() else plain_json(text)).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import msgspec
 
@@ -28,6 +29,7 @@ __all__ = [
     "TaskEnded",
     "TaskStarted",
     "TrainingCounts",
+    "seconds_of",
 ]
 
 VERSION = 1
@@ -228,6 +230,11 @@ class NodeExcluded(Event, frozen=True, kw_only=True, tag="node_excluded"):
 
     node: str
     reason: str
+
+
+def seconds_of(event: Event) -> float:
+    """The event's time, in seconds since the epoch. Raises ValueError if it is none."""
+    return datetime.fromisoformat(event.time).timestamp()
 
 
 EVENTS: tuple[type[Event], ...] = (

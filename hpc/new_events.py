@@ -30,6 +30,7 @@ from hpc.events import (
     TaskEnded,
     TaskStarted,
     TrainingCounts,
+    seconds_of,
 )
 from hpc.evidence import View
 from hpc.monitor import Snapshot
@@ -39,7 +40,7 @@ from hpc.submissions import Job
 from hpc.task_id import TaskId
 from jobs.progress import Progress
 
-__all__ = ["Facts", "new_events", "seconds_of"]
+__all__ = ["Facts", "new_events"]
 
 ROUND_SECONDS = 60.0
 """Between two events `round` that bring only counts."""
@@ -86,11 +87,6 @@ def new_events(facts: Facts, said: Said) -> list[Event]:
     begin, end = _of_run(facts, said, head)
     due = _round(facts, said, head, bool(news or begin or end))
     return [*begin, *news, *due, *end]
-
-
-def seconds_of(event: Event) -> float:
-    """The event's time, in seconds since the epoch. Raises ValueError if it is none."""
-    return datetime.fromisoformat(event.time).timestamp()
 
 
 def _of_run(facts: Facts, said: Said, head: Head) -> tuple[list[Event], list[Event]]:
@@ -148,7 +144,7 @@ def _round(facts: Facts, said: Said, head: Head, news: bool) -> Iterator[RoundDo
     figures, last, outcome = facts.figures, said.last_round, facts.decision.outcome
     if not (facts.sent or last is None or last.outcome != outcome):
         news = news or last.encoded_seconds != figures.encoded_seconds or last.training != facts.training
-        if not news or facts.now - seconds_of(last) < ROUND_SECONDS:
+        if not news or 0 <= facts.now - seconds_of(last) < ROUND_SECONDS:
             return
     yield RoundDone(
         id=f"round/{said.rounds + 1}",

@@ -48,7 +48,8 @@ def resubmit_command(
     words = [] if tar_list is None else ["--list", str(tar_list)]
     words += ["--backend", preset_name(spec), "--output-dir", str(output_dir)]
     options = spec.options if launch is None else {**spec.options, **launch.options}
-    words += [*_recipe_words(spec, options), *([] if launch is None else _launch_words(launch, site, spec.backend)), *flags]
+    launching = _device_words(spec, site) if launch is None else _launch_words(launch, site, spec.backend)
+    words += [*_recipe_words(spec, options), *launching, *flags]
     return f"{called('hpc.submit')} {shlex.join(words)}"
 
 
@@ -78,6 +79,11 @@ def _said(recipe: TokenizeSpec | RecipeOptions, channel: str) -> RecipeOptions:
     values["extensions"] = (",".join(normalise_extensions(recipe.extensions)),)
     values["text_keys"] = (",".join(recipe.text_keys),) if recipe.text_keys else ()
     return RecipeOptions(**{**values, "channel": channel_rule(channel)})
+
+
+def _device_words(spec: TokenizeSpec, site: Site) -> list[str]:
+    """The device of tokens that were never launched, where hpc.submit would choose another."""
+    return [] if _usual(site, spec.backend).device == spec.device else ["--device", spec.device]
 
 
 def _launch_words(launch: Launch, site: Site, backend: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
@@ -15,6 +15,10 @@ from jobs.commands import Verbose, run_command, setup_logging, writing_to
 from jobs.devices import CUDA_ONLY, choose_device
 from jobs.fileops import FileOps, write_atomically
 from jobs.taste.settings import Settings
+
+if TYPE_CHECKING:
+    from jobs.taste.checkpoint import Checkpoint
+    from jobs.taste.corpus import Corpus
 
 __all__ = ["predict_taste"]
 
@@ -46,10 +50,9 @@ def predict_taste(
 
     from audio_tokenizers.shared.file_hashes import files_sha256
     from jobs.taste.begin import build_model, open_clips, prepare_device
-    from jobs.taste.checkpoint import NAME, read_checkpoint
+    from jobs.taste.checkpoint import ELSEWHERE, NAME, read_checkpoint
     from jobs.taste.lm_files import find_language_model
     from jobs.taste.prediction import predict
-    from jobs.taste.sampling import split
 
     checkpoint = read_checkpoint(training)
     if checkpoint is None:
@@ -72,10 +75,10 @@ def predict_taste(
     with torch.no_grad():
         for name, value in checkpoint.weights.items():
             trained[name].copy_(value)
-    train, test = split(corpus.names, settings.subset_ratio, settings.test_ratio)
-    numbers = {"train": train.tolist(), "test": test.tolist(), "all": list(range(len(corpus)))}[part]
+    numbers = _parts(checkpoint, settings, corpus)[part]
     if not numbers:
-        raise UsageError(f"--part {part}: none of the {len(corpus)} clips is in it: take --part all")
+        why = " (the training was tested on other runs)" if checkpoint.corpus.endswith(ELSEWHERE) else ""
+        raise UsageError(f"--part {part}: none of the {len(corpus)} clips is in it{why}: take --part all")
     lines = []
     for found in predict(model, corpus, numbers[: clips or None], chosen, most_units):
         print(found.words())
@@ -85,6 +88,19 @@ def predict_taste(
         with writing_to(output):
             write_atomically(FileOps(), output, b"".join(lines))
     return 0
+
+
+def _parts(checkpoint: Checkpoint, settings: Settings, corpus: Corpus) -> dict[str, list[int]]:
+    """Numbers of the clips that --part means. Those of other runs are all to test on if the training was tested on some."""
+    from jobs.taste.checkpoint import ELSEWHERE
+    from jobs.taste.sampling import split
+
+    every = list(range(len(corpus)))
+    elsewhere = checkpoint.corpus.endswith(ELSEWHERE)
+    if elsewhere and checkpoint.corpus != corpus.fingerprint() + ELSEWHERE:
+        return {"train": [], "test": every, "all": every}
+    train, test = split(corpus.names, settings.subset_ratio, 0.0 if elsewhere else settings.test_ratio)
+    return {"train": train.tolist(), "test": test.tolist(), "all": every}
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ COMMANDS = {
         "adopt": Command("tools.adopt", "tokens that an older tool has made, into a run"),
         "fetch": Command("tools.fetch_model", "download a backend's weights, and check them"),
         "doctor": Command("tools.doctor", "check that this site does what a run relies on"),
+        "canary": Command("tools.canary", "try a few clips, and plan the whole list from what they take"),
     },
     "Tokenize": {
         "submit": Command("hpc.submit", "tokenize a list of tars, on Slurm or on this machine"),

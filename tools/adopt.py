@@ -36,7 +36,7 @@ def adopt(
     which: ListOptions,
     recipe: BackendOptions,
     output_dir: OutputDir = Path("tokens"),
-    device: Annotated[str, typer.Option(help="what the run will use: auto, cpu, cuda or mps")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps, as the run will use it")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core")] = None,
     sharing: SharingOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check and count, and write nothing")] = False,

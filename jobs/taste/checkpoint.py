@@ -20,9 +20,10 @@ from audio_tokenizers.shared.command_names import called
 from jobs.fileops import FileOps, write_atomically_with
 from jobs.taste.status import CHECKPOINT as NAME
 
-__all__ = ["NAME", "Checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["ELSEWHERE", "NAME", "ON_A_SHARE", "Checkpoint", "read_checkpoint", "write_checkpoint"]
 
 FORMAT = 1
+ON_A_SHARE, ELSEWHERE = " tested on a share", " tested elsewhere"
 UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -43,7 +44,9 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     settings: dict[str, Any]
     """As Settings.plain gives them."""
     corpus: str
-    """Fingerprint of the clips."""
+    """Fingerprint of the clips, and behind it ON_A_SHARE or ELSEWHERE, for where the clips come from that are tested on.
+    Older checkpoints lack that.
+    """
     llm_sha256: str
     text_width: int
     speech_width: int

@@ -18,7 +18,7 @@ import torch
 from audio_tokenizers.shared.torch_device import fix_arithmetic
 from jobs.fileops import FileOps, write_atomically
 from jobs.taste.batches import read_ahead
-from jobs.taste.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from jobs.taste.checkpoint import ELSEWHERE, ON_A_SHARE, Checkpoint, read_checkpoint, write_checkpoint
 from jobs.taste.corpus import Corpus
 from jobs.taste.curves import Board, draw_losses
 from jobs.taste.endings import LossNotFiniteError
@@ -78,12 +78,13 @@ class Trainer:
     _loss: float | None = None
     """Of the last step."""
     _fingerprint: str = field(init=False)
-    """Of the clips."""
+    """Of the clips (Checkpoint.corpus)."""
 
     def __post_init__(self) -> None:
         """Raises UsageError if the folder holds another training."""
         self.totals = Totals(self.model.lm.units)
-        self._fingerprint = self.parts.corpus.fingerprint()
+        tested = ON_A_SHARE if self.parts.test_corpus is self.parts.corpus else ELSEWHERE
+        self._fingerprint = self.parts.corpus.fingerprint() + tested
         self._optimizer = torch.optim.AdamW(
             list(self.model.trained().values()), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
@@ -288,8 +289,11 @@ class Trainer:
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
         differences = self.settings.differences(checkpoint.settings)
-        if checkpoint.corpus != self._fingerprint:
+        (clips, *tested), (now, where) = checkpoint.corpus.split(" ", 1), self._fingerprint.split(" ", 1)
+        if clips != now:
             differences.append("--data: other clips, or other recipes")
+        elif tested not in ([], [where]):
+            differences.append(f"--test-data: {where}, and {tested[0]} before")
         if checkpoint.llm_sha256 != self.llm_sha256:
             differences.append("model_path: another llm.pt")
         if differences:

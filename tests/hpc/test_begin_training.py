@@ -102,6 +102,15 @@ class TestRefusals:
         assert message in said
         assert str(config) in said
 
+    def test_a_macs_gpu(
+        self, capsys: pytest.CaptureFixture[str], here: Path, config: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It trains nothing, so no job is begun that would find no GPU."""
+        monkeypatch.setattr("jobs.devices.sys.platform", "darwin")
+        words = ("--train", config, "--data", data, "--cluster", "local", "--device", "mps")
+        assert "--device 'mps': a training runs on cpu or cuda" in self.refused(capsys, *words)
+        assert not (here / "tokens").exists()
+
     def test_an_unfinished_run(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Path) -> None:
         """Data that is still being made, before any job waits for a GPU in vain."""
         run = make_taste_run(tmp_path / "run", {"a": some_speech(3), "b": None})
@@ -132,6 +141,8 @@ class TestRefusals:
         (here / "other" / "training.json").unlink()  # it only tells how far it is
         message = self.refused(capsys, "--train", config, "--data", data, "--output-dir", here / "other")
         assert "--data: other clips, or other recipes" in message
+        tested = ("--train", config, "--data", data, "--test-data", data, "--output-dir", here / "other")
+        assert f"--test-data: tested on {data}, and on a share before" in self.refused(capsys, *tested)
         small_tar(here / "a.tar")
         (here / "list.txt").write_text("a.tar\n")
         words = ("--list", "list.txt", "--backend", "mulaw", "--output-dir", here / "trained", *LOCAL)

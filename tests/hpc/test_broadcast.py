@@ -19,6 +19,7 @@ from support.training_campaign import TrainingCampaign, tell_status
 from hpc import broadcast as module
 from hpc.event_hooks import Hook, Hooks
 from hpc.patience import GRACE_SECONDS
+from hpc.run import Run
 from hpc.task_id import TaskId
 from jobs.progress import Progress, Try, write_progress
 
@@ -174,6 +175,14 @@ class TestMetrics:
         telling(campaign).round()
         assert metric(campaign, "eta_seconds") == 100, "half of the bytes took 100 s"
         assert metric(campaign, "node_tasks", node="n1") == 1
+
+    def test_folder_that_is_no_utf8(self, tmp_path: Path) -> None:
+        """A run in a folder with bytes of another encoding is told of like any other."""
+        campaign = Campaign(tmp_path, 1)
+        campaign.run = Run(campaign.run.output_dir.rename(tmp_path / os.fsdecode(b"caf\xe9")))
+        telling(campaign).round()
+        assert events_of(campaign)[0]["output_dir"].endswith("/caf\\udce9")
+        assert metric(campaign, "tars", state="not_started") == 1
 
     def test_unreadable_spec(self, tmp_path: Path) -> None:
         """It is another's to report: the figures are known without it."""

@@ -6,11 +6,13 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from hpc.event_file import EventFile
-from hpc.events import NodeExcluded, RunStarted, TarQuarantined
+from hpc.events import NodeExcluded, RoundDone, RunStarted, TarQuarantined
 from jobs.fileops import FileOps
 
 
@@ -19,6 +21,16 @@ def quarantined(number: int, tar: str = "") -> TarQuarantined:
 
 
 STARTED = RunStarted(id="run_started/1", time="2026-11-28T19:00:00.000+00:00", run="abc", output_dir="/t", host="h", tars=1)
+
+COUNTS: dict[str, Any] = dict.fromkeys(
+    (
+        *("tars", "committed", "quarantined", "clips", "errors", "damaged_clips", "audio_seconds", "encoded_seconds"),
+        *("bytes_done", "bytes_total", "tasks_running", "tasks_pending", "seconds", "scan_seconds"),
+    ),
+    0,
+)
+ROUND = RoundDone(id="round/9", time="yesterday", run="abc", outcome="running", **COUNTS)
+"""A round whose time is none."""
 
 
 def test_no_file_is_no_event(tmp_path: Path) -> None:
@@ -97,6 +109,7 @@ def test_removed_file(tmp_path: Path) -> None:
     [
         *(b"\n", b"\x00\x00\x00\n", b"{}\n", b"[]\n", b"\xff\xfe\n", b'{"event":1,"id":2}\n', b"[" * 3000 + b"\n"),
         b'{"event":"round","id":"round/9","version":7}\n',
+        msgspec.json.encode(ROUND) + b"\n",
     ],
 )
 def test_lines_that_are_no_events(tmp_path: Path, line: bytes) -> None:

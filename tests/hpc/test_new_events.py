@@ -12,8 +12,8 @@ from support.broadcasts import Told, events_of, telling
 from support.fake_cluster import Campaign
 from support.small_run import small_tar
 
-from hpc.events import Said
-from hpc.new_events import ROUND_SECONDS, new_events, seconds_of
+from hpc.events import Said, seconds_of
+from hpc.new_events import ROUND_SECONDS, new_events
 from hpc.patience import GRACE_SECONDS
 from jobs.progress import Progress, Try, write_progress
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.runs import call, write_list
 from support.slurm_commands import SlurmCommands
-from support.small_run import small_tar
+from support.small_run import small_tar, spec_of
 from support.tiny_taste import TASTE, build_taste
 
 from hpc import submit as module
@@ -102,3 +103,14 @@ def test_defaults_are_not_repeated(submitting: Path) -> None:
     assert "module" not in words
     assert words.startswith("python -m hpc.submit --list l.txt --backend mulaw --output-dir tokens ")
     assert words.endswith(" --retry-errors")
+
+
+@pytest.mark.parametrize(("device", "words"), [("mps", ["--device", "mps"]), ("cpu", ["--device", "cpu"]), ("cuda", [])])
+def test_tokens_without_a_launch(submitting: Path, device: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of jobs.tokenize_tar or tools.adopt: the recipe may depend on the device, so one that hpc.submit would not choose here
+    is in the command.
+    """
+    monkeypatch.setattr("hpc.resubmit_command.uses_gpu", lambda _: True)
+    spec = msgspec.structs.replace(spec_of("mulaw", device="cpu"), device=device)
+    command = shlex.split(resubmit_command(spec, None, site_defaults(), submitting, Path("tokens")))
+    assert [word for word in command if word == "--device" or word in ("mps", "cpu", "cuda")] == words

@@ -25,7 +25,8 @@ def render_tokens(report: TokenReport) -> list[str]:
     for sequence in report.sequences:
         lines += ["", *_sequence_lines(sequence)]
     if report.tars and not report.sequences:
-        lines += ["", "No key of the records has tokens: floats are not counted."]
+        why = "No key of the records has tokens: floats are not counted." if report.clips else "No clip has tokens."
+        lines += ["", why]
     if report.not_counted:
         words = f"{counted(report.not_counted, 'tar')} of a version that did not count tokens"
         lines += ["", f"Not counted: {words}; --tokens with --check-validity counts their lines"]

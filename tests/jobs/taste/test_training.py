@@ -12,6 +12,8 @@ from support.tiny_speech_lm import build_speech_lm
 
 from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, process_start
+from jobs.predict_taste import predict_taste
+from jobs.taste.checkpoint import read_checkpoint, write_checkpoint
 from jobs.taste.settings import read_settings
 from jobs.taste.training import Owner, Training, train
 
@@ -45,6 +47,40 @@ def test_a_folder_in_which_another_process_trains(tmp_path: Path, training: Trai
     assert train(training, folder, "cpu", stop=lambda: False, environment={}, owner=Owner("0002/0"))
     assert (folder / "checkpoint.pt").exists()
     assert not claim.exists()
+
+
+def test_clips_to_test_on_come_from_where_they_came_before(
+    tmp_path: Path, training: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which clips are trained on depends on it. The predictions of a training that was tested on another run are of that
+    run's clips, and never of some that it was trained on.
+    """
+    other = make_taste_run(tmp_path / "other", {"b": some_speech(5, seed=1)})
+    elsewhere = msgspec.structs.replace(training, test_data=(str(other),))
+    for number, (first, then) in enumerate([(training, elsewhere), (elsewhere, training)]):
+        folder = tmp_path / str(number)
+        assert train(first, folder, "cpu", stop=lambda: False, environment={})
+        with pytest.raises(UsageError, match=r"other settings \(--test-data: "):
+            train(then, folder, "cpu", stop=lambda: False, environment={})
+        assert train(first, folder, "cpu", stop=lambda: False, environment={})
+    assert predict_taste(tmp_path / "1", [other], clips=0, device="cpu") == 0
+    assert capsys.readouterr().out.count("predicted") == 5
+    with pytest.raises(UsageError, match=r"--part test: none of the 6 clips is in it .*tested on other runs"):
+        predict_taste(tmp_path / "1", [tmp_path / "run"], device="cpu")
+    assert predict_taste(tmp_path / "1", [tmp_path / "run"], clips=0, part="train", device="cpu") == 0
+    assert capsys.readouterr().out.count("predicted") == 6
+
+
+def test_a_checkpoint_of_before_goes_on_with_the_clips_it_was_tested_on(tmp_path: Path, training: Training) -> None:
+    """Older checkpoints do not say where these came from."""
+    other = make_taste_run(tmp_path / "other", {"b": some_speech(5, seed=1)})
+    for number, one in enumerate([training, msgspec.structs.replace(training, test_data=(str(other),))]):
+        folder = tmp_path / str(number)
+        train(one, folder, "cpu", stop=lambda: False, environment={})
+        checkpoint = read_checkpoint(folder)
+        assert checkpoint is not None
+        write_checkpoint(folder, msgspec.structs.replace(checkpoint, corpus=checkpoint.corpus.partition(" ")[0]))
+        assert train(one, folder, "cpu", stop=lambda: False, environment={})
 
 
 def test_settings_of_another_version() -> None:

@@ -91,6 +91,7 @@ def test_names_out_of_tars_cannot_write_to_the_terminal() -> None:
     [
         (None, "Not counted: 1 tar of a version that did not count tokens"),
         (TokenStatistics(clips=1), "floats are not counted"),
+        (TokenStatistics(), "No clip has tokens."),
     ],
 )
 def test_what_is_missing_is_said(counted: TokenStatistics | None, words: str) -> None:
