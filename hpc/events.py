@@ -40,7 +40,7 @@ class TrainingCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How far a training is."""
 
     epochs: int
-    """Epochs that it shall have."""
+    """Epochs to train in all."""
     epoch: int
     """Whole epochs so far."""
     step: int

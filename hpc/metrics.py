@@ -67,7 +67,7 @@ FAMILIES = (
         ("state",),
         unit="seconds",
     ),
-    Family("tar2tokens_training_epochs", "Epochs that the training shall have"),
+    Family("tar2tokens_training_epochs", "Epochs to train in all"),
     Family("tar2tokens_training_epoch", "Whole epochs so far"),
     Family("tar2tokens_training_step", "Optimizer steps so far"),
     Family("tar2tokens_training_loss", "Loss of the last step"),
