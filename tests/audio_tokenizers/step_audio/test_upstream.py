@@ -97,7 +97,7 @@ def test_what_is_missing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_standard_output_is_left_to_commands() -> None:
-    """FunASR says there what it lacks: in a new process, which imports it for the first time, nothing of it is in the way."""
+    """FunASR says there what it lacks. In a new process, which imports it for the first time, nothing of it gets there."""
     script = "from audio_tokenizers.step_audio.upstream import funasr_classes; print(len(funasr_classes()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"
