@@ -10,6 +10,7 @@ from jobs.commands import command_parser
 BENCHMARKS = (
     *("feeding", "compressed", "overlap", "workers", "validity", "long_audio", "scale", "campaign", "fill", "packing"),
     "token_counts",
+    "report",
     *("merge_export", "higgs_overhead", "higgs_batching", "step_audio_speed", "cosyvoice_s3_speed", "bicodec_speed"),
     *("hf_speed", "whisper_features_speed", "agreement --tiny"),
 )

@@ -13,13 +13,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from hpc.controller import Controller
+from hpc.broadcast import Broadcast
+from hpc.controller import Controller, Round
+from hpc.event_hooks import Hooks
+from hpc.evidence import View
+from hpc.fresh_report import FreshReport
 from hpc.launch import make_launch
 from hpc.launch_options import LaunchOptions
 from hpc.plan import balance, chunk, make_plan, slots_for
@@ -34,7 +38,10 @@ from jobs.tar_task import TarTask
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = os.pathsep.join([str(ROOT), str(ROOT / "tokenizers")])
 TARS, MAX_ARRAY, SUBMITTED = 100_000, 1001, 1000
+REPORT_SECONDS = 600.0
 PLAN_SECONDS, SCAN_SECONDS, SUBMIT_SECONDS, FAILURES_SECONDS = 5.0, 3.0, 15.0, 10.0
+NEWS_SHARE = 0.1
+"""Of the CPU of a round that brings nothing new."""
 MEDIAN_BYTES, SIGMA = 1e9, 1.0
 RATE = 2e6
 """Tar bytes per second of one GPU, for `auto`."""
@@ -146,31 +153,60 @@ def queue_of(run: Run) -> str:
     return "".join(lines)
 
 
+class News:
+    """What a round makes known, and the CPU that it takes."""
+
+    def __init__(self, run: Run) -> None:
+        self._broadcast = Broadcast(run, host="here", hooks=Hooks(list))
+        self.cpu = 0.0
+        """Of the last round."""
+
+    def tell(self, seen: Round, state: RunState, views: Sequence[View]) -> None:
+        """See hpc.controller.Tell."""
+        began = time.process_time()
+        self._broadcast.tell(seen, state, views)
+        self.cpu = time.process_time() - began
+
+
 def rounds(run: Run, spec: TokenizeSpec, folder: Path) -> bool:
-    """A first round, one while all tasks run, and one after all have ended: what each asks of Slurm."""
+    """A first round, two while all tasks run, one of them beside a report, and one after all have ended: what each asks of
+    Slurm, and how long it takes.
+    """
     cluster = counting_slurm(folder)
     launch = make_launch(LaunchOptions(cluster="slurm", device="cuda"), environment={"PATH": os.environ["PATH"]})
     launch = msgspec.structs.replace(launch, time_limit_min=120)
     run.write_state(RunState(run_id="00000000", launch=launch))
-    controller = Controller(run, cluster, launch, host="here")
+    news = News(run)
+    controller = Controller(run, cluster, launch, host="here", tell=news.tell)
     met = True
-    for what in ("that submits all", "while all run", "after all have ended"):
+    report = FreshReport(run)
+    while_all_run = ("while all run", "while all run, beside a report")
+    for what in ("that submits all", *while_all_run, "after all have ended", "with nothing new", "of a new controller"):
         if what == "while all run":
             (folder / "queue").write_text(queue_of(run))
         elif what == "after all have ended":
             commit_all(run, spec)
             (folder / "queue").write_text("")
-        started = time.perf_counter()
+        elif what == "of a new controller":
+            news = News(run)
+            controller = Controller(run, cluster, launch, host="here", tell=news.tell)
+        started, cpu = time.perf_counter(), time.process_time()
+        if what.endswith("beside a report"):
+            report.refresh(TARS)
         seen = controller.round()
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        report.wait(REPORT_SECONDS)
         asked = calls(folder)
         ok = asked["squeue"] <= 2 and asked["sacct"] <= 1  # by name it asks for what is not found by id
         met = met and ok
         print(
             f"round {what}: {seconds:.1f} s, {len(seen.submitted.submissions)} sbatch, {asked['squeue']} squeue, "
-            f"{asked['sacct']} sacct {'ok' if ok else 'TOO MANY'}",
+            f"{asked['sacct']} sacct {'ok' if ok else 'TOO MANY'}; CPU {cpu:.2f} s, of it for news {news.cpu:.2f} s",
             flush=True,
         )
+        if what == "with nothing new":
+            met = timed("events and metrics, of a round's CPU with nothing new", news.cpu, NEWS_SHARE * cpu) and met
+    print(f"events.jsonl: {run.events_file.stat().st_size / 1e6:.1f} MB")
     return met and seen.decision.outcome == "finished"
 
 

@@ -16,6 +16,7 @@ from audio_tokenizers.shared.command_names import called
 from hpc.cluster import JobNumber, SubmitLimitError
 from hpc.controller import Round
 from hpc.environment import task_environment
+from hpc.fresh_report import FreshReport
 from hpc.launch import Launch
 from hpc.rounds import EXIT_CODES, launch_of, make_controller, one_round
 from hpc.run import Run
@@ -31,6 +32,8 @@ CHAIN_MINUTES = 30
 RESERVE_DELAY = "now+10minutes"
 """The successor is submitted before the round begins, in case this job dies in it."""
 TRIES, PAUSE_SECONDS = 20, 60.0
+REPORT_SECONDS = 300.0
+"""How long a link waits for the report that it has started, which would end with its job."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -91,9 +94,22 @@ def run_link(run: Run, sleep: Callable[[float], None] = time.sleep) -> int:
     launch = launch_of(run)
     cluster = _slurm(launch)
     successor = _patiently(lambda: _successor(run, launch, cluster), sleep)
-    rounds: list[Round] = []
+    report = FreshReport(run)
     try:
-        code = one_round(run, note=rounds.append)
+        return _do_round(run, launch, cluster, successor, report)
+    finally:
+        report.wait(REPORT_SECONDS)
+
+
+def _do_round(run: Run, launch: Launch, cluster: SlurmCluster, successor: JobNumber, report: FreshReport) -> int:
+    rounds: list[Round] = []
+
+    def saw(seen: Round) -> None:
+        rounds.append(seen)
+        report.refresh(len(seen.states), ended=seen.decision.outcome != "running")
+
+    try:
+        code = one_round(run, note=saw)
     except UsageError:  # such as a job that Slurm refuses for good: every later link would meet the same
         cluster.cancel_job(successor)
         raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import msgspec
@@ -16,7 +17,7 @@ from hpc.cluster import Cluster, JobSeen, SubmitRefusedError
 from hpc.dispatch import InQueue, Submitted, Submitter
 from hpc.evidence import View, ask_cluster, claims_that_stand, judge, refused_words, why_held
 from hpc.launch import Launch
-from hpc.lock import locked
+from hpc.lock import LockHeldError, locked
 from hpc.patience import may_get_states
 from hpc.policy import Decision
 from hpc.progress import TarState
@@ -25,14 +26,15 @@ from hpc.run import ListedTar, Run, RunState, as_task
 from hpc.slurm_words import all_ended
 from hpc.stalls import Still, read_stalls
 from hpc.submissions import Job, Submission
-from hpc.training import describe_last_job, describe_training, survey
+from hpc.training import describe_last_job, describe_training, status_of, survey
 from jobs.claims import seconds_silent
 from jobs.commands import writing_to
 from jobs.fileops import FileOps, append_line
 from jobs.plain_text import plain_json
 from jobs.progress import Progress
+from jobs.taste.status import Status
 
-__all__ = ["Controller", "Round"]
+__all__ = ["Controller", "Round", "Tell"]
 
 ROUND_LOCK_SECONDS = 600.0
 
@@ -62,6 +64,18 @@ class Round:
     """How long scanning the tars' files took."""
     training: str = ""
     """How far the training is, of a run that trains."""
+    trained: Status | None = None
+    """The same in figures, once there is a first step."""
+    at_work: frozenset[tuple[int, int]] = frozenset()
+    """(submission, slot) of the workers that run, by the cluster's answer; where it gave none, of all that may."""
+    tar_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Name -> size, of the tars counted in `bytes_left`."""
+    seconds: float = 0.0
+    """Duration of the round."""
+
+
+Tell = Callable[[Round, RunState, Sequence[View]], None]
+"""Gets each round with the run's state and its submissions as the round saw them, while the lock is held."""
 
 
 class Controller:
@@ -76,6 +90,7 @@ class Controller:
         host: str,
         clock: Callable[[], float] = time.time,
         anew: bool = False,
+        tell: Tell = lambda *_: None,
     ) -> None:
         """`anew`: a user has just started to watch, so what could not be written before is tried again at once."""
         self._run = run
@@ -87,6 +102,7 @@ class Controller:
         self._noted: object = None
         self._avoided: set[str] = set()
         self._anew_at = clock() if anew else -math.inf
+        self._tell = tell
 
     def _relaunch(self, launch: Launch) -> None:
         self._launch = launch
@@ -94,11 +110,17 @@ class Controller:
 
     def round(self) -> Round:
         """Look, decide, act. Raises LockHeldError if another controller is at work, UsageError if Slurm refuses the job."""
-        lock = self._run.folder / "round.lock"
-        with writing_to(self._run.output_dir), locked(lock, take_over_after=ROUND_LOCK_SECONDS, wait=False):
+        with self._locked():
             return self._round()
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self._run.folder / "round.lock"
+        with writing_to(self._run.output_dir), locked(lock, take_over_after=ROUND_LOCK_SECONDS, wait=False):
+            yield
+
     def _round(self) -> Round:
+        started = time.monotonic()
         state = self._run.read_state()
         if state.launch is not None and state.launch != self._launch and state.launch.cluster == self._launch.cluster:
             self._relaunch(state.launch)  # hpc.submit has been called meanwhile
@@ -135,23 +157,39 @@ class Controller:
         if decision.outcome in ("finished", "quarantined"):
             self._dismiss(views)
         sizes = read_sizes(self._run.sizes_file)
-        return Round(
+        tar_bytes = {
+            tar.name: as_task(ListedTar(tar.tar, tar.name), sizes).bytes
+            for tar in states
+            if tar.state != "committed" and tar.name not in decision.quarantine
+        }
+        seen = Round(
             decision=decision,
             states=states,
-            running={view.submission.number: view.seen for view in views if view.seen is not None and view.seen.tasks},
+            running=_running(views),
             unknown=tuple(view.submission.number for view in views if not view.known),
             reports={view.submission.number: view.reports for view in views if view.alive()},
             submitted=submitted,
             audio_seconds=sum(view.audio_seconds() for view in views),
-            bytes_left=sum(
-                as_task(ListedTar(tar.tar, tar.name), sizes).bytes
-                for tar in states
-                if tar.state != "committed" and tar.name not in decision.quarantine
-            ),
+            bytes_left=sum(tar_bytes.values()),
             stalls=read_stalls((view.submission, view.alive()) for view in views if view.digest is None),
             scan_seconds=scanned - began,
             training=self._describe_training(state, decision),
+            trained=status_of(self._run, state),
+            at_work=frozenset(
+                (view.submission.number, slot) for view in views for slot in (view.running() if view.known else view.alive())
+            ),
+            tar_bytes=tar_bytes,
+            seconds=time.monotonic() - started,
         )
+        self._tell(seen, state, views)
+        return seen
+
+    def tell_ends(self, seen: Round) -> None:
+        """Make known how tasks have ended since the last round, if that can be done now."""
+        with suppress(LockHeldError, InfrastructureError), self._locked():
+            views = self.look()
+            reports = {view.submission.number: view.reports for view in views if view.alive()}
+            self._tell(replace(seen, running=_running(views), reports=reports), self._run.read_state(), views)
 
     def _describe_training(self, state: RunState, decision: Decision) -> str:
         """How far a training is, and what ended its last job, unless that is the diagnosis."""
@@ -245,6 +283,11 @@ class Controller:
         }
         append_line(self._run.history_file, plain_json(msgspec.json.encode(entry).decode()).encode())
         self._noted = news
+
+
+def _running(views: Sequence[View]) -> dict[int, JobSeen]:
+    """Submission -> its tasks that have not ended."""
+    return {view.submission.number: view.seen for view in views if view.seen is not None and view.seen.tasks}
 
 
 def _held(decision: Decision, views: Sequence[View], why: str) -> Decision:

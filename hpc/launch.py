@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -53,6 +54,8 @@ class Launch(TaskOptions, frozen=True, kw_only=True):
     environment: dict[str, str] = msgspec.field(default_factory=dict)
     training: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     """An array task trains, and starts a process per GPU itself. Not kept of other runs."""
+    metrics_dir: str | msgspec.UnsetType = msgspec.UNSET
+    """A folder that gets the run's metrics too, as an absolute path."""
     group: str = ""
     """The group that shares the run; resuming it has to name the group too."""
     umask: str = ""
@@ -116,6 +119,7 @@ def make_launch(
         "time_limit_min": None if asked.time is None else parse_minutes(asked.time),
         "buffer_memory": asked.buffer_bytes,
         "memory_guard": asked.guard,
+        "metrics_dir": None if asked.metrics_dir is None else str(Path(asked.metrics_dir).expanduser().absolute()),
     }
     said = {name: value for name, value in {**kept, **resolved}.items() if value is not None}
     return Launch(

@@ -134,6 +134,9 @@ class Site(TaskOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["auto", "slurm", "local"] | None, _Where("auto: Slurm where there is sbatch; slurm; local: this machine")
     ] = None
     time: Annotated[str | int | None, _Slurm("time limit of a task, as sbatch takes it; default 2:00:00")] = None
+    metrics_dir: Annotated[
+        str | None, _Where("write metrics there too: the folder of node_exporter's textfile collector (docs/monitoring.md)")
+    ] = None
 
 
 class LaunchOptions(Site, frozen=True, kw_only=True):

@@ -1,40 +1,33 @@
-"""The display of a run: a live table, plain lines without a terminal, and the messages at the end."""
+"""The figures of a run and their words, of the live table, the lines without a terminal, and the messages at the end."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
 from hpc.controller import Round
 from hpc.failure_groups import Failure, log_tail
 from hpc.stalls import Still, describe_stalls
 from jobs.console import clock_time, eta_seconds
-from jobs.plain_text import plain, plain_lines, warn
-from jobs.progress import UNENDED, DeviceSeconds, describe_device
-
-if TYPE_CHECKING:  # rich is slow to import, and a command without a terminal does not need it
-    from rich.live import Live
-    from rich.table import Table
+from jobs.plain_text import plain, plain_lines
+from jobs.progress import UNENDED, DeviceSeconds
+from jobs.taste.status import Status
 
 __all__ = [
-    "Screen",
     "Snapshot",
     "Speed",
     "describe_failures",
     "describe_log",
     "describe_running",
     "describe_tasks",
+    "line",
+    "share_done",
     "take_snapshot",
 ]
 
-LINE_SECONDS = 10.0
 NAMES_SHOWN = 5
 NODES_SHOWN = 8
 
@@ -57,6 +50,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Audio that the run's tasks have encoded, some of it more than once: the basis of the speed."""
     counted_seconds: float = 0.0
     """The part of the audio that is from the tars counted in `bytes_done`."""
+    quarantined_seconds: float = 0.0
+    """The part of the audio that is from quarantined tars."""
     bytes_done: int
     bytes_total: int
     """Size of the tars that are not quarantined."""
@@ -82,6 +77,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the devices are GPUs."""
     training: str = ""
     """How far the training is, of a run that trains; the figures of tars say nothing then."""
+    trained: Status | None = None
+    """The same in figures, once there is a first step."""
 
 
 def take_snapshot(seen: Round) -> Snapshot:
@@ -101,6 +98,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         audio_seconds=sum(tar.audio_seconds for tar in seen.states),
         encoded_seconds=seen.audio_seconds,
         counted_seconds=sum(s.audio_seconds for s in seen.states if s.state == "committed" or s.name in in_hand),
+        quarantined_seconds=sum(s.audio_seconds for s in seen.states if s.name in seen.decision.quarantine),
         bytes_done=done_bytes + sum(report.tar_bytes for report in live),
         bytes_total=done_bytes + seen.bytes_left,
         running=dict(sorted(Counter(task.node for task in tasks if task.state != "PENDING").items())),
@@ -115,6 +113,7 @@ def take_snapshot(seen: Round) -> Snapshot:
         device_seconds=sum((report.device_seconds for report in live), DeviceSeconds()),
         on_gpu=any(report.gpu is not None for report in live),
         training=seen.training,
+        trained=seen.trained,
     )
 
 
@@ -127,26 +126,48 @@ class Speed:
 
     def words(self, now: Snapshot, moment: float) -> str:
         """`1.25 audio-h at 310 audio-h/h, ETA 0:12:00`; the rate is measured by this command, the hours are the run's."""
-        wall = moment - self._started
-        rate = (now.encoded_seconds - self._first.encoded_seconds) / wall if wall > 0 else 0.0
-        left = self._left(now, rate, wall)
+        rate, left = self.measure(now, moment)
         return f"{now.audio_seconds / 3600:,.2f} audio-h at {rate:.0f} audio-h/h, ETA {clock_time(left)}"
 
+    def measure(self, now: Snapshot, moment: float) -> tuple[float, float | None]:
+        """Audio seconds per second, and the seconds left; None before there is a rate."""
+        wall = moment - self._started
+        rate = (now.encoded_seconds - self._first.encoded_seconds) / wall if wall > 0 else 0.0
+        return rate, self._left(now, rate, wall)
+
     def _left(self, now: Snapshot, rate: float, wall: float) -> float | None:
-        """Seconds left, from the remaining audio, extrapolated from the tars so far. Bytes would mislead: a resumed task's
-        earlier bytes were used before this command began, and a long recording may be most of a run. Without audio, bytes
-        are used.
+        """Seconds left, from the remaining audio; without audio so far, from bytes. Bytes would mislead: a resumed task's
+        earlier bytes were used before this command began.
         """
-        if not (rate > 0 and now.counted_seconds > 0 and now.bytes_done > 0):
+        audio = _audio_done_of(now)
+        if audio is None or not rate > 0:
             return eta_seconds(self._first.bytes_done, now.bytes_done, now.bytes_total, wall)
-        whole = now.counted_seconds / now.bytes_done * now.bytes_total
-        return max(whole - now.audio_seconds, 0.0) / rate
+        done, whole = audio
+        return max(whole - done, 0.0) / rate
 
 
-def describe_tasks(running: Mapping[str, int], pending: int, reasons: Collection[str]) -> list[str]:
+def share_done(now: Snapshot) -> float:
+    """How much of the run is done, 0 to 1, as the remaining time is computed: by audio, or else bytes, or else tars."""
+    sizes = (now.bytes_done, now.bytes_total) if now.bytes_total else (now.done, now.tars)
+    done, whole = _audio_done_of(now) or sizes
+    return min(1.0, done / whole) if whole else 0.0
+
+
+def _audio_done_of(now: Snapshot) -> tuple[float, float] | None:
+    """(done, whole): seconds of audio without quarantined tars; the whole is extrapolated from the tars so far, since a long
+    recording may be most of a run. None without audio so far.
+    """
+    if not (now.counted_seconds > 0 and now.bytes_done > 0):
+        return None
+    return now.audio_seconds - now.quarantined_seconds, now.counted_seconds / now.bytes_done * now.bytes_total
+
+
+def describe_tasks(
+    running: Mapping[str, int], pending: int, reasons: Collection[str], *, nodes: int = NODES_SHOWN
+) -> list[str]:
     """`12 tasks run on n1 (4), n2 (8)`, and `3 pending (Resources)` if there are any."""
-    shown = ", ".join(f"{plain(node)} ({tasks})" for node, tasks in list(running.items())[:NODES_SHOWN])
-    more = f" and {counted(len(running) - NODES_SHOWN, 'more node')}" if len(running) > NODES_SHOWN else ""
+    shown = ", ".join(f"{plain(node)} ({tasks})" for node, tasks in list(running.items())[:nodes])
+    more = f" and {counted(len(running) - nodes, 'more node')}" if len(running) > nodes else ""
     tasks = sum(running.values())
     words = [f"{counted(tasks, 'task')} {'runs' if tasks == 1 else 'run'} on {shown}{more}" if tasks else "no task runs"]
     if pending:
@@ -154,9 +175,9 @@ def describe_tasks(running: Mapping[str, int], pending: int, reasons: Collection
     return words
 
 
-def describe_running(now: Snapshot) -> str:
-    """`12 tasks run on n1 (4), n2 (8); 3 pending (Resources)`."""
-    words = describe_tasks(now.running, now.pending, now.reasons)
+def describe_running(now: Snapshot, *, nodes: int = NODES_SHOWN) -> str:
+    """`12 tasks run on n1 (4), n2 (8); 3 pending (Resources)`, with so many nodes by name."""
+    words = describe_tasks(now.running, now.pending, now.reasons, nodes=nodes)
     if now.submitted:
         words.append(f"{counted(now.submitted, 'array')} submitted just now")
     if now.waiting:
@@ -183,86 +204,6 @@ def line(now: Snapshot, speed: str) -> str:
         f"{now.done}/{counted(now.tars, 'tar')}, {counted(now.clips, 'clip')}, {counted(now.errors, 'error')}{quarantine}, "
         f"{speed}; {describe_running(now)}{stuck}"
     )
-
-
-def table(now: Snapshot, speed: str, notes: Sequence[str]) -> Table:
-    """A round as a table for rich."""
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column()
-    share = f" ({100 * now.bytes_done / now.bytes_total:.1f} % of the bytes)" if now.bytes_total else ""
-    damaged = f", {now.damaged:,} kept though damaged" if now.damaged else ""
-    rows = [
-        ("tars", f"{now.done} of {now.tars} done{share}"),
-        ("clips", f"{now.clips:,}, {now.errors:,} of the committed ones with errors{damaged}"),
-        ("running", describe_running(now)),
-        *(("no progress", words) for words in describe_stalls(now.stalls)),
-        ("speed", speed),
-    ]
-    if now.training:
-        rows = [("training", now.training), ("running", describe_running(now))]
-    if device := describe_device(now.device_seconds, gpu=now.on_gpu):
-        rows.append(("device", device))
-    if now.quarantined:
-        rows.append(("quarantine", f"{counted(now.quarantined, 'tar')}: {called('tools.failures')} says why"))
-    if now.excluded:
-        rows.append(("avoided", ", ".join(now.excluded)))
-    rows += [("note", note) for note in notes]
-    for name, words in rows:
-        grid.add_row(name, Text(plain_lines(words)))  # Text: a name may look like rich markup
-    return grid
-
-
-class Screen:
-    """Shows rounds: as a live table on a terminal, otherwise as occasional lines."""
-
-    def __init__(self, moment: float) -> None:
-        self._spoken = moment
-        self._live: Live | None = None
-        self._size: tuple[int, int] | None = None
-
-    @contextmanager
-    def on(self) -> Iterator[None]:
-        """Use the terminal within this block."""
-        if not sys.stderr.isatty():
-            yield
-            return
-        from rich.console import Console
-        from rich.live import Live
-
-        with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as self._live:
-            try:
-                yield
-            finally:
-                self.redraw()  # after a resize the final frame would start at an outdated position
-        self._live = None
-
-    def show(self, now: Snapshot, speed: Speed, moment: float, notes: Sequence[str]) -> None:
-        """Show one round."""
-        if self._live is not None:
-            self._clear_if_resized(self._live)
-            self._live.update(table(now, speed.words(now, moment), notes), refresh=True)
-        elif moment - self._spoken >= LINE_SECONDS:
-            self._spoken = moment
-            warn(line(now, speed.words(now, moment)))
-
-    def redraw(self) -> None:
-        """Draw again if the terminal was resized."""
-        if self._live is not None and self._clear_if_resized(self._live):
-            self._live.refresh()
-
-    def _clear_if_resized(self, live: Live) -> bool:
-        """Clear after a resize: a narrower terminal wraps the old frame into more rows than rich would erase."""
-        from rich.control import Control
-
-        before, self._size = self._size, (live.console.width, live.console.height)
-        if before in (None, self._size):
-            return False
-        live.console.control(Control.home(), Control.clear())
-        return True
 
 
 def describe_failures(failures: Sequence[Failure]) -> list[str]:

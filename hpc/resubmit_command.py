@@ -111,6 +111,7 @@ def _asked(launch: Launch, site: Site) -> tuple[LaunchOptions, WishOptions, Shar
             device=launch.device,
             workers=launch.workers,
             time=launch.time_limit_min,
+            metrics_dir=launch.metrics_dir or None,
         ),
         WishOptions(
             allow_missing_end=launch.allow_missing_end, allow_joined=launch.allow_joined, allow_pipe=launch.allow_pipe

@@ -10,6 +10,7 @@ import typer
 
 from audio_tokenizers.errors import UsageError
 from hpc.chain import start_chain
+from hpc.fresh_report import FreshReport
 from hpc.rounds import one_round, watch
 from hpc.trust import open_run
 from jobs.commands import Verbose, number_parser, run_command, setup_logging, writing_to
@@ -53,7 +54,9 @@ def resume(
             run.write_state(msgspec.structs.replace(run.read_state(), amnesty=latest))
     if chain:
         return start_chain(run, launch)
-    return one_round(run) if once else watch(run, launch, seconds=interval)
+    if once:
+        return one_round(run, note=lambda seen: FreshReport(run).refresh(len(seen.states)))
+    return watch(run, launch, seconds=interval)
 
 
 if __name__ == "__main__":

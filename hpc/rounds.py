@@ -11,16 +11,19 @@ from collections.abc import Callable
 from audio_tokenizers.errors import UsageError
 from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted
+from hpc.broadcast import broadcasting
 from hpc.cluster import Cluster, SubmitRefusedError
-from hpc.controller import Controller, Round
+from hpc.controller import Controller, Round, Tell
 from hpc.environment import task_environment
 from hpc.failure_groups import Failure, find_failures
+from hpc.fresh_report import FreshReport
 from hpc.launch import Launch
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError
-from hpc.monitor import Screen, Speed, describe_failures, describe_log, line, take_snapshot
+from hpc.monitor import Speed, describe_failures, describe_log, line, take_snapshot
 from hpc.resubmit_command import resubmit_command
 from hpc.run import Run
+from hpc.screen import Screen
 from hpc.site_file import site_defaults
 from hpc.slurm import CALL_SECONDS, SlurmCluster
 from jobs.fileops import StorageError
@@ -73,9 +76,11 @@ def cluster_of(launch: Launch, stop: Callable[[], bool] = lambda: False, *, pati
     return SlurmCluster(task_environment(launch), patience_s, launch.clusters)
 
 
-def make_controller(run: Run, cluster: Cluster, launch: Launch, *, anew: bool = False) -> Controller:
+def make_controller(
+    run: Run, cluster: Cluster, launch: Launch, *, anew: bool = False, tell: Tell = lambda *_: None
+) -> Controller:
     """A controller on this host. `anew`: a user has just started to watch."""
-    return Controller(run, cluster, launch, host=socket.gethostname(), anew=anew)
+    return Controller(run, cluster, launch, host=socket.gethostname(), anew=anew, tell=tell)
 
 
 def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
@@ -86,14 +91,17 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
     """
     interruption = StopFlag(answer="")  # this watch says more, and not in a handler
     cluster = cluster_of(launch, interruption)
-    controller = make_controller(run, cluster, launch, anew=True)
     pause = seconds if seconds is not None else LOCAL_SECONDS if launch.cluster == "local" else SLURM_SECONDS
-    with interruption.on_signals(INTERRUPTIONS):  # from before the first worker starts until the last one has ended
+    # From before the first worker starts until the last one has ended; after it a signal ends the wait for hooks.
+    with broadcasting(run) as tell, interruption.on_signals(INTERRUPTIONS):
+        controller = make_controller(run, cluster, launch, anew=True, tell=tell)
         try:
-            seen = _rounds(controller, pause, interruption)
+            seen = _rounds(controller, FreshReport(run, begun=time.time()), pause, interruption)
         finally:  # also after an exception, such as that of a terminal that has gone away
             if isinstance(cluster, LocalCluster):
                 _stop_workers(cluster, controller, interruption)
+        if seen is not None and isinstance(cluster, LocalCluster):
+            controller.tell_ends(seen)
     if seen is None:
         go_on = (
             f"the tasks continue; {called('hpc.resume')} watches them again"
@@ -111,10 +119,10 @@ def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] =
     A refusal by Slurm is raised as SubmitRefusedError; if `patient`, only the second one in the same words ends the run.
     """
     launch = launch_of(run)
-    controller = make_controller(run, cluster_of(launch), launch)
     began = time.monotonic()
     try:
-        seen = controller.round()
+        with broadcasting(run) as tell:
+            seen = make_controller(run, cluster_of(launch), launch, tell=tell).round()
     except LockHeldError as held:
         warn(f"another controller is at work: {held}")
         return EXIT_CODES["running"]
@@ -133,7 +141,7 @@ def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] =
     return EXIT_CODES["running"]
 
 
-def _rounds(controller: Controller, pause: float, interruption: StopFlag) -> Round | None:
+def _rounds(controller: Controller, report: FreshReport, pause: float, interruption: StopFlag) -> Round | None:
     """Do rounds until the end; returns the last one, or None after an interruption."""
     screen = Screen(time.monotonic())
     speed: Speed | None = None
@@ -156,11 +164,13 @@ def _rounds(controller: Controller, pause: float, interruption: StopFlag) -> Rou
                 written = time.monotonic()
                 now = take_snapshot(seen)
                 speed = speed or Speed(now, began)
-                screen.show(now, speed, time.monotonic(), list(filter(None, [seen.decision.diagnosis])))
-                if seen.decision.outcome != "running":
+                screen.show(seen, now, speed, time.monotonic(), list(filter(None, [seen.decision.diagnosis])))
+                ended = seen.decision.outcome != "running"
+                report.refresh(len(seen.states), ended=ended)
+                if ended:
                     return seen
                 rest = max(pause, seen.scan_seconds / BUSY_SHARE)
-            _sleep(rest, interruption, screen.redraw)
+            _sleep(rest, interruption, screen.attend)
     return None
 
 

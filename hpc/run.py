@@ -92,8 +92,23 @@ class Run:
 
     @property
     def history_file(self) -> Path:
-        """What the controller decided and why, one JSON object per line. For people only: nothing reads it back."""
+        """What the controller decided and why, one JSON object per line. For people and reports; no decision needs it."""
         return self.folder / "history.jsonl"
+
+    @property
+    def report_file(self) -> Path:
+        """The report that the controller keeps fresh (hpc/fresh_report.py)."""
+        return self.folder / "report.html"
+
+    @property
+    def events_file(self) -> Path:
+        """What has happened, one event per line (docs/monitoring.md)."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The figures after the last round, in OpenMetrics."""
+        return self.folder / "metrics.prom"
 
     @property
     def lists_file(self) -> Path:

@@ -14,10 +14,12 @@ from hpc.batch_script import batch_text
 from hpc.cluster import JobNumber, JobSeen, SubmitLimitError, SubmitRefusedError, SubmitUncertainError
 from hpc.launch import Launch
 from hpc.slurm_words import (
+    NODE_FORMAT,
     SQUEUE_FORMAT,
     job_number,
     last_line,
     no_answer,
+    parse_nodes,
     parse_sacct,
     parse_squeue,
     queue_lines,
@@ -80,6 +82,22 @@ class SlurmCluster:
         where = [f"--partition={launch.partition}"] if launch.partition else []
         answer = self._call("sinfo", *_of(launch.clusters), "--all", "--noheader", *where, "--format=%G")
         return answer.returncode != 0 or not answer.stdout.strip() or "gpu" in answer.stdout
+
+    def nodes(self, launch: Launch) -> dict[str, str]:
+        """The nodes that a job may get -> why each starts no jobs now, empty if it does: those of the partition, within
+        nodelist and without exclude of the launch. Raises InfrastructureError.
+        """
+        found = self._nodes(launch, launch.slurm.get("nodelist"))
+        excluded = self._nodes(launch, launch.slurm["exclude"]) if launch.slurm.get("exclude") else {}
+        return {node: why for node, why in found.items() if node not in excluded}
+
+    def _nodes(self, launch: Launch, within: object) -> dict[str, str]:
+        which = [f"--nodes={within}"] if within else []
+        words = ("sinfo", *_of(launch.clusters), "--all", "--noheader", "--Node", *which, f"--format={NODE_FORMAT}")
+        answer = self._call(*words)
+        if answer.returncode != 0:
+            raise InfrastructureError(f"sinfo: {_last_line(answer)}: which nodes there are is not known; try again")
+        return parse_nodes(answer.stdout, launch.partition)
 
     def max_array(self, launch: Launch) -> int:
         """The site's MaxArraySize. Raises SubmitUncertainError without an answer: a guess might be refused for good."""

@@ -10,6 +10,7 @@ import msgspec
 
 __all__ = [
     "ENDED",
+    "NODE_FORMAT",
     "SQUEUE_FORMAT",
     "JobNumber",
     "JobSeen",
@@ -21,6 +22,7 @@ __all__ = [
     "last_line",
     "no_answer",
     "node_was_lost",
+    "parse_nodes",
     "parse_sacct",
     "parse_squeue",
     "queue_lines",
@@ -46,6 +48,10 @@ POLICY_WORDS = "job submit limit"
 UNKNOWN_JOB_WORDS = re.compile(r"[Ii]nvalid job id")
 SQUEUE_FORMAT = "%j|%F|%K|%T|%N|%r"
 """See QueueLine."""
+NODE_FORMAT = "%P|%N|%T"
+"""Partition, with an asterisk if it is the default; node; its state."""
+NODES_AWAY = re.compile(r"down|drain|fail|error|unknown|maint|reboot|inval|\*")
+"""In the states of nodes that start no jobs for now; an asterisk means that the node does not respond."""
 ELEMENTS = re.compile(r"\[?\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*(?:%\d+)?\]?")
 """`3`; or `0-3`, `[4,6-9%2]`, as a squeue that does not know --array shows pending elements."""
 ENDED = frozenset(
@@ -167,6 +173,20 @@ def parse_squeue(text: str, by_id: Mapping[str, int], by_name: Mapping[str, int]
             seen = found.setdefault(number, JobSeen(line.job_id, {}, cluster))
             task = TaskSeen(line.state, line.node, "" if line.reason == "None" else line.reason)
             seen.tasks.update(dict.fromkeys(_elements(line.element), task))
+    return found
+
+
+def parse_nodes(text: str, partition: str | None) -> dict[str, str]:
+    """Lines of sinfo --Node -> node -> why it starts no jobs, empty if it does. Of these partitions, a,b, or of the default
+    one.
+    """
+    wanted = set(partition.split(",")) if partition else None
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, rest = line.strip().partition("|")
+        node, _, state = rest.partition("|")
+        if node and (name.rstrip("*") in wanted if wanted else name.endswith("*")):
+            found[node] = state if NODES_AWAY.search(state.lower()) else ""
     return found
 
 

@@ -17,10 +17,19 @@ from hpc.run import ListedTar, Run, RunState
 from hpc.tries import Evidence
 from jobs.devices import visible_gpus
 from jobs.progress import UNENDED
-from jobs.taste.status import CHECKPOINT, read_status
+from jobs.taste.status import CHECKPOINT, Status, read_status
 from jobs.taste.training import NAME, Training
 
-__all__ = ["describe_last_job", "describe_training", "final_words", "is_done", "of_training", "ranks_of", "survey"]
+__all__ = [
+    "describe_last_job",
+    "describe_training",
+    "final_words",
+    "is_done",
+    "of_training",
+    "ranks_of",
+    "status_of",
+    "survey",
+]
 
 
 HOW = {"machine": "failed", "damaged": "failed for good", "killed": "was killed", "left_alone": "left it alone"}
@@ -66,10 +75,15 @@ def describe_training(run: Run, state: RunState) -> str:
     """`epoch 3 of 10, step 120 of 400 (920 in all), loss 5.3121`; empty of a run that makes tokens."""
     if state.training is None:
         return ""
-    status, epochs = read_status(run.output_dir), state.training.chosen().epochs
-    if status is None:
-        return f"no step of {epochs} epochs yet"
-    return msgspec.structs.replace(status, epochs=epochs).describe()
+    status = status_of(run, state)
+    return f"no step of {state.training.chosen().epochs} epochs yet" if status is None else status.describe()
+
+
+def status_of(run: Run, state: RunState) -> Status | None:
+    """How far a training is; None of a run that makes tokens, and before the first step."""
+    if state.training is None or (status := read_status(run.output_dir)) is None:
+        return None
+    return msgspec.structs.replace(status, epochs=state.training.chosen().epochs)
 
 
 def describe_last_job(run: Run, state: RunState) -> str:

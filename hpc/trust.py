@@ -31,7 +31,7 @@ def check_run(run: Run, trust: Trust) -> None:
 
 def _state(run: Run) -> Iterator[Path]:
     yield run.folder
-    names = ("spec.yaml", "tars.txt", "history.jsonl", "chain.log", "model_hashes.json")
+    names = ("spec.yaml", "tars.txt", "history.jsonl", "events.jsonl", "chain.log", "model_hashes.json")
     yield from (run.folder / name for name in (STATE_FILE, *names, "claims", "attempts", "manifests", "submissions"))
     with suppress(NotADirectoryError):  # writing there will report it
         for submission in run.submissions():

@@ -35,12 +35,12 @@ CPU = DeviceName()
 
 
 def device_name(device: str) -> DeviceName:
-    """The name of a `device` that `choose_device` returned. torch knows its UUID, if the backend has imported torch."""
+    """The name of a `device` that `choose_device` returned. If the backend uses it through torch, torch knows its UUID."""
     if not device.startswith("cuda"):
         return DeviceName(device)
     number = int(device.partition(":")[2] or 0)
     known: Any = sys.modules.get("torch")
-    if known is not None and known.cuda.is_available():
+    if known is not None and known.cuda.is_initialized():
         properties = known.cuda.get_device_properties(number)
         if uuid := getattr(properties, "uuid", None):
             return DeviceName(properties.name, f"GPU-{uuid}")

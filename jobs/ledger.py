@@ -344,7 +344,7 @@ class Ledger:
         """Append one line, given as bytes without the newline, and its arrays; fsync when SYNC_SECONDS have passed.
 
         `tokens` returns what the clip became, and is called after the last of `parts`; without it, `record` has its values.
-        `kept`: the line is from before --retry-errors.
+        `kept`: the line was made before, and not by this worker: `made_by` does not count it.
         """
         if self._features is not None:
             self._features.append([ref for ref, _ in features], [array for _, array in features])

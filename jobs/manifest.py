@@ -26,7 +26,32 @@ class Maker(msgspec.Struct, frozen=True, kw_only=True):
     clips: int = 0
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt's findings about its tar."""
+
+    verdict: str = VERDICT_IN_PROGRESS
+    """`complete`, `in_progress`, or how the tar is broken (tar_reader.Verdict)."""
+    verdict_detail: str = ""
+    verdict_offset: int | None = None
+    """Byte of the uncompressed tar at which it broke."""
+    ignored_members: dict[str, int] = {}
+    """Members that are not clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
+    linked_clips: int | None = None
+    """Clips that are links in the tar; None in manifests from before links became clips."""
+    left_out: dict[str, int] = {}
+    """Ignored members that may be data, by suffix (jobs/left_out.py)."""
+    outside_subset: int = 0
+    """Audio members outside of the run's share (--subset-ratio): they have no lines."""
+    orphan_sidecars: int = 0
+    """Sidecar files for which no audio was found by name: their texts are in no record."""
+    sidecar_faults: int = 0
+    """Sidecar files that could not be read completely; the records of their clips say so."""
+    text_encoding: str = ""
+    """Encoding of the sidecars that are not UTF-8 and do not declare theirs, detected over all of them; empty if unsure."""
+    versions: dict[str, str] = {}
+
+
+class Manifest(Findings, frozen=True, kw_only=True):
     """Facts about one tar's output. Written when an attempt starts and ends; the last time before the commit."""
 
     format: int = MANIFEST_FORMAT
@@ -36,11 +61,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     input_version: str = ""
     """For a tar at an address, which has no file times: its ETag or similar."""
     fingerprint: str
-    verdict: str = VERDICT_IN_PROGRESS
-    """`complete`, `in_progress`, or how the tar is broken (tar_reader.Verdict)."""
-    verdict_detail: str = ""
-    verdict_offset: int | None = None
-    """Byte of the uncompressed tar at which it broke."""
     clips: int = 0
     errors: dict[str, int] = {}
     """Error records by kind."""
@@ -65,39 +85,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     made_by: tuple[Maker, ...] = ()
     """Which workers made the lines, in their order. Lines that --retry-errors kept, that were adopted, or that
     versions wrote which did not note this, are not among their clips."""
-    ignored_members: dict[str, int] = {}
-    """Members that are not clips, by reason: directory, link, appledouble, sparse_sidecar, other."""
-    linked_clips: int | None = None
-    """Clips that are links in the tar; None in manifests from before links became clips."""
-    left_out: dict[str, int] = {}
-    """Ignored members that may be data, by suffix (jobs/left_out.py)."""
-    outside_subset: int = 0
-    """Audio members outside of the run's share (--subset-ratio): they have no lines."""
-    orphan_sidecars: int = 0
-    """Sidecar files for which no audio was found by name: their texts are in no record."""
-    sidecar_faults: int = 0
-    """Sidecar files that could not be read completely; the records of their clips say so."""
-    text_encoding: str = ""
-    """Encoding of the sidecars that are not UTF-8 and do not declare theirs, detected over all of them; empty if unsure."""
-    versions: dict[str, str] = {}
 
     @property
     def is_damage(self) -> bool:
         """Whether the verdict is that the tar itself is broken."""
         return self.verdict not in (VERDICT_COMPLETE, VERDICT_IN_PROGRESS)
-
-
-class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt's findings about its tar. Each field equals that of the same name in `Manifest`."""
-
-    verdict: str = VERDICT_IN_PROGRESS
-    verdict_detail: str = ""
-    verdict_offset: int | None = None
-    ignored_members: dict[str, int] = {}
-    linked_clips: int | None = None
-    left_out: dict[str, int] = {}
-    outside_subset: int = 0
-    orphan_sidecars: int = 0
-    sidecar_faults: int = 0
-    text_encoding: str = ""
-    versions: dict[str, str] = {}

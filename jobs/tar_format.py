@@ -261,6 +261,10 @@ class TarStream:
         data, self._peeked = self._peeked[:size], self._peeked[size:]
         return data + self._read_data(size - len(data)) if len(data) < size else data
 
+    def read_raw(self, size: int) -> bytes:
+        """Up to `size` bytes of the uncompressed tar from `offset` on, headers included; not during an iteration."""
+        return self._take(size)
+
     def peek(self, size: int) -> bytes:
         """The same, but the next `read` returns these bytes again."""
         self._peeked += self._read_data(max(0, size - len(self._peeked)))

@@ -24,7 +24,7 @@ __all__ = [
 
 PARTIAL_SUFFIX = ".partial"
 ATTEMPT_DIGITS = 12
-HEAD_BYTES, READ_BYTES = 1 << 13, 1 << 16
+HEAD_BYTES, READ_BYTES, LAST_BYTES = 1 << 13, 1 << 16, 8
 TOKENS = b',\n  "tokens": {'
 """In a manifest that jobs/ledger.py wrote: no other key is indented like this, and no string holds a line break."""
 ATTEMPT = re.compile(rf"[0-9a-f]{{{ATTEMPT_DIGITS}}}")
@@ -193,7 +193,8 @@ class TarPaths:
 def read_manifest(path: Path | str) -> Manifest | None:
     """The manifest, or None if there is none. Raises UntrustedFileError if the file is not a manifest.
 
-    The statistics of tokens, most of a manifest, come last and are not even read: jobs/token_statistics.py.
+    The statistics of tokens, most of a manifest, come last and are not read here (jobs/token_statistics.py does); but where
+    the file is cut within them, its end is missing.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -203,7 +204,8 @@ def read_manifest(path: Path | str) -> Manifest | None:
         data = os.read(fd, HEAD_BYTES)
         end = data.find(TOKENS)
         if end >= 0:
-            data = data[:end] + b"}"
+            last = os.pread(fd, LAST_BYTES, max(0, os.fstat(fd).st_size - LAST_BYTES))
+            data = data[:end] + (b"}" if last.rstrip().endswith(b"\n}") else b"")
         while end < 0 and (piece := os.read(fd, READ_BYTES)):
             data += piece
     finally:

@@ -112,6 +112,8 @@ class TarReader:
         self.outside_subset = 0
         """Audio members that are no clips because they are outside of `subset`."""
         self.linked_clips = 0
+        self.next_offset = 0
+        """Byte of the uncompressed tar at which the first member begins that belongs to no clip yielded so far."""
         self._orphan_count = 0
         self.sidecar_faults = 0
 
@@ -148,6 +150,7 @@ class TarReader:
         group = ClipGroup("")
         try:
             for member in self._stream:
+                self.next_offset = member.offset
                 place = self._place(member)
                 if place is None:
                     continue
@@ -176,6 +179,7 @@ class TarReader:
             if not (isinstance(error, TarDamage) and self._accepts(error)):
                 group.close()
                 raise
+        self.next_offset = self._stream.offset
         yield from self._give_out(group)
 
     def _accepts(self, damage: TarDamage) -> bool:

@@ -7,6 +7,7 @@ Both ways lead through the same counters, so a tar that was resumed has the stat
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,10 @@ VQ02_IDS, VQ06_IDS = 1024, 4096
 never repeat.
 """
 READ_BYTES = 1 << 20
+FAST, ENOUGH, EVERY = 1000.0, 1 << 20, 32
+"""Of a key with more than FAST items per second, as mu-law's samples, only one clip in EVERY is counted once ENOUGH items
+are: counting all of them would take a tenth of the worker's time.
+"""
 
 ClipTokens = Mapping[str, Codes | SequenceCounter]
 """What a clip became, by key: the array of a key with integers, or the counter that got its codes in parts."""
@@ -55,6 +60,8 @@ class TokenCounter:
     def __init__(self, fields: Sequence[Field]) -> None:
         self._fields = [field for field in fields if field.form != "features"]
         self._counters: dict[str, list[SequenceCounter]] = {}
+        self._items: Counter[str] = Counter()
+        """Items of each key that were counted."""
         self._held: list[tuple[int, str, Mapping[str, bytes]]] = []
         self._held_bytes = 0
         self._lines = 0
@@ -128,6 +135,9 @@ class TokenCounter:
         if counters is None:
             counters = [SequenceCounter(stream, self._sample_rate) for stream in streams_of(field)]
             self._counters[field.name] = counters
+        if self._items[field.name] >= ENOUGH and clip % EVERY and self._sample_rate > FAST * (field.samples_per_item or 1e9):
+            return
+        self._items[field.name] += codes.items if isinstance(codes, SequenceCounter) else codes.shape[-1]
         if isinstance(codes, SequenceCounter):
             counters[0].absorb(codes, clip, name)
             return

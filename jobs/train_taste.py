@@ -42,8 +42,8 @@ def train_taste(
 ) -> int:
     """Train on a finished run, writing checkpoints, metrics.csv, loss_curve.png and TensorBoard logs.
 
-    Ends with 0 after the last epoch, 128 and the signal's number where a signal stopped it, and else not with 0. With
-    torchrun, or RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK set, it is one of several processes.
+    Exits 0 after the last epoch, 128 + the signal's number if a signal stopped it, 1 or 2 after an error. It is one of
+    several processes if torchrun starts it, or RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK are set.
     """
     setup_logging(verbose=verbose, log_file=log_file)
     settings = read_settings(config, {"model_path": model_path, "subset_ratio": subset_ratio, "epochs": epochs})

@@ -33,6 +33,7 @@ COMMANDS = {
         "adopt": Command("tools.adopt", "tokens that an older tool has made, into a run"),
         "fetch": Command("tools.fetch_model", "download a backend's weights, and check them"),
         "doctor": Command("tools.doctor", "check that this site does what a run relies on"),
+        "canary": Command("tools.canary", "try a few clips, and plan the whole list from what they take"),
     },
     "Tokenize": {
         "submit": Command("hpc.submit", "tokenize a list of tars, on Slurm or on this machine"),
@@ -42,6 +43,7 @@ COMMANDS = {
     },
     "Look": {
         "status": Command("tools.check_progress", "how far a run is, and whether its files are valid"),
+        "report": Command("tools.report", "progress, cost, errors and tokens as one HTML page"),
         "failures": Command("tools.failures", "what failed, why, and the command that runs it again"),
         "show": Command("tools.show", "what one tar became"),
         "decode-check": Command("tools.decode_check", "some clips' tokens back to audio, beside the originals"),

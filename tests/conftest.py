@@ -67,6 +67,9 @@ def flush_nothing(fd: FileDescriptorLike) -> None:
 
 os.fsync = flush_nothing
 
+# The reports of the runs that tests make would take seconds of CPU each; tests/hpc/test_fresh_report.py switches them on.
+os.environ["TAR2TOKENS_REPORT"] = "off"
+
 # Several workers with several threads each would wait for one another more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

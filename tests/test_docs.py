@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tar2tokens.commands import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(ROOT.glob("docs/*.md"))
 DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
@@ -46,3 +48,13 @@ def test_every_page_is_in_the_site() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     pages = re.findall(r"[\w-]+\.md", str(nav))
     assert sorted(pages) == [page.name for page in PAGES]
+
+
+def test_every_command_has_its_place() -> None:
+    """README's table has each command of the program, and trust.md says of each module what it reads, writes and runs."""
+    known = {word: command.module for group in COMMANDS.values() for word, command in group.items()}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("### One program")[2].partition("### Backends")[0]
+    assert {word for row in readme.splitlines() if row[:1] == "|" for word in re.findall(r"`([\w-]+)`", row)} >= set(known)
+    trust = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8").partition("## What each command reads")[2]
+    said = {name for row in trust.splitlines() if row[:1] == "|" for name in re.findall(r"`([\w.]+)`", row.split("|")[1])}
+    assert said >= set(known.values())

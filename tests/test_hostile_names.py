@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,12 @@ from hpc.cluster import JobSeen, TaskSeen
 from hpc.controller import Round
 from hpc.dispatch import Submitted
 from hpc.failure_groups import Failure
-from hpc.monitor import Speed, describe_failures, describe_log, line, table, take_snapshot
+from hpc.live_table import Board, draw
+from hpc.monitor import Speed, describe_failures, describe_log, line, take_snapshot
 from hpc.policy import Decision
 from hpc.resume import resume
 from hpc.submit import submit
+from hpc.task_rows import TaskRow
 from jobs.tokenize_tar import tokenize_tar
 from tools.check_progress import check_progress
 from tools.decode_check import decode_check
@@ -29,6 +30,7 @@ from tools.failures import failures
 from tools.generate_tar_list import generate_tar_list
 from tools.merge import merge
 from tools.pack import pack
+from tools.report import report as report_page
 from tools.show import show
 
 LISTED = tuple(name for name in NAMES if "\n" not in name and "\t" not in name and "\r" not in name)
@@ -105,6 +107,10 @@ def test_a_run_from_its_list_to_its_export(say: Say, tmp_path: Path) -> None:
     assert say(show, LISTED[0], "--clip", "nothing\x1b[2J\u202e")[0] == 2
     assert say(show, LISTED[0], "more\x1b[2J\u202e\x9b")[0] == 2  # these words are the parser's
     assert say(decode_check)[0] == 0
+    assert say(report_page, "--audio", 2)[0] == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert faults(page) == []
+    assert shows(page)
 
 
 def test_one_tar(say: Say, tmp_path: Path) -> None:
@@ -142,8 +148,6 @@ def test_packing(say: Say, tmp_path: Path) -> None:
 
 def test_live_table_and_its_line() -> None:
     """Nodes, reasons, diagnoses, failures and ends of logs, as a watch shows them."""
-    from rich.console import Console
-
     for name in NAMES:
         seen = Round(
             decision=Decision(outcome="running", submit=(), quarantine={name: name}, exclude={name: name}, diagnosis=name),
@@ -156,9 +160,9 @@ def test_live_table_and_its_line() -> None:
             bytes_left=0,
         )
         now = take_snapshot(seen)
-        screen = io.StringIO()
-        Console(file=screen, width=400, color_system=None).print(table(now, Speed(now, 0.0).words(now, 1.0), [name]))
-        assert faults(screen.getvalue()) == []
+        rows = [TaskRow(task="0001/0", node=name, gpu=name, tar=name, stuck=name)]
+        board = Board(now=now, speed=Speed(now, 0.0).words(now, 1.0), tasks=rows, notes=[name], messages=[name])
+        assert faults("\n".join(text.plain for text in draw(board, 400, 40, 0.0))) == []
         assert faults(line(now, "")) == []
         assert [faults(words) for words in describe_failures([Failure(name, [name], problem=name)])] == [[]]
 

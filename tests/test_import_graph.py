@@ -50,5 +50,5 @@ def test_commands_import_no_commands() -> None:
 
 def test_what_counts() -> None:
     """Imports inside functions and for types only do, and those of a module's names are imports of the module."""
-    assert {"rich", "hpc.stalls", "jobs.plain_text"} <= set(imported("hpc.monitor"))
+    assert {"rich", "hpc.stalls", "jobs.plain_text"} <= set(imported("hpc.live_table"))
     assert "jobs.recording" in set(imported("jobs.clip_group"))

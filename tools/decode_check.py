@@ -14,8 +14,8 @@ from hpc.run import Run
 from jobs.commands import Verbose, run_command, setup_logging
 from jobs.devices import choose_device
 from jobs.spec import read_spec
-from tools.listening.clips import choose_clips, originals
-from tools.listening.comparison import Verdict, compare, render
+from tools.listening.clips import choose_clips
+from tools.listening.comparison import compare_all, render
 from tools.listening.decoders import decoding_factory, load_decoder
 
 __all__ = ["decode_check"]
@@ -44,13 +44,7 @@ def decode_check(
     if not picks:
         raise UsageError(f"{run.output_dir}: no committed clip with tokens yet: see {called('tools.check_progress')}")
     decoder = load_decoder(spec, model_path, choose_device(device))
-    wav_dir.mkdir(parents=True, exist_ok=True)
-    verdicts = []
-    for number, (pick, original) in enumerate(originals(picks, spec), 1):
-        if isinstance(original, str):
-            verdicts.append(Verdict(pick, fault=original))
-        else:
-            verdicts.append(compare(pick, original, decoder, spec, wav_dir / f"{number:03}"))
+    verdicts = compare_all(picks, decoder, spec, wav_dir)
     print(render(verdicts, spec, wav_dir))
     return 1 if any(verdict.fault is not None for verdict in verdicts) else 0
 

@@ -21,8 +21,8 @@ from jobs.commands import SLURM, WHAT, WHERE, Verbose, number_parser, run_comman
 from jobs.option_struct import Only, with_options
 from jobs.spec import uses_gpu
 from jobs.trust import trust_of
+from tools.common.findings import exit_code, in_words, summary
 from tools.doctoring.examination import Asked, examine
-from tools.doctoring.findings import exit_code, in_words, summary
 
 __all__ = ["doctor"]
 

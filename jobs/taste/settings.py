@@ -89,7 +89,7 @@ def _mapping(path: Path) -> dict[str, Any]:
     try:
         found = load_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"--config {path}: expected a YAML file, found none there") from None
+        raise UsageError(f"{path}: expected a YAML file with settings, found none there") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = describe_yaml_error(error) if isinstance(error, yaml.YAMLError) else str(error)
         raise UsageError(f"{path}: expected YAML, found something else ({reason})") from None

@@ -1,6 +1,4 @@
-"""audio_tokenizers/base.py: what every backend promises, tried on a tiny random model of each; what only one promises is
-tested beside it.
-"""
+"""audio_tokenizers/base.py: what every backend promises, tried on a tiny random model of each."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import functools
 import importlib.metadata
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +19,19 @@ from support.backend_cases import (
     WITH_NETWORK,
     Case,
     TinyModels,
+    alike,
     begin,
     cases,
     clip,
     described_without_torch,
     equal,
     values,
+    values_in_lanes,
 )
 from support.fake_mps import fake_mps
 from support.tiny_taste import TASTE
 
-from audio_tokenizers.base import Batching, LaneShape, Scalar, Waveform, takes_waves
+from audio_tokenizers.base import Batching, LaneShape, Scalar, Waveform
 from audio_tokenizers.errors import ClipError, InfrastructureError, UsageError
 from audio_tokenizers.registry import BUILT_IN
 
@@ -48,12 +48,6 @@ def loaded(options: Callable[..., dict[str, Scalar]]) -> Callable[[Case], Any]:
     return functools.cache(lambda case: case.factory.load(options(case), "cpu"))
 
 
-@pytest.fixture(scope="module")
-def described(options: Callable[..., dict[str, Scalar]]) -> dict[str, Any]:
-    """What a process said in which nothing heavy can be imported: of each case its name, and what it imported after all."""
-    return described_without_torch(options)
-
-
 def test_every_backend_is_here() -> None:
     """A backend of ours that is added joins this contract, and one that is made of others keeps it too."""
     assert {name for case in ALL for name in case.backend.split("+")} == set(BUILT_IN)
@@ -64,9 +58,9 @@ class TestDescribing:
     """What a login node does, where there may be neither torch nor a GPU."""
 
     @cases(ALL)
-    def test_it_imports_no_torch(self, case: Case, described: dict[str, Any]) -> None:
+    def test_it_imports_no_torch(self, case: Case, options: Callable[..., dict[str, Scalar]]) -> None:
         """`--help` and planning must not pay for torch, nor need it to be importable; nor for anything else of its size."""
-        assert described[case.name] == [case.backend]
+        assert described_without_torch(options)[case.name] == [case.backend]
 
     @cases(ALL)
     def test_what_is_loaded_has_the_same_description(
@@ -347,12 +341,9 @@ class TestEncoding:
             found = values(backend, wave)
         assert alike(found, expected)
         if case in WITH_LANES:
-            info = backend.info
             with fake_mps():
-                backend = case.factory.load({**given, "lanes": 2}, "mps")
-                shape = LaneShape(2, -(-len(wave) // info.hop_length) * info.hop_length)
-                one: Any = begin(backend, [wave], shape)()
-            assert alike([{"tokens": one[0]}] if takes_waves(backend) else one, expected)
+                in_lanes = values_in_lanes(case.factory.load({**given, "lanes": 2}, "mps"), wave)
+            assert alike(in_lanes, expected)
 
     @cases(WITH_LANES)
     def test_a_batch_that_does_not_fit_its_shape(self, case: Case, options: Callable[..., dict[str, Scalar]]) -> None:
@@ -370,12 +361,3 @@ class TestEncoding:
         with pytest.raises(ClipError) as caught:
             begin(backend, [wave, wave[: info.min_samples - 1]], shape)
         assert caught.value.kind == "too_short"
-
-
-def alike(found: Sequence[Mapping[str, Any]], expected: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether shapes are equal, and values but for rounding: calls of other shapes may move a few codes."""
-    return len(found) == len(expected) and all(
-        list(a) == list(b)
-        and all(a[key].shape == b[key].shape and np.isclose(a[key], b[key], atol=1e-2).mean() > 0.9 for key in a)
-        for a, b in zip(found, expected, strict=True)
-    )

@@ -68,7 +68,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--train", "none.yaml"], "none.yaml: expected a YAML file, found none there"),
+            (["--train", "none.yaml"], "error: none.yaml: expected a YAML file with settings, found none there"),
             (["--backend", "mulaw", "--list", "x", "--train", "taste.yaml"], "--list, --backend: for tokens only"),
             (["--retry-errors", "--train", "taste.yaml"], "--retry-errors: for tokens only"),
             (["--backend", "mulaw", "--list", "x"], "--data: for trainings only"),

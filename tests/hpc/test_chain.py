@@ -110,7 +110,7 @@ class Links:
             self.before_round = self.slurm.calls()
             if self.trouble is not None:
                 raise self.trouble
-            note(SimpleNamespace(decision=self.decision))
+            note(SimpleNamespace(decision=self.decision, states=[]))
             return code
 
         class Controller:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,9 +17,11 @@ from support.small_run import small_tar, tokenize
 from audio_tokenizers.errors import UsageError
 from hpc.cluster import SubmitRefusedError
 from hpc.controller import Controller, Round
+from hpc.evidence import View
 from hpc.lock import LockHeldError
 from hpc.patience import GRACE_SECONDS, REFUSALS
 from hpc.progress import scan
+from hpc.run import RunState
 from hpc.storage_waits import STORAGE_ROUNDS, pause_s
 from jobs.claims import STALE_SECONDS, Claim, process_start
 from jobs.progress import Progress, Try, write_progress
@@ -133,6 +135,35 @@ class TestRounds:
         controller.round()
         lines = [msgspec.json.decode(line) for line in campaign.run.history_file.read_bytes().splitlines()]
         assert [(line["outcome"], line["submitted"]) for line in lines] == [("running", [1]), ("finished", [])]
+
+
+class TestMadeKnown:
+    def test_rounds_and_ends_after_the_last_one(self, tmp_path: Path, neighbour: subprocess.Popen[bytes]) -> None:
+        """Each round is made known with the state and the submissions that it saw, and so is what its tasks did after the
+        last one; not while another controller is at work, which says it itself.
+        """
+        campaign = Campaign(tmp_path, 2)
+        told: list[tuple[Round, str, int]] = []
+
+        def tell(seen: Round, state: RunState, views: Sequence[View]) -> None:
+            told.append((seen, state.run_id, sum(view.digest is not None for view in views)))
+
+        run, cluster = campaign.run, campaign.cluster
+        controller = Controller(run, cluster, campaign.launch, host=HOST, clock=campaign.clock, tell=tell)
+        controller.round()
+        seen = controller.round()
+        assert seen.seconds > 0
+        assert [one[1:] for one in told] == [("abc", 0), ("abc", 0)]
+        assert list(told[1][0].running) == [1]
+        campaign.cluster.run_all()
+        put(run.folder / "round.lock", claim_of(neighbour))
+        controller.tell_ends(seen)
+        assert len(told) == 2
+        (run.folder / "round.lock").unlink()
+        controller.tell_ends(seen)
+        assert told[2][1:] == ("abc", 1)
+        assert (told[2][0].running, told[2][0].decision) == ({}, seen.decision)
+        assert len(campaign.cluster.jobs) == 1
 
 
 class TestWhatOthersPutThere:

@@ -118,6 +118,12 @@ class TestLaunch:
         launch = launch_of(Site(), device="cpu", wishes=WishOptions(allow_joined=True, allow_pipe=True, retry_errors=True))
         assert (launch.allow_missing_end, launch.allow_joined, launch.allow_pipe) == (False, True, True)
 
+    def test_metrics_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Cron and the chain write to the folder that was meant where the run was submitted."""
+        monkeypatch.chdir(tmp_path)
+        assert launch_of(Site(metrics_dir="textfile"), device="cpu").metrics_dir == str(tmp_path / "textfile")
+        assert not launch_of(Site(), device="cpu").metrics_dir
+
     def test_runs_of_before(self) -> None:
         """What run.json of an earlier version says of a launch is read as it was meant."""
         kept = (

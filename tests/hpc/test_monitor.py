@@ -1,31 +1,23 @@
-"""hpc/monitor.py: a run in figures and in words, on a terminal and without one, and interruptions that are remembered."""
+"""hpc/monitor.py: a run in figures and in words."""
 
 from __future__ import annotations
 
-import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import msgspec
 import pytest
-from rich.console import Console
+from support.boards import snapshot
 from support.fake_cluster import Campaign, FakeCluster
 from support.small_run import stopping_after, tokenize
-from support.terminal import Terminal
 
 from hpc.cluster import TaskSeen
 from hpc.failure_groups import Failure
 from hpc.monitor import (
-    Screen,
-    Snapshot,
     Speed,
     describe_failures,
     describe_log,
     describe_running,
     line,
-    table,
+    share_done,
     take_snapshot,
 )
 from hpc.patience import GRACE_SECONDS
@@ -33,24 +25,6 @@ from hpc.stalls import stall_file, write_stall
 from jobs.activities import Activity
 from jobs.progress import DeviceSeconds, Progress, Try, write_progress
 from jobs.watchdog import Stall
-
-NOTHING = Snapshot(
-    tars=4, done=0, quarantined=0, clips=0, errors=0, audio_seconds=0.0, encoded_seconds=0.0,
-    bytes_done=0, bytes_total=4_000_000, running={}, pending=0, submitted=0, waiting=0, reasons={}, unknown=0, excluded=(),
-    device_seconds=DeviceSeconds(), on_gpu=False,
-)  # fmt: skip
-
-
-def snapshot(**values: object) -> Snapshot:
-    """A run of four tars."""
-    return Snapshot(**{**{name: getattr(NOTHING, name) for name in NOTHING.__struct_fields__}, **values})
-
-
-def shown(now: Snapshot, *notes: str) -> str:
-    """The table, as a terminal would show it."""
-    screen = io.StringIO()
-    Console(file=screen, width=120).print(table(now, "speed", list(notes)))
-    return screen.getvalue()
 
 
 class TestSnapshot:
@@ -112,12 +86,13 @@ class TestSnapshot:
     def test_tars_in_quarantine_are_no_work_left(self, tmp_path: Path) -> None:
         """What has been given up delays no ETA: its bytes are not among those to do."""
         campaign = Campaign(tmp_path, 2)
-        campaign.tars[1].write_bytes(campaign.tars[1].read_bytes()[:700])
+        campaign.tars[1].write_bytes(campaign.tars[1].read_bytes()[:4000])
         controller = campaign.controller()
         controller.round()
         campaign.cluster.run_all()
         now = take_snapshot(controller.round())
         assert (now.done, now.quarantined) == (1, 1)
+        assert (now.audio_seconds, now.counted_seconds, now.quarantined_seconds) == (0.015, 0.01, 0.005)
         assert now.bytes_done == now.bytes_total == campaign.tars[0].stat().st_size
 
     def test_no_progress(self, tmp_path: Path) -> None:
@@ -133,7 +108,6 @@ class TestSnapshot:
         campaign.cluster.lose(job, 1)
         now = take_snapshot(controller.round())
         assert [(still.task, still.since) for still in now.stalls] == [("0001/0", 700.0)]
-        assert "no progress" in shown(now)
         assert "task 0001/0 on n1 has made no progress since" in line(now, "")
         assert "decoding clip 7 of 0" in line(now, "")
 
@@ -167,6 +141,24 @@ class TestWords:
         words = speed.words(snapshot(**later, bytes_done=620, bytes_total=1000), hour)
         assert words == "62.00 audio-h at 2 audio-h/h, ETA 19:00:00"
 
+    def test_what_is_given_up_is_no_work_done(self) -> None:
+        """The audio of tars in quarantine brings the end no nearer: their bytes are not among those to do."""
+        speed = Speed(snapshot(), 0.0)
+        later = {"audio_seconds": 90.0, "encoded_seconds": 90.0, "counted_seconds": 30.0, "quarantined_seconds": 60.0}
+        assert speed.words(snapshot(**later, bytes_done=300, bytes_total=1000), 9.0).endswith("ETA 0:00:07")
+
+    def test_share_of_the_run(self) -> None:
+        """Of the audio that the ETA counts on; without any, of the bytes; without sizes, of the tars."""
+        assert share_done(snapshot(audio_seconds=62.0, counted_seconds=62.0, bytes_done=620, bytes_total=1000)) == 0.62
+        assert share_done(snapshot(audio_seconds=30.0, counted_seconds=10.0, bytes_done=100, bytes_total=1000)) == 0.3
+        given_up = snapshot(
+            audio_seconds=90.0, quarantined_seconds=60.0, counted_seconds=30.0, bytes_done=300, bytes_total=1000
+        )
+        assert share_done(given_up) == 0.3
+        assert share_done(snapshot(bytes_done=1_000_000)) == 0.25
+        assert share_done(snapshot(bytes_total=0, done=1)) == 0.25
+        assert share_done(snapshot(bytes_total=0, tars=0)) == 0.0
+
     def test_running(self) -> None:
         """Tasks by node, no more nodes than a line holds, and what waits for what."""
         assert describe_running(snapshot()) == "no task runs"
@@ -189,28 +181,6 @@ class TestWords:
         assert line(snapshot(done=1, clips=9, errors=2), "SPEED") == "1/4 tars, 9 clips, 2 errors, SPEED; no task runs"
         assert "2 errors, 1 in quarantine, SPEED" in line(snapshot(done=1, errors=2, quarantined=1), "SPEED")
 
-    def test_table(self) -> None:
-        """All of it as a table; quarantine, avoided nodes and notes only where there are some."""
-        plain = shown(snapshot(done=1, bytes_done=1_000_000, clips=1234))
-        assert "1 of 4 done (25.0 % of the bytes)" in plain
-        assert "1,234" in plain
-        assert "quarantine" not in plain
-        assert "avoided" not in plain
-        assert "device" not in plain
-        assert "damaged" not in plain
-        assert "0 of the committed ones with errors, 1,234 kept though damaged" in shown(snapshot(damaged=1234))
-        busy = shown(snapshot(device_seconds=DeviceSeconds(90.0, 10.0, 0.0), on_gpu=True))
-        assert "busy 90 %, waiting for audio 10 %, for the writer 0 %: more CPU cores would help" in busy
-        full = shown(snapshot(quarantined=2, excluded=("n7", "n9")), "3 tars met trouble")
-        assert "2 tars: python -m tools.failures says why" in full
-        assert "n7, n9" in full
-        assert "3 tars met trouble" in full
-
-    def test_names_are_no_markup(self) -> None:
-        """A node or a reason with brackets is shown as it is."""
-        assert "n[1-2] (1)" in shown(snapshot(running={"n[1-2]": 1}))
-        assert "[red]x[/red]" in shown(snapshot(), "[red]x[/red]")
-
     def test_one_problem_of_many_tars_is_one_message(self) -> None:
         """What is wrong with every tar is told once, with a few of their names; what has no tar has no name."""
         failures = [Failure("no weights", [str(number) for number in range(9)]), Failure("cut", ["x"]), Failure("silent")]
@@ -229,29 +199,6 @@ class TestWords:
         assert describe_log(Failure("x")) == ""
 
 
-class TestScreen:
-    def test_plain_lines_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Without a terminal a line every ten seconds is enough: a log of cron or of a chain stays readable."""
-        screen = Screen(0.0)
-        speed = Speed(snapshot(), 0.0)
-        with screen.on():
-            for moment in (1.0, 9.0, 11.0, 12.0, 22.0):
-                screen.show(snapshot(clips=int(moment)), speed, moment, [])
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert [text.split(", ")[1] for text in err.splitlines()] == ["11 clips", "22 clips"]
-
-    def test_terminal_has_a_live_table(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        """On a terminal every round is shown, notes included; afterwards the last one stays."""
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        screen = Screen(0.0)
-        with screen.on():
-            screen.show(snapshot(done=1), Speed(snapshot(), 0.0), 0.1, ["a note"])
-        err = capsys.readouterr().err
-        assert "1 of 4 done" in err
-        assert "a note" in err
-
-
 def test_pending_reason_that_slurm_has_not_given(tmp_path: Path) -> None:
     """A task that nobody has looked at yet has no reason; that is said, and not left blank."""
     campaign = Campaign(tmp_path, 1)
@@ -259,58 +206,3 @@ def test_pending_reason_that_slurm_has_not_given(tmp_path: Path) -> None:
     campaign.cluster.living()[0].alive[0] = TaskSeen("PENDING")
     now = take_snapshot(campaign.controller().round())
     assert describe_running(now) == "no task runs; 1 pending (no reason given yet)"
-
-
-WATCH = """
-import sys
-import msgspec
-from hpc.monitor import Screen, Snapshot, Speed
-now = msgspec.json.decode(sys.argv[1], type=Snapshot)
-screen = Screen(0.0)
-with screen.on():
-    screen.show(now, Speed(now, 0.0), 1.0, [sys.argv[2]])
-    for line in sys.stdin:
-        print(chr(7), end="", file=sys.__stderr__, flush=True)
-        if sys.stdin.readline() == "redraw\\n":
-            screen.redraw()
-        else:
-            screen.show(now, Speed(now, 0.0), 1.0, [sys.argv[2]])
-print(chr(7), end="", file=sys.__stderr__, flush=True)
-"""
-NOTE = "a note that is long enough to need several rows of a terminal that has become as narrow as this one has, or more"
-
-
-@pytest.mark.parametrize("how", ["redraw", "show"])
-def test_a_terminal_that_becomes_narrower_keeps_no_old_rows(how: str) -> None:
-    """On a real terminal each row of the table stands there once, whatever the window's width was before."""
-    terminal = Terminal(width=100, height=40)
-    command = [sys.executable, "-c", WATCH, msgspec.json.encode(snapshot(running={"n1": 4, "n2": 8})).decode(), NOTE]
-    env = {**{key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}, "TERM": "xterm"}
-    env["PYTHONPATH"] = os.pathsep.join(sys.path)
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=terminal.slave, env=env, text=True)
-    keys = child.stdin
-    assert keys is not None
-
-    def drawn() -> list[str]:
-        keys.write("\n")
-        keys.flush()
-        return terminal.read_to(b"\a")
-
-    names = ["tars", "clips", "running", "speed", "note"]
-    try:
-        assert [row.split()[0] for row in drawn() if not row.startswith(" ")] == names
-        for width in (50, 30, 70):
-            terminal.resize(width)
-            keys.write(f"{how}\n")
-            rows = drawn()
-            assert [row.split()[0] for row in rows if not row.startswith(" ")] == names
-            assert " ".join(" ".join(rows).split()).endswith(NOTE)
-        terminal.resize(25)
-        keys.close()
-        rows = terminal.read_to(b"\a")
-        assert [row.split()[0] for row in rows if not row.startswith(" ")] == names
-    finally:
-        keys.close()
-        child.kill()
-        child.wait()
-        terminal.close()

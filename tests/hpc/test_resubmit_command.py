@@ -41,6 +41,7 @@ SETTINGS = {
     "commands": "--cluster local --allow-pipe",
     "this machine": "--cluster local --workers 3 --decode-threads 2 --clip-timeout 0",
     "feeding": "--cluster slurm --decode-threads auto --buffer-memory 1.5G --memory-guard 0.0 --clip-timeout 90",
+    "metrics": "--cluster slurm --metrics-dir textfile",
     "damage": "--cluster local --max-damage 0.05",
     "no damage": "--cluster local --max-damage 0",
     "texts": "--cluster local --text-key transcript --text-key sentence --text-encoding euc-kr",

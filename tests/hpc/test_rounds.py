@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections import Counter
@@ -21,9 +22,9 @@ from hpc import rounds as module
 from hpc.controller import Round
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError, locked
-from hpc.monitor import Screen
 from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, watch
 from hpc.run import Run
+from hpc.screen import Screen
 from hpc.slurm import SlurmCluster
 from jobs.fileops import StorageError
 from jobs.tar_paths import read_manifest
@@ -250,7 +251,8 @@ class TestWorkersOfThisMachine:
     @pytest.mark.slow
     def test_killed_worker_is_replaced(self, tmp_path: Path) -> None:
         """Kill -9 from outside, of a worker and its witness: its tar goes to another one, from its last line on, and the
-        bytes are those of an undisturbed run. Nobody is told of an error.
+        bytes are those of an undisturbed run. Nobody is told of an error. The events have each task's end, also of those
+        that end after the last round.
         """
         case = SlowRun(tmp_path)
         process = case.start(60)
@@ -266,6 +268,13 @@ class TestWorkersOfThisMachine:
         assert "2 of 2 tars committed: 24 clips, 0 errors" in out
         assert submissions(case.output) <= 2
         case.assert_complete()
+        events = [json.loads(line) for line in Run(case.output).events_file.read_text(encoding="utf-8").splitlines()]
+        told = Counter(event["event"] for event in events)
+        assert told["task_started"] == told["task_ended"] > 0
+        assert told["submission_sent"] == told["submission_ended"] == submissions(case.output)
+        assert (told["tar_committed"], told["run_finished"]) == (2, 1)
+        text = Run(case.output).metrics_file.read_text(encoding="utf-8")
+        assert 'state="running"} 0' in text
 
     @pytest.mark.slow
     def test_worker_killed_beside_its_witness(self, tmp_path: Path) -> None:

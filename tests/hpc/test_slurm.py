@@ -343,6 +343,21 @@ def test_gpus_that_slurm_knows_of(slurm: SlurmCommands) -> None:
     assert cluster.has_gpus(launch)
 
 
+def test_nodes(slurm: SlurmCommands) -> None:
+    """Sinfo is asked for each node of each partition; without an answer nothing is known."""
+    cluster = SlurmCluster(slurm.environment)
+    slurm.answer("sinfo", out="long|n1|idle\nshort*|n2|idle\n")
+    assert cluster.nodes(msgspec.structs.replace(SHARED, partition="long", slurm={"clusters": "other"})) == {"n1": ""}
+    assert slurm.calls()[-1] == "sinfo --clusters=other --all --noheader --Node --format=%P|%N|%T"
+    restricted = msgspec.structs.replace(SHARED, partition="long", slurm={"nodelist": "n[1-4]", "exclude": "n[1-2]"})
+    slurm.answer("sinfo", out="long|n1|idle\n")
+    assert cluster.nodes(restricted) == {}
+    assert [call.split()[4] for call in slurm.calls()[-2:]] == ["--nodes=n[1-4]", "--nodes=n[1-2]"]
+    slurm.answer("sinfo", err="sinfo: error: away\n", code=1)
+    with pytest.raises(InfrastructureError, match="sinfo: error: away"):
+        cluster.nodes(SHARED)
+
+
 class TestAnswers:
     def test_no_slurm_here(self, slurm: SlurmCommands) -> None:
         """An sbatch without a Slurm: all of its words, since the last line alone says little."""

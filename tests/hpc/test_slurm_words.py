@@ -14,6 +14,7 @@ from hpc.slurm_words import (
     is_submit_limit,
     job_number,
     no_answer,
+    parse_nodes,
     parse_squeue,
     verdict,
 )
@@ -144,3 +145,11 @@ def test_all_ended() -> None:
     assert all_ended({0: "FAILED", 1: "CANCELLED"}, 2)
     assert not all_ended({0: "FAILED"}, 2)
     assert not all_ended({0: "FAILED", 1: "REQUEUED"}, 2)
+
+
+def test_nodes_of_a_partition() -> None:
+    """Those that start jobs, and why the others do not; without a partition those of the default one."""
+    text = "a*|n1|idle\na*|n2|mixed~\na*|n3|idle*\nb|n3|allocated\nb|n4|drained\nc|n5|down\n"
+    assert parse_nodes(text, None) == {"n1": "", "n2": "", "n3": "idle*"}
+    assert parse_nodes(text, "b,c") == {"n3": "", "n4": "drained", "n5": "down"}
+    assert parse_nodes("", "b") == {}

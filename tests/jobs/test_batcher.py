@@ -43,15 +43,15 @@ def test_rules(batching: Batching, max_batch: int, lengths: list[int]) -> None:
     batches = full + drain(batcher, wait_seconds=0.0)
     assert batcher.waiting == 0
     for batch in batches:
-        lengths = [item[1] for item in batch.items]
+        sizes = [item[1] for item in batch.items]
         if batching is Batching.LANES:
             assert batch.shape is not None
-            assert len(lengths) <= batch.shape.lanes
-            assert all(GRID.shape(each) == batch.shape for each in lengths)
+            assert len(sizes) <= batch.shape.lanes
+            assert all(GRID.shape(each) == batch.shape for each in sizes)
         else:
             assert batch.shape is None
-            assert len(lengths) <= (1 if batching is Batching.SINGLE else max_batch)
-            assert batching is not Batching.EQUAL_LENGTH or len(set(lengths)) == 1
+            assert len(sizes) <= (1 if batching is Batching.SINGLE else max_batch)
+            assert batching is not Batching.EQUAL_LENGTH or len(set(sizes)) == 1
     for batch in full:
         most = batch.shape.lanes if batch.shape is not None else 1 if batching is Batching.SINGLE else max_batch
         assert len(batch.items) == most

@@ -101,7 +101,7 @@ def test_cores() -> None:
 def test_a_gpu_is_named_by_torch_where_the_backend_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its UUID, which no other GPU has; a number depends on what Slurm shows of the node."""
     properties = SimpleNamespace(name="NVIDIA H100", uuid="1234-abc")
-    cuda = SimpleNamespace(is_available=lambda: True, get_device_properties={1: properties}.__getitem__)
+    cuda = SimpleNamespace(is_initialized=lambda: True, get_device_properties={1: properties}.__getitem__)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     assert device_name("cuda:1") == DeviceName("NVIDIA H100", "GPU-1234-abc")
     assert device_name("cpu") == CPU
@@ -114,6 +114,6 @@ def test_without_torch_a_gpu_is_named_as_cuda_does(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     assert device_name("cuda:0") == DeviceName("cuda", "3")
     assert device_name("cuda:1") == DeviceName("cuda", "GPU-abc")
-    cuda = SimpleNamespace(is_available=lambda: True, get_device_properties=lambda _: SimpleNamespace(name="Tesla"))
+    cuda = SimpleNamespace(is_initialized=lambda: True, get_device_properties=lambda _: SimpleNamespace(name="Tesla"))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     assert device_name("cuda:0") == DeviceName("cuda", "3")

@@ -683,3 +683,14 @@ def test_a_look_at_headers_reads_little(tmp_path: Path) -> None:
         assert next(iter(stream)).name == name
         assert stream.read(len(data) + 1) == data
     stream.close()
+
+
+def test_bytes_as_they_are(tmp_path: Path) -> None:
+    """Headers, data and padding of an uncompressed or a compressed tar, to its end."""
+    data = tar_bytes([("a", b"1"), ("b", b"22")])
+    for name, packed in (("a.tar", data), ("a.tar.gz", gzip.compress(data))):
+        (tmp_path / name).write_bytes(packed)
+        stream = TarStream(tmp_path / name)
+        assert stream.read_raw(700) + stream.read_raw(1 << 20) == data
+        assert stream.read_raw(1) == b""
+        stream.close()

@@ -9,7 +9,7 @@ import pytest
 from support.small_run import small_tar, stopping_after, tokenize
 
 from jobs.manifest import Manifest
-from jobs.tar_paths import TarPaths, committed_fault, read_manifest
+from jobs.tar_paths import TarPaths, UntrustedFileError, committed_fault, read_manifest
 from jobs.token_statistics import CommittedManifest, TokenStatistics
 
 
@@ -26,6 +26,10 @@ def test_a_manifest_is_read_up_to_the_statistics_of_its_tokens(tmp_path: Path) -
         for data in (msgspec.json.encode(whole), msgspec.json.format(msgspec.json.encode(whole))):
             path.write_bytes(data)
             assert read_manifest(path) == plain
+        for cut in (1, 4, 30):
+            path.write_bytes(data[:-cut])
+            with pytest.raises(UntrustedFileError):
+                read_manifest(path)
 
 
 @pytest.mark.parametrize(

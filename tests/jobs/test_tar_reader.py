@@ -914,3 +914,12 @@ def test_sparse_members_are_cut_too(path: Path) -> None:
         for number, name in enumerate("abcd")
         for part in (0, 1)
     ]
+
+
+def test_where_the_next_clips_begin(path: Path) -> None:
+    """Bytes before `next_offset` are those of the clips yielded so far, sidecars included."""
+    files = [("a.wav", b"1"), ("a.txt", b"x"), ("b.flac", b"2"), ("b.wav", b"3"), ("c.wav", b"4")]
+    path.write_bytes(tar_bytes(files))
+    with TarReader(path) as reader:
+        found = [(clip.name, reader.next_offset) for clip in reader]
+    assert found == [("a.wav", 2048), ("b.flac", 4096), ("b.wav", 4096), ("c.wav", path.stat().st_size)]

@@ -90,6 +90,23 @@ def test_the_two_streams_of_step_audios_string_are_counted_apart() -> None:
     assert (vq02.items_per_second, vq06.items_per_second) == (0.104167, 0.15625)
 
 
+def test_of_single_samples_enough_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mu-law has 8000 codes per second: after a while one clip in 32 does, and the same ones from arrays and from lines."""
+    monkeypatch.setattr(token_counter, "ENOUGH", 300)
+    field = Field(name="tokens", form="codes", codebook_size=256, samples_per_item=0.01)
+    slow = Field(name="slow", form="codes", codebook_size=256, samples_per_item=1)
+    arrays = {"tokens": np.full((1, 100), 7), "slow": np.full((1, 100), 7)}
+    found = []
+    for lines in (0, 7, 40):
+        counter = TokenCounter((field, slow))
+        for number in range(40):
+            counter.add(record(f"{number}.wav", (field, slow), arrays), None if number < lines else lambda: arrays)
+        found.append(counter.statistics())
+    assert found == [found[0]] * 3
+    assert (found[0].clips, found[0].sequences["slow"].clips) == (40, 40)
+    assert (found[0].sequences["tokens"].clips, found[0].sequences["tokens"].items) == (4, 400)  # 0, 1, 2, 32
+
+
 def test_floats_are_not_counted() -> None:
     """whisper_features has no tokens: clips and texts are counted all the same."""
     floats = Field(name="mid", form="features", width=2, dtype="float16")

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audio_tokenizers.base import Field
 from jobs import token_sink
 from jobs.records import codes_to_json
+from jobs.sequence_counter import SequenceCounter
 from jobs.token_sink import TokenSink
 
 
@@ -56,6 +58,27 @@ def test_what_is_not_kept_yet_is_given_once(cuts: list[int], takes: set[int], in
         pieces.append(sink.take_unkept())
         assert b"".join(sink.json_parts()) == codes_to_json(codes)
     assert np.frombuffer(b"".join(pieces), "<u2").reshape(-1, 3).T.tolist() == codes.tolist()
+
+
+@pytest.mark.parametrize("in_memory", [0, 40, 200])
+def test_codes_are_counted_wherever_they_are(in_memory: int) -> None:
+    """In memory the array itself is there to count; what went to files was counted before, and the rest is with it."""
+    field = Field(name="tokens", form="codes", width=3, codebook_size=9, samples_per_item=1)
+    codes = np.random.default_rng(0).integers(0, 9, (3, 60))
+    with TokenSink(3, in_memory, count=lambda: SequenceCounter(field, 10)) as sink:
+        for begin in range(0, 60, 10):
+            sink.add(codes[:, begin : begin + 10])
+        assert b"".join(sink.json_parts()) == codes_to_json(codes)
+        found = sink.counted()
+    whole = SequenceCounter(field, 10)
+    if isinstance(found, SequenceCounter):
+        assert in_memory < 180
+        whole.absorb(found, 0, "a.wav")
+    else:
+        whole.add(found, 0, "a.wav")
+        whole.finish()
+    assert whole.items == 60
+    assert whole.counts.tolist() == [np.bincount(row, minlength=9).tolist() for row in codes]
 
 
 def test_a_spill_with_nothing_since() -> None:

@@ -93,12 +93,13 @@ def test_damage_is_an_error(tmp_path: Path) -> None:
         path.write_bytes(bad)
         with pytest.raises(ValueError, match=r"a\.json: the statistics of its tokens are damaged"):
             read_statistics(path)
+    rounded = msgspec.structs.replace(good, counts=msgspec.structs.replace(good.counts, rounded_to=4))
+    assert rounded.histograms().sum() == 12  # counts below 32 are not rounded
     for wrong in (
         msgspec.structs.replace(good, items=7),
         msgspec.structs.replace(good, codebooks=good.codebooks[:1]),
-        msgspec.structs.replace(
-            good, codebooks=good.codebooks[:1], counts=msgspec.structs.replace(good.counts, left_out_below=2)
-        ),
+        msgspec.structs.replace(rounded, codebooks=good.codebooks[:1]),
+        msgspec.structs.replace(rounded, items=2),
         msgspec.structs.replace(good, counts=msgspec.structs.replace(good.counts, rounded_to=0, used=(1, 6))),
     ):
         with pytest.raises(ValueError, match="expected"):

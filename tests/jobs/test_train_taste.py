@@ -152,7 +152,7 @@ def test_a_signal_ends_it_at_a_checkpoint(tmp_path: Path, model: Path, run: Path
     [
         ({"model_path": None}, "--model-path: expected the folder of CosyVoice-300M"),
         ({"subset_ratio": 1e-9}, "none of 23 clips is left to train on"),
-        ({"config": Path("nowhere.yaml")}, "--config nowhere.yaml: expected a YAML file"),
+        ({"config": Path("nowhere.yaml")}, "^nowhere.yaml: expected a YAML file with settings"),
         ({"test_data": [Path("nowhere")]}, "nowhere: no run here"),
     ],
 )

@@ -256,20 +256,20 @@ def test_a_bad_tar_does_not_stop_the_next(tmp_path: Path) -> None:
     tars = [good[0], tmp_path / "missing.tar", empty, cut, text, good[1]]
     reports = work(tars, tmp_path / "out")
     problems = dict(reports.progress.problems)
-    assert list(problems) == ["missing", "empty", "cut", "text"]
+    assert sorted(problems) == ["cut", "empty", "missing", "text"]  # several tars are in hand at once
     assert "No such file" in problems["missing"]
     assert "empty_file" in problems["empty"]
     assert "byte 3,000" in problems["cut"]
     assert "expected a tar header" in problems["text"]
     assert sorted(p.name for p in (tmp_path / "out").glob("*.jsonl")) == ["good0.jsonl", "good1.jsonl"]
     assert reports.progress.finished
-    assert [(one.name, one.outcome) for one in reports.progress.tries] == [
-        ("good0", "committed"),
-        ("missing", "failed"),
-        ("empty", "damaged"),
+    assert sorted((one.name, one.outcome) for one in reports.progress.tries) == [
         ("cut", "damaged"),
-        ("text", "damaged"),
+        ("empty", "damaged"),
+        ("good0", "committed"),
         ("good1", "committed"),
+        ("missing", "failed"),
+        ("text", "damaged"),
     ]
 
 

@@ -201,6 +201,15 @@ def test_a_damaged_file_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("run")
+def test_a_full_disk_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It names the file and the cause."""
+    (here / "decode_check").mkdir()
+    (here / "decode_check" / "001.original.wav").symlink_to("/dev/full")
+    assert call(decode_check) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("run")
 def test_a_backend_without_a_way_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One message that names the backends that can."""
     monkeypatch.delattr(mulaw.MuLawFactory, "load_decoder")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from support.runs import call
 
+from tools.common.findings import Finding
 from tools.doctor import doctor
 from tools.doctoring.examination import Asked
-from tools.doctoring.findings import Finding
 
 
 @pytest.fixture(autouse=True)

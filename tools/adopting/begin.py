@@ -38,16 +38,23 @@ def check_places(old: Path, output_dir: Path) -> None:
 
 
 def choose_tars(run: Run, which: ListOptions) -> list[str]:
-    """The tars of the list. Raises UsageError that names those that cannot be read."""
-    if which.tar_list is None:
+    """The tars of the list, or else of the run. Raises UsageError that names those that cannot be read."""
+    listed = run.listed()
+    own = [tar.tar for tar in listed if tar.tar != tar.name]  # of the others only the name is known
+    if which.tar_list is not None:
+        known = [tar.tar for tar in listed]
+        source = f"--list {which.tar_list}"
+        found = read_tar_list(which.tar_list, known=known, skip_missing=which.skip_missing)
+    elif own:
+        source, found = f"--output-dir {run.output_dir}", own
+    else:
         raise UsageError(f"--list: expected a file with a tar per line; {called('tools.generate_tar_list')} makes one")
-    known = [tar.tar for tar in run.listed()]
-    tars = read_tar_list(which.tar_list, known=known, skip_missing=which.skip_missing)[which.from_index : which.to_index]
+    tars = found[which.from_index : which.to_index]
     if not tars:
-        raise UsageError(f"--list {which.tar_list}: no tar of it is in the range of --from-index and --to-index")
+        raise UsageError(f"{source}: no tar of it is in the range of --from-index and --to-index")
     command = next(filter(is_pipe, tars), None)
     if command is not None:
-        raise UsageError(f"--list {which.tar_list}: {command}: tars are read twice here: write its output into a file")
+        raise UsageError(f"{source}: {command}: tars are read twice here: write its output into a file")
     if words := unreadable(tars, allow_pipe=False):
         raise UsageError("\n".join(words))
     faults = find_faults(tars)
@@ -56,7 +63,7 @@ def choose_tars(run: Run, which: ListOptions) -> list[str]:
         return tars
     described = describe_faults(faults, len(tars))
     if not (which.skip_missing and left):
-        raise UsageError(f"--list {which.tar_list}: {described}\nmend the list, or go on without them: --skip-missing")
+        raise UsageError(f"{source}: {described}\ncorrect the list, or go on without them: --skip-missing")
     warn(f"--skip-missing: {described}\nleft out; {counted(len(left), 'tar')} to go on with")
     return left
 

@@ -222,7 +222,7 @@ class _Adoption:
             self._gap = self._gap or not line
             if not self._gap:
                 with writing_to(self._task.output_dir):
-                    ledger.append(decode_record(line), (line,))
+                    ledger.append(decode_record(line), (line,), kept=True)  # no device of this run made it
                 line = b""
             self._left += bool(line)
         nothing = ErrorRecord(tar_file=self._task.tar, audio_file=clip.name, error=TO_BE_MADE, error_kind="backend")

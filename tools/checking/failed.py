@@ -36,8 +36,8 @@ class Found:
 
     def failed(self) -> list[TarState]:
         """Tars that failed and are not committed, in the list's order."""
-        names = {name for group in self.groups for name in group.tars} | self.decision.quarantine.keys()
-        return [state for state in self.states if state.name in names - self.done]
+        names = ({name for group in self.groups for name in group.tars} | self.decision.quarantine.keys()) - self.done
+        return [state for state in self.states if state.name in names]
 
     def with_errors(self) -> list[TarState]:
         """Committed tars that have clips with errors."""

@@ -15,7 +15,7 @@ from jobs.tar_format import TarDamage
 from jobs.tar_source import tar_source
 from tools.common.rereading import Rereading
 
-__all__ = ["Sampled", "sample_clips"]
+__all__ = ["Sampled", "in_random_order", "sample_clips"]
 
 MOST_TARS = 50
 """Tars that share the clips: each more is another file to open, and perhaps to download."""
@@ -31,11 +31,16 @@ class Sampled:
     audio: bytes
 
 
+def in_random_order(tars: Sequence[str], seed: int) -> list[str]:
+    """All tars in an order that depends on the list and `seed` alone."""
+    return random.Random(seed).sample(list(tars), len(tars))  # noqa: S311 - not for secrets
+
+
 def sample_clips(tars: Sequence[str], clips: int, spec: TokenizeSpec, seed: int) -> Iterator[Sampled]:
     """Up to `clips` clips: as many from the beginning of each of up to MOST_TARS random tars, and of further tars if those
     have fewer. A tar that cannot be read is left out with a warning. The same `seed` chooses the same tars of a list.
     """
-    order = random.Random(seed).sample(list(tars), len(tars))  # noqa: S311 - not for secrets
+    order = in_random_order(tars, seed)
     share = math.ceil(clips / min(len(order), MOST_TARS)) if order else 0
     left = clips
     for number, tar in enumerate(order):

@@ -16,9 +16,9 @@ from hpc.launch import Launch
 from hpc.run import Run
 from hpc.trust import check_run
 from jobs.trust import NotTrustedError, trust_of
+from tools.common.findings import Finding, fault, fine, warning
 from tools.doctoring import folder_probe, host_probe
 from tools.doctoring.bounded import Answer, Ended, answers, probe_command, run_bounded
-from tools.doctoring.findings import Finding, fault, fine, warning
 from tools.doctoring.judge import (
     OTHER_FOLDER,
     judge_exclusive,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from audio_tokenizers.shared.command_names import called
 from audio_tokenizers.shared.wording import counted, size_words
 from jobs.claims import SIGN_OF_LIFE_SECONDS, STALE_SECONDS
-from tools.doctoring.findings import Finding, fault, fine, warning
+from tools.common.findings import Finding, fault, fine, warning
 from tools.doctoring.folder_probe import Exclusive, Flush, Replacing, Room, Signs
 from tools.doctoring.host_probe import SHARED_MEMORY, Driver, Host, Tars, Torch, Weights
 from tools.doctoring.quota import Quota

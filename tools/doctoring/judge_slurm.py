@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from hpc.slurm_words import is_submit_limit
 from jobs.claims import SIGN_OF_LIFE_SECONDS, STALE_SECONDS
+from tools.common.findings import Finding, fault, fine, warning
 from tools.doctoring.bounded import Ended
-from tools.doctoring.findings import Finding, fault, fine, warning
 from tools.doctoring.news import News
 
 __all__ = ["is_busy", "judge_command", "judge_missing", "judge_news", "judge_sbatch", "judge_silence", "judge_skew"]

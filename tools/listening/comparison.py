@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from jobs.spec import TokenizeSpec
 
 if TYPE_CHECKING:
     from audio_tokenizers.base import Codes, Decoder, Waveform
-from tools.listening.clips import Pick
+from tools.listening.clips import Pick, originals
 
-__all__ = ["Verdict", "compare", "render"]
+__all__ = ["Verdict", "compare", "compare_all", "render"]
 
 MOST_FRAMES_OFF = 2
 HEARD_SECONDS = 60
@@ -39,10 +40,20 @@ class Verdict:
     fault: str | None = None
 
 
+def compare_all(picks: Sequence[Pick], decoder: Decoder, spec: TokenizeSpec, wav_dir: Path) -> list[Verdict]:
+    """Compare each clip with its original, and write both to `wav_dir` as NNN.original.wav and NNN.decoded.wav."""
+    wav_dir.mkdir(parents=True, exist_ok=True)
+    return [
+        Verdict(pick, fault=original)
+        if isinstance(original, str)
+        else compare(pick, original, decoder, spec, wav_dir / f"{number:03}")
+        for number, (pick, original) in enumerate(originals(picks, spec), 1)
+    ]
+
+
 def compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpec, stem: Path) -> Verdict:
     """Decode one clip, write original and decoded audio, and measure."""
     import numpy as np
-    import soundfile
 
     from tools.listening.decoded_audio import si_sdr
 
@@ -57,8 +68,8 @@ def compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpec
     except (ClipError, ValueError, IndexError, RuntimeError) as error:
         return Verdict(pick, len(original) / spec.sample_rate, fault=f"its tokens cannot be decoded: {error}")
     part = original if heard.shape == codes.shape else original[: heard.shape[1] * spec.hop_length]
-    soundfile.write(f"{stem}.original.wav", part, spec.sample_rate, subtype="PCM_16")
-    soundfile.write(f"{stem}.decoded.wav", decoded, spec.sample_rate, subtype="PCM_16")
+    for name, wave in (("original", part), ("decoded", decoded)):
+        _write_wav(Path(f"{stem}.{name}.wav"), wave, spec.sample_rate)
     samples = len(decoded) + (codes.shape[1] - heard.shape[1]) * spec.hop_length
     off = abs(samples - len(original))
     fault = None
@@ -68,6 +79,15 @@ def compare(pick: Pick, original: Waveform, decoder: Decoder, spec: TokenizeSpec
         fault = f"decoded to {counted(off, 'sample')} more or less than there were, {off / spec.hop_length:.1f} frames"
     similarity = si_sdr(part, decoded, max_lag=spec.hop_length) if fault is None else None
     return Verdict(pick, len(original) / spec.sample_rate, samples / spec.sample_rate, similarity, fault)
+
+
+def _write_wav(path: Path, wave: Waveform, sample_rate: int) -> None:
+    """Raises OSError, which libsndfile would hide."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, wave, sample_rate, subtype="PCM_16", format="WAV")
+    path.write_bytes(file.getvalue())
 
 
 def _codes(record: TokenRecord, spec: TokenizeSpec) -> Codes:

@@ -74,12 +74,23 @@ class TestTars:
         assert choose_tars(run, ListOptions(tar_list=tar_list)) == [str(tar) for tar in tars]
         assert choose_tars(run, ListOptions(tar_list=tar_list, from_index=1, to_index=2)) == [str(tars[1])]
 
+    def test_without_a_list_those_of_the_run(self, here: Path) -> None:
+        """As for hpc.submit, so a second adoption needs no list."""
+        tars = [str(whole_tar(here / f"{name}.tar", 1)) for name in "12"]
+        run = Run(here / "tokens")
+        run.folder.mkdir(parents=True)
+        run.add_to_list(tars, keep_dirs=False)
+        assert choose_tars(run, ListOptions()) == tars
+        assert choose_tars(run, ListOptions(to_index=1)) == tars[:1]
+        with pytest.raises(UsageError, match=f"^--output-dir {here}/tokens: no tar of it is in the range"):
+            choose_tars(run, ListOptions(from_index=2))
+
     def test_tars_that_are_missing(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """They are named, and may be left out."""
         tars = [whole_tar(here / "1.tar", 1), here / "gone.tar"]
         tar_list = write_list(here / "tars.txt", tars)
         run = Run(here / "tokens")
-        with pytest.raises(UsageError, match=r"gone.tar: there is no such file\nmend the list"):
+        with pytest.raises(UsageError, match=r"gone.tar: there is no such file\ncorrect the list"):
             choose_tars(run, ListOptions(tar_list=tar_list))
         assert choose_tars(run, ListOptions(tar_list=tar_list, skip_missing=True)) == [str(tars[0])]
         assert "gone.tar: there is no such file" in capsys.readouterr().err

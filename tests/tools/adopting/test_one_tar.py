@@ -108,6 +108,7 @@ def test_a_whole_tar_is_committed(tar: Path, lines: list[dict[str, Any]], tmp_pa
     manifest = read_manifest(paths.manifest)
     assert manifest is not None
     assert (manifest.verdict, manifest.notes) == ("complete", {"adopted": CLIPS})
+    assert sum(maker.clips for maker in manifest.made_by) == 0  # no device of this run made them
     assert validate_file(paths.committed, manifest, adopting_spec()).fault is None
     assert {path.name for path in (tmp_path / "tokens").iterdir()} == {".run", "1.jsonl"}
 
@@ -246,7 +247,7 @@ def test_a_partial_of_other_clips_is_left_to_the_run(tar: Path, lines: list[dict
 def test_a_full_disk_ends_it(tar: Path, lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tar would meet it: one message with the run's folder, and the claim is given back."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Ledger, "append", full)

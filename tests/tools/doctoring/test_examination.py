@@ -10,10 +10,10 @@ from support.slurm_commands import SlurmCommands
 
 from audio_tokenizers.errors import UsageError
 from hpc.launch import Launch
+from tools.common.findings import Finding
 from tools.doctoring import examination, folder_probe
 from tools.doctoring.bounded import answers
 from tools.doctoring.examination import Asked, examine
-from tools.doctoring.findings import Finding
 
 HERE = Launch(cluster="local", device="cpu", gpus_per_node=0)
 

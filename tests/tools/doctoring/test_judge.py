@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tools.doctoring.findings import Finding
+from tools.common.findings import Finding
 from tools.doctoring.folder_probe import Exclusive, Replacing, Room, Signs
 from tools.doctoring.host_probe import Driver, Host, Tars, Torch, Weights
 from tools.doctoring.judge import (

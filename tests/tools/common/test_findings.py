@@ -1,8 +1,8 @@
-"""tools/doctoring/findings.py: findings in words, and the exit code."""
+"""tools/common/findings.py: findings in words, and the exit code."""
 
 from __future__ import annotations
 
-from tools.doctoring.findings import exit_code, fault, fine, in_words, summary, warning
+from tools.common.findings import exit_code, fault, fine, in_words, summary, warning
 
 
 def test_only_faults_fail() -> None:

@@ -1,0 +1,1 @@
+"""A rehearsal of a run: a few clips, tokenized in several ways before the whole list is."""
