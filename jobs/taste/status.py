@@ -12,7 +12,7 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from jobs.any_json import decode_json
 
-__all__ = ["CHECKPOINT", "Status", "other_training", "read_status", "write_status"]
+__all__ = ["CHECKPOINT", "Status", "other_training", "read_status", "refuse_training", "write_status"]
 
 NAME = "training.json"
 CHECKPOINT = "checkpoint.pt"
@@ -71,6 +71,12 @@ def read_status(folder: Path) -> Status | None:
     except (OSError, msgspec.DecodeError):
         return None
     return status if (folder / CHECKPOINT).exists() else msgspec.structs.replace(status, saved=0)
+
+
+def refuse_training(folder: Path) -> None:
+    """Raise UsageError if the folder, which tokens shall go to, holds a training."""
+    if (folder / CHECKPOINT).exists():
+        raise UsageError(f"--output-dir {folder}: it holds a training: give another folder for tokens")
 
 
 def other_training(folder: Path, differences: Sequence[str]) -> UsageError:

@@ -18,6 +18,7 @@ from audio_tokenizers.shared.extras import install_words, is_installed
 from jobs.claims import Claim, Hold, nobody_knows
 from jobs.commands import writing_to
 from jobs.fileops import FileOps
+from jobs.spec import spec_path
 from jobs.taste.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def _prepared(
     if not len(train_part):
         raise UsageError(f"none of {len(corpus)} clips is left to train on: raise subset_ratio, or lower test_ratio")
     with writing_to(output_dir):
+        if spec_path(output_dir).exists():
+            raise UsageError(f"--output-dir {output_dir}: it holds a run of tokens: give another folder for the training")
         output_dir.mkdir(parents=True, exist_ok=True)
     claim()
     model = build_model(files, settings, corpus.text_width, corpus.speech_width, device)
