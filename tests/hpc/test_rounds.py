@@ -154,6 +154,18 @@ class TestRounds:
         monkeypatch.setattr(module, "cluster_of", lambda _launch, _stop: found.cluster)
         return found
 
+    def test_the_end_waits_for_its_report(
+        self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What a watch leaves behind may be killed with it: the last report is made before it ends, after its last line."""
+        said: list[str] = []
+        monkeypatch.setattr(module.FreshReport, "refresh", lambda *_, ended: said.append(f"ended={ended}"))
+        monkeypatch.setattr(module.FreshReport, "wait", lambda *_: said.append(capsys.readouterr().out))
+        work_at_each_look(campaign, monkeypatch)
+        assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
+        assert "ended=True" in said
+        assert said[-1].startswith("2 of 2 tars committed")
+
     def test_another_controller_is_waited_for(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
         """While another one is in its round a watch neither ends nor acts; then it goes on."""
         held = iter([True, True])
