@@ -19,6 +19,7 @@ from support.small_run import small_tar, wav, write_tar
 from audio_tokenizers.errors import UsageError
 from hpc import rounds as module
 from hpc.controller import Round
+from hpc.fresh_report import FreshReport
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError, locked
 from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, watch
@@ -159,8 +160,8 @@ class TestRounds:
     ) -> None:
         """What a watch leaves behind may be killed with it: the last report is made before it ends, after its last line."""
         said: list[str] = []
-        monkeypatch.setattr(module.FreshReport, "refresh", lambda *_, ended: said.append(f"ended={ended}"))
-        monkeypatch.setattr(module.FreshReport, "wait", lambda *_: said.append(capsys.readouterr().out))
+        monkeypatch.setattr(FreshReport, "refresh", lambda *_, ended: said.append(f"ended={ended}"))
+        monkeypatch.setattr(FreshReport, "wait", lambda *_: said.append(capsys.readouterr().out))
         work_at_each_look(campaign, monkeypatch)
         assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
         assert "ended=True" in said
