@@ -30,6 +30,10 @@ GAP, NEXT_LINE = 2, "  "
 CELLS_PER_NODE = 25
 """For each node that is named."""
 BAR, REST, HALF = "━", "─", "╸"
+UNJOINED = {0x200C: None, 0x200D: None}
+"""Terminals disagree on the width of what joiners join, and rich fails at some of them."""
+MOST_SIGNS = 4
+"""Of a cell: a letter and its accents."""
 URGENT = "bold red"
 BUSY = "-"
 MINUTE, HOUR = 60, 3600
@@ -123,7 +127,7 @@ class _Pen:
         """A named figure, wrapped between words under its first line."""
         from rich.text import Text
 
-        shown = plain_lines(words)
+        shown = plain_lines(words).translate(UNJOINED)
         if self.width < NARROW:
             text, indent = Text.assemble((name, "bold"), "  ", shown), len(NEXT_LINE)
             wrapped = text.wrap(self._console, max(1, self.width - indent))
@@ -162,7 +166,10 @@ class _Pen:
         """As much of a text as fits, from its beginning or, of names whose ends differ, from its `end`."""
         from rich.cells import cell_len
 
-        if cell_len(text) <= cells:
+        text = text.translate(UNJOINED)
+        if len(text) > MOST_SIGNS * cells:  # what rich measures slowly: the part below has more signs than can fit
+            text = text[-MOST_SIGNS * cells :] if end else text[: MOST_SIGNS * cells]
+        elif cell_len(text) <= cells:
             return text
         while text and cell_len(text) > cells - 1:
             text = text[1:] if end else text[:-1]

@@ -141,15 +141,11 @@ def _committed(facts: Facts) -> int:
 
 def _round(facts: Facts, said: Said, head: Head, news: bool) -> Iterator[RoundDone]:
     """The round, if it submitted, changed the outcome, or brought anything a minute after the last one."""
-    figures, last, outcome = facts.figures, said.last_round, facts.decision.outcome
-    if not (facts.sent or last is None or last.outcome != outcome):
-        news = news or last.encoded_seconds != figures.encoded_seconds or last.training != facts.training
-        if not news or 0 <= facts.now - seconds_of(last) < ROUND_SECONDS:
-            return
-    yield RoundDone(
+    figures, last = facts.figures, said.last_round
+    done = RoundDone(
         id=f"round/{said.rounds + 1}",
         **head,
-        outcome=outcome,
+        outcome=facts.decision.outcome,
         tars=figures.tars,
         committed=_committed(facts),
         quarantined=figures.quarantined,
@@ -169,6 +165,16 @@ def _round(facts: Facts, said: Said, head: Head, news: bool) -> Iterator[RoundDo
         scan_seconds=round(facts.scan_seconds, 3),
         training=facts.training,
     )
+    if last is not None and not facts.sent and last.outcome == done.outcome:
+        news = news or _progress(last) != _progress(done)
+        if not news or 0 <= facts.now - seconds_of(last) < ROUND_SECONDS:
+            return
+    yield done
+
+
+def _progress(done: RoundDone) -> tuple[object, ...]:
+    """The figures whose change is news."""
+    return done.committed, done.quarantined, done.clips, done.encoded_seconds, done.training
 
 
 def _submissions(facts: Facts, said: Said, head: Head) -> Iterator[Event]:

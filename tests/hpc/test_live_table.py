@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,23 @@ def test_nothing_leaves_the_screen(now: Snapshot, tasks: tuple[TaskRow, ...]) ->
             assert max(map(cell_len, lines)) <= width
             assert faults("\n".join(lines)) == []
             assert not any("\n" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [8, 13, 60, 80])
+@pytest.mark.parametrize("words", ["\u200d" + "x" * 99, "\u200d日本語の音声", "👩\u200d👩" * 20, "\u200d" * 9], ids=range(4))
+def test_joiners(words: str, width: int) -> None:
+    """Names may begin with joiners, which rich counts as the cells of their neighbours, or fails at."""
+    board = Board(now=snapshot(excluded=(words,)), speed=words, notes=[words], tasks=[row(tar=words, stuck=words)])
+    assert max(map(cell_len, texts(board, width, 24))) <= width
+
+
+def test_long_names_cost_little() -> None:
+    """The table is drawn each second: 4,000 signs of a tar's name, of which accents hide in others, take no second each."""
+    before = time.process_time()
+    board = Board(now=snapshot(), speed="", tasks=[row(str(number), tar="e\u0301a" * 1300) for number in range(20)])
+    lines = texts(board, 100, 40)
+    assert time.process_time() - before < 2  # 10 s where each sign is taken away by itself
+    assert max(map(cell_len, lines)) <= 100
 
 
 def test_a_narrow_terminal_has_the_bar_and_the_tars() -> None:

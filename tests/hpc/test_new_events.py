@@ -154,10 +154,12 @@ class TestRounds:
         ("change", "after", "expected"),
         [
             (lambda figures: figures, 10 * ROUND_SECONDS, False),
+            (lambda figures: msgspec.structs.replace(figures, encoded_seconds=1e-9), 10 * ROUND_SECONDS, False),
+            (lambda figures: msgspec.structs.replace(figures, clips=7), ROUND_SECONDS + 1, True),
             (lambda figures: msgspec.structs.replace(figures, encoded_seconds=9.0), ROUND_SECONDS - 1, False),
             (lambda figures: msgspec.structs.replace(figures, encoded_seconds=9.0), ROUND_SECONDS + 1, True),
         ],
-        ids=["nothing new", "too soon", "progress"],
+        ids=["nothing new", "nothing that shows", "lines", "too soon", "progress"],
     )
     def test_at_most_one_a_minute(self, tmp_path: Path, change: Callable[..., object], after: float, expected: bool) -> None:
         """A run of weeks, or of rounds every 0.2 s, does not fill its disk with rounds that brought nothing."""

@@ -27,6 +27,8 @@ __all__ = [
 
 RECENT_SHARE, RECENT_SECONDS = 0.15, 1800.0
 """Without a running task's report the rate is that of the last part of the run, at least so long."""
+MOST_HOURS = 100 * 365 * 24.0
+"""Workers that have only begun seem slower than they are. What takes longer than this is no forecast, and has no date."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -155,7 +157,8 @@ def forecast(facts: RunFacts) -> Forecast:
         rate, basis = _recent_rate(facts), "the latest commits"
     if left == 0:
         return Forecast(rate, left, 0.0, basis)
-    return Forecast(rate, left, left / rate if left is not None and rate > 0 else None, basis)
+    hours_left = left / rate if left is not None and rate > 0 else None
+    return Forecast(rate, left, hours_left if hours_left is not None and hours_left <= MOST_HOURS else None, basis)
 
 
 def _recent_rate(facts: RunFacts) -> float:

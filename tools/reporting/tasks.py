@@ -54,7 +54,7 @@ def _read(submission: Submission, now: float) -> tuple[SubmissionFacts, list[Tas
     )
     times = _report_times(submission)
     return facts, [
-        _task(submission.number, slot, processes, report, times.get(slot, report.started), digest, now)
+        _task(facts, slot, report, times.get(slot, report.started), digest, now)
         for slot, report in _reports(submission, digest, times)
     ]
 
@@ -79,19 +79,21 @@ def _report_times(submission: Submission) -> dict[int, float]:
     return found
 
 
-def _task(number: int, slot: int, processes: int, report: Progress, ended: float, digest: Digest | None, now: float) -> Task:
+def _task(of: SubmissionFacts, slot: int, report: Progress, ended: float, digest: Digest | None, now: float) -> Task:
     tries = report.tries
+    # A node whose clock is off by years would otherwise have cost years.
+    started = min(max(report.started or ended, of.intended_at), max(ended, now))
     deaths = tuple(
         (place + 1) / len(tries) for place, attempt in enumerate(tries) if attempt.outcome in DEATHS and not attempt.storage
     )
     return Task(
-        submission=number,
-        element=slot // processes,
+        submission=of.number,
+        element=slot // of.processes,
         slot=slot,
         node=plain(report.node) or "unknown",
         gpu=plain(report.gpu) if report.gpu is not None else "",
-        started=report.started or ended,
-        ended=max(ended, report.started),  # two clocks
+        started=started,
+        ended=max(ended, started),  # two clocks
         end=end_of(report, has_ended=digest is not None, silence=now - ended),
         audio_seconds=report.audio_seconds,
         device=report.device_seconds,

@@ -68,6 +68,12 @@ class TestForecast:
         assert (begun.rate, begun.audio_hours_left, begun.hours_left) == (10.0, None, None)
         assert forecast(facts()).hours_left == 0.0
 
+    def test_workers_that_have_only_begun(self) -> None:
+        """A rate of next to nothing gives no time left: it has no date that could be shown."""
+        begun = forecast(facts("committed", "not_started", tasks=[task(-600, 0, 1e-6, end="running")]))
+        assert begun.rate > 0
+        assert (begun.audio_hours_left, begun.hours_left) == (1.0, None)
+
     def test_tars_that_are_not_there(self) -> None:
         """Tars of unknown size are taken to be like the others, not to be empty."""
         run = facts("committed", "committed", "not_started")

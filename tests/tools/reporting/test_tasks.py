@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.reported_runs import SimulatedRun
 
-from jobs.progress import Ending, Progress, Try
+from jobs.progress import Ending, Progress, Try, read_progress, write_progress
 from tools.reporting.facts import End
 from tools.reporting.tasks import end_of, read_tasks
 
@@ -57,3 +58,19 @@ def test_read_tasks(tmp_path: Path) -> None:
     assert [each.number for each in submissions] == [1]
     assert "0002" in problems[0]
     assert tasks[0].seconds == 0
+
+
+@pytest.mark.parametrize("started", [1.0, 1e300])
+def test_a_node_whose_clock_is_off_by_years(tmp_path: Path, started: float) -> None:
+    """Its tasks begin neither before their submission nor in the future: axes and cost are of hours, not years."""
+    run = SimulatedRun(tmp_path / "tokens", 6, nodes=2, trouble=0.0, lines=False).write()
+    (submission,) = run.submissions()
+    submission.digest_file.unlink()
+    report = submission.report_file(0)
+    ended = report.stat().st_mtime
+    said = read_progress(report)
+    assert said is not None
+    write_progress(report, msgspec.structs.replace(said, started=started))
+    os.utime(report, (ended, ended))
+    submissions, (task, *_) = read_tasks(run, ended + 60, [])
+    assert submissions[0].intended_at <= task.started <= task.ended <= ended + 60
