@@ -58,3 +58,12 @@ def test_every_command_has_its_place() -> None:
     trust = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8").partition("## What each command reads")[2]
     said = {name for row in trust.splitlines() if row[:1] == "|" for name in re.findall(r"`([\w.]+)`", row.split("|")[1])}
     assert said >= set(known.values())
+
+
+@pytest.mark.parametrize("package", ["hpc", "jobs", "tokenizers/audio_tokenizers/shared", "tools"])
+def test_the_house_has_each_file(package: str) -> None:
+    """An engineer finds every module in CONTRIBUTING's list, below its package."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    part = re.split(r"\n(?=\w[\w/]*/ )", text[text.index(f"\n{package.removesuffix('/shared')}/ ") + 1 :])[0]
+    files = {path.name for path in (ROOT / package).rglob("*.py")} - {"__init__.py"}
+    assert files - set(re.findall(r"\w+\.py", part)) == set()

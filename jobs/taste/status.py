@@ -25,7 +25,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     """As Settings.plain gives them."""
     epochs: int
-    """Epochs that this training shall have."""
+    """Epochs to train in all."""
     epoch: int
     """Whole epochs so far."""
     step: int

@@ -16,6 +16,7 @@ from hpc.progress import scan
 from hpc.run import Run
 from jobs.manifest import Manifest
 from jobs.spec import TokenizeSpec, read_spec
+from jobs.taste.status import read_status
 
 __all__ = ["CommittedFile", "check_hash", "committed_files", "read_lines", "spec_of"]
 
@@ -43,7 +44,7 @@ def spec_of(output_dir: Path) -> TokenizeSpec:
     """The run's spec. Raises UsageError if there is no run."""
     spec = read_spec(output_dir)
     if spec is None:
-        raise UsageError(f"{output_dir}: no run here: expected its .run/spec.yaml; give the right --output-dir")
+        raise _no_run(output_dir, "spec.yaml")
     return spec
 
 
@@ -55,7 +56,7 @@ def committed_files(output_dir: Path, *, partial_ok: bool = False) -> list[Commi
     run = Run(output_dir.absolute())
     listed = run.listed()
     if not listed:
-        raise UsageError(f"{output_dir}: no run here: expected its .run/tars.txt; give the right --output-dir")
+        raise _no_run(output_dir, "tars.txt")
     files, rest = [], []
     for state in scan(run, listed):
         if state.state == "committed" and state.manifest is not None:
@@ -98,3 +99,11 @@ def check_hash(file: CommittedFile, sha256: str) -> None:
             f"says {file.manifest.output_sha256[:16]}...): move it away and run {called('hpc.submit')} again to have it "
             "made again"
         )
+
+
+def _no_run(output_dir: Path, missing: str) -> UsageError:
+    """The message for a folder that is no run of tokens."""
+    if read_status(output_dir) is not None:
+        look = f"{called('tools.check_progress')} shows how far it is"
+        return UsageError(f"{output_dir}: expected a run of tokens, found a training: {look}")
+    return UsageError(f"{output_dir}: no run here: expected its .run/{missing}; give the right --output-dir")

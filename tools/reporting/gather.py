@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from audio_tokenizers.errors import Tar2TokensError, UsageError
+from audio_tokenizers.shared.command_names import called
 from hpc.failure_groups import Failure, find_damaged, find_damaged_clips, find_error_clips, find_failures, log_tail
 from hpc.policy import Decision
 from hpc.progress import TarState, scan
@@ -70,9 +71,8 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
     listed = ask(run.listed, nothing)
     state = ask(run.read_state, RunState())
     if state.training is not None:
-        raise UsageError(
-            f"{run.output_dir}: expected a run of tokens, found a training: its loss_curve.png shows how far it is"
-        )
+        look = f"{called('tools.check_progress')} shows how far it is"
+        raise UsageError(f"{run.output_dir}: expected a run of tokens, found a training: {look}")
     spec: TokenizeSpec | None = ask(lambda: read_spec(run.output_dir), None)
     reader = _Reader(run, listed, state)
     reader.read()

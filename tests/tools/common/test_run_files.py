@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.small_run import mulaw_spec, small_tar, tokenize
+from support.training_campaign import tell_status
 
 from audio_tokenizers.errors import InfrastructureError, UsageError
 from hpc.run import Run
@@ -33,6 +34,14 @@ def test_an_unfinished_run_is_refused(run: Path, caplog: pytest.LogCaptureFixtur
     logging.getLogger("tar2tokens").propagate = True
     assert [file.name for file in committed_files(run, partial_ok=True)] == ["b", "a"]
     assert "only the others are taken" in caplog.text
+
+
+def test_a_training_has_no_tokens(tmp_path: Path) -> None:
+    """A user who gives the folder of a training is not sent to look for a missing file."""
+    tell_status(tmp_path, epoch=1)
+    for read in (spec_of, committed_files):
+        with pytest.raises(UsageError, match=r"expected a run of tokens, found a training: .*check_progress shows"):
+            read(tmp_path)
 
 
 def test_files_come_in_list_order(run: Path) -> None:
