@@ -178,6 +178,8 @@ class _Reader:
                 sums.update(found)
         totals.orphan_sidecars += manifest.orphan_sidecars
         totals.sidecar_faults += manifest.sidecar_faults
+        totals.tars_without_clips += manifest.clips == manifest.outside_subset == 0
+        totals.outside_subset += manifest.outside_subset
         totals.output_bytes += manifest.output_bytes + manifest.features_bytes
         totals.input_bytes += manifest.input_bytes
         totals.device += manifest.device_seconds

@@ -55,6 +55,16 @@ def test_nothing_to_do() -> None:
     assert words() == [("good", "Nothing needs attention.")]
 
 
+def test_what_check_progress_notes() -> None:
+    """Tars and texts from which nothing came are named here, too; clips that were not wanted are no warning."""
+    found = words(totals=Totals(sidecar_faults=2, tars_without_clips=1, outside_subset=7))
+    assert found == [
+        ("warn", "2 sidecars could not be read, or not all of it: metadata.sidecar_errors says why."),
+        ("warn", "1 committed tar without any clip."),
+        ("info", "7 clips outside of --subset-ratio, which have no lines."),
+    ]
+
+
 def test_the_worst_first_and_each_command_once() -> None:
     """Quarantine and unreadable files before nodes, errors and damage; a command is not repeated."""
     found = notices(
