@@ -16,6 +16,7 @@ from hpc.progress import TarState, state_of
 from hpc.run import Run
 from jobs.plain_text import plain
 from jobs.spec import TokenizeSpec
+from tools.reporting.units import shortened
 
 if TYPE_CHECKING:
     from audio_tokenizers.base import Decoder, Waveform
@@ -26,6 +27,8 @@ __all__ = ["HEARD_SECONDS", "HeardClip", "hear_clips"]
 HEARD_SECONDS = 15.0
 """Of a longer clip, the beginning."""
 TOKENS_SHOWN = 12
+NAME_CHARACTERS, TEXT_CHARACTERS = 300, 3000
+"""Of what a tar says: it may be megabytes."""
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """Those that MP3 has, in Hz."""
 
@@ -92,9 +95,9 @@ def _hear(pick: Pick, original: Waveform | str, decoder: Decoder | None, spec: T
     record = pick.record
     clip = HeardClip(
         tar=plain(Path(pick.state.tar).name),
-        name=plain(record.audio_file),
+        name=shortened(plain(record.audio_file), NAME_CHARACTERS),
         seconds=record.num_samples / record.sample_rate,
-        text=plain(record.text or ""),
+        text=shortened(plain(record.text or ""), TEXT_CHARACTERS),
         language=plain(record.language or ""),
         tokens=tuple(_first_tokens(pick, spec)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, tzinfo
 
-__all__ = ["big", "clock", "duration", "hours", "number", "percent", "size", "zone_name"]
+__all__ = ["big", "clock", "duration", "hours", "number", "percent", "shortened", "size", "zone_name"]
 
 MOST_DECIMALS = 4
 
@@ -82,3 +82,8 @@ def clock(seconds: float, zone: tzinfo | None = None) -> str:
 def zone_name(seconds: float) -> str:
     """The name of this machine's time zone at that moment: `UTC`, `CET`."""
     return datetime.fromtimestamp(seconds).astimezone().tzname() or ""
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or of a longer one the first characters and an ellipsis: `most` characters at most."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
