@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -142,12 +144,22 @@ def mp3_uri(wave: Waveform, rate: int) -> str:
 def _first_tokens(pick: Pick, spec: TokenizeSpec) -> Iterator[tuple[str, str]]:
     for field in spec.fields:
         raw = bytes(pick.record.values.get(field.name, b""))
-        if not raw:
+        if not raw or field.form == "features":  # a record has no more of these than where they are
             continue
-        rows = raw.decode(errors="replace").strip("[]").split("],[")
+        text = raw.decode(errors="replace")
+        if text.startswith('"'):
+            yield plain(field.name), plain(_shorten_string(text.strip('"')))
+            continue
+        rows = text.strip("[]").split("],[")
         yield plain(field.name), "\n".join(plain(_shorten(row)) for row in rows[:16])
 
 
 def _shorten(row: str) -> str:
     parts = row.split(",")
     return ", ".join(parts[:TOKENS_SHOWN]) + (", ..." if len(parts) > TOKENS_SHOWN else "")
+
+
+def _shorten_string(text: str) -> str:
+    found = list(islice(re.finditer(r"<[^>]*>", text), TOKENS_SHOWN))
+    end = found[-1].end() if found else 0
+    return shortened(text[:end], NAME_CHARACTERS) + ("..." if end < len(text) else "")

@@ -29,7 +29,8 @@ def headline(facts: RunFacts, ahead: Forecast) -> tuple[str, str]:
     tars = facts.tars
     done, total = tars.count("committed"), len(tars)
     if not total:
-        return "empty", "This run has no tars yet."
+        none = "This run has no tars yet."
+        return "empty", none if not facts.problems else "No tar of this run is known: a file cannot be read."
     words = f"{done:,} of {counted(total, 'tar')} committed"
     if done == total:
         return "finished", f"Finished: all of {counted(total, 'tar')} committed."

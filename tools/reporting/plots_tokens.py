@@ -94,7 +94,7 @@ def _row(place: int, book: CodebookReport, size: int) -> Sequence[Cell]:
     stretch = book.longest
     length, where = value_cell(None), text_cell("-")
     if stretch is not None:
-        words = f"{stretch.items:,} tokens" if stretch.seconds is None else duration(stretch.seconds)
+        words = counted(stretch.items, "token") if stretch.seconds is None else duration(stretch.seconds)
         length = value_cell(stretch.items, words)
         where = text_cell(
             f"{plain(stretch.tar[-NAME_CHARACTERS:])}: {plain(stretch.clip[-NAME_CHARACTERS:])} (line {stretch.line})"

@@ -46,6 +46,11 @@ def test_headline(run: RunFacts, state: str) -> None:
     assert state_of(run) == state
 
 
+def test_a_list_that_cannot_be_read() -> None:
+    """A run whose list is damaged is not called one that has not begun."""
+    assert "cannot be read" in headline(facts(problems=["tars.txt: cut"]), forecast(facts()))[1]
+
+
 def words(state: str = "finished", **settings: Any) -> list[tuple[str, str]]:
     return [(notice.severity, notice.text) for notice in notices(facts("committed", **settings), state)]
 
