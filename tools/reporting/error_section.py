@@ -15,7 +15,7 @@ __all__ = ["error_section"]
 
 ROWS = 100
 """Of a table that has one per tar."""
-CHARACTERS = 300
+CHARACTERS = 1000
 """Of a name or a message: a member of a tar may have a name of a megabyte."""
 
 
