@@ -112,5 +112,5 @@ def _row(place: int, book: CodebookReport, size: int) -> Sequence[Cell]:
 
 
 def _slug(name: str) -> str:
-    """A key of records as a part of a file's name."""
-    return "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in name)
+    """A key of records as a part of a file's name; no two keys have the same."""
+    return "".join(sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-" for sign in name)
