@@ -73,10 +73,10 @@ def size(count: float) -> str:
     raise AssertionError("TB takes whatever is left")
 
 
-def clock(seconds: float, zone: tzinfo | None = None) -> str:
-    """`2026-11-28 18:05`, in `zone`; that of this machine by default."""
+def clock(seconds: float, zone: tzinfo | None = None, *, exact: bool = False) -> str:
+    """`2026-11-28 18:05`, in `zone`; that of this machine by default. `exact`: with seconds."""
     moment = datetime.fromtimestamp(seconds, tz=zone) if zone is not None else datetime.fromtimestamp(seconds).astimezone()
-    return f"{moment:%Y-%m-%d %H:%M}"
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if exact else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def zone_name(seconds: float) -> str:
