@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -187,3 +188,13 @@ def test_figures_are_those_of_check_progress(tmp_path: Path) -> None:
         assert getattr(totals, name) == getattr(report, name), name
     assert totals.audio_seconds / 3600 == pytest.approx(report.audio_hours, abs=1e-6)
     assert (totals.tars_without_clips, totals.outside_subset) == (1, 5)
+
+
+def test_files_from_the_future(tmp_path: Path) -> None:
+    """Times of change after now count as now: the page has axes of hours, and no date that there is not."""
+    run = SimulatedRun(tmp_path / "tokens", 6, nodes=2, trouble=0.0, lines=False).write()
+    for path in (run.paths("speech-000001").committed, run.submissions()[0].report_file(0)):
+        os.utime(path, (1e11, 1e11))
+    facts = look(run.output_dir)
+    assert np.nanmax(facts.tars.committed_at) <= NOW
+    assert max(task.ended for task in facts.tasks) <= NOW
