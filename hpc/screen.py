@@ -67,7 +67,7 @@ class Screen:
         # Not the size in COLUMNS and LINES: a resized terminal does not change them.
         environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
         console = Console(file=sys.stderr, force_terminal=True, _environ=environment)
-        if console.is_dumb_terminal:
+        if console.is_dumb_terminal or not environment.get("TERM"):
             yield
             return
         live = Live(

@@ -225,6 +225,7 @@ def run_command(function: Callable[..., int]) -> NoReturn:
 
 def run_app(make: Callable[[ExitStack], typer.Typer], name: str | None = None) -> NoReturn:
     """Run a program, called `name` or as Python was called. `make` gets what the command closes when it begins."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale must not turn a mark or a name into a crash
@@ -233,6 +234,18 @@ def run_app(make: Callable[[ExitStack], typer.Typer], name: str | None = None) -
         parsing.enter_context(plain_stream("stderr"))
         make(parsing)(prog_name=name)
     raise AssertionError("a command ends in sys.exit")
+
+
+def _replace_closed_streams() -> None:
+    """Give /dev/null to a stream that was closed when the program began (`>&-`).
+
+    Otherwise a file of the run would get its descriptor, and child processes would write their output into that file.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: that of the stream
+            os.set_inheritable(null, True)
+            setattr(sys, name, os.fdopen(null, "r" if name == "stdin" else "w", encoding="utf-8"))
 
 
 def command_app(function: Callable[..., int], parsing: ExitStack) -> typer.Typer:

@@ -46,6 +46,8 @@ def report(
     from tools.reporting.page import render
 
     _check_place(html)
+    if plots is not None and plots.exists() and not plots.is_dir():
+        raise UsageError(f"--plots {plots}: expected a folder, found a file: give another")
     run = Run(output_dir.absolute())
     facts, states = gather(run, time.time())
     clips, fault = hear_clips(run, facts.spec, states, audio)

@@ -50,10 +50,13 @@ class TestPlainLines:
         assert out == ""
         assert [text.split(", ")[1] for text in err.splitlines()] == ["11 clips", "22 clips"]
 
-    def test_a_dumb_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One that cannot move its cursor gets the same lines."""
+    @pytest.mark.parametrize("term", ["dumb", "", None])
+    def test_a_dumb_terminal(self, monkeypatch: pytest.MonkeyPatch, term: str | None) -> None:
+        """One that cannot move its cursor, or of which nothing is known, gets the same lines."""
         terminal = stderr_of(monkeypatch)
-        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.delenv("TERM", raising=False)
+        if term is not None:
+            monkeypatch.setenv("TERM", term)
         screen = Screen(0.0)
         with screen.on():
             show(screen, 11.0)

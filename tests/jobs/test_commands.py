@@ -117,6 +117,19 @@ def test_buffer_memory() -> None:
             parse_buffer_memory(wrong)
 
 
+def test_streams_that_are_closed() -> None:
+    """`>&- 2>&-`: the command does its work in silence, and no file of a run gets the descriptor that children write to."""
+    code = (
+        "import os\nfrom jobs.commands import run_command\n"
+        "def command() -> int:\n"
+        "    print('x' * 100000)\n"
+        "    return 42 if all(os.path.samestat(os.fstat(k), os.stat('/dev/null')) for k in range(3)) else 1\n"
+        "run_command(command)"
+    )
+    done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code], cwd=ROOT, check=False)
+    assert done.returncode == 42
+
+
 def raising(error: BaseException) -> Callable[[], int]:
     def command() -> int:
         """A command that fails."""

@@ -42,3 +42,5 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found another file"):
         report(output_dir=tmp_path, html=other)
     assert other.read_text() == "my own"
+    with pytest.raises(UsageError, match=r"--plots .*: expected a folder, found a file"):
+        report(output_dir=tmp_path, html=tmp_path / "new.html", plots=other)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from hpc.progress import TarState, state_of
 from hpc.run import Run
 from jobs.plain_text import plain
 from jobs.spec import TokenizeSpec
+from tools.reporting.units import shortened
 
 if TYPE_CHECKING:
     from audio_tokenizers.base import Decoder, Waveform
@@ -26,6 +29,8 @@ __all__ = ["HEARD_SECONDS", "HeardClip", "hear_clips"]
 HEARD_SECONDS = 15.0
 """Of a longer clip, the beginning."""
 TOKENS_SHOWN = 12
+NAME_CHARACTERS, TEXT_CHARACTERS = 300, 3000
+"""Of what a tar says: it may be megabytes."""
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """Those that MP3 has, in Hz."""
 
@@ -92,9 +97,9 @@ def _hear(pick: Pick, original: Waveform | str, decoder: Decoder | None, spec: T
     record = pick.record
     clip = HeardClip(
         tar=plain(Path(pick.state.tar).name),
-        name=plain(record.audio_file),
+        name=shortened(plain(record.audio_file), NAME_CHARACTERS),
         seconds=record.num_samples / record.sample_rate,
-        text=plain(record.text or ""),
+        text=shortened(plain(record.text or ""), TEXT_CHARACTERS),
         language=plain(record.language or ""),
         tokens=tuple(_first_tokens(pick, spec)),
     )
@@ -139,12 +144,22 @@ def mp3_uri(wave: Waveform, rate: int) -> str:
 def _first_tokens(pick: Pick, spec: TokenizeSpec) -> Iterator[tuple[str, str]]:
     for field in spec.fields:
         raw = bytes(pick.record.values.get(field.name, b""))
-        if not raw:
+        if not raw or field.form == "features":  # a record has no more of these than where they are
             continue
-        rows = raw.decode(errors="replace").strip("[]").split("],[")
+        text = raw.decode(errors="replace")
+        if text.startswith('"'):
+            yield plain(field.name), plain(_shorten_string(text.strip('"')))
+            continue
+        rows = text.strip("[]").split("],[")
         yield plain(field.name), "\n".join(plain(_shorten(row)) for row in rows[:16])
 
 
 def _shorten(row: str) -> str:
     parts = row.split(",")
     return ", ".join(parts[:TOKENS_SHOWN]) + (", ..." if len(parts) > TOKENS_SHOWN else "")
+
+
+def _shorten_string(text: str) -> str:
+    found = list(islice(re.finditer(r"<[^>]*>", text), TOKENS_SHOWN))
+    end = found[-1].end() if found else 0
+    return shortened(text[:end], NAME_CHARACTERS) + ("..." if end < len(text) else "")

@@ -9,12 +9,14 @@ from jobs.channels import describe_note
 from jobs.plain_text import plain
 from tools.reporting.facts import RunFacts
 from tools.reporting.model import Section, Table, text_cell, value_cell
-from tools.reporting.units import percent
+from tools.reporting.units import percent, shortened
 
 __all__ = ["error_section"]
 
 ROWS = 100
 """Of a table that has one per tar."""
+CHARACTERS = 1000
+"""Of a name or a message: a member of a tar may have a name of a megabyte."""
 
 
 def error_section(facts: RunFacts) -> Section:
@@ -92,4 +94,5 @@ def error_section(facts: RunFacts) -> Section:
 
 
 def _examples(clips: Iterable[tuple[str, str, str]]) -> str:
-    return "\n".join(f"{plain(tar.rpartition('/')[2])}: {plain(audio)}: {plain(why)}" for tar, audio, why in clips) or "-"
+    parts = ((plain(tar.rpartition("/")[2]), plain(audio), plain(why)) for tar, audio, why in clips)
+    return "\n".join(": ".join(shortened(each, CHARACTERS) for each in part) for part in parts) or "-"

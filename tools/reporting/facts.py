@@ -164,6 +164,8 @@ class Totals:
     left_out: dict[str, int] = field(default_factory=dict)
     orphan_sidecars: int = 0
     sidecar_faults: int = 0
+    tars_without_clips: int = 0
+    outside_subset: int = 0
     output_bytes: int = 0
     input_bytes: int = 0
     device: DeviceSeconds = field(default_factory=DeviceSeconds)

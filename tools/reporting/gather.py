@@ -74,7 +74,7 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
         look = f"{called('tools.check_progress')} shows how far it is"
         raise UsageError(f"{run.output_dir}: expected a run of tokens, found a training: {look}")
     spec: TokenizeSpec | None = ask(lambda: read_spec(run.output_dir), None)
-    reader = _Reader(run, listed, state)
+    reader = _Reader(run, listed, state, now)
     reader.read()
     undecided: tuple[Decision | None, str] = (None, "")
     decision, stopped = ask(lambda: _judge(run, reader.states), undecided)
@@ -120,7 +120,8 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
 class _Reader:
     """One pass over the run's tars. It keeps numbers, and manifests only where something is wrong."""
 
-    def __init__(self, run: Run, listed: Sequence[ListedTar], state: RunState) -> None:
+    def __init__(self, run: Run, listed: Sequence[ListedTar], state: RunState, now: float) -> None:
+        self._now = now
         self._run = run
         self._listed = listed
         self._retry = state.retry
@@ -155,7 +156,8 @@ class _Reader:
             if tar.state == "committed" and manifest is not None:
                 self._bytes[number] = manifest.input_bytes
                 with suppress(OSError):  # --retry-errors may have set it aside meanwhile
-                    self._at[number] = os.stat(f"{committed_folder}{tar.name}.jsonl").st_mtime  # noqa: PTH116 (once per tar)
+                    at = os.stat(f"{committed_folder}{tar.name}.jsonl").st_mtime  # noqa: PTH116 (once per tar)
+                    self._at[number] = min(at, self._now)  # a time in the future would stretch the axes
                 self._add(number, tar, manifest)
                 first_bad = bool(manifest.errors) and self.totals.error_tars == 1  # tells `commands` that there are some
                 if not first_bad and tar.name not in self._retry:
@@ -178,6 +180,8 @@ class _Reader:
                 sums.update(found)
         totals.orphan_sidecars += manifest.orphan_sidecars
         totals.sidecar_faults += manifest.sidecar_faults
+        totals.tars_without_clips += manifest.clips == manifest.outside_subset == 0
+        totals.outside_subset += manifest.outside_subset
         totals.output_bytes += manifest.output_bytes + manifest.features_bytes
         totals.input_bytes += manifest.input_bytes
         totals.device += manifest.device_seconds

@@ -55,7 +55,7 @@ class Plot:
     """A plot, or why there is none."""
 
     name: str
-    """Its file name without a suffix: letters and dashes."""
+    """Its file name without a suffix: ASCII letters, digits, dashes and underscores."""
     title: str
     alt: str = ""
     """What it shows, for readers who do not see it."""

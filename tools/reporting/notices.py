@@ -29,7 +29,8 @@ def headline(facts: RunFacts, ahead: Forecast) -> tuple[str, str]:
     tars = facts.tars
     done, total = tars.count("committed"), len(tars)
     if not total:
-        return "empty", "This run has no tars yet."
+        none = "This run has no tars yet."
+        return "empty", none if not facts.problems else "No tar of this run is known: a file cannot be read."
     words = f"{done:,} of {counted(total, 'tar')} committed"
     if done == total:
         return "finished", f"Finished: all of {counted(total, 'tar')} committed."
@@ -150,6 +151,14 @@ def _about_data(facts: RunFacts, output: str, failures: str) -> list[Notice]:
         found.append(
             Notice("warn", f"{counted(totals.orphan_sidecars, 'sidecar')} without audio of its name, in no record.")
         )
+    if totals.sidecar_faults:
+        sidecars = counted(totals.sidecar_faults, "sidecar")
+        found.append(Notice("warn", f"{sidecars} could not be read, or not all of it: metadata.sidecar_errors says why."))
+    if totals.tars_without_clips:
+        found.append(Notice("warn", f"{counted(totals.tars_without_clips, 'committed tar')} without any clip."))
+    if totals.outside_subset:
+        clips = counted(totals.outside_subset, "clip")
+        found.append(Notice("info", f"{clips} outside of --subset-ratio, which have no lines."))
     if totals.left_out:
         members = sum(totals.left_out.values())
         suffixes = ", ".join(map(plain, list(totals.left_out)[:5]))

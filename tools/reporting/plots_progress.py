@@ -18,6 +18,8 @@ POINTS = 240
 CELLS = 1600
 """Cells of the map of tars; with more tars a cell stands for several."""
 COLUMNS, FEWEST_COLUMNS = 80, 24
+BRIEF_SECONDS = 1800.0
+"""Tables of a time shorter than this have seconds: their dozen rows would otherwise look alike."""
 STATE_COLOURS = {"committed": "teal", "partial": "sky", "not_started": "grid", "invalid": "orange", "quarantined": "red"}
 STATE_NAMES = {
     "committed": "committed",
@@ -68,7 +70,11 @@ def progress_plot(facts: RunFacts, ahead: Forecast) -> Plot:
     words = f"{percent(done[-1] / len(tars))} of {counted(len(tars), 'tar')} committed, {number(audio[-1])} hours of audio"
     then = f"; all at {clock(end)} at the present rate" if end is not None else ""
     rows = [
-        [value_cell(at[k], clock(at[k])), value_cell(done[k], f"{done[k]:,}"), value_cell(audio[k])]
+        [
+            value_cell(at[k], clock(at[k], exact=at[-1] - at[0] < BRIEF_SECONDS)),
+            value_cell(done[k], f"{done[k]:,}"),
+            value_cell(audio[k]),
+        ]
         for k in np.unique(np.linspace(0, len(at) - 1, 12).round().astype(int))
     ]
     table = Table("Committed over time", ("by", "tars", "audio-hours"), rows, frozenset({0, 1, 2}))
@@ -102,7 +108,11 @@ def rate_plot(facts: RunFacts) -> Plot:
     alt = f"{title}: {number(mean)} on average, {number(peak)} at most."
     note = "Each task's audio is spread evenly over the task. Dotted lines: submissions after the first."
     rows = [
-        [value_cell(edges[k], clock(edges[k])), value_cell(float(rate[k : k + 10].mean()))] for k in range(0, len(rate), 10)
+        [
+            value_cell(edges[k], clock(edges[k], exact=edges[-1] - edges[0] < BRIEF_SECONDS)),
+            value_cell(float(rate[k : k + 10].mean())),
+        ]
+        for k in range(0, len(rate), 10)
     ]
     return Plot(name, title, alt, figure, note=note, table=Table(title, ("from", "audio-h per h"), rows, frozenset({0, 1})))
 

@@ -13,7 +13,7 @@ from tools.reporting.facts import END_WORDS, End, RunFacts, Task
 from tools.reporting.figures import PALETTE, boxes, legend, new_figure, time_axis, to_days
 from tools.reporting.model import Plot, Table, text_cell, value_cell
 from tools.reporting.summary import Speed
-from tools.reporting.units import number, percent
+from tools.reporting.units import number, percent, shortened
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.axes import Axes
@@ -27,7 +27,13 @@ TIME_BINS = 200
 LEVELS = ("pale", "sky", "blue")
 """Colours of few, some and many tasks at once."""
 END_COLOURS: dict[End, str] = {"finished": "sky", "running": "teal", "stopped": "orange", "died": "red", "silent": "grey"}
+LABEL_CHARACTERS = 32
+"""Of a node's name beside a plot, which a longer one would leave no room; tables have it whole."""
 PARTS = (("busy", "busy", "teal"), ("audio", "waiting for audio", "orange"), ("writer", "waiting for the writer", "violet"))
+
+
+def _label(node: str) -> str:
+    return shortened(node, LABEL_CHARACTERS)
 
 
 def device_plot(facts: RunFacts, nodes: Sequence[Speed]) -> Plot:
@@ -47,7 +53,7 @@ def device_plot(facts: RunFacts, nodes: Sequence[Speed]) -> Plot:
                 before = sum(getattr(device, other) for other, _, _ in PARTS[: [p for p, _, _ in PARTS].index(part)])
                 spots.append((100 * before / device.total, -row - 0.38, 100 * getattr(device, part) / device.total, 0.76))
             boxes(axes, spots, colour, words)
-        axes.set_yticks([-row for row in range(len(shown))], [label for label, _ in shown])
+        axes.set_yticks([-row for row in range(len(shown))], [_label(each) for each, _ in shown])
         axes.set_xlim(0, 100)
         axes.set_ylim(-len(shown) + 0.45, 0.55)
         axes.xaxis.set_major_formatter(lambda value, _place: f"{value:.0f} %")
@@ -85,7 +91,7 @@ def nodes_plot(nodes: Sequence[Speed]) -> Plot:
         boxes(axes, [(0, -k - 0.38, values[k], 0.76) for k in range(len(shown)) if k not in slow], "blue", "nodes")
         boxes(axes, [(0, -k - 0.38, values[k], 0.76) for k in slow], "orange", "more than 20 % below the median")
         axes.axvline(median, color=PALETTE["ink"], linewidth=1.0, linestyle=(0, (4, 3)), label="median")
-        axes.set_yticks([-k for k in range(len(shown))], [node.name for node in shown])
+        axes.set_yticks([-k for k in range(len(shown))], [_label(node.name) for node in shown])
         axes.set_ylim(-len(shown) + 0.4, 0.6)
         axes.set_xlim(0, max(values) * 1.04 or 1)
         axes.set_xlabel("audio-hours per worker-hour")
@@ -179,7 +185,7 @@ def _bars(facts: RunFacts, tasks: Sequence[Task], nodes: Sequence[str], lanes: _
         for node in nodes[1:]:
             axes.axhline(-first[node], color=PALETTE["grid"], linewidth=0.8)
         _mark_exclusions(facts, axes, {node: (-first[node] - lanes.count[node], -first[node]) for node in nodes})
-        axes.set_yticks([-first[node] - lanes.count[node] / 2 for node in nodes], nodes)
+        axes.set_yticks([-first[node] - lanes.count[node] / 2 for node in nodes], list(map(_label, nodes)))
         axes.set_ylim(-height - 0.1, 0.1)
         _finish(axes, tasks, facts.exclusions)
     return figure, "One bar per task, in rows by node. Where in a task a worker died is estimated from its other tries."
@@ -232,7 +238,7 @@ def _crowd(facts: RunFacts, tasks: Sequence[Task], nodes: Sequence[str]) -> tupl
                 words,
             )
         _mark_exclusions(facts, axes, {node: (-row_of[node] - 1, -row_of[node]) for node in nodes})
-        labels = [nodes[row * per_row] for row in range(rows)]
+        labels = [_label(nodes[row * per_row]) for row in range(rows)]
         step = -(-rows // 32)
         axes.set_yticks([-row - 0.5 for row in range(0, rows, step)], labels[::step])
         axes.set_ylim(-rows - 0.1, 0.1)

@@ -94,7 +94,7 @@ def _row(place: int, book: CodebookReport, size: int) -> Sequence[Cell]:
     stretch = book.longest
     length, where = value_cell(None), text_cell("-")
     if stretch is not None:
-        words = f"{stretch.items:,} tokens" if stretch.seconds is None else duration(stretch.seconds)
+        words = counted(stretch.items, "token") if stretch.seconds is None else duration(stretch.seconds)
         length = value_cell(stretch.items, words)
         where = text_cell(
             f"{plain(stretch.tar[-NAME_CHARACTERS:])}: {plain(stretch.clip[-NAME_CHARACTERS:])} (line {stretch.line})"
@@ -112,5 +112,5 @@ def _row(place: int, book: CodebookReport, size: int) -> Sequence[Cell]:
 
 
 def _slug(name: str) -> str:
-    """A key of records as a part of a file's name."""
-    return "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in name)
+    """A key of records as a part of a file's name; no two keys have the same."""
+    return "".join(sign if sign.isascii() and (sign.isalnum() or sign == "_") else f"-{ord(sign):x}-" for sign in name)

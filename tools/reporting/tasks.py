@@ -52,7 +52,7 @@ def _read(submission: Submission, now: float) -> tuple[SubmissionFacts, list[Tas
         states=digest.states if digest is not None else {},
         silent=digest.silent + digest.wordless if digest is not None else 0,
     )
-    times = _report_times(submission)
+    times = {slot: min(at, now) for slot, at in _report_times(submission).items()}
     return facts, [
         _task(facts, slot, report, times.get(slot, report.started), digest, now)
         for slot, report in _reports(submission, digest, times)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, tzinfo
 
-__all__ = ["big", "clock", "duration", "hours", "number", "percent", "size", "zone_name"]
+__all__ = ["big", "clock", "duration", "hours", "number", "percent", "shortened", "size", "zone_name"]
 
 MOST_DECIMALS = 4
 
@@ -73,12 +73,17 @@ def size(count: float) -> str:
     raise AssertionError("TB takes whatever is left")
 
 
-def clock(seconds: float, zone: tzinfo | None = None) -> str:
-    """`2026-11-28 18:05`, in `zone`; that of this machine by default."""
+def clock(seconds: float, zone: tzinfo | None = None, *, exact: bool = False) -> str:
+    """`2026-11-28 18:05`, in `zone`; that of this machine by default. `exact`: with seconds."""
     moment = datetime.fromtimestamp(seconds, tz=zone) if zone is not None else datetime.fromtimestamp(seconds).astimezone()
-    return f"{moment:%Y-%m-%d %H:%M}"
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if exact else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def zone_name(seconds: float) -> str:
     """The name of this machine's time zone at that moment: `UTC`, `CET`."""
     return datetime.fromtimestamp(seconds).astimezone().tzname() or ""
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or of a longer one the first characters and an ellipsis: `most` characters at most."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 from support.committed_runs import BICODEC_FIELDS, make_run, record, some_records, spec_with
+from support.envelope import envelope_spec
+from support.exported import tokenized_run
 from support.small_run import mulaw_spec, small_tar, tokenize, wav, write_tar
 
 from hpc.progress import scan
@@ -98,3 +100,14 @@ def test_rates(rate: int, written: int) -> None:
     samples, found = sound(mp3_uri(np.zeros(rate, np.float32), rate))
     assert found == written
     assert abs(len(samples) / found - 1.0) < 0.2
+
+
+def test_strings_are_cut_and_floats_are_not_tokens(tmp_path: Path) -> None:
+    """The first tokens of a string, too: a long clip's are a megabyte. Of features a record has only their place."""
+    run = Run(tokenized_run(tmp_path, several_keys=True))
+    (clip,), _ = hear_clips(run, envelope_spec(), list(scan(run, run.listed())), 1)
+    shown = dict(clip.tokens)
+    assert set(shown) == {"tokens", "levels"}
+    assert shown["tokens"].startswith("<audio_")
+    assert shown["tokens"].endswith(">...")
+    assert shown["tokens"].count("<") == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -15,9 +16,12 @@ from support.reported_runs import SimulatedRun
 from support.small_run import mulaw_spec, small_tar, tokenize
 
 from audio_tokenizers.errors import UsageError
+from hpc.progress import scan
 from hpc.run import Run, RunState
 from jobs.spec import freeze_spec
+from jobs.tar_paths import read_manifest
 from jobs.taste.training import Training
+from tools.checking.report import look as look_at_run
 from tools.reporting.facts import RunFacts
 from tools.reporting.gather import gather
 from tools.reporting.page import render
@@ -162,3 +166,35 @@ def test_invalid_tars_among_many_that_are_gone(tmp_path: Path) -> None:
     facts = look(output)
     assert (next(iter(facts.invalid)), len(facts.invalid), facts.invalid_tars) == ("x", 20, 31)
     assert "The first 20 of 31." in page_of(facts)
+
+
+def test_figures_are_those_of_check_progress(tmp_path: Path) -> None:
+    """Both count the same run alike, whatever its manifests say."""
+    output = tmp_path / "tokens"
+    make_run(output, {"1": some_records(1), "2": damaged_records(2), "3": None})
+    run = Run(output)
+    manifest = read_manifest(run.paths("1").manifest)
+    assert manifest is not None
+    changed = msgspec.structs.replace(
+        manifest, clips=0, sidecar_faults=2, orphan_sidecars=3, left_out={".opus2": 4}, notes={"mixed": 1}
+    )
+    run.paths("1").manifest.write_bytes(msgspec.json.encode(changed))
+    other = read_manifest(run.paths("2").manifest)
+    assert other is not None
+    run.paths("2").manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(other, outside_subset=5)))
+    totals, report = look(output).totals, look_at_run(run, list(scan(run, run.listed())), checked=False)
+    for name in ("clips", "errors", "damaged_clips", "damaged_seconds", "notes", "tars_without_clips", "left_out",
+                 "outside_subset", "orphan_sidecars", "sidecar_faults"):  # fmt: skip
+        assert getattr(totals, name) == getattr(report, name), name
+    assert totals.audio_seconds / 3600 == pytest.approx(report.audio_hours, abs=1e-6)
+    assert (totals.tars_without_clips, totals.outside_subset) == (1, 5)
+
+
+def test_files_from_the_future(tmp_path: Path) -> None:
+    """Times of change after now count as now: the page has axes of hours, and no date that there is not."""
+    run = SimulatedRun(tmp_path / "tokens", 6, nodes=2, trouble=0.0, lines=False).write()
+    for path in (run.paths("speech-000001").committed, run.submissions()[0].report_file(0)):
+        os.utime(path, (1e11, 1e11))
+    facts = look(run.output_dir)
+    assert np.nanmax(facts.tars.committed_at) <= NOW
+    assert max(task.ended for task in facts.tasks) <= NOW

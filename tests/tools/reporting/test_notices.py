@@ -46,6 +46,11 @@ def test_headline(run: RunFacts, state: str) -> None:
     assert state_of(run) == state
 
 
+def test_a_list_that_cannot_be_read() -> None:
+    """A run whose list is damaged is not called one that has not begun."""
+    assert "cannot be read" in headline(facts(problems=["tars.txt: cut"]), forecast(facts()))[1]
+
+
 def words(state: str = "finished", **settings: Any) -> list[tuple[str, str]]:
     return [(notice.severity, notice.text) for notice in notices(facts("committed", **settings), state)]
 
@@ -53,6 +58,16 @@ def words(state: str = "finished", **settings: Any) -> list[tuple[str, str]]:
 def test_nothing_to_do() -> None:
     """A clean run says so."""
     assert words() == [("good", "Nothing needs attention.")]
+
+
+def test_what_check_progress_notes() -> None:
+    """Tars and texts from which nothing came are named here, too; clips that were not wanted are no warning."""
+    found = words(totals=Totals(sidecar_faults=2, tars_without_clips=1, outside_subset=7))
+    assert found == [
+        ("warn", "2 sidecars could not be read, or not all of it: metadata.sidecar_errors says why."),
+        ("warn", "1 committed tar without any clip."),
+        ("info", "7 clips outside of --subset-ratio, which have no lines."),
+    ]
 
 
 def test_the_worst_first_and_each_command_once() -> None:

@@ -6,10 +6,11 @@ import base64
 import hashlib
 import re
 
+from support.committed_runs import error
 from support.made_facts import facts, task
 
 from tools.reporting.clips import HeardClip
-from tools.reporting.facts import FailureGroup
+from tools.reporting.facts import FailureGroup, Totals
 from tools.reporting.page import render
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -46,6 +47,15 @@ def test_foreign_text_is_escaped() -> None:
     assert page.count("<script>") == 1
     assert "<img" not in page
     assert "\x1b" not in page
+
+
+def test_names_of_a_megabyte() -> None:
+    """A member's name has no limit; the page has."""
+    said = {"tar_file": "/a.tar", "audio_file": "n" * 1_000_000, "error": "e" * 1_000_000}
+    run = facts("committed", totals=Totals(errors={"decode": 1}), error_examples={"decode": [error("decode", **said)] * 3})
+    page, _ = render(run)
+    assert "nnn…: eee" in page
+    assert len(page) < 100_000
 
 
 def test_it_says_what_is_missing() -> None:

@@ -55,3 +55,12 @@ def test_durations() -> None:
     plot = durations_plot(facts("committed", "committed", tasks=tasks))
     assert plot.table is not None
     assert [row[0].text + row[1].text + row[3].text for row in plot.table.rows] == ["tars210 s", "tasks110 min"]
+
+
+def test_times_of_a_brief_run_differ() -> None:
+    """Rows that are seconds apart are told apart."""
+    run = facts("committed", "committed", tasks=[task(-65, 0, 600)])
+    for plot in (progress_plot(run, forecast(run)), rate_plot(run)):
+        assert plot.table is not None
+        said = [row[0].text for row in plot.table.rows]
+        assert len(set(said)) == len(said)

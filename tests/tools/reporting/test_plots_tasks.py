@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import warnings
 
 from support.made_facts import facts, task
 
 from jobs.progress import DeviceSeconds
 from tools.reporting.figures import inline_svg
-from tools.reporting.plots_tasks import MOST_LANES, attempts_plot, device_plot, nodes_plot
+from tools.reporting.plots_tasks import MOST_BARS, MOST_LANES, attempts_plot, device_plot, nodes_plot
 from tools.reporting.summary import speeds
 
 
@@ -65,3 +66,17 @@ def test_devices() -> None:
     assert plot.table is not None
     assert [row[0].text for row in plot.table.rows] == ["all", "n2", "n1"]
     assert device_plot(facts("committed"), []).missing == "No device times are reported yet."
+
+
+def test_long_names_of_nodes() -> None:
+    """They leave the plots their room: the axes do not collapse, which matplotlib warns of."""
+    tasks = [task(0, 100, 600, node=f"{number}" + "n" * 300, device=DeviceSeconds(6, 3, 1)) for number in range(3)]
+    run, nodes = facts("partial", tasks=tasks), speeds(tasks, lambda each: each.node)
+    crowd = facts("partial", tasks=[task(k, k + 900, node=f"{k % 9}" + "n" * 300) for k in range(MOST_BARS + 1)])
+    for plot in (attempts_plot(run), attempts_plot(crowd), nodes_plot(nodes), device_plot(run, nodes)):
+        assert plot.figure is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            svg = inline_svg(plot.figure, plot.name, "")
+        assert "nnn…" in svg
+        assert "n" * 40 not in svg
