@@ -18,7 +18,9 @@ from audio_tokenizers.shared.extras import install_words, is_installed
 from jobs.claims import Claim, Hold, nobody_knows
 from jobs.commands import writing_to
 from jobs.fileops import FileOps
+from jobs.spec import spec_path
 from jobs.taste.settings import Settings, read_settings
+from jobs.taste.status import holds_training
 
 if TYPE_CHECKING:
     from jobs.taste.ranks import Ranks
@@ -74,6 +76,8 @@ def train(
     """
     if missing := [package for package in ("torch", "safetensors") if not is_installed(package)]:
         raise UsageError(f"training needs {', '.join(missing)}: {install_words('train_taste')}")
+    if spec_path(output_dir).exists() and not holds_training(output_dir):
+        raise UsageError(f"--output-dir {output_dir}: it holds a run of tokens: give another folder for the training")
     from audio_tokenizers.shared.torch_device import on_device
     from jobs.taste.ranks import joined_ranks
 

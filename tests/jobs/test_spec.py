@@ -551,6 +551,19 @@ class TestFreezing:
         assert read_spec(tmp_path / "none") is None
         assert not (tmp_path / "none").exists()
 
+    def test_another_command_is_faster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A recipe that appears after the first look counts as any other: the later command is told the difference."""
+        mine, other = make_spec("mulaw", device="cpu"), spec_of("mulaw", device="cpu", max_duration=5.0)
+
+        def freeze_meanwhile(output_dir: Path) -> None:
+            monkeypatch.undo()
+            freeze_spec(output_dir, other)
+
+        monkeypatch.setattr("jobs.spec.check_no_training", freeze_meanwhile)
+        with pytest.raises(UsageError, match="holds tokens of another recipe"):
+            freeze_spec(tmp_path, mine)
+        assert read_spec(tmp_path) == other
+
     @pytest.mark.slow
     def test_processes_at_once(self, tmp_path: Path) -> None:
         """Of several recipes frozen at the same time one wins, whole; the others are told the difference."""
