@@ -27,6 +27,7 @@ from audio_tokenizers.base import Utterance, Waveform
 from audio_tokenizers.step_audio.backend import FACTORY, StepAudio, Vq, merge
 from audio_tokenizers.step_audio.files import open_checkpoint, read_centres
 from audio_tokenizers.step_audio.frontend import normalize_energy
+from audio_tokenizers.step_audio.upstream import funasr_classes
 from benchmarks.common import alternate, encoded, report, speech
 from jobs.commands import command_parser
 
@@ -46,14 +47,12 @@ class Upstream:
     """StepAudioTokenizer from FunASR's own classes: vq02 on the device, vq06 on the CPU."""
 
     def __init__(self, model: Path, device: str = "cpu") -> None:
-        from funasr.frontends.wav_frontend import WavFrontendOnline
-        from funasr.models.scama.encoder import SANMEncoderChunkOpt
-
+        frontend_class, encoder_class = funasr_classes()
         checkpoint = open_checkpoint(str(model))
         settings = config(checkpoint.layers, checkpoint.feed_forward)
         self.device = device
-        self.frontend = WavFrontendOnline(cmvn_file=str(checkpoint.cmvn), **settings["frontend_conf"])
-        self.encoder: Any = SANMEncoderChunkOpt(input_size=560, **settings["encoder_conf"]).eval()
+        self.frontend = frontend_class(cmvn_file=str(checkpoint.cmvn), **settings["frontend_conf"])
+        self.encoder: Any = encoder_class(input_size=560, **settings["encoder_conf"]).eval()
         state = torch.load(checkpoint.weights, weights_only=True)
         encoder = {name.removeprefix("encoder."): state[name] for name in state if name.startswith("encoder.")}
         self.encoder.load_state_dict(encoder)

@@ -26,8 +26,7 @@ from jobs.spec import spec_path
 from jobs.taste.corpus import check_runs
 from jobs.taste.lm_files import find_language_model
 from jobs.taste.settings import Settings, read_settings
-from jobs.taste.status import CHECKPOINT, other_training, read_status
-from jobs.taste.status import check_no_training as check_folder
+from jobs.taste.status import CHECKPOINT, other_training, read_status, refuse_training
 from jobs.taste.training import Training
 from jobs.trust import Trust
 from jobs.worker_options import WishOptions
@@ -94,7 +93,9 @@ def refuse_others(options: TrainOptions, *others: tuple[msgspec.Struct, msgspec.
 
 def check_no_training(run: Run) -> None:
     """Raise UsageError if the folder, which tokens shall go to, holds a training."""
-    check_folder(run.output_dir, submitted=run.read_state().training is not None)
+    refuse_training(run.output_dir)
+    if run.read_state().training is not None:
+        raise UsageError(f"--output-dir {run.output_dir}: it holds a training: give another folder for tokens")
 
 
 def begin_training(

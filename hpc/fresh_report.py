@@ -25,6 +25,8 @@ SECONDS_PER_TAR = 0.002
 """A report takes about 0.15 ms of CPU per tar: large runs get theirs less often, so that it keeps at most a tenth of a core
 busy.
 """
+LAST_SECONDS = 60.0
+"""A command that ends waits so long for the report that it started: 100,000 tars take 15 s."""
 
 log = logging.getLogger("tar2tokens")
 
@@ -61,8 +63,10 @@ class FreshReport:
         except (OSError, UsageError) as error:
             log.debug("no report: %s", error)
 
-    def wait(self, seconds: float) -> None:
-        """Wait for the report that was started, if there is one: where this process ends, so may all that it started."""
+    def wait(self, seconds: float = LAST_SECONDS) -> None:
+        """Wait for the report that was started, if there is one: where this process ends, so may all that it started, as in
+        a container, a batch job or a unit of systemd.
+        """
         if self._child is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(seconds)

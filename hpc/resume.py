@@ -55,7 +55,10 @@ def resume(
     if chain:
         return start_chain(run, launch)
     if once:
-        return one_round(run, note=lambda seen: FreshReport(run).refresh(len(seen.states)))
+        report = FreshReport(run)
+        code = one_round(run, note=lambda seen: report.refresh(len(seen.states), ended=seen.decision.outcome != "running"))
+        report.wait()
+        return code
     return watch(run, launch, seconds=interval)
 
 

@@ -95,8 +95,9 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
     # From before the first worker starts until the last one has ended; after it a signal ends the wait for hooks.
     with broadcasting(run) as tell, interruption.on_signals(INTERRUPTIONS):
         controller = make_controller(run, cluster, launch, anew=True, tell=tell)
+        report = FreshReport(run, begun=time.time())
         try:
-            seen = _rounds(controller, FreshReport(run, begun=time.time()), pause, interruption)
+            seen = _rounds(controller, report, pause, interruption)
         finally:  # also after an exception, such as that of a terminal that has gone away
             if isinstance(cluster, LocalCluster):
                 _stop_workers(cluster, controller, interruption)
@@ -110,7 +111,9 @@ def watch(run: Run, launch: Launch, *, seconds: float | None = None) -> int:
         )
         warn(f"interrupted: {go_on}")
         return 128 + (interruption.signal or 0)
-    return finish(run, seen)
+    code = finish(run, seen)
+    report.wait()
+    return code
 
 
 def one_round(run: Run, *, patient: bool = True, note: Callable[[Round], None] = lambda _seen: None) -> int:

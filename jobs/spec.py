@@ -27,7 +27,6 @@ from jobs.lane_grid import RULE
 from jobs.option_struct import with_defaults
 from jobs.recipe_options import RecipeOptions
 from jobs.subset import check_ratio
-from jobs.taste.status import check_no_training
 from jobs.text_encoding import AUTO, check_encoding
 from jobs.text_rules import TEXT_KEYS, TextRules, check_text_keys
 
@@ -320,19 +319,15 @@ def read_spec(output_dir: Path) -> TokenizeSpec | None:
 def freeze_spec(output_dir: Path, spec: TokenizeSpec, ops: FileOps | None = None) -> None:
     """Make `spec` the run's, or check that it is. Raises UsageError that shows the difference if it is not."""
     if not spec_path(output_dir).exists():  # so that a finished run may lie on a read-only disk
-        check_no_training(output_dir)
         text = yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
         write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode())
     check_spec(output_dir, spec)  # another command may have been faster
 
 
 def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:
-    """Raise UsageError that shows the difference if the run has another spec, or holds a training and no spec."""
+    """Raise UsageError that shows the difference if the run has another spec; a run without one may have any."""
     frozen = read_spec(output_dir)
-    if frozen is None:
-        check_no_training(output_dir)
-        return
-    if frozen.fingerprint == spec.fingerprint:
+    if frozen is None or frozen.fingerprint == spec.fingerprint:
         return
     differences = "\n".join(_differences(msgspec.to_builtins(frozen), msgspec.to_builtins(spec)))
     raise UsageError(

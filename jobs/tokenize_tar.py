@@ -30,6 +30,7 @@ from jobs.spec import freeze_spec, make_spec, read_spec
 from jobs.tar_paths import TarPaths
 from jobs.tar_source import TarSource, tar_source
 from jobs.tar_task import InputIdentity, TarTask
+from jobs.taste.status import refuse_training
 from jobs.trust import check_folder, share
 from jobs.worker import Wishes, run_tars
 from jobs.worker_options import SharingOptions, WishOptions, WorkerOptions
@@ -83,6 +84,8 @@ def tokenize_tar(
     device = choose_device(device, gpu_id)
     with writing_to(output_dir):
         begun = read_spec(output_dir)
+        if begun is None:
+            refuse_training(output_dir)
     hashes = ModelHashes(output_dir)
     with hashes.in_use():
         spec = make_spec(recipe.backend, device=device, options=recipe.options, asked=recipe, begun=begun)

@@ -10,6 +10,7 @@ import typer
 
 from audio_tokenizers.shared.wording import counted
 from hpc.begin_run import ListOptions
+from hpc.begin_training import check_no_training
 from hpc.resubmit_command import resubmit_command
 from hpc.run import Run, as_task
 from hpc.site_file import site_defaults
@@ -51,6 +52,8 @@ def adopt(
     os.umask(trust.umask)
     run = Run(output_dir.absolute(), trust)
     check_run(run, trust)
+    with writing_to(run.output_dir):
+        check_no_training(run)
     check_places(old_output, output_dir)
     tars = choose_tars(run, which)
     hashes = ModelHashes(run.output_dir)

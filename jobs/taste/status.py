@@ -12,7 +12,7 @@ import msgspec
 from audio_tokenizers.errors import UsageError
 from jobs.any_json import decode_json
 
-__all__ = ["CHECKPOINT", "Status", "check_no_training", "holds_training", "other_training", "read_status", "write_status"]
+__all__ = ["CHECKPOINT", "Status", "other_training", "read_status", "refuse_training", "write_status"]
 
 NAME = "training.json"
 CHECKPOINT = "checkpoint.pt"
@@ -73,14 +73,9 @@ def read_status(folder: Path) -> Status | None:
     return status if (folder / CHECKPOINT).exists() else msgspec.structs.replace(status, saved=0)
 
 
-def holds_training(folder: Path) -> bool:
-    """Whether a training has begun in a folder."""
-    return (folder / NAME).exists() or (folder / CHECKPOINT).exists()
-
-
-def check_no_training(folder: Path, *, submitted: bool = False) -> None:
-    """Raise UsageError if a training has begun, or was `submitted`, in a folder for tokens: neither could go on there."""
-    if submitted or holds_training(folder):
+def refuse_training(folder: Path) -> None:
+    """Raise UsageError if the folder, which tokens shall go to, holds a training."""
+    if (folder / CHECKPOINT).exists():
         raise UsageError(f"--output-dir {folder}: it holds a training: give another folder for tokens")
 
 

@@ -20,7 +20,6 @@ from jobs.commands import writing_to
 from jobs.fileops import FileOps
 from jobs.spec import spec_path
 from jobs.taste.settings import Settings, read_settings
-from jobs.taste.status import holds_training
 
 if TYPE_CHECKING:
     from jobs.taste.ranks import Ranks
@@ -76,8 +75,6 @@ def train(
     """
     if missing := [package for package in ("torch", "safetensors") if not is_installed(package)]:
         raise UsageError(f"training needs {', '.join(missing)}: {install_words('train_taste')}")
-    if spec_path(output_dir).exists() and not holds_training(output_dir):
-        raise UsageError(f"--output-dir {output_dir}: it holds a run of tokens: give another folder for the training")
     from audio_tokenizers.shared.torch_device import on_device
     from jobs.taste.ranks import joined_ranks
 
@@ -131,6 +128,8 @@ def _prepared(
     if not len(train_part):
         raise UsageError(f"none of {len(corpus)} clips is left to train on: raise subset_ratio, or lower test_ratio")
     with writing_to(output_dir):
+        if spec_path(output_dir).exists():
+            raise UsageError(f"--output-dir {output_dir}: it holds a run of tokens: give another folder for the training")
         output_dir.mkdir(parents=True, exist_ok=True)
     claim()
     model = build_model(files, settings, corpus.text_width, corpus.speech_width, device)

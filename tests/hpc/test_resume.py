@@ -82,6 +82,16 @@ class TestOnce:
             assert (out.count("\n"), err) == (1, "")
             assert out.startswith("2 of 2 tars committed: 6 clips, 2 errors")
 
+    def test_report(self, campaign: Campaign, once: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a round leaves behind may be killed, as in a container: it waits for its report. The run's end has one."""
+        said: list[str] = []
+        monkeypatch.setattr("hpc.resume.FreshReport.refresh", lambda *_, ended: said.append(f"ended={ended}"))
+        monkeypatch.setattr("hpc.resume.FreshReport.wait", lambda *_: said.append("waited"))
+        once()
+        campaign.cluster.run_all()
+        once()
+        assert said == ["ended=False", "waited", "ended=True", "waited"]
+
     def test_quarantine(self, campaign: Campaign, once: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
         """3 when all but the quarantine is committed, which is named with the reasons."""
         campaign.tars[1].write_bytes(b"no tar at all" * 100)

@@ -20,6 +20,7 @@ from support.small_run import small_tar, wav, write_tar
 from audio_tokenizers.errors import UsageError
 from hpc import rounds as module
 from hpc.controller import Round
+from hpc.fresh_report import FreshReport
 from hpc.local_cluster import LocalCluster
 from hpc.lock import LockHeldError, locked
 from hpc.rounds import EXIT_CODES, cluster_of, finish, launch_of, watch
@@ -154,6 +155,18 @@ class TestRounds:
         found = Campaign(tmp_path, 2)
         monkeypatch.setattr(module, "cluster_of", lambda _launch, _stop: found.cluster)
         return found
+
+    def test_the_end_waits_for_its_report(
+        self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What a watch leaves behind may be killed with it: the last report is made before it ends, after its last line."""
+        said: list[str] = []
+        monkeypatch.setattr(FreshReport, "refresh", lambda *_, ended: said.append(f"ended={ended}"))
+        monkeypatch.setattr(FreshReport, "wait", lambda *_: said.append(capsys.readouterr().out))
+        work_at_each_look(campaign, monkeypatch)
+        assert watch(campaign.run, campaign.launch, seconds=0.01) == 0
+        assert "ended=True" in said
+        assert said[-1].startswith("2 of 2 tars committed")
 
     def test_another_controller_is_waited_for(self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
         """While another one is in its round a watch neither ends nor acts; then it goes on."""

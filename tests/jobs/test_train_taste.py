@@ -147,15 +147,6 @@ def test_a_signal_ends_it_at_a_checkpoint(tmp_path: Path, model: Path, run: Path
 
 
 @pytest.mark.usefixtures("untouched_log")
-def test_no_training_beside_tokens(model: Path, run: Path) -> None:
-    """The run could not go on after it; nothing is written there."""
-    before = sorted(run.rglob("*"))
-    with pytest.raises(UsageError, match="it holds a run of tokens: give another folder for the training"):
-        train_taste([run], run, model_path=str(model), device="cpu")
-    assert sorted(run.rglob("*")) == before
-
-
-@pytest.mark.usefixtures("untouched_log")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.old_output import codec_lines, say, whole_tar, write_lines
 from support.runs import call, tree, write_list
+from support.training_campaign import tell_status
 
 from jobs.tokenize_tar import tokenize_tar
 from tools.adopt import adopt
@@ -105,6 +106,11 @@ def test_bad_input(old: Path, here: Path, capsys: pytest.CaptureFixture[str]) ->
         assert words in err
         assert err.count("error: ") == 1
     assert not (here / "tokens").exists()
+    tell_status(here / "trained", step=4, saved=4)
+    before = tree(here / "trained")
+    assert adopted("--output-dir", "trained") == 2
+    assert "trained: it holds a training: give another folder for tokens" in capsys.readouterr().err
+    assert tree(here / "trained") == before
 
 
 def test_a_tar_in_trouble_is_told_by_the_exit_code(old: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,14 +78,13 @@ def error_section(facts: RunFacts) -> Section:
                 frozenset({0}),
             )
         )
-    others = {name: why for name, why in facts.invalid.items() if name not in facts.quarantine}
-    for caption, reasons in (
-        ("Tars in quarantine", facts.quarantine),
-        ("Tars that are invalid or not there", others),
+    for caption, reasons, count in (
+        ("Tars in quarantine", facts.quarantine, len(facts.quarantine)),
+        ("Tars that are invalid or not there", facts.invalid, facts.invalid_tars),
     ):
         if reasons:
             rows_why = [(text_cell(plain(name)), text_cell(plain(why))) for name, why in list(reasons.items())[:ROWS]]
-            more = f"The first {ROWS} of {len(reasons):,}." if len(reasons) > ROWS else ""
+            more = f"The first {len(rows_why)} of {count:,}." if count > len(rows_why) else ""
             tables.append(Table(caption, ("tar", "why"), rows_why, more=more))
     return Section(
         "errors", "Errors and damage", tables=tables, empty="No clip has an error, and nothing failed." if not tables else ""

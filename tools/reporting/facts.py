@@ -196,7 +196,9 @@ class RunFacts:
     tasks: Sequence[Task] = ()
     failures: Sequence[FailureGroup] = ()
     invalid: Mapping[str, str] = field(default_factory=dict)
-    """Some of the invalid or missing tars: output name -> why."""
+    """The first of the invalid or missing tars that are not in quarantine: output name -> why."""
+    invalid_tars: int = 0
+    """How many there are."""
     error_examples: Mapping[str, Sequence[ErrorRecord]] = field(default_factory=dict)
     damaged_examples: Sequence[TokenRecord] = ()
     commands: Sequence[str] = ()

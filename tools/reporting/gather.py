@@ -7,7 +7,7 @@ import heapq
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
@@ -78,7 +78,8 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
     reader.read()
     undecided: tuple[Decision | None, str] = (None, "")
     decision, stopped = ask(lambda: _judge(run, reader.states), undecided)
-    tars = reader.tars(decision.quarantine if decision is not None else {})
+    quarantine = decision.quarantine if decision is not None else {}
+    tars = reader.tars(quarantine)
     submissions, tasks = read_tasks(run, now, problems)
     none: list[Failure] = []
     groups = ask(lambda: _failures(run, reader.states, state), none)
@@ -98,13 +99,14 @@ def gather(run: Run, now: float) -> tuple[RunFacts, list[TarState]]:
         launch=state.launch,
         outcome=decision.outcome if decision is not None and listed else "",
         stopped=stopped,
-        quarantine=decision.quarantine if decision is not None else {},
+        quarantine=quarantine,
         exclude=decision.exclude if decision is not None else {},
         exclusions=_exclusions(run.history_file),
         submissions=submissions,
         tasks=tasks,
         failures=[_group(each) for each in groups[:GROUPS]],
-        invalid=dict(islice(((s.name, s.problem) for s in reader.states if s.problem is not None), INVALID)),
+        invalid=dict(islice(_problems(reader.states, quarantine), INVALID)),
+        invalid_tars=sum(1 for _ in _problems(reader.states, quarantine)),
         error_examples=found.examples,
         damaged_examples=found.damaged,
         commands=ask(lambda: _commands(found, run, state, spec), []),
@@ -225,6 +227,14 @@ def _keep(heap: list[tuple[float, int, Value]], key: float, number: int, value: 
         heapq.heappush(heap, entry)
     elif entry > heap[0]:
         heapq.heapreplace(heap, entry)
+
+
+def _problems(states: Sequence[TarState], quarantine: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(output name, why) of the tars that need attention and are not in quarantine: those whose output is invalid first."""
+    for invalid in (True, False):
+        for state in states:
+            if state.problem is not None and (state.state == "invalid") == invalid and state.name not in quarantine:
+                yield state.name, state.problem
 
 
 def _judge(run: Run, states: Sequence[TarState]) -> tuple[Decision, str]:

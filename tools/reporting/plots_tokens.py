@@ -96,7 +96,9 @@ def _row(place: int, book: CodebookReport, size: int) -> Sequence[Cell]:
     if stretch is not None:
         words = f"{stretch.items:,} tokens" if stretch.seconds is None else duration(stretch.seconds)
         length = value_cell(stretch.items, words)
-        where = text_cell(f"{plain(stretch.tar)}: {plain(stretch.clip[-NAME_CHARACTERS:])} (line {stretch.line})")
+        where = text_cell(
+            f"{plain(stretch.tar[-NAME_CHARACTERS:])}: {plain(stretch.clip[-NAME_CHARACTERS:])} (line {stretch.line})"
+        )
     return (
         value_cell(place, str(place)),
         value_cell(size, f"{size:,}"),

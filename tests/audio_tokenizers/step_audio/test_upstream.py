@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,13 @@ def test_what_is_missing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "is_installed", lambda name: name != "funasr" and real(name))
     with pytest.raises(UsageError, match=r"needs funasr: pip install -e '\.\[step-audio-upstream\]'"):
         FACTORY.describe(options(model), "cpu")
+
+
+def test_standard_output_is_left_to_commands() -> None:
+    """FunASR says there what it lacks. In a new process, which imports it for the first time, nothing of it gets there."""
+    script = "from audio_tokenizers.step_audio.upstream import funasr_classes; print(len(funasr_classes()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
 
 
 def test_funasr_that_is_broken(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

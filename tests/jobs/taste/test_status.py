@@ -7,8 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from audio_tokenizers.errors import UsageError
-from jobs.spec import check_spec, freeze_spec, make_spec, spec_path
 from jobs.taste.status import CHECKPOINT, NAME, Status, read_status, write_status
 
 SOME = Status(
@@ -59,19 +57,3 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_words(changes: dict[str, object], words: str) -> None:
     """Epochs are counted from 1 for people, and what is not known is left out."""
     assert msgspec.structs.replace(SOME, **changes).describe() == words
-
-
-@pytest.mark.parametrize("name", [NAME, CHECKPOINT])
-def test_no_tokens_beside_a_training(tmp_path: Path, name: str) -> None:
-    """Tokens would keep the training from going on, and the training them. A folder that has both already stays."""
-    spec = make_spec("mulaw", device="cpu")
-    (tmp_path / name).touch()
-    for refuse in (check_spec, freeze_spec):
-        with pytest.raises(UsageError, match="it holds a training: give another folder for tokens"):
-            refuse(tmp_path, spec)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    (tmp_path / name).unlink()
-    freeze_spec(tmp_path, spec)
-    (tmp_path / name).touch()
-    freeze_spec(tmp_path, spec)
-    assert spec_path(tmp_path).exists()

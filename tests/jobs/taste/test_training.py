@@ -7,8 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.runs import call, tree
+from support.small_run import small_tar
 from support.taste_runs import make_taste_run, some_speech
 from support.tiny_speech_lm import build_speech_lm
+from support.training_campaign import tell_status
 
 from audio_tokenizers.errors import ClaimLostError, UsageError
 from jobs.claims import Claim, process_start
@@ -16,6 +19,7 @@ from jobs.predict_taste import predict_taste
 from jobs.taste.checkpoint import read_checkpoint, write_checkpoint
 from jobs.taste.settings import read_settings
 from jobs.taste.training import Owner, Training, train
+from jobs.tokenize_tar import tokenize_tar
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +51,21 @@ def test_a_folder_in_which_another_process_trains(tmp_path: Path, training: Trai
     assert train(training, folder, "cpu", stop=lambda: False, environment={}, owner=Owner("0002/0"))
     assert (folder / "checkpoint.pt").exists()
     assert not claim.exists()
+
+
+def test_tokens_and_trainings_have_folders_of_their_own(
+    tmp_path: Path, training: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither is made in a folder of the other, also without hpc."""
+    run = tmp_path / "run"
+    before = tree(run)
+    with pytest.raises(UsageError, match="run: it holds a run of tokens"):
+        train(training, run, "cpu", stop=lambda: False, environment={})
+    assert tree(run) == before
+    tell_status(tmp_path / "trained", step=4, saved=4)
+    words = ("--input-tar", small_tar(tmp_path / "a.tar"), "--backend", "mulaw", "--output-dir", tmp_path / "trained")
+    assert call(tokenize_tar, *words) == 2
+    assert "trained: it holds a training" in capsys.readouterr().err
 
 
 def test_clips_to_test_on_come_from_where_they_came_before(

@@ -149,3 +149,16 @@ def test_manifests_are_not_kept(tmp_path: Path) -> None:
     _, states = gather(Run(tmp_path / "tokens"), NOW)
     assert sum(state.manifest is not None for state in states) == 1
     assert msgspec.json.encode([state.name for state in states]) == b'["0","1","2","3"]'
+
+
+def test_invalid_tars_among_many_that_are_gone(tmp_path: Path) -> None:
+    """Those that need a hand come first, and the page says how many others are not shown."""
+    output = tmp_path / "tokens"
+    gone = [f"{number:02}" for number in range(30)]
+    make_run(output, {**dict.fromkeys(gone), "x": some_records(1)})
+    for name in gone:
+        tar_of(output, name).unlink()
+    Run(output).paths("x").manifest.write_text("{")
+    facts = look(output)
+    assert (next(iter(facts.invalid)), len(facts.invalid), facts.invalid_tars) == ("x", 20, 31)
+    assert "The first 20 of 31." in page_of(facts)

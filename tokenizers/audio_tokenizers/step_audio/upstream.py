@@ -6,6 +6,8 @@ lacks. Chunks of 240 ms go through both with a cache; a rest of under 880 sample
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-__all__ = ["FunAsr", "require_funasr"]
+__all__ = ["FunAsr", "funasr_classes", "require_funasr"]
 
 EXTRA = "step_audio_upstream"
 CHUNK_SIZE = (0, 4, 5)
@@ -33,6 +35,20 @@ def require_funasr() -> None:
     require_packages(["funasr"], EXTRA)
 
 
+def funasr_classes() -> tuple[Any, Any]:
+    """FunASR's WavFrontendOnline and SANMEncoderChunkOpt. Raises UsageError if they cannot be imported.
+
+    On import FunASR prints to standard output, where our commands have their results, which optional packages it lacks.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            from funasr.frontends.wav_frontend import WavFrontendOnline
+            from funasr.models.scama.encoder import SANMEncoderChunkOpt
+    except ImportError as error:
+        raise UsageError(f"engine=upstream of step_audio cannot import funasr ({error}): {install_words(EXTRA)}") from error
+    return WavFrontendOnline, SANMEncoderChunkOpt
+
+
 class FunAsr:
     """FunASR's two classes on one device, as the checkpoint's config.yaml sets them."""
 
@@ -40,17 +56,11 @@ class FunAsr:
         """`fill` loads weights into a module whose `encoder` is FunASR's. Raises UsageError if importing FunASR fails."""
         import torch
 
-        try:
-            from funasr.frontends.wav_frontend import WavFrontendOnline
-            from funasr.models.scama.encoder import SANMEncoderChunkOpt
-        except ImportError as error:
-            raise UsageError(
-                f"engine=upstream of step_audio cannot import funasr ({error}): {install_words(EXTRA)}"
-            ) from error
+        frontend_class, encoder_class = funasr_classes()
         frontend = {**_part(checkpoint, "frontend_conf"), "cmvn_file": str(checkpoint.cmvn), "dither": dither}
-        self._frontend: Any = WavFrontendOnline(**frontend)
+        self._frontend: Any = frontend_class(**frontend)
         network: Any = torch.nn.Module()
-        network.encoder = SANMEncoderChunkOpt(input_size=FEATURES, **_part(checkpoint, "encoder_conf"))
+        network.encoder = encoder_class(input_size=FEATURES, **_part(checkpoint, "encoder_conf"))
         fill(network)
         self._encoder = network.encoder.to(device)
         self._device = device
