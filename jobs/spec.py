@@ -318,11 +318,10 @@ def read_spec(output_dir: Path) -> TokenizeSpec | None:
 
 def freeze_spec(output_dir: Path, spec: TokenizeSpec, ops: FileOps | None = None) -> None:
     """Make `spec` the run's, or check that it is. Raises UsageError that shows the difference if it is not."""
-    check_spec(output_dir, spec)
     if not spec_path(output_dir).exists():  # so that a finished run may lie on a read-only disk
         text = yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
-        if not write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode()):
-            check_spec(output_dir, spec)  # another command was faster
+        write_if_absent(ops or FileOps(), spec_path(output_dir), text.encode())
+    check_spec(output_dir, spec)  # another command may have been faster
 
 
 def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:
@@ -333,8 +332,7 @@ def check_spec(output_dir: Path, spec: TokenizeSpec) -> None:
     differences = "\n".join(_differences(msgspec.to_builtins(frozen), msgspec.to_builtins(spec)))
     raise UsageError(
         f"{output_dir} holds tokens of another recipe; two recipes are two data sets, so use another --output-dir, or the "
-        f"options that it was begun with ({called('hpc.resume')} goes on with them):\n"
-        f"{differences}"
+        f"options that it was begun with ({called('hpc.resume')} goes on with them):\n{differences}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import itertools
 import math
 import multiprocessing
 from collections.abc import Mapping
@@ -550,6 +551,23 @@ class TestFreezing:
         check_spec(tmp_path / "none", make_spec("mulaw", device="cpu"))
         assert read_spec(tmp_path / "none") is None
         assert not (tmp_path / "none").exists()
+
+    def test_another_command_is_faster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A recipe that appears after the first look counts as any other: the later command is told the difference."""
+        mine, other = make_spec("mulaw", device="cpu"), spec_of("mulaw", device="cpu", max_duration=5.0)
+
+        looks = itertools.count(1)
+
+        def other_after_the_first_look(output_dir: Path) -> Path:
+            if next(looks) == 2:
+                monkeypatch.undo()
+                freeze_spec(output_dir, other)
+            return spec_path(output_dir)
+
+        monkeypatch.setattr(module, "spec_path", other_after_the_first_look)
+        with pytest.raises(UsageError, match="holds tokens of another recipe"):
+            freeze_spec(tmp_path, mine)
+        assert read_spec(tmp_path) == other
 
     @pytest.mark.slow
     def test_processes_at_once(self, tmp_path: Path) -> None:
