@@ -48,6 +48,7 @@ def test_commands_import_no_commands() -> None:
     assert found == {}
 
 
+@pytest.mark.slow
 def test_what_counts() -> None:
     """Imports inside functions and for types only do, and those of a module's names are imports of the module."""
     assert {"rich", "hpc.stalls", "jobs.plain_text"} <= set(imported("hpc.live_table"))

@@ -82,6 +82,7 @@ class TestOneTar:
         assert attempt(tar, tmp_path / "out").outcome == "committed"
         assert lines() == expected
 
+    @pytest.mark.slow
     def test_same_tar_under_another_name(self, path: Path, expected: bytes, store: ObjectStore, tmp_path: Path) -> None:
         """The version says which tar it is, not the address: what was begun by one goes on by the other."""
         url = store.put("bucket/d/a.tar", path.read_bytes())

@@ -96,6 +96,7 @@ def test_options() -> None:
         complete_options(FACTORY, {"x": 1})
 
 
+@pytest.mark.slow
 def test_hugging_face_tokenizers_are_not_shadowed() -> None:
     """The folder tokenizers/ is no package: from the repository's root, Hugging Face's tokenizers import as ever."""
     assert not (ROOT / "tokenizers" / "__init__.py").exists()
@@ -105,6 +106,7 @@ def test_hugging_face_tokenizers_are_not_shadowed() -> None:
     assert str(ROOT / "tokenizers") not in done.stdout
 
 
+@pytest.mark.slow
 def test_listing_backends_imports_no_torch() -> None:
     """Names and descriptions cost no heavy import."""
     code = (

@@ -69,6 +69,7 @@ def test_tars_repeat_their_clips(tmp_path: Path, files: list[bytes]) -> None:
         assert again.read() == files[1]
 
 
+@pytest.mark.slow
 def test_peaks_are_those_within_the_block() -> None:
     """What was held and given back before does not count; on a CPU there is no figure of a GPU."""
     with memory("cpu") as first:

@@ -52,6 +52,7 @@ def test_what_others_appended_is_known(tmp_path: Path) -> None:
     assert (said.runs, said.last_run, said.rounds) == (1, "run_started", 0)
 
 
+@pytest.mark.slow
 def test_cut_anywhere(tmp_path: Path) -> None:
     """A controller killed, or a disk full, at any byte: what is not whole is said again, on a line of its own, and nothing
     that is whole is said twice.

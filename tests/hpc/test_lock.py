@@ -40,6 +40,7 @@ def add_one(path: Path) -> None:
             path.write_text(str(number + 1))
 
 
+@pytest.mark.slow
 def test_one_at_a_time(tmp_path: Path) -> None:
     """Processes that read, think and write under the lock lose none of each other's writes, and leave no lock."""
     path = tmp_path / "count"

@@ -69,6 +69,7 @@ class TestRunOfTars:
             "run_finished": 1,
         }
 
+    @pytest.mark.slow
     def test_run_that_goes_on(self, tmp_path: Path) -> None:
         """New tars after the end: the run continues, and is finished once more."""
         campaign = Campaign(tmp_path, 1)

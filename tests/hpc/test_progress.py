@@ -55,6 +55,7 @@ def test_partial_counts_whole_lines(tmp_path: Path) -> None:
     assert state_of(str(tar), paths).clips == 1
 
 
+@pytest.mark.slow
 def test_a_long_clip_in_hand_counts(tmp_path: Path) -> None:
     """What is kept of a clip that has no line yet is audio that became tokens: a recording of days takes many jobs."""
     tar = small_tar(tmp_path / "a.tar")

@@ -164,6 +164,7 @@ class TestOnce:
         assert once() == 75
         assert campaign.cluster.tars() == ["new"]
 
+    @pytest.mark.slow
     def test_retry_quarantined(self, campaign: Campaign, once: Callable[..., int]) -> None:
         """--retry-quarantined lets in again what was given up, once: the next quarantine needs new evidence."""
         whole = campaign.tars[1].read_bytes()

@@ -146,6 +146,7 @@ class TestSubmit:
         with pytest.raises(SubmitUncertainError):
             self.submit(slurm, submission)
 
+    @pytest.mark.slow
     def test_no_answer_in_time(self, slurm: SlurmCommands, submission: Submission) -> None:
         """An sbatch that hangs is not waited for; whether it submitted is not known."""
         slurm.answer("sbatch", out="4711\n", hangs=True)
@@ -221,12 +222,14 @@ class TestLook:
         assert SlurmCluster(slurm.environment).look(jobs_of(submission, job_of(1, job_id="50"))) == {1: None}
 
     @pytest.mark.parametrize("hangs", [False, True])
+    @pytest.mark.slow
     def test_no_answer_is_not_an_empty_queue(self, hangs: bool, slurm: SlurmCommands, submission: Submission) -> None:
         """When squeue fails nothing is known of any job, whatever it printed before that."""
         slurm.answer("squeue", out="t-0001|50|0|RUNNING|n1|None\n", err="slurm_load_jobs error\n", code=1, hangs=hangs)
         cluster = SlurmCluster(slurm.environment, patience_s=0.5 if hangs else 60.0)
         assert cluster.look(jobs_of(submission, job_of(1), job_of(2))) == {}
 
+    @pytest.mark.slow
     def test_squeue_that_fails_now_and_then(self, slurm: SlurmCommands, submission: Submission) -> None:
         """Where every second call fails there are still answers: a question is put once more. One that hung is not."""
         slurm.answer("squeue", out="t-0002|51|0|RUNNING|n1|None\n", err="slurm_load_jobs error\n")

@@ -134,6 +134,7 @@ class TestEnds:
 
         assert dead(witness().watch(killed, activities)).cause == cause
 
+    @pytest.mark.slow
     def test_does_not_die(self, witness: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch) -> None:
         """A process that waits in the kernel outlives SIGKILL: the witness leaves it, and tells what it was at."""
         kill, workers = os.kill, []
@@ -170,6 +171,7 @@ class TestAskedToStop:
     def asks(self) -> Callable[[], None]:
         return lambda: os.kill(os.getppid(), signal.SIGTERM)
 
+    @pytest.mark.slow
     def test_does_not_wait_for_what_is_stuck(self, witness: Callable[..., Witness], monkeypatch: pytest.MonkeyPatch) -> None:
         """On one machine Ctrl-C ends a worker that hangs, long before its clip's time is up."""
         monkeypatch.setattr(watchdog, "PATIENCE_SECONDS", 0.3)
@@ -200,6 +202,7 @@ class TestAskedToStop:
 
 
 class TestTold:
+    @pytest.mark.slow
     def test_since_when(self, witness: Callable[..., Witness], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """While it makes no progress, and only then, a file says so to whoever looks at the run."""
         monkeypatch.setattr(module, "REPORTED_SECONDS", 0.2)

@@ -292,6 +292,7 @@ def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(np.concatenate(blocks), wave)
 
 
+@pytest.mark.slow
 def test_many_channels_make_short_blocks() -> None:
     """A block's memory does not grow with the channels, of which a header may state a thousand; the samples are the same."""
     wave = noise(20_000, channels=500, seed=3)
@@ -442,6 +443,7 @@ def outcome(data: bytes) -> bytes:
     edits=st.lists(st.tuples(st.integers(0, 100_000), st.binary(min_size=1, max_size=4)), max_size=5),
     cut=st.integers(0, 100_000) | st.none(),
 )
+@pytest.mark.slow
 def test_fuzz(which: int, edits: list[tuple[int, bytes]], cut: int | None) -> None:
     """Whatever bytes are damaged, a clip decodes to finite samples or is a ClipError with the same words each time."""
     data = bytearray(CORPUS[which])

@@ -583,6 +583,7 @@ def test_fuzz(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FUZZED if kind not in UNCHECKED])
+@pytest.mark.slow
 def test_what_is_not_said_to_be_shifted_is_in_its_place(kind: str) -> None:
     """Whatever is damaged, cut out, overwritten or put in: else a segment's text would belong to other audio."""
     data, chance = FUZZED[kind], random.Random(kind)

@@ -198,6 +198,7 @@ def test_a_journal_cut_at_every_byte_keeps_its_whole_entries(tmp_path: Path) -> 
         journal.forget()
 
 
+@pytest.mark.slow
 def test_a_damaged_journal_never_gives_a_wrong_code(tmp_path: Path) -> None:
     """Whatever happened to its bytes, what is found is a beginning of what was written."""
     data = written(tmp_path / "whole", 6)

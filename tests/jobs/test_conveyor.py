@@ -224,6 +224,7 @@ def test_a_bad_clip_says_why() -> None:
     assert isinstance(broken.trouble, MemoryError)
 
 
+@pytest.mark.slow
 def test_a_bad_clip_keeps_none_of_its_audio(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its error may wait long for its line, with many others: neither those of decoding nor the backend's hold samples."""
     seen = []

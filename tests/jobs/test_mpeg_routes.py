@@ -81,6 +81,7 @@ def test_aac_behind_damage_is_ffmpegs_at_its_place() -> None:
         assert losses.seconds == pytest.approx(AAC_FRAME, rel=0.05)
 
 
+@pytest.mark.slow
 def test_bytes_taken_out_of_aac_leave_a_word() -> None:
     """That they are missing, and that nobody knows how many were; unless the cuts are where frames end."""
     chance = random.Random(0)

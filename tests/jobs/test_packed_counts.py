@@ -73,6 +73,7 @@ def test_the_widest_histograms_still_end() -> None:
     assert ((unpack_counts(packed, 1 << 11) > 0) == (counts >= packed.left_out_below)).all()
 
 
+@pytest.mark.slow
 def test_damage_is_an_error() -> None:
     """Cut, changed or foreign text, ids out of range, too much of it: a ValueError, and never memory without bound."""
     good = pack_counts(np.arange(40).reshape(2, 20))

@@ -518,6 +518,7 @@ def test_bytes_taken_out_of_an_mp3_without_a_count() -> None:
         assert outcomes(cut, max_damage=0.5) == [*((number, 0.0) for number in range(5)), *["segment"] * 7]
 
 
+@pytest.mark.slow
 def test_frames_of_aac_that_cannot_be_decoded_move_nothing(decodings: list[int]) -> None:
     """Their headers tell of them, though a header be damaged in which the length still stands."""
     places = adts_places(tones_aac())

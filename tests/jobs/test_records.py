@@ -346,6 +346,7 @@ def test_one_fault_among_many(faulty: bytes, place: int) -> None:
     st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(0, 300)), max_size=6),
     st.sampled_from([2, 256, 1024]),
 )
+@pytest.mark.slow
 def test_many_clips_at_once(clips: list[tuple[int, int, int]], size: int) -> None:
     """Together as one by one, for clips of any shapes."""
     texts = [codes_to_json(np.full((codebooks, frames), value)) for codebooks, frames, value in clips]

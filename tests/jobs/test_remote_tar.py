@@ -123,6 +123,7 @@ class TestTroubleThatDoesNotPass:
         with pytest.raises(FileNotFoundError, match=r"nothing at this address \(404\)"):
             RemoteTar(f"{tar}x").open()
 
+    @pytest.mark.slow
     def test_bad_request(self, tar: RemoteTar, store: ObjectStore) -> None:
         """What a server calls our fault is not asked for again."""
         store.refuses = 400
@@ -148,12 +149,14 @@ class TestTroubleThatDoesNotPass:
 
 
 class TestWithoutRanges:
+    @pytest.mark.slow
     def test_it_is_read_on_from_the_beginning(self, store: ObjectStore) -> None:
         """A server that sends the whole file whatever is asked for is read as a stream, and passed over after a break."""
         store.ranges = False
         store.cuts[:] = [12_000_000, len(DATA), 11_000_000, 5]
         assert read(RemoteTar(f"{store.url}/bucket/d/a.tar", tries=4)) == DATA
 
+    @pytest.mark.slow
     def test_seek(self, store: ObjectStore) -> None:
         """Forwards by passing over, backwards from the beginning."""
         store.ranges = False

@@ -88,6 +88,7 @@ def test_counts_are_those_of_a_loop_over_tokens(clips: list[Codes], at_once: int
 
 @given(clips=some_clips(), data=st.data())
 @settings(max_examples=80, deadline=None)
+@pytest.mark.slow
 def test_a_clip_in_parts_counts_as_a_whole_one(clips: list[Codes], data: st.DataObject) -> None:
     """A long clip comes fragment by fragment; stretches go on from one to the next."""
     counter = SequenceCounter(field(len(clips[0])), RATE)

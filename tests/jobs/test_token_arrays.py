@@ -40,6 +40,7 @@ def written(codes: list[int]) -> dict[str, bytes]:
 
 @settings(max_examples=60)
 @given(st.lists(widths.flatmap(lambda top: st.lists(st.integers(0, top), min_size=1, max_size=9)), min_size=1, max_size=5))
+@pytest.mark.slow
 def test_integers_come_back_as_they_were(clips: list[list[int]]) -> None:
     """Whatever numbers a batch of records holds, of one digit or ten, in whatever form: the arrays are those written."""
     records = [written(codes) for codes in clips]

@@ -132,6 +132,7 @@ def test_a_manifest_has_the_statistics_of_its_file(tar: Path, tmp_path: Path) ->
     assert found.sequences["tokens"].histograms().sum() == found.sequences["tokens"].items
 
 
+@pytest.mark.slow
 def test_interruptions_change_no_statistics(tar: Path, tmp_path: Path) -> None:
     """Stopped at every line, or killed at some operation, and gone on with by another worker."""
     tokenize(tar, tmp_path / "whole")

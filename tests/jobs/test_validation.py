@@ -68,6 +68,7 @@ def test_lines_of_another_tool_in_a_run_that_adopts_none(committed: tuple[Path, 
 
 @settings(max_examples=200)
 @given(st.data())
+@pytest.mark.slow
 def test_any_damaged_byte_is_found(
     tmp_path_factory: pytest.TempPathFactory, committed: tuple[Path, Manifest], data: st.DataObject
 ) -> None:

@@ -123,6 +123,7 @@ def test_no_advice_is_written_out() -> None:
                 assert not re.search(r"python -m (tools|hpc|jobs)\.", node.value), f"{name}, line {node.lineno}"
 
 
+@pytest.mark.slow
 def test_it_has_all_commands() -> None:
     """What the user can run as `python -m`, `tar2tokens` can, and the other way round."""
     assert {command.module for command in NAMES.values()} == {name for name in modules() if is_command(name)}

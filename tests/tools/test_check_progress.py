@@ -104,6 +104,7 @@ class TestReport:
         assert "000002" not in text
         assert set(found["problems"]) == {"4", "5"}
 
+    @pytest.mark.slow
     def test_clips_outside_of_the_runs_share(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """They have no lines: files are valid without them, their number is said, and a tar of only such is fine."""
         spec = mulaw_spec(subset_ratio=0.4)

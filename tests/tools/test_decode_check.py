@@ -217,6 +217,7 @@ def test_a_backend_without_a_way_back(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "mulaw has no decoder from tokens to audio; these backends have one: hf, higgs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_help_needs_no_torch() -> None:
     """--help answers without torch, transformers or soundfile."""
     script = (

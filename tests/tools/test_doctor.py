@@ -49,6 +49,7 @@ def test_faults_are_exit_code_1_and_json(tmp_path: Path, capsys: pytest.CaptureF
         (["--backend", "mulaw", "--set", "x=1"], "has no option 'x'"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_usage_is_exit_code_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With one message, and nothing made."""
     assert call(doctor, *([] if "--cluster" in words else ["--cluster", "local", "--device", "cpu"]), *words) == 2

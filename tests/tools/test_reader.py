@@ -65,6 +65,7 @@ def expected_names() -> list[tuple[str, str]]:
     return [(f"{tar}.tar", f"{clip:03}.wav") for tar in range(TARS) for clip in (0, 1, 3, 4)]
 
 
+@pytest.mark.slow
 def test_what_records_note(tmp_path: Path) -> None:
     """A clip has what its record notes, so that whoever trains can leave it out."""
     lines = [encode_record(record(notes=notes)) + b"\n" for notes in ((), ("opposite_phase",))]

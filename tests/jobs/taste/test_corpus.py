@@ -16,6 +16,8 @@ from hpc.run import Run
 from jobs.taste.corpus import Clip, Corpus, open_corpus
 from jobs.taste.lm_files import LmFiles, open_language_model
 
+pytestmark = pytest.mark.slow  # builds two tiny models
+
 PARTS = (("text_tokens", "text_embedding"), ("mid", "final"), ("tokens",))
 
 

@@ -12,6 +12,7 @@ from jobs.taste.curves import Board, draw_losses, missing_words
 ROWS = [{"epoch": 1, "train_loss": 3.0, "test_loss": 3.5}, {"epoch": 2, "train_loss": 2.0}]
 
 
+@pytest.mark.slow
 def test_the_curve_is_a_png(tmp_path: Path) -> None:
     """Of one epoch as of many, with or without tests."""
     for rows in (ROWS, ROWS[:1], ROWS[1:]):

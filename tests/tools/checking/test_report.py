@@ -57,6 +57,7 @@ class TestHours:
         assert report["audio_hours"] == round(shown.audio_seconds / 3600, 6)
         return shown.audio_seconds
 
+    @pytest.mark.slow
     def test_after_redone_work(
         self, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -13,6 +13,7 @@ from support.runs import wait_for
 from tools.doctoring.bounded import Answer, answers, run_bounded
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     """What it has said so far is kept, and neither it nor its own child lives on."""
     pids, begun = tmp_path / "pids", tmp_path / "begun"

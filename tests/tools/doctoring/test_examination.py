@@ -61,6 +61,7 @@ sys.exit(folder_probe.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_file_system_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check that hangs is named; those before it have their answers, and what needs no folder is checked too."""
     begun = tmp_path / "begun"
@@ -92,6 +93,7 @@ def test_a_folder_where_nothing_can_be_made(tmp_path: Path) -> None:
     assert "rename" not in found
 
 
+@pytest.mark.slow
 def test_an_interrupted_examination_leaves_nothing(tmp_path: Path) -> None:
     """Whoever stops reading ends it."""
     findings = examine(Asked(tmp_path / "tokens", HERE))

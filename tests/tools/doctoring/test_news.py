@@ -114,6 +114,7 @@ def test_an_answering_host_ends_with_the_last_note_or_with_its_time(tmp_path: Pa
     assert answer(post, "n2", 600) == 0
 
 
+@pytest.mark.slow
 def test_the_two_commands_find_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A process that answers, and one that asks."""
     import subprocess

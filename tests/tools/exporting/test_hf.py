@@ -16,6 +16,7 @@ from tools.exporting.run_export import export_run
 
 
 @pytest.mark.parametrize("several_keys", [False, True])
+@pytest.mark.slow
 def test_round_trip(several_keys: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A split `train` over all files, the types as declared, every clip once and in order."""
     import datasets  # before the settings below, which it would keep for the tests that follow in this process

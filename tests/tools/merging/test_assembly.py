@@ -254,6 +254,7 @@ class TestInterrupted:
             run()
             assert run.left() == new
 
+    @pytest.mark.slow
     def test_power_loss_at_every_step(self, folder: Path) -> None:
         """And what was not made durable by then may be lost, wholly or in part."""
         run = Merge(folder)

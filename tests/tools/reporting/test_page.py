@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 
+import pytest
 from support.committed_runs import error
 from support.made_facts import facts, task
 
@@ -28,6 +29,7 @@ def test_it_loads_nothing_and_runs_one_script() -> None:
     assert not re.search(r"(?:src|href)=\"(?!#|data:)", page)
 
 
+@pytest.mark.slow
 def test_foreign_text_is_escaped() -> None:
     """Nodes, reasons, logs, names and transcripts cannot end the element that they are in."""
     group = FailureGroup(EVIL, 1, (EVIL,), (EVIL,), EVIL, (EVIL, "\x1b[31m"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 
+import pytest
 from support.made_facts import facts, task
 
 from jobs.progress import DeviceSeconds
@@ -48,6 +49,7 @@ def test_many_tasks_become_a_map() -> None:
     assert len(inline_svg(plot.figure, plot.name, plot.alt)) < 1_000_000
 
 
+@pytest.mark.slow
 def test_nodes() -> None:
     """Slow nodes stand out; of many, the slowest and the fastest are shown."""
     tasks = [task(0, 3600, 3600.0 * (10 if k else 1), node=f"n{k:02}") for k in range(60)]

@@ -64,6 +64,7 @@ def test_many_threads_may_read_at_once(tmp_path: Path) -> None:
     assert found[::-1] == read(source)
 
 
+@pytest.mark.slow
 def test_the_archive_is_closed_before_anything_of_a_dropped_source_is_finalized(tmp_path: Path) -> None:
     """A source is part of a cycle, which the garbage collector finalizes in any order: no open file may be left to it."""
 

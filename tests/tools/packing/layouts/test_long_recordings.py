@@ -175,6 +175,7 @@ def test_what_is_no_segment(raw: object) -> None:
     assert isinstance(segment(raw), str)
 
 
+@pytest.mark.slow
 def test_any_bytes_give_recordings_or_one_message(tmp_path: Path) -> None:
     """A table with some of its bytes changed, cut or doubled never gives a traceback."""
     chance = random.Random(13)

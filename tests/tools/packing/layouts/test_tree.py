@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -237,6 +238,7 @@ TREES = st.lists(st.tuples(FOLDERS, STEMS, EXTENSIONS).map("".join).filter(lambd
 
 @settings(max_examples=150)
 @given(TREES, st.lists(st.sampled_from(["P", "*.lab", "x", "metadata.csv"]), unique=True), st.booleans(), st.randoms())
+@pytest.mark.slow
 def test_nothing_is_lost(names: list[str], exclude: list[str], without_text: bool, chance: random.Random) -> None:
     """Audio is in one item or left out once, a text is of items or left out once, and order does not matter."""
     wanted = options(*exclude, without_text=without_text)

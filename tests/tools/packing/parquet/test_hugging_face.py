@@ -138,6 +138,7 @@ class TestDataSets:
         hub.repositories["datasets/lab/speech"] = README | files
         assert pairs(open_hub("lab/speech", options)) == [("test-000000000", "test"), ("train-000000000", "train")]
 
+    @pytest.mark.slow
     def test_the_hubs_own_conversion(self, hub: FakeHub, options: SourceOptions) -> None:
         """Where there is no Parquet on the main branch; a revision that is given is taken as it is."""
         hub.repositories["datasets/lab/speech"] = README | {"a.wav": wav(10)}
@@ -169,6 +170,7 @@ class TestDataSets:
 
 
 class TestOffline:
+    @pytest.mark.slow
     def test_the_cache_is_enough(self, hub: FakeHub, options: SourceOptions, offline: pytest.MonkeyPatch) -> None:
         """The same data set without any network, also where only its conversion has Parquet."""
         hub.repositories |= {"datasets/lab/wavs": dict(README), f"datasets/lab/wavs/{CONVERTED}": dict(speech())}

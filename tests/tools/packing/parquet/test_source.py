@@ -52,6 +52,7 @@ def ids(source: Source) -> list[str]:
 
 
 class TestRoundTrip:
+    @pytest.mark.slow
     def test_a_data_set_that_datasets_wrote(self, tmp_path: Path, options: SourceOptions) -> None:
         """Every file comes out with the bytes, the text and the name that it went in with."""
         from datasets import Audio, Dataset
