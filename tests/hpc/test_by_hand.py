@@ -74,7 +74,7 @@ def test_the_one_command_that_makes_it_a_run(
     """It is shown where tasks would be needed, works as it stands, and does no tar again."""
     assert call(command) == 2
     message = capsys.readouterr().err
-    assert "4 tars of jobs.tokenize_tar, and no run yet" in message
+    assert "4 tars of python -m jobs.tokenize_tar, and no run yet" in message
     words = shlex.split(message.splitlines()[-1])
     assert words[:3] == ["python", "-m", "hpc.submit"]
     before = {name: content for name, content in tree(folder).items() if str(name).endswith(".jsonl")}
