@@ -169,8 +169,8 @@ class News:
 
 
 def rounds(run: Run, spec: TokenizeSpec, folder: Path) -> bool:
-    """A first round, two while all tasks run, one of them beside a report, and one after all have ended: what each asks of
-    Slurm, and how long it takes.
+    """A first round, three while all tasks run, the last of them beside a report, and some after all have ended: what each
+    asks of Slurm, and how long it takes.
     """
     cluster = counting_slurm(folder)
     launch = make_launch(LaunchOptions(cluster="slurm", device="cuda"), environment={"PATH": os.environ["PATH"]})
@@ -180,7 +180,7 @@ def rounds(run: Run, spec: TokenizeSpec, folder: Path) -> bool:
     controller = Controller(run, cluster, launch, host="here", tell=news.tell)
     met = True
     report = FreshReport(run)
-    while_all_run = ("while all run", "while all run, beside a report")
+    while_all_run = ("while all run", "while all run, again", "while all run, beside a report")
     for what in ("that submits all", *while_all_run, "after all have ended", "with nothing new", "of a new controller"):
         if what == "while all run":
             (folder / "queue").write_text(queue_of(run))
