@@ -8,19 +8,18 @@ import uuid
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from hpc.begin_run import ListOptions, begin_run
 from hpc.launch_options import LaunchOptions
 from hpc.run import Run
 from hpc.trust import check_run
-from jobs.commands import SLURM, WHAT, OutputDir, Verbose, number_parser, run_command, setup_logging, writing_to
+from jobs.commands import WHAT, OutputDir, Verbose, run_command, setup_logging, writing_to
 from jobs.option_struct import Only, with_options
 from jobs.plain_text import warn
 from jobs.recipe_options import BackendOptions
 from jobs.worker_options import SharingOptions, WishOptions
-from tools.common.findings import exit_code, in_words, summary
+from tools.common.findings import AsJson, Wait, collect, exit_code, show, summary
 from tools.rehearsing.rehearsal import Asked, rehearse
 
 __all__ = ["canary"]
@@ -39,16 +38,8 @@ def canary(
     output_dir: OutputDir = Path("tokens"),
     launch: LaunchOptions,
     sharing: SharingOptions,
-    wait: Annotated[
-        float,
-        typer.Option(
-            parser=number_parser("seconds from 1 on, without a unit", 1),
-            metavar="FLOAT",
-            help="seconds to wait for free nodes",
-            rich_help_panel=SLURM,
-        ),
-    ] = 600.0,
-    as_json: Annotated[bool, typer.Option("--json", help="a JSON array, for programs")] = False,
+    wait: Wait = 600.0,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> int:
     """Tokenize a few clips in several ways, compare the tokens, and plan the whole list. Exits 0 for go, 1 for no.
@@ -62,23 +53,18 @@ def canary(
     check_run(run, trust)
     begun = begin_run(run, which, recipe, wishes, launch, trust, dry_run=True)
     scratch = _place(run.output_dir) / f".tar2tokens-canary-{uuid.uuid4().hex[:12]}"
-    findings = []
     code = 1
     try:
         with writing_to(scratch):
             scratch.mkdir()
-            for finding in rehearse(Asked(begun, scratch, clips, seed, wait)):
-                findings.append(finding)
-                if not as_json:
-                    print(in_words(finding), flush=True)
+            findings = collect(rehearse(Asked(begun, scratch, clips, seed, wait)), as_json=as_json)
         code = exit_code(findings)
     finally:
         if code == 0:
             shutil.rmtree(scratch, ignore_errors=True)
         if scratch.exists():
             warn(f"kept: {scratch} has the runs and their logs; remove it with rm -rf")
-    words = f"{'no' if code else 'go'}: {summary(findings)}"
-    print(msgspec.json.format(msgspec.json.encode(findings)).decode() if as_json else words)
+    show(findings, f"{'no' if code else 'go'}: {summary(findings)}", as_json=as_json)
     return code
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from hpc.environment import kept_environment
@@ -17,11 +16,11 @@ from hpc.launch_options import LaunchOptions, overlay
 from hpc.personal import personal_defaults
 from hpc.site_file import site_defaults
 from hpc.trust import of_code
-from jobs.commands import SLURM, WHAT, WHERE, Verbose, number_parser, run_command, setup_logging
+from jobs.commands import SLURM, WHAT, WHERE, Verbose, run_command, setup_logging
 from jobs.option_struct import Only, with_options
 from jobs.spec import uses_gpu
 from jobs.trust import trust_of
-from tools.common.findings import exit_code, in_words, summary
+from tools.common.findings import AsJson, Wait, collect, exit_code, show, summary
 from tools.doctoring.examination import Asked, examine
 
 __all__ = ["doctor"]
@@ -50,16 +49,8 @@ def doctor(
         list[str] | None, typer.Option("--set", help="a backend's option=value", rich_help_panel=WHAT)
     ] = None,
     nodes: Annotated[int, typer.Option(min=0, help="how many nodes to ask by srun", rich_help_panel=SLURM)] = 2,
-    wait: Annotated[
-        float,
-        typer.Option(
-            parser=number_parser("seconds from 1 on, without a unit", 1),
-            metavar="FLOAT",
-            help="seconds to wait for free nodes",
-            rich_help_panel=SLURM,
-        ),
-    ] = 30.0,
-    as_json: Annotated[bool, typer.Option("--json", help="a JSON array, for programs")] = False,
+    wait: Wait = 30.0,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> int:
     """Check everything that a run relies on. Exits 0, 1 if there are faults, 2 on wrong usage. Submits no batch job.
@@ -87,12 +78,8 @@ def doctor(
         wait_s=wait,
         again=("python", "-m", "tools.doctor", *_without_wait(sys.argv[1:]), "--wait", PATIENT_SECONDS),
     )
-    findings = []
-    for finding in examine(asked):
-        findings.append(finding)
-        if not as_json:
-            print(in_words(finding), flush=True)
-    print(msgspec.json.format(msgspec.json.encode(findings)).decode() if as_json else summary(findings))
+    findings = collect(examine(asked), as_json=as_json)
+    show(findings, summary(findings), as_json=as_json)
     return exit_code(findings)
 
 

@@ -55,7 +55,7 @@ DIFFERENT_BITS = 0.1
 DIFFERENT_FACTOR = 4.0
 """Times the median device's divergence."""
 DIFFERENT_PAIR_BITS = 0.3
-"""Of two devices, of which nobody can say which one is right."""
+"""For two devices, where nothing says which one is right."""
 SHOWN = 5
 
 

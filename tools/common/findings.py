@@ -1,18 +1,44 @@
-"""Findings of a site's checks, as text and as JSON."""
+"""Findings of checks, as text and as JSON, and what commands that check have in common."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+import typer
 
 from audio_tokenizers.shared.wording import counted
+from jobs.commands import SLURM, number_parser
 
-__all__ = ["Finding", "Verdict", "exit_code", "fault", "fine", "in_words", "summary", "warning"]
+__all__ = [
+    "AsJson",
+    "Finding",
+    "Verdict",
+    "Wait",
+    "collect",
+    "exit_code",
+    "fault",
+    "fine",
+    "in_words",
+    "show",
+    "summary",
+    "warning",
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="a JSON array, for programs")]
+Wait = Annotated[
+    float,
+    typer.Option(
+        parser=number_parser("seconds from 1 on, without a unit", 1),
+        metavar="FLOAT",
+        help="seconds to wait for free nodes",
+        rich_help_panel=SLURM,
+    ),
+]
 
 Verdict = Literal["ok", "warning", "fault"]
 CHECK_WIDTH = 18
@@ -55,6 +81,21 @@ def in_words(finding: Finding, width: int | None = None) -> str:
         pad = " " * len(lead)
         text += wrap(finding.advice, initial_indent=f"{pad}-> ", subsequent_indent=f"{pad}   ")
     return "\n".join(text)
+
+
+def collect(findings: Iterable[Finding], *, as_json: bool) -> list[Finding]:
+    """All findings, each printed as soon as it is there, unless they become JSON."""
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if not as_json:
+            print(in_words(finding), flush=True)
+    return found
+
+
+def show(findings: Sequence[Finding], last_line: str, *, as_json: bool) -> None:
+    """Print what `collect` has not: the last line, or all findings as JSON."""
+    print(msgspec.json.format(msgspec.json.encode(findings)).decode() if as_json else last_line)
 
 
 def summary(findings: Sequence[Finding]) -> str:
